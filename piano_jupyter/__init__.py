@@ -1,0 +1,80 @@
+"""Piano: a multi-agent chat that lives in a Jupyter kernel.
+
+The way of a message, top to bottom; what stands left or above may import what stands right or below, never the other
+way (import-linter holds it, and a test holds this map equal to its contract):
+
+    jupyter | __main__     the faces: magics, panel, terminal
+    piano                  THE SERVICE: every verb, said once
+    pipeline               the work: producer, scheduler, consumer
+    runner | store | bus   the thinking | the memory | who hears of it
+    config                 every knob
+    events                 what has happened
+    tool | shipped         a function becomes a tool | the skills and notebooks that come along
+    records                the nouns: Agent, Thread, Message, ToolCall, Job
+    clock | errors         time and ids | what can go wrong
+
+Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
+`python -m piano_jupyter "a question"` in a terminal.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from piano_jupyter.tool import Tool, tool  # now: the name of the function must win over that of its module
+
+if TYPE_CHECKING:
+    from piano_jupyter.config import PianoConfig
+    from piano_jupyter.errors import PianoError
+    from piano_jupyter.piano import Piano
+    from piano_jupyter.records import Agent, Job, JobStatus, Message, Rows, Thread, ToolCall
+
+__all__ = [
+    "Agent",
+    "Job",
+    "JobStatus",
+    "Message",
+    "Piano",
+    "PianoConfig",
+    "PianoError",
+    "Rows",
+    "Thread",
+    "Tool",
+    "ToolCall",
+    "load_ipython_extension",
+    "tool",
+    "unload_ipython_extension",
+]
+
+_HOMES = {
+    "Agent": "records",
+    "Job": "records",
+    "JobStatus": "records",
+    "Message": "records",
+    "Piano": "piano",
+    "PianoConfig": "config",
+    "PianoError": "errors",
+    "Rows": "records",
+    "Thread": "records",
+    "ToolCall": "records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `%load_ext` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add `%piano` and `%%piano` to an IPython shell."""
+    from piano_jupyter.jupyter.extension import load  # noqa: PLC0415  Jupyter is imported only when it asks.
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take them away again and close everything."""
+    from piano_jupyter.jupyter.extension import unload  # noqa: PLC0415
+
+    unload(shell)

@@ -1,0 +1,111 @@
+"""PianoConfig: every knob. Read a knob where it is used, so that `%config PianoConfig.knob = value` works at once."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets.config import Configurable
+
+from piano_jupyter.errors import PianoError
+
+ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
+
+
+class PianoConfig(Configurable):
+    """Settings of Piano, for `%config PianoConfig`, `ipython_config.py` and keyword arguments of `Piano`."""
+
+    workspace = Unicode(
+        help="Folder that file tools reach and that holds `.piano/`. "
+        "Default: the nearest parent with pyproject.toml, .git or .agents, else the working directory."
+    ).tag(config=True)
+    database = Unicode(
+        help="DuckDB file that keeps everything, or ':memory:' to keep nothing. "
+        "Default: .piano/piano.duckdb in the workspace."
+    ).tag(config=True)
+    base_url = Unicode(
+        help="Address of an OpenAI-compatible server, with /v1. "
+        "Default: $PIANO_BASE_URL, else http://localhost:8080/v1, where llama-swap listens."
+    ).tag(config=True)
+    api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.").tag(config=True)
+    default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.").tag(config=True)
+    embedded = Enum(
+        ["auto", "never", "only"],
+        "auto",
+        help="The embedded model: 'auto' where nothing answers at base_url, 'never', or 'only' (no server is asked).",
+    ).tag(config=True)
+    skills_paths = List(
+        Unicode(), help="More folders to look for skills in, before the workspace's skills/ and .agents/skills/."
+    ).tag(config=True)
+    max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
+    max_iterations = Int(10, min=1, help="How many times a turn may ask the model.").tag(config=True)
+    max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
+    connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)
+    first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.").tag(
+        config=True
+    )
+    idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.").tag(config=True)
+    request_retries = Int(3, min=0, help="How often a request that got no first byte is sent again.").tag(config=True)
+    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool may run.").tag(config=True)
+    tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.").tag(config=True)
+    approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.").tag(
+        config=True
+    )
+    panel_messages = Int(50, min=1, help="How many messages the panel shows at first.").tag(config=True)
+    shutdown_timeout = Float(2.0, min=0.0, help="Seconds that a running job may still take when the kernel ends.").tag(
+        config=True
+    )
+
+    @default("workspace")
+    def _find_workspace(self) -> str:
+        here = Path.cwd()
+        found = (each for each in (here, *here.parents) if any((each / mark).exists() for mark in ROOT_MARKS))
+        return str(next(found, here))
+
+    @validate("workspace")
+    def _absolute_workspace(self, proposal: dict[str, str]) -> str:
+        return str(Path(proposal["value"]).expanduser().absolute())
+
+    @default("database")
+    def _place_database(self) -> str:
+        return str(Path(self.workspace, ".piano", "piano.duckdb"))
+
+    @default("base_url")
+    def _server_from_environment(self) -> str:
+        return plain_address(os.environ.get("PIANO_BASE_URL", "http://localhost:8080/v1"))
+
+    @validate("base_url")
+    def _plain_address(self, proposal: dict[str, str]) -> str:
+        return plain_address(proposal["value"])
+
+    @default("api_key")
+    def _key_from_environment(self) -> str:
+        return os.environ.get("PIANO_API_KEY", "")
+
+
+def plain_address(url: str) -> str:
+    """Return a server's address without its last slash. Raises TraitError for one that is none or has a user name."""
+    parts = urlsplit(url.rstrip("/"))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise TraitError(
+            f"base_url must look like http://localhost:8080/v1, without a user name, not {url!r}; a key goes to api_key"
+        )
+    return url.rstrip("/")
+
+
+def configured(config: PianoConfig | None = None, **knobs: object) -> PianoConfig:
+    """Return `config` (or a new one) with these knobs set. Raises PianoError for an unknown knob or a wrong value."""
+    config = config or PianoConfig()
+    known = config.trait_names(config=True)
+    for name, value in knobs.items():
+        if name not in known:
+            raise PianoError(f"no knob named {name!r}; known: {', '.join(sorted(known))}")
+        try:
+            setattr(config, name, str(value) if isinstance(value, Path) else value)
+        except TraitError as error:
+            raise PianoError(str(error)) from error
+    try:
+        config.base_url  # noqa: B018  A default from the environment is checked when it is first read.
+    except TraitError as error:
+        raise PianoError(f"PIANO_BASE_URL: {error}") from error
+    return config

@@ -1,0 +1,77 @@
+"""What can go wrong, as a tree.
+
+* PianoError
+  x StoreError
+    - StoreLockedError
+  x NotFoundError
+  x ModelError
+    - ModelUnavailableError
+    - ModelNotServedError
+    - ModelTimeoutError
+    - ContextOverflowError
+  x ToolError
+  x SkillError
+  x TurnLimitError
+
+Each says in one sentence what is wrong and what to do; a face shows the sentence, without a traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PianoError(Exception):
+    """Anything that Piano itself refuses or reports."""
+
+
+class StoreError(PianoError):
+    """The database refused: it is read-only, damaged, full, from a newer version, or the query is wrong."""
+
+
+class StoreLockedError(StoreError):
+    """Another process has the database open."""
+
+
+class NotFoundError(PianoError):
+    """No such agent, thread, message, job, tool or skill."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str]) -> "NotFoundError":
+        """Say which there are, nearest first: ``no agent named 'bob'; known: bo, ada``."""
+        names = list(known)
+        near = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=0.5)
+        ordered = near + [each for each in names if each not in near]
+        listed = ", ".join(ordered[:10]) + (f" and {len(ordered) - 10} more" if len(ordered) > 10 else "")
+        return cls(f"no {kind} named {name!r}; known: {listed or 'none'}")
+
+
+class ModelError(PianoError):
+    """The model's server refused, broke off, or sent what is not an answer."""
+
+
+class ModelUnavailableError(ModelError):
+    """Nothing answers at the server's address, or it went away."""
+
+
+class ModelNotServedError(ModelError):
+    """The server answers, but does not have this model."""
+
+
+class ModelTimeoutError(ModelError):
+    """The server said nothing for longer than the limit."""
+
+
+class ContextOverflowError(ModelError):
+    """The prompt does not fit in the model's context window."""
+
+
+class ToolError(PianoError):
+    """A tool cannot do what was asked: its sentence is the model's answer, never the user's exception."""
+
+
+class SkillError(PianoError):
+    """A skill's file cannot be used."""
+
+
+class TurnLimitError(PianoError):
+    """A turn went on for more rounds than it may."""

@@ -1,0 +1,128 @@
+"""What has happened: the words, as frozen dataclasses, subject first, past tense.
+
+Subscribe by class or by thread (`bus.py`). An event is published after what it tells is kept; `MessageDelta`,
+`ModelLoading` and `ApprovalRequested` tell of a moment and are never stored.
+"""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that has happened."""
+
+    thread_id: UUID | None = None  #: the thread that it concerns, if it concerns one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadOpened(Event):
+    """A thread was created."""
+
+    thread: Thread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentAdded(Event):
+    """An agent was created or changed."""
+
+    agent: Agent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessageAdded(Event):
+    """A message is kept: the user's, or what an agent wrote before it called a tool."""
+
+    message: Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessageDelta(Event):
+    """A piece of an answer that is being written."""
+
+    job_id: UUID
+    message_id: UUID  #: the id that the finished message will have
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobQueued(Event):
+    """A job is in the queue."""
+
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobStarted(Event):
+    """A consumer began to work on a job."""
+
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelLoading(Event):
+    """The model is being fetched, started or swapped in; nothing is wrong, it takes a moment."""
+
+    note: str  #: one line for people
+    job_id: UUID | None = None
+    fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCalled(Event):
+    """A tool is about to run."""
+
+    job_id: UUID
+    call: ToolCall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApprovalRequested(Event):
+    """A tool call waits for the user's yes or no."""
+
+    job_id: UUID
+    call: ToolCall
+    question: str  #: what is to be decided, for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolReturned(Event):
+    """A tool call ended; its record holds the result."""
+
+    job_id: UUID
+    call: ToolCall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered(Event):
+    """A turn reached its final answer."""
+
+    message: Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobDone(Event):
+    """The answer is kept and the job is over."""
+
+    job: Job
+    message: Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFailed(Event):
+    """The job ended without an answer."""
+
+    job: Job
+    reason: str  #: one sentence, kept with the job
+    error: PianoError | None = field(default=None, compare=False)  #: its class, for those who wait here and now
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobCancelled(Event):
+    """The user ended the job."""
+
+    job: Job

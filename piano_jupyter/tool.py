@@ -1,0 +1,121 @@
+"""Tool and @tool: a function with a docstring becomes a tool that a model can call."""
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, overload
+
+from piano_jupyter.errors import ToolError
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
+SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """Something that a model can ask to be run.
+
+    `parameters` is a JSON Schema of type object. The function takes them by name and returns what the model is to
+    read; it may be a coroutine function. A `ToolError` that it raises is the model's answer.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    function: Callable[..., Any | Awaitable[Any]]
+    asks: bool = False  #: every call waits for the user's yes
+
+    def schema(self) -> dict[str, Any]:
+        """Return the tool as the OpenAI chat API describes one."""
+        described = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": described}
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(*, name: str | None = None, asks: bool = False) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, asks: bool = False
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a function a tool: its name, docstring and signature say what the model is told.
+
+        @tool
+        def rows(table: str, limit: int = 5) -> str:
+            "Return the first rows of a table."
+
+    Raises ToolError where the function has no docstring, no fitting name, or a parameter of a type that JSON lacks.
+    """
+
+    def make(function: Callable[..., Any]) -> Tool:
+        if not inspect.isroutine(function):
+            raise ToolError(f"{function!r} is not a function; write one with a docstring that calls it")
+        title = name or function.__name__
+        if not NAME.fullmatch(title):
+            raise ToolError(
+                f"{title!r} is no name for a tool; use @tool(name=...) with letters, digits, _ and -, 64 at most"
+            )
+        description = inspect.getdoc(function)
+        if not description:
+            raise ToolError(f"{title!r} needs a docstring: it is what the model reads about the tool")
+        return Tool(
+            name=title, description=description, parameters=_parameters(title, function), function=function, asks=asks
+        )
+
+    return make if function is None else make(function)
+
+
+def as_tool(thing: "Tool | Callable[..., Any]") -> Tool:
+    """Return a tool as it is, and a function as a tool."""
+    return thing if isinstance(thing, Tool) else tool(thing)
+
+
+def _parameters(title: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise ToolError(f"{title!r} has an annotation that cannot be looked up: {error}") from error
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+            raise ToolError(f"{title!r} takes {parameter}: a model can only name its arguments; spell them out")
+        properties[parameter.name] = _schema(title, parameter.name, hints.get(parameter.name, str))
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        elif parameter.default is not None and _is_json(parameter.default):
+            properties[parameter.name]["default"] = parameter.default
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _schema(title: str, name: str, hint: Any) -> dict[str, Any]:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint in SCALARS:
+        return {"type": SCALARS[hint]}
+    if hint is Any:
+        return {}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin in {Union, types.UnionType}:
+        return {"anyOf": [_schema(title, name, each) for each in inner]}
+    if origin is tuple and inner and Ellipsis not in inner:
+        each = [_schema(title, name, one) for one in inner]
+        return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+    if hint in {list, tuple, Sequence} or origin in {list, tuple, Sequence}:
+        return {"type": "array", "items": _schema(title, name, inner[0]) if inner else {}}
+    if hint in {dict, Mapping} or origin in {dict, Mapping}:
+        return {"type": "object", "additionalProperties": _schema(title, name, inner[1]) if inner else True}
+    raise ToolError(
+        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; use str, int, float, bool, list or dict"
+    )
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

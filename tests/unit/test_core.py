@@ -1,0 +1,108 @@
+"""The small parts: bus, config, errors."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.config import PianoConfig, configured
+from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.events import MessageDelta, ModelLoading
+
+ONE, OTHER = UUID(int=1), UUID(int=2)
+
+
+def delta(thread):
+    return MessageDelta(thread_id=thread, job_id=ONE, message_id=ONE, text="x")
+
+
+def test_subscribers_hear_their_kind_and_their_thread_and_what_concerns_none():
+    bus, heard = EventBus(), []
+    bus.subscribe(heard.append, MessageDelta, thread=ONE)
+    everything = []
+    bus.subscribe(everything.append)
+
+    mine, other, loading = delta(ONE), delta(OTHER), ModelLoading(note="starting")
+    for event in (mine, other, loading):
+        bus.publish(event)
+    bus.subscribe(heard.append, ModelLoading, thread=ONE)
+    bus.publish(loading)
+
+    assert heard == [mine, loading]
+    assert everything == [mine, other, loading, loading]
+
+
+def test_who_has_unsubscribed_hears_nothing_more():
+    bus, heard = EventBus(), []
+    undo = bus.subscribe(heard.append)
+
+    undo()
+    undo()
+    bus.publish(delta(ONE))
+
+    assert heard == []
+
+
+def test_a_subscriber_that_raises_is_logged_and_the_rest_still_hear(caplog):
+    bus, heard = EventBus(), []
+    bus.subscribe(lambda _: 1 / 0)
+    bus.subscribe(heard.append)
+
+    bus.publish(delta(ONE))
+
+    assert len(heard) == 1
+    assert "a subscriber of MessageDelta raised" in caplog.text
+
+
+async def test_a_stream_gives_events_until_it_is_closed():
+    bus = EventBus()
+    stream = bus.stream(thread=ONE)
+    bus.publish(delta(ONE))
+
+    first = await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream, "closed"))
+    await stream.aclose()
+
+    assert first == delta(ONE)
+    assert await waiting == "closed"
+
+
+def test_the_nearest_name_comes_first_and_a_long_list_is_cut():
+    error = NotFoundError.among("thread", "alpa", ["zeta", "alpha", *(f"t{number}" for number in range(20))])
+
+    assert str(error).startswith("no thread named 'alpa'; known: alpha, zeta, t0")
+    assert str(error).endswith(" and 12 more")
+
+
+@pytest.mark.parametrize("mark", ["pyproject.toml", ".git", ".agents"])
+def test_the_workspace_is_the_nearest_parent_with_a_mark(tmp_path, monkeypatch, mark):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (tmp_path / "a" / mark).mkdir()
+    monkeypatch.chdir(inner)
+
+    config = PianoConfig()
+
+    assert config.workspace == str(tmp_path / "a")
+    assert config.database == str(tmp_path / "a" / ".piano" / "piano.duckdb")
+
+
+def test_the_server_and_its_key_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("PIANO_BASE_URL", "http://gpu:9000/v1/")
+    monkeypatch.setenv("PIANO_API_KEY", "secret")
+
+    assert configured(base_url="http://other/v1/").base_url == "http://other/v1"
+    assert PianoConfig().base_url == "http://gpu:9000/v1"
+    assert PianoConfig().api_key == "secret"
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "file:///etc/passwd", "http://user:key@host/v1", "http:///v1", ""])
+def test_an_address_that_is_none_is_refused_with_an_example(url):
+    with pytest.raises(PianoError, match="must look like http://localhost:8080/v1"):
+        configured(base_url=url)
+
+
+def test_a_value_out_of_bounds_is_refused():
+    with pytest.raises(PianoError, match="max_demand"):
+        configured(max_demand=0)

@@ -1,0 +1,139 @@
+"""Tool and @tool."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pytest
+
+from piano_jupyter.errors import ToolError
+from piano_jupyter.tool import Tool, as_tool, tool
+
+
+def test_a_function_becomes_a_tool_with_its_docstring_and_signature():
+    @tool
+    def rows(table: str, limit: int = 5, *, order: Literal["up", "down"] | None = None) -> str:
+        """Return the first rows of a table."""
+        return f"{table} {limit} {order}"
+
+    assert rows.schema() == {
+        "type": "function",
+        "function": {
+            "name": "rows",
+            "description": "Return the first rows of a table.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "table": {"type": "string"},
+                    "limit": {"type": "integer", "default": 5},
+                    "order": {"anyOf": [{"enum": ["up", "down"]}, {"type": "null"}]},
+                },
+                "required": ["table"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    assert rows.function("t", 1) == "t 1 None"
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (Any, {}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (list, {"type": "array", "items": {}}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (Sequence, {"type": "array", "items": {}}),
+        (Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (
+            tuple[int, str],
+            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+        ),
+        (dict, {"type": "object", "additionalProperties": True}),
+        (Mapping, {"type": "object", "additionalProperties": True}),
+        (dict[str, float], {"type": "object", "additionalProperties": {"type": "number"}}),
+    ],
+)
+def test_an_annotation_becomes_json_schema(hint, schema):
+    def function(value):
+        """Take a value."""
+
+    function.__annotations__["value"] = hint
+
+    assert tool(function).parameters["properties"]["value"] == schema
+
+
+def test_the_decorator_names_a_tool_and_makes_it_ask():
+    @tool(name="drop", asks=True)
+    def _anything() -> None:
+        """Drop it."""
+
+    assert (_anything.name, _anything.asks) == ("drop", True)
+    assert as_tool(_anything) is _anything
+
+
+def test_a_method_is_a_tool_without_its_self():
+    class Desk:
+        def look(self, where: str) -> str:
+            """Look there."""
+            return where
+
+    assert list(as_tool(Desk().look).parameters["properties"]) == ["where"]
+
+
+def test_a_default_that_json_cannot_carry_is_left_out():
+    def wait(seconds: float = float("inf"), how: object = ...) -> None:
+        """Wait."""
+
+    wait.__annotations__["how"] = str
+
+    assert tool(wait).parameters["properties"] == {"seconds": {"type": "number"}, "how": {"type": "string"}}
+
+
+def _undocumented(x: int):
+    pass
+
+
+def _rest(*rows: str):
+    """Take the rest."""
+
+
+def _bytes(data: bytes):
+    """Take bytes."""
+
+
+def _unresolved(data: "Nowhere"):  # noqa: F821
+    """Take what is not there."""
+
+
+def größe(x: int):  # noqa: PLC2401  That is the point.
+    """Take a number."""
+
+
+class _Callable:
+    """Not a function."""
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("thing", "sentence"),
+    [
+        (_undocumented, "'_undocumented' needs a docstring"),
+        (_rest, "spell them out"),
+        (_bytes, "'data' as <class 'bytes'>, which JSON cannot carry"),
+        (_unresolved, "'_unresolved' has an annotation that cannot be looked up"),
+        (größe, "'größe' is no name for a tool; use @tool\\(name=...\\)"),
+        (_Callable(), "is not a function"),
+    ],
+)
+def test_what_cannot_be_a_tool_is_refused_with_the_way_out(thing, sentence):
+    with pytest.raises(ToolError, match=sentence):
+        as_tool(thing)
+
+
+def test_a_tool_without_the_decorator_takes_a_schema_of_ones_own():
+    made = Tool(name="t", description="T.", parameters={"type": "object", "properties": {}}, function=dict)
+
+    assert made.schema()["function"]["parameters"] == {"type": "object", "properties": {}}
