@@ -1,0 +1,75 @@
+"""Records to rows and back: a column is named as the field that it keeps, so that one pair of functions serves all."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from piano_jupyter.errors import StoreError
+from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, Thread, ToolCall
+
+Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Job)
+
+
+def row_of(record: Agent | Thread | Message | ToolCall | Job) -> dict[str, Any]:
+    """Return the values to bind: times as UTC without a zone, lists and mappings as JSON text."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: ENCODERS[name](value) if name in ENCODERS else value for name, value in values.items()}
+
+
+def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Record]:
+    """Return the records that rows keep; columns that are not their fields are left out."""
+    decoders = DECODERS | ({"status": STATUSES[kind]} if kind in STATUSES else {})
+    names = {field.name for field in fields(kind)}
+    plan = [(at, name, decoders.get(name, _as_it_is)) for at, name in enumerate(columns) if name in names]
+    return [kind(**{name: decode(row[at]) for at, name, decode in plan}) for row in rows]
+
+
+def utc(time: datetime) -> datetime:
+    """Return a time as it is kept: in UTC, without a zone."""
+    if time.tzinfo is None:
+        raise StoreError(f"the time {time.isoformat()} has no zone, so nobody knows when it was; use datetime.now(UTC)")
+    return time.astimezone(UTC).replace(tzinfo=None)
+
+
+def _utc_or_none(time: datetime | None) -> datetime | None:
+    return None if time is None else utc(time)
+
+
+def _aware(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def _json_of_mapping(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(value), ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{value!r:.200} cannot be kept as JSON: {error}") from error
+
+
+def _json_of_list(value: Iterable[str]) -> str:
+    return json.dumps(list(value), ensure_ascii=False)
+
+
+def _tuple_of_json(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+TIMES = ("inserted_at", "started_at", "finished_at")
+MAPPINGS = ("options", "usage", "arguments")
+LISTS = ("enabled_tools", "enabled_skills")
+STATUSES: Mapping[type, type[JobStatus | CallStatus]] = {Job: JobStatus, ToolCall: CallStatus}
+ENCODERS: dict[str, Callable[[Any], Any]] = (
+    dict.fromkeys(TIMES, _utc_or_none)
+    | dict.fromkeys(MAPPINGS, _json_of_mapping)
+    | dict.fromkeys(LISTS, _json_of_list)
+    | {"status": str}
+)
+DECODERS: dict[str, Callable[[Any], Any]] = (
+    dict.fromkeys(TIMES, _aware) | dict.fromkeys(MAPPINGS, json.loads) | dict.fromkeys(LISTS, _tuple_of_json)
+)

@@ -1,0 +1,148 @@
+"""The queries of the store, each with a name and a line that says what it is for. Values are always bound."""
+
+BEGIN = "BEGIN TRANSACTION"
+
+#: Nothing can be written in it, not even by a SELECT that has an INSERT inside.
+BEGIN_READ_ONLY = "BEGIN TRANSACTION READ ONLY"
+
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+
+#: Rows hold UTC without a zone: `now()` in a user's query must mean the same.
+USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
+
+#: From here on no query can loosen the settings.
+LOCK_SETTINGS = "SET lock_configuration = true"
+
+#: The parse tree of a query, as JSON.
+PARSE = "SELECT json_serialize_sql($query::VARCHAR)"
+
+#: What is in the file, to see whether it is ours.
+TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+
+#: The migrations that the file has seen.
+SCHEMA_VERSIONS = "SELECT version, checksum FROM schema_version ORDER BY version"
+
+#: Note a migration, in its own transaction.
+ADD_SCHEMA_VERSION = (
+    "INSERT INTO schema_version (version, checksum, applied_at) VALUES ($version, $checksum, $applied_at)"
+)
+
+#: Where the counters go on.
+LAST_SEQS = """
+SELECT 'agents', max(seq) FROM agents
+UNION ALL SELECT 'threads', max(seq) FROM threads
+UNION ALL SELECT 'messages', max(seq) FROM messages
+UNION ALL SELECT 'tool_calls', max(seq) FROM tool_calls
+UNION ALL SELECT 'jobs', max(seq) FROM jobs
+"""
+
+ADD_AGENT = """
+INSERT INTO agents
+    (id, seq, name, description, model, system_prompt, enabled_tools, enabled_skills, options, inserted_at)
+VALUES
+    ($id, $seq, $name, $description, $model, $system_prompt, $enabled_tools, $enabled_skills, $options, $inserted_at)
+"""
+
+UPDATE_AGENT = """
+UPDATE agents SET
+    name = $name, description = $description, model = $model, system_prompt = $system_prompt,
+    enabled_tools = $enabled_tools, enabled_skills = $enabled_skills, options = $options, inserted_at = $inserted_at
+WHERE id = $id
+"""
+
+#: All agents, oldest first. They are few: a name is compared in Python, which knows every alphabet's cases.
+AGENTS = "SELECT * FROM agents ORDER BY seq"
+
+ADD_THREAD = """
+INSERT INTO threads
+    (id, seq, title, status, primary_agent_id, forked_from_thread_id, forked_from_message_id, inserted_at)
+VALUES
+    ($id, $seq, $title, $status, $primary_agent_id, $forked_from_thread_id, $forked_from_message_id, $inserted_at)
+"""
+
+UPDATE_THREAD = """
+UPDATE threads SET
+    title = $title, status = $status, primary_agent_id = $primary_agent_id,
+    forked_from_thread_id = $forked_from_thread_id, forked_from_message_id = $forked_from_message_id,
+    inserted_at = $inserted_at
+WHERE id = $id
+"""
+
+THREAD = "SELECT * FROM threads WHERE id = $id"
+
+#: Threads of a status, or all; newest first.
+THREADS = "SELECT * FROM threads WHERE $status::VARCHAR IS NULL OR status = $status ORDER BY seq DESC"
+
+ADD_MESSAGE = """
+INSERT INTO messages
+    (id, seq, thread_id, parent_id, role, content, source, agent_id, job_id, reasoning, usage, inserted_at)
+VALUES
+    ($id, $seq, $thread_id, $parent_id, $role, $content, $source, $agent_id, $job_id, $reasoning, $usage, $inserted_at)
+"""
+
+MESSAGE = "SELECT * FROM messages WHERE id = $id"
+
+#: The newest so many messages of a thread (all where `last` is null), newest first.
+MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
+
+ADD_CALL = """
+INSERT INTO tool_calls (id, seq, message_id, name, arguments, started_at)
+VALUES ($id, $seq, $message_id, $name, $arguments, $started_at)
+"""
+
+ADD_RESULT = """
+INSERT INTO tool_results (call_id, status, result, finished_at) VALUES ($id, $status, $result, $finished_at)
+"""
+
+#: A call with what came of it.
+CALL = """
+SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
+FROM tool_calls c LEFT JOIN tool_results r ON r.call_id = c.id
+WHERE c.id = $id
+"""
+
+#: A thread's calls, each with what came of it, in order.
+CALLS = """
+SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
+FROM tool_calls c JOIN messages m ON m.id = c.message_id LEFT JOIN tool_results r ON r.call_id = c.id
+WHERE m.thread_id = $thread_id
+ORDER BY c.seq
+"""
+
+#: The calls of a job that have no result, in order.
+OPEN_CALLS = """
+SELECT c.*, 'started' AS status, NULL AS result, NULL AS finished_at
+FROM tool_calls c JOIN messages m ON m.id = c.message_id ANTI JOIN tool_results r ON r.call_id = c.id
+WHERE m.job_id = $job_id
+ORDER BY c.seq
+"""
+
+ADD_JOB = """
+INSERT INTO jobs
+    (id, seq, thread_id, message_id, agent_id, model, status, attempt, owner, reason,
+     inserted_at, started_at, finished_at)
+VALUES
+    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $status, $attempt, $owner, $reason,
+     $inserted_at, $started_at, $finished_at)
+"""
+
+#: Move a job on. What it is about never changes.
+UPDATE_JOB = """
+UPDATE jobs SET
+    status = $status, attempt = $attempt, owner = $owner, reason = $reason, started_at = $started_at,
+    finished_at = $finished_at
+WHERE id = $id
+"""
+
+JOB = "SELECT * FROM jobs WHERE id = $id"
+
+#: The jobs that are to answer a message, oldest first.
+JOBS_OF_MESSAGE = "SELECT * FROM jobs WHERE message_id = $message_id ORDER BY seq"
+
+#: Jobs of these statuses, of a thread or of all, oldest first.
+JOBS = """
+SELECT * FROM jobs
+WHERE list_contains($statuses::VARCHAR[], status) AND ($thread_id::UUID IS NULL OR thread_id = $thread_id)
+ORDER BY seq
+"""

@@ -1,0 +1,80 @@
+"""May this query of the user's run? Decided on its parse tree, before DuckDB looks anything up. Pure.
+
+DuckDB's own settings are not enough. A SELECT may hold an INSERT or a COPY; even with external access off it can read
+and overwrite the database's own file (a read drops the lock on it); `pandas_scan(1)` reads any address. So a tree is
+let through only where it is known to be harmless.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+
+#: Table functions that only reckon, or tell about the tables.
+TABLE_FUNCTIONS = {
+    "duckdb_columns",
+    "duckdb_constraints",
+    "duckdb_databases",
+    "duckdb_functions",
+    "duckdb_indexes",
+    "duckdb_keywords",
+    "duckdb_memory",
+    "duckdb_schemas",
+    "duckdb_settings",
+    "duckdb_tables",
+    "duckdb_types",
+    "duckdb_views",
+    "generate_series",
+    "histogram",
+    "histogram_values",
+    "json_each",
+    "json_tree",
+    "pragma_database_size",
+    "pragma_storage_info",
+    "pragma_table_info",
+    "pragma_version",
+    "range",
+    "repeat",
+    "repeat_row",
+    "unnest",
+}
+
+#: Functions that look up what a string says, behind the tree's back.
+HIDDEN_QUERIES = {"json_serialize_plan"}
+
+FILE_LIKE = re.compile(r"[./\\:]")
+
+
+def refusal(tree: dict[str, Any]) -> str | None:
+    """Return why a query with this parse tree may not run, or None where it may."""
+    if tree.get("error", True):
+        return f"this query cannot be looked into, so it may not run: {tree.get('error_message', 'no reason given')}"
+    for node in _objects(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in NODES:
+            word = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            return f"only SELECT may run here, and there is {word} inside: nothing can be changed by a query"
+        if kind == "TABLE_FUNCTION":
+            name = str(node.get("function", {}).get("function_name", "")).lower()
+            if name not in TABLE_FUNCTIONS:
+                return f"{name}() may not run here: a query sees Piano's own tables, no files and nothing else"
+        elif str(node.get("function_name", "")).lower() in HIDDEN_QUERIES:
+            return f"{node['function_name']}() may not run here"
+        if kind in {"BASE_TABLE", "SHOW_REF"}:
+            names = [str(node.get(part) or "") for part in ("catalog_name", "schema_name", "table_name")]
+            strange = next((name for name in names if FILE_LIKE.search(name)), None)
+            if strange is not None:
+                return f"{strange!r} is no table of Piano's, and no file can be read here"
+    return None
+
+
+def _objects(tree: Any) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, dict):
+            yield thing
+            waiting.extend(thing.values())
+        elif isinstance(thing, list):
+            waiting.extend(thing)

@@ -1,0 +1,220 @@
+"""Tables: what each operation does to the rows, inside a transaction that somebody else begins and ends.
+
+It knows no database library: a connection is whatever executes a query and gives rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.store import queries
+from piano_jupyter.store.codec import Record, records_of, row_of
+
+OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
+
+
+class Result(Protocol):
+    """What a query gave."""
+
+    @property
+    def description(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """Whatever executes queries."""
+
+    def execute(self, query: str, parameters: Any = None, /) -> Result: ...
+
+
+class Tables:
+    """The operations of a store on one connection. Each is whole: it checks, then writes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.seqs: dict[str, int] = {name: seq or 0 for name, seq in connection.execute(queries.LAST_SEQS).fetchall()}
+
+    def add_agent(self, agent: Agent) -> Agent:
+        known = self.agents()
+        for each in known:
+            if each.id == agent.id:
+                return each
+        self._check_name(agent, known)
+        self._write(queries.ADD_AGENT, row_of(agent) | {"seq": self._next("agents")})
+        return agent
+
+    def update_agent(self, agent: Agent) -> Agent:
+        known = self.agents()
+        if all(each.id != agent.id for each in known):
+            raise NotFoundError.among("agent", agent.name, [each.name for each in known])
+        self._check_name(agent, known)
+        self._write(queries.UPDATE_AGENT, row_of(agent))
+        return agent
+
+    def agents(self) -> list[Agent]:
+        return self._all(Agent, queries.AGENTS, {})
+
+    def add_thread(self, thread: Thread) -> Thread:
+        known = self._one(Thread, queries.THREAD, {"id": thread.id})
+        if known is None:
+            self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
+        return known or thread
+
+    def update_thread(self, thread: Thread) -> Thread:
+        self.thread(thread.id)
+        self._write(queries.UPDATE_THREAD, row_of(thread))
+        return thread
+
+    def thread(self, thread_id: UUID) -> Thread:
+        return self._found("thread", thread_id, self._one(Thread, queries.THREAD, {"id": thread_id}))
+
+    def threads(self, status: ThreadStatus | None) -> list[Thread]:
+        return self._all(Thread, queries.THREADS, {"status": status})
+
+    def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
+        known = self._one(Message, queries.MESSAGE, {"id": message.id})
+        if known is not None:
+            return known, self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id})
+        kept = replace(message, seq=self._next("messages"))
+        self._write(queries.ADD_MESSAGE, row_of(kept))
+        queued = [replace(job, seq=self._next("jobs")) for job in jobs]
+        for job in queued:
+            self._write(queries.ADD_JOB, row_of(job))
+        return kept, queued
+
+    def message(self, message_id: UUID) -> Message:
+        return self._found("message", message_id, self._one(Message, queries.MESSAGE, {"id": message_id}))
+
+    def messages(self, thread_id: UUID, last: int | None) -> list[Message]:
+        return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
+
+    def start_call(self, call: ToolCall) -> ToolCall:
+        known = self._one(ToolCall, queries.CALL, {"id": call.id})
+        if known is not None:
+            return known
+        kept = replace(call, seq=self._next("tool_calls"), status=CallStatus.STARTED, result=None, finished_at=None)
+        columns = ("id", "seq", "message_id", "name", "arguments", "started_at")
+        self._write(queries.ADD_CALL, _only(row_of(kept), columns))
+        return kept
+
+    def finish_call(self, call: ToolCall) -> ToolCall:
+        known = self._found("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
+        if known.status is not CallStatus.STARTED:
+            return known
+        return self._finish(replace(known, status=call.status, result=call.result, finished_at=call.finished_at))
+
+    def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
+        return self._all(ToolCall, queries.CALLS, {"thread_id": thread_id})
+
+    def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
+        job = self._one(Job, queries.JOB, {"id": job_id})
+        if job is None or job.status is not JobStatus.QUEUED:
+            return None
+        return self._move(replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, owner=owner, started_at=now))
+
+    def ack(self, job: Job, answer: Message, now: datetime) -> tuple[Job, Message]:
+        known = self._job(job)
+        if known.status is not JobStatus.RUNNING:
+            raise StoreError(
+                f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
+            )
+        if known.owner != job.owner:
+            raise StoreError(
+                f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept"
+            )
+        kept, _ = self.enqueue(answer, ())
+        return self._move(replace(known, status=JobStatus.DONE, finished_at=now)), kept
+
+    def fail(self, job: Job, reason: str, now: datetime) -> Job:
+        return self._end(self._job(job), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
+
+    def cancel(self, job: Job, now: datetime) -> Job:
+        return self._end(self._job(job), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
+
+    def retry(self, job: Job) -> Job:
+        known = self._job(job)
+        if known.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
+            raise StoreError(
+                f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
+            )
+        return self._move(_requeued(known, attempt=0))
+
+    def recover(self, max_attempts: int, now: datetime) -> list[Job]:
+        return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING], None)]
+
+    def jobs(self, statuses: Sequence[JobStatus], thread_id: UUID | None) -> list[Job]:
+        words = [status.value for status in statuses or JobStatus]
+        return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id})
+
+    def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
+        if job.attempt >= max_attempts:
+            times = "once" if job.attempt == 1 else f"{job.attempt} times"
+            reason = f"the kernel stopped {times} while this job ran"
+            return self._end(job, JobStatus.FAILED, reason, now, CallStatus.UNKNOWN, OUTCOME_UNKNOWN)
+        self._finish_open_calls(job, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
+        return self._move(_requeued(job, attempt=job.attempt))
+
+    def _end(
+        self, job: Job, status: JobStatus, reason: str | None, now: datetime, call_status: CallStatus, result: str
+    ) -> Job:
+        if job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}:
+            return job
+        self._finish_open_calls(job, call_status, result, now)
+        return self._move(replace(job, status=status, reason=reason, finished_at=now))
+
+    def _finish_open_calls(self, job: Job, status: CallStatus, result: str, now: datetime) -> None:
+        for call in self._all(ToolCall, queries.OPEN_CALLS, {"job_id": job.id}):
+            self._finish(replace(call, status=status, result=result, finished_at=now))
+
+    def _finish(self, call: ToolCall) -> ToolCall:
+        self._write(queries.ADD_RESULT, _only(row_of(call), ("id", "status", "result", "finished_at")))
+        return call
+
+    def _job(self, job: Job) -> Job:
+        return self._found("job", job.id, self._one(Job, queries.JOB, {"id": job.id}))
+
+    def _move(self, job: Job) -> Job:
+        columns = ("id", "status", "attempt", "owner", "reason", "started_at", "finished_at")
+        self._write(queries.UPDATE_JOB, _only(row_of(job), columns))
+        return job
+
+    def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
+        for each in known:
+            if each.id != agent.id and each.name.casefold() == agent.name.casefold():
+                raise StoreError(
+                    f"there is an agent named {each.name!r} already; choose another name, or change that agent"
+                )
+
+    def _found(self, kind: str, identity: UUID, record: Record | None) -> Record:
+        if record is None:
+            raise NotFoundError(f"no {kind} with the id {identity}")
+        return record
+
+    def _next(self, table: str) -> int:
+        self.seqs[table] += 1
+        return self.seqs[table]
+
+    def _write(self, query: str, values: Mapping[str, Any]) -> None:
+        self._connection.execute(query, dict(values))
+
+    def _one(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> Record | None:
+        found = self._all(kind, query, values)
+        return found[0] if found else None
+
+    def _all(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+        result = self._connection.execute(query, dict(values))
+        return records_of(kind, [column[0] for column in result.description], result.fetchall())
+
+
+def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {column: row[column] for column in columns}
+
+
+def _requeued(job: Job, attempt: int) -> Job:
+    return replace(
+        job, status=JobStatus.QUEUED, attempt=attempt, owner=None, reason=None, started_at=None, finished_at=None
+    )

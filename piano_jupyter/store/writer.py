@@ -1,0 +1,214 @@
+"""Writer: one thread that owns a connection and does on it, in transactions, what any event loop asks for.
+
+What waits is done in one transaction (group commit): a commit costs a flush to the disk, whatever it holds. The
+Writer knows no SQL; a connection is whatever begins, commits, rolls back and closes.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from piano_jupyter.errors import StoreError
+
+
+class Transactional(Protocol):
+    """What the thread works on."""
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None:
+        """Undo what was done since `begin`. Never raises."""
+
+    def close(self) -> None: ...
+
+
+Owned = TypeVar("Owned", bound=Transactional)
+Result = TypeVar("Result")
+
+
+class Writer(Generic[Owned]):
+    """Begins at `open` with connecting, ends at `close` with closing; between them runs functions of the connection.
+
+    The thread is a daemon, so that the exit of the process can go on to `close_now`. Nothing but the thread's own
+    frame holds the connection: in a forked child nothing closes it.
+    """
+
+    def __init__(self, connect: Callable[[], Owned], name: str) -> None:
+        self._connect = connect
+        self._name = name
+        self._queue: queue.SimpleQueue[_Work | _Stop] = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._closing = False
+        self._ended = False
+        self._pid = os.getpid()
+
+    async def open(self) -> None:
+        """Connect, on the thread. Raises what connecting raises."""
+        opened: _Answer[None] = _Answer()
+        self._thread = threading.Thread(target=self._live, args=(opened,), name="piano-store", daemon=True)
+        self._thread.start()
+        await opened.future
+
+    async def run(self, function: Callable[[Owned], Result], *, alone: bool = False) -> Result:
+        """Return what `function` returns, once its transaction is committed.
+
+        It runs even if nobody waits any more, and may run twice if another of its group fails (rolled back in between).
+        `alone`: in no transaction; the function sees to itself.
+        """
+        if self.forked:
+            raise StoreError(f"this process was forked from the one that has database {self._name} open; open it there")
+        answer: _Answer[Result] = _Answer()
+        with self._guard:
+            if self._closing:
+                raise self._closed()
+            self._queue.put(_Work(function, answer, alone))
+        return await answer.future
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that has the thread."""
+        return os.getpid() != self._pid
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more work."""
+        return self._closing
+
+    async def close(self) -> None:
+        """Do what waits, close the connection, end the thread."""
+        closed: _Answer[None] = _Answer()
+        if self._stop(closed):
+            await closed.future
+            self._thread.join()  # it is at its last line
+
+    def close_now(self, timeout: float) -> None:
+        """Do the same from any thread; wait no longer than `timeout` seconds."""
+        if self._stop(None):
+            self._thread.join(timeout)
+
+    def _stop(self, answer: "_Answer[None] | None") -> bool:
+        if self.forked:  # before the guard: another thread may have held it at the fork
+            return False
+        with self._guard:
+            if self._ended:
+                return False
+            self._closing = True
+            self._queue.put(_Stop(answer))
+            return True
+
+    def _live(self, opened: "_Answer[None]") -> None:
+        error = self._serve(opened)  # with whose frame the connection goes, before anybody hears that it is closed
+        self._end(error)
+        opened.settle(error=error)  # heard only where `_serve` could not connect
+
+    def _serve(self, opened: "_Answer[None]") -> Exception | None:
+        try:
+            connection = self._connect()
+        except Exception as error:  # noqa: BLE001  Whoever opens is told.
+            return error
+        opened.settle()
+        while self._serve_waiting(connection):
+            pass
+        try:
+            connection.close()
+        except Exception as error:  # noqa: BLE001  Whoever closes is told.
+            return error
+        return None
+
+    def _serve_waiting(self, connection: Owned) -> bool:
+        """Do all that waits, at least one; return whether there may be more."""
+        group: list[_Work] = []
+        for item in self._waiting():
+            if isinstance(item, _Stop):
+                self._queue.put(item)  # `_end` answers it
+                self._run(connection, group)
+                return False
+            if item.alone:
+                self._run(connection, group)
+                group = []
+                self._run_alone(connection, item)
+            else:
+                group.append(item)
+        self._run(connection, group)
+        return True
+
+    def _waiting(self) -> "Iterator[_Work | _Stop]":
+        yield self._queue.get()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._queue.get_nowait()
+
+    def _run(self, connection: Owned, group: "Sequence[_Work]") -> None:
+        if not group:
+            return
+        try:
+            connection.begin()
+            results = [work.function(connection) for work in group]
+            connection.commit()
+        except Exception as error:  # noqa: BLE001  Whoever asked is told.
+            connection.rollback()
+            if len(group) == 1:
+                group[0].answer.settle(error=error)
+            else:
+                for work in group:
+                    self._run(connection, [work])
+            return
+        for work, result in zip(group, results, strict=True):
+            work.answer.settle(result)
+
+    def _run_alone(self, connection: Owned, work: "_Work") -> None:
+        try:
+            work.answer.settle(work.function(connection))
+        except Exception as error:  # noqa: BLE001  Whoever asked is told.
+            work.answer.settle(error=error)
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"database {self._name} is closed")
+
+    def _end(self, error: Exception | None) -> None:
+        with self._guard:
+            self._closing = self._ended = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if isinstance(item, _Work):
+                    item.answer.settle(error=self._closed())
+                elif item.answer is not None:
+                    item.answer.settle(error=error)
+
+
+class _Answer(Generic[Result]):
+    """A future of the loop that asks, settled from the thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Result] = self._loop.create_future()
+
+    def settle(self, result: Any = None, error: Exception | None = None) -> None:
+        def tell() -> None:
+            if self.future.done():
+                return
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(tell)
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    function: Callable[[Any], Any]
+    answer: _Answer[Any]
+    alone: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Stop:
+    answer: _Answer[None] | None

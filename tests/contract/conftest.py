@@ -1,0 +1,76 @@
+"""A store of each kind, and records to put into it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
+from piano_jupyter.store.base import Store
+from piano_jupyter.store.duckdb_store import DuckDBStore
+
+
+class Maker:
+    """Makes records with new ids and times, all else as asked."""
+
+    def __init__(self) -> None:
+        self.clock = Clock(datetime(2026, 1, 1, tzinfo=UTC))
+        self.now = self.clock.now
+
+    def agent(self, name="Ada", **fields) -> Agent:
+        return Agent(id=self.clock.new_id(), name=name, model="tiny", inserted_at=self.now(), **fields)
+
+    def thread(self, title="talk", **fields) -> Thread:
+        return Thread(id=self.clock.new_id(), title=title, inserted_at=self.now(), **fields)
+
+    def message(self, thread_id=None, **fields) -> Message:
+        thread_id = thread_id or self.clock.new_id()
+        given = {"role": "user", "content": "hi"} | fields
+        return Message(id=self.clock.new_id(), thread_id=thread_id, inserted_at=self.now(), **given)
+
+    def job(self, message, **fields) -> Job:
+        given = {"agent_id": self.clock.new_id(), "model": "tiny"} | fields
+        return Job(
+            id=self.clock.new_id(),
+            thread_id=message.thread_id,
+            message_id=message.id,
+            inserted_at=self.now(),
+            **given,
+        )
+
+    def answer(self, job, **fields) -> Message:
+        given = {"role": "assistant", "content": "42", "agent_id": job.agent_id, "job_id": job.id} | fields
+        return self.message(job.thread_id, parent_id=job.message_id, **given)
+
+    def call(self, message, **fields) -> ToolCall:
+        given = {"name": "bash", "arguments": {"command": "ls"}} | fields
+        return ToolCall(id=self.clock.new_id(), message_id=message.id, started_at=self.now(), **given)
+
+
+@pytest.fixture
+def make() -> Maker:
+    return Maker()
+
+
+@pytest.fixture(params=["file", "memory"])
+async def store(request, tmp_path: Path) -> AsyncIterator[Store]:
+    store = DuckDBStore(tmp_path / "new" / "piano.duckdb" if request.param == "file" else ":memory:")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def running(store: Store, make: Maker):
+    """Return a function that queues a job and claims it."""
+
+    async def run(owner="kernel", thread_id=None) -> Job:
+        message = make.message(thread_id)
+        _, (job,) = await store.enqueue(message, [make.job(message)])
+        claimed = await store.claim(job.id, owner, make.now())
+        assert claimed is not None
+        return claimed
+
+    return run

@@ -1,0 +1,385 @@
+"""What every store must do, over a file and in memory."""
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import CallStatus, JobStatus, branch
+from piano_jupyter.store.duckdb_store import DuckDBStore
+
+HOSTILE = [
+    "'; DROP TABLE messages; --",
+    '100 % "quoted" $name {brace}',
+    "NUL \0 inside",
+    "😀 \u200f é\r\n\t",
+    "x" * 2**20,
+]
+
+
+async def test_agents_come_back_as_they_were_kept_and_oldest_first(store, make):
+    plain = make.agent("Bo")
+    full = make.agent(
+        "Ada",
+        description="counts",
+        system_prompt="Be exact.",
+        enabled_tools=("bash", "read_file"),
+        enabled_skills=("sql",),
+        options={"temperature": 0.2, "stop": ["é"], "nested": {"a": None}},
+    )
+    await store.add_agent(plain)
+    await store.add_agent(full)
+
+    assert await store.agents() == [plain, full]
+
+
+@pytest.mark.parametrize(("first", "second"), [("Ada", "aDA"), ("Straße", "STRASSE")])
+async def test_an_agent_s_name_is_taken_whatever_its_case(store, make, first, second):
+    await store.add_agent(make.agent(first))
+    other = await store.add_agent(make.agent("other"))
+
+    with pytest.raises(StoreError, match=f"named '{first}' already"):
+        await store.add_agent(make.agent(second))
+    with pytest.raises(StoreError, match=f"named '{first}' already"):
+        await store.update_agent(replace(other, name=second))
+    assert [agent.name for agent in await store.agents()] == [first, "other"]
+
+
+async def test_an_agent_that_is_changed_keeps_its_place(store, make):
+    ada = await store.add_agent(make.agent("ada"))
+    bo = await store.add_agent(make.agent("bo"))
+    changed = await store.update_agent(
+        replace(ada, name="Ada", model="big", enabled_tools=("bash",), options={"seed": 1})
+    )
+
+    assert await store.agents() == [changed, bo]
+    with pytest.raises(NotFoundError, match="no agent named 'Eve'; known: "):
+        await store.update_agent(make.agent("Eve"))
+
+
+async def test_threads_are_newest_first_and_known_by_id_and_status(store, make):
+    old = await store.add_thread(make.thread("old"))
+    new = await store.add_thread(make.thread("new", forked_from_thread_id=old.id, primary_agent_id=make.clock.new_id()))
+
+    assert await store.threads() == [new, old]
+
+    archived = await store.update_thread(replace(old, title="gone", status="archived"))
+
+    assert await store.thread(old.id) == archived
+    assert await store.threads("active") == [new]
+    assert await store.threads("archived") == [archived]
+
+
+async def test_what_is_not_there_is_said_not_to_be(store, make):
+    nobody = make.clock.new_id()
+    job = make.job(make.message())
+
+    with pytest.raises(NotFoundError, match=f"no thread with the id {nobody}"):
+        await store.thread(nobody)
+    with pytest.raises(NotFoundError, match="no thread"):
+        await store.update_thread(make.thread())
+    with pytest.raises(NotFoundError, match="no message"):
+        await store.message(nobody)
+    with pytest.raises(NotFoundError, match="no tool call"):
+        await store.finish_call(make.call(make.message()))
+    for verb in (store.retry(job), store.fail(job, "no", make.now()), store.cancel(job, make.now())):
+        with pytest.raises(NotFoundError, match="no job"):
+            await verb
+    assert await store.claim(nobody, "kernel", make.now()) is None
+    assert await store.messages(nobody) == await store.tool_calls(nobody) == await store.jobs(thread_id=nobody) == []
+
+
+async def test_messages_are_in_the_order_in_which_they_were_kept(store, make):
+    thread = make.thread()
+    tomorrow = make.now() + timedelta(days=1)
+    first = await store.add_message(replace(make.message(thread.id), inserted_at=tomorrow))
+    await store.add_message(make.message())
+    second = await store.add_message(make.message(thread.id, parent_id=first.id, usage={"model": "é"}, reasoning="hm"))
+    third = await store.add_message(make.message(thread.id, source="panel", role="tool"))
+
+    assert first.seq < second.seq < third.seq
+    assert await store.messages(thread.id) == [first, second, third]
+    assert await store.messages(thread.id, last=2) == [second, third]
+    assert await store.messages(thread.id, last=0) == []
+    assert await store.message(second.id) == second
+
+
+async def test_a_time_comes_back_as_the_same_moment_in_utc(store, make):
+    noon_in_delhi = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    message = await store.add_message(replace(make.message(), inserted_at=noon_in_delhi))
+    kept = await store.message(message.id)
+
+    assert kept.inserted_at == noon_in_delhi
+    assert kept.inserted_at.utcoffset() == timedelta(0)
+    with pytest.raises(StoreError, match="has no zone"):
+        await store.add_message(replace(make.message(), inserted_at=datetime(2026, 5, 1)))  # noqa: DTZ001  On purpose.
+
+
+async def test_a_message_that_is_sent_twice_is_kept_once_with_its_first_jobs(store, make):
+    message = make.message()
+    job = make.job(message)
+    first = await store.enqueue(message, [job])
+    second = await store.enqueue(replace(message, content="changed"), [make.job(message)])
+
+    assert second == first
+    assert await store.messages(message.thread_id) == [first[0]]
+    assert await store.jobs() == first[1]
+
+
+async def test_a_message_is_not_kept_without_its_jobs(store, make):
+    message = make.message()
+
+    with pytest.raises(StoreError, match="surrogate"):
+        await store.enqueue(message, [make.job(message), make.job(message, model="\ud800")])
+    assert await store.messages(message.thread_id) == await store.jobs() == []
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+async def test_hostile_text_comes_back_as_it_was_said(store, make, text):
+    message = await store.add_message(make.message(content=text, usage={text[:99]: text[:99]}))
+    call = await store.start_call(make.call(message, arguments={"command": text}))
+    await store.finish_call(replace(call, status=CallStatus.OK, result=text, finished_at=make.now()))
+
+    assert await store.messages(message.thread_id) == [message]
+    (kept,) = await store.tool_calls(message.thread_id)
+    assert kept.result == kept.arguments["command"] == text
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning", "usage"])
+async def test_half_a_surrogate_pair_is_refused_by_name(store, make, field):
+    value = {"a": "\udc00"} if field == "usage" else "\udc00"
+
+    with pytest.raises(StoreError, match=r"\\udc00, half of a surrogate pair"):
+        await store.add_message(make.message(**{field: value}))
+
+
+async def test_what_json_cannot_carry_is_refused(store, make):
+    with pytest.raises(StoreError, match="cannot be kept as JSON"):
+        await store.start_call(make.call(make.message(), arguments={"a": object()}))
+
+
+async def test_arguments_keep_the_order_of_their_names(store, make):
+    message = await store.add_message(make.message())
+    await store.start_call(make.call(message, arguments={"b": 1, "a": {"d": 1, "c": 2}}))
+    (kept,) = await store.tool_calls(message.thread_id)
+
+    assert json.dumps(kept.arguments) == '{"b": 1, "a": {"d": 1, "c": 2}}'
+
+
+async def test_a_tool_call_is_started_then_has_its_first_result(store, make):
+    message = await store.add_message(make.message())
+    call = await store.start_call(make.call(message))
+    other = await store.start_call(make.call(message))
+    again = await store.start_call(replace(call, seq=0, name="changed"))
+    await store.start_call(make.call(await store.add_message(make.message())))
+
+    assert call.seq < other.seq
+    assert again == call
+    assert await store.tool_calls(message.thread_id) == [call, other]
+
+    done = replace(call, status=CallStatus.OK, result="3 files", finished_at=make.now())
+
+    assert await store.finish_call(done) == done
+    assert await store.finish_call(replace(done, status=CallStatus.FAILED, result="late")) == done
+    assert await store.tool_calls(message.thread_id) == [done, other]
+
+
+async def test_a_queued_job_is_claimed_once(store, make):
+    message = make.message()
+    _, (job,) = await store.enqueue(message, [make.job(message)])
+    now = make.now()
+    claims = await asyncio.gather(*(store.claim(job.id, owner, now) for owner in ("one", "two", "three")))
+
+    claimed = replace(job, status=JobStatus.RUNNING, attempt=1, owner="one", started_at=now)
+    assert claims == [claimed, None, None]
+    assert await store.jobs() == [claimed]
+
+
+async def test_the_answer_and_the_end_of_the_job_are_kept_together(store, make, running):
+    job = await running()
+    now = make.now()
+    done, answer = await store.ack(job, make.answer(job), now)
+
+    assert done == replace(job, status=JobStatus.DONE, finished_at=now)
+    assert await store.jobs(JobStatus.DONE) == [done]
+    assert (await store.messages(job.thread_id))[-1] == answer
+    assert await store.claim(job.id, "kernel", make.now()) is None
+
+
+async def test_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
+    job = await running("dead kernel")
+    await store.recover(3, make.now())
+    taken = await store.claim(job.id, "new kernel", make.now())
+
+    with pytest.raises(StoreError, match="is run by 'new kernel' now"):
+        await store.ack(job, make.answer(job), make.now())
+    assert len(await store.messages(job.thread_id)) == 1
+    assert await store.jobs() == [taken]
+
+    await store.cancel(taken, make.now())
+
+    with pytest.raises(StoreError, match="is cancelled already"):
+        await store.ack(taken, make.answer(taken), make.now())
+    assert len(await store.messages(job.thread_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "reason", "result"),
+    [("fail", JobStatus.FAILED, "no model", "no model"), ("cancel", JobStatus.CANCELLED, None, "cancelled")],
+)
+async def test_a_job_that_fails_or_is_cancelled_owes_no_result(store, make, running, verb, status, reason, result):
+    job = await running()
+    bystander = await running(thread_id=job.thread_id)
+    asked = await store.add_message(make.answer(job))
+    returned = await store.start_call(make.call(asked))
+    returned = await store.finish_call(replace(returned, status=CallStatus.OK, result="ok", finished_at=make.now()))
+    started = await store.start_call(make.call(asked))
+    elsewhere = await store.start_call(make.call(await store.add_message(make.answer(bystander))))
+    now = make.now()
+    ended = await (store.fail(job, reason, now) if verb == "fail" else store.cancel(job, now))
+
+    assert ended == replace(job, status=status, reason=reason, finished_at=now)
+    assert await store.jobs() == [ended, bystander]
+    owed = replace(started, status=CallStatus.FAILED, result=result, finished_at=now)
+    assert await store.tool_calls(job.thread_id) == [returned, owed, elsewhere]
+
+
+async def test_a_job_that_has_ended_stays_as_it_ended(store, make, running):
+    job = await running()
+    done, _ = await store.ack(job, make.answer(job), make.now())
+
+    assert await store.fail(job, "late", make.now()) == done
+    assert await store.cancel(job, make.now()) == done
+    with pytest.raises(StoreError, match="is done; only a failed or cancelled one"):
+        await store.retry(job)
+    assert await store.jobs() == [done]
+
+
+async def test_a_queued_job_can_be_cancelled_and_tried_again(store, make):
+    message = make.message()
+    _, (job,) = await store.enqueue(message, [make.job(message)])
+
+    with pytest.raises(StoreError, match="is queued; only a failed"):
+        await store.retry(job)
+    assert (await store.cancel(job, make.now())).status is JobStatus.CANCELLED
+    assert await store.retry(job) == job
+
+
+async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, make, running):
+    job = await running()
+    failed = await store.fail(job, "no model", make.now())
+    again = await store.retry(failed)
+
+    assert again == replace(job, status=JobStatus.QUEUED, attempt=0, owner=None, started_at=None)
+    assert await store.jobs(JobStatus.QUEUED) == [again]
+
+
+async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_often(store, make, running):
+    job = await running()
+    started = await store.start_call(make.call(await store.add_message(make.answer(job))))
+    waiting = make.message()
+    _, (queued,) = await store.enqueue(waiting, [make.job(waiting)])
+    finished = await running()
+    done, _ = await store.ack(finished, make.answer(finished), make.now())
+    now = make.now()
+    (recovered,) = await store.recover(2, now)
+
+    assert recovered == replace(job, status=JobStatus.QUEUED, owner=None, started_at=None)
+    assert await store.jobs() == [recovered, queued, done]
+    text = "outcome unknown: the kernel stopped while it ran"
+    unknown = replace(started, status=CallStatus.UNKNOWN, result=text, finished_at=now)
+    assert await store.tool_calls(job.thread_id) == [unknown]
+
+    second = await store.claim(job.id, "kernel", make.now())
+    assert second is not None
+    now = make.now()
+    (failed,) = await store.recover(2, now)
+
+    assert second.attempt == 2
+    reason = "the kernel stopped 2 times while this job ran"
+    assert failed == replace(second, status=JobStatus.FAILED, reason=reason, finished_at=now)
+    assert await store.recover(2, make.now()) == []
+
+
+async def test_jobs_are_oldest_first_and_known_by_status_and_thread(store, make, running):
+    first, second, third = await running(), await running(), await running()
+    failed = await store.fail(second, "no", make.now())
+    done, _ = await store.ack(third, make.answer(third), make.now())
+
+    assert await store.jobs() == [first, failed, done]
+    assert await store.jobs(JobStatus.DONE, JobStatus.RUNNING) == [first, done]
+    assert await store.jobs(thread_id=second.thread_id) == [failed]
+    assert await store.jobs(JobStatus.RUNNING, thread_id=second.thread_id) == []
+
+
+async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
+    thread = make.thread()
+    questions, jobs, answers = [], [], []
+    for _ in range(3):
+        asked = make.message(thread.id, parent_id=questions[-1].id if questions else None)
+        question, (job,) = await store.enqueue(asked, [make.job(asked)])
+        questions.append(question)
+        jobs.append(job)
+    for job in jobs:
+        claimed = await store.claim(job.id, "kernel", make.now())
+        answers.append((await store.ack(claimed, make.answer(job), make.now()))[1])
+
+    told = branch(await store.messages(thread.id), await store.jobs(thread_id=thread.id))
+    assert told == [each for pair in zip(questions, answers, strict=True) for each in pair]
+
+
+async def test_a_write_that_nobody_waits_for_any_more_is_kept_whole(store, make):
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    message = make.message()
+    waiting = asyncio.ensure_future(store.enqueue(message, [make.job(message)]))
+    await asyncio.sleep(0)  # it has handed the write over
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert [each.id for each in await store.messages(message.thread_id)] == [message.id]
+    assert len(await store.jobs()) == 1
+    assert complaints == []
+
+
+async def test_sql_gives_tuples_and_the_names_of_the_columns(store, make):
+    message = await store.add_message(make.message(content="é"))
+    rows = await store.sql("SELECT content, seq, id FROM messages")
+
+    assert rows.columns == ("content", "seq", "id")
+    assert list(rows) == [("é", message.seq, message.id)]
+
+
+async def test_a_store_that_is_closed_says_so_and_closes_twice(store, make):
+    await store.close()
+    await store.close()
+    store.close_now(5)
+
+    with pytest.raises(StoreError, match="is closed"):
+        await store.add_message(make.message())
+    with pytest.raises(StoreError, match="is closed"):
+        await store.sql("SELECT 1")
+
+
+async def test_a_file_that_is_opened_again_has_everything_and_counts_on(make, tmp_path):
+    store = DuckDBStore(tmp_path / "piano.duckdb")
+    await store.open()
+    agent = await store.add_agent(make.agent(enabled_tools=("bash",)))
+    thread = await store.add_thread(make.thread())
+    message, (job,) = await store.enqueue(asked := make.message(thread.id), [make.job(asked)])
+    running = await store.claim(job.id, "kernel", make.now())
+    call = await store.start_call(make.call(message))
+    await store.close()
+    await store.open()
+
+    assert await store.agents() == [agent]
+    assert await store.threads() == [thread]
+    assert await store.messages(thread.id) == [message]
+    assert await store.jobs() == [running]
+    assert await store.tool_calls(thread.id) == [call]
+    assert (await store.add_message(make.message())).seq == message.seq + 1
+    await store.close()
