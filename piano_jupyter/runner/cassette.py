@@ -1,0 +1,162 @@
+"""Record and replay, as an httpx transport: a notebook's exchanges with the model, in a file beside it.
+
+A cassette is JSON Lines: one line that says when it was recorded, then one line an exchange. A request is known by its
+method, path and canonical body, never by host or position; hosts and keys are not in it (they are put on later, by
+`ServerTransport`).
+"""
+
+import contextlib
+import difflib
+import json
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import ModelError, PianoError
+
+FORMAT = 1
+
+
+class Cassette:
+    """The recorded exchanges of one file, to add to (`recording`) or to answer from."""
+
+    def __init__(self, path: Path, *, recording: bool) -> None:
+        self.path, self.recording = path, recording
+        self._recorded_at = datetime.now(UTC).replace(microsecond=0)
+        self._exchanges: list[dict[str, Any]] = []
+        self._played: dict[str, int] = {}
+        if recording:
+            self._save()
+        else:
+            self._load()
+
+    def clock(self) -> Clock:
+        """Return the clock that makes a recording and its replays alike."""
+        return Clock(self._recorded_at)
+
+    def wrap(self, inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        """Return a transport that records what `inner` answers, or answers in its place."""
+        return CassetteTransport(self, inner)
+
+    def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer to a request: asked the second time, the second one recorded; then the last again."""
+        known = [each["response"] for each in self._exchanges if each["request"] == key]
+        if not known:
+            return None
+        written = json.dumps(key, sort_keys=True)
+        times = self._played[written] = self._played.get(written, 0) + 1
+        answer: dict[str, Any] = known[min(times, len(known)) - 1]
+        return answer
+
+    def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
+        """Keep one exchange."""
+        self._exchanges.append({"request": key, "response": response})
+        self._save()
+
+    def miss(self, key: dict[str, Any]) -> ModelError:
+        """Return the error for a request that was never recorded, with what differs from the nearest one."""
+        asked = _lines(key)
+        recorded = [_lines(each["request"]) for each in self._exchanges]
+        nearest = max(recorded, key=lambda each: difflib.SequenceMatcher(None, each, asked).ratio(), default=[])
+        changed = [line for line in difflib.unified_diff(nearest, asked, lineterm="", n=0) if line[:1] in "+-"][2:14]
+        return ModelError(
+            f"{self.path.name} has no answer to this request; record the notebook again with %piano record. "
+            f"What differs from the nearest recorded one:\n" + "\n".join(changed)
+        )
+
+    def _load(self) -> None:
+        try:
+            head, *rest = (
+                json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines() if line.strip()
+            )
+            if head["piano_cassette"] != FORMAT:
+                raise PianoError(
+                    f"{self.path} is a cassette of another version ({head['piano_cassette']}); record it again"
+                )
+            self._recorded_at = datetime.fromisoformat(head["recorded_at"])
+            self._exchanges = [{"request": each["request"], "response": each["response"]} for each in rest]
+        except FileNotFoundError as error:
+            raise PianoError(
+                f"there is no cassette at {self.path}; record one with %piano record {self.path}"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PianoError(f"{self.path} is not a cassette ({error}); record it again with %piano record") from error
+
+    def _save(self) -> None:
+        head = {"piano_cassette": FORMAT, "recorded_at": self._recorded_at.isoformat()}
+        written = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in (head, *self._exchanges))
+        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(written, encoding="utf-8")
+            unfinished.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise PianoError(f"the cassette {self.path} cannot be written: {error.strerror}") from error
+
+
+class CassetteTransport(httpx.AsyncBaseTransport):
+    """Answers from a cassette, or records into it."""
+
+    def __init__(self, cassette: Cassette, inner: httpx.AsyncBaseTransport) -> None:
+        self._cassette, self._inner = cassette, inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer the request. What was not recorded is asked of the model, or under PIANO_REPLAY=strict an error."""
+        key = _key(request)
+        if not self._cassette.recording:
+            if found := self._cassette.find(key):
+                return httpx.Response(found["status"], headers=found["headers"], text=found["body"], request=request)
+            if os.environ.get("PIANO_REPLAY") == "strict":
+                raise self._cassette.miss(key)
+            return await self._inner.handle_async_request(request)
+        response = await self._inner.handle_async_request(request)
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Tap(self._cassette, key, response),
+            extensions=response.extensions,
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        """Close what it wraps."""
+        await self._inner.aclose()
+
+
+class _Tap(httpx.AsyncByteStream):
+    """Passes a response's bytes on; once they came whole, keeps the exchange."""
+
+    def __init__(self, cassette: Cassette, key: dict[str, Any], response: httpx.Response) -> None:
+        self._cassette, self._key, self._response = cassette, key, response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        whole = b""
+        async for piece in self._response.stream:  # type: ignore[union-attr]  # an async transport's stream is async
+            whole += piece
+            yield piece
+        kind = self._response.headers.get("content-type", "application/json")
+        body = whole.decode("utf-8", "replace")
+        answer = {"status": self._response.status_code, "headers": {"content-type": kind}, "body": body}
+        self._cassette.add(self._key, answer)
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _key(request: httpx.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(request.content) if request.content else None
+    except ValueError:
+        body = request.content.decode("utf-8", "replace")
+    return {"method": request.method, "path": request.url.path, "body": body}
+
+
+def _lines(key: dict[str, Any]) -> list[str]:
+    return json.dumps(key, indent=1, sort_keys=True, ensure_ascii=False).splitlines()

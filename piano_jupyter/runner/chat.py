@@ -1,0 +1,59 @@
+"""What a turn asks and what it gets: ChatModel, ChatRequest, and the pieces of a reply. Types only."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatRequest:
+    """One question to a model: chat messages and tools in the form of the OpenAI chat API."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delta:
+    """A piece of a reply."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """The server says that the model is on its way."""
+
+    note: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestedCall:
+    """A tool call as the model asked for it; `problem` says why it cannot be run, if it cannot."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A whole reply."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[RequestedCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ChatModel(Protocol):
+    """What a turn asks: anything that streams deltas and ends with a `Reply`. Raises ModelError."""
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
+        """Yield the reply's pieces as they come, last the whole reply."""
+        ...

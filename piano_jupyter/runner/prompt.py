@@ -1,0 +1,88 @@
+"""The prompt: an agent, its skills and the thread's history as chat messages.
+
+Pure and stable: no clock and no random id goes in, the same history gives the same bytes, and a prompt is a prefix of
+the thread's next one, so that the server's prompt cache keeps it. The shape is what every chat template can render:
+one system message and only first, then the user's, neighbours of one role merged, content always a string, one call an
+assistant message, its result right behind it. (Measured over the templates that llama.cpp ships: parallel calls in one
+message fail three.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.records import Agent, Message, ToolCall
+
+UNFINISHED = "outcome unknown: it did not finish"
+
+
+def chat_messages(
+    agent: Agent,
+    skills: str,
+    history: Sequence[Message],
+    calls: Sequence[ToolCall],
+    names: Mapping[UUID, str],
+    job_id: UUID | None = None,
+) -> list[dict[str, Any]]:
+    """Return the messages to send.
+
+    `history` and `calls` are the thread's, in order; `names` gives each agent's name by id. An agent sees its own
+    messages as the assistant's and those of others as labelled text of the user. Reasoning goes along only within the
+    job `job_id`.
+    """
+    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(calls, 1)}
+    told: list[dict[str, Any]] = []
+    for message in history:
+        if message.role == "user":
+            told.append({"role": "user", "content": message.content})
+        elif message.role != "assistant":
+            told.append({"role": "user", "content": f"[{message.role}] {message.content}"})
+        elif message.agent_id != agent.id:
+            name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
+            told.append({"role": "user", "content": f"[{name}] {message.content}" if message.content else ""})
+        else:
+            told += _own(message, [call for call in calls if call.message_id == message.id], numbered, job_id)
+    system = "\n\n".join(part for part in (agent.system_prompt.strip(), skills.strip()) if part)
+    merged = _merged(told)
+    if merged and merged[0]["role"] != "user":
+        merged.insert(0, {"role": "user", "content": "(the conversation so far)"})
+    return [{"role": "system", "content": system}, *merged] if system else merged
+
+
+def _own(
+    message: Message, calls: Sequence[ToolCall], numbered: Mapping[UUID, str], job_id: UUID | None
+) -> list[dict[str, Any]]:
+    said: dict[str, Any] = {"role": "assistant", "content": message.content}
+    if message.reasoning and job_id is not None and message.job_id == job_id:
+        said["reasoning_content"] = message.reasoning
+    if not calls:
+        return [said]
+    told = []
+    for call in calls:
+        function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
+        told.append({**said, "tool_calls": [{"id": numbered[call.id], "type": "function", "function": function}]})
+        told.append(
+            {
+                "role": "tool",
+                "tool_call_id": numbered[call.id],
+                "content": UNFINISHED if call.result is None else call.result or "(no output)",
+            }
+        )
+        said = {"role": "assistant", "content": ""}
+    return told
+
+
+def _merged(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join neighbours of one role and leave out what is empty; a message with a call, or a result, stands alone."""
+    merged: list[dict[str, Any]] = []
+    for message in told:
+        alone = "tool_calls" in message or message["role"] == "tool"
+        if not alone and not message["content"].strip():
+            continue
+        last = merged[-1] if merged else None
+        if last and not alone and last["role"] == message["role"] and "tool_calls" not in last:
+            merged[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        else:
+            merged.append(message)
+    return merged

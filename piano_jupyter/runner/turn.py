@@ -1,0 +1,130 @@
+"""run_turn: ask the model, run the tools that it calls, ask again, until it answers.
+
+A turn only tells what happens; it keeps nothing and shows nothing. Whoever iterates keeps each event before asking for
+the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimitError
+from piano_jupyter.events import Answered, Event, MessageAdded, MessageDelta, ModelLoading, ToolCalled, ToolReturned
+from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
+from piano_jupyter.runner.arguments import check_arguments
+from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.prompt import chat_messages
+from piano_jupyter.runner.tools import ToolResult, run_tool
+from piano_jupyter.tool import Tool
+
+DENIED = "the user did not allow this call; do not repeat it, ask or go on without"
+
+Approve = Callable[[ToolCall], Awaitable[bool]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """All that a turn needs to know, read when it starts."""
+
+    job: Job
+    agent: Agent
+    history: Sequence[Message]  #: the branch that ends with the message to answer
+    calls: Sequence[ToolCall]  #: the thread's calls, in order
+    names: Mapping[UUID, str]  #: the agents' names by id
+    skills: str  #: the texts of the enabled skills
+    tools: Sequence[Tool]  #: the enabled tools
+    max_iterations: int
+    tool_timeout: float  #: seconds
+    tool_output_limit: int  #: characters
+
+
+async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock) -> AsyncGenerator[Event, None]:
+    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError after `max_iterations` rounds.
+
+    `approve` is asked before a call of a tool that asks; it returns whether the call may run.
+    """
+    job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    for _ in range(turn.max_iterations):
+        message = Message(
+            id=clock.new_id(),
+            thread_id=job.thread_id,
+            role="assistant",
+            content="",
+            inserted_at=clock.now(),
+            parent_id=history[-1].id if history else None,
+            source="agent",
+            agent_id=turn.agent.id,
+            job_id=job.id,
+        )
+        request = ChatRequest(
+            model=job.model,
+            messages=chat_messages(turn.agent, turn.skills, history, calls, turn.names, job.id),
+            tools=[tool.schema() for tool in turn.tools],
+            options=turn.agent.options,
+        )
+        reply = Reply()
+        async with aclosing(model.stream(request)) as pieces:
+            async for piece in pieces:
+                match piece:
+                    case Delta(text=text, reasoning=reasoning):
+                        yield MessageDelta(
+                            thread_id=job.thread_id,
+                            job_id=job.id,
+                            message_id=message.id,
+                            text=text,
+                            reasoning=reasoning,
+                        )
+                    case Loading(note=note, fraction=fraction):
+                        yield ModelLoading(thread_id=job.thread_id, job_id=job.id, note=note, fraction=fraction)
+                    case Reply():
+                        reply = piece
+        message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
+        if not reply.calls:
+            if not reply.text.strip():
+                raise ModelError("the model gave an empty answer; ask again, or in other words")
+            yield Answered(thread_id=job.thread_id, message=message)
+            return
+        history.append(message)
+        yield MessageAdded(thread_id=job.thread_id, message=message)
+        for requested in reply.calls:
+            call = ToolCall(
+                id=clock.new_id(),
+                message_id=message.id,
+                name=requested.name,
+                arguments=requested.arguments,
+                started_at=clock.now(),
+            )
+            refusal, tool = _runnable(requested, turn.tools)
+            if tool is not None and tool.asks and not await approve(call):
+                refusal, tool = DENIED, None
+            yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
+            if tool is None:
+                result = ToolResult(ok=False, text=refusal)
+            else:
+                result = await run_tool(
+                    tool, call.arguments, timeout=turn.tool_timeout, output_limit=turn.tool_output_limit
+                )
+            status = CallStatus.OK if result.ok else CallStatus.FAILED
+            call = replace(call, status=status, result=result.text, finished_at=clock.now())
+            calls.append(call)
+            yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+    raise TurnLimitError(
+        f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
+        f"or raise PianoConfig.max_iterations"
+    )
+
+
+def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
+    """Return the tool to run, or why none is run."""
+    if requested.problem is not None:
+        return requested.problem, None
+    enabled = {tool.name: tool for tool in tools}
+    if requested.name not in enabled:
+        return str(NotFoundError.among("tool", requested.name, enabled)), None
+    try:
+        check_arguments(enabled[requested.name], requested.arguments)  # before the user is asked about it
+    except ToolError as error:
+        return str(error), None
+    return "", enabled[requested.name]

@@ -1,0 +1,210 @@
+"""From the bytes of a streamed chat completion to a reply. Every server's oddities end here.
+
+Pure: bytes in, pieces out. Nothing here knows HTTP, time or a turn. A call is handed on as runnable only if its
+arguments arrived whole; cut or broken ones are marked with the problem, and nothing is repaired.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.runner.chat import Delta, Loading, Reply, RequestedCall
+
+CUT = "the call was cut off before its end; send it again, shorter"
+
+
+class SseDecoder:
+    """Bytes to the `data` of server-sent events: any line end, comments, a byte order mark, and bare JSON lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[str] = []
+        self._begun = False
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """Yield the data of each event that is now complete."""
+        self._rest += piece
+        if not self._begun and len(self._rest) >= 3:
+            self._rest, self._begun = self._rest.removeprefix(b"\xef\xbb\xbf"), True
+        *lines, self._rest = self._rest.replace(b"\r\n", b"\n").split(b"\n")
+        for line in lines:
+            yield from self._line(line.decode("utf-8", "replace").rstrip("\r"))
+
+    def close(self) -> Iterator[str]:
+        """Yield what the end of the stream completes."""
+        for line in (self._rest.decode("utf-8", "replace").rstrip("\r"), ""):
+            yield from self._line(line)
+        self._rest = b""
+
+    def _line(self, line: str) -> Iterator[str]:
+        if not line:
+            if self._data:
+                yield "\n".join(self._data)
+            self._data = []
+        elif line.startswith("data:"):
+            self._data.append(line[5:].removeprefix(" "))
+        elif line.startswith("{"):  # a proxy whose upstream failed answers with plain JSON in the middle
+            yield line
+
+
+@dataclass(slots=True)
+class _PartialCall:
+    id: str = ""
+    index: Any = None
+    name: str = ""
+    arguments: str = ""
+
+    def whole(self) -> bool:
+        return _parsed(self.arguments or "{}") is not None
+
+    def requested(self) -> RequestedCall:
+        arguments = _parsed(self.arguments.strip() or "{}")
+        if arguments is None:
+            return RequestedCall(
+                name=self.name, problem=CUT if _is_cut(self.arguments) else "its arguments are not JSON"
+            )
+        if not isinstance(arguments, dict):
+            return RequestedCall(name=self.name, problem="its arguments must be a JSON object")
+        return RequestedCall(name=self.name, arguments=arguments)
+
+
+@dataclass(slots=True)
+class ReplyBuilder:
+    """Chunks of a chat completion to deltas, and at the end to a `Reply`."""
+
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _calls: list[_PartialCall] = field(default_factory=list)
+    _finish_reason: str | None = None
+    _usage: dict[str, Any] = field(default_factory=dict)
+    _done: bool = False
+
+    def feed(self, data: str) -> Iterator[Delta | Loading]:
+        """Take the data of one event; yield what it adds. Raises ModelError for an error inside the stream."""
+        if data.strip() == "[DONE]":
+            self._done = True
+            return
+        chunk = _parsed(data)
+        if not isinstance(chunk, dict):
+            raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}")
+        if chunk.get("error"):
+            raise error_from(int(_code(chunk["error"]) or 500), data)
+        self._note_usage(chunk)
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or choice.get("message") or {}
+            text = _as_text(delta.get("content"))
+            reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning"))
+            if reasoning and not (chunk.get("id") or chunk.get("model") or text or delta.get("tool_calls")):
+                yield Loading(note=reasoning.strip() or "loading")
+                continue
+            self._text.append(text)
+            self._reasoning.append(reasoning)
+            for piece in delta.get("tool_calls") or ():
+                self._add_call(piece)
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            if text or reasoning:
+                yield Delta(text=text, reasoning=reasoning)
+
+    def reply(self) -> Reply:
+        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
+        if self._finish_reason is None and not self._done:
+            raise ModelError("the server broke off in the middle of its answer; retry, or look at the server's log")
+        return Reply(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            calls=tuple(call.requested() for call in self._calls),
+            finish_reason=self._finish_reason,
+            usage=self._usage,
+        )
+
+    def _note_usage(self, chunk: Mapping[str, Any]) -> None:
+        usage, timings = chunk.get("usage") or {}, chunk.get("timings") or {}
+        if chunk.get("model"):
+            self._usage["model"] = str(chunk["model"])
+        for name in ("prompt_tokens", "completion_tokens"):
+            if isinstance(usage.get(name), int):
+                self._usage[name] = usage[name]
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", timings.get("cache_n"))
+        if isinstance(cached, int):
+            self._usage["cached_tokens"] = cached
+        if isinstance(timings.get("predicted_per_second"), int | float):
+            self._usage["tokens_per_second"] = round(timings["predicted_per_second"], 1)
+
+    def _add_call(self, piece: Mapping[str, Any]) -> None:
+        function = piece.get("function") or {}
+        name, arguments = function.get("name") or "", function.get("arguments")
+        call = self._call_of(piece.get("index"), piece.get("id") or "", name)
+        call.id = call.id or piece.get("id") or ""
+        if name and name != call.name and not call.arguments:
+            call.name += name
+        if isinstance(arguments, str):
+            call.arguments += arguments
+        elif arguments is not None:
+            call.arguments = json.dumps(arguments, ensure_ascii=False)
+
+    def _call_of(self, index: Any, identity: str, name: str) -> _PartialCall:
+        """Find the call of a piece: by index, else by id; else a name after a whole call begins a new one."""
+        known = [call for call in self._calls if index is not None and call.index == index]
+        if not known and identity:
+            known = [call for call in self._calls if call.id == identity and index is None]
+        if not known and index is None and not identity:
+            known = self._calls[-1:]
+        begins_another = known and name and known[-1].name and known[-1].arguments and known[-1].whole()
+        if known and not (begins_another and (index is None or identity not in {"", known[-1].id})):
+            return known[-1]
+        self._calls.append(_PartialCall(index=index, id=identity))
+        return self._calls[-1]
+
+
+def error_from(status: int, body: str) -> ModelError:
+    """Return the error that a server's status and body mean, as a sentence with the way out."""
+    parsed = _parsed(body)
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else body
+    said = (str(error.get("message") or error) if isinstance(error, dict) else str(error)).strip()[
+        :500
+    ] or "no reason given"
+    kind = str(error.get("type", "")) if isinstance(error, dict) else ""
+    if kind == "exceed_context_size_error" or "context size" in said or "context length" in said:
+        window = f" of {error['n_ctx']:,} tokens" if isinstance(error, dict) and error.get("n_ctx") else ""
+        return ContextOverflowError(
+            f"the conversation no longer fits in the model's context{window}; open a new thread"
+        )
+    if status in {401, 403}:
+        return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
+    if status == 404:
+        return ModelNotServedError(f"the server does not serve this model ({said})")
+    if status == 429:
+        return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
+    if status in {502, 503, 504}:
+        return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
+    return ModelError(f"the server answered {status}: {said}")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_cut(arguments: str) -> bool:
+    try:
+        json.loads(arguments)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(arguments.rstrip()) or "Unterminated string" in error.msg
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+def _as_text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _code(error: Any) -> int | None:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None

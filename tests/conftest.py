@@ -1,0 +1,96 @@
+"""What tests share: real llama.cpp servers, with a tiny model that the tests write or with the embedded one."""
+
+import asyncio
+import os
+import runpy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
+
+import pytest
+
+from piano_jupyter.errors import ModelUnavailableError
+from piano_jupyter.runner.local_model import SMOLLM2, cache_folder, fetch
+from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
+
+SENTENCE = "All is well on this tiny server."
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """tests/tiny_gguf.py: `tiny.write_tiny_gguf(path, ...)` and its chat templates `tiny.PLAIN` and `tiny.TOOLS`."""
+    try:
+        return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_gguf.py"))))
+    except ModuleNotFoundError as error:
+        _missing(f"{error.name} is not installed: pip install 'piano_jupyter[test]'")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model that answers everything with one sentence."""
+    return tiny.write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", says=SENTENCE)
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> None:
+    """The extra `[local]` is there."""
+    _need_llama_cpp()
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[[LocalServer], Endpoint]]:
+    """Start a real server, and end it with the session."""
+    started: list[LocalServer] = []
+
+    def start(server: LocalServer) -> Endpoint:
+        _need_llama_cpp()
+        started.append(server)
+        with ThreadPoolExecutor(1) as apart:  # the test's own event loop stays as it is
+            return apart.submit(asyncio.run, server.start(lambda _line, _fraction: None)).result()
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_server(start_server: Callable[[LocalServer], Endpoint], tiny_gguf: Path) -> Endpoint:
+    """A real server that answers everything with one sentence."""
+    return start_server(LocalServer(tiny_gguf, context=2048))
+
+
+@pytest.fixture(scope="session")
+def serve_tiny(
+    start_server: Callable[[LocalServer], Endpoint], tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Endpoint]:
+    """Serve a tiny model of one's own: `serve_tiny(says="...", chat_template=tiny.TOOLS)`."""
+
+    def serve(**model: str | int | None) -> Endpoint:
+        gguf = tiny.write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", **model)
+        return start_server(LocalServer(gguf, context=2048))
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def embedded_server(start_server: Callable[[LocalServer], Endpoint]) -> Endpoint:
+    """The embedded model, as users get it: fetched into the user's cache if it is not there."""
+    try:
+        fetch(SMOLLM2, cache_folder(), lambda _line, _fraction: None)
+    except ModelUnavailableError as error:
+        _missing(str(error))
+    return start_server(LocalServer())
+
+
+def _need_llama_cpp() -> None:
+    if not installed():
+        _missing("xllamacpp is not installed: pip install 'piano_jupyter[local]'")
+
+
+def _missing(reason: str) -> NoReturn:
+    """Skip what this machine cannot run; in CI nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

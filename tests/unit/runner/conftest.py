@@ -1,0 +1,109 @@
+"""A model server of the tests' own: real HTTP on loopback, scripted to the byte."""
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+
+def event(**delta):
+    """Return one chunk of a stream that adds this delta."""
+    return sse({"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]})
+
+
+def sse(chunk):
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+FINISH = sse({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + "data: [DONE]\n\n"
+
+
+@dataclass
+class Stub:
+    """Answers each request with the next step of the script: (status, headers, pieces).
+
+    A status of 0 never begins to answer, None breaks the connection off. A piece is text to send, an `asyncio.Event`
+    to wait for, or None to break the connection off.
+    """
+
+    script: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)  #: the client went away in the middle of an answer
+    url: str = ""
+    caps: dict = field(default_factory=dict)
+    handling: set = field(default_factory=set)
+
+    def answers(self, *pieces, status=200, headers=None):
+        self.script.append((status, headers or {}, pieces))
+
+    async def handle(self, reader, writer):
+        self.handling.add(asyncio.current_task())
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, reader, writer):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            lines = head.decode().split("\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            path = lines[0].split(" ")[1]
+            if path == "/props":
+                await self._send(
+                    reader, writer, 200 if self.caps else 404, {}, [json.dumps({"chat_template_caps": self.caps})]
+                )
+                continue
+            self.asked.append((path, headers, json.loads(body) if body else None))
+            await self._send(reader, writer, *self.script.pop(0))
+
+    async def _send(self, reader, writer, status, headers, pieces):
+        if status is None:
+            raise ConnectionError
+        if status == 0:
+            await self._wait(reader, asyncio.Event())
+        named = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **headers}
+        writer.write(f"HTTP/1.1 {status} X\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in named.items()))
+        writer.write(b"\r\n")
+        for piece in pieces:
+            if piece is None:
+                writer.transport.abort()
+                return
+            if isinstance(piece, asyncio.Event):
+                await self._wait(reader, piece)
+                continue
+            data = piece.encode() if isinstance(piece, str) else piece
+            writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def _wait(self, reader, gate):
+        while not gate.is_set():
+            if reader.at_eof():
+                self.closed.set()
+                raise ConnectionError
+            with suppress(TimeoutError):
+                await asyncio.wait_for(gate.wait(), 0.02)
+
+
+@pytest.fixture
+async def stub():
+    stub = Stub()
+    server = await asyncio.start_server(stub.handle, "127.0.0.1", 0)
+    stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    yield stub
+    server.close()
+    for task in stub.handling:
+        task.cancel()
+    await asyncio.gather(*stub.handling)
+
+
+@pytest.fixture
+def speak():
+    """Return the pieces of a stream that says these words."""
+    return lambda *words: [*(event(content=word) for word in words), FINISH]

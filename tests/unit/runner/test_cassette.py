@@ -1,0 +1,125 @@
+"""Record and replay."""
+
+import json
+
+import pytest
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import ModelError, PianoError
+from piano_jupyter.runner.cassette import Cassette
+from piano_jupyter.runner.chat import ChatRequest
+from piano_jupyter.runner.llm import ChatClient
+from piano_jupyter.runner.local_server import Endpoint
+
+
+@pytest.fixture
+async def ask_through(stub):
+    clients = []
+
+    def make(cassette, url=None):
+        async def connect():
+            return Endpoint(url=url or stub.url, api_key="secret-key")
+
+        client = ChatClient(connect, PianoConfig(request_retries=0), wrap=cassette.wrap)
+        clients.append(client)
+
+        async def ask(text):
+            request = ChatRequest(model="m", messages=[{"role": "user", "content": text}])
+            return [piece async for piece in client.stream(request)][-1].text
+
+        return ask
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+async def recorded(stub, speak, ask_through, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    ask = ask_through(Cassette(path, recording=True))
+    for said in ("Paris", "one", "two"):
+        stub.answers(*speak(said))
+    assert [await ask("Capital?"), await ask("again?"), await ask("again?")] == ["Paris", "one", "two"]
+    return path
+
+
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
+async def test_a_replay_answers_without_a_server_in_any_order(recorded, ask_through):
+    ask = ask_through(Cassette(recorded, recording=False), NOWHERE)
+
+    assert [await ask("again?"), await ask("Capital?")] == ["one", "Paris"]
+
+
+async def test_a_question_asked_again_gets_the_next_answer_then_the_last(recorded, ask_through):
+    ask = ask_through(Cassette(recorded, recording=False), NOWHERE)
+
+    assert [await ask("again?") for _ in range(3)] == ["one", "two", "two"]
+
+
+async def test_a_cassette_names_no_host_and_no_key(recorded):
+    written = recorded.read_text()
+
+    assert "secret-key" not in written
+    assert "127.0.0.1" not in written
+
+
+async def test_what_was_not_recorded_is_asked_of_the_model(recorded, stub, speak, ask_through):
+    ask = ask_through(Cassette(recorded, recording=False))
+    stub.answers(*speak("fresh"))
+
+    assert await ask("something new") == "fresh"
+
+
+async def test_under_strict_replay_it_is_an_error_that_shows_the_difference(recorded, ask_through, monkeypatch):
+    monkeypatch.setenv("PIANO_REPLAY", "strict")
+    ask = ask_through(Cassette(recorded, recording=False), NOWHERE)
+
+    with pytest.raises(ModelError, match="no answer to this request") as caught:
+        await ask("Capitals?")
+    assert '-    "content": "Capital?"' in str(caught.value)
+    assert '+    "content": "Capitals?"' in str(caught.value)
+
+
+async def test_a_broken_answer_is_not_recorded(stub, speak, ask_through, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    ask = ask_through(Cassette(path, recording=True))
+    stub.answers(speak("Pa")[0], None)
+
+    with pytest.raises(ModelError):
+        await ask("Capital?")
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_recording_and_replay_have_the_same_clock(tmp_path):
+    one = Cassette(tmp_path / "a.jsonl", recording=True).clock()
+    other = Cassette(tmp_path / "a.jsonl", recording=False).clock()
+
+    assert [one.new_id(), one.now(), one.new_id()] == [other.new_id(), other.now(), other.new_id()]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (None, "no cassette at"),
+        ("hello", "is not a cassette"),
+        (json.dumps({"piano_cassette": 99, "recorded_at": "2026-01-01"}), "another version \\(99\\)"),
+        (json.dumps({"piano_cassette": 1, "recorded_at": "2026-01-01"}) + "\n{}\n", "is not a cassette"),
+    ],
+)
+def test_a_file_that_is_no_cassette_is_refused_with_the_way_out(tmp_path, written, says):
+    path = tmp_path / "a.jsonl"
+    if written is not None:
+        path.write_text(written)
+
+    with pytest.raises(PianoError, match=says):
+        Cassette(path, recording=False)
+
+
+def test_a_cassette_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(PianoError, match="cannot be written"):
+        Cassette(tmp_path / "file" / "a.jsonl", recording=True)

@@ -1,0 +1,179 @@
+"""From a stream's bytes to a reply: what real servers send."""
+
+import json
+
+import pytest
+
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.runner.chat import Delta, Loading
+from piano_jupyter.runner.wire import CUT, ReplyBuilder, SseDecoder, error_from
+
+
+def read(*chunks, finish="stop"):
+    """Return the pieces and the reply of a stream of these deltas."""
+    builder, pieces = ReplyBuilder(), []
+    for chunk in chunks:
+        pieces += builder.feed(
+            chunk if isinstance(chunk, str) else json.dumps({"id": "c", "choices": [{"delta": chunk}]})
+        )
+    if finish:
+        pieces += builder.feed(json.dumps({"id": "c", "choices": [{"delta": {}, "finish_reason": finish}]}))
+    return pieces, builder.reply()
+
+
+def call(arguments="", name=None, **where):
+    return {"tool_calls": [{**where, "function": {"name": name, "arguments": arguments}}]}
+
+
+def wanted(reply):
+    return [(call.name, dict(call.arguments), call.problem) for call in reply.calls]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_stream_cut_anywhere_decodes_to_the_same_events(size):
+    stream = b'\xef\xbb\xbf: a comment\r\n\r\ndata: {"a": "\xc3\xa9"}\r\n\r\nevent: x\ndata:second\n\ndata: [DONE]'
+    decoder = SseDecoder()
+
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    events = [event for piece in pieces for event in decoder.feed(piece)] + list(decoder.close())
+
+    assert events == ['{"a": "é"}', "second", "[DONE]"]
+
+
+def test_plain_json_in_the_middle_of_a_stream_is_an_event():
+    decoder = SseDecoder()
+
+    events = list(decoder.feed(b'data: {"a": 1}\n\n{"error": "upstream died"}\n')) + list(decoder.close())
+
+    assert events == ['{"a": 1}', '{"error": "upstream died"}']
+
+
+def test_text_and_reasoning_come_as_deltas_and_whole():
+    pieces, reply = read(
+        {"content": None, "role": "assistant"}, {"reasoning_content": "hm"}, {"content": "4"}, {"content": "2"}
+    )
+
+    assert pieces == [Delta(reasoning="hm"), Delta(text="4"), Delta(text="2")]
+    assert (reply.text, reply.reasoning, reply.calls) == ("42", "hm", ())
+
+
+def test_usage_is_read_from_a_chunk_without_choices():
+    usage = {"prompt_tokens": 27, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 20}}
+    last = {"model": "m", "choices": [], "usage": usage, "timings": {"predicted_per_second": 62.84}}
+
+    _, reply = read({"content": "x"}, json.dumps(last))
+
+    assert reply.usage == {
+        "model": "m",
+        "prompt_tokens": 27,
+        "completion_tokens": 8,
+        "cached_tokens": 20,
+        "tokens_per_second": 62.8,
+    }
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [call('{"x":', "f", index=0, id="a"), call(" 1}", index=0, id="")],
+        [call('{"x":', "f", index=1, id=None), call(" 1}", index=1, id=None)],
+        [call('{"x":', "f", id="a"), call(" 1}", "f", id="a")],
+        [call('{"x":', "f"), call(" 1}", None)],
+        [call({"x": 1}, "f", index=0)],
+    ],
+)
+def test_one_call_is_put_together_whatever_its_pieces_carry(pieces):
+    _, reply = read(*pieces, finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None)]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [call('{"x": 1}', "f", index=0, id="a"), call('{"x": 2}', "g", index=1, id="b")],
+        [call('{"x": 1}', "f", id="a"), call('{"x": 2}', "g", id="b")],
+        [call('{"x": 1}', "f", id="a"), call('{"x": 2}', "g", id="a")],
+        [call('{"x": 1}', "f"), call('{"x": 2}', "g")],
+        [call('{"x": 1}', "f", index=0, id="a"), call('{"x": 2}', "g", index=0, id="b")],
+    ],
+)
+def test_two_calls_are_kept_apart_whatever_their_pieces_carry(pieces):
+    _, reply = read(*pieces)
+
+    assert wanted(reply) == [("f", {"x": 1}, None), ("g", {"x": 2}, None)]
+
+
+@pytest.mark.parametrize("arguments", [None, "", "{}", "  "])
+def test_a_call_without_arguments_has_none(arguments):
+    _, reply = read(call(arguments, "f", index=0))
+
+    assert wanted(reply) == [("f", {}, None)]
+
+
+def test_cut_arguments_are_marked_and_not_repaired():
+    _, reply = read(call('{"command": "rm -rf /tmp/bui', "bash", index=0), finish="length")
+
+    assert wanted(reply) == [("bash", {}, CUT)]
+
+
+def test_arguments_that_are_no_object_are_marked():
+    _, reply = read(call('{"a": 1}{"b": 2}', "f", index=0), call("[1]", "g", index=1))
+
+    assert [problem for _, _, problem in wanted(reply)] == [
+        "its arguments are not JSON",
+        "its arguments must be a JSON object",
+    ]
+
+
+def test_a_loading_chunk_is_a_status_and_no_reasoning():
+    loading = json.dumps({"choices": [{"delta": {"reasoning_content": "swapping model\n"}}]})
+
+    pieces, reply = read(loading, {"content": "x"})
+
+    assert pieces == [Loading(note="swapping model"), Delta(text="x")]
+    assert reply.reasoning == ""
+
+
+def test_a_stream_that_ends_in_the_middle_is_an_error():
+    with pytest.raises(ModelError, match="broke off"):
+        read({"content": "The capital is"}, finish=None)
+
+
+def test_a_stream_that_says_done_without_a_finish_reason_is_an_answer():
+    _, reply = read({"content": "x"}, "[DONE]", finish=None)
+
+    assert reply.text == "x"
+
+
+def test_an_error_inside_a_stream_is_raised():
+    with pytest.raises(ModelError, match="out of memory"):
+        read('{"error": {"message": "out of memory", "code": 500}}')
+
+
+def test_what_is_no_chunk_is_an_error_that_shows_it():
+    with pytest.raises(ModelError, match="<html>"):
+        read("<html>")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (
+            400,
+            '{"error":{"type":"exceed_context_size_error","n_ctx":8192,"message":"too long"}}',
+            ContextOverflowError,
+            "8,192",
+        ),
+        (401, '{"error":{"message":"Invalid API Key"}}', ModelError, "PianoConfig.api_key"),
+        (404, '{"error":"no router for requested model"}', ModelNotServedError, "no router for requested model"),
+        (429, "{}", ModelUnavailableError, "busy"),
+        (502, "", ModelUnavailableError, "no reason given"),
+        (500, "template error", ModelError, "the server answered 500: template error"),
+    ],
+)
+def test_each_refusal_becomes_its_own_error_with_the_servers_words(status, body, kind, says):
+    error = error_from(status, body)
+
+    assert type(error) is kind
+    assert says in str(error)
