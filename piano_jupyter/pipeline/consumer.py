@@ -1,0 +1,167 @@
+"""Consumer: a job becomes its turn. What it tells is kept, then published; the answer is kept together with the ack.
+
+It owns the tasks: it starts, cancels and drains them. At least once to the model, at most once to the world, and
+exactly one answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+from uuid import UUID
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import (
+    Answered,
+    Event,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobStarted,
+    MessageAdded,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.store.base import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
+
+
+class Consumer:
+    """Works on jobs, at most `max_demand` at once on one model, one at a time in a thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: EventBus,
+        clock: Clock,
+        producer: Producer,
+        turn: StartTurn,
+        max_demand: Callable[[], int],
+    ) -> None:
+        self._store, self._bus, self._clock, self._producer, self._turn = store, bus, clock, producer, turn
+        self._max_demand = max_demand
+        self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
+        self._ended = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._take(), name="piano-consumer")
+
+    async def stop(self, timeout: float) -> None:
+        """Take no more, give what runs `timeout` seconds, then cut it off.
+
+        A job that is cut off stays marked as running: its turn is taken up again when the store is opened next.
+        """
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+            await asyncio.wait([loop])
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self._running.clear()
+
+    async def drain(self) -> None:
+        """Return when nothing runs and nothing waits."""
+        while self._running or (self._loop is not None and self._producer.waiting()):
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def cancel(self, job: Job) -> Job:
+        """End a job, wherever it is; return it as it now stands. A job that has ended is left as it is."""
+        if withdrawn := await self._producer.withdraw(job):
+            job = withdrawn
+        elif job.id in self._running:
+            job, task = self._running[job.id]
+            task.cancel()
+            await asyncio.wait([task])
+        job = await self._close(job)
+        self._forget(job.id)
+        return job
+
+    async def _take(self) -> None:
+        while True:
+            job = await self._producer.claim([job for job, _ in self._running.values()], self._max_demand())
+            if job is None:
+                await self._producer.wait()
+                continue
+            task = asyncio.create_task(self._work(job), name=f"piano-job-{job.id}")
+            self._running[job.id] = (job, task)
+
+    async def _work(self, job: Job) -> None:
+        """Run a job to its end. Cancelled, it leaves the job to whoever cancelled it."""
+        try:
+            self._bus.publish(JobStarted(thread_id=job.thread_id, job=job))
+            async with aclosing(self._turn(job)) as events:
+                async for event in events:
+                    await self._keep(job, event)
+        except PianoError as error:
+            await self._close(job, str(error), error)
+        except Exception as error:
+            log.exception("the turn of job %s raised", job.id)
+            await self._close(job, f"{type(error).__name__}: {error} (an error inside Piano; see the log)")
+        self._forget(job.id)
+
+    def _forget(self, job_id: UUID) -> None:
+        self._running.pop(job_id, None)
+        self._ended.set()
+        self._producer.stir()
+
+    async def _keep(self, job: Job, event: Event) -> None:
+        """Keep what an event tells, then publish it."""
+        match event:
+            case MessageAdded(message=message):
+                message = await _whole(self._store.add_message(message))
+                self._bus.publish(MessageAdded(thread_id=job.thread_id, message=message))
+            case ToolCalled(call=call):
+                call = await _whole(self._store.start_call(call))
+                self._bus.publish(ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call))
+            case ToolReturned(call=call):
+                call = await _whole(self._store.finish_call(call))
+                self._bus.publish(ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call))
+            case Answered(message=message):
+                job, message = await _whole(self._store.ack(job, message, self._clock.now()))
+                self._bus.publish(Answered(thread_id=job.thread_id, message=message))
+                self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
+            case _:
+                self._bus.publish(event)
+
+    async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
+        """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""
+        now = self._clock.now()
+        try:
+            closed = await _whole(self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
+        except PianoError as unkept:  # the disk is full, say: whoever waits must hear of it all the same
+            log.exception("the end of job %s could not be kept", job.id)
+            reason, error = f"{reason or 'cancelled'}; and that could not be kept: {unkept}", unkept
+            closed = replace(job, status=JobStatus.FAILED, reason=reason)
+        if closed.status is JobStatus.FAILED and reason:
+            self._bus.publish(JobFailed(thread_id=job.thread_id, job=closed, reason=reason, error=error))
+        elif closed.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
+            self._bus.publish(JobCancelled(thread_id=job.thread_id, job=closed))
+        return closed
+
+
+async def _whole(commit: Awaitable[T]) -> T:
+    """Await a commit to its end even when cancelled in the middle; then let the cancellation through."""
+    task = asyncio.ensure_future(commit)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,149 @@
+"""The whole way on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
+
+import asyncio
+import json
+import urllib.request
+
+import pytest
+
+from piano_jupyter import Piano
+from piano_jupyter.errors import ContextOverflowError, ModelError
+from piano_jupyter.events import MessageDelta, ModelLoading
+from piano_jupyter.records import CallStatus, JobStatus
+from piano_jupyter.tool import tool
+
+pytestmark = pytest.mark.model
+DEADLINE = 120
+
+
+@pytest.fixture
+def piano_at(tmp_path):
+    def make(endpoint, **knobs):
+        server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
+
+    return make
+
+
+def slots_at_work(endpoint):
+    root = endpoint.url.removesuffix("/v1")
+    request = urllib.request.Request(f"{root}/slots", headers={"Authorization": f"Bearer {endpoint.api_key}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return [slot for slot in json.load(answer) if slot["is_processing"]]
+
+
+async def test_a_real_server_answers_and_says_what_it_cost(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        events = piano.events()
+        answer = await piano.ask("How are you?")
+        await events.aclose()
+        streamed = [event.text async for event in events if isinstance(event, MessageDelta)]
+
+    assert answer.content == "All is well on this tiny server."
+    assert "".join(streamed) == answer.content
+    assert len(streamed) > 1
+    assert answer.usage["completion_tokens"] >= len(streamed) - 1
+    assert answer.usage["model"]
+
+
+async def test_a_follow_up_evaluates_only_what_is_new(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        first = await piano.ask("Tell me how you are, at some length, so that there is something to keep in the cache.")
+        second = await piano.ask("And now?")
+
+    assert second.usage["cached_tokens"] >= first.usage["prompt_tokens"] - 1
+
+
+async def test_a_wrong_key_is_a_sentence(piano_at, tiny_server):
+    async with piano_at(tiny_server, api_key="wrong") as piano:
+        with pytest.raises(ModelError, match="the server refused the key"):
+            await piano.ask("hi")
+
+
+async def test_a_talk_that_is_too_long_names_the_models_context(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens; open a new thread"):
+            await piano.ask("word " * 5000)
+
+
+async def test_cancel_frees_the_servers_slot(piano_at, serve_tiny):
+    endless = serve_tiny()  # random weights: it goes on until it is stopped
+    async with piano_at(endless) as piano:
+        events = piano.events()
+        job = await piano.send("go")
+        async with asyncio.timeout(DEADLINE):
+            async for event in events:
+                if isinstance(event, MessageDelta):
+                    break
+            assert (await piano.cancel(job)).status is JobStatus.CANCELLED
+            while await asyncio.to_thread(slots_at_work, endless):
+                pass
+
+
+async def test_a_model_whose_template_has_tools_calls_one_and_answers_from_its_result(piano_at, serve_tiny, tiny):
+    @tool
+    def look() -> str:
+        """Look around."""
+        return "a lake"
+
+    says = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
+    endpoint = serve_tiny(says=says, says_after_tool="I see it.", chat_template=tiny.TOOLS)
+    async with piano_at(endpoint, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"])
+        answer = await piano.ask("What is there?")
+        calls = await piano.tool_calls(piano.thread)
+
+    assert [(call.name, call.result) for call in calls] == [("look", "a lake")]
+    assert answer.content == "I see it."
+
+
+@pytest.fixture
+def embedded(embedded_server, tmp_path):
+    """The embedded model as a user meets it: nothing answers at base_url."""
+
+    def make(**knobs):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "base_url": "http://127.0.0.1:9/v1", **knobs})
+
+    return make
+
+
+async def test_where_nothing_answers_the_embedded_model_does_and_says_so(embedded):
+    async with embedded() as piano:
+        events = piano.events()
+        answer = await piano.ask("What is the capital of France?")
+        await events.aclose()
+        notes = [event.note async for event in events if isinstance(event, ModelLoading)]
+        status = await piano.status()
+
+    assert "Paris" in answer.content
+    assert answer.usage["model"] == "SmolLM2-135M-Instruct"
+    assert notes[0] == "nothing answers at http://127.0.0.1:9/v1, so the embedded model does"
+    assert "SmolLM2-135M-Instruct" in notes[-1]
+    assert "MB" in notes[-1]
+    assert status.server == notes[-1]
+
+
+async def test_the_embedded_model_calls_a_tool_and_answers_from_its_result(embedded):
+    asked = []
+
+    @tool
+    def weather(city: str) -> str:
+        """Tell the weather of a city now."""
+        asked.append(city)
+        return "sunny, 21 degrees"
+
+    async with embedded(embedded="only", tools=[weather]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["weather"], options={"temperature": 0})
+        answer = await piano.ask("How is the weather in Rome?")
+        calls = await piano.tool_calls(piano.thread)
+
+    assert asked[0] == "Rome"
+    assert {call.status for call in calls} == {CallStatus.OK}
+    assert answer.content.strip()
+    assert not answer.content.startswith("{")
+
+
+async def test_the_embedded_model_can_be_turned_off(embedded):
+    async with embedded(embedded="never") as piano:
+        with pytest.raises(ModelError, match=r"nothing answers at http://127\.0\.0\.1:9/v1: start a server there"):
+            await piano.ask("hi")

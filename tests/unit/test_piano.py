@@ -1,0 +1,407 @@
+"""The service over a real store in memory and a scripted model."""
+
+import asyncio
+
+import pytest
+
+from piano_jupyter import Piano, PianoError
+from piano_jupyter.errors import ModelUnavailableError, NotFoundError, StoreError
+from piano_jupyter.events import (
+    Answered,
+    ApprovalRequested,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ThreadOpened,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.records import CallStatus, JobStatus
+from piano_jupyter.tool import tool
+
+DEADLINE = 10
+
+
+@pytest.fixture
+def piano_of(tmp_path):
+    def make(model, **knobs):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+
+    return make
+
+
+async def until(events, kind):
+    """Return the events up to and with the first of a kind."""
+    seen = []
+    async with asyncio.timeout(DEADLINE):
+        async for event in events:
+            seen.append(event)
+            if isinstance(event, kind):
+                return seen
+    return seen
+
+
+async def test_ask_gives_the_answer_and_keeps_both_sides(piano_of, scripted):
+    async with piano_of(scripted("Paris.")) as piano:
+        answer = await piano.ask("What is the capital of France?")
+
+        told = await piano.messages(piano.thread)
+        assert [(message.role, message.content) for message in told] == [
+            ("user", "What is the capital of France?"),
+            ("assistant", "Paris."),
+        ]
+        assert answer == told[1]
+        assert piano.thread.title == "What is the capital of France?"
+        assert [job.status for job in await piano.jobs()] == [JobStatus.DONE]
+
+
+async def test_a_second_question_goes_on_in_the_thread_with_its_history(piano_of, scripted):
+    model = scripted("Paris.", "Two million.")
+    async with piano_of(model) as piano:
+        await piano.ask("Capital?")
+        await piano.ask("How many live there?")
+
+    assert [message["content"] for message in model.asked[1].messages[1:]] == [
+        "Capital?",
+        "Paris.",
+        "How many live there?",
+    ]
+
+
+async def test_the_events_of_an_answer_come_in_order(piano_of, scripted):
+    async with piano_of(scripted("one two")) as piano:
+        events = piano.events()
+        await piano.send("hi")
+
+        seen = [type(event) for event in await until(events, JobDone)]
+        assert seen == [
+            ThreadOpened,
+            MessageAdded,
+            JobQueued,
+            JobStarted,
+            MessageDelta,
+            MessageDelta,
+            Answered,
+            JobDone,
+        ]
+
+
+async def test_a_tool_call_is_run_and_the_model_reads_its_result(piano_of, scripted, asks_for):
+    @tool
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    model = scripted([asks_for("add", a=19, b=23)], "It is 42.")
+    async with piano_of(model, tools=[add]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["add"])
+        events = piano.events()
+        await piano.ask("19+23?")
+
+        [call] = await piano.tool_calls(piano.thread)
+        assert (call.name, call.status, call.result) == ("add", CallStatus.OK, "42")
+        assert model.asked[1].messages[-1] == {"role": "tool", "tool_call_id": "call00001", "content": "42"}
+        kinds = [type(event) for event in await until(events, JobDone)]
+        assert kinds.index(ToolCalled) < kinds.index(ToolReturned) < kinds.index(Answered)
+
+
+async def test_a_tool_that_is_not_enabled_is_not_run(piano_of, scripted, asks_for):
+    model = scripted([asks_for("create_file", path="x", content="y")], "sorry")
+    async with piano_of(model) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["read_file"])
+        await piano.ask("write")
+
+        [call] = await piano.tool_calls(piano.thread)
+        assert (call.status, call.result) == (CallStatus.FAILED, "no tool named 'create_file'; known: read_file")
+
+
+async def test_a_tool_that_raises_is_an_answer_to_the_model(piano_of, scripted, asks_for):
+    @tool
+    def broken() -> str:
+        """Fail."""
+        raise ValueError("no luck")
+
+    async with piano_of(scripted([asks_for("broken")], "it failed"), tools=[broken]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["broken"])
+
+        assert (await piano.ask("go")).content == "it failed"
+        [call] = await piano.tool_calls(piano.thread)
+        assert call.status is CallStatus.FAILED
+        assert "no luck" in call.result
+
+
+@pytest.mark.parametrize(("allow", "status"), [(True, CallStatus.OK), (False, CallStatus.FAILED)])
+async def test_a_tool_that_asks_runs_only_after_a_yes(piano_of, scripted, asks_for, allow, status):
+    ran = []
+
+    @tool(asks=True)
+    def act() -> str:
+        """Do it."""
+        ran.append(1)
+        return "done"
+
+    async with piano_of(scripted([asks_for("act")], "ok"), tools=[act]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["act"])
+        events = piano.events()
+        job = await piano.send("go")
+        request = (await until(events, ApprovalRequested))[-1]
+        assert ran == []
+        assert await piano.approvals() == [request]
+
+        await (piano.approve if allow else piano.deny)(request.call)
+        await (piano.deny if allow else piano.approve)(request.call)
+        await piano.wait(job)
+
+        [call] = await piano.tool_calls(piano.thread)
+        assert call.status is status
+        assert ran == ([1] if allow else [])
+        assert await piano.approvals() == []
+
+
+async def test_silence_is_a_no(piano_of, scripted, asks_for):
+    @tool(asks=True)
+    def act() -> str:
+        """Do it."""
+        return "done"
+
+    async with piano_of(scripted([asks_for("act")], "ok"), tools=[act], approval_timeout=0.1) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["act"])
+        await piano.ask("go")
+
+        [call] = await piano.tool_calls(piano.thread)
+        assert call.status is CallStatus.FAILED
+
+
+async def test_a_turn_of_too_many_rounds_fails_with_a_sentence(piano_of, scripted, asks_for):
+    model = scripted(*[[asks_for("nothing")]] * 3)
+    async with piano_of(model, max_iterations=3) as piano:
+        with pytest.raises(PianoError, match="stopped after 3 rounds of tool calls"):
+            await piano.ask("go")
+
+        assert [job.status for job in await piano.jobs()] == [JobStatus.FAILED]
+
+
+async def test_a_model_that_fails_fails_the_job_and_retry_answers(piano_of, scripted):
+    async with piano_of(scripted(ModelUnavailableError("the server is down"), "Paris.")) as piano:
+        events = piano.events()
+        with pytest.raises(ModelUnavailableError, match="the server is down"):
+            await piano.ask("Capital?")
+        [failed] = await piano.jobs(JobStatus.FAILED)
+        assert (await until(events, JobFailed))[-1].reason == failed.reason == "the server is down"
+
+        answer = await piano.wait(await piano.retry(failed))
+
+        assert answer.content == "Paris."
+        assert [message.role for message in await piano.messages(piano.thread)] == ["user", "assistant"]
+
+
+async def test_a_bug_below_fails_the_job_and_the_next_is_served(piano_of, scripted):
+    async with piano_of(scripted(ZeroDivisionError("boom"), "fine")) as piano:
+        with pytest.raises(PianoError, match="ZeroDivisionError: boom"):
+            await piano.ask("one")
+
+        assert (await piano.ask("two")).content == "fine"
+
+
+async def test_a_running_job_is_cancelled_and_the_thread_goes_on(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event(), "next")) as piano:
+        events = piano.events()
+        job = await piano.send("one")
+        await until(events, MessageDelta)
+
+        cancelled = await piano.cancel(job)
+
+        assert cancelled.status is JobStatus.CANCELLED
+        assert (await until(events, JobCancelled))[-1].job.id == job.id
+        with pytest.raises(PianoError, match="was cancelled"):
+            await piano.wait(job)
+        assert (await piano.ask("two")).content == "next"
+
+
+async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, scripted):
+    go = asyncio.Event()
+    model = scripted(go, "first")
+    async with piano_of(model) as piano:
+        first = await piano.send("one")
+        second = await piano.send("two")
+
+        assert (await piano.cancel(second)).status is JobStatus.CANCELLED
+        go.set()
+        await piano.wait(first)
+        await piano.drain()
+        assert len(model.asked) == 1
+
+
+async def test_a_cancelled_ask_cancels_its_job(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event())) as piano:
+        events = piano.events()
+        asking = asyncio.create_task(piano.ask("one"))
+        await until(events, MessageDelta)
+        asking.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert [job.status for job in await piano.jobs()] == [JobStatus.CANCELLED]
+
+
+async def test_questions_asked_ahead_are_answered_in_order_each_after_its_own(piano_of, scripted):
+    go = asyncio.Event()
+    model = scripted(go, "A1", "A2", "A3")
+    async with piano_of(model) as piano:
+        jobs = [await piano.send(f"Q{number}") for number in (1, 2, 3)]
+        go.set()
+        answers = [(await piano.wait(job)).content for job in jobs]
+
+        assert answers == ["A1", "A2", "A3"]
+        told = [message.content for message in await piano.messages(piano.thread)]
+        assert told == ["Q1", "A1", "Q2", "A2", "Q3", "A3"]
+        assert [message["content"] for message in model.asked[2].messages[1:]] == ["Q1", "A1", "Q2", "A2", "Q3"]
+
+
+async def test_questions_sent_at_the_same_moment_are_all_in_one_line(piano_of, scripted):
+    async with piano_of(scripted("A1", "A2", "A3")) as piano:
+        thread = await piano.open_thread("t")
+        jobs = await asyncio.gather(*(piano.send(f"Q{number}", thread=thread) for number in (1, 2, 3)))
+        for job in jobs:
+            await piano.wait(job)
+
+        assert len(await piano.messages(thread)) == 6
+
+
+async def test_no_more_than_the_demand_runs_on_one_model(piano_of, scripted):
+    go, counts = asyncio.Event(), []
+    model = scripted(go, go, *["ok"] * 4)
+    async with piano_of(model, max_demand=2) as piano:
+        events = piano.events()
+        for number in range(4):
+            await piano.open_thread(f"t{number}")
+            await piano.send("hi")
+        for _ in range(2):
+            await until(events, MessageDelta)
+        counts.append(len(await piano.jobs(JobStatus.RUNNING)))
+        go.set()
+        async with asyncio.timeout(DEADLINE):
+            await piano.drain()
+
+        assert counts == [2]
+        assert {job.status for job in await piano.jobs()} == {JobStatus.DONE}
+
+
+async def test_a_handle_chooses_the_agent_and_its_model_and_prompt(piano_of, scripted):
+    model = scripted("yes")
+    async with piano_of(model) as piano:
+        ada = await piano.add_agent("ada", model="small", system_prompt="You are Ada.", options={"temperature": 0})
+        answer = await piano.ask("@ada hi")
+
+    assert answer.agent_id == ada.id
+    assert (model.asked[0].model, model.asked[0].options) == ("small", {"temperature": 0})
+    assert model.asked[0].messages[0] == {"role": "system", "content": "You are Ada."}
+
+
+async def test_the_primary_agent_of_a_thread_answers_there(piano_of, scripted):
+    async with piano_of(scripted("yes")) as piano:
+        ada = await piano.add_agent("ada")
+        await piano.open_thread("data", agent="ada")
+
+        assert (await piano.ask("hi")).agent_id == ada.id
+
+
+async def test_a_skill_is_read_when_the_turn_starts(piano_of, scripted, tmp_path):
+    model = scripted("one", "two")
+    skill = tmp_path / "skills" / "greet.md"
+    skill.parent.mkdir()
+    skill.write_text("---\nname: greet\ndescription: how to greet\n---\nSay ahoy.\n")
+    async with piano_of(model) as piano:
+        await piano.update_agent("Assistant", enabled_skills=["greet"])
+        await piano.ask("hi")
+        skill.write_text("---\nname: greet\ndescription: how to greet\n---\nSay good evening.\n")
+        await piano.ask("hi")
+
+    assert "Say ahoy." in model.asked[0].messages[0]["content"]
+    assert "Say good evening." in model.asked[1].messages[0]["content"]
+
+
+async def test_the_first_agent_is_seeded_once(tmp_path, scripted):
+    database = tmp_path / "piano.duckdb"
+    for _ in range(2):
+        async with Piano(database=database, workspace=tmp_path, model=scripted()) as piano:
+            assert [(agent.name, agent.model) for agent in await piano.agents()] == [("Assistant", "qwen3:32b")]
+
+
+async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path, scripted):
+    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0}
+    async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+        events = piano.events()
+        job = await piano.send("Capital?")
+        await until(events, MessageDelta)
+
+    async with Piano(model=scripted("Paris."), **knobs) as piano:
+        assert (await piano.wait(job)).content == "Paris."
+        assert (await piano.find_job(job)).attempt == 2
+
+
+async def test_threads_are_found_renamed_listed_and_archived(piano_of, scripted):
+    async with piano_of(scripted()) as piano:
+        first, second = await piano.open_thread("First"), await piano.open_thread("Second")
+
+        assert [thread.title for thread in await piano.threads()] == ["Second", "First"]
+        assert await piano.find_thread("first") == first
+        assert await piano.find_thread(second.id.hex[-6:]) == second
+        await piano.rename_thread(first, "Une")
+        await piano.archive_thread(second)
+        assert [thread.title for thread in await piano.threads("active")] == ["Une"]
+        assert piano.thread is None
+        with pytest.raises(NotFoundError, match="no thread named 'Un'; known: Une, Second"):
+            await piano.find_thread("Un")
+
+
+@pytest.mark.parametrize(
+    ("verb", "says"),
+    [
+        (lambda piano: piano.ask("  \n"), "the message is empty"),
+        (lambda piano: piano.ask("hi", agent="adda"), "no agent named 'adda'; known: Assistant"),
+        (lambda piano: piano.update_agent("Assistant", enabled_tools=["bsh"]), "no tool named 'bsh'; known: bash"),
+        (lambda piano: piano.update_agent("Assistant", enabled_skills=["nope"]), "no skill named 'nope'"),
+        (lambda piano: piano.update_agent("Assistant", modle="x"), "no field of an agent named 'modle'; known: model"),
+        (lambda piano: piano.add_agent("assistant"), "there is an agent named 'Assistant' already"),
+        (lambda piano: piano.add_agent("two words"), "cannot be an agent's name"),
+        (lambda piano: piano.cancel("abcdef"), "no job named 'abcdef'; known: none"),
+        (lambda piano: piano.sql("drop table messages"), ""),
+    ],
+)
+async def test_a_mistake_is_a_sentence_that_names_the_thing(piano_of, scripted, verb, says):
+    async with piano_of(scripted()) as piano:
+        with pytest.raises(PianoError) as caught:
+            await verb(piano)
+
+        assert says in str(caught.value)
+        assert await piano.jobs() == []
+
+
+async def test_an_unknown_knob_names_the_known_ones():
+    with pytest.raises(PianoError, match=r"no knob named 'databse'; known: .*database"):
+        Piano(databse="x")
+
+
+async def test_what_was_kept_can_be_queried(piano_of, scripted):
+    async with piano_of(scripted("Paris.")) as piano:
+        await piano.ask("Capital?")
+
+        rows = await piano.sql("SELECT role, content FROM messages ORDER BY seq")
+        assert rows.columns == ("role", "content")
+        assert list(rows) == [("user", "Capital?"), ("assistant", "Paris.")]
+        with pytest.raises(StoreError):
+            await piano.sql("SELECT nonsense")
+
+
+async def test_the_status_tells_how_things_stand(piano_of, scripted):
+    async with piano_of(scripted("Paris.")) as piano:
+        await piano.ask("Capital?")
+        status = await piano.status()
+
+        assert (status.threads, status.agents, status.running, status.queued) == (1, 1, 0, 0)
+        assert status.thread == piano.thread
