@@ -1,0 +1,129 @@
+r"""Formulas in Markdown, as MathML: what stands between $ $, $$ $$, \( \) or \[ \].
+
+A formula that cannot be converted is shown as it was written. What comes out holds no link, style or size beyond what a
+formula needs.
+"""
+
+import functools
+import re
+from collections.abc import MutableMapping, Sequence
+from html import escape
+from typing import Any
+
+import nh3
+from latex2mathml.converter import convert
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+
+LENGTH_LIMIT = 2_000  # characters of one formula
+LINES_LIMIT = 100  # lines of one formula
+COUNT_LIMIT = 300  # formulas of one text
+
+CONTAINERS = (
+    "math menclose mfrac mover mphantom mroot mrow msqrt mstyle msub msubsup msup mtable mtd mtr munder munderover"
+)
+LEAVES = "mi mn mo mspace mtext"
+TAGS = set(CONTAINERS.split()) | set(LEAVES.split())
+ATTRIBUTES = {
+    "math": {"display"},
+    "menclose": {"notation"},
+    "mfrac": {"linethickness"},
+    "mi": {"mathvariant"},
+    "mo": {"fence", "form", "maxsize", "minsize", "movablelimits", "separator", "stretchy"},
+    "mover": {"accent"},
+    "mspace": {"linebreak", "width"},
+    "mstyle": {"displaystyle", "scriptlevel"},
+    "mtable": {"columnlines", "rowlines"},
+    "mtd": {"columnalign"},
+    "munder": {"accentunder"},
+}
+SIZE = re.compile(r"\d?(\.\d+)?(em|ex)")
+
+
+def plug_into(parser: MarkdownIt) -> None:
+    """Teach a Markdown parser to find formulas and to render them."""
+    parser.inline.ruler.before("escape", "formula", _inline)
+    parser.block.ruler.before("fence", "formula", _block, {"alt": ["paragraph", "blockquote", "list"]})
+    parser.add_render_rule("formula", _rendered)
+
+
+def attribute(tag: str, name: str, value: str) -> str | None:
+    """Return the value of an attribute that may stay: a formula is no larger than a formula, and covers nothing."""
+    if name in {"width", "minsize", "maxsize"}:
+        return value if SIZE.fullmatch(value) else None
+    return value if tag != "math" or value in {"block", "inline"} else None
+
+
+CLOSERS = {"$$": "$$", r"\[": r"\]", "$": "$", r"\(": r"\)"}
+DOLLARS = re.compile(rf"\$(?!\s)((?:[^$\\]|\\.){{1,{LENGTH_LIMIT}}}?)(?<!\s)\$(?!\d)", re.DOTALL)  # not "$5 and $6"
+
+
+def _inline(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  The parser calls it so.
+    source, at = state.src, state.pos
+    opener = next((each for each in CLOSERS if source.startswith(each, at)), None)
+    if opener is None:
+        return False
+    if opener == "$":
+        found = DOLLARS.match(source, at)
+        body, end = (found[1], found.end()) if found else ("", at)
+    else:
+        close = source.find(CLOSERS[opener], at + 2, at + LENGTH_LIMIT)
+        body, end = source[at + 2 : close] if close > 0 else "", close + 2
+    if not body.strip():
+        return False
+    if not silent:
+        token = state.push("formula", "math", 0)
+        token.content, token.markup = body, opener
+    state.pos = end
+    return True
+
+
+def _block(state: StateBlock, line: int, last: int, silent: bool) -> bool:  # noqa: FBT001
+    start = state.bMarks[line] + state.tShift[line]
+    opener = state.src[start : start + 2]
+    if opener not in {"$$", r"\["} or state.is_code_block(line):
+        return False
+    closer = CLOSERS[opener]
+    if state.src.find(closer, start + 2, start + LENGTH_LIMIT) < 0:
+        return False
+    for end in range(line, min(last, line + LINES_LIMIT)):
+        begin = start + 2 if end == line else state.bMarks[end] + state.tShift[end]
+        text = state.src[begin : state.eMarks[end]].rstrip()
+        if text.endswith(closer):
+            break
+        if closer in text or state.isEmpty(end) or state.sCount[end] < state.blkIndent:
+            return False
+    else:
+        return False
+    body = state.getLines(line, end + 1, state.blkIndent, keepLastLF=False).strip()[2:-2]
+    if not body.strip() or len(body) > LENGTH_LIMIT:
+        return False
+    if not silent:
+        token = state.push("formula", "math", 0)
+        token.content, token.markup, token.block, token.map = body, opener, True, [line, end + 1]
+        state.line = end + 1
+    return True
+
+
+def _rendered(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: MutableMapping[str, Any]) -> str:
+    token = tokens[i]
+    env["formulas"] = env.get("formulas", 0) + 1
+    display = "block" if token.markup in {"$$", r"\["} else "inline"
+    html = _mathml(token.content.strip(), display) if env["formulas"] <= COUNT_LIMIT else None
+    html = html or f"<code>{escape(token.markup + token.content + CLOSERS[token.markup])}</code>"
+    return f"<p>{html}</p>\n" if token.block else html
+
+
+@functools.lru_cache(maxsize=1024)
+def _mathml(latex: str, display: str) -> str | None:
+    """Return a formula as MathML, cleaned by itself: the converter leaves what stands in a text as it is."""
+    latex = latex.replace("{aligned}", "{split}").replace("{gathered}", "{matrix}")
+    try:
+        return _MATH.clean(convert(latex, display=display))
+    except Exception:  # noqa: BLE001  The converter fails in many ways; the formula is then shown as it was written.
+        return None
+
+
+_MATH = nh3.Cleaner(tags=TAGS, attributes=ATTRIBUTES, attribute_filter=attribute, link_rel=None)

@@ -1,0 +1,117 @@
+"""What stands after `%piano`: options first, then text as it stands; and `{{name}}` in a prompt. Pure."""
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from piano_jupyter.errors import NotFoundError, PianoError
+
+PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
+QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([a-z]+\s+\S.*\?)(\s*)$")
+LONGEST_VALUE = 50_000  # characters
+
+
+def split_words(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str], list[str], str]:
+    """Do as `split_options`, with options anywhere: for names, not for text. Quotes around a name fall away."""
+    options, handles, rest = split_options(line, known)
+    words = []
+    while rest:
+        word = re.match(rf"{VALUE}(?:\s+|$)", rest)
+        if word is None:
+            raise PianoError(f"a quote is not closed: {rest}")
+        words.append(_unquoted(word))
+        more, also, rest = split_options(rest[word.end() :], known)
+        options |= more
+        handles += also
+    return options, handles, " ".join(words)
+
+
+def split_options(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str], list[str], str]:
+    """Return options, handles (`@ada`) and the rest of the line as it stands.
+
+    `known` says of each option whether it takes a value. Options and handles come first; `--` ends them. A value with
+    spaces is quoted. Raises PianoError for an option that is unknown or lacks its value.
+    """
+    options: dict[str, str] = {}
+    handles: list[str] = []
+    rest = line.lstrip()
+    while word := re.match(r"(--?[A-Za-z][\w-]*)(?:=|\s+|$)|@([\w.-]+)(?:\s+|$)|--(?:\s+|$)", rest):
+        rest = rest[word.end() :]
+        if word[2]:
+            handles.append(word[2])
+        elif not word[1]:
+            break
+        elif word[1] not in known:
+            raise NotFoundError.among("option", word[1], known)
+        elif known[word[1]]:
+            value = re.match(rf"{VALUE}(?:\s+|$)", rest)
+            if not value:
+                raise PianoError(f"{word[1]} needs a value after it")
+            options[word[1]] = _unquoted(value)
+            rest = rest[value.end() :]
+        else:
+            options[word[1]] = ""
+    return options, handles, rest.rstrip()
+
+
+def questions(lines: list[str]) -> list[str]:
+    """Rewrite `%piano ask …?` lines, as an IPython input transformer: to IPython a `?` at the end asks for help."""
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [QUESTION.sub(_as_call, line) for line in lines]
+
+
+def _as_call(match: re.Match[str]) -> str:
+    return f"{match[1]}get_ipython().run_line_magic('piano', {match[2]!r}){match[3]}"
+
+
+def fill_in(text: str, variables: Mapping[str, Any]) -> str:
+    """Put the user's variables where `{{name}}` stands, dotted or indexed (`{{df.shape}}`, `{{rows[0]}}`).
+
+    Nothing is called. Braces that hold no name stay as they are. Raises PianoError for a name that does not exist.
+    """
+    return PLACEHOLDER.sub(lambda match: _value(match[0], match[1], variables), text)
+
+
+def _unquoted(value: re.Match[str]) -> str:
+    quoted = value[1] if value[1] is not None else value[2]
+    return value[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+
+def _value(written: str, expression: str, variables: Mapping[str, Any]) -> str:
+    try:
+        node = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError):
+        return written
+    root: ast.expr = node
+    while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
+        root = root.func if isinstance(root, ast.Call) else root.value
+    if not isinstance(root, ast.Name):
+        return written
+    try:
+        value = str(_evaluate(node, variables))
+    except NotFoundError:
+        raise
+    except PianoError as error:
+        raise PianoError(f"{written}: {error}") from error
+    except Exception as error:
+        raise PianoError(f"{written} cannot be read: {type(error).__name__}: {error}") from error
+    if len(value) > LONGEST_VALUE:
+        raise PianoError(f"{written} is {len(value):,} characters long; put a part of it into a variable and use that")
+    return value
+
+
+def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            if name not in variables:
+                raise NotFoundError.among("variable", name, [each for each in variables if not each.startswith("_")])
+            return variables[name]
+        case ast.Attribute(value=inner, attr=attribute):
+            return getattr(_evaluate(inner, variables), attribute)
+        case ast.Subscript(value=inner, slice=index):
+            return _evaluate(inner, variables)[ast.literal_eval(index)]
+        case _:
+            raise PianoError("only names, dots and indexes are filled in; put the result into a variable and use that")

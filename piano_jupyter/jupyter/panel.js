@@ -1,0 +1,300 @@
+// The panel's view. It holds no truth: it shows what the kernel sends and tells it what was clicked.
+//
+// From the kernel: "all" (everything, to a page that said hello), "changes" (numbered), "heard" and "done" (an action).
+// To the kernel: {do, about, page, action}. HTML comes only from the kernel, which has cleaned it; all else is set as text.
+
+const PATIENCE = 4000; // ms until the panel says that the kernel does not answer
+const NEAR = 48; // px from the end at which the log sticks to it
+const SILENT =
+  "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
+const ACTIVE = new Set(["queued", "loading", "thinking", "writing", "calling", "asking"]);
+
+function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+class Panel {
+  constructor(model, root) {
+    this.model = model;
+    this.page = Math.random().toString(36).slice(2);
+    this.sequence = null; // of the last changes shown; null: nothing was shown yet
+    this.actions = 0;
+    this.waiting = new Map(); // action -> what to do when it is heard, late or done
+    this.sending = null; // the message that is on its way
+    this.nodes = new Map(); // entries and parts by key
+    this.build(root);
+    this.receive = (message) => this.take(message);
+    model.on("msg:custom", this.receive);
+    this.act("hello");
+  }
+
+  close() {
+    this.model.off("msg:custom", this.receive);
+    for (const { timer } of this.waiting.values()) clearTimeout(timer);
+    this.tell("bye", "", ++this.actions);
+  }
+
+  build(root) {
+    const title = this.model.get("title");
+    this.earlier = make("button", { className: "piano-earlier", textContent: "Show earlier messages", hidden: true });
+    this.earlier.onclick = () => this.act("earlier");
+    this.entries = make("div", { className: "piano-entries" });
+    this.empty = make("p", { className: "piano-empty", textContent: "Nothing said yet. Ask something below.", hidden: true });
+    const about = { className: "piano-log", role: "log", tabIndex: 0, "aria-label": `Conversation: ${title}` };
+    this.log = make("div", about, this.earlier, this.empty, this.entries);
+    this.notice = make("div", { className: "piano-notice", role: "alert", hidden: true });
+    this.status = make("div", { className: "piano-unseen", role: "status" });
+    this.box = make("textarea", { rows: 1, placeholder: "Ask something…", "aria-label": "Message" });
+    this.send = make("button", { type: "submit", className: "piano-send", textContent: "Send" });
+    this.stop = make("button", { type: "button", className: "piano-stop", textContent: "Stop", hidden: true });
+    this.hint = make("span", { className: "piano-hint", textContent: "Enter sends, Shift+Enter makes a new line" });
+    this.form = make("form", {}, this.box, make("div", { className: "piano-row" }, this.hint, this.stop, this.send));
+    this.root = make("section", { className: "piano-panel", "aria-label": `Chat: ${title}` });
+    this.root.append(make("header", { className: "piano-title", textContent: title }));
+    this.root.append(this.log, this.notice, this.form, this.status);
+    this.stop.onclick = () => this.act("stop");
+    this.form.onsubmit = (event) => (event.preventDefault(), this.submit());
+    this.box.oninput = () => this.grow();
+    this.box.onkeydown = (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.altKey) return;
+      if (event.isComposing || event.keyCode === 229) return; // this Enter ends an input method's composition
+      event.preventDefault();
+      this.submit();
+    };
+    // the notebook must not take plain keys as its commands (d d deletes the cell), nor any Enter; chords are the user's
+    this.root.onkeydown = (event) => {
+      if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
+    };
+    root.append(this.root);
+  }
+
+  // -- to the kernel
+
+  act(what, about = "", ended = () => {}, action = ++this.actions) {
+    clearTimeout(this.waiting.get(action)?.timer);
+    const timer = setTimeout(() => this.say(SILENT, action), PATIENCE);
+    this.waiting.set(action, { timer, ended });
+    this.tell(what, about, action);
+    return action;
+  }
+
+  tell(what, about, action) {
+    try {
+      this.model.send({ do: what, about, page: this.page, action });
+    } catch {
+      // the kernel is gone: the timer will say so
+    }
+  }
+
+  submit() {
+    const text = this.box.value;
+    if (!text.trim()) return;
+    const again = this.sending?.text === text ? this.sending : null; // asked again: the kernel must not count it twice
+    if (again && this.blame !== again.action) return;
+    const ended = (error) => {
+      this.sending = null;
+      if (error || !this.box.value.startsWith(text)) return;
+      this.box.value = this.box.value.slice(text.length).trimStart();
+      this.grow();
+    };
+    this.toEnd();
+    this.sending = { text, action: this.act("send", text, ended, again?.action) };
+  }
+
+  // -- from the kernel
+
+  take(message) {
+    const { kind, page } = message;
+    if (page && page !== this.page) return;
+    if (kind === "heard" || kind === "done") return this.answer(message);
+    if (kind === "changes") {
+      if (this.sequence === null) return;
+      if (message.sequence !== this.sequence + 1) {
+        this.sequence = null; // one went missing
+        this.act("hello");
+        return;
+      }
+    }
+    const atEnd = this.isAtEnd();
+    const below = this.log.scrollHeight - this.log.scrollTop;
+    const first = this.nodes.size === 0;
+    const focused = this.root.contains(document.activeElement) && document.activeElement;
+    this.sequence = message.sequence;
+    if (kind === "all") {
+      this.nodes.clear();
+      this.entries.replaceChildren();
+      this.earlier.hidden = !message.earlier;
+    }
+    for (const change of message.changes) this.apply(change);
+    this.stop.hidden = !message.busy;
+    this.log.setAttribute("aria-busy", message.busy);
+    this.empty.hidden = this.entries.childElementCount > 0;
+    if (focused && (focused.hidden || !focused.isConnected)) this.box.focus({ preventScroll: true });
+    if (atEnd || first) this.toEnd();
+    else if (kind === "all") this.log.scrollTop = this.log.scrollHeight - below;
+  }
+
+  answer({ kind, action, error }) {
+    const known = this.waiting.get(action);
+    clearTimeout(known?.timer);
+    if (this.blame === action) this.say("");
+    if (kind !== "done") return;
+    this.waiting.delete(action);
+    if (error) this.say(error);
+    else if (!this.blame) this.say("");
+    known?.ended(error);
+  }
+
+  // -- what is shown
+
+  apply(change) {
+    if ("drop" in change) {
+      this.nodes.get(change.drop)?.remove();
+      this.nodes.delete(change.drop);
+    } else if ("entry" in change) this.showEntry(change);
+    else if ("stream" in change) this.showNews(this.nodes.get(change.stream), change);
+    else if (change.kind === "text") this.showText(change);
+    else this.showCall(change);
+  }
+
+  showEntry({ entry: key, after, who, state, note, fraction, text }) {
+    let node = this.nodes.get(key);
+    if (!node) {
+      const inside = ["who", "said", "parts", "note"].map((name) => make("div", { className: `piano-${name}` }));
+      node = make("article", { className: "piano-entry" }, ...inside);
+      const before = after && this.nodes.get(after);
+      if (before) before.after(node);
+      else if (after) this.entries.append(node);
+      else this.entries.prepend(node);
+      this.nodes.set(key, node);
+    }
+    const [name, said, , line] = node.children;
+    if (node.dataset.state !== state && state !== "said") this.status.textContent = `${who}: ${note || state}`;
+    node.dataset.state = state;
+    node.classList.toggle("piano-mine", state === "said");
+    node.setAttribute("aria-label", who);
+    name.textContent = who;
+    said.textContent = text;
+    said.hidden = !text;
+    line.replaceChildren();
+    line.hidden = state === "said" || state === "done";
+    if (line.hidden) return;
+    line.append(make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }), note);
+    if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
+    if (state === "queued") line.append(this.button("Cancel", () => this.act("cancel", key)));
+    if (state === "failed" || state === "cancelled") line.append(this.button("Retry", () => this.act("retry", key)));
+  }
+
+  showText({ part: key, in: entry, html, tail, reasoning }) {
+    let node = this.nodes.get(key);
+    if (!node) {
+      node = make(
+        "div",
+        { className: "piano-text" },
+        make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Thoughts" }), make("div")),
+        make("div", { className: "piano-done" }),
+        make("div", { className: "piano-tail" }),
+      );
+      this.nodes.get(entry)?.querySelector(".piano-parts").append(node);
+      this.nodes.set(key, node);
+    }
+    const [thoughts, done] = node.children;
+    done.replaceChildren();
+    thoughts.lastChild.textContent = "";
+    this.showNews(node, { html, tail, reasoning });
+  }
+
+  showNews(node, { html, tail, append, reasoning }) {
+    if (!node) return;
+    const [thoughts, done, last] = node.children;
+    if (reasoning) thoughts.lastChild.append(reasoning);
+    thoughts.hidden = !thoughts.lastChild.textContent;
+    if (append) last.querySelector("code").append(append);
+    if (tail === undefined) return;
+    last.innerHTML = tail;
+    const fresh = make("template", { innerHTML: html }).content;
+    for (const block of fresh.querySelectorAll("pre")) block.append(this.copier(block));
+    done.append(fresh);
+  }
+
+  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, question }) {
+    const head = make(
+      "summary",
+      {},
+      make("code", { innerHTML: name }),
+      make("span", { className: "piano-preview", innerHTML: preview }),
+      make("span", { className: "piano-state", textContent: state === "asks" ? "" : state }),
+    );
+    const node = make("details", { className: "piano-call", open: Boolean(question) }, head);
+    node.dataset.state = state;
+    const list = make("dl");
+    const add = (title, value) =>
+      list.append(make("dt", { innerHTML: title }), make("dd", {}, make("pre", { innerHTML: value, tabIndex: 0 })));
+    for (const [title, value] of values) add(title, value);
+    if (result !== null) add("result", result);
+    if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
+    node.append(list);
+    if (question) {
+      const decide = (verb) => () => {
+        this.box.focus({ preventScroll: true }); // a button that is disabled or gone would leave the focus nowhere
+        for (const each of buttons.children) each.disabled = true;
+        this.act(verb, key, (error) => error && [...buttons.children].forEach((each) => (each.disabled = false)));
+      };
+      const [no, yes] = [this.button("Deny", decide("deny")), this.button("Approve", decide("approve"), "piano-send")];
+      const buttons = make("div", { className: "piano-row" }, no, yes);
+      node.append(buttons);
+    }
+    const old = this.nodes.get(key);
+    if (old) {
+      node.open ||= old.open && old.dataset.state !== "asks";
+      old.replaceWith(node);
+    } else this.nodes.get(entry)?.querySelector(".piano-parts").append(node);
+    this.nodes.set(key, node);
+  }
+
+  button(label, onclick, className = "") {
+    return make("button", { type: "button", textContent: label, className, onclick });
+  }
+
+  copier(block) {
+    const text = block.textContent;
+    const button = this.button("Copy", async () => {
+      await navigator.clipboard?.writeText(text);
+      button.textContent = "Copied";
+    }, "piano-copy");
+    return button;
+  }
+
+  say(text, blame = null) {
+    this.blame = blame; // the action that was not answered, if that is what is said
+    this.notice.textContent = text;
+    this.notice.hidden = !text;
+  }
+
+  grow() {
+    this.box.style.height = "auto";
+    this.box.style.height = `${this.box.scrollHeight + 2}px`;
+  }
+
+  isAtEnd() {
+    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR;
+  }
+
+  toEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
+    if (document.activeElement === this.box) this.form.scrollIntoView({ block: "nearest" });
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const panel = new Panel(model, el);
+    return () => panel.close();
+  },
+};

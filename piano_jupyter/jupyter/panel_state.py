@@ -1,0 +1,295 @@
+"""What the panel shows, worked out from records and events. It knows no widget, no loop and no page.
+
+A conversation is entries (what the user said; the work of one job) and an entry's parts (texts, tool calls). `changes`
+tells what is new since it was last asked, `everything` tells it all: the page applies both in the same way.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.events import (
+    AgentAdded,
+    Answered,
+    ApprovalRequested,
+    Event,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
+
+Change = dict[str, Any]
+
+ACTIVE = frozenset({"queued", "loading", "thinking", "writing", "calling", "asking"})
+PREVIEW = 90  # characters of a call's arguments that stand beside its name
+STANDS = {
+    JobStatus.QUEUED: ("queued", "waiting in the queue"),
+    JobStatus.RUNNING: ("thinking", "thinking"),
+    JobStatus.DONE: ("done", ""),
+    JobStatus.FAILED: ("failed", "it failed, and no reason is known"),
+    JobStatus.CANCELLED: ("cancelled", "stopped"),
+}
+CALL_STANDS = {
+    CallStatus.STARTED: "running",
+    CallStatus.OK: "done",
+    CallStatus.FAILED: "failed",
+    CallStatus.UNKNOWN: "outcome unknown",
+}
+
+
+@dataclass
+class Part:
+    """A text or a tool call."""
+
+    shown: Change
+    stream: Stream | None = None  # while the text is being written
+    reasoning: str = ""  # what the page does not have of it
+    is_new: bool = True
+
+    def whole(self) -> Change:
+        written = {"html": self.stream.finished, "tail": self.stream.tail} if self.stream else {}
+        return self.shown | written
+
+    def news(self) -> Change:
+        """Return what the page lacks: all of it, or what was written since."""
+        if self.stream is None:
+            return self.shown
+        news, reasoning = self.stream.update(), self.reasoning
+        self.shown["reasoning"] += reasoning
+        was_new, self.is_new, self.reasoning = self.is_new, False, ""
+        return self.whole() if was_new else {"stream": self.shown["part"], "reasoning": reasoning, **news}
+
+
+@dataclass
+class Entry:
+    """What the user said, or the work of one job."""
+
+    key: str
+    turn: str  # the key of the question that it belongs to
+    who: str
+    state: str = "said"
+    note: str = ""
+    fraction: float | None = None
+    text: str = ""
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def shown(self, after: str | None) -> Change:
+        told = {"who": self.who, "state": self.state, "note": self.note, "fraction": self.fraction, "text": self.text}
+        return {"entry": self.key, "after": after, **told}
+
+
+class Conversation:
+    """A thread as the panel shows it."""
+
+    def __init__(self) -> None:
+        self._names: dict[UUID, str] = {}
+        self._entries: dict[str, Entry] = {}  # in reading order
+        self._touched: set[str] = set()  # entries and parts that the page does not have as they are
+        self._dropped: list[str] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job of the thread waits or runs."""
+        return any(entry.state in ACTIVE for entry in self._entries.values())
+
+    def load(
+        self,
+        agents: Sequence[Agent],
+        messages: Sequence[Message],
+        calls: Sequence[ToolCall],
+        jobs: Sequence[Job],
+        approvals: Sequence[ApprovalRequested] = (),
+    ) -> None:
+        """Show what is kept. What was shown before and is not kept (an answer being written) stays."""
+        self._names |= {agent.id: agent.name for agent in agents}
+        before, self._entries = self._entries, {}
+        questions = {job.id: job.message_id for job in jobs}
+        for message in messages:
+            entry = self._add(message, questions.get(message.job_id) if message.job_id else None)
+            for call in calls:
+                if call.message_id == message.id:
+                    self._call(entry, call)
+        for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
+            if job.status is not JobStatus.DONE and str(job.message_id) in self._entries:
+                self._stand(self._answer(job), job.status, job.reason or "")
+        for key, entry in self._entries.items():
+            if known := before.get(key):
+                entry.state, entry.note, entry.fraction = known.state, known.note, known.fraction
+                entry.parts |= {each: part for each, part in known.parts.items() if each not in entry.parts}
+        for request in approvals:
+            self.apply(request)
+
+    def apply(self, event: Event) -> None:
+        """Take in what has happened."""
+        match event:
+            case AgentAdded(agent=agent):
+                self._names[agent.id] = agent.name
+            case MessageAdded(message=message) | Answered(message=message):
+                self._add(message)
+            case JobQueued() | JobStarted() | JobDone() | JobFailed() | JobCancelled():
+                self._apply_to_job(event)
+            case MessageDelta() | ToolCalled() | ToolReturned() | ApprovalRequested():
+                if str(event.job_id) in self._entries:
+                    self._apply_to_turn(self._entries[str(event.job_id)], event)
+            case ModelLoading(job_id=job_id, note=note, fraction=fraction):
+                for entry in self._entries.values():
+                    if entry.key == str(job_id) or (job_id is None and entry.state in {"thinking", "loading"}):
+                        self._tell(entry, "loading", note, fraction)
+            case _:
+                pass
+
+    def changes(self) -> list[Change]:
+        """Return what the page does not have yet."""
+        told: list[Change] = [{"drop": key} for key in self._dropped]
+        after = None
+        for entry in self._entries.values():
+            if entry.key in self._touched:
+                told.append(entry.shown(after))
+            told += [{"in": entry.key} | part.news() for key, part in entry.parts.items() if key in self._touched]
+            after = entry.key
+        self._touched.clear()
+        self._dropped.clear()
+        return told
+
+    def everything(self) -> list[Change]:
+        """Return all of it, for a page that has nothing. Send `changes` first."""
+        told: list[Change] = []
+        after = None
+        for entry in self._entries.values():
+            told += [entry.shown(after), *({"in": entry.key} | part.whole() for part in entry.parts.values())]
+            after = entry.key
+        return told
+
+    def _apply_to_job(self, event: JobQueued | JobStarted | JobDone | JobFailed | JobCancelled) -> None:
+        entry = self._answer(event.job)
+        match event:
+            case JobStarted():
+                self._drop_unfinished(entry)
+            case JobDone(message=message):
+                self._add(message)
+            case _:
+                pass
+        self._stand(entry, event.job.status, event.reason if isinstance(event, JobFailed) else "")
+
+    def _apply_to_turn(self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ApprovalRequested) -> None:
+        match event:
+            case MessageDelta():
+                self._write(entry, event)
+            case ApprovalRequested(call=call, question=question):
+                self._call(entry, call, question)
+                self._tell(entry, "asking", "waiting for your answer")
+            case ToolCalled(call=call):
+                self._call(entry, call)
+                self._tell(entry, "calling", f"running {call.name}")
+            case ToolReturned(call=call):
+                self._call(entry, call)
+                self._tell(entry, "thinking", "thinking")
+
+    def _add(self, message: Message, question: UUID | None = None) -> Entry:
+        """Show a kept message: the user's as an entry of its own, an agent's in the entry of its job."""
+        key = str(message.id)
+        if message.role == "user":
+            entry = self._entry(key, key, "You")
+            entry.text = _cut(message.content)
+            return entry
+        name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
+        job = str(message.job_id or f"about {message.id}")
+        entry = self._entry(job, str(question or job), name)
+        entry.state = "done" if entry.state == "said" else entry.state
+        if message.role != "tool":
+            self._drop_unfinished(entry, but=key)
+            html, reasoning = render(message.content, highlight=True), _cut(message.reasoning)
+            self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning})
+        return entry
+
+    def _answer(self, job: Job) -> Entry:
+        return self._entry(str(job.id), str(job.message_id), self._names.get(job.agent_id, "Assistant"))
+
+    def _entry(self, key: str, turn: str, who: str) -> Entry:
+        """Return the entry of this key; a new one stands last in its turn."""
+        if key not in self._entries:
+            told = list(self._entries.items())
+            at = max((i + 1 for i, (_, each) in enumerate(told) if each.turn == turn), default=len(told))
+            self._entries = dict([*told[:at], (key, Entry(key, turn, who)), *told[at:]])
+        self._touched.add(key)
+        return self._entries[key]
+
+    def _stand(self, entry: Entry, status: JobStatus, reason: str = "") -> None:
+        """Show where a job stands; calls that its end left open are over."""
+        state, note = STANDS[status]
+        self._tell(entry, state, reason or note)
+        if state not in ACTIVE:
+            for part in list(entry.parts.values()):
+                if part.shown.get("state") in {"running", "asks"}:
+                    self._put(entry, part.shown | {"state": state, "question": ""})
+
+    def _tell(self, entry: Entry, state: str, note: str, fraction: float | None = None) -> None:
+        entry.state, entry.note, entry.fraction = state, note, fraction
+        self._touched.add(entry.key)
+
+    def _write(self, entry: Entry, delta: MessageDelta) -> None:
+        """Take the next piece of an answer; one that begins anew replaces what was not finished."""
+        if entry.state not in ACTIVE:
+            return
+        key = str(delta.message_id)
+        if key not in entry.parts:
+            self._drop_unfinished(entry)
+            shown = {"part": key, "kind": "text", "html": "", "tail": "", "reasoning": ""}
+            entry.parts[key] = Part(shown, Stream())
+        part = entry.parts[key]
+        if part.stream is None:
+            return
+        part.stream.add(delta.text)
+        part.reasoning += delta.reasoning[: max(0, TEXT_LIMIT - len(part.shown["reasoning"]))]
+        self._touched.add(key)
+        if delta.text and entry.state != "writing":
+            self._tell(entry, "writing", "writing")
+        elif not delta.text and entry.state == "loading":
+            self._tell(entry, "thinking", "thinking")
+
+    def _call(self, entry: Entry, call: ToolCall, question: str = "") -> None:
+        values = {name: _written(value) for name, value in call.arguments.items()}
+        preview = " ".join(", ".join(values.values()).split())
+        shown = {
+            "part": str(call.id),
+            "kind": "call",
+            "name": exact(call.name),
+            "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
+            "arguments": [[exact(name), exact(value)] for name, value in values.items()],
+            "result": exact(call.result) if call.result else None,
+            "state": "asks" if question else CALL_STANDS[call.status],
+            "question": question,
+        }
+        self._put(entry, shown)
+
+    def _put(self, entry: Entry, shown: Change) -> None:
+        """Show a part as it is from now on."""
+        part = entry.parts.setdefault(shown["part"], Part(shown))
+        part.shown, part.stream = shown, None
+        self._touched.add(shown["part"])
+
+    def _drop_unfinished(self, entry: Entry, but: str | None = None) -> None:
+        for key in [key for key, part in entry.parts.items() if part.stream is not None and key != but]:
+            del entry.parts[key]
+            self._touched.discard(key)
+            self._dropped.append(key)
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _cut(text: str) -> str:
+    rest = len(text) - PLAIN_LIMIT
+    return text if rest <= 0 else f"{text[:PLAIN_LIMIT]}\n… and {rest:,} more characters"

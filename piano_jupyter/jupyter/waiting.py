@@ -1,0 +1,171 @@
+"""A cell that waits for its answer: shows it as it comes, asks for approvals, and cancels the job when interrupted.
+
+Everything is shown from the main thread, which waits on a plain queue; output from the loop's thread would land in
+whichever cell ran last. The live output ends empty and one final output stands below it: that is what nbval compares.
+"""
+
+import queue
+import sys
+import time
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import StdinNotImplementedError
+from IPython.display import display
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import (
+    ApprovalRequested,
+    Event,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.jupyter.display import QUIET, answer_bundle, arguments_text, call_line
+from piano_jupyter.records import Job, Message, ToolCall
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.extension import Session
+    from piano_jupyter.piano import Piano
+
+FRAME = 0.05  # seconds between two updates of the cell, at least
+SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
+AFTER_INTERRUPT = 5.0  # seconds for a cancelled job to end
+
+
+class LiveCell:
+    """Shows an answer while it is written: in a notebook's output, or straight on a terminal."""
+
+    def __init__(self, *, in_notebook: bool) -> None:
+        self._handle = display({}, raw=True, display_id=True) if in_notebook else None
+        self._written: list[str] = []
+        self._calls: list[str] = []
+        self._status = ""
+        self._fraction: float | None = None
+        self._changed = False
+        self._next = 0.0  # when the output may be drawn again
+
+    def add(self, text: str) -> None:
+        """Show more of the answer."""
+        self._written.append(text)
+        self._status, self._changed = "", True
+        if self._handle is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def note(self, status: str, fraction: float | None = None) -> None:
+        """Show what is going on, with a bar if it is known how far it is; the next text takes its place."""
+        self._status, self._fraction, self._changed = status, fraction, True
+
+    def tool(self, line: str) -> None:
+        """Show a tool call; the text before it belongs to that call's message."""
+        self._calls += [*(["".join(self._written)] if self._written else []), line]
+        self._written.clear()
+        self._changed = True
+        if self._handle is None:
+            sys.stdout.write(f"{line}\n")
+
+    def due(self) -> float | None:
+        """Return the seconds until there is something to draw; None if nothing has changed."""
+        return max(0.0, self._next - time.monotonic()) if self._changed and self._handle else None
+
+    def draw(self) -> None:
+        """Bring the notebook's output up to date."""
+        if self._handle is None or not self._changed:
+            return
+        begun = time.monotonic()
+        text = "\n".join([*self._calls, "".join(self._written)]).strip()
+        bar = f" <progress value={self._fraction:.2f}></progress>" if self._fraction is not None else ""
+        status = f"<div {QUIET}>{escape(self._status)}{bar}</div>" if self._status else ""
+        html = f'<div style="white-space:pre-wrap">{escape(text)}</div>{status}'
+        self._handle.update({"text/html": html, "text/plain": text or self._status}, raw=True)
+        ended = time.monotonic()
+        self._changed, self._next = False, ended + max(FRAME, SHARE * (ended - begun))
+
+    def end(self) -> None:
+        """Empty the live output: what is final is shown by itself."""
+        if self._handle is not None:
+            self._handle.update({}, raw=True)
+        elif self._written:
+            sys.stdout.write("\n")
+
+
+def answer_in_cell(session: "Session", text: str, *, agent: str | None, thread: str | None) -> Message:
+    """Ask, show the answer in this cell and return it. Raises PianoError with the reason where there is none."""
+    happened: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    async def begin(piano: "Piano") -> tuple[Any, Job, dict[Any, str]]:
+        unsubscribe = piano.bus.subscribe(happened.put)
+        try:
+            job = await piano.send(text, agent=agent, thread=thread, source="magic")
+            return unsubscribe, job, {each.id: each.name for each in await piano.agents()}
+        except BaseException:
+            unsubscribe()
+            raise
+
+    unsubscribe, job, names = session.call(begin)
+    live = LiveCell(in_notebook=session.in_notebook)
+    calls: list[ToolCall] = []
+    try:
+        message = _follow(session, job, happened, live, calls)
+    except KeyboardInterrupt:
+        session.call(lambda piano: piano.cancel(job), timeout=AFTER_INTERRUPT)
+        raise PianoError("interrupted; the job was cancelled, what was said before is kept") from None
+    finally:
+        session.loop.loop.call_soon_threadsafe(unsubscribe)
+        live.end()
+    if session.in_notebook:
+        display(answer_bundle(message, names[job.agent_id], calls), raw=True)
+    return message
+
+
+def _follow(
+    session: "Session", job: Job, happened: "queue.SimpleQueue[Event]", live: LiveCell, calls: list[ToolCall]
+) -> Message:
+    """Show each event of the job until it ends; return its answer."""
+    while True:
+        if (due := live.due()) == 0:
+            live.draw()
+            continue
+        try:
+            event = happened.get(timeout=due)
+        except queue.Empty:
+            continue
+        match event:
+            case MessageDelta(job_id=job_id, text=text) if job_id == job.id:
+                live.add(text)
+            case ModelLoading(note=note, fraction=fraction, job_id=job_id) if job_id in {None, job.id}:
+                live.note(note, fraction if fraction is not None and fraction < 1 else None)
+            case ToolCalled(job_id=job_id, call=call) if job_id == job.id:
+                live.note(f"running {call.name}")
+            case ToolReturned(job_id=job_id, call=call) if job_id == job.id:
+                calls.append(call)
+                live.tool(call_line(call))
+            case ApprovalRequested(job_id=job_id) if job_id == job.id:
+                live.draw()
+                session.call(partial(_decide, event.call, allowed=_asked(event)))
+            case JobDone(job=ended, message=message) if ended.id == job.id:
+                return message
+            case JobFailed(job=ended) if ended.id == job.id:
+                raise event.error or PianoError(event.reason)
+            case JobCancelled(job=ended) if ended.id == job.id:
+                raise PianoError("the job was cancelled")
+
+
+async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:
+    await (piano.approve(call) if allowed else piano.deny(call))
+
+
+def _asked(request: ApprovalRequested) -> bool:
+    """Ask at the prompt whether a call may run; only a plain yes is one, and a front end without input says no."""
+    shown = arguments_text(request.call)
+    try:
+        answer = input(f"{request.question}:\n  {request.call.name}({shown})\nAllow it? [y/N] ")
+    except (StdinNotImplementedError, EOFError):
+        return False
+    return answer.strip().lower() in {"y", "yes"}

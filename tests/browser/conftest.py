@@ -1,0 +1,124 @@
+"""A real JupyterLab, driven by a real browser, with a scripted model behind it.
+
+`notebook(cells)` opens a new notebook in a folder (and so with a database) of its own; `stub_model` says what the test
+wrote. Where the browser or JupyterLab is missing the tests are skipped; in CI they fail.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from browser.lab import LONG, Lab, Notebook
+from stub_model import serving
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a test never leaves this machine
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.failed = report.failed
+    return report
+
+
+def _need(found, what):
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"browser tests need {what}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def _stub_server():
+    with serving() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub_model(_stub_server):
+    """The scripted model, its script empty."""
+    _stub_server.reset()
+    yield _stub_server
+    _stub_server.reset()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, _stub_server):
+    """A JupyterLab server whose kernels find this source and the scripted model."""
+    _need(importlib.util.find_spec("jupyterlab"), "jupyterlab: pip install 'piano_jupyter[lab]'")
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    server = Lab(tmp_path_factory.mktemp("lab"), {"PYTHONPATH": path, "PIANO_BASE_URL": _stub_server.url})
+    yield server
+    server.end_kernels()
+    server.stop()
+
+
+@pytest.fixture(scope="module")  # not longer: its event loop would stand in the way of other modules' async tests
+def chromium():
+    """A browser, started."""
+    _need(importlib.util.find_spec("playwright"), "playwright: pip install 'piano_jupyter[test]'")
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("E2E_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_need(found, "chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def window(chromium, lab):
+    """One JupyterLab window a module: it takes seconds to load."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 950})
+    page = context.new_page()
+    page.goto(lab.address(), wait_until="domcontentloaded")
+    page.wait_for_function("() => window.jupyterapp", timeout=LONG)
+    page.evaluate("() => jupyterapp.restored")
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def notebook(window, lab, stub_model, request):
+    """Open notebooks: `notebook(["%load_ext piano_jupyter", ...])`. A picture is kept where E2E_SHOTS says."""
+    opened, said = [], []
+
+    def note(message):
+        said.append(f"{message.type}: {message.text}")
+
+    def make(cells):
+        name = re.sub(r"[^0-9a-zA-Z]+", "-", request.node.name)[:60]
+        path = f"{name}-{len(list(lab.notebooks.iterdir()))}/notebook.ipynb"
+        lab.write(path, cells)
+        opened.append(Notebook(window, lab, path))
+        opened[-1].open()
+        return opened[-1]
+
+    window.on("console", note)
+    yield make
+    window.remove_listener("console", note)
+    failed = getattr(request.node, "failed", False)
+    if failed:
+        print("\n".join(said[-40:]))
+    for each in opened:
+        each.shot(f"{'FAILED-' if failed else ''}{request.node.name}")
+        each.close()
+    lab.end_kernels()

