@@ -1,0 +1,37 @@
+"""Record notebooks again, from the model that answers: `python notebooks/record.py notebooks/01_first_chat.ipynb`.
+
+Each runs twice: once with `%piano record` in place of `%piano replay`, which writes its cassette, then as it stands,
+which gives the outputs that are kept and compared.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def record(path: Path) -> None:
+    """Record one notebook, and keep its outputs as a replay gives them."""
+    os.environ.pop("PIANO_REPLAY", None)
+    recording = nbformat.read(path, as_version=4)
+    for cell in recording.cells:
+        cell.source = cell.source.replace("%piano replay", "%piano record")
+    _run(recording, path)
+    os.environ["PIANO_REPLAY"] = "strict"
+    notebook = nbformat.read(path, as_version=4)
+    _run(notebook, path)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata.pop("widgets", None)
+    nbformat.write(notebook, path)
+
+
+def _run(notebook: nbformat.NotebookNode, path: Path) -> None:
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:]:
+        record(Path(each))

@@ -1,0 +1,109 @@
+"""What must be documented is, and the map tells the truth."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import ipywidgets
+import pytest
+
+import piano_jupyter
+from piano_jupyter import events
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.jupyter.commands.command import COMMANDS
+from piano_jupyter.jupyter.magics import PianoMagics
+from piano_jupyter.jupyter.panel import ChatPanel
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVENTS = [name for name, kind in vars(events).items() if isinstance(kind, type) and issubclass(kind, events.Event)]
+
+
+@pytest.mark.parametrize("name", sorted(PianoConfig.class_trait_names(config=True)))
+def test_each_knob_is_in_the_readme(name):
+    assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_sub_command_is_in_the_readme_with_its_options(name):
+    row = re.search(rf"^\| `%piano {name}\b.*", README, re.MULTILINE)
+
+    assert row
+    assert all(option in row[0] for option in COMMANDS[name].options)
+
+
+@pytest.mark.parametrize("name", sorted(set(EVENTS) - {"Event"}))
+def test_each_event_is_in_the_readme(name):
+    assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(error for error in dir(piano_jupyter.errors) if error.endswith("Error")))
+def test_each_error_is_in_the_tree(name):
+    assert re.search(rf"[*x-] {name}\n", piano_jupyter.errors.__doc__)
+
+
+def test_each_sub_command_is_a_method_of_the_magics():
+    assert COMMANDS
+    assert all(getattr(PianoMagics, command.run.__name__) is command.run for command in COMMANDS.values())
+
+
+def test_the_readme_names_nothing_that_is_gone():
+    assert set(re.findall(r"^\| `%piano (\w+)", README, re.MULTILINE)) == set(COMMANDS)
+    knobs = README.split("## Knobs", 1)[1].split("\n## ", 1)[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", knobs, re.MULTILINE)) == set(PianoConfig.class_trait_names(config=True))
+    told = README.split("## Events", 1)[1].split("\n## ", 1)[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == set(EVENTS) - {"Event"}
+
+
+def test_the_map_in_the_package_docstring_is_the_import_contract():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(each for each in settings["tool"]["importlinter"]["contracts"] if each["id"] == "layers")
+
+    drawn = re.findall(r"^    ([\w |]+?)  ", piano_jupyter.__doc__, re.MULTILINE)
+
+    assert drawn == contract["layers"]
+
+
+def test_the_public_names_are_these():
+    assert piano_jupyter.__all__ == [
+        "Agent",
+        "Job",
+        "JobStatus",
+        "Message",
+        "Piano",
+        "PianoConfig",
+        "PianoError",
+        "Rows",
+        "Thread",
+        "Tool",
+        "ToolCall",
+        "load_ipython_extension",
+        "tool",
+        "unload_ipython_extension",
+    ]
+    assert all(getattr(piano_jupyter, name) for name in piano_jupyter.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        piano_jupyter.nothing  # noqa: B018
+
+
+def test_each_module_says_what_it_is_in_its_first_line():
+    silent = [
+        str(path)
+        for path in (ROOT / "piano_jupyter").rglob("*.py")
+        if (text := path.read_text(encoding="utf-8")) and not re.match(r'r?"""\S', text)
+    ]
+
+    assert silent == []
+
+
+def test_every_package_that_is_declared_is_used():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "piano_jupyter").rglob("*.py"))
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE))
+    modules = {"pyyaml": "yaml", "markdown-it-py": "markdown_it", "ipython": "IPython"}
+    declared = {re.match(r"[\w-]+", each)[0] for each in settings["dependencies"]}
+
+    unused = {name for name in declared if modules.get(name, name) not in imported}
+
+    assert unused == {"ipykernel", "ipywidgets"}  # the kernel that runs it all, and what the panel is made of:
+    assert issubclass(ChatPanel, ipywidgets.DOMWidget)
