@@ -98,6 +98,7 @@ class Consumer:
         while True:
             job = await self._producer.claim([job for job, _ in self._running.values()], self._max_demand())
             if job is None:
+                self._ended.set()
                 await self._producer.wait()
                 continue
             task = asyncio.create_task(self._work(job), name=f"piano-job-{job.id}")

@@ -60,8 +60,8 @@ class Producer:
             return self._queued.pop(job.id, None)
 
     def waiting(self) -> bool:
-        """Whether any job waits."""
-        return bool(self._queued)
+        """Whether any job waits, or is being claimed."""
+        return bool(self._queued) or self._claiming.locked()
 
     def stir(self) -> None:
         """Wake whoever waits: something may be there to claim."""

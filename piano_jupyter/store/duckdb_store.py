@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Agent, Job, JobStatus, Message, Rows, Thread, ThreadStatus, ToolCall
 from piano_jupyter.store import queries
 from piano_jupyter.store.faults import fault, opening_fault, words
-from piano_jupyter.store.files import hold, let_go, make_ready
+from piano_jupyter.store.files import hold, let_go, make_ready, whole_path
 from piano_jupyter.store.migrate import migrate, migrations
 from piano_jupyter.store.select import refusal
 from piano_jupyter.store.tables import Tables
@@ -42,7 +42,7 @@ class DuckDBStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.name = str(path) if str(path) == MEMORY else str(Path(path).expanduser().absolute())
+        self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._writer: Writer[_Database] | None = None
         self._selects: set[_Select] = set()
 
@@ -54,12 +54,12 @@ class DuckDBStore:
         await self._writer.open()
 
     async def close(self) -> None:
+        self._stop_selects()
         if self._writer is not None:
             await self._writer.close()
 
     def close_now(self, timeout: float) -> None:
-        for select in tuple(self._selects):
-            select.stop()
+        self._stop_selects()
         if self._writer is not None:
             self._writer.close_now(timeout)
 
@@ -141,6 +141,10 @@ class DuckDBStore:
     async def _do(self, function: Callable[[Tables], Result]) -> Result:
         return await self._opened().run(lambda database: database.do(function))
 
+    def _stop_selects(self) -> None:
+        for select in tuple(self._selects):
+            select.stop()
+
     def _opened(self) -> "Writer[_Database]":
         if self._writer is None:
             raise StoreError(f"database {self.name} is not open")
@@ -180,8 +184,10 @@ class _Database:
             self.connection.execute(queries.ROLLBACK)
 
     def close(self) -> None:
-        self.connection.close()  # which moves the log into the file
-        let_go(self.name)
+        try:
+            self.connection.close()  # which moves the log into the file
+        finally:
+            let_go(self.name)
 
     def do(self, function: Callable[[Tables], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
@@ -244,28 +250,34 @@ class _Select:
 
     def rows(self, database: _Database) -> Rows:
         database.mend()
-        with self._guard:
-            if self._stopped:
-                return Rows((), ())  # nobody waits for it
-            self._cursor = cursor = database.connection.cursor()
         try:
-            self._check(cursor)
-            cursor.execute(queries.BEGIN_READ_ONLY)
-            cursor.execute(self._query)
-            return Rows(tuple(column[0] for column in cursor.description), tuple(cursor.fetchall()))
+            with database.connection.cursor() as cursor:
+                self._check(cursor)
+                cursor.execute(queries.BEGIN_READ_ONLY)
+                with self._stoppable(cursor):
+                    cursor.execute(self._query)
+                    return Rows(tuple(column[0] for column in cursor.description), tuple(cursor.fetchall()))
         except duckdb.Error as error:
             database.fault(error)
             raise StoreError(words(error)) from error
-        finally:
-            with self._guard:
-                self._cursor = None
-            cursor.close()
 
     def stop(self) -> None:
         with self._guard:
             self._stopped = True
             if self._cursor is not None:
                 self._cursor.interrupt()
+
+    @contextlib.contextmanager
+    def _stoppable(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        with self._guard:
+            if self._stopped:
+                raise StoreError("the query was stopped before it ran")
+            self._cursor = cursor
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._cursor = None
 
     def _check(self, cursor: duckdb.DuckDBPyConnection) -> None:
         if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in self._query):

@@ -16,17 +16,26 @@ _held: dict[str, int] = {}  #: files that are open, each with the process that o
 _guard = threading.Lock()
 
 
+def whole_path(path: str | Path) -> str:
+    """Return the path from the root, `~` being the home folder; nothing in it means anything else to DuckDB."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except (OSError, RuntimeError) as error:
+        raise StoreError(f"database {str(path)!r} is nowhere: {error}; {ELSEWHERE}") from error
+
+
 def make_ready(path: str) -> None:
     """Make the folders of a database file. Raises StoreError where no file can be there."""
     if "\0" in path:
         raise StoreError(f"database {path!r} cannot be made: there is a NUL in its name; {ELSEWHERE}")
-    if Path(path).is_dir():
-        raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
     try:
         path.encode()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(path).is_dir()
     except (OSError, ValueError) as error:
         raise StoreError(f"database {path!r} cannot be made: {error}; {ELSEWHERE}") from error
+    if folder:
+        raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
 
 
 def hold(path: str) -> None:

@@ -405,3 +405,17 @@ async def test_the_status_tells_how_things_stand(piano_of, scripted):
 
         assert (status.threads, status.agents, status.running, status.queued) == (1, 1, 0, 0)
         assert status.thread == piano.thread
+
+
+async def test_drain_waits_for_a_job_that_is_just_being_claimed(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event(), "two")) as piano:
+        events = piano.events()
+        first = await piano.send("one")
+        await piano.send("two")
+        await until(events, MessageDelta)
+
+        await piano.cancel(first)
+        async with asyncio.timeout(DEADLINE):
+            await piano.drain()
+
+        assert [job.status for job in await piano.jobs()] == [JobStatus.CANCELLED, JobStatus.DONE]

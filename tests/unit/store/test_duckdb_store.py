@@ -158,6 +158,8 @@ async def test_a_path_where_no_file_can_be_is_refused(tmp_path, path):
 
     with pytest.raises(StoreError, match=r"is a folder|cannot be made"):
         await DuckDBStore(tmp_path / path).open()
+    with pytest.raises(StoreError, match="is nowhere"):
+        DuckDBStore("~nobody-of-this-name/piano.duckdb")
 
 
 READ_ONLY = """
@@ -360,6 +362,7 @@ ALLOWED = [
     "SELECT m.id, key FROM messages m, json_each(m.usage)",
     "PIVOT messages ON role IN ('user', 'assistant') USING count(*)",
     "SELECT * FROM duckdb_tables()",
+    "FROM messages TABLESAMPLE 100%",
     "-- what was said\nSELECT 1;",
 ]
 
@@ -427,6 +430,7 @@ REFUSED = [
     ("DESCRIBE '{own}'", "no file can be read here"),
     ("FROM query('SELECT * FROM read_text(''{own}'')')", r"query\(\) may not run here"),
     ("SELECT json_serialize_plan('SELECT * FROM read_text(''{own}'')')", r"json_serialize_plan\(\) may not run here"),
+    ("FROM histogram('{own}', i)", r"histogram\(\) may not run here"),
     ("FROM pandas_scan(1)", r"pandas_scan\(\) may not run here"),
     ("FROM force_checkpoint()", r"force_checkpoint\(\) may not run here"),
     ("SELECT nextval('s')", "does not exist"),
@@ -488,23 +492,39 @@ async def test_a_query_sees_no_python_variables():
 ENDLESS = "SELECT count(*) FROM range(10_000_000) a, range(10_000_000) b WHERE a.range + b.range = -1"
 
 
+async def start(query, store):
+    """Return a task in which the query already runs."""
+    asked = asyncio.ensure_future(store.sql(query))
+    async with asyncio.timeout(30):
+        while not any(select._cursor for select in store._selects):
+            await asyncio.wait([asked], timeout=0.01)
+    await asyncio.wait([asked], timeout=0.1)
+    assert not asked.done()
+    return asked
+
+
 async def test_a_query_that_is_given_up_lets_the_others_in(make):
     async with opened(":memory:") as store:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(store.sql(ENDLESS), 0.3)
+        asked = await start(ENDLESS, store)
+        asked.cancel()
         agent = await asyncio.wait_for(store.add_agent(make.agent("ada")), 30)
 
         assert await store.agents() == [agent]
+    assert asked.cancelled()
 
 
-async def test_closing_at_once_ends_a_query_that_runs(tmp_path):
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_closing_ends_a_query_that_runs_and_those_that_wait(tmp_path, at_once):
     store = DuckDBStore(tmp_path / "piano.duckdb")
     await store.open()
-    asked = asyncio.ensure_future(store.sql(ENDLESS))
-    await asyncio.wait([asked], timeout=0.3)
-    await asyncio.to_thread(store.close_now, 30)
+    asked = await start(ENDLESS, store)
+    next_in_line = asyncio.ensure_future(store.sql("SELECT 1"))
+    await asyncio.sleep(0)  # it stands in line
+    await (asyncio.to_thread(store.close_now, 30) if at_once else asyncio.wait_for(store.close(), 30))
 
     with pytest.raises(StoreError, match="Interrupted"):
         await asked
+    with pytest.raises(StoreError, match="stopped before it ran"):
+        await next_in_line
     async with opened(tmp_path / "piano.duckdb") as again:
         assert await again.jobs(JobStatus.RUNNING) == []
