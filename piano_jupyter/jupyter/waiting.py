@@ -4,9 +4,11 @@ Everything is shown from the main thread, which waits on a plain queue; output f
 whichever cell ran last. The live output ends empty and one final output stands below it: that is what nbval compares.
 """
 
+import contextlib
 import queue
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -70,9 +72,9 @@ class LiveCell:
         if self._handle is None:
             sys.stdout.write(f"{line}\n")
 
-    def due(self) -> float | None:
-        """Return the seconds until there is something to draw; None if nothing has changed."""
-        return max(0.0, self._next - time.monotonic()) if self._changed and self._handle else None
+    def rest(self) -> None:
+        """Return when the output may be drawn again."""
+        time.sleep(max(0.0, self._next - time.monotonic()))
 
     def draw(self) -> None:
         """Bring the notebook's output up to date."""
@@ -128,14 +130,7 @@ def _follow(
     session: "Session", job: Job, happened: "queue.SimpleQueue[Event]", live: LiveCell, calls: list[ToolCall]
 ) -> Message:
     """Show each event of the job until it ends; return its answer."""
-    while True:
-        if (due := live.due()) == 0:
-            live.draw()
-            continue
-        try:
-            event = happened.get(timeout=due)
-        except queue.Empty:
-            continue
+    for event in _in_frames(happened, live):
         match event:
             case MessageDelta(job_id=job_id, text=text) if job_id == job.id:
                 live.add(text)
@@ -155,6 +150,18 @@ def _follow(
                 raise event.error or PianoError(event.reason)
             case JobCancelled(job=ended) if ended.id == job.id:
                 raise PianoError("the job was cancelled")
+    raise PianoError("the chat ended before the job did")
+
+
+def _in_frames(happened: "queue.SimpleQueue[Event]", live: LiveCell) -> Iterator[Event]:
+    """Yield events, and draw between them: what came in one frame is drawn once."""
+    while True:
+        yield happened.get()
+        live.rest()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield happened.get_nowait()
+        live.draw()
 
 
 async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:

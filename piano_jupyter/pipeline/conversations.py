@@ -19,6 +19,7 @@ from piano_jupyter.events import (
     JobQueued,
     JobStarted,
     MessageAdded,
+    ThreadOpened,
     ToolCalled,
     ToolReturned,
 )
@@ -26,6 +27,18 @@ from piano_jupyter.records import Job, Message, ToolCall, branch
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
+TOLD = (
+    ThreadOpened,
+    MessageAdded,
+    Answered,
+    ToolCalled,
+    ToolReturned,
+    JobQueued,
+    JobStarted,
+    JobDone,
+    JobFailed,
+    JobCancelled,
+)
 
 
 @dataclass(slots=True)
@@ -52,7 +65,7 @@ class Conversations:
         self._store = store
         self._adding: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._kept: OrderedDict[UUID, tuple[Conversation, asyncio.Future[None]]] = OrderedDict()
-        bus.subscribe(self._note)
+        bus.subscribe(self._note, *TOLD)
 
     def adding(self, thread_id: UUID) -> asyncio.Lock:
         """Return the lock to hold from reading what is said last in a thread to adding to it."""
@@ -62,9 +75,7 @@ class Conversations:
         """Return the conversation of a thread. Raises StoreError."""
         if thread_id not in self._kept:
             conversation = Conversation()
-            self._kept[thread_id] = conversation, asyncio.ensure_future(self._read(thread_id, conversation))
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._keep(thread_id, conversation, asyncio.ensure_future(self._read(thread_id, conversation)))
         self._kept.move_to_end(thread_id)
         conversation, reading = self._kept[thread_id]
         try:
@@ -74,6 +85,11 @@ class Conversations:
                 self._kept.pop(thread_id, None)
             raise
         return conversation
+
+    def _keep(self, thread_id: UUID, conversation: Conversation, reading: "asyncio.Future[None]") -> None:
+        self._kept[thread_id] = conversation, reading
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
 
     async def _read(self, thread_id: UUID, conversation: Conversation) -> None:
         messages, jobs, calls = await asyncio.gather(  # in one transaction
@@ -87,6 +103,10 @@ class Conversations:
             conversation.calls.setdefault(call.id, call)
 
     def _note(self, event: Event) -> None:
+        if isinstance(event, ThreadOpened):  # nothing is in it yet, so there is nothing to read
+            read = asyncio.get_running_loop().create_future()
+            read.set_result(None)
+            self._keep(event.thread.id, Conversation(), read)
         if event.thread_id is None or event.thread_id not in self._kept:
             return
         conversation, _ = self._kept[event.thread_id]

@@ -5,7 +5,7 @@ arguments arrived whole; cut or broken ones are marked with the problem, and not
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,30 +23,31 @@ class SseDecoder:
         self._data: list[str] = []
         self._begun = False
 
-    def feed(self, piece: bytes) -> Iterator[str]:
-        """Yield the data of each event that is now complete."""
+    def feed(self, piece: bytes) -> list[str]:
+        """Return the data of each event that is now complete."""
         self._rest += piece
         if not self._begun and len(self._rest) >= 3:
             self._rest, self._begun = self._rest.removeprefix(b"\xef\xbb\xbf"), True
         *lines, self._rest = self._rest.replace(b"\r\n", b"\n").split(b"\n")
-        for line in lines:
-            yield from self._line(line.decode("utf-8", "replace").rstrip("\r"))
+        return self._read(lines)
 
-    def close(self) -> Iterator[str]:
-        """Yield what the end of the stream completes."""
-        for line in (self._rest.decode("utf-8", "replace").rstrip("\r"), ""):
-            yield from self._line(line)
-        self._rest = b""
+    def close(self) -> list[str]:
+        """Return what the end of the stream completes."""
+        rest, self._rest = self._rest, b""
+        return self._read([rest, b""])
 
-    def _line(self, line: str) -> Iterator[str]:
-        if not line:
-            if self._data:
-                yield "\n".join(self._data)
-            self._data = []
-        elif line.startswith("data:"):
-            self._data.append(line[5:].removeprefix(" "))
-        elif line.startswith("{"):  # a proxy whose upstream failed answers with plain JSON in the middle
-            yield line
+    def _read(self, lines: list[bytes]) -> list[str]:
+        complete = []
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").rstrip("\r")
+            if line.startswith("data:"):
+                self._data.append(line[5:].removeprefix(" "))
+            elif line.startswith("{"):  # a proxy whose upstream failed answers with plain JSON in the middle
+                complete.append(line)
+            elif not line and self._data:
+                complete.append("\n".join(self._data))
+                self._data = []
+        return complete
 
 
 @dataclass(slots=True)
@@ -81,23 +82,24 @@ class ReplyBuilder:
     _usage: dict[str, Any] = field(default_factory=dict)
     _done: bool = False
 
-    def feed(self, data: str) -> Iterator[Delta | Loading]:
-        """Take the data of one event; yield what it adds. Raises ModelError for an error inside the stream."""
+    def feed(self, data: str) -> list[Delta | Loading]:
+        """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         if data.strip() == "[DONE]":
             self._done = True
-            return
+            return []
         chunk = _parsed(data)
         if not isinstance(chunk, dict):
             raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}")
         if chunk.get("error"):
             raise error_from(int(_code(chunk["error"]) or 500), data)
         self._note_usage(chunk)
+        added: list[Delta | Loading] = []
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or choice.get("message") or {}
             text = _as_text(delta.get("content"))
             reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning"))
             if reasoning and not (chunk.get("id") or chunk.get("model") or text or delta.get("tool_calls")):
-                yield Loading(note=reasoning.strip() or "loading")
+                added.append(Loading(note=reasoning.strip() or "loading"))
                 continue
             self._text.append(text)
             self._reasoning.append(reasoning)
@@ -105,7 +107,8 @@ class ReplyBuilder:
                 self._add_call(piece)
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             if text or reasoning:
-                yield Delta(text=text, reasoning=reasoning)
+                added.append(Delta(text=text, reasoning=reasoning))
+        return added
 
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
@@ -120,9 +123,11 @@ class ReplyBuilder:
         )
 
     def _note_usage(self, chunk: Mapping[str, Any]) -> None:
-        usage, timings = chunk.get("usage") or {}, chunk.get("timings") or {}
         if chunk.get("model"):
             self._usage["model"] = str(chunk["model"])
+        usage, timings = chunk.get("usage") or {}, chunk.get("timings") or {}
+        if not usage and not timings:
+            return
         for name in ("prompt_tokens", "completion_tokens"):
             if isinstance(usage.get(name), int):
                 self._usage[name] = usage[name]

@@ -25,6 +25,7 @@ from piano_jupyter.store.writer import Writer
 MEMORY = ":memory:"
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "checkpoint_threshold": "1MB",  # a longer log may take seconds to replay after a kill
+    "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
     "enable_external_access": False,
     "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
     "autoload_known_extensions": False,

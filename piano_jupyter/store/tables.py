@@ -12,7 +12,7 @@ from uuid import UUID
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store import queries
-from piano_jupyter.store.codec import Record, records_of, row_of
+from piano_jupyter.store.codec import Record, records_of, row_of, utc
 
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
@@ -79,8 +79,7 @@ class Tables:
         known = self._one(Message, queries.MESSAGE, {"id": message.id})
         if known is not None:
             return known, self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id})
-        kept = replace(message, seq=self._next("messages"))
-        self._write(queries.ADD_MESSAGE, row_of(kept))
+        kept = self._add_message(message)
         queued = [replace(job, seq=self._next("jobs")) for job in jobs]
         for job in queued:
             self._write(queries.ADD_JOB, row_of(job))
@@ -117,17 +116,15 @@ class Tables:
         return self._move(replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, owner=owner, started_at=now))
 
     def ack(self, job: Job, answer: Message, now: datetime) -> tuple[Job, Message]:
+        fence = {"id": job.id, "owner": job.owner, "now": utc(now)}
+        if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
+            return replace(job, status=JobStatus.DONE, finished_at=now), self._add_message(answer)
         known = self._job(job)
         if known.status is not JobStatus.RUNNING:
             raise StoreError(
                 f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
             )
-        if known.owner != job.owner:
-            raise StoreError(
-                f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept"
-            )
-        kept, _ = self.enqueue(answer, ())
-        return self._move(replace(known, status=JobStatus.DONE, finished_at=now)), kept
+        raise StoreError(f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept")
 
     def fail(self, job: Job, reason: str, now: datetime) -> Job:
         return self._end(self._job(job), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
@@ -169,6 +166,11 @@ class Tables:
     def _finish_open_calls(self, job: Job, status: CallStatus, result: str, now: datetime) -> None:
         for call in self._all(ToolCall, queries.OPEN_CALLS, {"job_id": job.id}):
             self._finish(replace(call, status=status, result=result, finished_at=now))
+
+    def _add_message(self, message: Message) -> Message:
+        kept = replace(message, seq=self._next("messages"))
+        self._write(queries.ADD_MESSAGE, row_of(kept))
+        return kept
 
     def _finish(self, call: ToolCall) -> ToolCall:
         self._write(queries.ADD_RESULT, _only(row_of(call), ("id", "status", "result", "finished_at")))

@@ -83,6 +83,19 @@ async def streaming(url, folder):
             )
 
 
+async def paced(url, folder, count=500):
+    """Print the CPU a token at 200 tokens a second, where each token is a wake of its own."""
+    print("200 tokens/s, CPU a token")
+    async with httpx.AsyncClient(timeout=None) as http, Piano(database=folder / "paced.duckdb", base_url=url) as piano:
+        for name, ask in (
+            ("raw httpx", lambda: raw(http, url, count, 200)),
+            ("Piano.ask", lambda: piano.ask(f"{count} 200")),
+        ):
+            begun = time.process_time()
+            await ask()
+            print(f"  {name:10} {count:5} tokens      {(time.process_time() - begun) / count * 1e6:8.1f} µs")
+
+
 def cell(url, folder):
     """Print the CPU a token of a whole kernel that streams into a cell at 200 tokens a second."""
     manager, client = start_new_kernel(cwd=str(folder), kernel_name="python3")
@@ -90,12 +103,11 @@ def cell(url, folder):
         process = psutil.Process(manager.provisioner.process.pid)
         for code in ("%load_ext piano_jupyter", f"%config PianoConfig.base_url = {url!r}", "%%piano\n5 0"):
             client.execute_interactive(code, timeout=60, output_hook=lambda _: None)
-        print("%%piano in a kernel at 200 tokens/s, CPU a token of the kernel")
         for count in (500, 2000):
             client.execute_interactive("%piano thread --new bench", timeout=60, output_hook=lambda _: None)
             before = sum(process.cpu_times()[:2])
             client.execute_interactive(f"%%piano\n{count} 200", timeout=60, output_hook=lambda _: None)
-            print(f"  {count:5} tokens                 {(sum(process.cpu_times()[:2]) - before) / count * 1e6:8.1f} µs")
+            print(f"  %%piano    {count:5} tokens      {(sum(process.cpu_times()[:2]) - before) / count * 1e6:8.1f} µs")
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
@@ -105,4 +117,5 @@ if __name__ == "__main__":
     with streaming_server() as address, tempfile.TemporaryDirectory() as temporary:
         asyncio.run(latency(address, Path(temporary)))
         asyncio.run(streaming(address, Path(temporary)))
+        asyncio.run(paced(address, Path(temporary)))
         cell(address, Path(temporary))

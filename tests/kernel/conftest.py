@@ -151,7 +151,7 @@ def seen_kernel(tmp_path_factory, _stub_server):
     kernel.run("name = 1")
     kernel.run("%%piano\nhello")
     yield kernel
-    kernel.end(kill=True)
+    kernel.end()
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def kernel_of(tmp_path, stub_model):
 
     yield make
     for kernel in kernels:
-        kernel.end(kill=True)
+        kernel.end()
 
 
 @pytest.fixture

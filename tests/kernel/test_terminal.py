@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from stub_model import Say
@@ -92,3 +93,15 @@ def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
     ran = terminal("hi")
 
     assert (ran.returncode, ran.stderr) == (1, "the server answered 500: no template\n")
+
+
+def test_lab_opens_jupyterlab_on_the_first_notebook_put_here_with_its_cassette(terminal, tmp_path):
+    fake = tmp_path / "fake" / "jupyterlab"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("")
+    (fake / "__main__.py").write_text("import sys; print(sys.argv[-1])")
+
+    ran = terminal("--lab", PYTHONPATH=os.pathsep.join([str(fake.parent), os.environ.get("PYTHONPATH", "")]))
+
+    assert (ran.returncode, ran.stdout.strip()) == (0, str(Path("notebooks", "01_first_chat.ipynb")))
+    assert {path.name for path in (tmp_path / "notebooks").iterdir()} >= {"01_first_chat.ipynb", "01_first_chat.jsonl"}

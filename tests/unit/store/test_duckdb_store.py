@@ -21,7 +21,7 @@ from piano_jupyter.store.faults import opening_fault
 
 ROOT = Path(piano_jupyter.__file__).parents[1]
 PRELUDE = """
-import asyncio, atexit, os, resource, sys
+import asyncio, atexit, os, resource, sys, warnings
 from datetime import UTC, datetime
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError
@@ -265,6 +265,7 @@ async def test_the_exit_of_the_process_closes_without_a_loop(tmp_path):
 FORKED = """
 asyncio.run(store.open())
 asyncio.run(store.add_message(message()))
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of what this is about
 child = os.fork()
 if child == 0:
     for verb in (store.agents, store.open, DuckDBStore(path).open):
