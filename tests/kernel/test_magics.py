@@ -264,3 +264,21 @@ def test_unload_takes_everything_away_and_load_brings_it_back(kernel, stub_model
     assert left == ["piano.duckdb"]
     assert "hello" in kernel.run("%piano threads").text
     assert kernel.run("'piano' in globals()").text == "True"
+
+
+def test_what_was_recorded_is_replayed_to_the_letter_without_a_server(kernel, kernel_of, stub_model):
+    stub_model.says("Paris.")
+    cells = ["%%piano\nCapital?", "%piano threads", "%piano sql SELECT id, inserted_at FROM messages ORDER BY seq"]
+
+    recording = kernel.run("%piano record talk.jsonl")
+    recorded = [kernel.run(cell).text for cell in cells]
+    other = kernel_of(PIANO_BASE_URL="http://127.0.0.1:9/v1", PIANO_REPLAY="strict").load()
+    other.run("%piano replay talk.jsonl")
+    replayed = [other.run(cell).text for cell in cells]
+    missing = other.run("%%piano\nSomething else?")
+
+    assert recording.text == "recording to talk.jsonl"
+    assert recorded[0] == "Paris."
+    assert replayed == recorded
+    assert "talk.jsonl has no answer to this request" in missing.stream
+    assert "Something else?" in missing.stream
