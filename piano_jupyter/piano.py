@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,6 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import (
-    AgentAdded,
     ApprovalRequested,
     Event,
     JobCancelled,
@@ -30,10 +29,12 @@ from piano_jupyter.events import (
     ModelLoading,
     ThreadOpened,
 )
-from piano_jupyter.pipeline.addressing import addressed, checked_name, named
+from piano_jupyter.pipeline.addressing import addressed
+from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
 from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.pipeline.roster import Roster
 from piano_jupyter.records import (
     Agent,
     Job,
@@ -58,8 +59,6 @@ from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import Tool, as_tool
 
-FIRST_AGENT = "Assistant"
-FIRST_PROMPT = "You are a helpful assistant. Answer briefly and plainly."
 IN_MEMORY = ":memory:"
 TITLE_LENGTH = 60  # characters
 
@@ -117,11 +116,11 @@ class Piano:
         self._consumer = Consumer(
             self._store, self.bus, self._clock, self._producer, self._turn, lambda: self.config.max_demand
         )
-        self._agents: list[Agent] = []  #: as the store has them; only this Piano changes them
         self._conversations = Conversations(self._store, self.bus)
         self._ends: dict[UUID, asyncio.Future[Event]] = {}  #: how each live job ends
         self.bus.subscribe(self._note_job, JobQueued, JobDone, JobFailed, JobCancelled)
-        self._approvals: dict[UUID, tuple[ApprovalRequested, asyncio.Future[bool]]] = {}
+        self._approvals = Approvals(self.bus)
+        self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
         self._tools = ToolRegistry()
         knob = self.config
@@ -145,9 +144,7 @@ class Piano:
     async def open(self) -> None:
         """Open the database, take up the jobs that a dead kernel left, and begin to work. Raises StoreError."""
         await self._store.open()
-        self._agents = await self._store.agents()
-        if not self._agents:
-            await self._keep_agent(FIRST_AGENT, self.config.default_model, system_prompt=FIRST_PROMPT)
+        await self._roster.open(self.config.default_model)
         await self._producer.recover(self.config.max_attempts)
         self._consumer.start()
 
@@ -184,12 +181,11 @@ class Piano:
         """Keep a message and queue the job that answers it; return at once."""
         if not text.strip():
             raise PianoError("there is nothing to ask: the message is empty")
-        agents = await self.agents()
-        chosen = named(agents, agent) if agent is not None else None
+        chosen = self._roster.named(agent) if agent is not None else None
         if thread is not None:
             self.thread = await self.find_thread(thread) if isinstance(thread, str) else thread
         into = self.thread or await self.open_thread(_title(text))
-        chosen = chosen or addressed(text, agents, into)
+        chosen = chosen or addressed(text, self._roster.all(), into)
         async with self._conversations.adding(into.id):
             told = await self.messages(into)
             message = Message(
@@ -260,15 +256,15 @@ class Piano:
 
     async def approve(self, call: ToolCall | UUID) -> None:
         """Let a tool call run that waits for a yes."""
-        self._decide(call, allowed=True)
+        self._approvals.decide(call, allowed=True)
 
     async def deny(self, call: ToolCall | UUID) -> None:
         """Do not let a tool call run; the model is told."""
-        self._decide(call, allowed=False)
+        self._approvals.decide(call, allowed=False)
 
     async def approvals(self) -> list[ApprovalRequested]:
         """Return the tool calls that wait for a yes or no, oldest first."""
-        return [request for request, _ in self._approvals.values()]
+        return self._approvals.waiting()
 
     # -- threads and messages ----------------------------------------------------------------------
 
@@ -324,23 +320,19 @@ class Piano:
 
     async def agents(self) -> list[Agent]:
         """Return the agents, oldest first."""
-        return list(self._agents)
+        return self._roster.all()
 
     async def agent(self, name: str) -> Agent:
         """Return one agent. Raises NotFoundError."""
-        return named(await self.agents(), name)
+        return self._roster.named(name)
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
         """Create an agent; `fields` are those of `Agent`. Raises PianoError for a name that is taken or no handle."""
-        return await self._keep_agent(checked_name(name), model or self.config.default_model, **fields)
+        return await self._roster.add(name, model or self.config.default_model, **fields)
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent; `fields` are those of `Agent`. Its next turn sees the change."""
-        agent = replace(await self.agent(name), **self._checked(fields))
-        agent = await self._store.update_agent(agent)
-        self._agents = await self._store.agents()
-        self.bus.publish(AgentAdded(agent=agent))
-        return agent
+        return await self._roster.update(name, **fields)
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, or a function as one; return the tool that had its name before, if any."""
@@ -376,7 +368,7 @@ class Piano:
             threads=len(await self.threads()),
             queued=len(await self.jobs(JobStatus.QUEUED)),
             running=len(await self.jobs(JobStatus.RUNNING)),
-            approvals=len(self._approvals),
+            approvals=len(self._approvals.waiting()),
             cassette=_about(self._cassette),
         )
 
@@ -385,15 +377,14 @@ class Piano:
     async def _turn(self, job: Job) -> AsyncGenerator[Event, None]:
         """Read what a job's turn needs to know, then run it."""
         conversation = await self._conversations.get(job.thread_id)
-        agents = {agent.id: agent for agent in self._agents}
-        agent = agents[job.agent_id]
+        agent = self._roster.by_id(job.agent_id)
         skills = agent.enabled_skills
         turn = Turn(
             job=job,
             agent=agent,
             history=conversation.told(job.message_id),
             calls=conversation.tool_calls(),
-            names={each.id: each.name for each in agents.values()},
+            names={each.id: each.name for each in self._roster.all()},
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
             max_iterations=self.config.max_iterations,
@@ -402,7 +393,9 @@ class Piano:
         )
 
         async def approve(call: ToolCall) -> bool:
-            return await self._ask_user(job, agent, call)
+            question = f"{agent.name} wants to run {call.name}"
+            request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
+            return await self._approvals.ask(request, self.config.approval_timeout)
 
         async with contextlib.aclosing(run_turn(turn, self._model, approve, self._clock)) as events:
             async for event in events:
@@ -415,47 +408,9 @@ class Piano:
         elif isinstance(event, JobDone | JobFailed | JobCancelled) and event.job.id in self._ends:
             self._ends.pop(event.job.id).set_result(event)
 
-    async def _ask_user(self, job: Job, agent: Agent, call: ToolCall) -> bool:
-        """Ask whether a call may run, and wait for the answer; silence is a no."""
-        question = f"{agent.name} wants to run {call.name}"
-        request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._approvals[call.id] = request, answer
-        self.bus.publish(request)
-        try:
-            async with asyncio.timeout(self.config.approval_timeout):
-                return await answer
-        except TimeoutError:
-            return False
-        finally:
-            del self._approvals[call.id]
-
-    def _decide(self, call: ToolCall | UUID, *, allowed: bool) -> None:
-        """Answer a pending approval; the first answer stands, a later one has no effect."""
-        _, answer = self._approvals.get(call.id if isinstance(call, ToolCall) else call, (None, None))
-        if answer is not None and not answer.done():
-            answer.set_result(allowed)
-
-    async def _keep_agent(self, name: str, model: str, **fields: Any) -> Agent:
-        agent = Agent(
-            id=self._clock.new_id(), name=name, model=model, inserted_at=self._clock.now(), **self._checked(fields)
-        )
-        agent = await self._store.add_agent(agent)
-        self._agents.append(agent)
-        self.bus.publish(AgentAdded(agent=agent))
-        return agent
-
-    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return an agent's fields. Raises NotFoundError for a field, tool or skill that does not exist."""
-        known = {"name", "model", "description", "system_prompt", "enabled_tools", "enabled_skills", "options"}
-        for name in fields.keys() - known:
-            raise NotFoundError.among("field of an agent", name, sorted(known))
-        if "name" in fields:
-            checked_name(fields["name"])
+    def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
         self._skills.get_prompts(fields.get("enabled_skills", ()))
-        lists = {"enabled_tools", "enabled_skills"}
-        return {name: tuple(value) if name in lists else value for name, value in fields.items()}
 
     async def _change_thread(self, thread: Thread, **fields: Any) -> Thread:
         thread = await self._store.update_thread(replace(thread, **fields))

@@ -10,12 +10,27 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
+from stub_model import StubModel, serving
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.local_model import SMOLLM2, cache_folder, fetch
 from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
 
 SENTENCE = "All is well on this tiny server."
+
+
+@pytest.fixture(scope="session")
+def _stub_server() -> Iterator[StubModel]:
+    with serving() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub_model(_stub_server: StubModel) -> Iterator[StubModel]:
+    """The scripted model, its script empty."""
+    _stub_server.reset()
+    yield _stub_server
+    _stub_server.reset()
 
 
 @pytest.fixture(scope="session")

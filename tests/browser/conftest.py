@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from browser.lab import LONG, Lab, Notebook
-from stub_model import serving
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -44,20 +43,6 @@ def _need(found, what):
     if not found:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"browser tests need {what}")
     return found
-
-
-@pytest.fixture(scope="session")
-def _stub_server():
-    with serving() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub_model(_stub_server):
-    """The scripted model, its script empty."""
-    _stub_server.reset()
-    yield _stub_server
-    _stub_server.reset()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpec
-from stub_model import serving
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds
@@ -20,20 +19,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("kernel")
-
-
-@pytest.fixture(scope="session")
-def _stub_server():
-    with serving() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub_model(_stub_server):
-    """Yield the scripted model, its script empty."""
-    _stub_server.reset()
-    yield _stub_server
-    _stub_server.reset()
 
 
 @dataclass

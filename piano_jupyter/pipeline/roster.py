@@ -1,0 +1,74 @@
+"""Roster: the agents. Kept in the store, at hand here: only this process changes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import NotFoundError
+from piano_jupyter.events import AgentAdded
+from piano_jupyter.pipeline.addressing import checked_name, named
+from piano_jupyter.records import Agent
+from piano_jupyter.store.base import Store
+
+FIRST_AGENT = "Assistant"
+FIRST_PROMPT = "You are a helpful assistant. Answer briefly and plainly."
+FIELDS = ("name", "model", "description", "system_prompt", "enabled_tools", "enabled_skills", "options")
+LISTS = ("enabled_tools", "enabled_skills")
+
+Check = Callable[[Mapping[str, Any]], None]
+
+
+class Roster:
+    """Who can answer. `check` raises NotFoundError for tools and skills that do not exist."""
+
+    def __init__(self, store: Store, bus: EventBus, clock: Clock, check: Check) -> None:
+        self._store, self._bus, self._clock, self._check = store, bus, clock, check
+        self._agents: list[Agent] = []
+
+    async def open(self, first_model: str) -> None:
+        """Read the agents; the first run creates one."""
+        self._agents = await self._store.agents()
+        if not self._agents:
+            await self.add(FIRST_AGENT, first_model, system_prompt=FIRST_PROMPT)
+
+    def all(self) -> list[Agent]:
+        """Return the agents, oldest first."""
+        return list(self._agents)
+
+    def named(self, name: str) -> Agent:
+        """Return one agent. Raises NotFoundError."""
+        return named(self._agents, name)
+
+    def by_id(self, agent_id: UUID) -> Agent:
+        """Return one agent. Raises NotFoundError."""
+        for agent in self._agents:
+            if agent.id == agent_id:
+                return agent
+        raise NotFoundError(f"no agent with the id {agent_id}")
+
+    async def add(self, name: str, model: str, **fields: Any) -> Agent:
+        """Create an agent. Raises PianoError for a name that is taken or no handle."""
+        known = self._checked({"name": name, "model": model} | fields)
+        agent = await self._store.add_agent(Agent(id=self._clock.new_id(), inserted_at=self._clock.now(), **known))
+        return self._changed(agent, [*self._agents, agent])
+
+    async def update(self, name: str, **fields: Any) -> Agent:
+        """Change an agent. Raises NotFoundError."""
+        agent = await self._store.update_agent(replace(self.named(name), **self._checked(fields)))
+        return self._changed(agent, [agent if each.id == agent.id else each for each in self._agents])
+
+    def _changed(self, agent: Agent, agents: list[Agent]) -> Agent:
+        self._agents = agents
+        self._bus.publish(AgentAdded(agent=agent))
+        return agent
+
+    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        for name in fields.keys() - set(FIELDS):
+            raise NotFoundError.among("field of an agent", name, FIELDS)
+        if "name" in fields:
+            checked_name(fields["name"])
+        self._check(fields)
+        return {name: tuple(value) if name in LISTS else value for name, value in fields.items()}
