@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +65,21 @@ async def answer(text: str, agent: str | None, thread: str | None) -> None:
         job = await piano.send(text, agent=agent, thread=thread)
         try:
             async for event in events:
-                match event:
+                match event:  # jobs that a dead kernel left go on here too: only the own one is shown
                     case ModelLoading(note=note, fraction=fraction):
                         progress.show(note, fraction)
-                    case MessageDelta(text=piece):
+                    case MessageDelta(job_id=job.id, text=piece):
                         print(piece, end="", flush=True)
-                    case ToolReturned(call=call):
+                    case ToolReturned(job_id=job.id, call=call):
                         print(f"[{call.name}: {call.status}]", file=sys.stderr)
                     case ApprovalRequested(call=call):
-                        await (piano.approve if await asyncio.to_thread(allowed, event) else piano.deny)(call)
-                    case JobDone():
+                        await (piano.approve if await allowed(event) else piano.deny)(call)
+                    case JobDone() if event.job.id == job.id:
                         print()
                         return
-                    case JobFailed(reason=reason, error=error):
+                    case JobFailed(reason=reason, error=error) if event.job.id == job.id:
                         raise error or PianoError(reason)
-                    case JobCancelled():
+                    case JobCancelled() if event.job.id == job.id:
                         raise PianoError("the job was cancelled")
         except asyncio.CancelledError:
             await asyncio.shield(piano.cancel(job))
@@ -86,13 +88,31 @@ async def answer(text: str, agent: str | None, thread: str | None) -> None:
             await events.aclose()
 
 
-def allowed(request: ApprovalRequested) -> bool:
+async def allowed(request: ApprovalRequested) -> bool:
     """Ask on the terminal whether a tool call may run; without a terminal the answer is no."""
     if not sys.stdin.isatty():
         return False
     arguments = ", ".join(f"{name}={value!r}" for name, value in request.call.arguments.items())
-    print(f"{request.question}:\n  {request.call.name}({arguments})", file=sys.stderr)
-    return input("Allow it? [y/N] ").strip().lower() in {"y", "yes"}
+    print(
+        f"{request.question}:\n  {request.call.name}({arguments})\nAllow it? [y/N] ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    loop = asyncio.get_running_loop()
+    typed: asyncio.Future[str] = loop.create_future()
+
+    def answer_with(line: str) -> None:
+        if not typed.done():
+            typed.set_result(line)
+
+    def read() -> None:
+        line = sys.stdin.readline()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(answer_with, line)
+
+    threading.Thread(target=read, daemon=True).start()  # a daemon, so that Ctrl-C need not wait for Enter
+    return (await typed).strip().lower() in {"y", "yes"}
 
 
 class Progress:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
+from weakref import WeakSet
 
 from piano_jupyter.events import Event
 
@@ -16,6 +17,7 @@ class EventBus:
     """Tells each subscriber what has happened; one that raises is logged and the rest still hear."""
 
     def __init__(self) -> None:
+        self._streams: WeakSet[EventStream] = WeakSet()
         self._subscribers: list[tuple[Handler, tuple[type[Event], ...], UUID | None]] = []
 
     def subscribe(self, handler: Handler, *kinds: type[Event], thread: UUID | None = None) -> Callable[[], None]:
@@ -34,7 +36,14 @@ class EventBus:
 
     def stream(self, *kinds: type[Event], thread: UUID | None = None) -> "EventStream":
         """Return the events from now on as an async iterator; close it to end the subscription."""
-        return EventStream(self, kinds, thread)
+        stream = EventStream(self, kinds, thread)
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """End all streams."""
+        for stream in tuple(self._streams):
+            stream.end()
 
     def publish(self, event: Event) -> None:
         """Tell everyone, in the order of subscription, before returning."""
@@ -61,5 +70,9 @@ class EventStream(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """End the subscription."""
+        self.end()
+
+    def end(self) -> None:
+        """End it now: what came before is still to be had."""
         self._unsubscribe()
         self._queue.put_nowait(None)

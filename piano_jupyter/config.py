@@ -80,16 +80,41 @@ class PianoConfig(Configurable):
 
     @default("api_key")
     def _key_from_environment(self) -> str:
-        return os.environ.get("PIANO_API_KEY", "")
+        return plain_key(os.environ.get("PIANO_API_KEY", ""))
+
+    @validate("api_key")
+    def _plain_key(self, proposal: dict[str, str]) -> str:
+        return plain_key(proposal["value"])
+
+
+class Secret(str):
+    """A text that does not show itself: `%config PianoConfig` prints its `repr` into the notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'(set, not shown)'" if self else "''"
+
+
+def plain_key(key: str) -> Secret:
+    """Return a key without the blanks around it. Raises TraitError, without the key, for one that no header carries."""
+    if not key.strip().isascii() or not key.strip().isprintable():
+        raise TraitError("api_key holds characters that an HTTP header cannot carry")
+    return Secret(key.strip())
 
 
 def plain_address(url: str) -> str:
     """Return a server's address without its last slash. Raises TraitError for one that is none or has a user name."""
-    parts = urlsplit(url.rstrip("/"))
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-        raise TraitError(
-            f"base_url must look like http://localhost:8080/v1, without a user name, not {url!r}; a key goes to api_key"
-        )
+    wrong = TraitError(
+        f"base_url must look like http://localhost:8080/v1, without a user name, not {url!r}; a key goes to api_key"
+    )
+    try:
+        parts = urlsplit(url.rstrip("/"))
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or port == 0:
+        raise wrong
     return url.rstrip("/")
 
 
@@ -105,7 +130,7 @@ def configured(config: PianoConfig | None = None, **knobs: object) -> PianoConfi
         except TraitError as error:
             raise PianoError(str(error)) from error
     try:
-        config.base_url  # noqa: B018  A default from the environment is checked when it is first read.
+        _ = config.base_url, config.api_key  # a default from the environment is checked when it is first read
     except TraitError as error:
-        raise PianoError(f"PIANO_BASE_URL: {error}") from error
+        raise PianoError(f"PIANO_BASE_URL or PIANO_API_KEY: {error}") from error
     return config

@@ -50,6 +50,11 @@ class MessageDelta(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Closed(Event):
+    """The Piano is being closed: nothing more will be told."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobQueued(Event):
     """A job is in the queue."""
 

@@ -21,6 +21,7 @@ from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import (
     ApprovalRequested,
+    Closed,
     Event,
     JobCancelled,
     JobDone,
@@ -35,6 +36,7 @@ from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
 from piano_jupyter.pipeline.producer import Producer
 from piano_jupyter.pipeline.roster import Roster
+from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import (
     Agent,
     Job,
@@ -143,14 +145,35 @@ class Piano:
 
     async def open(self) -> None:
         """Open the database, take up the jobs that a dead kernel left, and begin to work. Raises StoreError."""
+        opening = asyncio.ensure_future(self._open())
+        try:
+            await asyncio.shield(opening)
+        except BaseException:  # a database that is half open would be locked to everybody, us included
+            await asyncio.wait([opening])
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         await self._store.open()
         await self._roster.open(self.config.default_model)
         await self._producer.recover(self.config.max_attempts)
         self._consumer.start()
 
     async def close(self) -> None:
-        """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice."""
+        """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice.
+
+        Who still waits for an answer gets a PianoError.
+        """
+        await whole(self._close())
+
+    async def _close(self) -> None:
         await self._consumer.stop(self.config.shutdown_timeout)
+        for end in self._ends.values():
+            end.set_exception(PianoError("the chat was closed before the answer came; the next one goes on with it"))
+            end.exception()  # nobody may wait for it
+        self._ends.clear()
+        self.bus.publish(Closed())
+        self.bus.close()
         if self._client is not None:
             await self._client.aclose()
         await self._store.close()
@@ -168,12 +191,16 @@ class Piano:
 
         Without `thread` it goes on in the current one. A cancelled `ask` cancels its job.
         """
-        job = await self.send(text, agent=agent, thread=thread)
+        sending = asyncio.ensure_future(self.send(text, agent=agent, thread=thread))
         try:
-            return await self.wait(job)
+            return await self.wait(await asyncio.shield(sending))
         except asyncio.CancelledError:
-            await asyncio.shield(self.cancel(job))
+            await whole(self._cancel_sent(sending))
             raise
+
+    async def _cancel_sent(self, sending: "asyncio.Future[Job]") -> None:
+        with contextlib.suppress(PianoError):
+            await self.cancel(await sending)
 
     async def send(
         self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, source: Source = "api"
@@ -248,6 +275,9 @@ class Piano:
 
     async def cancel(self, job: Job | UUID | str) -> Job:
         """End a job, wherever it is; one that has ended is left as it is."""
+        return await whole(self._cancel(job))
+
+    async def _cancel(self, job: Job | UUID | str) -> Job:
         return await self._consumer.cancel(await self.find_job(job))
 
     async def retry(self, job: Job | UUID | str) -> Job:
@@ -293,7 +323,8 @@ class Piano:
         for each in threads:
             if each.title.casefold() == wanted.casefold() or (len(digits) >= 4 and each.id.hex.endswith(digits)):
                 return each
-        raise NotFoundError.among("thread", wanted, [each.title for each in threads])
+        known = NotFoundError.among("thread", wanted, [each.title for each in threads])
+        raise NotFoundError(f"{known}; open one with %piano thread --new {wanted} (open_thread in Python)")
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
         """Give a thread another title."""

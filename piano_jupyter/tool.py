@@ -28,6 +28,10 @@ class Tool:
     function: Callable[..., Any | Awaitable[Any]]
     asks: bool = False  #: every call waits for the user's yes
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, as if it had not become a tool."""
+        return self.function(*args, **kwargs)
+
     def schema(self) -> dict[str, Any]:
         """Return the tool as the OpenAI chat API describes one."""
         described = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}

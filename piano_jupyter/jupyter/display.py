@@ -109,6 +109,8 @@ def usage_parts(message: Message) -> list[str]:
         parts.append(f"{usage['completion_tokens']:,} tokens")
     if "tokens_per_second" in usage:
         parts.append(f"{usage['tokens_per_second']:g} tokens/s")
+    if usage.get("cut"):
+        parts.append("cut off: it reached the limit of its length")
     return parts
 
 

@@ -48,6 +48,7 @@ class Session:
         self._closing = False
         self._opening = asyncio.Lock()
         self._tools: dict[str, Tool] = {}
+        self._adopted: list[Tool] = []  #: all that were ever taken, so that none is taken twice
 
     @property
     def in_notebook(self) -> bool:
@@ -65,11 +66,14 @@ class Session:
 
     def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]", timeout: float | None = None) -> T:
         """Run a verb of the kernel's Piano from the main thread. Raises PianoError."""
+        return self.loop.run(self._opened_then(verb), timeout)
 
-        async def opened() -> T:
-            return await verb(await self.opened())
+    def start(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T]":
+        """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
+        return self.loop.submit(self._opened_then(verb))
 
-        return self.loop.run(opened(), timeout)
+    async def _opened_then(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
+        return await verb(await self.opened())
 
     async def opened(self) -> "Piano":
         """Return the Piano, opened; on the loop."""
@@ -84,9 +88,9 @@ class Session:
         """Close the Piano and open one that records or replays; on the loop."""
         async with self._opening:
             fresh = await self._open(record=record, replay=replay)
-            if self._piano is not None:
-                await self._piano.close()
-            self._piano = fresh
+            old, self._piano = self._piano, fresh
+            if old is not None:
+                await old.close()
             return fresh
 
     async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
@@ -109,13 +113,17 @@ class Session:
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
         for name, value in list(self.shell.user_ns.items()):
-            if isinstance(value, Tool) and not name.startswith("_") and self._tools.get(value.name) is not value:
+            if isinstance(value, Tool) and not name.startswith("_") and not self._has_seen(value):
                 taken = value.name in self._tools
+                self._adopted.append(value)
                 self._tools[value.name] = value
                 if self._piano is not None:
                     taken = self._piano.add_tool(value) is not None
                 if taken:
                     print(f"the tool {value.name!r} replaces the one of that name")  # noqa: T201  A notice in the cell.
+
+    def _has_seen(self, tool: Tool) -> bool:
+        return any(tool is each for each in self._adopted)
 
     def forget_shown(self, *_: object) -> None:
         """A cell has ended: its answers show themselves from now on."""
@@ -134,9 +142,9 @@ class Session:
 
     async def _close(self) -> None:
         async with self._opening:  # what is being opened is opened first
-            piano, self._piano = self._piano, None
-            if piano is not None:
-                await piano.close()
+            if self._piano is not None:
+                await self._piano.close()
+            self._piano = None
 
 
 def load(shell: Any) -> None:

@@ -4,11 +4,13 @@ Everything is shown from the main thread, which waits on a plain queue; output f
 whichever cell ran last. The live output ends empty and one final output stands below it: that is what nbval compares.
 """
 
+import asyncio
+import concurrent.futures
 import contextlib
 import queue
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from IPython.display import display
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
     ApprovalRequested,
+    Closed,
     Event,
     JobCancelled,
     JobDone,
@@ -29,11 +32,13 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.jupyter.display import QUIET, answer_bundle, arguments_text, call_line
-from piano_jupyter.records import Job, Message, ToolCall
+from piano_jupyter.records import Job, JobStatus, Message, ToolCall
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.extension import Session
     from piano_jupyter.piano import Piano
+
+Started = tuple[Job, dict[Any, str], Message | None]  # a job, the agents' names, the answer if it is there already
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
 SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
@@ -99,31 +104,65 @@ class LiveCell:
 
 def answer_in_cell(session: "Session", text: str, *, agent: str | None, thread: str | None) -> Message:
     """Ask, show the answer in this cell and return it. Raises PianoError with the reason where there is none."""
+
+    async def begin(piano: "Piano") -> Job:
+        return await piano.send(text, agent=agent, thread=thread, source="magic")
+
+    return follow_in_cell(session, begin)
+
+
+def follow_in_cell(
+    session: "Session", begin: "Callable[[Piano], Coroutine[Any, Any, Job]]", *, cancels: bool = True
+) -> Message:
+    """Show what becomes of the job that `begin` returns, in this cell, and return its answer. Raises PianoError.
+
+    An interrupt, at whatever moment, ends the wait and, if it `cancels`, the job.
+    """
     happened: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    undo: list[Callable[[], None]] = []
 
-    async def begin(piano: "Piano") -> tuple[Any, Job, dict[Any, str]]:
-        unsubscribe = piano.bus.subscribe(happened.put)
-        try:
-            job = await piano.send(text, agent=agent, thread=thread, source="magic")
-            return unsubscribe, job, {each.id: each.name for each in await piano.agents()}
-        except BaseException:
-            unsubscribe()
-            raise
+    async def start(piano: "Piano") -> Started:
+        undo.append(piano.bus.subscribe(happened.put))
+        for request in await piano.approvals():
+            happened.put(request)
+        job = await begin(piano)
+        over = job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}
+        names = {each.id: each.name for each in await piano.agents()}
+        return job, names, await piano.wait(job) if over else None
 
-    unsubscribe, job, names = session.call(begin)
+    starting = session.start(start)
     live = LiveCell(in_notebook=session.in_notebook)
     calls: list[ToolCall] = []
     try:
-        message = _follow(session, job, happened, live, calls)
+        job, names, answered = starting.result()
+        message = answered or _follow(session, job, happened, live, calls)
     except KeyboardInterrupt:
-        session.call(lambda piano: piano.cancel(job), timeout=AFTER_INTERRUPT)
-        raise PianoError("interrupted; the job was cancelled, what was said before is kept") from None
+        goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
+        raise PianoError(_cancelled(session, starting) if cancels else goes_on) from None
     finally:
-        session.loop.loop.call_soon_threadsafe(unsubscribe)
+        for unsubscribe in undo:
+            session.loop.loop.call_soon_threadsafe(unsubscribe)
         live.end()
     if session.in_notebook:
         display(answer_bundle(message, names[job.agent_id], calls), raw=True)
     return message
+
+
+def _cancelled(session: "Session", starting: "concurrent.futures.Future[Started]") -> str:
+    """Cancel the job, if need be as soon as it is sent; return what to say."""
+
+    async def cancel(piano: "Piano") -> None:
+        job, _, _ = await asyncio.wrap_future(starting)
+        await piano.cancel(job)
+
+    cancelling = session.start(cancel)
+    try:
+        cancelling.result(AFTER_INTERRUPT)
+    except PianoError as error:
+        return f"interrupted: {error}"
+    except (KeyboardInterrupt, TimeoutError, concurrent.futures.TimeoutError):
+        return "interrupted; the job is being cancelled (%piano queue shows it)"
+    return "interrupted; the job was cancelled, what was said before is kept"
 
 
 def _follow(
@@ -141,16 +180,18 @@ def _follow(
             case ToolReturned(job_id=job_id, call=call) if job_id == job.id:
                 calls.append(call)
                 live.tool(call_line(call))
-            case ApprovalRequested(job_id=job_id) if job_id == job.id:
+            case ApprovalRequested():  # of another job too: it stands in the way of this one, and nobody else asks
                 live.draw()
                 session.call(partial(_decide, event.call, allowed=_asked(event)))
+            case Closed():
+                raise PianoError("the chat was closed before the answer came; the next one goes on with it")
             case JobDone(job=ended, message=message) if ended.id == job.id:
                 return message
             case JobFailed(job=ended) if ended.id == job.id:
                 raise event.error or PianoError(event.reason)
             case JobCancelled(job=ended) if ended.id == job.id:
                 raise PianoError("the job was cancelled")
-    raise PianoError("the chat ended before the job did")
+    raise AssertionError("frames never end")  # pragma: no cover
 
 
 def _in_frames(happened: "queue.SimpleQueue[Event]", live: LiveCell) -> Iterator[Event]:

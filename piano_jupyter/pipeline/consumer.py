@@ -6,10 +6,9 @@ exactly one answer.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TypeVar
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
@@ -26,13 +25,15 @@ from piano_jupyter.events import (
     ToolCalled,
     ToolReturned,
 )
-from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.pipeline.producer import ClaimError, Producer
+from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
+
 StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
 
 
@@ -51,6 +52,7 @@ class Consumer:
         self._store, self._bus, self._clock, self._producer, self._turn = store, bus, clock, producer, turn
         self._max_demand = max_demand
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
+        self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
         self._ended = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -73,8 +75,10 @@ class Consumer:
             _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
-            await asyncio.wait(tasks)
+            if late:
+                await asyncio.wait(late, timeout=STUBBORN)
         self._running.clear()
+        self._ended.set()
 
     async def drain(self) -> None:
         """Return when nothing runs and nothing waits."""
@@ -83,7 +87,17 @@ class Consumer:
             await self._ended.wait()
 
     async def cancel(self, job: Job) -> Job:
-        """End a job, wherever it is; return it as it now stands. A job that has ended is left as it is."""
+        """End a job, wherever it is; return it as it now stands. A job that has ended is left as it is.
+
+        It goes on to its end even if whoever asked is cancelled: half of it would hold the thread up for ever.
+        """
+        if job.id not in self._cancelling:
+            task = asyncio.create_task(self._cancel(job), name=f"piano-cancel-{job.id}")
+            self._cancelling[job.id] = task
+            task.add_done_callback(lambda _: self._cancelling.pop(job.id, None))
+        return await asyncio.shield(self._cancelling[job.id])
+
+    async def _cancel(self, job: Job) -> Job:
         if withdrawn := await self._producer.withdraw(job):
             job = withdrawn
         elif job.id in self._running:
@@ -96,7 +110,12 @@ class Consumer:
 
     async def _take(self) -> None:
         while True:
-            job = await self._producer.claim([job for job, _ in self._running.values()], self._max_demand())
+            try:
+                job = await self._producer.claim([job for job, _ in self._running.values()], self._max_demand())
+            except ClaimError as error:
+                await self._close(error.job, str(error), error)
+                self._forget(error.job.id)
+                continue
             if job is None:
                 self._ended.set()
                 await self._producer.wait()
@@ -110,7 +129,7 @@ class Consumer:
             self._bus.publish(JobStarted(thread_id=job.thread_id, job=job))
             async with aclosing(self._turn(job)) as events:
                 async for event in events:
-                    await self._keep(job, event)
+                    await whole(self._keep(job, event))
         except PianoError as error:
             await self._close(job, str(error), error)
         except Exception as error:
@@ -127,16 +146,16 @@ class Consumer:
         """Keep what an event tells, then publish it."""
         match event:
             case MessageAdded(message=message):
-                message = await _whole(self._store.add_message(message))
+                message = await self._store.add_message(message)
                 self._bus.publish(MessageAdded(thread_id=job.thread_id, message=message))
             case ToolCalled(call=call):
-                call = await _whole(self._store.start_call(call))
+                call = await self._store.start_call(call)
                 self._bus.publish(ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call))
             case ToolReturned(call=call):
-                call = await _whole(self._store.finish_call(call))
+                call = await self._store.finish_call(call)
                 self._bus.publish(ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call))
             case Answered(message=message):
-                job, message = await _whole(self._store.ack(job, message, self._clock.now()))
+                job, message = await self._store.ack(job, message, self._clock.now())
                 self._bus.publish(Answered(thread_id=job.thread_id, message=message))
                 self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
             case _:
@@ -146,7 +165,7 @@ class Consumer:
         """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""
         now = self._clock.now()
         try:
-            closed = await _whole(self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
+            closed = await whole(self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
         except PianoError as unkept:  # the disk is full, say: whoever waits must hear of it all the same
             log.exception("the end of job %s could not be kept", job.id)
             reason, error = f"{reason or 'cancelled'}; and that could not be kept: {unkept}", unkept
@@ -156,13 +175,3 @@ class Consumer:
         elif closed.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
             self._bus.publish(JobCancelled(thread_id=job.thread_id, job=closed))
         return closed
-
-
-async def _whole(commit: Awaitable[T]) -> T:
-    """Await a commit to its end even when cancelled in the middle; then let the cancellation through."""
-    task = asyncio.ensure_future(commit)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

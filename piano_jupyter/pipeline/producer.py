@@ -6,10 +6,20 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
+from piano_jupyter.errors import PianoError
 from piano_jupyter.events import JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.scheduler import next_job
+from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
+
+
+class ClaimError(PianoError):
+    """The store did not let a job be claimed; `job` is no longer in the queue."""
+
+    def __init__(self, job: Job, error: PianoError) -> None:
+        super().__init__(f"the job could not be begun: {error}")
+        self.job = job
 
 
 class Producer:
@@ -30,7 +40,10 @@ class Producer:
             self._admit(job)
 
     async def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
-        """Keep a message with the jobs that are to answer it, in one transaction, and tell it."""
+        """Keep a message with the jobs that are to answer it, in one transaction, and tell it; all of it or nothing."""
+        return await whole(self._enqueue(message, jobs))
+
+    async def _enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
         message, kept = await self._store.enqueue(message, jobs)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
         for job in kept:
@@ -40,17 +53,24 @@ class Producer:
 
     async def retry(self, job: Job) -> Job:
         """Put a job that failed or was cancelled back into the queue. Raises StoreError for any other."""
+        return await whole(self._retry(job))
+
+    async def _retry(self, job: Job) -> Job:
         job = await self._store.retry(job)
         self._admit(job)
         return job
 
     async def claim(self, running: Iterable[Job], max_demand: int) -> Job | None:
-        """Return the next job, marked running; None if there is none to do now."""
+        """Return the next job, marked running; None if there is none to do now. Raises ClaimError with the job."""
         async with self._claiming:
             self._stirred.clear()
             while job := next_job(self._queued.values(), running, max_demand):
                 del self._queued[job.id]
-                if claimed := await self._store.claim(job.id, self._owner, self._clock.now()):
+                try:
+                    claimed = await self._store.claim(job.id, self._owner, self._clock.now())
+                except PianoError as error:
+                    raise ClaimError(job, error) from error
+                if claimed is not None:
                     return claimed
             return None
 

@@ -71,9 +71,8 @@ class Cassette:
 
     def _load(self) -> None:
         try:
-            head, *rest = (
-                json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines() if line.strip()
-            )
+            lines = self.path.read_text(encoding="utf-8").split("\n")  # JSON leaves all other line ends bare
+            head, *rest = (json.loads(line) for line in lines if line.strip())
             if head["piano_cassette"] != FORMAT:
                 raise PianoError(
                     f"{self.path} is a cassette of another version ({head['piano_cassette']}); record it again"
@@ -135,19 +134,30 @@ class _Tap(httpx.AsyncByteStream):
 
     def __init__(self, cassette: Cassette, key: dict[str, Any], response: httpx.Response) -> None:
         self._cassette, self._key, self._response = cassette, key, response
+        self._whole = b""
+        self._kept = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        whole = b""
         async for piece in self._response.stream:  # type: ignore[union-attr]  # an async transport's stream is async
-            whole += piece
+            self._whole += piece
             yield piece
-        kind = self._response.headers.get("content-type", "application/json")
-        body = whole.decode("utf-8", "replace")
-        answer = {"status": self._response.status_code, "headers": {"content-type": kind}, "body": body}
-        self._cassette.add(self._key, answer)
+        self._keep()
 
     async def aclose(self) -> None:
+        if b"data: [DONE]" in self._whole:  # the last word came, though the server held the connection
+            self._keep()
         await self._response.aclose()
+
+    def _keep(self) -> None:
+        if self._kept:
+            return
+        self._kept = True
+        kind = self._response.headers.get("content-type", "application/json")
+        body = self._whole.decode("utf-8", "replace")
+        if self._key["path"] == "/props":
+            body = _what_is_asked_of_props(body)
+        answer = {"status": self._response.status_code, "headers": {"content-type": kind}, "body": body}
+        self._cassette.add(self._key, answer)
 
 
 def _key(request: httpx.Request) -> dict[str, Any]:
@@ -156,6 +166,14 @@ def _key(request: httpx.Request) -> dict[str, Any]:
     except ValueError:
         body = request.content.decode("utf-8", "replace")
     return {"method": request.method, "path": request.url.path, "body": body}
+
+
+def _what_is_asked_of_props(body: str) -> str:
+    """The rest of a server's properties holds paths of its machine, and no business of a reader's."""
+    try:
+        return json.dumps({"chat_template_caps": json.loads(body).get("chat_template_caps")})
+    except (ValueError, AttributeError):
+        return "{}"
 
 
 def _lines(key: dict[str, Any]) -> list[str]:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.runner.chat import ChatRequest, Delta, Reply, RequestedCall
+from piano_jupyter.runner.prompt import merged
 
 OPENING = re.compile(r'\s*\{\s*"answer"\s*:')
+WHOLE = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*', re.DOTALL)
 BEGUN = re.compile(OPENING.pattern + r'\s*"')
 
 
@@ -23,7 +25,7 @@ def constrained(request: ChatRequest) -> ChatRequest:
     functions = [tool["function"] for tool in request.tools]
     example = {
         "tool": functions[0]["name"],
-        "arguments": dict.fromkeys(functions[0]["parameters"]["properties"], "..."),
+        "arguments": dict.fromkeys(functions[0]["parameters"].get("properties", {}), "..."),
     }
     told = (  # of nine wordings tried on SmolLM2-135M, the one that chose rightly most often (15 of 19)
         "You can call tools. Tools:\n"
@@ -39,14 +41,14 @@ def constrained(request: ChatRequest) -> ChatRequest:
         messages.insert(0, {"role": "system", "content": told})
     schema = {"name": "reply", "strict": True, "schema": {"anyOf": [_answer(), *map(_call, offered)]}}
     options = {**request.options, "response_format": {"type": "json_schema", "json_schema": schema}}
-    return replace(request, messages=_plain(messages), tools=(), options=options)
+    return replace(request, messages=merged(_plain(messages)), tools=(), options=options)
 
 
 def unconstrained(reply: Reply) -> Reply:
     """Read the JSON that a held model wrote: an answer or a call. What is not whole JSON stays text."""
     try:
         said = json.loads(reply.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if reply.finish_reason == "length" and not OPENING.match(reply.text):
             cut = RequestedCall(name="", problem="the call was cut off; send it again, shorter")
             return replace(reply, text="", calls=(cut,))
@@ -61,31 +63,38 @@ class AnswerStream:
     """Turns the deltas of the JSON into deltas of the answer inside it, as they come."""
 
     def __init__(self) -> None:
-        self._json = ""
-        self._shown = 0
+        self._rest = ""  #: what is not decoded yet
+        self._inside = False
+        self._closed = False
 
     def feed(self, delta: Delta) -> Delta:
         """Return what a piece of JSON adds to the answer; nothing while a tool call is being written."""
-        self._json += delta.text
-        answer = answer_so_far(self._json)
-        new, self._shown = answer[self._shown :], len(answer)
-        return Delta(text=new, reasoning=delta.reasoning)
+        self._rest += delta.text
+        if not self._inside and (begun := BEGUN.match(self._rest)):
+            self._inside, self._rest = True, self._rest[begun.end() :]
+        if not self._inside or self._closed:
+            return Delta(reasoning=delta.reasoning)
+        text, self._rest, self._closed = _decoded(self._rest)
+        return Delta(text=text, reasoning=delta.reasoning)
 
 
 def answer_so_far(written: str) -> str:
     """Return the text of an unfinished `{"answer": "…`, without a cut escape at its end; empty for anything else."""
     begun = BEGUN.match(written)
-    if not begun:
-        return ""
-    inside = written[begun.end() :]
-    end = position = 0
-    while position < len(inside) and inside[position] != '"':
-        width = 1 if inside[position] != "\\" else 6 if inside[position + 1 : position + 2] == "u" else 2
-        if position + width > len(inside):
-            break
-        position = end = position + width
-    text: str = json.loads(f'"{inside[:end]}"', strict=False)
-    return text if not text or not 0xD800 <= ord(text[-1]) <= 0xDBFF else text[:-1]
+    return _decoded(written[begun.end() :])[0] if begun else ""
+
+
+def _decoded(inside: str) -> tuple[str, str, bool]:
+    """Decode the inside of a JSON string: what is whole of it, what is left, and whether its end was reached."""
+    whole = WHOLE.match(inside)
+    end = whole.end() if whole else 0
+    if re.search(r"\\u[dD][89abAB][0-9a-fA-F]{2}$", inside[:end]):  # half of a pair: its other half is to come
+        end -= 6
+    try:
+        text: str = json.loads(f'"{inside[:end]}"', strict=False)
+    except ValueError:  # an escape that JSON does not know
+        text = inside[:end]
+    return text, inside[end:], inside[end : end + 1] == '"'
 
 
 def _returned(messages: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -28,6 +28,7 @@ Wrap = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 THE_MODEL = "http://the-model/v1"
 RETRIED = frozenset({429, 502, 503})
 LONGEST_PAUSE = 30.0  # seconds
+AFTER_THE_LAST_WORD = 0.5  # seconds
 
 
 class ServerTransport(httpx.AsyncBaseTransport):
@@ -40,8 +41,11 @@ class ServerTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass the request on, with the server's address and key. Raises ModelTimeoutError if no answer begins."""
         endpoint = await self._connect()
-        root = endpoint.url.removesuffix("/v1")
-        request.url = httpx.URL(root + request.url.raw_path.decode())
+        path = request.url.raw_path.decode()
+        if path.startswith("/v1/"):
+            request.url = httpx.URL(endpoint.url + path.removeprefix("/v1"))
+        else:  # llama.cpp's own, beside the API
+            request.url = httpx.URL(endpoint.url.removesuffix("/v1") + path)
         request.headers["host"] = request.url.netloc.decode()
         if endpoint.api_key:
             request.headers["authorization"] = f"Bearer {endpoint.api_key}"
@@ -91,17 +95,21 @@ class ChatClient:
 
     async def _pieces(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
         response = await self._post(request)
-        decoder, builder = SseDecoder(), ReplyBuilder()
+        decoder, builder, pieces = SseDecoder(), ReplyBuilder(), response.aiter_bytes()
         try:
-            async for piece in _in_time(response.aiter_bytes(), self._config):
+            async for piece in _in_time(pieces, self._config):
                 for data in decoder.feed(piece):
                     for delta in builder.feed(data):
                         yield delta
+                if builder.done:
+                    await _finish(pieces)
+                    break
             for data in decoder.close():
                 for delta in builder.feed(data):
                     yield delta
         except httpx.HTTPError as error:
-            raise ModelUnavailableError(f"the connection broke in the middle of the answer ({_said(error)})") from error
+            broke = f"the connection broke in the middle of the answer ({self._said(error)})"
+            raise ModelUnavailableError(broke) from error
         finally:
             await response.aclose()
         yield builder.reply()
@@ -143,11 +151,18 @@ class ChatClient:
         except (httpx.HTTPError, TimeoutError) as error:
             return None, await self._unreachable(error), 0.0
         pause = _retry_after(response) if response.status_code in RETRIED else None
-        return None, error_from(response.status_code, said), pause
+        return None, error_from(response.status_code, self._without_key(said)), pause
 
     async def _unreachable(self, error: Exception) -> ModelUnavailableError:
         where = (await self._connect()).url
-        return ModelUnavailableError(f"the server at {where} does not answer ({_said(error)}); is it running?")
+        return ModelUnavailableError(f"the server at {where} does not answer ({self._said(error)}); is it running?")
+
+    def _said(self, error: Exception) -> str:
+        return self._without_key(str(error)) or type(error).__name__
+
+    def _without_key(self, text: str) -> str:
+        """A server may repeat the key that it refuses."""
+        return text.replace(self._config.api_key, "(key)") if self._config.api_key else text
 
     async def _lacks_tools(self, model: str) -> bool:
         """Ask the server, once a model, whether the model's template has no place for tools (llama.cpp's /props)."""
@@ -158,22 +173,32 @@ class ChatClient:
                 response = await self._http.get(
                     f"{THE_MODEL.removesuffix('/v1')}/props", timeout=self._config.connect_timeout
                 )
-                if response.status_code == 200:
-                    caps = response.json().get("chat_template_caps") or {}
-                    lacks = caps.get("supports_tools") is False
+                told = response.json() if response.status_code == 200 else None
+                caps = told.get("chat_template_caps") if isinstance(told, dict) else None
+                lacks = isinstance(caps, dict) and caps.get("supports_tools") is False
             self._without_tools[key] = lacks
         return self._without_tools[key]
 
 
-async def answers(url: str, timeout: float) -> bool:
-    """Whether a model server answers at this address: it lists its models, or says why not in the way of an API."""
+async def trouble_at(url: str, timeout: float) -> str | None:
+    """Return what is wrong at an address, in a few words; None where a model server answers, if only with a refusal."""
     try:
         async with httpx.AsyncClient(timeout=timeout, trust_env=False) as http:
             response = await http.get(f"{url}/models")
-    except httpx.TransportError:
-        return False
+    except (httpx.TransportError, httpx.InvalidURL, OSError):
+        return f"nothing answers at {url}"
     refused = response.status_code in {401, 403} or response.status_code >= 500
-    return refused or "json" in response.headers.get("content-type", "")
+    if refused or "json" in response.headers.get("content-type", ""):
+        return None
+    return f"what answers at {url} is no model server (is /v1 missing?)"
+
+
+async def _finish(pieces: AsyncIterator[bytes]) -> None:
+    """Read what follows the last word, so that the connection can be used again; a server that holds it is let be."""
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(AFTER_THE_LAST_WORD):
+            async for _ in pieces:
+                pass
 
 
 async def _in_time(pieces: AsyncIterator[bytes], config: PianoConfig) -> AsyncIterator[bytes]:
@@ -204,7 +229,3 @@ def _retry_after(response: httpx.Response) -> float:
         return max(0.0, float(response.headers.get("retry-after", 0)))
     except ValueError:
         return 0.0
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -44,10 +44,12 @@ def chat_messages(
         else:
             told += _own(message, [call for call in calls if call.message_id == message.id], numbered, job_id)
     system = "\n\n".join(part for part in (agent.system_prompt.strip(), skills.strip()) if part)
-    merged = _merged(told)
-    if merged and merged[0]["role"] != "user":
-        merged.insert(0, {"role": "user", "content": "(the conversation so far)"})
-    return [{"role": "system", "content": system}, *merged] if system else merged
+    messages = merged(told)
+    while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
+        messages.pop()  # said before a call that was never made; a template would take it for the answer's beginning
+    if messages and messages[0]["role"] != "user":
+        messages.insert(0, {"role": "user", "content": "(the conversation so far)"})
+    return [{"role": "system", "content": system}, *messages] if system else messages
 
 
 def _own(
@@ -73,16 +75,16 @@ def _own(
     return told
 
 
-def _merged(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def merged(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Join neighbours of one role and leave out what is empty; a message with a call, or a result, stands alone."""
-    merged: list[dict[str, Any]] = []
+    joined: list[dict[str, Any]] = []
     for message in told:
         alone = "tool_calls" in message or message["role"] == "tool"
         if not alone and not message["content"].strip():
             continue
-        last = merged[-1] if merged else None
+        last = joined[-1] if joined else None
         if last and not alone and last["role"] == message["role"] and "tool_calls" not in last:
-            merged[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
         else:
-            merged.append(message)
-    return merged
+            joined.append(message)
+    return joined

@@ -80,14 +80,19 @@ class ReplyBuilder:
     _calls: list[_PartialCall] = field(default_factory=list)
     _finish_reason: str | None = None
     _usage: dict[str, Any] = field(default_factory=dict)
-    _done: bool = False
+    done: bool = False  #: the server has said its last word
 
     def feed(self, data: str) -> list[Delta | Loading]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         if data.strip() == "[DONE]":
-            self._done = True
+            self.done = True
             return []
-        chunk = _parsed(data)
+        try:
+            return self._add(_parsed(data), data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}") from error
+
+    def _add(self, chunk: Any, data: str) -> list[Delta | Loading]:
         if not isinstance(chunk, dict):
             raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}")
         if chunk.get("error"):
@@ -107,17 +112,22 @@ class ReplyBuilder:
                 self._add_call(piece)
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             if text or reasoning:
-                added.append(Delta(text=text, reasoning=reasoning))
+                added.append(Delta(text=_showable(text), reasoning=_showable(reasoning)))
         return added
 
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
-        if self._finish_reason is None and not self._done:
+        if self._finish_reason is None and not self.done:
             raise ModelError("the server broke off in the middle of its answer; retry, or look at the server's log")
+        calls = [call.requested() for call in self._calls]
+        if self._finish_reason == "length":
+            self._usage["cut"] = True
+            if calls and not self._calls[-1].arguments:
+                calls[-1] = RequestedCall(name=calls[-1].name, problem=CUT)
         return Reply(
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
-            calls=tuple(call.requested() for call in self._calls),
+            text=_joined(self._text),
+            reasoning=_joined(self._reasoning),
+            calls=tuple(calls),
             finish_reason=self._finish_reason,
             usage=self._usage,
         )
@@ -140,7 +150,7 @@ class ReplyBuilder:
     def _add_call(self, piece: Mapping[str, Any]) -> None:
         function = piece.get("function") or {}
         name, arguments = function.get("name") or "", function.get("arguments")
-        call = self._call_of(piece.get("index"), piece.get("id") or "", name)
+        call = self._call_of(piece.get("index"), piece.get("id") or "", name, has_arguments=bool(arguments))
         call.id = call.id or piece.get("id") or ""
         if name and name != call.name and not call.arguments:
             call.name += name
@@ -149,14 +159,15 @@ class ReplyBuilder:
         elif arguments is not None:
             call.arguments = json.dumps(arguments, ensure_ascii=False)
 
-    def _call_of(self, index: Any, identity: str, name: str) -> _PartialCall:
+    def _call_of(self, index: Any, identity: str, name: str, *, has_arguments: bool) -> _PartialCall:
         """Find the call of a piece: by index, else by id; else a name after a whole call begins a new one."""
         known = [call for call in self._calls if index is not None and call.index == index]
         if not known and identity:
             known = [call for call in self._calls if call.id == identity and index is None]
         if not known and index is None and not identity:
             known = self._calls[-1:]
-        begins_another = known and name and known[-1].name and known[-1].arguments and known[-1].whole()
+        is_whole = known and known[-1].name and known[-1].arguments and known[-1].whole()
+        begins_another = is_whole and name and (has_arguments or name != known[-1].name)
         if known and not (begins_another and (index is None or identity not in {"", known[-1].id})):
             return known[-1]
         self._calls.append(_PartialCall(index=index, id=identity))
@@ -167,12 +178,12 @@ def error_from(status: int, body: str) -> ModelError:
     """Return the error that a server's status and body mean, as a sentence with the way out."""
     parsed = _parsed(body)
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else body
-    said = (str(error.get("message") or error) if isinstance(error, dict) else str(error)).strip()[
-        :500
-    ] or "no reason given"
+    message = error.get("message") or error if isinstance(error, dict) else error
+    said = str(message).strip()[:500] or "no reason given"
     kind = str(error.get("type", "")) if isinstance(error, dict) else ""
     if kind == "exceed_context_size_error" or "context size" in said or "context length" in said:
-        window = f" of {error['n_ctx']:,} tokens" if isinstance(error, dict) and error.get("n_ctx") else ""
+        n_ctx = error.get("n_ctx") if isinstance(error, dict) else None
+        window = f" of {n_ctx:,} tokens" if isinstance(n_ctx, int) else ""
         return ContextOverflowError(
             f"the conversation no longer fits in the model's context{window}; open a new thread"
         )
@@ -202,6 +213,15 @@ def _is_cut(arguments: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return False
+
+
+def _joined(pieces: list[str]) -> str:
+    """Join pieces; a character of two surrogates may have been cut between two of them."""
+    return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _showable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _as_text(content: Any) -> str:

@@ -282,3 +282,84 @@ def test_what_was_recorded_is_replayed_to_the_letter_without_a_server(kernel, ke
     assert replayed == recorded
     assert "talk.jsonl has no answer to this request" in missing.stream
     assert "Something else?" in missing.stream
+
+
+def test_interrupts_at_bad_moments_leave_a_kernel_that_works(kernel, stub_model):
+    kernel.run("%piano")
+    for pause in (0.01, 0.015, 0.02, 0.025, 0.03, 0.05):  # while the question is being sent
+        stub_model.says(Say("one two", held=True))
+        started = kernel.start("%%piano\ncount")
+        until(lambda: kernel.client.get_iopub_msg(timeout=30)["msg_type"] == "execute_input", "the cell did not begin")
+        time.sleep(pause)
+        kernel.manager.interrupt_kernel()
+        cell = kernel.finish(started)
+        stub_model.script.clear()
+
+        assert cell.status == "error"
+    stub_model.says("fine")
+
+    assert kernel.run("%%piano --thread count\nagain").text == "fine"
+    assert "running" not in kernel.run("%piano queue --all").text
+    assert "queued" not in kernel.run("%piano queue --all").text
+
+
+def test_an_interrupt_in_the_first_use_does_not_lock_the_kernel_out(kernel, stub_model):
+    started = kernel.start("%%piano\nfirst")
+    time.sleep(0.15)
+    kernel.manager.interrupt_kernel()
+    kernel.finish(started)
+    stub_model.script.clear()
+    stub_model.says("fine")
+
+    assert kernel.run("%%piano\nagain").text.endswith("fine")
+
+
+def test_a_waiting_cell_asks_for_the_approval_that_stands_in_its_way(kernel_of, stub_model, tmp_path):
+    kernel = kernel_of(stdin=True).load()
+    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done", "second")
+    kernel.run("%piano agent Assistant --tools bash")
+    kernel.run("%piano ask --no-wait go")
+
+    cell = kernel.run("%%piano\nother", answers=["y"])
+
+    assert "touch made" in cell.prompts[0]
+    assert cell.text == "second"
+    assert (tmp_path / "made").exists()
+
+
+def test_what_the_cell_says_stays_whole_though_it_begins_with_an_agents_name(kernel, stub_model):
+    kernel.run("%%piano\nAssistant means what?")
+
+    assert stub_model.asked[0]["messages"][-1]["content"] == "Assistant means what?"
+
+
+def test_a_tool_that_is_defined_anew_is_the_new_one_and_said_once(kernel, stub_model):
+    define = "@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return {}"
+    kernel.run("from piano_jupyter import tool")
+    kernel.run(define.format(1) + "\nfirst = price")
+    again = kernel.run(define.format(2))
+    silent = kernel.run("price('tea')")
+    kernel.run("%piano agent Assistant --tools price")
+    stub_model.says(Say(call=("price", {"item": "tea"})), "ok")
+
+    assert "the tool 'price' replaces" in again.stream
+    assert (silent.stream, silent.text) == ("", "2")
+    assert "→ ok: 2]" in kernel.run("%%piano\ngo").text
+
+
+def test_after_a_replay_stop_goes_back_to_the_own_threads(kernel, stub_model):
+    kernel.run("%%piano\nmine")
+    kernel.run("%piano record talk.jsonl")
+    hidden = kernel.run("%piano threads").text
+
+    back = kernel.run("%piano record --stop")
+
+    assert "mine" not in hidden
+    assert back.text.startswith("back in ")
+    assert "mine" in kernel.run("%piano threads").text
+
+
+def test_config_does_not_show_the_key(kernel):
+    kernel.run("%config PianoConfig.api_key = 'sk-secret'")
+
+    assert "sk-secret" not in kernel.run("%config PianoConfig").stream

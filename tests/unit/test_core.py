@@ -97,10 +97,35 @@ def test_the_server_and_its_key_come_from_the_environment(monkeypatch):
     assert PianoConfig().api_key == "secret"
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "file:///etc/passwd", "http://user:key@host/v1", "http:///v1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8080",
+        "file:///etc/passwd",
+        "http://user:key@host/v1",
+        "http:///v1",
+        "",
+        "http://h:abc/v1",
+        "http://h:99999/v1",
+    ],
+)
 def test_an_address_that_is_none_is_refused_with_an_example(url):
     with pytest.raises(PianoError, match="must look like http://localhost:8080/v1"):
         configured(base_url=url)
+
+
+def test_a_key_is_trimmed_and_does_not_show_itself():
+    config = configured(api_key=" sk-secret\n")
+
+    assert config.api_key == "sk-secret"
+    assert "sk-secret" not in repr(config.api_key)
+    assert "sk-secret" not in PianoConfig.class_get_trait_help(PianoConfig.api_key, config)
+
+
+def test_a_key_that_no_header_carries_is_refused_without_being_shown():
+    with pytest.raises(PianoError, match="an HTTP header cannot carry") as caught:
+        configured(api_key="sk-sécret")
+    assert "sécret" not in str(caught.value)
 
 
 def test_a_value_out_of_bounds_is_refused():

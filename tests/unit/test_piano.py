@@ -9,6 +9,7 @@ from piano_jupyter.errors import ModelUnavailableError, NotFoundError, StoreErro
 from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
+    Closed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -419,3 +420,99 @@ async def test_drain_waits_for_a_job_that_is_just_being_claimed(piano_of, script
             await piano.drain()
 
         assert [job.status for job in await piano.jobs()] == [JobStatus.CANCELLED, JobStatus.DONE]
+
+
+async def test_a_cancel_that_is_itself_cut_off_still_ends_the_job_and_frees_the_thread(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event(), "next")) as piano:
+        events = piano.events()
+        job = await piano.send("one")
+        await until(events, MessageDelta)
+        cancelling = asyncio.create_task(piano.cancel(job))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        cancelling.cancel()
+        await asyncio.wait([cancelling])
+
+        async with asyncio.timeout(DEADLINE):
+            assert (await piano.ask("two")).content == "next"
+        assert (await piano.find_job(job)).status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_an_ask_cancelled_at_any_moment_leaves_no_job_behind(piano_of, scripted, ticks):
+    async with piano_of(scripted(*["late"] * 2, *["next"] * 2)) as piano:
+        asking = asyncio.create_task(piano.ask("one"))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        async with asyncio.timeout(DEADLINE):
+            await piano.drain()
+
+        assert {job.status for job in await piano.jobs()} <= {JobStatus.CANCELLED, JobStatus.DONE}
+
+
+async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted):
+    async with piano_of(scripted("kept")) as piano:
+        ack, begun = piano._store.ack, asyncio.Event()
+
+        async def slow(*arguments):
+            begun.set()
+            await asyncio.sleep(0.05)
+            return await ack(*arguments)
+
+        piano._store.ack = slow
+        job = await piano.send("one")
+        await begun.wait()
+        cancelled = await piano.cancel(job)
+
+        async with asyncio.timeout(DEADLINE):
+            assert (await piano.wait(job)).content == "kept"
+        assert cancelled.status is JobStatus.DONE
+        assert [message.content for message in await piano.messages(piano.thread)] == ["one", "kept"]
+
+
+async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted):
+    async with piano_of(scripted("fine")) as piano:
+        claim = piano._store.claim
+
+        async def broken(*_):
+            piano._store.claim = claim
+            raise StoreError("the disk is gone")
+
+        piano._store.claim = broken
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
+                await piano.ask("one")
+            assert (await piano.ask("two")).content == "fine"
+
+
+async def test_an_open_that_is_cut_off_lets_go_of_the_database(tmp_path, scripted):
+    database = tmp_path / "piano.duckdb"
+    for ticks in (1, 2, 5):
+        opening = asyncio.create_task(Piano(database=database, workspace=tmp_path, model=scripted()).open())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+
+    async with Piano(database=database, workspace=tmp_path, model=scripted("ok")) as piano:
+        assert (await piano.ask("hi")).content == "ok"
+
+
+async def test_who_waits_when_it_is_closed_is_told_so(piano_of, scripted):
+    piano = piano_of(scripted(asyncio.Event()), shutdown_timeout=0)
+    await piano.open()
+    events = piano.events()
+    asking = asyncio.create_task(piano.ask("one"))
+    await until(events, MessageDelta)
+    listening, draining = asyncio.create_task(anext(events, "over")), asyncio.create_task(piano.drain())
+
+    await piano.close()
+
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(PianoError, match="closed before the answer came"):
+            await asking
+        assert await listening == Closed()
+        assert await anext(events, "over") == "over"
+        await draining

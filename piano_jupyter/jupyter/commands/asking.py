@@ -6,7 +6,8 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.command import COMMANDS, Commands, command
 from piano_jupyter.jupyter.display import Note, job_line
 from piano_jupyter.jupyter.options import fill_in, split_options
-from piano_jupyter.jupyter.waiting import answer_in_cell
+from piano_jupyter.jupyter.waiting import answer_in_cell, follow_in_cell
+from piano_jupyter.records import Job, Message
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -18,10 +19,6 @@ class Asking(Commands):
     @command("[@AGENT] [--thread T] [--no-wait] TEXT", thread=True, no_wait=False)
     def ask(self, text: str, agents: list[str], thread: str | None = None, no_wait: str | None = None) -> Any:
         """Ask in one line; a cell that begins with %%piano takes more. --no-wait returns the job at once."""
-        if not agents and " " in text:
-            first, rest = text.split(" ", 1)
-            if first.casefold() in {agent.name.casefold() for agent in self._call(lambda piano: piano.agents())}:
-                agents, text = [first], rest
         if len(agents) > 1:
             raise PianoError("one agent a question for now; ask the others in their own cells")
         text = fill_in(text, self.session.variables())
@@ -30,9 +27,7 @@ class Asking(Commands):
             return Note(
                 job_line(self._call(lambda piano: piano.send(text, agent=agent, thread=thread, source="magic")))
             )
-        message = answer_in_cell(self.session, text, agent=agent, thread=thread)
-        self.session.shown.add(message.id)
-        return message
+        return self._shown(answer_in_cell(self.session, text, agent=agent, thread=thread))
 
     def ask_in_cell(self, line: str, cell: str) -> Any:
         """Ask what a cell says; its first line has the options."""
@@ -44,13 +39,17 @@ class Asking(Commands):
     def wait(self, text: str) -> Any:
         """Wait for a job that was sent with --no-wait (the newest, if none is named) and return its answer."""
 
-        async def wait(piano: "Piano") -> Any:
+        async def find(piano: "Piano") -> Job:
             jobs = await piano.jobs()
             if not jobs:
                 raise PianoError("there is no job to wait for")
-            return await piano.wait(await piano.find_job(text) if text else jobs[-1])
+            return await piano.find_job(text) if text else jobs[-1]
 
-        return self._call(wait)
+        return self._shown(follow_in_cell(self.session, find, cancels=False))
+
+    def _shown(self, message: Message) -> Message:
+        self.session.shown.add(message.id)
+        return message
 
     @command()
     def panel(self, _text: str) -> Any:

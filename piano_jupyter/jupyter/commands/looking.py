@@ -29,17 +29,25 @@ class Looking(Commands):
         }
         return pairs(rows | ({"cassette": status.cassette} if status.cassette else {}))
 
-    @command("FILE")
-    def record(self, text: str) -> Any:
-        """Keep each exchange with the model in FILE, in a fresh conversation, so that %piano replay can repeat it."""
+    @command("[FILE] [--stop]", stop=False)
+    def record(self, text: str, stop: str | None = None) -> Any:
+        """Keep each exchange with the model in FILE, in a fresh conversation; --stop goes back to the database."""
+        if stop is not None:
+            return self._go_back()
         self.session.loop.run(self.session.reopen(record=Path(named("file", text)).expanduser()))
         return Note(f"recording to {text}")
 
-    @command("FILE")
-    def replay(self, text: str) -> Any:
-        """Answer from FILE in a fresh conversation; what is not in it is asked of the model."""
+    @command("[FILE] [--stop]", stop=False)
+    def replay(self, text: str, stop: str | None = None) -> Any:
+        """Answer from FILE in a fresh conversation, else ask the model; --stop goes back to the database."""
+        if stop is not None:
+            return self._go_back()
         self.session.loop.run(self.session.reopen(replay=Path(named("file", text)).expanduser()))
         return Note(f"replaying {text}")
+
+    def _go_back(self) -> Any:
+        self.session.loop.run(self.session.reopen())
+        return Note(f"back in {self.session.config.database}")
 
     @command("[SUB-COMMAND]")
     def help(self, text: str) -> Any:

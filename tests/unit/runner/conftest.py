@@ -55,7 +55,11 @@ class Stub:
             path = lines[0].split(" ")[1]
             if path == "/props":
                 await self._send(
-                    reader, writer, 200 if self.caps else 404, {}, [json.dumps({"chat_template_caps": self.caps})]
+                    reader,
+                    writer,
+                    200 if self.caps else 404,
+                    {},
+                    [json.dumps({"model_path": "/home/ada/m.gguf", "chat_template_caps": self.caps})],
                 )
                 continue
             self.asked.append((path, headers, json.loads(body) if body else None))

@@ -27,6 +27,7 @@ async def ask_through(stub):
             request = ChatRequest(model="m", messages=[{"role": "user", "content": text}])
             return [piece async for piece in client.stream(request)][-1].text
 
+        ask.client = client
         return ask
 
     yield make
@@ -81,6 +82,26 @@ async def test_under_strict_replay_it_is_an_error_that_shows_the_difference(reco
         await ask("Capitals?")
     assert '-    "content": "Capital?"' in str(caught.value)
     assert '+    "content": "Capitals?"' in str(caught.value)
+
+
+async def test_of_a_servers_properties_only_what_is_asked_is_kept(stub, ask_through, tmp_path):
+    stub.caps = {"supports_tools": True}
+    path = tmp_path / "talk.jsonl"
+    key = {"method": "GET", "path": "/props", "body": None}
+    client = ask_through(Cassette(path, recording=True)).client
+
+    await client._lacks_tools("m")
+
+    kept = Cassette(path, recording=False).find(key)
+    assert json.loads(kept["body"]) == {"chat_template_caps": {"supports_tools": True}}
+    assert "model_path" not in path.read_text()
+
+
+def test_any_character_survives_a_cassette(tmp_path):
+    path, key = tmp_path / "a.jsonl", {"method": "GET", "path": "/x", "body": "a\u2028\x85\u2029b"}
+    Cassette(path, recording=True).add(key, {"status": 200, "headers": {}, "body": "\u2028"})
+
+    assert Cassette(path, recording=False).find(key)["body"] == "\u2028"
 
 
 async def test_a_broken_answer_is_not_recorded(stub, speak, ask_through, tmp_path):

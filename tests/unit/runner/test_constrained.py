@@ -87,6 +87,27 @@ def test_a_written_answer_becomes_text():
     assert unconstrained(Reply(text='{"answer": "Two\\n."}', finish_reason="stop")).text == "Two\n."
 
 
+def test_an_escape_that_json_does_not_know_stays_as_it_stands():
+    assert answer_so_far('{"answer": "C:\\q') == "C:\\q"
+    assert unconstrained(Reply(text='{"answer": "C:\\q"}', finish_reason="stop")).text == "C:\\q"
+
+
+def test_a_result_and_the_next_question_are_one_message_of_the_user():
+    function = {"name": "add", "arguments": "{}"}
+    asked = request(
+        {"role": "user", "content": "1+1?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call00001", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "call00001", "content": "2"},
+        {"role": "user", "content": "And?"},
+    )
+
+    assert [message["role"] for message in asked.messages] == ["system", "user", "assistant", "user"]
+
+
 def test_a_cut_answer_keeps_what_there_is():
     assert unconstrained(Reply(text='{"answer": "Two and', finish_reason="length")).text == "Two and"
 

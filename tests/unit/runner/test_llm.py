@@ -15,7 +15,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.chat import ChatRequest, Delta, Reply
-from piano_jupyter.runner.llm import ChatClient, answers
+from piano_jupyter.runner.llm import ChatClient, trouble_at
 from piano_jupyter.runner.local_server import Endpoint
 from piano_jupyter.tool import tool
 
@@ -188,12 +188,26 @@ async def test_a_model_with_tools_gets_them_as_they_are(stub, speak, client_of):
     assert "response_format" not in stub.asked[0][2]
 
 
+async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the_connection(stub, speak, client_of):
+    stub.answers(*speak("Paris"), asyncio.Event())
+
+    assert (await pieces(client_of(idle_timeout=30)))[-1].text == "Paris"
+
+
+async def test_no_error_shows_the_key(stub, client_of):
+    stub.answers('{"error": {"message": "Invalid key sk-secret"}}', status=401)
+
+    with pytest.raises(ModelError) as caught:
+        await pieces(client_of(key="sk-secret", api_key="sk-secret"))
+    assert "sk-secret" not in str(caught.value)
+
+
 async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
     stub.answers('{"data": []}', headers={"content-type": "application/json"})
     stub.answers("no key", status=401)
     stub.answers("<html>", headers={"content-type": "text/html"})
 
-    assert await answers(stub.url, 2)
-    assert await answers(stub.url, 2)
-    assert not await answers(stub.url, 2)
-    assert not await answers("http://127.0.0.1:9/v1", 2)
+    assert await trouble_at(stub.url, 2) is None
+    assert await trouble_at(stub.url, 2) is None
+    assert await trouble_at(stub.url, 2) == f"what answers at {stub.url} is no model server (is /v1 missing?)"
+    assert await trouble_at("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"

@@ -22,26 +22,26 @@ def test_without_prompt_and_skills_there_is_no_system_message(make):
 
 
 def test_neighbours_of_one_role_are_merged_and_empty_ones_left_out(make):
-    ada = make.agent()
-    told = [
-        make.message("one"),
-        make.message("  "),
-        make.message("two"),
-        make.message("ok", "assistant", agent_id=ada.id),
-    ]
+    told = [make.message("one"), make.message("  "), make.message("two")]
 
-    messages = chat_messages(ada, "", told, [], {})
-
-    assert messages == [{"role": "user", "content": "one\n\ntwo"}, {"role": "assistant", "content": "ok"}]
+    assert chat_messages(make.agent(), "", told, [], {}) == [{"role": "user", "content": "one\n\ntwo"}]
 
 
 def test_a_history_that_begins_with_the_assistant_gets_a_user_first(make):
     ada = make.agent()
+    told = [make.message("ok", "assistant", agent_id=ada.id), make.message("?")]
 
-    assert roles(chat_messages(ada, "", [make.message("ok", "assistant", agent_id=ada.id)], [], {})) == [
-        "user",
-        "assistant",
-    ]
+    assert roles(chat_messages(ada, "", told, [], {})) == ["user", "assistant", "user"]
+
+
+def test_what_was_said_before_a_call_that_was_never_made_is_not_the_last_word(make):
+    ada = make.agent()
+
+    messages = chat_messages(
+        ada, "", [make.message("go"), make.message("Let me run ls.", "assistant", agent_id=ada.id)], [], {}
+    )
+
+    assert roles(messages) == ["user"]
 
 
 def test_each_call_stands_alone_with_its_result_right_behind_it(make):

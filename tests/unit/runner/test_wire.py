@@ -111,6 +111,45 @@ def test_a_call_without_arguments_has_none(arguments):
     assert wanted(reply) == [("f", {}, None)]
 
 
+def test_a_call_cut_off_before_its_arguments_is_marked():
+    _, reply = read(call("", "bash", index=0), finish="length")
+
+    assert wanted(reply) == [("bash", {}, CUT)]
+    assert reply.usage["cut"]
+
+
+@pytest.mark.parametrize("late", [call("", "f", id="a"), call(None, "f", id="a"), call("", "f")])
+def test_a_name_that_is_said_again_after_its_call_begins_no_other(late):
+    _, reply = read(call('{"x": 1}', "f", id="a"), late)
+
+    assert wanted(reply) == [("f", {"x": 1}, None)]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [None]},
+        {"choices": 5},
+        {"choices": [{"delta": "x"}]},
+        {"choices": [{"delta": {"tool_calls": [None]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"function": "f"}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"function": {"name": 5}}]}}]},
+        {"usage": "x"},
+        {"timings": [1]},
+    ],
+)
+def test_a_chunk_of_a_strange_shape_is_a_model_error(chunk):
+    with pytest.raises(ModelError, match="not a chat completion"):
+        read(json.dumps(chunk))
+
+
+def test_a_character_cut_between_two_deltas_is_put_together():
+    pieces, reply = read({"content": "\ud83d"}, {"content": "\ude00"})
+
+    assert reply.text == "\U0001f600"
+    assert all(piece.text.encode() for piece in pieces)
+
+
 def test_cut_arguments_are_marked_and_not_repaired():
     _, reply = read(call('{"command": "rm -rf /tmp/bui', "bash", index=0), finish="length")
 
