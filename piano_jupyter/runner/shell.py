@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -103,6 +104,7 @@ async def _start(command: str, cwd: Path, mark: str, output: "_Output") -> async
     try:
         return await asyncio.create_subprocess_exec(
             *("bash", "-c", "--", command),
+            executable=shutil.which("bash"),  # found first: else a closed folder on PATH hides why it cannot start
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output.send,
             stderr=output.send,
