@@ -32,6 +32,7 @@ from piano_jupyter.store.base import Store
 
 log = logging.getLogger(__name__)
 
+KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of a moment
 STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
 
 StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
@@ -129,7 +130,10 @@ class Consumer:
             self._bus.publish(JobStarted(thread_id=job.thread_id, job=job))
             async with aclosing(self._turn(job)) as events:
                 async for event in events:
-                    await whole(self._keep(job, event))
+                    if isinstance(event, KEPT):
+                        await whole(self._keep(job, event))
+                    else:
+                        self._bus.publish(event)
         except PianoError as error:
             await self._close(job, str(error), error)
         except Exception as error:
@@ -143,7 +147,7 @@ class Consumer:
         self._producer.stir()
 
     async def _keep(self, job: Job, event: Event) -> None:
-        """Keep what an event tells, then publish it."""
+        """Keep what an event tells, then publish it; both, so that nothing is kept that nobody hears of."""
         match event:
             case MessageAdded(message=message):
                 message = await self._store.add_message(message)
@@ -158,8 +162,6 @@ class Consumer:
                 job, message = await self._store.ack(job, message, self._clock.now())
                 self._bus.publish(Answered(thread_id=job.thread_id, message=message))
                 self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
-            case _:
-                self._bus.publish(event)
 
     async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
         """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""
