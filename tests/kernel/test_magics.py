@@ -303,9 +303,9 @@ def test_interrupts_at_bad_moments_leave_a_kernel_that_works(kernel, stub_model)
     assert "queued" not in kernel.run("%piano queue --all").text
 
 
-def test_an_interrupt_in_the_first_use_does_not_lock_the_kernel_out(kernel, stub_model):
+def test_an_interrupt_in_the_first_use_does_not_lock_the_kernel_out(kernel, stub_model, tmp_path):
     started = kernel.start("%%piano\nfirst")
-    time.sleep(0.15)
+    until((tmp_path / ".piano").exists, "the database was not opened")
     kernel.manager.interrupt_kernel()
     kernel.finish(started)
     stub_model.script.clear()

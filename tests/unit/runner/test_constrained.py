@@ -15,6 +15,14 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+FUNCTION = {"name": "add", "arguments": "{}"}
+CALLED = [
+    {"role": "user", "content": "1+1?"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "call00001", "type": "function", "function": FUNCTION}]},
+    {"role": "tool", "tool_call_id": "call00001", "content": "2"},
+]
+
+
 def request(*messages):
     return constrained(ChatRequest(model="m", messages=messages, tools=[add.schema()]))
 
@@ -58,19 +66,8 @@ def test_calls_and_results_of_the_history_become_plain_text():
 
 
 def test_a_tool_that_has_returned_is_not_offered_again_until_the_user_speaks():
-    function = {"name": "add", "arguments": "{}"}
-    called = [
-        {"role": "user", "content": "1+1?"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"id": "call00001", "type": "function", "function": function}],
-        },
-        {"role": "tool", "tool_call_id": "call00001", "content": "2"},
-    ]
-
-    within = request(*called).options["response_format"]["json_schema"]["schema"]["anyOf"]
-    after = request(*called, {"role": "user", "content": "2+2?"}).options["response_format"]["json_schema"]["schema"]
+    within = request(*CALLED).options["response_format"]["json_schema"]["schema"]["anyOf"]
+    after = request(*CALLED, {"role": "user", "content": "2+2?"}).options["response_format"]["json_schema"]["schema"]
 
     assert len(within) == 1
     assert len(after["anyOf"]) == 2
@@ -93,17 +90,7 @@ def test_an_escape_that_json_does_not_know_stays_as_it_stands():
 
 
 def test_a_result_and_the_next_question_are_one_message_of_the_user():
-    function = {"name": "add", "arguments": "{}"}
-    asked = request(
-        {"role": "user", "content": "1+1?"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"id": "call00001", "type": "function", "function": function}],
-        },
-        {"role": "tool", "tool_call_id": "call00001", "content": "2"},
-        {"role": "user", "content": "And?"},
-    )
+    asked = request(*CALLED, {"role": "user", "content": "And?"})
 
     assert [message["role"] for message in asked.messages] == ["system", "user", "assistant", "user"]
 
