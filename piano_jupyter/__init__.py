@@ -3,15 +3,15 @@
 The way of a message, top to bottom; what stands left or above may import what stands right or below, never the other
 way (import-linter holds it, and a test holds this map equal to its contract):
 
-    jupyter | __main__     the faces: magics, panel, terminal
-    piano                  THE SERVICE: every verb, said once
-    pipeline               the work: producer, scheduler, consumer
-    runner | store | bus   the thinking | the memory | who hears of it
-    config                 every knob
-    events                 what has happened
-    tool | shipped         a function becomes a tool | the skills and notebooks that come along
-    records                the nouns: Agent, Thread, Message, ToolCall, Job
-    clock | errors         time and ids | what can go wrong
+    jupyter | __main__        the faces: magics, panel, terminal
+    piano                     THE SERVICE: every verb, said once
+    pipeline                  the work: producer, scheduler, consumer
+    runner | store | bus      the thinking | the memory | who hears of it
+    config                    every knob
+    events                    what has happened
+    tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
+    records                   the nouns: Agent, Thread, Message, ToolCall, Job
+    clock | errors | prose    time and ids | what can go wrong | what a text says
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
 `python -m piano_jupyter "a question"` in a terminal.

@@ -19,6 +19,11 @@ class Clock:
         self._random = random.Random(0)  # noqa: S311  Repeatable on purpose; live ids come from `secrets`.
         self._lock = threading.Lock()
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it gives the same times and ids each time, as long as it is asked in the same order."""
+        return self._recorded is not None
+
     def now(self) -> datetime:
         """Return the time, UTC."""
         with self._lock:

@@ -4,12 +4,14 @@ Records are frozen; a change is a new record (`dataclasses.replace`). They know 
 screen.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
+
+from piano_jupyter.prose import CodeBlock, code_blocks
 
 Role = Literal["user", "assistant", "tool", "system"]
 Source = Literal["magic", "panel", "api", "agent"]
@@ -35,6 +37,26 @@ class CallStatus(StrEnum):
     UNKNOWN = "unknown"  #: the kernel stopped while it ran
 
 
+class ModelState(StrEnum):
+    """Where a model stands on its server."""
+
+    LOADED = "loaded"  #: it answers at once
+    LOADING = "loading"  #: it is being started
+    UNLOADING = "unloading"  #: it is being stopped
+    UNLOADED = "unloaded"  #: it is loaded when it is asked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A model, as its server tells of it."""
+
+    name: str
+    state: ModelState = ModelState.LOADED
+    context: int | None = None  #: tokens that fit into its window, where the server says so
+    aliases: tuple[str, ...] = ()  #: other names that it answers to
+    description: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """Who answers: a model, a system prompt, and what it may use."""
@@ -48,6 +70,7 @@ class Agent:
     enabled_tools: tuple[str, ...] = ()
     enabled_skills: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)  #: sent with each request: temperature, seed, ...
+    max_iterations: int | None = None  #: how many times a turn may ask the model; None: as the knob says
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +101,14 @@ class Message:
     agent_id: UUID | None = None  #: who wrote it, for an assistant's
     job_id: UUID | None = None  #: the job that it was written in, for an assistant's
     reasoning: str = ""
-    usage: Mapping[str, Any] = field(default_factory=dict)  #: model, prompt_tokens, completion_tokens, ...
+    #: What it cost, as far as the server tells: model; prompt_tokens, cached_tokens, completion_tokens;
+    #: tokens_per_second; first_token_s, load_s (seconds from asking to the first token, and of loading within that).
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def code_blocks(self) -> list[CodeBlock]:
+        """The code blocks of the text, in order: each a `str` with its `language`."""
+        return code_blocks(self.content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +136,7 @@ class Job:
     agent_id: UUID
     model: str
     inserted_at: datetime
+    hops: int = 0  #: how many agents have handed the question on since the user asked
     seq: int = 0  #: the order in the store; given by the store
     status: JobStatus = JobStatus.QUEUED
     attempt: int = 0  #: how often it was claimed
@@ -113,6 +144,28 @@ class Job:
     reason: str | None = None  #: why it failed
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """A place where a search found its words: a message, or a thread's title."""
+
+    thread: Thread
+    message: Message | None  #: None: the words are in the title
+    excerpt: str  #: what stands around the first place, on one line
+    marks: tuple[tuple[int, int], ...]  #: where in the excerpt the words stand: first and past the last character
+    at: int  #: where in the text (or title) the first place is, in characters
+    score: float  #: the higher, the better it fits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How much is kept."""
+
+    agents: int
+    threads: int
+    messages: int
+    jobs: Mapping[JobStatus, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,35 +194,3 @@ class Rows(Sequence[tuple[Any, ...]]):
 def short(identity: UUID) -> str:
     """Return the last six digits of an id: enough to name a row by hand (a UUIDv7 begins with the time)."""
     return identity.hex[-6:]
-
-
-def branch(messages: Iterable[Message], jobs: Iterable[Job], leaf: UUID | None = None) -> list[Message]:
-    """Return the conversation that leads to `leaf` (by default to the newest question), turn by turn.
-
-    A turn is a user's message with the messages of the jobs that answer it. Somebody may say three things before the
-    first is answered: each answer stands after its own question, not where the clock put it. Of an agent that answered
-    one question more than once, the answer that the branch goes through stands, else the newest.
-    """
-    known = {message.id: message for message in sorted(messages, key=lambda each: each.seq)}
-    if not known:
-        return []
-    answered = {job.id: job.message_id for job in jobs}
-    questions = [message for message in known.values() if message.job_id is None]
-    node = known.get(leaf) if leaf is not None else (questions or list(known.values()))[-1]
-    path: list[Message] = []
-    while node is not None:
-        path.append(node)
-        node = known.get(node.parent_id) if node.parent_id is not None else None
-    on_path = {message.job_id for message in path if message.job_id is not None}
-    told: list[Message] = []
-    for asked in reversed(path):
-        if asked.job_id is not None:
-            continue
-        told.append(asked)
-        turn = [each for each in known.values() if each.job_id is not None and answered.get(each.job_id) == asked.id]
-        chosen: dict[UUID | None, UUID | None] = {}
-        for each in turn:
-            if chosen.get(each.agent_id) not in on_path:
-                chosen[each.agent_id] = each.job_id
-        told += [each for each in turn if chosen[each.agent_id] == each.job_id]
-    return told

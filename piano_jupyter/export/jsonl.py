@@ -1,0 +1,175 @@
+"""A conversation as JSON Lines in the form of the OpenAI chat API, as files for fine-tuning have it, and back.
+
+A line is a conversation: `{"messages": [{"role": "user", "content": "…"}, …]}`. An agent's name is the `name` of its
+messages; the result of a tool's call is a message of the role `tool`, directly after the one that made the call. Read
+as well: a message a line, content in parts, calls without text.
+
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+import itertools
+import json
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from uuid import UUID
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.export.turns import author, by_message
+from piano_jupyter.records import Message, Role, Thread, ToolCall
+
+LONGEST = 50_000_000  # characters of a file
+UNFINISHED = "outcome unknown: the conversation holds no result"
+ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+
+
+@dataclass(slots=True)
+class SaidCall:
+    """A tool's call in a file."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: str | None = None
+
+
+@dataclass(slots=True)
+class Said:
+    """A message in a file."""
+
+    role: Role
+    content: str
+    name: str | None = None
+    calls: list[SaidCall] = field(default_factory=list)
+
+
+def to_jsonl(_thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall], names: Mapping[UUID, str]) -> str:
+    """Return a thread as one line. Notes, reasoning and the agents' system prompts are left out."""
+    made = by_message(calls)
+    numbers = itertools.count(1)
+    told: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role not in {"user", "assistant"}:
+            continue
+        said: dict[str, Any] = {"role": message.role, "content": message.content}
+        if name := author(message, names):
+            said["name"] = name
+        requests = [_requested(call, f"call{next(numbers):05d}") for call in made[message.id]]
+        told += [said | ({"tool_calls": requests} if requests else {})]
+        for call, request in zip(made[message.id], requests, strict=True):
+            result = UNFINISHED if call.result is None else call.result
+            told.append({"role": "tool", "tool_call_id": request["id"], "content": result})
+    return writable(json.dumps({"messages": told}, ensure_ascii=False)) + "\n"
+
+
+def writable(text: str) -> str:
+    """Return JSON that UTF-8 can hold, and that is one line to those who also break lines elsewhere."""
+    return re.sub("[\x85\u2028\u2029\ud800-\udfff]", lambda odd: f"\\u{ord(odd[0]):04x}", text)
+
+
+def from_jsonl(text: str) -> list[list[Said]]:
+    """Return the conversations. Raises PianoError, which names the line, for a text that is in another form."""
+    if len(text) > LONGEST:
+        raise PianoError(f"the file is too long: {len(text):,} characters, at most {LONGEST:,} are read; split it")
+    conversations: list[list[Said]] = []
+    single = Conversation()
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        if not line.strip():
+            continue
+        entry = _object(line, f"line {number}")
+        if isinstance(entry.get("messages"), list):
+            whole = Conversation()
+            for at, message in enumerate(entry["messages"], 1):
+                whole.add(message, f"line {number}, message {at}")
+            conversations.append(whole.said)
+        elif "role" in entry:
+            single.add(entry, f"line {number}")
+        else:
+            raise PianoError(f"line {number} is neither a conversation (a list of 'messages') nor a message (a 'role')")
+    if single.said:
+        conversations.append(single.said)
+    if not any(conversations):
+        raise PianoError('there is no conversation in the file: write one as a line {"messages": [...]}')
+    return conversations
+
+
+class Conversation:
+    """Takes messages as they come; a result goes to the call that it answers."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self._open: dict[str, deque[SaidCall]] = {}  # calls without a result, by id
+
+    def add(self, entry: Any, where: str) -> None:
+        """Take the next message. Raises PianoError, which says `where` it stands."""
+        if not isinstance(entry, dict):
+            raise PianoError(f"{where} is not an object with a 'role' and 'content'")
+        role, name = entry.get("role"), entry.get("name")
+        content = _text(entry.get("content"), where)
+        if role == "tool":
+            self._result(entry.get("tool_call_id"), content or "", where)
+            return
+        if not isinstance(role, str) or role not in ROLES:
+            raise PianoError(f"{where} has the role {role!r:.50}; known: {', '.join(ROLES)}, tool")
+        if name is not None and not isinstance(name, str):
+            raise PianoError(f"{where} has a 'name' that is not a text")
+        calls = self._calls(entry.get("tool_calls") or [], where) if role == "assistant" else []
+        if content is None and not calls:
+            raise PianoError(f"{where} has no 'content'")
+        self.said.append(Said(ROLES[role], content or "", name, calls))
+
+    def _calls(self, entries: Any, where: str) -> list[SaidCall]:
+        calls = []
+        here: dict[str, deque[SaidCall]] = {}
+        for entry in entries if isinstance(entries, list) else [entries]:
+            function = entry.get("function") if isinstance(entry, dict) else None
+            if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+                raise PianoError(f"{where} has a tool call without a 'function' and its 'name'")
+            given = function.get("arguments") or {}
+            arguments = given if isinstance(given, dict) else _object(given, f"the arguments of a tool call in {where}")
+            calls.append(SaidCall(function["name"], arguments))
+            here.setdefault(str(entry.get("id")), deque()).append(calls[-1])
+        self._open |= here
+        return calls
+
+    def _result(self, call_id: Any, content: str, where: str) -> None:
+        waiting = self._open.get(str(call_id))
+        if not waiting:
+            raise PianoError(f"{where} is the result of a tool call {call_id!r:.50} that no message before it makes")
+        waiting.popleft().result = content
+
+
+def _requested(call: ToolCall, call_id: str) -> dict[str, Any]:
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _text(content: Any, where: str) -> str | None:
+    """Return content as text: as it is, or its parts; a part that is none is named."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise PianoError(f"{where} has 'content' that is neither a text nor a list of parts")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part if isinstance(part, str) else part.get(kind) if kind in ("text", "refusal") else f"[{kind!s:.50}]"
+        if not isinstance(text, str):
+            raise PianoError(f"{where} has a part of its 'content' without its {kind!r}")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _object(text: Any, where: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(text)
+        if "\\ud" in text.lower():  # half a character, which no database keeps
+            entry = json.loads(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+    except json.JSONDecodeError as error:
+        raise PianoError(f"{where}, column {error.colno}: not JSON ({error.msg.lower()})") from None
+    except (TypeError, ValueError, RecursionError):
+        raise PianoError(f"{where}: not JSON that can be read") from None
+    if not isinstance(entry, dict):
+        raise PianoError(f"{where}: not a JSON object")
+    return cast("dict[str, Any]", entry)

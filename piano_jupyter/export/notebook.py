@@ -1,0 +1,69 @@
+"""A thread as a notebook that runs again: a cell for each question, its answers as the cell's outputs."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.export.jsonl import writable
+from piano_jupyter.export.turns import Turn, by_message, heading, signature, speaker, turns
+from piano_jupyter.records import Message, Thread, ToolCall
+
+PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[)")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def to_notebook(
+    thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall], names: Mapping[UUID, str]
+) -> str:
+    """Return a thread as the JSON text of a notebook (nbformat 4.5). What a model wrote is plain text in it.
+
+    https://nbformat.readthedocs.io/en/latest/format_description.html
+    """
+    made = by_message(calls)
+    cells = [_cell("markdown", heading(thread.title)), _code("%load_ext piano_jupyter", [])]
+    for turn in turns(messages):
+        told = [text for each in turn.answers if (text := _told(each, turn, made[each.id], names))]
+        if turn.question is None:
+            cells += [_cell("raw", text) for text in told]
+        else:
+            cells.append(_code(_asking(turn.question.content, turn.asked(names)), told))
+    for number, cell in enumerate(cells):
+        content = f"{number} {cell['cell_type']} {''.join(cell['source'])}"
+        cell["id"] = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
+    notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    return writable(json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)) + "\n"
+
+
+def _asking(text: str, agents: Sequence[str]) -> str:
+    """Return a cell that says the text to the agents: they are named, so a handle at its beginning stays text."""
+    line = " ".join(f"@{name}" for name in agents)
+    if any(map(PROMPT.match, text.splitlines())):  # IPython would take such a prompt out of the cell
+        return f"get_ipython().run_cell_magic('piano', {line!r}, {text!r})"
+    return f"%%piano {line}".rstrip() + f"\n{text}"
+
+
+def _told(message: Message, turn: Turn, calls: Sequence[ToolCall], names: Mapping[UUID, str]) -> str:
+    """Return an answer as text, headed with its author's name where another agent could be meant."""
+    lines = [*([message.content] if message.content.strip() else []), *(f"[{signature(call)}]" for call in calls)]
+    several = len({each.agent_id for each in turn.answers}) > 1 or turn.question is None
+    return "\n".join([f"{speaker(message, names)}:", *lines] if several and lines else lines)
+
+
+def _code(source: str, outputs: Sequence[str]) -> dict[str, Any]:
+    shown = [{"output_type": "display_data", "data": {"text/plain": _lines(text)}, "metadata": {}} for text in outputs]
+    return {**_cell("code", source), "execution_count": None, "outputs": shown}
+
+
+def _cell(kind: str, source: str) -> dict[str, Any]:
+    return {"cell_type": kind, "metadata": {}, "source": _lines(source)}
+
+
+def _lines(text: str) -> list[str]:
+    """Return a text as notebooks keep it, so that a change in it is a change of lines."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
