@@ -5,10 +5,32 @@ Every method but `sql` takes and gives records; no row, cursor or connection lea
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
-from piano_jupyter.records import Agent, Job, JobStatus, Message, Rows, Thread, ThreadStatus, ToolCall
+from piano_jupyter.records import (
+    Agent,
+    Counts,
+    Hit,
+    Job,
+    JobStatus,
+    Message,
+    Rows,
+    Thread,
+    ThreadStatus,
+    ToolCall,
+)
+
+UsageBy = Literal["agent", "model", "day"]
+
+
+class Acknowledged(NamedTuple):
+    """What `ack` has kept, with each row's `seq`."""
+
+    job: Job
+    answer: Message
+    asked: list[Job]
+    note: Message | None
 
 
 class Store(Protocol):
@@ -62,8 +84,20 @@ class Store(Protocol):
         """Keep one message without a job."""
         ...
 
+    async def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
+        """Keep jobs that answer messages which are kept already; return them with their `seq`."""
+        ...
+
+    async def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
+        """Keep a whole thread that was made elsewhere, with its messages and its finished calls, or nothing of it."""
+        ...
+
     async def message(self, message_id: UUID) -> Message:
         """Return one message. Raises NotFoundError."""
+        ...
+
+    async def messages_ending(self, digits: str, thread_id: UUID | None = None) -> list[Message]:
+        """Return the messages whose id ends in these lower-case hexadecimal digits, of a thread or of all, in order."""
         ...
 
     async def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
@@ -86,8 +120,13 @@ class Store(Protocol):
         """Mark a queued job running, its attempt one higher; None if it is no longer queued."""
         ...
 
-    async def ack(self, job: Job, answer: Message, now: datetime) -> tuple[Job, Message]:
-        """Keep the answer and mark the job done, together. Raises StoreError if `job.owner` no longer runs it."""
+    async def ack(
+        self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
+    ) -> Acknowledged:
+        """Keep the answer and mark the job done, together with the jobs that the answer asks for and a note on it.
+
+        Raises StoreError if `job.owner` no longer runs it.
+        """
         ...
 
     async def fail(self, job: Job, reason: str, now: datetime) -> Job:
@@ -110,8 +149,32 @@ class Store(Protocol):
         """
         ...
 
-    async def jobs(self, *statuses: JobStatus, thread_id: UUID | None = None) -> list[Job]:
-        """Return jobs, oldest first."""
+    async def job(self, job_id: UUID) -> Job:
+        """Return one job as it now stands. Raises NotFoundError."""
+        ...
+
+    async def jobs(self, *statuses: JobStatus, thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
+        """Return jobs (only the `last` so many), oldest first."""
+        ...
+
+    async def jobs_ending(self, digits: str) -> list[Job]:
+        """Return the jobs whose id ends in these lower-case hexadecimal digits, in order."""
+        ...
+
+    async def counts(self) -> Counts:
+        """Return how much is kept."""
+        ...
+
+    async def search(self, text: str, limit: int) -> list[Hit]:
+        """Return where all the words of `text` occur, in titles and in what was said, best first."""
+        ...
+
+    async def usage(self, by: UsageBy) -> Rows:
+        """Return what answers cost, a row for each agent, model or day (UTC).
+
+        Columns: the group, answers, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second (median),
+        first_token_s (median), load_s (sum).
+        """
         ...
 
     async def sql(self, query: str) -> Rows:

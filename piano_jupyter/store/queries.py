@@ -39,15 +39,18 @@ UNION ALL SELECT 'jobs', max(seq) FROM jobs
 
 ADD_AGENT = """
 INSERT INTO agents
-    (id, seq, name, description, model, system_prompt, enabled_tools, enabled_skills, options, inserted_at)
+    (id, seq, name, description, model, system_prompt, enabled_tools, enabled_skills, options, max_iterations,
+     inserted_at)
 VALUES
-    ($id, $seq, $name, $description, $model, $system_prompt, $enabled_tools, $enabled_skills, $options, $inserted_at)
+    ($id, $seq, $name, $description, $model, $system_prompt, $enabled_tools, $enabled_skills, $options, $max_iterations,
+     $inserted_at)
 """
 
 UPDATE_AGENT = """
 UPDATE agents SET
     name = $name, description = $description, model = $model, system_prompt = $system_prompt,
-    enabled_tools = $enabled_tools, enabled_skills = $enabled_skills, options = $options, inserted_at = $inserted_at
+    enabled_tools = $enabled_tools, enabled_skills = $enabled_skills, options = $options,
+    max_iterations = $max_iterations, inserted_at = $inserted_at
 WHERE id = $id
 """
 
@@ -86,6 +89,15 @@ MESSAGE = "SELECT * FROM messages WHERE id = $id"
 #: The newest so many messages of a thread (all where `last` is null), newest first.
 MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
 
+#: Messages by the last digits of their ids, of a thread or of all, in order. (As numbers: as texts it takes ten times
+#: as long.)
+MESSAGES_ENDING = """
+SELECT * FROM messages
+WHERE (id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT
+    AND ($thread_id::UUID IS NULL OR thread_id = $thread_id)
+ORDER BY seq
+"""
+
 ADD_CALL = """
 INSERT INTO tool_calls (id, seq, message_id, name, arguments, started_at)
 VALUES ($id, $seq, $message_id, $name, $arguments, $started_at)
@@ -120,10 +132,10 @@ ORDER BY c.seq
 
 ADD_JOB = """
 INSERT INTO jobs
-    (id, seq, thread_id, message_id, agent_id, model, status, attempt, owner, reason,
+    (id, seq, thread_id, message_id, agent_id, model, hops, status, attempt, owner, reason,
      inserted_at, started_at, finished_at)
 VALUES
-    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $status, $attempt, $owner, $reason,
+    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $status, $attempt, $owner, $reason,
      $inserted_at, $started_at, $finished_at)
 """
 
@@ -146,9 +158,23 @@ JOB = "SELECT * FROM jobs WHERE id = $id"
 #: The jobs that are to answer a message, oldest first.
 JOBS_OF_MESSAGE = "SELECT * FROM jobs WHERE message_id = $message_id ORDER BY seq"
 
-#: Jobs of these statuses, of a thread or of all, oldest first.
+#: The newest so many jobs (all where `last` is null) of these statuses or of all, of a thread or of all, newest first.
 JOBS = """
 SELECT * FROM jobs
-WHERE list_contains($statuses::VARCHAR[], status) AND ($thread_id::UUID IS NULL OR thread_id = $thread_id)
-ORDER BY seq
+WHERE ($statuses::VARCHAR[] IS NULL OR list_contains($statuses::VARCHAR[], status))
+    AND ($thread_id::UUID IS NULL OR thread_id = $thread_id)
+ORDER BY seq DESC LIMIT $last
+"""
+
+#: Jobs by the last digits of their ids, oldest first.
+JOBS_ENDING = """
+SELECT * FROM jobs WHERE (id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT ORDER BY seq
+"""
+
+#: How much is kept, a row for each kind of record and for each status of jobs.
+COUNTS = """
+SELECT 'agents' AS kind, count(*) FROM agents
+UNION ALL SELECT 'threads', count(*) FROM threads
+UNION ALL SELECT 'messages', count(*) FROM messages
+UNION ALL SELECT status, count(*) FROM jobs GROUP BY status
 """

@@ -3,6 +3,7 @@
 It knows no database library: a connection is whatever executes a query and gives rows.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,8 +11,20 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from piano_jupyter.errors import NotFoundError, StoreError
-from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.records import (
+    Agent,
+    CallStatus,
+    Counts,
+    Job,
+    JobStatus,
+    Message,
+    Thread,
+    ThreadStatus,
+    ToolCall,
+    short,
+)
 from piano_jupyter.store import queries
+from piano_jupyter.store.base import Acknowledged
 from piano_jupyter.store.codec import Record, records_of, row_of, utc
 
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
@@ -36,7 +49,11 @@ class Tables:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.seqs: dict[str, int] = {name: seq or 0 for name, seq in connection.execute(queries.LAST_SEQS).fetchall()}
+        self.seqs: dict[str, int] = {}
+
+    def count_on(self) -> None:
+        """Go on counting where the rows end: before anything is kept."""
+        self.seqs = {name: seq or 0 for name, seq in self._connection.execute(queries.LAST_SEQS).fetchall()}
 
     def add_agent(self, agent: Agent) -> Agent:
         known = self.agents()
@@ -79,11 +96,30 @@ class Tables:
         known = self._one(Message, queries.MESSAGE, {"id": message.id})
         if known is not None:
             return known, self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id})
-        kept = self._add_message(message)
-        queued = [replace(job, seq=self._next("jobs")) for job in jobs]
-        for job in queued:
-            self._write(queries.ADD_JOB, row_of(job))
-        return kept, queued
+        return self._add_message(message), [self._add_job(job) for job in jobs]
+
+    def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
+        return [self._one(Job, queries.JOB, {"id": job.id}) or self._add_job(job) for job in jobs]
+
+    def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
+        self._check_new("thread", thread.id, self._one(Thread, queries.THREAD, {"id": thread.id}))
+        self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
+        for message in messages:
+            if message.thread_id != thread.id:
+                raise StoreError(f"message {message.id} is not of the thread {thread.id} that it comes with")
+            self._check_new("message", message.id, self._one(Message, queries.MESSAGE, {"id": message.id}))
+            self._add_message(message)
+        known = {message.id for message in messages}
+        for call in calls:
+            if call.message_id not in known:
+                raise StoreError(f"tool call {call.id} is of no message that it comes with")
+            if call.status is CallStatus.STARTED:
+                raise StoreError(f"tool call {call.id} has no result: only calls that have ended can be taken in")
+            self._check_new("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
+            self._finish(
+                replace(self._start(call), status=call.status, result=call.result, finished_at=call.finished_at)
+            )
+        return thread
 
     def message(self, message_id: UUID) -> Message:
         return self._found("message", message_id, self._one(Message, queries.MESSAGE, {"id": message_id}))
@@ -91,14 +127,15 @@ class Tables:
     def messages(self, thread_id: UUID, last: int | None) -> list[Message]:
         return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
 
+    def messages_ending(self, digits: str, thread_id: UUID | None) -> list[Message]:
+        ending = _ending(digits)
+        return self._all(Message, queries.MESSAGES_ENDING, {**ending, "thread_id": thread_id}) if ending else []
+
     def start_call(self, call: ToolCall) -> ToolCall:
         known = self._one(ToolCall, queries.CALL, {"id": call.id})
         if known is not None:
             return known
-        kept = replace(call, seq=self._next("tool_calls"), status=CallStatus.STARTED, result=None, finished_at=None)
-        columns = ("id", "seq", "message_id", "name", "arguments", "started_at")
-        self._write(queries.ADD_CALL, _only(row_of(kept), columns))
-        return kept
+        return self._start(call)
 
     def finish_call(self, call: ToolCall) -> ToolCall:
         known = self._found("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
@@ -115,11 +152,13 @@ class Tables:
             return None
         return self._move(replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, owner=owner, started_at=now))
 
-    def ack(self, job: Job, answer: Message, now: datetime) -> tuple[Job, Message]:
+    def ack(self, job: Job, answer: Message, now: datetime, asked: Sequence[Job], note: Message | None) -> Acknowledged:
         fence = {"id": job.id, "owner": job.owner, "now": utc(now)}
         if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
-            return replace(job, status=JobStatus.DONE, finished_at=now), self._add_message(answer)
-        known = self._job(job)
+            done = replace(job, status=JobStatus.DONE, finished_at=now)
+            kept, kept_note = self._add_message(answer), None if note is None else self._add_message(note)
+            return Acknowledged(done, kept, self.add_jobs(asked), kept_note)
+        known = self.job(job.id)
         if known.status is not JobStatus.RUNNING:
             raise StoreError(
                 f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
@@ -127,13 +166,13 @@ class Tables:
         raise StoreError(f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept")
 
     def fail(self, job: Job, reason: str, now: datetime) -> Job:
-        return self._end(self._job(job), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
+        return self._end(self.job(job.id), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
 
     def cancel(self, job: Job, now: datetime) -> Job:
-        return self._end(self._job(job), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
+        return self._end(self.job(job.id), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
 
     def retry(self, job: Job) -> Job:
-        known = self._job(job)
+        known = self.job(job.id)
         if known.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
             raise StoreError(
                 f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
@@ -141,11 +180,23 @@ class Tables:
         return self._move(_requeued(known, attempt=0))
 
     def recover(self, max_attempts: int, now: datetime) -> list[Job]:
-        return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING], None)]
+        return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING])]
 
-    def jobs(self, statuses: Sequence[JobStatus], thread_id: UUID | None) -> list[Job]:
-        words = [status.value for status in statuses or JobStatus]
-        return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id})
+    def job(self, job_id: UUID) -> Job:
+        return self._found("job", job_id, self._one(Job, queries.JOB, {"id": job_id}))
+
+    def jobs(self, statuses: Sequence[JobStatus], thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
+        words = [status.value for status in statuses] if 0 < len(set(statuses)) < len(JobStatus) else None
+        return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id, "last": last})[::-1]
+
+    def jobs_ending(self, digits: str) -> list[Job]:
+        ending = _ending(digits)
+        return self._all(Job, queries.JOBS_ENDING, ending) if ending else []
+
+    def counts(self) -> Counts:
+        kept = dict(self._connection.execute(queries.COUNTS).fetchall())
+        jobs = {status: kept.get(status.value, 0) for status in JobStatus}
+        return Counts(agents=kept["agents"], threads=kept["threads"], messages=kept["messages"], jobs=jobs)
 
     def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
         if job.attempt >= max_attempts:
@@ -172,12 +223,20 @@ class Tables:
         self._write(queries.ADD_MESSAGE, row_of(kept))
         return kept
 
+    def _add_job(self, job: Job) -> Job:
+        kept = replace(job, seq=self._next("jobs"))
+        self._write(queries.ADD_JOB, row_of(kept))
+        return kept
+
+    def _start(self, call: ToolCall) -> ToolCall:
+        kept = replace(call, seq=self._next("tool_calls"), status=CallStatus.STARTED, result=None, finished_at=None)
+        columns = ("id", "seq", "message_id", "name", "arguments", "started_at")
+        self._write(queries.ADD_CALL, _only(row_of(kept), columns))
+        return kept
+
     def _finish(self, call: ToolCall) -> ToolCall:
         self._write(queries.ADD_RESULT, _only(row_of(call), ("id", "status", "result", "finished_at")))
         return call
-
-    def _job(self, job: Job) -> Job:
-        return self._found("job", job.id, self._one(Job, queries.JOB, {"id": job.id}))
 
     def _move(self, job: Job) -> Job:
         columns = ("id", "status", "attempt", "owner", "reason", "started_at", "finished_at")
@@ -190,6 +249,10 @@ class Tables:
                 raise StoreError(
                     f"there is an agent named {each.name!r} already; choose another name, or change that agent"
                 )
+
+    def _check_new(self, kind: str, identity: UUID, known: object) -> None:
+        if known is not None:
+            raise StoreError(f"there is a {kind} with the id {identity} already")
 
     def _found(self, kind: str, identity: UUID, record: Record | None) -> Record:
         if record is None:
@@ -214,6 +277,13 @@ class Tables:
 
 def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     return {column: row[column] for column in columns}
+
+
+def _ending(digits: str) -> dict[str, UUID]:
+    """Return which bits of an id are given by its last digits, and what they are; nothing for what ends no id."""
+    if not re.fullmatch("[0-9a-f]{1,32}", digits):
+        return {}
+    return {"mask": UUID(int=16 ** len(digits) - 1), "digits": UUID(int=int(digits, 16))}
 
 
 def _requeued(job: Job, attempt: int) -> Job:

@@ -46,12 +46,16 @@ class Writer(Generic[Owned]):
         self._closing = False
         self._ended = False
         self._pid = os.getpid()
+        self._thread: threading.Thread | None = None
 
     async def open(self) -> None:
-        """Connect, on the thread. Raises what connecting raises."""
+        """Connect, on the thread. Raises what connecting raises, or StoreError if it was closed meanwhile."""
         opened: _Answer[None] = _Answer()
-        self._thread = threading.Thread(target=self._live, args=(opened,), name="piano-store", daemon=True)
-        self._thread.start()
+        with self._guard:
+            if self._closing:
+                raise self._closed()
+            self._thread = threading.Thread(target=self._live, args=(opened,), name="piano-store", daemon=True)
+            self._thread.start()
         await opened.future
 
     async def run(self, function: Callable[[Owned], Result], *, alone: bool = False) -> Result:
@@ -82,24 +86,28 @@ class Writer(Generic[Owned]):
     async def close(self) -> None:
         """Do what waits, close the connection, end the thread."""
         closed: _Answer[None] = _Answer()
-        if self._stop(closed):
+        if thread := self._stop(closed):
             await closed.future
-            self._thread.join()  # it is at its last line
+            thread.join()  # it is at its last line
 
     def close_now(self, timeout: float) -> None:
         """Do the same from any thread; wait no longer than `timeout` seconds."""
-        if self._stop(None):
-            self._thread.join(timeout)
+        if thread := self._stop(None):
+            thread.join(timeout)
 
-    def _stop(self, answer: "_Answer[None] | None") -> bool:
+    def _stop(self, answer: "_Answer[None] | None") -> threading.Thread | None:
+        """Return the thread that is going to end, if there is one."""
         if self.forked:  # before the guard: another thread may have held it at the fork
-            return False
+            return None
         with self._guard:
             if self._ended:
-                return False
+                return None
             self._closing = True
             self._queue.put(_Stop(answer))
-            return True
+            if self._thread is not None:
+                return self._thread
+        self._end(None)
+        return None
 
     def _live(self, opened: "_Answer[None]") -> None:
         error = self._serve(opened)  # with whose frame the connection goes, before anybody hears that it is closed

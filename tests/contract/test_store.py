@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from piano_jupyter.errors import NotFoundError, StoreError
-from piano_jupyter.records import CallStatus, JobStatus, branch
+from piano_jupyter.pipeline.branches import Tree
+from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.store.duckdb_store import DuckDBStore
 
 HOSTILE = [
@@ -29,6 +30,7 @@ async def test_agents_come_back_as_they_were_kept_and_oldest_first(store, make):
         enabled_tools=("bash", "read_file"),
         enabled_skills=("sql",),
         options={"temperature": 0.2, "stop": ["é"], "nested": {"a": None}},
+        max_iterations=3,
     )
     await store.add_agent(plain)
     await store.add_agent(full)
@@ -90,6 +92,53 @@ async def test_what_is_not_there_is_said_not_to_be(store, make):
             await verb
     assert await store.claim(nobody, "kernel", make.now()) is None
     assert await store.messages(nobody) == await store.tool_calls(nobody) == await store.jobs(thread_id=nobody) == []
+
+
+async def conversation(store, make):
+    """Return a thread with two messages and a finished call, of which nothing is kept yet."""
+    thread = make.thread("from elsewhere")
+    asked = make.message(thread.id)
+    answer = make.message(thread.id, role="assistant", parent_id=asked.id, usage={"model": "far"})
+    call = replace(make.call(answer), status=CallStatus.FAILED, result="no", finished_at=make.now())
+    return thread, [asked, answer], [call]
+
+
+async def test_a_conversation_from_elsewhere_is_kept_in_its_order(store, make):
+    thread, messages, calls = await conversation(store, make)
+    await store.add_message(make.message())
+    kept = await store.add_conversation(thread, messages, calls)
+
+    assert kept == thread == await store.thread(thread.id)
+    assert await store.messages(thread.id) == [replace(messages[0], seq=2), replace(messages[1], seq=3)]
+    assert await store.tool_calls(thread.id) == [replace(calls[0], seq=1)]
+
+
+@pytest.mark.parametrize("wrong", ["thread", "message", "call", "elsewhere", "nowhere", "open"])
+async def test_a_conversation_of_which_a_part_cannot_be_kept_leaves_nothing(store, make, wrong):
+    thread, messages, calls = await conversation(store, make)
+    other, said, called = await conversation(store, make)
+    await store.add_conversation(other, said, called)
+    match wrong:
+        case "thread":
+            thread, told = other, "there is a thread with the id"
+            messages = [replace(each, thread_id=other.id) for each in messages]
+        case "message":
+            messages, told = [*messages, replace(said[0], thread_id=thread.id)], "there is a message with the id"
+        case "call":
+            calls, told = [*calls, replace(calls[0], id=called[0].id)], "there is a tool call with the id"
+        case "elsewhere":
+            messages, told = [*messages, make.message()], "is not of the thread"
+        case "nowhere":
+            calls, told = [*calls, replace(called[0], id=make.clock.new_id())], "is of no message"
+        case "open":
+            calls, told = [*calls, replace(calls[0], id=make.clock.new_id(), status=CallStatus.STARTED)], "no result"
+
+    with pytest.raises(StoreError, match=told):
+        await store.add_conversation(thread, messages, calls)
+    assert await store.threads() == [other]
+    counts = await store.counts()
+    assert (counts.threads, counts.messages) == (1, 2)
+    assert list(await store.sql("SELECT count(*) FROM tool_calls")) == [(1,)]
 
 
 async def test_messages_are_in_the_order_in_which_they_were_kept(store, make):
@@ -201,12 +250,41 @@ async def test_a_queued_job_is_claimed_once(store, make):
 async def test_the_answer_and_the_end_of_the_job_are_kept_together(store, make, running):
     job = await running()
     now = make.now()
-    done, answer = await store.ack(job, make.answer(job), now)
+    done, answer, asked, note = await store.ack(job, make.answer(job), now)
 
     assert done == replace(job, status=JobStatus.DONE, finished_at=now)
+    assert (asked, note) == ([], None)
     assert await store.jobs(JobStatus.DONE) == [done]
     assert (await store.messages(job.thread_id))[-1] == answer
     assert await store.claim(job.id, "kernel", make.now()) is None
+
+
+async def test_what_an_answer_asks_for_and_its_note_are_kept_with_it_in_order(store, make, running):
+    job = await running()
+    answer = make.answer(job)
+    asked = [make.job(answer, hops=1), make.job(answer, hops=1)]
+    note = make.message(job.thread_id, role="system", content="two were asked", parent_id=answer.id)
+    kept = await store.ack(job, answer, make.now(), asked=asked, note=note)
+
+    assert await store.messages(job.thread_id) == [await store.message(job.message_id), kept.answer, kept.note]
+    assert (kept.note.content, kept.note.seq) == ("two were asked", kept.answer.seq + 1)
+    assert await store.jobs(JobStatus.QUEUED) == kept.asked
+    assert [(each.id, each.hops, each.seq) for each in kept.asked] == [
+        (asked[0].id, 1, job.seq + 1),
+        (asked[1].id, 1, job.seq + 2),
+    ]
+
+
+async def test_of_an_answer_that_cannot_be_kept_whole_nothing_is_kept(store, make, running):
+    job = await running()
+    answer = make.answer(job)
+    asked = [make.job(answer), make.job(answer, model="\ud800")]
+
+    with pytest.raises(StoreError, match="surrogate"):
+        await store.ack(job, answer, make.now(), asked=asked, note=make.message(job.thread_id))
+    assert len(await store.messages(job.thread_id)) == 1
+    assert await store.jobs() == [job]
+    assert (await store.ack(job, answer, make.now())).answer.seq == 2
 
 
 async def test_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
@@ -249,7 +327,7 @@ async def test_a_job_that_fails_or_is_cancelled_owes_no_result(store, make, runn
 
 async def test_a_job_that_has_ended_stays_as_it_ended(store, make, running):
     job = await running()
-    done, _ = await store.ack(job, make.answer(job), make.now())
+    done, *_ = await store.ack(job, make.answer(job), make.now())
 
     assert await store.fail(job, "late", make.now()) == done
     assert await store.cancel(job, make.now()) == done
@@ -283,7 +361,7 @@ async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_o
     waiting = make.message()
     _, (queued,) = await store.enqueue(waiting, [make.job(waiting)])
     finished = await running()
-    done, _ = await store.ack(finished, make.answer(finished), make.now())
+    done, *_ = await store.ack(finished, make.answer(finished), make.now())
     now = make.now()
     (recovered,) = await store.recover(2, now)
 
@@ -307,12 +385,63 @@ async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_o
 async def test_jobs_are_oldest_first_and_known_by_status_and_thread(store, make, running):
     first, second, third = await running(), await running(), await running()
     failed = await store.fail(second, "no", make.now())
-    done, _ = await store.ack(third, make.answer(third), make.now())
+    done, *_ = await store.ack(third, make.answer(third), make.now())
 
     assert await store.jobs() == [first, failed, done]
     assert await store.jobs(JobStatus.DONE, JobStatus.RUNNING) == [first, done]
     assert await store.jobs(thread_id=second.thread_id) == [failed]
     assert await store.jobs(JobStatus.RUNNING, thread_id=second.thread_id) == []
+
+
+async def test_a_job_is_known_by_its_id_and_the_last_jobs_are_given_oldest_first(store, make, running):
+    first, second, third = await running(), await running(), await running()
+
+    assert await store.job(second.id) == second
+    assert await store.jobs(last=2) == [second, third]
+    assert await store.jobs(JobStatus.RUNNING, thread_id=first.thread_id, last=5) == [first]
+    assert await store.jobs(last=0) == []
+    with pytest.raises(NotFoundError, match="no job with the id"):
+        await store.job(make.clock.new_id())
+
+
+async def test_jobs_are_added_to_a_message_that_is_kept_already_and_once(store, make):
+    message = await store.add_message(make.message())
+    jobs = [make.job(message, hops=2), make.job(message)]
+    added = await store.add_jobs(jobs)
+
+    assert added == [replace(jobs[0], seq=1), replace(jobs[1], seq=2)]
+    assert await store.add_jobs(jobs) == added
+    assert await store.jobs() == added
+
+
+@pytest.mark.parametrize("count", [1, 6, 12, 13, 32])
+async def test_messages_and_jobs_are_found_by_the_last_digits_of_their_ids(store, make, count):
+    message = make.message()
+    kept, (job, _) = await store.enqueue(message, [make.job(message), make.job(message)])
+    others = [await store.add_message(make.message()) for _ in range(20)]
+    digits = message.id.hex[-count:]
+
+    alike = [each for each in [kept, *others] if each.id.hex.endswith(digits)]
+    assert await store.messages_ending(digits) == alike
+    assert await store.messages_ending(digits, message.thread_id) == [kept]
+    assert await store.messages_ending(digits, others[0].thread_id) == [e for e in alike if e is others[0]]
+    assert job in await store.jobs_ending(job.id.hex[-count:])
+    assert await store.jobs_ending("g") == await store.messages_ending("%") == []
+
+
+async def test_counts_tell_how_much_is_kept(store, make, running):
+    empty = await store.counts()
+    await store.add_agent(make.agent())
+    await store.add_thread(make.thread())
+    job = await running()
+    await running()
+    await store.ack(job, make.answer(job), make.now())
+    counts = await store.counts()
+
+    assert (empty.agents, empty.threads, empty.messages) == (0, 0, 0)
+    assert empty.jobs == dict.fromkeys(JobStatus, 0)
+    assert (counts.agents, counts.threads, counts.messages) == (1, 1, 3)
+    assert counts.jobs == dict.fromkeys(JobStatus, 0) | {JobStatus.RUNNING: 1, JobStatus.DONE: 1}
 
 
 async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
@@ -325,9 +454,9 @@ async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
         jobs.append(job)
     for job in jobs:
         claimed = await store.claim(job.id, "kernel", make.now())
-        answers.append((await store.ack(claimed, make.answer(job), make.now()))[1])
+        answers.append((await store.ack(claimed, make.answer(job), make.now())).answer)
 
-    told = branch(await store.messages(thread.id), await store.jobs(thread_id=thread.id))
+    told = Tree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
     assert told == [each for pair in zip(questions, answers, strict=True) for each in pair]
 
 

@@ -147,3 +147,15 @@ def test_a_loop_that_went_away_does_not_stop_the_thread():
     assert said == "CAME"
     assert ledger.kept == ["left", "came"]
     assert ledger.closed
+
+
+async def test_a_writer_that_is_closed_before_it_is_opened_forgets_nobody_and_opens_no_more():
+    writer = Writer(Ledger, "ledger")
+    asked = asyncio.ensure_future(writer.run(lambda ledger: ledger.write("early")))
+    await asyncio.sleep(0)  # it stands in line
+    await asyncio.wait_for(writer.close(), 20)
+
+    with pytest.raises(StoreError, match="database ledger is closed"):
+        await asyncio.wait_for(asked, 20)
+    with pytest.raises(StoreError, match="database ledger is closed"):
+        await writer.open()
