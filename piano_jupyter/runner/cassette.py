@@ -3,6 +3,9 @@
 A cassette is JSON Lines: one line that says when it was recorded, then one line an exchange. A request is known by its
 method, path and canonical body, never by host or position; hosts and keys are not in it (they are put on later, by
 `ServerTransport`).
+
+How long an answer took is not the same twice, so it is kept with the exchange: who records finds a dict to write it
+into in the response's `extensions["measure"]`, who replays finds it again in `extensions["measured"]`.
 """
 
 import contextlib
@@ -47,7 +50,8 @@ class Cassette:
         """Return the answer to a request: asked the second time, the second one recorded; then the last again."""
         known = [each["response"] for each in self._exchanges if each["request"] == key]
         if not known:
-            return None
+            path, query, _ = key["path"].partition("?")
+            return self.find({**key, "path": path}) if query else None  # an older cassette keeps no queries
         written = json.dumps(key, sort_keys=True)
         times = self._played[written] = self._played.get(written, 0) + 1
         answer: dict[str, Any] = known[min(times, len(known)) - 1]
@@ -111,16 +115,23 @@ class CassetteTransport(httpx.AsyncBaseTransport):
         key = _key(request)
         if not self._cassette.recording:
             if found := self._cassette.find(key):
-                return httpx.Response(found["status"], headers=found["headers"], text=found["body"], request=request)
+                return httpx.Response(
+                    found["status"],
+                    headers=found["headers"],
+                    text=found["body"],
+                    extensions={"measured": found.get("measured", {})},
+                    request=request,
+                )
             if os.environ.get("PIANO_REPLAY") == "strict":
                 raise self._cassette.miss(key)
             return await self._inner.handle_async_request(request)
         response = await self._inner.handle_async_request(request)
+        measure: dict[str, float] = {}
         return httpx.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Tap(self._cassette, key, response),
-            extensions=response.extensions,
+            stream=_Tap(self._cassette, key, response, measure),
+            extensions={**response.extensions, "measure": measure},
             request=request,
         )
 
@@ -132,8 +143,10 @@ class CassetteTransport(httpx.AsyncBaseTransport):
 class _Tap(httpx.AsyncByteStream):
     """Passes a response's bytes on; once they came whole, keeps the exchange."""
 
-    def __init__(self, cassette: Cassette, key: dict[str, Any], response: httpx.Response) -> None:
-        self._cassette, self._key, self._response = cassette, key, response
+    def __init__(
+        self, cassette: Cassette, key: dict[str, Any], response: httpx.Response, measure: dict[str, float]
+    ) -> None:
+        self._cassette, self._key, self._response, self._measure = cassette, key, response, measure
         self._whole = b""
         self._kept = False
 
@@ -154,9 +167,11 @@ class _Tap(httpx.AsyncByteStream):
         self._kept = True
         kind = self._response.headers.get("content-type", "application/json")
         body = self._whole.decode("utf-8", "replace")
-        if self._key["path"] == "/props":
+        if self._key["path"].startswith("/props"):
             body = _what_is_asked_of_props(body)
         answer = {"status": self._response.status_code, "headers": {"content-type": kind}, "body": body}
+        if self._measure:
+            answer["measured"] = dict(self._measure)
         self._cassette.add(self._key, answer)
 
 
@@ -165,7 +180,8 @@ def _key(request: httpx.Request) -> dict[str, Any]:
         body = json.loads(request.content) if request.content else None
     except ValueError:
         body = request.content.decode("utf-8", "replace")
-    return {"method": request.method, "path": request.url.path, "body": body}
+    query = request.url.query.decode()
+    return {"method": request.method, "path": request.url.path + (f"?{query}" if query else ""), "body": body}
 
 
 def _what_is_asked_of_props(body: str) -> str:

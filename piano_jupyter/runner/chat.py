@@ -28,7 +28,8 @@ class Loading:
     """The server says that the model is on its way."""
 
     note: str
-    fraction: float | None = None
+    fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+    seconds: float | None = None  #: how long it has been loading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

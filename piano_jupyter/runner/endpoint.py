@@ -4,9 +4,9 @@ import time
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelUnavailableError
-from piano_jupyter.runner.llm import trouble_at
 from piano_jupyter.runner.local_model import Progress
 from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
+from piano_jupyter.runner.transport import trouble_at
 
 LOOK_AGAIN = 30.0  # seconds
 GLANCE = 0.5  # seconds
@@ -41,6 +41,12 @@ class EndpointFinder:
         if self.endpoint != known:
             self._progress(self.endpoint.note, 1.0)
         return self.endpoint
+
+    async def answers(self) -> bool:
+        """Whether a server is there to be asked; none is started for that."""
+        if self._chosen == (self._config.embedded, self._config.base_url):
+            return self.endpoint is not None
+        return self._config.embedded != "only" and await trouble_at(self._config.base_url, GLANCE) is None
 
     def stop(self) -> None:
         """End the embedded model, if it runs."""

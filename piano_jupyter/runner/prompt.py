@@ -36,6 +36,8 @@ def chat_messages(
     for message in history:
         if message.role == "user":
             told.append({"role": "user", "content": message.content})
+        elif message.role == "system":  # a note for people
+            continue
         elif message.role != "assistant":
             told.append({"role": "user", "content": f"[{message.role}] {message.content}"})
         elif message.agent_id != agent.id:

@@ -4,7 +4,7 @@ A turn only tells what happens; it keeps nothing and shows nothing. Whoever iter
 the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -35,6 +35,7 @@ class Turn:
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: the texts of the enabled skills
     tools: Sequence[Tool]  #: the enabled tools
+    ask_first: Collection[str]  #: tools that the user is asked about in this turn, beside those that always ask
     max_iterations: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
@@ -76,8 +77,15 @@ async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock)
                             text=text,
                             reasoning=reasoning,
                         )
-                    case Loading(note=note, fraction=fraction):
-                        yield ModelLoading(thread_id=job.thread_id, job_id=job.id, note=note, fraction=fraction)
+                    case Loading(note=note, fraction=fraction, seconds=seconds):
+                        yield ModelLoading(
+                            thread_id=job.thread_id,
+                            job_id=job.id,
+                            note=note,
+                            fraction=fraction,
+                            model=job.model,
+                            seconds=seconds,
+                        )
                     case Reply():
                         reply = piece
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
@@ -97,7 +105,8 @@ async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock)
                 started_at=clock.now(),
             )
             refusal, tool = _runnable(requested, turn.tools)
-            if tool is not None and tool.asks and not await approve(call):
+            asks = tool is not None and (tool.asks or tool.name in turn.ask_first)
+            if asks and not await approve(call):
                 refusal, tool = DENIED, None
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
             if tool is None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.errors import ModelError
 from piano_jupyter.runner.chat import Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.refusal import code_of, error_from, parsed
 
 CUT = "the call was cut off before its end; send it again, shorter"
 
@@ -58,10 +59,10 @@ class _PartialCall:
     arguments: str = ""
 
     def whole(self) -> bool:
-        return _parsed(self.arguments or "{}") is not None
+        return parsed(self.arguments or "{}") is not None
 
     def requested(self) -> RequestedCall:
-        arguments = _parsed(self.arguments.strip() or "{}")
+        arguments = parsed(self.arguments.strip() or "{}")
         if arguments is None:
             return RequestedCall(
                 name=self.name, problem=CUT if _is_cut(self.arguments) else "its arguments are not JSON"
@@ -82,13 +83,18 @@ class ReplyBuilder:
     _usage: dict[str, Any] = field(default_factory=dict)
     done: bool = False  #: the server has said its last word
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the reply itself is there: text, reasoning or a call."""
+        return bool(self._calls) or any(self._text) or any(self._reasoning)
+
     def feed(self, data: str) -> list[Delta | Loading]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         if data.strip() == "[DONE]":
             self.done = True
             return []
         try:
-            return self._add(_parsed(data), data)
+            return self._add(parsed(data), data)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}") from error
 
@@ -96,7 +102,7 @@ class ReplyBuilder:
         if not isinstance(chunk, dict):
             raise ModelError(f"the server sent what is not a chat completion: {data[:200]!r}")
         if chunk.get("error"):
-            raise error_from(int(_code(chunk["error"]) or 500), data)
+            raise error_from(int(code_of(chunk["error"]) or 500), data)
         self._note_usage(chunk)
         added: list[Delta | Loading] = []
         for choice in chunk.get("choices") or ():
@@ -174,37 +180,6 @@ class ReplyBuilder:
         return self._calls[-1]
 
 
-def error_from(status: int, body: str) -> ModelError:
-    """Return the error that a server's status and body mean, as a sentence with the way out."""
-    parsed = _parsed(body)
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else body
-    message = error.get("message") or error if isinstance(error, dict) else error
-    said = str(message).strip()[:500] or "no reason given"
-    kind = str(error.get("type", "")) if isinstance(error, dict) else ""
-    if kind == "exceed_context_size_error" or "context size" in said or "context length" in said:
-        n_ctx = error.get("n_ctx") if isinstance(error, dict) else None
-        window = f" of {n_ctx:,} tokens" if isinstance(n_ctx, int) else ""
-        return ContextOverflowError(
-            f"the conversation no longer fits in the model's context{window}; open a new thread"
-        )
-    if status in {401, 403}:
-        return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
-    if status == 404:
-        return ModelNotServedError(f"the server does not serve this model ({said})")
-    if status == 429:
-        return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
-    if status in {502, 503, 504}:
-        return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
-    return ModelError(f"the server answered {status}: {said}")
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _is_cut(arguments: str) -> bool:
     try:
         json.loads(arguments)
@@ -228,8 +203,3 @@ def _as_text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
-
-
-def _code(error: Any) -> int | None:
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and not isinstance(code, bool) else None

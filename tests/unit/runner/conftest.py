@@ -25,7 +25,8 @@ class Stub:
     """Answers each request with the next step of the script: (status, headers, pieces).
 
     A status of 0 never begins to answer, None breaks the connection off. A piece is text to send, an `asyncio.Event`
-    to wait for, or None to break the connection off.
+    to wait for, or None to break the connection off. What is in `serves` (path to JSON, or to a list of pieces) is
+    answered beside the script; any other GET, while the script is empty, is a 404.
     """
 
     script: list = field(default_factory=list)
@@ -33,6 +34,9 @@ class Stub:
     closed: asyncio.Event = field(default_factory=asyncio.Event)  #: the client went away in the middle of an answer
     url: str = ""
     caps: dict = field(default_factory=dict)
+    serves: dict = field(default_factory=lambda: {"/running": None})  #: None is a 404
+    looked: list = field(default_factory=list)  #: the paths that were asked for beside the script
+    opens: dict = field(default_factory=dict)  #: path to the `asyncio.Event` that is set when it is asked for
     handling: set = field(default_factory=set)
 
     def answers(self, *pieces, status=200, headers=None):
@@ -53,14 +57,15 @@ class Stub:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             path = lines[0].split(" ")[1]
-            if path == "/props":
-                await self._send(
-                    reader,
-                    writer,
-                    200 if self.caps else 404,
-                    {},
-                    [json.dumps({"model_path": "/home/ada/m.gguf", "chat_template_caps": self.caps})],
-                )
+            if self.caps and path.startswith("/props"):
+                self.serves[path] = {"model_path": "/home/ada/m.gguf", "chat_template_caps": self.caps}
+            if path in self.serves or (lines[0].startswith("GET") and not self.script):
+                self.looked.append(path)
+                self.opens.get(path, asyncio.Event()).set()
+                found = self.serves.get(path)
+                pieces = found if isinstance(found, list) else [json.dumps(found)]
+                kind = {} if isinstance(found, list) else {"content-type": "application/json"}
+                await self._send(reader, writer, 404 if found is None else 200, kind, pieces)
                 continue
             self.asked.append((path, headers, json.loads(body) if body else None))
             await self._send(reader, writer, *self.script.pop(0))

@@ -87,7 +87,7 @@ async def test_under_strict_replay_it_is_an_error_that_shows_the_difference(reco
 async def test_of_a_servers_properties_only_what_is_asked_is_kept(stub, ask_through, tmp_path):
     stub.caps = {"supports_tools": True}
     path = tmp_path / "talk.jsonl"
-    key = {"method": "GET", "path": "/props", "body": None}
+    key = {"method": "GET", "path": "/props?model=m", "body": None}
     client = ask_through(Cassette(path, recording=True)).client
 
     await client._lacks_tools("m")
@@ -95,6 +95,14 @@ async def test_of_a_servers_properties_only_what_is_asked_is_kept(stub, ask_thro
     kept = Cassette(path, recording=False).find(key)
     assert json.loads(kept["body"]) == {"chat_template_caps": {"supports_tools": True}}
     assert "model_path" not in path.read_text()
+
+
+async def test_an_older_cassette_knows_the_properties_of_its_only_server(ask_through, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    answer = {"status": 200, "headers": {}, "body": '{"chat_template_caps": {"supports_tools": false}}'}
+    Cassette(path, recording=True).add({"method": "GET", "path": "/props", "body": None}, answer)
+
+    assert await ask_through(Cassette(path, recording=False), NOWHERE).client._lacks_tools("m")
 
 
 def test_any_character_survives_a_cassette(tmp_path):

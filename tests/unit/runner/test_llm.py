@@ -4,6 +4,7 @@ import asyncio
 import json
 from contextlib import aclosing
 
+import httpx
 import pytest
 
 from piano_jupyter.config import PianoConfig
@@ -14,10 +15,17 @@ from piano_jupyter.errors import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
-from piano_jupyter.runner.chat import ChatRequest, Delta, Reply
-from piano_jupyter.runner.llm import ChatClient, trouble_at
+from piano_jupyter.runner.cassette import Cassette
+from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.transport import trouble_at
 from piano_jupyter.tool import tool
+
+
+def sse(chunk):
+    return f"data: {json.dumps(chunk)}\n\n"
+
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})
 DEADLINE = 10
@@ -27,11 +35,11 @@ DEADLINE = 10
 async def client_of(stub):
     clients = []
 
-    def make(url=None, key="", **knobs):
+    def make(url=None, key="", wrap=None, **knobs):
         async def connect():
             return Endpoint(url=url or stub.url, api_key=key)
 
-        clients.append(ChatClient(connect, PianoConfig(**{"request_retries": 0, **knobs})))
+        clients.append(ChatClient(connect, PianoConfig(**{"request_retries": 0, **knobs}), wrap))
         return clients[-1]
 
     yield make
@@ -192,6 +200,205 @@ async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the
     stub.answers(*speak("Paris"), asyncio.Event())
 
     assert (await pieces(client_of(idle_timeout=30)))[-1].text == "Paris"
+
+
+async def test_while_llama_swap_loads_the_model_that_is_told_and_measured(stub, speak, client_of):
+    ready = asyncio.Event()
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.answers(ready, *speak("Paris"))
+
+    async with asyncio.timeout(DEADLINE), aclosing(client_of().stream(REQUEST)) as stream:
+        first = await anext(stream)
+        ready.set()
+        *_, reply = [piece async for piece in stream]
+
+    assert first.note == "m is loading"
+    assert first.seconds > 0
+    assert reply.text == "Paris"
+    assert 0 < reply.usage["load_s"] <= reply.usage["first_token_s"] < DEADLINE
+
+
+async def test_while_the_model_loads_its_events_are_followed_and_no_longer(stub, speak, client_of):
+    followed = stub.opens["/api/events"] = asyncio.Event()
+    model = json.dumps([{"id": "m", "state": "starting"}])
+    stub.serves["/v1/models"] = {"data": [{"id": "m"}]}
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.serves["/api/events"] = [sse({"type": "modelStatus", "data": model}), asyncio.Event()]
+    stub.answers(followed, *speak("Paris"))
+
+    async with asyncio.timeout(DEADLINE):
+        *_, reply = await pieces(client_of(base_url=stub.url))
+        await stub.closed.wait()
+
+    assert reply.text == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("running", "says"),
+    [
+        ([{"model": "old", "state": "stopping"}], "m is loading; old makes room for it"),
+        ([{"model": "old", "state": "ready"}], "m waits for old"),
+        ([], "m is about to be loaded"),
+    ],
+)
+async def test_what_the_model_waits_for_is_told(stub, client_of, running, says):
+    stub.serves["/running"] = {"running": running}
+    stub.answers(asyncio.Event())
+
+    async with asyncio.timeout(DEADLINE), aclosing(client_of().stream(REQUEST)) as stream:
+        assert (await anext(stream)).note == says
+
+
+@pytest.mark.parametrize("running", [{"running": [{"model": "m", "state": "ready"}]}, None])
+async def test_a_model_that_only_thinks_is_not_said_to_load(stub, speak, client_of, running):
+    stub.serves["/running"] = running
+    stub.opens["/running"] = asked = asyncio.Event()
+    stub.answers(asked, *speak("Paris"))
+
+    *early, reply = await pieces(client_of())
+
+    assert early == [Delta(text="Paris")]
+    assert "load_s" not in reply.usage
+
+
+async def test_who_stops_listening_while_the_model_loads_frees_the_request_at_once(stub, client_of):
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.answers(asyncio.Event())
+
+    async with asyncio.timeout(DEADLINE):
+        async with aclosing(client_of().stream(REQUEST)) as stream:
+            await anext(stream)
+        await stub.closed.wait()
+
+
+async def test_llama_swaps_own_loading_chunks_are_status_and_count_as_loading(stub, speak, client_of):
+    chunks = [sse({"choices": [{"delta": {"reasoning_content": text}}]}) for text in ("━━━━━", "llama", "-swap", "\n")]
+    stub.answers(*chunks, *speak("Paris"))
+
+    *early, reply = await pieces(client_of())
+
+    assert [piece.note for piece in early if isinstance(piece, Loading)] == ["m is loading"]
+    assert reply.text == "Paris"
+    assert reply.reasoning == ""
+    assert reply.usage["load_s"] <= reply.usage["first_token_s"]
+
+
+async def test_a_load_that_fails_in_the_stream_is_a_sentence(stub, client_of):
+    failed = {"src": "llama-swap", "error": {"message": "health check timed out after 2m0s", "code": "internal_error"}}
+    stub.answers(sse({"choices": [{"delta": {"reasoning_content": "loading"}}]}), sse(failed), "data: [DONE]\n\n")
+
+    with pytest.raises(ModelUnavailableError, match=r"could not be loaded \(health check timed out after 2m0s\)"):
+        await pieces(client_of())
+
+
+async def test_a_model_that_fails_to_start_is_told_once_with_the_way_out(stub, client_of):
+    said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
+    stub.answers(json.dumps(said), status=500)
+
+    with pytest.raises(ModelUnavailableError, match=r"m could not be loaded \(upstream command exited prematurely\);"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_an_older_llama_swap_is_not_made_to_load_a_failing_model_again(stub, client_of):
+    stub.answers('{"error": "unable to start process: exit status 1"}', status=502)
+
+    with pytest.raises(ModelUnavailableError, match=r"m could not be loaded \(exit status 1\)"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_a_model_that_is_not_served_is_told_with_those_that_are(stub, client_of):
+    stub.answers('{"error": {"message": "no router for requested model"}}', status=404)
+    stub.answers('{"data": [{"id": "qwen3:8b"}, {"id": "m2"}]}', headers={"content-type": "application/json"})
+
+    with pytest.raises(ModelNotServedError, match="no model named 'm'; known: m2, qwen3:8b"):
+        await pieces(client_of())
+
+
+async def test_how_long_the_first_word_took_is_measured(stub, speak, client_of):
+    stub.answers(*speak("Paris"))
+
+    usage = (await pieces(client_of()))[-1].usage
+
+    assert 0 < usage["first_token_s"] < DEADLINE
+    assert usage["first_token_s"] == round(usage["first_token_s"], 3)
+
+
+async def test_a_replay_tells_the_times_of_the_recording(stub, speak, client_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers(*speak("Paris"))
+    recorded = (await pieces(client_of(wrap=Cassette(path, recording=True).wrap)))[-1].usage
+
+    replay = client_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert recorded["first_token_s"] > 0
+    assert (await pieces(replay))[-1].usage == recorded
+
+
+async def test_a_replay_of_an_older_cassette_tells_no_times(stub, speak, client_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers(*speak("Paris"))
+    await pieces(client_of(wrap=Cassette(path, recording=True).wrap))
+    head, exchange = map(json.loads, path.read_text().splitlines())
+    del exchange["response"]["measured"]
+    path.write_text(f"{json.dumps(head)}\n{json.dumps(exchange)}\n")
+
+    replay = client_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert "first_token_s" not in (await pieces(replay))[-1].usage
+
+
+async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.llm.LOOK", 0)
+    asked = []
+
+    async def connect():
+        asked.append("connect")
+        return Endpoint(url="http://127.0.0.1:9/v1")
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return httpx.Response(200, text=sse({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}))
+
+    client = ChatClient(connect, PianoConfig(), lambda _: Slow())
+    reply = (await pieces(client))[-1]
+    await client.aclose()
+
+    assert reply.text == "x"
+    assert asked == []
+
+
+WITH_TOOLS = ChatRequest(model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function"}])
+
+
+async def test_on_llama_swap_the_models_own_properties_are_asked_for(stub, speak, client_of):
+    stub.serves["/props?model=a%2Fm%3A8b"] = None
+    stub.serves["/upstream/a/m%3A8b/props"] = {"chat_template_caps": {"supports_tools": True}}
+    for _ in range(2):
+        stub.answers(*speak("ok"))
+    client = client_of()
+
+    for _ in range(2):
+        await pieces(client, WITH_TOOLS)
+
+    assert stub.looked.count("/upstream/a/m%3A8b/props") == 1
+    assert all("tools" in body for _, _, body in stub.asked)
+
+
+async def test_properties_that_a_server_cannot_tell_now_are_asked_for_again(stub, speak, client_of):
+    client = client_of()
+    stub.answers("{}", status=500)
+    stub.answers(*speak("ok"))
+    await pieces(client, WITH_TOOLS)
+    stub.serves["/props?model=a%2Fm%3A8b"] = {"chat_template_caps": {"supports_tools": True}}
+    stub.answers(*speak("ok"))
+
+    await pieces(client, WITH_TOOLS)
+
+    assert stub.looked == ["/props?model=a%2Fm%3A8b"]
 
 
 async def test_no_error_shows_the_key(stub, client_of):

@@ -6,7 +6,8 @@ import pytest
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
 from piano_jupyter.runner.chat import Delta, Loading
-from piano_jupyter.runner.wire import CUT, ReplyBuilder, SseDecoder, error_from
+from piano_jupyter.runner.refusal import error_from
+from piano_jupyter.runner.wire import CUT, ReplyBuilder, SseDecoder
 
 
 def read(*chunks, finish="stop"):

@@ -1,0 +1,45 @@
+"""How long a model let one wait: until its first word, and how much of that it was being loaded."""
+
+import time
+
+TELL_AGAIN = 1.0  # seconds between two notes that a model loads
+
+
+class Stopwatch:
+    """Started when a request is sent. Times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self._sent = self._looked = time.monotonic()
+        self._loading_since: float | None = None
+        self._loaded = 0.0  #: seconds of loading that are over
+        self._first: float | None = None
+        self._told = float("-inf")
+
+    @property
+    def loading(self) -> bool:
+        """Whether the model was being loaded at the last look."""
+        return self._loading_since is not None
+
+    def look(self, *, loading: bool) -> None:
+        """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
+        now = time.monotonic()
+        if loading and self._loading_since is None:
+            self._loading_since = self._looked
+        elif not loading and self._loading_since is not None:
+            self._loaded += now - self._loading_since
+            self._loading_since = None
+        self._looked = now
+
+    def tell(self) -> float | None:
+        """Return how long it has been loading, if it is time to say so again."""
+        now = time.monotonic()
+        if now - self._told < TELL_AGAIN:
+            return None
+        self._told = now
+        return round(now - (self._sent if self._loading_since is None else self._loading_since), 1)
+
+    def first_word(self) -> dict[str, float]:
+        """Note that the reply begins; return `first_token_s`, and `load_s` where it was loaded."""
+        self.look(loading=False)
+        taken = {"first_token_s": round(time.monotonic() - self._sent, 3), "load_s": round(self._loaded, 3)}
+        return {name: seconds for name, seconds in taken.items() if seconds or name == "first_token_s"}

@@ -1,0 +1,193 @@
+"""SwapClient: what llama-swap has beside the OpenAI API: models and their states, load, unload, its events.
+
+Any other server is asked for its list of models only: all of them count as loaded, and nothing can be swapped. While a
+cassette is open that list is all that is asked, and it is recorded: what is loaded when is not the same twice.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import ModelError, PianoError
+from piano_jupyter.records import Model
+from piano_jupyter.runner.heard import REMEMBERED, Heard, ModelWatch
+from piano_jupyter.runner.refusal import error_from
+from piano_jupyter.runner.served import States, listed, loading_note, not_served, not_swapped, running, with_aliases
+from piano_jupyter.runner.swap_events import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.transport import (
+    TROUBLE,
+    Connect,
+    ServerTransport,
+    Wrap,
+    client,
+    too_slow,
+    unreachable,
+    without_key,
+)
+
+GLANCE = 0.5  # seconds that a look at the states may take
+
+
+class SwapClient:
+    """Asks a server for its models, and llama-swap to load and unload them. For one event loop."""
+
+    def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None = None) -> None:
+        self._connect, self._config = connect, config
+        self._http = client(ServerTransport(connect, config))
+        self._taped = client(wrap(ServerTransport(connect, config))) if wrap else None
+        self._heard = Heard()
+        self._events = SwapEvents(self._http, config, self._heard.hear)
+        self._watchers = 0
+
+    async def aclose(self) -> None:
+        """End the watches and close the connections."""
+        await self._events.stop()
+        self._heard.close()
+        await self._http.aclose()
+        if self._taped is not None:
+            await self._taped.aclose()
+
+    async def models(self) -> list[Model]:
+        """Return the models that the server lists, with their states. Raises ModelError."""
+        if self._taped is None:
+            await self._know_server()
+        response = await self._ask("/v1/models")
+        if response.status_code != 200:
+            raise error_from(response.status_code, without_key(self._config, response.text))
+        states = None
+        with contextlib.suppress(ModelError):  # an older cassette does not know
+            states = running(_json(await self._ask("/running")))
+        models = listed(_json(response), states)
+        if states is not None:
+            await self._learn_aliases()
+        models = with_aliases(models, self._heard.aliases)
+        self._heard.hear_models(models)
+        self._heard.hear_states(states, REMEMBERED)
+        return models
+
+    def known(self) -> list[str]:
+        """Return the names and aliases that were last heard of, without asking."""
+        return self._heard.known()
+
+    async def loaded(self, names: Iterable[str]) -> frozenset[str] | None:
+        """Return which of these names or aliases answer without a swap: they are loaded, or already on their way.
+
+        None where the server does not swap or does not say, and while a cassette is open. Quick, and never raises.
+        """
+        if self._taped is not None:
+            return None
+        names = list(names)
+        try:
+            async with asyncio.timeout(GLANCE):
+                if await self._look() is None:
+                    return None
+                if not all(self._heard.serves(self._heard.own_name(name)) for name in names):
+                    await self._learn_aliases()
+        except TROUBLE:
+            return None
+        return frozenset(filter(self._heard.here, names))
+
+    async def why_waiting(self, name: str) -> str | None:
+        """Say in a few words what llama-swap does before this model can answer; None if it is not waited for."""
+        try:
+            async with asyncio.timeout(GLANCE):
+                states = await self._look()
+        except TROUBLE:
+            return None
+        return None if states is None else loading_note(self._heard.own_name(name), states)
+
+    async def load(self, name: str) -> None:
+        """Have a model loaded; return when it answers. Raises ModelError, ModelNotServedError with what there is."""
+        own = await self._swappable(name)
+        await self._swap("GET", f"/upstream/{quote(own)}/health", own)
+
+    async def unload(self, name: str | None = None) -> None:
+        """Have a model unloaded, or all of them. Raises ModelError, ModelNotServedError with what there is."""
+        own = await self._swappable(name)
+        await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[ModelWatch]:
+        """Follow llama-swap's events while at least one watches. Another server, or a cassette, is not followed."""
+        self._watchers += 1
+        if self._taped is None and not self._events.live:
+            self._heard.states, self._heard.good_until = None, 0.0  # what is old is not told as news
+            self._events.follow()
+        try:
+            yield ModelWatch(self._heard)
+        finally:
+            self._watchers -= 1
+            if not self._watchers:
+                await self._events.stop()
+
+    async def _ask(self, path: str) -> httpx.Response:
+        try:
+            if self._taped is not None:
+                return await self._taped.get(path)
+            async with asyncio.timeout(self._config.idle_timeout):
+                return await self._http.get(path)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise await unreachable(self._connect, self._config, error) from error
+
+    async def _swap(self, method: str, path: str, name: str) -> None:
+        """Ask for a change and return when it is done."""
+        try:
+            async with asyncio.timeout(self._config.first_byte_timeout):
+                response = await self._http.request(method, path)
+        except TimeoutError as error:
+            raise too_slow(self._config) from error
+        except httpx.HTTPError as error:
+            raise await unreachable(self._connect, self._config, error) from error
+        finally:
+            self._heard.good_until = 0.0
+        if response.status_code >= 400 and response.status_code != 404:  # 404: the model's own server has no /health
+            raise error_from(response.status_code, without_key(self._config, response.text), name)
+
+    async def _look(self) -> States | None:
+        """Return the states: from the events, from memory, or by one request. Raises one of TROUBLE."""
+        await self._know_server()
+        if not self._events.live and time.monotonic() >= self._heard.good_until:
+            response = await self._http.get("/running")
+            states = running(_json(response)) if response.status_code == 200 else None
+            swaps_not = states is None and response.status_code < 500
+            self._heard.hear_states(states, LOOK_AGAIN if swaps_not else REMEMBERED)
+        return self._heard.states
+
+    async def _know_server(self) -> None:
+        """Forget what another server said. Raises PianoError."""
+        url = (await self._connect()).url
+        known, self._heard.url = self._heard.url, url
+        if known not in {"", url}:
+            self._heard.forget(url)
+            await self._events.restart()
+
+    async def _learn_aliases(self) -> None:
+        """Hear of the aliases, once a server: only the events tell them all."""
+        if self._taped is None and not self._heard.events_asked:
+            self._heard.events_asked = True
+            await self._events.hear_once(GLANCE)
+
+    async def _swappable(self, name: str | None) -> str:
+        """Return the model's own name. Raises PianoError where nothing is swapped, ModelNotServedError."""
+        if self._taped is not None:
+            raise PianoError("a cassette is open: no model is loaded or unloaded while it records or replays")
+        await self.models()
+        if self._heard.states is None:
+            raise not_swapped(self._heard.url)
+        own = self._heard.own_name(name or "")
+        if name is not None and not self._heard.serves(own):
+            raise not_served(name, self.known())
+        return own
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None

@@ -1,0 +1,315 @@
+"""SwapClient over real HTTP: what llama-swap tells, and what any other server does."""
+
+import asyncio
+import json
+
+import pytest
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailableError, PianoError
+from piano_jupyter.records import Model, ModelState
+from piano_jupyter.runner.cassette import Cassette
+from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.swap import SwapClient
+
+DEADLINE = 10
+LOADED, LOADING, UNLOADING, UNLOADED = (
+    ModelState.LOADED,
+    ModelState.LOADING,
+    ModelState.UNLOADING,
+    ModelState.UNLOADED,
+)
+
+
+def states_event(**states):
+    """Return llama-swap's event of all its models' states; `b` has an alias."""
+    models = [{"id": name, "state": state, "aliases": ["bee"] if name == "b" else []} for name, state in states.items()]
+    return f"event:message\ndata:{json.dumps({'type': 'modelStatus', 'data': json.dumps(models)})}\n\n"
+
+
+def log_event(text):
+    data = json.dumps({"source": "proxy", "data": text})
+    return f"event:message\ndata:{json.dumps({'type': 'logData', 'data': data})}\n\n"
+
+
+@pytest.fixture
+async def swap_of(stub):
+    clients = []
+
+    def make(url=None, wrap=None, **knobs):
+        async def connect():
+            return Endpoint(url=url or stub.url)
+
+        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **knobs})
+        clients.append(SwapClient(connect, config, wrap))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def llama_swap(stub):
+    """The stub speaks as llama-swap does: a is ready, b is not loaded."""
+    stub.serves = {
+        "/v1/models": {
+            "data": [
+                {"id": "a", "owned_by": "llama-swap", "status": {"value": "loaded"}, "context_length": 4096},
+                {"id": "b", "owned_by": "llama-swap", "status": {"value": "unloaded"}, "description": "the big one"},
+            ]
+        },
+        "/running": {"running": [{"model": "a", "state": "ready", "cmd": "llama-server"}]},
+        "/api/events": [log_event("started"), states_event(a="ready", b="stopped")],
+    }
+    return stub
+
+
+async def test_models_come_with_state_context_and_aliases(llama_swap, swap_of):
+    swap = swap_of()
+
+    assert await swap.models() == [
+        Model(name="a", state=LOADED, context=4096),
+        Model(name="b", state=UNLOADED, aliases=("bee",), description="the big one"),
+    ]
+    assert swap.known() == ["a", "b", "bee"]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"), [("ready", LOADED), ("starting", LOADING), ("stopping", UNLOADING), ("stopped", UNLOADED)]
+)
+async def test_the_state_is_that_of_the_running_process(llama_swap, swap_of, word, state):
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": word}]}
+
+    assert [model.state for model in await swap_of().models() if model.name == "b"] == [state]
+
+
+async def test_an_alias_that_is_listed_by_itself_is_no_model_of_its_own(llama_swap, swap_of):
+    llama_swap.serves["/v1/models"]["data"].append({"id": "bee", "status": {"value": "unloaded"}})
+
+    assert [model.name for model in await swap_of().models()] == ["a", "b"]
+
+
+async def test_a_model_on_another_host_answers_without_a_swap(llama_swap, swap_of):
+    far = {"id": "far", "status": {"value": "unloaded"}, "meta": {"llamaswap": {"peerID": "host"}}}
+    llama_swap.serves["/v1/models"]["data"].append(far)
+
+    assert (await swap_of().models())[-1].state is LOADED
+
+
+async def test_an_older_llama_swap_that_tells_no_status_is_understood(llama_swap, swap_of):
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}
+
+    assert [model.state for model in await swap_of().models()] == [LOADED, UNLOADED]
+
+
+@pytest.mark.parametrize(
+    ("record", "context"),
+    [
+        ({"id": "m", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}, "aliases": ["m"]}, 2048),
+        ({"id": "m", "max_model_len": 1024}, 1024),
+        ({"id": "m", "context_length": 512}, 512),
+        ({"id": "m"}, None),
+    ],
+)
+async def test_models_of_any_other_server_are_all_loaded(stub, swap_of, record, context):
+    stub.serves["/v1/models"] = {"object": "list", "data": [record]}
+
+    assert await swap_of().models() == [Model(name="m", state=LOADED, context=context)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        ((401, {}, ['{"error": "no key"}']), ModelError, "the server refused the key"),
+        ((200, {}, ["<html>"]), ModelError, "is /v1 missing"),
+        ((None, {}, []), ModelUnavailableError, "does not answer"),
+    ],
+)
+async def test_a_server_that_tells_no_models_is_a_sentence(stub, swap_of, answer, kind, says):
+    stub.script.append(answer)
+
+    with pytest.raises(kind, match=says):
+        await swap_of().models()
+
+
+async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of):
+    swap = swap_of()
+
+    assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
+
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
+    swap._heard.good_until = 0.0
+    assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
+
+
+async def test_what_is_loaded_is_asked_once_in_a_while(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.swap.REMEMBERED", 60)
+    swap = swap_of()
+
+    for _ in range(3):
+        await swap.loaded(["a", "b"])
+
+    assert llama_swap.looked.count("/running") == 1
+    assert llama_swap.looked.count("/api/events") == 1
+
+
+async def test_a_server_that_does_not_swap_has_nothing_to_say_of_what_is_loaded(stub, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.swap.REMEMBERED", 0)
+    swap = swap_of()
+
+    assert [await swap.loaded(["m"]) for _ in range(3)] == [None, None, None]
+    assert stub.looked == ["/running"]
+
+
+@pytest.mark.parametrize("answer", [(None, {}, []), (500, {}, ["x"]), (200, {}, ["<html>"]), (0, {}, [])])
+async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
+    del stub.serves["/running"]
+    stub.script.append(answer)
+
+    assert await swap_of().loaded(["m"]) is None
+
+
+async def test_a_server_that_is_not_there_is_none_either(swap_of):
+    assert await swap_of(url="http://127.0.0.1:9/v1").loaded(["m"]) is None
+
+
+async def test_to_load_and_to_unload_are_asked_of_the_model_itself(llama_swap, swap_of):
+    swap = swap_of()
+    llama_swap.serves["/upstream/b/health"] = {"status": "ok"}
+    await swap.load("bee")
+    llama_swap.answers("OK")
+    llama_swap.answers("OK")
+    await swap.unload("bee")
+    await swap.unload()
+
+    assert "/upstream/b/health" in llama_swap.looked
+    assert [path for path, _, _ in llama_swap.asked] == ["/api/models/unload/b", "/api/models/unload"]
+
+
+async def test_a_model_whose_own_server_has_no_health_is_loaded_all_the_same(llama_swap, swap_of):
+    await swap_of().load("b")
+
+    assert "/upstream/b/health" in llama_swap.looked
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_an_unknown_model_is_told_with_those_that_are_served(llama_swap, swap_of, verb):
+    with pytest.raises(ModelNotServedError, match="no model named 'bees'; known: bee, a, b"):
+        await getattr(swap_of(), verb)("bees")
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_a_server_that_does_not_swap_cannot_load_or_unload(stub, swap_of, verb):
+    stub.serves["/v1/models"] = {"data": [{"id": "m"}]}
+
+    with pytest.raises(PianoError, match="is not llama-swap"):
+        await getattr(swap_of(), verb)("m")
+
+
+async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_the_way_out(llama_swap, swap_of):
+    swap = swap_of()
+    await swap.models()
+    said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
+    llama_swap.answers('{"data": [{"id": "b"}]}')
+    llama_swap.answers(json.dumps(said), status=500)
+    del llama_swap.serves["/v1/models"]
+
+    with pytest.raises(ModelUnavailableError, match=r"b could not be loaded \(upstream command exited .*/logs"):
+        await swap.load("b")
+
+
+async def test_a_watch_tells_each_change_and_then_asks_no_more(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.heard.REMEMBERED", 0)
+    gate, end = asyncio.Event(), asyncio.Event()
+    first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
+    llama_swap.serves["/api/events"] = [first, gate, second, end]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        begun = await anext(watch)
+        gate.set()
+        changed = await anext(watch)
+        loaded = await swap.loaded(["a", "b", "bee"])
+
+    assert begun == {"a": LOADED}
+    assert changed == watch.states == {"a": UNLOADING, "b": LOADING}
+    assert loaded == {"b", "bee"}
+    assert "/running" not in llama_swap.looked
+
+
+async def test_two_watches_follow_once_and_the_last_one_ends_it(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE):
+        async with swap.watch() as one, swap.watch() as other:
+            assert await anext(one) == await anext(other) == {"a": LOADED}
+        await llama_swap.closed.wait()
+
+    assert llama_swap.looked.count("/api/events") == 1
+
+
+async def test_a_watch_goes_on_when_the_events_broke_off(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), None]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        await anext(watch)
+        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+        assert await anext(watch) == {"b": LOADED}
+
+
+async def test_a_watch_ends_when_the_client_is_closed(stub, swap_of):
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        await swap.aclose()
+        assert [states async for states in watch] == []
+
+
+async def test_to_watch_does_not_start_the_embedded_model(swap_of):
+    asked = []
+
+    class Finder:
+        async def find(self):
+            asked.append("find")
+            return Endpoint(url="http://127.0.0.1:9/v1")
+
+    swap = SwapClient(Finder().find, PianoConfig(base_url="http://127.0.0.1:9/v1", connect_timeout=1.0))
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        await swap._events.looked.wait()
+        assert watch.states == {}
+    await swap.aclose()
+
+    assert asked == []
+
+
+async def test_when_the_address_changes_what_the_old_server_said_is_forgotten(llama_swap):
+    places = [llama_swap.url]
+
+    async def connect():
+        return Endpoint(url=places[-1])
+
+    swap = SwapClient(connect, PianoConfig(base_url=llama_swap.url, connect_timeout=1.0))
+    assert await swap.loaded(["a"]) == {"a"}
+    places.append("http://127.0.0.1:9/v1")
+
+    assert await swap.loaded(["a"]) is None
+    assert swap.known() == []
+    await swap.aclose()
+
+
+async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    recorded = await swap_of(wrap=Cassette(path, recording=True).wrap).models()
+    replay = swap_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert await replay.models() == recorded
+    assert [model.state for model in recorded] == [LOADED, UNLOADED]
+    assert await replay.loaded(["a"]) is None
+    with pytest.raises(PianoError, match="a cassette is open"):
+        await replay.load("a")
+    async with replay.watch():
+        assert "/api/events" not in llama_swap.looked
