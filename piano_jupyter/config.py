@@ -38,6 +38,9 @@ class PianoConfig(Configurable):
         Unicode(), help="More folders to look for skills in, before the workspace's skills/ and .agents/skills/."
     ).tag(config=True)
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
+    max_wait_s = Float(
+        60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."
+    ).tag(config=True)
     max_iterations = Int(10, min=1, help="How many times a turn may ask the model.").tag(config=True)
     max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
     connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)

@@ -26,6 +26,13 @@ class ThreadOpened(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadBranched(Event):
+    """A thread goes on from an earlier place: a question was edited, or is to be answered anew."""
+
+    message_id: UUID  #: the question that is answered next
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentAdded(Event):
     """An agent was created or changed."""
 
@@ -75,6 +82,8 @@ class ModelLoading(Event):
     note: str  #: one line for people
     job_id: UUID | None = None
     fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+    model: str | None = None
+    seconds: float | None = None  #: how long it has been loading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

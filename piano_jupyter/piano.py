@@ -7,18 +7,21 @@ verb is a coroutine on the loop that opened it.
 import asyncio
 import contextlib
 import os
+import re
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import (
     ApprovalRequested,
     Closed,
@@ -27,21 +30,24 @@ from piano_jupyter.events import (
     JobDone,
     JobFailed,
     JobQueued,
+    MessageDelta,
     ModelLoading,
-    ThreadOpened,
 )
-from piano_jupyter.pipeline.addressing import addressed
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
 from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.pipeline.questions import Questions
 from piano_jupyter.pipeline.roster import Roster
+from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import (
     Agent,
+    Hit,
     Job,
     JobStatus,
     Message,
+    Model,
     Rows,
     Source,
     Thread,
@@ -55,14 +61,19 @@ from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
+from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
-from piano_jupyter.store.base import Store
+from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import Tool, as_tool
 
+if TYPE_CHECKING:
+    from piano_jupyter.export import ExportFormat
+
 IN_MEMORY = ":memory:"
-TITLE_LENGTH = 60  # characters
+REMEMBERED = 1000  # events
+HEX = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +82,7 @@ class Status:
 
     database: str
     server: str
+    models: list[Model]  #: what the server has, where one answers
     workspace: str
     thread: Thread | None
     agents: int
@@ -78,6 +90,7 @@ class Status:
     queued: int
     running: int
     approvals: int
+    stopped: bool  #: whether no job is taken for now
     cassette: str | None
 
 
@@ -103,26 +116,31 @@ class Piano:
     ) -> None:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
-        self.thread: Thread | None = None  #: the current one: where `ask` goes on
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
             self._cassette = Cassette(Path(record or replay or ""), recording=record is not None)
         self._clock = self._cassette.clock() if self._cassette else Clock()
         self._store: Store = DuckDBStore(IN_MEMORY if self._cassette else self.config.database)
         self._finder = EndpointFinder(self.config, self._tell_loading)
-        wrap = {"wrap": self._cassette.wrap} if self._cassette else {}
-        self._client = None if model else ChatClient(self._finder.find, self.config, **wrap)
+        wrap = self._cassette.wrap if self._cassette else None
+        self._swap = SwapClient(self._finder.find, self.config, wrap)
+        self._client = None if model else ChatClient(self._finder.find, self.config, wrap, self._swap)
         self._model: ChatModel = model or self._client  # type: ignore[assignment]  # one of the two is there
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._producer = Producer(self._store, self.bus, self._clock, owner)
-        self._consumer = Consumer(
-            self._store, self.bus, self._clock, self._producer, self._turn, lambda: self.config.max_demand
-        )
-        self._conversations = Conversations(self._store, self.bus)
         self._ends: dict[UUID, asyncio.Future[Event]] = {}  #: how each live job ends
-        self.bus.subscribe(self._note_job, JobQueued, JobDone, JobFailed, JobCancelled)
-        self._approvals = Approvals(self.bus)
+        self._happened: deque[tuple[datetime, Event]] = deque(maxlen=REMEMBERED)
+        self.bus.subscribe(self._note)
+        self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
+        self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
+        self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._loaded)
+        self._questions = Questions(
+            self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
+        )
+        self._consumer = Consumer(
+            self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
+        )
+        self._approvals = Approvals(self.bus)
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
         self._tools = ToolRegistry()
         knob = self.config
@@ -174,6 +192,7 @@ class Piano:
         self._ends.clear()
         self.bus.publish(Closed())
         self.bus.close()
+        await self._swap.aclose()
         if self._client is not None:
             await self._client.aclose()
         await self._store.close()
@@ -191,49 +210,78 @@ class Piano:
 
         Without `thread` it goes on in the current one. A cancelled `ask` cancels its job.
         """
-        sending = asyncio.ensure_future(self.send(text, agent=agent, thread=thread))
+        return (await self._asked(self._send_one(text, agent, thread, "api")))[0]
+
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None
+    ) -> list[Message]:
+        """Send a message to several agents and return their answers, in the order asked; as `ask` in all else.
+
+        Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
+        """
+        return await self._asked(self.send_all(text, agents=agents, thread=thread))
+
+    async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
+        sending = asyncio.ensure_future(sends)
         try:
-            return await self.wait(await asyncio.shield(sending))
+            jobs = await asyncio.shield(sending)
+            ends = await asyncio.gather(*map(self.wait, jobs), return_exceptions=True)  # one that fails stops no other
         except asyncio.CancelledError:
             await whole(self._cancel_sent(sending))
             raise
+        answers = []
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            answers.append(end)
+        return answers
 
-    async def _cancel_sent(self, sending: "asyncio.Future[Job]") -> None:
+    async def _cancel_sent(self, sending: "asyncio.Future[list[Job]]") -> None:
         with contextlib.suppress(PianoError):
-            await self.cancel(await sending)
+            for job in await sending:
+                await self.cancel(job)
 
     async def send(
         self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, source: Source = "api"
     ) -> Job:
-        """Keep a message and queue the job that answers it; return at once."""
-        if not text.strip():
-            raise PianoError("there is nothing to ask: the message is empty")
-        chosen = self._roster.named(agent) if agent is not None else None
-        if thread is not None:
-            self.thread = await self.find_thread(thread) if isinstance(thread, str) else thread
-        into = self.thread or await self.open_thread(_title(text))
-        chosen = chosen or addressed(text, self._roster.all(), into)
-        async with self._conversations.adding(into.id):
-            told = await self.messages(into)
-            message = Message(
-                id=self._clock.new_id(),
-                thread_id=into.id,
-                role="user",
-                content=text,
-                inserted_at=self._clock.now(),
-                parent_id=told[-1].id if told else None,
-                source=source,
-            )
-            job = Job(
-                id=self._clock.new_id(),
-                thread_id=into.id,
-                message_id=message.id,
-                agent_id=chosen.id,
-                model=chosen.model,
-                inserted_at=self._clock.now(),
-            )
-            _, [job] = await self._producer.enqueue(message, [job])
-        return job
+        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several."""
+        return (await self._send_one(text, agent, thread, source))[0]
+
+    async def _send_one(self, text: str, agent: str | None, thread: Thread | str | None, source: Source) -> list[Job]:
+        return await self._send(text, [agent] if agent is not None else [], thread, source, alone=True)
+
+    async def send_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, source: Source = "api"
+    ) -> list[Job]:
+        """Keep a message and queue a job for each agent that it asks; return at once."""
+        return await self._send(text, agents, thread, source, alone=False)
+
+    async def _send(
+        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, *, alone: bool
+    ) -> list[Job]:
+        _check_text(text)
+        for name in names:
+            self._roster.named(name)  # before a thread is opened for nothing
+        into = await self._threads.go_to(thread) or await self._threads.open(text)
+        agents = self._questions.addressed(text, names, into)
+        if alone and len(agents) > 1:
+            raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
+        return await self._questions.ask(text, agents, into, source)
+
+    async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
+        """Ask another question in the place of one, of the same agents; return their jobs at once.
+
+        Nothing is lost: the thread goes on from the new question, the old one stays as a branch.
+        """
+        _check_text(text)
+        return await self._questions.edit(await self.find_message(message), text, source)
+
+    async def regenerate(self, message: Message | UUID | str) -> Job:
+        """Have a question answered anew; `message` is the question or the answer that does not please.
+
+        The thread goes on from the new answer, the old one stays as a branch.
+        """
+        return await self._questions.regenerate(await self.find_message(message))
 
     async def wait(self, job: Job) -> Message:
         """Return a job's answer when it is there. Raises what it failed with; PianoError if it was cancelled."""
@@ -243,34 +291,47 @@ class Piano:
                 return event.message
             if isinstance(event, JobFailed):
                 raise event.error or PianoError(event.reason)
-        job = await self.find_job(job)
+        job = await self._store.job(job.id)
         if job.status is not JobStatus.DONE:
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
-        return [message for message in await self._store.messages(job.thread_id) if message.job_id == job.id][-1]
+        said = await self._store.messages(job.thread_id)
+        return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]
 
     def events(self, thread: Thread | None = None) -> EventStream:
         """Return what happens from now on, as an async iterator."""
         return self.bus.stream(thread=thread.id if thread else None)
 
+    def recent_events(self, last: int = 50) -> list[tuple[datetime, Event]]:
+        """Return what has happened of late, each with its time (UTC), oldest first; pieces of answers are left out."""
+        return list(self._happened)[-last:] if last > 0 else []
+
     async def drain(self) -> None:
-        """Return when nothing runs and nothing waits."""
+        """Return when nothing runs, and nothing waits that would be taken."""
         await self._consumer.drain()
+
+    async def stop(self) -> None:
+        """Take no more jobs for now: what runs goes on to its end, what is asked waits."""
+        self._consumer.pause()
+
+    async def start(self) -> None:
+        """Take jobs again."""
+        self._consumer.go_on()
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
-    async def jobs(self, *statuses: JobStatus, thread: Thread | None = None) -> list[Job]:
-        """Return jobs, oldest first."""
-        return await self._store.jobs(*statuses, thread_id=thread.id if thread else None)
+    async def jobs(self, *statuses: JobStatus, thread: Thread | None = None, last: int | None = None) -> list[Job]:
+        """Return jobs (only the `last` so many), oldest first."""
+        return await self._store.jobs(*statuses, thread_id=thread.id if thread else None, last=last)
 
     async def find_job(self, job: Job | UUID | str) -> Job:
         """Return a job as it now stands, by itself, its id or the end of its id. Raises NotFoundError."""
-        known = await self._store.jobs(thread_id=job.thread_id if isinstance(job, Job) else None)
-        wanted = (
-            job.id.hex if isinstance(job, Job) else job.hex if isinstance(job, UUID) else job.replace("-", "").lower()
-        )
-        found = [each for each in known if wanted and each.id.hex.endswith(wanted)]
+        if not isinstance(job, str):
+            return await self._store.job(job.id if isinstance(job, Job) else job)
+        digits = job.replace("-", "").strip().lower()
+        found = await self._store.jobs_ending(digits) if HEX.fullmatch(digits) else []
         if not found:
-            raise NotFoundError.among("job", wanted, [short(each.id) for each in reversed(known)])
+            newest = await self._store.jobs(last=20)
+            raise NotFoundError.among("job", job, [short(each.id) for each in reversed(newest)])
         return found[-1]
 
     async def cancel(self, job: Job | UUID | str) -> Job:
@@ -298,54 +359,82 @@ class Piano:
 
     # -- threads and messages ----------------------------------------------------------------------
 
+    @property
+    def thread(self) -> Thread | None:
+        """The current thread: where a question goes that names none."""
+        return self._threads.current
+
+    @thread.setter
+    def thread(self, thread: Thread | None) -> None:
+        self._threads.current = thread
+
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
         """Create a thread and make it the current one; `agent` answers there when nobody is addressed."""
-        primary = await self.agent(agent) if agent is not None else None
-        thread = Thread(
-            id=self._clock.new_id(),
-            title=_title(title),
-            inserted_at=self._clock.now(),
-            primary_agent_id=primary.id if primary else None,
-        )
-        self.thread = await self._store.add_thread(thread)
-        self.bus.publish(ThreadOpened(thread_id=thread.id, thread=self.thread))
-        return self.thread
+        primary = self._roster.named(agent) if agent is not None else None
+        return await self._threads.open(title, primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         """Return threads, newest first."""
-        return await self._store.threads(status)
+        return await self._threads.all(status)
 
     async def find_thread(self, name: str | UUID) -> Thread:
         """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
-        threads = await self._store.threads()
-        wanted = name.hex if isinstance(name, UUID) else name.strip()
-        digits = wanted.replace("-", "").lower()
-        for each in threads:
-            if each.title.casefold() == wanted.casefold() or (len(digits) >= 4 and each.id.hex.endswith(digits)):
-                return each
-        known = NotFoundError.among("thread", wanted, [each.title for each in threads])
-        raise NotFoundError(f"{known}; open one with %piano thread --new {wanted} (open_thread in Python)")
+        return await self._threads.find(name)
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
         """Give a thread another title."""
-        return await self._change_thread(thread, title=_title(title))
+        return await self._threads.change(thread, title=title)
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Put a thread away: it is listed as archived, and no longer the current one."""
-        return await self._change_thread(thread, status="archived")
+        return await self._threads.change(thread, status="archived")
 
-    async def messages(self, thread: Thread, last: int | None = None) -> list[Message]:
-        """Return a thread's messages (only the `last` so many) in reading order: each answer after its question."""
-        told = (await self._conversations.get(thread.id)).told()
-        return told if last is None else told[-last:] if last else []
+    async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
+        """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
+        return await self._threads.fork(await self.find_message(message), title)
+
+    async def messages(self, thread: Thread, last: int | None = None, *, at: Message | None = None) -> list[Message]:
+        """Return a thread's messages (only the `last` so many) in reading order: each answer after its question.
+
+        Of branches it is the one that leads to `at`, by default to where the thread goes on.
+        """
+        return await self._threads.messages(thread, last, at)
+
+    async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
+        """Return where a thread's branches part: for each message that has others in its place, the ids of them all."""
+        return await self._threads.branches(thread)
 
     async def message(self, message_id: UUID) -> Message:
         """Return one message. Raises NotFoundError."""
         return await self._store.message(message_id)
 
+    async def find_message(self, name: Message | UUID | str) -> Message:
+        """Return a message by itself, its id or the end of its id. Raises NotFoundError."""
+        return await self._threads.find_message(name)
+
     async def tool_calls(self, thread: Thread) -> list[ToolCall]:
         """Return a thread's tool calls, in order."""
-        return (await self._conversations.get(thread.id)).tool_calls()
+        return await self._threads.tool_calls(thread)
+
+    async def search(self, text: str, limit: int = 20) -> list[Hit]:
+        """Return where all the words of `text` occur, in titles and in what was said, best first."""
+        if not text.strip():
+            raise PianoError("name the words to search for")
+        return await self._store.search(text, limit)
+
+    async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
+        """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
+        from piano_jupyter.export import exported  # noqa: PLC0415  Rarely wanted.
+
+        names = {agent.id: agent.name for agent in self._roster.all()}
+        return exported(format, thread, await self.messages(thread), await self.tool_calls(thread), names)
+
+    async def import_thread(self, text: str, title: str | None = None) -> Thread:
+        """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
+        from piano_jupyter.export import imported  # noqa: PLC0415
+
+        thread, messages, calls = imported(text, title, self._clock, self._roster.all())
+        return await self._threads.add(thread, messages, calls)
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
@@ -387,21 +476,47 @@ class Piano:
         """Run one SELECT over everything that is kept. Raises StoreError."""
         return await self._store.sql(query)
 
+    async def stats(self, by: UsageBy = "agent") -> Rows:
+        """Return what the answers cost, a row for each agent, model or day (UTC)."""
+        return await self._store.usage(by)
+
     async def status(self) -> Status:
-        """Return how things stand."""
+        """Return how things stand. Asks the server which models it has, if one answers; starts none."""
         config, endpoint = self.config, self._finder.endpoint
+        models = await self._glance()
+        counts = await self._store.counts()
         return Status(
             database=IN_MEMORY if self._cassette else config.database,
             server=endpoint.note or endpoint.url if endpoint else f"{config.base_url} (not asked yet)",
+            models=models,
             workspace=config.workspace,
             thread=self.thread,
-            agents=len(await self.agents()),
-            threads=len(await self.threads()),
-            queued=len(await self.jobs(JobStatus.QUEUED)),
-            running=len(await self.jobs(JobStatus.RUNNING)),
+            agents=counts.agents,
+            threads=counts.threads,
+            queued=counts.jobs.get(JobStatus.QUEUED, 0),
+            running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
+            stopped=self._consumer.paused,
             cassette=_about(self._cassette),
         )
+
+    # -- models ------------------------------------------------------------------------------------
+
+    async def models(self) -> list[Model]:
+        """Return the models that the server has, as they stand. Raises ModelError."""
+        return await self._swap.models()
+
+    async def load_model(self, name: str) -> None:
+        """Have the server load a model, and return when it is loaded. Raises ModelError."""
+        await self._swap.load(name)
+
+    async def unload_model(self, name: str | None = None) -> None:
+        """Have the server unload a model, or all. Raises ModelError."""
+        await self._swap.unload(name)
+
+    def known_models(self) -> list[str]:
+        """Return the names of the models that the server was last heard of to have."""
+        return self._swap.known()
 
     # -- within ------------------------------------------------------------------------------------
 
@@ -410,21 +525,24 @@ class Piano:
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
         skills = agent.enabled_skills
+        askers = self._questions.askers(job, conversation)  # a tool that they lack is run for them with a yes only
         turn = Turn(
             job=job,
             agent=agent,
-            history=conversation.told(job.message_id),
+            history=conversation.tree.history(job),
             calls=conversation.tool_calls(),
             names={each.id: each.name for each in self._roster.all()},
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
-            max_iterations=self.config.max_iterations,
+            ask_first={name for name in agent.enabled_tools for each in askers if name not in each.enabled_tools},
+            max_iterations=agent.max_iterations or self.config.max_iterations,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
         )
 
         async def approve(call: ToolCall) -> bool:
-            question = f"{agent.name} wants to run {call.name}"
+            for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
+            question = f"{agent.name} wants to run {call.name}{for_whom}"
             request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
             return await self._approvals.ask(request, self.config.approval_timeout)
 
@@ -432,22 +550,31 @@ class Piano:
             async for event in events:
                 yield event
 
-    def _note_job(self, event: Event) -> None:
-        """Tell who waits for a job how it ended."""
+    def _note(self, event: Event) -> None:
+        """Remember what has happened; tell who waits for a job how it ended."""
+        if not isinstance(event, MessageDelta):
+            self._happened.append((datetime.now(UTC), event))
         if isinstance(event, JobQueued):
             self._ends[event.job.id] = asyncio.get_running_loop().create_future()
         elif isinstance(event, JobDone | JobFailed | JobCancelled) and event.job.id in self._ends:
             self._ends.pop(event.job.id).set_result(event)
 
+    async def _loaded(self, models: Collection[str]) -> frozenset[str] | None:
+        """Return which models answer without a swap; None where none is ever swapped: what stands in has all."""
+        return await self._swap.loaded(models) if self._client is not None else None
+
+    async def _glance(self) -> list[Model]:
+        if self._client is None:
+            return []
+        if self._cassette is None and not await self._finder.answers():
+            return []
+        with contextlib.suppress(ModelError):
+            return await self._swap.models()
+        return []
+
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
         self._skills.get_prompts(fields.get("enabled_skills", ()))
-
-    async def _change_thread(self, thread: Thread, **fields: Any) -> Thread:
-        thread = await self._store.update_thread(replace(thread, **fields))
-        if self.thread is not None and self.thread.id == thread.id:
-            self.thread = thread if thread.status == "active" else None
-        return thread
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)
@@ -456,9 +583,9 @@ class Piano:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
 
 
-def _title(text: str) -> str:
-    first = text.strip().splitlines()[0].strip() if text.strip() else "Untitled"
-    return first if len(first) <= TITLE_LENGTH else first[: TITLE_LENGTH - 1].rstrip() + "…"
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise PianoError("there is nothing to ask: the message is empty")
 
 
 def _about(cassette: Cassette | None) -> str | None:

@@ -6,7 +6,7 @@ exactly one answer.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from uuid import UUID
@@ -27,7 +27,7 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.pipeline.producer import ClaimError, Producer
 from piano_jupyter.pipeline.whole import whole
-from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -36,22 +36,22 @@ KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of 
 STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
 
 StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
+HandOn = Callable[[Job, Message], Awaitable[tuple[list[Job], Message | None]]]
 
 
 class Consumer:
-    """Works on jobs, at most `max_demand` at once on one model, one at a time in a thread."""
+    """Works on the jobs that the producer gives it, side by side.
+
+    `turn` runs a job's turn; `hand_on` says which jobs an answer asks for, and what is to be noted beside it.
+    """
 
     def __init__(
-        self,
-        store: Store,
-        bus: EventBus,
-        clock: Clock,
-        producer: Producer,
-        turn: StartTurn,
-        max_demand: Callable[[], int],
+        self, store: Store, bus: EventBus, clock: Clock, producer: Producer, turn: StartTurn, hand_on: HandOn
     ) -> None:
-        self._store, self._bus, self._clock, self._producer, self._turn = store, bus, clock, producer, turn
-        self._max_demand = max_demand
+        self._store, self._bus, self._clock, self._producer = store, bus, clock, producer
+        self._turn, self._hand_on = turn, hand_on
+        self._going = asyncio.Event()
+        self._going.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
         self._ended = asyncio.Event()
@@ -81,9 +81,24 @@ class Consumer:
         self._running.clear()
         self._ended.set()
 
+    @property
+    def paused(self) -> bool:
+        """Whether no job is taken for now."""
+        return not self._going.is_set()
+
+    def pause(self) -> None:
+        """Take no more jobs for now; what runs goes on to its end."""
+        self._going.clear()
+        self._ended.set()
+
+    def go_on(self) -> None:
+        """Take jobs again."""
+        self._going.set()
+        self._producer.stir()
+
     async def drain(self) -> None:
-        """Return when nothing runs and nothing waits."""
-        while self._running or (self._loop is not None and self._producer.waiting()):
+        """Return when nothing runs, and nothing waits that would be taken."""
+        while self._running or (self._loop is not None and not self.paused and self._producer.waiting()):
             self._ended.clear()
             await self._ended.wait()
 
@@ -111,8 +126,9 @@ class Consumer:
 
     async def _take(self) -> None:
         while True:
+            await self._going.wait()
             try:
-                job = await self._producer.claim([job for job, _ in self._running.values()], self._max_demand())
+                job = await self._producer.claim([job for job, _ in self._running.values()])
             except ClaimError as error:
                 await self._close(error.job, str(error), error)
                 self._forget(error.job.id)
@@ -159,8 +175,14 @@ class Consumer:
                 call = await self._store.finish_call(call)
                 self._bus.publish(ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call))
             case Answered(message=message):
-                job, message = await self._store.ack(job, message, self._clock.now())
+                asked, note = await self._hand_on(job, message)
+                job, message, asked, note = await self._store.ack(
+                    job, message, self._clock.now(), asked=asked, note=note
+                )
                 self._bus.publish(Answered(thread_id=job.thread_id, message=message))
+                if note is not None:
+                    self._bus.publish(MessageAdded(thread_id=job.thread_id, message=note))
+                self._producer.admit(asked)
                 self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
 
     async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:

@@ -23,7 +23,8 @@ from piano_jupyter.events import (
     ToolCalled,
     ToolReturned,
 )
-from piano_jupyter.records import Job, Message, ToolCall, branch
+from piano_jupyter.pipeline.branches import Tree
+from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
@@ -43,15 +44,24 @@ TOLD = (
 
 @dataclass(slots=True)
 class Conversation:
-    """What was said and done in one thread."""
+    """What was said and done in one thread, and before it was forked."""
 
     messages: dict[UUID, Message] = field(default_factory=dict)
     jobs: dict[UUID, Job] = field(default_factory=dict)
     calls: dict[UUID, ToolCall] = field(default_factory=dict)
+    forked_from: UUID | None = None  #: the message that it goes on from, which is another thread's
+    _tree: Tree | None = None
 
-    def told(self, leaf: UUID | None = None) -> list[Message]:
-        """Return the branch that leads to `leaf` (by default to the newest question), in reading order."""
-        return branch(self.messages.values(), self.jobs.values(), leaf)
+    @property
+    def tree(self) -> Tree:
+        """The messages as a tree of branches."""
+        if self._tree is None:
+            self._tree = Tree(self.messages.values(), self.jobs.values(), self.forked_from)
+        return self._tree
+
+    def changed(self) -> None:
+        """The tree is to be drawn anew."""
+        self._tree = None
 
     def tool_calls(self) -> list[ToolCall]:
         """Return the calls, in order."""
@@ -86,30 +96,47 @@ class Conversations:
             raise
         return conversation
 
+    def forget(self, thread_id: UUID) -> None:
+        """Read a thread anew when it is wanted next."""
+        self._kept.pop(thread_id, None)
+
     def _keep(self, thread_id: UUID, conversation: Conversation, reading: "asyncio.Future[None]") -> None:
         self._kept[thread_id] = conversation, reading
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
     async def _read(self, thread_id: UUID, conversation: Conversation) -> None:
-        messages, jobs, calls = await asyncio.gather(  # in one transaction
-            self._store.messages(thread_id), self._store.jobs(thread_id=thread_id), self._store.tool_calls(thread_id)
+        thread, messages, jobs, calls = await asyncio.gather(  # in one transaction
+            self._store.thread(thread_id),
+            self._store.messages(thread_id),
+            self._store.jobs(thread_id=thread_id),
+            self._store.tool_calls(thread_id),
         )
+        if thread.forked_from_thread_id is not None and thread.forked_from_message_id is not None:
+            conversation.forked_from = thread.forked_from_message_id
+            before = await self.get(thread.forked_from_thread_id)
+            inherited = _up_to(before.tree.told(conversation.forked_from), conversation.forked_from)
+            ids, jobs_of = {each.id for each in inherited}, {each.job_id for each in inherited}
+            messages = [*inherited, *messages]
+            jobs = [*(job for job in before.jobs.values() if job.id in jobs_of), *jobs]
+            calls = [*(call for call in before.calls.values() if call.message_id in ids), *calls]
         for message in messages:
             conversation.messages.setdefault(message.id, message)
         for job in jobs:
             conversation.jobs.setdefault(job.id, job)
         for call in calls:
             conversation.calls.setdefault(call.id, call)
+        conversation.changed()
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, ThreadOpened):  # nothing is in it yet, so there is nothing to read
+        if isinstance(event, ThreadOpened) and event.thread.forked_from_thread_id is None:  # there is nothing to read
             read = asyncio.get_running_loop().create_future()
             read.set_result(None)
             self._keep(event.thread.id, Conversation(), read)
         if event.thread_id is None or event.thread_id not in self._kept:
             return
         conversation, _ = self._kept[event.thread_id]
+        conversation.changed()
         match event:
             case MessageAdded(message=message) | Answered(message=message):
                 conversation.messages[message.id] = message
@@ -119,3 +146,8 @@ class Conversations:
                 conversation.jobs[job.id] = job
             case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
+
+
+def _up_to(messages: list[Message], last: UUID) -> list[Message]:
+    at = next((at for at, message in enumerate(messages) if message.id == last), len(messages) - 1)
+    return messages[: at + 1]

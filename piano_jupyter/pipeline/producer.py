@@ -1,17 +1,21 @@
 """Producer: takes messages in with their jobs, and claims queued jobs, never more than the demand."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
+from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import JobFailed, JobQueued, MessageAdded
-from piano_jupyter.pipeline.scheduler import next_job
+from piano_jupyter.pipeline.scheduler import Limits, Waiting, next_job, ready
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
+
+Loaded = Callable[[Collection[str]], Awaitable[frozenset[str] | None]]
 
 
 class ClaimError(PianoError):
@@ -23,11 +27,18 @@ class ClaimError(PianoError):
 
 
 class Producer:
-    """The queue's front: nothing is accepted that is not stored."""
+    """The queue's front: nothing is accepted that is not stored.
 
-    def __init__(self, store: Store, bus: EventBus, clock: Clock, owner: str) -> None:
+    `loaded` tells which of some models answer without a swap, or None where the server does not swap.
+    """
+
+    def __init__(
+        self, store: Store, bus: EventBus, clock: Clock, owner: str, config: PianoConfig, loaded: Loaded
+    ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
-        self._queued: dict[UUID, Job] = {}
+        self._config, self._loaded = config, loaded
+        self._queued: dict[UUID, Waiting] = {}
+        self._swapped = 0.0  # when a model was swapped in last, as `time.monotonic` has it
         self._claiming = asyncio.Lock()
         self._stirred = asyncio.Event()
 
@@ -36,8 +47,7 @@ class Producer:
         for job in await self._store.recover(max_attempts, self._clock.now()):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
-        for job in await self._store.jobs(JobStatus.QUEUED):
-            self._admit(job)
+        self.admit(await self._store.jobs(JobStatus.QUEUED))
 
     async def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
         """Keep a message with the jobs that are to answer it, in one transaction, and tell it; all of it or nothing."""
@@ -46,10 +56,17 @@ class Producer:
     async def _enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
         message, kept = await self._store.enqueue(message, jobs)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
-        for job in kept:
-            if job.status is JobStatus.QUEUED:
-                self._admit(job)
+        self.admit(kept)
         return message, kept
+
+    async def add(self, job: Job) -> Job:
+        """Keep a job for a message that is kept already, and queue it."""
+        return await whole(self._add(job))
+
+    async def _add(self, job: Job) -> Job:
+        [job] = await self._store.add_jobs([job])
+        self._admit(job)
+        return job
 
     async def retry(self, job: Job) -> Job:
         """Put a job that failed or was cancelled back into the queue. Raises StoreError for any other."""
@@ -60,11 +77,11 @@ class Producer:
         self._admit(job)
         return job
 
-    async def claim(self, running: Iterable[Job], max_demand: int) -> Job | None:
+    async def claim(self, running: Sequence[Job]) -> Job | None:
         """Return the next job, marked running; None if there is none to do now. Raises ClaimError with the job."""
         async with self._claiming:
             self._stirred.clear()
-            while job := next_job(self._queued.values(), running, max_demand):
+            while job := await self._next(running):
                 del self._queued[job.id]
                 try:
                     claimed = await self._store.claim(job.id, self._owner, self._clock.now())
@@ -74,10 +91,24 @@ class Producer:
                     return claimed
             return None
 
+    async def _next(self, running: Sequence[Job]) -> Job | None:
+        if running and self._clock.repeats:
+            return None  # side by side, jobs would draw their ids in another order each time
+        limits = Limits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
+        able = ready(self._queued.values(), running, limits)
+        models = {each.job.model for each in able} | {job.model for job in running}
+        loaded = await self._loaded(models) if able and len(models) > 1 else None
+        now = time.monotonic()
+        job = next_job(able, running, limits, loaded=loaded, swapped=self._swapped, now=now)
+        if job is not None and loaded is not None and job.model not in loaded:
+            self._swapped = now
+        return job
+
     async def withdraw(self, job: Job) -> Job | None:
         """Take a job out of the queue before it begins; None if it is not there (any more)."""
         async with self._claiming:
-            return self._queued.pop(job.id, None)
+            waiting = self._queued.pop(job.id, None)
+            return waiting.job if waiting else None
 
     def waiting(self) -> bool:
         """Whether any job waits, or is being claimed."""
@@ -91,7 +122,13 @@ class Producer:
         """Return when something may be there to claim."""
         await self._stirred.wait()
 
+    def admit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs that are kept already; those that are no longer to be done are left out."""
+        for job in jobs:
+            if job.status is JobStatus.QUEUED:
+                self._admit(job)
+
     def _admit(self, job: Job) -> None:
-        self._queued[job.id] = job
+        self._queued[job.id] = Waiting(job, time.monotonic())
         self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
         self.stir()

@@ -15,7 +15,16 @@ from piano_jupyter.store.base import Store
 
 FIRST_AGENT = "Assistant"
 FIRST_PROMPT = "You are a helpful assistant. Answer briefly and plainly."
-FIELDS = ("name", "model", "description", "system_prompt", "enabled_tools", "enabled_skills", "options")
+FIELDS = (
+    "name",
+    "model",
+    "description",
+    "system_prompt",
+    "enabled_tools",
+    "enabled_skills",
+    "options",
+    "max_iterations",
+)
 LISTS = ("enabled_tools", "enabled_skills")
 
 Check = Callable[[Mapping[str, Any]], None]

@@ -456,10 +456,10 @@ async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano
     async with piano_of(scripted("kept")) as piano:
         ack, begun = piano._store.ack, asyncio.Event()
 
-        async def slow(*arguments):
+        async def slow(*arguments, **more):
             begun.set()
             await asyncio.sleep(0.05)
-            return await ack(*arguments)
+            return await ack(*arguments, **more)
 
         piano._store.ack = slow
         job = await piano.send("one")

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -10,8 +11,10 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import StoreError
 from piano_jupyter.events import Answered, JobFailed, JobQueued, MessageAdded, ToolCalled
 from piano_jupyter.pipeline.conversations import KEPT, Conversations
+from piano_jupyter.records import Thread
 
 THREAD = UUID(int=0)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class OneThread:
@@ -19,6 +22,9 @@ class OneThread:
 
     def __init__(self):
         self.kept, self.read, self.gate, self.error = [], 0, None, None
+
+    async def thread(self, thread_id):
+        return Thread(id=thread_id, title="", inserted_at=START)
 
     async def messages(self, _thread_id):
         self.read += 1
@@ -61,7 +67,7 @@ async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
     bus.publish(Answered(thread_id=THREAD, message=answer))
 
     conversation = await conversations.get(THREAD)
-    assert conversation.told() == [question, asked, answer]
+    assert conversation.tree.told() == [question, asked, answer]
     assert [call.message_id for call in conversation.tool_calls()] == [asked.id]
     assert store.read == 1
 
@@ -100,7 +106,7 @@ async def test_a_reading_that_failed_is_tried_again(store, bus):
         await conversations.get(THREAD)
     store.error = None
 
-    assert (await conversations.get(THREAD)).told() == []
+    assert (await conversations.get(THREAD)).tree.told() == []
 
 
 async def test_only_so_many_threads_stay_at_hand(store, bus):

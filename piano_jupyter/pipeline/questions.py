@@ -1,0 +1,134 @@
+"""Questions: a message becomes a job for each agent that is to answer it. It is the user's, or an answer that asks."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import ThreadBranched
+from piano_jupyter.pipeline.addressing import addressed, asked_by, begins_with, follow_ups
+from piano_jupyter.pipeline.conversations import Conversation, Conversations
+from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.pipeline.roster import Roster
+from piano_jupyter.pipeline.threads import Threads
+from piano_jupyter.records import Agent, Job, Message, Source, Thread, short
+
+
+class Questions:
+    """Puts questions into the queue."""
+
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock,
+        producer: Producer,
+        conversations: Conversations,
+        roster: Roster,
+        threads: Threads,
+    ) -> None:
+        self._bus, self._clock, self._producer = bus, clock, producer
+        self._conversations, self._roster, self._threads = conversations, roster, threads
+
+    def addressed(self, text: str, names: Sequence[str], thread: Thread) -> list[Agent]:
+        """Return who is to answer: those named, else those that the text begins with, else the thread's own agent."""
+        if named := list({agent.id: agent for agent in map(self._roster.named, names)}.values()):
+            return named
+        return addressed(text, self._roster.all(), thread)
+
+    async def ask(self, text: str, agents: Sequence[Agent], thread: Thread, source: Source) -> list[Job]:
+        """Keep a message behind what was said last, with a job for each agent."""
+        async with self._conversations.adding(thread.id):
+            told = await self._threads.messages(thread, last=1)
+            return await self._ask(text, agents, thread, told[-1].id if told else None, source)
+
+    async def edit(self, message: Message, text: str, source: Source) -> list[Job]:
+        """Keep another question in the place of one, for the same agents or those that it begins with."""
+        if message.role != "user":
+            raise PianoError(f"{short(message.id)} is not a question of yours; %piano regenerate answers one anew")
+        thread, conversation = await self._threads.home(message)
+        asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == message.id]
+        before = [self._roster.by_id(each) for each in dict.fromkeys(asked)]
+        agents = begins_with(text, self._roster.all()) or before
+        async with self._conversations.adding(thread.id):
+            jobs = await self._ask(text, agents, thread, message.parent_id, source)
+        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=jobs[0].message_id))
+        return jobs
+
+    async def regenerate(self, message: Message) -> Job:
+        """Queue the question anew that a message answers, or is; the agent that answered it answers."""
+        thread, conversation = await self._threads.home(message)
+        jobs = conversation.jobs
+        if message.role == "user":
+            answered = [job for job in jobs.values() if job.message_id == message.id]
+        else:
+            answered = [job for job in jobs.values() if job.id == message.job_id]
+        if not answered:
+            raise PianoError(f"{short(message.id)} was not written by an agent here, so there is nothing to ask anew")
+        old = min(answered, key=lambda job: job.seq)
+        agent = self._roster.by_id(old.agent_id)
+        job = self._job(thread.id, old.message_id, agent, old.hops)
+        async with self._conversations.adding(thread.id):
+            job = await self._producer.add(job)
+        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=job.message_id))
+        return job
+
+    async def hand_on(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:
+        """Return the jobs that an answer asks for, and a note on those that it may not ask."""
+        addressees = asked_by(answer.content, self._roster.by_id(job.agent_id), self._roster.all())
+        if not addressees:
+            return [], None
+        handed_on = (await self._conversations.get(job.thread_id)).tree.handed_on(job)
+        asked, why_not = follow_ups(addressees, job.hops, handed_on)
+        note = None
+        if why_not is not None:
+            note = Message(
+                id=self._clock.new_id(),
+                thread_id=job.thread_id,
+                role="system",
+                content=why_not,
+                inserted_at=self._clock.now(),
+                parent_id=answer.id,
+                source="agent",
+                job_id=job.id,
+            )
+        return [self._job(job.thread_id, answer.id, agent, job.hops + 1) for agent in asked], note
+
+    def askers(self, job: Job, conversation: Conversation) -> list[Agent]:
+        """Return the agents that have handed a job's question on, the nearest first."""
+        found = []
+        while job.hops:
+            answer = conversation.messages[job.message_id]
+            if answer.agent_id is None or answer.job_id is None:
+                break
+            found.append(self._roster.by_id(answer.agent_id))
+            job = conversation.jobs[answer.job_id]
+        return found
+
+    async def _ask(
+        self, text: str, agents: Sequence[Agent], thread: Thread, parent_id: UUID | None, source: Source
+    ) -> list[Job]:
+        message = Message(
+            id=self._clock.new_id(),
+            thread_id=thread.id,
+            role="user",
+            content=text,
+            inserted_at=self._clock.now(),
+            parent_id=parent_id,
+            source=source,
+        )
+        _, jobs = await self._producer.enqueue(
+            message, [self._job(thread.id, message.id, agent, hops=0) for agent in agents]
+        )
+        return jobs
+
+    def _job(self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int) -> Job:
+        return Job(
+            id=self._clock.new_id(),
+            thread_id=thread_id,
+            message_id=message_id,
+            agent_id=agent.id,
+            model=agent.model,
+            inserted_at=self._clock.now(),
+            hops=hops,
+        )

@@ -1,0 +1,129 @@
+"""Threads: where the talk goes on, what was said there, and what goes on from an earlier place."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.events import ThreadOpened
+from piano_jupyter.pipeline.conversations import Conversation, Conversations
+from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall
+from piano_jupyter.store.base import Store
+
+TITLE_LENGTH = 60  # characters
+SHORTEST_ID = 4  # digits
+
+
+class Threads:
+    """The threads of a store; one of them may be the current one."""
+
+    def __init__(self, store: Store, bus: EventBus, clock: Clock, conversations: Conversations) -> None:
+        self._store, self._bus, self._clock, self._conversations = store, bus, clock, conversations
+        self.current: Thread | None = None  #: where a question goes that names no thread
+
+    async def open(self, title: str, **fields: Any) -> Thread:
+        """Create a thread and make it the current one; `fields` are those of `Thread`."""
+        thread = Thread(id=self._clock.new_id(), title=short_title(title), inserted_at=self._clock.now(), **fields)
+        return self._opened(await self._store.add_thread(thread))
+
+    async def add(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
+        """Keep a whole thread that was made elsewhere, and make it the current one."""
+        thread = replace(thread, title=short_title(thread.title))
+        self._opened(await self._store.add_conversation(thread, messages, calls))
+        self._conversations.forget(thread.id)  # a thread that was opened is taken for empty
+        return thread
+
+    def _opened(self, thread: Thread) -> Thread:
+        self.current = thread
+        self._bus.publish(ThreadOpened(thread_id=thread.id, thread=thread))
+        return thread
+
+    async def all(self, status: ThreadStatus | None = None) -> list[Thread]:
+        """Return threads, newest first."""
+        return await self._store.threads(status)
+
+    async def find(self, name: str | UUID) -> Thread:
+        """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
+        threads = await self._store.threads()
+        wanted = name.hex if isinstance(name, UUID) else name.strip()
+        digits = _digits(wanted)
+        for each in threads:
+            if each.title.casefold() == wanted.casefold() or (
+                len(digits) >= SHORTEST_ID and each.id.hex.endswith(digits)
+            ):
+                return each
+        known = NotFoundError.among("thread", wanted, [each.title for each in threads])
+        raise NotFoundError(f"{known}; open one with %piano thread --new {wanted} (open_thread in Python)")
+
+    async def go_to(self, thread: Thread | str | None) -> Thread | None:
+        """Make a thread the current one, if one is named; return the current one."""
+        if thread is not None:
+            self.current = await self.find(thread) if isinstance(thread, str) else thread
+        return self.current
+
+    async def change(self, thread: Thread, **fields: Any) -> Thread:
+        """Change a thread; one that is archived is no longer the current one."""
+        if "title" in fields:
+            fields["title"] = short_title(fields["title"])
+        thread = await self._store.update_thread(replace(thread, **fields))
+        if self.current is not None and self.current.id == thread.id:
+            self.current = thread if thread.status == "active" else None
+        return thread
+
+    async def messages(self, thread: Thread, last: int | None, at: Message | None = None) -> list[Message]:
+        """Return a branch of a thread (only the `last` so many messages), turn by turn."""
+        told = (await self._conversations.get(thread.id)).tree.told(at.id if at else None)
+        return told if last is None else told[-last:] if last else []
+
+    async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
+        """Return, for each message that has others in its place, the ids of all of them."""
+        return (await self._conversations.get(thread.id)).tree.alternatives()
+
+    async def tool_calls(self, thread: Thread) -> list[ToolCall]:
+        """Return a thread's tool calls, in order."""
+        return (await self._conversations.get(thread.id)).tool_calls()
+
+    async def find_message(self, name: Message | UUID | str) -> Message:
+        """Return a message by its id or the end of it; one of the current thread first. Raises NotFoundError."""
+        if not isinstance(name, str):
+            return await self._store.message(name.id if isinstance(name, Message) else name)
+        digits = _digits(name)
+        if len(digits) < SHORTEST_ID or not all(each in "0123456789abcdef" for each in digits):
+            raise PianoError(f"{name!r} is no message's id; %piano history --ids shows them")
+        here = (await self._conversations.get(self.current.id)).messages.values() if self.current else ()
+        found = [each for each in here if each.id.hex.endswith(digits)] or await self._store.messages_ending(digits)
+        if not found:
+            raise NotFoundError(f"no message's id ends in {name!r}; %piano history --ids shows those of the thread")
+        return found[-1]
+
+    async def home(self, message: Message) -> tuple[Thread, Conversation]:
+        """Return the thread to go on in from a message: the current one if it is told there, else its own."""
+        if self.current is not None:
+            conversation = await self._conversations.get(self.current.id)
+            if message.id in conversation.messages:
+                return self.current, conversation
+        thread = await self._store.thread(message.thread_id)
+        return thread, await self._conversations.get(thread.id)
+
+    async def fork(self, message: Message, title: str | None) -> Thread:
+        """Create a thread that goes on from a message of another, and make it the current one."""
+        thread, _ = await self.home(message)
+        return await self.open(
+            title or f"{thread.title} (fork)",
+            primary_agent_id=thread.primary_agent_id,
+            forked_from_thread_id=thread.id,
+            forked_from_message_id=message.id,
+        )
+
+
+def short_title(text: str) -> str:
+    """Return a text's first line, as long as a title may be."""
+    first = text.strip().splitlines()[0].strip() if text.strip() else "Untitled"
+    return first if len(first) <= TITLE_LENGTH else first[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def _digits(name: str) -> str:
+    return name.replace("-", "").strip().lower()

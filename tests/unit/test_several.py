@@ -1,0 +1,374 @@
+"""Several agents in one thread, and the branches of a thread, through the service."""
+
+import asyncio
+
+import pytest
+
+from piano_jupyter import Piano, PianoError
+from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
+from piano_jupyter.records import JobStatus
+from piano_jupyter.runner.chat import Reply, RequestedCall
+from piano_jupyter.tool import tool
+
+DEADLINE = 10
+
+
+class Voices:
+    """A ChatModel that speaks for several agents: each says its own script, known by its system prompt."""
+
+    def __init__(self, **scripts):
+        self.scripts, self.asked, self.held = {name: list(script) for name, script in scripts.items()}, [], {}
+
+    async def stream(self, request):
+        name = request.messages[0]["content"]
+        self.asked.append((name, [message["content"] for message in request.messages[1:]]))
+        if name in self.held:
+            await self.held[name].wait()
+        step = self.scripts[name].pop(0)
+        if isinstance(step, Exception):
+            raise step
+        yield Reply(text=step, finish_reason="stop") if isinstance(step, str) else Reply(calls=(step,))
+
+
+@pytest.fixture
+async def chat(tmp_path):
+    async def make(model, **knobs):
+        piano = Piano(database=":memory:", workspace=tmp_path, model=model, **knobs)
+        await piano.open()
+        opened.append(piano)
+        for name in model.scripts:
+            await piano.add_agent(name, model=f"model-of-{name}", system_prompt=name)
+        return piano
+
+    opened = []
+    yield make
+
+    for each in opened:
+        await each.close()
+
+
+async def drained(piano):
+    async with asyncio.timeout(DEADLINE):
+        await piano.drain()
+
+
+async def told(piano, **where):
+    names = {agent.id: agent.name for agent in await piano.agents()}
+    return [
+        (names.get(message.agent_id, message.role), message.content)
+        for message in await piano.messages(piano.thread, **where)
+    ]
+
+
+async def test_two_agents_that_are_addressed_answer_side_by_side_and_do_not_read_each_other(chat):
+    model = Voices(ada=["I am Ada."], bo=["I am Bo."])
+    piano = await chat(model)
+    model.held["ada"] = asyncio.Event()
+
+    jobs = await piano.send_all("@ada @bo who are you?")
+    bo = await piano.wait(jobs[1])  # while Ada is still at it
+    model.held["ada"].set()
+    await drained(piano)
+
+    assert bo.content == "I am Bo."
+    assert sorted(model.asked) == [("ada", ["@ada @bo who are you?"]), ("bo", ["@ada @bo who are you?"])]
+    assert await told(piano) == [("user", "@ada @bo who are you?"), ("ada", "I am Ada."), ("bo", "I am Bo.")]
+
+
+async def test_ask_all_gives_the_answers_in_the_order_asked(chat):
+    piano = await chat(Voices(ada=["one"], bo=["two"]))
+
+    answers = await piano.ask_all("count", agents=["bo", "ada"])
+
+    assert [answer.content for answer in answers] == ["two", "one"]
+
+
+async def test_ask_says_so_when_several_are_addressed_and_keeps_nothing(chat):
+    piano = await chat(Voices(ada=[], bo=[]))
+
+    with pytest.raises(PianoError, match="this asks ada, bo: ask_all and send_all ask several"):
+        await piano.ask("@ada @bo who are you?")
+
+    assert await piano.jobs() == []
+
+
+async def test_in_the_next_turn_each_reads_the_others_words_as_labelled_text(chat):
+    model = Voices(ada=["one", "three"], bo=["two"])
+    piano = await chat(model)
+
+    await piano.ask_all("@ada @bo count")
+    await piano.ask("go on", agent="ada")
+
+    assert model.asked[-1] == ("ada", ["@ada @bo count", "one", "[bo] two\n\ngo on"])
+
+
+async def test_one_agent_that_fails_stops_no_other(chat):
+    piano = await chat(Voices(ada=[PianoError("broken")], bo=["fine"]))
+
+    with pytest.raises(PianoError, match="broken"):
+        await piano.ask_all("@ada @bo well?")
+
+    assert ("bo", "fine") in await told(piano)
+
+
+async def test_an_answer_that_addresses_another_agent_asks_it(chat):
+    model = Voices(ada=["@bo, what do you think?"], bo=["I agree."])
+    piano = await chat(model)
+    events = piano.events()
+
+    job = await piano.send("Is it so?", agent="ada")
+    await drained(piano)
+
+    assert await told(piano) == [("user", "Is it so?"), ("ada", "@bo, what do you think?"), ("bo", "I agree.")]
+    assert model.asked[1] == ("bo", ["Is it so?\n\n[ada] @bo, what do you think?"])
+    seen = []
+    async for event in events:
+        seen.append(event)
+        if isinstance(event, JobDone) and event.job.hops == 1:
+            break
+    queued = [at for at, event in enumerate(seen) if isinstance(event, JobQueued)]
+    done = [at for at, event in enumerate(seen) if isinstance(event, JobDone)]
+    assert seen[queued[1]].job.message_id == (await piano.wait(job)).id
+    assert queued[1] < done[0]  # who waits for the first hears of the second before the first is over
+
+
+async def test_f8_two_agents_that_address_each_other_stop_at_four_hops_with_a_note(chat):
+    piano = await chat(Voices(ada=["@bo?"] * 9, bo=["@ada?"] * 9))
+    events = piano.events()
+
+    await piano.send("go", agent="ada")
+    await drained(piano)
+
+    assert await told(piano) == [
+        ("user", "go"),
+        ("ada", "@bo?"),
+        ("bo", "@ada?"),
+        ("ada", "@bo?"),
+        ("bo", "@ada?"),
+        ("ada", "@bo?"),
+        ("system", "not asked: @bo; a question is handed on at most 4 times"),
+    ]
+    assert [job.hops for job in await piano.jobs()] == [0, 1, 2, 3, 4]
+    notes = [event.message for _, event in piano.recent_events() if isinstance(event, MessageAdded)]
+    assert notes[-1].role == "system"
+    await events.aclose()
+
+
+async def test_f8_an_answer_without_a_handle_asks_nobody_though_it_was_asked_by_an_agent(chat):
+    piano = await chat(Voices(ada=["@bo?"], bo=["Ada is right, says `@ada`.\n\n> @ada said so"]))
+
+    await piano.send("go", agent="ada")
+    await drained(piano)
+
+    assert len(await piano.jobs()) == 2
+
+
+async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_that_names_it(chat):
+    @tool
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    model = Voices(ada=["@bo what is the secret?"], bo=[RequestedCall(name="secret"), "not for you"])
+    piano = await chat(model, tools=[secret])
+    await piano.update_agent("bo", enabled_tools=["secret"])
+    events = piano.events()
+
+    await piano.send("go", agent="ada")
+    async with asyncio.timeout(DEADLINE):
+        async for event in events:
+            if isinstance(event, ApprovalRequested):
+                await piano.deny(event.call)
+                break
+    await drained(piano)
+
+    assert event.question == "bo wants to run secret, asked by ada"
+    assert [call.result for call in await piano.tool_calls(piano.thread)] == [
+        "the user did not allow this call; do not repeat it, ask or go on without"
+    ]
+
+
+async def test_f10_who_asks_bo_directly_is_not_asked_about_a_tool_that_never_asks(chat):
+    @tool
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    piano = await chat(Voices(bo=[RequestedCall(name="secret"), "42"]), tools=[secret])
+    await piano.update_agent("bo", enabled_tools=["secret"])
+
+    answer = await piano.ask("what is the secret?", agent="bo")
+
+    assert answer.content == "42"
+
+
+async def test_f12_an_answer_asks_four_others_at_most_and_never_itself(chat):
+    crowd = [f"a{number}" for number in range(50)]
+    asks_all = " ".join(f"@{name}" for name in ["ada", *crowd])
+    piano = await chat(Voices(ada=[asks_all], **{name: ["."] for name in crowd}))
+
+    await piano.send("go", agent="ada")
+    await drained(piano)
+
+    assert len(await piano.jobs()) == 5
+    assert "an answer asks at most 4 agents" in dict(await told(piano))["system"]
+
+
+async def test_f12_what_comes_of_one_question_ends_though_all_ask_all(chat):
+    crowd = [f"a{number}" for number in range(6)]
+    asks_all = " ".join(f"@{name}" for name in crowd)
+    piano = await chat(Voices(**{name: [asks_all] * 99 for name in crowd}))
+
+    await piano.send("go", agent="a0")
+    await drained(piano)
+    await piano.send("and again", agent="a0")
+    await drained(piano)
+
+    assert [job.hops > 0 for job in await piano.jobs()].count(True) == 40
+
+
+async def test_what_is_handed_on_is_answered_before_the_next_question_of_the_thread(chat):
+    model = Voices(ada=["@bo?", "two"], bo=["one"])
+    piano = await chat(model)
+    model.held["ada"] = asyncio.Event()
+
+    await piano.send("first", agent="ada")
+    await piano.send("second", agent="ada")
+    model.held["ada"].set()
+    await drained(piano)
+
+    assert [name for name, _ in model.asked] == ["ada", "bo", "ada"]
+    assert model.asked[-1][1][-1] == "[bo] one\n\nsecond"
+
+
+async def test_an_edited_question_takes_the_place_of_the_old_one_which_stays(chat):
+    piano = await chat(Voices(ada=["four", "nine"]))
+    await piano.ask("2 + 2?", agent="ada")
+    question = (await piano.messages(piano.thread))[0]
+
+    [job] = await piano.edit(question, "3 * 3?")
+    await piano.wait(job)
+
+    assert await told(piano) == [("user", "3 * 3?"), ("ada", "nine")]
+    assert await told(piano, at=question) == [("user", "2 + 2?"), ("ada", "four")]
+    assert sorted(map(len, (await piano.branches(piano.thread)).values())) == [2, 2]
+    assert [event.message_id for _, event in piano.recent_events() if isinstance(event, ThreadBranched)] == [
+        job.message_id
+    ]
+
+
+async def test_only_a_question_can_be_edited(chat):
+    piano = await chat(Voices(ada=["four"]))
+    answer = await piano.ask("2 + 2?", agent="ada")
+
+    with pytest.raises(PianoError, match="is not a question of yours"):
+        await piano.edit(answer, "five")
+
+
+async def test_a_regenerated_answer_is_where_the_thread_goes_on(chat):
+    model = Voices(ada=["old", "two", "new", "three"])
+    piano = await chat(model)
+    old = await piano.ask("one?", agent="ada")
+    await piano.ask("two?", agent="ada")
+
+    new = await piano.wait(await piano.regenerate(old))
+    await piano.ask("three?", agent="ada")
+
+    assert model.asked[2] == ("ada", ["one?"])
+    assert model.asked[3] == ("ada", ["one?", "new", "three?"])
+    assert await told(piano) == [("user", "one?"), ("ada", "new"), ("user", "three?"), ("ada", "three")]
+    assert (await piano.branches(piano.thread))[old.id] == [old.id, new.id]
+
+
+async def test_a_fork_has_the_talk_up_to_there_and_goes_on_by_itself(chat):
+    model = Voices(ada=["one", "two", "elsewhere"])
+    piano = await chat(model)
+    first = await piano.ask("one?", agent="ada")
+    await piano.ask("two?", agent="ada")
+    parent = piano.thread
+
+    fork = await piano.fork_thread(first)
+    before = await told(piano)
+    await piano.ask("and if not?", agent="ada")
+
+    assert (fork.forked_from_thread_id, fork.forked_from_message_id) == (parent.id, first.id)
+    assert piano.thread == fork
+    assert before == [("user", "one?"), ("ada", "one")]
+    assert model.asked[-1] == ("ada", ["one?", "one", "and if not?"])
+    assert await told(piano) == [*before, ("user", "and if not?"), ("ada", "elsewhere")]
+    assert len(await piano.messages(parent)) == 4
+
+
+async def test_a_fork_of_a_fork_reads_on_through_both_after_a_restart(chat, tmp_path):
+    model, file = Voices(ada=["one", "two", "three"]), tmp_path / "kept.duckdb"
+    async with Piano(database=file, workspace=tmp_path, model=model) as piano:
+        await piano.add_agent("ada", system_prompt="ada")
+        await piano.fork_thread(await piano.ask("one?", agent="ada"))
+        await piano.fork_thread(await piano.ask("two?", agent="ada"), "deep")
+        await piano.ask("three?", agent="ada")
+
+    async with Piano(database=file, workspace=tmp_path, model=model) as piano:
+        piano.thread = await piano.find_thread("deep")
+
+        assert [text for _, text in await told(piano)] == ["one?", "one", "two?", "two", "three?", "three"]
+
+
+async def test_an_answer_that_a_fork_took_over_can_be_regenerated_there(chat):
+    piano = await chat(Voices(ada=["old", "new"]))
+    old = await piano.ask("one?", agent="ada")
+    parent = piano.thread
+    await piano.fork_thread(old)
+
+    await piano.wait(await piano.regenerate(old))
+
+    assert await told(piano) == [("user", "one?"), ("ada", "new")]
+    assert [message.content for message in await piano.messages(parent)] == ["one?", "old"]
+
+
+async def test_a_message_is_found_by_the_end_of_its_id(chat):
+    piano = await chat(Voices(ada=["one"]))
+    answer = await piano.ask("one?", agent="ada")
+
+    assert await piano.find_message(answer.id.hex[-6:]) == answer
+    with pytest.raises(PianoError, match="no message's id ends in 'ffffffff'"):
+        await piano.find_message("ffffffff")
+    with pytest.raises(PianoError, match="'the last' is no message's id"):
+        await piano.find_message("the last")
+
+
+async def test_what_is_asked_while_stopped_waits_until_started(chat):
+    piano = await chat(Voices(ada=["at last"]))
+    await piano.stop()
+
+    job = await piano.send("now?", agent="ada")
+    await drained(piano)  # nothing is taken, so nothing is to be waited for
+    assert [each.status for each in await piano.jobs()] == [JobStatus.QUEUED]
+    assert (await piano.status()).stopped
+    await piano.start()
+
+    assert (await piano.wait(job)).content == "at last"
+    assert not (await piano.status()).stopped
+
+
+async def test_a_thread_that_was_exported_is_imported_as_it_was(chat):
+    piano = await chat(Voices(ada=["one"], bo=["two"]))
+    await piano.ask_all("@ada @bo count")
+    before = await told(piano)
+
+    text = await piano.export(piano.thread, "jsonl")
+    thread = await piano.import_thread(text, "copy")
+
+    assert piano.thread == thread
+    assert thread.title == "copy"
+    assert await told(piano) == before
+
+
+async def test_an_imported_thread_goes_on(chat):
+    model = Voices(ada=["one", "two"])
+    piano = await chat(model)
+    await piano.ask("one?", agent="ada")
+
+    await piano.import_thread(await piano.export(piano.thread, "jsonl"))
+    await piano.ask("two?", agent="ada")
+
+    assert model.asked[-1] == ("ada", ["one?", "one", "two?"])
