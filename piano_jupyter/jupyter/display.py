@@ -1,114 +1,145 @@
-"""How records look in a cell: HTML for the page, plain text for terminals, GitHub's diffs and nbval.
+"""How what was said looks in a cell: HTML for the page, plain text for terminals, GitHub's diffs and nbval.
 
 What a model wrote is never trusted: it becomes HTML through `markdown.py` only, all else is escaped. Stored output
-holds no ids, times, addresses or versioned markup, so that a notebook that is run again compares equal.
+holds no ids, times, addresses or versioned markup unless they were asked for, so that a notebook that is run again
+compares equal.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from itertools import zip_longest
-from typing import Any, Generic, TypeVar
+from typing import Any
+from uuid import UUID
 
-from piano_jupyter.records import Job, Message, Rows, ToolCall, short
+from IPython.display import display
 
-R = TypeVar("R")
+from piano_jupyter.jupyter.tables import QUIET, cut, lines_html
+from piano_jupyter.records import Message, ToolCall, short
 
-LONGEST_CELL = 300  # characters of a table's cell
-TABLE = '<table class="piano-table" style="text-align:left">'
-LEFT = ' style="text-align:left"'
-QUIET = 'style="color:var(--jp-ui-font-color2,#666);font-size:0.85em"'
+Names = Mapping[Any, str]  # of agents, by id
+
+SHORTEST = 0.05  # seconds that are worth telling
+PARTED = "⇄"
+HOW_TO_GO_ON = (
+    f"{PARTED} marks where branches part: %piano history --at ID shows another one, %piano fork ID goes on from it"
+)
 
 
-class Listing(Sequence[R], Generic[R]):
-    """Records as a table; a sequence of the records themselves."""
+class Answers(Sequence[Message]):
+    """The answers to one question, in the order in which the agents were asked."""
 
-    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
-        self._records, self._empty, self._columns = list(records), empty, columns
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = list(messages)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._records[index]
+        return self._messages[index]
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._messages)
 
     def __repr__(self) -> str:
-        return plain_table(*self._table()) if self._records else self._empty
+        return "\n\n".join(message.content for message in self)
 
-    def _repr_html_(self) -> str:
-        return html_table(*self._table()) if self._records else f"<p>{escape(self._empty)}</p>"
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        rows = [[str(column(record)) for column in self._columns.values()] for record in self._records]
-        return list(self._columns), rows
-
-
-class Note:
-    """A sentence or a few lines of Piano's own, as text."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
+    def _ipython_display_(self) -> None:
+        for message in self:
+            display(message)  # each is silent in the cell that has shown it
 
 
 class Transcript:
-    """A conversation, as it reads."""
+    """A conversation, as it reads; `others` are the ids of all branches where they part (`Piano.branches`)."""
 
     def __init__(
-        self, title: str, messages: Sequence[Message], calls: Sequence[ToolCall], names: dict[Any, str]
+        self,
+        title: str,
+        messages: Sequence[Message],
+        calls: Sequence[ToolCall],
+        names: Names,
+        others: Mapping[UUID, Sequence[UUID]] | None = None,
+        *,
+        ids: bool = False,
     ) -> None:
         self._title, self._messages, self._calls, self._names = title, messages, calls, names
+        self._others, self._ids = others or {}, ids
 
     def __repr__(self) -> str:
+        if not self._messages:
+            return f"{self._title}: nothing said yet"
         told = [
-            f"{speaker(message, self._names)}: {message.content}" + "".join(f"\n  {call_line(call)}" for call in calls)
-            for message, calls in self._turns()
+            "\n  ".join([f"{who}: {message.content}", *map(call_line, calls), *self._parted(message)])
+            for message, who, calls in self._turns()
         ]
-        return "\n\n".join([self._title, *told]) if told else f"{self._title}: nothing said yet"
+        return "\n\n".join([self._title, *told, *self._how_to_go_on()])
 
     def _repr_html_(self) -> str:
-        told = "".join(message_html(message, speaker(message, self._names), calls) for message, calls in self._turns())
-        return f"<div><strong>{escape(self._title)}</strong>{told or '<p>nothing said yet</p>'}</div>"
+        told = "".join(
+            message_html(message, who, calls, headed=True) + _quiet(self._parted(message))
+            for message, who, calls in self._turns()
+        )
+        body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
+        return f"<div><strong>{escape(self._title)}</strong>{body}</div>"
 
-    def _turns(self) -> list[tuple[Message, list[ToolCall]]]:
-        return [
-            (message, [call for call in self._calls if call.message_id == message.id]) for message in self._messages
-        ]
+    def _turns(self) -> Iterator[tuple[Message, str, list[ToolCall]]]:
+        for message in self._messages:
+            who = speaker(message, self._names) + (f" [{short(message.id)}]" if self._ids else "")
+            yield message, who, [call for call in self._calls if call.message_id == message.id]
+
+    def _parted(self, message: Message) -> list[str]:
+        """Return a line that says which branch this is, where there are others."""
+        branches = list(self._others.get(message.id, ()))
+        if not branches:
+            return []
+        others = ", ".join(short(each) for each in branches if each != message.id)
+        return [f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}; beside it {others}"]
+
+    def _how_to_go_on(self) -> list[str]:
+        return [HOW_TO_GO_ON] if any(self._others.get(message.id) for message in self._messages) else []
 
 
-def speaker(message: Message, names: dict[Any, str]) -> str:
+def speaker(message: Message, names: Names) -> str:
     """Return who speaks, for people."""
-    return (
-        names.get(message.agent_id, message.role)
-        if message.agent_id
-        else {"user": "You"}.get(message.role, message.role)
-    )
+    if message.agent_id:
+        return names.get(message.agent_id, message.role)
+    return {"user": "You", "system": "Note"}.get(message.role, message.role)
 
 
-def answer_bundle(message: Message, name: str, calls: Sequence[ToolCall] = ()) -> dict[str, str]:
-    """Return an answer's MIME bundle: safe HTML and the text itself."""
-    plain = [*map(call_line, calls), message.content]
-    return {"text/html": message_html(message, name, calls), "text/plain": "\n".join(plain)}
+def answer_bundle(
+    message: Message, name: str, calls: Sequence[ToolCall] = (), *, raw: bool = False, headed: bool = False
+) -> dict[str, str]:
+    """Return an answer's MIME bundle: safe HTML and the text itself; `raw` is the text alone.
+
+    `headed` puts the name above, for one of several answers.
+    """
+    above = [f"{name}:"] if headed else []
+    if raw:
+        return {"text/plain": "\n".join([*above, message.content])}
+    plain = "\n".join([*above, *map(call_line, calls), message.content])
+    return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
 
-def message_html(message: Message, name: str, calls: Sequence[ToolCall] = ()) -> str:
+def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
     """Return a message as HTML."""
     from piano_jupyter.jupyter.markdown import render  # noqa: PLC0415  Heavy: only when something is shown.
 
-    body = render(message.content) if message.role == "assistant" else f"<p>{_lines(message.content)}</p>"
-    about = " · ".join([escape(name), *map(escape, usage_parts(message))])
-    return f"<div>{''.join(map(call_html, calls))}{body if message.content else ''}<div {QUIET}>{about}</div></div>"
+    body = render(message.content) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
+    above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
+    about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
+    return f"<div>{above}{''.join(map(call_html, calls))}{body if message.content else ''}{about}</div>"
 
 
 def usage_parts(message: Message) -> list[str]:
-    """Return what an answer cost, as short phrases: the model, tokens, tokens a second."""
+    """Return what an answer cost, as short phrases: the model, tokens, speed, seconds."""
     usage = message.usage
     parts = [str(usage["model"])] if usage.get("model") else []
+    if "prompt_tokens" in usage:
+        cached = f" ({usage['cached_tokens']:,} cached)" if usage.get("cached_tokens") else ""
+        parts.append(f"{usage['prompt_tokens']:,} tokens read{cached}")
     if "completion_tokens" in usage:
-        parts.append(f"{usage['completion_tokens']:,} tokens")
+        parts.append(f"{usage['completion_tokens']:,} written")
     if "tokens_per_second" in usage:
         parts.append(f"{usage['tokens_per_second']:g} tokens/s")
+    if usage.get("first_token_s", 0) >= SHORTEST:
+        parts.append(f"first after {usage['first_token_s']:.1f} s")
+    if usage.get("load_s", 0) >= SHORTEST:
+        parts.append(f"loading {usage['load_s']:.1f} s")
     if usage.get("cut"):
         parts.append("cut off: it reached the limit of its length")
     return parts
@@ -117,18 +148,13 @@ def usage_parts(message: Message) -> list[str]:
 def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
     first = (call.result or "").strip().splitlines()
-    return f"[{call.name}({arguments_text(call)}) → {call.status}: {_cut(first[0]) if first else 'no output'}]"
+    return f"[{call.name}({arguments_text(call)}) → {call.status}: {cut(first[0]) if first else 'no output'}]"
 
 
 def call_html(call: ToolCall) -> str:
     """Return a tool call as a folded line of HTML."""
-    head = f"<code>{escape(call.name)}({escape(_cut(arguments_text(call)))})</code> {escape(call.status)}"
+    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {escape(call.status)}"
     return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
-
-
-def job_line(job: Job) -> str:
-    """Return how a job stands, as a sentence."""
-    return f"job {short(job.id)} is {job.status}"
 
 
 def arguments_text(call: ToolCall) -> str:
@@ -136,35 +162,5 @@ def arguments_text(call: ToolCall) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
 
 
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as aligned text."""
-    shown = [list(columns), *([_cut(cell).replace("\n", "⏎") for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in shown
-    )
-
-
-def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as HTML."""
-    head = "".join(f"<th{LEFT}>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td{LEFT}>{_lines(_cut(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def rows_plain(rows: Rows) -> str:
-    """Return a query's result as text."""
-    return plain_table(rows.columns, [[str(cell) for cell in row] for row in rows]) if rows else "no rows"
-
-
-def rows_html(rows: Rows) -> str:
-    """Return a query's result as HTML."""
-    return html_table(rows.columns, [[str(cell) for cell in row] for row in rows])
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
-def _lines(text: str) -> str:
-    return escape(text).replace("\n", "<br>")
+def _quiet(lines: Sequence[str]) -> str:
+    return "".join(f"<div {QUIET}>{escape(line)}</div>" for line in lines if line)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import no_var_expand
-from IPython.display import display
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter import completion, formatters
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell
 from piano_jupyter.jupyter.options import questions
 from piano_jupyter.tool import Tool
@@ -24,13 +24,11 @@ from piano_jupyter.tool import Tool
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.magics import PianoMagics
     from piano_jupyter.piano import Piano
-    from piano_jupyter.records import Message, Rows
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NAME = "piano"
-RECORDS = "piano_jupyter.records"
 AT_EXIT = 2.0  # seconds
 
 
@@ -71,6 +69,11 @@ class Session:
     def start(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T]":
         """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
         return self.loop.submit(self._opened_then(verb))
+
+    def peek(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T] | None":
+        """Start a verb of a Piano that is open already; None where it is not."""
+        piano = self._piano
+        return None if piano is None else self.loop.submit(verb(piano))
 
     async def _opened_then(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
         return await verb(await self.opened())
@@ -159,7 +162,8 @@ def load(shell: Any) -> None:
     shell.input_transformers_cleanup.append(questions)
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
-    _show_records(shell, session)
+    formatters.register(shell, session)
+    completion.register(shell, session.peek)
     atexit.register(session.close)
     session.go_on()
 
@@ -177,9 +181,8 @@ def unload(shell: Any) -> None:
         shell.drop_by_id({NAME: session.in_cell})
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
-    for formatter, kinds in _formatters(shell, session):
-        for kind in kinds:
-            formatter.pop(f"{RECORDS}.{kind}", None)
+    formatters.unregister(shell, session)
+    completion.unregister(shell)
     atexit.unregister(session.close)
     session.close()
 
@@ -187,39 +190,6 @@ def unload(shell: Any) -> None:
 def _session_of(shell: Any) -> Session | None:
     session = getattr(shell.magics_manager.magics["line"].get(NAME), "__self__", None)
     return session if isinstance(session, Session) else None
-
-
-def _show_records(shell: Any, session: Session) -> None:
-    for formatter, kinds in _formatters(shell, session):
-        for kind, show in kinds.items():
-            formatter.for_type_by_name(RECORDS, kind, show)
-
-
-def _formatters(shell: Any, session: Session) -> list[tuple[Any, dict[str, Callable[..., Any]]]]:
-    def show_message(message: "Message") -> None:
-        from piano_jupyter.jupyter import display as look  # noqa: PLC0415  Nothing is shown before it is asked for.
-
-        if message.id in session.shown:
-            return
-        agents = session.call(lambda piano: piano.agents())
-        display(look.answer_bundle(message, look.speaker(message, {each.id: each.name for each in agents})), raw=True)
-
-    def plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
-        from piano_jupyter.jupyter import display as look  # noqa: PLC0415
-
-        printer.text(look.rows_plain(rows))
-
-    def html_rows(rows: "Rows") -> str:
-        from piano_jupyter.jupyter import display as look  # noqa: PLC0415
-
-        return look.rows_html(rows)
-
-    formats = shell.display_formatter.formatters
-    return [
-        (shell.display_formatter.ipython_display_formatter, {"Message": show_message}),
-        (formats["text/html"], {"Rows": html_rows}),
-        (formats["text/plain"], {"Rows": plain_rows}),
-    ]
 
 
 def _log_failure(future: "concurrent.futures.Future[Any]") -> None:

@@ -9,15 +9,20 @@ from IPython.core.error import UsageError
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.commands.agents import Agents
 from piano_jupyter.jupyter.commands.asking import Asking
-from piano_jupyter.jupyter.commands.command import COMMANDS
+from piano_jupyter.jupyter.commands.branches import Branches
+from piano_jupyter.jupyter.commands.command import COMMANDS, Command
+from piano_jupyter.jupyter.commands.files import Files
 from piano_jupyter.jupyter.commands.looking import Looking
+from piano_jupyter.jupyter.commands.models import Models
 from piano_jupyter.jupyter.commands.queue import Queue
 from piano_jupyter.jupyter.commands.threads import Threads
-from piano_jupyter.jupyter.display import Note
 from piano_jupyter.jupyter.options import split_options, split_words
+from piano_jupyter.jupyter.tables import Note
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.extension import Session
+
+HELP = frozenset({"--help", "-h"})
 
 
 def sentences(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +38,7 @@ def sentences(method: Callable[..., Any]) -> Callable[..., Any]:
     return shown
 
 
-class PianoMagics(Asking, Threads, Agents, Queue, Looking):
+class PianoMagics(Asking, Branches, Threads, Agents, Models, Queue, Looking, Files):
     """The magics of one session."""
 
     def __init__(self, shell: Any, session: "Session") -> None:
@@ -43,18 +48,39 @@ class PianoMagics(Asking, Threads, Agents, Queue, Looking):
     def piano(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
         self.session.adopt_tools()
-        if cell is not None:
-            return self.ask_in_cell(line, cell)
-        name, _, rest = line.strip().partition(" ")
-        if name in {"", "--help", "-h"}:
+        name, rest = _first_word(line)
+        if cell is not None and not (name in COMMANDS and COMMANDS[name].cell):
+            name, rest = "ask", line  # the first line is text, or options of the question
+        if name in {"", *HELP}:
             name = "help" if name else "status"
         if name not in COMMANDS:
             raise PianoError(f"{NotFoundError.among('sub-command', name, COMMANDS)}. To ask: %piano ask {line.strip()}")
         chosen = COMMANDS[name]
-        if rest.strip() in {"--help", "-h"}:
+        if rest.strip() in HELP:
             return Note(chosen.explanation)
+        return self._run(chosen, rest, cell)
+
+    def _run(self, chosen: Command, rest: str, cell: str | None) -> Any:
         options, handles, text = (split_options if chosen.is_text else split_words)(rest, chosen.options)
-        if handles and "@" not in chosen.usage:
+        arguments: dict[str, Any] = {}
+        for option, value in options.items():
+            words = chosen.options[option]
+            if words.islower() and value not in words.split("|"):
+                raise NotFoundError.among(f"value of {option}", value, words.split("|"))
+            arguments[option[2:].replace("-", "_")] = value if words else True
+        if chosen.asks:
+            arguments["agents"] = handles
+        elif handles:
             text = " ".join([*(f"@{handle}" for handle in handles), text]).strip()
-        arguments = {option[2:].replace("-", "_"): value for option, value in options.items()}
-        return chosen.run(self, text, **({"agents": handles} if "@" in chosen.usage else {}), **arguments)
+        if text and not chosen.takes:
+            raise PianoError(f"%piano {chosen.name} takes no name, but here is {text!r}; %piano {chosen.name} --help")
+        if cell is not None and chosen.is_text:
+            text = f"{text}\n{cell}".strip()
+        elif cell is not None:
+            arguments["cell"] = cell.strip()
+        return chosen.run(self, text, **arguments)
+
+
+def _first_word(line: str) -> tuple[str, str]:
+    name, *rest = line.strip().split(maxsplit=1) or [""]
+    return name, "".join(rest)

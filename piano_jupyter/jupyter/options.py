@@ -13,7 +13,7 @@ QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([a-z]+\s+\S.*\?)
 LONGEST_VALUE = 50_000  # characters
 
 
-def split_words(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str], list[str], str]:
+def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], str]:
     """Do as `split_options`, with options anywhere: for names, not for text. Quotes around a name fall away."""
     options, handles, rest = split_options(line, known)
     words = []
@@ -23,21 +23,23 @@ def split_words(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str], l
             raise PianoError(f"a quote is not closed: {rest}")
         words.append(_unquoted(word))
         more, also, rest = split_options(rest[word.end() :], known)
-        options |= more
+        for name, value in more.items():
+            _give(options, name, value, known)
         handles += also
     return options, handles, " ".join(words)
 
 
-def split_options(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str], list[str], str]:
+def split_options(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], str]:
     """Return options, handles (`@ada`) and the rest of the line as it stands.
 
-    `known` says of each option whether it takes a value. Options and handles come first; `--` ends them. A value with
-    spaces is quoted. Raises PianoError for an option that is unknown or lacks its value.
+    `known` says what stands after each option: nothing (""), or a word for its value; one that ends in "…" may be given
+    more than once, its values are joined by commas. Options and handles come first; `--` ends them. A value with spaces
+    is quoted. Raises PianoError for an option that is unknown or lacks its value.
     """
     options: dict[str, str] = {}
     handles: list[str] = []
     rest = line.lstrip()
-    while word := re.match(r"(--?[A-Za-z][\w-]*)(?:=|\s+|$)|@([\w.-]+)(?:\s+|$)|--(?:\s+|$)", rest):
+    while word := re.match(r"(--?[A-Za-z][\w-]*)(?:=|\s+|$)|@([\w.-]+)[,:]?(?:\s+|$)|--(?:\s+|$)", rest):
         rest = rest[word.end() :]
         if word[2]:
             handles.append(word[2])
@@ -49,11 +51,16 @@ def split_options(line: str, known: Mapping[str, bool]) -> tuple[dict[str, str],
             value = re.match(rf"{VALUE}(?:\s+|$)", rest)
             if not value:
                 raise PianoError(f"{word[1]} needs a value after it")
-            options[word[1]] = _unquoted(value)
+            _give(options, word[1], _unquoted(value), known)
             rest = rest[value.end() :]
         else:
             options[word[1]] = ""
     return options, handles, rest.rstrip()
+
+
+def _give(options: dict[str, str], name: str, value: str, known: Mapping[str, str]) -> None:
+    again = name in options and known[name].endswith("…")
+    options[name] = f"{options[name]},{value}" if again else value
 
 
 def questions(lines: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ const PATIENCE = 4000; // ms until the panel says that the kernel does not answe
 const NEAR = 48; // px from the end at which the log sticks to it
 const SILENT =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
+const HINT = "Enter sends, Shift+Enter makes a new line";
 const ACTIVE = new Set(["queued", "loading", "thinking", "writing", "calling", "asking"]);
 
 function make(tag, properties = {}, ...children) {
@@ -27,6 +28,7 @@ class Panel {
     this.actions = 0;
     this.waiting = new Map(); // action -> what to do when it is heard, late or done
     this.sending = null; // the message that is on its way
+    this.editing = null; // the question that the next message takes the place of
     this.nodes = new Map(); // entries and parts by key
     this.build(root);
     this.receive = (message) => this.take(message);
@@ -53,7 +55,7 @@ class Panel {
     this.box = make("textarea", { rows: 1, placeholder: "Ask something…", "aria-label": "Message" });
     this.send = make("button", { type: "submit", className: "piano-send", textContent: "Send" });
     this.stop = make("button", { type: "button", className: "piano-stop", textContent: "Stop", hidden: true });
-    this.hint = make("span", { className: "piano-hint", textContent: "Enter sends, Shift+Enter makes a new line" });
+    this.hint = make("span", { className: "piano-hint", textContent: HINT });
     this.form = make("form", {}, this.box, make("div", { className: "piano-row" }, this.hint, this.stop, this.send));
     this.root = make("section", { className: "piano-panel", "aria-label": `Chat: ${title}` });
     this.root.append(make("header", { className: "piano-title", textContent: title }));
@@ -62,6 +64,7 @@ class Panel {
     this.form.onsubmit = (event) => (event.preventDefault(), this.submit());
     this.box.oninput = () => this.grow();
     this.box.onkeydown = (event) => {
+      if (event.key === "Escape" && this.editing) this.edit(null);
       if (event.key !== "Enter" || event.shiftKey || event.altKey) return;
       if (event.isComposing || event.keyCode === 229) return; // this Enter ends an input method's composition
       event.preventDefault();
@@ -76,17 +79,17 @@ class Panel {
 
   // -- to the kernel
 
-  act(what, about = "", ended = () => {}, action = ++this.actions) {
+  act(what, about = "", ended = () => {}, action = ++this.actions, message = "") {
     clearTimeout(this.waiting.get(action)?.timer);
     const timer = setTimeout(() => this.say(SILENT, action), PATIENCE);
     this.waiting.set(action, { timer, ended });
-    this.tell(what, about, action);
+    this.tell(what, about, action, message);
     return action;
   }
 
-  tell(what, about, action) {
+  tell(what, about, action, message = "") {
     try {
-      this.model.send({ do: what, about, page: this.page, action });
+      this.model.send({ do: what, about, page: this.page, action, message });
     } catch {
       // the kernel is gone: the timer will say so
     }
@@ -101,10 +104,22 @@ class Panel {
       this.sending = null;
       if (error || !this.box.value.startsWith(text)) return;
       this.box.value = this.box.value.slice(text.length).trimStart();
+      this.edit(null);
       this.grow();
     };
     this.toEnd();
-    this.sending = { text, action: this.act("send", text, ended, again?.action) };
+    const what = this.editing ? "edit" : "send";
+    this.sending = { text, action: this.act(what, text, ended, again?.action, this.editing ?? "") };
+  }
+
+  edit(key, text = "") {
+    this.editing = key;
+    this.root.classList.toggle("piano-edits", Boolean(key));
+    this.hint.textContent = key ? "Enter asks this instead; the old question is kept. Escape leaves it" : HINT;
+    if (!key) return;
+    this.box.value = text;
+    this.grow();
+    this.box.focus();
   }
 
   // -- from the kernel
@@ -163,10 +178,10 @@ class Panel {
     else this.showCall(change);
   }
 
-  showEntry({ entry: key, after, who, state, note, fraction, text }) {
+  showEntry({ entry: key, after, who, state, note, fraction, text, can }) {
     let node = this.nodes.get(key);
     if (!node) {
-      const inside = ["who", "said", "parts", "note"].map((name) => make("div", { className: `piano-${name}` }));
+      const inside = ["who", "said", "parts", "note", "can"].map((name) => make("div", { className: `piano-${name}` }));
       node = make("article", { className: "piano-entry" }, ...inside);
       const before = after && this.nodes.get(after);
       if (before) before.after(node);
@@ -174,7 +189,7 @@ class Panel {
       else this.entries.prepend(node);
       this.nodes.set(key, node);
     }
-    const [name, said, , line] = node.children;
+    const [name, said, , line, ways] = node.children;
     if (node.dataset.state !== state && state !== "said") this.status.textContent = `${who}: ${note || state}`;
     node.dataset.state = state;
     node.classList.toggle("piano-mine", state === "said");
@@ -182,6 +197,9 @@ class Panel {
     name.textContent = who;
     said.textContent = text;
     said.hidden = !text;
+    ways.replaceChildren();
+    if (can === "edit") ways.append(this.button("Edit", () => this.edit(key, text)));
+    if (can === "regenerate") ways.append(this.button("Ask again", () => this.act("regenerate", key)));
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;

@@ -17,7 +17,7 @@ from IPython.display import display
 from traitlets import Unicode
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed
+from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, ThreadBranched
 from piano_jupyter.jupyter.display import Transcript
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel_state import Conversation
@@ -97,6 +97,9 @@ class ChatPanel(anywidget.AnyWidget):
         if self._heard_early is not None:
             self._heard_early.append(event)
             return
+        if isinstance(event, ThreadBranched):  # what stood behind the place is no longer read
+            self._start(self._show_anew())
+            return
         self._shown.apply(event)
         if not self._flushing:
             self._flushing = True
@@ -134,6 +137,12 @@ class ChatPanel(anywidget.AnyWidget):
         names = {agent.id: agent.name for agent in await piano.agents()}
         told = Transcript(thread.title, messages, await piano.tool_calls(thread), names)
         return {"text/html": f'<div class="piano-transcript">{told._repr_html_()}</div>', "text/plain": repr(told)}
+
+    async def _show_anew(self) -> None:
+        """Read the thread again, and send everything to every page."""
+        self._heard_early = self._heard_early or []
+        await self._load()
+        self._tell_all(None)
 
     async def _renew_transcript(self) -> None:
         self._static.update(await self._transcript(), raw=True)
@@ -187,25 +196,23 @@ class ChatPanel(anywidget.AnyWidget):
                 self._tell_all(str(content["page"]))
             case "bye":
                 self._pages.discard(str(content["page"]))
+            case "earlier":
+                self._limit += piano.config.panel_messages
+                await self._show_anew()
             case "send":
-                await piano.send(about, thread=self._thread, source="panel")
+                await piano.send_all(about, thread=self._thread, source="panel")
+            case "edit":
+                piano.thread = self._thread
+                await piano.edit(UUID(content.get("message")), about, source="panel")
+            case "regenerate":
+                piano.thread = self._thread
+                await piano.regenerate(UUID(self._shown.answer_in(about) or about))
             case "stop":
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
-            case "cancel":
-                await piano.cancel(UUID(about))
-            case "retry":
-                await piano.retry(UUID(about))
-            case "approve":
-                await piano.approve(UUID(about))
-            case "deny":
-                await piano.deny(UUID(about))
-            case "earlier":
-                self._limit += piano.config.panel_messages
-                self._heard_early = self._heard_early or []
-                await self._load()
-                self._tell_all(None)
+            case "cancel" | "retry" | "approve" | "deny" as verb:
+                await getattr(piano, verb)(UUID(about))
             case unknown:
                 raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")
 

@@ -84,9 +84,16 @@ class Entry:
     text: str = ""
     parts: dict[str, Part] = field(default_factory=dict)
 
+    @property
+    def can(self) -> str:
+        """What a click may do with it, now that it stands."""
+        if self.state == "said":
+            return "edit" if self.text and len(self.text) <= PLAIN_LIMIT else ""
+        return "regenerate" if self.state == "done" else ""
+
     def shown(self, after: str | None) -> Change:
         told = {"who": self.who, "state": self.state, "note": self.note, "fraction": self.fraction, "text": self.text}
-        return {"entry": self.key, "after": after, **told}
+        return {"entry": self.key, "after": after, "can": self.can, **told}
 
 
 class Conversation:
@@ -121,7 +128,7 @@ class Conversation:
                 if call.message_id == message.id:
                     self._call(entry, call)
         for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
-            if job.status is not JobStatus.DONE and str(job.message_id) in self._entries:
+            if job.status is not JobStatus.DONE and self._turn(job.message_id) in self._entries:
                 self._stand(self._answer(job), job.status, job.reason or "")
         for key, entry in self._entries.items():
             if known := before.get(key):
@@ -148,6 +155,11 @@ class Conversation:
                         self._tell(entry, "loading", note, fraction)
             case _:
                 pass
+
+    def answer_in(self, key: str) -> str | None:
+        """Return the id of the message that ends an entry's work, if it has said anything."""
+        parts = self._entries[key].parts.values() if key in self._entries else ()
+        return next((str(part.shown["part"]) for part in parts if part.shown["kind"] == "text"), None)
 
     def changes(self) -> list[Change]:
         """Return what the page does not have yet."""
@@ -205,16 +217,24 @@ class Conversation:
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         job = str(message.job_id or f"about {message.id}")
-        entry = self._entry(job, str(question or job), name)
+        entry = self._entry(job, self._turn(question) if question else job, name)
         entry.state = "done" if entry.state == "said" else entry.state
-        if message.role != "tool":
+        if message.role == "system":
+            html = f"<p><em>{exact(message.content)}</em></p>"
+            self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": ""})
+        elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
             html, reasoning = render(message.content, highlight=True), _cut(message.reasoning)
             self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning})
         return entry
 
     def _answer(self, job: Job) -> Entry:
-        return self._entry(str(job.id), str(job.message_id), self._names.get(job.agent_id, "Assistant"))
+        return self._entry(str(job.id), self._turn(job.message_id), self._names.get(job.agent_id, "Assistant"))
+
+    def _turn(self, message_id: UUID) -> str:
+        """Return the turn of a job by the message that it answers: a question, or an answer that asks another agent."""
+        key = str(message_id)
+        return next((entry.turn for entry in self._entries.values() if key in entry.parts), key)
 
     def _entry(self, key: str, turn: str, who: str) -> Entry:
         """Return the entry of this key; a new one stands last in its turn."""

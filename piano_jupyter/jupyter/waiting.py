@@ -1,159 +1,194 @@
-"""A cell that waits for its answer: shows it as it comes, asks for approvals, and cancels the job when interrupted.
+"""A cell that waits: shows answers as they come, asks for approvals, and cancels the jobs when it is interrupted.
 
 Everything is shown from the main thread, which waits on a plain queue; output from the loop's thread would land in
-whichever cell ran last. The live output ends empty and one final output stands below it: that is what nbval compares.
+whichever cell ran last. The live output ends empty and the final outputs stand below it, in the order in which the
+agents were asked: that is what nbval compares.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
 import queue
-import sys
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.error import StdinNotImplementedError
 from IPython.display import display
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import (
-    ApprovalRequested,
-    Closed,
-    Event,
-    JobCancelled,
-    JobDone,
-    JobFailed,
-    MessageDelta,
-    ModelLoading,
-    ToolCalled,
-    ToolReturned,
-)
-from piano_jupyter.jupyter.display import QUIET, answer_bundle, arguments_text, call_line
-from piano_jupyter.records import Job, JobStatus, Message, ToolCall
+from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
+from piano_jupyter.jupyter.display import Answers, answer_bundle, arguments_text, speaker
+from piano_jupyter.jupyter.following import Followed, Following
+from piano_jupyter.jupyter.live import LiveCell, Shown
+from piano_jupyter.records import CallStatus, Job, JobStatus, Message, ToolCall
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.extension import Session
     from piano_jupyter.piano import Piano
 
-Started = tuple[Job, dict[Any, str], Message | None]  # a job, the agents' names, the answer if it is there already
+T = TypeVar("T")
+Events = queue.SimpleQueue[Event | None]
 
-FRAME = 0.05  # seconds between two updates of the cell, at least
-SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
-AFTER_INTERRUPT = 5.0  # seconds for a cancelled job to end
-
-
-class LiveCell:
-    """Shows an answer while it is written: in a notebook's output, or straight on a terminal."""
-
-    def __init__(self, *, in_notebook: bool) -> None:
-        self._handle = display({}, raw=True, display_id=True) if in_notebook else None
-        self._written: list[str] = []
-        self._calls: list[str] = []
-        self._status = ""
-        self._fraction: float | None = None
-        self._changed = False
-        self._next = 0.0  # when the output may be drawn again
-
-    def add(self, text: str) -> None:
-        """Show more of the answer."""
-        self._written.append(text)
-        self._status, self._changed = "", True
-        if self._handle is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-
-    def note(self, status: str, fraction: float | None = None) -> None:
-        """Show what is going on, with a bar if it is known how far it is; the next text takes its place."""
-        self._status, self._fraction, self._changed = status, fraction, True
-
-    def tool(self, line: str) -> None:
-        """Show a tool call; the text before it belongs to that call's message."""
-        self._calls += [*(["".join(self._written)] if self._written else []), line]
-        self._written.clear()
-        self._changed = True
-        if self._handle is None:
-            sys.stdout.write(f"{line}\n")
-
-    def rest(self) -> None:
-        """Return when the output may be drawn again."""
-        time.sleep(max(0.0, self._next - time.monotonic()))
-
-    def draw(self) -> None:
-        """Bring the notebook's output up to date."""
-        if self._handle is None or not self._changed:
-            return
-        begun = time.monotonic()
-        text = "\n".join([*self._calls, "".join(self._written)]).strip()
-        bar = f" <progress value={self._fraction:.2f}></progress>" if self._fraction is not None else ""
-        status = f"<div {QUIET}>{escape(self._status)}{bar}</div>" if self._status else ""
-        html = f'<div style="white-space:pre-wrap">{escape(text)}</div>{status}'
-        self._handle.update({"text/html": html, "text/plain": text or self._status}, raw=True)
-        ended = time.monotonic()
-        self._changed, self._next = False, ended + max(FRAME, SHARE * (ended - begun))
-
-    def end(self) -> None:
-        """Empty the live output: what is final is shown by itself."""
-        if self._handle is not None:
-            self._handle.update({}, raw=True)
-        elif self._written:
-            sys.stdout.write("\n")
-
-
-def answer_in_cell(session: "Session", text: str, *, agent: str | None, thread: str | None) -> Message:
-    """Ask, show the answer in this cell and return it. Raises PianoError with the reason where there is none."""
-
-    async def begin(piano: "Piano") -> Job:
-        return await piano.send(text, agent=agent, thread=thread, source="magic")
-
-    return follow_in_cell(session, begin)
+LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
 
 
 def follow_in_cell(
-    session: "Session", begin: "Callable[[Piano], Coroutine[Any, Any, Job]]", *, cancels: bool = True
-) -> Message:
-    """Show what becomes of the job that `begin` returns, in this cell, and return its answer. Raises PianoError.
+    session: "Session",
+    begin: "Callable[[Piano], Coroutine[Any, Any, Sequence[Job]]]",
+    *,
+    cancels: bool = True,
+    raw: bool = False,
+) -> Message | Answers:
+    """Show what becomes of the jobs that `begin` returns, in this cell; return the answer, or all if it is several.
 
-    An interrupt, at whatever moment, ends the wait and, if it `cancels`, the job.
+    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises PianoError with
+    the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends the
+    wait and, if it `cancels`, the jobs.
     """
-    happened: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    happened: Events = queue.SimpleQueue()
     undo: list[Callable[[], None]] = []
 
-    async def start(piano: "Piano") -> Started:
+    async def start(piano: "Piano") -> Following:
         undo.append(piano.bus.subscribe(happened.put))
         for request in await piano.approvals():
             happened.put(request)
-        job = await begin(piano)
-        over = job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}
-        names = {each.id: each.name for each in await piano.agents()}
-        return job, names, await piano.wait(job) if over else None
+        jobs = await begin(piano)
+        following = Following(jobs, {each.id: each.name for each in await piano.agents()})
+        for each in following.asked:
+            await _catch_up(piano, following, each)
+        return following
 
     starting = session.start(start)
     live = LiveCell(in_notebook=session.in_notebook)
-    calls: list[ToolCall] = []
     try:
-        job, names, answered = starting.result()
-        message = answered or _follow(session, job, happened, live, calls)
+        following = starting.result()
+        _follow(session, following, happened, live)
     except KeyboardInterrupt:
         goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-        raise PianoError(_cancelled(session, starting) if cancels else goes_on) from None
+        raise PianoError(_cancelled(session, starting, happened) if cancels else goes_on) from None
     finally:
         for unsubscribe in undo:
             session.loop.loop.call_soon_threadsafe(unsubscribe)
         live.end()
-    if session.in_notebook:
-        display(answer_bundle(message, names[job.agent_id], calls), raw=True)
-    return message
+    return _answers(session, following, raw=raw)
 
 
-def _cancelled(session: "Session", starting: "concurrent.futures.Future[Started]") -> str:
-    """Cancel the job, if need be as soon as it is sent; return what to say."""
+def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
+    """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
+    happened: Events = queue.SimpleQueue()
+    undo: list[Callable[[], None]] = []
+
+    async def start(piano: "Piano") -> T:
+        undo.append(piano.bus.subscribe(happened.put, ModelLoading))
+        return await verb(piano)
+
+    running = session.start(start)
+    running.add_done_callback(lambda _: happened.put(None))
+    live = LiveCell(in_notebook=session.in_notebook)
+    try:
+        for event in iter(happened.get, None):
+            if isinstance(event, ModelLoading):
+                live.rest()
+                live.draw([Shown("", status=event.note, fraction=event.fraction)])
+        return running.result()
+    except KeyboardInterrupt:
+        running.cancel()
+        raise PianoError("interrupted; what the server has begun, it may still end") from None
+    finally:
+        for unsubscribe in undo:
+            session.loop.loop.call_soon_threadsafe(unsubscribe)
+        live.end()
+
+
+async def _catch_up(piano: "Piano", following: Following, followed: Followed) -> None:
+    """Take over what was done of a job before it is followed, and how it ended, if it is over already."""
+    job = followed.job
+    if job.status is JobStatus.QUEUED:
+        return
+    thread = await piano.find_thread(job.thread_id)
+    try:
+        answer = await piano.wait(job) if job.status not in LIVE else None
+    except PianoError as error:
+        followed.error = error
+        return
+    said = [each for each in await piano.messages(thread, at=answer) if each.job_id == job.id]
+    written = {each.id for each in said}
+    calls = [call for call in await piano.tool_calls(thread) if call.message_id in written]
+    followed.calls = [call for call in calls if call.status is not CallStatus.STARTED]
+    if answer is None:
+        return
+    followed.answer = answer
+    followed.notes = [each for each in said if each.role == "system"]
+    for each in await piano.jobs(thread=thread):
+        if each.message_id == answer.id:
+            await _catch_up(piano, following, following.follow(each, followed))
+
+
+def _follow(session: "Session", following: Following, happened: Events, live: LiveCell) -> None:
+    """Show each event of the jobs until all have ended."""
+    frames = _in_frames(happened, live, following)
+    while not following.over:
+        event = next(frames)
+        following.take(event)
+        if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
+            live.draw(following.shown)
+            session.call(partial(_decide, event.call, allowed=_asked(event)))
+        elif isinstance(event, Closed):
+            raise PianoError("the chat was closed before the answer came; the next one goes on with it")
+    live.draw(following.shown)
+
+
+def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Event]:
+    """Yield events, and draw between them: what came in one frame is drawn once."""
+    while True:
+        if event := happened.get():
+            yield event
+        live.rest()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if event := happened.get_nowait():
+                    yield event
+        live.draw(following.shown)
+
+
+def _answers(session: "Session", following: Following, *, raw: bool) -> Message | Answers:
+    """Show the answers for good, and return those to what was asked. Raises PianoError for those that failed."""
+    several = len(following.all) > 1
+    for each in following.all:
+        if each.answer is None:
+            continue
+        session.shown.add(each.answer.id)
+        if session.in_notebook:
+            display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
+            for note in each.notes:
+                display(answer_bundle(note, speaker(note, {})), raw=True)
+        else:
+            for note in each.notes:
+                print(f"{speaker(note, {})}: {note.content}")  # noqa: T201  On a terminal, below the answer.
+    failed = [(each.name, each.error) for each in following.all if each.error is not None]
+    if several and failed:
+        raise PianoError("; ".join(f"{name} has no answer: {error}" for name, error in failed))
+    for _, error in failed:
+        raise error
+    answers = [each.answer for each in following.asked if each.answer is not None]
+    return answers[0] if len(answers) == 1 else Answers(answers)
+
+
+def _cancelled(session: "Session", starting: "concurrent.futures.Future[Following]", happened: Events) -> str:
+    """Cancel the jobs, if need be as soon as they are sent; return what to say."""
 
     async def cancel(piano: "Piano") -> None:
-        job, _, _ = await asyncio.wrap_future(starting)
-        await piano.cancel(job)
+        following = await asyncio.wrap_future(starting)
+        while not happened.empty():
+            if event := happened.get():
+                following.take(event)
+        ids = following.ids
+        while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
+            for job in live:
+                ids.add(job.id)
+                await piano.cancel(job)
 
     cancelling = session.start(cancel)
     try:
@@ -165,44 +200,9 @@ def _cancelled(session: "Session", starting: "concurrent.futures.Future[Started]
     return "interrupted; the job was cancelled, what was said before is kept"
 
 
-def _follow(
-    session: "Session", job: Job, happened: "queue.SimpleQueue[Event]", live: LiveCell, calls: list[ToolCall]
-) -> Message:
-    """Show each event of the job until it ends; return its answer."""
-    for event in _in_frames(happened, live):
-        match event:
-            case MessageDelta(job_id=job_id, text=text) if job_id == job.id:
-                live.add(text)
-            case ModelLoading(note=note, fraction=fraction, job_id=job_id) if job_id in {None, job.id}:
-                live.note(note, fraction if fraction is not None and fraction < 1 else None)
-            case ToolCalled(job_id=job_id, call=call) if job_id == job.id:
-                live.note(f"running {call.name}")
-            case ToolReturned(job_id=job_id, call=call) if job_id == job.id:
-                calls.append(call)
-                live.tool(call_line(call))
-            case ApprovalRequested():  # of another job too: it stands in the way of this one, and nobody else asks
-                live.draw()
-                session.call(partial(_decide, event.call, allowed=_asked(event)))
-            case Closed():
-                raise PianoError("the chat was closed before the answer came; the next one goes on with it")
-            case JobDone(job=ended, message=message) if ended.id == job.id:
-                return message
-            case JobFailed(job=ended) if ended.id == job.id:
-                raise event.error or PianoError(event.reason)
-            case JobCancelled(job=ended) if ended.id == job.id:
-                raise PianoError("the job was cancelled")
-    raise AssertionError("frames never end")  # pragma: no cover
-
-
-def _in_frames(happened: "queue.SimpleQueue[Event]", live: LiveCell) -> Iterator[Event]:
-    """Yield events, and draw between them: what came in one frame is drawn once."""
-    while True:
-        yield happened.get()
-        live.rest()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield happened.get_nowait()
-        live.draw()
+async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
+    """Return whether the answer of one of these jobs asks for a job."""
+    return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
 async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:

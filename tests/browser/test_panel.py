@@ -361,3 +361,47 @@ def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
 
     expect(nb.panel.get_by_role("alert")).to_have_text("the chat of this panel was closed; run %piano panel again")
     expect(box(nb)).to_have_value("hello?")
+
+
+def test_a_question_is_edited_and_an_answer_asked_for_again_in_its_place(notebook, stub_model):
+    stub_model.says("It is 4.", "It is 9.", "Nine, it is.", "Both.")
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "2 + 2?")
+    expect(written(nb)).to_have_text("It is 4.")
+
+    button(nb, "Edit").click()
+    expect(box(nb)).to_have_value("2 + 2?")
+    box(nb).press("Escape")
+    button(nb, "Edit").click()
+    box(nb).fill("3 * 3?")
+    nb.shot("panel_edit")
+    box(nb).press("Enter")
+    expect(written(nb)).to_have_text("It is 9.")
+    expect(nb.panel.locator(".piano-said").first).to_have_text("3 * 3?")
+    button(nb, "Ask again").click()
+
+    expect(written(nb)).to_have_text("Nine, it is.")
+    expect(nb.panel.locator(".piano-entry")).to_have_count(2)
+    assert [message["content"] for message in stub_model.asked[-1]["messages"][1:]] == ["3 * 3?"]
+    ask(nb, "and?")
+    expect(written(nb).last).to_have_text("Both.")
+    assert [message["content"] for message in stub_model.asked[-1]["messages"][1:]] == [
+        "3 * 3?",
+        "Nine, it is.",
+        "and?",
+    ]
+
+
+def test_two_agents_that_are_asked_together_answer_in_the_order_asked(notebook, stub_model):
+    stub_model.answer = lambda asked: Say("from " + asked["messages"][0]["content"])
+    nb = notebook(
+        ["%load_ext piano_jupyter\n%piano agent ada --system Ada\n%piano agent bo --system Bo", "%piano panel"]
+    )
+    nb.run(0)
+    nb.run(1)
+
+    ask(nb, "@bo @ada hello")
+
+    expect(written(nb)).to_have_text(["from Bo", "from Ada"])
+    expect(nb.panel.locator(".piano-who")).to_have_text(["You", "bo", "ada"])

@@ -129,8 +129,12 @@ class Kernel:
 
 @pytest.fixture(scope="module")
 def seen_kernel(tmp_path_factory, _stub_server):
-    """One kernel for all tests of a module that only look: `name` is 1, and one message was answered."""
+    """One kernel for all tests of a module that only look: `name` is 1, and one message was answered.
+
+    `bad.jsonl` is a file of no sense.
+    """
     home = tmp_path_factory.mktemp("seen")
+    (home / "bad.jsonl").write_text("nonsense")
     (home / ".ipython").mkdir()
     kernel = Kernel(home, _stub_server).load()
     kernel.run("name = 1")

@@ -180,6 +180,36 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
         ("%piano history --last x", "--last takes a whole number, not 'x'"),
         ("%piano replay none.jsonl", "no cassette at none.jsonl"),
         ('%piano agent "ada', "a quote is not closed"),
+        ("%piano edit", "name the message and say the new text: %piano edit 3fa9c1 and in Spain?"),
+        ("%piano edit zz why?", "'zz' is no message's id; %piano history --ids shows them"),
+        ("%piano edit abcdef why?", "no message's id ends in 'abcdef'; %piano history --ids shows those of the thread"),
+        ("%piano regenerate abcdef", "no message's id ends in 'abcdef'"),
+        ("%piano fork abcdef", "no message's id ends in 'abcdef'"),
+        ("%piano history --at abcdef", "no message's id ends in 'abcdef'"),
+        ("%piano search", "name the words: %piano search quarterly revenue"),
+        ("%piano search x --limit 0", "--limit takes a whole number from 1, not '0'"),
+        ("%piano export", "name the file: %piano export review.md"),
+        ("%piano export x.txt", "x.txt does not end in .md, .ipynb or .jsonl; say what it is to be: --format md"),
+        ("%piano export x --format html", "no value of --format named 'html'; known: md, ipynb, jsonl"),
+        ("%piano export nowhere/x.md", "there is no folder nowhere; create it first"),
+        ("%piano import none.jsonl", "none.jsonl cannot be read: no such file or directory"),
+        ("%piano import bad.jsonl", "bad.jsonl: line 1"),
+        ("%piano agent", "name the agent: %piano agent ada --model"),
+        ("%piano agent ada --temperature hot", "--temperature takes a number from 0"),
+        ("%piano agent ada --option seed", "--option takes NAME=VALUE"),
+        ("%piano agent ada --max-iterations 0", "--max-iterations takes a whole number from 1, not '0'"),
+        ("%piano agent ada --system-file no.md", "no.md cannot be read: no such file or directory"),
+        ('%%piano agent ada --system "x"\ny', "from --system, from --system-file or from the cell: choose one"),
+        ("%piano models --load small", "is not llama-swap"),
+        ("%piano stats --by month", "no value of --by named 'month'; known: "),
+        ("import sys; sys.modules['matplotlib'] = None\n%piano stats --plot", "--plot needs matplotlib: pip install"),
+        ("%piano events --last x", "--last takes a whole number, not 'x'"),
+        ("%piano send", "the message is empty"),
+        ("%%piano @Assistant @nobody\nhi", "no agent named 'nobody'; known: Assistant"),
+        ("%piano wait abcdef", "no job named 'abcdef'; known: "),
+        ("%piano retry", "name the job: %piano retry 3fa9c1"),
+        ("%piano status now", "%piano status takes no name, but here is 'now'; %piano status --help"),
+        ("%piano help nothing", "no sub-command named 'nothing'"),
     ],
 )
 def test_a_mistake_is_one_sentence_without_a_traceback(seen_kernel, code, says):
@@ -214,10 +244,19 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano tools", "bash         command, timeout          each time"),
         ("%piano skills", "sql-with-duckdb"),
         ("%piano queue", "nothing runs and nothing waits"),
+        ("%piano queue --all", "@Assistant  qwen3:32b"),
+        ("%piano models", "qwen3:32b  loaded"),
+        ("%piano search hello", "hello   Assistant  You said: *hello*"),
+        ("%piano search nothing-of-this", "found nothing"),
+        ("%piano stats", "Assistant  1"),
+        ("%piano stats --by model", "qwen3:32b  1"),
+        ("%piano events", "JobDone"),
+        ("%piano events --last 1", "at        event    about"),
         ("%piano approve", "no tool call waits for a yes"),
         ("%piano sql SELECT role, content FROM messages ORDER BY seq", "user       hello\nassistant  You said: hello"),
         ("%piano help", "ask "),
-        ("%piano help cancel", "%piano cancel JOB"),
+        ("%piano help cancel", "%piano cancel JOB\n\nEnd a job"),
+        ("%%piano --help\nx", "As %%piano ask, the cell is what you say"),
         ("%piano threads --help", "%piano threads [--all]"),
         ("%piano agent Assistant", "model          qwen3:32b"),
     ],
@@ -228,6 +267,17 @@ def test_what_is_there_can_be_looked_at(seen_kernel, code, says):
     assert cell.status == "ok"
     assert says in cell.text
     assert "text/html" in cell.shown[0] or "help" in code or code == "%piano thread"
+
+
+def test_statistics_are_drawn_where_matplotlib_is(kernel, stub_model):
+    pytest.importorskip("matplotlib")
+    kernel.run("%%piano\nhello")
+
+    cell = kernel.run("%piano stats --plot")
+
+    assert cell.status == "ok"
+    assert any("image/png" in shown for shown in cell.shown)
+    assert "Assistant  1" in cell.text
 
 
 def test_a_thread_is_opened_renamed_left_and_found_again(kernel, stub_model):

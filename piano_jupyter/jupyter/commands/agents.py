@@ -1,68 +1,78 @@
 """%piano agents, agent, tools, skills: who answers, and what they may use."""
 
+import json
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.commands.command import Commands, command, pairs
-from piano_jupyter.jupyter.display import Listing
+from piano_jupyter.jupyter.cards import agents_table
+from piano_jupyter.jupyter.commands.command import Commands, command, named, number
+from piano_jupyter.jupyter.tables import Listing
+from piano_jupyter.jupyter.user_files import read_text
+from piano_jupyter.records import Agent
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
+
+FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
+EXAMPLE = "%piano agent ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
 
 
 class Agents(Commands):
     """Sub-commands about agents."""
 
-    @command()
+    @command(example="%piano agents")
     def agents(self, _text: str) -> Any:
         """List the agents, oldest first."""
-        return Listing(
-            self._call(lambda piano: piano.agents()),
-            "no agents",
-            name=lambda agent: f"@{agent.name}",
-            model=lambda agent: agent.model,
-            tools=lambda agent: ", ".join(agent.enabled_tools),
-            skills=lambda agent: ", ".join(agent.enabled_skills),
-            description=lambda agent: agent.description,
-        )
+        return agents_table(self._call(lambda piano: piano.agents()))
 
     @command(
-        "NAME [--model M] [--system TEXT] [--description TEXT] [--tools a,b] [--skills a,b]",
-        model=True,
-        system=True,
-        description=True,
-        tools=True,
-        skills=True,
+        "AGENT",
+        example=EXAMPLE,
+        cell="the system prompt",
+        model="MODEL",
+        system="PROMPT",
+        system_file="FILE",
+        description="LINE",
+        tools="TOOL,…",
+        skills="SKILL,…",
+        temperature="NUMBER",
+        option="NAME=VALUE,…",
+        max_iterations="N",
     )
-    def agent(self, text: str, **fields: str) -> Any:
-        """Create an agent, or change one that exists; alone it shows the agent."""
-        name = text.removeprefix("@")
-        if not name:
-            raise PianoError("name the agent: %piano agent ada --model qwen3:8b --tools read_file,bash")
-        renamed = {"system": "system_prompt", "tools": "enabled_tools", "skills": "enabled_skills"}
-        changes: dict[str, Any] = {renamed.get(key, key): value for key, value in fields.items()}
-        for key in ("enabled_tools", "enabled_skills"):
-            if key in changes:
-                changes[key] = tuple(each.strip() for each in changes[key].split(",") if each.strip())
+    def agent(self, text: str, cell: str | None = None, **given: str) -> Any:
+        """Create an agent, or change one that exists; alone it shows the agent.
 
-        async def keep(piano: "Piano") -> Any:
-            exists = name.casefold() in {agent.name.casefold() for agent in await piano.agents()}
-            if exists or not changes:
-                return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
-            return await piano.add_agent(name, **changes)
+        What is not named stays as it is. --option takes any other option of a request, with a value as in JSON; null
+        leaves it out again: --option seed=7,top_p=0.9. --max-iterations is how many times a turn may ask the model.
+        """
+        name = named("agent", text, EXAMPLE).removeprefix("@")
+        file = given.pop("system_file", None)
+        prompts = [each for each in (given.pop("system", None), file and read_text(file), cell) if each is not None]
+        if len(prompts) > 1:
+            raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
+        options = request_options(given.pop("temperature", None), given.pop("option", ""))
+        rounds = number("--max-iterations", given.pop("max_iterations", None), least=1)
+        changes: dict[str, Any] = {FIELDS.get(key, key): value for key, value in given.items()}
+        for field in changes.keys() & set(FIELDS.values()):
+            changes[field] = tuple(each.strip() for each in changes[field].split(",") if each.strip())
+        changes |= {"system_prompt": prompts[0]} if prompts else {}
+        changes |= {"max_iterations": rounds} if rounds is not None else {}
 
-        agent = self._call(keep)
-        rows = {
-            "name": f"@{agent.name}",
-            "model": agent.model,
-            "description": agent.description,
-            "system prompt": agent.system_prompt,
-            "tools": ", ".join(agent.enabled_tools),
-            "skills": ", ".join(agent.enabled_skills),
-        }
-        return pairs(rows)
+        async def keep(piano: "Piano") -> Agent:
+            known = {agent.name.casefold(): agent for agent in await piano.agents()}
+            old = known.get(name.casefold())
+            if options:
+                merged = {**(old.options if old else {}), **options}
+                changes["options"] = {option: value for option, value in merged.items() if value is not None}
+            if old is None and changes:
+                return await piano.add_agent(name, **changes)
+            return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
 
-    @command()
+        return self._call(keep)
+
+    @command(example="%piano tools")
     def tools(self, _text: str) -> Any:
         """List the tools that agents can be given."""
         return Listing(
@@ -74,7 +84,7 @@ class Agents(Commands):
             description=lambda tool: tool.description.splitlines()[0],
         )
 
-    @command()
+    @command(example="%piano skills")
     def skills(self, _text: str) -> Any:
         """List the skills that agents can be given, and what is wrong with those that cannot be read."""
 
@@ -85,3 +95,41 @@ class Agents(Commands):
         for problem in problems:
             print(problem)  # noqa: T201  Beside the table, in the cell.
         return Listing(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
+
+
+def request_options(temperature: str | None, written: str) -> dict[str, Any]:
+    """Return the options of a request from how they are written: `seed=7,top_p=0.9`; None leaves one out again.
+
+    A value that is no JSON is text as it stands, unless it begins like a list, an object or a string of JSON. Raises
+    PianoError.
+    """
+    options: dict[str, Any] = {}
+    for each in filter(None, re.split(r",\s*(?=[A-Za-z_][\w.-]*=)", written)):
+        name, given, value = each.partition("=")
+        if not given or not name.strip():
+            raise PianoError(f"--option takes NAME=VALUE, as in --option seed=7,top_p=0.9, not {each!r}")
+        options[name.strip()] = _value(name.strip(), value.strip())
+    if temperature is not None:
+        options["temperature"] = _temperature(temperature)
+    return options
+
+
+def _value(name: str, written: str) -> Any:
+    try:
+        return json.loads(written)
+    except ValueError:
+        if written[:1] in {"[", "{", '"'}:
+            raise PianoError(f"the value of --option {name} begins like JSON and is none: {written}") from None
+        return written
+
+
+def _temperature(written: str) -> float | None:
+    if written == "null":
+        return None
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise PianoError(f"--temperature takes a number from 0, or null for the server's own, not {written!r}")
+    return value

@@ -1,13 +1,14 @@
-"""%piano ask, wait, panel: saying something, and getting an answer."""
+"""%piano ask, send, wait, panel: saying something, and getting an answer."""
 
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.commands.command import COMMANDS, Commands, command
-from piano_jupyter.jupyter.display import Note, job_line
-from piano_jupyter.jupyter.options import fill_in, split_options
-from piano_jupyter.jupyter.waiting import answer_in_cell, follow_in_cell
-from piano_jupyter.records import Job, Message
+from piano_jupyter.jupyter.cards import job_line
+from piano_jupyter.jupyter.commands.command import Commands, command
+from piano_jupyter.jupyter.options import fill_in
+from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.waiting import follow_in_cell
+from piano_jupyter.records import Job
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -16,42 +17,54 @@ if TYPE_CHECKING:
 class Asking(Commands):
     """Sub-commands that ask."""
 
-    @command("[@AGENT] [--thread T] [--no-wait] TEXT", thread=True, no_wait=False)
-    def ask(self, text: str, agents: list[str], thread: str | None = None, no_wait: str | None = None) -> Any:
-        """Ask in one line; a cell that begins with %%piano takes more. --no-wait returns the job at once."""
-        if len(agents) > 1:
-            raise PianoError("one agent a question for now; ask the others in their own cells")
+    @command(
+        "[@AGENT …] TEXT",
+        example="%piano ask @ada @bob --thread Sales what do these figures say?",
+        cell="what you say, and {{name}} in it is your variable",
+        thread="THREAD",
+        no_wait="",
+        raw="",
+    )
+    def ask(
+        self, text: str, agents: list[str], thread: str | None = None, *, no_wait: bool = False, raw: bool = False
+    ) -> Any:
+        """Ask in one line; a cell that begins with %%piano takes more. Returns the answer as a Message.
+
+        Several agents answer side by side: Answers, a Message each. --no-wait returns the job at once, --raw shows the
+        answer as plain text.
+        """
         text = fill_in(text, self.session.variables())
-        agent = agents[0] if agents else None
-        if no_wait is not None:
-            return Note(
-                job_line(self._call(lambda piano: piano.send(text, agent=agent, thread=thread, source="magic")))
-            )
-        return self._shown(answer_in_cell(self.session, text, agent=agent, thread=thread))
 
-    def ask_in_cell(self, line: str, cell: str) -> Any:
-        """Ask what a cell says; its first line has the options."""
-        options, handles, first = split_options(line, COMMANDS["ask"].options)
-        arguments = {option[2:].replace("-", "_"): value for option, value in options.items()}
-        return self.ask(f"{first}\n{cell}".strip(), handles, **arguments)
+        async def begin(piano: "Piano") -> list[Job]:
+            return await piano.send_all(text, agents=agents, thread=thread, source="magic")
 
-    @command("[JOB]")
+        if no_wait:
+            return Note("\n".join(map(job_line, self._call(begin))))
+        return follow_in_cell(self.session, begin, raw=raw)
+
+    @command(
+        "[@AGENT …] TEXT",
+        example="%piano send @ada read the report and sum it up",
+        cell="what you say",
+        thread="THREAD",
+    )
+    def send(self, text: str, agents: list[str], thread: str | None = None) -> Any:
+        """Ask without waiting: returns the job at once; the answer comes into the thread, %piano wait brings it."""
+        return self.ask(text, agents, thread, no_wait=True)
+
+    @command("[JOB]", example="%piano wait 3fa9c1")
     def wait(self, text: str) -> Any:
-        """Wait for a job that was sent with --no-wait (the newest, if none is named) and return its answer."""
+        """Wait for a job that was sent (the newest, if none is named) and return its answer."""
 
-        async def find(piano: "Piano") -> Job:
-            jobs = await piano.jobs()
+        async def find(piano: "Piano") -> list[Job]:
+            jobs = [await piano.find_job(text)] if text else await piano.jobs(last=1)
             if not jobs:
-                raise PianoError("there is no job to wait for")
-            return await piano.find_job(text) if text else jobs[-1]
+                raise PianoError("there is no job to wait for; %piano send TEXT sends one")
+            return jobs
 
-        return self._shown(follow_in_cell(self.session, find, cancels=False))
+        return follow_in_cell(self.session, find, cancels=False)
 
-    def _shown(self, message: Message) -> Message:
-        self.session.shown.add(message.id)
-        return message
-
-    @command()
+    @command(example="%piano panel")
     def panel(self, _text: str) -> Any:
         """Open the chat panel on the current thread (the newest, in a fresh kernel)."""
         from piano_jupyter.jupyter.panel import ChatPanel  # noqa: PLC0415  Widgets are heavy: only when one is wanted.

@@ -1,73 +1,97 @@
-"""%piano status, sql, record, replay, help: how things stand, and what there is."""
+"""%piano status, sql, events, help: how things stand, what happened, and what there is."""
 
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.jupyter.commands.command import COMMANDS, Command, Commands, command, named, pairs
-from piano_jupyter.jupyter.display import Listing, Note
+from piano_jupyter.events import Event
+from piano_jupyter.jupyter.cards import models_line
+from piano_jupyter.jupyter.commands.command import COMMANDS, Command, Commands, command, named, number
+from piano_jupyter.jupyter.happenings import about
+from piano_jupyter.jupyter.tables import Card, Listing, Note
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Piano
+
+Happened = tuple[datetime, Event]
+
+MOST_EVENTS = 50
+LONGEST_USAGE = 60  # characters, in the list of all
 
 
 class Looking(Commands):
     """Sub-commands that look."""
 
-    @command("SELECT ...")
-    def sql(self, text: str) -> Any:
-        """Query everything that is kept: tables agents, threads, messages, tool_calls, tool_results, jobs."""
-        return self._call(lambda piano: piano.sql(named("query", text)))
-
-    @command()
+    @command(example="%piano status")
     def status(self, _text: str) -> Any:
         """Show how things stand; %piano alone does the same."""
         status = self._call(lambda piano: piano.status())
-        rows = {
-            "thread": status.thread.title if status.thread else "none yet; %%piano opens one",
-            "server": status.server,
-            "jobs": f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes",
-            "kept": f"{status.threads} threads, {status.agents} agents in {status.database}",
-            "workspace": status.workspace,
-        }
-        return pairs(rows | ({"cassette": status.cassette} if status.cassette else {}))
+        jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
+        return Card(
+            {
+                "thread": status.thread.title if status.thread else "none yet; %%piano opens one",
+                "server": status.server,
+                "models": models_line(status.models),
+                "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+                "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
+                "workspace": status.workspace,
+                "cassette": status.cassette or "",
+            }
+        )
 
-    @command("[FILE] [--stop]", stop=False)
-    def record(self, text: str, stop: str | None = None) -> Any:
-        """Keep each exchange with the model in FILE, in a fresh conversation; --stop goes back to the database."""
-        if stop is not None:
-            return self._go_back()
-        self.session.loop.run(self.session.reopen(record=Path(named("file", text)).expanduser()))
-        return Note(f"recording to {text}")
+    @command("SELECT …", example="%piano sql SELECT role, count(*) FROM messages GROUP BY role", cell="the query")
+    def sql(self, text: str) -> Any:
+        """Query everything that is kept: tables agents, threads, messages, tool_calls, tool_results, jobs."""
+        query = named("query", text, "%piano sql SELECT * FROM messages")
+        return self._call(lambda piano: piano.sql(query))
 
-    @command("[FILE] [--stop]", stop=False)
-    def replay(self, text: str, stop: str | None = None) -> Any:
-        """Answer from FILE in a fresh conversation, else ask the model; --stop goes back to the database."""
-        if stop is not None:
-            return self._go_back()
-        self.session.loop.run(self.session.reopen(replay=Path(named("file", text)).expanduser()))
-        return Note(f"replaying {text}")
+    @command(example="%piano events --last 20", last="N")
+    def events(self, _text: str, last: str | None = None) -> Any:
+        """List what has happened of late, oldest first; times are in UTC."""
+        newest = number("--last", last)
 
-    def _go_back(self) -> Any:
-        self.session.loop.run(self.session.reopen())
-        return Note(f"back in {self.session.config.database}")
+        async def read(piano: "Piano") -> tuple[list[Happened], dict[Any, str]]:
+            happened = piano.recent_events(MOST_EVENTS if newest is None else newest)
+            return happened, {agent.id: agent.name for agent in await piano.agents()}
 
-    @command("[SUB-COMMAND]")
+        happened, names = self._call(read)
+        return Listing(
+            happened,
+            "nothing has happened yet",
+            at=lambda each: f"{each[0]:%H:%M:%S}",
+            event=lambda each: type(each[1]).__name__,
+            about=lambda each: about(each[1], names),
+        )
+
+    @command("[SUB-COMMAND]", example="%piano help fork")
     def help(self, text: str) -> Any:
-        """List the sub-commands, or explain one."""
+        """List the sub-commands, or explain one; so does --help after it."""
         if text:
             if text not in COMMANDS:
                 raise NotFoundError.among("sub-command", text, COMMANDS)
             return Note(COMMANDS[text].explanation)
         whole_cell = Command(
             name="%%piano",
-            usage="[@AGENT] [--thread T] [--no-wait]",
+            takes="[@AGENT …]",
             help="Ask what the cell says; {{name}} in it is your variable.",
             run=self.help,
+            options=COMMANDS["ask"].options,
         )
+        by_group = [COMMANDS[name] for group in type(self).__mro__ for name in _names(group) if name in COMMANDS]
         return Listing(
-            [whole_cell, *COMMANDS.values()],
+            [whole_cell, *by_group],
             "",
             **{
                 "%piano": lambda each: each.name,
-                "takes": lambda each: each.usage,
+                "takes": lambda each: each.usage if len(each.usage) < LONGEST_USAGE else f"{each.takes} [options]",
                 "what it does": lambda each: each.help.splitlines()[0],
             },
         )
+
+
+def _names(group: type) -> list[str]:
+    return [name.strip("_") for name in vars(group)]
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many:,} {what}{'' if many == 1 else 's'}"

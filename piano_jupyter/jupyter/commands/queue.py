@@ -1,10 +1,12 @@
-"""%piano queue, cancel, retry, approve, deny: what runs, waits or failed."""
+"""%piano queue, cancel, retry, approve, deny, stop, start: what runs, waits or failed."""
 
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError
+from piano_jupyter.jupyter.cards import job_line, jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command, named
-from piano_jupyter.jupyter.display import Listing, Note, arguments_text, job_line
+from piano_jupyter.jupyter.display import arguments_text
+from piano_jupyter.jupyter.tables import MOST_ROWS, Listing, Note
 from piano_jupyter.records import JobStatus, short
 
 if TYPE_CHECKING:
@@ -14,45 +16,50 @@ if TYPE_CHECKING:
 class Queue(Commands):
     """Sub-commands about jobs."""
 
-    @command("[--all]", all=False)
-    def queue(self, _text: str, all: str | None = None) -> Any:  # noqa: A002
-        """List the jobs that run, wait or failed; --all lists every job."""
-        shown = () if all is not None else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
+    @command(example="%piano queue --all", all="")
+    def queue(self, _text: str, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
+        """List the jobs that run, wait or failed; --all lists every job, the newest 200."""
+        shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
 
-        async def read(piano: "Piano") -> tuple[Any, dict[Any, str]]:
-            return await piano.jobs(*shown), {agent.id: agent.name for agent in await piano.agents()}
+        async def read(piano: "Piano") -> Any:
+            jobs = await piano.jobs(*shown, last=MOST_ROWS)
+            return jobs, {agent.id: agent.name for agent in await piano.agents()}
 
-        jobs, names = self._call(read)
-        return Listing(
-            jobs,
-            "nothing runs and nothing waits",
-            id=lambda job: short(job.id),
-            status=lambda job: job.status,
-            agent=lambda job: f"@{names.get(job.agent_id, '?')}",
-            model=lambda job: job.model,
-            attempt=lambda job: job.attempt,
-            reason=lambda job: job.reason or "",
-        )
+        return jobs_table(*self._call(read))
 
-    @command("JOB")
+    @command("JOB", example="%piano cancel 3fa9c1")
     def cancel(self, text: str) -> Any:
         """End a job, wherever it is; %piano queue lists their ids."""
-        return Note(job_line(self._call(lambda piano: piano.cancel(named("job", text)))))
+        job = named("job", text, "%piano cancel 3fa9c1 (%piano queue lists them)")
+        return Note(job_line(self._call(lambda piano: piano.cancel(job))))
 
-    @command("JOB")
+    @command("JOB", example="%piano retry 3fa9c1")
     def retry(self, text: str) -> Any:
         """Queue a job again that failed or was cancelled."""
-        return Note(job_line(self._call(lambda piano: piano.retry(named("job", text)))))
+        job = named("job", text, "%piano retry 3fa9c1 (%piano queue lists them)")
+        return Note(job_line(self._call(lambda piano: piano.retry(job))))
 
-    @command("[CALL]")
+    @command("[CALL]", example="%piano approve")
     def approve(self, text: str) -> Any:
         """Let a tool call run that waits for a yes; alone it lists those that wait."""
         return self._decide(text, allow=True)
 
-    @command("[CALL]")
+    @command("[CALL]", example="%piano deny 3fa9c1")
     def deny(self, text: str) -> Any:
         """Do not let a tool call run that waits; alone it lists those that wait."""
         return self._decide(text, allow=False)
+
+    @command(example="%piano stop")
+    def stop(self, _text: str) -> Any:
+        """Take no more jobs: what runs goes on, what is sent waits until %piano start."""
+        self._call(lambda piano: piano.stop())
+        return Note("stopped: what runs goes on, what is sent waits; %piano start goes on")
+
+    @command(example="%piano start")
+    def start(self, _text: str) -> Any:
+        """Take jobs again, after %piano stop."""
+        self._call(lambda piano: piano.start())
+        return Note("started: jobs are taken")
 
     def _decide(self, text: str, *, allow: bool) -> Any:
         waiting = self._call(lambda piano: piano.approvals())

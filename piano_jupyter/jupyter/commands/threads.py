@@ -1,63 +1,78 @@
-"""%piano threads, thread, history: where the talk goes on, and what was said."""
+"""%piano threads, thread, history, search: where the talk goes on, what was said, and where."""
 
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.commands.command import Commands, command, number
-from piano_jupyter.jupyter.display import Listing, Note, Transcript
+from piano_jupyter.jupyter.cards import hits_table, threads_table
+from piano_jupyter.jupyter.commands.command import Commands, command, named, number
+from piano_jupyter.jupyter.display import Transcript
+from piano_jupyter.jupyter.tables import Note
 from piano_jupyter.records import short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
+NO_THREAD = "no thread yet; %%piano opens one"
+MOST_HITS = 20
+
 
 class Threads(Commands):
     """Sub-commands about threads."""
 
-    @command("[--all]", all=False)
-    def threads(self, _text: str, all: str | None = None) -> Any:  # noqa: A002  It is the option's name.
+    @command(example="%piano threads --all", all="")
+    def threads(self, _text: str, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
         """List the threads, newest first; --all also those that are archived."""
-        threads = self._call(lambda piano: piano.threads(None if all is not None else "active"))
-        return Listing(
-            threads,
-            "no threads yet; %%piano opens one",
-            id=lambda thread: short(thread.id),
-            title=lambda thread: thread.title,
-            status=lambda thread: thread.status,
-            opened=lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}",
-        )
+        return threads_table(self._call(lambda piano: piano.threads(None if all else "active")))
 
-    @command("[NAME] [--new] [--rename TITLE] [--archive]", new=False, rename=True, archive=False)
-    def thread(self, text: str, new: str | None = None, rename: str | None = None, archive: str | None = None) -> Any:
+    @command("[THREAD]", example="%piano thread --new Sales review", new="", rename="TITLE", archive="")
+    def thread(self, text: str, *, new: bool = False, rename: str | None = None, archive: bool = False) -> Any:
         """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current."""
 
         async def go(piano: "Piano") -> str:
-            if new is not None:
+            if new:
                 await piano.open_thread(text or "Untitled")
             elif text:
                 piano.thread = await piano.find_thread(text)
             if piano.thread is None:
-                return "no thread yet; %%piano opens one"
+                return NO_THREAD
             if rename is not None:
                 await piano.rename_thread(piano.thread, rename)
-            if archive is not None:
+            if archive:
                 await piano.archive_thread(piano.thread)
                 return "archived; the next question opens a new thread"
             return f"current thread: {piano.thread.title} ({short(piano.thread.id)})"
 
         return Note(self._call(go))
 
-    @command("[THREAD] [--last N]", last=True)
-    def history(self, text: str, last: str | None = None) -> Any:
-        """Show a thread (the current one, if none is named); --last N shows its end."""
+    @command("[THREAD]", example="%piano history --last 10 --ids", last="N", at="MESSAGE", ids="")
+    def history(self, text: str, last: str | None = None, at: str | None = None, *, ids: bool = False) -> Any:
+        """Show a thread (the current one, if none is named), and where its branches part.
+
+        --last N shows its end, --at MESSAGE the branch that leads to a message, --ids the name of each message.
+        """
         newest = number("--last", last)
 
         async def read(piano: "Piano") -> Transcript:
+            message = await piano.find_message(at) if at is not None else None
             thread = await piano.find_thread(text) if text else piano.thread
+            if message is not None and not text and (thread is None or thread.id != message.thread_id):
+                thread = await piano.find_thread(message.thread_id)
             if thread is None:
-                raise PianoError("no thread yet; %%piano opens one")
+                raise PianoError(NO_THREAD)
             names = {agent.id: agent.name for agent in await piano.agents()}
-            messages = await piano.messages(thread, newest)
-            return Transcript(thread.title, messages, await piano.tool_calls(thread), names)
+            messages = await piano.messages(thread, newest, at=message)
+            calls, others = await piano.tool_calls(thread), await piano.branches(thread)
+            return Transcript(thread.title, messages, calls, names, others, ids=ids)
 
         return self._call(read)
+
+    @command("WORDS", example="%piano search quarterly revenue --limit 5", limit="N")
+    def search(self, text: str, limit: str | None = None) -> Any:
+        """Find where all the words occur, in titles and in what was said, best first; id names the message."""
+        words = named("words", text, "%piano search quarterly revenue")
+        most = number("--limit", limit, least=1) or MOST_HITS
+
+        async def find(piano: "Piano") -> Any:
+            return await piano.search(words, most), {agent.id: agent.name for agent in await piano.agents()}
+
+        return hits_table(*self._call(find))

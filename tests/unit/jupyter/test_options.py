@@ -3,9 +3,9 @@
 import pytest
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.options import fill_in, split_options
+from piano_jupyter.jupyter.options import fill_in, split_options, split_words
 
-KNOWN = {"--thread": True, "--no-wait": False}
+KNOWN = {"--thread": "THREAD", "--no-wait": "", "--tools": "TOOL,…"}
 
 
 def test_options_and_handles_come_first_and_the_rest_stays_as_it_stands():
@@ -26,8 +26,19 @@ def test_an_option_takes_its_value_after_an_equals_sign_too():
     assert split_options("--thread=abc hi", KNOWN) == ({"--thread": "abc"}, [], "hi")
 
 
+def test_several_handles_may_be_parted_by_commas_and_end_with_a_colon():
+    assert split_options("@ada, @bob: what now, @ada?", KNOWN) == ({}, ["ada", "bob"], "what now, @ada?")
+
+
+def test_the_values_of_an_option_that_may_be_repeated_are_joined_and_of_any_other_the_last_counts():
+    line = "ada --tools a,b --thread x --tools c --thread y"
+
+    assert split_words(line, KNOWN) == ({"--tools": "a,b,c", "--thread": "y"}, [], "ada")
+    assert split_options(line[4:], KNOWN)[0] == {"--tools": "a,b,c", "--thread": "y"}
+
+
 def test_an_unknown_option_is_answered_with_the_known_ones():
-    with pytest.raises(NotFoundError, match="no option named '--thred'; known: --thread, --no-wait"):
+    with pytest.raises(NotFoundError, match="no option named '--thred'; known: --thread, --no-wait, --tools"):
         split_options("--thred x", KNOWN)
 
 

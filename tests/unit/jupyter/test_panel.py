@@ -99,7 +99,7 @@ def test_many_deltas_become_few_messages(opened):
     panel.clicks("stop", action=2)
     until(lambda: "cancelled" in panel.states())
 
-    assert 1 < len(panel.told("changes")) < 300
+    assert len(panel.told("changes")) < 300
 
 
 def test_no_message_to_the_page_has_an_id_at_its_top(opened):
@@ -126,7 +126,7 @@ def test_an_action_that_is_sent_again_is_done_once(opened):
     ("do", "about", "words"),
     [
         ("send", "   ", "the message is empty"),
-        ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job named"),
+        ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job with the id"),
         ("retry", "what", "an error inside Piano"),
         ("dance", "", "reload the page"),
     ],
@@ -214,3 +214,50 @@ def test_a_panel_whose_thread_cannot_be_read_leaves_nothing_behind(opened):
         ChatPanel(piano, loop, piano.thread)
 
     assert piano.bus._subscribers == before
+
+
+def shown(panel):
+    """Return the texts of the entries and parts that were sent last as everything."""
+    return [change.get("text") or change.get("html") for change in panel.told("all")[-1]["changes"]]
+
+
+def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
+    panel, piano, loop = opened("four", "nine")
+    panel.clicks("hello")
+    loop.run(piano.ask("2 + 2?"))
+    question = loop.run(piano.messages(piano.thread))[0]
+
+    panel._take(panel, {"do": "edit", "about": "3 * 3?", "message": str(question.id), "page": "p", "action": 2}, [])
+
+    assert panel.answer(2) == ""
+    until(lambda: len(panel.told("all")) == 2)
+    assert shown(panel)[0] == "3 * 3?"
+    loop.run(piano.drain())
+    assert [message.content for message in loop.run(piano.messages(piano.thread))] == ["3 * 3?", "nine"]
+
+
+def test_an_answer_that_is_asked_for_again_takes_the_place_of_the_old_one(opened):
+    panel, piano, loop = opened("old", "new")
+    panel.clicks("hello")
+    loop.run(piano.ask("?"))
+    [job] = loop.run(piano.jobs())
+
+    panel.clicks("regenerate", str(job.id), action=2)
+    assert panel.answer(2) == ""
+    loop.run(piano.drain())
+    panel.clicks("hello", action=3)
+    panel.answer(3)
+
+    assert shown(panel) == ["?", None, "<p>new</p>\n"]
+
+
+def test_a_message_that_names_two_agents_is_answered_by_both(opened):
+    panel, piano, loop = opened("one", "two")
+    loop.run(piano.add_agent("bo"))
+    panel.clicks("hello")
+
+    panel.clicks("send", "@Assistant @bo count", action=2)
+    panel.answer(2)
+    loop.run(piano.drain())
+
+    assert [job.status for job in loop.run(piano.jobs())] == ["done", "done"]

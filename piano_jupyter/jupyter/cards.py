@@ -1,0 +1,150 @@
+"""How the other records look in a cell: agents, threads, jobs, models, what a search found."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.jupyter.tables import Card, Listing, Marked
+from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
+
+Names = Mapping[UUID | None, str]  # of agents and threads, by id
+
+
+def agent_card(agent: Agent) -> Card:
+    """Return an agent's card: all that is set of it."""
+    return Card(
+        {
+            "name": f"@{agent.name}",
+            "model": agent.model,
+            "description": agent.description,
+            "system prompt": agent.system_prompt,
+            "tools": ", ".join(agent.enabled_tools),
+            "skills": ", ".join(agent.enabled_skills),
+            "options": ", ".join(f"{name}={value}" for name, value in sorted(agent.options.items())),
+            "rounds": f"{agent.max_iterations} at most" if agent.max_iterations else "",
+        }
+    )
+
+
+def thread_card(thread: Thread, names: Names) -> Card:
+    """Return a thread's card."""
+    return Card(
+        {
+            "thread": thread.title,
+            "status": thread.status,
+            "answers": f"@{names[thread.primary_agent_id]}" if thread.primary_agent_id in names else "",
+            "forked from": names.get(thread.forked_from_thread_id, ""),
+        }
+    )
+
+
+def job_card(job: Job, names: Names) -> Card:
+    """Return a job's card, without its times."""
+    return Card(
+        {
+            "job": short(job.id),
+            "status": job.status,
+            "agent": f"@{names.get(job.agent_id, '?')}",
+            "model": job.model,
+            "reason": job.reason or "",
+        }
+    )
+
+
+def model_card(model: Model) -> Card:
+    """Return a model's card."""
+    return Card(
+        {
+            "model": model.name,
+            "state": model.state,
+            "context": _tokens(model),
+            "aliases": ", ".join(model.aliases),
+            "description": model.description,
+        }
+    )
+
+
+def job_line(job: Job) -> str:
+    """Return how a job stands, as a sentence."""
+    return f"job {short(job.id)} is {job.status}"
+
+
+def models_line(models: Sequence[Model]) -> str:
+    """Return the models that take up room on the server, in one line."""
+    busy = [model for model in models if model.state != "unloaded"]
+    told = [" ".join(filter(None, [model.name, model.state, _tokens(model)])) for model in busy]
+    rest = len(models) - len(busy)
+    return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
+
+
+def agents_table(agents: Sequence[Agent]) -> Listing[Agent]:
+    """Return agents as a table."""
+    return Listing(
+        agents,
+        "no agents",
+        name=lambda agent: f"@{agent.name}",
+        model=lambda agent: agent.model,
+        tools=lambda agent: ", ".join(agent.enabled_tools),
+        skills=lambda agent: ", ".join(agent.enabled_skills),
+        description=lambda agent: agent.description,
+    )
+
+
+def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
+    """Return threads as a table."""
+    return Listing(
+        threads,
+        "no threads yet; %%piano opens one",
+        id=lambda thread: short(thread.id),
+        title=lambda thread: thread.title,
+        status=lambda thread: thread.status,
+        opened=lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}",
+    )
+
+
+def jobs_table(jobs: Sequence[Job], names: Names) -> Listing[Job]:
+    """Return jobs as a table."""
+    return Listing(
+        jobs,
+        "nothing runs and nothing waits",
+        id=lambda job: short(job.id),
+        status=lambda job: job.status,
+        agent=lambda job: f"@{names.get(job.agent_id, '?')}",
+        model=lambda job: job.model,
+        attempt=lambda job: job.attempt,
+        reason=lambda job: job.reason or "",
+    )
+
+
+def models_table(models: Sequence[Model]) -> Listing[Model]:
+    """Return models as a table."""
+    return Listing(
+        models,
+        "the server names no models",
+        name=lambda model: model.name,
+        state=lambda model: model.state,
+        context=_tokens,
+        aliases=lambda model: ", ".join(model.aliases),
+        description=lambda model: model.description,
+    )
+
+
+def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
+    """Return what a search found as a table; the ids are those of the messages."""
+
+    def who(hit: Hit) -> str:
+        if hit.message is None:
+            return "(title)"
+        return names.get(hit.message.agent_id, "You" if hit.message.role == "user" else hit.message.role)
+
+    columns: dict[str, Any] = {
+        "thread": lambda hit: hit.thread.title,
+        "who": who,
+        "said": lambda hit: Marked(hit.excerpt, hit.marks),
+        "id": lambda hit: short(hit.message.id) if hit.message else "",
+    }
+    return Listing(hits, "found nothing", **columns)
+
+
+def _tokens(model: Model) -> str:
+    return f"{model.context:,} tokens" if model.context else ""

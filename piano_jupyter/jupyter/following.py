@@ -1,0 +1,174 @@
+"""Following: what has become of the jobs that a cell waits for, worked out from events. It shows nothing, asks nobody.
+
+An answer may ask other agents; the jobs of that are followed too, and stand after the answer that asked.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import (
+    AgentAdded,
+    Event,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolReturned,
+)
+from piano_jupyter.jupyter.display import call_line
+from piano_jupyter.jupyter.live import Shown
+from piano_jupyter.records import Job, Message, ToolCall
+
+
+@dataclass(slots=True)
+class Followed:
+    """One job, as far as it has come."""
+
+    job: Job
+    name: str  #: of the agent
+    calls: list[ToolCall] = field(default_factory=list)  #: those that have returned
+    notes: list[Message] = field(default_factory=list)  #: what Piano has to say on the answer
+    answer: Message | None = None
+    error: PianoError | None = None
+    asked: "list[Followed]" = field(default_factory=list)  #: the jobs that the answer asks for
+    told: list[str] = field(default_factory=list)  #: what was written before a call, and the calls
+    written: list[str] = field(default_factory=list)  #: the text that is being written
+    status: str = ""
+    fraction: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.answer is not None or self.error is not None
+
+    @property
+    def shown(self) -> Shown:
+        """How it looks while the cell waits."""
+        text = "\n".join([*self.told, "".join(self.written)])
+        return Shown(self.name, text, self.status, self.fraction, self.over)
+
+    def take(self, event: Event) -> None:
+        """Take an event of this job."""
+        match event:
+            case JobStarted():
+                self.status = ""
+            case MessageDelta(text=""):
+                self.status = "thinking"
+            case MessageDelta(text=text):
+                self.written.append(text)
+                self.status, self.fraction = "", None
+            case ToolCalled(call=call):
+                self.status = f"running {call.name}"
+            case ToolReturned(call=call) if all(call.id != known.id for known in self.calls):
+                self.calls.append(call)
+                self.told += [*(["".join(self.written)] if self.written else []), call_line(call)]
+                self.written.clear()
+                self.status = ""
+            case MessageAdded(message=message) if message.role == "system":
+                self.notes.append(message)
+            case JobDone(message=message):
+                self.answer = message
+                self.status, self.fraction = "", None
+            case JobFailed():
+                self.error = event.error or PianoError(event.reason)
+                self.status, self.fraction = event.reason, None
+            case JobCancelled():
+                self.error = PianoError("the job was cancelled")
+                self.status, self.fraction = "cancelled", None
+            case _:
+                pass
+
+
+class Following:
+    """Jobs that are followed, in the order in which they were asked."""
+
+    def __init__(self, jobs: Sequence[Job], names: Mapping[UUID, str]) -> None:
+        self._names = dict(names)
+        self._known: dict[UUID | None, Followed] = {}
+        self._queued: dict[UUID, list[Job]] = {}  # jobs of messages that may turn out to be answers
+        self.asked = [self.follow(job) for job in jobs]  #: what was asked at first
+        if len(jobs) > 1:
+            for each in self.asked:
+                each.status = "waiting for its turn"
+
+    def follow(self, job: Job, asker: Followed | None = None) -> Followed:
+        """Follow a job; `asker` is the one whose answer asks for it."""
+        followed = self._known[job.id] = Followed(job, self._names.get(job.agent_id, "?"))
+        if asker is not None:
+            asker.asked.append(followed)
+        return followed
+
+    @property
+    def ids(self) -> set[UUID]:
+        """The jobs that are followed, those that have ended included."""
+        return {each.job.id for each in self._known.values()}
+
+    @property
+    def over(self) -> bool:
+        """Whether all have ended."""
+        return all(each.over for each in self._known.values())
+
+    @property
+    def all(self) -> list[Followed]:
+        """Each job, and after it those that its answer asks for."""
+        return list(_with_asked(self.asked))
+
+    @property
+    def shown(self) -> list[Shown]:
+        """How all look while the cell waits."""
+        return [each.shown for each in self.all]
+
+    def take(self, event: Event) -> None:
+        """Take an event; what concerns other jobs is passed over."""
+        match event:
+            case MessageDelta(job_id=job_id):  # by far the most, so first
+                if job_id in self._known:
+                    self._known[job_id].take(event)
+            case AgentAdded(agent=agent):
+                self._names[agent.id] = agent.name
+            case JobQueued(job=job) if job.hops and job.id not in self._known:
+                self._queued.setdefault(job.message_id, []).append(job)  # before the end of the job that asked
+            case ModelLoading():
+                self._loading(event)
+            case _:
+                followed = self._known.get(_job_id(event))
+                if followed is not None and not followed.over:
+                    followed.take(event)
+        if isinstance(event, JobDone) and event.job.id in self._known:
+            for job in self._queued.pop(event.message.id, ()):
+                self.follow(job, self._known[event.job.id])
+
+    def _loading(self, event: ModelLoading) -> None:
+        note = event.note
+        if event.seconds is not None:
+            note = f"{event.model or 'the model'} is loading, {event.seconds:.0f} s"
+        waits = [each for each in self._known.values() if not each.over and not each.written]
+        for each in waits:
+            if event.job_id in {None, each.job.id} and event.model in {None, each.job.model}:
+                each.status = note
+                each.fraction = event.fraction if event.fraction is not None and event.fraction < 1 else None
+
+
+def _job_id(event: Event) -> UUID | None:
+    match event:
+        case JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job):
+            return job.id
+        case ToolCalled(job_id=job_id) | ToolReturned(job_id=job_id):
+            return job_id
+        case MessageAdded(message=message):
+            return message.job_id
+        case _:
+            return None
+
+
+def _with_asked(several: Sequence[Followed]) -> Iterator[Followed]:
+    for each in several:
+        yield each
+        yield from _with_asked(each.asked)

@@ -1,0 +1,91 @@
+"""The names that TAB completes: asked of a Piano that is open, and never waited for long."""
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from piano_jupyter.errors import PianoError
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Piano
+
+    Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
+    Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
+
+PATIENCE = 0.04  # seconds
+MOST = 100  # ids of a kind
+
+
+class Names:
+    """The names that an open Piano knows; the last answer stands where a new one is late."""
+
+    def __init__(self, peek: "Peek") -> None:
+        self._peek = peek
+        self._known: dict[str, list[str]] = {}
+
+    def of(self, kind: str) -> list[str]:
+        """Return the names of a kind, in `PATIENCE` seconds at most."""
+        read = READ.get(kind)
+        asked = self._peek(read) if read else None
+        if asked is None:
+            return []
+        asked.add_done_callback(partial(self._keep, kind))
+        with contextlib.suppress(TimeoutError, PianoError):
+            asked.result(PATIENCE)
+        return self._known.get(kind, [])
+
+    def _keep(self, kind: str, answered: "concurrent.futures.Future[list[str]]") -> None:
+        if not answered.cancelled() and answered.exception() is None:
+            self._known[kind] = answered.result()
+
+
+async def _agents(piano: "Piano") -> list[str]:
+    return [agent.name for agent in await piano.agents()]
+
+
+async def _threads(piano: "Piano") -> list[str]:
+    return list(dict.fromkeys(thread.title for thread in await piano.threads("active")))
+
+
+async def _models(piano: "Piano") -> list[str]:
+    return list(dict.fromkeys([*piano.known_models(), *(agent.model for agent in await piano.agents())]))
+
+
+async def _tools(piano: "Piano") -> list[str]:
+    return [tool.name for tool in await piano.tools()]
+
+
+async def _skills(piano: "Piano") -> list[str]:
+    return [skill.name for skill in await piano.skills()]
+
+
+async def _jobs(piano: "Piano") -> list[str]:
+    return [_short(job.id) for job in reversed(await piano.jobs(last=MOST))]
+
+
+async def _messages(piano: "Piano") -> list[str]:
+    return [_short(each.id) for each in reversed(await piano.messages(piano.thread, MOST))] if piano.thread else []
+
+
+async def _calls(piano: "Piano") -> list[str]:
+    return [_short(request.call.id) for request in await piano.approvals()]
+
+
+READ: Mapping[str, "Callable[[Piano], Coroutine[Any, Any, list[str]]]"] = {
+    "AGENT": _agents,
+    "THREAD": _threads,
+    "MODEL": _models,
+    "TOOL": _tools,
+    "SKILL": _skills,
+    "JOB": _jobs,
+    "MESSAGE": _messages,
+    "CALL": _calls,
+}
+
+
+def _short(identity: Any) -> str:
+    from piano_jupyter.records import short  # noqa: PLC0415
+
+    return short(identity)

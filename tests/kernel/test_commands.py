@@ -1,0 +1,172 @@
+"""The sub-commands that branch, export, look and steer, in a real kernel; and records that show themselves."""
+
+import json
+
+import pytest
+from stub_model import Say
+
+
+def ids(kernel):
+    """Return the names of the current thread's messages, in order."""
+    told = kernel.run("%piano history --ids").text.split("\n\n")[1:]
+    return [line.partition("[")[2].partition("]")[0] for line in told if "[" in line.partition(":")[0]]
+
+
+def test_an_agent_is_made_of_a_cell_with_options_that_reach_the_model(kernel, stub_model):
+    kernel.run("%%piano agent ada --model small --temperature 0.2 --option seed=7\nYou are Ada.\nBe kind.")
+    kernel.run("%piano agent ada --option stop=END --option seed=null")
+    shown = kernel.run("%piano agent ada")
+
+    kernel.run("%piano ask @ada hi")
+
+    asked = stub_model.asked[0]
+    assert asked["messages"][0] == {"role": "system", "content": "You are Ada.\nBe kind."}
+    assert (asked["temperature"], asked["stop"], "seed" in asked) == (0.2, "END", False)
+    assert shown.text.splitlines()[0] == "name           @ada"
+    assert "options        stop=END, temperature=0.2" in shown.text
+    assert "text/html" in shown.shown[0]
+
+
+def test_an_agents_prompt_comes_from_a_file_and_its_rounds_are_limited(kernel, stub_model, tmp_path):
+    (tmp_path / "ada.md").write_text("You are Ada.\n")
+    stub_model.answer = lambda _: Say(call=("read_file", {"path": "ada.md"}))
+
+    kernel.run("%piano agent ada --system-file ada.md --tools read_file --max-iterations 2")
+    cell = kernel.run("%piano ask @ada go round")
+
+    assert stub_model.asked[0]["messages"][0]["content"] == "You are Ada."
+    assert "stopped after 2 rounds of tool calls" in cell.stream
+
+
+def test_an_edit_asks_anew_beside_the_old_question_and_history_shows_both(kernel, stub_model):
+    stub_model.says("Paris.", "Madrid.")
+    kernel.run("%piano ask Capital of France?")
+    question, _ = ids(kernel)
+
+    cell = kernel.run(f"%%piano edit {question}\nCapital of {{{{country}}}}?")
+    kernel.run("country = 'Spain'")
+    edited = kernel.run(f"%%piano edit {question}\nCapital of {{{{country}}}}?")
+    now = kernel.run("%piano history").text
+    before = kernel.run(f"%piano history --at {question}").text
+
+    assert "no variable named 'country'" in cell.stream
+    assert edited.text == "Madrid."
+    assert "You: Capital of Spain?\n  ⇄ 2 of 2; beside it " + question in now
+    assert "Paris." not in now
+    assert "You: Capital of France?\n  ⇄ 1 of 2; beside it " in before
+    assert "Assistant: Paris." in before
+    assert "%piano history --at ID" in before
+
+
+def test_a_question_is_answered_anew_and_forked_from(kernel, stub_model):
+    stub_model.says("one", "two", "three")
+    kernel.run("%piano ask Say something?")
+
+    again = kernel.run("%piano regenerate")
+    answer = ids(kernel)[1]
+    forked = kernel.run(f'%piano fork {answer} --title "Another way"')
+    kernel.run("%piano ask and then?")
+
+    assert again.text == "two"
+    assert forked.text == "current thread: Another way"
+    told = [message["content"] for message in stub_model.asked[2]["messages"] if message["role"] != "system"]
+    assert told == ["Say something?", "two", "and then?"]
+    assert "and then?" not in kernel.run("%piano history Say something?").text
+
+
+def test_a_thread_is_exported_and_read_again(kernel, stub_model, tmp_path):
+    stub_model.says("**Paris**.")
+    kernel.run("%piano ask Capital?")
+
+    for name in ("talk.md", "talk.ipynb", "talk.jsonl"):
+        assert kernel.run(f"%piano export {name}").text == f"'Capital?' is in {name}"
+    kernel.run("%piano export other.txt --format md --thread Capital?")
+    read = kernel.run('%piano import talk.jsonl --title "An old talk"')
+
+    assert "**Paris**." in (tmp_path / "talk.md").read_text()
+    assert (tmp_path / "other.txt").read_text() == (tmp_path / "talk.md").read_text()
+    assert json.loads((tmp_path / "talk.ipynb").read_text())["nbformat"] == 4
+    assert read.text == "current thread: An old talk"
+    assert kernel.run("%piano history").text == "An old talk\n\nYou: Capital?\n\nAssistant: **Paris**."
+
+
+def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
+    (tmp_path / "talk.md").write_text("mine")
+    kernel.run("%piano ask hello")
+
+    refused = kernel.run("%piano export talk.md")
+    kept = (tmp_path / "talk.md").read_text()
+    kernel.run("%piano export talk.md --force")
+
+    assert refused.stream == "UsageError: talk.md exists; --force replaces it\n"
+    assert kept == "mine"
+    assert "hello" in (tmp_path / "talk.md").read_text()
+
+
+def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel, stub_model):
+    kernel.run("%piano stop")
+
+    sent = kernel.run("%%piano send\nhello\nthere")
+    status = kernel.run("%piano").text
+    asked = list(stub_model.asked)
+    kernel.run("%piano start")
+
+    assert sent.text.endswith("is queued")
+    assert "0 running, 1 queued, 0 waiting for a yes; stopped, %piano start goes on" in status
+    assert asked == []
+    assert kernel.run("%piano wait").text == "You said: hello\nthere"
+
+
+def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):
+    stub_model.says("**bold**")
+
+    cell = kernel.run("%%piano --raw\nhi")
+
+    assert cell.shown == [{"text/plain": "**bold**"}]
+
+
+def test_a_cell_may_be_a_query_and_a_first_line_that_is_no_sub_command_is_text(kernel, stub_model):
+    kernel.run("%%piano threads\nare what?")
+
+    rows = kernel.run("%%piano sql\nSELECT content\nFROM messages\nORDER BY seq LIMIT 1")
+
+    assert rows.text == "content\nthreads⏎are what?"
+
+
+def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
+    kernel.run("from piano_jupyter import tool")
+    kernel.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
+    kernel.run("%piano agent Assistant --tools price")
+    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3.\n```python\nx = 3\n```")
+
+    at_once = kernel.run("answer = %piano ask tea?")
+    later = kernel.run("answer")
+
+    assert later.shown == at_once.shown
+    assert later.text.startswith("[price(item='tea') → ok: 3]\nIt is 3.")
+    assert "<details>" in later.shown[0]["text/html"]
+    assert kernel.run("print(answer.content, len(answer.usage))").stream.startswith("It is 3.")
+
+
+@pytest.mark.parametrize(
+    ("code", "plain"),
+    [
+        ("(await piano.threads())[0]", "thread  hello\nstatus  active"),
+        ("(await piano.agents())[0]", "name           @Assistant"),
+        ("(await piano.jobs())[0]", "status  done\nagent   @Assistant"),
+        ("(await piano.models())[0]", "model  qwen3:32b\nstate  loaded"),
+        ("await piano.sql('SELECT 1 AS n')", "n\n1"),
+    ],
+)
+def test_each_record_shows_itself_as_text_and_html(seen_kernel, code, plain):
+    cell = seen_kernel.run(code)
+
+    assert plain in cell.text
+    assert "<table" in cell.shown[0]["text/html"]
+
+
+def test_a_message_outlives_its_chat(kernel, stub_model):
+    kernel.run("answer = %piano ask hello")
+    kernel.run("%piano record talk.jsonl")
+
+    assert kernel.run("answer").text == "You said: hello"

@@ -1,0 +1,80 @@
+"""TAB in a real kernel, as a front end asks for it."""
+
+import pytest
+
+
+def tab(kernel, code):
+    """Complete at the end of the code: what is offered, and for what."""
+    sent = kernel.client.complete(code, len(code))
+    while (reply := kernel.client.get_shell_msg(timeout=30))["parent_header"].get("msg_id") != sent:
+        pass
+    content = reply["content"]
+    return content["matches"], code[content["cursor_start"] : content["cursor_end"]]
+
+
+@pytest.fixture(scope="module")
+def known(seen_kernel):
+    """The kernel of this module, with an agent and a thread of a long name."""
+    seen_kernel.run("%piano agent ada --model qwen3:8b")
+    seen_kernel.run("%piano thread --new Data work")
+    seen_kernel.run("open('notes.txt', 'w').close()")
+    return seen_kernel
+
+
+@pytest.mark.parametrize(
+    ("code", "offered", "of"),
+    [
+        ("%piano re", ["record", "regenerate", "replay", "retry"], "re"),
+        ("x = %piano regen", ["regenerate"], "regen"),
+        ("%piano ask --no", ["--no-wait"], "--no"),
+        ("%piano ask @a", ["@Assistant", "@ada"], "@a"),
+        ("%%piano @ada --thr", ["--thread"], "--thr"),
+        ("%%piano\nwhat is it, @ad", ["@ada"], "@ad"),
+        ('%piano ask --thread "Da', ['"Data work"'], '"Da'),
+        ("%piano thread Data w", ['"Data work"'], "Data w"),
+        ("%piano agent bob --model qwen3:", ["qwen3:32b", "qwen3:8b"], "qwen3:"),
+        ("%piano agent ada --tools read_file,ba", ["bash"], "ba"),
+        ("%piano agent ada --skills sql", ["sql-with-duckdb"], "sql"),
+        ("%piano help fo", ["fork"], "fo"),
+        ("%piano import notes", ["notes.txt"], "notes"),
+        ("%piano agent newcomer", ["newcomer"], "newcomer"),
+    ],
+)
+def test_tab_offers_what_fits_and_nothing_else(known, code, offered, of):
+    assert tab(known, code) == (offered, of)
+
+
+def test_jobs_and_messages_are_offered_by_their_short_ids(known):
+    job = known.run("%piano queue --all").text.splitlines()[1].split()[0]
+
+    assert tab(known, "%piano retry ") == ([job], "")
+    known.run("%piano thread hello")
+    assert len(tab(known, "%piano history --at ")[0]) == 2
+
+
+def test_elsewhere_tab_is_as_it_was(known):
+    assert "known_name" in tab(known, "known_name = 1\nknown_na")[0]
+    assert "%piano" in tab(known, "%pia")[0]
+
+
+def test_tab_opens_nothing_and_is_gone_after_unload(kernel, tmp_path):
+    assert tab(kernel, "%piano ask --r") == (["--raw"], "--r")
+    assert tab(kernel, "%piano ask @a") == (["@a"], "@a")
+    assert not (tmp_path / ".piano").exists()
+
+    kernel.run("%unload_ext piano_jupyter")
+
+    assert tab(kernel, "%piano regen")[0] == []
+
+
+def test_tab_offers_what_it_knows_while_the_chat_is_busy(known):
+    known.run("import threading\ngate = threading.Event()\nasync def busy(piano):\n    gate.wait(30)")
+    tab(known, "%piano ask @ad")
+    session = "get_ipython().magics_manager.magics['line']['piano'].__self__"
+
+    known.run(f"waiting = {session}.start(busy)")
+    while_busy = [tab(known, "%piano ask --raw --thr"), tab(known, "%piano ask @ad"), tab(known, "%piano thread hel")]
+    done = known.run("print(waiting.done(), gate.set())")
+
+    assert while_busy == [(["--thread"], "--thr"), (["@ada"], "@ad"), (["hello"], "hel")]
+    assert done.stream == "False None\n"

@@ -1,0 +1,167 @@
+"""A cell that asks several agents, and one whose answer asks others, in a real kernel."""
+
+import time
+
+import pytest
+from stub_model import Say
+
+
+def until(condition, what):
+    deadline = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+    return found
+
+
+@pytest.fixture
+def agents(kernel):
+    """A kernel with ada and bob, on a model each, so that they answer side by side."""
+    kernel.run("%piano agent ada --model slow")
+    kernel.run("%piano agent bob --model fast")
+    return kernel
+
+
+def by_model(**says):
+    return lambda asked: says[asked["model"]]
+
+
+def test_several_agents_answer_in_one_live_output_and_stand_in_the_order_asked(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("**one** more", held=True), fast=Say("two"))
+
+    started = agents.start("%%piano @ada @bob\nsay something")
+    seen = []
+    until(
+        lambda: (
+            (message := agents.client.get_iopub_msg(timeout=30))["msg_type"] == "update_display_data"
+            and seen.append(message["content"]["data"]) is None
+            and "two" in seen[-1]["text/plain"]
+            and "one" in seen[-1]["text/plain"]
+        ),
+        "both were not shown side by side",
+    )
+    stub_model.release.set()
+    cell = agents.finish(started)
+
+    assert seen[-1]["text/plain"] == "ada:\n**one**\n\nbob:\ntwo"
+    assert "<strong>ada</strong>" in seen[-1]["text/html"]
+    assert [bundle["text/plain"] for bundle in cell.shown] == ["ada:\n**one** more", "bob:\ntwo"]
+    assert "<strong>one</strong> more" in cell.shown[0]["text/html"]
+    assert cell.outputs[-3:] == [("update_display_data", {}), *(("display_data", bundle) for bundle in cell.shown)]
+
+
+def test_several_answers_are_a_sequence_that_shows_itself_later(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("one"), fast=Say("two"))
+
+    agents.run("%%piano\n@ada, @bob: say something")
+
+    assert agents.run("print([each.content for each in _])").stream == "['one', 'two']\n"
+    agents.run("answers = %piano ask @bob @ada again")
+    assert [bundle["text/plain"] for bundle in agents.run("answers").shown] == ["two", "one"]
+    assert stub_model.asked[-1]["messages"][-1]["content"].endswith("again")
+
+
+def test_an_answer_that_asks_another_agent_is_followed_by_its_answer(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("I think so. @bob, do you?"), fast=Say("I do."))
+
+    cell = agents.run("answer = %piano ask @ada is it so?\nprint(answer.content)")
+
+    assert [bundle["text/plain"] for bundle in cell.shown] == ["ada:\nI think so. @bob, do you?", "bob:\nI do."]
+    assert cell.stream == "I think so. @bob, do you?\n"
+
+
+def test_agents_that_ask_each_other_end_with_a_note(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("@bob your turn"), fast=Say("@ada your turn"))
+
+    cell = agents.run("%%piano @ada\ngo")
+
+    said = [bundle["text/plain"].splitlines()[0] for bundle in cell.shown]
+    assert said[:5] == ["ada:", "bob:", "ada:", "bob:", "ada:"]
+    assert len(said) == 6
+    assert "bob" in said[5]
+    assert "Note" in cell.shown[5]["text/html"]
+    assert "Note: " in agents.run("%piano history").text
+
+
+def test_an_interrupt_cancels_every_job_that_is_followed(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("one two", held=True), fast=Say("three four", held=True))
+
+    started = agents.start("%%piano @ada @bob\ngo")
+    until(lambda: len(stub_model.asked) == 2, "both were not asked")
+    agents.manager.interrupt_kernel()
+    cell = agents.finish(started)
+
+    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert agents.run("%piano queue --all").text.count("cancelled") == 2
+
+
+def test_an_interrupt_cancels_the_job_that_an_answer_asked_for(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("@bob you tell it"), fast=Say("three four", held=True))
+
+    started = agents.start("%%piano @ada\ngo")
+    until(lambda: len(stub_model.asked) == 2, "bob was not asked")
+    agents.manager.interrupt_kernel()
+    cell = agents.finish(started)
+
+    assert cell.status == "error"
+    assert [line.split()[1] for line in agents.run("%piano queue --all").text.splitlines()[1:]] == ["done", "cancelled"]
+
+
+def test_where_one_fails_the_other_is_shown_and_the_sentence_names_it(agents, stub_model):
+    stub_model.answer = by_model(slow=Say("the template is broken", status=500), fast=Say("two"))
+
+    cell = agents.run("%%piano @ada @bob\ngo")
+
+    assert cell.text == "bob:\ntwo"
+    assert cell.stream == "UsageError: ada has no answer: the server answered 500: the template is broken\n"
+
+
+def test_wait_shows_a_job_that_is_over_with_its_calls_and_what_it_asked_for(agents, stub_model):
+    agents.run("from piano_jupyter import tool")
+    agents.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
+    agents.run("%piano agent ada --tools price")
+    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3. @bob?")
+    stub_model.answer = by_model(fast=Say("Yes."))
+
+    job = agents.run("%piano send @ada tea?").text.split()[1]
+    agents.run("await piano.drain()")
+    cell = agents.run(f"%piano wait {job}")
+
+    assert [bundle["text/plain"] for bundle in cell.shown] == [
+        "ada:\n[price(item='tea') → ok: 3]\nIt is 3. @bob?",
+        "bob:\nYes.",
+    ]
+
+
+def test_wait_shows_the_calls_that_were_made_before_it(agents, stub_model):
+    agents.run("from piano_jupyter import tool")
+    agents.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
+    agents.run("%piano agent ada --tools price")
+    stub_model.says(Say(call=("price", {"item": "tea"})), Say("It is 3.", held=True))
+
+    agents.run("%piano send @ada tea?")
+    until(lambda: len(stub_model.asked) == 2, "the result of the call was not sent")
+    started = agents.start("%piano wait")
+    until(lambda: agents.client.get_iopub_msg(timeout=30)["msg_type"] == "display_data", "the cell did not begin")
+    stub_model.release.set()
+
+    assert agents.finish(started).text == "[price(item='tea') → ok: 3]\nIt is 3."
+
+
+def test_what_several_agents_said_is_replayed_to_the_letter(agents, kernel_of, stub_model):
+    stub_model.answer = by_model(slow=Say("one"), fast=Say("two"))
+    cells = [
+        "%piano agent ada --model slow",
+        "%piano agent bob --model fast",
+        "%%piano @ada @bob\ngo",
+        "%piano regenerate",
+        "%piano history --ids",
+    ]
+
+    agents.run("%piano record talk.jsonl")
+    recorded = [agents.run(cell).shown for cell in cells]
+    other = kernel_of(PIANO_BASE_URL="http://127.0.0.1:9/v1", PIANO_REPLAY="strict").load()
+    other.run("%piano replay talk.jsonl")
+    replayed = [other.run(cell).shown for cell in cells]
+
+    assert replayed == recorded
+    assert "⇄" in recorded[-1][0]["text/plain"]
