@@ -13,6 +13,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.jupyter.commands.command import COMMANDS
 from piano_jupyter.jupyter.magics import PianoMagics
 from piano_jupyter.jupyter.panel import ChatPanel
+from piano_jupyter.piano import Piano
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +31,13 @@ def test_each_sub_command_is_in_the_readme_with_its_options(name):
 
     assert row
     assert all(option in row[0] for option in COMMANDS[name].options)
+
+
+def test_each_verb_is_in_the_readme_and_none_that_is_gone():
+    verbs = {name for name, thing in vars(Piano).items() if callable(thing) and not name.startswith("_")}
+    told = README.split("The verbs:", 1)[1].split("\n## ", 1)[0]
+
+    assert set(re.findall(r"`(\w+)`", told)) == verbs - {"open", "close", "close_now"}
 
 
 @pytest.mark.parametrize("name", sorted(set(EVENTS) - {"Event"}))
