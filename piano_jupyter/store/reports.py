@@ -48,7 +48,8 @@ WITH costs AS (
 """
 
 SUMS = """
-    count(*) AS answers, sum(prompt_tokens)::BIGINT AS prompt_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
+    count(DISTINCT c.job_id) AS answers,
+    sum(prompt_tokens)::BIGINT AS prompt_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
     sum(completion_tokens)::BIGINT AS completion_tokens, median(tokens_per_second) AS tokens_per_second,
     median(first_token_s) AS first_token_s, sum(load_s) AS load_s
 """
@@ -63,7 +64,7 @@ USAGE: Mapping[UsageBy, str] = {
     + "SELECT coalesce(c.model, j.model, 'unknown') AS model,"
     + SUMS
     + "FROM costs c LEFT JOIN jobs j ON j.id = c.job_id GROUP BY 1 ORDER BY answers DESC, 1",
-    "day": COSTS + "SELECT inserted_at::DATE AS day," + SUMS + "FROM costs GROUP BY 1 ORDER BY 1 DESC",
+    "day": COSTS + "SELECT inserted_at::DATE AS day," + SUMS + "FROM costs c GROUP BY 1 ORDER BY 1 DESC",
 }
 
 

@@ -100,6 +100,11 @@ async def test_a_search_looks_back_as_far_as_it_must_and_no_further(store, say, 
     assert [hit.message for hit in await store.search('"hay hay" "hay 3"', 10)] == [hay[3]]
     assert await store.search('"hay needle"', 10) == []
 
+    monkeypatch.setattr(reports, "SLICE", 64)
+    monkeypatch.setattr(reports, "ENOUGH", 1)
+
+    assert [hit.message for hit in await store.search('"hay hay" "hay 3"', 10)] == [hay[3]]  # hay 13 is looked at first
+
 
 async def answered(store, make, thread, agent, model="tiny", **fields):
     message = make.message(thread.id)
@@ -141,6 +146,18 @@ async def test_usage_sums_what_answers_cost_by_agent_model_and_day(store, make, 
     ]
     assert by_day.columns == ("day", *columns)
     assert [row[:2] for row in by_day] == [(date(2026, 1, 2), 1), (date(2026, 1, 1), 4)]
+
+
+async def test_what_an_agent_said_before_it_called_a_tool_costs_but_is_no_answer_of_its_own(store, make, thread):
+    ada = await store.add_agent(make.agent("ada"))
+    _, (job,) = await store.enqueue(message := make.message(thread.id), [make.job(message, agent_id=ada.id)])
+    job = await store.claim(job.id, "kernel", make.now())
+    await store.add_message(replace(make.answer(job), usage={"completion_tokens": 3}))
+    await store.ack(job, replace(make.answer(job), usage={"completion_tokens": 4}), make.now())
+
+    [(name, answers, _, _, completion_tokens, *_)] = await store.usage("agent")
+
+    assert (name, answers, completion_tokens) == ("ada", 1, 7)
 
 
 async def test_usage_of_nothing_is_empty_and_of_an_unknown_agent_is_told(store, make, thread):
