@@ -10,8 +10,8 @@ import os
 import re
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,7 @@ from piano_jupyter.events import (
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
-from piano_jupyter.pipeline.producer import Producer
+from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.pipeline.questions import Questions
 from piano_jupyter.pipeline.roster import Roster
 from piano_jupyter.pipeline.threads import Threads
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
+GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 HEX = re.compile("[0-9a-f]+")
 
 
@@ -133,14 +134,14 @@ class Piano:
         self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
         self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
-        self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._loaded)
+        self._approvals = Approvals(self.bus)
+        self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._models())
         self._questions = Questions(
             self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
         )
         self._consumer = Consumer(
             self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
         )
-        self._approvals = Approvals(self.bus)
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
         self._tools = ToolRegistry()
         knob = self.config
@@ -276,10 +277,10 @@ class Piano:
         _check_text(text)
         return await self._questions.edit(await self.find_message(message), text, source)
 
-    async def regenerate(self, message: Message | UUID | str) -> Job:
-        """Have a question answered anew; `message` is the question or the answer that does not please.
+    async def regenerate(self, message: Message | UUID | str) -> list[Job]:
+        """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
 
-        The thread goes on from the new answer, the old one stays as a branch.
+        The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
         return await self._questions.regenerate(await self.find_message(message))
 
@@ -342,8 +343,9 @@ class Piano:
         return await self._consumer.cancel(await self.find_job(job))
 
     async def retry(self, job: Job | UUID | str) -> Job:
-        """Queue a job again that failed or was cancelled."""
-        return await self._producer.retry(await self.find_job(job))
+        """Queue a job again that failed or was cancelled, for its agent as it now is."""
+        found = await self.find_job(job)
+        return await self._producer.retry(replace(found, model=self._roster.by_id(found.agent_id).model))
 
     async def approve(self, call: ToolCall | UUID) -> None:
         """Let a tool call run that waits for a yes."""
@@ -482,12 +484,12 @@ class Piano:
 
     async def status(self) -> Status:
         """Return how things stand. Asks the server which models it has, if one answers; starts none."""
-        config, endpoint = self.config, self._finder.endpoint
-        models = await self._glance()
+        config = self.config
+        server, models = await self._glance()
         counts = await self._store.counts()
         return Status(
             database=IN_MEMORY if self._cassette else config.database,
-            server=endpoint.note or endpoint.url if endpoint else f"{config.base_url} (not asked yet)",
+            server=server,
             models=models,
             workspace=config.workspace,
             thread=self.thread,
@@ -553,24 +555,34 @@ class Piano:
     def _note(self, event: Event) -> None:
         """Remember what has happened; tell who waits for a job how it ended."""
         if not isinstance(event, MessageDelta):
+            if isinstance(event, ModelLoading) and self._happened and isinstance(self._happened[-1][1], ModelLoading):
+                self._happened.pop()  # told each second
             self._happened.append((datetime.now(UTC), event))
+        if isinstance(event, ApprovalRequested):
+            self._producer.stir()  # its model is free while the user thinks
         if isinstance(event, JobQueued):
             self._ends[event.job.id] = asyncio.get_running_loop().create_future()
         elif isinstance(event, JobDone | JobFailed | JobCancelled) and event.job.id in self._ends:
             self._ends.pop(event.job.id).set_result(event)
 
-    async def _loaded(self, models: Collection[str]) -> frozenset[str] | None:
-        """Return which models answer without a swap; None where none is ever swapped: what stands in has all."""
-        return await self._swap.loaded(models) if self._client is not None else None
+    def _models(self) -> Models:
+        """Return what the queue has to know of the server's models; what stands in for a server has them all."""
+        return Models(
+            loaded=self._swap.loaded if self._client is not None else None,
+            own_name=self._swap.own_name,
+            idle=lambda: {request.job_id for request in self._approvals.waiting()},
+        )
 
-    async def _glance(self) -> list[Model]:
-        if self._client is None:
-            return []
-        if self._cassette is None and not await self._finder.answers():
-            return []
-        with contextlib.suppress(ModelError):
-            return await self._swap.models()
-        return []
+    async def _glance(self) -> tuple[str, list[Model]]:
+        """Return how to call the server, and its models if it tells them soon."""
+        config, found = self.config, self._finder.current()
+        where = found.note or found.url if found else config.base_url
+        if self._client is None or (self._cassette is None and not await self._finder.answers()):
+            return f"{where} (does not answer)", []
+        with contextlib.suppress(ModelError, TimeoutError):
+            async with asyncio.timeout(GLANCE):
+                return where, await self._swap.models()
+        return where, []
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))

@@ -164,6 +164,7 @@ def _text(content: Any, where: str) -> str | None:
 def _object(text: Any, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(text)
+        json.dumps(entry, allow_nan=False)  # no server reads NaN or Infinity, be it written as 1e999
         if "\\ud" in text.lower():  # half a character, which no database keeps
             entry = json.loads(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
     except json.JSONDecodeError as error:

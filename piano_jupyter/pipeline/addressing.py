@@ -12,7 +12,8 @@ MAX_ASKED = 4  # how many agents one answer asks
 MAX_HANDED_ON = 20  # how many jobs come of one question in all, beside those that its asker meant
 LISTED = 10  # how many names a note gives
 
-HANDLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+HANDLE = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
+OURS = {"you", "note", "all"}  # these names mean somebody or something else
 ADDRESS = re.compile(r"\s*@([A-Za-z][A-Za-z0-9_.-]*)(?:[,:]?(?=\s|$)|,(?=@))")
 # Whole: neither a part of an address, a path, a decorator or a genitive (mail@ada, /@ada, @ada/x, @ada(x), @ada's).
 MENTION = re.compile(r"(?<![\w@./\\+=#&%$-])@([A-Za-z][A-Za-z0-9_.-]*+)(?![\w@/\\(\[=+#&%$]|[:'’]\w)")
@@ -20,9 +21,10 @@ MENTION = re.compile(r"(?<![\w@./\\+=#&%$-])@([A-Za-z][A-Za-z0-9_.-]*+)(?![\w@/\
 
 def checked_name(name: str) -> str:
     """Return a new agent's name. Raises PianoError for one that could not be written as a handle."""
-    if not HANDLE.fullmatch(name):
+    if not HANDLE.fullmatch(name) or name.casefold() in OURS:
         raise PianoError(
-            f"{name!r} cannot be an agent's name: begin with a letter, then letters, digits, '_', '-' or '.'"
+            f"{name!r} cannot be an agent's name: take up to 64 letters, digits, '_', '-' or '.', a letter first, "
+            f"a letter or digit last, and none of {', '.join(sorted(OURS))}"
         )
     return name
 

@@ -33,6 +33,7 @@ from piano_jupyter.store.base import Store
 log = logging.getLogger(__name__)
 
 KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of a moment
+AGAIN = 1.0  # seconds until it is tried again after an error inside Piano
 STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
 
 StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
@@ -98,7 +99,9 @@ class Consumer:
 
     async def drain(self) -> None:
         """Return when nothing runs, and nothing waits that would be taken."""
-        while self._running or (self._loop is not None and not self.paused and self._producer.waiting()):
+        while self._running or (
+            self._loop is not None and (self._producer.claiming or (self._producer.waiting and not self.paused))
+        ):
             self._ended.clear()
             await self._ended.wait()
 
@@ -132,6 +135,10 @@ class Consumer:
             except ClaimError as error:
                 await self._close(error.job, str(error), error)
                 self._forget(error.job.id)
+                continue
+            except Exception:
+                log.exception("no job could be taken")  # the next ones must not wait for ever
+                await asyncio.sleep(AGAIN)
                 continue
             if job is None:
                 self._ended.set()

@@ -5,9 +5,10 @@ meanwhile is newer. This process has the database to itself: nobody else changes
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.events import (
@@ -44,19 +45,18 @@ TOLD = (
 
 @dataclass(slots=True)
 class Conversation:
-    """What was said and done in one thread, and before it was forked."""
+    """What was said and done in one thread."""
 
     messages: dict[UUID, Message] = field(default_factory=dict)
     jobs: dict[UUID, Job] = field(default_factory=dict)
     calls: dict[UUID, ToolCall] = field(default_factory=dict)
-    forked_from: UUID | None = None  #: the message that it goes on from, which is another thread's
     _tree: Tree | None = None
 
     @property
     def tree(self) -> Tree:
         """The messages as a tree of branches."""
         if self._tree is None:
-            self._tree = Tree(self.messages.values(), self.jobs.values(), self.forked_from)
+            self._tree = Tree(self.messages.values(), self.jobs.values())
         return self._tree
 
     def changed(self) -> None:
@@ -73,13 +73,13 @@ class Conversations:
 
     def __init__(self, store: Store, bus: EventBus) -> None:
         self._store = store
-        self._adding: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._adding: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._kept: OrderedDict[UUID, tuple[Conversation, asyncio.Future[None]]] = OrderedDict()
         bus.subscribe(self._note, *TOLD)
 
     def adding(self, thread_id: UUID) -> asyncio.Lock:
         """Return the lock to hold from reading what is said last in a thread to adding to it."""
-        return self._adding[thread_id]
+        return self._adding.setdefault(thread_id, asyncio.Lock())
 
     async def get(self, thread_id: UUID) -> Conversation:
         """Return the conversation of a thread. Raises StoreError."""
@@ -106,20 +106,9 @@ class Conversations:
             self._kept.popitem(last=False)
 
     async def _read(self, thread_id: UUID, conversation: Conversation) -> None:
-        thread, messages, jobs, calls = await asyncio.gather(  # in one transaction
-            self._store.thread(thread_id),
-            self._store.messages(thread_id),
-            self._store.jobs(thread_id=thread_id),
-            self._store.tool_calls(thread_id),
+        messages, jobs, calls = await asyncio.gather(  # in one transaction
+            self._store.messages(thread_id), self._store.jobs(thread_id=thread_id), self._store.tool_calls(thread_id)
         )
-        if thread.forked_from_thread_id is not None and thread.forked_from_message_id is not None:
-            conversation.forked_from = thread.forked_from_message_id
-            before = await self.get(thread.forked_from_thread_id)
-            inherited = _up_to(before.tree.told(conversation.forked_from), conversation.forked_from)
-            ids, jobs_of = {each.id for each in inherited}, {each.job_id for each in inherited}
-            messages = [*inherited, *messages]
-            jobs = [*(job for job in before.jobs.values() if job.id in jobs_of), *jobs]
-            calls = [*(call for call in before.calls.values() if call.message_id in ids), *calls]
         for message in messages:
             conversation.messages.setdefault(message.id, message)
         for job in jobs:
@@ -129,7 +118,7 @@ class Conversations:
         conversation.changed()
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, ThreadOpened) and event.thread.forked_from_thread_id is None:  # there is nothing to read
+        if isinstance(event, ThreadOpened):  # nothing is in it yet, so there is nothing to read
             read = asyncio.get_running_loop().create_future()
             read.set_result(None)
             self._keep(event.thread.id, Conversation(), read)
@@ -146,8 +135,3 @@ class Conversations:
                 conversation.jobs[job.id] = job
             case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
-
-
-def _up_to(messages: list[Message], last: UUID) -> list[Message]:
-    at = next((at for at, message in enumerate(messages) if message.id == last), len(messages) - 1)
-    return messages[: at + 1]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
@@ -15,7 +16,15 @@ from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
 
-Loaded = Callable[[Collection[str]], Awaitable[frozenset[str] | None]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """What the queue has to know of the models that its jobs are for."""
+
+    #: Which of some models answer without a swap, or None where the server never swaps.
+    loaded: Callable[[Collection[str]], Awaitable[frozenset[str] | None]] | None
+    own_name: Callable[[str], str]  #: the model that an alias stands for
+    idle: Callable[[], Collection[UUID]]  #: the running jobs that wait for the user, and leave their model free
 
 
 class ClaimError(PianoError):
@@ -27,16 +36,13 @@ class ClaimError(PianoError):
 
 
 class Producer:
-    """The queue's front: nothing is accepted that is not stored.
-
-    `loaded` tells which of some models answer without a swap, or None where the server does not swap.
-    """
+    """The queue's front: nothing is accepted that is not stored."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, owner: str, config: PianoConfig, loaded: Loaded
+        self, store: Store, bus: EventBus, clock: Clock, owner: str, config: PianoConfig, models: Models
     ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
-        self._config, self._loaded = config, loaded
+        self._config, self._models = config, models
         self._queued: dict[UUID, Waiting] = {}
         self._swapped = 0.0  # when a model was swapped in last, as `time.monotonic` has it
         self._claiming = asyncio.Lock()
@@ -95,14 +101,22 @@ class Producer:
         if running and self._clock.repeats:
             return None  # side by side, jobs would draw their ids in another order each time
         limits = Limits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
-        able = ready(self._queued.values(), running, limits)
-        models = {each.job.model for each in able} | {job.model for job in running}
-        loaded = await self._loaded(models) if able and len(models) > 1 else None
-        now = time.monotonic()
-        job = next_job(able, running, limits, loaded=loaded, swapped=self._swapped, now=now)
+        at_work = list(map(self._by_own_name, running))
+        waiting = [replace(each, job=self._by_own_name(each.job)) for each in self._queued.values()]
+        able = ready(waiting, at_work, limits)
+        models = {each.job.model for each in able} | {job.model for job in at_work}
+        asks = self._models.loaded if able and len(models) > 1 else None
+        loaded = await asks(models) if asks is not None else None
+        idle, now = self._models.idle(), time.monotonic()
+        working = [job for job in at_work if job.id not in idle]
+        job = next_job(able, working, limits, loaded=loaded, swapped=self._swapped, now=now)
         if job is not None and loaded is not None and job.model not in loaded:
             self._swapped = now
-        return job
+        return self._queued[job.id].job if job is not None else None
+
+    def _by_own_name(self, job: Job) -> Job:
+        own = self._models.own_name(job.model)
+        return job if own == job.model else replace(job, model=own)
 
     async def withdraw(self, job: Job) -> Job | None:
         """Take a job out of the queue before it begins; None if it is not there (any more)."""
@@ -110,9 +124,15 @@ class Producer:
             waiting = self._queued.pop(job.id, None)
             return waiting.job if waiting else None
 
+    @property
     def waiting(self) -> bool:
-        """Whether any job waits, or is being claimed."""
-        return bool(self._queued) or self._claiming.locked()
+        """Whether any job waits to be claimed."""
+        return bool(self._queued)
+
+    @property
+    def claiming(self) -> bool:
+        """Whether a job is being claimed, or taken back, right now."""
+        return self._claiming.locked()
 
     def stir(self) -> None:
         """Wake whoever waits: something may be there to claim."""

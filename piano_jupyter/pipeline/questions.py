@@ -1,5 +1,6 @@
 """Questions: a message becomes a job for each agent that is to answer it. It is the user's, or an answer that asks."""
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -8,11 +9,14 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ThreadBranched
 from piano_jupyter.pipeline.addressing import addressed, asked_by, begins_with, follow_ups
+from piano_jupyter.pipeline.branches import AT_WORK
 from piano_jupyter.pipeline.conversations import Conversation, Conversations
 from piano_jupyter.pipeline.producer import Producer
 from piano_jupyter.pipeline.roster import Roster
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.records import Agent, Job, Message, Source, Thread, short
+
+LONG = 10_000  # characters of Markdown that take too long to read on the loop
 
 
 class Questions:
@@ -47,35 +51,50 @@ class Questions:
         if message.role != "user":
             raise PianoError(f"{short(message.id)} is not a question of yours; %piano regenerate answers one anew")
         thread, conversation = await self._threads.home(message)
-        asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == message.id]
-        before = [self._roster.by_id(each) for each in dict.fromkeys(asked)]
-        agents = begins_with(text, self._roster.all()) or before
+        agents = begins_with(text, self._roster.all()) or self._asked_before(message, thread, conversation)
         async with self._conversations.adding(thread.id):
             jobs = await self._ask(text, agents, thread, message.parent_id, source)
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=jobs[0].message_id))
         return jobs
 
-    async def regenerate(self, message: Message) -> Job:
-        """Queue the question anew that a message answers, or is; the agent that answered it answers."""
+    async def regenerate(self, message: Message) -> list[Job]:
+        """Queue the question anew that a message answers, or is; who answered it before answers.
+
+        Who is at work on it already is not asked twice.
+        """
         thread, conversation = await self._threads.home(message)
-        jobs = conversation.jobs
+        old = conversation.jobs.get(message.job_id) if message.job_id is not None else None
+        question, hops = (old.message_id, old.hops) if old else (conversation.tree.question_of(message.id), 0)
+        if question is None:
+            raise PianoError(f"{short(message.id)} answers no question of this thread, so there is nothing to ask anew")
         if message.role == "user":
-            answered = [job for job in jobs.values() if job.message_id == message.id]
+            agents = self._asked_before(message, thread, conversation)
         else:
-            answered = [job for job in jobs.values() if job.id == message.job_id]
-        if not answered:
-            raise PianoError(f"{short(message.id)} was not written by an agent here, so there is nothing to ask anew")
-        old = min(answered, key=lambda job: job.seq)
-        agent = self._roster.by_id(old.agent_id)
-        job = self._job(thread.id, old.message_id, agent, old.hops)
+            known = [agent for agent in self._roster.all() if agent.id == message.agent_id]
+            agents = known or self._asked_before(conversation.messages[question], thread, conversation)
         async with self._conversations.adding(thread.id):
-            job = await self._producer.add(job)
-        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=job.message_id))
-        return job
+            jobs = [await self._again(conversation, thread, question, agent, hops) for agent in agents]
+        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question))
+        return jobs
+
+    async def _again(self, conversation: Conversation, thread: Thread, question: UUID, agent: Agent, hops: int) -> Job:
+        for job in conversation.jobs.values():
+            if (job.message_id, job.agent_id) == (question, agent.id) and job.status in AT_WORK:
+                return job
+        return await self._producer.add(self._job(thread.id, question, agent, hops))
+
+    def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
+        asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
+        before = [self._roster.by_id(each) for each in dict.fromkeys(asked)]
+        return before or addressed(question.content, self._roster.all(), thread)
 
     async def hand_on(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:
         """Return the jobs that an answer asks for, and a note on those that it may not ask."""
-        addressees = asked_by(answer.content, self._roster.by_id(job.agent_id), self._roster.all())
+        author, agents = self._roster.by_id(job.agent_id), self._roster.all()
+        if len(answer.content) < LONG:
+            addressees = asked_by(answer.content, author, agents)
+        else:
+            addressees = await asyncio.to_thread(asked_by, answer.content, author, agents)
         if not addressees:
             return [], None
         handed_on = (await self._conversations.get(job.thread_id)).tree.handed_on(job)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import NotFoundError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import AgentAdded
 from piano_jupyter.pipeline.addressing import checked_name, named
 from piano_jupyter.records import Agent
@@ -79,5 +79,7 @@ class Roster:
             raise NotFoundError.among("field of an agent", name, FIELDS)
         if "name" in fields:
             checked_name(fields["name"])
+        if "model" in fields and not fields["model"].strip():
+            raise PianoError("an agent needs a model; %piano models lists those of the server")
         self._check(fields)
         return {name: tuple(value) if name in LISTS else value for name, value in fields.items()}

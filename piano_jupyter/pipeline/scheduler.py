@@ -56,7 +56,7 @@ def next_job(
 
     `loaded` are the models that answer without a swap; None says that the server never swaps. `swapped` is when a model
     was swapped in last: no job's wait counts from before it, so that many jobs of two models take turns by the
-    `max_wait_s`, not by the job.
+    `max_wait_s`, not by the job; where several models wait, they share it.
     """
     waiting = list(able)
     if loaded is None or not waiting:
@@ -66,7 +66,8 @@ def next_job(
     here = working if working.difference(loaded) else working.union(loaded)
     at_hand = [each for each in waiting if each.job.model in here]
     others = [each for each in waiting if each.job.model not in here]
-    late = [each for each in others if now - max(each.since, swapped) >= limits.max_wait_s]
+    patience = limits.max_wait_s / max(1, len({each.job.model for each in others}))  # each of them has a turn in time
+    late = [each for each in others if now - max(each.since, swapped) >= patience]
     if late:
         at_hand = [each for each in at_hand if each.job.seq < late[0].job.seq]
         others = late

@@ -9,8 +9,9 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import ThreadOpened
+from piano_jupyter.pipeline.branches import AT_WORK
 from piano_jupyter.pipeline.conversations import Conversation, Conversations
-from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall
+from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 
 TITLE_LENGTH = 60  # characters
@@ -47,8 +48,10 @@ class Threads:
 
     async def find(self, name: str | UUID) -> Thread:
         """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
+        if isinstance(name, UUID):
+            return await self._store.thread(name)
         threads = await self._store.threads()
-        wanted = name.hex if isinstance(name, UUID) else name.strip()
+        wanted = name.strip()
         digits = _digits(wanted)
         for each in threads:
             if each.title.casefold() == wanted.casefold() or (
@@ -109,13 +112,42 @@ class Threads:
         return thread, await self._conversations.get(thread.id)
 
     async def fork(self, message: Message, title: str | None) -> Thread:
-        """Create a thread that goes on from a message of another, and make it the current one."""
-        thread, _ = await self.home(message)
-        return await self.open(
-            title or f"{thread.title} (fork)",
+        """Create a thread that has the talk up to a message and goes on by itself; make it the current one.
+
+        What was said is copied, in its order: whatever becomes of the other thread, this one stays as it is.
+        """
+        thread, conversation = await self.home(message)
+        told = conversation.tree.told(message.id)
+        told = told[: 1 + next(at for at, each in enumerate(told) if each.id == message.id)]
+        for each in told:
+            if each.job_id is not None and conversation.jobs[each.job_id].status in AT_WORK:
+                raise PianoError(f"{short(each.id)} is still being answered: wait for it, or fork from before it")
+        fork = Thread(
+            id=self._clock.new_id(),
+            title=title or f"{thread.title} (fork)",
+            inserted_at=self._clock.now(),
             primary_agent_id=thread.primary_agent_id,
             forked_from_thread_id=thread.id,
             forked_from_message_id=message.id,
+        )
+        return await self.add(fork, *self._copied(fork.id, told, conversation.tool_calls()))
+
+    def _copied(
+        self, thread_id: UUID, messages: Sequence[Message], calls: Sequence[ToolCall]
+    ) -> tuple[list[Message], list[ToolCall]]:
+        """Return messages and their calls once more, one behind the other, as no job's of the new thread."""
+        ids = {message.id: self._clock.new_id() for message in messages}
+        parents = [None, *ids.values()]
+        return (
+            [
+                replace(message, id=ids[message.id], thread_id=thread_id, parent_id=parent, job_id=None)
+                for message, parent in zip(messages, parents, strict=False)
+            ],
+            [
+                replace(call, id=self._clock.new_id(), message_id=ids[call.message_id])
+                for call in calls
+                if call.message_id in ids
+            ],
         )
 
 

@@ -42,10 +42,14 @@ class EndpointFinder:
             self._progress(self.endpoint.note, 1.0)
         return self.endpoint
 
+    def current(self) -> Endpoint | None:
+        """Return the server that was found last, if the knobs still name it."""
+        return self.endpoint if self._chosen == (self._config.embedded, self._config.base_url) else None
+
     async def answers(self) -> bool:
         """Whether a server is there to be asked; none is started for that."""
-        if self._chosen == (self._config.embedded, self._config.base_url):
-            return self.endpoint is not None
+        if self._is_local and self.current() is not None:
+            return True
         return self._config.embedded != "only" and await trouble_at(self._config.base_url, GLANCE) is None
 
     def stop(self) -> None:

@@ -31,7 +31,9 @@ def chat_messages(
     messages as the assistant's and those of others as labelled text of the user. Reasoning goes along only within the
     job `job_id`.
     """
-    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(calls, 1)}
+    own = {message.id: at for at, message in enumerate(history) if message.agent_id == agent.id}
+    mine = sorted((call for call in calls if call.message_id in own), key=lambda call: (own[call.message_id], call.seq))
+    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(mine, 1)}
     told: list[dict[str, Any]] = []
     for message in history:
         if message.role == "user":
@@ -44,7 +46,7 @@ def chat_messages(
             name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
             told.append({"role": "user", "content": f"[{name}] {message.content}" if message.content else ""})
         else:
-            told += _own(message, [call for call in calls if call.message_id == message.id], numbered, job_id)
+            told += _own(message, [call for call in mine if call.message_id == message.id], numbered, job_id)
     system = "\n\n".join(part for part in (agent.system_prompt.strip(), skills.strip()) if part)
     messages = merged(told)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:

@@ -27,7 +27,7 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
     if status in {401, 403}:
         return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
     if status == 404:
-        return ModelNotServedError(f"the server does not serve this model ({said})")
+        return ModelNotServedError(f"the server does not serve {model} ({said}); %piano models lists what it has")
     if status == 429:
         return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
     if status in {502, 503, 504}:

@@ -6,8 +6,10 @@ cassette is open that list is all that is asked, and it is recorded: what is loa
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable
+from math import inf
 from typing import Any
 from urllib.parse import quote
 
@@ -30,6 +32,8 @@ from piano_jupyter.runner.transport import (
     unreachable,
     without_key,
 )
+
+log = logging.getLogger(__name__)
 
 GLANCE = 0.5  # seconds that a look at the states may take
 
@@ -60,47 +64,46 @@ class SwapClient:
         response = await self._ask("/v1/models")
         if response.status_code != 200:
             raise error_from(response.status_code, without_key(self._config, response.text))
-        states = None
-        with contextlib.suppress(ModelError):  # an older cassette does not know
-            states = running(_json(await self._ask("/running")))
+        states = self._heard.states
+        with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
+            states = self._hear_running(await self._ask("/running"))
         models = listed(_json(response), states)
         if states is not None:
             await self._learn_aliases()
         models = with_aliases(models, self._heard.aliases)
         self._heard.hear_models(models)
-        self._heard.hear_states(states, REMEMBERED)
         return models
 
     def known(self) -> list[str]:
         """Return the names and aliases that were last heard of, without asking."""
         return self._heard.known()
 
+    def own_name(self, name: str) -> str:
+        """Return the model that an alias stands for, as last heard; any other name as it is."""
+        return self._heard.own_name(name)
+
     async def loaded(self, names: Iterable[str]) -> frozenset[str] | None:
         """Return which of these names or aliases answer without a swap: they are loaded, or already on their way.
 
-        None where the server does not swap or does not say, and while a cassette is open. Quick, and never raises.
+        As last heard, where the server cannot be asked. None where it was never heard to swap, and while a cassette is
+        open. Quick, and never raises.
         """
         if self._taped is not None:
             return None
-        names = list(names)
-        try:
-            async with asyncio.timeout(GLANCE):
-                if await self._look() is None:
-                    return None
-                if not all(self._heard.serves(self._heard.own_name(name)) for name in names):
-                    await self._learn_aliases()
-        except TROUBLE:
-            return None
-        return frozenset(filter(self._heard.here, names))
+        async with _glance():
+            if await self._look() is not None:
+                await self._learn_aliases()
+        return None if self._heard.states is None else frozenset(filter(self._heard.here, names))
 
     async def why_waiting(self, name: str) -> str | None:
-        """Say in a few words what llama-swap does before this model can answer; None if it is not waited for."""
-        try:
-            async with asyncio.timeout(GLANCE):
-                states = await self._look()
-        except TROUBLE:
-            return None
-        return None if states is None else loading_note(self._heard.own_name(name), states)
+        """Say in a few words what llama-swap does before this model can answer; None if it is not waited for.
+
+        None as well where the server cannot be asked now. Quick, and never raises.
+        """
+        async with _glance():
+            states = await self._look()
+            return None if states is None else loading_note(self._heard.own_name(name), states)
+        return None
 
     async def load(self, name: str) -> None:
         """Have a model loaded; return when it answers. Raises ModelError, ModelNotServedError with what there is."""
@@ -117,7 +120,7 @@ class SwapClient:
         """Follow llama-swap's events while at least one watches. Another server, or a cassette, is not followed."""
         self._watchers += 1
         if self._taped is None and not self._events.live:
-            self._heard.states, self._heard.good_until = None, 0.0  # what is old is not told as news
+            self._heard.stale, self._heard.good_until = True, 0.0  # what is old is not told as news
             self._events.follow()
         try:
             yield ModelWatch(self._heard)
@@ -153,11 +156,21 @@ class SwapClient:
         """Return the states: from the events, from memory, or by one request. Raises one of TROUBLE."""
         await self._know_server()
         if not self._events.live and time.monotonic() >= self._heard.good_until:
-            response = await self._http.get("/running")
-            states = running(_json(response)) if response.status_code == 200 else None
-            swaps_not = states is None and response.status_code < 500
-            self._heard.hear_states(states, LOOK_AGAIN if swaps_not else REMEMBERED)
+            self._hear_running(await self._http.get("/running"))
         return self._heard.states
+
+    def _hear_running(self, response: httpx.Response) -> States | None:
+        """Return the states that `/running` tells; None: it does not swap. Raises httpx.HTTPStatusError.
+
+        That is raised by a server that was heard to swap, and now neither says its states nor that it has none.
+        """
+        code = response.status_code
+        states = running(_json(response)) if code == 200 else None
+        if self._heard.states is not None and code != 404:
+            response.raise_for_status()
+        if not self._events.live:  # they may have told of a change since this was asked
+            self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
+        return states
 
     async def _know_server(self) -> None:
         """Forget what another server said. Raises PianoError."""
@@ -168,10 +181,12 @@ class SwapClient:
             await self._events.restart()
 
     async def _learn_aliases(self) -> None:
-        """Hear of the aliases, once a server: only the events tell them all."""
-        if self._taped is None and not self._heard.events_asked:
-            self._heard.events_asked = True
-            await self._events.hear_once(GLANCE)
+        """Hear of the aliases, once a server: only the events tell them all. After trouble, again in a while."""
+        now = time.monotonic()
+        if self._taped is None and now >= self._heard.events_due:
+            self._heard.events_due = now + LOOK_AGAIN
+            if await self._events.hear_once(GLANCE):
+                self._heard.events_due = inf
 
     async def _swappable(self, name: str | None) -> str:
         """Return the model's own name. Raises PianoError where nothing is swapped, ModelNotServedError."""
@@ -186,8 +201,20 @@ class SwapClient:
         return own
 
 
+@contextlib.asynccontextmanager
+async def _glance() -> AsyncIterator[None]:
+    """Take no longer than a glance at the server, and let nothing that goes wrong with it out."""
+    try:
+        async with asyncio.timeout(GLANCE):
+            yield
+    except TROUBLE:
+        pass  # what was last heard stands
+    except Exception:
+        log.exception("the states of the models could not be asked for")
+
+
 def _json(response: httpx.Response) -> Any:
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

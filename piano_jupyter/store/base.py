@@ -138,7 +138,10 @@ class Store(Protocol):
         ...
 
     async def retry(self, job: Job) -> Job:
-        """Put a failed or cancelled job back into the queue, attempts forgotten. Raises StoreError for any other."""
+        """Put a failed or cancelled job back into the queue, for `job.model`, attempts forgotten.
+
+        Raises StoreError for one that is in any other state.
+        """
         ...
 
     async def recover(self, max_attempts: int, now: datetime) -> list[Job]:

@@ -142,8 +142,8 @@ VALUES
 #: Move a job on. What it is about never changes.
 UPDATE_JOB = """
 UPDATE jobs SET
-    status = $status, attempt = $attempt, owner = $owner, reason = $reason, started_at = $started_at,
-    finished_at = $finished_at
+    model = $model, status = $status, attempt = $attempt, owner = $owner, reason = $reason,
+    started_at = $started_at, finished_at = $finished_at
 WHERE id = $id
 """
 

@@ -1,6 +1,6 @@
 """Reports: reads that may take long, so they run beside the writer. Each is one function of a connection."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from piano_jupyter.records import Hit, Message, Rows, Thread
@@ -85,12 +85,20 @@ def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     said = _said(connection, wanted)
     best = sorted(zip(scores(list(said.values())), said, strict=True), reverse=True)[: max(limit, 0)]
     score_of = {seq: score for score, seq in best}
-    messages = _all(connection, Message, MESSAGES, {"seqs": list(score_of)})
+    messages = _once(_all(connection, Message, MESSAGES, {"seqs": list(score_of)}))
     ranked += [(score_of[message.seq], message.inserted_at, message) for message in messages]
     ranked.sort(key=lambda each: each[:2], reverse=True)
     threads = _all(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
     known = {thread.id: thread for thread in threads}
     return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
+
+
+def _once(messages: Iterable[Message]) -> list[Message]:
+    """Return the messages without those that a fork has copied, which say the same at the same time."""
+    first: dict[Any, Message] = {}
+    for message in sorted(messages, key=lambda each: each.seq):
+        first.setdefault((message.inserted_at, message.role, message.content), message)
+    return list(first.values())
 
 
 def _titled(connection: Connection, wanted: Wanted) -> list[tuple[Thread, Tally]]:

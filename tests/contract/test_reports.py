@@ -106,6 +106,15 @@ async def test_a_search_looks_back_as_far_as_it_must_and_no_further(store, say, 
     assert [hit.message for hit in await store.search('"hay hay" "hay 3"', 10)] == [hay[3]]  # hay 13 is looked at first
 
 
+async def test_what_a_fork_has_copied_is_found_once(store, make, thread, say):
+    said = await say("a needle")
+    fork = make.thread("fork")
+    copy = replace(said, id=make.message(fork.id).id, thread_id=fork.id)
+    await store.add_conversation(fork, [copy], [])
+
+    assert [hit.message.id for hit in await store.search("needle", 10)] == [said.id]
+
+
 async def answered(store, make, thread, agent, model="tiny", **fields):
     message = make.message(thread.id)
     _, (job,) = await store.enqueue(message, [make.job(message, agent_id=agent.id, model=model)])

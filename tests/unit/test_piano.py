@@ -408,6 +408,19 @@ async def test_the_status_tells_how_things_stand(piano_of, scripted):
         assert status.thread == piano.thread
 
 
+async def test_the_status_tells_the_server_that_the_knobs_name_and_whether_it_answers(tmp_path, stub_model):
+    async with Piano(
+        database=":memory:", workspace=tmp_path, base_url=stub_model.url, default_model="qwen3:32b"
+    ) as piano:
+        before = await piano.status()
+        await piano.ask("hello")
+        piano.config.base_url = "http://127.0.0.1:9/v1"
+        after = await piano.status()
+
+    assert (before.server, [model.name for model in before.models]) == (stub_model.url, ["qwen3:32b"])
+    assert (after.server, after.models) == ("http://127.0.0.1:9/v1 (does not answer)", [])
+
+
 async def test_drain_waits_for_a_job_that_is_just_being_claimed(piano_of, scripted):
     async with piano_of(scripted(asyncio.Event(), "two")) as piano:
         events = piano.events()

@@ -1,11 +1,13 @@
 """Several agents in one thread, and the branches of a thread, through the service."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from piano_jupyter import Piano, PianoError
-from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
+from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, JobStarted, MessageAdded, ThreadBranched
+from piano_jupyter.pipeline import consumer
 from piano_jupyter.records import JobStatus
 from piano_jupyter.runner.chat import Reply, RequestedCall
 from piano_jupyter.tool import tool
@@ -18,10 +20,12 @@ class Voices:
 
     def __init__(self, **scripts):
         self.scripts, self.asked, self.held = {name: list(script) for name, script in scripts.items()}, [], {}
+        self.ids = []  # of the calls whose results each was told
 
     async def stream(self, request):
         name = request.messages[0]["content"]
         self.asked.append((name, [message["content"] for message in request.messages[1:]]))
+        self.ids.append((name, [message["tool_call_id"] for message in request.messages if message["role"] == "tool"]))
         if name in self.held:
             await self.held[name].wait()
         step = self.scripts[name].pop(0)
@@ -271,7 +275,8 @@ async def test_a_regenerated_answer_is_where_the_thread_goes_on(chat):
     old = await piano.ask("one?", agent="ada")
     await piano.ask("two?", agent="ada")
 
-    new = await piano.wait(await piano.regenerate(old))
+    [job] = await piano.regenerate(old)
+    new = await piano.wait(job)
     await piano.ask("three?", agent="ada")
 
     assert model.asked[2] == ("ada", ["one?"])
@@ -313,16 +318,161 @@ async def test_a_fork_of_a_fork_reads_on_through_both_after_a_restart(chat, tmp_
         assert [text for _, text in await told(piano)] == ["one?", "one", "two?", "two", "three?", "three"]
 
 
-async def test_an_answer_that_a_fork_took_over_can_be_regenerated_there(chat):
-    piano = await chat(Voices(ada=["old", "new"]))
+async def test_an_answer_that_a_fork_took_over_can_be_regenerated_and_its_question_edited_there(chat):
+    piano = await chat(Voices(ada=["old", "new", "other"]))
     old = await piano.ask("one?", agent="ada")
     parent = piano.thread
-    await piano.fork_thread(old)
+    fork = await piano.fork_thread(old)
+    question, answer = await piano.messages(fork)
 
-    await piano.wait(await piano.regenerate(old))
+    await piano.wait((await piano.regenerate(answer))[0])
+    anew = await told(piano)
+    await piano.edit(question, "@ada other?")
+    await drained(piano)
 
-    assert await told(piano) == [("user", "one?"), ("ada", "new")]
+    assert anew == [("user", "one?"), ("ada", "new")]
+    assert await told(piano) == [("user", "@ada other?"), ("ada", "other")]
     assert [message.content for message in await piano.messages(parent)] == ["one?", "old"]
+
+
+async def test_a_fork_stays_as_it_was_whatever_becomes_of_the_thread_that_it_came_from(chat):
+    piano = await chat(Voices(ada=["old", "two", "new"], bo=["beside"]))
+    await piano.ask_all("@ada @bo one?")
+    last = await piano.ask("two?", agent="ada")
+    parent = piano.thread
+    fork = await piano.fork_thread(last)
+    before = await told(piano)
+
+    piano.thread = parent
+    await piano.wait((await piano.regenerate((await piano.messages(parent))[1]))[0])
+    piano._conversations.forget(fork.id)
+    piano.thread = fork
+
+    assert [text for _, text in before] == ["@ada @bo one?", "old", "beside", "two?", "two"]
+    assert await told(piano) == before
+
+
+async def test_a_fork_has_the_tool_calls_with_their_results(chat):
+    @tool
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    model = Voices(bo=[RequestedCall(name="secret"), "It is 42.", "Still."])
+    piano = await chat(model, tools=[secret])
+    await piano.update_agent("bo", enabled_tools=["secret"])
+    answer = await piano.ask("what is it?", agent="bo")
+
+    await piano.fork_thread(answer)
+    await piano.ask("sure?", agent="bo")
+
+    assert [call.result for call in await piano.tool_calls(piano.thread)] == ["42"]
+    assert model.asked[-1] == ("bo", ["what is it?", "", "42", "It is 42.", "sure?"])
+
+
+async def test_a_turn_that_is_under_way_cannot_be_forked(chat):
+    @tool(asks=True)
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    piano = await chat(Voices(bo=[RequestedCall(name="secret")]), tools=[secret])
+    await piano.update_agent("bo", enabled_tools=["secret"])
+    events = piano.events()
+    await piano.send("what is it?", agent="bo")
+    async with asyncio.timeout(DEADLINE):
+        async for event in events:
+            if isinstance(event, ApprovalRequested):
+                break
+
+    with pytest.raises(PianoError, match="is still being answered: wait for it, or fork from before it"):
+        await piano.fork_thread(event.call.message_id)
+
+    assert len(await piano.threads()) == 1
+
+
+async def test_what_others_say_later_does_not_get_into_a_fork(chat):
+    model = Voices(ada=["one"], bo=["two"])
+    piano = await chat(model)
+    model.held["bo"] = asyncio.Event()
+    ada, _ = await piano.send_all("@ada @bo count")
+    answer = await piano.wait(ada)
+    working = await piano.fork_thread(answer)  # what Bo says is not in it, whenever it comes
+    model.held["bo"].set()
+    await drained(piano)
+
+    assert [message.content for message in await piano.messages(working)] == ["@ada @bo count", "one"]
+
+
+async def test_who_is_at_work_on_a_question_is_not_asked_twice(chat):
+    model = Voices(ada=["one"])
+    piano = await chat(model)
+    model.held["ada"] = asyncio.Event()
+    job = await piano.send("one?", agent="ada")
+    question = (await piano.messages(piano.thread))[0]
+
+    again = await piano.regenerate(question)
+    model.held["ada"].set()
+    await drained(piano)
+
+    assert [each.id for each in again] == [job.id]
+    assert len(await piano.jobs()) == 1
+
+
+async def test_a_question_of_two_agents_is_answered_anew_by_both(chat):
+    piano = await chat(Voices(ada=["a", "A"], bo=["b", "B"]))
+    await piano.ask_all("@ada @bo letters")
+    question = (await piano.messages(piano.thread))[0]
+
+    await piano.regenerate(question)
+    await drained(piano)
+
+    assert [text for _, text in await told(piano)] == ["@ada @bo letters", "A", "B"]
+
+
+async def test_an_imported_question_is_edited_and_answered_anew_by_the_threads_own_agent(chat):
+    piano = await chat(Voices(ada=["new", "other"]))
+    text = '{"messages": [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "old", "name": "ada"}]}'
+    thread = await piano.import_thread(text)
+    question, answer = await piano.messages(thread)
+
+    await piano.wait((await piano.regenerate(answer))[0])
+    anew = await told(piano)
+    await piano.wait((await piano.edit(question, "other?"))[0])
+
+    assert anew == [("user", "one?"), ("ada", "new")]
+    assert await told(piano) == [("user", "other?"), ("ada", "other")]
+
+
+async def test_a_retried_job_is_for_its_agent_as_it_now_is(chat):
+    model = Voices(ada=[PianoError("no such model"), "fine"])
+    piano = await chat(model)
+    job = await piano.send("one?", agent="ada")
+    await drained(piano)
+    await piano.update_agent("ada", model="better")
+
+    job = await piano.retry(job)
+
+    assert (await piano.wait(job)).content == "fine"
+    assert (await piano.jobs())[0].model == "better"
+
+
+async def test_calls_are_numbered_as_the_agent_itself_made_them(chat):
+    @tool
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    calls = [RequestedCall(name="look"), "done"]
+    model = Voices(ada=calls, bo=[*calls, "well"])
+    piano = await chat(model, tools=[look])
+    for name in ("ada", "bo"):
+        await piano.update_agent(name, enabled_tools=["look"])
+
+    await piano.ask_all("@ada @bo look")
+    await piano.ask("and?", agent="bo")
+
+    assert [ids for name, ids in model.ids if name == "bo"] == [[], ["call00001"], ["call00001"]]
 
 
 async def test_a_message_is_found_by_the_end_of_its_id(chat):
@@ -372,3 +522,117 @@ async def test_an_imported_thread_goes_on(chat):
     await piano.ask("two?", agent="ada")
 
     assert model.asked[-1] == ("ada", ["one?", "one", "two?"])
+
+
+def swapping(piano, *, loaded=(), own_name=lambda name: name):
+    """Have the queue believe that the server swaps, and has these models loaded."""
+
+    async def which(models):
+        return frozenset(loaded) & frozenset(models)
+
+    piano._producer._models = replace(piano._producer._models, loaded=which, own_name=own_name)
+
+
+async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(chat):
+    @tool(asks=True)
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    piano = await chat(Voices(ada=[RequestedCall(name="secret"), "done"], bo=["quick"]), tools=[secret])
+    await piano.update_agent("ada", enabled_tools=["secret"])
+    swapping(piano, loaded=["model-of-ada"])
+    events = piano.events()
+
+    slow = await piano.send("what is it?", agent="ada")
+    quick = await piano.send("hello", agent="bo", thread=await piano.open_thread("other"))
+    async with asyncio.timeout(DEADLINE):
+        answer = await piano.wait(quick)
+        async for event in events:
+            if isinstance(event, ApprovalRequested):
+                await piano.approve(event.call)
+                break
+        await piano.wait(slow)
+
+    assert answer.content == "quick"
+
+
+async def test_two_names_of_one_model_share_its_demand(chat):
+    model = Voices(ada=["one"], bo=["two"])
+    piano = await chat(model)
+    swapping(piano, own_name=lambda _: "the-same")
+    model.held["ada"] = asyncio.Event()
+    events = piano.events()
+
+    jobs = await piano.send_all("@ada @bo count")
+    async with asyncio.timeout(DEADLINE):
+        async for event in events:
+            if isinstance(event, JobStarted):
+                break
+        for _ in range(50):  # time enough to start another
+            await asyncio.sleep(0)
+    asked = [name for name, _ in model.asked]
+    model.held["ada"].set()
+    await drained(piano)
+
+    assert asked == ["ada"]
+    assert [job.status for job in await piano.jobs()] == [JobStatus.DONE] * 2
+    assert [job.model for job in jobs] == ["model-of-ada", "model-of-bo"]
+
+
+async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, caplog):
+    monkeypatch.setattr(consumer, "AGAIN", 0.01)
+    piano = await chat(Voices(ada=["at last"]))
+    claim, failing = piano._producer.claim, [RuntimeError("oops")]
+
+    async def broken(running):
+        if failing:
+            raise failing.pop()
+        return await claim(running)
+
+    piano._producer.claim = broken
+    answer = await piano.ask("one?", agent="ada")
+
+    assert answer.content == "at last"
+    assert "no job could be taken" in caplog.text
+
+
+async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat):
+    piano = await chat(Voices(ada=["done"]))
+    claim, begun, go = piano._store.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments):
+        begun.set()
+        await go.wait()
+        return await claim(*arguments)
+
+    piano._store.claim = slow
+    await piano.send("one?", agent="ada")
+    await begun.wait()
+    await piano.stop()
+    draining = asyncio.create_task(piano.drain())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    early = draining.done()
+    go.set()
+    async with asyncio.timeout(DEADLINE):
+        await draining
+
+    assert not early
+    assert [job.status for job in await piano.jobs()] == [JobStatus.DONE]
+
+
+async def test_the_same_talk_draws_the_same_ids_when_it_is_replayed(tmp_path):
+    async def talk(**cassette):
+        async with Piano(workspace=tmp_path, model=Voices(ada=["@bo?"], bo=["one", "yes"]), **cassette) as piano:
+            for name in ("ada", "bo"):
+                await piano.add_agent(name, model=f"model-of-{name}", system_prompt=name)
+            await piano.ask_all("@ada @bo count")
+            await piano.drain()
+            return [message.id for message in await piano.messages(piano.thread)]
+
+    first = await talk(record=tmp_path / "talk.jsonl")
+    again = await talk(replay=tmp_path / "talk.jsonl")
+
+    assert again == first
+    assert len(first) == 4

@@ -208,6 +208,8 @@ DEEP = '{"a":' * 200_000
         (line(calling(1)), "a tool call without a 'function' and its 'name'"),
         (line({"role": "assistant", "tool_calls": 1}), "a tool call without a 'function' and its 'name'"),
         (line(calling(call(arguments="{"))), "the arguments of a tool call in line 1, message 1, column 2: not JSON"),
+        (line(calling(call(arguments='{"a": NaN}'))), "the arguments of a tool call in line 1, message 1: not JSON"),
+        (line(calling(call(arguments='{"a": 1e999}'))), "the arguments of a tool call in line 1, message 1: not JSON"),
         (line(calling(call(arguments="[1]"))), "the arguments of a tool call in line 1, message 1: not a JSON object"),
         (line(calling(call(arguments=5))), "the arguments of a tool call in line 1, message 1: not JSON"),
         (line(calling(call(arguments=DEEP))), "the arguments of a tool call in line 1, message 1: not JSON"),

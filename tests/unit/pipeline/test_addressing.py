@@ -229,7 +229,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones_nearest_first(make):
         named([make.agent("ada"), make.agent("bob")], "@bobb")
 
 
-@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal"])
+@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all"])
 def test_a_name_that_is_no_handle_is_refused(name):
     with pytest.raises(PianoError, match="cannot be an agent's name"):
         checked_name(name)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from piano_jupyter.pipeline.branches import Tree
 from piano_jupyter.records import JobStatus
 
@@ -132,24 +134,83 @@ def test_who_is_handed_a_question_reads_what_led_to_it(make):
     assert texts(tree.history(handed)) == ["before?", "before", "?", "@bo?"]
 
 
-def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
+def anew(make, *statuses):
+    """Return a talk of two turns whose first question was asked anew: its messages by name, and its jobs."""
     ada = make.agent("ada")
     one = question(make, "one?")
-    jobs = [make.job(one, ada)]
+    jobs = [done(make.job(one, ada))]
     old = answer(make, jobs[0], "old")
     two = question(make, "two?", old)
-    jobs.append(make.job(two, ada))
-    jobs.append(make.job(one, ada))
+    jobs.append(done(make.job(two, ada)))
+    second = answer(make, jobs[1], "two")
+    return one, old, two, second, [*jobs, *(replace(make.job(one, ada), status=status) for status in statuses)]
+
+
+def done(job):
+    return replace(job, status=JobStatus.DONE)
+
+
+def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
+    one, old, two, second, jobs = anew(make, JobStatus.DONE)
     new = answer(make, jobs[2], "new")
-    tree = Tree([one, old, two, answer(make, jobs[1], "two"), new], jobs)
+    tree = Tree([one, old, two, second, new], jobs)
 
     assert texts(tree.told()) == ["one?", "new"]
     assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
     assert texts(tree.history(jobs[2])) == ["one?", "new"]
-    assert told([one, old], jobs[:1]) == ["one?", "old"]
-    assert told([one, old], [jobs[0], jobs[2]]) == ["one?"]
-    assert told([one, old], [jobs[0], replace(jobs[2], status=JobStatus.FAILED)]) == ["one?", "old"]
     assert tree.alternatives() == {old.id: [old.id, new.id], new.id: [old.id, new.id]}
+
+
+def test_an_answer_in_the_making_takes_the_place_of_the_old_one(make):
+    one, old, two, second, jobs = anew(make, JobStatus.RUNNING)
+
+    assert told([one, old, two, second], jobs) == ["one?"]
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_what_was_asked_anew_in_vain_changes_nothing(make, status):
+    one, old, two, second, jobs = anew(make, status)
+    looked = answer(make, jobs[2], "let me look")  # it broke off after that
+
+    assert told([one, old, two, second], jobs) == ["one?", "old", "two?", "two"]
+    assert told([one, old, two, second, looked], jobs) == ["one?", "old", "two?", "two"]
+    assert told([one, old, looked], [jobs[0], jobs[2]]) == ["one?", "old"]
+
+
+def test_a_branch_reads_later_as_it_read_before_its_first_question_was_asked_anew(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    one = question(make, "one?")
+    jobs = [done(make.job(one, ada)), done(make.job(one, bo))]
+    old, beside = answer(make, jobs[0], "old"), answer(make, jobs[1], "bo says")
+    two = question(make, "two?", beside)
+    jobs += [done(make.job(two, bo)), done(make.job(one, ada))]
+    messages = [one, old, beside, two, answer(make, jobs[2], "two"), answer(make, jobs[3], "new")]
+
+    assert told(messages, jobs, leaf=two) == ["one?", "old", "bo says", "two?", "two"]
+    assert told(messages, jobs) == ["one?", "new", "bo says"]
+
+
+def test_a_handed_on_question_that_is_answered_anew_is_where_the_thread_goes_on_too(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    one = question(make, "one?")
+    first = done(make.job(one, ada))
+    asks = answer(make, first, "@bo?")
+    handed = done(make.job(asks, bo, hops=1))
+    said = answer(make, handed, "old")
+    two = question(make, "two?", said)
+    jobs = [first, handed, done(make.job(two, ada)), done(make.job(asks, bo, hops=1))]
+    messages = [one, asks, said, two, answer(make, jobs[2], "two"), answer(make, jobs[3], "new")]
+
+    assert told(messages, jobs) == ["one?", "@bo?", "new"]
+    assert told(messages, jobs, leaf=two) == ["one?", "@bo?", "old", "two?", "two"]
+
+
+def test_the_try_that_answered_last_stands_though_it_was_made_first(make):
+    ada, asked = make.agent("ada"), question(make, "?")
+    jobs = [done(make.job(asked, ada)), done(make.job(asked, ada))]
+    said = [answer(make, jobs[1], "second"), answer(make, jobs[0], "first, tried again")]
+
+    assert told([asked, *said], jobs) == ["?", "first, tried again"]
 
 
 def test_a_note_behind_an_answer_is_no_alternative_of_it(make):
@@ -168,16 +229,6 @@ def test_two_questions_in_one_place_are_alternatives(make):
     assert Tree([first, meant, edited], []).alternatives() == {
         each.id: [meant.id, edited.id] for each in (meant, edited)
     }
-
-
-def test_a_fork_goes_on_from_where_it_was_forked_until_something_is_asked_there(make):
-    asked = question(make, "?")
-    job = make.job(asked, make.agent("ada"))
-    said = answer(make, job, "!")
-    other = question(make, "elsewhere?", said)
-
-    assert texts(Tree([asked, said], [job], forked_from=said.id).told()) == ["?", "!"]
-    assert texts(Tree([asked, said, other], [make.job(other, make.agent("bo"))]).told())[-1] == "elsewhere?"
 
 
 def test_what_was_imported_is_told_as_it_stands(make):

@@ -115,6 +115,15 @@ def test_older_work_of_the_model_that_is_loaded_still_goes_before_who_has_waited
     assert goes([older, late], loaded={"a"}, now=PATIENCE) is older
 
 
+def test_where_several_models_wait_each_has_its_turn_in_time(make):
+    b, c = jobs(make, (2, "b"), (3, "c"))
+    newer = jobs(make, (4, "a"), (5, "b"))
+
+    assert goes([b, c, newer[0]], loaded={"a"}, now=PATIENCE / 2) is b
+    assert goes([c, newer[1]], loaded={"b"}, swapped=PATIENCE / 2, now=PATIENCE - 1) is newer[1]
+    assert goes([c, newer[1]], loaded={"b"}, swapped=0.0, now=PATIENCE) is c
+
+
 @pytest.mark.parametrize(("seconds", "swaps"), [(1.0, 1), (10.0, 3), (100.0, 19)])
 def test_two_models_with_much_to_do_take_turns_by_the_time_and_not_by_the_job(make, seconds, swaps):
     queued = jobs(make, *((thread, "ab"[thread % 2]) for thread in range(20)))
