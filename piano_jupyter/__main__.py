@@ -9,20 +9,26 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
+    Answered,
     ApprovalRequested,
+    Event,
     JobCancelled,
     JobDone,
     JobFailed,
+    JobQueued,
     MessageDelta,
     ModelLoading,
     ToolReturned,
 )
 from piano_jupyter.piano import Piano
+from piano_jupyter.records import Job
 from piano_jupyter.shipped import shipped
 
 FIRST_NOTEBOOK = "01_first_chat.ipynb"
@@ -58,34 +64,70 @@ def main() -> int:
 
 
 async def answer(text: str, agent: str | None, thread: str | None) -> None:
-    """Ask, and write the answer to standard output while it comes. Raises PianoError."""
-    progress = Progress()
+    """Ask, and write what is answered to standard output. Raises PianoError."""
     async with Piano() as piano:
         events = piano.events()
-        job = await piano.send(text, agent=agent, thread=thread)
+        jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:
-            async for event in events:
-                match event:  # jobs that a dead kernel left go on here too: only the own one is shown
-                    case ModelLoading(note=note, fraction=fraction):
-                        progress.show(note, fraction)
-                    case MessageDelta(job_id=job.id, text=piece):
-                        print(piece, end="", flush=True)
-                    case ToolReturned(job_id=job.id, call=call):
-                        print(f"[{call.name}: {call.status}]", file=sys.stderr)
-                    case ApprovalRequested(call=call):
-                        await (piano.approve if await allowed(event) else piano.deny)(call)
-                    case JobDone() if event.job.id == job.id:
-                        print()
-                        return
-                    case JobFailed(reason=reason, error=error) if event.job.id == job.id:
-                        raise error or PianoError(reason)
-                    case JobCancelled() if event.job.id == job.id:
-                        raise PianoError("the job was cancelled")
+            await follow(piano, events, jobs)
         except asyncio.CancelledError:
-            await asyncio.shield(piano.cancel(job))
+            for job in jobs:
+                await asyncio.shield(piano.cancel(job))
             raise
         finally:
             await events.aclose()
+
+
+async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) -> None:
+    """Write one answer as it comes, several whole, each with its agent's name.
+
+    Raises PianoError with the first reason, once nothing more comes.
+    """
+    names = {each.id: each.name for each in await piano.agents()}
+    streamed = jobs[0].id if len(jobs) == 1 else None
+    problems: list[PianoError] = []
+    progress = Progress()
+    async for event in concerning(jobs, events):
+        match event:
+            case ModelLoading(note=note, fraction=fraction):
+                progress.show(note, fraction)
+            case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
+                print(piece, end="", flush=True)
+            case ToolReturned(call=call):
+                print(f"[{call.name}: {call.status}]", file=sys.stderr)
+            case ApprovalRequested(call=call):
+                await (piano.approve if await allowed(event) else piano.deny)(call)
+            case JobDone(job=job, message=message):
+                print("" if job.id == streamed else f"{names[job.agent_id]}: {message.content}\n")
+            case JobFailed(reason=reason, error=error):
+                problems.append(error or PianoError(reason))
+            case JobCancelled():
+                problems.append(PianoError("the job was cancelled"))
+    if problems:
+        raise problems[0]
+
+
+async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIterator[Event]:
+    """Yield what happens to these jobs, and to those that their answers ask for, until all are over.
+
+    What is of no job, and approvals, which stand in the way of all, are passed on too; what a dead kernel left is not.
+    """
+    waiting, answers = {job.id for job in jobs}, set[UUID]()
+    async for event in events:
+        match event:
+            case Answered(message=message) if message.job_id in waiting:
+                answers.add(message.id)
+            case JobQueued(job=job) if job.message_id in answers:
+                waiting.add(job.id)
+            case JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job) if job.id in waiting:
+                yield event
+                waiting.remove(job.id)
+            case MessageDelta(job_id=job_id) | ToolReturned(job_id=job_id) if job_id in waiting:
+                yield event
+            case ModelLoading() | ApprovalRequested():
+                yield event
+        if not waiting:
+            return
 
 
 async def allowed(request: ApprovalRequested) -> bool:

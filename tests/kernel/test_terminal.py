@@ -52,6 +52,26 @@ def test_a_thread_is_gone_on_in(terminal, stub_model):
     ]
 
 
+def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(terminal, stub_model, tmp_path):
+    from piano_jupyter import Piano
+
+    async def add_agents():
+        async with Piano(workspace=tmp_path, database=tmp_path / ".piano" / "piano.duckdb") as piano:
+            for name in ("ada", "bo", "cy"):
+                await piano.add_agent(name, system_prompt=name)
+
+    import asyncio
+
+    asyncio.run(add_agents())
+    says = {"ada": "What do you think, @cy?", "bo": "Two.", "cy": "Three."}
+    stub_model.answer = lambda asked: Say(says[asked["messages"][0]["content"]])
+
+    ran = terminal("@ada @bo count")
+
+    assert ran.returncode == 0
+    assert sorted(ran.stdout.split("\n\n")) == ["", "ada: What do you think, @cy?", "bo: Two.", "cy: Three."]
+
+
 def test_a_command_that_nobody_can_allow_is_not_run(terminal, stub_model, tmp_path):
     from piano_jupyter import Piano
 
