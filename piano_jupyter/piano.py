@@ -294,6 +294,9 @@ class Piano:
                 raise event.error or PianoError(event.reason)
         job = await self._store.job(job.id)
         if job.status is not JobStatus.DONE:
+            for _, event in reversed(self._happened):
+                if isinstance(event, JobFailed) and event.job.id == job.id and event.error is not None:
+                    raise event.error
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
         said = await self._store.messages(job.thread_id)
         return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]

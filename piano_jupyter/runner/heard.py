@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Self
 
 from piano_jupyter.records import Model, ModelState
@@ -25,8 +26,9 @@ class Heard:
         self.models: dict[str, Model] = {}
         self.aliases: dict[str, str] = {}  #: alias to name
         self.hidden: frozenset[str] = frozenset()  #: models that it serves, but does not list
-        self.events_asked = False
-        self.states: States | None = None  #: None: it does not swap
+        self.events_due = 0.0  #: when the events may be asked for the aliases (time.monotonic)
+        self.states: States | None = None  #: None: it was not heard to swap
+        self.stale = False  #: the states are from before somebody began to watch
         self.good_until = 0.0  #: when the states must be asked anew (time.monotonic)
 
     def known(self) -> list[str]:
@@ -52,7 +54,7 @@ class Heard:
 
     def hear(self, news: Told) -> None:
         """Take what an event tells."""
-        self.events_asked, self.hidden = True, news.hidden
+        self.events_due, self.hidden = inf, news.hidden
         self.aliases |= {alias: model.name for model in news.models for alias in model.aliases}
         for model in news.models:
             if model.name not in news.hidden:
@@ -62,8 +64,8 @@ class Heard:
     def hear_states(self, states: States | None, good_for: float) -> None:
         """Take the states, good for so many seconds; None: the server does not swap."""
         self.good_until = time.monotonic() + good_for
-        if states != self.states:
-            self.states = states
+        if self.stale or states != self.states:
+            self.states, self.stale = states, False
             self.wake()
 
     def close(self) -> None:
@@ -93,9 +95,10 @@ class ModelWatch:
         return self
 
     async def __anext__(self) -> States:
-        while not self._heard.closed and self._heard.states in (None, self._told):
-            await self._heard.changed.wait()
-        if self._heard.closed:
+        heard = self._heard
+        while not heard.closed and (heard.stale or heard.states in (None, self._told)):
+            await heard.changed.wait()
+        if heard.closed:
             raise StopAsyncIteration
         self._told = self.states
         return self._told

@@ -50,24 +50,18 @@ class _Begun:
 class ChatClient:
     """Asks a model over HTTP. One client for all models of a server; safe for many requests at once.
 
-    `swap` tells what llama-swap does while a request waits; by default a client of its own.
+    `swap` tells what llama-swap does while a request waits. It stays its owner's, who closes it.
     """
 
-    def __init__(
-        self, connect: Connect, config: PianoConfig, wrap: Wrap | None = None, swap: SwapClient | None = None
-    ) -> None:
-        self._connect, self._config = connect, config
+    def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None, swap: SwapClient) -> None:
+        self._connect, self._config, self._swap = connect, config, swap
         self._server = ServerTransport(connect, config)
         self._http = client(wrap(self._server) if wrap else self._server)
-        self._own_swap = None if swap else SwapClient(connect, config, wrap)
-        self._swap: SwapClient = swap or self._own_swap  # type: ignore[assignment]  # one of the two is there
         self._without_tools: dict[tuple[str, str, str], bool] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
-        if self._own_swap is not None:
-            await self._own_swap.aclose()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
         """Yield the reply's pieces as they come, last the whole reply. Raises ModelError."""

@@ -63,7 +63,7 @@ def told(data: str) -> Told | None:
         if not isinstance(envelope, dict) or envelope.get("type") != "modelStatus":
             return None
         records = [record for record in json.loads(envelope["data"]) if _text(record.get("id"))]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     return Told(
         models=tuple(
@@ -93,7 +93,10 @@ def with_aliases(models: Iterable[Model], known: Mapping[str, str]) -> list[Mode
 
 def not_served(name: str, known: Iterable[str]) -> ModelNotServedError:
     """Return the error for a model that the server does not have, with those that it has."""
-    return ModelNotServedError(f"the server does not serve it: {NotFoundError.among('model', name, known)}")
+    there = str(NotFoundError.among("model", name, known)).partition("known: ")[2]
+    return ModelNotServedError(
+        f"the server does not serve {name!r}; known: {there}. Give the agent one of them: %piano agent NAME --model M"
+    )
 
 
 def not_swapped(url: str) -> PianoError:

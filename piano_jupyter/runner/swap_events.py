@@ -1,8 +1,8 @@
 """llama-swap's events, followed while somebody watches: they tell each change of a model's state as it happens."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from piano_jupyter.config import PianoConfig
@@ -10,7 +10,10 @@ from piano_jupyter.runner.served import Told, told
 from piano_jupyter.runner.transport import TROUBLE, Http, trouble_at
 from piano_jupyter.runner.wire import SseDecoder
 
+log = logging.getLogger(__name__)
+
 RECONNECT = 1.0  # seconds between the end of the events and the next try
+SILENCE = 10.0  # seconds without a byte until the events are asked for anew: a dead connection is silent too
 LOOK_AGAIN = 30.0  # seconds until a server without such events is asked again
 
 
@@ -41,25 +44,33 @@ class SwapEvents:
             await self.stop()
             self.follow()
 
-    async def hear_once(self, timeout: float) -> None:
-        """Hear the states as they are now; nothing where there are none, or none in time."""
-        with contextlib.suppress(*TROUBLE):
+    async def hear_once(self, timeout: float) -> bool:
+        """Hear the states as they are now; return False if that was trouble, not if there are no events."""
+        try:
             async with asyncio.timeout(timeout), aclosing(self._told()) as events:
                 async for news in events:
                     self._hear(news)
-                    return
+                    break
+        except TROUBLE:
+            return False
+        return True
 
     async def _follow(self) -> None:
         while True:
             heard = False
-            with contextlib.suppress(*TROUBLE):  # it is tried again
+            try:
                 if await self._is_there():
                     async with aclosing(self._told()) as events:
                         async for news in events:
-                            heard = self.live = True
                             self._hear(news)
-            self.live = False
-            self.looked.set()
+                            heard = self.live = True
+            except TROUBLE:
+                pass  # it is tried again
+            except Exception:
+                log.exception("llama-swap's events could not be followed; it is tried again")
+            finally:
+                self.live = False
+                self.looked.set()
             await asyncio.sleep(RECONNECT if heard else LOOK_AGAIN)
 
     async def _is_there(self) -> bool:
@@ -68,10 +79,19 @@ class SwapEvents:
         return config.embedded != "only" and await trouble_at(config.base_url, config.connect_timeout) is None
 
     async def _told(self) -> AsyncGenerator[Told, None]:
+        """Yield the news; none where there are no such events. Raises one of TROUBLE."""
         decoder = SseDecoder()
         async with self._http.stream("GET", "/api/events") as response:
-            if response.status_code == 200:
-                async for piece in response.aiter_bytes():
-                    for data in decoder.feed(piece):
-                        if news := told(data):
-                            yield news
+            if response.status_code == 404:
+                return
+            response.raise_for_status()
+            pieces = response.aiter_bytes()
+            while piece := await self._next(pieces):
+                for data in decoder.feed(piece):
+                    if news := told(data):
+                        yield news
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """Return the next piece, empty at the end. Raises TimeoutError if there is none for long."""
+        async with asyncio.timeout(SILENCE):
+            return await anext(pieces, b"")

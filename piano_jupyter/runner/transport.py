@@ -21,7 +21,8 @@ Connect = Callable[[], Awaitable[Endpoint]]
 Wrap = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 
 THE_MODEL = "http://the-model"
-TROUBLE = (PianoError, httpx.HTTPError, OSError, TimeoutError)  #: what a request may raise
+#: what a request may raise
+TROUBLE = (PianoError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, TimeoutError)
 
 
 class ServerTransport(httpx.AsyncBaseTransport):

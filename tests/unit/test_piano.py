@@ -186,6 +186,15 @@ async def test_a_turn_of_too_many_rounds_fails_with_a_sentence(piano_of, scripte
         assert [job.status for job in await piano.jobs()] == [JobStatus.FAILED]
 
 
+async def test_who_waits_for_a_job_that_has_failed_is_told_as_who_waited_before(piano_of, scripted):
+    async with piano_of(scripted(ModelUnavailableError("the server is down"))) as piano:
+        job = await piano.send("Capital?")
+        await piano.drain()
+
+        with pytest.raises(ModelUnavailableError, match="the server is down"):
+            await piano.wait(job)
+
+
 async def test_a_model_that_fails_fails_the_job_and_retry_answers(piano_of, scripted):
     async with piano_of(scripted(ModelUnavailableError("the server is down"), "Paris.")) as piano:
         events = piano.events()

@@ -53,7 +53,7 @@ class Branches(Commands):
         """Have a question answered anew (the last one of the current thread, if neither it nor its answer is named)."""
 
         async def begin(piano: "Piano") -> list[Job]:
-            return [await piano.regenerate(await _named_or_last(piano, text))]
+            return await piano.regenerate(await _named_or_last(piano, text))
 
         return follow_in_cell(self.session, begin)
 

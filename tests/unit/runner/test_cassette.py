@@ -10,6 +10,7 @@ from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatRequest
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.swap import SwapClient
 
 
 @pytest.fixture
@@ -20,8 +21,10 @@ async def ask_through(stub):
         async def connect():
             return Endpoint(url=url or stub.url, api_key="secret-key")
 
-        client = ChatClient(connect, PianoConfig(request_retries=0), wrap=cassette.wrap)
-        clients.append(client)
+        config = PianoConfig(request_retries=0)
+        swap = SwapClient(connect, config, cassette.wrap)
+        client = ChatClient(connect, config, cassette.wrap, swap)
+        clients.extend([client, swap])
 
         async def ask(text):
             request = ChatRequest(model="m", messages=[{"role": "user", "content": text}])

@@ -19,6 +19,7 @@ from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.transport import trouble_at
 from piano_jupyter.tool import tool
 
@@ -39,7 +40,9 @@ async def client_of(stub):
         async def connect():
             return Endpoint(url=url or stub.url, api_key=key)
 
-        clients.append(ChatClient(connect, PianoConfig(**{"request_retries": 0, **knobs}), wrap))
+        config = PianoConfig(**{"request_retries": 0, **knobs})
+        swap = SwapClient(connect, config, wrap)
+        clients.extend([swap, ChatClient(connect, config, wrap, swap)])
         return clients[-1]
 
     yield make
@@ -312,7 +315,7 @@ async def test_a_model_that_is_not_served_is_told_with_those_that_are(stub, clie
     stub.answers('{"error": {"message": "no router for requested model"}}', status=404)
     stub.answers('{"data": [{"id": "qwen3:8b"}, {"id": "m2"}]}', headers={"content-type": "application/json"})
 
-    with pytest.raises(ModelNotServedError, match="no model named 'm'; known: m2, qwen3:8b"):
+    with pytest.raises(ModelNotServedError, match="does not serve 'm'; known: m2, qwen3:8b. Give the agent"):
         await pieces(client_of())
 
 
@@ -363,9 +366,11 @@ async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch
                 await asyncio.sleep(0)
             return httpx.Response(200, text=sse({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}))
 
-    client = ChatClient(connect, PianoConfig(), lambda _: Slow())
+    config, swap = PianoConfig(), SwapClient(connect, PianoConfig())
+    client = ChatClient(connect, config, lambda _: Slow(), swap)
     reply = (await pieces(client))[-1]
     await client.aclose()
+    await swap.aclose()
 
     assert reply.text == "x"
     assert asked == []

@@ -11,8 +11,10 @@ from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.local_server import Endpoint
 from piano_jupyter.runner.swap import SwapClient
+from piano_jupyter.runner.swap_events import LOOK_AGAIN, SwapEvents
 
 DEADLINE = 10
+TROUBLES = [(None, {}, []), (500, {}, ["x"]), (401, {}, ["x"]), (0, {}, [])]
 LOADED, LOADING, UNLOADING, UNLOADED = (
     ModelState.LOADED,
     ModelState.LOADING,
@@ -143,6 +145,41 @@ async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of):
     assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
 
 
+async def test_aliases_stand_for_their_model_as_soon_as_they_were_heard_of(llama_swap, swap_of):
+    swap = swap_of()
+    before = swap.own_name("bee")
+    await swap.loaded(["bee", "a"])
+
+    assert before == "bee"
+    assert [swap.own_name(name) for name in ("bee", "b", "unknown")] == ["b", "b", "unknown"]
+    assert llama_swap.looked == ["/running", "/api/events"]
+
+
+@pytest.mark.parametrize("trouble", [[None], [asyncio.Event()]], ids=["broken off", "slow"])
+async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while(llama_swap, swap_of, trouble):
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
+    llama_swap.serves["/api/events"] = trouble
+    swap = swap_of()
+    first = [await swap.loaded(["bee", "b"]) for _ in range(2)]
+    asked_at_once = llama_swap.looked.count("/api/events")
+    llama_swap.serves["/api/events"] = [states_event(a="stopped", b="ready")]
+
+    swap._heard.events_due -= LOOK_AGAIN  # that time goes by
+    later = await swap.loaded(["bee", "b"])
+
+    assert (first, asked_at_once) == ([{"b"}, {"b"}], 1)
+    assert later == {"bee", "b"}
+
+
+async def test_a_server_without_events_is_asked_for_them_once(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.swap.LOOK_AGAIN", 0)
+    del llama_swap.serves["/api/events"]
+    swap = swap_of()
+
+    assert [await swap.loaded(["a", "bee"]) for _ in range(3)] == [{"a"}] * 3
+    assert llama_swap.looked.count("/api/events") == 1
+
+
 async def test_what_is_loaded_is_asked_once_in_a_while(llama_swap, swap_of, monkeypatch):
     monkeypatch.setattr("piano_jupyter.runner.swap.REMEMBERED", 60)
     swap = swap_of()
@@ -162,12 +199,86 @@ async def test_a_server_that_does_not_swap_has_nothing_to_say_of_what_is_loaded(
     assert stub.looked == ["/running"]
 
 
-@pytest.mark.parametrize("answer", [(None, {}, []), (500, {}, ["x"]), (200, {}, ["<html>"]), (0, {}, [])])
+@pytest.mark.parametrize("answer", [*TROUBLES, (200, {}, ["<html>"])])
 async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
     del stub.serves["/running"]
     stub.script.append(answer)
 
     assert await swap_of().loaded(["m"]) is None
+
+
+@pytest.mark.parametrize("answer", TROUBLES)
+async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_trouble(llama_swap, swap_of, answer):
+    swap = swap_of()
+    before = await swap.loaded(["a", "b"])
+    fine = llama_swap.serves.pop("/running")
+    swap._heard.good_until = 0.0
+    llama_swap.script.append(answer)
+
+    assert await swap.loaded(["a", "b"]) == before == {"a"}
+
+    llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
+    swap._heard.good_until = 0.0
+    assert await swap.loaded(["a", "b"]) == {"b"}
+
+
+@pytest.mark.parametrize("answer", TROUBLES)
+async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_the_server_swaps(
+    llama_swap, swap_of, answer
+):
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version tells it
+    swap = swap_of(idle_timeout=0.5)
+    await swap.models()
+    del llama_swap.serves["/running"]
+    llama_swap.script.append(answer)
+
+    assert [model.state for model in await swap.models()] == [LOADED, UNLOADED]
+    assert swap._heard.states == {"a": LOADED}
+
+
+async def test_a_list_of_models_does_not_take_back_what_the_events_have_told(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        await anext(watch)
+        await swap.models()
+
+        assert watch.states == {"b": LOADED}
+        assert await swap.loaded(["a", "b"]) == {"b"}
+
+
+async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of):
+    swap = swap_of()
+    await swap.loaded(["a"])
+    llama_swap.serves["/running"] = None
+    swap._heard.good_until = 0.0
+
+    assert await swap.loaded(["a"]) is None
+
+
+async def test_whatever_is_wrong_is_logged_and_no_reason_not_to_schedule(caplog):
+    async def connect():
+        raise LookupError("odd")
+
+    swap = SwapClient(connect, PianoConfig())
+    said = await swap.loaded(["a", "b"]), await swap.why_waiting("a")
+    await swap.aclose()
+
+    assert said == (None, None)
+    assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
+
+
+async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of):
+    deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
+    llama_swap.serves["/api/events"] = [f"data:{deep}\n\ndata:{'[' * 200_000}\n\n", states_event(a="ready")]
+    llama_swap.serves["/running"] = ["[" * 200_000]
+    swap = swap_of()
+
+    assert [model.name for model in await swap.models()] == ["a", "b"]
+    assert await swap.loaded(["a"]) is None
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        assert await anext(watch) == {"a": LOADED}
 
 
 async def test_a_server_that_is_not_there_is_none_either(swap_of):
@@ -195,7 +306,7 @@ async def test_a_model_whose_own_server_has_no_health_is_loaded_all_the_same(lla
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
 async def test_an_unknown_model_is_told_with_those_that_are_served(llama_swap, swap_of, verb):
-    with pytest.raises(ModelNotServedError, match="no model named 'bees'; known: bee, a, b"):
+    with pytest.raises(ModelNotServedError, match="does not serve 'bees'; known: bee, a, b"):
         await getattr(swap_of(), verb)("bees")
 
 
@@ -259,6 +370,65 @@ async def test_a_watch_goes_on_when_the_events_broke_off(llama_swap, swap_of, mo
         await anext(watch)
         llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
         assert await anext(watch) == {"b": LOADED}
+
+
+async def test_events_that_fall_silent_are_asked_for_anew_as_their_connection_may_be_dead(
+    llama_swap, swap_of, monkeypatch
+):
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.SILENCE", 0.2)
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.LOOK_AGAIN", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        await anext(watch)
+        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+        assert await anext(watch) == {"b": LOADED}
+
+
+async def test_a_watch_does_not_tell_what_was_heard_before_it_but_the_states_stand(llama_swap, swap_of):
+    gate = asyncio.Event()
+    llama_swap.serves["/api/events"] = [states_event(a="ready")]
+    swap = swap_of()
+    await swap.models()
+    llama_swap.serves["/api/events"] = [gate, states_event(a="ready"), asyncio.Event()]
+
+    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
+        news = asyncio.ensure_future(anext(watch))
+        await asyncio.wait([news], timeout=0)
+        early, meanwhile = news.done(), watch.states
+        gate.set()
+
+        assert (early, meanwhile) == (False, {"a": LOADED})
+        assert await news == {"a": LOADED}
+
+
+async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_is_logged(
+    llama_swap, swap_of, monkeypatch, caplog
+):
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.swap_events.LOOK_AGAIN", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), states_event(b="ready"), asyncio.Event()]
+    swap, heard, live, again = swap_of(), [], [], asyncio.Event()
+
+    def hear(news):
+        heard.append(news.states())
+        live.append(events.live)
+        if len(heard) == 2:
+            raise LookupError("odd")
+        if len(heard) == 3:
+            again.set()
+
+    events = SwapEvents(swap._http, swap._config, hear)
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        await again.wait()
+    await events.stop()
+
+    assert heard[:3] == [{"a": LOADED}, {"b": LOADED}, {"a": LOADED}]
+    assert live[:3] == [False, True, False]
+    assert [record.exc_info[0] for record in caplog.records] == [LookupError]
 
 
 async def test_a_watch_ends_when_the_client_is_closed(stub, swap_of):
