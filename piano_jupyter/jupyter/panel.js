@@ -100,11 +100,13 @@ class Panel {
     if (!text.trim()) return;
     const again = this.sending?.text === text ? this.sending : null; // asked again: the kernel must not count it twice
     if (again && this.blame !== again.action) return;
+    const edited = this.editing;
     const ended = (error) => {
-      this.sending = null;
-      if (error || !this.box.value.startsWith(text)) return;
+      if (this.sending?.text === text) this.sending = null; // not what was sent since
+      if (error) return;
+      if (edited && this.editing === edited) this.edit(null);
+      if (!this.box.value.startsWith(text)) return;
       this.box.value = this.box.value.slice(text.length).trimStart();
-      this.edit(null);
       this.grow();
     };
     this.toEnd();
@@ -199,7 +201,13 @@ class Panel {
     said.hidden = !text;
     ways.replaceChildren();
     if (can === "edit") ways.append(this.button("Edit", () => this.edit(key, text)));
-    if (can === "regenerate") ways.append(this.button("Ask again", () => this.act("regenerate", key)));
+    if (can === "regenerate") {
+      const again = this.button("Ask again", () => {
+        again.disabled = true; // a second click would ask a second time
+        this.act("regenerate", key, () => (again.disabled = false));
+      });
+      ways.append(again);
+    }
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 PAUSE = 0.05  # seconds between two messages to the page
+REMEMBERED = 300  # actions
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -47,7 +48,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._has_earlier = False
         self._sequence = 0
         self._pages: set[str] = set()  # views that have said hello
-        self._answered: dict[tuple[str, int], str | None] = {}  # what came of an action; None: nothing yet
+        self._answered: dict[tuple[str, int], str | None] = {}  # what came of the last actions; None: nothing yet
+        self._loading = asyncio.Lock()
         self._acting: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
         self._static: Any = None  # the handle of the transcript beside the live view
@@ -79,6 +81,17 @@ class ChatPanel(anywidget.AnyWidget):
     # -- from the chat to the page, all on the chat's loop ------------------------------------------------------------
 
     async def _load(self) -> None:
+        """Read the thread; what happens meanwhile is heard afterwards, even if it cannot be read."""
+        async with self._loading:
+            self._heard_early = self._heard_early or []
+            try:
+                await self._read()
+            finally:
+                heard, self._heard_early = self._heard_early, None
+                for event in heard:
+                    self._hear(event)
+
+    async def _read(self) -> None:
         piano, thread = self._piano, self._thread
         messages = await piano.messages(thread, self._limit + 1)
         self._has_earlier = len(messages) > self._limit
@@ -89,9 +102,6 @@ class ChatPanel(anywidget.AnyWidget):
             await piano.jobs(thread=thread),
             [request for request in await piano.approvals() if request.thread_id == thread.id],
         )
-        heard, self._heard_early = self._heard_early or [], None
-        for event in heard:
-            self._hear(event)
 
     def _hear(self, event: Event) -> None:
         if self._heard_early is not None:
@@ -140,7 +150,6 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def _show_anew(self) -> None:
         """Read the thread again, and send everything to every page."""
-        self._heard_early = self._heard_early or []
         await self._load()
         self._tell_all(None)
 
@@ -177,6 +186,8 @@ class ChatPanel(anywidget.AnyWidget):
             error = self._answered[page, action]
         else:
             self._answered[page, action] = None
+            if len(self._answered) > REMEMBERED:
+                del self._answered[next(iter(self._answered))]
             try:
                 await self._do(content)
                 error = ""
@@ -203,7 +214,7 @@ class ChatPanel(anywidget.AnyWidget):
                 await piano.send_all(about, thread=self._thread, source="panel")
             case "edit":
                 piano.thread = self._thread
-                await piano.edit(UUID(content.get("message")), about, source="panel")
+                await piano.edit(str(content.get("message", "")), about, source="panel")
             case "regenerate":
                 piano.thread = self._thread
                 await piano.regenerate(UUID(self._shown.answer_in(about) or about))

@@ -138,7 +138,9 @@ class Conversation:
             self.apply(request)
 
     def apply(self, event: Event) -> None:
-        """Take in what has happened."""
+        """Take in what has happened. What concerns a question that is not shown, on another branch, is left out."""
+        if not self._is_shown(event):
+            return
         match event:
             case AgentAdded(agent=agent):
                 self._names[agent.id] = agent.name
@@ -160,6 +162,17 @@ class Conversation:
         """Return the id of the message that ends an entry's work, if it has said anything."""
         parts = self._entries[key].parts.values() if key in self._entries else ()
         return next((str(part.shown["part"]) for part in parts if part.shown["kind"] == "text"), None)
+
+    def _is_shown(self, event: Event) -> bool:
+        match event:
+            case (
+                JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job)
+            ):
+                return str(job.id) in self._entries or self._turn(job.message_id) in self._entries
+            case MessageAdded(message=message) | Answered(message=message) if message.job_id is not None:
+                return str(message.job_id) in self._entries
+            case _:
+                return True
 
     def changes(self) -> list[Change]:
         """Return what the page does not have yet."""

@@ -261,3 +261,71 @@ def test_a_message_that_names_two_agents_is_answered_by_both(opened):
     loop.run(piano.drain())
 
     assert [job.status for job in loop.run(piano.jobs())] == ["done", "done"]
+
+
+def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile(opened):
+    slow = asyncio.Event()
+    panel, piano, loop = opened(slow, "old answer", "new answer")
+    panel.clicks("hello")
+    panel.clicks("send", "typo?", action=2)
+    until(lambda: "writing" in panel.states())
+    [question] = loop.run(piano.messages(piano.thread))
+
+    panel._take(panel, {"do": "edit", "about": "right?", "message": str(question.id), "page": "p", "action": 3}, [])
+    assert panel.answer(3) == ""
+    loop.loop.call_soon_threadsafe(slow.set)
+    loop.run(piano.drain())
+    until(lambda: str(panel.told("changes")[-1]).count("new answer"))
+
+    assert "old answer" not in str(panel.sent)
+
+
+def test_two_readings_at_once_lose_nothing(opened):
+    panel, piano, loop = opened("one", "two")
+    panel.clicks("hello")
+    loop.run(piano.ask("1?"))
+    read, gate = piano.messages, asyncio.Event()
+
+    async def slow(*arguments, **more):
+        told = await read(*arguments, **more)
+        await gate.wait()
+        return told
+
+    async def overlap():
+        piano.messages = slow
+        both = [asyncio.create_task(panel._show_anew()) for _ in range(2)]
+        await asyncio.sleep(0)
+        piano.messages = read
+        await piano.ask("2?")
+        gate.set()
+        await asyncio.gather(*both)
+
+    loop.run(overlap())
+
+    assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
+
+
+def test_after_a_reading_that_failed_the_panel_goes_on(opened):
+    panel, piano, loop = opened("one")
+    panel.clicks("hello")
+    read = piano.messages
+
+    async def refuse(*_arguments):
+        raise PianoError("the disk is gone")
+
+    piano.messages = refuse
+    panel.clicks("earlier", action=2)
+    failed = panel.answer(2)
+    piano.messages = read
+    loop.run(piano.ask("1?"))
+    until(lambda: "done" in panel.states())
+
+    assert failed == "the disk is gone"
+
+
+def test_a_message_that_is_none_is_a_sentence(opened):
+    panel, _, _ = opened()
+
+    panel._take(panel, {"do": "edit", "about": "x", "message": "what", "page": "p", "action": 1}, [])
+
+    assert panel.answer() == "'what' is no message's id; %piano history --ids shows them"

@@ -340,3 +340,16 @@ def test_a_question_that_is_too_long_to_be_shown_whole_cannot_be_edited(scene):
     scene.asks("x" * (PLAIN_LIMIT + 1))
 
     assert scene.page.entries[0]["can"] == ""
+
+
+def test_what_happens_on_a_branch_that_is_not_shown_is_left_out(scene):
+    scene.asks("typo?")
+    hidden = scene.make.job(scene.make.message("elsewhere"), scene.ada)
+    before = scene.page.reads()
+
+    scene.happens(JobQueued(job=hidden), JobStarted(job=replace(hidden, status=RUNNING)))
+    scene.writes(hidden, "not here")
+    scene.answers(hidden, "not here")
+    scene.happens(JobFailed(job=replace(hidden, status=FAILED), reason="not here"))
+
+    assert scene.page.reads() == before
