@@ -1,7 +1,7 @@
 """Record notebooks again, from the model that answers: `python notebooks/record.py notebooks/01_first_chat.ipynb`.
 
-Each runs twice: once with `%piano record` in place of `%piano replay`, which writes its cassette, then as it stands,
-which gives the outputs that are kept and compared.
+Each runs twice: once with `%piano record --force` in place of `%piano replay`, which writes its cassette, then as it
+stands, which gives the outputs that are kept and compared.
 """
 
 import os
@@ -17,7 +17,7 @@ def record(path: Path) -> None:
     os.environ.pop("PIANO_REPLAY", None)
     recording = nbformat.read(path, as_version=4)
     for cell in recording.cells:
-        cell.source = cell.source.replace("%piano replay", "%piano record")
+        cell.source = cell.source.replace("%piano replay", "%piano record --force")
     _run(recording, path)
     os.environ["PIANO_REPLAY"] = "strict"
     notebook = nbformat.read(path, as_version=4)

@@ -11,6 +11,7 @@ from piano_jupyter.export.jsonl import writable
 from piano_jupyter.export.turns import Turn, by_message, heading, signature, speaker, turns
 from piano_jupyter.records import Message, Thread, ToolCall
 
+PLACEHOLDER = re.compile(r"\{{2,}[^{}]+\}{2,}")
 PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[)")
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -43,6 +44,7 @@ def to_notebook(
 def _asking(text: str, agents: Sequence[str]) -> str:
     """Return a cell that says the text to the agents: they are named, so a handle at its beginning stays text."""
     line = " ".join(f"@{name}" for name in agents)
+    text = PLACEHOLDER.sub(r"{{\g<0>}}", text)  # one pair more on each side: it is said, and no variable filled in
     if any(map(PROMPT.match, text.splitlines())):  # IPython would take such a prompt out of the cell
         return f"get_ipython().run_cell_magic('piano', {line!r}, {text!r})"
     return f"%%piano {line}".rstrip() + f"\n{text}"

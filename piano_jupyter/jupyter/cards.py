@@ -1,11 +1,14 @@
 """How the other records look in a cell: agents, threads, jobs, models, what a search found."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from piano_jupyter.jupyter.tables import Card, Listing, Marked
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Status
 
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
 
@@ -64,6 +67,22 @@ def model_card(model: Model) -> Card:
     )
 
 
+def status_card(status: "Status", no_thread: str = "") -> Card:
+    """Return how things stand; `no_thread` is what to say where there is no current thread."""
+    jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
+    return Card(
+        {
+            "thread": status.thread.title if status.thread else no_thread,
+            "server": status.server,
+            "models": models_line(status.models),
+            "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+            "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
+            "workspace": status.workspace,
+            "cassette": status.cassette or "",
+        }
+    )
+
+
 def job_line(job: Job) -> str:
     """Return how a job stands, as a sentence."""
     return f"job {short(job.id)} is {job.status}"
@@ -98,7 +117,7 @@ def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
         id=lambda thread: short(thread.id),
         title=lambda thread: thread.title,
         status=lambda thread: thread.status,
-        opened=lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}",
+        **{"opened (UTC)": lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}"},
     )
 
 
@@ -148,3 +167,7 @@ def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
 
 def _tokens(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many:,} {what}{'' if many == 1 else 's'}"

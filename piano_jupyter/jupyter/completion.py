@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from piano_jupyter.jupyter.names import Names
+from piano_jupyter.jupyter.names import TABLES, Names, files
+from piano_jupyter.jupyter.options import quoted
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.commands.command import Command
@@ -20,10 +21,21 @@ IDENTIFIER = "piano_jupyter.completion"
 MOST = 100  # names
 LINE = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
 CELL = re.compile(r"\s*%%piano(?:\s+(.*))?")
+FIRST_LINE = re.compile(r"\s*%%(\w+)")
+PYTHON = frozenset({"capture", "debug", "prun", "time", "timeit"})  # cell magics whose cell is Python
 HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
+HANDLES_FIRST = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
+VARIABLE = re.compile(r"\{\{[^{}]*$")
+SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
 WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
-FREE = frozenset({"FILE", "SELECT", "TEXT"})  # where IPython may offer what it knows
-QUOTED = re.compile(r"""\s|^["'@-]""")
+
+
+class Nothing(list[SimpleCompletion]):
+    """No completions, from a matcher that wants no others: IPython asks how many there are before it heeds that."""
+
+    def __len__(self) -> int:
+        """Return 1: as if there were one."""
+        return 1
 
 
 class Place(NamedTuple):
@@ -48,7 +60,9 @@ def place(typed: str, commands: Mapping[str, "Command"], *, is_cell: bool = Fals
         return Place(("cell", *(asked.kinds if asked else ())), name, commands["ask"])
     if not rest:
         return Place(("SUB-COMMAND",), name)
-    return _argument(rest, typed[found[0].end() :].lstrip(), commands[name]) if name in commands else None
+    if name not in commands:
+        return Place((), words[-1])
+    return _argument(rest, typed[found[0].end() :].lstrip(), commands[name])
 
 
 def _argument(words: list[str], typed: str, command: "Command") -> Place | None:
@@ -68,8 +82,11 @@ def _argument(words: list[str], typed: str, command: "Command") -> Place | None:
         value, written = command.options[option], rest
     if value:
         return Place((value.removesuffix(",…"),), written.rpartition(",")[2].lstrip() if "…" in value else written)
+    if command.name == "sql":
+        after, word = SQL_WORD.search(typed).groups()  # type: ignore[union-attr]  # it always matches
+        return Place(("TABLE",) if after else ("TABLE", "COLUMN"), word)
     if positional and command.is_text:
-        return None
+        return Place((), written) if written.startswith("@") else None
     kind = command.takes.partition(" ")[0].strip("[]@")
     if command.asks and not written.startswith("@"):
         kind = ""
@@ -93,21 +110,28 @@ def candidates(where: Place, commands: Mapping[str, "Command"], names: Callable[
             found += _beginning(where.written, where.command.options if where.command else ())
         else:
             for part in kind.split("|"):
-                known = [part] if part.islower() else names(part)
+                known = [part] if part.islower() else _known(part, where.written, names)
                 if part == "AGENT" and where.written.startswith("@"):
                     found += _beginning(where.written, [f"@{name}" for name in known])
                 else:
-                    found += map(_quoted, _beginning(where.written.lstrip("\"'"), known))
+                    found += map(_written, _beginning(where.written.lstrip("\"'"), known))
     return found[:MOST]
+
+
+def _written(name: str) -> str:
+    """Return a name as it is written; the quotes around a folder stay open, since a file of it comes next."""
+    written = quoted(name)
+    return written[:-1] if name.endswith("/") and written != name else written
+
+
+def _known(kind: str, written: str, names: Callable[[str], list[str]]) -> list[str]:
+    if kind == "FILE":
+        return files(written.lstrip("\"'"))
+    return [*TABLES] if kind == "TABLE" else names(kind)
 
 
 def _beginning(written: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.casefold().startswith(written.casefold())]
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if QUOTED.search(name) else name
 
 
 def register(shell: Any, peek: "Peek") -> None:
@@ -127,13 +151,12 @@ def register(shell: Any, peek: "Peek") -> None:
         if where is None:
             return {"completions": []}
         found = candidates(where, COMMANDS, names.of)
-        if not found and FREE.isdisjoint(where.kinds):
-            found = [where.written]  # it stays as it is: else IPython would offer Python's names
+        offered = [SimpleCompletion(text, type=getattr(text, "about", where.kinds[0].lower())) for text in found]
         return {
-            "completions": [SimpleCompletion(text, type=where.kinds[0].lower()) for text in found],
+            "completions": offered or Nothing(),
             "matched_fragment": where.written,
             "ordered": True,
-            "suppress": bool(found),
+            "suppress": True,
         }
 
     shell.Completer.custom_matchers.append(matcher)
@@ -147,12 +170,23 @@ def unregister(shell: Any) -> None:
 
 def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:
     """Return what follows %piano up to the cursor, and whether it is %%piano; None where it is neither."""
-    cell = CELL.match(text.lstrip().partition("\n")[0])
-    if cell is None:
-        on_line = None if text.lstrip().startswith("%%") else LINE.fullmatch(line)
+    if VARIABLE.search(line):  # an open {{: IPython knows the user's variables
+        return None
+    magic = FIRST_LINE.match(text)
+    first = magic.string[: magic.end()].count("\n") if magic else 0  # the line of it
+    if magic is None or (magic[1] in PYTHON and line_number > first):
+        on_line = LINE.fullmatch(line)
         return (on_line[1], False) if on_line else None
-    if text[: len(text) - len(text.lstrip())].count("\n") == line_number:
+    if magic[1] != "piano":
+        return None
+    lines = text.split("\n")
+    if line_number == first:
         here = CELL.fullmatch(line)
         return (here[1], True) if here and here[1] is not None else None
-    handle = HANDLE.search(line)  # in what is said
-    return (handle[1], True) if handle else None
+    said = "\n".join([*lines[first + 1 : line_number], line])
+    if lines[first].split()[1:2] == ["sql"]:
+        return f"sql {said}", False
+    handle = HANDLE.search(line)
+    if handle is None:
+        return None
+    return (handle[1], True) if HANDLES_FIRST.fullmatch(said) else (f"ask … {handle[1]}", False)

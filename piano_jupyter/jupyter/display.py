@@ -5,7 +5,7 @@ holds no ids, times, addresses or versioned markup unless they were asked for, s
 compares equal.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 from uuid import UUID
@@ -20,28 +20,34 @@ Names = Mapping[Any, str]  # of agents, by id
 SHORTEST = 0.05  # seconds that are worth telling
 PARTED = "⇄"
 HOW_TO_GO_ON = (
-    f"{PARTED} marks where branches part: %piano history --at ID shows another one, %piano fork ID goes on from it"
+    f"{PARTED} marks where branches part: %piano history --ids names the others, "
+    "--at ID shows one, %piano fork ID goes on from it"
 )
 
 
 class Answers(Sequence[Message]):
-    """The answers to one question, in the order in which the agents were asked."""
+    """The answers to one question, in the order in which the agents were asked: a sequence of messages.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = list(messages)
+    Each comes with the name of its agent and its tool calls; `shown` are the ids of those that the running cell has
+    shown by itself.
+    """
+
+    def __init__(self, told: Sequence[tuple[str, Message, Sequence[ToolCall]]], shown: Container[UUID] = ()) -> None:
+        self._told, self._shown = list(told), shown
 
     def __getitem__(self, index: Any) -> Any:
-        return self._messages[index]
+        return [message for _, message, _ in self._told][index]
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._told)
 
     def __repr__(self) -> str:
-        return "\n\n".join(message.content for message in self)
+        return "\n\n".join(f"{name}:\n{message.content.rstrip()}" for name, message, _ in self._told)
 
     def _ipython_display_(self) -> None:
-        for message in self:
-            display(message)  # each is silent in the cell that has shown it
+        for name, message, calls in self._told:
+            if message.id not in self._shown:
+                display(answer_bundle(message, name, calls, headed=True), raw=True)
 
 
 class Transcript:
@@ -64,7 +70,7 @@ class Transcript:
         if not self._messages:
             return f"{self._title}: nothing said yet"
         told = [
-            "\n  ".join([f"{who}: {message.content}", *map(call_line, calls), *self._parted(message)])
+            "\n  ".join([f"{who}: {message.content.rstrip()}", *map(call_line, calls), *self._parted(message)])
             for message, who, calls in self._turns()
         ]
         return "\n\n".join([self._title, *told, *self._how_to_go_on()])
@@ -75,7 +81,7 @@ class Transcript:
             for message, who, calls in self._turns()
         )
         body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
-        return f"<div><strong>{escape(self._title)}</strong>{body}</div>"
+        return f'<div><div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>{body}</div>'
 
     def _turns(self) -> Iterator[tuple[Message, str, list[ToolCall]]]:
         for message in self._messages:
@@ -87,8 +93,9 @@ class Transcript:
         branches = list(self._others.get(message.id, ()))
         if not branches:
             return []
+        where = f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}"
         others = ", ".join(short(each) for each in branches if each != message.id)
-        return [f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}; beside it {others}"]
+        return [f"{where}; beside it {others}" if self._ids else where]
 
     def _how_to_go_on(self) -> list[str]:
         return [HOW_TO_GO_ON] if any(self._others.get(message.id) for message in self._messages) else []
@@ -111,7 +118,7 @@ def answer_bundle(
     above = [f"{name}:"] if headed else []
     if raw:
         return {"text/plain": "\n".join([*above, message.content])}
-    plain = "\n".join([*above, *map(call_line, calls), message.content])
+    plain = "\n".join([*above, *map(call_line, calls), message.content.rstrip()])
     return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
 

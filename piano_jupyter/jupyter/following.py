@@ -10,6 +10,7 @@ from uuid import UUID
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
     AgentAdded,
+    ApprovalRequested,
     Event,
     JobCancelled,
     JobDone,
@@ -64,6 +65,8 @@ class Followed:
             case MessageDelta(text=text):
                 self.written.append(text)
                 self.status, self.fraction = "", None
+            case ApprovalRequested():
+                self.status = "waits for your yes"
             case ToolCalled(call=call):
                 self.status = f"running {call.name}"
             case ToolReturned(call=call) if all(call.id != known.id for known in self.calls):
@@ -109,6 +112,11 @@ class Following:
     def ids(self) -> set[UUID]:
         """The jobs that are followed, those that have ended included."""
         return {each.job.id for each in self._known.values()}
+
+    @property
+    def threads(self) -> set[UUID]:
+        """The threads that their jobs are of."""
+        return {each.job.thread_id for each in self._known.values()}
 
     @property
     def over(self) -> bool:
@@ -160,7 +168,7 @@ def _job_id(event: Event) -> UUID | None:
     match event:
         case JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job):
             return job.id
-        case ToolCalled(job_id=job_id) | ToolReturned(job_id=job_id):
+        case ApprovalRequested(job_id=job_id) | ToolCalled(job_id=job_id) | ToolReturned(job_id=job_id):
             return job_id
         case MessageAdded(message=message):
             return message.job_id

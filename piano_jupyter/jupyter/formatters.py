@@ -9,35 +9,44 @@ from IPython.display import display
 from piano_jupyter.errors import PianoError
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.extension import Session
+    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Message, Rows
 
 RECORDS = "piano_jupyter.records"
-Formatters = list[tuple[Any, dict[str, Callable[..., Any]]]]
+LINES = {
+    RECORDS: ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall"),
+    "piano_jupyter.piano": ("Status",),
+    "piano_jupyter.tool": ("Tool",),
+    "piano_jupyter.runner.skills": ("Skill",),
+}
+Formatters = list[tuple[Any, str, dict[str, Callable[..., Any]]]]  # a formatter, and how it shows a module's classes
 
 
 def register(shell: Any, session: "Session") -> None:
     """Let a shell show records."""
-    for formatter, kinds in _formatters(shell, session):
+    for formatter, module, kinds in _formatters(shell, session):
         for kind, show in kinds.items():
-            formatter.for_type_by_name(RECORDS, kind, show)
+            formatter.for_type_by_name(module, kind, show)
 
 
 def unregister(shell: Any, session: "Session") -> None:
     """Undo `register`."""
-    for formatter, kinds in _formatters(shell, session):
+    for formatter, module, kinds in _formatters(shell, session):
         for kind in kinds:
-            formatter.pop(f"{RECORDS}.{kind}", None)
+            formatter.pop(f"{module}.{kind}", None)
 
 
 def _formatters(shell: Any, session: "Session") -> Formatters:
     records = _Records(session)
     formats = shell.display_formatter.formatters
+    by_itself, plain = shell.display_formatter.ipython_display_formatter, formats["text/plain"]
     return [
-        (shell.display_formatter.ipython_display_formatter, records.kinds()),
-        (formats["text/html"], {"Rows": _html_rows}),
-        (formats["text/plain"], {"Rows": _plain_rows}),
+        (by_itself, RECORDS, records.kinds()),
+        (by_itself, "piano_jupyter.piano", {"Status": _show_status}),
+        (formats["text/html"], RECORDS, {"Rows": _html_rows}),
+        (plain, RECORDS, {"Rows": _plain_rows}),
+        *((plain, module, dict.fromkeys(kinds, _line)) for module, kinds in LINES.items()),
     ]
 
 
@@ -93,6 +102,18 @@ class _Records:
         with contextlib.suppress(PianoError):
             names, calls = self._session.call(read)
         display(look.answer_bundle(message, look.speaker(message, names), calls), raw=True)
+
+
+def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
+    from piano_jupyter.jupyter import lines  # noqa: PLC0415
+
+    printer.text(lines.line(record))
+
+
+def _show_status(status: Any) -> None:
+    from piano_jupyter.jupyter import cards  # noqa: PLC0415
+
+    display(cards.status_card(status))
 
 
 def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.

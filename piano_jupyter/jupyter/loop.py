@@ -52,6 +52,43 @@ class LoopThread:
         self.loop.run_forever()
 
 
+class Work(concurrent.futures.Future[T]):
+    """What is to be done on a loop: there before it is begun, so that an interrupt finds it at any moment.
+
+    `cancel` is true where it has not begun; it never will, then.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, verb: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        super().__init__()
+        self._loop, self._verb = loop, verb
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        """Have it done, from any thread."""
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def stop(self) -> None:
+        """Cancel it though it has begun, from any thread."""
+        if not self.cancel():
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _begin(self) -> None:
+        if self.set_running_or_notify_cancel():
+            self._task = self._loop.create_task(self._verb())
+            self._task.add_done_callback(self._end)
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, task: "asyncio.Task[T]") -> None:
+        error = concurrent.futures.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+
 class PianoInCell:
     """The kernel's Piano, for `await piano.ask(...)` in a cell: opened when first used, its verbs hop onto its loop."""
 

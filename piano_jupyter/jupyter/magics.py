@@ -1,6 +1,7 @@
 """PianoMagics: what %piano and %%piano do: parse, find the sub-command, return what is shown."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,15 @@ from piano_jupyter.jupyter.commands.queue import Queue
 from piano_jupyter.jupyter.commands.threads import Threads
 from piano_jupyter.jupyter.options import split_options, split_words
 from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.waiting import NoAnswerError
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.extension import Session
+    from piano_jupyter.jupyter.session import Session
 
-HELP = frozenset({"--help", "-h"})
+HELP = {"--help": "", "-h": ""}
+SINGLE = frozenset(
+    {"FILE", "AGENT", "MESSAGE", "JOB", "CALL"}
+)  # of which a sub-command takes one: a word, or in quotes
 
 
 def sentences(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,25 +54,41 @@ class PianoMagics(Asking, Branches, Threads, Agents, Models, Queue, Looking, Fil
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
         self.session.adopt_tools()
         name, rest = _first_word(line)
-        if cell is not None and not (name in COMMANDS and COMMANDS[name].cell):
-            name, rest = "ask", line  # the first line is text, or options of the question
-        if name in {"", *HELP}:
+        if cell is not None and not _is_for_cell(name, rest):
+            return self._run(COMMANDS["ask"], line, cell)  # the first line is text, or options of the question
+        if cell is None and name in {"", *HELP}:
             name = "help" if name else "status"
+        if name not in COMMANDS and name.rstrip("?") in COMMANDS and not rest:
+            name, rest = name.rstrip("?"), "--help"
         if name not in COMMANDS:
-            raise PianoError(f"{NotFoundError.among('sub-command', name, COMMANDS)}. To ask: %piano ask {line.strip()}")
+            raise PianoError(_unknown(name, line.strip()))
         chosen = COMMANDS[name]
-        if rest.strip() in HELP:
-            return Note(chosen.explanation)
-        return self._run(chosen, rest, cell)
+        try:
+            return self._run(chosen, rest, cell)
+        except NoAnswerError:
+            raise
+        except PianoError as error:
+            as_text = "; to ask it as it stands, put it below the first line" if cell and not chosen.asks else ""
+            raise PianoError(f"{error}{_unquoted_title(chosen, rest)}{as_text}") from error
 
     def _run(self, chosen: Command, rest: str, cell: str | None) -> Any:
-        options, handles, text = (split_options if chosen.is_text else split_words)(rest, chosen.options)
+        known = {**chosen.options, **HELP}
+        if chosen.is_text:
+            options, handles, text = split_options(rest, known)
+        else:
+            options, handles, words = split_words(rest, known)
+            kind = chosen.takes.strip("[]")
+            if len(words) > 1 and kind in SINGLE:
+                raise PianoError(f"one {kind} is meant, not {len(words)}: {', '.join(words)}; quote one with spaces")
+            text = " ".join(words)
+        if options.keys() & HELP:
+            return Note(chosen.explanation)
         arguments: dict[str, Any] = {}
         for option, value in options.items():
-            words = chosen.options[option]
-            if words.islower() and value not in words.split("|"):
-                raise NotFoundError.among(f"value of {option}", value, words.split("|"))
-            arguments[option[2:].replace("-", "_")] = value if words else True
+            takes = chosen.options[option]
+            if takes.islower() and value not in takes.split("|"):
+                raise NotFoundError.among(f"value of {option}", value, takes.split("|"))
+            arguments[option[2:].replace("-", "_")] = value if takes else True
         if chosen.asks:
             arguments["agents"] = handles
         elif handles:
@@ -83,4 +104,29 @@ class PianoMagics(Asking, Branches, Threads, Agents, Models, Queue, Looking, Fil
 
 def _first_word(line: str) -> tuple[str, str]:
     name, *rest = line.strip().split(maxsplit=1) or [""]
-    return name, "".join(rest)
+    return name.rstrip(";"), "".join(rest)
+
+
+def _is_for_cell(name: str, rest: str) -> bool:
+    """Return whether the first line of a cell begins with a sub-command, and not with a sentence."""
+    if name not in COMMANDS or not COMMANDS[name].cell:
+        return False
+    try:
+        return not (COMMANDS[name].asks and split_options(rest, {**COMMANDS[name].options, **HELP})[2])
+    except PianoError:
+        return True
+
+
+def _unknown(name: str, line: str) -> str:
+    if name.lower() in COMMANDS:
+        return f"sub-commands are written in small letters: %piano {name.lower()}"
+    return f"{NotFoundError.among('sub-command', name, COMMANDS)}. To ask: %piano ask {line}"
+
+
+def _unquoted_title(chosen: Command, rest: str) -> str:
+    """Return what to say where the title after an option has several words, without quotes."""
+    for option, takes in chosen.options.items():
+        found = re.search(rf"{option}(?:=|\s+)((?![\"'-])\S+(?:\s+(?!--)\S+)+)", rest)
+        if takes == "TITLE" and found:
+            return f'; a title of several words is quoted: {option} "{found[1]}"'
+    return ""

@@ -4,7 +4,8 @@ import concurrent.futures
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
 
@@ -14,8 +15,25 @@ if TYPE_CHECKING:
     Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
     Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
 
+TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "jobs")  # that a query can read
 PATIENCE = 0.04  # seconds
 MOST = 100  # ids of a kind
+BEGINNING = 40  # characters of a message
+COLUMNS = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
+
+
+class Told(str):
+    """An id, with what tells people which it is."""
+
+    __slots__ = ("about",)
+
+    about: str
+
+    def __new__(cls, name: str, about: str) -> Self:
+        """Return the id."""
+        told = super().__new__(cls, name)
+        told.about = " ".join(about.split())[:BEGINNING]
+        return told
 
 
 class Names:
@@ -66,7 +84,12 @@ async def _jobs(piano: "Piano") -> list[str]:
 
 
 async def _messages(piano: "Piano") -> list[str]:
-    return [_short(each.id) for each in reversed(await piano.messages(piano.thread, MOST))] if piano.thread else []
+    said = await piano.messages(piano.thread, MOST) if piano.thread else []
+    return [Told(_short(each.id), each.content) for each in reversed(said)]
+
+
+async def _columns(piano: "Piano") -> list[str]:
+    return [row[0] for row in await piano.sql(COLUMNS)]
 
 
 async def _calls(piano: "Piano") -> list[str]:
@@ -82,7 +105,23 @@ READ: Mapping[str, "Callable[[Piano], Coroutine[Any, Any, list[str]]]"] = {
     "JOB": _jobs,
     "MESSAGE": _messages,
     "CALL": _calls,
+    "COLUMN": _columns,
 }
+
+
+def files(written: str) -> list[str]:
+    """Return the files and folders whose path begins as it is written; a hidden one only after its dot."""
+    above, slash, begun = written.rpartition("/")
+    hidden = begun.startswith(".")
+    try:
+        entries = sorted(Path(f"{above}{slash}" or ".").expanduser().iterdir())
+        return [
+            f"{above}{slash}{each.name}{'/' if each.is_dir() else ''}"
+            for each in entries
+            if each.name.startswith(begun) and each.name.startswith(".") == hidden
+        ]
+    except (OSError, RuntimeError):  # no such folder, or no such user's home
+        return []
 
 
 def _short(identity: Any) -> str:

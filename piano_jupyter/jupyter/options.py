@@ -7,14 +7,16 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 
-PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+PLACEHOLDER = re.compile(r"(?<!\{)(\{{2,})([^{}]+)(\}{2,})")
 VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
-QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([a-z]+\s+\S.*\?)(\s*)$")
+QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([\w@-].*\?)(\s*)$")
+QUOTED = re.compile(r"""\s|^["'@-]""")
+ESCAPED = 4  # braces
 LONGEST_VALUE = 50_000  # characters
 
 
-def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], str]:
-    """Do as `split_options`, with options anywhere: for names, not for text. Quotes around a name fall away."""
+def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return options, handles and the other words: for names, with options anywhere. Quotes around a name fall away."""
     options, handles, rest = split_options(line, known)
     words = []
     while rest:
@@ -26,7 +28,7 @@ def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], li
         for name, value in more.items():
             _give(options, name, value, known)
         handles += also
-    return options, handles, " ".join(words)
+    return options, handles, words
 
 
 def split_options(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], str]:
@@ -64,7 +66,7 @@ def _give(options: dict[str, str], name: str, value: str, known: Mapping[str, st
 
 
 def questions(lines: list[str]) -> list[str]:
-    """Rewrite `%piano ask …?` lines, as an IPython input transformer: to IPython a `?` at the end asks for help."""
+    """Rewrite `%piano …?` lines, as an IPython input transformer: to IPython a `?` at the end asks for help."""
     if lines and lines[0].startswith("%%"):
         return lines
     return [QUESTION.sub(_as_call, line) for line in lines]
@@ -77,14 +79,28 @@ def _as_call(match: re.Match[str]) -> str:
 def fill_in(text: str, variables: Mapping[str, Any]) -> str:
     """Put the user's variables where `{{name}}` stands, dotted or indexed (`{{df.shape}}`, `{{rows[0]}}`).
 
-    Nothing is called. Braces that hold no name stay as they are. Raises PianoError for a name that does not exist.
+    Nothing is called. Braces that hold no name stay as they are. `{{{{name}}}}` says `{{name}}`, and nothing is filled
+    in. Raises PianoError for a name that does not exist.
     """
-    return PLACEHOLDER.sub(lambda match: _value(match[0], match[1], variables), text)
+    return PLACEHOLDER.sub(lambda match: _filled(match, variables), text)
+
+
+def quoted(name: str) -> str:
+    """Return a name as it is written after %piano: in quotes where it needs them."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if QUOTED.search(name) else name
 
 
 def _unquoted(value: re.Match[str]) -> str:
     quoted = value[1] if value[1] is not None else value[2]
     return value[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+
+def _filled(match: re.Match[str], variables: Mapping[str, Any]) -> str:
+    before, expression, after = match.groups()
+    if len(before) >= ESCAPED and len(after) >= ESCAPED:
+        return match[0][2:-2]
+    return before[2:] + _value(f"{{{{{expression}}}}}", expression.strip(), variables) + after[2:]
 
 
 def _value(written: str, expression: str, variables: Mapping[str, Any]) -> str:

@@ -22,10 +22,10 @@ def read_text(name: str) -> str:
         raise PianoError(f"{path} cannot be read: {_reason(error)}") from error
 
 
-def write_text(name: str, text: str, *, force: bool) -> Path:
-    """Write a text file, all of it or nothing, and return its path. Raises PianoError; for one that exists, too.
+def writable(name: str, otherwise: str, *, force: bool) -> Path:
+    """Return the path of a file that can be written. Raises PianoError; for one that exists, too, with the way out.
 
-    `force` replaces a file that exists.
+    `force` lets a file be replaced that exists.
     """
     path = Path(name).expanduser()
     try:
@@ -34,7 +34,19 @@ def write_text(name: str, text: str, *, force: bool) -> Path:
         if path.is_dir():
             raise PianoError(f"{path} is a folder; name a file in it")
         if path.exists() and not force:
-            raise PianoError(f"{path} exists; --force replaces it")
+            raise PianoError(f"{path} exists; {otherwise}")
+    except OSError as error:
+        raise PianoError(f"{path} cannot be written: {_reason(error)}") from error
+    return path
+
+
+def write_text(name: str, text: str, *, force: bool) -> Path:
+    """Write a text file, all of it or nothing, and return its path. Raises PianoError; for one that exists, too.
+
+    `force` replaces a file that exists.
+    """
+    path = writable(name, "--force replaces it", force=force)
+    try:
         _replace(path, text)
     except OSError as error:
         raise PianoError(f"{path} cannot be written: {_reason(error)}") from error

@@ -12,6 +12,7 @@ import queue
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from IPython.core.error import StdinNotImplementedError
 from IPython.display import display
@@ -21,10 +22,11 @@ from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
 from piano_jupyter.jupyter.display import Answers, answer_bundle, arguments_text, speaker
 from piano_jupyter.jupyter.following import Followed, Following
 from piano_jupyter.jupyter.live import LiveCell, Shown
+from piano_jupyter.jupyter.loop import Work
 from piano_jupyter.records import CallStatus, Job, JobStatus, Message, ToolCall
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.extension import Session
+    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 T = TypeVar("T")
@@ -32,6 +34,11 @@ Events = queue.SimpleQueue[Event | None]
 
 LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
+HOW_TO_ALLOW = "it is not run; %piano panel asks, and so does %piano approve for what %piano send has sent"
+
+
+class NoAnswerError(PianoError):
+    """What was asked has no answer: it failed, or was interrupted."""
 
 
 def follow_in_cell(
@@ -43,9 +50,9 @@ def follow_in_cell(
 ) -> Message | Answers:
     """Show what becomes of the jobs that `begin` returns, in this cell; return the answer, or all if it is several.
 
-    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises PianoError with
-    the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends the
-    wait and, if it `cancels`, the jobs.
+    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises NoAnswerError
+    with the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends
+    the wait and, if it `cancels`, the jobs.
     """
     happened: Events = queue.SimpleQueue()
     undo: list[Callable[[], None]] = []
@@ -60,18 +67,18 @@ def follow_in_cell(
             await _catch_up(piano, following, each)
         return following
 
-    starting = session.start(start)
-    live = LiveCell(in_notebook=session.in_notebook)
+    asking = session.work(start)
+    live: LiveCell | None = None
     try:
-        following = starting.result()
+        asking.begin()
+        live = LiveCell(in_notebook=session.in_notebook)
+        following = asking.result()
         _follow(session, following, happened, live)
     except KeyboardInterrupt:
         goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-        raise PianoError(_cancelled(session, starting, happened) if cancels else goes_on) from None
+        raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
     finally:
-        for unsubscribe in undo:
-            session.loop.loop.call_soon_threadsafe(unsubscribe)
-        live.end()
+        _leave(session, undo, live)
     return _answers(session, following, raw=raw)
 
 
@@ -84,21 +91,28 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
         undo.append(piano.bus.subscribe(happened.put, ModelLoading))
         return await verb(piano)
 
-    running = session.start(start)
+    running = session.work(start)
     running.add_done_callback(lambda _: happened.put(None))
-    live = LiveCell(in_notebook=session.in_notebook)
+    live: LiveCell | None = None
     try:
+        running.begin()
+        live = LiveCell(in_notebook=session.in_notebook)
         for event in iter(happened.get, None):
             if isinstance(event, ModelLoading):
                 live.rest()
                 live.draw([Shown("", status=event.note, fraction=event.fraction)])
         return running.result()
     except KeyboardInterrupt:
-        running.cancel()
+        running.stop()
         raise PianoError("interrupted; what the server has begun, it may still end") from None
     finally:
-        for unsubscribe in undo:
-            session.loop.loop.call_soon_threadsafe(unsubscribe)
+        _leave(session, undo, live)
+
+
+def _leave(session: "Session", undo: Sequence[Callable[[], None]], live: LiveCell | None) -> None:
+    for unsubscribe in undo:
+        session.loop.loop.call_soon_threadsafe(unsubscribe)
+    if live is not None:
         live.end()
 
 
@@ -134,9 +148,9 @@ def _follow(session: "Session", following: Following, happened: Events, live: Li
         following.take(event)
         if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
             live.draw(following.shown)
-            session.call(partial(_decide, event.call, allowed=_asked(event)))
+            session.call(partial(_decide, event.call, allowed=_asked(session, following, event)))
         elif isinstance(event, Closed):
-            raise PianoError("the chat was closed before the answer came; the next one goes on with it")
+            raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
     live.draw(following.shown)
 
 
@@ -168,19 +182,20 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
             for note in each.notes:
                 print(f"{speaker(note, {})}: {note.content}")  # noqa: T201  On a terminal, below the answer.
     failed = [(each.name, each.error) for each in following.all if each.error is not None]
-    if several and failed:
-        raise PianoError("; ".join(f"{name} has no answer: {error}" for name, error in failed))
-    for _, error in failed:
-        raise error
-    answers = [each.answer for each in following.asked if each.answer is not None]
-    return answers[0] if len(answers) == 1 else Answers(answers)
+    if failed:
+        told = (f"{name} has no answer: {error}" if several else str(error) for name, error in failed)
+        raise NoAnswerError("; ".join(told)) from failed[0][1]
+    told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
+    return told_first[0][1] if len(told_first) == 1 else Answers(told_first, session.shown)
 
 
-def _cancelled(session: "Session", starting: "concurrent.futures.Future[Following]", happened: Events) -> str:
+def _cancelled(session: "Session", asking: Work[Following], happened: Events) -> str:
     """Cancel the jobs, if need be as soon as they are sent; return what to say."""
+    if asking.cancel():
+        return "interrupted; nothing was sent"
 
     async def cancel(piano: "Piano") -> None:
-        following = await asyncio.wrap_future(starting)
+        following = await asyncio.wrap_future(asking)
         while not happened.empty():
             if event := happened.get():
                 following.take(event)
@@ -209,11 +224,18 @@ async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:
     await (piano.approve(call) if allowed else piano.deny(call))
 
 
-def _asked(request: ApprovalRequested) -> bool:
+def _asked(session: "Session", following: Following, request: ApprovalRequested) -> bool:
     """Ask at the prompt whether a call may run; only a plain yes is one, and a front end without input says no."""
-    shown = arguments_text(request.call)
+    where, call = "", request.call
+    if request.thread_id is not None and request.thread_id not in following.threads:
+        where = f" in the thread {session.call(partial(_title, request.thread_id))!r}"
     try:
-        answer = input(f"{request.question}:\n  {request.call.name}({shown})\nAllow it? [y/N] ")
+        answer = input(f"{request.question}{where}:\n  {call.name}({arguments_text(call)})\nAllow it? [y/N] ")
     except (StdinNotImplementedError, EOFError):
+        print(f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}")  # noqa: T201  In the cell.
         return False
     return answer.strip().lower() in {"y", "yes"}
+
+
+async def _title(thread_id: UUID, piano: "Piano") -> str:
+    return (await piano.find_thread(thread_id)).title

@@ -46,16 +46,15 @@ def test_an_edit_asks_anew_beside_the_old_question_and_history_shows_both(kernel
     cell = kernel.run(f"%%piano edit {question}\nCapital of {{{{country}}}}?")
     kernel.run("country = 'Spain'")
     edited = kernel.run(f"%%piano edit {question}\nCapital of {{{{country}}}}?")
-    now = kernel.run("%piano history").text
+    now = kernel.run("%piano history --ids").text
     before = kernel.run(f"%piano history --at {question}").text
 
     assert "no variable named 'country'" in cell.stream
     assert edited.text == "Madrid."
-    assert "You: Capital of Spain?\n  ⇄ 2 of 2; beside it " + question in now
+    assert "]: Capital of Spain?\n  ⇄ 2 of 2; beside it " + question in now
     assert "Paris." not in now
-    assert "You: Capital of France?\n  ⇄ 1 of 2; beside it " in before
-    assert "Assistant: Paris." in before
-    assert "%piano history --at ID" in before
+    assert "You: Capital of France?\n  ⇄ 1 of 2\n\nAssistant: Paris." in before
+    assert "%piano history --ids names the others" in before
 
 
 def test_a_question_is_answered_anew_and_forked_from(kernel, stub_model):
@@ -111,7 +110,7 @@ def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel
     asked = list(stub_model.asked)
     kernel.run("%piano start")
 
-    assert sent.text.endswith("is queued")
+    assert "status  queued" in sent.text
     assert "0 running, 1 queued, 0 waiting for a yes; stopped, %piano start goes on" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
@@ -155,6 +154,7 @@ def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
         ("(await piano.agents())[0]", "name           @Assistant"),
         ("(await piano.jobs())[0]", "status  done\nagent   @Assistant"),
         ("(await piano.models())[0]", "model  qwen3:32b\nstate  loaded"),
+        ("await piano.status()", "thread     hello\nserver     http"),
         ("await piano.sql('SELECT 1 AS n')", "n\n1"),
     ],
 )
@@ -163,6 +163,47 @@ def test_each_record_shows_itself_as_text_and_html(seen_kernel, code, plain):
 
     assert plain in cell.text
     assert "<table" in cell.shown[0]["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("code", "plain"),
+    [
+        ("await piano.threads()", "[<Thread 'hello'>]"),
+        ("await piano.agents()", "[<Agent @Assistant, qwen3:32b>]"),
+        ("await piano.models()", "[<Model qwen3:32b, loaded>]"),
+        ("[await piano.status()]", "[<Status http"),
+        ("(await piano.tools())[:1]", "[<Tool bash>]"),
+        ("(await piano.skills())[:1]", "[<Skill explain-simply>]"),
+        ("await piano.messages((await piano.threads())[0], 1)", "[<Message assistant: You said: hello>]"),
+        ("[job for job in await piano.jobs()]", ", done>]"),
+    ],
+)
+def test_each_record_in_a_list_is_a_short_line(seen_kernel, code, plain):
+    assert plain in seen_kernel.run(code).text
+
+
+def test_what_is_sent_is_a_job_and_several_are_a_list_of_them(kernel, stub_model):
+    kernel.run("%piano agent ada --model small")
+
+    kernel.run("one = %piano send hi\nmore = %piano ask --no-wait @ada @Assistant hi")
+    kinds = kernel.run("print(type(one).__name__, [type(job).__name__ for job in more])")
+
+    assert kinds.stream == "Job ['Job', 'Job']\n"
+    assert kernel.run("print((await piano.wait(one)).content)").stream == "You said: hi\n"
+    assert kernel.run("more").text.splitlines()[0].split() == ["id", "status", "agent", "model", "attempt", "reason"]
+
+
+def test_where_threads_are_kept_and_none_is_current_the_way_there_is_named(kernel):
+    says = "no current thread; %piano threads lists 1, %piano thread TITLE goes on with one"
+    kernel.run("%piano ask hello")
+
+    kernel.restart()
+    kernel.load()
+
+    assert f"thread     {says}\n" in kernel.run("%piano").text
+    assert kernel.run("%piano thread").text == says
+    assert kernel.run("%piano history").stream == f"UsageError: {says}\n"
+    assert kernel.run("%piano export talk.md").stream == f"UsageError: {says}\n"
 
 
 def test_a_message_outlives_its_chat(kernel, stub_model):

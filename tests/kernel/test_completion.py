@@ -17,7 +17,8 @@ def known(seen_kernel):
     """The kernel of this module, with an agent and a thread of a long name."""
     seen_kernel.run("%piano agent ada --model qwen3:8b")
     seen_kernel.run("%piano thread --new Data work")
-    seen_kernel.run("open('notes.txt', 'w').close()")
+    seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1")
+    seen_kernel.run("import os; os.remove('bad.jsonl')")
     return seen_kernel
 
 
@@ -29,7 +30,11 @@ def known(seen_kernel):
         ("%piano ask --no", ["--no-wait"], "--no"),
         ("%piano ask @a", ["@Assistant", "@ada"], "@a"),
         ("%%piano @ada --thr", ["--thread"], "--thr"),
-        ("%%piano\nwhat is it, @ad", ["@ada"], "@ad"),
+        ("%%piano\n@ad", ["@ada"], "@ad"),
+        ("%piano ask {{know", ["known_name"], "know"),
+        ("%piano sql SELECT * FROM me", ["messages"], "me"),
+        ("%%piano sql\nSELECT hop", ["hops"], "hop"),
+        ("%%time\n%piano regen", ["regenerate"], "regen"),
         ('%piano ask --thread "Da', ['"Data work"'], '"Da'),
         ("%piano thread Data w", ['"Data work"'], "Data w"),
         ("%piano agent bob --model qwen3:", ["qwen3:32b", "qwen3:8b"], "qwen3:"),
@@ -37,11 +42,18 @@ def known(seen_kernel):
         ("%piano agent ada --skills sql", ["sql-with-duckdb"], "sql"),
         ("%piano help fo", ["fork"], "fo"),
         ("%piano import notes", ["notes.txt"], "notes"),
-        ("%piano agent newcomer", ["newcomer"], "newcomer"),
+        ("%piano agent ada --system-file ", ["notes.txt"], ""),
     ],
 )
 def test_tab_offers_what_fits_and_nothing_else(known, code, offered, of):
     assert tab(known, code) == (offered, of)
+
+
+@pytest.mark.parametrize(
+    "code", ["%piano agent newcomer", "%piano agents ", "%piano nonsense ", "%piano ask what @a", "%%piano\nwhat @ad"]
+)
+def test_tab_offers_nothing_where_nothing_fits(known, code):
+    assert tab(known, code)[0] == []
 
 
 def test_jobs_and_messages_are_offered_by_their_short_ids(known):
@@ -53,13 +65,13 @@ def test_jobs_and_messages_are_offered_by_their_short_ids(known):
 
 
 def test_elsewhere_tab_is_as_it_was(known):
-    assert "known_name" in tab(known, "known_name = 1\nknown_na")[0]
+    assert "known_name" in tab(known, "known_na")[0]
     assert "%piano" in tab(known, "%pia")[0]
 
 
 def test_tab_opens_nothing_and_is_gone_after_unload(kernel, tmp_path):
     assert tab(kernel, "%piano ask --r") == (["--raw"], "--r")
-    assert tab(kernel, "%piano ask @a") == (["@a"], "@a")
+    assert tab(kernel, "%piano ask @a")[0] == []
     assert not (tmp_path / ".piano").exists()
 
     kernel.run("%unload_ext piano_jupyter")

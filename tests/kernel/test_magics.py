@@ -1,5 +1,6 @@
 """%piano and %%piano in a real kernel."""
 
+import json
 import time
 
 import pytest
@@ -100,7 +101,7 @@ def test_no_wait_returns_at_once_and_wait_brings_the_answer(kernel, stub_model):
     sent = kernel.run("%%piano --no-wait\nhi")
     stub_model.release.set()
 
-    assert sent.text.endswith(("is queued", "is running"))
+    assert sent.text.splitlines()[1] in {"status  queued", "status  running"}
     assert kernel.run("%piano wait").text == "late answer"
 
 
@@ -161,6 +162,7 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
     cell = kernel.run("%%piano\ngo")
 
     assert "did not allow" in cell.text
+    assert "Assistant wants to run bash, and nobody could be asked here: it is not run; %piano panel" in cell.stream
     assert not (tmp_path / "made").exists()
 
 
@@ -176,7 +178,25 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
         ("%piano agent Assistant --tools bsh", "no tool named 'bsh'; known: bash"),
         ("%piano agent Assistant --skills none-such", "no skill named 'none-such'"),
         ("%piano cancel abc", "no job named 'abc'; known: "),
-        ("%piano sql SELECT nonsense", "nonsense"),
+        ("%piano sql SELECT nonsense", 'column "nonsense" was not found because the FROM clause is missing\n'),
+        ("%piano sql SELECT * FROM nix", "does not exist; the tables are agents, threads, messages, tool_calls"),
+        ("%%piano sql is a language\nreally", "; to ask it as it stands, put it below the first line\n"),
+        ("%%piano edit this please\nfoo", "shows them; to ask it as it stands, put it below the first line\n"),
+        ("%%piano agent is what?\nfoo", "one AGENT is meant, not 2: is, what?; quote one with spaces; to ask it as it"),
+        ("%piano agent bob", "no agent named 'bob'; known: Assistant; %piano agent bob --model M creates it\n"),
+        ("%piano thread --rename ''", "a thread needs a title: %piano thread --rename"),
+        ("%piano thread --rename Other thing", 'a title of several words is quoted: --rename "Other thing"\n'),
+        ("%piano fork --title An other", 'a title of several words is quoted: --title "An other"\n'),
+        ("%piano export a.md b.md", "one FILE is meant, not 2: a.md, b.md; quote one with spaces\n"),
+        (
+            "%piano record bad.jsonl",
+            "bad.jsonl exists; --force records it anew, %piano replay bad.jsonl answers from it\n",
+        ),
+        ("%piano record nowhere/x.jsonl", "there is no folder nowhere; create it first\n"),
+        ("%piano record --stop", "nothing is recorded or replayed\n"),
+        ("%piano ask;", "there is nothing to ask"),
+        ("%piano ASK hi", "sub-commands are written in small letters: %piano ask\n"),
+        ("%piano what?", "no sub-command named 'what?'; known: "),
         ("%piano history --last x", "--last takes a whole number, not 'x'"),
         ("%piano replay none.jsonl", "no cassette at none.jsonl"),
         ('%piano agent "ada', "a quote is not closed"),
@@ -248,7 +268,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano models", "qwen3:32b  loaded"),
         ("%piano search hello", "hello   Assistant  You said: *hello*"),
         ("%piano search nothing-of-this", "found nothing"),
-        ("%piano stats", "Assistant  1"),
+        ("%piano stats", "agent      answers  first s\nAssistant  1"),
         ("%piano stats --by model", "qwen3:32b  1"),
         ("%piano events", "JobDone"),
         ("%piano events --last 1", "at        event    about"),
@@ -257,6 +277,9 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano help", "ask "),
         ("%piano help cancel", "%piano cancel JOB\n\nEnd a job"),
         ("%%piano --help\nx", "As %%piano ask, the cell is what you say"),
+        ("%piano ask --help me", "For example:  %piano ask @ada"),
+        ("%piano threads?", "%piano threads [--all]"),
+        ("%piano threads;\n%piano threads", "hello"),
         ("%piano threads --help", "%piano threads [--all]"),
         ("%piano agent Assistant", "model          qwen3:32b"),
     ],
@@ -266,7 +289,7 @@ def test_what_is_there_can_be_looked_at(seen_kernel, code, says):
 
     assert cell.status == "ok"
     assert says in cell.text
-    assert "text/html" in cell.shown[0] or "help" in code or code == "%piano thread"
+    assert "text/html" in cell.shown[0] or "help" in code or code in {"%piano thread", "%piano threads?"}
 
 
 def test_statistics_are_drawn_where_matplotlib_is(kernel, stub_model):
@@ -368,10 +391,11 @@ def test_a_waiting_cell_asks_for_the_approval_that_stands_in_its_way(kernel_of, 
     kernel = kernel_of(stdin=True).load()
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done", "second")
     kernel.run("%piano agent Assistant --tools bash")
-    kernel.run("%piano ask --no-wait go")
+    kernel.run("%piano thread --new Other work\n%piano ask --no-wait go")
 
-    cell = kernel.run("%%piano\nother", answers=["y"])
+    cell = kernel.run("%piano thread --new Here\n%piano ask other", answers=["y"])
 
+    assert cell.prompts[0].startswith("Assistant wants to run bash in the thread 'Other work':\n  bash(")
     assert "touch made" in cell.prompts[0]
     assert cell.text == "second"
     assert (tmp_path / "made").exists()
@@ -397,16 +421,100 @@ def test_a_tool_that_is_defined_anew_is_the_new_one_and_said_once(kernel, stub_m
     assert "→ ok: 2]" in kernel.run("%%piano\ngo").text
 
 
-def test_after_a_replay_stop_goes_back_to_the_own_threads(kernel, stub_model):
+@pytest.mark.parametrize("database", ["talk.duckdb", ":memory:"])
+def test_after_a_replay_stop_goes_back_to_the_own_threads_and_to_the_one_that_was_current(kernel, database):
+    kernel.run(f"%config PianoConfig.database = {database!r}")
     kernel.run("%%piano\nmine")
+    kernel.run("%piano thread --new other\n%piano thread mine")
     kernel.run("%piano record talk.jsonl")
     hidden = kernel.run("%piano threads").text
+    kernel.run("from piano_jupyter import tool\n@tool\ndef price():\n    'Return a price.'")
 
     back = kernel.run("%piano record --stop")
 
     assert "mine" not in hidden
     assert back.text.startswith("back in ")
-    assert "mine" in kernel.run("%piano threads").text
+    assert kernel.run("%piano thread").text.startswith("current thread: mine (")
+    assert "price" in kernel.run("%piano tools").text
+    assert "nothing is recorded" in kernel.run("%piano replay --stop").stream
+
+
+def test_a_file_that_is_no_cassette_is_not_recorded_over(kernel, tmp_path):
+    (tmp_path / "precious.csv").write_text("1,2")
+
+    refused = kernel.run("%piano record precious.csv")
+    kept = (tmp_path / "precious.csv").read_text()
+    forced = kernel.run("%piano record precious.csv --force")
+
+    assert "precious.csv exists" in refused.stream
+    assert kept == "1,2"
+    assert forced.text == "recording to precious.csv"
+    assert "piano_cassette" in (tmp_path / "precious.csv").read_text()
+
+
+def test_a_sentence_that_begins_with_ask_or_send_is_said_as_it_stands(kernel, stub_model):
+    kernel.run("%%piano send me a card\nplease")
+    kernel.run("%%piano ask\nme")
+
+    assert [each["messages"][-1]["content"] for each in stub_model.asked] == ["send me a card\nplease", "me"]
+
+
+def test_an_exported_cell_says_again_what_was_said_with_its_braces(kernel, stub_model, tmp_path):
+    said = "what is {{nope}}, {{{nope}}} and {{ {{{{nope}}}} }}?"
+    kernel.run(f"nope = {said!r}")
+    kernel.run("%%piano\n{{nope}}")
+    kernel.run("%piano export talk.ipynb")
+    cell = json.loads((tmp_path / "talk.ipynb").read_text())["cells"][-1]
+
+    kernel.run("del nope")
+    again = kernel.run("".join(cell["source"]))
+
+    assert again.status == "ok"
+    assert [each["messages"][-1]["content"] for each in stub_model.asked] == [said, said]
+
+
+INTERRUPTED = """
+from piano_jupyter.jupyter import loop, waiting
+begin, live = loop.Work.begin, waiting.LiveCell
+
+def interrupt(*args, **kwargs):
+    loop.Work.begin, waiting.LiveCell = begin, live
+    {first}
+    raise KeyboardInterrupt
+
+{place} = interrupt
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "first"), [("loop.Work.begin", "pass"), ("loop.Work.begin", "begin(*args)"), ("waiting.LiveCell", "pass")]
+)
+def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kernel, stub_model, place, first):
+    stub_model.says(Say("one two", held=True))
+    kernel.run("%piano")
+    kernel.run(INTERRUPTED.format(place=place, first=first))
+
+    cell = kernel.run("%%piano\ncount")
+    stub_model.script.clear()
+
+    assert cell.stream in {  # it depends on how far the loop has come
+        "UsageError: interrupted; nothing was sent\n",
+        "UsageError: interrupted; the job was cancelled, what was said before is kept\n",
+    }
+    jobs = kernel.run("%piano queue --all").text
+    assert "running" not in jobs
+    assert "queued" not in jobs
+    assert kernel.run("%%piano\nagain").text.startswith("You said: ")
+
+
+def test_an_interrupt_while_a_model_is_loaded_is_a_sentence(kernel, stub_model):
+    kernel.run("%piano")
+    kernel.run(INTERRUPTED.format(place="waiting.LiveCell", first="pass"))
+
+    cell = kernel.run("%piano models")
+
+    assert cell.stream == "UsageError: interrupted; what the server has begun, it may still end\n"
+    assert "qwen3:32b" in kernel.run("%piano models").text
 
 
 def test_config_does_not_show_the_key(kernel):

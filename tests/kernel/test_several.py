@@ -56,7 +56,8 @@ def test_several_answers_are_a_sequence_that_shows_itself_later(agents, stub_mod
 
     assert agents.run("print([each.content for each in _])").stream == "['one', 'two']\n"
     agents.run("answers = %piano ask @bob @ada again")
-    assert [bundle["text/plain"] for bundle in agents.run("answers").shown] == ["two", "one"]
+    assert [bundle["text/plain"] for bundle in agents.run("answers").shown] == ["bob:\ntwo", "ada:\none"]
+    assert agents.run("print(answers)").stream == "bob:\ntwo\n\nada:\none\n"
     assert stub_model.asked[-1]["messages"][-1]["content"].endswith("again")
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.cards import agents_table
 from piano_jupyter.jupyter.commands.command import Commands, command, named, number
 from piano_jupyter.jupyter.tables import Listing
@@ -68,7 +68,12 @@ class Agents(Commands):
                 changes["options"] = {option: value for option, value in merged.items() if value is not None}
             if old is None and changes:
                 return await piano.add_agent(name, **changes)
-            return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
+            try:
+                return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
+            except NotFoundError as error:
+                if old is not None:
+                    raise
+                raise NotFoundError(f"{error}; %piano agent {name} --model M creates it") from None
 
         return self._call(keep)
 

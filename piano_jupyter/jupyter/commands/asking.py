@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.cards import job_line
+from piano_jupyter.jupyter.cards import jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command
 from piano_jupyter.jupyter.options import fill_in
-from piano_jupyter.jupyter.tables import Note
 from piano_jupyter.jupyter.waiting import follow_in_cell
 from piano_jupyter.records import Job
 
@@ -28,18 +27,22 @@ class Asking(Commands):
     def ask(
         self, text: str, agents: list[str], thread: str | None = None, *, no_wait: bool = False, raw: bool = False
     ) -> Any:
-        """Ask in one line; a cell that begins with %%piano takes more. Returns the answer as a Message.
+        """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes more.
 
-        Several agents answer side by side: Answers, a Message each. --no-wait returns the job at once, --raw shows the
-        answer as plain text.
+        Several agents answer side by side: Answers, a Message each. --no-wait returns the Job at once, or a list of
+        several; --raw shows the answer as plain text.
         """
         text = fill_in(text, self.session.variables())
 
         async def begin(piano: "Piano") -> list[Job]:
             return await piano.send_all(text, agents=agents, thread=thread, source="magic")
 
+        async def send(piano: "Piano") -> tuple[list[Job], dict[Any, str]]:
+            return await begin(piano), {agent.id: agent.name for agent in await piano.agents()}
+
         if no_wait:
-            return Note("\n".join(map(job_line, self._call(begin))))
+            jobs, names = self._call(send)
+            return jobs[0] if len(jobs) == 1 else jobs_table(jobs, names)
         return follow_in_cell(self.session, begin, raw=raw)
 
     @command(
@@ -49,7 +52,7 @@ class Asking(Commands):
         thread="THREAD",
     )
     def send(self, text: str, agents: list[str], thread: str | None = None) -> Any:
-        """Ask without waiting: returns the job at once; the answer comes into the thread, %piano wait brings it."""
+        """Ask without waiting: returns the Job at once; the answer comes into the thread, %piano wait brings it."""
         return self.ask(text, agents, thread, no_wait=True)
 
     @command("[JOB]", example="%piano wait 3fa9c1")

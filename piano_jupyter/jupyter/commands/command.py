@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.errors import PianoError
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.extension import Session
+    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 TEXT = frozenset({"TEXT", "…"})  # at the end of a usage: the rest is text as it stands

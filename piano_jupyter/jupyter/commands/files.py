@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.command import Commands, command, named
+from piano_jupyter.jupyter.commands.threads import no_thread
+from piano_jupyter.jupyter.options import quoted
 from piano_jupyter.jupyter.tables import Note
-from piano_jupyter.jupyter.user_files import read_text, write_text
+from piano_jupyter.jupyter.user_files import read_text, writable, write_text
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -38,7 +40,7 @@ class Files(Commands):
         async def read(piano: "Piano") -> tuple[str, str]:
             found = await piano.find_thread(thread) if thread is not None else piano.thread
             if found is None:
-                raise PianoError("no thread yet to export; name one: --thread T")
+                raise PianoError(await no_thread(piano))
             return found.title, await piano.export(found, FORMATS[ending])  # type: ignore[arg-type]  # it is one of them
 
         title, written = self._call(read)
@@ -56,24 +58,29 @@ class Files(Commands):
             raise PianoError(f"{file}: {error}") from error
         return Note(f"current thread: {thread.title}")
 
-    @command("[FILE]", example="%piano record talk.jsonl", stop="")
-    def record(self, text: str, *, stop: bool = False) -> Any:
-        """Keep each exchange with the model in FILE, in a fresh conversation; --stop goes back to the database."""
+    @command("[FILE]", example="%piano record talk.jsonl", stop="", force="")
+    def record(self, text: str, *, stop: bool = False, force: bool = False) -> Any:
+        """Keep each exchange with the model in FILE, in a fresh conversation; --stop goes back to your own threads.
+
+        A file that exists is only replaced with --force.
+        """
         if stop:
             return self._go_back()
         file = named("file", text, "%piano record talk.jsonl")
-        self.session.loop.run(self.session.reopen(record=Path(file).expanduser()))
+        otherwise = f"--force records it anew, %piano replay {quoted(file)} answers from it"
+        path = writable(file, otherwise, force=force)
+        self.session.loop.run(self.session.use_cassette(record=path))
         return Note(f"recording to {file}")
 
     @command("[FILE]", example="%piano replay talk.jsonl", stop="")
     def replay(self, text: str, *, stop: bool = False) -> Any:
-        """Answer from FILE in a fresh conversation, else ask the model; --stop goes back to the database."""
+        """Answer from FILE in a fresh conversation, else ask the model; --stop goes back to your own threads."""
         if stop:
             return self._go_back()
         file = named("file", text, "%piano replay talk.jsonl")
-        self.session.loop.run(self.session.reopen(replay=Path(file).expanduser()))
+        self.session.loop.run(self.session.use_cassette(replay=Path(file).expanduser()))
         return Note(f"replaying {file}")
 
     def _go_back(self) -> Any:
-        self.session.loop.run(self.session.reopen())
+        self.session.loop.run(self.session.go_back())
         return Note(f"back in {self.session.config.database}")

@@ -1,14 +1,17 @@
 """%piano status, sql, events, help: how things stand, what happened, and what there is."""
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from piano_jupyter.errors import NotFoundError
+from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.events import Event
-from piano_jupyter.jupyter.cards import models_line
+from piano_jupyter.jupyter.cards import status_card
 from piano_jupyter.jupyter.commands.command import COMMANDS, Command, Commands, command, named, number
+from piano_jupyter.jupyter.commands.threads import no_thread
 from piano_jupyter.jupyter.happenings import about
-from piano_jupyter.jupyter.tables import Card, Listing, Note
+from piano_jupyter.jupyter.names import TABLES
+from piano_jupyter.jupyter.tables import Listing, Note
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -17,6 +20,7 @@ Happened = tuple[datetime, Event]
 
 MOST_EVENTS = 50
 LONGEST_USAGE = 60  # characters, in the list of all
+NO_TABLE = re.compile(r"^Catalog Error: Table .* does not exist")
 
 
 class Looking(Commands):
@@ -25,25 +29,22 @@ class Looking(Commands):
     @command(example="%piano status")
     def status(self, _text: str) -> Any:
         """Show how things stand; %piano alone does the same."""
-        status = self._call(lambda piano: piano.status())
-        jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
-        return Card(
-            {
-                "thread": status.thread.title if status.thread else "none yet; %%piano opens one",
-                "server": status.server,
-                "models": models_line(status.models),
-                "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
-                "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
-                "workspace": status.workspace,
-                "cassette": status.cassette or "",
-            }
-        )
+
+        async def read(piano: "Piano") -> tuple[Any, str]:
+            return await piano.status(), "" if piano.thread else await no_thread(piano)
+
+        return status_card(*self._call(read))
 
     @command("SELECT …", example="%piano sql SELECT role, count(*) FROM messages GROUP BY role", cell="the query")
     def sql(self, text: str) -> Any:
-        """Query everything that is kept: tables agents, threads, messages, tool_calls, tool_results, jobs."""
+        """Query everything that is kept: tables agents, threads, messages, tool_calls, tool_results and jobs."""
         query = named("query", text, "%piano sql SELECT * FROM messages")
-        return self._call(lambda piano: piano.sql(query))
+        try:
+            return self._call(lambda piano: piano.sql(query))
+        except StoreError as error:
+            first = str(error).partition("\n")[0]  # a parser tells more, and draws where
+            tables = f"; the tables are {', '.join(TABLES)}" if NO_TABLE.search(first) else ""
+            raise StoreError(first.rstrip("!") + tables) from error
 
     @command(example="%piano events --last 20", last="N")
     def events(self, _text: str, last: str | None = None) -> Any:
@@ -91,7 +92,3 @@ class Looking(Commands):
 
 def _names(group: type) -> list[str]:
     return [name.strip("_") for name in vars(group)]
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many:,} {what}{'' if many == 1 else 's'}"

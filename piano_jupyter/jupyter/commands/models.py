@@ -1,7 +1,6 @@
 """%piano models, stats: what the server has loaded, and what the answers cost."""
 
 import importlib.util
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
@@ -9,6 +8,7 @@ from IPython.display import display
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cards import models_table
 from piano_jupyter.jupyter.commands.command import Commands, command
+from piano_jupyter.jupyter.figures import Figures
 from piano_jupyter.jupyter.waiting import wait_in_cell
 from piano_jupyter.records import Model, Rows
 
@@ -47,8 +47,4 @@ class Models(Commands):
             from piano_jupyter.jupyter.plot import bars  # noqa: PLC0415  Only where it is installed and wanted.
 
             display(bars(rows))
-        return replace(rows, rows=tuple(tuple(map(_rounded, row)) for row in rows))
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 2) if isinstance(value, float) else value
+        return Figures(rows)

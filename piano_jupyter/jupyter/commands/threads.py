@@ -12,7 +12,6 @@ from piano_jupyter.records import short
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-NO_THREAD = "no thread yet; %%piano opens one"
 MOST_HITS = 20
 
 
@@ -27,6 +26,8 @@ class Threads(Commands):
     @command("[THREAD]", example="%piano thread --new Sales review", new="", rename="TITLE", archive="")
     def thread(self, text: str, *, new: bool = False, rename: str | None = None, archive: bool = False) -> Any:
         """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current."""
+        if rename is not None and not rename.strip():
+            raise PianoError('a thread needs a title: %piano thread --rename "Clean data"')
 
         async def go(piano: "Piano") -> str:
             if new:
@@ -34,7 +35,7 @@ class Threads(Commands):
             elif text:
                 piano.thread = await piano.find_thread(text)
             if piano.thread is None:
-                return NO_THREAD
+                return await no_thread(piano)
             if rename is not None:
                 await piano.rename_thread(piano.thread, rename)
             if archive:
@@ -58,7 +59,7 @@ class Threads(Commands):
             if message is not None and not text and (thread is None or thread.id != message.thread_id):
                 thread = await piano.find_thread(message.thread_id)
             if thread is None:
-                raise PianoError(NO_THREAD)
+                raise PianoError(await no_thread(piano))
             names = {agent.id: agent.name for agent in await piano.agents()}
             messages = await piano.messages(thread, newest, at=message)
             calls, others = await piano.tool_calls(thread), await piano.branches(thread)
@@ -76,3 +77,11 @@ class Threads(Commands):
             return await piano.search(words, most), {agent.id: agent.name for agent in await piano.agents()}
 
         return hits_table(*self._call(find))
+
+
+async def no_thread(piano: "Piano") -> str:
+    """Return what to do where there is no current thread."""
+    threads = len(await piano.threads("active"))
+    if not threads:
+        return "no thread yet; %%piano opens one"
+    return f"no current thread; %piano threads lists {threads:,}, %piano thread TITLE goes on with one"

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from piano_jupyter.export.notebook import to_notebook
-from piano_jupyter.jupyter.options import split_options
+from piano_jupyter.jupyter.options import fill_in, split_options
 from piano_jupyter.records import Message, Thread
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def run(source):
     class Shell:
         def run_cell_magic(self, name, line, cell):
             options, handles, first = split_options(line, OPTIONS)
-            asked.append((name, options, handles, f"{first}\n{cell}".strip()))
+            asked.append((name, options, handles, fill_in(f"{first}\n{cell}".strip(), {})))
 
     exec(TransformerManager().transform_cell(source), {"get_ipython": Shell})
     [(name, options, handles, text)] = asked
@@ -134,7 +134,15 @@ def test_a_title_is_text(talk):
             "'''\"",
         ],
         *[">>> 1\n1", "a\n\n  >>> b", "In [1]: x", "a\n...: b", "a\r>>> b", "... c", "'''\n>>> d\n'''"],
-        *["    indented\n  less", "a\x0cb\x1cc\u2028d\x85e", "\\n {x} {{}} $y", "é 🎹", "\x00", "get_ipython()"],
+        *[
+            "    indented\n  less",
+            "a\x0cb\x1cc\u2028d\x85e",
+            "\\n {x} {{}} $y",
+            "{{x}} {{{x}}} {{{{ x }}}}}",
+            "é 🎹",
+            "\x00",
+            "get_ipython()",
+        ],
     ],
 )
 def test_a_text_survives_that_it_is_run_again(talk, text):

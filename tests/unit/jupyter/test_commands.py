@@ -28,7 +28,7 @@ def test_each_sub_command_says_how_it_is_used_what_it_does_and_an_example(name):
     explained = COMMANDS[name].explanation.split("\n\n")
 
     assert explained[0].startswith(f"%piano {name}")
-    assert re.match(r"[A-Z].*[.;]", explained[1])
+    assert re.match(r"[A-Z](?:(?!\. ).)*\.$", explained[1], re.MULTILINE), "one sentence, for the list of all"
     assert explained[-1].startswith(f"For example:  %piano {name}")
 
 

@@ -10,7 +10,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.command import COMMANDS
 from piano_jupyter.jupyter.completion import candidates, place, register, unregister
 from piano_jupyter.jupyter.magics import PianoMagics
-from piano_jupyter.jupyter.names import READ, Names
+from piano_jupyter.jupyter.names import READ, TABLES, Names, Told
 
 KNOWN = {
     "AGENT": ["Assistant", "ada"],
@@ -19,7 +19,17 @@ KNOWN = {
     "TOOL": ["bash", "read_file"],
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
+    "COLUMN": ["content", "role"],
 }
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory has a file, a hidden one, and a folder with a file in it."""
+    (tmp_path / "a b").mkdir()
+    for name in ("notes.txt", ".hidden", "a b/talk.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
 
 
 def offered(typed, **where):
@@ -55,11 +65,19 @@ def offered(typed, **where):
         ("edit ", ["3fa9c1"]),
         ("export --for", ["--format", "--force"]),
         ("export --format m", ["md"]),
-        ("no-such --", None),
+        ("no-such --", []),
+        ("no-such ", []),
         ("ask @ada what is th", None),
         ("edit 3fa9c1 an", None),
-        ("sql SELECT a, b", None),
-        ("export notes", []),
+        ("ask what @a", []),
+        ("sql SELECT * FROM ", list(TABLES)),
+        ("sql SELECT * FROM jobs JOIN me", ["messages"]),
+        ("sql SELECT con", ["content"]),
+        ("sql SELECT length(m", ["messages"]),
+        ("export no", ["notes.txt"]),
+        ("agent ada --system-file ", ['"a b/', "notes.txt"]),
+        ('import "a b/', ['"a b/talk.jsonl"']),
+        ("import ~no-such-user/x", []),
         ("ask wh", []),
     ],
 )
@@ -109,8 +127,14 @@ def complete():
         ("x = 1\nanswer = %piano ask @ad", ["@ada"], "@ad"),
         ("%%piano @ad", ["@ada"], "@ad"),
         ("\n%%piano --no", ["--no-wait"], "--no"),
-        ("%%piano\nwhat do you say, @ad", ["@ada"], "@ad"),
-        ("%piano agent newcomer", ["newcomer"], "newcomer"),
+        ("%%piano\n@Assistant, @ad", ["@ada"], "@ad"),
+        ("%%piano --raw\n\n@ad", ["@ada"], "@ad"),
+        ("%%piano\nwhat do you say, @ad", [], "@ad"),
+        ("%%piano sql\nSELECT *\nFROM thr", ["threads"], "thr"),
+        ("%%time\n%piano thr", ["thread", "threads"], "thr"),
+        ("%piano agent newcomer", [], "newcomer"),
+        ("%piano nonsense ", [], ""),
+        ("%piano import notes", ["notes.txt"], "notes"),
     ],
 )
 def test_on_lines_of_piano_only_what_fits_is_offered(complete, text, offers, fragment):
@@ -118,14 +142,34 @@ def test_on_lines_of_piano_only_what_fits_is_offered(complete, text, offers, fra
 
 
 @pytest.mark.parametrize(
-    "text", ["%pia", "%piano", "%%piano", "print(1)", "%%piano\nhello the", "%%bash\n%piano th", "%pianos th"]
+    "text",
+    [
+        "%pia",
+        "%piano",
+        "%%piano",
+        "print(1)",
+        "%%piano\nhello the",
+        "%%bash\n%piano th",
+        "%%time %piano th",
+        "%pianos th",
+        "%piano ask what is {{na",
+        "%%piano\nwhat is {{rows[na",
+    ],
 )
 def test_elsewhere_nothing_is_offered_and_others_may(complete, text):
     assert complete(text) == ([], None, None)
 
 
-def test_where_a_file_is_named_others_may_offer_theirs(complete):
-    assert complete("%piano import talk") == ([], "talk", False)
+def test_what_is_offered_may_say_which_it_is_of():
+    shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
+    answered = Future()
+    answered.set_result([Told("3fa9c1", "What is\nthe capital of France, and how many people live there?")])
+    register(shell, lambda _: answered)
+
+    result = shell.Completer.custom_matchers[0](CompletionContext("", "%piano edit ", 12, 0, None))
+
+    (offered,) = result["completions"]
+    assert (offered.text, offered.type) == ("3fa9c1", "What is the capital of France, and how m")
 
 
 def test_names_that_come_late_are_known_at_the_next_tab():
@@ -150,7 +194,7 @@ def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
 
 def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND", *READ}
+    completed = {"SUB-COMMAND", *READ} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

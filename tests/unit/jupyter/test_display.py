@@ -1,5 +1,6 @@
 """How records look in a cell: plain text and HTML."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -8,7 +9,9 @@ import pytest
 from piano_jupyter import events
 from piano_jupyter.jupyter.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
 from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, message_html
+from piano_jupyter.jupyter.figures import Figures
 from piano_jupyter.jupyter.happenings import about
+from piano_jupyter.jupyter.lines import line as in_a_line
 from piano_jupyter.jupyter.tables import MOST_ROWS, Card, Listing, Marked, rows_html, rows_plain
 from piano_jupyter.records import (
     Agent,
@@ -23,6 +26,7 @@ from piano_jupyter.records import (
     Thread,
     ToolCall,
 )
+from piano_jupyter.tool import Tool
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 ADA = Agent(
@@ -93,10 +97,53 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
 
     transcript = Transcript("Talk", messages, [], NAMES, others)
 
-    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a", "Note: note", HOW_TO_GO_ON]
+    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3", "Note: note", HOW_TO_GO_ON]
     assert repr(transcript) == "\n\n".join(plain)
-    assert "⇄ 2 of 3; beside it abc009, abc00a</div>" in transcript._repr_html_()
+    assert "⇄ 2 of 3</div>" in transcript._repr_html_()
+    assert '<div style="margin-bottom:1em"><strong>Talk</strong></div>' in transcript._repr_html_()
     assert HOW_TO_GO_ON in transcript._repr_html_()
+    named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
+    assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
+
+
+def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
+    fenced = said(0xABC001, "```python\n1\n```\n\n", "assistant", agent_id=ADA.id)
+
+    assert repr(Transcript("Talk", [fenced, fenced], [], NAMES)).count("\n\n\n") == 0
+    assert answer_bundle(fenced, "ada")["text/plain"] == "```python\n1\n```"
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (said(1, "hello\n" * 30, "assistant"), "<Message assistant: " + "hello " * 9 + "hello…>"),
+        (TALK, "<Thread 'Talk <b>'>"),
+        (replace(TALK, status="archived"), "<Thread 'Talk <b>', archived>"),
+        (ADA, "<Agent @ada, small>"),
+        (Model(name="small"), "<Model small, loaded>"),
+        (call(arguments={"of": "tea"}), "<ToolCall price(of='tea'), ok>"),
+        (Hit(thread=TALK, message=None, excerpt="Talk", marks=(), at=0, score=1.0), "<Hit in 'Talk <b>': Talk>"),
+        (Tool(name="length", description="Count.", parameters={}, function=len), "<Tool length>"),
+    ],
+)
+def test_a_record_in_a_list_is_one_line_without_ids_and_times(record, line):
+    assert in_a_line(record) == line
+
+
+def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
+    columns = ("agent", "answers", "prompt_tokens", "cached_tokens", "tokens_per_second", "first_token_s")
+    rows = Rows(columns, (("ada", 2, 123456, None, 23.456, 0.0105), ("bob", 1, None, None, None, 1.0)))
+
+    figures = Figures(rows)
+
+    assert repr(figures).splitlines() == [
+        "agent  answers  prompt   tok/s  first s",
+        "ada    2        123,456  23.46  0.01",
+        "bob    1                        1.00",
+    ]
+    assert (figures[0], figures.rows) == (rows[0], rows)
+    assert "None" not in figures._repr_html_()
+    assert repr(Figures(Rows(columns, ()))) == "no answers yet"
 
 
 def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
@@ -109,10 +156,10 @@ def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
 
 
 def test_several_answers_are_a_sequence_of_messages():
-    answers = Answers([said(1, "one", "assistant"), said(2, "two", "assistant")])
+    answers = Answers([("ada", said(1, "one\n", "assistant"), [call()]), ("bob", said(2, "two", "assistant"), [])])
 
-    assert (len(answers), answers[1].content, [each.content for each in answers]) == (2, "two", ["one", "two"])
-    assert repr(answers) == "one\n\ntwo"
+    assert (len(answers), answers[1].content, [each.content for each in answers]) == (2, "two", ["one\n", "two"])
+    assert repr(answers) == "ada:\none\n\nbob:\ntwo"
 
 
 def test_cards_show_all_that_is_set_and_leave_out_the_rest():

@@ -8,6 +8,7 @@ import pytest
 from piano_jupyter.errors import ModelError
 from piano_jupyter.events import (
     AgentAdded,
+    ApprovalRequested,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -110,6 +111,19 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
     assert during == Shown("ada", "I look it up.", "running price")
     assert following.shown[0] == Shown("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
     assert following.all[0].calls == [returned]
+
+
+def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
+
+    following.take(ApprovalRequested(job_id=first.id, call=call, question="ada wants to run bash"))
+    asked_for = [each.status for each in following.shown]
+    following.take(ToolCalled(job_id=first.id, call=call))
+
+    assert asked_for == ["waits for your yes", "waiting for its turn"]
+    assert following.shown[0].status == "running bash"
+    assert following.threads == {THREAD}
 
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():

@@ -33,7 +33,7 @@ def test_several_handles_may_be_parted_by_commas_and_end_with_a_colon():
 def test_the_values_of_an_option_that_may_be_repeated_are_joined_and_of_any_other_the_last_counts():
     line = "ada --tools a,b --thread x --tools c --thread y"
 
-    assert split_words(line, KNOWN) == ({"--tools": "a,b,c", "--thread": "y"}, [], "ada")
+    assert split_words(line, KNOWN) == ({"--tools": "a,b,c", "--thread": "y"}, [], ["ada"])
     assert split_options(line[4:], KNOWN)[0] == {"--tools": "a,b,c", "--thread": "y"}
 
 
@@ -54,6 +54,8 @@ def test_an_option_without_its_value_is_refused():
         ("{{rows[0]}}, {{rows[-1]}}, {{d['k']}}", "1, 2, v"),
         ("{{n.real}}", "3"),
         (r"\frac{a}{b} {n} {{}} {{1}} {{a b}} $PATH", r"\frac{a}{b} {n} {{}} {{1}} {{a b}} $PATH"),
+        ("{{{n}}} {{n}}}} {{{{n}}", "{3} 3}} {{3"),
+        ("{{{{n}}}} {{{{ nope }}}} {{{{{n}}}}} {{{{{{n}}}}}}", "{{n}} {{ nope }} {{{n}}} {{{{n}}}}"),
     ],
 )
 def test_names_are_filled_in_and_all_else_stays(text, filled):

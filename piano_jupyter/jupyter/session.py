@@ -1,0 +1,186 @@
+"""Session: what a kernel has while the extension is loaded. It opens, exchanges and closes the kernel's one Piano."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from IPython.core.magic import no_var_expand
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
+from piano_jupyter.tool import Tool
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.magics import PianoMagics
+    from piano_jupyter.piano import Piano
+    from piano_jupyter.records import Thread
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+AT_EXIT = 2.0  # seconds
+IN_MEMORY = ":memory:"
+
+
+class Session:
+    """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.config = PianoConfig(parent=shell)
+        self.loop = LoopThread()
+        self.in_cell = PianoInCell(self.loop, self.opened)
+        self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
+        self._magics: PianoMagics | None = None
+        self._piano: Piano | None = None
+        self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
+        self._left: Thread | None = None  #: the current thread, before a cassette was in use
+        self._database = ""  #: of the Piano that was opened last, cassettes apart
+        self._closing = False
+        self.cassette: Path | None = None  #: that is recorded or replayed
+        self._opening = asyncio.Lock()
+        self._tools: dict[str, Tool] = {}
+        self._adopted: list[Tool] = []  #: all that were ever taken, so that none is taken twice
+
+    @property
+    def in_notebook(self) -> bool:
+        """Whether outputs can be updated in place: a kernel, not a terminal."""
+        return hasattr(self.shell, "kernel")
+
+    @no_var_expand
+    def magic(self, line: str, cell: str | None = None) -> Any:
+        """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
+        if self._magics is None:
+            from piano_jupyter.jupyter.magics import PianoMagics  # noqa: PLC0415  All else waits until it is used.
+
+            self._magics = PianoMagics(self.shell, self)
+        return self._magics.piano(line, cell)
+
+    def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]", timeout: float | None = None) -> T:
+        """Run a verb of the kernel's Piano from the main thread. Raises PianoError."""
+        return self.loop.run(self._opened_then(verb), timeout)
+
+    def start(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T]":
+        """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
+        return self.loop.submit(self._opened_then(verb))
+
+    def work(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> Work[T]:
+        """Return a verb of the kernel's Piano that is still to be started: an interrupt finds it at any moment."""
+        return Work(self.loop.loop, partial(self._opened_then, verb))
+
+    def peek(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T] | None":
+        """Start a verb of a Piano that is open already; None where it is not."""
+        piano = self._piano
+        return None if piano is None else self.loop.submit(verb(piano))
+
+    async def _opened_then(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
+        return await verb(await self.opened())
+
+    async def opened(self) -> "Piano":
+        """Return the Piano, opened; on the loop."""
+        async with self._opening:
+            if self._piano is None:
+                if self._closing:
+                    raise PianoError("piano_jupyter was unloaded; load it again with %load_ext piano_jupyter")
+                self._piano = await self._open()
+            return self._piano
+
+    async def use_cassette(self, *, record: Path | None = None, replay: Path | None = None) -> None:
+        """Go over to a Piano that records or replays in a fresh conversation; on the loop. Raises PianoError.
+
+        What is kept in a file is closed; what is kept in memory is put aside as it is.
+        """
+        async with self._opening:
+            fresh = await self._open(record=record, replay=replay)
+            old, self._piano = self._piano, fresh
+            if old is not None and self.cassette is None:
+                self._left = old.thread
+                if self._database == IN_MEMORY:
+                    old, self._aside = None, old
+            self.cassette = record or replay
+            if old is not None:
+                await old.close()
+
+    async def go_back(self) -> None:
+        """Go back to where the talk was before a cassette came into use; on the loop. Raises PianoError."""
+        async with self._opening:
+            if self.cassette is None:
+                raise PianoError("nothing is recorded or replayed")
+            old, self._piano = self._piano, self._aside or await self._open()
+            for tool in self._tools.values():
+                self._piano.add_tool(tool)
+            if self._left is not None:
+                with contextlib.suppress(NotFoundError):  # the database may be another one by now
+                    self._piano.thread = await self._piano.find_thread(self._left.id)
+            self._aside = self._left = self.cassette = None
+            if old is not None:
+                await old.close()
+
+    async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
+
+        piano = Piano(config=self.config, tools=list(self._tools.values()), record=record, replay=replay)
+        await piano.open()
+        if not (record or replay):
+            self._database = self.config.database
+        return piano
+
+    def variables(self) -> dict[str, Any]:
+        """Return the variables that the user made."""
+        hidden = self.shell.user_ns_hidden
+        return {name: value for name, value in self.shell.user_ns.items() if hidden.get(name, self) is not value}
+
+    def go_on(self) -> None:
+        """Open a database that exists, in the background."""
+        if Path(self.config.database).is_file():
+            self.loop.submit(self.opened()).add_done_callback(_log_failure)
+
+    def adopt_tools(self, *_: object) -> None:
+        """Take the tools that cells have defined."""
+        for name, value in list(self.shell.user_ns.items()):
+            if isinstance(value, Tool) and not name.startswith("_") and not self._has_seen(value):
+                taken = value.name in self._tools
+                self._adopted.append(value)
+                self._tools[value.name] = value
+                if self._piano is not None:
+                    taken = self._piano.add_tool(value) is not None
+                if taken:
+                    print(f"the tool {value.name!r} replaces the one of that name")  # noqa: T201  A notice in the cell.
+
+    def _has_seen(self, tool: Tool) -> bool:
+        return any(tool is each for each in self._adopted)
+
+    def forget_shown(self, *_: object) -> None:
+        """A cell has ended: its answers show themselves from now on."""
+        self.shown.clear()
+
+    def close(self) -> None:
+        """Close everything: in `shutdown_timeout` and two seconds more at most."""
+        self._closing = True
+        try:
+            self.loop.run(self._close(), self.config.shutdown_timeout + AT_EXIT)
+        except (TimeoutError, concurrent.futures.TimeoutError, RuntimeError, PianoError) as error:
+            log.warning("the chat did not close cleanly: %s", error)
+            for piano in filter(None, (self._piano, self._aside)):
+                piano.close_now(AT_EXIT)
+        self.loop.stop()
+
+    async def _close(self) -> None:
+        async with self._opening:  # what is being opened is opened first
+            for piano in filter(None, (self._piano, self._aside)):
+                await piano.close()
+            self._piano = self._aside = None
+
+
+def _log_failure(future: "concurrent.futures.Future[Any]") -> None:
+    error = None if future.cancelled() else future.exception()
+    if isinstance(error, PianoError):
+        log.info("the database was not opened in the background: %s", error)  # the first use says it to the user
+    elif error is not None:
+        log.error("opening the database in the background raised", exc_info=error)
