@@ -70,7 +70,6 @@ def next_job(
     late = [each for each in others if now - max(each.since, swapped) >= patience]
     if late:
         at_hand = [each for each in at_hand if each.job.seq < late[0].job.seq]
-        others = late
     if at_hand:
         return at_hand[0].job
     return others[0].job if others and not working else None

@@ -67,6 +67,13 @@ def test_what_an_agent_hands_on_goes_before_the_next_question_of_its_thread(make
     assert goes([later, handed]) is handed
 
 
+def test_what_an_agent_hands_on_does_not_go_before_older_work_of_other_threads(make):
+    [older] = jobs(make, (2, "m"))
+    handed = make.job(make.message("@bo?", thread_id=UUID(int=101)), make.agent(model="m"), hops=1)
+
+    assert goes([handed, older]) is older
+
+
 def test_jobs_of_the_model_that_is_loaded_go_before_older_ones_of_another(make):
     older, newer = jobs(make, (1, "a"), (2, "b"))
 
