@@ -98,20 +98,22 @@ class Panel {
   submit() {
     const text = this.box.value;
     if (!text.trim()) return;
-    const again = this.sending?.text === text ? this.sending : null; // asked again: the kernel must not count it twice
-    if (again && this.blame !== again.action) return;
-    const edited = this.editing;
+    const edits = this.editing;
+    const same = this.sending?.text === text && this.sending.edits === edits;
+    const again = same ? this.sending.action : undefined; // asked again: the kernel must not count it twice
+    if (same && this.blame !== again) return;
     const ended = (error) => {
-      if (this.sending?.text === text) this.sending = null; // not what was sent since
-      if (error) return;
-      if (edited && this.editing === edited) this.edit(null);
+      if (this.sending?.action !== action) return; // something newer is on its way, and the box is about that
+      this.sending = null;
+      if (error || this.editing !== edits) return;
+      this.edit(null);
       if (!this.box.value.startsWith(text)) return;
       this.box.value = this.box.value.slice(text.length).trimStart();
       this.grow();
     };
     this.toEnd();
-    const what = this.editing ? "edit" : "send";
-    this.sending = { text, action: this.act(what, text, ended, again?.action, this.editing ?? "") };
+    const action = this.act(edits ? "edit" : "send", text, ended, again, edits ?? "");
+    this.sending = { text, edits, action };
   }
 
   edit(key, text = "") {
@@ -201,20 +203,14 @@ class Panel {
     said.hidden = !text;
     ways.replaceChildren();
     if (can === "edit") ways.append(this.button("Edit", () => this.edit(key, text)));
-    if (can === "regenerate") {
-      const again = this.button("Ask again", () => {
-        again.disabled = true; // a second click would ask a second time
-        this.act("regenerate", key, () => (again.disabled = false));
-      });
-      ways.append(again);
-    }
+    if (can === "regenerate") ways.append(this.doer("Ask again", "regenerate", key));
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;
     line.append(make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }), note);
     if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
-    if (state === "queued") line.append(this.button("Cancel", () => this.act("cancel", key)));
-    if (state === "failed" || state === "cancelled") line.append(this.button("Retry", () => this.act("retry", key)));
+    if (state === "queued") line.append(this.doer("Cancel", "cancel", key));
+    if (state === "failed" || state === "cancelled") line.append(this.doer("Retry", "retry", key));
   }
 
   showText({ part: key, in: entry, html, tail, reasoning }) {
@@ -267,14 +263,8 @@ class Panel {
     if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
     node.append(list);
     if (question) {
-      const decide = (verb) => () => {
-        this.box.focus({ preventScroll: true }); // a button that is disabled or gone would leave the focus nowhere
-        for (const each of buttons.children) each.disabled = true;
-        this.act(verb, key, (error) => error && [...buttons.children].forEach((each) => (each.disabled = false)));
-      };
-      const [no, yes] = [this.button("Deny", decide("deny")), this.button("Approve", decide("approve"), "piano-send")];
-      const buttons = make("div", { className: "piano-row" }, no, yes);
-      node.append(buttons);
+      const [no, yes] = [this.doer("Deny", "deny", key), this.doer("Approve", "approve", key, "piano-send")];
+      node.append(make("div", { className: "piano-row" }, no, yes));
     }
     const old = this.nodes.get(key);
     if (old) {
@@ -286,6 +276,18 @@ class Panel {
 
   button(label, onclick, className = "") {
     return make("button", { type: "button", textContent: label, className, onclick });
+  }
+
+  // a button that has the kernel do something, once: it and those beside it rest, unless that fails
+  doer(label, what, key, className = "") {
+    const click = (event) => {
+      const row = [...event.currentTarget.parentElement.querySelectorAll("button")];
+      const rest = (disabled) => row.forEach((each) => (each.disabled = disabled));
+      this.box.focus({ preventScroll: true }); // a button that is disabled or gone would leave the focus nowhere
+      rest(true);
+      this.act(what, key, (error) => error && rest(false));
+    };
+    return this.button(label, click, className);
   }
 
   copier(block) {

@@ -17,7 +17,7 @@ from IPython.display import display
 from traitlets import Unicode
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, ThreadBranched
+from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, MessageAdded, ThreadBranched
 from piano_jupyter.jupyter.display import Transcript
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel_state import Conversation
@@ -107,7 +107,8 @@ class ChatPanel(anywidget.AnyWidget):
         if self._heard_early is not None:
             self._heard_early.append(event)
             return
-        if isinstance(event, ThreadBranched):  # what stood behind the place is no longer read
+        if isinstance(event, ThreadBranched) or (isinstance(event, MessageAdded) and not self._shown.leads_to(event)):
+            # another branch is read from now on
             self._start(self._show_anew())
             return
         self._shown.apply(event)
@@ -213,19 +214,26 @@ class ChatPanel(anywidget.AnyWidget):
             case "send":
                 await piano.send_all(about, thread=self._thread, source="panel")
             case "edit":
-                piano.thread = self._thread
-                await piano.edit(str(content.get("message", "")), about, source="panel")
+                await piano.edit(_id(content.get("message")), about, source="panel")
+                piano.thread = self._thread  # as `send_all` does: one goes on where one asks
             case "regenerate":
+                await piano.regenerate(_id(self._shown.answer_in(about) or about))
                 piano.thread = self._thread
-                await piano.regenerate(UUID(self._shown.answer_in(about) or about))
             case "stop":
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
             case "cancel" | "retry" | "approve" | "deny" as verb:
-                await getattr(piano, verb)(UUID(about))
+                await getattr(piano, verb)(_id(about))
             case unknown:
                 raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")
+
+
+def _id(text: object) -> UUID:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        raise PianoError(f"the panel asks about {text!r}, which is no id: reload the page") from None
 
 
 def _answer_where_asked(comm: Any) -> None:

@@ -128,7 +128,7 @@ class Conversation:
                 if call.message_id == message.id:
                     self._call(entry, call)
         for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
-            if job.status is not JobStatus.DONE and self._turn(job.message_id) in self._entries:
+            if job.status is not JobStatus.DONE and self._has(job.id, job.message_id):
                 self._stand(self._answer(job), job.status, job.reason or "")
         for key, entry in self._entries.items():
             if known := before.get(key):
@@ -138,7 +138,7 @@ class Conversation:
             self.apply(request)
 
     def apply(self, event: Event) -> None:
-        """Take in what has happened. What concerns a question that is not shown, on another branch, is left out."""
+        """Take in what has happened. What follows a message that is not shown (on another branch) is left out."""
         if not self._is_shown(event):
             return
         match event:
@@ -168,11 +168,26 @@ class Conversation:
             case (
                 JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job)
             ):
-                return str(job.id) in self._entries or self._turn(job.message_id) in self._entries
+                return self._has(job.id, job.message_id)
             case MessageAdded(message=message) | Answered(message=message) if message.job_id is not None:
-                return str(message.job_id) in self._entries
+                return self._has(message.job_id, message.parent_id)
             case _:
                 return True
+
+    def _has(self, job_id: UUID, message_id: UUID | None) -> bool:
+        """Whether a job's work is shown, or else the message that it follows."""
+        key = str(message_id)
+        return not self._entries.keys().isdisjoint({str(job_id), key}) or any(
+            key in entry.parts for entry in self._entries.values()
+        )
+
+    def leads_to(self, event: MessageAdded) -> bool:
+        """Whether a new question follows what is shown; anything else that is added does."""
+        message = event.message
+        if message.role != "user" or message.parent_id is None:
+            return True
+        key = str(message.parent_id)
+        return key in self._entries or any(key in entry.parts for entry in self._entries.values())
 
     def changes(self) -> list[Change]:
         """Return what the page does not have yet."""
@@ -230,7 +245,8 @@ class Conversation:
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         job = str(message.job_id or f"about {message.id}")
-        entry = self._entry(job, self._turn(question) if question else job, name)
+        follows = question or message.parent_id
+        entry = self._entry(job, self._turn(follows) if follows else job, name)
         entry.state = "done" if entry.state == "said" else entry.state
         if message.role == "system":
             html = f"<p><em>{exact(message.content)}</em></p>"

@@ -9,6 +9,7 @@ from stub_model import Say
 
 LOAD = "%load_ext piano_jupyter"
 OPEN = f"{LOAD}\n%piano panel"
+PANEL = f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel"
 TOOLS = """
 from piano_jupyter import tool
 
@@ -90,7 +91,7 @@ def test_after_a_reload_of_the_page_it_is_all_there_and_goes_on(notebook, stub_m
 
 def test_two_views_of_a_panel_show_the_same(notebook, stub_model):
     stub_model.says("to both")
-    nb = notebook([f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel", "panel"])
+    nb = notebook([PANEL, "panel"])
     nb.run(0)
     nb.run(1)
     first, second = (nb.root.locator(".piano-panel").nth(i) for i in (0, 1))
@@ -338,7 +339,7 @@ panel.send = lose_one
 
 def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
     stub_model.says("first", Say("second one", held=True))
-    nb = notebook([f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel", LOSE_ONE])
+    nb = notebook([PANEL, LOSE_ONE])
     nb.run(0)
     ask(nb, "one")
     expect(answers(nb)).to_have_count(1)
@@ -349,6 +350,82 @@ def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
 
     expect(written(nb).last).to_have_text("second one")
     expect(nb.panel.locator(".piano-said")).to_have_text(["one", "", "two", ""])
+
+
+HOLD = """
+import asyncio
+
+do, go = panel._do, asyncio.Event()
+
+async def held(content):
+    if content["do"] in {"send", "edit", "regenerate"}:
+        await go.wait()
+    await do(content)
+
+panel._do = held
+"""
+RELEASE = "panel._loop.loop.call_soon_threadsafe(go.set);"
+REFUSE = """
+from piano_jupyter import PianoError
+
+async def refuse(content):
+    raise PianoError("not now")
+
+do = refuse
+"""
+
+
+def test_after_an_edit_the_next_message_is_a_new_one_whatever_was_typed_meanwhile(notebook, stub_model):
+    stub_model.says("It is 4.", "It is 9.", "Not at all.")
+    nb = notebook([PANEL, HOLD, RELEASE])
+    nb.run(0)
+    ask(nb, "2 + 2?")
+    expect(written(nb)).to_have_text("It is 4.")
+    nb.run(1)
+    button(nb, "Edit").click()
+    ask(nb, "3 * 3?")
+    box(nb).fill("thank you")
+
+    nb.run(2)
+    expect(written(nb)).to_have_text("It is 9.")
+    expect(nb.panel.locator(".piano-hint")).to_contain_text("Enter sends")
+    expect(box(nb)).to_have_value("thank you")
+    box(nb).press("Enter")
+
+    expect(written(nb)).to_have_text(["It is 9.", "Not at all."])
+    expect(nb.panel.locator(".piano-said")).to_have_text(["3 * 3?", "", "thank you", ""])
+
+
+def test_of_two_messages_on_their_way_the_first_leaves_the_box_to_the_second(notebook, stub_model):
+    stub_model.says("one answer", "another")
+    nb = notebook([PANEL, HOLD, RELEASE])
+    nb.run(0)
+    nb.run(1)
+    ask(nb, "one")
+    ask(nb, "one more")
+
+    nb.run(2)
+
+    expect(written(nb)).to_have_text(["one answer", "another"])
+    expect(box(nb)).to_have_value("")
+
+
+def test_an_answer_is_asked_for_again_once_unless_that_fails(notebook, stub_model):
+    stub_model.says("It is 4.")
+    nb = notebook([PANEL, HOLD, REFUSE, RELEASE])
+    nb.run(0)
+    ask(nb, "2 + 2?")
+    expect(written(nb)).to_have_text("It is 4.")
+    nb.run(1)
+    nb.run(2)
+
+    button(nb, "Ask again").click()
+    expect(button(nb, "Ask again")).to_be_disabled()
+    expect(box(nb)).to_be_focused()
+    nb.run(3)
+
+    expect(nb.panel.get_by_role("alert")).to_have_text("not now")
+    expect(button(nb, "Ask again")).to_be_enabled()
 
 
 def test_what_cannot_be_done_is_said_in_a_sentence(notebook):

@@ -20,8 +20,11 @@ class Recorded(ChatPanel):
     def told(self, kind):
         return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
 
-    def clicks(self, do, about="", action=1, page="p"):
-        self._take(self, {"do": do, "about": about, "page": page, "action": action}, [])
+    def clicks(self, do, about="", action=1, page="p", message=""):
+        self._take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+
+    def edits(self, message, text, action=1):
+        self.clicks("edit", text, action, message=message)
 
     def answer(self, action=1):
         """Return what came of an action, once it is known."""
@@ -127,7 +130,9 @@ def test_an_action_that_is_sent_again_is_done_once(opened):
     [
         ("send", "   ", "the message is empty"),
         ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job with the id"),
-        ("retry", "what", "an error inside Piano"),
+        ("retry", "what", "the panel asks about 'what', which is no id: reload the page"),
+        ("regenerate", "what", "the panel asks about 'what', which is no id: reload the page"),
+        ("edit", "what", "the panel asks about '', which is no id: reload the page"),
         ("dance", "", "reload the page"),
     ],
 )
@@ -227,7 +232,7 @@ def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
     loop.run(piano.ask("2 + 2?"))
     question = loop.run(piano.messages(piano.thread))[0]
 
-    panel._take(panel, {"do": "edit", "about": "3 * 3?", "message": str(question.id), "page": "p", "action": 2}, [])
+    panel.edits(str(question.id), "3 * 3?", action=2)
 
     assert panel.answer(2) == ""
     until(lambda: len(panel.told("all")) == 2)
@@ -271,7 +276,7 @@ def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile
     until(lambda: "writing" in panel.states())
     [question] = loop.run(piano.messages(piano.thread))
 
-    panel._take(panel, {"do": "edit", "about": "right?", "message": str(question.id), "page": "p", "action": 3}, [])
+    panel.edits(str(question.id), "right?", action=3)
     assert panel.answer(3) == ""
     loop.loop.call_soon_threadsafe(slow.set)
     loop.run(piano.drain())
@@ -323,9 +328,58 @@ def test_after_a_reading_that_failed_the_panel_goes_on(opened):
     assert failed == "the disk is gone"
 
 
-def test_a_message_that_is_none_is_a_sentence(opened):
+def test_what_fails_inside_piano_is_told_apart_from_a_users_mistake(opened):
+    panel, piano, _ = opened()
+
+    async def fail(*_arguments, **_more):
+        raise ValueError("a slip")
+
+    piano.send_all = fail
+    panel.clicks("send", "hello?")
+
+    assert panel.answer() == "an error inside Piano: ValueError: a slip"
+
+
+def test_the_panel_remembers_only_its_last_actions(opened):
     panel, _, _ = opened()
 
-    panel._take(panel, {"do": "edit", "about": "x", "message": "what", "page": "p", "action": 1}, [])
+    for action in range(400):
+        panel.clicks("hello", action=action)
+    until(lambda: len(panel.told("done")) == 400)
 
-    assert panel.answer() == "'what' is no message's id; %piano history --ids shows them"
+    assert list(panel._answered) == [("p", action) for action in range(100, 400)]
+
+
+@pytest.mark.parametrize("do", ["edit", "regenerate"])
+def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened, do):
+    panel, piano, loop = opened("one", "two")
+    loop.run(piano.ask("1?"))
+    here, [question, _] = piano.thread, loop.run(piano.messages(piano.thread))
+    elsewhere = loop.run(piano.open_thread("Elsewhere"))
+    nothing = "01a202bc-6bc1-7d37-9da1-98009aeb1ff8"
+
+    panel.edits(nothing, "2?") if do == "edit" else panel.clicks("regenerate", nothing)
+    refused, stays = panel.answer(), piano.thread
+    panel.edits(str(question.id), "2?", action=2) if do == "edit" else panel.clicks(do, str(question.id), action=2)
+    done, goes_on = panel.answer(2), piano.thread
+
+    assert "no message" in refused
+    assert stays == elsewhere
+    assert done == ""
+    assert goes_on == here
+    assert {job.thread_id for job in loop.run(piano.jobs())} == {here.id}
+
+
+def test_a_question_that_goes_on_from_another_branch_is_shown_on_it(opened):
+    panel, piano, loop = opened("one", "two", PianoError("the model is down"), "three")
+    panel.clicks("hello")
+    for text in ("1?", "2?"):
+        loop.run(piano.ask(text))
+    panel.clicks("regenerate", str(loop.run(piano.jobs())[0].id), action=2)
+    panel.answer(2)
+    loop.run(piano.drain())  # in vain: the thread goes on behind the second question
+
+    loop.run(piano.ask("3?"))
+    until(lambda: "3?" in shown(panel))
+
+    assert [text for text in shown(panel) if text and text.endswith("?")] == ["1?", "2?", "3?"]

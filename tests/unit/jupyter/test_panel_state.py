@@ -353,3 +353,46 @@ def test_what_happens_on_a_branch_that_is_not_shown_is_left_out(scene):
     scene.happens(JobFailed(job=replace(hidden, status=FAILED), reason="not here"))
 
     assert scene.page.reads() == before
+
+
+def test_what_a_job_said_while_the_thread_was_read_is_shown_though_the_job_is_over(scene):
+    question = scene.make.message("?")
+    job = scene.make.job(question, scene.ada)
+    asked = replace(scene.answer(job, "Let me see.", 1001), parent_id=question.id)
+    answer = replace(scene.answer(job, "@bo?", 1002), parent_id=asked.id)
+    note = scene.make.message("not asked: @bo", role="system", job_id=job.id, parent_id=answer.id)
+    done = replace(job, status=DONE)
+    call = scene.make.call(asked)
+
+    scene.shown.load([scene.ada], [question], [], [done])  # the messages were read first
+    scene.happens(MessageAdded(message=asked), ToolReturned(job_id=job.id, call=call), Answered(message=answer))
+    scene.happens(MessageAdded(message=note), JobDone(job=done, message=answer))
+
+    assert [state for _, state, _ in scene.page.reads()] == ["said", "done"]
+    assert list(scene.page.parts) == [str(each.id) for each in (asked, call, answer, note)]
+
+
+def test_work_whose_question_is_too_far_back_to_be_shown_goes_on(scene):
+    bo = scene.make.agent("bo")
+    question = scene.make.message("long ago")
+    job = scene.make.job(question, scene.ada, status=RUNNING)
+    asked = replace(scene.answer(job, "Let me see."), parent_id=question.id)
+    handed = scene.make.job(asked, bo, hops=1)
+
+    scene.shown.load([scene.ada, bo], [asked], [], [job])
+    loaded = scene.shown.busy
+    scene.happens(JobQueued(job=handed), JobFailed(job=replace(job, status=FAILED), reason="no server"))
+
+    assert loaded
+    assert [(each["who"], each["state"]) for each in scene.page.entries] == [("ada", "failed"), ("bo", "queued")]
+
+
+def test_an_answer_to_a_question_that_a_fork_inherits_stands_behind_it(scene):
+    first, second = scene.make.message("one?"), scene.make.message("two?")
+    inherited = scene.make.message("one.", role="assistant", agent_id=scene.ada.id, parent_id=first.id)
+    again = scene.make.job(first, scene.ada)
+
+    scene.shown.load([scene.ada], [first, inherited, second], [], [])
+    scene.happens(JobQueued(job=again))
+
+    assert [state for _, state, _ in scene.page.reads()] == ["said", "done", "queued", "said"]
