@@ -12,7 +12,6 @@ class Stopwatch:
         self._sent = self._looked = time.monotonic()
         self._loading_since: float | None = None
         self._loaded = 0.0  #: seconds of loading that are over
-        self._first: float | None = None
         self._told = float("-inf")
 
     @property

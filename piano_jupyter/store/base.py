@@ -96,8 +96,8 @@ class Store(Protocol):
         """Return one message. Raises NotFoundError."""
         ...
 
-    async def messages_ending(self, digits: str, thread_id: UUID | None = None) -> list[Message]:
-        """Return the messages whose id ends in these lower-case hexadecimal digits, of a thread or of all, in order."""
+    async def messages_ending(self, digits: str) -> list[Message]:
+        """Return the messages whose id ends in these lower-case hexadecimal digits, in order."""
         ...
 
     async def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:

@@ -113,8 +113,8 @@ class DuckDBStore:
     async def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
         return await self._read(lambda tables: tables.messages(thread_id, last))
 
-    async def messages_ending(self, digits: str, thread_id: UUID | None = None) -> list[Message]:
-        return await self._read(lambda tables: tables.messages_ending(digits, thread_id))
+    async def messages_ending(self, digits: str) -> list[Message]:
+        return await self._read(lambda tables: tables.messages_ending(digits))
 
     async def start_call(self, call: ToolCall) -> ToolCall:
         return await self._do(lambda tables: tables.start_call(call))

@@ -127,9 +127,9 @@ class Tables:
     def messages(self, thread_id: UUID, last: int | None) -> list[Message]:
         return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
 
-    def messages_ending(self, digits: str, thread_id: UUID | None) -> list[Message]:
+    def messages_ending(self, digits: str) -> list[Message]:
         ending = _ending(digits)
-        return self._all(Message, queries.MESSAGES_ENDING, {**ending, "thread_id": thread_id}) if ending else []
+        return self._all(Message, queries.MESSAGES_ENDING, ending) if ending else []
 
     def start_call(self, call: ToolCall) -> ToolCall:
         known = self._one(ToolCall, queries.CALL, {"id": call.id})
