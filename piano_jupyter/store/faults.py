@@ -47,10 +47,7 @@ def opening_fault(error: Exception, name: str) -> StoreError:
 
 def words(error: Exception) -> str:
     """Return DuckDB's own words, without the stack traces that some carry."""
-    text = str(error)
-    if "'pytz' failed to import" in text:
-        return "a time with a zone cannot be shown here; cast it: now()::TIMESTAMP"
-    return text.split("\n\nStack Trace", 1)[0].strip()
+    return str(error).split("\n\nStack Trace", 1)[0].strip()
 
 
 def _command(pid: int) -> str:
