@@ -8,6 +8,7 @@ from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, vali
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.tool import MODES, Mode
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
 
@@ -36,6 +37,17 @@ class PianoConfig(Configurable):
     ).tag(config=True)
     skills_paths = List(
         Unicode(), help="More folders to look for skills in, before the workspace's skills/ and .agents/skills/."
+    ).tag(config=True)
+    mode: Enum[Mode] = Enum(
+        MODES,
+        "write",
+        help="What tools may do: 'read' (nothing is changed), 'write' (only beneath the workspace, no network), "
+        "'full' (anything, with your rights).",
+    ).tag(config=True)
+    rules = List(
+        Unicode(),
+        help="Which calls are allowed, asked about or denied: 'allow bash(git status)', 'ask edit_file', "
+        "'deny bash(curl *)'; deny goes before ask, ask before allow.",
     ).tag(config=True)
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
     max_wait_s = Float(

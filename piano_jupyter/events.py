@@ -1,7 +1,7 @@
 """What has happened: the words, as frozen dataclasses, subject first, past tense.
 
 Subscribe by class or by thread (`bus.py`). An event is published after what it tells is kept; `MessageDelta`,
-`ModelLoading` and `ApprovalRequested` tell of a moment and are never stored.
+`ModelLoading`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
 """
 
 from dataclasses import dataclass, field
@@ -101,6 +101,24 @@ class ApprovalRequested(Event):
     job_id: UUID
     call: ToolCall
     question: str  #: what is to be decided, for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolWaiting(Event):
+    """A tool call cannot begin yet: another cell runs, say."""
+
+    job_id: UUID
+    call: ToolCall
+    note: str  #: what it waits for, for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolFlagged(Event):
+    """A tool call reaches for keys, or for the network where there is none."""
+
+    job_id: UUID
+    call: ToolCall
+    reason: str  #: what about it, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,7 +63,7 @@ from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
-from piano_jupyter.runner.turn import Turn, run_turn
+from piano_jupyter.runner.turn import Permission, Turn, run_turn
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import Tool, as_tool
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
+DENIED = "the user did not allow this call; do not repeat it, ask or go on without"
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 HEX = re.compile("[0-9a-f]+")
 
@@ -173,6 +174,7 @@ class Piano:
             raise
 
     async def _open(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._store.open()
         await self._roster.open(self.config.default_model)
         await self._producer.recover(self.config.max_attempts)
@@ -539,19 +541,22 @@ class Piano:
             names={each.id: each.name for each in self._roster.all()},
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
-            ask_first={name for name in agent.enabled_tools for each in askers if name not in each.enabled_tools},
             max_iterations=agent.max_iterations or self.config.max_iterations,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
         )
 
-        async def approve(call: ToolCall) -> bool:
+        async def permit(call: ToolCall, tool: Tool) -> Permission:
+            mode = self.config.mode
+            if not tool.asks and all(tool.name in each.enabled_tools for each in askers):
+                return Permission(mode=mode)
             for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
             question = f"{agent.name} wants to run {call.name}{for_whom}"
             request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
-            return await self._approvals.ask(request, self.config.approval_timeout)
+            allowed = await self._approvals.ask(request, self.config.approval_timeout)
+            return Permission("" if allowed else DENIED, mode)
 
-        async with contextlib.aclosing(run_turn(turn, self._model, approve, self._clock)) as events:
+        async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
 
@@ -593,6 +598,10 @@ class Piano:
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)
+
+    def _tell(self, event: Event) -> None:
+        """Publish from whichever thread a tool runs on."""
+        self._loop.call_soon_threadsafe(self.bus.publish, event)
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))

@@ -5,13 +5,49 @@ import json
 import re
 import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, overload
+from uuid import UUID
 
 from piano_jupyter.errors import ToolError
 
+Mode = Literal["read", "write", "full"]  #: what tools may do: read only; write beneath the workspace; anything
+MODES: tuple[Mode, ...] = get_args(Mode)
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
+class Verdict(StrEnum):
+    """Whether a call may run."""
+
+    ALLOW = "allow"  #: it runs
+    ASK = "ask"  #: the user decides
+    DENY = "deny"  #: it does not run; the model is told why
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a tool itself thinks of a call, before rules and people are asked."""
+
+    verdict: Verdict
+    reason: str = ""  #: why it is denied, as the model is told it, or why the user is asked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calling:
+    """What a tool may know of the call that it runs for, from `calling`."""
+
+    thread_id: UUID
+    call_id: UUID
+    mode: Mode  #: under which the call was allowed
+    say: Callable[[str], None]  #: tells people what the call waits for, from any thread
+
+
+#: The call that a tool runs for; None where it is called otherwise.
+calling: ContextVar[Calling | None] = ContextVar("calling", default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +62,9 @@ class Tool:
     description: str
     parameters: Mapping[str, Any]
     function: Callable[..., Any | Awaitable[Any]]
-    asks: bool = False  #: every call waits for the user's yes
+    asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
+    judge: Callable[[Mapping[str, Any], Mode], Opinion] | None = None  #: the tool's own opinion of a call
+    subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had not become a tool."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.runner.arguments import check_arguments
-from piano_jupyter.tool import Tool
+from piano_jupyter.tool import Calling, Tool, calling as the_calling
 
 ENDING = 5.0  #: seconds that a cancelled coroutine tool gets to tidy up
 ESCAPES = re.compile(
@@ -69,6 +69,7 @@ async def run_tool(
     tool: Tool,
     arguments: Mapping[str, Any],
     *,
+    calling: Calling | None = None,
     timeout: float,
     output_limit: int,
 ) -> ToolResult:
@@ -81,7 +82,9 @@ async def run_tool(
         checked = check_arguments(tool, arguments)
     except ToolError as error:
         return ToolResult(ok=False, text=readable(str(error), output_limit))
-    work = asyncio.create_task(_call(tool, checked, output_limit), name=f"tool {tool.name}")
+    context = copy_context()
+    context.run(the_calling.set, calling)
+    work = asyncio.create_task(_call(tool, checked, output_limit), name=f"tool {tool.name}", context=context)
     try:
         await asyncio.wait({work}, timeout=timeout)
     except asyncio.CancelledError:

@@ -4,24 +4,40 @@ A turn only tells what happens; it keeps nothing and shows nothing. Whoever iter
 the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimitError
-from piano_jupyter.events import Answered, Event, MessageAdded, MessageDelta, ModelLoading, ToolCalled, ToolReturned
+from piano_jupyter.events import (
+    Answered,
+    Event,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolReturned,
+    ToolWaiting,
+)
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
 from piano_jupyter.runner.prompt import chat_messages
 from piano_jupyter.runner.tools import ToolResult, run_tool
-from piano_jupyter.tool import Tool
+from piano_jupyter.tool import Calling, Mode, Tool
 
-DENIED = "the user did not allow this call; do not repeat it, ask or go on without"
 
-Approve = Callable[[ToolCall], Awaitable[bool]]
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whether a call may run: not if there is a refusal, which is what the model is told."""
+
+    refusal: str = ""
+    mode: Mode = "write"  #: under which it may
+
+
+Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +51,17 @@ class Turn:
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: the texts of the enabled skills
     tools: Sequence[Tool]  #: the enabled tools
-    ask_first: Collection[str]  #: tools that the user is asked about in this turn, beside those that always ask
     max_iterations: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
 
 
-async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock) -> AsyncGenerator[Event, None]:
+async def run_turn(
+    turn: Turn, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
+) -> AsyncGenerator[Event, None]:
     """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError after `max_iterations` rounds.
 
-    `approve` is asked before a call of a tool that asks; it returns whether the call may run.
+    `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
     for _ in range(turn.max_iterations):
@@ -105,15 +122,17 @@ async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock)
                 started_at=clock.now(),
             )
             refusal, tool = _runnable(requested, turn.tools)
-            asks = tool is not None and (tool.asks or tool.name in turn.ask_first)
-            if asks and not await approve(call):
-                refusal, tool = DENIED, None
+            permission = await permit(call, tool) if tool is not None else Permission(refusal)
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
-            if tool is None:
-                result = ToolResult(ok=False, text=refusal)
+            if tool is None or permission.refusal:
+                result = ToolResult(ok=False, text=permission.refusal)
             else:
                 result = await run_tool(
-                    tool, call.arguments, timeout=turn.tool_timeout, output_limit=turn.tool_output_limit
+                    tool,
+                    call.arguments,
+                    calling=_calling(turn, call, permission.mode, tell),
+                    timeout=turn.tool_timeout,
+                    output_limit=turn.tool_output_limit,
                 )
             status = CallStatus.OK if result.ok else CallStatus.FAILED
             call = replace(call, status=status, result=result.text, finished_at=clock.now())
@@ -123,6 +142,15 @@ async def run_turn(turn: Turn, model: ChatModel, approve: Approve, clock: Clock)
         f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
         f"or raise PianoConfig.max_iterations"
     )
+
+
+def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], None]) -> Calling:
+    job = turn.job
+
+    def say(note: str) -> None:
+        tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
+
+    return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
 
 
 def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
