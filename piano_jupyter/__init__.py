@@ -8,7 +8,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     pipeline                  the work: producer, scheduler, consumer
     runner | store | bus      the thinking | the memory | who hears of it
     config                    every knob
-    events                    what has happened
+    events | rules            what has happened | what the user lets tools do
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
     records                   the nouns: Agent, Thread, Message, ToolCall, Job
     clock | errors | prose    time and ids | what can go wrong | what a text says

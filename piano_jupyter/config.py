@@ -8,6 +8,7 @@ from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, vali
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.rules import parsed_rule
 from piano_jupyter.tool import MODES, Mode
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
@@ -54,6 +55,9 @@ class PianoConfig(Configurable):
         60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."
     ).tag(config=True)
     max_iterations = Int(10, min=1, help="How many times a turn may ask the model.").tag(config=True)
+    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.").tag(
+        config=True
+    )
     max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
     connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)
     first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.").tag(
@@ -80,6 +84,13 @@ class PianoConfig(Configurable):
     @validate("workspace")
     def _absolute_workspace(self, proposal: dict[str, str]) -> str:
         return str(Path(proposal["value"]).expanduser().absolute())
+
+    @validate("rules")
+    def _sensible_rules(self, proposal: dict[str, list[str]]) -> list[str]:
+        try:
+            return [parsed_rule(rule).text for rule in proposal["value"]]
+        except PianoError as error:
+            raise TraitError(str(error)) from error
 
     @default("database")
     def _place_database(self) -> str:

@@ -98,9 +98,12 @@ class ToolCalled(Event):
 class ApprovalRequested(Event):
     """A tool call waits for the user's yes or no."""
 
+    id: UUID  #: of this question: a call that is asked about anew has another
     job_id: UUID
     call: ToolCall
     question: str  #: what is to be decided, for people
+    reason: str = ""  #: why it is asked
+    always: str = ""  #: the rule that "always" adds; "" if none does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

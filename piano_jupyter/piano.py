@@ -33,9 +33,10 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
 )
-from piano_jupyter.pipeline.approvals import Approvals
+from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
+from piano_jupyter.pipeline.permits import Permits
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.pipeline.questions import Questions
 from piano_jupyter.pipeline.roster import Roster
@@ -63,17 +64,16 @@ from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
-from piano_jupyter.runner.turn import Permission, Turn, run_turn
+from piano_jupyter.runner.turn import Turn, run_turn
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
-from piano_jupyter.tool import Tool, as_tool
+from piano_jupyter.tool import Mode, Tool, Verdict, as_tool
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
-DENIED = "the user did not allow this call; do not repeat it, ask or go on without"
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 HEX = re.compile("[0-9a-f]+")
 
@@ -92,6 +92,9 @@ class Status:
     queued: int
     running: int
     approvals: int
+    mode: Mode  #: what tools may do
+    rules: int  #: how many the user has set
+    layers: list[str]  #: what stands between tools and the machine
     stopped: bool  #: whether no job is taken for now
     cassette: str | None
 
@@ -135,7 +138,8 @@ class Piano:
         self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
         self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
-        self._approvals = Approvals(self.bus)
+        self._approvals = Approvals(self._store, self.bus, self._clock)
+        self._permits = Permits(self.config, self._approvals, self.bus, self._clock)
         self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._models())
         self._questions = Questions(
             self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
@@ -352,13 +356,22 @@ class Piano:
         found = await self.find_job(job)
         return await self._producer.retry(replace(found, model=self._roster.by_id(found.agent_id).model))
 
-    async def approve(self, call: ToolCall | UUID) -> None:
-        """Let a tool call run that waits for a yes."""
-        self._approvals.decide(call, allowed=True)
+    async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
+        """Let a tool call run that waits for a yes; return False where that was answered already.
 
-    async def deny(self, call: ToolCall | UUID) -> None:
-        """Do not let a tool call run; the model is told."""
-        self._approvals.decide(call, allowed=False)
+        `always` adds the rule that the question names to `config.rules`, of this Piano and for as long as it lives.
+        """
+        request = self._approvals.find(call)
+        if request is None or not await self._approvals.decide(request, allowed=True, always=always):
+            return False
+        if always and request.always not in self.config.rules:
+            self.config.rules = [*self.config.rules, request.always]
+        return True
+
+    async def deny(self, call: ApprovalRequested | ToolCall | UUID) -> bool:
+        """Do not let a tool call run; the model is told. Returns False where that was answered already."""
+        request = self._approvals.find(call)
+        return request is not None and await self._approvals.decide(request, allowed=False)
 
     async def approvals(self) -> list[ApprovalRequested]:
         """Return the tool calls that wait for a yes or no, oldest first."""
@@ -469,6 +482,10 @@ class Piano:
         """Return the tools that there are, by name."""
         return self._tools.list_available()
 
+    async def tool_verdicts(self) -> dict[str, Verdict]:
+        """Return what becomes of a plain call of each tool, by its name, in the mode and with the rules as they are."""
+        return {tool.name: self._permits.usually(tool) for tool in self._tools.list_available()}
+
     async def skills(self) -> list[Skill]:
         """Return the skills that there are, by name."""
         return await asyncio.to_thread(self._skills.list_available)
@@ -503,6 +520,9 @@ class Piano:
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
             running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
+            mode=config.mode,
+            rules=len(config.rules),
+            layers=self._layers(),
             stopped=self._consumer.paused,
             cassette=_about(self._cassette),
         )
@@ -532,30 +552,24 @@ class Piano:
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
         skills = agent.enabled_skills
-        askers = self._questions.askers(job, conversation)  # a tool that they lack is run for them with a yes only
+        askers = self._questions.askers(job, conversation)
+        left = await self._approvals.left(job)
         turn = Turn(
             job=job,
             agent=agent,
             history=conversation.tree.history(job),
             calls=conversation.tool_calls(),
+            pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
             max_iterations=agent.max_iterations or self.config.max_iterations,
+            max_tool_calls=self.config.max_tool_calls,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
         )
 
-        async def permit(call: ToolCall, tool: Tool) -> Permission:
-            mode = self.config.mode
-            if not tool.asks and all(tool.name in each.enabled_tools for each in askers):
-                return Permission(mode=mode)
-            for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
-            question = f"{agent.name} wants to run {call.name}{for_whom}"
-            request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
-            allowed = await self._approvals.ask(request, self.config.approval_timeout)
-            return Permission("" if allowed else DENIED, mode)
-
+        permit = self._permits.of(job, agent, askers, left)
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
@@ -591,6 +605,10 @@ class Piano:
             async with asyncio.timeout(GLANCE):
                 return where, await self._swap.models()
         return where, []
+
+    def _layers(self) -> list[str]:
+        """Return what stands between tools and the machine, a sentence each."""
+        return ["files: only beneath the workspace", "bash: no sandbox, each call asks"]
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,11 @@ def builtin_tools(
 ) -> list[Tool]:
     """Return the four tools. The knobs are asked at each call, so that a change works at once."""
     desk = _Desk(workspace, timeout, output_limit)
-    return [tool(desk.read_file), tool(desk.create_file), tool(desk.edit_file), tool(asks=True)(desk.bash)]
+    files = [tool(desk.read_file), tool(desk.create_file), tool(desk.edit_file)]
+    return [
+        *(replaced(each, subject="path") for each in files),
+        replaced(tool(asks=True)(desk.bash), subject="command"),
+    ]
 
 
 class _Desk:

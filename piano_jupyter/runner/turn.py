@@ -23,7 +23,7 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 from piano_jupyter.runner.arguments import check_arguments
-from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.prompt import chat_messages
 from piano_jupyter.runner.tools import ToolResult, run_tool
 from piano_jupyter.tool import Calling, Mode, Tool
@@ -48,10 +48,12 @@ class Turn:
     agent: Agent
     history: Sequence[Message]  #: the branch that ends with the message to answer
     calls: Sequence[ToolCall]  #: the thread's calls, in order
+    pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: the texts of the enabled skills
     tools: Sequence[Tool]  #: the enabled tools
     max_iterations: int
+    max_tool_calls: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
 
@@ -64,6 +66,11 @@ async def run_turn(
     `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    caller = _Caller(turn, calls, permit, tell, clock)
+    for call in turn.pending:
+        async with aclosing(caller.make(call)) as events:
+            async for event in events:
+                yield event
     for _ in range(turn.max_iterations):
         message = Message(
             id=clock.new_id(),
@@ -121,47 +128,69 @@ async def run_turn(
                 arguments=requested.arguments,
                 started_at=clock.now(),
             )
-            refusal, tool = _runnable(requested, turn.tools)
-            permission = await permit(call, tool) if tool is not None else Permission(refusal)
-            yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
-            if tool is None or permission.refusal:
-                result = ToolResult(ok=False, text=permission.refusal)
-            else:
-                result = await run_tool(
-                    tool,
-                    call.arguments,
-                    calling=_calling(turn, call, permission.mode, tell),
-                    timeout=turn.tool_timeout,
-                    output_limit=turn.tool_output_limit,
-                )
-            status = CallStatus.OK if result.ok else CallStatus.FAILED
-            call = replace(call, status=status, result=result.text, finished_at=clock.now())
-            calls.append(call)
-            yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+            async with aclosing(caller.make(call, requested.problem)) as events:
+                async for event in events:
+                    yield event
     raise TurnLimitError(
         f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
         f"or raise PianoConfig.max_iterations"
     )
 
 
-def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], None]) -> Calling:
-    job = turn.job
+class _Caller:
+    """Makes the calls of a turn, one after the other, and adds them to those of the thread."""
 
-    def say(note: str) -> None:
-        tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
+    def __init__(
+        self, turn: Turn, calls: list[ToolCall], permit: Permit, tell: Callable[[Event], None], clock: Clock
+    ) -> None:
+        own = {message.id for message in turn.history if message.job_id == turn.job.id}
+        self._turn, self._calls, self._permit, self._tell, self._clock = turn, calls, permit, tell, clock
+        self._count = sum(call.message_id in own for call in calls)
 
-    return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
+    async def make(self, call: ToolCall, problem: str | None = None) -> AsyncGenerator[Event, None]:
+        """Yield what happens when a call is made; `problem` is why it cannot be."""
+        turn, job = self._turn, self._turn.job
+        self._count += 1
+        if self._count > turn.max_tool_calls:
+            problem = (
+                f"too_many_calls: this turn has made {turn.max_tool_calls} calls and may make no more; "
+                f"answer with what you have"
+            )
+        refusal, tool = (problem, None) if problem is not None else _runnable(call, turn.tools)
+        permission = await self._permit(call, tool) if tool is not None else Permission(refusal)
+        yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
+        if tool is None or permission.refusal:
+            result = ToolResult(ok=False, text=permission.refusal)
+        else:
+            result = await run_tool(
+                tool,
+                call.arguments,
+                calling=self._calling(call, permission.mode),
+                timeout=turn.tool_timeout,
+                output_limit=turn.tool_output_limit,
+            )
+        status = CallStatus.OK if result.ok else CallStatus.FAILED
+        seq = max((each.seq for each in self._calls), default=0)  # behind those that the store has numbered
+        call = replace(call, seq=seq, status=status, result=result.text, finished_at=self._clock.now())
+        self._calls.append(call)
+        yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+
+    def _calling(self, call: ToolCall, mode: Mode) -> Calling:
+        job = self._turn.job
+
+        def say(note: str) -> None:
+            self._tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
+
+        return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
 
 
-def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
+def _runnable(call: ToolCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
     """Return the tool to run, or why none is run."""
-    if requested.problem is not None:
-        return requested.problem, None
     enabled = {tool.name: tool for tool in tools}
-    if requested.name not in enabled:
-        return str(NotFoundError.among("tool", requested.name, enabled)), None
+    if call.name not in enabled:
+        return str(NotFoundError.among("tool", call.name, enabled)), None
     try:
-        check_arguments(enabled[requested.name], requested.arguments)  # before the user is asked about it
+        check_arguments(enabled[call.name], call.arguments)  # before the user is asked about it
     except ToolError as error:
         return str(error), None
-    return "", enabled[requested.name]
+    return "", enabled[call.name]

@@ -14,6 +14,7 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import (
     Agent,
+    Approval,
     Counts,
     Hit,
     Job,
@@ -124,6 +125,15 @@ class DuckDBStore:
 
     async def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         return await self._read(lambda tables: tables.tool_calls(thread_id))
+
+    async def request_approval(self, approval: Approval) -> Approval:
+        return await self._do(lambda tables: tables.request_approval(approval))
+
+    async def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
+        return await self._do(lambda tables: tables.decide_approval(approval))
+
+    async def unbegun(self, job_id: UUID) -> list[Approval]:
+        return await self._do(lambda tables: tables.unbegun(job_id))
 
     async def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
         return await self._do(lambda tables: tables.claim(job_id, owner, now))
