@@ -553,11 +553,13 @@ class Piano:
         agent = self._roster.by_id(job.agent_id)
         skills = agent.enabled_skills
         askers = self._questions.askers(job, conversation)
-        left = await self._approvals.left(job)
+        history = conversation.tree.history(job)
+        has_begun = any(message.job_id == job.id for message in history)
+        left = await self._approvals.left(job) if has_begun else []
         turn = Turn(
             job=job,
             agent=agent,
-            history=conversation.tree.history(job),
+            history=history,
             calls=conversation.tool_calls(),
             pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},

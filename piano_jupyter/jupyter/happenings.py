@@ -18,7 +18,9 @@ from piano_jupyter.events import (
     ThreadBranched,
     ThreadOpened,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.display import arguments_text, call_line, speaker
 from piano_jupyter.records import Job, Message, short
@@ -50,6 +52,8 @@ def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A li
             return call_line(call)
         case ToolCalled(call=call) | ApprovalRequested(call=call):
             return f"{call.name}({arguments_text(call)})"
+        case ToolWaiting(call=call, note=told) | ToolFlagged(call=call, reason=told):
+            return f"{call.name}: {told}"
         case ModelLoading(note=note):
             return note
         case _:

@@ -245,7 +245,7 @@ class Panel {
     done.append(fresh);
   }
 
-  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, question }) {
+  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, flag, question, reason, always, request }) {
     const head = make(
       "summary",
       {},
@@ -261,10 +261,19 @@ class Panel {
     for (const [title, value] of values) add(title, value);
     if (result !== null) add("result", result);
     if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
+    if (flag) head.append(make("span", { className: "piano-flag", innerHTML: flag }));
+    if (reason) node.append(make("div", { className: "piano-why", innerHTML: reason }));
     node.append(list);
     if (question) {
-      const [no, yes] = [this.doer("Deny", "deny", key), this.doer("Approve", "approve", key, "piano-send")];
-      node.append(make("div", { className: "piano-row" }, no, yes));
+      const row = make("div", { className: "piano-row" }, this.doer("Deny", "deny", request));
+      if (always) {
+        const covers = make("div", { className: "piano-why piano-covers" }, "Always adds a rule, until the kernel ends: ");
+        covers.append(make("code", { innerHTML: always, tabIndex: 0 }));
+        node.append(covers);
+        row.append(this.doer("Always", "always", request));
+      }
+      row.append(this.doer("Approve", "approve", request, "piano-send"));
+      node.append(row);
     }
     const old = this.nodes.get(key);
     if (old) {

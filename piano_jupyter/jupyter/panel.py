@@ -21,6 +21,7 @@ from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, Messag
 from piano_jupyter.jupyter.display import Transcript
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel_state import Conversation
+from piano_jupyter.question import TOO_LATE
 from piano_jupyter.records import JobStatus, Thread
 
 if TYPE_CHECKING:
@@ -223,7 +224,16 @@ class ChatPanel(anywidget.AnyWidget):
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
-            case "cancel" | "retry" | "approve" | "deny" as verb:
+            case "approve" | "always" | "deny" as verb:
+                about_request = _id(about)
+                first = await (
+                    piano.deny(about_request)
+                    if verb == "deny"
+                    else piano.approve(about_request, always=verb == "always")
+                )
+                if not first:
+                    raise PianoError(f"this call {TOO_LATE}")
+            case "cancel" | "retry" as verb:
                 await getattr(piano, verb)(_id(about))
             case unknown:
                 raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")

@@ -24,7 +24,9 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
@@ -104,6 +106,7 @@ class Conversation:
         self._entries: dict[str, Entry] = {}  # in reading order
         self._touched: set[str] = set()  # entries and parts that the page does not have as they are
         self._dropped: list[str] = []
+        self._flags: dict[UUID, str] = {}  # what calls reach for, by call: never kept, so remembered here
 
     @property
     def busy(self) -> bool:
@@ -148,7 +151,9 @@ class Conversation:
                 self._add(message)
             case JobQueued() | JobStarted() | JobDone() | JobFailed() | JobCancelled():
                 self._apply_to_job(event)
-            case MessageDelta() | ToolCalled() | ToolReturned() | ApprovalRequested():
+            case ToolFlagged(call=call, reason=reason):
+                self._flags[call.id] = reason
+            case MessageDelta() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested():
                 if str(event.job_id) in self._entries:
                     self._apply_to_turn(self._entries[str(event.job_id)], event)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
@@ -222,16 +227,21 @@ class Conversation:
                 pass
         self._stand(entry, event.job.status, event.reason if isinstance(event, JobFailed) else "")
 
-    def _apply_to_turn(self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ApprovalRequested) -> None:
+    def _apply_to_turn(
+        self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ToolWaiting | ApprovalRequested
+    ) -> None:
         match event:
             case MessageDelta():
                 self._write(entry, event)
-            case ApprovalRequested(call=call, question=question):
-                self._call(entry, call, question)
+            case ApprovalRequested(call=call):
+                self._call(entry, call, event)
                 self._tell(entry, "asking", "waiting for your answer")
             case ToolCalled(call=call):
                 self._call(entry, call)
                 self._tell(entry, "calling", f"running {call.name}")
+            case ToolWaiting(call=call, note=note):
+                self._call(entry, call)
+                self._tell(entry, "calling", f"{call.name} waits: {note}")
             case ToolReturned(call=call):
                 self._call(entry, call)
                 self._tell(entry, "thinking", "thinking")
@@ -281,7 +291,7 @@ class Conversation:
         if state not in ACTIVE:
             for part in list(entry.parts.values()):
                 if part.shown.get("state") in {"running", "asks"}:
-                    self._put(entry, part.shown | {"state": state, "question": ""})
+                    self._put(entry, part.shown | {"state": state, "question": "", "reason": ""})
 
     def _tell(self, entry: Entry, state: str, note: str, fraction: float | None = None) -> None:
         entry.state, entry.note, entry.fraction = state, note, fraction
@@ -307,7 +317,7 @@ class Conversation:
         elif not delta.text and entry.state == "loading":
             self._tell(entry, "thinking", "thinking")
 
-    def _call(self, entry: Entry, call: ToolCall, question: str = "") -> None:
+    def _call(self, entry: Entry, call: ToolCall, request: ApprovalRequested | None = None) -> None:
         values = {name: _written(value) for name, value in call.arguments.items()}
         preview = " ".join(", ".join(values.values()).split())
         shown = {
@@ -317,8 +327,12 @@ class Conversation:
             "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
             "arguments": [[exact(name), exact(value)] for name, value in values.items()],
             "result": exact(call.result) if call.result else None,
-            "state": "asks" if question else CALL_STANDS[call.status],
-            "question": question,
+            "state": "asks" if request else CALL_STANDS[call.status],
+            "flag": exact(self._flags.get(call.id, "")),
+            "question": request.question if request else "",
+            "reason": exact(request.reason) if request else "",
+            "always": exact(request.always) if request else "",
+            "request": str(request.id) if request else "",
         }
         self._put(entry, shown)
 

@@ -19,11 +19,12 @@ from IPython.display import display
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.display import Answers, answer_bundle, arguments_text, speaker
+from piano_jupyter.jupyter.display import Answers, answer_bundle, speaker
 from piano_jupyter.jupyter.following import Followed, Following
 from piano_jupyter.jupyter.live import LiveCell, Shown
 from piano_jupyter.jupyter.loop import Work
-from piano_jupyter.records import CallStatus, Job, JobStatus, Message, ToolCall
+from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
+from piano_jupyter.records import CallStatus, Job, JobStatus, Message
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.session import Session
@@ -148,7 +149,7 @@ def _follow(session: "Session", following: Following, happened: Events, live: Li
         following.take(event)
         if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
             live.draw(following.shown)
-            session.call(partial(_decide, event.call, allowed=_asked(session, following, event)))
+            _ask(session, following, event)
         elif isinstance(event, Closed):
             raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
     live.draw(following.shown)
@@ -174,6 +175,8 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
         if each.answer is None:
             continue
         session.shown.add(each.answer.id)
+        for flag in each.flags:
+            print(flag)  # noqa: T201  Above the answer.
         if session.in_notebook:
             display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
             for note in each.notes:
@@ -220,21 +223,28 @@ async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
     return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
-async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:
-    await (piano.approve(call) if allowed else piano.deny(call))
-
-
-def _asked(session: "Session", following: Following, request: ApprovalRequested) -> bool:
-    """Ask at the prompt whether a call may run; only a plain yes is one, and a front end without input says no."""
-    where, call = "", request.call
+def _ask(session: "Session", following: Following, request: ApprovalRequested) -> None:
+    """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
+    if request not in session.call(lambda piano: piano.approvals()):
+        return  # somebody else has answered
+    where = ""
     if request.thread_id is not None and request.thread_id not in following.threads:
         where = f" in the thread {session.call(partial(_title, request.thread_id))!r}"
+    answer: Answer = "no"
     try:
-        answer = input(f"{request.question}{where}:\n  {call.name}({arguments_text(call)})\nAllow it? [y/N] ")
+        answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
         print(f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}")  # noqa: T201  In the cell.
-        return False
-    return answer.strip().lower() in {"y", "yes"}
+    if not session.call(partial(_decide, request, answer)):
+        print(f"the call of {request.call.name} {TOO_LATE}")  # noqa: T201
+    elif answer == "always":
+        print(how_to_keep(request.always))  # noqa: T201
+
+
+async def _decide(request: ApprovalRequested, answer: Answer, piano: "Piano") -> bool:
+    if answer == "no":
+        return await piano.deny(request)
+    return await piano.approve(request, always=answer == "always")
 
 
 async def _title(thread_id: UUID, piano: "Piano") -> str:

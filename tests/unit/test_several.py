@@ -188,7 +188,7 @@ async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_tha
 
     assert event.question == "bo wants to run secret, asked by ada"
     assert [call.result for call in await piano.tool_calls(piano.thread)] == [
-        "the user did not allow this call; do not repeat it, ask or go on without"
+        "denied: the user did not allow this call; do not repeat it, ask or go on without"
     ]
 
 

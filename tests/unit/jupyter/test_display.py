@@ -260,7 +260,7 @@ JOB = Job(
         (events.ModelLoading(note="small is loading"), "small is loading"),
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
         (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3]"),
-        (events.ApprovalRequested(job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
+        (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
         (events.Closed(), ""),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
-    following.take(ApprovalRequested(job_id=first.id, call=call, question="ada wants to run bash"))
+    following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
     asked_for = [each.status for each in following.shown]
     following.take(ToolCalled(job_id=first.id, call=call))
 

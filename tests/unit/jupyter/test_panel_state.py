@@ -214,7 +214,7 @@ def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
-    request = ApprovalRequested(job_id=job.id, call=call, question="may I?")
+    request = ApprovalRequested(id=UUID(int=900), job_id=job.id, call=call, question="may I?")
 
     scene.happens(request)
     asked = dict(scene.page.parts[str(call.id)]), scene.states()
