@@ -3,11 +3,11 @@
 import re
 
 KEYS = re.compile(
-    r"\.ssh\b|\bid_(rsa|ed25519|ecdsa)\b|\.(aws|gnupg|kube|netrc|npmrc|pypirc|env)\b|/proc/[^ ]*/environ\b|\bprintenv\b"
+    r"\.ssh\b|\bid_(rsa|ed25519|ecdsa)\b|\.(aws|gnupg|kube|netrc|npmrc|pypirc|env)\b|/proc/[^ /]{1,40}/environ\b|\bprintenv\b"
     r"|/etc/shadow\b|[A-Z]_?(API_?KEY|TOKEN|SECRET|PASSWORD)\b"
 )
 NETWORK = re.compile(
-    r"\b(curl|wget|nc|ncat|netcat|telnet|ssh|scp|sftp|rsync|ftp|socat)\b|/dev/(tcp|udp)/|\bhttps?://"
+    r"(?<![.\w-])(curl|wget|nc|ncat|netcat|telnet|ssh|scp|sftp|rsync|ftp|socat)\b|/dev/(tcp|udp)/|\bhttps?://"
     r"|\b(urllib|requests|httpx|socket)\b",
     re.IGNORECASE,
 )
