@@ -3,8 +3,8 @@
 import re
 
 KEYS = re.compile(
-    r"\.ssh\b|\bid_(rsa|ed25519|ecdsa)\b|\.(aws|gnupg|kube|netrc|npmrc|pypirc|env)\b|/proc/[^ /]{1,40}/environ\b|\bprintenv\b"
-    r"|/etc/shadow\b|[A-Z]_?(API_?KEY|TOKEN|SECRET|PASSWORD)\b"
+    r"\.ssh\b|\bid_(rsa|ed25519|ecdsa)\b|\.(aws|gnupg|kube|netrc|npmrc|pypirc|env)\b"
+    r"|/proc/[^ /]{1,40}/environ\b|\bprintenv\b|/etc/shadow\b|[A-Z]_?(API_?KEY|TOKEN|SECRET|PASSWORD)\b"
 )
 NETWORK = re.compile(
     r"(?<![.\w-])(curl|wget|nc|ncat|netcat|telnet|ssh|scp|sftp|rsync|ftp|socat)\b|/dev/(tcp|udp)/|\bhttps?://"
