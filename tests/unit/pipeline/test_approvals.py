@@ -40,7 +40,7 @@ def acts():
 
 @pytest.fixture
 def piano_of(tmp_path, acts):
-    """`async with piano_of(model, ...) as piano`: one whose agent may act; `file=True` keeps it in the workspace."""
+    """Make a Piano whose agent may act: `async with piano_of(model, file=True)` keeps it in the workspace."""
 
     @asynccontextmanager
     async def make(model, *, file=False, **knobs):
@@ -59,6 +59,12 @@ async def heard(events, kind):
             if isinstance(event, kind):
                 return event
     raise AssertionError(kind)
+
+
+async def waits(piano):
+    """Return what waits for a yes, once something does."""
+    events = piano.events()
+    return await piano.approvals() or [await heard(events, ApprovalRequested)]
 
 
 async def results(piano):
@@ -306,9 +312,7 @@ async def test_e7_what_waited_when_the_kernel_died_waits_again_and_goes_on_with_
         before = await heard(events, ApprovalRequested)
     model = scripted("done")
     async with piano_of(model, file=True) as piano:
-        async with asyncio.timeout(DEADLINE):
-            while not (waiting := await piano.approvals()):
-                await asyncio.sleep(0.01)
+        waiting = await waits(piano)
         assert await piano.approve(before) is False  # a card of the dead kernel
         assert [request.call.id for request in waiting] == [before.call.id]
         assert acts.done == ["a"]
@@ -332,13 +336,10 @@ async def test_e7_a_job_that_waits_is_taken_up_in_as_many_kernels_as_it_takes(pi
         job = await piano.send("go")
         await heard(events, ApprovalRequested)
     for _ in range(4):
-        async with abandoned(piano_of, scripted()) as piano, asyncio.timeout(DEADLINE):
-            while not await piano.approvals():
-                await asyncio.sleep(0.01)
+        async with abandoned(piano_of, scripted()) as piano:
+            await waits(piano)
     async with piano_of(scripted("ok"), file=True) as piano:
-        async with asyncio.timeout(DEADLINE):
-            while not (waiting := await piano.approvals()):
-                await asyncio.sleep(0.01)
+        waiting = await waits(piano)
         await piano.deny(waiting[0])
 
         assert (await piano.wait(job)).content == "ok"
@@ -360,7 +361,7 @@ async def test_e7_what_a_job_was_asked_that_has_ended_is_not_asked_again(piano_o
 
 @pytest.fixture
 def shipped(tmp_path, scripted, asks_for, piano_of):
-    """`await shipped(allowed=..., rules=...)`: a database as it comes with a repository, cut off before the call ran."""
+    """Make a database as it may come with a repository: cut off before a call ran that was answered."""
 
     async def make(*, allowed):
         async with abandoned(piano_of, scripted([asks_for("act", what="evil")])) as piano:
@@ -383,9 +384,7 @@ async def test_e11_a_yes_in_a_database_from_elsewhere_runs_nothing(piano_of, scr
     job, before = await shipped(allowed=True)
 
     async with piano_of(scripted("ok"), file=True, rules=["allow act"]) as piano:
-        async with asyncio.timeout(DEADLINE):
-            while not (waiting := await piano.approvals()):
-                await asyncio.sleep(0.01)
+        waiting = await waits(piano)
         assert acts.done == []
         assert waiting[0].call.id == before.call.id
         assert waiting[0].reason == "it was asked about before, and the kernel stopped"
@@ -407,22 +406,11 @@ async def test_e7_a_no_from_before_stays_a_no(piano_of, scripted, acts, shipped)
 async def test_e11_settings_in_the_workspace_loosen_nothing(piano_of, scripted, asks_for, acts, tmp_path, monkeypatch):
     loose = {"PianoConfig": {"mode": "full", "rules": ["allow act", "allow bash"], "approval_timeout": 9999}}
     python = "c.PianoConfig.mode = 'full'\nc.PianoConfig.rules = ['allow act', 'allow bash']\n"
-    for name in (
-        "piano.json",
-        ".piano/config.json",
-        ".agents/piano.json",
-        ".vscode/settings.json",
-        "ipython_config.json",
-    ):
+    names = ["piano.json", ".piano/config.json", ".agents/piano.json", ".vscode/settings.json", "ipython_config.json"]
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps(loose))
-    for name in (
-        "ipython_config.py",
-        ".ipython/profile_default/ipython_config.py",
-        "piano_config.py",
-        "ipython_kernel_config.py",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+    for name in ("ipython_config.py", "ipython_kernel_config.py", "piano_config.py"):
         (tmp_path / name).write_text(python)
     (tmp_path / "pyproject.toml").write_text("[tool.piano_jupyter]\nmode = 'full'\nrules = ['allow act']\n")
     (tmp_path / ".env").write_text("PIANO_MODE=full\nPIANO_RULES=allow act\n")
