@@ -79,5 +79,7 @@ class Queue(Commands):
             return Requests(waiting)
         found = {short(request.call.id): request for request in waiting}
         if text not in found:
-            raise NotFoundError.among("waiting call", text, found)
+            raise NotFoundError(
+                f"{NotFoundError.among('waiting call', text, found)}; any other {TOO_LATE}, or never asked"
+            )
         return found[text]

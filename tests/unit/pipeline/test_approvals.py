@@ -40,7 +40,7 @@ def acts():
 
 @pytest.fixture
 def piano_of(tmp_path, acts):
-    """Make a Piano whose agent may act: `async with piano_of(model, file=True)` keeps it in the workspace."""
+    """Make a Piano whose agent may act; with `file=True` it is kept in the workspace."""
 
     @asynccontextmanager
     async def make(model, *, file=False, **knobs):
