@@ -17,6 +17,7 @@ from piano_jupyter.runner.escape import escaped, within
 from piano_jupyter.runner.window import Cut
 
 UNFINISHED = "outcome unknown: it did not finish"
+NO_ANSWER = "(no answer was given)"
 NOTHING = Cut()
 
 
@@ -94,15 +95,18 @@ def _own(
 
 
 def merged(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join neighbours of one role and leave out what is empty; a message with a call, or a result, stands alone."""
+    """Join neighbours of one role and leave out what is empty; a result stands alone, and an answer follows it."""
     joined: list[dict[str, Any]] = []
     for message in told:
-        alone = "tool_calls" in message or message["role"] == "tool"
-        if not alone and not message["content"].strip():
+        calls = "tool_calls" in message
+        if not calls and message["role"] != "tool" and not message["content"].strip():
             continue
-        last = joined[-1] if joined else None
-        if last and not alone and last["role"] == message["role"] and "tool_calls" not in last:
-            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        last = joined[-1] if joined else {"role": ""}
+        if last["role"] == "tool" and message["role"] == "user":  # a turn that was cut off; some templates count roles
+            joined.append({"role": "assistant", "content": NO_ANSWER})
+        if last["role"] == message["role"] != "tool" and "tool_calls" not in last:
+            text = "\n\n".join(filter(None, (last["content"], message["content"])))
+            joined[-1] = {**last, **message, "content": text}
         else:
             joined.append(message)
     return joined
