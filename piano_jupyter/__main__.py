@@ -19,6 +19,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -93,6 +94,8 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
                 progress.show(note, fraction)
             case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
                 print(piece, end="", flush=True)
+            case HistoryTrimmed(note=note):
+                print(f"[{note}]", file=sys.stderr)
             case ToolReturned(call=call):
                 print(f"[{call.name}: {call.status}]", file=sys.stderr)
             case ApprovalRequested(call=call):
@@ -122,7 +125,9 @@ async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIter
             case JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job) if job.id in waiting:
                 yield event
                 waiting.remove(job.id)
-            case MessageDelta(job_id=job_id) | ToolReturned(job_id=job_id) if job_id in waiting:
+            case MessageDelta(job_id=job_id) | HistoryTrimmed(job_id=job_id) | ToolReturned(job_id=job_id) if (
+                job_id in waiting
+            ):
                 yield event
             case ModelLoading() | ApprovalRequested():
                 yield event

@@ -544,6 +544,8 @@ class Piano:
             max_iterations=agent.max_iterations or self.config.max_iterations,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
+            context=self._client.context if self._client is not None else _unknown,
+            summarize=self.config.summarize,
         )
 
         async def permit(call: ToolCall, tool: Tool) -> Permission:
@@ -605,6 +607,10 @@ class Piano:
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
+
+
+async def _unknown(_model: str) -> None:
+    """Say nothing of a model's window: what stands in for a server has none."""
 
 
 def _check_text(text: str) -> None:

@@ -52,7 +52,14 @@ HISTORIES = {
     "null result": [HI, said("", tool_calls=[ONE]), result("call00001", None), MORE],
     "empty result": [HI, said("", tool_calls=[ONE]), result("call00001", ""), MORE],
     "orphan result": [HI, result("call00009"), said("Done."), MORE],
-    "parallel calls": [HI, said("", tool_calls=[ONE, TWO]), result("call00001"), result("call00002"), said("Ok."), MORE],
+    "parallel calls": [
+        HI,
+        said("", tool_calls=[ONE, TWO]),
+        result("call00001"),
+        result("call00002"),
+        said("Ok."),
+        MORE,
+    ],
     "results in another order": [HI, said("", tool_calls=[ONE, TWO]), result("call00002"), result("call00001"), MORE],
     "parallel, one result": [HI, said("", tool_calls=[ONE, TWO]), result("call00001"), MORE],
     "calls in a row": [
@@ -66,7 +73,12 @@ HISTORIES = {
     "long ids": [HI, said("", tool_calls=[call("chatcmpl-tool-0a1b2c3d")]), result("chatcmpl-tool-0a1b2c3d"), MORE],
     "no ids": [HI, said("", tool_calls=[call(None)]), result(None), MORE],
     "one id twice": [HI, said("", tool_calls=[ONE, ONE]), result("call00001"), result("call00001"), MORE],
-    "a tool that is not there": [HI, said("", tool_calls=[call("call00001", name="no such")]), result("call00001"), MORE],
+    "a tool that is not there": [
+        HI,
+        said("", tool_calls=[call("call00001", name="no such")]),
+        result("call00001"),
+        MORE,
+    ],
     "parts": [user([{"type": "text", "text": "Read"}, {"type": "text", "text": "a.txt."}]), said("Done."), MORE],
     "parts in a result": [HI, said("", tool_calls=[ONE]), result("call00001", [{"type": "text", "text": "one"}]), MORE],
     "a name": [user("Read a.txt.", name="eve"), said("Done.", name="ada"), MORE],
@@ -90,7 +102,9 @@ def kept(make, agent, messages):
         message = make.message(content, role, reasoning=each.get("reasoning_content", ""), **author)
         records.append(message)
         for asked in each.get("tool_calls") or ():
-            record = make.call(message, asked["function"]["name"], None, arguments=_object(asked["function"]["arguments"]))
+            record = make.call(
+                message, asked["function"]["name"], None, arguments=_object(asked["function"]["arguments"])
+            )
             calls.append(record)
             open_calls.setdefault(asked["id"], []).append(record)
             made[record.id] = message

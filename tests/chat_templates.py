@@ -28,7 +28,10 @@ TOOLS = [
             "description": f"{name} something.",
             "parameters": {
                 "type": "object",
-                "properties": {"path": {"type": "string", "description": "Where."}, "lines": {"type": "integer", "description": "How many."}},
+                "properties": {
+                    "path": {"type": "string", "description": "Where."},
+                    "lines": {"type": "integer", "description": "How many."},
+                },
                 "required": ["path"],
             },
         },
@@ -77,7 +80,6 @@ class ChatTemplate:
 
     def __init__(self, text):
         environment = SandboxedEnvironment(  # as llama.cpp, it lets a template append to its lists
-           
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
         )
         environment.filters["tojson"] = _as_json
@@ -143,7 +145,11 @@ def _said(role, content):
 
 def _call(identity, name, arguments):
     function = {"name": name, "arguments": json.dumps(arguments)}
-    return {"role": "assistant", "content": "", "tool_calls": [{"id": identity, "type": "function", "function": function}]}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": identity, "type": "function", "function": function}],
+    }
 
 
 def _result(identity, content):

@@ -12,6 +12,7 @@ from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -67,6 +68,8 @@ class Followed:
                 self.status, self.fraction = "", None
             case ApprovalRequested():
                 self.status = "waits for your yes"
+            case HistoryTrimmed(note=note):
+                self.status = note
             case ToolCalled(call=call):
                 self.status = f"running {call.name}"
             case ToolReturned(call=call) if all(call.id != known.id for known in self.calls):
@@ -168,7 +171,12 @@ def _job_id(event: Event) -> UUID | None:
     match event:
         case JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job):
             return job.id
-        case ApprovalRequested(job_id=job_id) | ToolCalled(job_id=job_id) | ToolReturned(job_id=job_id):
+        case (
+            HistoryTrimmed(job_id=job_id)
+            | ApprovalRequested(job_id=job_id)
+            | ToolCalled(job_id=job_id)
+            | ToolReturned(job_id=job_id)
+        ):
             return job_id
         case MessageAdded(message=message):
             return message.job_id

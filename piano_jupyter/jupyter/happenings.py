@@ -8,6 +8,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -50,7 +51,7 @@ def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A li
             return call_line(call)
         case ToolCalled(call=call) | ApprovalRequested(call=call):
             return f"{call.name}({arguments_text(call)})"
-        case ModelLoading(note=note):
+        case ModelLoading(note=note) | HistoryTrimmed(note=note):
             return note
         case _:
             return ""

@@ -15,6 +15,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -148,7 +149,7 @@ class Conversation:
                 self._add(message)
             case JobQueued() | JobStarted() | JobDone() | JobFailed() | JobCancelled():
                 self._apply_to_job(event)
-            case MessageDelta() | ToolCalled() | ToolReturned() | ApprovalRequested():
+            case MessageDelta() | HistoryTrimmed() | ToolCalled() | ToolReturned() | ApprovalRequested():
                 if str(event.job_id) in self._entries:
                     self._apply_to_turn(self._entries[str(event.job_id)], event)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
@@ -222,8 +223,12 @@ class Conversation:
                 pass
         self._stand(entry, event.job.status, event.reason if isinstance(event, JobFailed) else "")
 
-    def _apply_to_turn(self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ApprovalRequested) -> None:
+    def _apply_to_turn(
+        self, entry: Entry, event: MessageDelta | HistoryTrimmed | ToolCalled | ToolReturned | ApprovalRequested
+    ) -> None:
         match event:
+            case HistoryTrimmed(note=note):
+                self._tell(entry, "thinking", note)
             case MessageDelta():
                 self._write(entry, event)
             case ApprovalRequested(call=call, question=question):

@@ -132,9 +132,7 @@ def _in_words(said: Mapping[str, Any]) -> str:
     return str(said["answer"]) if "answer" in said else f"I call {said['tool']} with {_in_json(said['arguments'])}."
 
 
-def _plain(
-    messages: Sequence[Mapping[str, Any]], written: Callable[[Mapping[str, Any]], str]
-) -> list[dict[str, Any]]:
+def _plain(messages: Sequence[Mapping[str, Any]], written: Callable[[Mapping[str, Any]], str]) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     plain = []
     for message in messages:

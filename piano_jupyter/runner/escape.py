@@ -10,25 +10,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-#: What follows the first character of a control token, as the chat templates of llama.cpp and their vocabularies have
-#: them. Placeholders such as `<filename>`, which are tokens to some models, cannot pose as anybody.
+NAMES = (
+    "s|bos|eos|pad|unk|sop|eop|sep|think|thinking|system|user|assistant|model|role|arg_key|arg_value|tools?|tool_sep|"
+    "tool_def_sep|available_tools|tool_(?:call|response|result|output)s?|function_(?:call|result)s?|start_of_turn|"
+    "end_of_turn|begin_of_document|beginning_of_sentence|end_of_sentence"
+)
+CAPITALS = r"SPECIAL_\d+|[A-Z_]{2,32}_TOKEN|TOOLCALL|TOOL_RESPONSE|AVAILABLE_TOOLS"
+BRACKETED = (
+    "INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|THINK|MODEL_SETTINGS|IMG|"
+    "IMG_BREAK|IMG_END|BOS|EOS|EOT|EOD|gMASK|sMASK"
+)
+#: What follows the first character of a control token, as the chat templates of llama.cpp have them. Placeholders such
+#: as `<filename>`, which are tokens to some models, cannot pose as anybody.
 AFTER = {
-    "<": "|".join(
-        (
-            r"/?\|[^\s<>]{1,64}>",  # <|im_start|>, <|turn>, <|"|>
-            r"/?[\w/:-]{1,64}\|>",  # <turn|>
-            "/?｜",  # <｜User｜>
-            "</?SYS>>",
-            r"/?(?:[a-z]{1,16}:)?(?:s|bos|eos|pad|unk|sop|eop|sep|think|thinking|system|user|assistant|model|tools?|"
-            r"available_tools|tool_def_sep|tool_(?:call|response|result|output)s?|tool_sep|function_(?:call|result)s?|"
-            r"arg_key|arg_value|start_of_turn|end_of_turn|begin_of_document|(?:beginning|end)_of_sentence)\s*>",
-            r"/?(?:SPECIAL_\d+|unused\d+|extra_id_\d+|[A-Z_]{2,32}_TOKEN|TOOLCALL|TOOL_RESPONSE|AVAILABLE_TOOLS)>",
-            r"function=",
-        )
-    ),
-    "[": r"/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|THINK|"
-    r"MODEL_SETTINGS|IMG|IMG_BREAK|IMG_END|BOS|EOS|EOT|EOD|gMASK|sMASK)\]|e~\[",
-    "]": r"~!?b[\[\]]|<\][a-z]{1,16}\[>\[",  # MiniMax
+    "<": rf"/?\|[^\s<>]{{1,64}}>|/?[\w/:-]{{1,64}}\|>|/?｜|"  # <|im_start|>, <|turn>, <turn|>, <｜User｜>
+    rf"/?(?:[a-z]{{1,16}}:)?(?:{NAMES})(?::[a-z]{{1,16}})?\s*>|/?(?:{CAPITALS}|unused\d+|extra_id_\d+)>|"
+    r"</?SYS>>|function=",
+    "[": rf"/?(?:{BRACKETED})\]|e~\[",
+    "]": r"~!?b[\[\]]|<\][a-z]{1,16}\[>\[",  # MiniMax's ]~b] and ]<]minimax[>[
 }
 PLAIN = re.compile("|".join(rf"{re.escape(first)}(?={rest})" for first, rest in AFTER.items()))
 ESCAPED = re.compile("|".join(rf"{re.escape(first)}\\(?={rest})" for first, rest in AFTER.items()))

@@ -9,7 +9,7 @@ messages left out. The newest turn always stays.
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +29,16 @@ class Cut:
 
     turns: int = 0  #: so many of the oldest turns: a user's question and all that follows it
     longest: int | None = None  #: the middle of messages that are longer, in bytes
-    note: str = ""  #: what is said in the place of what has left
+    note: str = field(default="", compare=False)  #: what is said in the place of what has left
 
     def kept(self, history: Sequence[Message]) -> Sequence[Message]:
         """Return the messages that go along."""
-        begins = _questions(history)
-        return history[begins[min(self.turns, len(begins) - 1)] :] if self.turns and begins else history
+        return history[self.begins(history) :]
+
+    def begins(self, history: Sequence[Message]) -> int:
+        """Return where in a history that which goes along begins."""
+        questions = _questions(history)
+        return questions[min(self.turns, len(questions) - 1)] if self.turns and questions else 0
 
     def text(self, text: str) -> str:
         """Return a text, its middle left out if it is too long."""
@@ -44,10 +48,6 @@ class Cut:
         head = int(self.longest * HEAD)
         first, last = raw[:head].decode("utf-8", "ignore"), raw[head - self.longest :].decode("utf-8", "ignore")
         return f"{first}\n[… {len(text) - len(first) - len(last):,} characters are left out here …]\n{last}"
-
-    def usage(self) -> dict[str, Any]:
-        """Return what a note keeps of it."""
-        return {"left_out": self.turns, "longest": self.longest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,15 @@ def measured(history: Sequence[Message], agent_id: UUID) -> float:
     for message in reversed(history):
         sent, tokens = message.usage.get("prompt_bytes"), message.usage.get("prompt_tokens")
         if message.agent_id == agent_id and message.role == "assistant" and sent and tokens:
-            return min(max(sent / tokens, SENSIBLE[0]), SENSIBLE[1])
+            return min(max(float(sent / tokens), SENSIBLE[0]), SENSIBLE[1])
     return BYTES_PER_TOKEN
+
+
+def smaller(n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any) -> Room:
+    """Return the room of a window that `sent` bytes did not fit into, as far as the server tells its tokens."""
+    if n_ctx is None:
+        return Room(AFTER * sent, AFTER * sent)
+    return room(n_ctx, max_tokens, sent / max(n_prompt or n_ctx, n_ctx))
 
 
 def fitting(history: Sequence[Message], cut: Cut, room: Room, size_of: Callable[[Cut], int]) -> Cut:
@@ -112,7 +119,9 @@ def sentence(cut: Cut, name: str, n_ctx: int | None) -> str:
         which = "The first turn no longer fits" if cut.turns == 1 else f"The first {cut.turns:,} turns no longer fit"
         told.append(f"{which} into {window}: from here on {name} answers without.")
     if cut.longest is not None:
-        told.append(f"Of what is longer than {cut.longest:,} bytes {name} reads the beginning and the end: {window} is full.")
+        told.append(
+            f"Of what is longer than {cut.longest:,} bytes {name} reads the beginning and the end: {window} is full."
+        )
     return " ".join(told)
 
 
