@@ -97,8 +97,8 @@ class ChatTemplate:
         """Return the prompt. Raises what the template raises."""
         return self._template.render(
             messages=self._adapted(messages),
-            tools=tools or None,
-            functions=json.dumps(tools),  # Firefunction's own name for them
+            **({"tools": list(tools)} if tools else {}),
+            functions=json.dumps(tools or []),  # Firefunction's own name for them
             datetime="",
             add_generation_prompt=answering,
             bos_token="",

@@ -1,13 +1,10 @@
 """Awkward histories, rendered by every chat template that llama.cpp ships."""
 
 import json
-import os
-import subprocess
 from collections import Counter
 
-import pytest
 from awkward import HISTORIES, kept
-from chat_templates import TOOLS, ChatTemplate, chat_templates
+from chat_templates import TOOLS
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
@@ -15,16 +12,6 @@ from piano_jupyter.export import imported
 from piano_jupyter.runner.chat import ChatRequest
 from piano_jupyter.runner.constrained import constrained
 from piano_jupyter.runner.prompt import chat_messages
-
-
-@pytest.fixture(scope="session")
-def templates():
-    try:
-        texts = chat_templates()
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = f"llama.cpp's chat templates cannot be had: {error}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return {name: ChatTemplate(text) for name, text in texts.items()}
 
 
 def sent(template, messages):
