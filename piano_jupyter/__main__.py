@@ -19,6 +19,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -97,6 +98,8 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
                 progress.show(note, fraction)
             case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
                 print(piece, end="", flush=True)
+            case HistoryTrimmed(note=note):
+                print(f"[{note}]", file=sys.stderr)
             case ToolReturned(call=call):
                 print(f"[{call.name}: {call.status}]", file=sys.stderr)
             case ToolWaiting(call=call, note=note):
@@ -132,6 +135,7 @@ async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIter
                 waiting.remove(job.id)
             case (
                 MessageDelta(job_id=job_id)
+                | HistoryTrimmed(job_id=job_id)
                 | ToolFlagged(job_id=job_id)
                 | ToolReturned(job_id=job_id)
                 | ToolWaiting(job_id=job_id)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
@@ -58,6 +58,10 @@ class PianoConfig(Configurable):
     max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.").tag(
         config=True
     )
+    summarize = Bool(
+        False,  # noqa: FBT003  It is the default.
+        help="Have the agent's model sum up the turns that no longer fit into its context, and keep that as a note.",
+    ).tag(config=True)
     max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
     connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)
     first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.").tag(

@@ -1,7 +1,7 @@
 """What has happened: the words, as frozen dataclasses, subject first, past tense.
 
 Subscribe by class or by thread (`bus.py`). An event is published after what it tells is kept; `MessageDelta`,
-`ModelLoading`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
+`ModelLoading`, `HistoryTrimmed`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
 """
 
 from dataclasses import dataclass, field
@@ -84,6 +84,15 @@ class ModelLoading(Event):
     fraction: float | None = None  #: how much of a fetch is done, 0 to 1
     model: str | None = None
     seconds: float | None = None  #: how long it has been loading
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryTrimmed(Event):
+    """A talk no longer fits into the model's context: what is oldest, or the middle of long messages, is left out."""
+
+    job_id: UUID
+    turns: int  #: how many of the oldest turns the agent no longer reads, all in all
+    note: str  #: one sentence for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

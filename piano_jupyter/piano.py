@@ -569,6 +569,8 @@ class Piano:
             max_tool_calls=self.config.max_tool_calls,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
+            context=self._client.context if self._client is not None else _unknown,
+            summarize=self.config.summarize,
         )
 
         permit = self._permits.of(job, agent, askers, left)
@@ -625,6 +627,10 @@ class Piano:
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
+
+
+async def _unknown(_model: str) -> None:
+    """Say nothing of a model's window: what stands in for a server has none."""
 
 
 def _check_text(text: str) -> None:

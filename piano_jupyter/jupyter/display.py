@@ -103,7 +103,7 @@ class Transcript:
 
 def speaker(message: Message, names: Names) -> str:
     """Return who speaks, for people."""
-    if message.agent_id:
+    if message.agent_id and message.role != "system":
         return names.get(message.agent_id, message.role)
     return {"user": "You", "system": "Note"}.get(message.role, message.role)
 

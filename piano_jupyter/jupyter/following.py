@@ -12,6 +12,7 @@ from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -71,6 +72,8 @@ class Followed:
                 self.status, self.fraction = "", None
             case ApprovalRequested():
                 self.status = "waits for your yes"
+            case HistoryTrimmed(note=note):
+                self.status = note
             case ToolCalled(call=call):
                 self.status = f"running {call.name}"
             case ToolWaiting(call=call, note=note):
@@ -181,7 +184,8 @@ def _job_id(event: Event) -> UUID | None:
         case JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job):
             return job.id
         case (
-            ApprovalRequested(job_id=job_id)
+            HistoryTrimmed(job_id=job_id)
+            | ApprovalRequested(job_id=job_id)
             | ToolCalled(job_id=job_id)
             | ToolFlagged(job_id=job_id)
             | ToolReturned(job_id=job_id)

@@ -8,6 +8,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -54,7 +55,7 @@ def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A li
             return f"{call.name}({arguments_text(call)})"
         case ToolWaiting(call=call, note=told) | ToolFlagged(call=call, reason=told):
             return f"{call.name}: {told}"
-        case ModelLoading(note=note):
+        case ModelLoading(note=note) | HistoryTrimmed(note=note):
             return note
         case _:
             return ""

@@ -15,6 +15,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -153,7 +154,9 @@ class Conversation:
                 self._apply_to_job(event)
             case ToolFlagged(call=call, reason=reason):
                 self._flags[call.id] = reason
-            case MessageDelta() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested():
+            case (
+                MessageDelta() | HistoryTrimmed() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested()
+            ):
                 if str(event.job_id) in self._entries:
                     self._apply_to_turn(self._entries[str(event.job_id)], event)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
@@ -228,9 +231,13 @@ class Conversation:
         self._stand(entry, event.job.status, event.reason if isinstance(event, JobFailed) else "")
 
     def _apply_to_turn(
-        self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ToolWaiting | ApprovalRequested
+        self,
+        entry: Entry,
+        event: MessageDelta | HistoryTrimmed | ToolCalled | ToolReturned | ToolWaiting | ApprovalRequested,
     ) -> None:
         match event:
+            case HistoryTrimmed(note=note):
+                self._tell(entry, "thinking", note)
             case MessageDelta():
                 self._write(entry, event)
             case ApprovalRequested(call=call):

@@ -5,7 +5,7 @@ Pure. llama.cpp turns the schema into a grammar, so that even a tiny model can o
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,11 @@ BEGUN = re.compile(OPENING.pattern + r'\s*"')
 def constrained(request: ChatRequest) -> ChatRequest:
     """Return the same question for a model without tools: told in the system prompt, calls and results as text.
 
-    A tool that has returned is not offered again in the same turn: a model that needs this calls it for ever.
+    A tool that has returned is not offered again in the same turn: a model that needs this calls it for ever. Without
+    tools it is a plain question, whose history may hold calls all the same.
     """
+    if not request.tools:
+        return replace(request, messages=merged(_plain(request.messages, _in_words)))
     functions = [tool["function"] for tool in request.tools]
     example = {
         "tool": functions[0]["name"],
@@ -41,7 +44,7 @@ def constrained(request: ChatRequest) -> ChatRequest:
         messages.insert(0, {"role": "system", "content": told})
     schema = {"name": "reply", "strict": True, "schema": {"anyOf": [_answer(), *map(_call, offered)]}}
     options = {**request.options, "response_format": {"type": "json_schema", "json_schema": schema}}
-    return replace(request, messages=merged(_plain(messages)), tools=(), options=options)
+    return replace(request, messages=merged(_plain(messages, _in_json)), tools=(), options=options)
 
 
 def unconstrained(reply: Reply) -> Reply:
@@ -121,7 +124,15 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _plain(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _in_json(said: Mapping[str, Any]) -> str:
+    return json.dumps(said, ensure_ascii=False)
+
+
+def _in_words(said: Mapping[str, Any]) -> str:
+    return str(said["answer"]) if "answer" in said else f"I call {said['tool']} with {_in_json(said['arguments'])}."
+
+
+def _plain(messages: Sequence[Mapping[str, Any]], written: Callable[[Mapping[str, Any]], str]) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     plain = []
     for message in messages:
@@ -132,9 +143,9 @@ def _plain(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             function = message["tool_calls"][0]["function"]
             names[message["tool_calls"][0]["id"]] = function["name"]
             called = {"tool": function["name"], "arguments": json.loads(function["arguments"])}
-            plain.append({"role": "assistant", "content": json.dumps(called, ensure_ascii=False)})
+            plain.append({"role": "assistant", "content": written(called)})
         elif message["role"] == "assistant":
-            plain.append({**message, "content": json.dumps({"answer": message["content"]}, ensure_ascii=False)})
+            plain.append({**message, "content": written({"answer": message["content"]})})
         else:
-            plain.append(message)
+            plain.append(dict(message))
     return plain

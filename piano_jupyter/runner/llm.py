@@ -12,9 +12,16 @@ from typing import Any
 import httpx
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelError, ModelNotServedError, ModelTimeoutError, ModelUnavailableError
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+)
 from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.constrained import AnswerStream, constrained, unconstrained
+from piano_jupyter.runner.properties import Properties
 from piano_jupyter.runner.refusal import error_from, failed_to_start
 from piano_jupyter.runner.served import not_served
 from piano_jupyter.runner.stopwatch import Stopwatch
@@ -57,11 +64,15 @@ class ChatClient:
         self._connect, self._config, self._swap = connect, config, swap
         self._server = ServerTransport(connect, config)
         self._http = client(wrap(self._server) if wrap else self._server)
-        self._without_tools: dict[tuple[str, str, str], bool] = {}
+        self._properties = Properties(self._http, config, swap)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    async def context(self, model: str) -> int | None:
+        """Return how many tokens fit into a model's window; None where that is not known. Never raises ModelError."""
+        return await self._properties.context(model)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
         """Yield the reply's pieces as they come, last the whole reply. Raises ModelError."""
@@ -89,13 +100,18 @@ class ChatClient:
                         yield unconstrained(piece)
                     else:
                         yield piece
+        except ContextOverflowError as error:
+            self._properties.learn(request.model, error.n_ctx)
+            raise
         finally:
             await _end(beginning)
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
-        held = bool(request.tools) and await self._lacks_tools(request.model)
-        response = await self._post(constrained(request) if held else request)
+        of_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
+        lacks = of_tools and await self._properties.lacks_tools(request.model)
+        held = lacks and bool(request.tools)
+        response = await self._post(constrained(request) if lacks else request)
         pieces = response.aiter_bytes()
         try:
             return _Begun(response, pieces, await self._next(pieces, begun=False), held)
@@ -199,25 +215,6 @@ class ChatClient:
         return ModelUnavailableError(
             f"the connection broke in the middle of the answer ({said(self._config, error)}); retry"
         )
-
-    async def _lacks_tools(self, model: str) -> bool:
-        """Ask the server, once a model, whether the model's template has no place for tools (llama.cpp's /props).
-
-        llama-swap loads the model to answer that, which is to be asked next anyway.
-        """
-        key = (self._config.embedded, self._config.base_url, model)
-        if key not in self._without_tools:
-            try:
-                response = await self._http.get("/props", params={"model": model})
-                told = response.json() if response.status_code == 200 else None
-            except (httpx.HTTPError, ValueError):
-                return False
-            caps = told.get("chat_template_caps") if isinstance(told, dict) else None
-            lacks = isinstance(caps, dict) and caps.get("supports_tools") is False
-            if response.status_code not in {200, 404}:  # it says nothing now: the question itself will tell why
-                return False
-            self._without_tools[key] = lacks
-        return self._without_tools[key]
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:

@@ -1,6 +1,7 @@
 """What a server's refusal means: from its status and body to an error with the way out. Pure."""
 
 import json
+import re
 from typing import Any
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
@@ -19,10 +20,12 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
         )
     kind = str(error.get("type", "")) if isinstance(error, dict) else ""
     if kind == "exceed_context_size_error" or "context size" in said or "context length" in said:
-        n_ctx = error.get("n_ctx") if isinstance(error, dict) else None
-        window = f" of {n_ctx:,} tokens" if isinstance(n_ctx, int) else ""
+        n_ctx, n_prompt = _number(error, "n_ctx", "maximum context length is", said), _number(error, "n_prompt_tokens")
+        window = f" of {n_ctx:,} tokens" if n_ctx else ""
         return ContextOverflowError(
-            f"the conversation no longer fits in the model's context{window}; open a new thread"
+            f"the conversation no longer fits in the model's context{window}; open a new thread",
+            n_ctx=n_ctx,
+            n_prompt=n_prompt,
         )
     if status in {401, 403}:
         return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
@@ -50,6 +53,14 @@ def _words(body: str) -> tuple[Any, str]:
     error = read.get("error", read) if isinstance(read, dict) else body
     message = error.get("message") or error if isinstance(error, dict) else error
     return error, str(message).strip()[:500] or "no reason given"
+
+
+def _number(error: Any, name: str, words: str = "", said: str = "") -> int | None:
+    """Return a number that an error has under a name, or behind words in its sentence."""
+    number = error.get(name) if isinstance(error, dict) else None
+    if words and (found := re.search(rf"{words} (\d+)", said)):
+        number = int(found[1])
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def parsed(text: str) -> Any:

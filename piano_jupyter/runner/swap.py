@@ -74,6 +74,16 @@ class SwapClient:
         self._heard.hear_models(models)
         return models
 
+    async def context(self, name: str) -> int | None:
+        """Return how many tokens fit into a model's window, as the server lists it; None while a cassette is open.
+
+        Raises ModelError.
+        """
+        if self._taped is not None:
+            return None
+        own = self._heard.own_name(name)
+        return next((model.context for model in await self.models() if own in {model.name, *model.aliases}), None)
+
     def known(self) -> list[str]:
         """Return the names and aliases that were last heard of, without asking."""
         return self._heard.known()

@@ -14,6 +14,7 @@ from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimit
 from piano_jupyter.events import (
     Answered,
     Event,
+    HistoryTrimmed,
     MessageAdded,
     MessageDelta,
     ModelLoading,
@@ -23,8 +24,8 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 from piano_jupyter.runner.arguments import check_arguments
-from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply
-from piano_jupyter.runner.prompt import chat_messages
+from piano_jupyter.runner.asking import ask
+from piano_jupyter.runner.chat import ChatModel, Delta, Loading, Reply
 from piano_jupyter.runner.tools import ToolResult, run_tool
 from piano_jupyter.tool import Calling, Mode, Tool
 
@@ -56,6 +57,8 @@ class Turn:
     max_tool_calls: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
+    context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
+    summarize: bool = False  #: whether the turns that no longer fit are summed up
 
 
 async def run_turn(
@@ -83,14 +86,8 @@ async def run_turn(
             agent_id=turn.agent.id,
             job_id=job.id,
         )
-        request = ChatRequest(
-            model=job.model,
-            messages=chat_messages(turn.agent, turn.skills, history, calls, turn.names, job.id),
-            tools=[tool.schema() for tool in turn.tools],
-            options=turn.agent.options,
-        )
         reply = Reply()
-        async with aclosing(model.stream(request)) as pieces:
+        async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
             async for piece in pieces:
                 match piece:
                     case Delta(text=text, reasoning=reasoning):
@@ -110,6 +107,11 @@ async def run_turn(
                             model=job.model,
                             seconds=seconds,
                         )
+                    case HistoryTrimmed():
+                        yield piece
+                    case MessageAdded(message=note):
+                        history.append(note)
+                        yield piece
                     case Reply():
                         reply = piece
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)

@@ -259,7 +259,7 @@ async def test_the_tools_of_a_models_template_are_asked_of_that_model(start_swap
     models = {"with": {"cmd": model_command(with_tools, "with")}, "plain": {"cmd": model_command(without, "plain")}}
     chat, _ = clients(start_swap(swap_server.kind, models))
 
-    lacks = [await chat._lacks_tools(name) for name in ("with", "plain")]
+    lacks = [await chat._properties.lacks_tools(name) for name in ("with", "plain")]
 
     assert lacks == [False, True]
 

@@ -9,6 +9,7 @@ from piano_jupyter.errors import ModelError
 from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -145,6 +146,14 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
     assert thinks == "thinking"
     assert following.shown[0] == Shown("ada", "so")
     assert following.shown[1] == Shown("bob", "", "too late")
+
+
+def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
+    first, _, following = asked
+
+    following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
+
+    assert following.shown[0].status == "The first 3 turns no longer fit"
 
 
 def test_how_jobs_end_without_an_answer_is_told(asked):

@@ -8,6 +8,7 @@ from piano_jupyter.events import (
     AgentAdded,
     Answered,
     ApprovalRequested,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -208,6 +209,20 @@ def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     assert list(scene.page.parts) == [str(asked.id), str(call.id)]
     assert scene.page.parts[str(call.id)]["result"] == "&lt;b&gt;"
     assert scene.page.parts[str(call.id)]["state"] == "done"
+
+
+def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    note = make.message("The first 3 turns …", "system", agent_id=job.agent_id, job_id=job.id, parent_id=job.message_id)
+
+    scene.happens(HistoryTrimmed(job_id=job.id, turns=3, note=note.content))
+    told = scene.note()
+    scene.happens(MessageAdded(message=note))
+
+    assert told == "The first 3 turns …"
+    assert scene.page.parts[str(note.id)]["html"] == "<p><em>The first 3 turns …</em></p>"
+    assert scene.states() == ["thinking"]
 
 
 def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends(scene, make):
