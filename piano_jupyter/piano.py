@@ -542,6 +542,8 @@ class Piano:
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
             max_iterations=agent.max_iterations or self.config.max_iterations,
+            max_turn_tokens=self.config.max_turn_tokens,
+            max_turn_s=self.config.max_turn_s,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
         )

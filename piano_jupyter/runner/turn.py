@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimitError
+from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import (
     Answered,
     Event,
@@ -22,8 +22,8 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
-from piano_jupyter.runner.arguments import check_arguments
-from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.chat import Again, ChatModel, ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.limits import REPAIRED, Limits, no_answer
 from piano_jupyter.runner.prompt import chat_messages
 from piano_jupyter.runner.tools import ToolResult, run_tool
 from piano_jupyter.tool import Calling, Mode, Tool
@@ -52,6 +52,8 @@ class Turn:
     skills: str  #: the texts of the enabled skills
     tools: Sequence[Tool]  #: the enabled tools
     max_iterations: int
+    max_turn_tokens: int
+    max_turn_s: float
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
 
@@ -59,11 +61,12 @@ class Turn:
 async def run_turn(
     turn: Turn, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
 ) -> AsyncGenerator[Event, None]:
-    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError after `max_iterations` rounds.
+    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError where it has gone on for long.
 
     `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
     for _ in range(turn.max_iterations):
         message = Message(
             id=clock.new_id(),
@@ -86,33 +89,24 @@ async def run_turn(
         async with aclosing(model.stream(request)) as pieces:
             async for piece in pieces:
                 match piece:
-                    case Delta(text=text, reasoning=reasoning):
-                        yield MessageDelta(
-                            thread_id=job.thread_id,
-                            job_id=job.id,
-                            message_id=message.id,
-                            text=text,
-                            reasoning=reasoning,
-                        )
-                    case Loading(note=note, fraction=fraction, seconds=seconds):
-                        yield ModelLoading(
-                            thread_id=job.thread_id,
-                            job_id=job.id,
-                            note=note,
-                            fraction=fraction,
-                            model=job.model,
-                            seconds=seconds,
-                        )
                     case Reply():
                         reply = piece
+                    case Again():
+                        message = replace(message, id=clock.new_id())
+                    case Delta() | Loading():
+                        limits.check()
+                        yield _told(piece, job, message.id)
+        limits.spend(reply.usage)
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
         if not reply.calls:
             if not reply.text.strip():
-                raise ModelError("the model gave an empty answer; ask again, or in other words")
+                raise no_answer(reply)
+            message = replace(message, usage={**reply.usage, **limits.cost()})
             yield Answered(thread_id=job.thread_id, message=message)
             return
         history.append(message)
         yield MessageAdded(thread_id=job.thread_id, message=message)
+        limits.check()
         for requested in reply.calls:
             call = ToolCall(
                 id=clock.new_id(),
@@ -121,7 +115,7 @@ async def run_turn(
                 arguments=requested.arguments,
                 started_at=clock.now(),
             )
-            refusal, tool = _runnable(requested, turn.tools)
+            refusal, tool = limits.judge(requested, turn.tools)
             permission = await permit(call, tool) if tool is not None else Permission(refusal)
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
             if tool is None or permission.refusal:
@@ -135,9 +129,11 @@ async def run_turn(
                     output_limit=turn.tool_output_limit,
                 )
             status = CallStatus.OK if result.ok else CallStatus.FAILED
-            call = replace(call, status=status, result=result.text, finished_at=clock.now())
+            told = f"{result.text}\n{REPAIRED}" if requested.repaired else result.text
+            call = replace(call, status=status, result=told, finished_at=clock.now())
             calls.append(call)
             yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+            limits.check()
     raise TurnLimitError(
         f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
         f"or raise PianoConfig.max_iterations"
@@ -153,15 +149,16 @@ def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], Non
     return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
 
 
-def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
-    """Return the tool to run, or why none is run."""
-    if requested.problem is not None:
-        return requested.problem, None
-    enabled = {tool.name: tool for tool in tools}
-    if requested.name not in enabled:
-        return str(NotFoundError.among("tool", requested.name, enabled)), None
-    try:
-        check_arguments(enabled[requested.name], requested.arguments)  # before the user is asked about it
-    except ToolError as error:
-        return str(error), None
-    return "", enabled[requested.name]
+def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
+    if isinstance(piece, Delta):
+        return MessageDelta(
+            thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning
+        )
+    return ModelLoading(
+        thread_id=job.thread_id,
+        job_id=job.id,
+        note=piece.note,
+        fraction=piece.fraction,
+        model=job.model,
+        seconds=piece.seconds,
+    )
