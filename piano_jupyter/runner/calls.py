@@ -100,7 +100,7 @@ class Calls:
         other = name != call.name
         if not call.arguments:
             return other and name in self._names and call.name in self._names
-        return (other or has_arguments) and call.whole()
+        return (other or has_arguments or identity not in {"", call.id}) and call.whole()
 
 
 def joined(pieces: list[str]) -> str:

@@ -49,7 +49,10 @@ class Reading:
         """Take the next bytes; return what they add. Raises ModelError."""
         events, builder = self._decoder.feed(piece) if piece else self._decoder.close(), self._builder
         self.heard = bool(events)
-        told = [each for data in events for each in builder.feed(data)]
+        told: list[Delta | Loading | Again] = []
+        for data in events:
+            if not builder.done:  # what follows the last word is nobody's
+                told += builder.feed(data)
         self.ended = builder.done or not piece
         if self.ended:
             told += builder.close()
