@@ -98,14 +98,8 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
                 progress.show(note, fraction)
             case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
                 print(piece, end="", flush=True)
-            case HistoryTrimmed(note=note):
-                print(f"[{note}]", file=sys.stderr)
-            case ToolReturned(call=call):
-                print(f"[{call.name}: {call.status}]", file=sys.stderr)
-            case ToolWaiting(call=call, note=note):
-                print(f"[{call.name} waits: {note}]", file=sys.stderr)
-            case ToolFlagged(call=call, reason=reason):
-                print(to_the_letter(f"[look at this call of {call.name}: {reason}]"), file=sys.stderr)
+            case HistoryTrimmed() | ToolReturned() | ToolWaiting() | ToolFlagged():
+                print(to_the_letter(aside(event)), file=sys.stderr)
             case ApprovalRequested():
                 await decide(piano, event, await asked(event))
             case JobDone(job=job, message=message):
@@ -116,6 +110,19 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
                 problems.append(PianoError("the job was cancelled"))
     if problems:
         raise problems[0]
+
+
+def aside(event: HistoryTrimmed | ToolReturned | ToolWaiting | ToolFlagged) -> str:
+    """Return the line that tells of what happens beside an answer."""
+    match event:
+        case HistoryTrimmed(note=note):
+            return f"[{note}]"
+        case ToolReturned(call=call):
+            return f"[{call.name}: {call.status}]"
+        case ToolWaiting(call=call, note=note):
+            return f"[{call.name} waits: {note}]"
+        case ToolFlagged(call=call, reason=reason):
+            return f"[look at this call of {call.name}: {reason}]"
 
 
 async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIterator[Event]:

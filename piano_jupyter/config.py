@@ -68,7 +68,19 @@ class PianoConfig(Configurable):
         config=True
     )
     idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.").tag(config=True)
-    request_retries = Int(3, min=0, help="How often a request that got no first byte is sent again.").tag(config=True)
+    request_retries = Int(
+        3, min=0, help="How often a request that got no answer yet is sent again; one that broke in the middle: once."
+    ).tag(config=True)
+    text_calls = Bool(
+        True,  # noqa: FBT003
+        help="A tool call that a model wrote as text counts, if the text is nothing else and the agent has the tool.",
+    ).tag(config=True)
+    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 is no limit.").tag(
+        config=True
+    )
+    max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.").tag(
+        config=True
+    )
     tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool may run.").tag(config=True)
     tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.").tag(config=True)
     approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.").tag(

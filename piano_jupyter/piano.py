@@ -567,6 +567,8 @@ class Piano:
             tools=self._tools.get_tools(agent.enabled_tools),
             max_iterations=agent.max_iterations or self.config.max_iterations,
             max_tool_calls=self.config.max_tool_calls,
+            max_turn_tokens=self.config.max_turn_tokens,
+            max_turn_s=self.config.max_turn_s,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
             context=self._client.context if self._client is not None else _unknown,

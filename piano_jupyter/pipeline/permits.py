@@ -16,9 +16,9 @@ from piano_jupyter.events import ToolFlagged
 from piano_jupyter.pipeline.approvals import NO, Approvals
 from piano_jupyter.records import Agent, Approval, Job, ToolCall
 from piano_jupyter.runner.arguments import check_arguments
+from piano_jupyter.runner.caller import Permission, Permit
 from piano_jupyter.runner.policy import COMMAND, Decision, judge, usually
 from piano_jupyter.runner.suspicion import suspicion
-from piano_jupyter.runner.turn import Permission, Permit
 from piano_jupyter.tool import Tool, Verdict
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"

@@ -13,7 +13,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
-from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Piece, Reply
 from piano_jupyter.runner.escape import unescaped, within
 from piano_jupyter.runner.prompt import chat_messages
 from piano_jupyter.runner.window import Cut, fitting, last_cut, measured, room, sentence, size, smaller
@@ -28,7 +28,7 @@ SUMMARY = (
 )
 SUMMARY_TOKENS = 300
 
-Asked = Delta | Loading | Reply | HistoryTrimmed | MessageAdded
+Asked = Piece | HistoryTrimmed | MessageAdded
 
 
 async def ask(

@@ -6,6 +6,7 @@ from typing import Any
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
 
+PASSING = frozenset({408, 429, 502, 503, 504})
 UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while it loads a model
 
 
@@ -36,6 +37,11 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
     if status in {502, 503, 504}:
         return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
     return ModelError(f"the server answered {status}: {said}")
+
+
+def passes(status: int, body: str) -> bool:
+    """Return whether a refusal is of a kind that passes, so that to ask again may help."""
+    return status in PASSING and not failed_to_start(body)
 
 
 def failed_to_start(body: str) -> bool:
@@ -74,4 +80,6 @@ def parsed(text: str) -> Any:
 def code_of(error: Any) -> int | None:
     """Return the status that an error in the middle of a stream tells, if it does."""
     code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str) and len(code) == 3 and code.isdecimal():
+        code = int(code)
     return code if isinstance(code, int) and not isinstance(code, bool) else None

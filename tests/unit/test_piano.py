@@ -178,8 +178,14 @@ async def test_silence_is_a_no(piano_of, scripted, asks_for):
 
 
 async def test_a_turn_of_too_many_rounds_fails_with_a_sentence(piano_of, scripted, asks_for):
-    model = scripted(*[[asks_for("nothing")]] * 3)
-    async with piano_of(model, max_iterations=3) as piano:
+    @tool
+    def look() -> str:
+        """Look around."""
+        return "a lake"
+
+    model = scripted(*[[asks_for("look")]] * 3)
+    async with piano_of(model, max_iterations=3, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"])
         with pytest.raises(PianoError, match="stopped after 3 rounds of tool calls"):
             await piano.ask("go")
 

@@ -237,6 +237,7 @@ async def test_j8_a_job_that_waits_for_a_yes_is_cancelled_at_once_with_a_valid_h
             ("user", False),
             ("assistant", True),
             ("tool", False),
+            ("assistant", False),
             ("user", False),
         ]
 

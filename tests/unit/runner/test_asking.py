@@ -8,8 +8,9 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError
 from piano_jupyter.events import Answered, HistoryTrimmed, MessageAdded
 from piano_jupyter.runner.asking import SUMMARY
+from piano_jupyter.runner.caller import Permission
 from piano_jupyter.runner.chat import Delta, Reply, RequestedCall
-from piano_jupyter.runner.turn import Permission, Turn, run_turn
+from piano_jupyter.runner.turn import Turn, run_turn
 from piano_jupyter.runner.window import size
 from piano_jupyter.tool import tool
 
@@ -76,6 +77,9 @@ class Talk:
             skills="",
             tools=self.knobs.get("tools", []),
             max_iterations=20,
+            max_tool_calls=50,
+            max_turn_tokens=0,
+            max_turn_s=60,
             tool_timeout=9,
             tool_output_limit=100_000,
             context=context,

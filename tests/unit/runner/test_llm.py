@@ -29,6 +29,7 @@ def sse(chunk):
 
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 DEADLINE = 10
 
 
@@ -193,9 +194,12 @@ async def test_a_model_with_tools_gets_them_as_they_are(stub, speak, client_of):
     stub.caps = {"supports_tools": True}
     stub.answers(*speak("ok"))
 
-    await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=[{"type": "function"}]))
+    await pieces(
+        client_of(),
+        ChatRequest(model="m", messages=REQUEST.messages, tools=TOOLS),
+    )
 
-    assert stub.asked[0][2]["tools"] == [{"type": "function"}]
+    assert stub.asked[0][2]["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert "response_format" not in stub.asked[0][2]
 
 
@@ -376,7 +380,9 @@ async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch
     assert asked == []
 
 
-WITH_TOOLS = ChatRequest(model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function"}])
+WITH_TOOLS = ChatRequest(
+    model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function", "function": {"name": "f"}}]
+)
 
 
 async def test_on_llama_swap_the_models_own_properties_are_asked_for(stub, speak, client_of):

@@ -10,9 +10,10 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.clock import Clock
 from piano_jupyter.events import Answered, MessageAdded, ToolCalled, ToolReturned
 from piano_jupyter.records import Agent, CallStatus, Message, ToolCall
+from piano_jupyter.runner.caller import Permission
 from piano_jupyter.runner.chat import RequestedCall
 from piano_jupyter.runner.prompt import NO_ANSWER, UNFINISHED, chat_messages
-from piano_jupyter.runner.turn import Permission, Turn, run_turn
+from piano_jupyter.runner.turn import Turn, run_turn
 from piano_jupyter.tool import tool
 
 
@@ -161,6 +162,9 @@ async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_
         skills="",
         tools=[look],
         max_iterations=9,
+        max_tool_calls=50,
+        max_turn_tokens=0,
+        max_turn_s=60,
         tool_timeout=9,
         tool_output_limit=900,
         context=unknown,
