@@ -267,7 +267,8 @@ class Panel {
     if (question) {
       const row = make("div", { className: "piano-row" }, this.doer("Deny", "deny", request));
       if (always) {
-        const covers = make("div", { className: "piano-why piano-covers" }, "Always adds a rule, until the kernel ends: ");
+        const covers = make("div", { className: "piano-why piano-covers" });
+        covers.append("Always adds a rule to this kernel's PianoConfig.rules (put it into ipython_config.py to keep it): ");
         covers.append(make("code", { innerHTML: always, tabIndex: 0 }));
         node.append(covers);
         row.append(this.doer("Always", "always", request));

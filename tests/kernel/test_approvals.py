@@ -124,8 +124,10 @@ def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel,
     kernel.run("%piano send go")
     waiting(kernel)
 
+    job = kernel.run("%piano queue").text.splitlines()[1].split()[0]
+
     began = time.monotonic()
-    kernel.run("%piano cancel " + kernel.run("%piano queue").text.splitlines()[1].split()[0])
+    kernel.run(f"%piano cancel {job}")
     took = time.monotonic() - began
 
     assert took < 1

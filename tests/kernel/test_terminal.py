@@ -91,6 +91,50 @@ def test_a_command_that_nobody_can_allow_is_not_run(terminal, stub_model, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("typed", "runs", "says"),
+    [
+        ("y\n", True, "[bash: ok]"),
+        ("always\n", True, "from now on, as long as this runs: allow bash(touch made)"),
+        ("sure\n", False, "[bash: failed]"),
+    ],
+)
+def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):
+    import pty
+
+    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    script = (
+        "import asyncio, sys, piano_jupyter.__main__ as terminal\n"
+        "from piano_jupyter import Piano\n"
+        "terminal.Piano = lambda: Piano(mode='full')\n"
+        "async def go():\n"
+        "    async with Piano() as piano:\n"
+        "        await piano.update_agent('Assistant', enabled_tools=['bash'])\n"
+        "asyncio.run(go())\n"
+        "sys.argv[1:] = ['go']\n"
+        "sys.exit(terminal.main())\n"
+    )
+    keyboard, screen = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url},
+        stdin=screen,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(keyboard, typed.encode())
+        _, told = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(screen)
+
+    assert process.returncode == 0
+    assert "  command │ touch made\n[y]es / [a]lways (allow bash(touch made)) / [N]o " in told
+    assert says in told
+    assert (tmp_path / "made").exists() == runs
+
+
+@pytest.mark.parametrize(
     ("words", "env", "code", "says"),
     [
         ([], {}, 2, "usage: python -m piano_jupyter"),

@@ -261,6 +261,8 @@ JOB = Job(
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
         (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3]"),
         (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
+        (events.ToolWaiting(job_id=JOB.id, call=call(), note="another cell runs"), "price: another cell runs"),
+        (events.ToolFlagged(job_id=JOB.id, call=call(), reason="it reaches for keys"), "price: it reaches for keys"),
         (events.Closed(), ""),
     ],
 )

@@ -19,7 +19,9 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.following import Following
 from piano_jupyter.jupyter.live import LiveCell, Shown
@@ -125,6 +127,22 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     assert asked_for == ["waits for your yes", "waiting for its turn"]
     assert following.shown[0].status == "running bash"
     assert following.threads == {THREAD}
+
+
+def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
+
+    following.take(ToolFlagged(job_id=first.id, call=call, reason="it reaches for keys (\u202e)"))
+    following.take(ToolCalled(job_id=first.id, call=call))
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    following.take(delta(first, "So."))
+    flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
+
+    assert following.shown[0].text == f"{flag}\nSo."
+    assert following.all[0].flags == [flag]
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    assert following.shown[0].status == "bash waits: another cell runs"
 
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():

@@ -18,7 +18,9 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT
 from piano_jupyter.jupyter.panel_state import Conversation
@@ -229,7 +231,9 @@ def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
-    request = ApprovalRequested(id=UUID(int=900), job_id=job.id, call=call, question="may I?")
+    request = ApprovalRequested(
+        id=UUID(int=900), job_id=job.id, call=call, question="may I?", reason="it <asks>", always="allow look(a\u200b)"
+    )
 
     scene.happens(request)
     asked = dict(scene.page.parts[str(call.id)]), scene.states()
@@ -239,8 +243,26 @@ def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends
     ended = dict(scene.page.parts[str(call.id)])
 
     assert (asked[0]["question"], asked[0]["state"], asked[1]) == ("may I?", "asks", ["asking"])
-    assert (ran["question"], ran["state"]) == ("", "running")
+    assert asked[0]["request"] == str(request.id)
+    assert (asked[0]["reason"], asked[0]["always"]) == ("it &lt;asks&gt;", "allow look(a<mark>U+200B</mark>)")
+    assert (ran["question"], ran["state"], ran["request"]) == ("", "running", "")
     assert (ended["question"], ended["state"]) == ("", "cancelled")
+
+
+def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+
+    scene.happens(
+        ToolFlagged(job_id=job.id, call=call, reason="it reaches for <keys>"), ToolCalled(job_id=job.id, call=call)
+    )
+    scene.happens(ToolWaiting(job_id=job.id, call=call, note="another cell runs"))
+    waits = scene.page.entries[-1]["note"]
+    scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="x")))
+
+    assert waits == f"{call.name} waits: another cell runs"
+    assert scene.page.parts[str(call.id)]["flag"] == "it reaches for &lt;keys&gt;"
 
 
 def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene, make):

@@ -149,6 +149,25 @@ async def test_e6_a_rule_that_denies_what_waits_goes_before_the_yes(piano_of, sc
         assert (await results(piano))[0].startswith("denied: the user's rule 'deny act' forbids this")
 
 
+async def test_e6_a_job_that_is_tried_again_asks_again_about_the_call_that_waited(piano_of, scripted, asks_for, acts):
+    async with piano_of(scripted([asks_for("act")], "ok")) as piano:
+        events = piano.events()
+        job = await piano.send("go")
+        first = await heard(events, ApprovalRequested)
+        await piano.cancel(job)
+
+        await piano.retry(job)
+        again = await heard(events, ApprovalRequested)
+        late = await piano.approve(first.id)
+        assert acts.done == []
+        await piano.deny(again)
+        await piano.wait(job)
+
+        assert (late, acts.done) == (False, [])
+        assert first.call.id == again.call.id
+        assert await results(piano) == [DENIED]
+
+
 async def test_e6_what_the_model_asks_for_anew_is_asked_about_anew(piano_of, scripted, asks_for, acts):
     async with piano_of(scripted([asks_for("act", what="a")], [asks_for("act", what="a")], "ok")) as piano:
         events = piano.events()
