@@ -55,6 +55,7 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
@@ -66,7 +67,7 @@ from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Permission, Turn, run_turn
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
-from piano_jupyter.tool import Tool, as_tool
+from piano_jupyter.tool import Opinion, Tool, Verdict, as_tool
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
@@ -144,12 +145,11 @@ class Piano:
             self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
         )
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
+        self._bash = BashTool(self.config)
         self._tools = ToolRegistry()
         knob = self.config
         for each in (
-            *builtin_tools(
-                self._workspace, timeout=lambda: knob.tool_timeout, output_limit=lambda: knob.tool_output_limit
-            ),
+            *builtin_tools(self._workspace, output_limit=lambda: knob.tool_output_limit, bash=self._bash),
             *map(as_tool, tools),
         ):
             self._tools.add(each)
@@ -198,11 +198,13 @@ class Piano:
         await self._swap.aclose()
         if self._client is not None:
             await self._client.aclose()
+        await self._bash.aclose()
         await self._store.close()
         self._finder.stop()
 
     def close_now(self, timeout: float = 2.0) -> None:
-        """Close the database and end the embedded model from any thread, without the loop: for the process's exit."""
+        """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
+        self._bash.stop()
         self._store.close_now(timeout)
         self._finder.stop()
 
@@ -548,7 +550,11 @@ class Piano:
 
         async def permit(call: ToolCall, tool: Tool) -> Permission:
             mode = self.config.mode
-            if not tool.asks and all(tool.name in each.enabled_tools for each in askers):
+            opinion = tool.judge(call.arguments, mode) if tool.judge else Opinion(Verdict.ALLOW)
+            if opinion.verdict is Verdict.DENY:
+                return Permission(opinion.reason, mode)
+            asks = tool.asks or opinion.verdict is Verdict.ASK
+            if not asks and all(tool.name in each.enabled_tools for each in askers):
                 return Permission(mode=mode)
             for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
             question = f"{agent.name} wants to run {call.name}{for_whom}"

@@ -29,6 +29,10 @@ from piano_jupyter.runner.tools import ToolResult, run_tool
 from piano_jupyter.tool import Calling, Mode, Tool
 
 
+MOST_CALLS = 100  # a turn
+TOO_MANY = f"too_many: a turn calls tools {MOST_CALLS} times at most; go on with what you have"
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """Whether a call may run: not if there is a refusal, which is what the model is told."""
@@ -63,7 +67,7 @@ async def run_turn(
 
     `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
-    job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    job, history, calls, called = turn.job, list(turn.history), list(turn.calls), 0
     for _ in range(turn.max_iterations):
         message = Message(
             id=clock.new_id(),
@@ -121,7 +125,8 @@ async def run_turn(
                 arguments=requested.arguments,
                 started_at=clock.now(),
             )
-            refusal, tool = _runnable(requested, turn.tools)
+            called += 1
+            refusal, tool = _runnable(requested, turn.tools) if called <= MOST_CALLS else (TOO_MANY, None)
             permission = await permit(call, tool) if tool is not None else Permission(refusal)
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
             if tool is None or permission.refusal:
