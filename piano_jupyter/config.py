@@ -81,7 +81,17 @@ class PianoConfig(Configurable):
     max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.").tag(
         config=True
     )
-    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool may run.").tag(config=True)
+    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool other than bash may run.").tag(config=True)
+    bash_timeout = Float(600.0, min=1.0, max=600.0, help="Seconds that a command of bash may run at most.").tag(
+        config=True
+    )
+    bash_memory = Float(
+        8.0, min=0.25, help="GiB of memory that a process in bash's sandbox may use, and all of them where possible."
+    ).tag(config=True)
+    bash_processes = Int(512, min=8, help="How many processes may run in bash's sandbox.").tag(config=True)
+    readable_paths = List(
+        Unicode(), help="More folders that bash may read in its sandbox, beside the system, Python and the workspace."
+    ).tag(config=True)
     tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.").tag(config=True)
     approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.").tag(
         config=True

@@ -56,6 +56,7 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
@@ -148,12 +149,11 @@ class Piano:
             self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
         )
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
+        self._bash = BashTool(self.config)
         self._tools = ToolRegistry()
         knob = self.config
         for each in (
-            *builtin_tools(
-                self._workspace, timeout=lambda: knob.tool_timeout, output_limit=lambda: knob.tool_output_limit
-            ),
+            *builtin_tools(self._workspace, output_limit=lambda: knob.tool_output_limit, bash=self._bash),
             *map(as_tool, tools),
         ):
             self._tools.add(each)
@@ -202,11 +202,13 @@ class Piano:
         await self._swap.aclose()
         if self._client is not None:
             await self._client.aclose()
+        await self._bash.aclose()
         await self._store.close()
         self._finder.stop()
 
     def close_now(self, timeout: float = 2.0) -> None:
-        """Close the database and end the embedded model from any thread, without the loop: for the process's exit."""
+        """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
+        self._bash.stop()
         self._store.close_now(timeout)
         self._finder.stop()
 
@@ -522,7 +524,7 @@ class Piano:
             approvals=len(self._approvals.waiting()),
             mode=config.mode,
             rules=len(config.rules),
-            layers=self._layers(),
+            layers=await asyncio.to_thread(self._layers),
             stopped=self._consumer.paused,
             cassette=_about(self._cassette),
         )
@@ -614,7 +616,7 @@ class Piano:
 
     def _layers(self) -> list[str]:
         """Return what stands between tools and the machine, a sentence each."""
-        return ["files: only beneath the workspace", "bash: no sandbox, each call asks"]
+        return ["file tools: only beneath the workspace", *self._bash.layers(self.config.mode)]
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))

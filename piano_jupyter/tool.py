@@ -65,6 +65,7 @@ class Tool:
     asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
     judge: Callable[[Mapping[str, Any], Mode], Opinion] | None = None  #: the tool's own opinion of a call
     subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
+    seconds: Callable[[Mapping[str, Any]], float] | None = None  #: how long a call may take, if it is the tool's to say
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had not become a tool."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.edits import edited
 from piano_jupyter.runner.sandbox import beneath, open_regular, refused, replace, told, writable, write_new
-from piano_jupyter.runner.shell import GRACE, run_bash
 from piano_jupyter.runner.text_file import part, whole
 from piano_jupyter.tool import Tool, tool
 
@@ -22,28 +22,20 @@ MOST_CHARACTERS = 50 * 1024
 LARGEST_NEW = 1 << 20  #: bytes of a file that create_file makes
 LARGEST_EDITED = 16 << 20  #: bytes of a file that edit_file takes
 MOST_NAMES = 200  #: of what is in a folder
-LONGEST_COMMAND = 600.0  #: seconds
 
 
-def builtin_tools(
-    workspace: Callable[[], Path], *, timeout: Callable[[], float], output_limit: Callable[[], int]
-) -> list[Tool]:
+def builtin_tools(workspace: Callable[[], Path], *, output_limit: Callable[[], int], bash: BashTool) -> list[Tool]:
     """Return the four tools. The knobs are asked at each call, so that a change works at once."""
-    desk = _Desk(workspace, timeout, output_limit)
+    desk = _Desk(workspace, output_limit)
     files = [tool(desk.read_file), tool(desk.create_file), tool(desk.edit_file)]
-    return [
-        *(replaced(each, subject="path") for each in files),
-        replaced(tool(asks=True)(desk.bash), subject="command"),
-    ]
+    return [*(replaced(each, subject="path") for each in files), bash.tool()]
 
 
 class _Desk:
     """The tools' common ground: a workspace and its limits."""
 
-    def __init__(
-        self, workspace: Callable[[], Path], timeout: Callable[[], float], output_limit: Callable[[], int]
-    ) -> None:
-        self._workspace, self._timeout, self._output_limit = workspace, timeout, output_limit
+    def __init__(self, workspace: Callable[[], Path], output_limit: Callable[[], int]) -> None:
+        self._workspace, self._output_limit = workspace, output_limit
         self._editing = threading.Lock()
 
     def read_file(self, path: str, offset: int = 1, limit: int = MOST_LINES) -> str:
@@ -114,28 +106,6 @@ class _Desk:
                 raise refused("bad_character", f"{path!r} is {before.encoding}, which has no {lacks!r}") from error
         note = "; old_text matched but for white space, so read the result" if edit.loose else ""
         return f"edited {path!r} at line {edit.line}{note}"
-
-    async def bash(self, command: str, timeout: float = 120) -> str:
-        """Run a command with bash in the workspace; return what it prints, and its exit code if that is not 0.
-
-        The user is asked first. Each call starts in the workspace folder, in a new shell. Nobody is at the keyboard: a
-        command that asks a question ends. What is left in the background ends with the call.
-
-        command: for example "python -m pytest -q".
-        timeout: seconds that it may take, 600 at most.
-        """
-        longest = self._timeout()
-        kept_back = min(
-            GRACE + 1.5, longest / 2
-        )  # To end it and hand over what it printed before the call is given up.
-        seconds = min(max(timeout, 1.0), LONGEST_COMMAND, longest - kept_back)
-        ran = await run_bash(command, cwd=self._workspace(), seconds=seconds, limit=self._output_limit())
-        output = ran.output.strip("\n")
-        if ran.ended:
-            raise refused("ended", f"the command was {ran.ended}; it had printed:\n{output or '(nothing)'}")
-        if ran.exit_code:
-            return f"{output}\n[exit code {ran.exit_code}]".lstrip("\n")
-        return output or "[exit code 0, nothing printed]"
 
 
 def _opened(here: Path, path: str) -> BinaryIO:
