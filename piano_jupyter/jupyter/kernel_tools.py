@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK = 10.0  # seconds that a look at a variable may take
-KEPT_BACK = 1.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
+KEPT_BACK = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
 MOST_VARIABLES = 100
 MOST_ROWS = 100  # of a query
 NO_PLACE = (
@@ -149,7 +149,7 @@ class KernelTools:
     def _limit(self) -> float:
         """Return the seconds that a call has: some less than it is given up after."""
         longest = self._session.config.tool_timeout
-        return longest - min(KEPT_BACK, longest / 4)
+        return longest - min(KEPT_BACK, longest / 2)
 
     async def _end_turn(self) -> None:
         """Cancel the job that this call is of: the user interrupted the kernel, as one interrupts a cell."""

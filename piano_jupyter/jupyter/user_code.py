@@ -48,9 +48,9 @@ def _value(shell: Any, code: str, name: str) -> Any:
 def _told(error: BaseException, name: str) -> str:
     """Return an error with the lines of the user's own code that led to it."""
     if isinstance(error, SyntaxError) and error.filename in {name, None, "<unknown>"}:
-        hint = "; await works only in a cell" if "await" in str(error.msg) or "await" in (error.text or "") else ""
-        line = (error.text or "").rstrip()[:LONGEST_LINE]
-        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {line.strip()})\n"
+        hint = "; await works only in a cell" if "await" in str(error.msg) else ""
+        line = error.text or linecache.getline(name, error.lineno or 0)
+        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {line.strip()[:LONGEST_LINE]})\n"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_own(each.filename)]
     lines = [f"  line {each.lineno}{_where(each, name)}: {(each.line or '')[:LONGEST_LINE]}" for each in frames]
     if len(lines) > MOST_FRAMES:
