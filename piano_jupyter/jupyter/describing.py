@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence, Sized
 from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
 from types import ModuleType
 from typing import Any
 
@@ -20,13 +22,18 @@ LONGEST_CELL = 60
 MOST_HEAD = 20  # columns of the first rows
 MOST_NAMES = 60  # attributes
 COMMON = 5  # values that are named
+NUMBERS = (int, float, Decimal)
+TIMES = (date, time, timedelta)
 COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
 def described(value: Any) -> str:
     """Return what a model should know of a value."""
     if kind := frame_kind(value):
-        return _frame(kind, value, glance(value))
+        try:
+            return _frame(kind, value, glance(value))
+        except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
+            return f"{kind}, which cannot be looked into: {type(error).__name__}: {error}"[:LONGEST]
     if isinstance(value, Tool):
         value = value.function
     if isinstance(value, ModuleType):
@@ -135,10 +142,10 @@ def _values(known: Sequence[Any]) -> str:
     if not known:
         return "none"
     with suppress(Exception):  # of values that cannot be compared or counted, the first is told
-        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in known):
+        if all(isinstance(each, NUMBERS) and not isinstance(each, bool) for each in known):
             mean = math.fsum(known) / len(known)
             return f"{_cell(min(known))} to {_cell(max(known))}, mean {mean:.6g}"
-        if hasattr(known[0], "isoformat"):
+        if all(isinstance(each, TIMES) for each in known):
             return f"{_cell(min(known))} to {_cell(max(known))}"
         counts = Counter(known)
         named = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(COMMON))
@@ -147,9 +154,9 @@ def _values(known: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else bounded(value, 200)
-    if hasattr(value, "isoformat"):
-        text = str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value) if isinstance(value, (str, Decimal, *TIMES)) else bounded(value, 200)
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 

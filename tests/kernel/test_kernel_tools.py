@@ -195,7 +195,7 @@ def test_an_interrupt_in_the_middle_of_code_ends_the_code_and_the_turn(kernel_of
     calls(stub_model, "run_python", code=LONG.replace("begun = True", "open('begun', 'w').close()"))
 
     started = kernel.start("%%piano\ngo")
-    until(lambda: kernel.client.stdin_channel.msg_ready(), "nobody was asked")
+    until(kernel.client.stdin_channel.msg_ready, "nobody was asked")
     kernel.client.get_stdin_msg(timeout=1)
     kernel.client.input("y")
     until((kernel.folder / "begun").exists, "the code did not begin")
@@ -263,9 +263,8 @@ def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
 
 def test_a_call_that_is_cancelled_before_it_begins_never_begins(kernel, stub_model):
     kernel.run(UNTIL)
-    kernel.run(
-        "class Seen:\n    looked = 0\n    def __repr__(self):\n        Seen.looked += 1\n        return ''\nseen = Seen()"
-    )
+    kernel.run("class Seen:\n    looked = 0\n    def __repr__(self):\n        Seen.looked += 1\n        return ''")
+    kernel.run("seen = Seen()")
     kernel.run(LOOKS)
     calls(stub_model, "inspect", name="seen")
 
@@ -354,7 +353,7 @@ def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(ke
 
     kernel.run("%piano send go")
     started = kernel.start("%piano wait")
-    until(lambda: kernel.client.stdin_channel.msg_ready(), "nobody was asked")
+    until(kernel.client.stdin_channel.msg_ready, "nobody was asked")
     kernel.client.get_stdin_msg(timeout=1)
     kernel.client.input("y")
     until((kernel.folder / "begun").exists, "the code did not begin")
