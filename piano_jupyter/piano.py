@@ -68,6 +68,7 @@ from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.frames import select
 from piano_jupyter.tool import Mode, Tool, Verdict, as_tool
 
 if TYPE_CHECKING:
@@ -501,6 +502,14 @@ class Piano:
     async def sql(self, query: str) -> Rows:
         """Run one SELECT over everything that is kept. Raises StoreError."""
         return await self._store.sql(query)
+
+    @staticmethod
+    def query_frames(query: str, frames: Mapping[str, Any], most: int = 100) -> tuple[Rows, bool]:
+        """Run one SELECT over data frames by their names, here and now: its first `most` rows, and whether more are.
+
+        It reads pandas, polars and pyarrow where they are, on the thread that calls it; no files. Raises StoreError.
+        """
+        return select(query, frames, most)
 
     async def stats(self, by: UsageBy = "agent") -> Rows:
         """Return what the answers cost, a row for each agent, model or day (UTC)."""
