@@ -96,7 +96,7 @@ def refusal(tree: dict[str, Any], sees: str) -> str | None:
             names = [str(node.get(part) or "") for part in ("catalog_name", "schema_name", "table_name")]
             strange = next((name for name in names if FILE_LIKE.search(name)), None)
             if strange is not None:
-                return f"{strange!r} cannot be read here: a query sees {sees}, no files and nothing else"
+                return f"{strange!r} is none of {sees}, and no file can be read here"
     return None
 
 

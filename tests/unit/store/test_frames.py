@@ -60,10 +60,13 @@ def test_a_frame_that_the_query_does_not_name_is_not_touched():
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("SELECT * FROM 'data.csv'", "'data.csv' cannot be read here: a query sees the data frames that it names"),
+        (
+            "SELECT * FROM 'data.csv'",
+            "'data.csv' is none of the data frames that it names, and no file can be read here",
+        ),
         ("SELECT * FROM read_csv('data.csv')", r"read_csv\(\) may not run here: a query sees the data frames"),
         ("SELECT * FROM read_text('/etc/passwd')", r"read_text\(\) may not run here"),
-        ("SELECT content FROM 'http://127.0.0.1/x.parquet'", "cannot be read here"),
+        ("SELECT content FROM 'http://127.0.0.1/x.parquet'", "no file can be read here"),
         ("COPY sales TO 'out.csv'", "only SELECT may run here, not COPY"),
         ("DROP VIEW sales", "only SELECT may run here, not DROP"),
         ("ATTACH 'x.duckdb'", "only SELECT may run here, not ATTACH"),
