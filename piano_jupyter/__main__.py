@@ -91,13 +91,14 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
     names = {each.id: each.name for each in await piano.agents()}
     streamed = jobs[0].id if len(jobs) == 1 else None
     problems: list[PianoError] = []
-    progress = Progress()
+    progress, writing = Progress(), None
     async for event in concerning(jobs, events):
         match event:
             case ModelLoading(note=note, fraction=fraction):
                 progress.show(note, fraction)
-            case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
-                print(piece, end="", flush=True)
+            case MessageDelta(job_id=job_id, message_id=message_id, text=piece) if job_id == streamed and piece:
+                anew, writing = writing not in {None, message_id}, message_id
+                print(f"\n{piece}" if anew else piece, end="", flush=True)
             case HistoryTrimmed() | ToolReturned() | ToolWaiting() | ToolFlagged():
                 print(to_the_letter(aside(event)), file=sys.stderr)
             case ApprovalRequested():

@@ -46,6 +46,7 @@ class Followed:
     asked: "list[Followed]" = field(default_factory=list)  #: the jobs that the answer asks for
     told: list[str] = field(default_factory=list)  #: what was written before a call, and the calls
     written: list[str] = field(default_factory=list)  #: the text that is being written
+    writing: UUID | None = None  #: the message that it is of
     status: str = ""
     fraction: float | None = None
 
@@ -60,11 +61,15 @@ class Followed:
         text = "\n".join([*self.told, "".join(self.written)])
         return Shown(self.name, text, self.status, self.fraction, self.over)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:  # noqa: C901  One case an event.
         """Take an event of this job."""
         match event:
             case JobStarted():
                 self.status = ""
+            case MessageDelta(message_id=message_id) if message_id != self.writing:
+                self.writing = message_id
+                self.written.clear()  # it begins anew: what came of it before is void
+                self.take(event)
             case MessageDelta(text=""):
                 self.status = "thinking"
             case MessageDelta(text=text):

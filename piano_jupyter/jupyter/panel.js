@@ -238,7 +238,7 @@ class Panel {
     if (state === "failed" || state === "cancelled") line.append(this.doer("Retry", "retry", key));
   }
 
-  showText({ part: key, in: entry, html, tail, reasoning }) {
+  showText({ part: key, in: entry, html, tail, reasoning, cost }) {
     let node = this.nodes.get(key);
     if (!node) {
       node = make(
@@ -247,11 +247,13 @@ class Panel {
         make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Thoughts" }), make("div")),
         make("div", { className: "piano-done" }),
         make("div", { className: "piano-tail" }),
+        make("div", { className: "piano-cost" }),
       );
       this.nodes.get(entry)?.querySelector(".piano-parts").append(node);
       this.nodes.set(key, node);
     }
-    const [thoughts, done] = node.children;
+    const [thoughts, done, , below] = node.children;
+    below.innerHTML = cost ?? "";
     done.replaceChildren();
     thoughts.lastChild.textContent = "";
     this.showNews(node, { html, tail, reasoning });

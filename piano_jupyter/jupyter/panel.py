@@ -226,7 +226,7 @@ class ChatPanel(anywidget.AnyWidget):
         if error is not None:
             self._tell("done", page=page, action=action, error=error)
 
-    async def _do(self, content: dict[str, Any]) -> None:
+    async def _do(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
         piano, about = self._piano, str(content.get("about", ""))
         match content.get("do"):
             case "hello":

@@ -29,6 +29,7 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
+from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
 
@@ -271,7 +272,9 @@ class Conversation:
         elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
             html, reasoning = render(message.content, highlight=True), _cut(message.reasoning)
-            self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning})
+            shown = {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning}
+            cost = exact(" · ".join(usage_parts(message)))
+            self._put(entry, shown | ({"cost": cost} if cost else {}))
         return entry
 
     def _answer(self, job: Job) -> Entry:

@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 LARGEST = 1 << 53  #: what is more is no count
+TELLS_USAGE = frozenset({"usage", "timings", "x_groq"})  #: the parts of a chunk that it is read from
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 
 
@@ -38,11 +39,8 @@ def summed(usages: list[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _usage(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the usage: of the chunk, of its choice (Moonshot), or of the vendor's own part (Groq)."""
-    usage = chunk.get("usage")
-    for choice in chunk.get("choices") or ():
-        usage = usage or choice.get("usage")
-    usage = usage or (chunk.get("x_groq") or {}).get("usage") or {}
+    """Find the usage, or what stands in the vendor's own part (Groq)."""
+    usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or {}
     if not isinstance(usage, Mapping):
         raise TypeError("a usage that is none")
     return usage

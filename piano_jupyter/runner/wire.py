@@ -18,7 +18,7 @@ from piano_jupyter.runner.refusal import code_of, error_from, parsed, passes
 from piano_jupyter.runner.sse import SseDecoder
 from piano_jupyter.runner.text_calls import Gate, written_calls
 from piano_jupyter.runner.thinking import Written
-from piano_jupyter.runner.usage import usage_of
+from piano_jupyter.runner.usage import TELLS_USAGE, usage_of
 
 BROKEN = frozenset({"abort", "aborted", "error"})  # a server's own words for an answer that it did not finish
 
@@ -136,7 +136,8 @@ class ReplyBuilder:
         )
 
     def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:
-        self._usage.update(usage_of(chunk))
+        if not self._usage or not TELLS_USAGE.isdisjoint(chunk):
+            self._usage.update(usage_of(chunk))
         added: list[Delta | Loading | Again] = []
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or choice.get("message") or {}
@@ -157,6 +158,7 @@ class ReplyBuilder:
                 self._calls.add({"function": delta["function_call"], "index": 0})
             if finish_reason := choice.get("finish_reason"):
                 self._finish_reason = str(finish_reason)
+                self._usage.update(usage_of({**chunk, **choice}))  # some tell it in the last choice
         return added
 
     def _shown(self, told: list[Delta | Again]) -> list[Delta | Again]:

@@ -36,6 +36,12 @@ def test_a_question_is_answered_and_the_next_step_named(terminal, stub_model):
     assert stub_model.asked[0]["messages"][-1]["content"] == "What is the capital of France?"
 
 
+def test_an_answer_that_broke_off_begins_anew_on_a_line_of_its_own(terminal, stub_model):
+    stub_model.says(Say("London is", breaks=True), "Paris.")
+
+    assert terminal("capital?").stdout == "London \nParis.\n"
+
+
 def test_a_question_comes_from_standard_input_too(terminal, stub_model):
     assert terminal("-", typed="hello\n").stdout == "You said: hello\n\n"
 

@@ -42,8 +42,8 @@ def answer(number, of, text="said", role="assistant"):
     return Message(id=UUID(int=number), thread_id=THREAD, role=role, content=text, inserted_at=NOW, job_id=of.id)
 
 
-def delta(of, text, reasoning=""):
-    return MessageDelta(job_id=of.id, message_id=UUID(int=99), text=text, reasoning=reasoning)
+def delta(of, text, reasoning="", message=99):
+    return MessageDelta(job_id=of.id, message_id=UUID(int=message), text=text, reasoning=reasoning)
 
 
 @pytest.fixture
@@ -220,3 +220,23 @@ def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     live.end()
 
     assert capsys.readouterr().out == "one\n"
+
+
+def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
+    first, _, following = asked
+
+    following.take(delta(first, "Lond"))
+    following.take(delta(first, "Par", message=98))
+    following.take(delta(first, "is", message=98))
+
+    assert following.all[0].shown.text == "Paris"
+
+
+def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
+    live = LiveCell(in_notebook=False)
+
+    live.draw([Shown("ada", "Lond")])
+    live.draw([Shown("ada", "Paris, of course")])
+    live.end()
+
+    assert capsys.readouterr().out == "Lond\nParis, of course\n"

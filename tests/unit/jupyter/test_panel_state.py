@@ -197,6 +197,16 @@ def test_thoughts_are_told_apart_from_the_answer(scene):
     assert (part["reasoning"], part["tail"]) == ("hm, yes", "<p>Yes.</p>\n")
 
 
+def test_a_finished_answer_says_what_it_cost(scene):
+    job = scene.asks("?")
+    answer = replace(scene.answer(job, "Yes."), usage={"model": "<m>", "completion_tokens": 2})
+
+    scene.happens(Answered(message=answer), JobDone(job=replace(job, status=DONE), message=answer))
+
+    [part] = scene.page.parts.values()
+    assert part["cost"] == "&lt;m&gt; · 2 written"
+
+
 def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     job = scene.asks("?")
     scene.starts(job)

@@ -192,7 +192,9 @@ async def test_e10_always_adds_a_rule_to_this_session_and_what_it_covers_runs(pi
         assert piano.config.rules == ["allow act"]
         assert acts.done == ["it", "more"]
         assert (await piano.status()).rules == 1
-        assert [str(verdict) for verdict in (await piano.tool_verdicts()).values()].count("ask") == 1  # bash
+        assert [str(verdict) for verdict in (await piano.tool_verdicts()).values()].count(
+            "ask"
+        ) <= 1  # bash, where there is no sandbox
 
 
 async def test_always_where_no_rule_can_allow_it_is_a_sentence_and_the_call_still_waits(
@@ -284,7 +286,7 @@ async def test_the_cap_is_a_knob(piano_of, scripted, asks_for, acts):
 
 async def test_f1_a_call_that_reaches_for_keys_is_pointed_out_before_it_runs(piano_of, scripted, asks_for):
     obeys = [asks_for("bash", command="echo evil?d=$(cat ~/.ssh/id_rsa)")]
-    async with piano_of(scripted(obeys, "done")) as piano:
+    async with piano_of(scripted(obeys, "done"), mode="full") as piano:
         events = piano.events()
         job = await piano.send("read the note")
         flagged = await heard(events, ToolFlagged)
@@ -303,7 +305,7 @@ async def test_bash_is_judged_by_its_command(piano_of, scripted, asks_for):
         asks_for("bash", command=each) for each in ("echo one", "echo one; echo two", "curl x", "/usr/bin/c\\url x")
     ]
     rules = ["allow bash(echo *)", "deny bash(curl *)"]
-    async with piano_of(scripted(calls, "ok"), rules=rules, approval_timeout=0.1) as piano:
+    async with piano_of(scripted(calls, "ok"), rules=rules, mode="full", approval_timeout=0.1) as piano:
         await piano.ask("go")
 
         told = await results(piano)

@@ -8,6 +8,8 @@ import tracemalloc
 
 import pytest
 
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.tools import run_tool
 
@@ -22,7 +24,7 @@ def call(tmp_path, limits):
     """Call a tool in an empty workspace; return whether it went well, and its text."""
     tools = {
         each.name: each
-        for each in builtin_tools(lambda: tmp_path, timeout=lambda: 60.0, output_limit=lambda: limits["output"])
+        for each in builtin_tools(lambda: tmp_path, output_limit=lambda: limits["output"], bash=BashTool(PianoConfig()))
     }
 
     async def call(name, **arguments):
@@ -32,14 +34,14 @@ def call(tmp_path, limits):
     return call
 
 
-def test_there_are_four_tools_and_only_bash_asks(tmp_path):
-    tools = builtin_tools(lambda: tmp_path, timeout=lambda: 1.0, output_limit=lambda: 1)
+def test_there_are_four_tools_and_none_asks_whatever_the_call(tmp_path):
+    tools = builtin_tools(lambda: tmp_path, output_limit=lambda: 1, bash=BashTool(PianoConfig()))
 
     assert {each.name: each.asks for each in tools} == {
         "read_file": False,
         "create_file": False,
         "edit_file": False,
-        "bash": True,
+        "bash": False,
     }
     assert all("example" in each.description for each in tools)
 

@@ -26,8 +26,8 @@ THOUGHT = "It may be so."
 ONE_CALL = (
     "id_only_in_the_first_delta id_empty_later id_absent id_null id_new_in_each_delta index_absent "
     "index_absent_in_pieces index_after_absent arguments_an_object name_in_every_delta name_in_two_deltas "
-    "function_call content_null "
-    "finish_stop_with_calls not_streamed_calls call_as_text function_as_text parameters_as_text loading_chunks "
+    "function_call content_null finish_stop_with_calls not_streamed_calls call_as_text function_as_text "
+    "parameters_as_text loading_chunks "
     "llama_cpp_call llama_cpp_call_as_text"
 )
 TWO_CALLS = (
