@@ -27,7 +27,7 @@ class PianoConfig(Configurable):
     ).tag(config=True)
     base_url = Unicode(
         help="Address of an OpenAI-compatible server, with /v1. "
-        "Default: $PIANO_BASE_URL, else http://localhost:8080/v1, where llama-swap listens."
+        "Default: $PIANO_BASE_URL, else http://localhost:8080/v1."
     ).tag(config=True)
     api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.").tag(config=True)
     default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.").tag(config=True)

@@ -1,6 +1,6 @@
 """Tool calls for models whose chat template has no tools: the reply is held to a JSON Schema, an answer or one call.
 
-Pure. llama.cpp turns the schema into a grammar, so that even a tiny model can only write one of the two forms.
+Pure. The server turns the schema into a grammar, so that even a tiny model can only write one of the two forms.
 """
 
 import json
@@ -30,7 +30,7 @@ def constrained(request: ChatRequest) -> ChatRequest:
         "tool": functions[0]["name"],
         "arguments": dict.fromkeys(functions[0]["parameters"].get("properties", {}), "..."),
     }
-    told = (  # of nine wordings tried on SmolLM2-135M, the one that chose rightly most often (15 of 19)
+    told = (  # of nine wordings tried on the embedded model, the one that chose rightly most often (15 of 19)
         "You can call tools. Tools:\n"
         + "\n".join(map(_described, functions))
         + f'\nReply in JSON: to call a tool {json.dumps(example)}, or to answer {{"answer": "..."}}.'

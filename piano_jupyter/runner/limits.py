@@ -74,17 +74,19 @@ class Limits:
 
 def no_answer(reply: Reply) -> ModelError:
     """Return the error for a reply that says nothing and calls nothing."""
+    thought = bool(reply.reasoning.strip())
     match reply.finish_reason:
+        case "length" if thought:
+            said = "the model reached the limit of its length while it thought; raise the agent's max_tokens"
         case "length":
-            return ModelError(
-                f"the model reached the limit of its length {'while it thought' if reply.reasoning else 'at once'}, "
-                f"before it said anything; raise the agent's max_tokens, or ask for less"
-            )
+            said = "the model reached the limit of its length before its first word; raise the agent's max_tokens"
         case "content_filter":
-            return ModelError("the server withheld the answer (content_filter); ask in other words")
+            said = "the server withheld the answer (content_filter); ask in other words"
+        case _ if thought:
+            said = "the model only thought and gave no answer; ask again, or in other words"
         case _:
-            said = "only thought and gave no answer" if reply.reasoning.strip() else "gave an empty answer"
-            return ModelError(f"the model {said}; ask again, or in other words")
+            said = "the model gave an empty answer; ask again, or in other words"
+    return ModelError(said)
 
 
 def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
