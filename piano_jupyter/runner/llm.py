@@ -79,7 +79,7 @@ class ChatClient:
 
         What fails in a way that may pass is asked again; where something was told already, an `Again` says so.
         """
-        watch, retries = Stopwatch(), Retries(self._config.request_retries)
+        watch, retries, unloads = Stopwatch(), Retries(self._config.request_retries), self._swap.unloads
         while True:
             beginning = asyncio.create_task(self._begin(request), name="piano-request")
             try:
@@ -94,6 +94,8 @@ class ChatClient:
                             retries.check(piece)
                         yield piece
             except PassingError as trouble:
+                if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
+                    raise trouble.error from trouble
                 pause = retries.pause(trouble)
             except ContextOverflowError as error:
                 self._properties.learn(request.model, error.n_ctx)

@@ -48,6 +48,7 @@ class SwapClient:
         self._heard = Heard()
         self._events = SwapEvents(self._http, config, self._heard.hear)
         self._watchers = 0
+        self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:
         """End the watches and close the connections."""
@@ -123,6 +124,7 @@ class SwapClient:
     async def unload(self, name: str | None = None) -> None:
         """Have a model unloaded, or all of them. Raises ModelError, ModelNotServedError with what there is."""
         own = await self._swappable(name)
+        self.unloads += 1
         await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
 
     @contextlib.asynccontextmanager
