@@ -78,24 +78,6 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
     assert sorted(ran.stdout.split("\n\n")) == ["", "ada: What do you think, @cy?", "bo: Two.", "cy: Three."]
 
 
-def test_a_command_that_nobody_can_allow_is_not_run(terminal, stub_model, tmp_path):
-    from piano_jupyter import Piano
-
-    async def give_bash():
-        async with Piano(workspace=tmp_path, database=tmp_path / ".piano" / "piano.duckdb") as piano:
-            await piano.update_agent("Assistant", enabled_tools=["bash"])
-
-    import asyncio
-
-    asyncio.run(give_bash())
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
-
-    ran = terminal("go")
-
-    assert "[bash: failed]" in ran.stderr
-    assert not (tmp_path / "made").exists()
-
-
 @pytest.mark.parametrize(
     ("typed", "runs", "says"),
     [
