@@ -154,6 +154,8 @@ class Shell:
         if self._process.poll() is None:
             if self._bash is None:
                 self._process.kill()
+                with suppress(OSError):  # What it has begun to start may outlive it, and reads its end here.
+                    self._private.shutdown(socket.SHUT_RDWR)
             else:
                 self._signal(signal.SIGKILL)  # To the namespace's first process, too: all the others go with it.
 

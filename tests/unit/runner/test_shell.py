@@ -155,6 +155,19 @@ async def test_a_cancelled_command_is_ended_with_its_children(bash, tmp_path):
         wait_until_gone(int(pid))
 
 
+async def test_c14_a_call_that_is_cancelled_while_its_sandbox_starts_is_over_at_once(boxed):
+    for moment in range(12):  # milliseconds
+        call = asyncio.create_task(boxed("sleep 300"))
+        await asyncio.wait({call}, timeout=moment / 1000)
+        begun = time.monotonic()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert time.monotonic() - begun < 1
+
+    assert await boxed("echo hi") == (True, "hi")
+
+
 async def test_a_boxed_command_gives_what_it_prints_and_its_exit_code(boxed):
     assert await boxed("echo hi; echo there >&2; exit 7") == (True, "hi\nthere\n[exit code 7]")
     assert await boxed("kill -9 $$") == (True, "[exit code 137]")
