@@ -45,7 +45,7 @@ def file_tools(
 def file_layer() -> str:
     """Return what holds file tools, in a sentence."""
     how = {"openat2": "by the kernel (openat2)", "walk": "name by name, following no link (no openat2 here)"}
-    return f"file tools: only beneath the workspace, {how[layer()]}"
+    return f"files: only beneath the workspace, {how[layer()]}"
 
 
 class _Desk:

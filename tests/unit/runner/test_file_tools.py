@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from piano_jupyter.runner.file_tools import file_tools
+from piano_jupyter.runner.file_tools import file_layer, file_tools
 from piano_jupyter.runner.tools import run_tool
 from piano_jupyter.tool import Calling, Verdict
 
@@ -642,3 +642,10 @@ async def test_a7_a_socket_is_refused_and_a_folder_is_listed_without_pianos_own(
             "bad_path: a path is one line of plain characters, without blanks around it",
         )
         assert await call("read_file", path=".") == (True, "'.' is a folder:\ndata/\nout\ns")
+
+
+def test_the_status_says_what_holds_file_tools():
+    assert file_layer() in {
+        "files: only beneath the workspace, by the kernel (openat2)",
+        "files: only beneath the workspace, name by name, following no link (no openat2 here)",
+    }
