@@ -61,6 +61,7 @@ from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
+from piano_jupyter.runner.file_tools import file_layer
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
 from piano_jupyter.runner.swap import SwapClient
@@ -154,7 +155,12 @@ class Piano:
         self._tools = ToolRegistry()
         knob = self.config
         for each in (
-            *builtin_tools(self._workspace, output_limit=lambda: knob.tool_output_limit, bash=self._bash),
+            *builtin_tools(
+                self._workspace,
+                output_limit=lambda: knob.tool_output_limit,
+                database=lambda: knob.database,
+                bash=self._bash,
+            ),
             *map(as_tool, tools),
         ):
             self._tools.add(each)
@@ -625,7 +631,7 @@ class Piano:
 
     def _layers(self) -> list[str]:
         """Return what stands between tools and the machine, a sentence each."""
-        return ["file tools: only beneath the workspace", *self._bash.layers(self.config.mode)]
+        return [file_layer(), *self._bash.layers(self.config.mode)]
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
@@ -149,10 +149,16 @@ def _schema(title: str, name: str, hint: Any) -> dict[str, Any]:
         return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
     if hint in {list, tuple, Sequence} or origin in {list, tuple, Sequence}:
         return {"type": "array", "items": _schema(title, name, inner[0]) if inner else {}}
+    if is_typeddict(hint):
+        fields = get_type_hints(hint)
+        properties = {each: _schema(title, f"{name}.{each}", fields[each]) for each in fields}
+        required = [each for each in fields if each in hint.__required_keys__]
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     if hint in {dict, Mapping} or origin in {dict, Mapping}:
         return {"type": "object", "additionalProperties": _schema(title, name, inner[1]) if inner else True}
     raise ToolError(
-        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; use str, int, float, bool, list or dict"
+        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; "
+        "use str, int, float, bool, list, dict or a TypedDict"
     )
 
 

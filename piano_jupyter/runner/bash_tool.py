@@ -20,7 +20,7 @@ from piano_jupyter.runner.cgroup import Caps
 from piano_jupyter.runner.environment import clean_environment, git_identity
 from piano_jupyter.runner.guards import PRIVATE, Guards, Seen
 from piano_jupyter.runner.output import Output, Ran, spill_folder
-from piano_jupyter.runner.sandbox import refused
+from piano_jupyter.runner.sandbox import inside, refused
 from piano_jupyter.runner.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
 
@@ -44,7 +44,7 @@ class BashTool:
         self._bubblewrap = bubblewrap or Bubblewrap()
         self._shells = Shells(self._bubblewrap)
         self._folders: dict[tuple[str, str], str] = {}  #: where each thread's commands outside the sandbox stand
-        self._guards: dict[str, Guards] = {}
+        self._guards: dict[tuple[Path, tuple[str, ...]], Guards] = {}
         self._bare: dict[str, None] = {}  #: commands that were judged while there was no sandbox
 
     def tool(self) -> Tool:
@@ -145,7 +145,9 @@ class BashTool:
         return ran
 
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
-        guards = self._guards.setdefault(box.workspace, Guards(Path(box.workspace)))
+        workspace = Path(box.workspace)
+        database = inside(workspace, self._config.database)
+        guards = self._guards.setdefault((workspace, database), Guards(workspace, database))
         before = await asyncio.to_thread(_prepare, guards, box)
         box = replace(box, shields=before.shields)
         taken: list[str] = []

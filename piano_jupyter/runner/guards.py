@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piano_jupyter.runner.protected import is_protected, shadows_import
+from piano_jupyter.runner.protected import is_private, is_protected
+from piano_jupyter.runner.shadowing import shadows_import
 
 #: Of `.git`: hooks, settings, and what leads git to others of them.
 GIT = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
@@ -52,37 +53,43 @@ class _Folder:
     """What one folder holds of interest."""
 
     changed: int  #: its ctime, which no program can set back
-    imports: bool  #: whether the kernel imports from it
+    imports: tuple[str, ...]  #: from where the kernel may import what is in it: this folder, the one above
     folders: list[str] = field(default_factory=list)
     protected: list[str] = field(default_factory=list)
+    private: list[str] = field(default_factory=list)
     shadows: list[str] = field(default_factory=list)
 
 
 class Guards:
     """Looks after one workspace."""
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, database: tuple[str, ...] = ()) -> None:
         self._workspace = workspace
+        self._database = database  #: where it is in the workspace, if it is
         self._folders: dict[str, _Folder] = {}
 
     def look(self) -> Seen:
         """Return what there is. Costs one call to the system for each folder that is as it was at the last look."""
         imported = {"", self._kernels_folder()}
         protected: list[str] = []
+        private: list[str] = []
         names: set[str] = set()
         known: dict[str, _Folder] = {}
         waiting = sorted(imported)
         for at in waiting:  # It grows as it goes, so that what is near the top comes first.
-            folder = None if at in known else self._read(at, imports=at in imported)
+            above = at[: at[:-1].rfind("/") + 1]
+            imports = tuple(each for each in dict.fromkeys((at, above)) if each in imported)
+            folder = None if at in known else self._read(at, imports)
             if folder is None:
                 continue
             known[at] = folder
             protected += [at + name for name in folder.protected]
+            private += [at + name for name in folder.private]
             names.update(at + name for name in folder.shadows)
             if at.count("/") < DEPTH:
                 waiting += [f"{at}{name}/" for name in folder.folders][: max(MOST_FOLDERS - len(waiting), 0)]
         self._folders = known
-        return self._seen(protected, names.union(protected))
+        return self._seen(protected, private, names.union(protected))
 
     def take_away(self, before: Seen, into: str) -> list[str]:
         """Move what is new since `before` to `.piano/quarantine/<into>`; return a sentence about each."""
@@ -114,7 +121,7 @@ class Guards:
             return f"{inside}/" if inside.parts else ""
         return ""
 
-    def _read(self, at: str, *, imports: bool) -> _Folder | None:
+    def _read(self, at: str, imports: tuple[str, ...]) -> _Folder | None:
         path = self._workspace / at
         try:
             changed = path.lstat().st_ctime_ns
@@ -137,23 +144,35 @@ class Guards:
                 folder.folders.append(name)
             elif name in wanted or is_protected((*parents, name)):
                 folder.protected.append(name)
-            elif imports and shadows_import(name):
+            elif is_private((*parents, name), self._database):
+                folder.private.append(name)
+            elif not is_folder and self._shadows(at, name, imports):
                 folder.shadows.append(name)
             elif is_folder and name not in PASSED_BY:
                 folder.folders.append(name)
         return folder
 
-    def _seen(self, protected: list[str], names: set[str]) -> Seen:
+    def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
+        """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
+        if at not in imports and not name.startswith("__init__."):
+            return False
+        parts, folders = (*Path(at).parts, name), [self._workspace / each for each in imports]
+        if "." not in name and not (self._workspace / at / name / "__init__.py").exists():
+            return False
+        parts = parts if "." in name else (*parts, "__init__.py")
+        return shadows_import(parts, self._workspace, folders) is not None
+
+    def _seen(self, protected: list[str], private: list[str], names: set[str]) -> Seen:
         guarded, hidden, fixed, files = [], [], [], []
         links = []
-        for name in sorted(protected)[:MOST_SHIELDS]:
+        for name in sorted([*private, *protected])[:MOST_SHIELDS]:
             path = self._workspace / name
             with suppress(OSError):  # It is gone meanwhile.
                 if path.is_symlink():
                     links.append((name, str(path.readlink())))
                     continue
                 files.append(path.stat().st_ino)
-                if name == PRIVATE:
+                if name == PRIVATE or name in private:
                     hidden.append(name)
                 elif path.name == ".git" and path.is_dir():
                     fixed.append(name)
