@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
@@ -48,6 +48,10 @@ class PianoConfig(Configurable):
         Unicode(),
         help="Which calls are allowed, asked about or denied: 'allow bash(git status)', 'ask edit_file', "
         "'deny bash(curl *)'; deny goes before ask, ask before allow.",
+    ).tag(config=True)
+    mask_secrets = Bool(
+        default_value=True,
+        help="Whether keys, tokens and passwords are masked in what is kept, shown, logged and sent to the model.",
     ).tag(config=True)
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
     max_wait_s = Float(

@@ -4,9 +4,11 @@ A turn only tells what happens; it keeps nothing and shows nothing. Whoever iter
 the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any, cast
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
@@ -22,11 +24,18 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
+from piano_jupyter.redaction import MASK, redact
 from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
 from piano_jupyter.runner.prompt import chat_messages
 from piano_jupyter.runner.tools import ToolResult, run_tool
 from piano_jupyter.tool import Calling, Mode, Tool
+
+LONG = 1_000_000  # characters that take too long to mask on the loop
+REVEALING = (
+    "secret: the arguments hold a secret, or the mask that stands for one, so this was not run; "
+    "name the variable or the file that holds it, and leave the text around it as it is"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Turn:
     max_iterations: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
+    mask: Callable[[Any], Any] = redact  #: takes the secrets out of a text, JSON or record
 
 
 async def run_turn(
@@ -78,8 +88,8 @@ async def run_turn(
         )
         request = ChatRequest(
             model=job.model,
-            messages=chat_messages(turn.agent, turn.skills, history, calls, turn.names, job.id),
-            tools=[tool.schema() for tool in turn.tools],
+            messages=turn.mask(chat_messages(turn.agent, turn.skills, history, calls, turn.names, job.id)),
+            tools=turn.mask([tool.schema() for tool in turn.tools]),
             options=turn.agent.options,
         )
         reply = Reply()
@@ -105,7 +115,7 @@ async def run_turn(
                         )
                     case Reply():
                         reply = piece
-        message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
+        message = await _said(turn, message, reply)
         if not reply.calls:
             if not reply.text.strip():
                 raise ModelError("the model gave an empty answer; ask again, or in other words")
@@ -118,18 +128,19 @@ async def run_turn(
                 id=clock.new_id(),
                 message_id=message.id,
                 name=requested.name,
-                arguments=requested.arguments,
+                arguments=turn.mask(requested.arguments),
                 started_at=clock.now(),
             )
-            refusal, tool = _runnable(requested, turn.tools)
+            refusal, tool = _runnable(requested, call, turn.tools)
             permission = await permit(call, tool) if tool is not None else Permission(refusal)
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
             if tool is None or permission.refusal:
-                result = ToolResult(ok=False, text=permission.refusal)
+                result = ToolResult(ok=False, text=turn.mask(permission.refusal))
             else:
                 result = await run_tool(
                     tool,
                     call.arguments,
+                    mask=turn.mask,
                     calling=_calling(turn, call, permission.mode, tell),
                     timeout=turn.tool_timeout,
                     output_limit=turn.tool_output_limit,
@@ -144,6 +155,14 @@ async def run_turn(
     )
 
 
+async def _said(turn: Turn, message: Message, reply: Reply) -> Message:
+    """Return the message with what the model said in it, without secrets."""
+    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
+    if len(said.content) + len(said.reasoning) < LONG:
+        return cast("Message", turn.mask(said))
+    return cast("Message", await asyncio.to_thread(turn.mask, said))
+
+
 def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], None]) -> Calling:
     job = turn.job
 
@@ -153,13 +172,15 @@ def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], Non
     return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
 
 
-def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
-    """Return the tool to run, or why none is run."""
+def _runnable(requested: RequestedCall, call: ToolCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
+    """Return the tool to run, or why none is run. `call` is what is kept and shown: nothing else is run."""
     if requested.problem is not None:
         return requested.problem, None
     enabled = {tool.name: tool for tool in tools}
     if requested.name not in enabled:
         return str(NotFoundError.among("tool", requested.name, enabled)), None
+    if call.arguments != requested.arguments or MASK in repr(requested.arguments):
+        return REVEALING, None
     try:
         check_arguments(enabled[requested.name], requested.arguments)  # before the user is asked about it
     except ToolError as error:
