@@ -61,9 +61,10 @@ from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
+from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.own_secrets import own_secrets
-from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
+from piano_jupyter.runner.skills import Skill, SkillRegistry, place, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Permission, Turn, run_turn
@@ -149,7 +150,10 @@ class Piano:
         self._consumer = Consumer(
             self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on, self._mask
         )
-        self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
+        self._skills = SkillRegistry(
+            lambda: skill_roots(self._workspace(), self.config.skills_paths),
+            lambda path: place(path, self._workspace()),
+        )
         self._tools = ToolRegistry()
         knob = self.config
         for each in (
@@ -483,8 +487,12 @@ class Piano:
         """Return the skills that there are, by name."""
         return await asyncio.to_thread(self._skills.list_available)
 
+    async def skill(self, name: str) -> Skill:
+        """Return one skill. Raises NotFoundError, which also says if its file is broken."""
+        return await asyncio.to_thread(self._skills.load_skill, name)
+
     async def skill_problems(self) -> list[str]:
-        """Return what is wrong with skill files, a sentence each."""
+        """Return what is wrong with skill files, or not as the standard has it, a sentence each."""
         return await asyncio.to_thread(self._skills.diagnostics)
 
     # -- looking -----------------------------------------------------------------------------------
@@ -541,7 +549,9 @@ class Piano:
         """Read what a job's turn needs to know, then run it."""
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
-        skills = agent.enabled_skills
+        skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
+        handout = handed_out(skills)
+        tools = {tool.name: tool for tool in (*self._tools.get_tools(agent.enabled_tools), *handout.tools)}
         askers = self._questions.askers(job, conversation)  # a tool that they lack is run for them with a yes only
         turn = Turn(
             job=job,
@@ -549,8 +559,9 @@ class Piano:
             history=conversation.tree.history(job),
             calls=conversation.tool_calls(),
             names={each.id: each.name for each in self._roster.all()},
-            skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
-            tools=self._tools.get_tools(agent.enabled_tools),
+            skills=handout.prompt,
+            versions=handout.versions,
+            tools=[tools[name] for name in sorted(tools)],
             max_iterations=agent.max_iterations or self.config.max_iterations,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
@@ -559,7 +570,7 @@ class Piano:
 
         async def permit(call: ToolCall, tool: Tool) -> Permission:
             mode = self.config.mode
-            if not tool.asks and all(tool.name in each.enabled_tools for each in askers):
+            if tool in handout.tools or (not tool.asks and all(tool.name in each.enabled_tools for each in askers)):
                 return Permission(mode=mode)
             for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
             question = f"{agent.name} wants to run {call.name}{for_whom}"
@@ -616,7 +627,7 @@ class Piano:
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
-        self._skills.get_prompts(fields.get("enabled_skills", ()))
+        self._skills.get_skills(fields.get("enabled_skills", ()))
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)

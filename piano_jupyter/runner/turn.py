@@ -58,8 +58,9 @@ class Turn:
     history: Sequence[Message]  #: the branch that ends with the message to answer
     calls: Sequence[ToolCall]  #: the thread's calls, in order
     names: Mapping[UUID, str]  #: the agents' names by id
-    skills: str  #: the texts of the enabled skills
-    tools: Sequence[Tool]  #: the enabled tools
+    skills: str  #: what the system prompt says of the enabled skills
+    versions: Mapping[str, str]  #: which version of each skill that is, by name
+    tools: Sequence[Tool]  #: the enabled tools, by name
     max_iterations: int
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
@@ -157,7 +158,8 @@ async def run_turn(
 
 async def _said(turn: Turn, message: Message, reply: Reply) -> Message:
     """Return the message with what the model said in it, without secrets."""
-    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
+    skills = {"skills": dict(turn.versions)} if turn.versions else {}
+    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage={**reply.usage, **skills})
     if len(said.content) + len(said.reasoning) < LONG:
         return cast("Message", turn.mask(said))
     return cast("Message", await asyncio.to_thread(turn.mask, said))
