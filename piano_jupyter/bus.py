@@ -1,14 +1,14 @@
 """EventBus: subscribe, publish. Everything is called on the loop's thread."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 from weakref import WeakSet
 
 from piano_jupyter.events import Event
+from piano_jupyter.logs import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Handler = Callable[[Event], None]
 

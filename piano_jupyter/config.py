@@ -50,6 +50,10 @@ class PianoConfig(Configurable):
         help="Which calls are allowed, asked about or denied: 'allow bash(git status)', 'ask edit_file', "
         "'deny bash(curl *)'; deny goes before ask, ask before allow.",
     ).tag(config=True)
+    mask_secrets = Bool(
+        default_value=True,
+        help="Whether keys, tokens and passwords are masked in what is kept, shown, logged and sent to the model.",
+    ).tag(config=True)
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
     max_wait_s = Float(
         60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
@@ -33,6 +33,7 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
 )
+from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
@@ -56,14 +57,17 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
+from piano_jupyter.redaction import Redactor
 from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
 from piano_jupyter.runner.file_tools import file_layer
+from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
-from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
+from piano_jupyter.runner.own_secrets import own_secrets
+from piano_jupyter.runner.skills import Skill, SkillRegistry, place, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
@@ -78,6 +82,8 @@ if TYPE_CHECKING:
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
+T = TypeVar("T")
+
 HEX = re.compile("[0-9a-f]+")
 
 
@@ -124,9 +130,10 @@ class Piano:
     ) -> None:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
+        self._redactor = Redactor()
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
-            self._cassette = Cassette(Path(record or replay or ""), recording=record is not None)
+            self._cassette = Cassette(Path(record or replay or ""), recording=record is not None, mask=self._mask)
         self._clock = self._cassette.clock() if self._cassette else Clock()
         self._store: Store = DuckDBStore(IN_MEMORY if self._cassette else self.config.database)
         self._finder = EndpointFinder(self.config, self._tell_loading)
@@ -148,9 +155,12 @@ class Piano:
             self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
         )
         self._consumer = Consumer(
-            self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
+            self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on, self._mask
         )
-        self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
+        self._skills = SkillRegistry(
+            lambda: skill_roots(self._workspace(), self.config.skills_paths),
+            lambda path: place(path, self._workspace()),
+        )
         self._bash = BashTool(self.config)
         self._tools = ToolRegistry()
         knob = self.config
@@ -186,6 +196,7 @@ class Piano:
 
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
+        LOGS.masks.append(self._mask)
         await self._store.open()
         await self._roster.open(self.config.default_model)
         await self._producer.recover(self.config.max_attempts)
@@ -200,6 +211,8 @@ class Piano:
 
     async def _close(self) -> None:
         await self._consumer.stop(self.config.shutdown_timeout)
+        if self._mask in LOGS.masks:
+            LOGS.masks.remove(self._mask)
         for end in self._ends.values():
             end.set_exception(PianoError("the chat was closed before the answer came; the next one goes on with it"))
             end.exception()  # nobody may wait for it
@@ -276,6 +289,7 @@ class Piano:
         self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, *, alone: bool
     ) -> list[Job]:
         _check_text(text)
+        text = self._mask(text)
         for name in names:
             self._roster.named(name)  # before a thread is opened for nothing
         into = await self._threads.go_to(thread) or await self._threads.open(text)
@@ -290,7 +304,7 @@ class Piano:
         Nothing is lost: the thread goes on from the new question, the old one stays as a branch.
         """
         _check_text(text)
-        return await self._questions.edit(await self.find_message(message), text, source)
+        return await self._questions.edit(await self.find_message(message), self._mask(text), source)
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
@@ -400,7 +414,7 @@ class Piano:
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
         """Create a thread and make it the current one; `agent` answers there when nobody is addressed."""
         primary = self._roster.named(agent) if agent is not None else None
-        return await self._threads.open(title, primary_agent_id=primary.id if primary else None)
+        return await self._threads.open(self._mask(title), primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         """Return threads, newest first."""
@@ -412,7 +426,7 @@ class Piano:
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
         """Give a thread another title."""
-        return await self._threads.change(thread, title=title)
+        return await self._threads.change(thread, title=self._mask(title))
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Put a thread away: it is listed as archived, and no longer the current one."""
@@ -420,7 +434,7 @@ class Piano:
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
-        return await self._threads.fork(await self.find_message(message), title)
+        return await self._threads.fork(await self.find_message(message), self._mask(title))
 
     async def messages(self, thread: Thread, last: int | None = None, *, at: Message | None = None) -> list[Message]:
         """Return a thread's messages (only the `last` so many) in reading order: each answer after its question.
@@ -462,8 +476,8 @@ class Piano:
         """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
         from piano_jupyter.export import imported  # noqa: PLC0415
 
-        thread, messages, calls = imported(text, title, self._clock, self._roster.all())
-        return await self._threads.add(thread, messages, calls)
+        told = imported(text, title, self._clock, self._roster.all())
+        return await self._threads.add(*self._mask(told))
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
@@ -477,11 +491,11 @@ class Piano:
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
         """Create an agent; `fields` are those of `Agent`. Raises PianoError for a name that is taken or no handle."""
-        return await self._roster.add(name, model or self.config.default_model, **fields)
+        return await self._roster.add(name, model or self.config.default_model, **self._mask(fields))
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent; `fields` are those of `Agent`. Its next turn sees the change."""
-        return await self._roster.update(name, **fields)
+        return await self._roster.update(name, **self._mask(fields))
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, or a function as one; return the tool that had its name before, if any."""
@@ -499,8 +513,12 @@ class Piano:
         """Return the skills that there are, by name."""
         return await asyncio.to_thread(self._skills.list_available)
 
+    async def skill(self, name: str) -> Skill:
+        """Return one skill. Raises NotFoundError, which also says if its file is broken."""
+        return await asyncio.to_thread(self._skills.load_skill, name)
+
     async def skill_problems(self) -> list[str]:
-        """Return what is wrong with skill files, a sentence each."""
+        """Return what is wrong with skill files, or not as the standard has it, a sentence each."""
         return await asyncio.to_thread(self._skills.diagnostics)
 
     # -- looking -----------------------------------------------------------------------------------
@@ -568,7 +586,9 @@ class Piano:
         """Read what a job's turn needs to know, then run it."""
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
-        skills = agent.enabled_skills
+        skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
+        handout = handed_out(skills)
+        tools = {tool.name: tool for tool in (*self._tools.get_tools(agent.enabled_tools), *handout.tools)}
         askers = self._questions.askers(job, conversation)
         history = conversation.tree.history(job)
         has_begun = any(message.job_id == job.id for message in history)
@@ -580,8 +600,9 @@ class Piano:
             calls=conversation.tool_calls(),
             pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
-            skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
-            tools=self._tools.get_tools(agent.enabled_tools),
+            skills=handout.prompt,
+            versions=handout.versions,
+            tools=[tools[name] for name in sorted(tools)],
             max_iterations=agent.max_iterations or self.config.max_iterations,
             max_tool_calls=self.config.max_tool_calls,
             max_turn_tokens=self.config.max_turn_tokens,
@@ -590,9 +611,10 @@ class Piano:
             tool_output_limit=self.config.tool_output_limit,
             context=self._client.context if self._client is not None else _unknown,
             summarize=self.config.summarize,
+            mask=self._mask,
         )
 
-        permit = self._permits.of(job, agent, askers, left)
+        permit = self._permits.of(job, agent, askers, left, handed_out=handout.tools)
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
@@ -633,16 +655,27 @@ class Piano:
         """Return what stands between tools and the machine, a sentence each."""
         return [file_layer(), *self._bash.layers(self.config.mode)]
 
+    def _mask(self, thing: T) -> T:
+        """Return a text, JSON or a record without secrets, as far as they are known now."""
+        if not self.config.mask_secrets:
+            return thing
+        known = own_secrets(os.environ)
+        for key in (self.config.api_key, self._finder.endpoint.api_key if self._finder.endpoint else ""):
+            known |= {str(key): "api_key "} if key else {}
+        if known != self._redactor.known:
+            self._redactor = Redactor(known)
+        return self._redactor(thing)
+
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
-        self._skills.get_prompts(fields.get("enabled_skills", ()))
+        self._skills.get_skills(fields.get("enabled_skills", ()))
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)
 
     def _tell(self, event: Event) -> None:
         """Publish from whichever thread a tool runs on."""
-        self._loop.call_soon_threadsafe(self.bus.publish, event)
+        self._loop.call_soon_threadsafe(self.bus.publish, self._mask(event))
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))

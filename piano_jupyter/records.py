@@ -102,7 +102,8 @@ class Message:
     job_id: UUID | None = None  #: the job that it was written in, for an assistant's
     reasoning: str = ""
     #: What it cost, as far as the server tells: model; prompt_tokens, cached_tokens, completion_tokens;
-    #: tokens_per_second; first_token_s, load_s (seconds from asking to the first token, and of loading within that).
+    #: tokens_per_second; first_token_s, load_s (seconds from asking to the first token, and of loading within that);
+    #: and the skills that it was written with: their versions by name.
     usage: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -58,6 +58,24 @@ def agent_card(agent: Agent) -> Card:
     )
 
 
+def skill_card(skill: Any) -> Card:
+    """Return a skill's card: what is known of it, without its text."""
+    about = skill.metadata
+    return Card(
+        {
+            "skill": skill.name,
+            "description": skill.description,
+            "license": _plain(about.get("license")),
+            "compatibility": _plain(about.get("compatibility")),
+            "allowed tools": f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
+            "metadata": _plain(about.get("metadata")),
+            "file": skill.place,
+            "version": skill.sha,
+            "to mend": "\n".join(skill.warnings),
+        }
+    )
+
+
 def thread_card(thread: Thread, names: Names) -> Card:
     """Return a thread's card."""
     return Card(
@@ -194,6 +212,13 @@ def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
         "id": lambda hit: short(hit.message.id) if hit.message else "",
     }
     return Listing(hits, "found nothing", **columns)
+
+
+def _plain(value: Any) -> str:
+    """Return a value of front matter as text."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_plain(each)}" for name, each in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value or "")
 
 
 def _tokens(model: Model) -> str:

@@ -7,7 +7,6 @@ thread and only hop onto the chat's loop; each is acknowledged, then answered.
 
 import asyncio
 import concurrent.futures
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -21,13 +20,14 @@ from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, Messag
 from piano_jupyter.jupyter.display import Transcript
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel_state import Conversation
+from piano_jupyter.logs import logger
 from piano_jupyter.question import TOO_LATE
 from piano_jupyter.records import JobStatus, Thread
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 HERE = Path(__file__).parent
 PAUSE = 0.05  # seconds between two messages to the page

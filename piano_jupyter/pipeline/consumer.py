@@ -5,7 +5,6 @@ exactly one answer.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -25,12 +24,13 @@ from piano_jupyter.events import (
     ToolCalled,
     ToolReturned,
 )
+from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.producer import ClaimError, Producer
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of a moment
 AGAIN = 1.0  # seconds until it is tried again after an error inside Piano
@@ -43,14 +43,22 @@ HandOn = Callable[[Job, Message], Awaitable[tuple[list[Job], Message | None]]]
 class Consumer:
     """Works on the jobs that the producer gives it, side by side.
 
-    `turn` runs a job's turn; `hand_on` says which jobs an answer asks for, and what is to be noted beside it.
+    `turn` runs a job's turn; `hand_on` says which jobs an answer asks for, and what is to be noted beside it; `mask`
+    takes the secrets out of the reason for which a job fails.
     """
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, producer: Producer, turn: StartTurn, hand_on: HandOn
+        self,
+        store: Store,
+        bus: EventBus,
+        clock: Clock,
+        producer: Producer,
+        turn: StartTurn,
+        hand_on: HandOn,
+        mask: Callable[[str], str],
     ) -> None:
         self._store, self._bus, self._clock, self._producer = store, bus, clock, producer
-        self._turn, self._hand_on = turn, hand_on
+        self._turn, self._hand_on, self._mask = turn, hand_on, mask
         self._going = asyncio.Event()
         self._going.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
@@ -195,6 +203,9 @@ class Consumer:
     async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
         """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""
         now = self._clock.now()
+        reason = self._mask(reason) if reason else None
+        if error is not None:
+            error.args = (reason,)
         try:
             closed = await whole(self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
         except PianoError as unkept:  # the disk is full, say: whoever waits must hear of it all the same

@@ -31,15 +31,25 @@ class Permits:
     def __init__(self, config: PianoConfig, approvals: Approvals, bus: EventBus, clock: Clock) -> None:
         self._config, self._approvals, self._bus, self._clock = config, approvals, bus, clock
 
-    def of(self, job: Job, agent: Agent, askers: Sequence[Agent], left: Sequence[Approval] = ()) -> Permit:
+    def of(
+        self,
+        job: Job,
+        agent: Agent,
+        askers: Sequence[Agent],
+        left: Sequence[Approval] = (),
+        handed_out: Sequence[Tool] = (),
+    ) -> Permit:
         """Return what a turn asks before each call.
 
         `askers` have handed the question on: what they may not use is asked about. `left` are calls that were asked
-        about before a kernel died: a no stands, all else is asked again.
+        about before a kernel died: a no stands, all else is asked again. `handed_out` are tools of the turn's own,
+        which only read skills.
         """
         before = {each.call_id: each for each in left}
 
         async def permit(call: ToolCall, tool: Tool) -> Permission:
+            if tool in handed_out:
+                return Permission(mode=self._config.mode)
             known = before.get(call.id)
             if known is not None and known.allowed is False:
                 return Permission(_denied(known))

@@ -7,7 +7,7 @@ to the agent. The requests that follow read the note and leave out the same (`wi
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError
@@ -39,10 +39,11 @@ async def ask(
     Raises ModelError; ContextOverflowError where nothing more can be left out.
     """
     options, job = turn.agent.options, turn.job
-    told, tools = list(history), [tool.schema() for tool in turn.tools]
+    told, tools = list(history), turn.mask([tool.schema() for tool in turn.tools])
 
     def messages(cut: Cut) -> list[dict[str, Any]]:
-        return chat_messages(turn.agent, turn.skills, told, calls, turn.names, job.id, cut)
+        said = chat_messages(turn.agent, turn.skills, told, calls, turn.names, job.id, cut)
+        return cast("list[dict[str, Any]]", turn.mask(said))
 
     def bytes_of(cut: Cut) -> int:
         return size(messages(cut), tools)
@@ -106,7 +107,7 @@ async def _summed_up(
 ) -> Message:
     """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
     question = replace(note, role="user", content=SUMMARY)
-    messages = chat_messages(turn.agent, "", [*leaving, question], calls, turn.names, None, cut)
+    messages = turn.mask(chat_messages(turn.agent, "", [*leaving, question], calls, turn.names, None, cut))
     limits = {"max_tokens": SUMMARY_TOKENS, "response_format": {"type": "text"}}
     request = ChatRequest(model=turn.job.model, messages=messages, options={**turn.agent.options, **limits})
     reply = Reply()

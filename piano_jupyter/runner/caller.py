@@ -9,6 +9,7 @@ from uuid import UUID
 from piano_jupyter.clock import Clock
 from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
 from piano_jupyter.records import CallStatus, ToolCall
+from piano_jupyter.redaction import MASK
 from piano_jupyter.runner.chat import RequestedCall
 from piano_jupyter.runner.limits import REPAIRED, Limits
 from piano_jupyter.runner.tools import ToolResult, run_tool
@@ -16,6 +17,11 @@ from piano_jupyter.tool import Calling, Mode, Tool
 
 if TYPE_CHECKING:
     from piano_jupyter.runner.turn import Turn
+
+REVEALING = (
+    "secret: the arguments hold a secret, or the mask that stands for one, so this was not run; "
+    "name the variable or the file that holds it, and leave the text around it as it is"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Caller:
                 id=self._clock.new_id(),
                 message_id=message_id,
                 name=requested.name,
-                arguments=requested.arguments,
+                arguments=self._turn.mask(requested.arguments),
                 started_at=self._clock.now(),
             )
             async with aclosing(self._make(call, requested)) as events:
@@ -73,16 +79,17 @@ class Caller:
 
     async def _make(self, call: ToolCall, requested: RequestedCall) -> AsyncGenerator[Event, None]:
         turn, job = self._turn, self._turn.job
-        refusal, tool = self._runnable(requested)
+        refusal, tool = self._runnable(call, requested)
         permission = await self._permit(call, tool) if tool is not None else Permission(refusal)
         yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
         if tool is None or permission.refusal:
-            result = ToolResult(ok=False, text=permission.refusal)
+            result = ToolResult(ok=False, text=turn.mask(permission.refusal))
         else:
             result = await run_tool(
                 tool,
                 call.arguments,
                 calling=self._calling(call, permission.mode),
+                mask=turn.mask,
                 timeout=turn.tool_timeout,
                 output_limit=turn.tool_output_limit,
             )
@@ -94,15 +101,18 @@ class Caller:
         yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
         self._limits.check()
 
-    def _runnable(self, requested: RequestedCall) -> tuple[str, Tool | None]:
-        """Return the tool to run, or why none is run."""
+    def _runnable(self, call: ToolCall, requested: RequestedCall) -> tuple[str, Tool | None]:
+        """Return the tool to run, or why none is run. `call` is what is kept and shown: nothing else is run."""
         self._count += 1
         if self._count > self._turn.max_tool_calls:
             return (
                 f"too_many_calls: this turn has made {self._turn.max_tool_calls} calls and may make no more; "
                 f"answer with what you have"
             ), None
-        return self._limits.judge(requested, self._turn.tools)
+        refusal, tool = self._limits.judge(requested, self._turn.tools)
+        if tool is not None and (call.arguments != requested.arguments or MASK in repr(requested.arguments)):
+            return REVEALING, None
+        return refusal, tool
 
     def _calling(self, call: ToolCall, mode: Mode) -> Calling:
         job = self._turn.job

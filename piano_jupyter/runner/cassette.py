@@ -12,7 +12,7 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,19 @@ import httpx
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, PianoError
+from piano_jupyter.redaction import redact
 
 FORMAT = 1
 
 
 class Cassette:
-    """The recorded exchanges of one file, to add to (`recording`) or to answer from."""
+    """The recorded exchanges of one file, to add to (`recording`) or to answer from.
 
-    def __init__(self, path: Path, *, recording: bool) -> None:
-        self.path, self.recording = path, recording
+    `mask` takes the secrets out of both sides; what is asked is known without them.
+    """
+
+    def __init__(self, path: Path, *, recording: bool, mask: Callable[[Any], Any] = redact) -> None:
+        self.path, self.recording, self.mask = path, recording, mask
         self._recorded_at = datetime.now(UTC).replace(microsecond=0)
         self._exchanges: list[dict[str, Any]] = []
         self._played: dict[str, int] = {}
@@ -112,7 +116,7 @@ class CassetteTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer the request. What was not recorded is asked of the model, or under PIANO_REPLAY=strict an error."""
-        key = _key(request)
+        key = self._cassette.mask(_key(request))
         if not self._cassette.recording:
             if found := self._cassette.find(key):
                 return httpx.Response(
@@ -171,7 +175,12 @@ class _Tap(httpx.AsyncByteStream):
         body = self._whole.decode("utf-8", "replace")
         if self._key["path"].startswith("/props"):
             body = _what_is_asked_of_props(body)
-        answer = {"status": self._response.status_code, "headers": {"content-type": kind}, "body": body}
+        body = self._cassette.mask(body)
+        answer = {
+            "status": self._response.status_code,
+            "headers": {"content-type": kind},
+            "body": self._cassette.mask(body),
+        }
         if self._measure:
             answer["measured"] = dict(self._measure)
         self._cassette.add(self._key, answer)

@@ -6,7 +6,6 @@ cassette is open that list is all that is asked, and it is recorded: what is loa
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from math import inf
@@ -17,6 +16,7 @@ import httpx
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
+from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
 from piano_jupyter.runner.heard import REMEMBERED, Heard, ModelWatch
 from piano_jupyter.runner.refusal import error_from
@@ -33,7 +33,7 @@ from piano_jupyter.runner.transport import (
     without_key,
 )
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 GLANCE = 0.5  # seconds that a look at the states may take
 

@@ -1,16 +1,16 @@
 """llama-swap's events, followed while somebody watches: they tell each change of a model's state as it happens."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from piano_jupyter.config import PianoConfig
+from piano_jupyter.logs import logger
 from piano_jupyter.runner.served import Told, told
 from piano_jupyter.runner.sse import SseDecoder
 from piano_jupyter.runner.transport import TROUBLE, Http, trouble_at
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RECONNECT = 1.0  # seconds between the end of the events and the next try
 SILENCE = 10.0  # seconds without a byte until the events are asked for anew: a dead connection is silent too

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, ToolError
+from piano_jupyter.redaction import redact
 from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.tool import Calling, Tool, calling as the_calling
 
+LONGEST_WORD = 4_096  #: characters
 ENDING = 5.0  #: seconds that a cancelled coroutine tool gets to tidy up
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor moves
@@ -70,22 +72,23 @@ async def run_tool(
     arguments: Mapping[str, Any],
     *,
     calling: Calling | None = None,
+    mask: Callable[[str], str] = redact,
     timeout: float,
     output_limit: int,
 ) -> ToolResult:
     """Run a tool and return what came of it; only a cancellation is raised.
 
     A plain function runs in a thread of its own, which goes on when the call is given up: Python cannot end a thread.
-    What the tool prints comes before what it returns.
+    What the tool prints comes before what it returns. `mask` takes the secrets out of either.
     """
     try:
         checked = check_arguments(tool, arguments)
     except ToolError as error:
-        return ToolResult(ok=False, text=readable(str(error), output_limit))
+        return ToolResult(ok=False, text=readable(str(error), output_limit, mask))
     timeout = tool.seconds(checked) if tool.seconds else timeout
     context = copy_context()
     context.run(the_calling.set, calling)
-    work = asyncio.create_task(_call(tool, checked, output_limit), name=f"tool {tool.name}", context=context)
+    work = asyncio.create_task(_call(tool, checked, output_limit, mask), name=f"tool {tool.name}", context=context)
     try:
         await asyncio.wait({work}, timeout=timeout)
     except asyncio.CancelledError:
@@ -101,13 +104,13 @@ async def run_tool(
     return work.result()
 
 
-def readable(text: str, limit: int) -> str:
-    """Return the text without control sequences and lone surrogates; of one that is too long, its head and its tail."""
+def readable(text: str, limit: int, mask: Callable[[str], str] = redact) -> str:
+    """Return the text without control sequences, lone surrogates and secrets; of a long one, its head and its tail."""
     whole = len(text)
     if whole > 8 * limit:
         text = text[: 4 * limit] + text[-4 * limit :]
     text = ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = SURROGATES.sub("\ufffd", text)
+    text = mask(SURROGATES.sub("\ufffd", text))
     if len(text) <= limit:
         return text
     room = max(limit - 60, 2)
@@ -120,15 +123,15 @@ async def _end(work: asyncio.Task[ToolResult]) -> None:
     await asyncio.wait({work}, timeout=ENDING)
 
 
-async def _call(tool: Tool, arguments: dict[str, Any], limit: int) -> ToolResult:
+async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callable[[str], str]) -> ToolResult:
     """Call the tool where it belongs: a coroutine function on the loop, any other in a thread."""
     printed = _Printed(8 * limit)
 
     def settle(value: Any) -> ToolResult:
-        return ToolResult(ok=True, text=readable(_joined(printed.text(), _told(value)), limit))
+        return ToolResult(ok=True, text=readable(_joined(printed.text(), _told(value)), limit, mask))
 
     def failed(error: BaseException) -> ToolResult:
-        return ToolResult(ok=False, text=readable(_joined(printed.text(), _reason(tool, error)), limit))
+        return ToolResult(ok=False, text=readable(_joined(printed.text(), _reason(tool, error)), limit, mask))
 
     def in_thread() -> ToolResult | Awaitable[Any]:
         try:
@@ -212,7 +215,12 @@ class _Printed:
         return len(text)
 
     def text(self) -> str:
-        return "".join(self._parts) + (f"\n[... {self._lost:,} more characters printed ...]" if self._lost else "")
+        kept = "".join(self._parts)
+        if not self._lost:
+            return kept
+        word = max(kept.rfind(" "), kept.rfind("\n")) + 1  # half a word may be half a secret, which nothing masks
+        kept = kept[: word if len(kept) - word < LONGEST_WORD else len(kept)]
+        return f"{kept}\n[... {self._lost:,} more characters printed ...]"
 
 
 _printed_by: ContextVar[_Printed | None] = ContextVar("printed_by", default=None)

@@ -14,6 +14,7 @@ import httpx
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelTimeoutError, ModelUnavailableError, PianoError
+from piano_jupyter.redaction import redact
 from piano_jupyter.runner.local_server import Endpoint
 
 Http = httpx.AsyncClient
@@ -87,8 +88,8 @@ def said(config: PianoConfig, error: Exception) -> str:
 
 
 def without_key(config: PianoConfig, text: str) -> str:
-    """Return a text without the key: a server may repeat the one that it refuses."""
-    return text.replace(config.api_key, "(key)") if config.api_key else text
+    """Return a text without the key, or any: a server may repeat the one that it refuses."""
+    return redact(text.replace(config.api_key, "(key)") if config.api_key else text)
 
 
 def too_slow(config: PianoConfig) -> ModelTimeoutError:

@@ -4,20 +4,25 @@ A turn only tells what happens; it keeps nothing and shows nothing. Whoever iter
 the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
 from piano_jupyter.records import Agent, Job, Message, ToolCall
+from piano_jupyter.redaction import redact
 from piano_jupyter.runner.asking import ask
 from piano_jupyter.runner.caller import Caller, Permit
 from piano_jupyter.runner.chat import Again, ChatModel, Delta, Loading, Reply
 from piano_jupyter.runner.limits import Limits, no_answer
 from piano_jupyter.tool import Tool
+
+LONG = 1_000_000  # characters that take too long to mask on the loop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +35,9 @@ class Turn:
     calls: Sequence[ToolCall]  #: the thread's calls, in order
     pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
     names: Mapping[UUID, str]  #: the agents' names by id
-    skills: str  #: the texts of the enabled skills
-    tools: Sequence[Tool]  #: the enabled tools
+    skills: str  #: what the system prompt says of the enabled skills
+    versions: Mapping[str, str] = field(default_factory=dict)  #: which version of each skill that is, by name
+    tools: Sequence[Tool]  #: the enabled tools, by name
     max_iterations: int
     max_tool_calls: int
     max_turn_tokens: int  #: 0: no limit
@@ -40,6 +46,7 @@ class Turn:
     tool_output_limit: int  #: characters
     context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
     summarize: bool = False  #: whether the turns that no longer fit are summed up
+    mask: Callable[[Any], Any] = redact  #: takes the secrets out of a text, JSON or record
 
 
 async def run_turn(
@@ -84,11 +91,11 @@ async def run_turn(
                     case Reply():
                         reply = piece
         limits.spend(reply.usage)
-        message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
+        message = await _said(turn, message, reply)
         if not reply.calls:
             if not reply.text.strip():
                 raise no_answer(reply)
-            message = replace(message, usage={**reply.usage, **limits.cost()})
+            message = replace(message, usage={**message.usage, **limits.cost()})
             yield Answered(thread_id=job.thread_id, message=message)
             return
         history.append(message)
@@ -116,3 +123,12 @@ def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
         model=job.model,
         seconds=piece.seconds,
     )
+
+
+async def _said(turn: Turn, message: Message, reply: Reply) -> Message:
+    """Return the message with what the model said in it, without secrets."""
+    skills = {"skills": dict(turn.versions)} if turn.versions else {}
+    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage={**reply.usage, **skills})
+    if len(said.content) + len(said.reasoning) < LONG:
+        return cast("Message", turn.mask(said))
+    return cast("Message", await asyncio.to_thread(turn.mask, said))

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.cards import agents_table
+from piano_jupyter.jupyter.cards import agents_table, skill_card
 from piano_jupyter.jupyter.commands.command import Commands, command, named, number
 from piano_jupyter.jupyter.tables import Listing
 from piano_jupyter.jupyter.user_files import read_text
@@ -96,9 +96,11 @@ class Agents(Commands):
             description=lambda tool: tool.description.splitlines()[0],
         )
 
-    @command(example="%piano skills")
-    def skills(self, _text: str) -> Any:
-        """List the skills that agents can be given, and what is wrong with those that cannot be read."""
+    @command("[SKILL]", example="%piano skills sql-with-duckdb")
+    def skills(self, text: str) -> Any:
+        """List the skills that there are, and what is wrong with their files; or show what is known of one."""
+        if text:
+            return skill_card(self._call(lambda piano: piano.skill(text)))
 
         async def read(piano: "Piano") -> tuple[Any, list[str]]:
             return await piano.skills(), await piano.skill_problems()

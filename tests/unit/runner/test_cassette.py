@@ -70,6 +70,17 @@ async def test_a_cassette_names_no_host_and_no_key(recorded):
     assert "127.0.0.1" not in written
 
 
+async def test_g4_a_cassette_keeps_no_secret_of_either_side_and_is_found_again(stub, speak, ask_through, tmp_path):
+    token, path = "glpat-" + "a1B2c3D4" * 3, tmp_path / "talk.jsonl"
+    stub.answers(*speak(f"take {token}"))
+
+    said = await ask_through(Cassette(path, recording=True))(f"here is {token}")
+    again = await ask_through(Cassette(path, recording=False), NOWHERE)(f"here is {token}")
+
+    assert (said, again) == (f"take {token}", "take glpat-…[masked]")
+    assert token not in path.read_text()
+
+
 async def test_what_was_not_recorded_is_asked_of_the_model(recorded, stub, speak, ask_through):
     ask = ask_through(Cassette(recorded, recording=False))
     stub.answers(*speak("fresh"))

@@ -1,13 +1,19 @@
 """Skill and SkillRegistry."""
 
+import hashlib
 import os
 import re
+import shutil
+import unicodedata
 
 import duckdb
 import pytest
+import yaml
+from hypothesis import HealthCheck, assume, example, given, settings, strategies as st
+from skills_ref import validate
 
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.runner.skills import SkillRegistry, skill_roots
+from piano_jupyter.runner.skills import SkillRegistry, place, skill_roots
 from piano_jupyter.shipped import shipped
 
 
@@ -53,11 +59,11 @@ def test_a_flat_file_is_a_skill_named_after_it(registry, write):
     assert registry.diagnostics() == []
 
 
-def test_a_folder_wins_over_a_flat_file_and_an_earlier_root_over_a_later_one(registry, write):
+def test_f4_a_folder_wins_over_a_flat_file_and_an_earlier_root_over_a_later_one(registry, write):
     write("first/a/SKILL.md", in_folder("a", "from the folder"))
     flat = write("first/a.md", "flat")
     write("first/b.md", "first")
-    write("second/b/SKILL.md", in_folder("b", "second"))
+    again = write("second/b/SKILL.md", in_folder("b", "second"))
     write("second/c.md", "second")
     write("second/only-files/notes.txt", "no skill here")
 
@@ -67,7 +73,8 @@ def test_a_folder_wins_over_a_flat_file_and_an_earlier_root_over_a_later_one(reg
         ("c", "second"),
     ]
     assert registry.diagnostics() == [
-        f"{flat}: not used, because {flat.parent / 'a' / 'SKILL.md'} has the same name; remove one"
+        f"{flat}: not used; {flat.parent / 'a' / 'SKILL.md'} has the same name and comes first",
+        f"{again}: not used; {flat.parent / 'b.md'} has the same name and comes first",
     ]
 
 
@@ -111,14 +118,14 @@ FINE = {
     "dashes": ("---\ndescription: a --- b\nmore: |\n  ---\n  x\n---\nDo.", "a --- b"),
     "crlf": ("\ufeff---\r\ndescription: x\r\n---\r\nDo.\r\n", "x"),
     "old-mac": ("---\rdescription: x\r---\rDo.", "x"),
-    "long": (f"---\ndescription: {'x' * 2000}\n---\nDo.", "x" * 1024),
-    "date": ("---\ndescription: x\nday: 2026-01-01\n---\nDo.", "x"),
+    "date": ("---\ndescription: x\nday: 2026-99-99\n---\nDo.", "x"),
+    "numbers": (f"---\ndescription: 1{':1' * 400}\n---\nDo.", f"1{':1' * 400}"),
     "empty-matter": ("---\n---\nDo.", "Do."),
 }
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_an_odd_file_is_read_all_the_same(registry, write, name):
+def test_f5_an_odd_file_is_read_all_the_same(registry, write, name):
     text, description = FINE[name]
     write(f"first/{name}.md", text)
 
@@ -138,35 +145,34 @@ BROKEN = {
     "f.md": ("---\n- a\n---\nDo.", "its front matter must be `name: value` lines"),
     "g.md": (
         "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\nDo.",
-        "its front matter is not YAML; write it as `name: value` lines",
+        "its front matter has anchors or tags of YAML, which are not read; write them out",
     ),
     "h.md": (
         "---\nx: !!python/object/apply:os.getcwd []\n---\nDo.",
-        "its front matter is not YAML (line 2); write it as `name: value` lines",
+        "its front matter has anchors or tags of YAML, which are not read; write them out",
     ),
-    "i.md": ("---\nx: 2026-99-99\n---\nDo.", "its front matter is not YAML; write it as `name: value` lines"),
+    "i.md": ("---\nx: 1\ny: 2\nx: 3\n---\nDo.", "its front matter has 'x' twice; keep one"),
     "j.md": (
         f"---\nx: {'[' * 9000}\n---\nDo.",
         "its front matter has too many brackets; write it as `name: value` lines",
     ),
     "k.md": (f"---\nx: {'y' * 20_000}\n---\nDo.", "its front matter is longer than 16,000 characters"),
     "l.md": ("x" * 10_000_000, "it has 10,000,000 bytes, 100,000 are allowed"),
-    "m.md": (
-        f"---\ndescription: 1{':1' * 7000}\n---\nDo.",
-        "its name and its description must be text; put them in quotes",
-    ),
+    "m.md": ("---\ndescription:\n  - a\n---\nDo.", "its description must be text; put it in quotes"),
     "n/SKILL.md": ("Do.", "its front matter must have name and description, between two lines of ---"),
     "o/SKILL.md": (in_folder("p"), "it is named 'p' but its folder 'o'; make them the same"),
     "Upper.md": ("Do.", "'Upper' is no name for a skill; use lowercase letters"),
     "con.md": ("Do.", "'con' is no name for a skill"),
     "a--b.md": ("Do.", "'a--b' is no name for a skill"),
     f"{'x' * 65}.md": ("Do.", f"'{'x' * 65}' is no name for a skill"),
+    "200.md": (f"---\nname: {'x' * 200}\n---\nDo.", f"'{'x' * 200}' is no name for a skill"),
+    "r/SKILL.md": ("---\nname: r\ndescription: ''\n---\n", "it says nothing; write what the agent should do, and when"),
     "q.md": ("---\nname: ../q\n---\nDo.", "'../q' is no name for a skill"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_a_diagnostic_and_the_others_are_used(registry, write, name):
+def test_f4_f5_a_broken_file_is_a_diagnostic_and_the_others_are_used(registry, write, name):
     text, reason = BROKEN[name]
     path = write(f"first/{name}", text)
     write("first/fine.md", "Do.")
@@ -176,7 +182,7 @@ def test_a_broken_file_is_a_diagnostic_and_the_others_are_used(registry, write, 
     assert told.startswith(f"{path}: {reason}")
 
 
-def test_a_file_that_is_no_file_is_a_diagnostic(registry, write, tmp_path):
+def test_f5_a_file_that_is_no_file_is_a_diagnostic(registry, write, tmp_path):
     root = write("first/fine.md", "Do.").parent
     secret = write("secret.md", "s")
     (root / "out.md").symlink_to(secret)
@@ -235,3 +241,107 @@ def test_the_queries_in_the_shipped_skill_run(tmp_path, monkeypatch):
 
     assert len(blocks) == 3
     assert (tmp_path / "sales.parquet").exists()
+
+
+WARNED = {
+    "allowed-tools: Bash(*) Read": "allowed-tools is shown only; it grants nothing",
+    f"compatibility: {'x' * 501}": "its compatibility must be a text of at most 500 characters",
+    "license:\n  - MIT": "its license must be a text: a name, or the file that has it",
+    "metadata: none": "its metadata must be `name: value` lines, each value a text",
+    "metadata:\n  a:\n    - b": "its metadata must be `name: value` lines, each value a text",
+    "model: large\nversion: 1": "the standard knows no field 'model', 'version'; what is your own goes into metadata",
+}
+
+
+@pytest.mark.parametrize("line", WARNED)
+def test_what_the_standard_has_against_a_skill_that_can_be_used_is_told(registry, write, line):
+    path = write("first/tea/SKILL.md", f"---\nname: tea\ndescription: Makes tea.\n{line}\n---\nBoil water.")
+
+    assert registry.load_skill("tea").body == "Boil water."
+    assert registry.diagnostics() == [f"{path}: {WARNED[line]}"]
+
+
+def test_a_description_that_is_too_long_is_cut_and_one_without_a_body_is_used(registry, write):
+    write("first/long/SKILL.md", f"---\nname: long\ndescription: {'x' * 2000}\n---\nDo.")
+    write("first/bare/skill.md", "---\nname: bare\ndescription: Say please.\n---\n")
+
+    bare, long = registry.list_available()
+
+    assert [each.partition(": ")[2] for each in registry.diagnostics()] == [
+        "it says nothing beyond its description",
+        "its description has 2,000 characters, only the first 1,024 are used",
+    ]
+    assert (len(long.description), bare.prompt) == (1024, '<skill name="bare">\nSay please.\n</skill>')
+
+
+def test_the_whole_front_matter_is_read_as_text(registry, write):
+    front = (
+        "license: Apache-2.0\ncompatibility: needs git\nmetadata:\n  author: ada\n  version: 1.0\nallowed-tools: Read"
+    )
+    path = write("first/tea/SKILL.md", f"---\nname: tea\ndescription: Makes\n  tea.\n{front}\n---\nBoil.")
+
+    skill = registry.load_skill("tea")
+
+    assert skill.metadata["metadata"] == {"author": "ada", "version": "1.0"}
+    assert (skill.metadata["license"], skill.metadata["compatibility"]) == ("Apache-2.0", "needs git")
+    assert (skill.description, skill.folder) == ("Makes tea.", path.parent)
+    assert skill.sha == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def test_g5_people_are_told_a_path_without_those_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert place(tmp_path / "work" / "skills" / "a.md", tmp_path / "work") == "skills/a.md"
+    assert place(tmp_path / "home" / ".agents" / "skills" / "b" / "SKILL.md", tmp_path / "work") == (
+        "~/.agents/skills/b/SKILL.md"
+    )
+    assert place(shipped("skills") / "c.md", tmp_path / "work") == "piano_jupyter/skills/c.md"
+
+
+# -- beside the reference validator. What Piano does otherwise, on purpose: flat files are skills too; a colon in plain
+# text is read; flow style (`[a]`, `{a: b}`), a byte order mark and three dashes in a value too; names that
+# Windows reserves, anchors and more than 100,000 bytes are not.
+
+names = st.sampled_from(
+    ["tea", "Tea", "tea-pot", "-tea", "tea-", "te--a", "te_a", "t" * 64, "t" * 65, "thé", "123", "é è", ""]
+)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")) | st.just(" "), min_size=1, max_size=40)
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": names,
+        "description": texts | st.sampled_from(["", " ", "x" * 1024, "x" * 1025]),
+        "license": texts,
+        "compatibility": texts | st.sampled_from(["x" * 500, "x" * 501]),
+        "metadata": st.dictionaries(texts, texts, min_size=1, max_size=3),
+        "allowed-tools": texts,
+        "version": texts,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fields, names.filter(bool), st.sampled_from(["Boil water.", ""]))
+@example({"name": "tea", "description": "Makes tea."}, "tea", "Boil water.")
+@example({"name": "tea", "description": "Makes tea.", "metadata": {"a": "b"}, "allowed-tools": "Bash"}, "tea", "")
+def test_what_the_reference_accepts_is_loaded_and_what_it_rejects_is_reported(tmp_path, front, folder, body):
+    root = tmp_path / "checked"
+    shutil.rmtree(root, ignore_errors=True)
+    file = root / folder / "SKILL.md"
+    file.parent.mkdir(parents=True)
+    matter = yaml.safe_dump(front, allow_unicode=True, sort_keys=False, width=10_000) if front else ""
+    assume(matter.count("---") == 0)  # the reference ends front matter there
+    file.write_text(f"---\n{matter}---\n{body}", encoding="utf-8")
+    registry = SkillRegistry(lambda: [root])
+
+    objections = validate(file.parent)
+
+    if objections:
+        assert registry.diagnostics() != []
+    else:
+        assert [skill.name for skill in registry.list_available()] == [unicodedata.normalize("NFKC", folder)]
+
+
+@pytest.mark.parametrize("folder", sorted(each.parent.name for each in shipped("skills").glob("*/SKILL.md")))
+def test_the_shipped_skills_are_as_the_reference_has_them(folder):
+    assert validate(shipped("skills") / folder) == []

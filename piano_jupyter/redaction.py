@@ -1,0 +1,203 @@
+"""Secrets out of a text: keys, tokens and passwords become `ghp_…[masked]`. Pure, and linear in the text's length.
+
+Two ways lead to a secret: its shape (what GitHub's, Slack's or AWS's keys look like, a private key block, a password in
+a URL, a random value that is given to something named a token), and the exact values that this machine is known to
+hold. Commits, UUIDs, images in base64, prose and code stay as they are.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar, cast
+from urllib.parse import quote
+
+T = TypeVar("T")
+
+MASK = "…[masked]"
+SHORTEST = 8  #: characters of a value that is known to be a secret
+LONGEST_KEY = 20_000  #: characters of a private key block
+
+BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{16}")
+KEY_LINES = re.compile(r"(?:(?:\\[nr]|\s){1,4}(?:\d{1,5}\t)?[A-Za-z0-9+/=]{16,}){1,600}")
+
+GIVEN = re.compile(r"[:=][ \t]{0,3}>?[ \t]{0,3}\\?[\"'`]?(?P<secret>[\w+/.~!@%^&*#-]{8,}={0,2})", re.ASCII)
+NAMES = ("passw", "passphrase", "secret", "credential", "token", "key")
+KEYS = ("api", "access", "account", "auth", "private", "service")  # other keys open no door
+PAGES = ("page", "next", "continuation", "sync")  # their tokens say where to go on
+AFTER_NAME = re.compile(r"[\w-]{3,40}\\?[\"'\]]{0,2}[ \t]{0,3}[:=]?", re.ASCII)
+SETTING = re.compile(r"(?:\A|\n)(?:export )?[A-Z0-9_]{0,60}(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|KEY)\Z")
+REFERENCE = re.compile(r"[~./]|[a-z_]+(?:\.[a-z_]+)+\Z|\d+\Z|(?:true|false|none|null)\Z", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What secrets of one kind look like; `keep` is shown, `secret` is not."""
+
+    signs: tuple[str, ...]  #: without one of these there is none
+    pattern: re.Pattern[str]
+    judge: Callable[[str], bool] | None = None  #: tells a secret from what only looks like one
+
+    def masked(self, found: re.Match[str]) -> str:
+        """Return what stands in the place of what was found."""
+        return found[0] if self.judge is not None and not self.judge(found["secret"]) else found["keep"] + MASK
+
+
+def looks_random(value: str) -> bool:
+    """Return whether a value looks drawn by lot, not written: its characters change their kind all the time."""
+    value = value[:64]
+    kinds = ["0" if each.isdigit() else "a" if each.islower() else "A" if each.isupper() else "" for each in value]
+    changes = sum(one + two in {"aA", "a0", "A0", "0a", "0A"} for one, two in pairwise(kinds))
+    length = len(value)
+    return length >= (16 if "0" in kinds else 24) and changes * (4 if "0" in kinds else 5) >= length
+
+
+def _token(sign: str, prefix: str, body: str, judge: Callable[[str], bool] | None = None) -> _Shape:
+    return _Shape((sign,), re.compile(rf"(?P<keep>{prefix})(?P<secret>{body})", re.ASCII), judge)
+
+
+def _begins(prefix: str, no: str = "A-Za-z0-9") -> str:
+    """Match a prefix that begins a word, be it behind an escape of JSON or of a URL, or behind a colour."""
+    escapes = "|".join(rf"(?<={each}{prefix})" for each in (r"\\[nrt]", "%[0-9A-F]{2}", "[0-9]m"))
+    return rf"{prefix}(?:(?<![{no}]{prefix})|{escapes})"
+
+
+def _is_credential(value: str) -> bool:
+    return any(map(str.isdigit, value)) or not (value.isupper() or value.islower())
+
+
+def _is_password(value: str) -> bool:
+    return value.casefold() not in {"key", "pass", "password", "passwd", "pwd", "secret", "token"}
+
+
+SHAPES = (
+    _token("gh", r"gh[pousr]_", r"[A-Za-z0-9]{20,}"),
+    _token("github_pat_", "github_pat_", r"\w{20,}"),
+    _token("glpat-", "glpat-", r"[\w-]{16,}"),
+    _token("sk-", _begins("sk-"), r"(?:ant-|proj-|or-v1-)?[\w-]{18,}", looks_random),
+    _token("_live_", r"[sr]k_live_", r"[A-Za-z0-9]{16,}"),
+    _token("_test_", r"[sr]k_test_", r"[A-Za-z0-9]{16,}", looks_random),
+    _token("whsec_", "whsec_", r"[A-Za-z0-9+/]{24,}"),
+    *(
+        _token(sign, _begins(sign, "A-Za-z0-9+/"), r"[A-Z0-9]{16}(?![A-Za-z0-9+/])")
+        for sign in ("AKIA", "ASIA", "ABIA", "ACCA")
+    ),
+    _token("AIza", "AIza", r"[\w-]{35,}"),
+    _token("ya29.", r"ya29\.", r"[\w-]{20,}"),
+    _token("GOCSPX-", "GOCSPX-", r"[\w-]{20,}"),
+    _token("xox", r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,}"),
+    _token("xapp-", "xapp-", r"[A-Za-z0-9-]{20,}"),
+    _token("hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/", r"[\w/]{20,}"),
+    _token("hf_", _begins("hf_"), r"[A-Za-z0-9]{30,}"),
+    _token("npm_", "npm_", r"[A-Za-z0-9]{36,}"),
+    _token("pypi-", "pypi-AgE", r"[\w-]{40,}"),
+    _token("SG.", r"SG\.", r"[\w-]{16,}\.[\w-]{16,}"),
+    _token("gsk_", "gsk_", r"[A-Za-z0-9]{40,}"),
+    _token("xai-", "xai-", r"[A-Za-z0-9]{40,}"),
+    _token("dop_v1_", "dop_v1_", r"[a-f0-9]{40,}"),
+    _token("AGE-SECRET-KEY-", "AGE-SECRET-KEY-", r"[A-Z0-9]{40,}"),
+    _token("eyJ", "eyJ", r"[\w-]{8,}(?:\.[\w-]{6,}){2,4}"),  # a JSON Web Token
+    _token("://", r"://[^\s/:@\"'<>{}$]{0,100}:", r"[^\s/:@\"'<>{}$…]{3,200}(?=@[\w.\[])", _is_password),
+    _token(
+        "uthorization",
+        r"[Aa]uthorization\\?[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\?[\"']?(?i:basic|bearer|token)[ ]{1,3}",
+        r"[\w.~+/-]{8,}={0,2}",
+        _is_credential,
+    ),
+    _Shape(
+        ("earer ", "EARER "),
+        re.compile(r"(?P<keep>(?:[Bb]earer|BEARER)[ ]{1,3})(?P<secret>[\w.~+/-]{16,}={0,2})", re.ASCII),
+        looks_random,
+    ),
+)
+
+
+class Redactor:
+    """Masks secrets: in a text, and in whatever holds texts. `known` are exact values, each with what to call it."""
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self.known = dict(known or {})
+        usable = {value: name for value, name in self.known.items() if len(value) >= SHORTEST and value not in MASK}
+        written = {form: name for value, name in usable.items() for form in _forms(value)}
+        self._exact = [(form, written[form] + MASK) for form in sorted(written, key=lambda form: (-len(form), form))]
+
+    def __call__(self, thing: T) -> T:
+        """Return a text, or JSON or a record with the texts in it, without secrets; one that has none as it is."""
+        return cast("T", self._masked(thing))
+
+    def _masked(self, thing: Any) -> Any:
+        if isinstance(thing, str):
+            return self._text(thing)
+        if isinstance(thing, Mapping):
+            masked: Any = {self._masked(key): self._masked(value) for key, value in thing.items()}
+        elif isinstance(thing, list | tuple) and type(thing) in {list, tuple}:
+            masked = type(thing)(map(self._masked, thing))
+        elif is_dataclass(thing) and not isinstance(thing, type):
+            mine = {each.name: getattr(thing, each.name) for each in fields(thing) if each.init}
+            changed = {name: new for name, old in mine.items() if (new := self._masked(old)) is not old}
+            return replace(thing, **changed) if changed else thing
+        else:
+            return thing
+        return thing if masked == thing else masked
+
+    def _text(self, text: str) -> str:
+        for value, mask in self._exact:
+            if value in text:
+                text = text.replace(value, mask)
+        if "PRIVATE KEY" in text:
+            text = _without_key_blocks(text)
+        for shape in SHAPES:
+            if any(sign in text for sign in shape.signs):
+                text = shape.pattern.sub(shape.masked, text)
+        return GIVEN.sub(_mask_given, text) if "=" in text or ":" in text else text
+
+
+redact = Redactor()  #: knows shapes only
+
+
+def _mask_given(found: re.Match[str]) -> str:
+    """Mask a value that is given to something with the name of a secret."""
+    before, value = found.string[max(0, found.start() - 80) : found.start()], found["secret"]
+    at = max(map(before.lower().rfind, NAMES))
+    if at < 0:
+        return found[0]
+    sign = found[0][: found.start("secret") - found.start()]
+    is_setting = sign[0] == "=" and len(sign) <= 2 and SETTING.search(before) and not REFERENCE.match(value)
+    if is_setting or (_is_secrets_name(before.lower(), at) and looks_random(value)):
+        return sign + MASK
+    return found[0]
+
+
+def _is_secrets_name(before: str, at: int) -> bool:
+    """Return whether what stands before a value, in lower case, ends with the name of a secret; it has a word `at`."""
+    owner = before[:at].rstrip("_-")
+    if before.startswith("key", at) and not owner.endswith(KEYS):
+        return False
+    return AFTER_NAME.fullmatch(before, at) is not None and not owner.endswith(PAGES)
+
+
+def _without_key_blocks(text: str) -> str:
+    parts, at, end = [], 0, END.search(text)
+    begin = BEGIN.search(text)
+    while begin is not None:
+        parts.append(text[at : begin.end()])
+        at, begin = begin.end(), BEGIN.search(text, begin.end())
+        while end is not None and end.start() < at:
+            end = END.search(text, end.end())
+        if end is not None and end.start() <= min(at + LONGEST_KEY, begin.start() if begin else len(text)):
+            past = end.start()
+        else:  # its end was cut off
+            lines = KEY_LINES.match(text, at)
+            past = lines.end() if lines else at
+        if KEY_MATERIAL.search(text, at, past):
+            parts.append(MASK)
+            at = past
+    return "".join([*parts, text[at:]])
+
+
+def _forms(value: str) -> set[str]:
+    """Return the ways in which a value is written: as it is, in JSON, in a URL."""
+    return {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe="")}

@@ -1,0 +1,202 @@
+"""No secret is kept, told or sent: the service over a real store, a scripted model and tools that leak."""
+
+import json
+import random
+import string
+
+import pytest
+
+from piano_jupyter import Piano, PianoError
+from piano_jupyter.errors import ModelError
+from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
+from piano_jupyter.records import CallStatus
+from piano_jupyter.redaction import MASK
+from piano_jupyter.runner.tools import run_tool
+from piano_jupyter.tool import calling, tool
+
+RANDOM = random.Random(11)
+TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
+OWN = "own-value-of-the-kernel"
+
+
+@pytest.fixture
+def piano_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEA_API_KEY", OWN)
+
+    def make(model, **knobs):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+
+    return make
+
+
+def leaky(kind):
+    def leak() -> object:
+        """Leak."""
+        if kind == "prints":
+            print(f"it is {TOKEN}")
+        if kind == "says":
+            calling.get().say(f"waits with {TOKEN}")
+        if kind == "raises":
+            raise ValueError(f"no {TOKEN}")
+        return {"returns": TOKEN, "own": OWN} if kind == "returns" else "done"
+
+    return tool(leak)
+
+
+async def everything(piano, model, events):
+    """Return all that is kept, told and sent, as one text."""
+    tables = [await piano.sql(f"SELECT * FROM {table}") for table in ("agents", "threads", "messages", "tool_calls")]
+    tables += [await piano.sql("SELECT * FROM tool_results"), await piano.sql("SELECT * FROM jobs")]
+    told = [*map(repr, events), *map(repr, (event for _, event in piano.recent_events(1000)))]
+    return "\n".join([*map(str, map(list, tables)), *told, *map(repr, model.asked)])
+
+
+@pytest.mark.parametrize("kind", ["prints", "returns", "raises", "says"])
+async def test_g4_what_a_tool_leaks_is_neither_kept_nor_told_nor_sent(piano_of, scripted, asks_for, kind):
+    model = scripted([asks_for("leak")], "done")
+    async with piano_of(model, tools=[leaky(kind)]) as piano:
+        events = []
+        piano.bus.subscribe(events.append)
+        await piano.update_agent("Assistant", enabled_tools=["leak"])
+        await piano.ask("go")
+        whole = await everything(piano, model, events)
+
+    assert TOKEN not in whole
+    assert OWN not in whole
+    assert "ghp_" + MASK in whole
+    if kind == "returns":
+        assert f"$TEA_API_KEY {MASK}" in model.asked[-1].messages[-1]["content"]
+    if kind == "says":
+        assert [event.note for event in events if isinstance(event, ToolWaiting)] == [f"waits with ghp_{MASK}"]
+
+
+async def test_g4_what_people_write_is_masked_before_it_is_kept(piano_of, scripted):
+    line = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
+    model = scripted("one", "two", "three")
+    async with piano_of(model) as piano:
+        events = []
+        piano.bus.subscribe(events.append)
+        await piano.add_agent("ada", model="m", system_prompt=f"You know {TOKEN}.", description=OWN)
+        await piano.update_agent("ada", system_prompt=f"You still know {TOKEN}.")
+        await piano.ask(f"my key is {TOKEN} and {OWN}", agent="ada")
+        question = (await piano.messages(piano.thread))[0]
+        [job] = await piano.edit(question, f"edited: {TOKEN}")
+        await piano.wait(job)
+        await piano.rename_thread(piano.thread, TOKEN)
+        await piano.fork_thread(question, f"fork {TOKEN}")
+        await piano.open_thread(TOKEN)
+        await piano.import_thread(line)
+        imported = await piano.messages(piano.thread)
+        whole = await everything(piano, model, events)
+
+    assert (question.content, imported[0].content) == (
+        f"my key is ghp_{MASK} and $TEA_API_KEY {MASK}",
+        f"imported ghp_{MASK}",
+    )
+    assert TOKEN not in whole
+    assert OWN not in whole
+
+
+async def test_g4_what_was_kept_before_and_what_a_tools_schema_holds_is_masked_as_it_is_sent(piano_of, scripted):
+    def look(key: str = OWN) -> str:
+        """Look."""
+        return key
+
+    model = scripted("before", "after")
+    async with piano_of(model, mask_secrets=False, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"], system_prompt=f"Know {TOKEN}")
+        await piano.ask(f"this was kept: {TOKEN}")
+        piano.config.mask_secrets = True
+        await piano.ask("and now?")
+
+    sent = [json.dumps([request.messages, request.tools]) for request in model.asked]
+    assert (sent[0].count(TOKEN), sent[0].count(OWN)) == (2, 1)
+    assert (TOKEN in sent[1], OWN in sent[1]) == (False, False)
+
+
+async def test_g4_what_the_model_says_and_why_a_job_fails_is_kept_without_secrets(piano_of, scripted, caplog):
+    model = scripted(
+        f"take {TOKEN}", ModelError(f"the server answered 400: bad key {OWN}"), LookupError(f"odd {TOKEN}")
+    )
+    async with piano_of(model, api_key="the-servers-own-key") as piano:
+        events = []
+        piano.bus.subscribe(events.append, JobFailed)
+        said = await piano.ask("one")
+        with pytest.raises(ModelError) as refused:
+            await piano.ask("two")
+        with pytest.raises(PianoError) as broken:
+            await piano.ask("three")
+        jobs = await piano.jobs()
+
+    assert said.content == f"take ghp_{MASK}"
+    assert str(refused.value) == f"the server answered 400: bad key $TEA_API_KEY {MASK}"
+    assert TOKEN not in str(broken.value)
+    told = repr([jobs, events, [event.error for event in events]]) + caplog.text
+    assert "odd ghp_" in told
+    assert TOKEN not in told
+    assert OWN not in told
+
+
+async def test_the_servers_key_is_masked_as_it_now_is(piano_of, scripted):
+    async with piano_of(
+        scripted("the-first-key-of-all", "the-other-key-of-all"), api_key="the-first-key-of-all"
+    ) as piano:
+        first = await piano.ask("?")
+        piano.config.api_key = "the-other-key-of-all"
+        second = await piano.ask("?")
+
+    assert [first.content, second.content] == [f"api_key {MASK}"] * 2
+
+
+@pytest.mark.parametrize("value", [f"curl -H 'Authorization: token {TOKEN}' x", f"TOKEN=ghp_{MASK}", f"echo {OWN}"])
+async def test_g4_a_call_that_holds_a_secret_or_a_mask_is_shown_masked_and_does_not_run(
+    piano_of, scripted, asks_for, value
+):
+    ran = []
+
+    @tool(asks=True)
+    def write(text: str) -> None:
+        """Write."""
+        ran.append(text)
+
+    model = scripted([asks_for("write", text=value)], "done")
+    async with piano_of(model, tools=[write]) as piano:
+        events = []
+        piano.bus.subscribe(events.append)
+        await piano.update_agent("Assistant", enabled_tools=["write"])
+        await piano.ask("go")
+        [call] = await piano.tool_calls(piano.thread)
+        whole = await everything(piano, model, events)
+
+    assert ran == []
+    assert call.status is CallStatus.FAILED
+    assert call.result.startswith("secret: the arguments hold a secret, or the mask that stands for one")
+    assert [MASK in event.call.arguments["text"] for event in events if isinstance(event, ToolCalled)] == [True]
+    assert TOKEN not in whole
+    assert OWN not in whole
+
+
+async def test_what_is_to_be_kept_as_it_is_is_kept_where_the_user_says_so(piano_of, scripted, asks_for):
+    model = scripted([asks_for("leak")], f"it is {TOKEN}")
+    async with piano_of(model, mask_secrets=False, tools=[leaky("prints")]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["leak"])
+        answer = await piano.ask("go")
+        [call] = await piano.tool_calls(piano.thread)
+
+    assert (call.result, answer.content) == (f"it is {TOKEN}\ndone", f"it is {TOKEN}")
+
+
+async def test_g4_a_secret_at_the_place_where_a_long_output_is_cut_leaves_no_half_of_it():
+    def chatter() -> None:
+        """Print a lot, with a known value across the end of what is kept."""
+        print("x " * 3_990 + OWN + " " + "y" * 50)
+        print("z")
+
+    def mask(text):
+        return text.replace(OWN, "(masked)")
+
+    for limit in range(998, 1005):
+        result = await run_tool(tool(chatter), {}, timeout=10, output_limit=limit, mask=mask)
+
+        assert not any(piece in result.text for piece in (OWN, OWN[:6], OWN[-6:]))
+        assert "left out" in result.text
