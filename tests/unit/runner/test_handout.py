@@ -69,7 +69,7 @@ def test_skills_that_are_long_together_are_a_catalogue_and_a_tool_that_reads_the
     )
     assert load.function("tea") == "# Tea\n\nBoil water."
     assert load.function("cake") == LONG.strip()
-    with pytest.raises(ToolError, match="^no_skill: no skill named 'secret'; known: cake, tea$"):
+    with pytest.raises(ToolError, match=r"^no_skill: no skill named 'secret'; known: cake, tea$"):
         load.function("secret")
 
 
@@ -84,7 +84,8 @@ def test_the_files_beside_a_skill_are_listed_and_read(write, given):
     listed = load.function("cake").rpartition("\n\n")[2]
 
     assert listed == (
-        "Other files of this skill, for load_skill's `file`:\n- references/oven.md (12 bytes)\n- scripts/bake.py (6 bytes)"
+        "Other files of this skill, for load_skill's `file`:\n"
+        "- references/oven.md (12 bytes)\n- scripts/bake.py (6 bytes)"
     )
     assert load.function("cake", file="references/oven.md") == "180 °C\r\n"
     assert load.function("cake", "scripts/bake.py") == "bake()"
@@ -142,7 +143,7 @@ def test_a_flat_skill_has_no_other_files(write, given):
     write("cake.md", LONG)
     [load] = given("cake").tools
 
-    with pytest.raises(ToolError, match="^not_found: the skill 'cake' has no other files$"):
+    with pytest.raises(ToolError, match=r"^not_found: the skill 'cake' has no other files$"):
         load.function("cake", "notes.md")
 
 
