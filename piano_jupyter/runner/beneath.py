@@ -28,6 +28,10 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
 TRIES = 1_000  #: the kernel gives up where a folder is renamed while it follows `..`
 
 
+class RemovedError(FileNotFoundError):
+    """What a descriptor holds is in no folder any more: it was removed, or exchanged for another."""
+
+
 class Way(Protocol):
     """A way to follow paths. Its errors are OSErrors; EXDEV says that a path leads out."""
 
@@ -54,9 +58,9 @@ class OpenAt2:
 
     def names(self, root: int, found: int, path: str) -> tuple[str, ...]:
         """Ask the kernel where it is."""
-        if not os.fstat(found).st_nlink:
-            raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile")
         home, here = (os.readlink(f"/proc/self/fd/{each}") for each in (root, found))  # noqa: PTH115  As it is, at once.
+        if not os.fstat(found).st_nlink:  # asked after the name: a file that is gone by then is called "f (deleted)"
+            raise RemovedError(errno.ENOENT, "it was removed meanwhile")
         if here == home:
             return ()
         inside = here.removeprefix(home.rstrip("/") + "/")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.atomic import exchange, make, staged
-from piano_jupyter.runner.beneath import FOLDER, LOOK, Way, held_open, is_held, kind, way
+from piano_jupyter.runner.beneath import FOLDER, LOOK, TRIES, RemovedError, Way, held_open, is_held, kind, way
 from piano_jupyter.runner.protected import is_private, protected_part
 
 CODES = {
@@ -97,8 +97,8 @@ class Sandbox:
     def find(self, path: str) -> Iterator[Found]:
         """Give what a path leads to. Raises ToolError, from FileNotFoundError where there is nothing."""
         relative = self._relative(path)
-        with _told(path), self._opened() as root, held_open(self._way.find(root, relative)) as found:
-            about, names = os.fstat(found), self._way.names(root, found, relative)
+        with _told(path), self._opened() as root, self._held(root, relative) as (found, names):
+            about = os.fstat(found)
             if is_private(names, self._database):
                 raise _private()
             if about.st_dev == _processes():
@@ -173,14 +173,32 @@ class Sandbox:
         for at in range(len(parts), -1, -1):
             there, missing = "/".join(parts[:at]) or ".", parts[at:]
             try:
-                found = self._way.find(root, there)
+                held = self._hold(root, there)
             except FileNotFoundError:
                 if at and parts[at - 1] == "..":
                     raise
                 continue
-            with held_open(found):
-                yield found, self._way.names(root, found, there), missing
+            with held_open(held[0]):
+                yield *held, missing
             return
+
+    @contextmanager
+    def _held(self, root: int, relative: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        found, names = self._hold(root, relative)
+        with held_open(found):
+            yield found, names
+
+    def _hold(self, root: int, relative: str) -> tuple[int, tuple[str, ...]]:
+        """Open what a path leads to, and say where that is; what is exchanged at that moment is opened anew."""
+        for left in reversed(range(TRIES)):
+            found = self._way.find(root, relative)
+            try:
+                return found, self._way.names(root, found, relative)
+            except BaseException as error:
+                os.close(found)
+                if not left or not isinstance(error, RemovedError):
+                    raise
+        raise AssertionError  # the last try returns or raises
 
 
 def open_regular(path: Path, shown: str) -> BinaryIO:

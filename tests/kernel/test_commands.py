@@ -172,7 +172,7 @@ def test_each_record_shows_itself_as_text_and_html(seen_kernel, code, plain):
         ("await piano.agents()", "[<Agent @Assistant, qwen3:32b>]"),
         ("await piano.models()", "[<Model qwen3:32b, loaded>]"),
         ("[await piano.status()]", "[<Status http"),
-        ("(await piano.tools())[:1]", "[<Tool bash>]"),
+        ("(await piano.tools())[:1]", "[<Tool add_cell>]"),
         ("(await piano.skills())[:1]", "[<Skill explain-simply>]"),
         ("await piano.messages((await piano.threads())[0], 1)", "[<Message assistant: You said: hello>]"),
         ("[job for job in await piano.jobs()]", ", done>]"),

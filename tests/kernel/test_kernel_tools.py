@@ -1,6 +1,7 @@
 """Tools that see the user's variables, in a real kernel: while a cell waits, while none runs, while another runs."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -214,7 +215,7 @@ def begin_while_idle(kernel, stub_model, code):
     calls(stub_model, "run_python", code="open('begun', 'w').close()\n" + code)
     kernel.run("%piano send go")
     until(lambda: "run_python" in kernel.run("%piano approve").text, "nobody was asked")
-    call = kernel.run("%piano approve").text.splitlines()[1].split()[0]
+    call = kernel.run("%piano approve").text.split()[0]
     kernel.run(f"%piano approve {call}")
     until((kernel.folder / "begun").exists, "the code did not begin")
 
@@ -403,7 +404,7 @@ def test_the_tools_come_back_after_a_replay_and_are_listed(kernel):
     tools = kernel.run("%piano tools").text
 
     assert "variables    pattern" in tools
-    assert "run_python   code                      each time" in tools
+    assert re.search(r"^run_python +code +asks ", tools, re.MULTILINE)
 
 
 def terminal(folder, stub_model, *cells):

@@ -89,4 +89,4 @@ def scripted():
 
 @pytest.fixture
 def asks_for():
-    return lambda name, **arguments: RequestedCall(name=name, arguments=arguments)
+    return lambda name, /, **arguments: RequestedCall(name=name, arguments=arguments)

@@ -147,7 +147,7 @@ def test_nothing_in_this_repository_is_taken_for_a_secret():
     }
 
     assert len(texts) > 80
-    assert {path: MASK for path, text in texts.items() if redact(text) != text} == {}
+    assert {path: MASK for path, text in texts.items() if redact(text) != text} == {Path(__file__): MASK}
 
 
 pieces = st.sampled_from(

@@ -242,7 +242,7 @@ async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, spe
 
     usage = (await pieces(client_of()))[-1].usage
 
-    assert 5 < usage["tokens_per_second"] < 110
+    assert 5 < usage["tokens_per_second"] < 31 / 0.2  # 31 tokens in at least 0.3 s, of which a part is the first
 
 
 async def test_a_server_that_stays_busy_is_given_up_after_the_retries(stub, client_of):
