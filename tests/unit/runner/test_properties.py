@@ -84,7 +84,7 @@ async def test_the_window_that_an_overflow_names_is_remembered(client, stub):
     ("body", "n_ctx"),
     [
         (
-            '{"error": {"message": "This model\'s maximum context length is 8192 tokens. However, you requested 9000"}}',
+            '{"error": {"message": "This model\'s maximum context length is 8192 tokens. You requested 9000"}}',
             8192,
         ),
         ('{"error": {"type": "exceed_context_size_error", "message": "x", "n_ctx": "odd"}}', None),
