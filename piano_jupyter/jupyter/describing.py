@@ -74,7 +74,7 @@ def memory(value: Any) -> int:
     """Return how many bytes a value takes, what it only refers to not counted."""
     kind = frame_kind(value)
     if kind.startswith("pandas"):
-        used = value.memory_usage(index=True)
+        used = value.memory_usage(index=type(value.index).__name__ != "RangeIndex")  # which has no values
         return int(used if kind == "pandas.Series" else used.sum())
     if kind in {"polars.DataFrame", "polars.Series"}:
         return int(value.estimated_size())

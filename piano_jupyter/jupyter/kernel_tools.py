@@ -180,8 +180,10 @@ def _listed(variables: Mapping[str, Any], pattern: str) -> str:
     wanted = pattern.casefold() if any(each in pattern for each in "*?[") else f"*{pattern.casefold()}*"
     names = sorted(name for name in variables if not name.startswith("_"))
     found = [name for name in names if fnmatch.fnmatchcase(name.casefold(), wanted)]
-    if not found:
-        return f"no variable is like {pattern!r}; there are: {', '.join(names[:MOST_VARIABLES]) or 'none'}"
+    if names and not found:
+        return f"no name is like {pattern!r}; these are all:\n{_listed(variables, '')}"
+    if not names:
+        return "there are no variables yet"
     modules = [name for name in found if isinstance(variables[name], ModuleType)]
     functions = [name for name in found if is_code(variables[name])]
     plain = [name for name in found if name not in {*modules, *functions}]

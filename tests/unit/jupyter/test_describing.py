@@ -207,7 +207,8 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
     ]
     assert _listed(variables, "NUM").splitlines()[1:] == ["numbers  numpy.ndarray  2 × 3  48 B"]
     assert _listed(variables, "?").splitlines()[1].startswith("a ")
-    assert _listed(variables, "zzz") == "no variable is like 'zzz'; there are: a, b, numbers, size_text, sys"
+    assert _listed(variables, "zzz") == f"no name is like 'zzz'; these are all:\n{_listed(variables, '')}"
+    assert _listed({"_": 1}, "zzz") == "there are no variables yet"
     assert "… and 200 more; narrow them down with pattern" in _listed({f"v{n}": n for n in range(300)}, "")
 
 
