@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 from chat_templates import ChatTemplate, chat_templates
+from making import Make
 from stub_model import StubModel, serving
 
 from piano_jupyter.errors import ModelUnavailableError
@@ -19,6 +20,12 @@ from piano_jupyter.runner.local_model import SMOLLM2, cache_folder, fetch
 from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
 
 SENTENCE = "All is well on this tiny server."
+
+
+@pytest.fixture
+def make():
+    """Make records: ids 1, 2, 3, and times a second apart."""
+    return Make()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ is asked. It imports nothing of the package.
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,12 @@ def write_tiny_gguf(
     context: int = 2048,
     says: str | None = None,
     says_after_tool: str | None = None,
+    control: Sequence[str] = (),
 ) -> Path:
     """Write the model and return its path.
 
     `says` is its answer to everything, `says_after_tool` to a tool's result (with the template `TOOLS`); no word may
-    come twice in them.
+    come twice in them. `control` are more tokens that a tokenizer takes for special ones wherever they stand.
     """
     random = np.random.default_rng(seed)
     letters = [bytes([byte]) for byte in range(256)]
@@ -59,7 +61,7 @@ def write_tiny_gguf(
     words = [piece for pieces in answers.values() for piece in pieces if piece not in letters]
     if len(set(words)) != len(words):
         raise ValueError("no word may come twice")
-    tokens = [*letters, b"\n\n", b"<|im_start|>", END.encode(), *words]
+    tokens = [*letters, b"\n\n", b"<|im_start|>", END.encode(), *(each.encode() for each in control), *words]
     place = {token: index for index, token in enumerate(tokens)}
 
     # What comes next is what looks most like the last token: the layers between add little to it.
@@ -71,7 +73,8 @@ def write_tiny_gguf(
         for opening, pieces in answers.items():
             for before, after in itertools.pairwise([opening, *pieces, END.encode()]):
                 output[place[after]] += embedding[place[before]]
-    _write(path, tokens, embedding, output, random, chat_template or PLAIN, context)
+    special = {b"<|im_start|>", END.encode(), *(each.encode() for each in control)}
+    _write(path, tokens, special, embedding, output, random, chat_template or PLAIN, context)
     return path
 
 
@@ -86,7 +89,7 @@ def _spelled(token: bytes) -> str:
     return "".join(unseen.get(byte, chr(byte)) for byte in token)
 
 
-def _write(path, tokens, embedding, output, random, chat_template, context) -> None:
+def _write(path, tokens, special, embedding, output, random, chat_template, context) -> None:
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
@@ -98,11 +101,8 @@ def _write(path, tokens, embedding, output, random, chat_template, context) -> N
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    special = [token.startswith(b"<|") for token in tokens]
-    writer.add_token_list(
-        [token.decode() if control else _spelled(token) for token, control in zip(tokens, special, strict=True)]
-    )
-    writer.add_token_types([TokenType.CONTROL if control else TokenType.NORMAL for control in special])
+    writer.add_token_list([token.decode() if token in special else _spelled(token) for token in tokens])
+    writer.add_token_types([TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens])
     writer.add_token_merges([" ".join(_spelled(b"\n\n"))])
     writer.add_bos_token_id(tokens.index(b"<|im_start|>"))
     writer.add_eos_token_id(tokens.index(END.encode()))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from piano_jupyter.runner.environment import clean_environment
-from piano_jupyter.runner.output import FLOOD, Output, Ran
+from piano_jupyter.runner.output import Output, Ran
 from piano_jupyter.runner.sandbox import refused
 
 MARK = "PIANO_CALL"  #: in the environment of all that a call starts
@@ -59,9 +59,8 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
         finally:
             pipe.close()
         cwd = _told(left) or cwd
-    if timed_out or output.flooded:
-        why = f"after {seconds:g} s" if timed_out else f"after {FLOOD:,} bytes of output"
-        return Ran(output.text(), None, cwd, f"ended {why}", notes)
+    if timed_out or output.flood:
+        return Ran(output.text(), None, cwd, f"ended {output.flood or f'after {seconds:g} s'}", notes)
     code = process.returncode
     return Ran(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
 
@@ -117,7 +116,7 @@ class _Pipe:
                 self._loop.remove_reader(self._receive)
                 self.closed.set_result(None)
             self._output.feed(data)
-            if self._output.flooded:
+            if self._output.flood:
                 self._flooded()
 
     def close(self) -> None:

@@ -70,9 +70,9 @@ class Output:
             self._file.close()
 
     @property
-    def flooded(self) -> bool:
-        """Whether a command has to be ended for it."""
-        return self.total > FLOOD
+    def flood(self) -> str:
+        """Why a command has to be ended for its output, "" where it has not."""
+        return f"after {FLOOD:,} bytes of output" if self.total > FLOOD else ""
 
     def text(self) -> str:
         """Return what the model reads."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from piano_jupyter.runner.bwrap import Box, Bubblewrap, NoSandboxError, why_failed
 from piano_jupyter.runner.cgroup import Caps
-from piano_jupyter.runner.output import FLOOD, Output, Ran
+from piano_jupyter.runner.output import Output, Ran
 from piano_jupyter.runner.seccomp import filter_file
 
 STARTING = 10.0  #: seconds until the loop must say that it is ready
@@ -124,7 +124,7 @@ class Shell:
         sending = asyncio.ensure_future(self._loop.sock_sendall(self._private, message))
         try:
             await self._first_of(seconds)
-            if not self._report.done() and self.alive and not output.flooded:
+            if not self._report.done() and self.alive and not output.flood:
                 timed_out = True
                 self._signal(signal.SIGTERM)
                 await self._first_of(GRACE)
@@ -134,9 +134,8 @@ class Shell:
             if not self._report.done():
                 await self.kill()
         self._drain()
-        ended = f"ended after {seconds:g} s" if timed_out else ""
-        if output.flooded:
-            ended = f"ended after {FLOOD:,} bytes of output"
+        why = output.flood or (f"after {seconds:g} s" if timed_out else "")
+        ended = f"ended {why}" if why else ""
         capped = tuple(self.caps.hit())
         if not self._report.done():  # The command killed the loop, or we did.
             return Ran(output.text(), None if ended else self._exit_code(), folder, ended, capped=capped)
@@ -213,7 +212,7 @@ class Shell:
         if not data:
             self._loop.remove_reader(self._pipe)
         self._output.feed(data)
-        if self._output.flooded:
+        if self._output.flood:
             self.kill_now()
         return bool(data)
 

@@ -1,6 +1,7 @@
 """The whole way on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
 
 import asyncio
+import itertools
 import json
 import urllib.request
 
@@ -8,7 +9,7 @@ import pytest
 
 from piano_jupyter import Piano
 from piano_jupyter.errors import ContextOverflowError, ModelError
-from piano_jupyter.events import MessageDelta, ModelLoading
+from piano_jupyter.events import HistoryTrimmed, MessageDelta, ModelLoading
 from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.tool import tool
 
@@ -60,11 +61,37 @@ async def test_a_wrong_key_is_a_sentence(piano_at, tiny_server):
             await piano.ask("hi")
 
 
-async def test_instructions_that_do_not_fit_name_the_models_context(piano_at, tiny_server):
-    async with piano_at(tiny_server) as piano:
-        await piano.update_agent("Assistant", system_prompt="word " * 5000)
+async def test_a_question_that_is_longer_than_the_window_loses_its_middle_and_is_answered(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:  # one byte is a token to this model, which nobody can guess
+        events = piano.events()
+        answer = await piano.ask("word " * 5000)
+        await events.aclose()
+        trimmed = [event async for event in events if isinstance(event, HistoryTrimmed)]
+        told = await piano.messages(piano.thread)
 
-        with pytest.raises(ContextOverflowError, match=r"does not fit in the model's context of 2,048 tokens"):
+    assert answer.content == "All is well on this tiny server."
+    assert answer.usage["prompt_tokens"] < 2_048
+    assert trimmed[-1].note.endswith("the context of 2,048 tokens is full.")
+    assert [message.role for message in told] == ["user", *["system"] * len(trimmed), "assistant"]
+
+
+async def test_a_long_talk_stays_within_the_window_and_the_cache_warm(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        events = piano.events()
+        answers = [await piano.ask(f"{number}: how are you, and what is new over there today?") for number in range(40)]
+        await events.aclose()
+        cuts = {event.job_id async for event in events if isinstance(event, HistoryTrimmed)}
+
+    assert 1 <= len(cuts) <= 20
+    for before, after in itertools.pairwise(answers):
+        if after.job_id not in cuts:
+            assert after.usage["cached_tokens"] >= before.usage["prompt_tokens"] - 1
+
+
+async def test_what_can_not_be_made_to_fit_names_the_window_and_the_way_out(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        await piano.update_agent("Assistant", system_prompt="Be kind. " * 500)
+        with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens, .*; ask for less at once"):
             await piano.ask("hi")
 
 

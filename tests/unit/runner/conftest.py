@@ -1,11 +1,16 @@
-"""A model server of the tests' own: real HTTP on loopback, scripted to the byte."""
+"""A model server of the tests' own: real HTTP on loopback, scripted to the byte; and boxes to break out of."""
 
 import asyncio
 import json
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from sandboxing import ANOTHER_USER, SYSTEM, why_no_sandbox
+
+from piano_jupyter.runner.bwrap import Box
 
 
 def event(**delta):
@@ -120,3 +125,39 @@ async def stub():
 def speak():
     """Return the pieces of a stream that says these words."""
     return lambda *words: [*(event(content=word) for word in words), FINISH]
+
+
+@pytest.fixture
+def sandboxed():
+    """Skip where there is no sandbox, with the reason."""
+    if why := why_no_sandbox():
+        pytest.skip(f"no sandbox: {why}")
+
+
+@pytest.fixture(params=["as we are", "as another user"])
+def launcher(request, sandboxed):
+    """The words that start bwrap as the user who runs the tests, then as another."""
+    words = ANOTHER_USER if request.param == "as another user" else ()
+    if why := why_no_sandbox(words):
+        pytest.skip(f"no sandbox for another user: {why}")
+    return words
+
+
+@pytest.fixture
+def common():
+    """A folder that all users reach and may write to; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="piano-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
+@pytest.fixture
+def box(common):
+    """A box for any user: a workspace, and a folder to read."""
+    for name in ("workspace", "readable"):
+        (common / name).mkdir()
+        (common / name).chmod(0o777)
+    return Box(
+        workspace=str(common / "workspace"), writable=True, readable=(str(common / "readable"),), environment=SYSTEM
+    )

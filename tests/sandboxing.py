@@ -1,0 +1,83 @@
+"""What tests of the sandbox share: whether there is one here, other users, processes by a word, and boxes to break.
+
+A test of a defence runs its attack twice: in the box as it is, and in one with that defence taken out, where the
+attack must succeed. So it fails where the defence is missing, and where the attack has become harmless by itself.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from piano_jupyter.runner.bwrap import Box, Bubblewrap, arguments
+from piano_jupyter.runner.seccomp import filter_file
+
+ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+#: A launcher under which bubblewrap really fails, as in a container that forbids user namespaces.
+FORBIDDEN = ("bwrap", "--unshare-user", "--disable-userns", "--bind", "/", "/", "--dev", "/dev", "--")
+SYSTEM = (("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),)
+
+
+@functools.cache
+def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
+    """Return why the tests of the sandbox cannot run here, "" where they can."""
+    if launcher and (os.geteuid() or shutil.which(launcher[0]) is None):
+        return "only root can become another user"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        return Bubblewrap(launcher).why_not(Box(workspace=folder, writable=True, environment=SYSTEM))
+
+
+def run_in(box, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
+    """Run a command in a box; `without` some of bwrap's options, `also` with others. Return code and output."""
+    words = arguments(box, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
+    for option in without:
+        at = next(i for i in range(len(words)) if words[i : i + len(option)] == list(option))
+        del words[at : at + len(option)]
+    file = filter_file() if seccomp else None
+    if file is not None:
+        words[words.index("-1")] = str(file)
+    elif seccomp:
+        words = [word for word in words if word not in {"--seccomp", "-1"}]
+    ran = subprocess.run(
+        [*launcher, "bwrap", *also, *words, "--", "bash", "--norc", "-c", command],
+        pass_fds=() if file is None else (file,),
+        env={},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+        text=True,
+        errors="replace",
+    )
+    if file is not None:
+        os.close(file)
+    return ran.returncode, ran.stdout.strip()
+
+
+def running(word):
+    """Return the processes of this machine that have a word in their command line."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if word in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(condition, what, seconds=10.0):
+    """Wait until something is so; return how long that took."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, what
+        threading.Event().wait(0.01)
+    return time.monotonic() - begun

@@ -1,0 +1,209 @@
+"""Ways out of the sandbox. Each attack runs twice: in the box, and in one whose defence is taken out (`weak`).
+
+All run as the user who runs the tests, and as another one where that is root: capabilities are root's weakness.
+"""
+
+import os
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sandboxing import run_in
+
+NO_CAP_DROP = [("--cap-drop", "ALL")]
+
+
+def test_d1_a_read_only_folder_cannot_be_mounted_writable(box, launcher, common):
+    attack = f"mount -o remount,rw,bind {common}/readable && touch {common}/readable/x"
+
+    held = run_in(box, attack, launcher)
+    there = (common / "readable" / "x").exists()
+    root = ("--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL")
+    weak = run_in(box, attack, launcher, without=NO_CAP_DROP, also=root, seccomp=False, disable_userns=False)
+
+    assert held[0] != 0
+    assert not there
+    assert weak == (0, "")
+
+
+@pytest.mark.parametrize(
+    "weaker", [{"seccomp": False}, {"disable_userns": False}], ids=["without seccomp", "without disable-userns"]
+)
+def test_d2_a_namespace_of_ones_own_cannot_be_made(box, launcher, common, weaker):
+    attack = f"unshare -Urm bash -c 'mount -o remount,rw,bind {common}/readable && touch {common}/readable/x'"
+
+    held = run_in(box, attack, launcher)
+    still = run_in(box, attack, launcher, **weaker)  # one of the two is enough
+    none = {"seccomp": False, "disable_userns": False}
+    weak = run_in(box, "unshare -Urm true", launcher, without=NO_CAP_DROP, **none)
+
+    assert held[0] != 0
+    assert still[0] != 0
+    assert not (common / "readable" / "x").exists()
+    assert weak == (0, "")
+
+
+def test_d3_no_process_of_the_host_can_be_seen_or_killed(box, launcher):
+    us = os.getpid()
+    read = f"cat /proc/{us}/environ /proc/{us}/root/etc/passwd; cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
+    victim = subprocess.Popen([*launcher, "sleep", "60"])
+    try:
+        _, seen = run_in(box, read, launcher)
+        held = run_in(box, f"kill -9 {victim.pid}", launcher)
+        alive = victim.poll() is None
+        weak = run_in(box, f"kill -9 {victim.pid}", launcher, without=[("--unshare-pid",)])
+        end = victim.wait(5)
+    finally:
+        victim.kill()
+
+    assert seen.count("No such file or directory") == 2
+    assert set(_names(seen)) <= {"PATH", "HOME", "TMPDIR", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert held[0] != 0
+    assert alive
+    assert (weak[0], end) == (0, -9)
+
+
+def test_d3_another_process_of_the_sandbox_cannot_be_traced_or_read(box, launcher):
+    attack = (  # a child of its own: others are closed to it on some systems anyway
+        "python3 -c 'import ctypes, os, signal; libc = ctypes.CDLL(None, use_errno=True);"
+        "child = os.fork() or signal.pause();"
+        "print(libc.ptrace(16, child, 0, 0), ctypes.get_errno());"
+        "os.kill(child, 9)'"
+    )
+
+    held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, seccomp=False)
+
+    assert held == (0, "-1 1")
+    assert weak == (0, "0 0")
+
+
+def test_d5_a_unix_socket_of_the_host_cannot_be_connected_to(box, launcher, common):
+    path = common / "workspace" / "docker.sock"
+    attack = f'python3 -c \'import socket; socket.socket(socket.AF_UNIX).connect("{path}"); print("in")\''
+    with socket.socket(socket.AF_UNIX) as host:
+        host.bind(str(path))
+        path.chmod(0o777)
+        host.listen()
+        held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, seccomp=False)
+
+    assert held[0] == 1
+    assert held[1].endswith("PermissionError: [Errno 1] Operation not permitted")
+    assert weak == (0, "in")
+
+
+def test_d5_what_programs_do_among_themselves_still_works(box, launcher):
+    script = """
+import asyncio, multiprocessing, socket, threading
+a, b = socket.socketpair()
+a.send(b"pair")
+print(b.recv(4).decode())
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map(abs, [-1, -2]))
+async def main():
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    await asyncio.open_connection(*server.sockets[0].getsockname())
+    process = await asyncio.create_subprocess_exec("echo", "child", stdout=asyncio.subprocess.PIPE)
+    print((await process.stdout.read()).decode().strip())
+    await process.wait()
+asyncio.run(main())
+threading.Thread(target=print, args=("thread",)).start()
+"""
+    assert run_in(box, f"python3 -W ignore - <<'E'\n{script}\nE", launcher) == (0, "pair\n[1, 2]\nchild\nthread")
+
+
+def test_d6_no_port_of_the_host_can_be_reached(box, launcher):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        attack = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo in"
+        held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, without=[("--unshare-net",)])
+
+    assert "Connection refused" in held[1]
+    assert weak == (0, "in")
+
+
+SECRETS = (
+    *(".ssh/id_ed25519", ".aws/credentials", ".local/share/jupyter/runtime/kernel-1.json", ".netrc", ".bash_history"),
+    ".mozilla/firefox/logins.json",
+)
+
+
+@pytest.fixture
+def home(common, monkeypatch):
+    """A home folder with keys in it."""
+    home = common / "home"
+    for name in SECRETS:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("secret")
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+def test_d7_the_home_folder_is_an_empty_one(box, launcher, home):
+    attack = f"cd {home} && cat {' '.join(SECRETS)}; cat ~/{' ~/'.join(SECRETS)}; ls -A ~"
+
+    _, held = run_in(box, attack, launcher)
+    _, weak = run_in(replace(box, readable=(str(home),)), attack, launcher)
+
+    assert "secret" not in held
+    assert weak.count("secret") == len(SECRETS)
+
+
+def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, launcher, home, monkeypatch):
+    (home / ".bashrc").write_text("alias ll='ls -l'\n")
+    home.chmod(0o777)
+    (home / ".bashrc").chmod(0o666)
+    box = replace(box, workspace=str(home))
+    attack = f"cd {home}; cat {' '.join(SECRETS)}; echo evil >>.bashrc; touch mine; ls"
+
+    _, held = run_in(box, attack, launcher)
+    kept = (home / ".bashrc").read_text()
+    monkeypatch.setenv("HOME", "/")  # The keys are looked for in another place.
+    _, weak = run_in(box, attack, launcher)
+
+    assert "secret" not in held
+    assert held.endswith("mine")
+    assert "evil" not in kept
+    assert weak.count("secret") == len(SECRETS)
+    assert "evil" in (home / ".bashrc").read_text()
+
+
+def test_d12_only_the_workspace_can_be_hurt(box, launcher, common):
+    for path in (common / "readable" / "kept", common / "workspace" / "mine", common / "beside"):
+        path.write_text("kept")
+        path.chmod(0o666)
+    (common / "readable").chmod(0o777)
+    careful = "[ $HOME = /home/piano ] && ! touch /usr/x 2>/dev/null || exit 99; "  # not for the machine of the tests
+    every = "for each in *; do [ $each = usr ] || rm -rf ./$each; done"  # /usr is large, and as read-only as /etc
+
+    code, said = run_in(
+        box, f"{careful} cd /; {every}; find /etc /home /tmp -delete; dd if=/dev/zero of=/dev/sda", launcher
+    )
+    wide = replace(box, workspace=str(common), readable=())
+    weak = run_in(wide, f"rm {common}/readable/kept", launcher)
+
+    assert code != 99
+    assert "Read-only file system" in said
+    assert list((common / "workspace").iterdir()) == []
+    assert (common / "beside").read_text() == "kept"
+    assert weak[0] == 0
+    assert not (common / "readable" / "kept").exists()
+
+
+def _names(environment):
+    return [line.split("=")[0] for line in environment.split("\n") if "=" in line]
+
+
+def test_the_kernels_python_in_the_workspace_is_read_only(box, launcher, common):
+    """A package of it would be imported by the kernel, outside the sandbox."""
+    prefix = Path(box.workspace, ".venv")
+    prefix.mkdir()
+    prefix.chmod(0o777)
+    attack = f"touch {prefix}/numpy.py"
+
+    held = run_in(replace(box, prefixes=(str(prefix),)), attack, launcher)
+    weak = run_in(box, attack, launcher)
+
+    assert held[0] == 1
+    assert weak == (0, "")
