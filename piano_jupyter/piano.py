@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
@@ -59,8 +59,10 @@ from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
+from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
+from piano_jupyter.runner.structured import Structured
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Permission, Turn, run_turn
@@ -70,6 +72,8 @@ from piano_jupyter.tool import Tool, as_tool
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
+
+T = TypeVar("T")
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
@@ -208,21 +212,53 @@ class Piano:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def ask(self, text: str, *, agent: str | None = None, thread: Thread | str | None = None) -> Message:
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: None = None
+    ) -> Message: ...
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: type[T]
+    ) -> T: ...
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any
+    ) -> Any: ...
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any = None
+    ) -> Any:
         """Send a message and return the answer. Raises PianoError with the reason where there is none.
 
-        Without `thread` it goes on in the current one. A cancelled `ask` cancels its job.
+        Without `thread` it goes on in the current one. A cancelled `ask` cancels its job. With `schema` the answer is a
+        checked value: of a type (a dataclass, a TypedDict, a pydantic model, `list[str]`, ...), or as a JSON Schema has
+        it (a dict, its text, or a file).
         """
-        return (await self._asked(self._send_one(text, agent, thread, "api")))[0]
+        form = await _form(schema)
+        answers = await self._asked(self._send_one(text, agent, thread, "api", form))
+        return form.value(answers[0].content) if form else answers[0]
 
+    @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None
-    ) -> list[Message]:
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: None = None
+    ) -> list[Message]: ...
+    @overload
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: type[T]
+    ) -> list[T]: ...
+    @overload
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any
+    ) -> list[Any]: ...
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any = None
+    ) -> list[Any]:
         """Send a message to several agents and return their answers, in the order asked; as `ask` in all else.
 
         Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
         """
-        return await self._asked(self.send_all(text, agents=agents, thread=thread))
+        form = await _form(schema)
+        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
+        return [form.value(each.content) for each in answers] if form else answers
 
     async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
         sending = asyncio.ensure_future(sends)
@@ -245,31 +281,49 @@ class Piano:
                 await self.cancel(job)
 
     async def send(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, source: Source = "api"
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        source: Source = "api",
     ) -> Job:
-        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several."""
-        return (await self._send_one(text, agent, thread, source))[0]
+        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several.
 
-    async def _send_one(self, text: str, agent: str | None, thread: Thread | str | None, source: Source) -> list[Job]:
-        return await self._send(text, [agent] if agent is not None else [], thread, source, alone=True)
+        With `schema` the answer will be JSON that fits; `value` makes what `ask` returns of it.
+        """
+        return (await self._send_one(text, agent, thread, source, schema))[0]
+
+    async def _send_one(
+        self, text: str, agent: str | None, thread: Thread | str | None, source: Source, schema: Any
+    ) -> list[Job]:
+        return await self._send(text, [agent] if agent is not None else [], thread, source, schema, alone=True)
 
     async def send_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, source: Source = "api"
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        source: Source = "api",
     ) -> list[Job]:
         """Keep a message and queue a job for each agent that it asks; return at once."""
-        return await self._send(text, agents, thread, source, alone=False)
+        return await self._send(text, agents, thread, source, schema, alone=False)
 
     async def _send(
-        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, *, alone: bool
+        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
     ) -> list[Job]:
         _check_text(text)
+        form = await _form(schema)
         for name in names:
             self._roster.named(name)  # before a thread is opened for nothing
         into = await self._threads.go_to(thread) or await self._threads.open(text)
         agents = self._questions.addressed(text, names, into)
         if alone and len(agents) > 1:
             raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._questions.ask(text, agents, into, source)
+        return await self._questions.ask(text, agents, into, source, form.schema if form else None)
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
         """Ask another question in the place of one, of the same agents; return their jobs at once.
@@ -285,6 +339,20 @@ class Piano:
         The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
         return await self._questions.regenerate(await self.find_message(message))
+
+    @overload
+    async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
+    @overload
+    async def value(self, message: Message | UUID | str, schema: Any = None) -> Any: ...
+    async def value(self, message: Message | UUID | str, schema: Any = None) -> Any:
+        """Return the value that an answer is, as `schema` has it, by default as what it was asked to fit."""
+        answer, form = await self.find_message(message), await _form(schema)
+        if form is None:
+            job = await self._store.job(answer.job_id) if answer.job_id else None
+            if job is None or job.schema is None:
+                raise PianoError(f"{short(answer.id)} was asked for as text; name the schema that it fits")
+            form = Form(job.schema)
+        return form.value(answer.content)
 
     async def wait(self, job: Job) -> Message:
         """Return a job's answer when it is there. Raises what it failed with; PianoError if it was cancelled."""
@@ -556,7 +624,8 @@ class Piano:
             allowed = await self._approvals.ask(request, self.config.approval_timeout)
             return Permission("" if allowed else DENIED, mode)
 
-        async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
+        model = self._model if job.schema is None else Structured(self._model, job.schema)
+        async with contextlib.aclosing(run_turn(turn, model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
 
@@ -605,6 +674,10 @@ class Piano:
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
+
+
+async def _form(schema: Any) -> Form | None:
+    return None if schema is None else await asyncio.to_thread(form_of, schema)  # jsonschema takes long to load
 
 
 def _check_text(text: str) -> None:

@@ -27,7 +27,7 @@ def load(shell: Any) -> None:
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
     formatters.register(shell, session)
-    completion.register(shell, session.peek)
+    completion.register(shell, session.peek, session.variables)
     atexit.register(session.close)
     session.go_on()
 
@@ -37,6 +37,7 @@ def unload(shell: Any) -> None:
     session = _session_of(shell)
     if session is None:
         return
+    session.forget_shown()
     for handler in (session.adopt_tools, session.forget_shown):
         shell.events.unregister("post_run_cell", handler)
     shell.configurables.remove(session.config)

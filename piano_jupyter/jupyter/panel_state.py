@@ -27,6 +27,7 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
 
 Change = dict[str, Any]
@@ -253,7 +254,7 @@ class Conversation:
             self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": ""})
         elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
-            html, reasoning = render(message.content, highlight=True), _cut(message.reasoning)
+            html, reasoning = render(as_markdown(message.content), highlight=True), _cut(message.reasoning)
             self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning})
         return entry
 

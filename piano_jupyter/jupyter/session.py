@@ -14,6 +14,7 @@ from IPython.core.magic import no_var_expand
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
+from piano_jupyter.jupyter.values import ShownValues
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Session:
         self.loop = LoopThread()
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
+        self.shown_values = ShownValues(shell)
         self._magics: PianoMagics | None = None
         self._piano: Piano | None = None
         self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
@@ -159,6 +161,7 @@ class Session:
     def forget_shown(self, *_: object) -> None:
         """A cell has ended: its answers show themselves from now on."""
         self.shown.clear()
+        self.shown_values.forget()
 
     def close(self) -> None:
         """Close everything: in `shutdown_timeout` and two seconds more at most."""

@@ -14,7 +14,7 @@ import httpx
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, ModelNotServedError, ModelTimeoutError, ModelUnavailableError
 from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
-from piano_jupyter.runner.constrained import AnswerStream, constrained, unconstrained
+from piano_jupyter.runner.constrained import AnswerStream, constrained, response_format, unconstrained
 from piano_jupyter.runner.refusal import error_from, failed_to_start
 from piano_jupyter.runner.served import not_served
 from piano_jupyter.runner.stopwatch import Stopwatch
@@ -86,7 +86,7 @@ class ChatClient:
                         if delta.text or delta.reasoning:
                             yield delta
                     elif begun.held and isinstance(piece, Reply):
-                        yield unconstrained(piece)
+                        yield unconstrained(piece, as_json=request.schema is not None)
                     else:
                         yield piece
         finally:
@@ -158,6 +158,10 @@ class ChatClient:
         }
         if request.tools:
             body["tools"] = list(request.tools)
+            if request.answer_now:
+                body["tool_choice"] = "none"
+        if request.schema is not None and not request.may_call:
+            body["response_format"] = response_format(request.schema, "answer")
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         for attempt in range(self._config.request_retries + 1):
             response, refusal, pause = await self._try(content, request.model)

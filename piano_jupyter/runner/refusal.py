@@ -3,7 +3,13 @@
 import json
 from typing import Any
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelRefusedError,
+    ModelUnavailableError,
+)
 
 UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while it loads a model
 
@@ -32,7 +38,7 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
         return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
     if status in {502, 503, 504}:
         return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
-    return ModelError(f"the server answered {status}: {said}")
+    return ModelRefusedError(f"the server answered {status}: {said}")
 
 
 def failed_to_start(body: str) -> bool:
