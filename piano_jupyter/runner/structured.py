@@ -17,6 +17,7 @@ from piano_jupyter.runner.forms import parsed, unfenced
 from piano_jupyter.runner.prompt import merged
 
 TRIES = 3
+QUOTED = 2_000  # characters of an answer that does not fit: one that never ended would leave no room for the next
 ANSWER = "Your answer must be JSON alone, without other words, that fits this JSON Schema:\n"
 NOW = "Now give your answer as that JSON alone."
 
@@ -63,7 +64,7 @@ class Structured:
                     f"the answer does not fit what was asked for, {TRIES} times: {problem}. It was "
                     f"{short_json(reply.text)}; ask for something simpler, or ask a larger model"
                 )
-            again = [{"role": "assistant", "content": reply.text}, {"role": "user", "content": told}]
+            again = [{"role": "assistant", "content": reply.text[:QUOTED]}, {"role": "user", "content": told}]
             asked = replace(asked, messages=merged([*map(dict, asked.messages), *again]))
             yield Delta(text=say)
 

@@ -18,7 +18,11 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.runner.arguments import MisfitError, misfit
 from piano_jupyter.runner.forms import form_of
 
-PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]}
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name"],
+}
 
 
 class Colour(Enum):
@@ -234,7 +238,7 @@ def test_a_constructor_that_refuses_is_a_sentence():
     assert form_of(Share).value('{"part": 1}').part == 1.0
     with pytest.raises(MisfitError, match="Share does not take it: a part is at most 1"):
         form_of(Share).value('{"part": 2}')
-    with pytest.raises(MisfitError, match="float does not take it: .*too large"):
+    with pytest.raises(MisfitError, match=r"float does not take it: .*too large"):
         form_of(float).value("1" + "0" * 400)
 
 
@@ -304,7 +308,7 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
         (list["Person"], "an answer cannot be asked for as 'Person'"),
         ("nowhere.json", '"nowhere.json" is neither JSON nor a file that can be read: No such file'),
         ("{nonsense", "the schema is no JSON"),
-        ({"type": "strng"}, "the schema is wrong: 'type' must be \"string\", .* not \"strng\""),
+        ({"type": "strng"}, 'the schema is wrong: \'type\' must be "string", .* not "strng"'),
         ({"type": "object", "properties": {"a": {"type": "int"}}}, "'properties.a.type' must be"),
         ({"type": "object", "properties": ["a"]}, "'properties' must be an object"),
         ({"type": "object", "required": "a"}, "'required' must be a list"),
@@ -416,7 +420,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(kinds().flatmap(lambda made: st.tuples(st.just(made[0]), made[1])))
 def test_any_value_of_any_type_comes_back_as_it_was(made):
     kind, value = made
@@ -431,19 +435,26 @@ NODES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+def value_or_sentence(form, text):
+    try:
+        return form.value(text)
+    except MisfitError as error:
+        return error
+
+
+@settings(max_examples=100, deadline=None)
 @given(kinds(), NODES | st.text().map(str))
 def test_whatever_a_model_writes_is_a_value_that_fits_or_one_sentence(made, node):
     form = form_of(made[0])
     text = json.dumps(node)
 
-    try:
-        value = form.value(text)
-    except MisfitError as error:
-        assert str(error)
-        assert "\n" not in str(error)
+    said = value_or_sentence(form, text)
+
+    if isinstance(said, MisfitError):
+        assert str(said)
+        assert "\n" not in str(said)
     else:
-        assert misfit(form.schema, as_json(value)) is None
+        assert misfit(form.schema, as_json(said)) is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -466,15 +477,13 @@ def test_the_field_that_is_wrong_is_named(fields, data):
     assert str(caught.value).startswith(f"{wrong!r} is missing")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "properties", "items", "anyOf", "enum", "required", "x"]), NODES))
 def test_whatever_is_given_as_a_schema_is_taken_or_refused_with_a_sentence(schema):
     try:
         form = form_of(schema)
-    except PianoError as error:
-        assert str(error)
-    else:
-        try:
-            form.value("[1]")
-        except MisfitError as error:
-            assert str(error)
+    except PianoError:
+        return
+    said = value_or_sentence(form, "[1]")
+
+    assert said == [1] or isinstance(said, MisfitError)
