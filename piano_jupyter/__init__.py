@@ -7,10 +7,10 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     piano                     THE SERVICE: every verb, said once
     pipeline                  the work: producer, scheduler, consumer
     runner | store | bus      the thinking | the memory | who hears of it
-    config                    every knob
-    events                    what has happened
+    config | question         every knob | how a call that waits for a yes is put
+    events | rules            what has happened | what the user lets tools do
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
-    records                   the nouns: Agent, Thread, Message, ToolCall, Job
+    records | hidden          the nouns: Agent, Thread, Message, ToolCall, Job | what the eye does not see
     clock | errors | prose    time and ids | what can go wrong | what a text says
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with

@@ -19,15 +19,20 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
     JobQueued,
     MessageDelta,
     ModelLoading,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
+from piano_jupyter.hidden import to_the_letter
 from piano_jupyter.piano import Piano
+from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.records import Job
 from piano_jupyter.shipped import shipped
 
@@ -86,17 +91,18 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
     names = {each.id: each.name for each in await piano.agents()}
     streamed = jobs[0].id if len(jobs) == 1 else None
     problems: list[PianoError] = []
-    progress = Progress()
+    progress, writing = Progress(), None
     async for event in concerning(jobs, events):
         match event:
             case ModelLoading(note=note, fraction=fraction):
                 progress.show(note, fraction)
-            case MessageDelta(job_id=job_id, text=piece) if job_id == streamed:
-                print(piece, end="", flush=True)
-            case ToolReturned(call=call):
-                print(f"[{call.name}: {call.status}]", file=sys.stderr)
-            case ApprovalRequested(call=call):
-                await (piano.approve if await allowed(event) else piano.deny)(call)
+            case MessageDelta(job_id=job_id, message_id=message_id, text=piece) if job_id == streamed and piece:
+                anew, writing = writing not in {None, message_id}, message_id
+                print(f"\n{piece}" if anew else piece, end="", flush=True)
+            case HistoryTrimmed() | ToolReturned() | ToolWaiting() | ToolFlagged():
+                print(to_the_letter(aside(event)), file=sys.stderr)
+            case ApprovalRequested():
+                await decide(piano, event, await asked(event))
             case JobDone(job=job, message=message):
                 print("" if job.id == streamed else f"{names[job.agent_id]}: {message.content}\n")
             case JobFailed(reason=reason, error=error):
@@ -105,6 +111,19 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
                 problems.append(PianoError("the job was cancelled"))
     if problems:
         raise problems[0]
+
+
+def aside(event: HistoryTrimmed | ToolReturned | ToolWaiting | ToolFlagged) -> str:
+    """Return the line that tells of what happens beside an answer."""
+    match event:
+        case HistoryTrimmed(note=note):
+            return f"[{note}]"
+        case ToolReturned(call=call):
+            return f"[{call.name}: {call.status}]"
+        case ToolWaiting(call=call, note=note):
+            return f"[{call.name} waits: {note}]"
+        case ToolFlagged(call=call, reason=reason):
+            return f"[look at this call of {call.name}: {reason}]"
 
 
 async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIterator[Event]:
@@ -122,7 +141,13 @@ async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIter
             case JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job) if job.id in waiting:
                 yield event
                 waiting.remove(job.id)
-            case MessageDelta(job_id=job_id) | ToolReturned(job_id=job_id) if job_id in waiting:
+            case (
+                MessageDelta(job_id=job_id)
+                | HistoryTrimmed(job_id=job_id)
+                | ToolFlagged(job_id=job_id)
+                | ToolReturned(job_id=job_id)
+                | ToolWaiting(job_id=job_id)
+            ) if job_id in waiting:
                 yield event
             case ModelLoading() | ApprovalRequested():
                 yield event
@@ -130,17 +155,23 @@ async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIter
             return
 
 
-async def allowed(request: ApprovalRequested) -> bool:
+async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> None:
+    """Pass on what was answered, and say what came of it if that is not plain."""
+    if answer == "no":
+        first = await piano.deny(request)
+    else:
+        first = await piano.approve(request, always=answer == "always")
+    if not first:
+        print(f"the call of {request.call.name} {TOO_LATE}", file=sys.stderr)
+    elif answer == "always":
+        print(f"from now on, as long as this runs: {to_the_letter(request.always)}", file=sys.stderr)
+
+
+async def asked(request: ApprovalRequested) -> Answer:
     """Ask on the terminal whether a tool call may run; without a terminal the answer is no."""
     if not sys.stdin.isatty():
-        return False
-    arguments = ", ".join(f"{name}={value!r}" for name, value in request.call.arguments.items())
-    print(
-        f"{request.question}:\n  {request.call.name}({arguments})\nAllow it? [y/N] ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
+        return "no"
+    print(f"{put(request)}\n{choices(request)}", end="", file=sys.stderr, flush=True)
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[str] = loop.create_future()
 
@@ -154,7 +185,7 @@ async def allowed(request: ApprovalRequested) -> bool:
             loop.call_soon_threadsafe(answer_with, line)
 
     threading.Thread(target=read, daemon=True).start()  # a daemon, so that Ctrl-C need not wait for Enter
-    return (await typed).strip().lower() in {"y", "yes"}
+    return answer_of(await typed, request)
 
 
 class Progress:

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.rules import parsed_rule
 from piano_jupyter.tool import MODES, Mode
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
@@ -26,7 +27,7 @@ class PianoConfig(Configurable):
     ).tag(config=True)
     base_url = Unicode(
         help="Address of an OpenAI-compatible server, with /v1. "
-        "Default: $PIANO_BASE_URL, else http://localhost:8080/v1, where llama-swap listens."
+        "Default: $PIANO_BASE_URL, else http://localhost:8080/v1."
     ).tag(config=True)
     api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.").tag(config=True)
     default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.").tag(config=True)
@@ -54,14 +55,43 @@ class PianoConfig(Configurable):
         60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."
     ).tag(config=True)
     max_iterations = Int(10, min=1, help="How many times a turn may ask the model.").tag(config=True)
+    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.").tag(
+        config=True
+    )
+    summarize = Bool(
+        False,  # noqa: FBT003  It is the default.
+        help="Have the agent's model sum up the turns that no longer fit into its context, and keep that as a note.",
+    ).tag(config=True)
     max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
     connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)
     first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.").tag(
         config=True
     )
     idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.").tag(config=True)
-    request_retries = Int(3, min=0, help="How often a request that got no first byte is sent again.").tag(config=True)
-    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool may run.").tag(config=True)
+    request_retries = Int(
+        3, min=0, help="How often a request that got no answer yet is sent again; one that broke in the middle: once."
+    ).tag(config=True)
+    text_calls = Bool(
+        True,  # noqa: FBT003
+        help="A tool call that a model wrote as text counts, if the text is nothing else and the agent has the tool.",
+    ).tag(config=True)
+    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 is no limit.").tag(
+        config=True
+    )
+    max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.").tag(
+        config=True
+    )
+    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool other than bash may run.").tag(config=True)
+    bash_timeout = Float(600.0, min=1.0, max=600.0, help="Seconds that a command of bash may run at most.").tag(
+        config=True
+    )
+    bash_memory = Float(
+        8.0, min=0.25, help="GiB of memory that a process in bash's sandbox may use, and all of them where possible."
+    ).tag(config=True)
+    bash_processes = Int(512, min=8, help="How many processes may run in bash's sandbox.").tag(config=True)
+    readable_paths = List(
+        Unicode(), help="More folders that bash may read in its sandbox, beside the system, Python and the workspace."
+    ).tag(config=True)
     tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.").tag(config=True)
     approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.").tag(
         config=True
@@ -80,6 +110,13 @@ class PianoConfig(Configurable):
     @validate("workspace")
     def _absolute_workspace(self, proposal: dict[str, str]) -> str:
         return str(Path(proposal["value"]).expanduser().absolute())
+
+    @validate("rules")
+    def _sensible_rules(self, proposal: dict[str, list[str]]) -> list[str]:
+        try:
+            return [parsed_rule(rule).text for rule in proposal["value"]]
+        except PianoError as error:
+            raise TraitError(str(error)) from error
 
     @default("database")
     def _place_database(self) -> str:

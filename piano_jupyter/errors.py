@@ -67,7 +67,11 @@ class ModelTimeoutError(ModelError):
 
 
 class ContextOverflowError(ModelError):
-    """The prompt does not fit in the model's context window."""
+    """The prompt does not fit in the model's context window; in tokens, as far as the server tells."""
+
+    def __init__(self, message: str, *, n_ctx: int | None = None, n_prompt: int | None = None) -> None:
+        super().__init__(message)
+        self.n_ctx, self.n_prompt = n_ctx, n_prompt
 
 
 class ToolError(PianoError):

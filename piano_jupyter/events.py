@@ -1,7 +1,7 @@
 """What has happened: the words, as frozen dataclasses, subject first, past tense.
 
 Subscribe by class or by thread (`bus.py`). An event is published after what it tells is kept; `MessageDelta`,
-`ModelLoading`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
+`ModelLoading`, `HistoryTrimmed`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
 """
 
 from dataclasses import dataclass, field
@@ -87,6 +87,15 @@ class ModelLoading(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryTrimmed(Event):
+    """A talk no longer fits into the model's context: what is oldest, or the middle of long messages, is left out."""
+
+    job_id: UUID
+    turns: int  #: how many of the oldest turns the agent no longer reads, all in all
+    note: str  #: one sentence for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ToolCalled(Event):
     """A tool is about to run."""
 
@@ -98,9 +107,12 @@ class ToolCalled(Event):
 class ApprovalRequested(Event):
     """A tool call waits for the user's yes or no."""
 
+    id: UUID  #: of this question: a call that is asked about anew has another
     job_id: UUID
     call: ToolCall
     question: str  #: what is to be decided, for people
+    reason: str = ""  #: why it is asked
+    always: str = ""  #: the rule that "always" adds; "" if none does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,9 +33,10 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
 )
-from piano_jupyter.pipeline.approvals import Approvals
+from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
+from piano_jupyter.pipeline.permits import Permits
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.pipeline.questions import Questions
 from piano_jupyter.pipeline.roster import Roster
@@ -55,20 +56,22 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
+from piano_jupyter.runner.file_tools import file_layer
 from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.skills import Skill, SkillRegistry, skill_roots
-from piano_jupyter.runner.structured import Structured
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
-from piano_jupyter.runner.turn import Permission, Turn, run_turn
+from piano_jupyter.runner.turn import Turn, run_turn
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
-from piano_jupyter.tool import Tool, as_tool
+from piano_jupyter.store.frames import select
+from piano_jupyter.tool import Mode, Tool, Verdict, as_tool
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
@@ -77,7 +80,6 @@ T = TypeVar("T")
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
-DENIED = "the user did not allow this call; do not repeat it, ask or go on without"
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 HEX = re.compile("[0-9a-f]+")
 
@@ -96,6 +98,9 @@ class Status:
     queued: int
     running: int
     approvals: int
+    mode: Mode  #: what tools may do
+    rules: int  #: how many the user has set
+    layers: list[str]  #: what stands between tools and the machine
     stopped: bool  #: whether no job is taken for now
     cassette: str | None
 
@@ -139,7 +144,8 @@ class Piano:
         self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
         self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
-        self._approvals = Approvals(self.bus)
+        self._approvals = Approvals(self._store, self.bus, self._clock)
+        self._permits = Permits(self.config, self._approvals, self.bus, self._clock)
         self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._models())
         self._questions = Questions(
             self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
@@ -148,11 +154,15 @@ class Piano:
             self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on
         )
         self._skills = SkillRegistry(lambda: skill_roots(self._workspace(), self.config.skills_paths))
+        self._bash = BashTool(self.config)
         self._tools = ToolRegistry()
         knob = self.config
         for each in (
             *builtin_tools(
-                self._workspace, timeout=lambda: knob.tool_timeout, output_limit=lambda: knob.tool_output_limit
+                self._workspace,
+                output_limit=lambda: knob.tool_output_limit,
+                database=lambda: knob.database,
+                bash=self._bash,
             ),
             *map(as_tool, tools),
         ):
@@ -202,11 +212,13 @@ class Piano:
         await self._swap.aclose()
         if self._client is not None:
             await self._client.aclose()
+        await self._bash.aclose()
         await self._store.close()
         self._finder.stop()
 
     def close_now(self, timeout: float = 2.0) -> None:
-        """Close the database and end the embedded model from any thread, without the loop: for the process's exit."""
+        """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
+        self._bash.stop()
         self._store.close_now(timeout)
         self._finder.stop()
 
@@ -420,13 +432,22 @@ class Piano:
         found = await self.find_job(job)
         return await self._producer.retry(replace(found, model=self._roster.by_id(found.agent_id).model))
 
-    async def approve(self, call: ToolCall | UUID) -> None:
-        """Let a tool call run that waits for a yes."""
-        self._approvals.decide(call, allowed=True)
+    async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
+        """Let a tool call run that waits for a yes; return False where that was answered already.
 
-    async def deny(self, call: ToolCall | UUID) -> None:
-        """Do not let a tool call run; the model is told."""
-        self._approvals.decide(call, allowed=False)
+        `always` adds the rule that the question names to `config.rules`, of this Piano and for as long as it lives.
+        """
+        request = self._approvals.find(call)
+        if request is None or not await self._approvals.decide(request, allowed=True, always=always):
+            return False
+        if always and request.always not in self.config.rules:
+            self.config.rules = [*self.config.rules, request.always]
+        return True
+
+    async def deny(self, call: ApprovalRequested | ToolCall | UUID) -> bool:
+        """Do not let a tool call run; the model is told. Returns False where that was answered already."""
+        request = self._approvals.find(call)
+        return request is not None and await self._approvals.decide(request, allowed=False)
 
     async def approvals(self) -> list[ApprovalRequested]:
         """Return the tool calls that wait for a yes or no, oldest first."""
@@ -537,6 +558,10 @@ class Piano:
         """Return the tools that there are, by name."""
         return self._tools.list_available()
 
+    async def tool_verdicts(self) -> dict[str, Verdict]:
+        """Return what becomes of a plain call of each tool, by its name, in the mode and with the rules as they are."""
+        return {tool.name: self._permits.usually(tool) for tool in self._tools.list_available()}
+
     async def skills(self) -> list[Skill]:
         """Return the skills that there are, by name."""
         return await asyncio.to_thread(self._skills.list_available)
@@ -550,6 +575,14 @@ class Piano:
     async def sql(self, query: str) -> Rows:
         """Run one SELECT over everything that is kept. Raises StoreError."""
         return await self._store.sql(query)
+
+    @staticmethod
+    def query_frames(query: str, frames: Mapping[str, Any], most: int = 100) -> tuple[Rows, bool]:
+        """Run one SELECT over data frames by their names, here and now: its first `most` rows, and whether more are.
+
+        It reads pandas, polars and pyarrow where they are, on the thread that calls it; no files. Raises StoreError.
+        """
+        return select(query, frames, most)
 
     async def stats(self, by: UsageBy = "agent") -> Rows:
         """Return what the answers cost, a row for each agent, model or day (UTC)."""
@@ -571,6 +604,9 @@ class Piano:
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
             running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
+            mode=config.mode,
+            rules=len(config.rules),
+            layers=await asyncio.to_thread(self._layers),
             stopped=self._consumer.paused,
             cassette=_about(self._cassette),
         )
@@ -600,32 +636,31 @@ class Piano:
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
         skills = agent.enabled_skills
-        askers = self._questions.askers(job, conversation)  # a tool that they lack is run for them with a yes only
+        askers = self._questions.askers(job, conversation)
+        history = conversation.tree.history(job)
+        has_begun = any(message.job_id == job.id for message in history)
+        left = await self._approvals.left(job) if has_begun else []
         turn = Turn(
             job=job,
             agent=agent,
-            history=conversation.tree.history(job),
+            history=history,
             calls=conversation.tool_calls(),
+            pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
             skills=await asyncio.to_thread(self._skills.get_prompts, skills) if skills else "",
             tools=self._tools.get_tools(agent.enabled_tools),
             max_iterations=agent.max_iterations or self.config.max_iterations,
+            max_tool_calls=self.config.max_tool_calls,
+            max_turn_tokens=self.config.max_turn_tokens,
+            max_turn_s=self.config.max_turn_s,
             tool_timeout=self.config.tool_timeout,
             tool_output_limit=self.config.tool_output_limit,
+            context=self._client.context if self._client is not None else _unknown,
+            summarize=self.config.summarize,
         )
 
-        async def permit(call: ToolCall, tool: Tool) -> Permission:
-            mode = self.config.mode
-            if not tool.asks and all(tool.name in each.enabled_tools for each in askers):
-                return Permission(mode=mode)
-            for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
-            question = f"{agent.name} wants to run {call.name}{for_whom}"
-            request = ApprovalRequested(thread_id=job.thread_id, job_id=job.id, call=call, question=question)
-            allowed = await self._approvals.ask(request, self.config.approval_timeout)
-            return Permission("" if allowed else DENIED, mode)
-
-        model = self._model if job.schema is None else Structured(self._model, job.schema)
-        async with contextlib.aclosing(run_turn(turn, model, permit, self._tell, self._clock)) as events:
+        permit = self._permits.of(job, agent, askers, left)
+        async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
 
@@ -661,6 +696,10 @@ class Piano:
                 return where, await self._swap.models()
         return where, []
 
+    def _layers(self) -> list[str]:
+        """Return what stands between tools and the machine, a sentence each."""
+        return [file_layer(), *self._bash.layers(self.config.mode)]
+
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
         self._skills.get_prompts(fields.get("enabled_skills", ()))
@@ -678,6 +717,10 @@ class Piano:
 
 async def _form(schema: Any) -> Form | None:
     return None if schema is None else await asyncio.to_thread(form_of, schema)  # jsonschema takes long to load
+
+
+async def _unknown(_model: str) -> None:
+    """Say nothing of a model's window: what stands in for a server has none."""
 
 
 def _check_text(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The nouns: Agent, Thread, Message, ToolCall, Job. What is kept, as it is kept.
+"""The nouns: Agent, Thread, Message, ToolCall, Approval, Job. What is kept, as it is kept.
 
 Records are frozen; a change is a new record (`dataclasses.replace`). They know nothing of a database, a model or a
 screen.
@@ -124,6 +124,31 @@ class ToolCall:
     status: CallStatus = CallStatus.STARTED
     result: str | None = None
     finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Approval:
+    """A question to the user whether a tool call may run, and the answer. A call that is asked about anew has several.
+
+    It holds the whole call, which is kept as one only when it begins.
+    """
+
+    id: UUID
+    call_id: UUID
+    message_id: UUID  #: the assistant message that asked for the call
+    job_id: UUID
+    thread_id: UUID
+    name: str
+    arguments: Mapping[str, Any]
+    digest: str  #: of what a yes is for: the tool, its arguments, the workspace and the mode
+    question: str  #: for people
+    reason: str  #: why it is asked
+    always: str  #: the rule that "always" adds; "" if none does
+    requested_at: datetime
+    seq: int = 0  #: the order in the store; given by the store
+    allowed: bool | None = None  #: None: not answered
+    note: str = ""  #: what the answer was: "no", "always", that nobody gave one
+    decided_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

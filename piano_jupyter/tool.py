@@ -9,7 +9,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints, overload
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+    overload,
+)
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
@@ -73,6 +83,7 @@ class Tool:
     asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
     judge: Callable[[Mapping[str, Any], Mode], Opinion] | None = None  #: the tool's own opinion of a call
     subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
+    seconds: Callable[[Mapping[str, Any]], float] | None = None  #: how long a call may take, if it is the tool's to say
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had not become a tool."""
@@ -133,8 +144,8 @@ def _parameters(title: str, function: Callable[..., Any]) -> dict[str, Any]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
             raise ToolError(f"{title!r} takes {parameter}: a model can only name its arguments; spell them out")
-        refuse = partial(_refuse, title, parameter.name)
-        properties[parameter.name] = json_schema(hints.get(parameter.name, str), refuse)
+        record = partial(_record, title, parameter.name)
+        properties[parameter.name] = json_schema(hints.get(parameter.name, str), record)
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         elif parameter.default is not None and is_json(parameter.default):
@@ -167,9 +178,15 @@ def json_schema(hint: Any, otherwise: Callable[[Any], dict[str, Any]]) -> dict[s
     return otherwise(hint)
 
 
-def _refuse(title: str, name: str, hint: Any) -> NoReturn:
+def _record(title: str, name: str, hint: Any) -> dict[str, Any]:
+    if is_typeddict(hint):
+        fields = get_type_hints(hint)
+        properties = {each: json_schema(fields[each], partial(_record, title, f"{name}.{each}")) for each in fields}
+        required = [each for each in fields if each in hint.__required_keys__]
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     raise ToolError(
-        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; use str, int, float, bool, list or dict"
+        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; "
+        "use str, int, float, bool, list, dict or a TypedDict"
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import runpy
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
+from chat_templates import ChatTemplate, chat_templates
 from stub_model import StubModel, serving
 
 from piano_jupyter.errors import ModelUnavailableError
@@ -46,6 +48,21 @@ def tiny() -> SimpleNamespace:
 def tiny_gguf(tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a model that answers everything with one sentence."""
     return tiny.write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", says=SENTENCE)
+
+
+@pytest.fixture(scope="session")
+def template_texts() -> dict[str, str]:
+    """The chat templates that llama.cpp ships, by name."""
+    try:
+        return chat_templates()
+    except (OSError, subprocess.SubprocessError) as error:
+        _missing(f"llama.cpp's chat templates cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def templates(template_texts: dict[str, str]) -> dict[str, ChatTemplate]:
+    """The same, to render."""
+    return {name: ChatTemplate(text) for name, text in template_texts.items()}
 
 
 @pytest.fixture(scope="session")

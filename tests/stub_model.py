@@ -19,6 +19,7 @@ class Say:
     held: bool = False  # stop after the first word until `stub_model.release` is set
     status: int = 200
     reasoning: str = ""
+    breaks: bool = False  # the stream ends after the first word
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk({"reasoning_content": say.reasoning})
         for i, word in enumerate(re.findall(r"\S*\s*", say.text)):
             self._chunk({"content": word})
+            if say.breaks:
+                return
             while i == 0 and say.held and not release.wait(0.05):
                 self.wfile.write(b": still here\n\n")
         if say.call:

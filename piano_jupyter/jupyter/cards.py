@@ -1,16 +1,45 @@
 """How the other records look in a cell: agents, threads, jobs, models, what a search found."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from piano_jupyter.events import ApprovalRequested
+from piano_jupyter.hidden import to_the_letter
 from piano_jupyter.jupyter.tables import Card, Listing, Marked
+from piano_jupyter.question import put
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Status
 
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
+
+
+class Requests(Sequence[ApprovalRequested]):
+    """The tool calls that wait for a yes, each to the letter and whole; a sequence of them."""
+
+    def __init__(self, requests: Sequence[ApprovalRequested]) -> None:
+        self._requests = list(requests)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._requests[index]
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(_request, self._requests)) or "no tool call waits for a yes"
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(repr(self))}</pre>'
+
+
+def _request(request: ApprovalRequested) -> str:
+    name = short(request.call.id)
+    always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
+    return f"{name}  {put(request)}{always}"
 
 
 def agent_card(agent: Agent) -> Card:
@@ -76,6 +105,8 @@ def status_card(status: "Status", no_thread: str = "") -> Card:
             "server": status.server,
             "models": models_line(status.models),
             "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+            "tools": f"mode {status.mode}, {_count(status.rules, 'rule')} (%piano tools shows what becomes of each)",
+            "layers": "\n".join(status.layers),
             "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
             "workspace": status.workspace,
             "cassette": status.cassette or "",

@@ -12,13 +12,14 @@ from uuid import UUID
 
 from IPython.display import display
 
+from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.tables import QUIET, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 
 Names = Mapping[Any, str]  # of agents, by id
 
-SHORTEST = 0.05  # seconds that are worth telling
+LONGEST_THOUGHT = 20_000  # characters that are shown
 PARTED = "⇄"
 HOW_TO_GO_ON = (
     f"{PARTED} marks where branches part: %piano history --ids names the others, "
@@ -104,7 +105,7 @@ class Transcript:
 
 def speaker(message: Message, names: Names) -> str:
     """Return who speaks, for people."""
-    if message.agent_id:
+    if message.agent_id and message.role != "system":
         return names.get(message.agent_id, message.role)
     return {"user": "You", "system": "Note"}.get(message.role, message.role)
 
@@ -132,7 +133,8 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
     )
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    return f"<div>{above}{''.join(map(call_html, calls))}{body if message.content else ''}{about}</div>"
+    inside = f"{thoughts_html(message)}{''.join(map(call_html, calls))}{body if message.content else ''}"
+    return f"<div>{above}{inside}{about}</div>"
 
 
 def _plain(message: Message) -> str:
@@ -140,24 +142,16 @@ def _plain(message: Message) -> str:
     return message.content.rstrip() if data is None else data
 
 
-def usage_parts(message: Message) -> list[str]:
-    """Return what an answer cost, as short phrases: the model, tokens, speed, seconds."""
-    usage = message.usage
-    parts = [str(usage["model"])] if usage.get("model") else []
-    if "prompt_tokens" in usage:
-        cached = f" ({usage['cached_tokens']:,} cached)" if usage.get("cached_tokens") else ""
-        parts.append(f"{usage['prompt_tokens']:,} tokens read{cached}")
-    if "completion_tokens" in usage:
-        parts.append(f"{usage['completion_tokens']:,} written")
-    if "tokens_per_second" in usage:
-        parts.append(f"{usage['tokens_per_second']:g} tokens/s")
-    if usage.get("first_token_s", 0) >= SHORTEST:
-        parts.append(f"first after {usage['first_token_s']:.1f} s")
-    if usage.get("load_s", 0) >= SHORTEST:
-        parts.append(f"loading {usage['load_s']:.1f} s")
-    if usage.get("cut"):
-        parts.append("cut off: it reached the limit of its length")
-    return parts
+def thoughts_html(message: Message) -> str:
+    """Return what a model thought before it answered, as a folded line of HTML."""
+    thought = message.reasoning.strip()
+    if not thought:
+        return ""
+    rest = len(thought) - LONGEST_THOUGHT
+    shown = thought if rest <= 0 else f"{thought[:LONGEST_THOUGHT]}\n… and {rest:,} more characters"
+    return (
+        f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{escape(shown)}</div></details>'
+    )
 
 
 def call_line(call: ToolCall) -> str:

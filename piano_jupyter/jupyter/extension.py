@@ -5,6 +5,7 @@ of a dead kernel go on; else the first use opens it.
 """
 
 import atexit
+from collections.abc import Callable
 from typing import Any
 
 from piano_jupyter.jupyter import completion, formatters
@@ -21,8 +22,8 @@ def load(shell: Any) -> None:
     session = Session(shell)
     shell.configurables.append(session.config)
     shell.register_magic_function(session.magic, "line_cell", NAME)
-    shell.events.register("post_run_cell", session.adopt_tools)
-    shell.events.register("post_run_cell", session.forget_shown)
+    for event, handler in _hooks(session):
+        shell.events.register(event, handler)
     shell.input_transformers_cleanup.append(questions)
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
@@ -37,9 +38,8 @@ def unload(shell: Any) -> None:
     session = _session_of(shell)
     if session is None:
         return
-    session.forget_shown()
-    for handler in (session.adopt_tools, session.forget_shown):
-        shell.events.unregister("post_run_cell", handler)
+    for event, handler in _hooks(session):
+        shell.events.unregister(event, handler)
     shell.configurables.remove(session.config)
     shell.input_transformers_cleanup.remove(questions)
     if shell.user_ns.get(NAME) is session.in_cell:
@@ -50,6 +50,14 @@ def unload(shell: Any) -> None:
     completion.unregister(shell)
     atexit.unregister(session.close)
     session.close()
+
+
+def _hooks(session: Session) -> list[tuple[str, Callable[..., None]]]:
+    return [
+        ("pre_run_cell", session.begin_cell),
+        ("post_run_cell", session.adopt_tools),
+        ("post_run_cell", session.end_cell),
+    ]
 
 
 def _session_of(shell: Any) -> Session | None:

@@ -12,6 +12,7 @@ from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -21,8 +22,11 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
+from piano_jupyter.hidden import to_the_letter
 from piano_jupyter.jupyter.display import call_line
 from piano_jupyter.jupyter.live import Shown
 from piano_jupyter.records import Job, Message, ToolCall
@@ -35,12 +39,14 @@ class Followed:
     job: Job
     name: str  #: of the agent
     calls: list[ToolCall] = field(default_factory=list)  #: those that have returned
+    flags: list[str] = field(default_factory=list)  #: what calls reach for, a sentence each
     notes: list[Message] = field(default_factory=list)  #: what Piano has to say on the answer
     answer: Message | None = None
     error: PianoError | None = None
     asked: "list[Followed]" = field(default_factory=list)  #: the jobs that the answer asks for
     told: list[str] = field(default_factory=list)  #: what was written before a call, and the calls
     written: list[str] = field(default_factory=list)  #: the text that is being written
+    writing: UUID | None = None  #: the message that it is of
     status: str = ""
     fraction: float | None = None
 
@@ -55,11 +61,15 @@ class Followed:
         text = "\n".join([*self.told, "".join(self.written)])
         return Shown(self.name, text, self.status, self.fraction, self.over)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:  # noqa: C901  One case an event.
         """Take an event of this job."""
         match event:
             case JobStarted():
                 self.status = ""
+            case MessageDelta(message_id=message_id) if message_id != self.writing:
+                self.writing = message_id
+                self.written.clear()  # it begins anew: what came of it before is void
+                self.take(event)
             case MessageDelta(text=""):
                 self.status = "thinking"
             case MessageDelta(text=text):
@@ -67,8 +77,15 @@ class Followed:
                 self.status, self.fraction = "", None
             case ApprovalRequested():
                 self.status = "waits for your yes"
+            case HistoryTrimmed(note=note):
+                self.status = note
             case ToolCalled(call=call):
                 self.status = f"running {call.name}"
+            case ToolWaiting(call=call, note=note):
+                self.status = f"{call.name} waits: {note}"
+            case ToolFlagged(call=call, reason=reason):
+                self.flags.append(to_the_letter(f"look at this call of {call.name}: {reason}"))
+                self.told.append(self.flags[-1])
             case ToolReturned(call=call) if all(call.id != known.id for known in self.calls):
                 self.calls.append(call)
                 self.told += [*(["".join(self.written)] if self.written else []), call_line(call)]
@@ -76,17 +93,20 @@ class Followed:
                 self.status = ""
             case MessageAdded(message=message) if message.role == "system":
                 self.notes.append(message)
-            case JobDone(message=message):
-                self.answer = message
-                self.status, self.fraction = "", None
-            case JobFailed():
-                self.error = event.error or PianoError(event.reason)
-                self.status, self.fraction = event.reason, None
-            case JobCancelled():
-                self.error = PianoError("the job was cancelled")
-                self.status, self.fraction = "cancelled", None
+            case JobDone() | JobFailed() | JobCancelled():
+                self._end(event)
             case _:
                 pass
+
+    def _end(self, event: JobDone | JobFailed | JobCancelled) -> None:
+        self.status, self.fraction = "", None
+        match event:
+            case JobDone(message=message):
+                self.answer = message
+            case JobFailed(reason=reason, error=error):
+                self.error, self.status = error or PianoError(reason), reason
+            case JobCancelled():
+                self.error, self.status = PianoError("the job was cancelled"), "cancelled"
 
 
 class Following:
@@ -168,7 +188,14 @@ def _job_id(event: Event) -> UUID | None:
     match event:
         case JobStarted(job=job) | JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job):
             return job.id
-        case ApprovalRequested(job_id=job_id) | ToolCalled(job_id=job_id) | ToolReturned(job_id=job_id):
+        case (
+            HistoryTrimmed(job_id=job_id)
+            | ApprovalRequested(job_id=job_id)
+            | ToolCalled(job_id=job_id)
+            | ToolFlagged(job_id=job_id)
+            | ToolReturned(job_id=job_id)
+            | ToolWaiting(job_id=job_id)
+        ):
             return job_id
         case MessageAdded(message=message):
             return message.job_id

@@ -8,6 +8,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -18,7 +19,9 @@ from piano_jupyter.events import (
     ThreadBranched,
     ThreadOpened,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.display import arguments_text, call_line, speaker
 from piano_jupyter.records import Job, Message, short
@@ -50,7 +53,9 @@ def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A li
             return call_line(call)
         case ToolCalled(call=call) | ApprovalRequested(call=call):
             return f"{call.name}({arguments_text(call)})"
-        case ModelLoading(note=note):
+        case ToolWaiting(call=call, note=told) | ToolFlagged(call=call, reason=told):
+            return f"{call.name}: {told}"
+        case ModelLoading(note=note) | HistoryTrimmed(note=note):
             return note
         case _:
             return ""

@@ -31,7 +31,7 @@ class LiveCell:
         self._handle = display({}, raw=True, display_id=True) if in_notebook else None
         self._next = 0.0  # when the output may be drawn again
         self._drawn: list[Shown] = []
-        self._printed = 0  # characters of the answer that a terminal is at
+        self._printed = ""  # what a terminal has of the answer that it is at
         self._done = 0  # answers that a terminal has whole
 
     def rest(self) -> None:
@@ -62,17 +62,23 @@ class LiveCell:
             sys.stdout.write("\n")
 
     def _print(self, answers: Sequence[Shown]) -> None:
-        """Write what is new: one answer after the other, as a terminal cannot take back what it has shown."""
+        """Write what is new: one answer after the other, as a terminal cannot take back what it has shown.
+
+        One that begins anew does so on a line of its own.
+        """
         while self._done < len(answers):
             now = answers[self._done]
             if not self._printed and len(answers) > 1 and (now.text or now.over):
                 sys.stdout.write(f"{now.name}:\n")
-            sys.stdout.write(now.text[self._printed :])
-            self._printed = len(now.text)
+            if not now.text.startswith(self._printed):
+                sys.stdout.write("\n")
+                self._printed = ""
+            sys.stdout.write(now.text[len(self._printed) :])
+            self._printed = now.text
             if not now.over or self._done == len(answers) - 1:
                 break
             sys.stdout.write("\n")
-            self._done, self._printed = self._done + 1, 0
+            self._done, self._printed = self._done + 1, ""
         sys.stdout.flush()
 
 

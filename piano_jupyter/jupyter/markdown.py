@@ -20,6 +20,7 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 
+from piano_jupyter.hidden import spelled
 from piano_jupyter.jupyter import formulas
 
 TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
@@ -43,14 +44,6 @@ TAGS = _names(
 )
 ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "td": {"align"}, "th": {"align"}}
 
-# What the eye does not see, or sees elsewhere: control, format, private and blank characters, fillers, selectors, tags.
-ODD = (
-    "\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
-    "\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0"
-    "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff"
-)
-HIDDEN = re.compile(f"([{ODD}])\\1*| {{20,}}|\n{{5,}}|\t{{8,}}")
-
 
 def render(text: str, *, highlight: bool = False) -> str:
     """Return the HTML of a text; `highlight` colours code with Pygments' classes, for a page that has their CSS."""
@@ -59,11 +52,7 @@ def render(text: str, *, highlight: bool = False) -> str:
 
 def exact(text: str) -> str:
     """Return the HTML of a text to be read to the letter: whatever hides, reorders or pushes out of sight is named."""
-    parts, at = [], 0
-    for found in HIDDEN.finditer(text):
-        parts += [escape(text[at : found.start()], quote=False), _named(found[0])]
-        at = found.end()
-    return "".join([*parts, escape(text[at:], quote=False)])
+    return spelled(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
 
 
 class Stream:
@@ -137,12 +126,6 @@ def _last_block(text: str) -> tuple[int, str]:
     closed = end - start > 1 and re.fullmatch(rf" {{0,3}}{re.escape(last.markup)}\S*\s*", lines[end - 1])
     is_open = last.type == "fence" and end == len(lines) and not closed
     return sum(len(line) + 1 for line in lines[:start]), last.markup if is_open else ""
-
-
-def _named(run: str) -> str:
-    name = {" ": "␣", "\n": "↵", "\t": "⇥"}.get(run[0], f"U+{ord(run[0]):04X}")
-    times = f" × {len(run)}" if len(run) > 1 else ""
-    return f"<mark>{name}{times}</mark>" + ("\n" if run[0] == "\n" else "")
 
 
 @functools.lru_cache(maxsize=256)

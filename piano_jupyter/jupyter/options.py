@@ -85,6 +85,18 @@ def fill_in(text: str, variables: Mapping[str, Any]) -> str:
     return PLACEHOLDER.sub(lambda match: _filled(match, variables), text)
 
 
+def looked_up(expression: str, variables: Mapping[str, Any]) -> Any:
+    """Return what a name stands for, dotted or indexed as in `{{name}}`; nothing is called.
+
+    Raises PianoError where it is anything else or does not exist. What the variables themselves raise goes through.
+    """
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise PianoError(f"{expression!r} is no name") from error
+    return _evaluate(node, variables)
+
+
 def quoted(name: str) -> str:
     """Return a name as it is written after %piano: in quotes where it needs them."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
@@ -137,4 +149,4 @@ def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
         case ast.Subscript(value=inner, slice=index):
             return _evaluate(inner, variables)[ast.literal_eval(index)]
         case _:
-            raise PianoError("only names, dots and indexes are filled in; put the result into a variable and use that")
+            raise PianoError("only names, dots and indexes are read; put the result into a variable and use that")

@@ -1,6 +1,7 @@
 // The panel's view. It holds no truth: it shows what the kernel sends and tells it what was clicked.
 //
-// From the kernel: "all" (everything, to a page that said hello), "changes" (numbered), "heard" and "done" (an action).
+// From the kernel: "all" (everything, to a page that said hello), "changes" (numbered), "heard" and "done" (an
+// action), "cell" (code for a new one).
 // To the kernel: {do, about, page, action}. HTML comes only from the kernel, which has cleaned it; all else is set as text.
 
 const PATIENCE = 4000; // ms until the panel says that the kernel does not answer
@@ -18,6 +19,13 @@ function make(tag, properties = {}, ...children) {
   }
   node.append(...children);
   return node;
+}
+
+// whether a cell's output is this widget
+function holds(cell, view) {
+  for (let i = 0; i < (cell.outputs?.length ?? 0); i++)
+    if (cell.outputs.get(i).data["application/vnd.jupyter.widget-view+json"]?.model_id === view) return true;
+  return false;
 }
 
 class Panel {
@@ -132,6 +140,7 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.page) return;
     if (kind === "heard" || kind === "done") return this.answer(message);
+    if (kind === "cell") return this.addCell(message);
     if (kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {
@@ -168,6 +177,22 @@ class Panel {
     if (error) this.say(error);
     else if (!this.blame) this.say("");
     known?.ended(error);
+  }
+
+  // put code into a new cell below this one, and below those that were added before; not every front end can
+  addCell({ code, view, ticket }) {
+    let added = false;
+    try {
+      const notebook = this.model.widget_manager.context.model;
+      const cells = [...notebook.cells];
+      const place = cells.findIndex((cell) => cell.id === this.added);
+      const at = place >= 0 ? place : cells.findIndex((cell) => holds(cell, view));
+      this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, { cell_type: "code", source: code }).id;
+      added = true;
+    } catch {
+      // no JupyterLab, or one that has changed
+    }
+    this.act(added ? "added" : "not_added", ticket);
   }
 
   // -- what is shown
@@ -213,7 +238,7 @@ class Panel {
     if (state === "failed" || state === "cancelled") line.append(this.doer("Retry", "retry", key));
   }
 
-  showText({ part: key, in: entry, html, tail, reasoning }) {
+  showText({ part: key, in: entry, html, tail, reasoning, cost }) {
     let node = this.nodes.get(key);
     if (!node) {
       node = make(
@@ -222,11 +247,13 @@ class Panel {
         make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Thoughts" }), make("div")),
         make("div", { className: "piano-done" }),
         make("div", { className: "piano-tail" }),
+        make("div", { className: "piano-cost" }),
       );
       this.nodes.get(entry)?.querySelector(".piano-parts").append(node);
       this.nodes.set(key, node);
     }
-    const [thoughts, done] = node.children;
+    const [thoughts, done, , below] = node.children;
+    below.innerHTML = cost ?? "";
     done.replaceChildren();
     thoughts.lastChild.textContent = "";
     this.showNews(node, { html, tail, reasoning });
@@ -245,7 +272,7 @@ class Panel {
     done.append(fresh);
   }
 
-  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, question }) {
+  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, flag, question, reason, always, request }) {
     const head = make(
       "summary",
       {},
@@ -261,10 +288,20 @@ class Panel {
     for (const [title, value] of values) add(title, value);
     if (result !== null) add("result", result);
     if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
+    if (flag) head.append(make("span", { className: "piano-flag", innerHTML: flag }));
+    if (reason) node.append(make("div", { className: "piano-why", innerHTML: reason }));
     node.append(list);
     if (question) {
-      const [no, yes] = [this.doer("Deny", "deny", key), this.doer("Approve", "approve", key, "piano-send")];
-      node.append(make("div", { className: "piano-row" }, no, yes));
+      const row = make("div", { className: "piano-row" }, this.doer("Deny", "deny", request));
+      if (always) {
+        const covers = make("div", { className: "piano-why piano-covers" });
+        covers.append("Always adds a rule to this kernel's PianoConfig.rules (put it into ipython_config.py to keep it): ");
+        covers.append(make("code", { innerHTML: always, tabIndex: 0 }));
+        node.append(covers);
+        row.append(this.doer("Always", "always", request));
+      }
+      row.append(this.doer("Approve", "approve", request, "piano-send"));
+      node.append(row);
     }
     const old = this.nodes.get(key);
     if (old) {

@@ -10,7 +10,7 @@ import concurrent.futures
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anywidget
 from IPython.display import display
@@ -21,6 +21,7 @@ from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, Messag
 from piano_jupyter.jupyter.display import Transcript
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel_state import Conversation
+from piano_jupyter.question import TOO_LATE
 from piano_jupyter.records import JobStatus, Thread
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 PAUSE = 0.05  # seconds between two messages to the page
+PATIENCE = 3.0  # seconds for a page to add a cell
 REMEMBERED = 300  # actions
 
 
@@ -47,7 +49,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._limit = piano.config.panel_messages
         self._has_earlier = False
         self._sequence = 0
-        self._pages: set[str] = set()  # views that have said hello
+        self._pages: dict[str, None] = {}  # views that have said hello, in the order in which they were last heard of
+        self._added: dict[str, asyncio.Future[bool]] = {}  # cells that a page is asked to add, and whether it could
         self._answered: dict[tuple[str, int], str | None] = {}  # what came of the last actions; None: nothing yet
         self._loading = asyncio.Lock()
         self._acting: set[concurrent.futures.Future[None]] = set()
@@ -77,6 +80,27 @@ class ChatPanel(anywidget.AnyWidget):
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
         super().close()
+
+    @property
+    def thread_id(self) -> UUID:
+        """The thread that it shows."""
+        return self._thread.id
+
+    async def add_cell(self, code: str) -> bool:
+        """Have a page put code into a new cell below the panel, on the chat's loop; return whether one could."""
+        for page in reversed(tuple(self._pages)):
+            ticket = str(uuid4())
+            self._added[ticket] = asyncio.get_running_loop().create_future()
+            try:
+                self._tell("cell", page=page, ticket=ticket, view=self.model_id, code=code)
+                async with asyncio.timeout(PATIENCE):
+                    if await self._added[ticket]:
+                        return True
+            except TimeoutError:
+                continue  # a page that was closed, or one that does not know how
+            finally:
+                del self._added[ticket]
+        return False
 
     # -- from the chat to the page, all on the chat's loop ------------------------------------------------------------
 
@@ -181,7 +205,8 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def _act(self, content: dict[str, Any]) -> None:
         page, action = str(content.get("page")), int(content.get("action", 0))
-        self._pages.add(page)
+        self._pages.pop(page, None)
+        self._pages[page] = None
         self._tell("heard", page=page, action=action)
         if (page, action) in self._answered:  # the page asked again, because it had waited for long
             error = self._answered[page, action]
@@ -201,13 +226,16 @@ class ChatPanel(anywidget.AnyWidget):
         if error is not None:
             self._tell("done", page=page, action=action, error=error)
 
-    async def _do(self, content: dict[str, Any]) -> None:
+    async def _do(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
         piano, about = self._piano, str(content.get("about", ""))
         match content.get("do"):
             case "hello":
                 self._tell_all(str(content["page"]))
             case "bye":
-                self._pages.discard(str(content["page"]))
+                self._pages.pop(str(content["page"]), None)
+            case "added" | "not_added" as outcome:
+                if (asked := self._added.get(about)) is not None and not asked.done():
+                    asked.set_result(outcome == "added")
             case "earlier":
                 self._limit += piano.config.panel_messages
                 await self._show_anew()
@@ -223,7 +251,16 @@ class ChatPanel(anywidget.AnyWidget):
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
-            case "cancel" | "retry" | "approve" | "deny" as verb:
+            case "approve" | "always" | "deny" as verb:
+                about_request = _id(about)
+                first = await (
+                    piano.deny(about_request)
+                    if verb == "deny"
+                    else piano.approve(about_request, always=verb == "always")
+                )
+                if not first:
+                    raise PianoError(f"this call {TOO_LATE}")
+            case "cancel" | "retry" as verb:
                 await getattr(piano, verb)(_id(about))
             case unknown:
                 raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")

@@ -15,6 +15,7 @@ from piano_jupyter.events import (
     Answered,
     ApprovalRequested,
     Event,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -24,8 +25,11 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
+from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
 from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
@@ -105,6 +109,7 @@ class Conversation:
         self._entries: dict[str, Entry] = {}  # in reading order
         self._touched: set[str] = set()  # entries and parts that the page does not have as they are
         self._dropped: list[str] = []
+        self._flags: dict[UUID, str] = {}  # what calls reach for, by call: never kept, so remembered here
 
     @property
     def busy(self) -> bool:
@@ -149,7 +154,11 @@ class Conversation:
                 self._add(message)
             case JobQueued() | JobStarted() | JobDone() | JobFailed() | JobCancelled():
                 self._apply_to_job(event)
-            case MessageDelta() | ToolCalled() | ToolReturned() | ApprovalRequested():
+            case ToolFlagged(call=call, reason=reason):
+                self._flags[call.id] = reason
+            case (
+                MessageDelta() | HistoryTrimmed() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested()
+            ):
                 if str(event.job_id) in self._entries:
                     self._apply_to_turn(self._entries[str(event.job_id)], event)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
@@ -223,16 +232,25 @@ class Conversation:
                 pass
         self._stand(entry, event.job.status, event.reason if isinstance(event, JobFailed) else "")
 
-    def _apply_to_turn(self, entry: Entry, event: MessageDelta | ToolCalled | ToolReturned | ApprovalRequested) -> None:
+    def _apply_to_turn(
+        self,
+        entry: Entry,
+        event: MessageDelta | HistoryTrimmed | ToolCalled | ToolReturned | ToolWaiting | ApprovalRequested,
+    ) -> None:
         match event:
+            case HistoryTrimmed(note=note):
+                self._tell(entry, "thinking", note)
             case MessageDelta():
                 self._write(entry, event)
-            case ApprovalRequested(call=call, question=question):
-                self._call(entry, call, question)
+            case ApprovalRequested(call=call):
+                self._call(entry, call, event)
                 self._tell(entry, "asking", "waiting for your answer")
             case ToolCalled(call=call):
                 self._call(entry, call)
                 self._tell(entry, "calling", f"running {call.name}")
+            case ToolWaiting(call=call, note=note):
+                self._call(entry, call)
+                self._tell(entry, "calling", f"{call.name} waits: {note}")
             case ToolReturned(call=call):
                 self._call(entry, call)
                 self._tell(entry, "thinking", "thinking")
@@ -255,7 +273,9 @@ class Conversation:
         elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
             html, reasoning = render(as_markdown(message.content), highlight=True), _cut(message.reasoning)
-            self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning})
+            shown = {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning}
+            cost = exact(" · ".join(usage_parts(message)))
+            self._put(entry, shown | ({"cost": cost} if cost else {}))
         return entry
 
     def _answer(self, job: Job) -> Entry:
@@ -282,7 +302,7 @@ class Conversation:
         if state not in ACTIVE:
             for part in list(entry.parts.values()):
                 if part.shown.get("state") in {"running", "asks"}:
-                    self._put(entry, part.shown | {"state": state, "question": ""})
+                    self._put(entry, part.shown | {"state": state, "question": "", "reason": ""})
 
     def _tell(self, entry: Entry, state: str, note: str, fraction: float | None = None) -> None:
         entry.state, entry.note, entry.fraction = state, note, fraction
@@ -308,7 +328,7 @@ class Conversation:
         elif not delta.text and entry.state == "loading":
             self._tell(entry, "thinking", "thinking")
 
-    def _call(self, entry: Entry, call: ToolCall, question: str = "") -> None:
+    def _call(self, entry: Entry, call: ToolCall, request: ApprovalRequested | None = None) -> None:
         values = {name: _written(value) for name, value in call.arguments.items()}
         preview = " ".join(", ".join(values.values()).split())
         shown = {
@@ -318,8 +338,12 @@ class Conversation:
             "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
             "arguments": [[exact(name), exact(value)] for name, value in values.items()],
             "result": exact(call.result) if call.result else None,
-            "state": "asks" if question else CALL_STANDS[call.status],
-            "question": question,
+            "state": "asks" if request else CALL_STANDS[call.status],
+            "flag": exact(self._flags.get(call.id, "")),
+            "question": request.question if request else "",
+            "reason": exact(request.reason) if request else "",
+            "always": exact(request.always) if request else "",
+            "request": str(request.id) if request else "",
         }
         self._put(entry, shown)
 

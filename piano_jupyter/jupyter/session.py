@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
 from piano_jupyter.jupyter.values import ShownValues
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.magics import PianoMagics
+    from piano_jupyter.jupyter.panel import ChatPanel
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Thread
 
@@ -36,9 +39,13 @@ class Session:
         self.shell = shell
         self.config = PianoConfig(parent=shell)
         self.loop = LoopThread()
+        self.kernel = KernelThread(shell)
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
+        self.panels: weakref.WeakSet[ChatPanel] = weakref.WeakSet()
+        self._cells = 0  # that run, one inside the other
+        self._next_cells: list[str] = []  # code for a new cell below the one that runs
         self._magics: PianoMagics | None = None
         self._piano: Piano | None = None
         self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
@@ -125,9 +132,11 @@ class Session:
                 await old.close()
 
     async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        from piano_jupyter.jupyter.kernel_tools import KernelTools  # noqa: PLC0415
         from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
 
-        piano = Piano(config=self.config, tools=list(self._tools.values()), record=record, replay=replay)
+        tools = [*KernelTools(self).all(), *self._tools.values()]
+        piano = Piano(config=self.config, tools=tools, record=record, replay=replay)
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
@@ -137,6 +146,18 @@ class Session:
         """Return the variables that the user made."""
         hidden = self.shell.user_ns_hidden
         return {name: value for name, value in self.shell.user_ns.items() if hidden.get(name, self) is not value}
+
+    def next_cell(self, code: str) -> bool:
+        """Have the front end put code into a new cell below the one that runs; on the main thread. False: none runs."""
+        if not (self._cells or self.kernel.cell_waits):
+            return False
+        self._next_cells.append(code)  # of several cells a front end makes only the first
+        self.shell.set_next_input("\n\n".join(self._next_cells))
+        return True
+
+    def panels_for(self, thread_id: Any) -> "list[ChatPanel]":
+        """Return the panels that are open, those of this thread first."""
+        return sorted(self.panels, key=lambda panel: panel.thread_id != thread_id)
 
     def go_on(self) -> None:
         """Open a database that exists, in the background."""
@@ -158,14 +179,21 @@ class Session:
     def _has_seen(self, tool: Tool) -> bool:
         return any(tool is each for each in self._adopted)
 
-    def forget_shown(self, *_: object) -> None:
+    def begin_cell(self, *_: object) -> None:
+        """A cell begins to run."""
+        self._cells += 1
+
+    def end_cell(self, *_: object) -> None:
         """A cell has ended: its answers show themselves from now on."""
+        self._cells = max(self._cells - 1, 0)  # the first that ends may have begun before this was loaded
+        self._next_cells.clear()
         self.shown.clear()
         self.shown_values.forget()
 
     def close(self) -> None:
         """Close everything: in `shutdown_timeout` and two seconds more at most."""
         self._closing = True
+        self.shown_values.forget()
         try:
             self.loop.run(self._close(), self.config.shutdown_timeout + AT_EXIT)
         except (TimeoutError, concurrent.futures.TimeoutError, RuntimeError, PianoError) as error:

@@ -1,5 +1,6 @@
 """A cell that waits: shows answers as they come, asks for approvals, and cancels the jobs when it is interrupted.
 
+Meanwhile it does what tools want to have done on the main thread.
 Everything is shown from the main thread, which waits on a plain queue; output from the loop's thread would land in
 whichever cell ran last. The live output ends empty and the final outputs stand below it, in the order in which the
 agents were asked: that is what nbval compares.
@@ -19,18 +20,21 @@ from IPython.display import display
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.display import Answers, answer_bundle, arguments_text, speaker
+from piano_jupyter.jupyter.display import Answers, answer_bundle, speaker
 from piano_jupyter.jupyter.following import Followed, Following
+from piano_jupyter.jupyter.kernel_thread import CellInterrupt, Errand
 from piano_jupyter.jupyter.live import LiveCell, Shown
 from piano_jupyter.jupyter.loop import Work
-from piano_jupyter.records import CallStatus, Job, JobStatus, Message, ToolCall
+from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
+from piano_jupyter.records import CallStatus, Job, JobStatus, Message
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 T = TypeVar("T")
-Events = queue.SimpleQueue[Event | None]
+Happened = Event | Errand[Any]
+Events = queue.SimpleQueue[Happened | None]
 
 LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
@@ -54,6 +58,7 @@ def follow_in_cell(
     with the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends
     the wait and, if it `cancels`, the jobs.
     """
+    session.kernel.check()
     happened: Events = queue.SimpleQueue()
     undo: list[Callable[[], None]] = []
 
@@ -73,8 +78,10 @@ def follow_in_cell(
         asking.begin()
         live = LiveCell(in_notebook=session.in_notebook)
         following = asking.result()
-        _follow(session, following, happened, live)
-    except KeyboardInterrupt:
+        with session.kernel.lent(happened):
+            _follow(session, following, happened, live)
+    except KeyboardInterrupt as interrupt:
+        cancels |= isinstance(interrupt, CellInterrupt)
         goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
         raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
     finally:
@@ -84,6 +91,7 @@ def follow_in_cell(
 
 def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
     """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
+    session.kernel.check()
     happened: Events = queue.SimpleQueue()
     undo: list[Callable[[], None]] = []
 
@@ -97,10 +105,13 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
     try:
         running.begin()
         live = LiveCell(in_notebook=session.in_notebook)
-        for event in iter(happened.get, None):
-            if isinstance(event, ModelLoading):
-                live.rest()
-                live.draw([Shown("", status=event.note, fraction=event.fraction)])
+        with session.kernel.lent(happened):
+            for event in iter(happened.get, None):
+                if isinstance(event, Errand):
+                    session.kernel.do(event)
+                elif isinstance(event, ModelLoading):
+                    live.rest()
+                    live.draw([Shown("", status=event.note, fraction=event.fraction)])
         return running.result()
     except KeyboardInterrupt:
         running.stop()
@@ -145,16 +156,20 @@ def _follow(session: "Session", following: Following, happened: Events, live: Li
     frames = _in_frames(happened, live, following)
     while not following.over:
         event = next(frames)
+        if isinstance(event, Errand):
+            live.draw(following.shown)
+            session.kernel.do(event)
+            continue
         following.take(event)
         if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
             live.draw(following.shown)
-            session.call(partial(_decide, event.call, allowed=_asked(session, following, event)))
+            _ask(session, following, event)
         elif isinstance(event, Closed):
             raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
     live.draw(following.shown)
 
 
-def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Event]:
+def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Happened]:
     """Yield events, and draw between them: what came in one frame is drawn once."""
     while True:
         if event := happened.get():
@@ -174,6 +189,8 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
         if each.answer is None:
             continue
         session.shown.add(each.answer.id)
+        for flag in each.flags:
+            print(flag)  # noqa: T201  Above the answer.
         if session.in_notebook:
             display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
             for note in each.notes:
@@ -197,7 +214,7 @@ def _cancelled(session: "Session", asking: Work[Following], happened: Events) ->
     async def cancel(piano: "Piano") -> None:
         following = await asyncio.wrap_future(asking)
         while not happened.empty():
-            if event := happened.get():
+            if isinstance(event := happened.get(), Event):
                 following.take(event)
         ids = following.ids
         while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
@@ -220,21 +237,28 @@ async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
     return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
-async def _decide(call: ToolCall, piano: "Piano", *, allowed: bool) -> None:
-    await (piano.approve(call) if allowed else piano.deny(call))
-
-
-def _asked(session: "Session", following: Following, request: ApprovalRequested) -> bool:
-    """Ask at the prompt whether a call may run; only a plain yes is one, and a front end without input says no."""
-    where, call = "", request.call
+def _ask(session: "Session", following: Following, request: ApprovalRequested) -> None:
+    """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
+    if request not in session.call(lambda piano: piano.approvals()):
+        return  # somebody else has answered
+    where = ""
     if request.thread_id is not None and request.thread_id not in following.threads:
         where = f" in the thread {session.call(partial(_title, request.thread_id))!r}"
+    answer: Answer = "no"
     try:
-        answer = input(f"{request.question}{where}:\n  {call.name}({arguments_text(call)})\nAllow it? [y/N] ")
+        answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
         print(f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}")  # noqa: T201  In the cell.
-        return False
-    return answer.strip().lower() in {"y", "yes"}
+    if not session.call(partial(_decide, request, answer)):
+        print(f"the call of {request.call.name} {TOO_LATE}")  # noqa: T201
+    elif answer == "always":
+        print(how_to_keep(request.always))  # noqa: T201
+
+
+async def _decide(request: ApprovalRequested, answer: Answer, piano: "Piano") -> bool:
+    if answer == "no":
+        return await piano.deny(request)
+    return await piano.approve(request, always=answer == "always")
 
 
 async def _title(thread_id: UUID, piano: "Piano") -> str:

@@ -124,6 +124,8 @@ class CassetteTransport(httpx.AsyncBaseTransport):
                 )
             if os.environ.get("PIANO_REPLAY") == "strict":
                 raise self._cassette.miss(key)
+            if request.extensions.get("only_recorded"):  # nice to know, and not worth to look for a server
+                return httpx.Response(404, extensions={"not_recorded": True}, request=request)
             return await self._inner.handle_async_request(request)
         response = await self._inner.handle_async_request(request)
         measure: dict[str, float] = {}
@@ -187,7 +189,10 @@ def _key(request: httpx.Request) -> dict[str, Any]:
 def _what_is_asked_of_props(body: str) -> str:
     """The rest of a server's properties holds paths of its machine, and no business of a reader's."""
     try:
-        return json.dumps({"chat_template_caps": json.loads(body).get("chat_template_caps")})
+        told = json.loads(body)
+        settings = {"n_ctx": (told.get("default_generation_settings") or {}).get("n_ctx")}
+        kept = {"chat_template_caps": told.get("chat_template_caps"), "default_generation_settings": settings}
+        return json.dumps(kept)
     except (ValueError, AttributeError):
         return "{}"
 

@@ -39,6 +39,11 @@ class Loading:
     seconds: float | None = None  #: how long it has been loading
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The reply begins anew: what was told of it so far is void."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedCall:
     """A tool call as the model asked for it; `problem` says why it cannot be run, if it cannot."""
@@ -46,6 +51,7 @@ class RequestedCall:
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    repaired: bool = False  #: its arguments were complete, but not quite JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +65,12 @@ class Reply:
     usage: Mapping[str, Any] = field(default_factory=dict)
 
 
+Piece = Delta | Loading | Again | Reply
+
+
 class ChatModel(Protocol):
     """What a turn asks: anything that streams deltas and ends with a `Reply`. Raises ModelError."""
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, last the whole reply."""
         ...

@@ -1,11 +1,11 @@
 """Tool calls for models whose chat template has no tools: the reply is held to a JSON Schema, an answer or one call.
 
-Pure. llama.cpp turns the schema into a grammar, so that even a tiny model can only write one of the two forms.
+Pure. The server turns the schema into a grammar, so that even a tiny model can only write one of the two forms.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +20,17 @@ BEGUN = re.compile(OPENING.pattern + r'\s*"')
 def constrained(request: ChatRequest) -> ChatRequest:
     """Return the same question for a model without tools: told in the system prompt, calls and results as text.
 
-    A tool that has returned is not offered again in the same turn: a model that needs this calls it for ever.
+    A tool that has returned is not offered again in the same turn: a model that needs this calls it for ever. Without
+    tools it is a plain question, whose history may hold calls all the same.
     """
+    if not request.tools:
+        return replace(request, messages=merged(_plain(request.messages, _in_words)))
     functions = [tool["function"] for tool in request.tools]
     example = {
         "tool": functions[0]["name"],
         "arguments": dict.fromkeys(functions[0]["parameters"].get("properties", {}), "..."),
     }
-    told = (  # of nine wordings tried on SmolLM2-135M, the one that chose rightly most often (15 of 19)
+    told = (  # of nine wordings tried on the embedded model, the one that chose rightly most often (15 of 19)
         "You can call tools. Tools:\n"
         + "\n".join(map(_described, functions))
         + f'\nReply in JSON: to call a tool {json.dumps(example)}, or to answer {{"answer": "..."}}.'
@@ -43,7 +46,7 @@ def constrained(request: ChatRequest) -> ChatRequest:
     if request.schema is not None:
         schema["$defs"] = {"answer": _moved(request.schema)}
     options = {**request.options, "response_format": response_format(schema, "reply")}
-    return replace(request, messages=merged(_plain(messages)), tools=(), options=options, schema=None)
+    return replace(request, messages=merged(_plain(messages, _in_json)), tools=(), options=options, schema=None)
 
 
 def response_format(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -142,7 +145,15 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _plain(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _in_json(said: Mapping[str, Any]) -> str:
+    return json.dumps(said, ensure_ascii=False)
+
+
+def _in_words(said: Mapping[str, Any]) -> str:
+    return str(said["answer"]) if "answer" in said else f"I call {said['tool']} with {_in_json(said['arguments'])}."
+
+
+def _plain(messages: Sequence[Mapping[str, Any]], written: Callable[[Mapping[str, Any]], str]) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     plain = []
     for message in messages:
@@ -153,9 +164,9 @@ def _plain(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             function = message["tool_calls"][0]["function"]
             names[message["tool_calls"][0]["id"]] = function["name"]
             called = {"tool": function["name"], "arguments": json.loads(function["arguments"])}
-            plain.append({"role": "assistant", "content": json.dumps(called, ensure_ascii=False)})
+            plain.append({"role": "assistant", "content": written(called)})
         elif message["role"] == "assistant":
-            plain.append({**message, "content": json.dumps({"answer": message["content"]}, ensure_ascii=False)})
+            plain.append({**message, "content": written({"answer": message["content"]})})
         else:
-            plain.append(message)
+            plain.append(dict(message))
     return plain

@@ -1,4 +1,4 @@
-"""An edit of a text: where the old text stands in it, once, and what becomes of it. Pure.
+"""Edits of a text: where the old text stands in it, once, and what becomes of it. Pure.
 
 A match is exact, or it differs only in white space: blanks within and at the ends of lines, and an indentation that is
 other throughout. Anything looser is refused, with the place that comes nearest: a wrong edit costs more than a retry.
@@ -9,7 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
+from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.sandbox import refused
 
 LINE_END = re.compile(r"\r\n|\r(?!\n)|(?<!\r)\n")
@@ -17,13 +19,20 @@ NUMBERED = re.compile(r"\s*\d+\t")
 MANY = 20  #: matches to tell of
 
 
+class Replacement(TypedDict):
+    """One piece of text to replace, as a model gives it."""
+
+    old_text: str
+    new_text: str
+
+
 @dataclass(frozen=True, slots=True)
-class Edit:
+class Edited:
     """An edited text, and what happened to it."""
 
     text: str
-    line: int  #: where it was edited, from 1
-    loose: bool  #: the match differed in white space
+    lines: tuple[int, ...]  #: where each edit was made, from 1, in the text as it was then
+    loose: tuple[int, ...]  #: those of them where the match differed in white space
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +57,29 @@ class _Match:
     indents: Mapping[str, str] = field(default_factory=dict)  #: the old text's indentations -> the text's
 
 
-def edited(text: str, old: str, new: str) -> Edit:
-    """Return the text with `old` replaced by `new`; it keeps its own line ends. Raises ToolError: what to do now."""
+def edited(text: str, edits: Sequence[Replacement]) -> Edited:
+    """Return the text after all edits, each made in the result of the one before; it keeps its own line ends.
+
+    Raises ToolError where one of them cannot be made: what to do now.
+    """
+    if not edits:
+        raise refused("empty", "edits is empty; give at least one old_text with its new_text")
+    lines: list[int] = []
+    loose: list[int] = []
+    for number, edit in enumerate(edits, start=1):
+        try:
+            text, line, exact = _replaced(text, edit["old_text"], edit["new_text"])
+        except ToolError as error:
+            code, _, sentence = str(error).partition(": ")
+            which = f"edit {number} of {len(edits)}, so none was made: " if len(edits) > 1 else ""
+            raise refused(code, which + sentence) from None
+        lines.append(line)
+        loose += [] if exact else [line]
+    return Edited(text, tuple(lines), tuple(loose))
+
+
+def _replaced(text: str, old: str, new: str) -> tuple[str, int, bool]:
+    """Return the text with `old` replaced by `new`, the line of it, and whether it was there exactly."""
     old, new = (LINE_END.sub("\n", each) for each in (old, new))
     if not old:
         raise refused("empty", "old_text is empty; give the text to replace, or use create_file for a new file")
@@ -67,7 +97,7 @@ def edited(text: str, old: str, new: str) -> Edit:
         new = "\n".join(_indented(line, match.indents) for line in new.split("\n"))
     mark = LINE_END.search(text, match.start, match.end) or LINE_END.search(text)
     new = new.replace("\n", mark.group() if mark else "\n")
-    return Edit(text[: match.start] + new + text[match.end :], _number(text, match.start), not exact)
+    return text[: match.start] + new + text[match.end :], _number(text, match.start), bool(exact)
 
 
 def _exact(text: str, old: str) -> list[_Match]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -12,10 +11,18 @@ from typing import Any
 import httpx
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelError, ModelNotServedError, ModelTimeoutError, ModelUnavailableError
-from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
-from piano_jupyter.runner.constrained import AnswerStream, constrained, response_format, unconstrained
-from piano_jupyter.runner.refusal import error_from, failed_to_start
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+)
+from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Piece, Reply
+from piano_jupyter.runner.constrained import constrained, response_format
+from piano_jupyter.runner.properties import Properties
+from piano_jupyter.runner.refusal import error_from, passes
+from piano_jupyter.runner.retries import PassingError, Retries, retry_after
 from piano_jupyter.runner.served import not_served
 from piano_jupyter.runner.stopwatch import Stopwatch
 from piano_jupyter.runner.swap import SwapClient
@@ -29,12 +36,11 @@ from piano_jupyter.runner.transport import (
     unreachable,
     without_key,
 )
-from piano_jupyter.runner.wire import ReplyBuilder, SseDecoder
+from piano_jupyter.runner.wire import Reading
 
-RETRIED = frozenset({429, 502, 503})
-LONGEST_PAUSE = 30.0  # seconds
 AFTER_THE_LAST_WORD = 0.5  # seconds
 LOOK = 0.2  # seconds between two looks at what a server does that does not answer yet
+WORTH_TELLING = 1.0  # seconds of a pause
 
 
 @dataclass(slots=True)
@@ -44,61 +50,90 @@ class _Begun:
     response: httpx.Response
     pieces: AsyncIterator[bytes]
     first: bytes
+    since: float  #: when it began, in the loop's time
     held: bool  #: the model is held to a schema, as its template has no tools
 
 
 class ChatClient:
     """Asks a model over HTTP. One client for all models of a server; safe for many requests at once.
 
-    `swap` tells what llama-swap does while a request waits. It stays its owner's, who closes it.
+    `swap` tells what the server does with its models while a request waits. It stays its owner's, who closes it.
     """
 
     def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None, swap: SwapClient) -> None:
         self._connect, self._config, self._swap = connect, config, swap
         self._server = ServerTransport(connect, config)
         self._http = client(wrap(self._server) if wrap else self._server)
-        self._without_tools: dict[tuple[str, str, str], bool] = {}
+        self._properties = Properties(self._http, config, swap)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Loading | Reply, None]:
-        """Yield the reply's pieces as they come, last the whole reply. Raises ModelError."""
-        watch = Stopwatch()
-        beginning = asyncio.create_task(self._begin(request), name="piano-request")
-        try:
-            async with contextlib.AsyncExitStack() as followed:
-                while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
-                    known = watch.loading
-                    note = await self._swap.why_waiting(request.model) if self._server.used else None
-                    watch.look(loading=note is not None)
-                    if note and not known:
-                        await followed.enter_async_context(self._swap.watch())
-                    if note and (seconds := watch.tell()) is not None:
-                        yield Loading(note=note, seconds=seconds)
-            begun = await beginning
-            answer = AnswerStream()
-            async with aclosing(self._pieces(begun, request.model, watch)) as pieces:
-                async for piece in pieces:
-                    if begun.held and isinstance(piece, Delta):
-                        delta = answer.feed(piece)
-                        if delta.text or delta.reasoning:
-                            yield delta
-                    elif begun.held and isinstance(piece, Reply):
-                        yield unconstrained(piece, as_json=request.schema is not None)
-                    else:
+    async def context(self, model: str) -> int | None:
+        """Return how many tokens fit into a model's window; None where that is not known. Never raises ModelError."""
+        return await self._properties.context(model)
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+        """Yield the reply's pieces as they come, last the whole reply. Raises ModelError.
+
+        What fails in a way that may pass is asked again; where something was told already, an `Again` says so.
+        """
+        watch, retries, unloads = Stopwatch(), Retries(self._config.request_retries), self._swap.unloads
+        while True:
+            beginning = asyncio.create_task(self._begin(request), name="piano-request")
+            try:
+                async with aclosing(self._waiting(beginning, request.model, watch)) as notes:
+                    async for note in notes:
+                        yield note
+                async with aclosing(self._pieces(await beginning, request, watch)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, Delta):
+                            retries.told = True
+                        elif isinstance(piece, Reply):
+                            retries.check(piece)
                         yield piece
-        finally:
-            await _end(beginning)
+            except PassingError as trouble:
+                if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
+                    raise trouble.error from trouble
+                pause = retries.pause(trouble)
+            except ContextOverflowError as error:
+                self._properties.learn(request.model, error.n_ctx)
+                raise
+            else:
+                return
+            finally:
+                await _end(beginning)
+            if retries.told:
+                retries.told = False
+                yield Again()
+            if pause > WORTH_TELLING:
+                yield Loading(note=f"the server gave no answer; asking again in {pause:.0f} s")
+            await asyncio.sleep(pause)
+
+    async def _waiting(
+        self, beginning: "asyncio.Task[_Begun]", model: str, watch: Stopwatch
+    ) -> AsyncGenerator[Loading, None]:
+        """Yield what the server does until the answer begins."""
+        async with contextlib.AsyncExitStack() as followed:
+            while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
+                known = watch.loading
+                note = await self._swap.why_waiting(model) if self._server.used else None
+                watch.look(loading=note is not None)
+                if note and not known:
+                    await followed.enter_async_context(self._swap.watch())
+                if note and (seconds := watch.tell()) is not None:
+                    yield Loading(note=note, seconds=seconds)
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
-        held = bool(request.tools) and await self._lacks_tools(request.model)
-        response = await self._post(constrained(request) if held else request)
-        pieces = response.aiter_bytes()
+        of_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
+        lacks = of_tools and await self._properties.lacks_tools(request.model)
+        held = lacks and bool(request.tools)
+        response = await self._send(constrained(request) if lacks else request)
+        pieces, since = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
-            return _Begun(response, pieces, await self._next(pieces, begun=False), held)
+            return _Begun(response, pieces, await self._next(pieces, since, begun=False), since, held)
         except httpx.HTTPError as error:
             await response.aclose()
             raise self._broken(error) from error
@@ -106,49 +141,55 @@ class ChatClient:
             await response.aclose()
             raise
 
-    async def _pieces(
-        self, begun: _Begun, model: str, watch: Stopwatch
-    ) -> AsyncGenerator[Delta | Loading | Reply, None]:
-        decoder, builder, extensions = SseDecoder(), ReplyBuilder(), begun.response.extensions
-        figures: dict[str, float] = {}
-        piece = begun.first
+    async def _pieces(self, begun: _Begun, request: ChatRequest, watch: Stopwatch) -> AsyncGenerator[Piece, None]:
+        names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
+        as_json = request.schema is not None
+        reading = Reading(names, text_calls=self._config.text_calls, held=begun.held, as_json=as_json)
+        extensions, figures = begun.response.extensions, dict[str, float]()
+        piece, last, now = begun.first, begun.since, asyncio.get_running_loop().time
         try:
             while True:
-                for data in decoder.feed(piece) if piece else decoder.close():
-                    for delta in builder.feed(data):
-                        if isinstance(delta, Delta):
-                            yield delta
-                            continue
-                        watch.look(loading=True)
-                        if (seconds := watch.tell()) is not None:
-                            yield Loading(note=f"{model} is loading", seconds=seconds)
-                if not figures and builder.begun:
+                for told in reading.feed(piece):
+                    if (heard := _timed(told, watch, request.model)) is not None:
+                        yield heard
+                last = now() if reading.heard else last  # a comment is no sign that the model goes on
+                if not figures and reading.begun:
                     figures = watch.first_word()
                     extensions.get("measure", {}).update(figures)
-                if builder.done:
-                    await _finish(begun.pieces)
-                if builder.done or not piece:
+                if reading.ended:
                     break
-                piece = await self._next(begun.pieces, begun=bool(figures))
+                piece = await self._next(begun.pieces, last, begun=reading.begun)
+            reply = reading.reply()
+            if piece:  # the last word came before the end of the stream
+                figures |= watch.speed(reply.usage)
+                extensions.get("measure", {}).update(figures)
+                await _finish(begun.pieces)
         except httpx.HTTPError as error:
             raise self._broken(error) from error
+        except ModelError as error:
+            raise (PassingError(error) if reading.passes else error) from error
         finally:
             await begun.response.aclose()
-        reply = builder.reply()
         yield replace(reply, usage={**reply.usage, **extensions.get("measured", figures)})
 
-    async def _next(self, pieces: AsyncIterator[bytes], *, begun: bool) -> bytes:
-        """Return the next piece, empty at the end. Raises ModelTimeoutError if it does not come in time."""
+    async def _next(self, pieces: AsyncIterator[bytes], last: float, *, begun: bool) -> bytes:
+        """Return the next piece, empty at the end.
+
+        `last` is when the server last said anything of the answer. Raises ModelTimeoutError if none begins in time, and
+        PassingError if one that has begun stands still.
+        """
         config = self._config
         try:
-            async with asyncio.timeout(config.idle_timeout if begun else config.first_byte_timeout):
+            async with asyncio.timeout_at(last + (config.idle_timeout if begun else config.first_byte_timeout)):
                 return await anext(pieces, b"")
         except TimeoutError as error:
+            if not begun:
+                raise too_slow(config) from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
-            raise (ModelTimeoutError(silent) if begun else too_slow(config)) from error
+            raise PassingError(ModelTimeoutError(silent)) from error
 
-    async def _post(self, request: ChatRequest) -> httpx.Response:
-        """Send the request, again after a pause where that may help, until an answer begins."""
+    async def _send(self, request: ChatRequest) -> httpx.Response:
+        """Send the request; return the response with its body to come. Raises PassingError or ModelError."""
         body: dict[str, Any] = {
             **request.options,
             "model": request.model,
@@ -163,32 +204,21 @@ class ChatClient:
         if request.schema is not None and not request.may_call:
             body["response_format"] = response_format(request.schema, "answer")
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        for attempt in range(self._config.request_retries + 1):
-            response, refusal, pause = await self._try(content, request.model)
-            if response is not None:
-                return response
-            if pause is None or attempt == self._config.request_retries:
-                break
-            backoff = 0.3 * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311  Jitter.
-            await asyncio.sleep(min(pause or backoff, LONGEST_PAUSE))
-        raise await self._with_models(refusal, request.model)
-
-    async def _try(self, content: bytes, model: str) -> tuple[httpx.Response | None, ModelError, float | None]:
-        """Return the response, or the error and the seconds to wait before the next try (0: any; None: do not try)."""
         sent = self._http.build_request(
             "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
         )
         try:
             response = await self._http.send(sent, stream=True)
             if response.status_code == 200:
-                return response, ModelError(), None
+                return response
             async with asyncio.timeout(self._config.idle_timeout):
-                body = (await response.aread()).decode("utf-8", "replace")
+                told = (await response.aread()).decode("utf-8", "replace")
         except (httpx.HTTPError, TimeoutError) as error:
-            return None, await unreachable(self._connect, self._config, error), 0.0
-        again = response.status_code in RETRIED and not failed_to_start(body)
-        refusal = error_from(response.status_code, without_key(self._config, body), model)
-        return None, refusal, _retry_after(response) if again else None
+            raise PassingError(await unreachable(self._connect, self._config, error)) from error
+        refusal = error_from(response.status_code, without_key(self._config, told), request.model)
+        if passes(response.status_code, told):
+            raise PassingError(refusal, retry_after(response.headers))
+        raise await self._with_models(refusal, request.model)
 
     async def _with_models(self, refusal: ModelError, model: str) -> ModelError:
         """Add which models are served, where this one is not."""
@@ -199,29 +229,21 @@ class ChatClient:
                     return not_served(model, known)
         return refusal
 
-    def _broken(self, error: Exception) -> ModelUnavailableError:
-        return ModelUnavailableError(
-            f"the connection broke in the middle of the answer ({said(self._config, error)}); retry"
+    def _broken(self, error: Exception) -> PassingError:
+        return PassingError(
+            ModelUnavailableError(
+                f"the connection broke in the middle of the answer ({said(self._config, error)}); retry"
+            )
         )
 
-    async def _lacks_tools(self, model: str) -> bool:
-        """Ask the server, once a model, whether the model's template has no place for tools (llama.cpp's /props).
 
-        llama-swap loads the model to answer that, which is to be asked next anyway.
-        """
-        key = (self._config.embedded, self._config.base_url, model)
-        if key not in self._without_tools:
-            try:
-                response = await self._http.get("/props", params={"model": model})
-                told = response.json() if response.status_code == 200 else None
-            except (httpx.HTTPError, ValueError):
-                return False
-            caps = told.get("chat_template_caps") if isinstance(told, dict) else None
-            lacks = isinstance(caps, dict) and caps.get("supports_tools") is False
-            if response.status_code not in {200, 404}:  # it says nothing now: the question itself will tell why
-                return False
-            self._without_tools[key] = lacks
-        return self._without_tools[key]
+def _timed(told: Piece, watch: Stopwatch, model: str) -> Piece | None:
+    """Return a piece as it is, a note that the model is loading once in a while, with its seconds."""
+    if not isinstance(told, Loading):
+        return told
+    watch.look(loading=True)
+    seconds = watch.tell()
+    return None if seconds is None else Loading(note=f"{model} is loading", seconds=seconds)
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:
@@ -238,10 +260,3 @@ async def _end(beginning: "asyncio.Task[_Begun]") -> None:
         await asyncio.wait([beginning])
     if not beginning.cancelled() and beginning.exception() is None:
         await beginning.result().response.aclose()
-
-
-def _retry_after(response: httpx.Response) -> float:
-    try:
-        return max(0.0, float(response.headers.get("retry-after", 0)))
-    except ValueError:
-        return 0.0

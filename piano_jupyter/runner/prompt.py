@@ -4,17 +4,21 @@ Pure and stable: no clock and no random id goes in, the same history gives the s
 the thread's next one, so that the server's prompt cache keeps it. The shape is what every chat template can render:
 one system message and only first, then the user's, neighbours of one role merged, content always a string, one call an
 assistant message, its result right behind it. (Measured over the templates that llama.cpp ships: parallel calls in one
-message fail three.)
+message fail three.) Only the agent's own system prompt may hold control tokens.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
+from piano_jupyter.runner.escape import escaped, within
+from piano_jupyter.runner.window import Cut
 
 UNFINISHED = "outcome unknown: it did not finish"
+NO_ANSWER = "(no answer was given)"
+NOTHING = Cut()
 
 
 def chat_messages(
@@ -24,55 +28,66 @@ def chat_messages(
     calls: Sequence[ToolCall],
     names: Mapping[UUID, str],
     job_id: UUID | None = None,
+    cut: Cut = NOTHING,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
-    `history` and `calls` are the thread's, in order; `names` gives each agent's name by id. An agent sees its own
-    messages as the assistant's and those of others as labelled text of the user. Reasoning goes along only within the
-    job `job_id`.
+    `history` and `calls` are the thread's, in order; `names` gives each agent's name by id; `cut` is what does not go
+    along. An agent sees its own messages as the assistant's and those of others as labelled text of the user. Reasoning
+    goes along only within the job `job_id`.
     """
     own = {message.id: at for at, message in enumerate(history) if message.agent_id == agent.id}
     mine = sorted((call for call in calls if call.message_id in own), key=lambda call: (own[call.message_id], call.seq))
     numbered = {call.id: f"call{number:05d}" for number, call in enumerate(mine, 1)}
-    told: list[dict[str, Any]] = []
-    for message in history:
+
+    def written(text: str) -> str:
+        return escaped(cut.text(text))
+
+    told: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escaped(cut.note)}" if cut.note else ""}]
+    for message in cut.kept(history):
+        content = written(message.content)
         if message.role == "user":
-            told.append({"role": "user", "content": message.content})
+            told.append({"role": "user", "content": content})
         elif message.role == "system":  # a note for people
             continue
         elif message.role != "assistant":
-            told.append({"role": "user", "content": f"[{message.role}] {message.content}"})
+            told.append({"role": "user", "content": f"[{message.role}] {content}"})
         elif message.agent_id != agent.id:
             name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
-            told.append({"role": "user", "content": f"[{name}] {message.content}" if message.content else ""})
+            told.append({"role": "user", "content": f"[{name}] {content}" if message.content else ""})
         else:
-            told += _own(message, [call for call in mine if call.message_id == message.id], numbered, job_id)
-    system = "\n\n".join(part for part in (agent.system_prompt.strip(), skills.strip()) if part)
+            told += _own(message, [call for call in mine if call.message_id == message.id], numbered, job_id, written)
+    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escaped(skills.strip())) if part)
     messages = merged(told)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         messages.pop()  # said before a call that was never made; a template would take it for the answer's beginning
-    if messages and messages[0]["role"] != "user":
+    if not messages or messages[0]["role"] != "user":
         messages.insert(0, {"role": "user", "content": "(the conversation so far)"})
     return [{"role": "system", "content": system}, *messages] if system else messages
 
 
 def _own(
-    message: Message, calls: Sequence[ToolCall], numbered: Mapping[UUID, str], job_id: UUID | None
+    message: Message,
+    calls: Sequence[ToolCall],
+    numbered: Mapping[UUID, str],
+    job_id: UUID | None,
+    written: Callable[[str], str],
 ) -> list[dict[str, Any]]:
-    said: dict[str, Any] = {"role": "assistant", "content": message.content}
+    said: dict[str, Any] = {"role": "assistant", "content": written(message.content)}
     if message.reasoning and job_id is not None and message.job_id == job_id:
-        said["reasoning_content"] = message.reasoning
+        said["reasoning_content"] = written(message.reasoning)
     if not calls:
         return [said]
     told = []
     for call in calls:
-        function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
+        arguments = json.dumps(within(dict(call.arguments), written), ensure_ascii=False)
+        function = {"name": written(call.name), "arguments": arguments}
         told.append({**said, "tool_calls": [{"id": numbered[call.id], "type": "function", "function": function}]})
         told.append(
             {
                 "role": "tool",
                 "tool_call_id": numbered[call.id],
-                "content": UNFINISHED if call.result is None else call.result or "(no output)",
+                "content": UNFINISHED if call.result is None else written(call.result) or "(no output)",
             }
         )
         said = {"role": "assistant", "content": ""}
@@ -80,15 +95,18 @@ def _own(
 
 
 def merged(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join neighbours of one role and leave out what is empty; a message with a call, or a result, stands alone."""
+    """Join neighbours of one role and leave out what is empty; a result stands alone, and an answer follows it."""
     joined: list[dict[str, Any]] = []
     for message in told:
-        alone = "tool_calls" in message or message["role"] == "tool"
-        if not alone and not message["content"].strip():
+        calls = "tool_calls" in message
+        if not calls and message["role"] != "tool" and not message["content"].strip():
             continue
-        last = joined[-1] if joined else None
-        if last and not alone and last["role"] == message["role"] and "tool_calls" not in last:
-            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        last = joined[-1] if joined else {"role": ""}
+        if last["role"] == "tool" and message["role"] == "user":  # a turn that was cut off; some templates count roles
+            joined.append({"role": "assistant", "content": NO_ANSWER})
+        if last["role"] == message["role"] != "tool" and "tool_calls" not in last:
+            text = "\n\n".join(filter(None, (last["content"], message["content"])))
+            joined[-1] = {**last, **message, "content": text}
         else:
             joined.append(message)
     return joined

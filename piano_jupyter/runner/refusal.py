@@ -1,6 +1,7 @@
 """What a server's refusal means: from its status and body to an error with the way out. Pure."""
 
 import json
+import re
 from typing import Any
 
 from piano_jupyter.errors import (
@@ -11,6 +12,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 
+PASSING = frozenset({408, 429, 502, 503, 504})
 UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while it loads a model
 
 
@@ -25,10 +27,12 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
         )
     kind = str(error.get("type", "")) if isinstance(error, dict) else ""
     if kind == "exceed_context_size_error" or "context size" in said or "context length" in said:
-        n_ctx = error.get("n_ctx") if isinstance(error, dict) else None
-        window = f" of {n_ctx:,} tokens" if isinstance(n_ctx, int) else ""
+        n_ctx, n_prompt = _number(error, "n_ctx", "maximum context length is", said), _number(error, "n_prompt_tokens")
+        window = f" of {n_ctx:,} tokens" if n_ctx else ""
         return ContextOverflowError(
-            f"the conversation no longer fits in the model's context{window}; open a new thread"
+            f"the conversation no longer fits in the model's context{window}; open a new thread",
+            n_ctx=n_ctx,
+            n_prompt=n_prompt,
         )
     if status in {401, 403}:
         return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
@@ -39,6 +43,11 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
     if status in {502, 503, 504}:
         return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
     return ModelRefusedError(f"the server answered {status}: {said}")
+
+
+def passes(status: int, body: str) -> bool:
+    """Return whether a refusal is of a kind that passes, so that to ask again may help."""
+    return status in PASSING and not failed_to_start(body)
 
 
 def failed_to_start(body: str) -> bool:
@@ -58,6 +67,14 @@ def _words(body: str) -> tuple[Any, str]:
     return error, str(message).strip()[:500] or "no reason given"
 
 
+def _number(error: Any, name: str, words: str = "", said: str = "") -> int | None:
+    """Return a number that an error has under a name, or behind words in its sentence."""
+    number = error.get(name) if isinstance(error, dict) else None
+    if words and (found := re.search(rf"{words} (\d+)", said)):
+        number = int(found[1])
+    return number if isinstance(number, int) and number > 0 else None
+
+
 def parsed(text: str) -> Any:
     """Read JSON; None where it is none."""
     try:
@@ -69,4 +86,6 @@ def parsed(text: str) -> Any:
 def code_of(error: Any) -> int | None:
     """Return the status that an error in the middle of a stream tells, if it does."""
     code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str) and len(code) == 3 and code.isdecimal():
+        code = int(code)
     return code if isinstance(code, int) and not isinstance(code, bool) else None

@@ -1,27 +1,29 @@
 """Where a tool may reach in the file system: the one place that says so.
 
 File tools reach what lies beneath the workspace and nothing else. A refusal is a word and a sentence,
-`outside_workspace: ...`; it is the same whether or not there is something outside.
+`outside_workspace: ...`; it is the same whether or not there is something outside. Everything goes through descriptors
+(`beneath`): what was looked at is what is read, and where a file was found is where it is written.
 """
 
 import errno
-import fcntl
 import os
 import re
-import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
+from piano_jupyter.runner.atomic import exchange, make, staged
+from piano_jupyter.runner.beneath import FOLDER, LOOK, Way, held_open, is_held, kind, way
+from piano_jupyter.runner.protected import is_private, protected_part
 
-PRIVATE = {".piano"}  #: Piano's own data: not even read
-#: What runs by itself later, or instructs an agent: file tools do not write it.
-PROTECTED = {".agents", ".env", ".git", ".ipython", ".jupyter", ".mcp.json", ".vscode", "agents.md"}
 CODES = {
     errno.EACCES: "no_permission",
+    errno.EBUSY: "in_use",
     errno.EDQUOT: "no_space",
     errno.EEXIST: "exists",
     errno.EFBIG: "no_space",
@@ -31,6 +33,7 @@ CODES = {
     errno.ENOENT: "not_found",
     errno.ENOSPC: "no_space",
     errno.ENOTDIR: "not_found",
+    errno.ENXIO: "not_a_regular_file",
     errno.EPERM: "no_permission",
     errno.EROFS: "no_permission",
 }
@@ -41,124 +44,189 @@ def refused(code: str, sentence: str) -> ToolError:
     return ToolError(f"{code}: {sentence}")
 
 
-def beneath(root: Path, path: str) -> Path:
-    """Return where a path that a model gave leads, links followed. Raises ToolError unless that is beneath the root.
-
-    It is taken as it stands, relative to the root or absolute: no `~`, `$HOME` or `%2e` is expanded.
-    """
-    if not path or path != path.strip() or len(path) > 4000 or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
-        raise refused("bad_path", "a path is one line of plain characters, without blanks around it")
-    if re.match(r"~|\$\w|.*\$\{|.*%2[ef]", path, re.IGNORECASE):
-        raise refused("bad_path", "nothing in a path is expanded; write it out, relative to the workspace")
-    here = home = Path(os.path.realpath(root))
-    given = Path(path)
-    if given.is_absolute():
-        base = next((each for each in (root, home) if given.is_relative_to(each)), None)
-        if base is None:
-            raise _outside()
-        given = given.relative_to(base)
-    for part in given.parts:
-        here = Path(os.path.realpath(here / part))
-        if not here.is_relative_to(home):
-            raise _outside()
-    if PRIVATE.intersection(here.relative_to(home).parts):
-        raise refused("private", "this is Piano's own data, which file tools do not touch")
-    return here
+def inside(home: Path, path: str) -> tuple[str, ...]:
+    """Return where in a folder a path leads; () where it leads elsewhere."""
+    real = Path(os.path.realpath(path))
+    return real.relative_to(home).parts if real.is_relative_to(home) else ()
 
 
-def writable(root: Path, path: str) -> Path:
-    """Return where the path leads, if a tool may write there. Raises ToolError."""
-    here = beneath(root, path)
-    for part in here.relative_to(os.path.realpath(root)).parts:
-        if part.casefold() in PROTECTED:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a path leads to: a file or a folder, held by a descriptor for as long as it is looked at."""
+
+    shown: str  #: the path as the model gave it
+    names: tuple[str, ...]  #: where it is beneath the workspace, links resolved
+    about: os.stat_result
+    descriptor: int
+    way: Way
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.about.st_mode)
+
+    def open(self) -> BinaryIO:
+        """Open a regular file for reading. Raises ToolError for any other: a pipe would wait, a device would act.
+
+        Nor is a file opened that this process has open for reading and writing, as databases are.
+        """
+        if not stat.S_ISREG(self.about.st_mode):
+            raise refused("not_a_regular_file", f"{self.shown!r} is a {kind(self.about.st_mode)}")
+        if is_held(self.about):
+            raise refused("in_use", f"{self.shown!r} is a database that is open in this kernel; query it there")
+        return os.fdopen(self.way.reading(self.descriptor), "rb")
+
+    def entries(self) -> Iterator[str]:
+        """Yield the names in a folder, its folders' with a slash, without Piano's own."""
+        with held_open(os.open(".", FOLDER, dir_fd=self.descriptor)) as folder, os.scandir(folder) as entries:
+            for each in entries:
+                if not is_private([each.name]):
+                    yield f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
+
+
+class Sandbox:
+    """A workspace, and what may be done in it. `database` is kept out of reach if it is there too."""
+
+    def __init__(self, root: Path, database: str = "", *, by: Way | None = None) -> None:
+        self._root = root
+        self._home = Path(os.path.realpath(root))
+        self._database = inside(self._home, database) if database else ()
+        self._way = by or way()
+
+    @contextmanager
+    def find(self, path: str) -> Iterator[Found]:
+        """Give what a path leads to. Raises ToolError, from FileNotFoundError where there is nothing."""
+        relative = self._relative(path)
+        with _told(path), self._opened() as root, held_open(self._way.find(root, relative)) as found:
+            about, names = os.fstat(found), self._way.names(root, found, relative)
+            if is_private(names, self._database):
+                raise _private()
+            if about.st_dev == _processes():
+                raise _outside()
+            yield Found(path, names, about, found, self._way)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Return where a path leads beneath the workspace, whether or not there is something. Raises ToolError."""
+        relative = self._relative(path)
+        with _told(path), self._opened() as root, self._nearest(root, relative) as (_, names, missing):
+            return (*names, *missing)
+
+    def check_writable(self, names: tuple[str, ...]) -> None:
+        """Raise ToolError where tools do not write."""
+        if is_private(names, self._database):
+            raise _private()
+        if part := protected_part(names):
             raise refused("protected", f"tools do not write {part!r}; tell the user what should be in it")
-    return here
 
+    def make(self, path: str, data: bytes) -> tuple[str, ...]:
+        """Write a file that must not exist yet, whole or not at all, with its folders; return where it is.
 
-@contextmanager
-def told(path: str) -> Iterator[None]:
-    """Turn an error of the file system into a refusal that names the path as the model gave it."""
-    try:
-        yield
-    except OSError as error:
-        code = CODES.get(error.errno or 0, "io_error")
-        raise refused(code, f"{path!r}: {(error.strerror or 'it failed').lower()}") from error
+        Raises ToolError.
+        """
+        relative = self._relative(path)
+        with _told(path), self._opened() as root, self._nearest(root, relative) as (nearest, names, missing):
+            if not missing:
+                raise refused("exists", f"{path!r} is there already")
+            self.check_writable((*names, *missing))
+            with _made(nearest, missing[:-1]) as folder:
+                there = (*self._way.names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
+                self.check_writable(there)  # Somebody may have exchanged a folder meanwhile.
+                staged(root, folder, lambda staging: make(folder, there[-1], data, staging=staging))
+            return there
+
+    def replace(self, found: Found, data: bytes) -> None:
+        """Exchange a file's content, old or new but never a mixture, keeping mode and owner. Raises ToolError."""
+        self.check_writable(found.names)
+        *parents, name = found.names
+        above = "/".join(parents) or "."
+        with _told(found.shown), self._opened() as root, held_open(self._way.find(root, above)) as folder:
+            now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            moved = self._way.names(root, folder, above) != (*parents,) or not os.path.samestat(now, found.about)
+            if moved or (now.st_mtime_ns, now.st_size) != (found.about.st_mtime_ns, found.about.st_size):
+                raise refused("stale", f"{found.shown!r} was changed by somebody else this moment; read it again")
+            staged(root, folder, lambda staging: exchange(folder, name, data, staging=staging, like=found.about))
+
+    def _opened(self) -> AbstractContextManager[int]:
+        return held_open(os.open(self._root, FOLDER))
+
+    def _relative(self, path: str) -> str:
+        """Return a path that a model gave, relative to the workspace.
+
+        It is taken as it stands, relative to the root or absolute: no `~`, `$HOME` or `%2e` is expanded.
+        """
+        if not path or path != path.strip() or len(path) > 4000 or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
+            raise refused("bad_path", "a path is one line of plain characters, without blanks around it")
+        if re.match(r"~|\$\w|.*\$\{|.*%2[ef]", path, re.IGNORECASE):
+            raise refused("bad_path", "nothing in a path is expanded; write it out, relative to the workspace")
+        given = Path(path)
+        if given.is_absolute():
+            base = next((each for each in (self._root, self._home) if given.is_relative_to(each)), None)
+            if base is None:
+                raise _outside()
+            given = given.relative_to(base)
+        return str(given)
+
+    @contextmanager
+    def _nearest(self, root: int, relative: str) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
+        """Give what exists on the way to a path: its descriptor and its names, and the names that come after it."""
+        parts = [part for part in relative.split("/") if part not in {"", "."}]
+        for at in range(len(parts), -1, -1):
+            there, missing = "/".join(parts[:at]) or ".", parts[at:]
+            try:
+                found = self._way.find(root, there)
+            except FileNotFoundError:
+                if at and parts[at - 1] == "..":
+                    raise
+                continue
+            with held_open(found):
+                yield found, self._way.names(root, found, there), missing
+            return
 
 
 def open_regular(path: Path, shown: str) -> BinaryIO:
-    """Open a regular file for reading. Raises ToolError for any other: a pipe would wait, a device would act.
-
-    Nor is a file opened that this process has open for reading and writing, as databases are: closing the second
-    descriptor would drop the locks of the first.
-    """
-    with told(shown):
-        before = path.stat()
-        if not stat.S_ISREG(before.st_mode):
-            raise refused("not_a_regular_file", f"{shown!r} is a {_kind(before.st_mode)}")
-        if _held(before):
-            raise refused("in_use", f"{shown!r} is a database that is open in this kernel; query it there")
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
-        file = os.fdopen(os.open(path, flags), "rb")
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise refused("not_a_regular_file", f"{shown!r} was exchanged meanwhile")
-        return file
-
-
-def write_new(path: Path, data: bytes, shown: str) -> None:
-    """Write a file that must not exist yet: whole or not at all. Makes its folders. Raises ToolError."""
-    with told(shown):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(path, data) as temporary:
-            try:
-                os.link(temporary, path)
-            except FileExistsError as error:
-                raise refused("exists", f"{shown!r} is there already") from error
-            except OSError:  # A file system without hard links.
-                with path.open("xb") as file:
-                    file.write(data)
-
-
-def replace(path: Path, data: bytes, shown: str) -> None:
-    """Exchange a file's content, old or new but never a mixture, keeping mode and owner. Raises ToolError."""
-    with told(shown):
-        before = path.stat()
-        with _beside(path, data) as temporary:
-            with suppress(PermissionError):
-                os.chown(temporary, before.st_uid, before.st_gid)
-            temporary.chmod(stat.S_IMODE(before.st_mode))
-            temporary.replace(path)
+    """Open a regular file for reading, wherever it is, unless a link leads out of its folder. Raises ToolError."""
+    with Sandbox(path.parent).find(path.name) as found:
+        return replace(found, shown=shown).open()
 
 
 def _outside() -> ToolError:
     return refused("outside_workspace", "file tools reach only what is in the workspace; give a path relative to it")
 
 
-def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket"))
-    return next((word for test, word in kinds if test(mode)), "device")
-
-
-def _held(file: os.stat_result) -> bool:
-    """Return whether this process has the file open for reading and writing."""
-    folder = Path("/dev/fd")
-    for each in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):
-            same = os.path.samestat(os.fstat(int(each.name)), file)
-            if same and fcntl.fcntl(int(each.name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
-                return True
-    return False
+def _private() -> ToolError:
+    return refused("private", "this is Piano's own data, which file tools do not touch")
 
 
 @contextmanager
-def _beside(path: Path, data: bytes) -> Iterator[Path]:
-    """Give a temporary file in the same folder that holds the data, on the disk."""
-    temporary = path.parent / f".piano-{secrets.token_hex(6)}.tmp"
+def _told(path: str) -> Iterator[None]:
+    """Turn an error of the file system into a refusal that names the path as the model gave it."""
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
+        yield
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise _outside() from None
+        code = CODES.get(error.errno or 0, "io_error")
+        raise refused(code, f"{path!r}: {(error.strerror or 'it failed').lower()}") from error
+
+
+@contextmanager
+def _made(nearest: int, names: Sequence[str]) -> Iterator[int]:
+    """Give a folder beneath another, made if need be; no link is followed."""
+    here = os.dup(nearest)
+    try:
+        for name in names:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=here)
+            below = os.open(name, LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        yield here
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(here)
+
+
+@cache
+def _processes() -> int:
+    """Return the device of /proc, which shows the kernel's environment: a workspace at `/` would have it within."""
+    proc = Path("/proc")
+    return proc.stat().st_dev if proc.is_mount() else -1

@@ -1,202 +1,334 @@
-"""How bash is run: with a clean environment, nobody at the keyboard, bounded output, and nothing left behind.
+"""A sandboxed bash that stays: one for each thread, started at its first command and fed one command after the other.
 
-It does not know what may run: whoever calls it has asked.
+In the sandbox a small loop reads the folder and the text of a command from a private descriptor, runs it in a subshell
+that does not have that descriptor, kills whatever else is alive in the sandbox, and reports the exit code and the
+folder where the command ended. A report counts only if the kernel vouches that the loop's own process wrote it.
 """
 
 import asyncio
-import errno
+import fcntl
 import os
-import secrets
-import shutil
 import signal
-from collections.abc import Callable, Mapping
+import socket
+import struct
+import subprocess
+from collections.abc import Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from piano_jupyter.runner.sandbox import refused
+from piano_jupyter.runner.bwrap import Box, Bubblewrap, NoSandboxError, why_failed
+from piano_jupyter.runner.cgroup import Caps
+from piano_jupyter.runner.output import FLOOD, Output, Ran
+from piano_jupyter.runner.seccomp import filter_file
 
-#: What bash may know of the kernel's environment, beside LC_*: no key and no token is among them.
-KNOWN = {
-    "CONDA_PREFIX",
-    "CUDA_VISIBLE_DEVICES",
-    "HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "LOGNAME",
-    "PATH",
-    "TMPDIR",
-    "TZ",
-    "USER",
-    "VIRTUAL_ENV",
-}
-#: So that no program waits for a key press.
-QUIET = {
-    "DEBIAN_FRONTEND": "noninteractive",
-    "EDITOR": "true",
-    "GIT_EDITOR": "true",
-    "GIT_PAGER": "cat",
-    "GIT_TERMINAL_PROMPT": "0",
-    "NO_COLOR": "1",
-    "PAGER": "cat",
-    "PIP_NO_INPUT": "1",
-    "TERM": "dumb",
-}
-MARK = "PIANO_CALL"  #: in the environment of all that a call starts
+STARTING = 10.0  #: seconds until the loop must say that it is ready
 GRACE = 2.0  #: seconds between TERM and KILL at a timeout
-GRACE_AT_CANCEL = 0.5  #: the same when the user does not want to wait
-DRAIN = 0.5  #: seconds that children may still print after bash has ended
-FLOOD = 1 << 30  #: bytes of output after which a command is ended
+ENDING = 1.0  #: seconds until a sandbox that was killed must be gone
+IDLE = 300.0  #: seconds after which a shell that nobody uses is closed
+MOST_SHELLS = 8
+LONGEST_COMMAND = 1 << 20  #: bytes
+LONGEST_REPORT = 1 << 16  #: bytes
+PIPE = 1 << 20  #: bytes that a command may print while nobody reads
+
+#: One line, so that bash counts the lines of a command from 1. TERM is for the commands, the loop goes on.
+LOOP = (
+    "trap : TERM; exec {__output}>&2 2>/dev/null; %(limits)s"
+    r"printf 'ready\0\0\0' >&%(private)d; "
+    "while IFS= read -r -d '' -u %(private)d __folder && IFS= read -r -d '' -u %(private)d __command; do "
+    '__gone=; cd -- "$__folder" || { cd -- "$1"; __gone=1; }; : >/run/folder; '
+    '(set --; trap \'printf "%%s\\0" "$PWD" >/run/folder\' EXIT; '
+    'eval -- "$__command") </dev/null 2>&$__output {__output}>&- %(private)d>&-; '
+    "__code=$?; while kill -9 -1; do :; done; "
+    "IFS= read -r -d '' __folder </run/folder || __folder=$PWD; "
+    r"""printf '%%s\0%%s\0%%s\0' $__code "$__gone" "$__folder" >&%(private)d; done"""
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What came of a command."""
+class Shell:
+    """One sandbox with the loop in it."""
 
-    output: str  #: both streams as they came, without the middle if it was too long
-    exit_code: int | None  #: None where it was ended from here
-    ended: str = ""  #: why it was ended from here
-
-
-async def run_bash(command: str, *, cwd: Path, seconds: float, limit: int) -> Ran:
-    """Run a command in a session of its own; whatever it started ends with the call, however the call ends.
-
-    Raises ToolError where it cannot be started.
-    """
-    mark = secrets.token_hex(8)
-    output = _Output(limit)
-    try:
-        process = await _start(command, cwd, mark, output)
-        exited = asyncio.ensure_future(process.wait())
-        output.listen(lambda: _signal(process.pid, signal.SIGKILL))
-        timed_out = False
-        try:
-            await asyncio.wait({exited}, timeout=seconds)
-            timed_out = not exited.done()
-            if timed_out:
-                _signal(process.pid, signal.SIGTERM)
-            await asyncio.wait({exited, output.closed}, timeout=GRACE if timed_out else DRAIN)
-        except asyncio.CancelledError:
-            _signal(process.pid, signal.SIGTERM)
-            await asyncio.wait({exited, output.closed}, timeout=GRACE_AT_CANCEL)
-            raise
-        finally:
-            _kill(process.pid, mark)
-            await asyncio.wait({exited, output.closed}, timeout=1.0)
-            exited.cancel()
-    finally:
-        output.close()
-    if timed_out:
-        return Ran(output.text(), None, f"ended after {seconds:g} s")
-    if output.total > FLOOD:
-        return Ran(output.text(), None, f"ended after {FLOOD:,} bytes of output")
-    code = process.returncode
-    return Ran(output.text(), 128 - code if code is not None and code < 0 else code)
-
-
-def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return what bash may know, by an allow list."""
-    kept = {name: value for name, value in given.items() if name in KNOWN or name.startswith("LC_")}
-    return {"PATH": os.defpath} | kept | QUIET
-
-
-async def _start(command: str, cwd: Path, mark: str, output: "_Output") -> asyncio.subprocess.Process:
-    try:
-        return await asyncio.create_subprocess_exec(
-            *("bash", "-c", "--", command),
-            executable=shutil.which("bash"),  # found first: else a closed folder on PATH hides why it cannot start
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output.send,
-            stderr=output.send,
-            cwd=cwd,
-            env=clean_environment(os.environ) | {MARK: mark},
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        too_long = isinstance(error, OSError) and error.errno == errno.E2BIG
-        why = "it is too long; put it into a file first" if too_long else str(error)
-        raise refused("bad_command", f"bash cannot start this command: {why}") from error
-    finally:
-        os.close(output.send)
-
-
-class _Output:
-    """A pipe of our own, of which the head and the tail are kept: asyncio would wait until its own is closed."""
-
-    def __init__(self, limit: int) -> None:
+    def __init__(self, box: Box, process: subprocess.Popen[bytes], private: socket.socket, pipe: int) -> None:
+        self.box = box
         self._loop = asyncio.get_running_loop()
-        self._receive, self.send = os.pipe()
-        os.set_blocking(self._receive, False)
-        self._half = max(limit - 200, 100) // 2  # The rest is for the notes.
-        self._head, self._tail = bytearray(), bytearray()
-        self.total = 0
-        self.closed = self._loop.create_future()
+        self._process, self._private, self._pipe = process, private, pipe
+        self._bash: int | None = None  #: the loop's process, as it is called out here
+        self._got = b""
+        self._output = Output(2000, Path(os.devnull), "")  #: before the loop is ready, it takes what bwrap says
+        self._report: asyncio.Future[list[bytes]] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.caps = Caps(box.limits)
+        private.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(private, self._read_private)
+        self._loop.add_reader(pipe, self._read_output)
 
-    def listen(self, flooded: Callable[[], None]) -> None:
-        self._flooded = flooded
-        self._loop.add_reader(self._receive, self._read)
+    @classmethod
+    async def start(cls, bubblewrap: Bubblewrap, box: Box) -> "Shell":
+        """Start a sandbox. Raises NoSandboxError.
 
-    def _read(self) -> None:
-        with suppress(BlockingIOError):
-            data = os.read(self._receive, 1 << 16)
-            if not data:
-                self._loop.remove_reader(self._receive)
-                self.closed.set_result(None)
-            room = self._half - len(self._head)
-            self._head += data[:room]
-            self._tail += data[room:]
-            del self._tail[: -self._half]
-            self.total += len(data)
-            if self.total > FLOOD:
-                self._flooded()
+        It dies with the thread that starts it: so that is the loop's, and no worker's.
+        """
+        private, inner = socket.socketpair()
+        pipe, output = os.pipe()
+        seccomp = filter_file()
+        try:
+            for descriptor in (private.fileno(), pipe):
+                os.set_blocking(descriptor, False)
+            with suppress(OSError):  # More than the user may have: then it is smaller.
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+            words = bubblewrap.command(box, seccomp)
+            script = LOOP % {"limits": _limits(box), "private": inner.fileno()}
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  It returns within two milliseconds.
+                [*words, "bash", "--noprofile", "--norc", "-c", script, "bash", box.workspace],
+                pass_fds=[each for each in (inner.fileno(), seccomp) if each is not None],
+                env={},  # bwrap's own, which stays readable as that of process 1
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        except (OSError, NoSandboxError) as error:
+            private.close()
+            os.close(pipe)
+            raise NoSandboxError(str(error)) from error
+        finally:
+            inner.close()
+            os.close(output)
+            if seccomp is not None:
+                os.close(seccomp)
+        shell = cls(box, process, private, pipe)
+        try:
+            await shell._become_ready()
+        except BaseException:
+            await shell.close()
+            raise
+        return shell
 
-    def close(self) -> None:
-        self._loop.remove_reader(self._receive)
-        self.closed.cancel()
-        os.close(self._receive)
+    async def _become_ready(self) -> None:
+        await self._first_of(STARTING)
+        if not self._report.done():
+            self._drain()
+            raise NoSandboxError(why_failed(self._output.text()) or f"bubblewrap was not ready within {STARTING:g} s")
+        if self._bash is not None:
+            self.caps.add(self._bash)
 
-    def text(self) -> str:
-        left_out = self.total - len(self._head) - len(self._tail)
-        if not left_out:
-            return _as_seen(self._head + self._tail)
-        head, tail = _as_seen(self._head).rstrip("\ufffd"), _as_seen(self._tail).lstrip("\ufffd")
-        return f"{head}\n[... {left_out:,} bytes left out ...]\n{tail}"
+    @property
+    def alive(self) -> bool:
+        """Whether it takes commands."""
+        return not self.ended.done() and self._process.poll() is None
 
+    async def run(self, folder: str, command: bytes, seconds: float, output: Output) -> Ran:
+        """Run a command; nothing of it is left alive, however the call ends."""
+        self._output, self._report, timed_out = output, self._loop.create_future(), False
+        message = os.fsencode(folder) + b"\0" + command + b"\0"
+        sending = asyncio.ensure_future(self._loop.sock_sendall(self._private, message))
+        try:
+            await self._first_of(seconds)
+            if not self._report.done() and self.alive and not output.flooded:
+                timed_out = True
+                self._signal(signal.SIGTERM)
+                await self._first_of(GRACE)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            if not self._report.done():
+                await self.kill()
+        self._drain()
+        ended = f"ended after {seconds:g} s" if timed_out else ""
+        if output.flooded:
+            ended = f"ended after {FLOOD:,} bytes of output"
+        capped = tuple(self.caps.hit())
+        if not self._report.done():  # The command killed the loop, or we did.
+            return Ran(output.text(), None if ended else self._exit_code(), folder, ended, capped=capped)
+        code, gone, there = self._report.result()
+        notes = (f"the folder {folder!r} is gone: this ran in the workspace",) if gone else ()
+        return Ran(output.text(), None if ended else int(code), os.fsdecode(there), ended, notes, capped)
 
-def _as_seen(data: bytearray) -> str:
-    """Return output as a terminal shows it: of a line that was written over, what stood there last."""
-    lines = data.decode("utf-8", "replace").split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    async def kill(self) -> None:
+        """End the sandbox and all that is in it."""
+        self.kill_now()
+        await asyncio.wait({self.ended}, timeout=ENDING)
 
+    def kill_now(self) -> None:
+        """Have the kernel end the sandbox, from any thread."""
+        if self._process.poll() is None:
+            if self._bash is None:
+                self._process.kill()
+                with suppress(OSError):  # What it has begun to start may outlive it, and reads its end here.
+                    self._private.shutdown(socket.SHUT_RDWR)
+            else:
+                self._signal(signal.SIGKILL)  # To the namespace's first process, too: all the others go with it.
 
-def _signal(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+    async def close(self) -> None:
+        """End the sandbox and let go of what belongs to it."""
+        await self.kill()
+        self.bury()
+        for descriptor in (self._private.fileno(), self._pipe):
+            self._loop.remove_reader(descriptor)
+        self._private.close()
+        os.close(self._pipe)
 
+    def bury(self) -> None:
+        """Wait for the process that was killed, and remove its control groups."""
+        try:
+            self._process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(ENDING)
+        self.caps.remove()
 
-def _kill(group: int, mark: str) -> None:
-    """Kill the group, and those that left it: they still carry the call's mark in their environment."""
-    _signal(group, signal.SIGKILL)
-    wanted = f"{MARK}={mark}".encode()
-    for _ in range(5):  # One may have forked while the others were looked up.
-        left = [process for process in _younger(group) if wanted in _environment(process)]
-        for process in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
-        if not left:
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the sandbox's session: the first process began it, the loop and the commands are in it."""
+        with suppress(ProcessLookupError, PermissionError):
+            if self._bash is not None:
+                os.killpg(os.getpgid(self._bash), number)
+
+    def _read_private(self) -> None:
+        try:
+            data, about, _, _ = self._private.recvmsg(LONGEST_REPORT, socket.CMSG_SPACE(12))
+        except BlockingIOError:
             return
+        except OSError:
+            data, about = b"", []
+        if not data or len(self._got) > LONGEST_REPORT:
+            self._end()
+            return
+        writer = next((struct.unpack("3i", value)[0] for _, kind, value in about if kind == socket.SCM_CREDENTIALS), 0)
+        if self._bash is None:
+            self._bash = writer
+        if writer != self._bash:
+            return
+        self._got += data
+        parts = self._got.split(b"\0")
+        if len(parts) > 3 and not self._report.done():
+            self._got = b""
+            self._report.set_result(parts[:3])
+
+    def _read_output(self) -> bool:
+        """Take a piece of what was printed; return whether there was one."""
+        try:
+            data = os.read(self._pipe, PIPE // 4)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._pipe)
+        self._output.feed(data)
+        if self._output.flooded:
+            self.kill_now()
+        return bool(data)
+
+    def _drain(self) -> None:
+        """Take the rest: nobody is left who would print more."""
+        while self._read_output():
+            pass
+
+    async def _first_of(self, seconds: float) -> None:
+        """Wait for the report or the sandbox's end."""
+        either: set[asyncio.Future[Any]] = {self._report, self.ended}
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    def _exit_code(self) -> int:
+        with suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(ENDING)
+            return code if code >= 0 else 128 - code
+        return 128 + signal.SIGKILL
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._private)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
-def _younger(process: int) -> list[int]:
-    """Return the processes that were started after this one, where the system lists them."""
-    with suppress(FileNotFoundError):
-        return [
-            int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal() and int(each.name) > process
-        ]
-    return []
+@dataclass(slots=True)
+class _Place:
+    """A thread's shell, and the folder that it is in."""
+
+    folder: str
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shell: Shell | None = None
+    closing: asyncio.TimerHandle | None = None
 
 
-def _environment(process: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/environ").read_bytes()
-    return b""
+class Shells:
+    """The shells that are open, by whatever they belong to."""
+
+    def __init__(self, bubblewrap: Bubblewrap) -> None:
+        self._bubblewrap = bubblewrap
+        self._places: dict[Hashable, _Place] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, key: Hashable, box: Box, command: bytes, seconds: float, output: Output) -> Ran:
+        """Run a command in the shell of this key, where its last command ended. Raises NoSandboxError."""
+        place = self._places.setdefault(key, _Place(box.workspace))
+        async with place.lock:
+            if place.closing is not None:
+                place.closing.cancel()
+            shell = await self._shell(place, box)
+            try:
+                ran = await shell.run(place.folder, command, seconds, output)
+                place.folder = ran.folder
+                return ran
+            finally:
+                if shell.alive:
+                    loop = asyncio.get_running_loop()
+                    place.closing = loop.call_later(IDLE, self._close_later, place)
+                else:
+                    place.shell = None
+                    await shell.close()
+
+    async def aclose(self) -> None:
+        """Close all."""
+        for place in self._places.values():
+            if place.closing is not None:
+                place.closing.cancel()
+            if place.shell is not None:
+                await place.shell.close()
+                place.shell = None
+        await asyncio.gather(*self._tasks)
+
+    def stop(self) -> None:
+        """End all from any thread, without the loop: for the process's exit."""
+        for place in list(self._places.values()):
+            if place.shell is not None:
+                place.shell.kill_now()
+                place.shell.bury()
+
+    async def _shell(self, place: _Place, box: Box) -> Shell:
+        """Return the place's shell, a new one where there is none that is as the box says."""
+        if place.shell is not None and place.shell.alive and place.shell.box == box:
+            return place.shell
+        if place.shell is not None:
+            await place.shell.close()
+            place.shell = None
+        others = [each for each in self._places.values() if each.shell is not None and not each.lock.locked()]
+        if len(others) >= MOST_SHELLS:
+            oldest = min(others, key=lambda each: each.closing.when() if each.closing else 0.0)
+            await self._close(oldest)
+        place.shell = await Shell.start(self._bubblewrap, box)
+        return place.shell
+
+    def _close_later(self, place: _Place) -> None:
+        task = asyncio.get_running_loop().create_task(self._close(place), name="close an idle shell")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self, place: _Place) -> None:
+        async with place.lock:
+            if place.shell is not None:
+                await place.shell.close()
+                place.shell = None
+
+
+def _limits(box: Box) -> str:
+    """Return the commands that set the limits of each process; none can be raised again."""
+    limits = box.limits
+    values = {"c": 0, "f": limits.file >> 10, "v": limits.memory >> 10}
+    if counts_apart():
+        values["u"] = limits.processes
+    return "".join(f"ulimit -{name} {value}; " for name, value in values.items())
+
+
+def counts_apart() -> bool:
+    """Return whether the kernel counts a sandbox's processes apart from the user's others: since Linux 5.14."""
+    numbers = os.uname().release.split(".")
+    return tuple(int("".join(filter(str.isdecimal, each)) or 0) for each in numbers[:2]) >= (5, 14)

@@ -1,8 +1,11 @@
 """How long a model let one wait: until its first word, and how much of that it was being loaded."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 TELL_AGAIN = 1.0  # seconds between two notes that a model loads
+LONG_ENOUGH = 0.1  # seconds of writing that a speed can be told from
 
 
 class Stopwatch:
@@ -13,6 +16,7 @@ class Stopwatch:
         self._loading_since: float | None = None
         self._loaded = 0.0  #: seconds of loading that are over
         self._told = float("-inf")
+        self._began = 0.0  #: when the reply did
 
     @property
     def loading(self) -> bool:
@@ -40,5 +44,13 @@ class Stopwatch:
     def first_word(self) -> dict[str, float]:
         """Note that the reply begins; return `first_token_s`, and `load_s` where it was loaded."""
         self.look(loading=False)
-        taken = {"first_token_s": round(time.monotonic() - self._sent, 3), "load_s": round(self._loaded, 3)}
+        self._began = self._looked
+        taken = {"first_token_s": round(self._began - self._sent, 3), "load_s": round(self._loaded, 3)}
         return {name: seconds for name, seconds in taken.items() if seconds or name == "first_token_s"}
+
+    def speed(self, usage: Mapping[str, Any]) -> dict[str, float]:
+        """Note that the reply has ended; return its `tokens_per_second`, where its server does not tell it."""
+        taken, tokens = time.monotonic() - self._began, usage.get("completion_tokens", 0)
+        if "tokens_per_second" in usage or taken < LONG_ENOUGH or tokens < 2:
+            return {}
+        return {"tokens_per_second": round((tokens - 1) / taken, 1)}

@@ -48,6 +48,7 @@ class SwapClient:
         self._heard = Heard()
         self._events = SwapEvents(self._http, config, self._heard.hear)
         self._watchers = 0
+        self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:
         """End the watches and close the connections."""
@@ -73,6 +74,16 @@ class SwapClient:
         models = with_aliases(models, self._heard.aliases)
         self._heard.hear_models(models)
         return models
+
+    async def context(self, name: str) -> int | None:
+        """Return how many tokens fit into a model's window, as the server lists it; None while a cassette is open.
+
+        Raises ModelError.
+        """
+        if self._taped is not None:
+            return None
+        own = self._heard.own_name(name)
+        return next((model.context for model in await self.models() if own in {model.name, *model.aliases}), None)
 
     def known(self) -> list[str]:
         """Return the names and aliases that were last heard of, without asking."""
@@ -113,6 +124,7 @@ class SwapClient:
     async def unload(self, name: str | None = None) -> None:
         """Have a model unloaded, or all of them. Raises ModelError, ModelNotServedError with what there is."""
         own = await self._swappable(name)
+        self.unloads += 1
         await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
 
     @contextlib.asynccontextmanager

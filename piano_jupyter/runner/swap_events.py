@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.served import Told, told
+from piano_jupyter.runner.sse import SseDecoder
 from piano_jupyter.runner.transport import TROUBLE, Http, trouble_at
-from piano_jupyter.runner.wire import SseDecoder
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 import codecs
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -58,9 +57,8 @@ def whole(data: bytes, shown: str) -> Text:
         raise refused("binary", f"{shown!r} says that it is {encoding}, but is not") from error
 
 
-def part(file: BinaryIO, shown: str, *, offset: int, limit: int, room: int) -> str:
-    """Return numbered lines from `offset` on, `limit` at most and no more than `room` characters, and how to go on."""
-    size = os.fstat(file.fileno()).st_size
+def part(file: BinaryIO, shown: str, *, size: int, offset: int, limit: int, room: int) -> str:
+    """Return numbered lines from `offset` on, `limit` at most and no more than `room` bytes, and how to go on."""
     bom, encoding = _encoding(file.read(SAMPLE), shown)
     file.seek(len(bom))
     number = 0
@@ -70,7 +68,7 @@ def part(file: BinaryIO, shown: str, *, offset: int, limit: int, room: int) -> s
             if number < offset:
                 continue
             lines.append(f"{number}\t{line}")
-            room -= len(lines[-1]) + 1
+            room -= len(lines[-1].encode()) + 1
             if len(lines) > 1 and (room < 0 or len(lines) > limit):
                 lines[-1] = f"[{shown!r} has {size:,} bytes and goes on; read it with offset={number}]"
                 break

@@ -82,6 +82,7 @@ async def run_tool(
         checked = check_arguments(tool, arguments)
     except ToolError as error:
         return ToolResult(ok=False, text=readable(str(error), output_limit))
+    timeout = tool.seconds(checked) if tool.seconds else timeout
     context = copy_context()
     context.run(the_calling.set, calling)
     work = asyncio.create_task(_call(tool, checked, output_limit), name=f"tool {tool.name}", context=context)

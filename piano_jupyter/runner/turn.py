@@ -10,34 +10,14 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimitError
-from piano_jupyter.events import (
-    Answered,
-    Event,
-    MessageAdded,
-    MessageDelta,
-    ModelLoading,
-    ToolCalled,
-    ToolReturned,
-    ToolWaiting,
-)
-from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
-from piano_jupyter.runner.arguments import check_arguments
-from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Loading, Reply, RequestedCall
-from piano_jupyter.runner.prompt import chat_messages
-from piano_jupyter.runner.tools import ToolResult, run_tool
-from piano_jupyter.tool import Calling, Mode, Tool
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """Whether a call may run: not if there is a refusal, which is what the model is told."""
-
-    refusal: str = ""
-    mode: Mode = "write"  #: under which it may
-
-
-Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
+from piano_jupyter.errors import TurnLimitError
+from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
+from piano_jupyter.records import Agent, Job, Message, ToolCall
+from piano_jupyter.runner.asking import ask
+from piano_jupyter.runner.caller import Caller, Permit
+from piano_jupyter.runner.chat import Again, ChatModel, Delta, Loading, Reply
+from piano_jupyter.runner.limits import Limits, no_answer
+from piano_jupyter.tool import Tool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,22 +28,33 @@ class Turn:
     agent: Agent
     history: Sequence[Message]  #: the branch that ends with the message to answer
     calls: Sequence[ToolCall]  #: the thread's calls, in order
+    pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: the texts of the enabled skills
     tools: Sequence[Tool]  #: the enabled tools
     max_iterations: int
+    max_tool_calls: int
+    max_turn_tokens: int  #: 0: no limit
+    max_turn_s: float
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
+    context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
+    summarize: bool = False  #: whether the turns that no longer fit are summed up
 
 
 async def run_turn(
     turn: Turn, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
 ) -> AsyncGenerator[Event, None]:
-    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError after `max_iterations` rounds.
+    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError where it has gone on for long.
 
     `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
+    caller = Caller(turn, calls, limits, permit, tell, clock)
+    async with aclosing(caller.go_on(turn.pending)) as events:
+        async for event in events:
+            yield event
     for _ in range(turn.max_iterations):
         message = Message(
             id=clock.new_id(),
@@ -76,92 +67,52 @@ async def run_turn(
             agent_id=turn.agent.id,
             job_id=job.id,
         )
-        request = ChatRequest(
-            model=job.model,
-            messages=chat_messages(turn.agent, turn.skills, history, calls, turn.names, job.id),
-            tools=[tool.schema() for tool in turn.tools],
-            options=turn.agent.options,
-        )
         reply = Reply()
-        async with aclosing(model.stream(request)) as pieces:
+        async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
             async for piece in pieces:
                 match piece:
-                    case Delta(text=text, reasoning=reasoning):
-                        yield MessageDelta(
-                            thread_id=job.thread_id,
-                            job_id=job.id,
-                            message_id=message.id,
-                            text=text,
-                            reasoning=reasoning,
-                        )
-                    case Loading(note=note, fraction=fraction, seconds=seconds):
-                        yield ModelLoading(
-                            thread_id=job.thread_id,
-                            job_id=job.id,
-                            note=note,
-                            fraction=fraction,
-                            model=job.model,
-                            seconds=seconds,
-                        )
+                    case Delta() | Loading():
+                        limits.check()
+                        yield _told(piece, job, message.id)
+                    case Again():
+                        message = replace(message, id=clock.new_id())
+                    case HistoryTrimmed():
+                        yield piece
+                    case MessageAdded(message=note):
+                        history.append(note)
+                        yield piece
                     case Reply():
                         reply = piece
+                        limits.spend(reply.usage)
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=reply.usage)
         if not reply.calls:
             if not reply.text.strip():
-                raise ModelError("the model gave an empty answer; ask again, or in other words")
+                raise no_answer(reply)
+            message = replace(message, usage={**reply.usage, **limits.cost()})
             yield Answered(thread_id=job.thread_id, message=message)
             return
         history.append(message)
         yield MessageAdded(thread_id=job.thread_id, message=message)
-        for requested in reply.calls:
-            call = ToolCall(
-                id=clock.new_id(),
-                message_id=message.id,
-                name=requested.name,
-                arguments=requested.arguments,
-                started_at=clock.now(),
-            )
-            refusal, tool = _runnable(requested, turn.tools)
-            permission = await permit(call, tool) if tool is not None else Permission(refusal)
-            yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
-            if tool is None or permission.refusal:
-                result = ToolResult(ok=False, text=permission.refusal)
-            else:
-                result = await run_tool(
-                    tool,
-                    call.arguments,
-                    calling=_calling(turn, call, permission.mode, tell),
-                    timeout=turn.tool_timeout,
-                    output_limit=turn.tool_output_limit,
-                )
-            status = CallStatus.OK if result.ok else CallStatus.FAILED
-            call = replace(call, status=status, result=result.text, finished_at=clock.now())
-            calls.append(call)
-            yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+        limits.check()
+        async with aclosing(caller.make(message.id, reply.calls)) as events:
+            async for event in events:
+                yield event
     raise TurnLimitError(
         f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
         f"or raise PianoConfig.max_iterations"
     )
 
 
-def _calling(turn: Turn, call: ToolCall, mode: Mode, tell: Callable[[Event], None]) -> Calling:
-    job = turn.job
-
-    def say(note: str) -> None:
-        tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
-
-    return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
-
-
-def _runnable(requested: RequestedCall, tools: Sequence[Tool]) -> tuple[str, Tool | None]:
-    """Return the tool to run, or why none is run."""
-    if requested.problem is not None:
-        return requested.problem, None
-    enabled = {tool.name: tool for tool in tools}
-    if requested.name not in enabled:
-        return str(NotFoundError.among("tool", requested.name, enabled)), None
-    try:
-        check_arguments(enabled[requested.name], requested.arguments)  # before the user is asked about it
-    except ToolError as error:
-        return str(error), None
-    return "", enabled[requested.name]
+def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
+    if isinstance(piece, Delta):
+        return MessageDelta(
+            thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning
+        )
+    return ModelLoading(
+        thread_id=job.thread_id,
+        job_id=job.id,
+        note=piece.note,
+        fraction=piece.fraction,
+        model=job.model,
+        seconds=piece.seconds,
+    )

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from piano_jupyter.records import (
     Agent,
+    Approval,
     Counts,
     Hit,
     Job,
@@ -116,6 +117,18 @@ class Store(Protocol):
         """Return all tool calls of a thread, in order."""
         ...
 
+    async def request_approval(self, approval: Approval) -> Approval:
+        """Keep what the user is to be asked; return it with its `seq`."""
+        ...
+
+    async def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
+        """Keep the answer to what was asked; return what stands, and whether it is this: the first answer does."""
+        ...
+
+    async def unbegun(self, job_id: UUID) -> list[Approval]:
+        """Return a job's calls that were asked about and have not begun, each as it was asked last, in order."""
+        ...
+
     async def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
         """Mark a queued job running, its attempt one higher; None if it is no longer queued."""
         ...
@@ -147,8 +160,8 @@ class Store(Protocol):
     async def recover(self, max_attempts: int, now: datetime) -> list[Job]:
         """Take over the jobs that a dead owner left running; return them as they now are.
 
-        Each goes back to queued, or to failed once it was claimed `max_attempts` times. Calls without a result are
-        given "outcome unknown: the kernel stopped while it ran".
+        Each goes back to queued, or to failed once it was claimed `max_attempts` times; one that waited for the user's
+        answer does not count that. Calls without a result are given "outcome unknown: the kernel stopped while it ran".
         """
         ...
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, Thread, ToolCall
+from piano_jupyter.records import Agent, Approval, CallStatus, Job, JobStatus, Message, Thread, ToolCall
 
-Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Job)
+Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
 
 
-def row_of(record: Agent | Thread | Message | ToolCall | Job) -> dict[str, Any]:
+def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job) -> dict[str, Any]:
     """Return the values to bind: times as UTC without a zone, lists and mappings as JSON text."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: ENCODERS[name](value) if name in ENCODERS else value for name, value in values.items()}
@@ -68,7 +68,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-TIMES = ("inserted_at", "started_at", "finished_at")
+TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
 LISTS = ("enabled_tools", "enabled_skills")
 STATUSES: Mapping[type, type[JobStatus | CallStatus]] = {Job: JobStatus, ToolCall: CallStatus}

@@ -15,13 +15,16 @@ from piano_jupyter.store.migrate import migrate, migrations
 from piano_jupyter.store.tables import Tables
 
 MEMORY = ":memory:"
-SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
-    "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
+LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # a query would see the variables of whoever calls
+}
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    **LOCKED,
+    "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
+    "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
 
 STUBBORN = 5.0  # seconds for a read to end once it is stopped

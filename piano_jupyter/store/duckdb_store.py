@@ -1,7 +1,6 @@
 """DuckDBStore: the store in one DuckDB file, or in memory."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import (
     Agent,
+    Approval,
     Counts,
     Hit,
     Job,
@@ -24,12 +24,12 @@ from piano_jupyter.records import (
     ThreadStatus,
     ToolCall,
 )
-from piano_jupyter.store import queries, reports
+from piano_jupyter.store import reports
 from piano_jupyter.store.base import Acknowledged, UsageBy
 from piano_jupyter.store.database import MEMORY, Aside, Database, Nothing
 from piano_jupyter.store.faults import words
 from piano_jupyter.store.files import whole_path
-from piano_jupyter.store.select import refusal
+from piano_jupyter.store.select import checked
 from piano_jupyter.store.tables import Tables
 from piano_jupyter.store.writer import Writer
 
@@ -125,6 +125,15 @@ class DuckDBStore:
     async def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         return await self._read(lambda tables: tables.tool_calls(thread_id))
 
+    async def request_approval(self, approval: Approval) -> Approval:
+        return await self._do(lambda tables: tables.request_approval(approval))
+
+    async def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
+        return await self._do(lambda tables: tables.decide_approval(approval))
+
+    async def unbegun(self, job_id: UUID) -> list[Approval]:
+        return await self._do(lambda tables: tables.unbegun(job_id))
+
     async def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
         return await self._do(lambda tables: tables.claim(job_id, owner, now))
 
@@ -214,27 +223,10 @@ class _Threads(NamedTuple):
 
 def _select(aside: Aside[Any], query: str) -> Rows:
     """Return what a query of the user's gives, if it may run. Raises StoreError with DuckDB's own words."""
-    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in query):
-        raise StoreError("the query holds a NUL or half of a surrogate pair, which no SQL has")
     try:
-        statements = aside.cursor().extract_statements(query)
-        if len(statements) != 1:
-            raise StoreError(f"one SELECT at a time: these are {len(statements)} statements")
-        kind = statements[0].type.name
-        if kind != "SELECT":
-            raise StoreError(f"only SELECT may run here, not {kind}: nothing can be changed by a query")
-        ((parsed,),) = aside.execute(queries.PARSE, {"query": query}).fetchall()
-        if why := _refusal(parsed):
-            raise StoreError(why)
+        checked(aside.cursor(), query, "Piano's own tables")
         result = aside.execute(query)
         return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
     except duckdb.Error as error:
         aside.fault(error)
         raise StoreError(words(error)) from error
-
-
-def _refusal(parsed: str) -> str | None:
-    try:
-        return refusal(json.loads(parsed))
-    except RecursionError:
-        return "this query is nested too deeply"

@@ -34,6 +34,7 @@ SELECT 'agents', max(seq) FROM agents
 UNION ALL SELECT 'threads', max(seq) FROM threads
 UNION ALL SELECT 'messages', max(seq) FROM messages
 UNION ALL SELECT 'tool_calls', max(seq) FROM tool_calls
+UNION ALL SELECT 'approvals', max(seq) FROM approvals
 UNION ALL SELECT 'jobs', max(seq) FROM jobs
 """
 
@@ -126,6 +127,34 @@ SELECT c.*, 'started' AS status, NULL AS result, NULL AS finished_at
 FROM tool_calls c JOIN messages m ON m.id = c.message_id ANTI JOIN tool_results r ON r.call_id = c.id
 WHERE m.job_id = $job_id
 ORDER BY c.seq
+"""
+
+ADD_APPROVAL = """
+INSERT INTO approvals
+    (id, seq, call_id, message_id, job_id, thread_id, name, arguments, digest, question, reason, always, requested_at)
+VALUES
+    ($id, $seq, $call_id, $message_id, $job_id, $thread_id, $name, $arguments, $digest, $question, $reason, $always,
+     $requested_at)
+"""
+
+ADD_DECISION = """
+INSERT INTO decisions (approval_id, allowed, note, decided_at) VALUES ($id, $allowed, $note, $decided_at)
+"""
+
+#: A question with its answer.
+APPROVAL = """
+SELECT a.*, d.allowed, coalesce(d.note, '') AS note, d.decided_at
+FROM approvals a LEFT JOIN decisions d ON d.approval_id = a.id
+WHERE a.id = $id
+"""
+
+#: The calls of a job that were asked about and have not begun: the newest question of each, in order.
+UNBEGUN = """
+SELECT a.*, d.allowed, coalesce(d.note, '') AS note, d.decided_at
+FROM approvals a ANTI JOIN tool_calls c ON c.id = a.call_id LEFT JOIN decisions d ON d.approval_id = a.id
+WHERE a.job_id = $job_id
+QUALIFY row_number() OVER (PARTITION BY a.call_id ORDER BY a.seq DESC) = 1
+ORDER BY a.seq
 """
 
 ADD_JOB = """

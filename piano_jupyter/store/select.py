@@ -1,13 +1,17 @@
-"""May this query of the user's run? Decided on its parse tree, before DuckDB looks anything up. Pure.
+"""May this query run? Decided on its parse tree, before DuckDB looks anything up.
 
 DuckDB's own settings are not enough. A SELECT may hold an INSERT or a COPY; even with external access off it can read
 and overwrite the database's own file (a read drops the lock on it); `pandas_scan(1)` reads any address. So a tree is
 let through only where it is known to be harmless.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from piano_jupyter.errors import StoreError
+from piano_jupyter.store import queries
 
 NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
@@ -44,11 +48,40 @@ HIDDEN_QUERIES = {"json_serialize_plan"}
 FILE_LIKE = re.compile(r"[./\\:]")
 
 
-def refusal(tree: dict[str, Any]) -> str | None:
+def checked(connection: Any, query: str, sees: str) -> dict[str, Any]:
+    """Return the parse tree of a query that may run. Raises StoreError where it may not, and DuckDB's own errors.
+
+    `sees` says what a query reads, for people: "Piano's own tables".
+    """
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in query):
+        raise StoreError("the query holds a NUL or half of a surrogate pair, which no SQL has")
+    statements = connection.extract_statements(query)
+    if len(statements) != 1:
+        raise StoreError(f"one SELECT at a time: these are {len(statements)} statements")
+    kind = statements[0].type.name
+    if kind != "SELECT":
+        raise StoreError(f"only SELECT may run here, not {kind}: nothing can be changed by a query")
+    ((parsed,),) = connection.execute(queries.PARSE, {"query": query}).fetchall()
+    try:
+        tree: dict[str, Any] = json.loads(parsed)
+        why = refusal(tree, sees)
+    except RecursionError:
+        why = "this query is nested too deeply"
+    if why:
+        raise StoreError(why)
+    return tree
+
+
+def tables_in(tree: dict[str, Any]) -> set[str]:
+    """Return the names of the tables that a query reads, those that it makes itself included."""
+    return {str(node["table_name"]) for node in objects(tree) if node.get("type") == "BASE_TABLE"}
+
+
+def refusal(tree: dict[str, Any], sees: str) -> str | None:
     """Return why a query with this parse tree may not run, or None where it may."""
     if tree.get("error", True):
         return f"this query cannot be looked into, so it may not run: {tree.get('error_message', 'no reason given')}"
-    for node in _objects(tree):
+    for node in objects(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in NODES:
             word = kind.removesuffix("_NODE").removesuffix("_QUERY")
@@ -56,18 +89,19 @@ def refusal(tree: dict[str, Any]) -> str | None:
         if kind == "TABLE_FUNCTION":
             name = str(node.get("function", {}).get("function_name", "")).lower()
             if name not in TABLE_FUNCTIONS:
-                return f"{name}() may not run here: a query sees Piano's own tables, no files and nothing else"
+                return f"{name}() may not run here: a query sees {sees}, no files and nothing else"
         elif str(node.get("function_name", "")).lower() in HIDDEN_QUERIES:
             return f"{node['function_name']}() may not run here"
         if kind in {"BASE_TABLE", "SHOW_REF"}:
             names = [str(node.get(part) or "") for part in ("catalog_name", "schema_name", "table_name")]
             strange = next((name for name in names if FILE_LIKE.search(name)), None)
             if strange is not None:
-                return f"{strange!r} is no table of Piano's, and no file can be read here"
+                return f"{strange!r} is none of {sees}, and no file can be read here"
     return None
 
 
-def _objects(tree: Any) -> Iterator[dict[str, Any]]:
+def objects(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield each object in a parse tree."""
     waiting = [tree]
     while waiting:
         thing = waiting.pop()

@@ -5,7 +5,7 @@ It knows no database library: a connection is whatever executes a query and give
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.records import (
     Agent,
+    Approval,
     CallStatus,
     Counts,
     Job,
@@ -27,6 +28,7 @@ from piano_jupyter.store import queries
 from piano_jupyter.store.base import Acknowledged
 from piano_jupyter.store.codec import Record, records_of, row_of, utc
 
+DECISION = ("allowed", "note", "decided_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
 
@@ -146,6 +148,28 @@ class Tables:
     def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         return self._all(ToolCall, queries.CALLS, {"thread_id": thread_id})
 
+    def request_approval(self, approval: Approval) -> Approval:
+        known = self._one(Approval, queries.APPROVAL, {"id": approval.id})
+        if known is not None:
+            return known
+        kept = replace(approval, seq=self._next("approvals"), allowed=None, note="", decided_at=None)
+        columns = [field.name for field in fields(Approval) if field.name not in DECISION]
+        self._write(queries.ADD_APPROVAL, _only(row_of(kept), columns))
+        return kept
+
+    def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
+        known = self._found("approval", approval.id, self._one(Approval, queries.APPROVAL, {"id": approval.id}))
+        if approval.allowed is None or approval.decided_at is None:
+            raise StoreError(f"approval {approval.id} has no answer to keep")
+        if known.allowed is not None:
+            return known, False
+        kept = replace(known, allowed=approval.allowed, note=approval.note, decided_at=approval.decided_at)
+        self._write(queries.ADD_DECISION, _only(row_of(kept), ("id", *DECISION)))
+        return kept, True
+
+    def unbegun(self, job_id: UUID) -> list[Approval]:
+        return self._all(Approval, queries.UNBEGUN, {"job_id": job_id})
+
     def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
         job = self._one(Job, queries.JOB, {"id": job_id})
         if job is None or job.status is not JobStatus.QUEUED:
@@ -199,6 +223,8 @@ class Tables:
         return Counts(agents=kept["agents"], threads=kept["threads"], messages=kept["messages"], jobs=jobs)
 
     def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
+        if any(each.allowed is None for each in self.unbegun(job.id)):  # it waited for the user: that is no failure
+            return self._move(_requeued(job, attempt=max(job.attempt - 1, 0)))
         if job.attempt >= max_attempts:
             times = "once" if job.attempt == 1 else f"{job.attempt} times"
             reason = f"the kernel stopped {times} while this job ran"

@@ -238,8 +238,8 @@ def test_a_failed_job_says_why_and_can_be_tried_again(notebook, stub_model):
 
 
 @pytest.mark.parametrize(("choice", "result"), [("Approve", "3 rows deleted"), ("Deny", "the user did not allow")])
-def test_a_call_that_asks_shows_all_of_itself_and_waits_for_the_answer(notebook, stub_model, choice, result):
-    where = "1 = 1 \u202eoops" + " " * 3000 + "-- the tail" + "\n" * 400 + "<b>end</b>"
+def test_e9_a_card_hides_nothing_of_a_call_and_waits_for_the_answer(notebook, stub_model, choice, result):
+    where = "1 = 1 \u202eoops\u200b\x1b[2K" + " " * 3000 + "-- the tail" + "\n" * 400 + "<b>end</b>"
     stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": where})), "Finished.")
     nb = notebook(
         [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
@@ -249,8 +249,9 @@ def test_a_call_that_asks_shows_all_of_itself_and_waits_for_the_answer(notebook,
     ask(nb, "clean up")
     card = nb.panel.locator(".piano-call[data-state='asks']")
     expect(card).to_contain_text("wants to run delete_rows")
+    expect(card.locator(".piano-why").first).to_have_text("delete_rows asks each time")
     text = card.locator("pre").nth(1)
-    expect(text).to_have_text("1 = 1 U+202Eoops␣ × 3000-- the tail↵ × 400\n<b>end</b>")
+    expect(text).to_have_text("1 = 1 U+202EoopsU+200BU+001B[2K␣ × 3000-- the tail↵ × 400\n<b>end</b>")
     text.evaluate("node => { node.scrollTop = node.scrollHeight }")
     assert text.evaluate("node => node.scrollWidth <= node.clientWidth")
 
@@ -259,6 +260,69 @@ def test_a_call_that_asks_shows_all_of_itself_and_waits_for_the_answer(notebook,
     expect(written(nb).last).to_have_text("Finished.")
     assert result in stub_model.asked[-1]["messages"][-1]["content"]
     expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "done" if choice == "Approve" else "failed")
+
+
+def test_e9_the_last_of_400_lines_of_a_command_is_reached_by_scrolling(notebook, stub_model):
+    command = "\n".join(f"echo {number}" for number in range(400)) + "\nrm -rf ~"
+    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": command})), "Finished.")
+    nb = notebook(
+        [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
+    )
+    for i in range(3):
+        nb.run(i)
+    ask(nb, "clean up")
+    text = nb.panel.locator(".piano-call[data-state='asks'] pre").nth(1)
+    expect(text).to_contain_text("rm -rf ~")
+
+    text.evaluate("node => { node.scrollTop = node.scrollHeight }")
+
+    assert text.evaluate("""node => {
+        const end = document.createRange();
+        end.setStart(node.lastChild, node.lastChild.length - 1);
+        end.setEnd(node.lastChild, node.lastChild.length);
+        const [last, box] = [end.getBoundingClientRect(), node.getBoundingClientRect()];
+        return last.height > 0 && last.top >= box.top && last.bottom <= box.bottom;
+    }""")
+    button(nb, "Deny").click()
+    expect(written(nb).last).to_have_text("Finished.")
+
+
+def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook, stub_model):
+    call = Say("", call=("delete_rows", {"table": "t", "where": "1 = 1"}))
+    stub_model.says(call, "Finished.", call, "Finished again.")
+    nb = notebook(
+        [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
+    )
+    for i in range(3):
+        nb.run(i)
+    ask(nb, "clean up")
+    expect(nb.panel.locator(".piano-covers")).to_contain_text("allow delete_rows")
+    button(nb, "Always").click()
+    expect(written(nb).last).to_have_text("Finished.")
+
+    ask(nb, "once more")
+
+    expect(written(nb).last).to_have_text("Finished again.")
+    expect(nb.panel.locator(".piano-call[data-state='done']")).to_have_count(2)
+
+
+def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook, stub_model):
+    stub_model.says(Say("", call=("bash", {"command": "cat ~/.ssh/id_rsa"})), "Finished.")
+    nb = notebook(
+        [
+            LOAD + "\n%config PianoConfig.mode = 'full'",
+            "await piano.update_agent('Assistant', enabled_tools=['bash']);",
+            "%piano panel",
+        ]
+    )
+    for i in range(3):
+        nb.run(i)
+    ask(nb, "clean up")
+
+    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("reaches for keys")
+    button(nb, "Deny").click()
+    expect(written(nb).last).to_have_text("Finished.")
+    expect(nb.panel.locator(".piano-call[data-state='failed'] .piano-flag")).to_contain_text("reaches for keys")
 
 
 def test_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):

@@ -142,10 +142,13 @@ def test_a_tool_from_a_cell_is_called_and_its_line_stands_above_the_answer(kerne
     assert stub_model.asked[1]["messages"][-1]["content"] == "3"
 
 
-@pytest.mark.parametrize(("typed", "outcome"), [("y", "ok: made"), ("", "failed: the user did not allow this call")])
+@pytest.mark.parametrize(
+    ("typed", "outcome"), [("y", "ok: made"), ("", "failed: denied: the user did not allow this call")]
+)
 def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, tmp_path, typed, outcome):
     kernel = kernel_of(stdin=True).load()
     stub_model.says(Say(call=("bash", {"command": "echo made; touch made"})), "done")
+    kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
 
     cell = kernel.run("%%piano\ngo", answers=[typed])
@@ -157,6 +160,7 @@ def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, t
 
 def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
 
     cell = kernel.run("%%piano\ngo")
@@ -261,7 +265,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano threads", "hello"),
         ("%piano thread", "current thread: hello"),
         ("%piano history", "You: hello\n\nAssistant: You said: hello"),
-        ("%piano tools", "bash         command, timeout          each time"),
+        ("%piano tools", "bash         command, timeout"),
         ("%piano skills", "sql-with-duckdb"),
         ("%piano queue", "nothing runs and nothing waits"),
         ("%piano queue --all", "@Assistant  qwen3:32b"),
@@ -390,13 +394,14 @@ def test_an_interrupt_in_the_first_use_does_not_lock_the_kernel_out(kernel, stub
 def test_a_waiting_cell_asks_for_the_approval_that_stands_in_its_way(kernel_of, stub_model, tmp_path):
     kernel = kernel_of(stdin=True).load()
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done", "second")
+    kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
     kernel.run("%piano thread --new Other work\n%piano ask --no-wait go")
 
     cell = kernel.run("%piano thread --new Here\n%piano ask other", answers=["y"])
 
-    assert cell.prompts[0].startswith("Assistant wants to run bash in the thread 'Other work':\n  bash(")
-    assert "touch made" in cell.prompts[0]
+    assert cell.prompts[0].startswith("Assistant wants to run bash in the thread 'Other work' (")
+    assert "):\n  command │ touch made\n[y]es / " in cell.prompts[0]
     assert cell.text == "second"
     assert (tmp_path / "made").exists()
 

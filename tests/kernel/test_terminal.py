@@ -36,6 +36,12 @@ def test_a_question_is_answered_and_the_next_step_named(terminal, stub_model):
     assert stub_model.asked[0]["messages"][-1]["content"] == "What is the capital of France?"
 
 
+def test_an_answer_that_broke_off_begins_anew_on_a_line_of_its_own(terminal, stub_model):
+    stub_model.says(Say("London is", breaks=True), "Paris.")
+
+    assert terminal("capital?").stdout == "London \nParis.\n"
+
+
 def test_a_question_comes_from_standard_input_too(terminal, stub_model):
     assert terminal("-", typed="hello\n").stdout == "You said: hello\n\n"
 
@@ -72,22 +78,48 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
     assert sorted(ran.stdout.split("\n\n")) == ["", "ada: What do you think, @cy?", "bo: Two.", "cy: Three."]
 
 
-def test_a_command_that_nobody_can_allow_is_not_run(terminal, stub_model, tmp_path):
-    from piano_jupyter import Piano
+@pytest.mark.parametrize(
+    ("typed", "runs", "says"),
+    [
+        ("y\n", True, "[bash: ok]"),
+        ("always\n", True, "from now on, as long as this runs: allow bash(touch made)"),
+        ("sure\n", False, "[bash: failed]"),
+    ],
+)
+def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):
+    import pty
 
-    async def give_bash():
-        async with Piano(workspace=tmp_path, database=tmp_path / ".piano" / "piano.duckdb") as piano:
-            await piano.update_agent("Assistant", enabled_tools=["bash"])
-
-    import asyncio
-
-    asyncio.run(give_bash())
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    script = (
+        "import asyncio, sys, piano_jupyter.__main__ as terminal\n"
+        "from piano_jupyter import Piano\n"
+        "terminal.Piano = lambda: Piano(mode='full')\n"
+        "async def go():\n"
+        "    async with Piano() as piano:\n"
+        "        await piano.update_agent('Assistant', enabled_tools=['bash'])\n"
+        "asyncio.run(go())\n"
+        "sys.argv[1:] = ['go']\n"
+        "sys.exit(terminal.main())\n"
+    )
+    keyboard, screen = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url},
+        stdin=screen,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(keyboard, typed.encode())
+        _, told = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(screen)
 
-    ran = terminal("go")
-
-    assert "[bash: failed]" in ran.stderr
-    assert not (tmp_path / "made").exists()
+    assert process.returncode == 0
+    assert "  command │ touch made\n[y]es / [a]lways (allow bash(touch made)) / [N]o " in told
+    assert says in told
+    assert (tmp_path / "made").exists() == runs
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,12 @@ async def test_a_wrong_key_is_a_sentence(piano_at, tiny_server):
             await piano.ask("hi")
 
 
-async def test_a_talk_that_is_too_long_names_the_models_context(piano_at, tiny_server):
+async def test_instructions_that_do_not_fit_name_the_models_context(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
-        with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens; open a new thread"):
-            await piano.ask("word " * 5000)
+        await piano.update_agent("Assistant", system_prompt="word " * 5000)
+
+        with pytest.raises(ContextOverflowError, match=r"does not fit in the model's context of 2,048 tokens"):
+            await piano.ask("hi")
 
 
 async def test_cancel_frees_the_servers_slot(piano_at, serve_tiny):

@@ -234,8 +234,7 @@ async def test_a_model_that_has_too_many_requests_is_asked_again_when_it_says(od
     assert reply.usage["completion_tokens"] == 3
 
 
-async def test_a_model_that_is_unloaded_in_mid_answer_is_a_sentence_and_the_job_can_be_retried(odd, clients, piano_at):
-    _, models = clients(odd)
+async def test_a_model_that_is_unloaded_in_mid_answer_is_a_sentence_and_the_job_can_be_retried(odd, piano_at):
     async with asyncio.timeout(DEADLINE), piano_at(odd, default_model="endless") as piano:
         events = piano.events()
         job = await piano.send("go on")
@@ -243,7 +242,7 @@ async def test_a_model_that_is_unloaded_in_mid_answer_is_a_sentence_and_the_job_
             if isinstance(event, MessageDelta):
                 break
         answering = asyncio.create_task(piano.wait(job))
-        await models.unload("endless")
+        await piano.unload_model("endless")  # it is not loaded again for what was being said
         with pytest.raises(ModelError, match=r"in the middle of (its|the) answer.*retry"):
             await answering
         await piano.update_agent("Assistant", options={"max_tokens": 3})
@@ -259,7 +258,7 @@ async def test_the_tools_of_a_models_template_are_asked_of_that_model(start_swap
     models = {"with": {"cmd": model_command(with_tools, "with")}, "plain": {"cmd": model_command(without, "plain")}}
     chat, _ = clients(start_swap(swap_server.kind, models))
 
-    lacks = [await chat._lacks_tools(name) for name in ("with", "plain")]
+    lacks = [await chat._properties.lacks_tools(name) for name in ("with", "plain")]
 
     assert lacks == [False, True]
 

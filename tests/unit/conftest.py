@@ -49,11 +49,12 @@ def make():
 class ScriptedModel:
     """A ChatModel that says what the script says and remembers what it was asked.
 
-    A step is a text, a list of calls, an exception to raise, an `asyncio.Event` to wait for, or a function of the
-    request that gives one of these.
+    A step is a text, a list of calls, a list of pieces, a reply, an exception to raise, an `asyncio.Event` to wait for,
+    or a function of the request that gives one of these. `usage` is told of each reply.
     """
 
     script: list = field(default_factory=list)
+    usage: dict = field(default_factory=dict)
     asked: list[ChatRequest] = field(default_factory=list)
 
     async def stream(self, request):
@@ -70,9 +71,15 @@ class ScriptedModel:
         if isinstance(step, str):
             for word in step.split(" "):
                 yield Delta(text=word + " ")
-            yield Reply(text=step, finish_reason="stop", usage={"model": request.model, "completion_tokens": 3})
+            usage = {"model": request.model, "completion_tokens": 3} | self.usage
+            yield Reply(text=step, finish_reason="stop", usage=usage)
+        elif isinstance(step, Reply):
+            yield step
+        elif step and not isinstance(step[0], RequestedCall):
+            for piece in step:
+                yield piece
         else:
-            yield Reply(calls=tuple(step), finish_reason="tool_calls")
+            yield Reply(calls=tuple(step), finish_reason="tool_calls", usage=self.usage)
 
 
 @pytest.fixture

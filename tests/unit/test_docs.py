@@ -1,5 +1,6 @@
 """What must be documented is, and the map tells the truth."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -102,6 +103,47 @@ def test_each_module_says_what_it_is_in_its_first_line():
     ]
 
     assert silent == []
+
+
+def test_what_one_sees_when_something_is_wrong_is_said_as_the_readme_has_it():
+    said = "\0".join(
+        node.value
+        for path in (ROOT / "piano_jupyter").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    rows = re.findall(r"^\|[^|]+\|([^|]+)\|", README.partition("## When something is wrong")[2], re.MULTILINE)
+    quoted = [each for row in rows for each in re.findall(r"`([^`]+)`", row)]
+    parts = [part for each in quoted for part in re.split(r"[…()]|\bqwen3:8b|\bbash\b|http://\S+|\d[\d,]*", each)]
+
+    unsaid = [part for part in parts if len(part.strip()) > 3 and part.strip() not in said]
+
+    assert len(quoted) > 25
+    assert unsaid == []
+
+
+#: what speaks with servers, and may name them: the wire with its parts, the prompt, llama-swap, the embedded model
+SPEAKS_WITH_SERVERS = {
+    *("wire", "sse", "calls", "sloppy_json", "text_calls", "thinking", "usage", "refusal"),
+    *("prompt", "escape", "swap", "swap_events", "served", "heard", "transport", "properties"),
+    *("local_server", "local_server_main", "local_model"),
+}
+SERVERS_AND_MODELS = re.compile(
+    r"llama|ollama|vllm|smollm|qwen|mistral|deepseek|gemini|moonshot|groq|openrouter|lm.studio", re.IGNORECASE
+)
+
+
+def test_no_server_and_no_model_is_named_but_where_piano_speaks_with_servers():
+    examples = re.compile(r"qwen3:\d+b")  # names of a user's models, in a default and in examples
+    named = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in (ROOT / "piano_jupyter").rglob("*.py")
+        if path.parent.name != "runner" or path.stem not in SPEAKS_WITH_SERVERS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if SERVERS_AND_MODELS.search(examples.sub("", line))
+    ]
+
+    assert named == []
 
 
 def test_every_package_that_is_declared_is_used():

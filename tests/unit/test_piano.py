@@ -178,8 +178,14 @@ async def test_silence_is_a_no(piano_of, scripted, asks_for):
 
 
 async def test_a_turn_of_too_many_rounds_fails_with_a_sentence(piano_of, scripted, asks_for):
-    model = scripted(*[[asks_for("nothing")]] * 3)
-    async with piano_of(model, max_iterations=3) as piano:
+    @tool
+    def look() -> str:
+        """Look around."""
+        return "a lake"
+
+    model = scripted(*[[asks_for("look")]] * 3)
+    async with piano_of(model, max_iterations=3, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"])
         with pytest.raises(PianoError, match="stopped after 3 rounds of tool calls"):
             await piano.ask("go")
 
@@ -230,6 +236,45 @@ async def test_a_running_job_is_cancelled_and_the_thread_goes_on(piano_of, scrip
         with pytest.raises(PianoError, match="was cancelled"):
             await piano.wait(job)
         assert (await piano.ask("two")).content == "next"
+
+
+@pytest.mark.parametrize("point", range(9))
+async def test_i2_cancelled_at_any_point_of_a_turn_the_next_question_finds_each_call_with_one_result(
+    piano_of, scripted, asks_for, point
+):
+    @tool
+    def look(at: str) -> str:
+        """Look."""
+        return f"{at}: fine"
+
+    model = scripted([asks_for("look", at="a"), asks_for("look", at="b")], [asks_for("look", at="c")], "Fine.", "Ok.")
+    async with piano_of(model, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"])
+        job = await piano.send("Look around.")
+        cancelling = None
+
+        def count(event):
+            nonlocal cancelling, point
+            if isinstance(event, JobStarted | MessageAdded | ToolCalled | ToolReturned | Answered):
+                point -= 1
+            if point < 0 and cancelling is None:
+                cancelling = asyncio.ensure_future(piano.cancel(job))
+
+        undo = piano.bus.subscribe(count)
+        await piano.drain()
+        undo()
+        if cancelling is not None:
+            await cancelling
+        model.script[:] = ["Ok."]
+        await piano.ask("Well?")
+
+    messages = model.asked[-1].messages
+    called = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+    assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == called
+    for at, message in enumerate(messages):
+        if message.get("tool_calls"):
+            assert messages[at + 1]["role"] == "tool"
+    assert messages[-1]["content"].endswith("Well?")
 
 
 async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, scripted):

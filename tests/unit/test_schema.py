@@ -9,7 +9,7 @@ import pytest
 
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.errors import ModelError
-from piano_jupyter.events import MessageDelta
+from piano_jupyter.events import MessageDelta, ModelLoading
 from piano_jupyter.records import JobStatus
 from piano_jupyter.tool import tool
 
@@ -103,15 +103,25 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(pi
         events = piano.events()
         value = await piano.ask("Who?", schema=Person)
         await events.aclose()
-        streamed = "".join([event.text async for event in events if isinstance(event, MessageDelta)])
+        said, notes = {}, []
+        async for event in events:
+            if isinstance(event, MessageDelta):
+                said[event.message_id] = said.get(event.message_id, "") + event.text
+            elif isinstance(event, ModelLoading):
+                notes.append(event.note)
         told = await piano.messages(piano.thread)
         (job,) = await piano.jobs()
 
     assert value == Person("Ada", 36)
     assert [message.content for message in told] == ["Who?", ADA]
     assert (job.status, job.attempt) == (JobStatus.DONE, 1)
-    assert "('age' is missing; it must be a whole number; asked again)" in streamed
-    assert told[1].usage["completion_tokens"] == 9
+    assert set(said.values()) == {"Ada, 36. ", '{"name": "Ada"} ', ADA + " "}
+    assert told[1].usage["completion_tokens"] == 3
+    assert told[1].usage["turn"] == {"rounds": 3, "completion_tokens": 9}
+    assert notes == [
+        "the answer does not fit (it is no JSON (Expecting value: line 1 column 1 (char 0))); asking again",
+        "the answer does not fit ('age' is missing; it must be a whole number); asking again",
+    ]
 
 
 async def test_the_third_that_does_not_fit_fails_the_job_and_retry_asks_in_the_same_form(piano_of, scripted):

@@ -174,7 +174,7 @@ async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_tha
         return "42"
 
     model = Voices(ada=["@bo what is the secret?"], bo=[RequestedCall(name="secret"), "not for you"])
-    piano = await chat(model, tools=[secret])
+    piano = await chat(model, tools=[secret], rules=["allow secret"])
     await piano.update_agent("bo", enabled_tools=["secret"])
     events = piano.events()
 
@@ -187,8 +187,9 @@ async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_tha
     await drained(piano)
 
     assert event.question == "bo wants to run secret, asked by ada"
+    assert (event.reason, event.always) == ("ada may not use secret", "")
     assert [call.result for call in await piano.tool_calls(piano.thread)] == [
-        "the user did not allow this call; do not repeat it, ask or go on without"
+        "denied: the user did not allow this call; do not repeat it, ask or go on without"
     ]
 
 

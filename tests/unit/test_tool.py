@@ -1,12 +1,25 @@
 """Tool and @tool."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.tool import Tool, as_tool, tool
+
+
+class Row(TypedDict):
+    """A row as a model gives it."""
+
+    name: str
+    price: NotRequired[float]
+
+
+class Blob(TypedDict):
+    """What JSON cannot carry."""
+
+    data: bytes
 
 
 def test_a_function_becomes_a_tool_with_its_docstring_and_signature():
@@ -53,6 +66,18 @@ def test_a_function_becomes_a_tool_with_its_docstring_and_signature():
         (dict, {"type": "object", "additionalProperties": True}),
         (Mapping, {"type": "object", "additionalProperties": True}),
         (dict[str, float], {"type": "object", "additionalProperties": {"type": "number"}}),
+        (
+            list[Row],
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "price": {"type": "number"}},
+                    "required": ["name"],
+                    "additionalProperties": False,
+                },
+            },
+        ),
     ],
 )
 def test_an_annotation_becomes_json_schema(hint, schema):
@@ -103,6 +128,10 @@ def _bytes(data: bytes):
     """Take bytes."""
 
 
+def _blob(blob: Blob):
+    """Take bytes in a field."""
+
+
 def _unresolved(data: "Nowhere"):  # noqa: F821
     """Take what is not there."""
 
@@ -123,6 +152,7 @@ class _Callable:
         (_undocumented, "'_undocumented' needs a docstring"),
         (_rest, "spell them out"),
         (_bytes, "'data' as <class 'bytes'>, which JSON cannot carry"),
+        (_blob, "'blob.data' as <class 'bytes'>, which JSON cannot carry"),
         (_unresolved, "'_unresolved' has an annotation that cannot be looked up"),
         (größe, "'größe' is no name for a tool; use @tool\\(name=...\\)"),
         (_Callable(), "is not a function"),

@@ -11,11 +11,13 @@ from piano_jupyter.jupyter.commands.command import Commands, command, named, num
 from piano_jupyter.jupyter.tables import Listing
 from piano_jupyter.jupyter.user_files import read_text
 from piano_jupyter.records import Agent
+from piano_jupyter.tool import Verdict
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
+BECOMES = {Verdict.ALLOW: "runs", Verdict.ASK: "asks", Verdict.DENY: "denied"}
 EXAMPLE = "%piano agent ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
 
 
@@ -79,13 +81,18 @@ class Agents(Commands):
 
     @command(example="%piano tools")
     def tools(self, _text: str) -> Any:
-        """List the tools that agents can be given."""
+        """List the tools that agents can be given, and what becomes of a call in the present mode."""
+
+        async def read(piano: "Piano") -> tuple[Any, Any]:
+            return await piano.tools(), await piano.tool_verdicts()
+
+        tools, verdicts = self._call(read)
         return Listing(
-            self._call(lambda piano: piano.tools()),
+            tools,
             "no tools",
             name=lambda tool: tool.name,
             takes=lambda tool: ", ".join(tool.parameters.get("properties", {})),
-            asks=lambda tool: "each time" if tool.asks else "",
+            **{f"in mode {self.session.config.mode}": lambda tool: BECOMES[verdicts[tool.name]]},
             description=lambda tool: tool.description.splitlines()[0],
         )
 

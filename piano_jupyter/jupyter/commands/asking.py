@@ -106,4 +106,6 @@ class Asking(Commands):
             return piano, piano.thread
 
         piano, thread = self._call(current)
-        return ChatPanel(piano, self.session.loop, thread)
+        panel = ChatPanel(piano, self.session.loop, thread)
+        self.session.panels.add(panel)
+        return panel

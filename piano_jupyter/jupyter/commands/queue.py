@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.jupyter.cards import job_line, jobs_table
+from piano_jupyter.events import ApprovalRequested
+from piano_jupyter.jupyter.cards import Requests, job_line, jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command, named
-from piano_jupyter.jupyter.display import arguments_text
-from piano_jupyter.jupyter.tables import MOST_ROWS, Listing, Note
+from piano_jupyter.jupyter.tables import MOST_ROWS, Note
+from piano_jupyter.question import TOO_LATE, how_to_keep
 from piano_jupyter.records import JobStatus, short
 
 if TYPE_CHECKING:
@@ -39,15 +40,25 @@ class Queue(Commands):
         job = named("job", text, "%piano retry 3fa9c1 (%piano queue lists them)")
         return Note(job_line(self._call(lambda piano: piano.retry(job))))
 
-    @command("[CALL]", example="%piano approve")
-    def approve(self, text: str) -> Any:
-        """Let a tool call run that waits for a yes; alone it lists those that wait."""
-        return self._decide(text, allow=True)
+    @command("[CALL]", example="%piano approve 3fa9c1 --always", always="")
+    def approve(self, text: str, *, always: bool = False) -> Any:
+        """Let a tool call run that waits for a yes; alone it shows those that wait, and why.
+
+        --always adds the rule that is shown beside the call, for as long as this kernel lives.
+        """
+        request = self._waiting(text)
+        if not isinstance(request, ApprovalRequested):
+            return request
+        first = self._call(lambda piano: piano.approve(request, always=always))
+        return Note(TOO_LATE if not first else f"allowed {how_to_keep(request.always)}" if always else "allowed")
 
     @command("[CALL]", example="%piano deny 3fa9c1")
     def deny(self, text: str) -> Any:
-        """Do not let a tool call run that waits; alone it lists those that wait."""
-        return self._decide(text, allow=False)
+        """Do not let a tool call run that waits; alone it shows those that wait, and why."""
+        request = self._waiting(text)
+        if not isinstance(request, ApprovalRequested):
+            return request
+        return Note("denied" if self._call(lambda piano: piano.deny(request)) else TOO_LATE)
 
     @command(example="%piano stop")
     def stop(self, _text: str) -> Any:
@@ -61,18 +72,14 @@ class Queue(Commands):
         self._call(lambda piano: piano.start())
         return Note("started: jobs are taken")
 
-    def _decide(self, text: str, *, allow: bool) -> Any:
+    def _waiting(self, text: str) -> Any:
+        """Return the question about the call that is named; all that wait where none is."""
         waiting = self._call(lambda piano: piano.approvals())
         if not text:
-            return Listing(
-                waiting,
-                "no tool call waits for a yes",
-                id=lambda request: short(request.call.id),
-                tool=lambda request: request.call.name,
-                arguments=lambda request: arguments_text(request.call),
-            )
-        found = {short(request.call.id): request.call.id for request in waiting}
+            return Requests(waiting)
+        found = {short(request.call.id): request for request in waiting}
         if text not in found:
-            raise NotFoundError.among("waiting call", text, found)
-        self._call(lambda piano: piano.approve(found[text]) if allow else piano.deny(found[text]))
-        return Note("allowed" if allow else "denied")
+            raise NotFoundError(
+                f"{NotFoundError.among('waiting call', text, found)}; any other {TOO_LATE}, or never asked"
+            )
+        return found[text]

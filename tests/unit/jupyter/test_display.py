@@ -84,6 +84,29 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
     )
 
 
+def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
+    turn = {"rounds": 3, "prompt_tokens": 4200, "cached_tokens": 2600, "completion_tokens": 90}
+    message = said(11, "3", "assistant", agent_id=ADA.id, usage={"completion_tokens": 6, "turn": turn})
+
+    html = answer_bundle(message, "ada")["text/html"]
+
+    assert "ada · 6 written · 3 rounds in all: 4,200 tokens read (2,600 cached), 90 written" in html
+
+
+def test_what_a_model_thought_is_folded_above_its_answer_and_not_in_the_plain_text():
+    message = said(11, "3", "assistant", agent_id=ADA.id, reasoning=f"hm {EVIL}" + "x" * 30_000)
+
+    bundle = answer_bundle(message, "ada")
+
+    head, _, answer = bundle["text/html"].partition("</details>")
+    assert "<summary>Thoughts</summary>" in head
+    assert "hm &lt;" in head
+    assert "more characters" in head
+    assert len(head) < 21_000
+    assert "<p>3</p>" in answer
+    assert bundle["text/plain"] == "3"
+
+
 def test_an_answer_that_cost_nothing_known_has_only_its_name():
     assert message_html(said(11, "hi", "assistant"), "ada").endswith(">ada</div></div>")
 
@@ -272,7 +295,9 @@ JOB = Job(
         (events.ModelLoading(note="small is loading"), "small is loading"),
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
         (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3]"),
-        (events.ApprovalRequested(job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
+        (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
+        (events.ToolWaiting(job_id=JOB.id, call=call(), note="another cell runs"), "price: another cell runs"),
+        (events.ToolFlagged(job_id=JOB.id, call=call(), reason="it reaches for keys"), "price: it reaches for keys"),
         (events.Closed(), ""),
     ],
 )

@@ -9,6 +9,7 @@ from piano_jupyter.errors import ModelError
 from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -18,7 +19,9 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.following import Following
 from piano_jupyter.jupyter.live import LiveCell, Shown
@@ -39,8 +42,8 @@ def answer(number, of, text="said", role="assistant"):
     return Message(id=UUID(int=number), thread_id=THREAD, role=role, content=text, inserted_at=NOW, job_id=of.id)
 
 
-def delta(of, text, reasoning=""):
-    return MessageDelta(job_id=of.id, message_id=UUID(int=99), text=text, reasoning=reasoning)
+def delta(of, text, reasoning="", message=99):
+    return MessageDelta(job_id=of.id, message_id=UUID(int=message), text=text, reasoning=reasoning)
 
 
 @pytest.fixture
@@ -117,13 +120,29 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
-    following.take(ApprovalRequested(job_id=first.id, call=call, question="ada wants to run bash"))
+    following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
     asked_for = [each.status for each in following.shown]
     following.take(ToolCalled(job_id=first.id, call=call))
 
     assert asked_for == ["waits for your yes", "waiting for its turn"]
     assert following.shown[0].status == "running bash"
     assert following.threads == {THREAD}
+
+
+def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
+
+    following.take(ToolFlagged(job_id=first.id, call=call, reason="it reaches for keys (\u202e)"))
+    following.take(ToolCalled(job_id=first.id, call=call))
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    following.take(delta(first, "So."))
+    flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
+
+    assert following.shown[0].text == f"{flag}\nSo."
+    assert following.all[0].flags == [flag]
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    assert following.shown[0].status == "bash waits: another cell runs"
 
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
@@ -145,6 +164,14 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
     assert thinks == "thinking"
     assert following.shown[0] == Shown("ada", "so")
     assert following.shown[1] == Shown("bob", "", "too late")
+
+
+def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
+    first, _, following = asked
+
+    following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
+
+    assert following.shown[0].status == "The first 3 turns no longer fit"
 
 
 def test_how_jobs_end_without_an_answer_is_told(asked):
@@ -193,3 +220,23 @@ def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     live.end()
 
     assert capsys.readouterr().out == "one\n"
+
+
+def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
+    first, _, following = asked
+
+    following.take(delta(first, "Lond"))
+    following.take(delta(first, "Par", message=98))
+    following.take(delta(first, "is", message=98))
+
+    assert following.all[0].shown.text == "Paris"
+
+
+def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
+    live = LiveCell(in_notebook=False)
+
+    live.draw([Shown("ada", "Lond")])
+    live.draw([Shown("ada", "Paris, of course")])
+    live.end()
+
+    assert capsys.readouterr().out == "Lond\nParis, of course\n"

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from piano_jupyter.jupyter.markdown import HIDDEN, PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.hidden import HIDDEN
+from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
 
 HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
 ODDMENTS = [

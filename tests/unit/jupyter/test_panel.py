@@ -1,5 +1,6 @@
 import asyncio
 import time
+from uuid import UUID
 
 import pytest
 
@@ -383,3 +384,13 @@ def test_a_question_that_goes_on_from_another_branch_is_shown_on_it(opened):
     until(lambda: "3?" in shown(panel))
 
     assert [text for text in shown(panel) if text and text.endswith("?")] == ["1?", "2?", "3?"]
+
+
+def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_so(opened):
+    panel, _, _ = opened()
+    panel.clicks("hello")
+
+    for action, choice in enumerate(("approve", "always", "deny"), 2):
+        panel.clicks(choice, str(UUID(int=7)), action)
+
+    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call was answered already"] * 3

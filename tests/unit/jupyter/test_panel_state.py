@@ -8,6 +8,7 @@ from piano_jupyter.events import (
     AgentAdded,
     Answered,
     ApprovalRequested,
+    HistoryTrimmed,
     JobCancelled,
     JobDone,
     JobFailed,
@@ -17,7 +18,9 @@ from piano_jupyter.events import (
     MessageDelta,
     ModelLoading,
     ToolCalled,
+    ToolFlagged,
     ToolReturned,
+    ToolWaiting,
 )
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT
 from piano_jupyter.jupyter.panel_state import Conversation
@@ -204,6 +207,16 @@ def test_thoughts_are_told_apart_from_the_answer(scene):
     assert (part["reasoning"], part["tail"]) == ("hm, yes", "<p>Yes.</p>\n")
 
 
+def test_a_finished_answer_says_what_it_cost(scene):
+    job = scene.asks("?")
+    answer = replace(scene.answer(job, "Yes."), usage={"model": "<m>", "completion_tokens": 2})
+
+    scene.happens(Answered(message=answer), JobDone(job=replace(job, status=DONE), message=answer))
+
+    [part] = scene.page.parts.values()
+    assert part["cost"] == "&lt;m&gt; · 2 written"
+
+
 def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     job = scene.asks("?")
     scene.starts(job)
@@ -220,11 +233,27 @@ def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     assert scene.page.parts[str(call.id)]["state"] == "done"
 
 
+def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    note = make.message("The first 3 turns …", "system", agent_id=job.agent_id, job_id=job.id, parent_id=job.message_id)
+
+    scene.happens(HistoryTrimmed(job_id=job.id, turns=3, note=note.content))
+    told = scene.note()
+    scene.happens(MessageAdded(message=note))
+
+    assert told == "The first 3 turns …"
+    assert scene.page.parts[str(note.id)]["html"] == "<p><em>The first 3 turns …</em></p>"
+    assert scene.states() == ["thinking"]
+
+
 def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
-    request = ApprovalRequested(job_id=job.id, call=call, question="may I?")
+    request = ApprovalRequested(
+        id=UUID(int=900), job_id=job.id, call=call, question="may I?", reason="it <asks>", always="allow look(a\u200b)"
+    )
 
     scene.happens(request)
     asked = dict(scene.page.parts[str(call.id)]), scene.states()
@@ -234,8 +263,26 @@ def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends
     ended = dict(scene.page.parts[str(call.id)])
 
     assert (asked[0]["question"], asked[0]["state"], asked[1]) == ("may I?", "asks", ["asking"])
-    assert (ran["question"], ran["state"]) == ("", "running")
+    assert asked[0]["request"] == str(request.id)
+    assert (asked[0]["reason"], asked[0]["always"]) == ("it &lt;asks&gt;", "allow look(a<mark>U+200B</mark>)")
+    assert (ran["question"], ran["state"], ran["request"]) == ("", "running", "")
     assert (ended["question"], ended["state"]) == ("", "cancelled")
+
+
+def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+
+    scene.happens(
+        ToolFlagged(job_id=job.id, call=call, reason="it reaches for <keys>"), ToolCalled(job_id=job.id, call=call)
+    )
+    scene.happens(ToolWaiting(job_id=job.id, call=call, note="another cell runs"))
+    waits = scene.page.entries[-1]["note"]
+    scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="x")))
+
+    assert waits == f"{call.name} waits: another cell runs"
+    assert scene.page.parts[str(call.id)]["flag"] == "it reaches for &lt;keys&gt;"
 
 
 def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene, make):

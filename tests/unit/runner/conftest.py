@@ -25,8 +25,8 @@ class Stub:
     """Answers each request with the next step of the script: (status, headers, pieces).
 
     A status of 0 never begins to answer, None breaks the connection off. A piece is text to send, an `asyncio.Event`
-    to wait for, or None to break the connection off. What is in `serves` (path to JSON, or to a list of pieces) is
-    answered beside the script; any other GET, while the script is empty, is a 404.
+    to wait for, `...` for comments without end, or None to break the connection off. What is in `serves` (path to
+    JSON, or to a list of pieces) is answered beside the script; any other GET, while the script is empty, is a 404.
     """
 
     script: list = field(default_factory=list)
@@ -85,6 +85,10 @@ class Stub:
             if isinstance(piece, asyncio.Event):
                 await self._wait(reader, piece)
                 continue
+            while piece is ...:
+                writer.write(b"e\r\n: still here\n\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
             data = piece.encode() if isinstance(piece, str) else piece
             writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             await writer.drain()

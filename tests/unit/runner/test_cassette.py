@@ -88,15 +88,21 @@ async def test_under_strict_replay_it_is_an_error_that_shows_the_difference(reco
 
 
 async def test_of_a_servers_properties_only_what_is_asked_is_kept(stub, ask_through, tmp_path):
-    stub.caps = {"supports_tools": True}
+    stub.serves["/props?model=m"] = {
+        "model_path": "/home/ada/m.gguf",
+        "chat_template_caps": {"supports_tools": True},
+        "default_generation_settings": {"n_ctx": 4096, "seed": 1},
+    }
     path = tmp_path / "talk.jsonl"
     key = {"method": "GET", "path": "/props?model=m", "body": None}
     client = ask_through(Cassette(path, recording=True)).client
 
-    await client._lacks_tools("m")
+    await client._properties.lacks_tools("m")
 
     kept = Cassette(path, recording=False).find(key)
-    assert json.loads(kept["body"]) == {"chat_template_caps": {"supports_tools": True}}
+    told = {"chat_template_caps": {"supports_tools": True}, "default_generation_settings": {"n_ctx": 4096}}
+    assert json.loads(kept["body"]) == told
+    assert await ask_through(Cassette(path, recording=False), NOWHERE).client.context("m") == 4096
     assert "model_path" not in path.read_text()
 
 
@@ -105,7 +111,19 @@ async def test_an_older_cassette_knows_the_properties_of_its_only_server(ask_thr
     answer = {"status": 200, "headers": {}, "body": '{"chat_template_caps": {"supports_tools": false}}'}
     Cassette(path, recording=True).add({"method": "GET", "path": "/props", "body": None}, answer)
 
-    assert await ask_through(Cassette(path, recording=False), NOWHERE).client._lacks_tools("m")
+    assert await ask_through(Cassette(path, recording=False), NOWHERE).client._properties.lacks_tools("m")
+
+
+@pytest.mark.parametrize("replay", ["", "strict"])
+async def test_a_window_that_is_not_in_an_older_cassette_is_unknown_and_no_server_is_looked_for(
+    recorded, stub, ask_through, monkeypatch, replay
+):
+    monkeypatch.setenv("PIANO_REPLAY", replay)
+    client = ask_through(Cassette(recorded, recording=False)).client
+    before = list(stub.looked)
+
+    assert await client.context("m") is None
+    assert stub.looked == before
 
 
 def test_any_character_survives_a_cassette(tmp_path):

@@ -18,19 +18,25 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.cassette import Cassette
-from piano_jupyter.runner.chat import ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.transport import trouble_at
 from piano_jupyter.tool import tool
 
+REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})
+
 
 def sse(chunk):
     return f"data: {json.dumps(chunk)}\n\n"
 
 
-REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})
+def event(finish=None, **delta):
+    return sse({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 DEADLINE = 10
 
 
@@ -77,8 +83,8 @@ async def test_the_answer_streams_and_ends_with_the_reply(stub, speak, client_of
     }
 
 
-@pytest.mark.parametrize("status", [429, 502, 503])
-async def test_a_busy_server_is_asked_again(stub, speak, client_of, status):
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_h14_a_busy_server_is_asked_again(stub, speak, client_of, status):
     stub.answers('{"error": "busy"}', status=status, headers={"retry-after": "0.01"})
     stub.answers(*speak("ok"))
 
@@ -86,7 +92,7 @@ async def test_a_busy_server_is_asked_again(stub, speak, client_of, status):
     assert len(stub.asked) == 2
 
 
-async def test_a_connection_that_breaks_before_the_answer_is_tried_again(stub, speak, client_of):
+async def test_h14_a_connection_that_breaks_before_the_answer_is_tried_again(stub, speak, client_of):
     stub.answers(status=None)
     stub.answers(*speak("ok"))
 
@@ -102,12 +108,143 @@ async def test_a_connection_that_breaks_before_the_answer_is_tried_again(stub, s
         (500, '{"error": {"message": "template"}}', ModelError),
     ],
 )
-async def test_a_refusal_is_not_tried_again(stub, client_of, status, body, kind):
+async def test_h14_a_refusal_is_not_tried_again(stub, client_of, status, body, kind):
     stub.answers(body, status=status)
 
     with pytest.raises(kind):
         await pieces(client_of(request_retries=3))
     assert len(stub.asked) == 1
+
+
+async def test_h14_an_empty_502_is_a_sentence(stub, client_of):
+    stub.answers("", status=502)
+
+    with pytest.raises(ModelUnavailableError, match=r"down or still starting \(no reason given\)"):
+        await pieces(client_of())
+
+
+@pytest.mark.parametrize("begun", [[], [": still here\n\n"], [event(role="assistant")]])
+async def test_h14_a_connection_that_breaks_before_the_first_word_is_tried_again(stub, speak, client_of, begun):
+    stub.answers(*begun, None)
+    stub.answers(*begun, None)
+    stub.answers(*speak("ok"))
+
+    told = await pieces(client_of(request_retries=2))
+
+    assert [piece for piece in told if not isinstance(piece, Loading)][:-1] == [Delta(text="ok")]
+    assert len(stub.asked) == 3
+
+
+BREAKS = {
+    "a reset": lambda: (None,),
+    "a clean end": lambda: (),
+    "an error that passes": lambda: (sse({"error": {"code": 503, "message": "overloaded"}}),),
+    "silence": lambda: (asyncio.Event(),),
+    "nothing but comments": lambda: (...,),  # the stub's word for comments without end
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+async def test_h14_an_answer_that_breaks_in_the_middle_begins_anew_once(stub, speak, client_of, breaks):
+    stub.answers(speak("Pa")[0], *BREAKS[breaks]())
+    stub.answers(*speak("Par", "is"))
+
+    *told, reply = await pieces(client_of(request_retries=1, idle_timeout=0.3))
+
+    assert told == [Delta(text="Pa"), Again(), Delta(text="Par"), Delta(text="is")]
+    assert reply.text == "Paris"
+    assert stub.asked[0] == stub.asked[1]
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+async def test_h14_an_answer_that_breaks_in_the_middle_twice_is_an_error(stub, speak, client_of, breaks):
+    for _ in range(2):
+        stub.answers(speak("Pa")[0], *BREAKS[breaks]())
+
+    with pytest.raises(ModelError, match=r"in the middle|down or still starting"):
+        await pieces(client_of(request_retries=9, idle_timeout=0.3))
+    assert len(stub.asked) == 2
+
+
+async def test_h14_an_error_in_the_middle_that_does_not_pass_is_not_tried_again(stub, speak, client_of):
+    stub.answers(speak("Pa")[0], sse({"error": {"code": 500, "message": "template"}}))
+
+    with pytest.raises(ModelError, match="template"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_h15_comments_alone_are_no_answer(stub, client_of):
+    stub.answers(...)
+
+    with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.3 s"):
+        await pieces(client_of(first_byte_timeout=0.3, idle_timeout=60))
+
+
+async def test_h15_a_first_word_that_takes_longer_than_the_idle_limit_is_waited_for(stub, speak, client_of):
+    ready = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, ready.set)
+    stub.answers(event(role="assistant"), ready, *speak("Paris"))
+
+    assert (await pieces(client_of(idle_timeout=0.1)))[-1].text == "Paris"
+
+
+@pytest.mark.parametrize("nothing", [{"content": ""}, {"reasoning_content": "hm"}, {"content": "<think>hm"}])
+async def test_h17_an_empty_answer_is_asked_for_once_more_with_the_same_request(stub, speak, client_of, nothing):
+    stub.answers(event(**nothing, finish="stop"))
+    stub.answers(*speak("Paris"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "Paris"
+    assert stub.asked[0] == stub.asked[1]
+
+
+async def test_h17_an_answer_that_stays_empty_is_asked_for_twice_and_no_more(stub, client_of):
+    for _ in range(2):
+        stub.answers(event(content="", finish="stop"))
+
+    assert (await pieces(client_of(request_retries=3)))[-1].text == ""
+    assert len(stub.asked) == 2
+
+
+async def test_h17_thinking_that_was_cut_for_its_length_is_not_asked_for_again(stub, client_of):
+    stub.answers(event(reasoning_content="hm", finish="length"))
+
+    assert (await pieces(client_of(request_retries=3)))[-1].finish_reason == "length"
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_h12_a_call_as_text_counts_unless_it_is_turned_off(stub, speak, client_of, counts):
+    said = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    stub.caps = {"supports_tools": True}
+    stub.answers(*speak(said))
+
+    *_, reply = await pieces(
+        client_of(text_calls=counts), ChatRequest(model="m", messages=REQUEST.messages, tools=TOOLS)
+    )
+
+    assert (reply.text, len(reply.calls)) == (("", 1) if counts else (said, 0))
+
+
+async def test_a_pause_that_one_notices_is_told(stub, speak, client_of):
+    stub.answers("{}", status=429, headers={"retry-after": "1.2"})
+    stub.answers(*speak("ok"))
+
+    notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, Loading)]
+
+    assert notes == ["the server gave no answer; asking again in 1 s"]
+
+
+async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of):
+    slow = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, slow.set)
+    usage = sse({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 31}})
+    first, *rest = speak("Pa", "ris")
+    stub.answers(first, slow, rest[0], usage, rest[1])
+
+    usage = (await pieces(client_of()))[-1].usage
+
+    assert 5 < usage["tokens_per_second"] < 110
 
 
 async def test_a_server_that_stays_busy_is_given_up_after_the_retries(stub, client_of):
@@ -138,7 +275,7 @@ async def test_a_stream_that_ends_without_a_finish_is_an_error(stub, speak, clie
         await pieces(client_of())
 
 
-async def test_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
+async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
     stub.answers(speak("Pa")[0], asyncio.Event())
 
     with pytest.raises(ModelTimeoutError, match="fell silent"):
@@ -146,7 +283,7 @@ async def test_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
 
 
 @pytest.mark.parametrize("headers_come", [True, False])
-async def test_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
+async def test_h15_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
     stub.answers(asyncio.Event(), status=200 if headers_come else 0)
 
     with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.2 s"):
@@ -195,9 +332,12 @@ async def test_a_model_with_tools_gets_them_as_they_are(stub, speak, client_of):
     stub.caps = {"supports_tools": True}
     stub.answers(*speak("ok"))
 
-    await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=[{"type": "function"}]))
+    await pieces(
+        client_of(),
+        ChatRequest(model="m", messages=REQUEST.messages, tools=TOOLS),
+    )
 
-    assert stub.asked[0][2]["tools"] == [{"type": "function"}]
+    assert stub.asked[0][2]["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert "response_format" not in stub.asked[0][2]
 
 
@@ -207,7 +347,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": Tru
 
 async def test_a_schema_goes_along_but_not_while_tools_may_be_called(stub, speak, client_of):
     stub.caps = {"supports_tools": True}
-    tools = [{"type": "function"}]
+    tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
     client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA)
     for request in (asked, replace(asked, tools=tools), replace(asked, tools=tools, answer_now=True)):
         stub.answers(*speak('{"n": 1}'))
@@ -420,7 +560,9 @@ async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch
     assert asked == []
 
 
-WITH_TOOLS = ChatRequest(model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function"}])
+WITH_TOOLS = ChatRequest(
+    model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function", "function": {"name": "f"}}]
+)
 
 
 async def test_on_llama_swap_the_models_own_properties_are_asked_for(stub, speak, client_of):

@@ -2,11 +2,19 @@
 
 import os
 import resource
+import socket
+import time
+from pathlib import Path
 
 import pytest
+from child import needs_root
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.sandbox import beneath, open_regular, replace, writable, write_new
+from piano_jupyter.runner.beneath import OpenAt2, Walk, layer
+from piano_jupyter.runner.sandbox import Sandbox, open_regular
+
+OUTSIDE = "outside_workspace: file tools reach only what is in the workspace; give a path relative to it"
+WAYS = [OpenAt2, Walk] if layer() == "openat2" else [Walk]
 
 
 @pytest.fixture
@@ -17,164 +25,266 @@ def root(tmp_path):
     (tmp_path / "outside" / "secret").write_text("s")
     (tmp_path / "ws" / "sub" / "a.txt").write_text("a")
     (tmp_path / "ws" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "ws" / "up").symlink_to("../outside")
     (tmp_path / "ws" / "nowhere").symlink_to(tmp_path / "outside" / "missing")
     (tmp_path / "ws" / "in").symlink_to("sub")
     (tmp_path / "ws" / "loop").symlink_to("loop")
     return tmp_path / "ws"
 
 
-def code(call, *arguments):
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def way(request):
+    return request.param()
+
+
+@pytest.fixture
+def sandbox(root, way):
+    return Sandbox(root, by=way)
+
+
+def read(sandbox, path):
+    with sandbox.find(path) as found, found.open() as file:
+        return file.read()
+
+
+def write(sandbox, path, data):
+    with sandbox.find(path) as found:
+        sandbox.replace(found, data)
+
+
+def said(call, *arguments):
     with pytest.raises(ToolError) as caught:
         call(*arguments)
-    return str(caught.value).partition(":")[0]
+    return str(caught.value)
+
+
+def code(call, *arguments):
+    return said(call, *arguments).partition(":")[0]
 
 
 def names(folder):
     return [each.name for each in folder.iterdir()]
 
 
-def test_a_path_in_the_workspace_is_found_relative_absolute_and_through_a_link(root):
-    there = (root / "sub" / "a.txt").resolve()
+def test_a_path_in_the_workspace_is_found_relative_and_absolute(root, sandbox):
+    for path in ("sub/a.txt", "./sub//a.txt", "sub/../sub/a.txt", str(root / "sub" / "a.txt")):
+        assert sandbox.names(path) == ("sub", "a.txt")
+        assert read(sandbox, path) == b"a"
+    assert sandbox.names(".") == ()
+    assert sandbox.names("new/b.txt") == ("new", "b.txt")
 
-    for path in ("sub/a.txt", "./sub//a.txt", "sub/../sub/a.txt", "in/a.txt", str(root / "sub" / "a.txt"), str(there)):
-        assert beneath(root, path) == there
-    assert beneath(root, ".") == root.resolve()
-    assert beneath(root, "new/b.txt") == root.resolve() / "new" / "b.txt"
+
+def test_a_link_in_the_workspace_is_followed_where_the_kernel_can_do_it_safely(root, way):
+    sandbox = Sandbox(root, by=way)
+
+    if way.name == "openat2":
+        assert sandbox.names("in/a.txt") == ("sub", "a.txt")
+        assert read(sandbox, "in/a.txt") == b"a"
+    else:
+        assert code(read, sandbox, "in/a.txt") == "bad_path"
 
 
-def test_a_workspace_that_is_itself_a_link_is_reached_by_both_names(root, tmp_path):
+def test_a_workspace_that_is_itself_a_link_is_reached_by_both_names(root, tmp_path, way):
     (tmp_path / "link").symlink_to(root)
 
     for path in ("sub/a.txt", str(tmp_path / "link" / "sub" / "a.txt"), str(root / "sub" / "a.txt")):
-        assert beneath(tmp_path / "link", path) == (root / "sub" / "a.txt").resolve()
+        assert read(Sandbox(tmp_path / "link", by=way), path) == b"a"
 
 
-def test_outside_is_refused_in_the_same_words_whether_or_not_something_is_there(root, tmp_path):
-    paths = [
-        "../outside/secret",
-        "../outside/missing",
-        "..",
-        "sub/../../outside/secret",
-        "../outside/../ws/sub/a.txt",
-        "out/secret",
-        "out/missing",
-        "out/../ws/sub/a.txt",
-        "nowhere",
-        "/etc/passwd",
-        "/no/such/file",
-        "/proc/self/root/etc/passwd",
-        "/proc/self/environ",
-        "/dev/mem",
-        str(tmp_path / "outside" / "secret"),
-        f"{root}/../outside/secret",
-        f"{root}x/secret",
-    ]
+@pytest.mark.parametrize("path", ["../outside/secret", "../outside/missing", "..", "sub/../../outside/secret"])
+def test_a1_a_path_that_climbs_out_is_refused(sandbox, path):
+    assert said(read, sandbox, path) == OUTSIDE
+    assert said(sandbox.make, path, b"") == OUTSIDE
 
-    said = set()
-    for path in paths:
-        with pytest.raises(ToolError) as caught:
-            beneath(root, path)
-        said.add(str(caught.value))
 
-    assert said == {
-        "outside_workspace: file tools reach only what is in the workspace; give a path relative to it",
-    }
+def test_a2_an_absolute_path_outside_is_refused_in_the_same_words_whether_or_not_it_is_there(root, sandbox):
+    paths = ["/etc/passwd", "/no/such/file", "/proc/self/root/etc/passwd", "/proc/self/environ", "/dev/mem"]
+    paths += [str(root.parent / "outside/secret"), f"{root}/../outside/secret", f"{root}x/secret"]
+
+    assert {said(read, sandbox, path) for path in paths} == {OUTSIDE}
+    assert {said(sandbox.names, path) for path in paths} == {OUTSIDE}
+
+
+def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole_machine(way, tmp_path):
+    machine = Sandbox(Path("/"), by=way)
+
+    assert said(read, machine, f"/proc/{os.getpid()}/environ") == OUTSIDE
+    (tmp_path / "f").write_text("x")
+    assert read(machine, str(tmp_path / "f")) == b"x"
+
+
+def test_a3_a_link_that_leads_out_is_refused(root, way):
+    sandbox = Sandbox(root, by=way)
+    paths = ["out/secret", "out/missing", "up/secret", "up", "nowhere", "out/../ws/sub/a.txt"]
+    refusals = {code(read, sandbox, path) for path in paths[: -1 if way.name == "walk" else None]}
+
+    assert refusals == {"outside_workspace" if way.name == "openat2" else "bad_path"}
+    assert code(sandbox.make, "up/new", b"") in refusals
+    assert names(root.parent / "outside") == ["secret"]
+
+
+def test_a6_a_pipe_is_refused_at_once(root, sandbox):
+    os.mkfifo(root / "pipe")
+    begun = time.monotonic()
+
+    assert code(read, sandbox, "pipe") == "not_a_regular_file"
+    assert time.monotonic() - begun < 0.2
+
+
+def test_a7_a_socket_and_a_folder_are_no_files(root, sandbox):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(root / "socket"))
+
+        assert said(read, sandbox, "socket").startswith("not_a_regular_file: 'socket'")
+        assert "socket" in said(read, sandbox, "socket")
+    assert said(read, sandbox, "sub") == "not_a_regular_file: 'sub' is a folder"
+
+
+@needs_root
+def test_a7_a_device_is_not_opened(root, sandbox):
+    os.mknod(root / "device", 0o020666, os.makedev(1, 5))  # as /dev/zero
+
+    assert code(read, sandbox, "device") == "not_a_regular_file"
 
 
 @pytest.mark.parametrize(
     "path",
     ["", " ", "a\0b", "a\nb", "~", "~/x", "~root/x", "$HOME/x", "x/${HOME}", "%2e%2e/x", "a ", "x" * 5000, "\udcff"],
 )
-def test_a_path_that_would_need_expanding_or_is_no_path_is_refused(root, path):
-    assert code(beneath, root, path) == "bad_path"
+def test_a9_a_path_that_would_need_expanding_or_is_no_path_is_refused(sandbox, path):
+    assert code(sandbox.names, path) == "bad_path"
 
 
 @pytest.mark.parametrize("path", ["A$B.class", "100%.txt", "ünï cödé 🎹.txt", "a~", "...", "-rf", "con"])
-def test_an_odd_name_is_a_name(root, path):
-    assert beneath(root, path) == root.resolve() / path
+def test_an_odd_name_is_a_name(sandbox, path):
+    assert sandbox.make(path, b"odd") == (path,)
+    assert read(sandbox, path) == b"odd"
 
 
-def test_pianos_own_data_is_not_reached_and_what_runs_by_itself_is_not_written(root):
+def test_pianos_own_data_is_not_reached(root, way):
     (root / "db").symlink_to(".piano")
+    (root / ".piano/piano.duckdb").touch()
+    (root / "data").mkdir()
+    (root / "data/mine.duckdb.wal").touch()
+    sandbox = Sandbox(root, str(root / "data/mine.duckdb"), by=way)
 
-    assert code(beneath, root, ".piano/piano.duckdb") == "private"
-    assert code(beneath, root, "db/piano.duckdb") == "private"
-    for path in (
-        ".git/hooks/pre-commit",
-        "sub/.git/config",
-        ".agents/skills/x/SKILL.md",
-        "AGENTS.md",
-        ".mcp.json",
-        ".env",
-    ):
-        assert beneath(root, path)
-        assert code(writable, root, path) == "protected"
-    assert writable(root, "sub/.gitignore")
+    assert code(read, sandbox, ".piano/piano.duckdb") == "private"
+    assert code(read, sandbox, "data/mine.duckdb.wal") == "private"
+    assert code(sandbox.make, "data/mine.duckdb", b"") == "private"
+    assert code(sandbox.make, ".piano/tmp/x", b"") == "private"
+    assert code(read, sandbox, "db/piano.duckdb") == ("private" if way.name == "openat2" else "bad_path")
+    with sandbox.find(".") as found:
+        assert ".piano/" not in list(found.entries())
 
 
-def test_only_a_regular_file_is_opened_and_nothing_is_waited_for(root):
-    os.mkfifo(root / "pipe")
-    (root / "null").symlink_to("/dev/null")
+def test_a_link_to_a_protected_folder_does_not_let_one_write_there(root, way):
+    (root / "hooks").symlink_to(".git")
+    sandbox = Sandbox(root, by=way)
+    (root / ".git/config").write_text("old")
 
-    assert code(open_regular, root / "pipe", "pipe") == "not_a_regular_file"
-    assert code(open_regular, root / "sub", "sub") == "not_a_regular_file"
-    assert code(open_regular, root / "null", "null") == "not_a_regular_file"
-    assert code(open_regular, root / "none", "none") == "not_found"
-    assert code(open_regular, root / "loop", "loop") == "bad_path"
-    assert code(open_regular, root / ("x" * 300), "x") == "bad_path"
-    with open_regular(root / "sub" / "a.txt", "a.txt") as file:
-        assert file.read() == b"a"
+    assert code(sandbox.make, "hooks/pre-commit", b"") == ("protected" if way.name == "openat2" else "bad_path")
+    assert code(write, sandbox, "hooks/config", b"new") == ("protected" if way.name == "openat2" else "bad_path")
+    assert names(root / ".git") == ["config"]
 
 
-def test_a_file_that_this_process_may_have_locked_is_not_opened_but_a_log_is(root):
+def test_what_is_not_there_or_cannot_be_is_refused_with_the_reason(root, sandbox):
+    assert code(read, sandbox, "none") == "not_found"
+    assert code(read, sandbox, "sub/a.txt/x") == "not_found"
+    assert code(read, sandbox, "loop") == "bad_path"
+    assert code(read, sandbox, "x" * 300) == "bad_path"
+    assert code(Sandbox(root / "gone").names, "a") == "not_found"
+
+
+def test_a_file_that_this_process_may_have_locked_is_not_opened_but_a_log_is(root, sandbox):
     with (root / "data.db").open("w+b"):
         os.link(root / "data.db", root / "same.db")
 
-        assert code(open_regular, root / "data.db", "data.db") == "in_use"
-        assert code(open_regular, root / "same.db", "same.db") == "in_use"
-    with (root / "run.log").open("ab"), open_regular(root / "run.log", "run.log") as file:
-        assert file.read() == b""
-    open_regular(root / "data.db", "data.db").close()
+        assert code(read, sandbox, "data.db") == "in_use"
+        assert code(read, sandbox, "same.db") == "in_use"
+    with (root / "run.log").open("ab"):
+        assert read(sandbox, "run.log") == b""
+    assert read(sandbox, "data.db") == b""
 
 
-def test_a_new_file_is_written_with_its_folders_and_never_over_another(root):
-    write_new(root / "new" / "deep" / "b.txt", b"b", "b.txt")
+def test_a_file_anywhere_is_opened_unless_a_link_leads_out_of_its_folder(root):
+    with open_regular(root.parent / "outside/secret", "secret") as file:
+        assert file.read() == b"s"
+    assert code(open_regular, root / "nowhere", "nowhere") in {"outside_workspace", "bad_path"}
+    assert said(open_regular, root / "sub", "the skill") == "not_a_regular_file: 'the skill' is a folder"
+
+
+def test_a_new_file_is_written_with_its_folders_and_never_over_another(root, sandbox):
+    assert sandbox.make("new/deep/b.txt", b"b") == ("new", "deep", "b.txt")
 
     assert (root / "new" / "deep" / "b.txt").read_bytes() == b"b"
-    assert code(write_new, root / "sub" / "a.txt", b"lost", "a.txt") == "exists"
+    assert code(sandbox.make, "sub/a.txt", b"lost") == "exists"
+    assert code(sandbox.make, "sub", b"lost") == "exists"
+    assert code(sandbox.make, "sub/a.txt/b.txt", b"b") == "not_found"
     assert (root / "sub" / "a.txt").read_text() == "a"
-    assert code(write_new, root / "sub" / "a.txt" / "b.txt", b"b", "b.txt") == "exists"
     assert names(root / "new" / "deep") == ["b.txt"]
     assert names(root / "sub") == ["a.txt"]
 
 
-def test_a_new_file_has_the_mode_that_the_user_gives_to_files(root):
-    (root / "plain").touch()
+def test_a_new_file_has_the_mode_and_the_group_that_a_file_gets_there(root, sandbox):
+    (root / "sub").chmod(0o2775)
+    os.chown(root / "sub", -1, 4242 if os.geteuid() == 0 else -1)
+    (root / "sub/plain").touch()
 
-    write_new(root / "made", b"", "made")
+    sandbox.make("sub/made", b"")
 
-    assert (root / "made").stat().st_mode == (root / "plain").stat().st_mode
+    made, plain = ((root / "sub" / name).stat() for name in ("made", "plain"))
+    assert (made.st_mode, made.st_uid, made.st_gid) == (plain.st_mode, plain.st_uid, plain.st_gid)
 
 
-def test_a_file_is_replaced_whole_and_keeps_its_mode(root):
-    file = root / "sub" / "a.txt"
-    file.chmod(0o751)
+def test_a_file_is_replaced_whole_and_keeps_its_mode(root, sandbox):
+    (root / "sub" / "a.txt").chmod(0o751)
 
-    replace(file, b"new", "a.txt")
+    write(sandbox, "sub/a.txt", b"new")
 
-    assert file.read_bytes() == b"new"
-    assert file.stat().st_mode & 0o7777 == 0o751
+    assert (root / "sub" / "a.txt").read_bytes() == b"new"
+    assert (root / "sub" / "a.txt").stat().st_mode & 0o7777 == 0o751
     assert names(root / "sub") == ["a.txt"]
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_no_rest(root):
+@needs_root
+def test_a_file_that_is_replaced_keeps_its_owner(root, sandbox):
+    os.chown(root / "sub/a.txt", 4242, 4343)
+    (root / "sub/a.txt").chmod(0o6755)
+
+    write(sandbox, "sub/a.txt", b"new")
+
+    after = (root / "sub/a.txt").stat()
+    assert (after.st_uid, after.st_gid, after.st_mode & 0o7777) == (4242, 4343, 0o6755)
+
+
+def test_a_file_that_somebody_changes_while_it_is_edited_is_not_replaced(root, sandbox):
+    with sandbox.find("sub/a.txt") as found:
+        (root / "sub" / "a.txt").write_text("theirs")
+
+        assert code(sandbox.replace, found, b"ours") == "stale"
+    assert (root / "sub" / "a.txt").read_text() == "theirs"
+
+
+def test_a_link_in_the_place_of_pianos_folder_is_not_written_through(root, sandbox):
+    (root / ".piano").rmdir()
+    (root / ".piano").symlink_to("../outside")
+
+    write(sandbox, "sub/a.txt", b"new")
+
+    assert (root / "sub/a.txt").read_bytes() == b"new"
+    assert names(root.parent / "outside") == ["secret"]
+    assert names(root / "sub") == ["a.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_content_and_no_rest(root, sandbox):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        said = code(replace, root / "sub" / "a.txt", b"new" * 4096, "a.txt")
+        refusals = code(write, sandbox, "sub/a.txt", b"new" * 4096), code(sandbox.make, "sub/b", b"new" * 4096)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert said == "no_space"
+    assert refusals == ("no_space", "no_space")
     assert (root / "sub" / "a.txt").read_text() == "a"
     assert names(root / "sub") == ["a.txt"]
+    assert names(root / ".piano/tmp") == []

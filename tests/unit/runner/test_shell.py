@@ -1,28 +1,45 @@
 """bash, called as a model calls it."""
 
 import asyncio
+import re
+import socket
+import sys
 import threading
 import time
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
 
-from piano_jupyter.runner import shell
-from piano_jupyter.runner.builtin_tools import builtin_tools
-from piano_jupyter.runner.shell import clean_environment
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.runner.bash_tool import BashTool
+from piano_jupyter.runner.bwrap import Bubblewrap
+from piano_jupyter.runner.environment import clean_environment
 from piano_jupyter.runner.tools import run_tool
+from piano_jupyter.tool import Calling
 
 
 @pytest.fixture
-def bash(tmp_path):
-    """Run a command in an empty workspace; return whether it went well, and its text."""
+async def bash(tmp_path):
+    """Run a command in an empty workspace, outside any sandbox; return whether it went well, and its text."""
+    made = BashTool(PianoConfig(workspace=str(tmp_path), tool_output_limit=2000))
 
-    async def bash(command, *, knob=60.0, **arguments):
-        tools = builtin_tools(lambda: tmp_path, timeout=lambda: knob, output_limit=lambda: 2000)
-        result = await run_tool(tools[-1], {"command": command, **arguments}, timeout=knob, output_limit=2000)
+    async def bash(command, *, mode="full", **arguments):
+        calling = Calling(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
+        given = {"command": command, **arguments}
+        result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=2000)
         return result.ok, result.text
 
-    return bash
+    yield bash
+    await made.aclose()
+
+
+@pytest.fixture
+def boxed(bash):
+    """The same, inside the sandbox; skipped where there is none."""
+    if why := Bubblewrap().why_not(BashTool(PianoConfig())._box("write")):
+        pytest.skip(f"no sandbox here: {why}")
+    return lambda command, **given: bash(command, mode="write", **given)
 
 
 def wait_until(condition, what):
@@ -61,9 +78,9 @@ async def test_a_command_gives_what_it_prints_and_its_exit_code(bash, command, t
     assert await bash(command) == (True, text)
 
 
-async def test_each_call_begins_in_the_workspace_anew(bash, tmp_path):
-    assert await bash("pwd; cd /; X=1") == (True, str(tmp_path.resolve()))
-    assert await bash("pwd; echo ${X:-unset}") == (True, f"{tmp_path.resolve()}\nunset")
+async def test_c12_the_folder_is_kept_between_calls_and_variables_are_not(bash, tmp_path):
+    assert await bash("pwd; mkdir d; cd d; X=1") == (True, str(tmp_path.resolve()))
+    assert await bash("pwd; echo ${X:-unset}") == (True, f"{tmp_path.resolve()}/d\nunset")
 
 
 async def test_bash_knows_no_key_and_no_token(bash, monkeypatch):
@@ -75,17 +92,13 @@ async def test_bash_knows_no_key_and_no_token(bash, monkeypatch):
 
     assert "secret" not in text
     assert {"PAGER=cat", "GIT_TERMINAL_PROMPT=0", "LC_TIME=C"} <= set(text.split("\n"))
-    assert clean_environment({"PATH": "/p"})["PATH"] == "/p"
+    assert clean_environment({"PATH": "/p"})["PATH"].endswith("/p")
 
 
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        (
-            "echo " + "x" * 1_000_000,
-            "bad_command: bash cannot start this command: it is too long; put it into a file first",
-        ),
-        ("echo \0", "bad_command: bash cannot start this command: embedded null byte"),
+        ("echo \0", "bad_command: a command cannot hold the character NUL"),
     ],
 )
 async def test_a_command_that_cannot_be_started_is_refused(bash, command, text):
@@ -99,18 +112,7 @@ async def test_much_output_keeps_its_head_and_its_tail(bash):
     assert len(text) <= 2000
     assert text.startswith("begin\ny\n")
     assert text.endswith("y\nend")
-    assert "[... 49,998,2" in text
-
-
-async def test_a_command_that_never_stops_printing_is_ended(bash, monkeypatch):
-    monkeypatch.setattr(shell, "FLOOD", 1 << 20)
-
-    ok, text = await bash("yes")
-
-    assert (ok, text.split("\n")[:2]) == (
-        False,
-        ["ended: the command was ended after 1,048,576 bytes of output; it had printed:", "y"],
-    )
+    assert re.search(r"\[\.\.\. 49,99\d,\d+", text)
 
 
 async def test_a_child_in_the_background_ends_with_the_call(bash):
@@ -142,12 +144,6 @@ async def test_a_command_that_ignores_the_signal_is_killed(bash):
     wait_until_gone(int(text.split("\n")[1]))
 
 
-async def test_a_command_gets_no_longer_than_tools_may_run(bash):
-    ok, text = await bash("echo here; sleep 300", knob=0.6, timeout=1e9)
-
-    assert (ok, text) == (False, "ended: the command was ended after 0.3 s; it had printed:\nhere")
-
-
 async def test_a_cancelled_command_is_ended_with_its_children(bash, tmp_path):
     call = asyncio.create_task(bash("sleep 300 & echo $! $$ > pids.tmp; mv pids.tmp pids; wait"))
     await asyncio.to_thread(wait_until, (tmp_path / "pids").exists, "bash did not begin")
@@ -159,11 +155,100 @@ async def test_a_cancelled_command_is_ended_with_its_children(bash, tmp_path):
         wait_until_gone(int(pid))
 
 
-def test_bash_runs_on_a_loop_that_is_not_the_main_threads(bash):
-    results = []
+async def test_c14_a_call_that_is_cancelled_while_its_sandbox_starts_is_over_at_once(boxed):
+    for moment in range(12):  # milliseconds
+        call = asyncio.create_task(boxed("sleep 300"))
+        await asyncio.wait({call}, timeout=moment / 1000)
+        begun = time.monotonic()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert time.monotonic() - begun < 1
 
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(bash("echo hi"))))
-    thread.start()
-    thread.join(30)
+    assert await boxed("echo hi") == (True, "hi")
 
-    assert results == [(True, "hi")]
+
+async def test_a_boxed_command_gives_what_it_prints_and_its_exit_code(boxed):
+    assert await boxed("echo hi; echo there >&2; exit 7") == (True, "hi\nthere\n[exit code 7]")
+    assert await boxed("kill -9 $$") == (True, "[exit code 137]")
+    assert await boxed("echo again") == (True, "again")
+
+
+async def test_c12_the_folder_of_a_boxed_shell_is_kept(boxed, tmp_path):
+    assert await boxed("mkdir d; cd d") == (True, "[exit code 0, nothing printed]")
+    assert await boxed("pwd") == (True, f"{tmp_path.resolve()}/d")
+
+
+async def test_only_the_workspace_can_be_changed(boxed, bash, tmp_path):
+    outside = tmp_path.parent / "outside"
+
+    assert (await boxed("echo in > inside; cat inside"))[1] == "in"
+    await boxed(f"echo out > {outside}")
+    assert (tmp_path / "inside").read_text() == "in\n"
+    assert not outside.exists()
+    await bash(f"echo out > {outside}")
+    assert outside.exists()  # the same command, without the box
+
+
+async def test_in_mode_read_nothing_can_be_changed(boxed, bash, tmp_path):
+    _, text = await bash("echo x > f", mode="read")
+
+    assert "Read-only" in text
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("command", ["mount -o remount,rw,bind /", "unshare -Urm true", "mount -t tmpfs none /mnt"])
+async def test_d1_d2_the_box_cannot_be_opened_from_inside(boxed, command):
+    assert "[exit code " in (await boxed(command))[1]
+
+
+async def test_d3_d4_neither_the_kernel_nor_its_environment_is_seen(boxed, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+
+    _, text = await boxed("env; cat /proc/*/environ | tr '\\0' '\\n'; ls -d /proc/[0-9]* | wc -l")
+
+    assert "secret" not in text
+    assert int(text.split("\n")[-1]) < 10
+
+
+async def test_d5_a_unix_socket_is_refused_and_a_pair_is_not(boxed):
+    code = "import socket; socket.socketpair(); socket.socket(socket.AF_UNIX)"
+
+    assert "PermissionError" in (await boxed(f"{sys.executable} -c '{code}'"))[1]
+
+
+async def test_d6_a_port_of_this_machine_is_out_of_reach(boxed, bash):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]} && echo reached"
+
+        assert "reached" not in (await boxed(command))[1]
+        assert "reached" in (await bash(command))[1]
+
+
+async def test_d7_the_home_folder_is_empty(boxed):
+    assert (await boxed('ls -A "$HOME" | grep -v -e "^\\.pyenv$" -e "^\\.cache$" | wc -l'))[1] == "0"
+
+
+async def test_c2_what_leaves_the_session_ends_with_the_call(boxed):
+    assert await boxed("setsid nohup sleep 300 >/dev/null 2>&1 & echo hi") == (True, "hi")
+    assert (await boxed("pgrep -c sleep || true"))[1].split("\n")[0] == "0"
+
+
+async def test_c3_a_boxed_command_that_takes_too_long_is_ended_with_what_it_printed(boxed):
+    ok, text = await boxed('trap "" TERM; echo begun; sleep 300', timeout=1)
+
+    assert (ok, "begun" in text) == (False, True)
+    assert await boxed("echo again") == (True, "again")
+
+
+async def test_a17_a18_what_a_command_writes_under_a_protected_name_does_not_stay(boxed, tmp_path):
+    (tmp_path / ".git" / "hooks").mkdir(parents=True)
+    (tmp_path / "AGENTS.md").write_text("mine")
+
+    await boxed(
+        "echo evil > .git/hooks/pre-commit; echo evil > AGENTS.md; mkdir .vscode; echo evil > .vscode/tasks.json"
+    )
+
+    assert not (tmp_path / ".git" / "hooks" / "pre-commit").exists()
+    assert (tmp_path / "AGENTS.md").read_text() == "mine"
+    assert not (tmp_path / ".vscode").exists()

@@ -13,7 +13,9 @@ from piano_jupyter.errors import (
 )
 from piano_jupyter.runner.chat import Delta, Loading
 from piano_jupyter.runner.refusal import error_from
-from piano_jupyter.runner.wire import CUT, ReplyBuilder, SseDecoder
+from piano_jupyter.runner.sloppy_json import CUT
+from piano_jupyter.runner.sse import SseDecoder
+from piano_jupyter.runner.wire import ReplyBuilder
 
 
 def read(*chunks, finish="stop"):
@@ -167,7 +169,7 @@ def test_arguments_that_are_no_object_are_marked():
     _, reply = read(call('{"a": 1}{"b": 2}', "f", index=0), call("[1]", "g", index=1))
 
     assert [problem for _, _, problem in wanted(reply)] == [
-        "its arguments are not JSON",
+        "its arguments are two JSON values, one behind the other; make a call for each",
         "its arguments must be a JSON object",
     ]
 

@@ -1,0 +1,36 @@
+"""What an answer cost, as short phrases for below it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from piano_jupyter.records import Message
+
+SHORTEST = 0.05  # seconds that are worth telling
+
+
+def usage_parts(message: Message) -> list[str]:
+    """Return what an answer cost, as short phrases: model, tokens, speed, seconds, and of all rounds of its turn."""
+    usage = message.usage
+    parts = [str(usage["model"])] if usage.get("model") else []
+    parts += _tokens(usage)
+    if "tokens_per_second" in usage:
+        parts.append(f"{usage['tokens_per_second']:g} tokens/s")
+    if usage.get("first_token_s", 0) >= SHORTEST:
+        parts.append(f"first after {usage['first_token_s']:.1f} s")
+    if usage.get("load_s", 0) >= SHORTEST:
+        parts.append(f"loading {usage['load_s']:.1f} s")
+    if usage.get("cut"):
+        parts.append("cut off: it reached the limit of its length")
+    if (turn := usage.get("turn")) and (tokens := _tokens(turn)):
+        parts.append(f"{turn['rounds']} rounds in all: {', '.join(tokens)}")
+    return parts
+
+
+def _tokens(usage: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if "prompt_tokens" in usage:
+        cached = f" ({usage['cached_tokens']:,} cached)" if usage.get("cached_tokens") else ""
+        parts.append(f"{usage['prompt_tokens']:,} tokens read{cached}")
+    if "completion_tokens" in usage:
+        parts.append(f"{usage['completion_tokens']:,} written")
+    return parts

@@ -1,0 +1,172 @@
+"""What kind of data frame a value is, and a look into it that copies few of its values. No library is imported.
+
+A frame of any kind becomes a `Glance`: its size, and for each of its first columns the type and the values of a sample.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+HEAD = 5  # rows
+MOST_COLUMNS = 60
+MOST_ROWS = 10_000  # of the sample
+MOST_VALUES = 200_000  # of the sample
+AHEAD = 1_000  # rows of what is only computed when asked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column: its name, its type, and the values of the sample."""
+
+    name: str
+    type: str
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Glance:
+    """A look into a frame."""
+
+    rows: int | None  #: None: it is not known before all is computed
+    width: int  #: how many columns there are
+    columns: Sequence[Column]  #: the first of them
+    head: Sequence[Sequence[Any]]  #: the first rows of these
+    index: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sample is all of it."""
+        return self.rows is not None and all(len(each.values) == self.rows for each in self.columns)
+
+
+def frame_kind(value: Any) -> str:
+    """Return the kind of frame that a value is, "" for none."""
+    for each in type(value).__mro__:
+        kind = f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}"
+        if kind in LOOKS:
+            return kind
+    return ""
+
+
+def glance(value: Any) -> Glance:
+    """Look into a frame."""
+    return LOOKS[frame_kind(value)](value)
+
+
+def frames_in(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those variables that `query` can read."""
+    return {name: value for name, value in variables.items() if frame_kind(value) in TABLES}
+
+
+def _sampled(rows: int, width: int) -> list[int]:
+    """Return which rows are looked at: all of few, of many a random sample, the same each time."""
+    most = min(MOST_ROWS, MOST_VALUES // max(width, 1))
+    return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
+
+
+def _pandas(frame: Any) -> Glance:
+    rows, width = frame.shape
+    shown = [frame.iloc[:, at] for at in range(min(width, MOST_COLUMNS))]  # views; a slice of columns may be a copy
+    sample = _sampled(rows, len(shown))
+    return Glance(
+        rows=rows,
+        width=width,
+        columns=[
+            Column(name=str(each.name), type=str(each.dtype), values=each.iloc[sample].tolist()) for each in shown
+        ],
+        head=_rows(each.iloc[:HEAD].tolist() for each in shown),
+        index=_pandas_index(frame.index),
+    )
+
+
+def _pandas_index(index: Any) -> str:
+    if type(index).__name__ == "RangeIndex" or not len(index):
+        return ""
+    name = ", ".join(str(each) for each in index.names if each is not None)
+    return f"{type(index).__name__}{f' {name}' if name else ''}, from {index[0]} to {index[-1]}"
+
+
+def _polars(frame: Any) -> Glance:
+    shown = frame[:, :MOST_COLUMNS]
+    sample, head = shown[_sampled(frame.height, shown.width)], shown.head(HEAD)
+    return Glance(
+        rows=frame.height,
+        width=frame.width,
+        columns=[Column(name=each.name, type=str(each.dtype), values=each.to_list()) for each in sample],
+        head=head.rows(),
+    )
+
+
+def _polars_lazy(frame: Any) -> Glance:
+    ahead = _polars(frame.head(AHEAD).collect())
+    return Glance(rows=None, width=ahead.width, columns=ahead.columns, head=ahead.head)
+
+
+def _pyarrow(table: Any) -> Glance:
+    rows, width = table.num_rows, table.num_columns
+    columns = table.columns[:MOST_COLUMNS]
+    sample = _sampled(rows, len(columns))
+    return Glance(
+        rows=rows,
+        width=width,
+        columns=[
+            Column(name=name, type=str(each.type), values=[each[at].as_py() for at in sample])
+            for name, each in zip(table.column_names, columns, strict=False)
+        ],
+        head=_rows([each[at].as_py() for at in range(min(rows, HEAD))] for each in columns),
+    )
+
+
+def _duckdb(relation: Any) -> Glance:
+    rows = relation.limit(AHEAD).fetchall()
+    width = len(relation.columns)
+    named = list(zip(relation.columns, relation.types, strict=True))[:MOST_COLUMNS]
+    return Glance(
+        rows=None,
+        width=width,
+        columns=[
+            Column(name=name, type=str(kind), values=[row[at] for row in rows]) for at, (name, kind) in enumerate(named)
+        ],
+        head=[row[:MOST_COLUMNS] for row in rows[:HEAD]],
+    )
+
+
+def _numpy(array: Any) -> Glance:
+    """Look into an array of two dimensions as a frame; of another, as one column in the order of its elements."""
+    rows = array.shape[0] if array.ndim == 2 else array.size
+    width = array.shape[1] if array.ndim == 2 else 1
+    table = array if array.ndim == 2 else None
+    sample = _sampled(rows, min(width, MOST_COLUMNS))
+    if table is not None:
+        columns = [table[sample, at].tolist() for at in range(min(width, MOST_COLUMNS))]
+        head = table[:HEAD, :MOST_COLUMNS].tolist()
+    else:
+        flat = array.flat  # which copies nothing, as `ravel` may
+        columns = [flat[sample].tolist()]
+        head = [[each] for each in flat[:HEAD].tolist()]
+    kind = str(array.dtype)
+    named = [Column(name=str(at), type=kind, values=values) for at, values in enumerate(columns)]
+    return Glance(rows=rows, width=width, columns=named, head=head)
+
+
+def _rows(columns: Iterator[Sequence[Any]]) -> list[Sequence[Any]]:
+    return list(zip(*columns, strict=True))
+
+
+def _series(series: Any) -> Glance:
+    return glance(series.to_frame())
+
+
+LOOKS: Mapping[str, Callable[[Any], Glance]] = {
+    "pandas.DataFrame": _pandas,
+    "pandas.Series": _series,
+    "polars.DataFrame": _polars,
+    "polars.Series": _series,
+    "polars.LazyFrame": _polars_lazy,
+    "pyarrow.Table": _pyarrow,
+    "pyarrow.RecordBatch": _pyarrow,
+    "duckdb.DuckDBPyRelation": _duckdb,
+    "numpy.ndarray": _numpy,
+}
+TABLES = {"pandas.DataFrame", "polars.DataFrame", "polars.LazyFrame", "pyarrow.Table", "duckdb.DuckDBPyRelation"}

@@ -1,0 +1,113 @@
+"""Permits: each call of a turn is judged by the policy, asked about where it must be, and let through or not.
+
+A yes is for exactly what was asked: if the mode or the workspace is another one when the call is about to run, it is
+judged anew and, if need be, asked about anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.events import ToolFlagged
+from piano_jupyter.pipeline.approvals import NO, Approvals
+from piano_jupyter.records import Agent, Approval, Job, ToolCall
+from piano_jupyter.runner.arguments import check_arguments
+from piano_jupyter.runner.caller import Permission, Permit
+from piano_jupyter.runner.policy import COMMAND, Decision, judge, usually
+from piano_jupyter.runner.suspicion import suspicion
+from piano_jupyter.tool import Tool, Verdict
+
+DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
+ASKED_BEFORE = "it was asked about before, and the kernel stopped"
+
+
+class Permits:
+    """Says which calls may run, for one turn after the other."""
+
+    def __init__(self, config: PianoConfig, approvals: Approvals, bus: EventBus, clock: Clock) -> None:
+        self._config, self._approvals, self._bus, self._clock = config, approvals, bus, clock
+
+    def of(self, job: Job, agent: Agent, askers: Sequence[Agent], left: Sequence[Approval] = ()) -> Permit:
+        """Return what a turn asks before each call.
+
+        `askers` have handed the question on: what they may not use is asked about. `left` are calls that were asked
+        about before a kernel died: a no stands, all else is asked again.
+        """
+        before = {each.call_id: each for each in left}
+
+        async def permit(call: ToolCall, tool: Tool) -> Permission:
+            known = before.get(call.id)
+            if known is not None and known.allowed is False:
+                return Permission(_denied(known))
+            return await self._permit(job, agent, askers, call, tool, ASKED_BEFORE if known else "")
+
+        return permit
+
+    def usually(self, tool: Tool) -> Verdict:
+        """Return what becomes of a call of a tool that is nothing special, as things stand."""
+        config = self._config
+        return usually(tool, mode=config.mode, rules=config.rules, workspace=config.workspace)
+
+    async def _permit(
+        self, job: Job, agent: Agent, askers: Sequence[Agent], call: ToolCall, tool: Tool, asked_before: str
+    ) -> Permission:
+        arguments = check_arguments(tool, call.arguments)
+        if tool.subject == COMMAND and (flag := suspicion(str(arguments.get(COMMAND, "")))):
+            self._bus.publish(ToolFlagged(thread_id=job.thread_id, job_id=job.id, call=call, reason=flag))
+        allowed = ""  # the digest of what the user has said yes to
+        while True:
+            mode, workspace = self._config.mode, self._config.workspace
+            lacking = [each.name for each in askers if tool.name not in each.enabled_tools]
+            decision = judge(
+                tool,
+                arguments,
+                mode=mode,
+                rules=self._config.rules,
+                workspace=workspace,
+                ask_first=f"{', '.join(lacking)} may not use {tool.name}" if lacking else "",
+            )
+            if decision.verdict is Verdict.ALLOW and asked_before:
+                decision = Decision(Verdict.ASK, asked_before)
+            if decision.verdict is Verdict.DENY:
+                return Permission(decision.reason)
+            now = digest(call, workspace, mode)
+            if decision.verdict is Verdict.ALLOW or now == allowed:
+                return Permission(mode=mode)
+            for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
+            answer = await self._approvals.ask(
+                Approval(
+                    id=self._clock.new_id(),
+                    call_id=call.id,
+                    message_id=call.message_id,
+                    job_id=job.id,
+                    thread_id=job.thread_id,
+                    name=call.name,
+                    arguments=call.arguments,
+                    digest=now,
+                    question=f"{agent.name} wants to run {call.name}{for_whom}",
+                    reason=decision.reason,
+                    always=decision.always,
+                    requested_at=self._clock.now(),
+                ),
+                call,
+                self._config.approval_timeout,
+            )
+            if not answer.allowed:
+                return Permission(_denied(answer))
+            allowed = answer.digest
+
+
+def digest(call: ToolCall, workspace: str, mode: str) -> str:
+    """Return what a yes is bound to: the tool, its arguments, the workspace and the mode."""
+    said: Mapping[str, Any] = {"tool": call.name, "arguments": call.arguments, "workspace": workspace, "mode": mode}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _denied(approval: Approval) -> str:
+    if approval.note == NO:
+        return DENIED
+    return f"denied: {approval.note}, so this call was not run; do not repeat it, ask or go on without"

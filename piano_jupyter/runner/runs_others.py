@@ -1,0 +1,141 @@
+"""Programs that run other programs, or code that stands on their command line: what no pattern of a rule should let in.
+
+Whoever allows `git *` means git, not whatever `git -c core.fsmonitor=PROGRAM` starts. The list is a courtesy to people
+who write rules, not a wall: the sandbox is the wall. What an interpreter does with a file is the rule's own business.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+#: Whose very purpose it is, in one way or another.
+ALWAYS = _names(
+    """
+    . alias at awk ash batch bash bind builtin busybox bwrap capsh chroot chrt command compgen complete coproc crontab
+    csh dash dc declare doas docker duckdb ed emacs enable entr env eval ex exec expect export fc firejail fish flock
+    gawk gdb getopts gnuplot hash ionice ip jobs ksh ld.so less let lldb local logrotate ltrace mapfile mawk more
+    most mysql nano nawk nice nohup nsenter numactl nvim parallel perf pico pkexec podman proot psql read readarray
+    readonly rr rsh run-parts runuser rview rvim scp screen script set setarch setpriv setsid sftp sh shopt
+    source sqlite3 ssh stdbuf strace su sudo systemctl systemd-run taskset tcsh time timeout tmux toybox trap typeset
+    unbuffer unset unshare valgrind vi view vim vimdiff wait watch xargs zsh
+    """
+)
+
+#: Long options (any beginning of one counts), single letters, and whole words that run something.
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "ack": ("--pager", ""),
+    "ag": ("--pager", ""),
+    "bat": ("--pager", ""),
+    "bun": ("--eval --print", "ep"),
+    "fd": ("--exec --exec-batch", "xX"),
+    "fdfind": ("--exec --exec-batch", "xX"),
+    "hg": ("--config --config-file", ""),
+    "julia": ("--eval --print", "eE"),
+    "lua": ("", "e"),
+    "man": ("--pager --html --preprocessor --config-file --local-file", "PHpCl"),
+    "node": ("--eval --print --import --require --loader", "epr"),
+    "perl": ("", "eEMmd"),
+    "php": ("--run --process-code", "rBRE"),
+    "printf": ("", "v"),
+    "python": ("", "c"),
+    "rg": ("--pre --hostname-bin", ""),
+    "rscript": ("", "e"),
+    "rsync": ("--rsh --rsync-path", "e"),
+    "ruby": ("", "er"),
+    "sort": ("--compress-program", ""),
+    "split": ("--filter", ""),
+    "svn": ("--diff-cmd --diff3-cmd --merge-cmd --editor-cmd --config-option --config-dir", ""),
+    "tar": (
+        "--checkpoint-action --info-script --new-volume-script --rmt-command --rsh-command --to-command "  # noqa: ISC004
+        "--use-compress-program",
+        "IF",
+    ),
+    "tcpdump": ("", "z"),
+    "test": ("", "vR"),
+    "[": ("", "vR"),
+    "wget": ("--execute --use-askpass --config", "e"),
+    "zip": ("--unzip-command", "T"),
+}
+FIND = _names("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
+
+#: What git does by itself; any other word may be an alias, which is whatever its configuration says.
+GIT = _names(
+    """
+    add annotate apply archive bisect blame branch cat-file check-ignore checkout cherry cherry-pick clean clone commit
+    count-objects describe diff diff-files diff-index diff-tree fetch for-each-ref format-patch fsck gc grep init log
+    ls-files ls-remote ls-tree merge merge-base mv name-rev pull push range-diff rebase reflog remote reset restore
+    rev-list rev-parse revert rm shortlog show show-branch show-ref stash status switch symbolic-ref tag version
+    worktree --version
+    """
+)
+GIT_OPTIONS = (
+    "--config --config-env --edit --exec --exec-path --ext-diff --filters --git-dir --interactive "
+    "--open-files-in-pager --paginate --receive-pack --strategy --template --textconv --upload-pack --work-tree"
+)
+GIT_LETTERS = {"clone": "cu", "grep": "O", "rebase": "xis", "merge": "s", "pull": "s", "cherry-pick": "s"}
+
+#: A script of sed that only prints, deletes or replaces.
+SED = re.compile(r"((\d+|\$)(,(\d+|\$))?)?([dp=]|s([/|,:@#_])((\\.|(?!\6)[^\\])*\6){2}[gpiIm0-9]*)|\d+q")
+
+
+def may_run_others(words: Sequence[str]) -> bool:
+    """Return whether a plain command, by its words, can start another program or run code that is written in it."""
+    name, given = words[0].rpartition("/")[2], list(words[1:])
+    if name in ALWAYS or name.startswith(("ld-linux", "ld-musl")):
+        return True
+    if name == "git":
+        return _git(given)
+    if name == "sed":
+        return _sed(given)
+    if name == "find":
+        return not FIND.isdisjoint(given)
+    if name == "tar" and (any(":" in word for word in given) or (given and re.fullmatch(r"\w*[IF]\w*", given[0]))):
+        return True  # a colon: an archive on another machine, by rsh; letters without a dash are options
+    longs, letters = OPTIONS.get(re.sub(r"[\d.]+$", "", name).lower(), ("", ""))
+    return _has_option(given, longs, letters)
+
+
+def _git(given: list[str]) -> bool:
+    if given[:1] == ["--no-pager"]:
+        given = given[1:]
+    if not given or given[0] not in GIT:
+        return bool(given)
+    does, rest = given[0], given[1:]
+    return (
+        (does == "bisect" and "run" in rest)
+        or any(re.match(r"\w+::", word) for word in rest)  # a transport that is a program
+        or _has_option(rest, GIT_OPTIONS, GIT_LETTERS.get(does, ""))
+    )
+
+
+def _sed(given: list[str]) -> bool:
+    """Return whether sed may do more than print, delete and replace: `e` runs a command, `w` writes a file."""
+    scripts, files = [], []
+    words = iter(given)
+    for word in words:
+        if word in {"-e", "--expression"}:
+            scripts.append(next(words, ""))
+        elif word.startswith("--expression="):
+            scripts.append(word.partition("=")[2])
+        elif re.fullmatch(r"-[nErsuz]+|-i[\w.]*|--(quiet|silent|regexp-extended|in-place)", word):
+            continue
+        elif word.startswith("-"):
+            return True
+        else:
+            files.append(word)
+    return any(SED.fullmatch(script) is None for script in scripts or files[:1])
+
+
+def _has_option(given: Sequence[str], longs: str, letters: str) -> bool:
+    for word in given:
+        if word.startswith("--") and len(word) > 2:
+            option = word.partition("=")[0]
+            if any(each.startswith(option) for each in longs.split()):
+                return True
+        elif re.match("-[^-]", word) and any(letter in word for letter in letters):
+            return True
+    return False

@@ -1,0 +1,106 @@
+"""What each layer of a tool call costs, beside the plain thing in the same run, from a kernel of 100 MB and of 1 GB.
+
+python tests/benchmarks/bench_tools.py [section …]
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from uuid import UUID
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from piano_jupyter.runner.beneath import Walk, way
+from piano_jupyter.runner.file_tools import file_tools
+from piano_jupyter.runner.sandbox import Sandbox
+from piano_jupyter.tool import Calling, calling
+
+SIZES = (100, 1000)  # MB
+ROUNDS = 400
+LINES = 200
+
+
+def median(action):
+    """Return the median time of a call, in microseconds."""
+    times = []
+    for number in range(ROUNDS):
+        begun = time.perf_counter()
+        action(number)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times) * 1e6
+
+
+def read_beneath(workspace, by):
+    """Read by descriptor, without what else read_file does."""
+    with Sandbox(workspace, by=by).find("src/f.py") as found, found.open() as file:
+        return file.read().decode()
+
+
+def edit_plainly(path, number):
+    """Edit as a few lines of pathlib would: no sync, no check, a mixture if it is killed."""
+    path.write_text(path.read_text().replace(f"<{number}>", f"<{number + 1}>"))
+
+
+def edit_and_sync(path, number):
+    """The same, whole or not at all: to a temporary file, synced, renamed."""
+    beside = path.with_suffix(".tmp")
+    with beside.open("w") as file:
+        file.write(path.read_text().replace(f"<{number}>", f"<{number + 1}>"))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def files():
+    """Read and edit a file of 200 lines."""
+    text = "<0>\n" + "a line of some words\n" * LINES
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        workspace = Path(folder)
+        path = workspace / "src/f.py"
+        path.parent.mkdir()
+
+        def tools(by):
+            path.write_text(text)
+            read, _, edit = file_tools(lambda: workspace, output_limit=lambda: 30_000, by=by)
+            read("src/f.py")
+            return (
+                lambda _: read("src/f.py"),
+                lambda n: edit("src/f.py", [{"old_text": f"<{n}>", "new_text": f"<{n + 1}>"}]),
+            )
+
+        path.write_text(text)
+        yield "read: pathlib", median(lambda _: path.read_text())
+        for by in (way(), Walk()):
+            yield f"read: beneath ({by.name})", median(lambda _, by=by: read_beneath(workspace, by))
+        for by in (way(), Walk()):
+            yield f"read_file, with numbers ({by.name})", median(tools(by)[0])
+        path.write_text(text)
+        yield "edit: pathlib", median(lambda n: edit_plainly(path, n))
+        path.write_text(text)
+        yield "edit: pathlib, synced and renamed", median(lambda n: edit_and_sync(path, n))
+        for by in (way(), Walk()):
+            yield f"edit_file ({by.name})", median(tools(by)[1])
+
+
+SECTIONS = {"files": files}
+
+
+def measure(megabytes, section):
+    """Print the figures of one section, from a process of this size."""
+    ballast = bytearray(os.urandom(1 << 20)) * megabytes
+    calling.set(Calling(thread_id=UUID(int=1), call_id=UUID(int=2), mode="write", say=print))
+    for what, microseconds in SECTIONS[section]():
+        print(f"{section:8}{len(ballast) >> 20:6} MB  {what:36}{microseconds:10.0f} µs")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(int(sys.argv[2]), sys.argv[3])
+    else:
+        for section in sys.argv[1:] or SECTIONS:
+            for size in SIZES:
+                subprocess.run([sys.executable, __file__, "--measure", str(size), section], check=True)

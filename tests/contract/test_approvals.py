@@ -1,0 +1,106 @@
+"""What every store must do with the calls that the user is asked about, over a file and in memory."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import Approval, JobStatus
+
+
+@pytest.fixture
+def asked(store, make):
+    """Return a function that keeps a question about a call of a job."""
+
+    async def ask(job, call, **fields):
+        said = {"digest": "d", "question": "may I?", "reason": "it asks", "always": "allow bash(ls)"} | fields
+        return await store.request_approval(
+            Approval(
+                id=make.clock.new_id(),
+                call_id=call.id,
+                message_id=call.message_id,
+                job_id=job.id,
+                thread_id=job.thread_id,
+                name=call.name,
+                arguments=call.arguments,
+                requested_at=make.now(),
+                **said,
+            )
+        )
+
+    return ask
+
+
+def answered(approval, make, note="yes", *, allowed=True):
+    return replace(approval, allowed=allowed, note=note, decided_at=make.now())
+
+
+async def test_a_question_is_kept_whole_with_its_first_answer(store, make, running, asked):
+    job = await running()
+    call = make.call(make.message(job.thread_id, job_id=job.id), arguments={"command": "ls '; DROP", "n": [1, None]})
+    approval = await asked(job, call)
+    other = await asked(job, make.call(make.message(job.thread_id)))
+
+    assert await store.unbegun(job.id) == [approval, other]
+    assert approval.seq < other.seq
+    assert approval.arguments == call.arguments
+    assert await store.request_approval(replace(approval, question="changed")) == approval
+
+    no = answered(approval, make, "no", allowed=False)
+
+    assert await store.decide_approval(no) == (no, True)
+    assert await store.decide_approval(answered(approval, make)) == (no, False)
+    assert await store.unbegun(job.id) == [no, other]
+
+
+async def test_e7_of_answers_given_at_once_one_is_the_first(store, make, running, asked):
+    job = await running()
+    approval = await asked(job, make.call(make.message(job.thread_id)))
+    answers = [answered(approval, make, str(number), allowed=number % 2 == 0) for number in range(9)]
+
+    kept = await asyncio.gather(*map(store.decide_approval, answers))
+
+    assert sum(is_first for _, is_first in kept) == 1
+    assert len({each.note for each, _ in kept}) == 1
+
+
+async def test_a_call_that_is_asked_about_anew_is_as_it_was_asked_last_until_it_begins(store, make, running, asked):
+    job = await running()
+    message = await store.add_message(make.message(job.thread_id, job_id=job.id))
+    call = make.call(message)
+    first = await asked(job, call)
+    await store.decide_approval(answered(first, make))
+    second = await asked(job, call, digest="other")
+
+    assert await store.unbegun(job.id) == [second]
+
+    await store.start_call(call)
+
+    assert await store.unbegun(job.id) == []
+
+
+async def test_an_answer_to_nothing_and_no_answer_are_refused(store, make, running, asked):
+    job = await running()
+    approval = await asked(job, make.call(make.message(job.thread_id)))
+
+    with pytest.raises(NotFoundError, match="no approval with the id"):
+        await store.decide_approval(answered(replace(approval, id=make.clock.new_id()), make))
+    with pytest.raises(StoreError, match="has no answer to keep"):
+        await store.decide_approval(approval)
+
+
+async def test_e7_a_job_that_waited_for_an_answer_when_its_kernel_died_is_taken_up_whatever_its_attempts(
+    store, make, running, asked
+):
+    job = await running()
+    approval = await asked(job, make.call(make.message(job.thread_id)))
+
+    for _ in range(4):
+        (queued,) = await store.recover(1, make.now())
+        assert queued.status is JobStatus.QUEUED
+        await store.claim(job.id, "kernel", make.now())
+    await store.decide_approval(answered(approval, make))
+    (failed,) = await store.recover(1, make.now())
+
+    assert failed.status is JobStatus.FAILED

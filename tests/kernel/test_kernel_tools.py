@@ -1,0 +1,443 @@
+"""Tools that see the user's variables, in a real kernel: while a cell waits, while none runs, while another runs."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from stub_model import Say
+
+SALES = "import pandas as pd\nsales = pd.DataFrame({'item': ['tea', 'bread'], 'price': [2.5, 3.2]})"
+LOOKS = "%piano agent Assistant --tools variables,inspect,query,add_cell"
+RUNS = "%piano agent Assistant --tools run_python"
+UNTIL = """
+import time
+def until(sign):
+    while sign not in repr(get_ipython().run_line_magic("piano", "events")):
+        time.sleep(0.01)
+"""
+LONG = "import time\nbegun = True\nfor _ in range(6000):\n    time.sleep(0.01)\nended = True"
+
+
+def until(condition, what):
+    deadline = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+    return found
+
+
+def told(stub_model):
+    """What the model was told last: the result of its call."""
+    return stub_model.asked[-1]["messages"][-1]["content"]
+
+
+def calls(stub_model, tool, /, **arguments):
+    stub_model.says(Say(call=(tool, arguments)), "done")
+
+
+def run_python(kernel, stub_model, code):
+    """Have an agent run code while a cell waits; return the cell, and what the model was told."""
+    calls(stub_model, "run_python", code=code)
+    cell = kernel.run("%%piano\ngo", answers=["y"])
+    return cell, told(stub_model)
+
+
+def test_a_waiting_cell_lets_its_agent_see_the_variables(kernel, stub_model):
+    kernel.run(SALES)
+    kernel.run("def total(frame):\n    'Add it up.'\n    return frame['price'].sum()")
+    kernel.run(LOOKS)
+    stub_model.says(
+        Say(call=("variables", {})),
+        Say(call=("inspect", {"name": "sales"})),
+        Say(call=("inspect", {"name": "total"})),
+        Say(call=("query", {"sql": "SELECT max(price) AS most FROM sales"})),
+        "done",
+    )
+
+    cell = kernel.run("%%piano\nWhat is there?")
+
+    variables, sales, total, query = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    assert cell.text.splitlines()[-1] == "done"
+    assert variables == (
+        "name   type              size                memory\n"
+        f"sales  pandas.DataFrame  2 rows × 2 columns  {variables.splitlines()[1].split('  ')[-1]}\n"
+        "functions and classes: total\nmodules: pd"
+    )
+    assert "price   float64  0      2.5 to 3.2, mean 2.85" in sales
+    assert "def total(frame):" in total
+    assert query == "most\n3.2"
+
+
+def test_an_idle_kernel_lets_an_agent_see_the_variables(kernel, stub_model):
+    kernel.run(SALES)
+    kernel.run(LOOKS)
+    calls(stub_model, "inspect", name="sales['price']")
+
+    kernel.run("%piano send look")
+    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+
+    assert told(stub_model).startswith("sales['price'] is pandas.Series, 2 values")
+
+
+def test_an_awaited_answer_and_one_of_a_task_may_look_too(kernel, stub_model):
+    kernel.run(SALES)
+    kernel.run(LOOKS)
+    calls(stub_model, "query", sql="SELECT count(*) FROM sales")
+    calls(stub_model, "query", sql="SELECT sum(price) FROM sales")
+
+    awaited = kernel.run("print((await piano.ask('how many?')).content)")
+    first = told(stub_model)
+    kernel.run(
+        "import asyncio\nasync def ask(): return await piano.ask('how much?')\ntask = asyncio.create_task(ask())"
+    )
+    until(lambda: len(stub_model.asked) == 4, "the tool did not return")
+
+    assert awaited.stream == "done\n"
+    assert first == "count_star()\n2"
+    assert told(stub_model) == "sum(price)\n5.7"
+
+
+def test_while_another_cell_runs_a_look_waits_for_it_and_says_so(kernel, stub_model):
+    kernel.run(UNTIL)
+    kernel.run(LOOKS)
+    calls(stub_model, "variables", pattern="half")
+
+    cell = kernel.run("%piano send look\nuntil('ToolWaiting')\nhalf_way = len('waited')")
+    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+
+    assert cell.status == "ok"
+    assert "half_way  int" in told(stub_model)
+
+
+def test_a_look_that_began_to_wait_in_another_cell_is_taken_by_the_next_that_waits(kernel, stub_model):
+    kernel.run(UNTIL)
+    kernel.run(LOOKS)
+    stub_model.says(Say(call=("variables", {})), "looked", "and this")
+
+    cell = kernel.run("%piano send look\nuntil('ToolWaiting')\nanswer = %piano wait\nprint(answer.content)")
+
+    assert (cell.status, cell.stream) == ("ok", "looked\n")
+
+
+def test_code_runs_with_the_users_variables_after_a_yes(kernel_of, stub_model):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run("price = 2")
+    kernel.run(RUNS)
+
+    cell, result = run_python(kernel, stub_model, "print('twice')\ndouble = price * 2\ndouble")
+
+    assert "double = price * 2" in cell.prompts[0]
+    assert result == "twice\n4"
+    assert kernel.run("double").text == "4"
+
+
+def test_code_without_a_yes_does_not_run(kernel, stub_model):
+    kernel.run(RUNS)
+
+    _, result = run_python(kernel, stub_model, "ran = True")
+
+    assert "did not allow" in result
+    assert kernel.run("'ran' in globals()").text == "False"
+
+
+def test_code_that_an_agent_runs_leaves_the_history_of_cells_as_it_is(kernel_of, stub_model):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run(RUNS)
+    kernel.run("hooked = []\nget_ipython().events.register('post_run_cell', lambda *_: hooked.append(1))\n40 + 2")
+
+    run_python(kernel, stub_model, "mine = 7\nmine")
+    seen = kernel.run("print(sorted(Out), Out[3], 'mine' in ''.join(In[:-1]), len(In), len(hooked), mine)")
+
+    assert seen.stream == "[2, 3, 4] 42 False 6 2 7\n"  # 4 is the answer of %%piano
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("1 +", "failed: the code raised an error:\nSyntaxError: invalid syntax (line 1: 1 +)"),
+        ("await x", "SyntaxError: 'await' outside function; await works only in a cell (line 1: await x)"),
+        ("import sys\nsys.exit(3)", "  line 2: sys.exit(3)\nSystemExit: 3"),
+        (
+            "def f(x):\n    return x['no']\nf({})",
+            "  line 3: f({})\n  line 2 in f: return x['no']\nKeyError: 'no'",
+        ),
+        ("import json\njson.loads('{')", "  line 2: json.loads('{')\njson.decoder.JSONDecodeError: Expecting"),
+        ("raise KeyboardInterrupt", "  line 1: raise KeyboardInterrupt\nKeyboardInterrupt"),
+        ("class A:\n    def __repr__(self): raise OSError('no')\nA()", "<a A, whose repr raised OSError>"),
+        ("'x' * 10**8", "xxx'… (100,000,000 characters)"),
+        ("[0] * 10**7", "0,\n ...]"),
+        ("%time 1 + 1", "2"),
+        ("!echo from the shell", "from the shell"),
+        ("import sys, warnings\nprint('e', file=sys.stderr)\nwarnings.warn('w')\n3;", "e\n<run_python"),
+        ("from IPython.display import HTML\ndisplay({'a': 1}, HTML('<b>x</b>'))", "{'a': 1}\n<IPython.core.display"),
+        ("get_ipython().run_line_magic('piano', 'ask hi')", "code that an agent runs cannot ask or wait"),
+        ("x = 1", "it ran and printed nothing"),
+    ],
+)
+def test_what_code_says_and_how_it_fails_is_told_and_nothing_lands_in_the_cell(kernel_of, stub_model, code, says):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run(RUNS)
+
+    cell, result = run_python(kernel, stub_model, code)
+
+    assert says in result
+    assert len(result) < 31_000
+    assert cell.status == "ok"
+    assert cell.stream == ""
+    assert [output for output, _ in cell.outputs].count("display_data") == 2  # the live output and the answer
+    assert kernel.run("1").text == "1"
+
+
+def test_an_interrupt_in_the_middle_of_code_ends_the_code_and_the_turn(kernel_of, stub_model):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run(RUNS)
+    calls(stub_model, "run_python", code=LONG.replace("begun = True", "open('begun', 'w').close()"))
+
+    started = kernel.start("%%piano\ngo")
+    until(kernel.client.stdin_channel.msg_ready, "nobody was asked")
+    kernel.client.get_stdin_msg(timeout=1)
+    kernel.client.input("y")
+    until((kernel.folder / "begun").exists, "the code did not begin")
+    kernel.manager.interrupt_kernel()
+    cell = kernel.finish(started)
+    stub_model.script.clear()
+
+    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert kernel.run("'ended' in globals()").text == "False"
+    assert "cancelled" in kernel.run("%piano queue --all").text
+    assert kernel.run("%%piano\nagain").text == "You said: again"
+
+
+def begin_while_idle(kernel, stub_model, code):
+    """Have an agent begin to run code while no cell does; return once it has begun."""
+    calls(stub_model, "run_python", code="open('begun', 'w').close()\n" + code)
+    kernel.run("%piano send go")
+    until(lambda: "run_python" in kernel.run("%piano approve").text, "nobody was asked")
+    call = kernel.run("%piano approve").text.splitlines()[1].split()[0]
+    kernel.run(f"%piano approve {call}")
+    until((kernel.folder / "begun").exists, "the code did not begin")
+
+
+def test_an_interrupt_of_an_idle_kernel_ends_the_code_that_runs_there_and_its_turn(kernel, stub_model):
+    kernel.run(RUNS)
+    begin_while_idle(kernel, stub_model, LONG)
+
+    kernel.manager.interrupt_kernel()
+
+    until(lambda: "cancelled" in kernel.run("%piano queue --all").text, "the turn did not end")
+    assert kernel.run("'ended' in globals()").text == "False"
+    assert kernel.run("1").text == "1"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        LONG,
+        "while True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        if stop.pop(): break",
+    ],
+)
+def test_code_that_takes_too_long_is_ended_and_what_it_printed_is_told(kernel, stub_model, code):
+    kernel.run(RUNS)
+    kernel.run("%config PianoConfig.tool_timeout = 2")
+    kernel.run("import time; stop = [True, False]")
+
+    begin_while_idle(kernel, stub_model, "print('so far')\n" + code)
+    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+
+    assert told(stub_model).startswith("timeout: it was ended after 1 s; it had printed:\nso far")
+    assert kernel.run("'ended' in globals()").text == "False"
+
+
+def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
+    kernel.run("class Hangs:\n    def __repr__(self):\n        while True: pass\nhangs = Hangs()")
+    kernel.run(LOOKS)
+    kernel.run("from piano_jupyter.jupyter import kernel_tools\nkernel_tools.KernelTools._look.__defaults__ = (0.5,)")
+    calls(stub_model, "inspect", name="hangs")
+
+    cell = kernel.run("%%piano\nlook")
+
+    assert told(stub_model) == "timeout: it was ended after 0.5 s"
+    assert cell.text.endswith("done")
+
+
+def test_a_call_that_is_cancelled_before_it_begins_never_begins(kernel, stub_model):
+    kernel.run(UNTIL)
+    kernel.run("class Seen:\n    looked = 0\n    def __repr__(self):\n        Seen.looked += 1\n        return ''")
+    kernel.run("seen = Seen()")
+    kernel.run(LOOKS)
+    calls(stub_model, "inspect", name="seen")
+
+    cell = kernel.run(
+        "job = %piano send look\nuntil('ToolWaiting')\nget_ipython().run_line_magic('piano', f'cancel {job.id}')"
+    )
+
+    assert cell.status == "ok"
+    assert kernel.run("Seen.looked").text == "0"
+    assert kernel.run("Seen.looked").text == "0"
+
+
+def test_a_call_that_waits_too_long_for_another_cell_does_not_run(kernel, stub_model):
+    kernel.run(UNTIL)
+    kernel.run(LOOKS)
+    kernel.run("%config PianoConfig.tool_timeout = 2")
+    calls(stub_model, "variables")
+
+    cell = kernel.run("%piano send look\nuntil('JobDone')")
+
+    assert cell.status == "ok"
+    assert told(stub_model) == "busy: the kernel was busy with another cell for 1 s, so it did not run"
+
+
+def test_the_end_of_code_that_takes_too_long_does_not_hit_the_cell_after_it(kernel, stub_model):
+    kernel.run(RUNS)
+    kernel.run("%config PianoConfig.tool_timeout = 1")
+
+    begin_while_idle(kernel, stub_model, LONG)
+    cell = kernel.run("sum(range(10**7))")  # it stands in the kernel's queue behind the code
+
+    assert (cell.status, cell.text) == ("ok", "49999995000000")
+    assert until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    assert told(stub_model).startswith("timeout: ")
+
+
+def test_ten_million_rows_are_described_without_a_copy(kernel, stub_model):
+    kernel.run(
+        "import numpy as np, pandas as pd\nrows = 10_000_000\n"
+        "big = pd.DataFrame({'n': np.arange(rows), 'x': np.random.default_rng(0).random(rows)})\n"
+        "big['word'] = pd.Categorical.from_codes(np.arange(rows) % 3, ['a', 'b', 'c'])"
+    )
+    kernel.run(LOOKS)
+    kernel.run(  # what was used at most is measured from here on
+        "def peak():\n    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
+        "open('/proc/self/clear_refs', 'w').write('5')\nbefore = peak()"
+    )
+    calls(stub_model, "inspect", name="big")
+
+    begun = time.monotonic()
+    kernel.run("%%piano\nlook")
+    took = time.monotonic() - begun
+
+    result = told(stub_model)
+    assert result.startswith("big is pandas.DataFrame, 10,000,000 rows × 3 columns, 170 MB")
+    assert "those of a sample: 10,000 rows, drawn at random" in result
+    assert int(kernel.run("peak() - before").text) < 20_000  # kB, the whole turn: a copy of one column is 80,000
+    assert took < 5
+
+
+def test_a_query_that_runs_for_long_is_ended_by_an_interrupt(kernel, stub_model):
+    kernel.run("import pandas as pd\nnumbers = pd.DataFrame({'n': range(100_000)})")
+    kernel.run(LOOKS)
+    kernel.run("%piano")
+    calls(stub_model, "query", sql="SELECT sum(a.n * b.n) FROM numbers a, numbers b, numbers c")
+
+    started = kernel.start("%%piano\ngo")
+    until(lambda: stub_model.asked, "the model was not asked")
+    until(
+        lambda: "running query" in str(kernel.client.get_iopub_msg(timeout=30)["content"].get("data")),
+        "the query did not begin",
+    )
+    kernel.manager.interrupt_kernel()
+    cell = kernel.finish(started)
+    stub_model.script.clear()
+
+    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert kernel.run("%%piano\nagain").text == "You said: again"
+
+
+def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(kernel_of, stub_model):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run(RUNS)
+    calls(stub_model, "run_python", code="open('begun', 'w').close()\n" + LONG)
+
+    kernel.run("%piano send go")
+    started = kernel.start("%piano wait")
+    until(kernel.client.stdin_channel.msg_ready, "nobody was asked")
+    kernel.client.get_stdin_msg(timeout=1)
+    kernel.client.input("y")
+    until((kernel.folder / "begun").exists, "the code did not begin")
+    kernel.manager.interrupt_kernel()
+    cell = kernel.finish(started)
+
+    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+
+
+def next_input(kernel, code):
+    """Run a cell; return what its reply asks to put into a new cell."""
+    started = kernel.start(code)
+    while True:
+        reply = kernel.client.get_shell_msg(timeout=30)
+        if reply["parent_header"].get("msg_id") == started:
+            return [(each["text"], each["replace"]) for each in reply["content"]["payload"]]
+
+
+@pytest.mark.parametrize("code", ["%%piano\nhelp me", "print(await piano.ask('help me'))"])
+def test_code_for_a_new_cell_comes_with_the_end_of_the_cell_that_waits(kernel, stub_model, code):
+    kernel.run(LOOKS)
+    stub_model.says(Say(call=("add_cell", {"code": "x = 1"})), Say(call=("add_cell", {"code": "x + 1"})), "done")
+
+    payload = next_input(kernel, code)
+
+    assert payload == [("x = 1\n\nx + 1", False)]
+    assert told(stub_model) == "the code is put into a new cell below; the user decides whether to run it"
+    assert next_input(kernel, "1") == []
+    assert kernel.run("'x' in globals()").text == "False"
+
+
+def test_code_for_a_new_cell_that_nobody_can_add_is_to_be_told(kernel, stub_model):
+    kernel.run(LOOKS)
+    calls(stub_model, "add_cell", code="x = 1")
+
+    kernel.run("%piano send help me")
+    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+
+    assert told(stub_model).startswith("no_place: no cell waits and no chat panel is open that could add a cell")
+    assert next_input(kernel, "1") == []
+
+
+def test_the_tools_come_back_after_a_replay_and_are_listed(kernel):
+    kernel.run("%piano record talk.jsonl")
+    kernel.run("%piano record --stop")
+
+    tools = kernel.run("%piano tools").text
+
+    assert "variables    pattern" in tools
+    assert "run_python   code                      each time" in tools
+
+
+def terminal(folder, stub_model, *cells):
+    """Run cells in a terminal's IPython; return what it printed."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=nocolor"],
+        cwd=folder,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url, "IPYTHONDIR": str(folder / ".ipython")},
+        input="\n".join(["%load_ext piano_jupyter", *cells, ""]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_in_a_terminal_a_cell_that_waits_looks_and_without_one_it_is_refused(tmp_path, stub_model):
+    calls(stub_model, "variables")
+    stub_model.says(Say(call=("variables", {})), "seen")
+
+    printed = terminal(
+        tmp_path,
+        stub_model,
+        "price = 3",
+        LOOKS,
+        "%piano send look",
+        "import time",
+        "%piano",
+        "while 'JobDone' not in repr(get_ipython().run_line_magic('piano', 'events')): time.sleep(0.01)\n",
+        "%piano ask look",
+    )
+
+    refused, seen = [asked["messages"][-1]["content"] for asked in stub_model.asked[1::2]]
+    assert refused.startswith("not_here: in a terminal this works only while %%piano waits")
+    assert "price  int" in seen
+    assert "seen" in printed
