@@ -7,6 +7,7 @@
   x ModelError
     - ModelUnavailableError
     - ModelNotServedError
+    - ModelRefusedError
     - ModelTimeoutError
     - ContextOverflowError
   x ToolError
@@ -55,6 +56,10 @@ class ModelUnavailableError(ModelError):
 
 class ModelNotServedError(ModelError):
     """The server answers, but does not have this model."""
+
+
+class ModelRefusedError(ModelError):
+    """The server does not take the request as it is."""
 
 
 class ModelTimeoutError(ModelError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
@@ -64,6 +64,7 @@ from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
 from piano_jupyter.runner.endpoint import EndpointFinder
 from piano_jupyter.runner.file_tools import file_layer
+from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.own_secrets import own_secrets
@@ -79,10 +80,11 @@ from piano_jupyter.tool import Mode, Tool, Verdict, as_tool
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
 
+T = TypeVar("T")
+
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
-T = TypeVar("T")
 
 HEX = re.compile("[0-9a-f]+")
 
@@ -234,21 +236,53 @@ class Piano:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def ask(self, text: str, *, agent: str | None = None, thread: Thread | str | None = None) -> Message:
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: None = None
+    ) -> Message: ...
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: type[T]
+    ) -> T: ...
+    @overload
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any
+    ) -> Any: ...
+    async def ask(
+        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any = None
+    ) -> Any:
         """Send a message and return the answer. Raises PianoError with the reason where there is none.
 
-        Without `thread` it goes on in the current one. A cancelled `ask` cancels its job.
+        Without `thread` it goes on in the current one. A cancelled `ask` cancels its job. With `schema` the answer is a
+        checked value: of a type (a dataclass, a TypedDict, a pydantic model, `list[str]`, ...), or as a JSON Schema has
+        it (a dict, its text, or a file).
         """
-        return (await self._asked(self._send_one(text, agent, thread, "api")))[0]
+        form = await _form(schema)
+        answers = await self._asked(self._send_one(text, agent, thread, "api", form))
+        return form.value(answers[0].content) if form else answers[0]
 
+    @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None
-    ) -> list[Message]:
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: None = None
+    ) -> list[Message]: ...
+    @overload
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: type[T]
+    ) -> list[T]: ...
+    @overload
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any
+    ) -> list[Any]: ...
+    async def ask_all(
+        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any = None
+    ) -> list[Any]:
         """Send a message to several agents and return their answers, in the order asked; as `ask` in all else.
 
         Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
         """
-        return await self._asked(self.send_all(text, agents=agents, thread=thread))
+        form = await _form(schema)
+        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
+        return [form.value(each.content) for each in answers] if form else answers
 
     async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
         sending = asyncio.ensure_future(sends)
@@ -271,32 +305,49 @@ class Piano:
                 await self.cancel(job)
 
     async def send(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, source: Source = "api"
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        source: Source = "api",
     ) -> Job:
-        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several."""
-        return (await self._send_one(text, agent, thread, source))[0]
+        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several.
 
-    async def _send_one(self, text: str, agent: str | None, thread: Thread | str | None, source: Source) -> list[Job]:
-        return await self._send(text, [agent] if agent is not None else [], thread, source, alone=True)
+        With `schema` the answer will be JSON that fits; `value` makes what `ask` returns of it.
+        """
+        return (await self._send_one(text, agent, thread, source, schema))[0]
+
+    async def _send_one(
+        self, text: str, agent: str | None, thread: Thread | str | None, source: Source, schema: Any
+    ) -> list[Job]:
+        return await self._send(text, [agent] if agent is not None else [], thread, source, schema, alone=True)
 
     async def send_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, source: Source = "api"
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        source: Source = "api",
     ) -> list[Job]:
         """Keep a message and queue a job for each agent that it asks; return at once."""
-        return await self._send(text, agents, thread, source, alone=False)
+        return await self._send(text, agents, thread, source, schema, alone=False)
 
     async def _send(
-        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, *, alone: bool
+        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
     ) -> list[Job]:
         _check_text(text)
-        text = self._mask(text)
+        text, form = self._mask(text), await _form(schema)
         for name in names:
             self._roster.named(name)  # before a thread is opened for nothing
         into = await self._threads.go_to(thread) or await self._threads.open(text)
         agents = self._questions.addressed(text, names, into)
         if alone and len(agents) > 1:
             raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._questions.ask(text, agents, into, source)
+        return await self._questions.ask(text, agents, into, source, form.schema if form else None)
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
         """Ask another question in the place of one, of the same agents; return their jobs at once.
@@ -312,6 +363,20 @@ class Piano:
         The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
         return await self._questions.regenerate(await self.find_message(message))
+
+    @overload
+    async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
+    @overload
+    async def value(self, message: Message | UUID | str, schema: Any = None) -> Any: ...
+    async def value(self, message: Message | UUID | str, schema: Any = None) -> Any:
+        """Return the value that an answer is, as `schema` has it, by default as what it was asked to fit."""
+        answer, form = await self.find_message(message), await _form(schema)
+        if form is None:
+            job = await self._store.job(answer.job_id) if answer.job_id else None
+            if job is None or job.schema is None:
+                raise PianoError(f"{short(answer.id)} was asked for as text; name the schema that it fits")
+            form = Form(job.schema)
+        return form.value(answer.content)
 
     async def wait(self, job: Job) -> Message:
         """Return a job's answer when it is there. Raises what it failed with; PianoError if it was cancelled."""
@@ -679,6 +744,10 @@ class Piano:
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
+
+
+async def _form(schema: Any) -> Form | None:
+    return None if schema is None else await asyncio.to_thread(form_of, schema)  # jsonschema takes long to load
 
 
 async def _unknown(_model: str) -> None:

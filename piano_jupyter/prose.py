@@ -1,6 +1,7 @@
 """What a Markdown text says, apart from what it quotes: its code blocks, and its prose. Pure; any text gives some."""
 
 import functools
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -40,6 +41,22 @@ def code_blocks(text: str) -> list[CodeBlock]:
         for token in _blocks(text)
         if token.type in {"fence", "code_block"}
     ]
+
+
+def indented(text: str) -> str | None:
+    """Return a text that is JSON alone (an object or a list) with a value a line; None for any other."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode(errors="replace").decode()
+    except (ValueError, RecursionError):
+        return None
+
+
+def as_markdown(text: str) -> str:
+    """Return a text as Markdown: JSON alone is a code block."""
+    data = indented(text)
+    return text if data is None else f"```json\n{data}\n```"
 
 
 def prose(text: str) -> str:

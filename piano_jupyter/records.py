@@ -163,6 +163,7 @@ class Job:
     model: str
     inserted_at: datetime
     hops: int = 0  #: how many agents have handed the question on since the user asked
+    schema: Mapping[str, Any] | None = None  #: the JSON Schema that the answer is to fit, as JSON
     seq: int = 0  #: the order in the store; given by the store
     status: JobStatus = JobStatus.QUEUED
     attempt: int = 0  #: how often it was claimed

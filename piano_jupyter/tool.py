@@ -8,7 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
+from functools import partial
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+    overload,
+)
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
@@ -17,7 +28,14 @@ Mode = Literal["read", "write", "full"]  #: what tools may do: read only; write 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
-SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+SCALARS: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+    Any: {},
+}
 
 
 class Verdict(StrEnum):
@@ -126,43 +144,54 @@ def _parameters(title: str, function: Callable[..., Any]) -> dict[str, Any]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
             raise ToolError(f"{title!r} takes {parameter}: a model can only name its arguments; spell them out")
-        properties[parameter.name] = _schema(title, parameter.name, hints.get(parameter.name, str))
+        record = partial(_record, title, parameter.name)
+        properties[parameter.name] = json_schema(hints.get(parameter.name, str), record)
         if parameter.default is parameter.empty:
             required.append(parameter.name)
-        elif parameter.default is not None and _is_json(parameter.default):
+        elif parameter.default is not None and is_json(parameter.default):
             properties[parameter.name]["default"] = parameter.default
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _schema(title: str, name: str, hint: Any) -> dict[str, Any]:
+def json_schema(hint: Any, otherwise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return a type as a JSON Schema; `otherwise` is asked for one that is not made of JSON's own types.
+
+    A text beside an annotated type (`Annotated[int, "in years"]`) is its description.
+    """
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        told = [each for each in inner[1:] if isinstance(each, str)]
+        return json_schema(inner[0], otherwise) | ({"description": told[0]} if told else {})
     if hint in SCALARS:
-        return {"type": SCALARS[hint]}
-    if hint is Any:
-        return {}
+        return dict(SCALARS[hint])
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in {Union, types.UnionType}:
-        return {"anyOf": [_schema(title, name, each) for each in inner]}
+        return {"anyOf": [json_schema(each, otherwise) for each in inner]}
     if origin is tuple and inner and Ellipsis not in inner:
-        each = [_schema(title, name, one) for one in inner]
+        each = [json_schema(one, otherwise) for one in inner]
         return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
     if hint in {list, tuple, Sequence} or origin in {list, tuple, Sequence}:
-        return {"type": "array", "items": _schema(title, name, inner[0]) if inner else {}}
+        return {"type": "array", "items": json_schema(inner[0], otherwise) if inner else {}}
+    if hint in {dict, Mapping} or (origin in {dict, Mapping} and inner[0] in {str, Any}):
+        return {"type": "object", "additionalProperties": json_schema(inner[1], otherwise) if inner else True}
+    return otherwise(hint)
+
+
+def _record(title: str, name: str, hint: Any) -> dict[str, Any]:
     if is_typeddict(hint):
         fields = get_type_hints(hint)
-        properties = {each: _schema(title, f"{name}.{each}", fields[each]) for each in fields}
+        properties = {each: json_schema(fields[each], partial(_record, title, f"{name}.{each}")) for each in fields}
         required = [each for each in fields if each in hint.__required_keys__]
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    if hint in {dict, Mapping} or origin in {dict, Mapping}:
-        return {"type": "object", "additionalProperties": _schema(title, name, inner[1]) if inner else True}
     raise ToolError(
         f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; "
         "use str, int, float, bool, list, dict or a TypedDict"
     )
 
 
-def _is_json(value: Any) -> bool:
+def is_json(value: Any) -> bool:
+    """Return whether JSON carries a value."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from piano_jupyter.export.turns import by_message, heading, signature, speaker
-from piano_jupyter.prose import closed
+from piano_jupyter.prose import as_markdown, closed
 from piano_jupyter.records import Message, Thread, ToolCall
 
 
@@ -17,7 +17,8 @@ def to_markdown(
     parts = [heading(thread.title)]
     for message in messages:
         parts.append(f"**{speaker(message, names)}:**")
-        parts += [closed(message.content.strip("\n"))] if message.content.strip() else []
+        said = as_markdown(message.content) if message.role == "assistant" else message.content
+        parts += [closed(said.strip("\n"))] if said.strip() else []
         parts += [_fenced(f"{signature(call)}\n→ {call.result or ''}".rstrip()) for call in made[message.id]]
     return ("\n\n".join(parts) + "\n").encode(errors="replace").decode()
 

@@ -134,9 +134,9 @@ def _beginning(written: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.casefold().startswith(written.casefold())]
 
 
-def register(shell: Any, peek: "Peek") -> None:
+def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
     """Let a shell complete what follows %piano; `peek` starts a verb of the Piano, if one is open."""
-    names = Names(peek)
+    names = Names(peek, variables)
 
     @context_matcher(identifier=IDENTIFIER, priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:

@@ -14,6 +14,7 @@ from IPython.display import display
 
 from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.tables import QUIET, cut, lines_html
+from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 
 Names = Mapping[Any, str]  # of agents, by id
@@ -43,7 +44,7 @@ class Answers(Sequence[Message]):
         return len(self._told)
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"{name}:\n{message.content.rstrip()}" for name, message, _ in self._told)
+        return "\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told)
 
     def _ipython_display_(self) -> None:
         for name, message, calls in self._told:
@@ -71,7 +72,7 @@ class Transcript:
         if not self._messages:
             return f"{self._title}: nothing said yet"
         told = [
-            "\n  ".join([f"{who}: {message.content.rstrip()}", *map(call_line, calls), *self._parted(message)])
+            "\n  ".join([f"{who}: {_plain(message)}", *map(call_line, calls), *self._parted(message)])
             for message, who, calls in self._turns()
         ]
         return "\n\n".join([self._title, *told, *self._how_to_go_on()])
@@ -119,7 +120,7 @@ def answer_bundle(
     above = [f"{name}:"] if headed else []
     if raw:
         return {"text/plain": "\n".join([*above, message.content])}
-    plain = "\n".join([*above, *map(call_line, calls), message.content.rstrip()])
+    plain = "\n".join([*above, *map(call_line, calls), _plain(message)])
     return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
 
@@ -127,11 +128,18 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
     """Return a message as HTML."""
     from piano_jupyter.jupyter.markdown import render  # noqa: PLC0415  Heavy: only when something is shown.
 
-    body = render(message.content) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
+    body = (
+        render(as_markdown(message.content)) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
+    )
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
     inside = f"{thoughts_html(message)}{''.join(map(call_html, calls))}{body if message.content else ''}"
     return f"<div>{above}{inside}{about}</div>"
+
+
+def _plain(message: Message) -> str:
+    data = indented(message.content) if message.role == "assistant" else None
+    return message.content.rstrip() if data is None else data
 
 
 def thoughts_html(message: Message) -> str:

@@ -28,7 +28,7 @@ def load(shell: Any) -> None:
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
     formatters.register(shell, session)
-    completion.register(shell, session.peek)
+    completion.register(shell, session.peek, session.variables)
     atexit.register(session.close)
     session.go_on()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter.schemas import schemas_in
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -48,12 +49,14 @@ class Told(str):
 class Names:
     """The names that an open Piano knows; the last answer stands where a new one is late."""
 
-    def __init__(self, peek: "Peek") -> None:
-        self._peek = peek
+    def __init__(self, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._peek, self._variables = peek, variables
         self._known: dict[str, list[str]] = {}
 
     def of(self, kind: str) -> list[str]:
         """Return the names of a kind, in `PATIENCE` seconds at most."""
+        if kind == "SCHEMA":
+            return schemas_in(self._variables())
         read = READ.get(kind)
         asked = self._peek(read) if read else None
         if asked is None:

@@ -31,6 +31,7 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
 
 Change = dict[str, Any]
@@ -271,7 +272,7 @@ class Conversation:
             self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": ""})
         elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
-            html, reasoning = render(message.content, highlight=True), _cut(message.reasoning)
+            html, reasoning = render(as_markdown(message.content), highlight=True), _cut(message.reasoning)
             shown = {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning}
             cost = exact(" · ".join(usage_parts(message)))
             self._put(entry, shown | ({"cost": cost} if cost else {}))

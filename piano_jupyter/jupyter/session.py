@@ -16,6 +16,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
+from piano_jupyter.jupyter.values import ShownValues
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Session:
         self.kernel = KernelThread(shell)
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
+        self.shown_values = ShownValues(shell)
         self.panels: weakref.WeakSet[ChatPanel] = weakref.WeakSet()
         self._cells = 0  # that run, one inside the other
         self._next_cells: list[str] = []  # code for a new cell below the one that runs
@@ -186,10 +188,12 @@ class Session:
         self._cells = max(self._cells - 1, 0)  # the first that ends may have begun before this was loaded
         self._next_cells.clear()
         self.shown.clear()
+        self.shown_values.forget()
 
     def close(self) -> None:
         """Close everything: in `shutdown_timeout` and two seconds more at most."""
         self._closing = True
+        self.shown_values.forget()
         try:
             self.loop.run(self._close(), self.config.shutdown_timeout + AT_EXIT)
         except (TimeoutError, concurrent.futures.TimeoutError, RuntimeError, PianoError) as error:

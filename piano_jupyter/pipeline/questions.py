@@ -1,7 +1,8 @@
 """Questions: a message becomes a job for each agent that is to answer it. It is the user's, or an answer that asks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
@@ -17,6 +18,8 @@ from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.records import Agent, Job, Message, Source, Thread, short
 
 LONG = 10_000  # characters of Markdown that take too long to read on the loop
+
+Schema = Mapping[str, Any] | None  # that answers are to fit
 
 
 class Questions:
@@ -40,20 +43,26 @@ class Questions:
             return named
         return addressed(text, self._roster.all(), thread)
 
-    async def ask(self, text: str, agents: Sequence[Agent], thread: Thread, source: Source) -> list[Job]:
+    async def ask(
+        self, text: str, agents: Sequence[Agent], thread: Thread, source: Source, schema: Schema = None
+    ) -> list[Job]:
         """Keep a message behind what was said last, with a job for each agent."""
         async with self._conversations.adding(thread.id):
             told = await self._threads.messages(thread, last=1)
-            return await self._ask(text, agents, thread, told[-1].id if told else None, source)
+            return await self._ask(text, agents, thread, told[-1].id if told else None, source, schema)
 
     async def edit(self, message: Message, text: str, source: Source) -> list[Job]:
-        """Keep another question in the place of one, for the same agents or those that it begins with."""
+        """Keep another question in the place of one, for the same agents or those that it begins with.
+
+        Its answers are to fit what those of the first were to fit.
+        """
         if message.role != "user":
             raise PianoError(f"{short(message.id)} is not a question of yours; %piano regenerate answers one anew")
         thread, conversation = await self._threads.home(message)
         agents = begins_with(text, self._roster.all()) or self._asked_before(message, thread, conversation)
         async with self._conversations.adding(thread.id):
-            jobs = await self._ask(text, agents, thread, message.parent_id, source)
+            schema = _schema(conversation, message.id)
+            jobs = await self._ask(text, agents, thread, message.parent_id, source, schema)
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=jobs[0].message_id))
         return jobs
 
@@ -81,7 +90,7 @@ class Questions:
         for job in conversation.jobs.values():
             if (job.message_id, job.agent_id) == (question, agent.id) and job.status in AT_WORK:
                 return job
-        return await self._producer.add(self._job(thread.id, question, agent, hops))
+        return await self._producer.add(self._job(thread.id, question, agent, hops, _schema(conversation, question)))
 
     def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
         asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
@@ -90,6 +99,8 @@ class Questions:
 
     async def hand_on(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:
         """Return the jobs that an answer asks for, and a note on those that it may not ask."""
+        if job.schema is not None:  # data asks nobody
+            return [], None
         author, agents = self._roster.by_id(job.agent_id), self._roster.all()
         if len(answer.content) < LONG:
             addressees = asked_by(answer.content, author, agents)
@@ -125,7 +136,7 @@ class Questions:
         return found
 
     async def _ask(
-        self, text: str, agents: Sequence[Agent], thread: Thread, parent_id: UUID | None, source: Source
+        self, text: str, agents: Sequence[Agent], thread: Thread, parent_id: UUID | None, source: Source, schema: Schema
     ) -> list[Job]:
         message = Message(
             id=self._clock.new_id(),
@@ -137,11 +148,11 @@ class Questions:
             source=source,
         )
         _, jobs = await self._producer.enqueue(
-            message, [self._job(thread.id, message.id, agent, hops=0) for agent in agents]
+            message, [self._job(thread.id, message.id, agent, 0, schema) for agent in agents]
         )
         return jobs
 
-    def _job(self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int) -> Job:
+    def _job(self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, schema: Schema = None) -> Job:
         return Job(
             id=self._clock.new_id(),
             thread_id=thread_id,
@@ -150,4 +161,11 @@ class Questions:
             model=agent.model,
             inserted_at=self._clock.now(),
             hops=hops,
+            schema=schema,
         )
+
+
+def _schema(conversation: Conversation, question: UUID) -> Schema:
+    """Return what the answers to a question were last asked to fit."""
+    asked = [job.schema for job in conversation.jobs.values() if job.message_id == question]
+    return asked[-1] if asked else None

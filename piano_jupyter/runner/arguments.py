@@ -1,4 +1,4 @@
-"""A tool call's arguments against the tool's schema: what a model nearly got right is put right, the rest is told.
+"""Values against a JSON Schema: what a model nearly got right is put right, the rest is told.
 
 The words that `@tool` writes into a schema are checked here. Only a schema with others (`pattern`, `minimum`, `$ref`)
 loads jsonschema: beside JupyterLab its import takes seconds, and the first tool call would have to wait for it.
@@ -6,11 +6,13 @@ loads jsonschema: beside JupyterLab its import takes seconds, and the first tool
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import date, datetime, time
 from typing import Any
+from uuid import UUID
 
-from piano_jupyter.errors import ToolError
+from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.tool import Tool
 
 NOUNS = {
@@ -31,24 +33,46 @@ TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "null": (type(None),),
 }
+FORMATS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "date": (date.fromisoformat, "a date like 2026-01-31"),
+    "date-time": (datetime.fromisoformat, "a time like 2026-01-31T12:00:00Z"),
+    "time": (time.fromisoformat, "a time of day like 12:00:00"),
+    "uuid": (UUID, "a UUID"),
+}
 WORDS = {
-    "additionalProperties", "anyOf", "default", "description", "enum", "items", "maxItems", "minItems", "prefixItems",
-    "properties", "required", "title", "type",
+    "additionalProperties", "anyOf", "default", "description", "enum", "format", "items", "maxItems", "minItems",
+    "prefixItems", "properties", "required", "title", "type",
 }  # fmt: skip
 
 
-def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments as the tool takes them.
+class MisfitError(PianoError):
+    """A value does not fit its schema: one sentence that names the field and what was expected."""
 
-    "10" becomes 10 where a number is due, a list given as a JSON string becomes a list, and null for an argument that
-    may be left out leaves it out. Raises ToolError: one sentence that names the argument and what was expected.
+
+def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments as the tool takes them. Raises ToolError with the sentence for the model."""
+    try:
+        return dict(fitted(tool.parameters, dict(arguments)))
+    except MisfitError as error:
+        raise ToolError(f"{tool.name} did not run: {error}") from error
+
+
+def fitted(schema: Mapping[str, Any], value: Any) -> Any:
+    """Return the value as the schema has it.
+
+    "10" becomes 10 where a number is due, a list given as a JSON string becomes a list, and null for what may be left
+    out leaves it out. Raises MisfitError.
     """
-    fitted = _fit(tool.parameters, dict(arguments))
-    judge = _misfits if _plain(tool.parameters) else _judged
-    problem = next(judge(tool.parameters, fitted, ""), None)
+    value = _fit(schema, value)
+    problem = misfit(schema, value)
     if problem is not None:
-        raise ToolError(f"{tool.name} did not run: {problem}")
-    return dict(fitted)
+        raise MisfitError(problem)
+    return value
+
+
+def misfit(schema: Any, value: Any) -> str | None:
+    """Return what is wrong with the value as it stands, if anything is."""
+    return next((misfits if is_plain(schema) else _judged)(schema, value, ""), None)
 
 
 def _fit(schema: Any, value: Any) -> Any:
@@ -57,10 +81,10 @@ def _fit(schema: Any, value: Any) -> Any:
         return value
     options = _options(schema)
     if options:
-        if any(_suits(option, value) for option in options):
+        if any(misfit(option, value) is None for option in options):
             return value
-        fitted = ((option, _fit(option, value)) for option in options)
-        return next((each for option, each in fitted if _suits(option, each)), value)
+        fits = ((option, _fit(option, value)) for option in options)
+        return next((each for option, each in fits if misfit(option, each) is None), value)
     value = _converted(schema.get("type"), value)
     if isinstance(value, dict):
         properties, needed = schema.get("properties", {}), schema.get("required", ())
@@ -68,7 +92,7 @@ def _fit(schema: Any, value: Any) -> Any:
         left_out = [
             name
             for name, each in value.items()
-            if each is None and name in properties and name not in needed and not _suits(properties[name], None)
+            if each is None and name in properties and name not in needed and misfit(properties[name], None) is not None
         ]
         return {name: _fit(properties.get(name, others), each) for name, each in value.items() if name not in left_out}
     if isinstance(value, list):
@@ -89,27 +113,30 @@ def _converted(kind: Any, value: Any) -> Any:
     return value
 
 
-def _misfits(schema: Any, value: Any, where: str) -> Iterator[str]:
-    """Yield what is wrong with the value, a sentence each."""
+def misfits(schema: Any, value: Any, where: str) -> Iterator[str]:
+    """Yield what is wrong with the value by the words that are checked here, a sentence each."""
     if not isinstance(schema, Mapping):
         if schema is False:
-            yield f"{where!r} is not expected"
+            yield f"{_named(where)} is not expected"
         return
     options, kind = _options(schema), schema.get("type")
-    wrong_option = bool(options) and not any(_suits(option, value) for option in options)
+    wrong_option = bool(options) and all(any(misfits(option, value, "")) for option in options)
     wrong_kind = isinstance(kind, str) and not _is(kind, value)
     wrong_word = "enum" in schema and not any(each == value and type(each) is type(value) for each in schema["enum"])
-    if wrong_option or wrong_kind or wrong_word:
-        yield f"{where!r} must be {_expected(schema)}, not {_short(value)}"
+    wrong_form = isinstance(value, str) and schema.get("format") in FORMATS and not _reads(schema["format"], value)
+    if wrong_option and (near := _near(options, value)):
+        yield from misfits(near, value, where)
+    elif wrong_option or wrong_kind or wrong_word or wrong_form:
+        yield f"{_named(where)} must be {_expected(schema)}, not {short_json(value)}"
     elif isinstance(value, dict):
         yield from _misfits_inside(schema, value, where)
     elif isinstance(value, list | tuple):
         first = schema.get("prefixItems", ())
         least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
         if not least <= len(value) <= most:
-            yield f"{where!r} must have {least if len(value) < least else most} items, not {len(value)}"
+            yield f"{_named(where)} must have {least if len(value) < least else most} items, not {len(value)}"
         for at, each in enumerate(value):
-            yield from _misfits(first[at] if at < len(first) else schema.get("items"), each, f"{where}[{at}]")
+            yield from misfits(first[at] if at < len(first) else schema.get("items"), each, f"{where}[{at}]")
 
 
 def _misfits_inside(schema: Mapping[str, Any], value: Mapping[str, Any], where: str) -> Iterator[str]:
@@ -123,34 +150,35 @@ def _misfits_inside(schema: Mapping[str, Any], value: Mapping[str, Any], where: 
         if name not in value:
             yield f"{inside + name!r} is missing; it must be {_expected(properties.get(name, {}))}"
     for name, each in value.items():
-        yield from _misfits(properties.get(name, others), each, inside + name)
+        yield from misfits(properties.get(name, others), each, inside + name)
 
 
 def _judged(schema: Mapping[str, Any], value: Any, _: str) -> Iterator[str]:
     """Yield what jsonschema finds wrong."""
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415  Slow to load, see above.
+    from jsonschema import Draft202012Validator, FormatChecker, SchemaError  # noqa: PLC0415  Slow to load, see above.
+    from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
+    formats = FormatChecker(())
+    for form in FORMATS:
+        formats.checks(form)(lambda each, form=form: not isinstance(each, str) or _reads(form, each))
     try:
         Draft202012Validator.check_schema(schema)
+        for error in Draft202012Validator(schema, registry=Registry(), format_checker=formats).iter_errors(value):
+            where = error.json_path.removeprefix("$").removeprefix(".")
+            yield f"{where!r}: {_clip(error.message)}" if where else _clip(error.message)
     except SchemaError as broken:
         yield f"its own schema is wrong: {_clip(broken.message)}"
-        return
-    for error in Draft202012Validator(schema).iter_errors(value):
-        where = error.json_path.removeprefix("$").removeprefix(".")
-        yield f"{where!r}: {_clip(error.message)}" if where else _clip(error.message)
+    except Unresolvable as broken:  # with its own registry it fetches nothing
+        yield f"its own schema is wrong: $ref leads to {broken.ref!r}, which is not in it"
 
 
-def _suits(schema: Any, value: Any) -> bool:
-    judge = _misfits if _plain(schema) else _judged
-    return next(judge(schema, value, ""), None) is None
-
-
-def _plain(schema: Any) -> bool:
+def is_plain(schema: Any) -> bool:
     """Return whether the schema has no words but those that are checked here."""
     if isinstance(schema, Mapping):
         inner = [schema.get("items"), schema.get("additionalProperties"), *schema.get("properties", {}).values()]
         inner += [*schema.get("anyOf", ()), *schema.get("prefixItems", ())]
-        return schema.keys() <= WORDS and all(_plain(each) for each in inner)
+        return schema.keys() <= WORDS and all(is_plain(each) for each in inner)
     return True
 
 
@@ -161,6 +189,24 @@ def _options(schema: Mapping[str, Any]) -> list[Any]:
     return list(schema.get("anyOf", ()))
 
 
+def _near(options: Sequence[Any], value: Any) -> Mapping[str, Any] | None:
+    """Return the one option that is of a list's or an object's kind: what is wrong inside says more."""
+    kinds = [each for each in options if isinstance(each, Mapping) and _is(str(each.get("type")), value)]
+    return kinds[0] if len(kinds) == 1 and isinstance(value, dict | list) else None
+
+
+def _reads(form: str, text: str) -> bool:
+    try:
+        FORMATS[form][0](text)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(where: str) -> str:
+    return repr(where) if where else "it"
+
+
 def _is(kind: str, value: Any) -> bool:
     return isinstance(value, TYPES.get(kind, ())) and (kind == "boolean" or not isinstance(value, bool))
 
@@ -169,7 +215,9 @@ def _expected(schema: Any) -> str:
     if not isinstance(schema, Mapping):
         return "something else"
     if "enum" in schema:
-        return _either([_short(each) for each in schema["enum"]])
+        return _either([short_json(each) for each in schema["enum"]])
+    if schema.get("format") in FORMATS:
+        return FORMATS[schema["format"]][1]
     options = _options(schema)
     return _either([_expected(each) for each in options]) if options else NOUNS.get(schema.get("type", ""), "given")
 
@@ -178,7 +226,8 @@ def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def _short(value: Any) -> str:
+def short_json(value: Any) -> str:
+    """Return a value as it is quoted in a sentence."""
     try:
         return _clip(json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError):

@@ -16,6 +16,7 @@ from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Piece, Reply
 from piano_jupyter.runner.escape import unescaped, within
 from piano_jupyter.runner.prompt import chat_messages
+from piano_jupyter.runner.structured import fitting_reply, with_schema
 from piano_jupyter.runner.window import Cut, fitting, last_cut, measured, room, sentence, size, smaller
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def ask(
 
     def messages(cut: Cut) -> list[dict[str, Any]]:
         said = chat_messages(turn.agent, turn.skills, told, calls, turn.names, job.id, cut)
-        return cast("list[dict[str, Any]]", turn.mask(said))
+        return cast("list[dict[str, Any]]", turn.mask(with_schema(said, job.schema)))
 
     def bytes_of(cut: Cut) -> int:
         return size(messages(cut), tools)
@@ -65,10 +66,10 @@ async def ask(
             cut = last_cut(told, turn.agent.id)
         elif overflow is not None:
             raise _too_much(overflow)
-        request = ChatRequest(model=job.model, messages=messages(cut), tools=tools, options=options)
+        request = ChatRequest(model=job.model, messages=messages(cut), tools=tools, options=options, schema=job.schema)
         sent, begun = size(request.messages, tools), False
         try:
-            async with aclosing(model.stream(request)) as pieces:
+            async with aclosing(fitting_reply(model, request)) as pieces:
                 async for piece in pieces:
                     begun = begun or isinstance(piece, Delta)
                     yield _read(piece, sent) if isinstance(piece, Reply) else piece
@@ -84,7 +85,7 @@ async def ask(
 def _read(reply: Reply, sent: int) -> Reply:
     """Return a reply with its calls as they are meant, and with the size of what was asked, to measure tokens by."""
     calls = (replace(call, arguments=within(dict(call.arguments), unescaped)) for call in reply.calls)
-    return replace(reply, calls=tuple(calls), usage={**reply.usage, "prompt_bytes": sent})
+    return replace(reply, calls=tuple(calls), usage={"prompt_bytes": sent, **reply.usage})
 
 
 def _note(turn: "Turn", told: Sequence[Message], cut: Cut, note: str, clock: Clock) -> Message:

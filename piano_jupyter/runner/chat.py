@@ -13,6 +13,13 @@ class ChatRequest:
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None  #: what the server is to hold the answer to
+    answer_now: bool = False  #: no tool is to be called any more
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the reply may call a tool."""
+        return bool(self.tools) and not self.answer_now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

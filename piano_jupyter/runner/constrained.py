@@ -36,19 +36,29 @@ def constrained(request: ChatRequest) -> ChatRequest:
         + f'\nReply in JSON: to call a tool {json.dumps(example)}, or to answer {{"answer": "..."}}.'
     )
     returned = _returned(request.messages)
-    offered = [function for function in functions if function["name"] not in returned]
+    offered = [function for function in functions if function["name"] not in returned and request.may_call]
     messages = [dict(message) for message in request.messages]
     if messages and messages[0]["role"] == "system":
         messages[0]["content"] = f"{messages[0]['content']}\n\n{told}"
     else:
         messages.insert(0, {"role": "system", "content": told})
-    schema = {"name": "reply", "strict": True, "schema": {"anyOf": [_answer(), *map(_call, offered)]}}
-    options = {**request.options, "response_format": {"type": "json_schema", "json_schema": schema}}
-    return replace(request, messages=merged(_plain(messages, _in_json)), tools=(), options=options)
+    schema: dict[str, Any] = {"anyOf": [_answer(request.schema), *map(_call, offered)]}
+    if request.schema is not None:
+        schema["$defs"] = {"answer": _moved(request.schema)}
+    options = {**request.options, "response_format": response_format(schema, "reply")}
+    return replace(request, messages=merged(_plain(messages, _in_json)), tools=(), options=options, schema=None)
 
 
-def unconstrained(reply: Reply) -> Reply:
-    """Read the JSON that a held model wrote: an answer or a call. What is not whole JSON stays text."""
+def response_format(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a schema as the OpenAI chat API has it in a request."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": dict(schema)}}
+
+
+def unconstrained(reply: Reply, *, as_json: bool = False) -> Reply:
+    """Read the JSON that a held model wrote: an answer or a call. What is not whole JSON stays text.
+
+    `as_json` leaves an answer as the JSON that it is.
+    """
     try:
         said = json.loads(reply.text)
     except (ValueError, RecursionError):
@@ -59,7 +69,9 @@ def unconstrained(reply: Reply) -> Reply:
     if isinstance(said, dict) and isinstance(said.get("tool"), str):
         arguments = said.get("arguments") if isinstance(said.get("arguments"), dict) else {}
         return replace(reply, text="", calls=(RequestedCall(name=said["tool"], arguments=arguments or {}),))
-    return replace(reply, text=str(said["answer"]) if isinstance(said, dict) and "answer" in said else reply.text)
+    if not isinstance(said, dict) or "answer" not in said:
+        return reply
+    return replace(reply, text=json.dumps(said["answer"], ensure_ascii=False) if as_json else str(said["answer"]))
 
 
 class AnswerStream:
@@ -112,8 +124,17 @@ def _described(function: Mapping[str, Any]) -> str:
     return f"- {function['name']}({parameters}): {function['description'].splitlines()[0]}"
 
 
-def _answer() -> dict[str, Any]:
-    return _object({"answer": {"type": "string"}})
+def _answer(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    return _object({"answer": {"type": "string"} if schema is None else {"$ref": "#/$defs/answer"}})
+
+
+def _moved(schema: Any) -> Any:
+    """Return a schema whose references hold where it stands in the reply's."""
+    if isinstance(schema, Mapping):
+        moved = {name: _moved(each) for name, each in schema.items()}
+        reference = schema.get("$ref")
+        return moved | ({"$ref": f"#/$defs/answer{reference[1:]}"} if isinstance(reference, str) else {})
+    return [_moved(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def _call(function: Mapping[str, Any]) -> dict[str, Any]:

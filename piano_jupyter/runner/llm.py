@@ -19,7 +19,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Piece, Reply
-from piano_jupyter.runner.constrained import constrained
+from piano_jupyter.runner.constrained import constrained, response_format
 from piano_jupyter.runner.properties import Properties
 from piano_jupyter.runner.refusal import error_from, passes
 from piano_jupyter.runner.retries import PassingError, Retries, retry_after
@@ -142,8 +142,9 @@ class ChatClient:
             raise
 
     async def _pieces(self, begun: _Begun, request: ChatRequest, watch: Stopwatch) -> AsyncGenerator[Piece, None]:
-        names = [tool["function"]["name"] for tool in request.tools]
-        reading = Reading(names, text_calls=self._config.text_calls, held=begun.held)
+        names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
+        as_json = request.schema is not None
+        reading = Reading(names, text_calls=self._config.text_calls, held=begun.held, as_json=as_json)
         extensions, figures = begun.response.extensions, dict[str, float]()
         piece, last, now = begun.first, begun.since, asyncio.get_running_loop().time
         try:
@@ -198,6 +199,10 @@ class ChatClient:
         }
         if request.tools:
             body["tools"] = list(request.tools)
+            if request.answer_now:
+                body["tool_choice"] = "none"
+        if request.schema is not None and not request.may_call:
+            body["response_format"] = response_format(request.schema, "answer")
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         sent = self._http.build_request(
             "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}

@@ -4,7 +4,13 @@ import json
 import re
 from typing import Any
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelRefusedError,
+    ModelUnavailableError,
+)
 
 PASSING = frozenset({408, 429, 502, 503, 504})
 UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while it loads a model
@@ -36,7 +42,7 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
         return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
     if status in {502, 503, 504}:
         return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
-    return ModelError(f"the server answered {status}: {said}")
+    return ModelRefusedError(f"the server answered {status}: {said}")
 
 
 def passes(status: int, body: str) -> bool:

@@ -90,7 +90,7 @@ async def run_turn(
                         yield piece
                     case Reply():
                         reply = piece
-        limits.spend(reply.usage)
+                        limits.spend(reply.usage)
         message = await _said(turn, message, reply)
         if not reply.calls:
             if not reply.text.strip():

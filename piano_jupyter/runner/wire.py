@@ -26,12 +26,14 @@ BROKEN = frozenset({"abort", "aborted", "error"})  # a server's own words for an
 class Reading:
     """The bytes of a streamed answer to its pieces: `feed` what comes, nothing at the end, then take the `reply`.
 
-    `held`: the model was held to a schema (`constrained`), so its answer is within JSON.
+    `held`: the model was held to a schema (`constrained`), so its answer is within JSON; `as_json`: and is JSON itself.
     """
 
-    def __init__(self, names: Collection[str] = (), *, text_calls: bool = True, held: bool = False) -> None:
+    def __init__(
+        self, names: Collection[str] = (), *, text_calls: bool = True, held: bool = False, as_json: bool = False
+    ) -> None:
         self._decoder, self._builder = SseDecoder(), ReplyBuilder(() if held else names, text_calls=text_calls)
-        self._answer = AnswerStream() if held else None
+        self._answer, self._as_json = AnswerStream() if held else None, as_json
         self.heard = False  #: the last bytes told something
         self.ended = False  #: the stream has ended, or the server has said its last word
 
@@ -61,7 +63,7 @@ class Reading:
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
         reply = self._builder.reply()
-        return reply if self._answer is None else unconstrained(reply)
+        return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
 
     @staticmethod
     def _inside(told: list[Delta | Loading | Again], answer: AnswerStream) -> Iterator[Delta | Loading | Again]:

@@ -48,6 +48,14 @@ def _json_of_mapping(value: Mapping[str, Any]) -> str:
         raise StoreError(f"{value!r:.200} cannot be kept as JSON: {error}") from error
 
 
+def _json_of_mapping_or_none(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else _json_of_mapping(value)
+
+
+def _mapping_or_none(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
 def _json_of_list(value: Iterable[str]) -> str:
     return json.dumps(list(value), ensure_ascii=False)
 
@@ -68,8 +76,11 @@ ENCODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _utc_or_none)
     | dict.fromkeys(MAPPINGS, _json_of_mapping)
     | dict.fromkeys(LISTS, _json_of_list)
-    | {"status": str}
+    | {"status": str, "schema": _json_of_mapping_or_none}
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
-    dict.fromkeys(TIMES, _aware) | dict.fromkeys(MAPPINGS, json.loads) | dict.fromkeys(LISTS, _tuple_of_json)
+    dict.fromkeys(TIMES, _aware)
+    | dict.fromkeys(MAPPINGS, json.loads)
+    | dict.fromkeys(LISTS, _tuple_of_json)
+    | {"schema": _mapping_or_none}
 )

@@ -159,10 +159,10 @@ ORDER BY a.seq
 
 ADD_JOB = """
 INSERT INTO jobs
-    (id, seq, thread_id, message_id, agent_id, model, hops, status, attempt, owner, reason,
+    (id, seq, thread_id, message_id, agent_id, model, hops, schema, status, attempt, owner, reason,
      inserted_at, started_at, finished_at)
 VALUES
-    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $status, $attempt, $owner, $reason,
+    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $schema, $status, $attempt, $owner, $reason,
      $inserted_at, $started_at, $finished_at)
 """
 

@@ -17,7 +17,7 @@ def known(seen_kernel):
     """The kernel of this module, with an agent and a thread of a long name."""
     seen_kernel.run("%piano agent ada --model qwen3:8b")
     seen_kernel.run("%piano thread --new Data work")
-    seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1")
+    seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1; a_schema = {}")
     seen_kernel.run("import os; os.remove('bad.jsonl')")
     return seen_kernel
 
@@ -29,6 +29,7 @@ def known(seen_kernel):
         ("x = %piano regen", ["regenerate"], "regen"),
         ("%piano ask --no", ["--no-wait"], "--no"),
         ("%piano ask @a", ["@Assistant", "@ada"], "@a"),
+        ("%piano ask --json ", ["a_schema"], ""),
         ("%%piano @ada --thr", ["--thread"], "--thr"),
         ("%%piano\n@ad", ["@ada"], "@ad"),
         ("%piano ask {{know", ["known_name"], "know"),

@@ -8,7 +8,7 @@ import sys
 import pytest
 from hypothesis import given, strategies as st
 
-from piano_jupyter.prose import CodeBlock, code_blocks, prose
+from piano_jupyter.prose import CodeBlock, as_markdown, code_blocks, indented, prose
 
 HOSTILE = [
     *["`", "` ", "```\n", '"', "“", "”“", "“»", ">", "> ", ">\n", "[", "![", "[a](", "<", "<!--", "<code>", "<q>\n\n"],
@@ -39,6 +39,26 @@ def test_an_empty_code_block_and_a_text_without_one():
     assert code_blocks("```\n```") == [""]
     assert code_blocks("`x` and ```y```") == []
     assert code_blocks("") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"a": [1, "é```"]}', '{\n  "a": [\n    1,\n    "é```"\n  ]\n}'),
+        (' ["\\ud800"] ', '[\n  "?"\n]'),
+        ("[]", "[]"),
+        ('{"a": 1} and more', None),
+        ("42", None),
+        ("[link](x)", None),
+        ("[" * 100_000, None),
+        ("", None),
+    ],
+)
+def test_json_alone_is_a_code_block_with_a_value_a_line_and_any_other_text_is_as_it_is(text, data):
+    assert indented(text) == data
+    assert as_markdown(text) == (text if data is None else f"```json\n{data}\n```")
+    if data is not None:
+        assert code_blocks(as_markdown(text)) == [data]
 
 
 def test_a_code_block_is_a_string_and_stays_what_it_is_when_it_is_copied():

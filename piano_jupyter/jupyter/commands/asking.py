@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cards import jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command
+from piano_jupyter.jupyter.display import Answers
 from piano_jupyter.jupyter.options import fill_in
+from piano_jupyter.jupyter.schemas import schema_named
 from piano_jupyter.jupyter.waiting import follow_in_cell
-from piano_jupyter.records import Job
+from piano_jupyter.records import Job, Message
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -21,21 +23,31 @@ class Asking(Commands):
         example="%piano ask @ada @bob --thread Sales what do these figures say?",
         cell="what you say, and {{name}} in it is your variable",
         thread="THREAD",
+        json="SCHEMA",
         no_wait="",
         raw="",
     )
     def ask(
-        self, text: str, agents: list[str], thread: str | None = None, *, no_wait: bool = False, raw: bool = False
+        self,
+        text: str,
+        agents: list[str],
+        thread: str | None = None,
+        json: str | None = None,
+        *,
+        no_wait: bool = False,
+        raw: bool = False,
     ) -> Any:
         """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes more.
 
         Several agents answer side by side: Answers, a Message each. --no-wait returns the Job at once, or a list of
-        several; --raw shows the answer as plain text.
+        several; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a variable
+        (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
         """
-        text = fill_in(text, self.session.variables())
+        variables = self.session.variables()
+        text, schema = fill_in(text, variables), schema_named(json, variables) if json is not None else None
 
         async def begin(piano: "Piano") -> list[Job]:
-            return await piano.send_all(text, agents=agents, thread=thread, source="magic")
+            return await piano.send_all(text, agents=agents, thread=thread, schema=schema, source="magic")
 
         async def send(piano: "Piano") -> tuple[list[Job], dict[Any, str]]:
             return await begin(piano), {agent.id: agent.name for agent in await piano.agents()}
@@ -43,17 +55,32 @@ class Asking(Commands):
         if no_wait:
             jobs, names = self._call(send)
             return jobs[0] if len(jobs) == 1 else jobs_table(jobs, names)
-        return follow_in_cell(self.session, begin, raw=raw)
+        answers = follow_in_cell(self.session, begin, raw=raw)
+        return answers if schema is None else self._value(answers, schema)
+
+    def _value(self, answers: Message | Answers, schema: Any) -> Any:
+        """Return what was answered as the value that was asked for, or as a list of several."""
+
+        async def read(piano: "Piano") -> Any:
+            if isinstance(answers, Message):
+                return await piano.value(answers, schema)
+            return [await piano.value(each, schema) for each in answers]
+
+        value = self._call(read)
+        if self.session.in_notebook:
+            self.session.shown_values.add(value)
+        return value
 
     @command(
         "[@AGENT …] TEXT",
         example="%piano send @ada read the report and sum it up",
         cell="what you say",
         thread="THREAD",
+        json="SCHEMA",
     )
-    def send(self, text: str, agents: list[str], thread: str | None = None) -> Any:
+    def send(self, text: str, agents: list[str], thread: str | None = None, json: str | None = None) -> Any:
         """Ask without waiting: returns the Job at once; the answer comes into the thread, %piano wait brings it."""
-        return self.ask(text, agents, thread, no_wait=True)
+        return self.ask(text, agents, thread, json, no_wait=True)
 
     @command("[JOB]", example="%piano wait 3fa9c1")
     def wait(self, text: str) -> Any:

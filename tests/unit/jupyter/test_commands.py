@@ -33,7 +33,7 @@ def test_each_sub_command_says_how_it_is_used_what_it_does_and_an_example(name):
 
 
 def test_options_stand_before_text_and_after_names():
-    assert COMMANDS["ask"].usage == "[@AGENT …] [--thread THREAD] [--no-wait] [--raw] TEXT"
+    assert COMMANDS["ask"].usage == "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT"
     assert COMMANDS["fork"].usage == "[MESSAGE] [--title TITLE]"
     assert PianoMagics.fork is COMMANDS["fork"].run
 

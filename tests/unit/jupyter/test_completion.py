@@ -1,6 +1,7 @@
 """What TAB offers after %piano: where the cursor stands, and which names fit there."""
 
 from concurrent.futures import Future
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -192,9 +193,18 @@ def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
     assert Names(lambda _: refused).of("AGENT") == []
 
 
+def test_what_can_be_a_schema_is_offered_after_json():
+    person = make_dataclass("Person", ["name"])
+    variables = {"Person": person, "schema": {"type": "object"}, "ada": person("Ada"), "n": 1, "_x": {}, "Plain": int}
+    names = Names(lambda _: None, lambda: variables)
+
+    assert candidates(place("ask --json ", COMMANDS), COMMANDS, names.of) == ["Person", "schema"]
+    assert candidates(place("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]
+
+
 def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND", *READ} - {"COLUMN"}
+    completed = {"SUB-COMMAND", "SCHEMA", *READ} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

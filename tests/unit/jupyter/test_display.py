@@ -53,6 +53,18 @@ def call(result="3\nand more", **fields):
     return ToolCall(id=UUID(int=8), message_id=UUID(int=11), started_at=NOW, result=result, **given | fields)
 
 
+def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
+    answer = said(1, '{"name": "<b>", "age": 36}', "assistant", agent_id=ADA.id)
+
+    bundle = answer_bundle(answer, "ada")
+
+    assert bundle["text/plain"] == '{\n  "name": "<b>",\n  "age": 36\n}'
+    assert '<pre><code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
+    assert answer_bundle(answer, "ada", raw=True) == {"text/plain": answer.content}
+    assert '"age": 36' in repr(Transcript("Talk", [answer], [], NAMES))
+    assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
+
+
 def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
     usage = {
         "model": "small", "prompt_tokens": 1400, "cached_tokens": 1300, "completion_tokens": 56,

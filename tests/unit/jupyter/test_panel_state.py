@@ -141,6 +141,16 @@ def test_a_message_goes_from_the_queue_to_its_answer(scene):
     assert not scene.shown.busy
 
 
+def test_an_answer_that_is_data_is_a_code_block(scene):
+    job = scene.asks("How old?")
+    scene.starts(job)
+    scene.answers(job, '{"age": 36}')
+
+    (part,) = scene.page.parts.values()
+    assert part["html"].startswith("<pre><code>{")
+    assert "age" in part["html"]
+
+
 def test_each_answer_stands_after_its_question(scene):
     first, second = scene.asks("one?"), scene.asks("two?")
     scene.starts(first)

@@ -37,6 +37,23 @@ def test_the_schema_allows_an_answer_or_a_call_of_an_enabled_tool():
     assert asked.tools == ()
 
 
+def test_an_answer_with_a_schema_of_its_own_is_held_to_it_with_its_references():
+    tree = {
+        "type": "object",
+        "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}, "leaf": {"$ref": "#/$defs/Leaf"}},
+        "$defs": {"Leaf": {"type": "string"}},
+    }
+    asked = constrained(ChatRequest(model="m", messages=CALLED, tools=[add.schema()], schema=tree))
+
+    held = asked.options["response_format"]["json_schema"]["schema"]
+    moved = held["$defs"]["answer"]
+    assert asked.schema is None
+    assert held["anyOf"][0]["properties"] == {"answer": {"$ref": "#/$defs/answer"}}
+    assert moved["properties"]["kids"]["items"] == {"$ref": "#/$defs/answer"}
+    assert moved["properties"]["leaf"] == {"$ref": "#/$defs/answer/$defs/Leaf"}
+    assert moved["$defs"]["Leaf"] == {"type": "string"}
+
+
 def test_tools_are_told_in_the_one_system_message():
     asked = request({"role": "system", "content": "Be kind."}, {"role": "user", "content": "1+1?"})
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from piano_jupyter.errors import (
     ContextOverflowError,
     ModelError,
     ModelNotServedError,
+    ModelRefusedError,
     ModelTimeoutError,
     ModelUnavailableError,
 )
@@ -337,6 +339,48 @@ async def test_a_model_with_tools_gets_them_as_they_are(stub, speak, client_of):
 
     assert stub.asked[0][2]["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert "response_format" not in stub.asked[0][2]
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+
+
+async def test_a_schema_goes_along_but_not_while_tools_may_be_called(stub, speak, client_of):
+    stub.caps = {"supports_tools": True}
+    tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
+    client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA)
+    for request in (asked, replace(asked, tools=tools), replace(asked, tools=tools, answer_now=True)):
+        stub.answers(*speak('{"n": 1}'))
+        assert (await pieces(client, request))[-1].text == '{"n": 1}'
+
+    sent = [{key: body.get(key) for key in ("response_format", "tools", "tool_choice")} for _, _, body in stub.asked]
+    assert sent == [
+        {"response_format": FORMAT, "tools": None, "tool_choice": None},
+        {"response_format": None, "tools": tools, "tool_choice": None},
+        {"response_format": FORMAT, "tools": tools, "tool_choice": "none"},
+    ]
+
+
+async def test_a_model_without_tools_is_held_to_the_schema_or_a_call(stub, speak, client_of):
+    stub.caps = {"supports_tools": False}
+    tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
+    client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=tools, schema=SCHEMA)
+    stub.answers(*speak('{"answer": {"n"', ": 1}}"))
+    stub.answers(*speak('{"answer": {"n": 2}}'))
+
+    first, second = await pieces(client, asked), await pieces(client, replace(asked, answer_now=True))
+
+    assert [each[-1].text for each in (first, second)] == ['{"n": 1}', '{"n": 2}']
+    held = [body["response_format"]["json_schema"]["schema"] for _, _, body in stub.asked]
+    assert held[0]["$defs"] == held[1]["$defs"] == {"answer": SCHEMA}
+    assert [len(each["anyOf"]) for each in held] == [2, 1]
+
+
+async def test_a_schema_that_the_server_does_not_take_is_an_error_of_its_own(stub, client_of):
+    stub.answers('{"error": {"message": "response_format is not supported"}}', status=400)
+
+    with pytest.raises(ModelRefusedError, match="the server answered 400: response_format is not supported"):
+        await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA))
 
 
 async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the_connection(stub, speak, client_of):

@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelNotServedError, ModelUnavailableError
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelRefusedError,
+    ModelUnavailableError,
+)
 from piano_jupyter.runner.chat import Delta, Loading
 from piano_jupyter.runner.refusal import error_from
 from piano_jupyter.runner.sloppy_json import CUT
@@ -211,7 +217,7 @@ def test_what_is_no_chunk_is_an_error_that_shows_it():
         (404, '{"error":"no router for requested model"}', ModelNotServedError, "no router for requested model"),
         (429, "{}", ModelUnavailableError, "busy"),
         (502, "", ModelUnavailableError, "no reason given"),
-        (500, "template error", ModelError, "the server answered 500: template error"),
+        (500, "template error", ModelRefusedError, "the server answered 500: template error"),
     ],
 )
 def test_each_refusal_becomes_its_own_error_with_the_servers_words(status, body, kind, says):

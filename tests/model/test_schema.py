@@ -1,0 +1,116 @@
+"""Answers as values on a real llama.cpp server, which makes a grammar of the schema."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import pytest
+
+from piano_jupyter import Piano
+from piano_jupyter.errors import ModelError
+from piano_jupyter.events import ModelLoading
+from piano_jupyter.tool import tool
+
+pytestmark = pytest.mark.model
+
+
+@dataclass
+class Weather:
+    """The weather of a place."""
+
+    place: str
+    degrees: int
+    sky: Literal["clear", "cloudy", "rain"]
+
+
+@dataclass
+class Noise:
+    count: int
+    mood: Literal["good", "bad"]
+    day: date
+    sure: bool
+    pair: tuple[bool, Literal["a", "b"]]
+    inner: "Noise | None" = None
+
+
+@pytest.fixture
+def piano_at(tmp_path):
+    def make(endpoint, **knobs):
+        server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
+
+    return make
+
+
+async def test_the_grammar_holds_even_a_model_of_noise_to_a_type(piano_at, serve_tiny):
+    async with piano_at(serve_tiny()) as piano:
+        events = piano.events()
+        value = await piano.ask("Say something.", schema=Noise)
+        await events.aclose()
+        notes = [event.note async for event in events if isinstance(event, ModelLoading)]
+
+    assert isinstance(value, Noise)
+    assert notes == []
+
+
+async def test_a_model_that_is_not_held_is_told_three_times_and_then_it_is_an_error(piano_at, tiny_server):
+    async with piano_at(tiny_server) as piano:
+        await piano.update_agent("Assistant", options={"max_tokens": 40})
+        with pytest.raises(ModelError, match=r"does not fit what was asked for, 3 times: .* It was "):
+            await piano.ask("Well?", schema={"type": "string", "pattern": "^(?=x)x+$"})  # no grammar knows that
+
+
+async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(piano_at, serve_tiny, tiny):
+    @tool
+    def look() -> str:
+        """Look around."""
+        return "a lake"
+
+    says = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
+    endpoint = serve_tiny(says=says, says_after_tool="I see it.", chat_template=tiny.TOOLS)
+    async with piano_at(endpoint, tools=[look]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["look"])
+        value = await piano.ask("What is there?", schema={"enum": ["lake", "sea"]})
+        (call,) = await piano.tool_calls(piano.thread)
+        answer = (await piano.messages(piano.thread))[-1]
+
+    assert value in {"lake", "sea"}
+    assert (call.name, call.result) == ("look", "a lake")
+    usage = answer.usage  # of the last request, which found the one before in the cache, the tools in front included
+    assert usage["cached_tokens"] > usage["prompt_tokens"] * 0.8
+
+
+@pytest.fixture
+def embedded(embedded_server, tmp_path):
+    def make(**knobs):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "embedded": "only", **knobs})
+
+    return make
+
+
+async def test_the_embedded_model_gives_a_value_of_a_small_dataclass_8_of_8_times(embedded):
+    places = ["Rome", "Oslo", "Cairo", "Lima", "Kyoto", "Perth", "Quito", "Accra"]
+    values = []
+    async with embedded() as piano:
+        for place in places:
+            await piano.open_thread(place)
+            values.append(await piano.ask(f"How is the weather in {place} in July?", schema=Weather))
+
+        assert [type(value) for value in values] == [Weather] * 8
+        assert [job.attempt for job in await piano.jobs()] == [1] * 8
+    assert sum(place in value.place for place, value in zip(places, values, strict=True)) >= 4
+
+
+async def test_the_embedded_model_calls_a_tool_and_gives_a_value(embedded):
+    @tool
+    def weather(city: str) -> str:
+        """Tell the weather of a city now."""
+        return "sunny, 21 degrees"
+
+    async with embedded(tools=[weather]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["weather"], options={"temperature": 0})
+        value = await piano.ask("How is the weather in Rome?", schema=Weather)
+        calls = await piano.tool_calls(piano.thread)
+
+    assert isinstance(value, Weather)
+    assert [call.name for call in calls][:1] == ["weather"]
