@@ -37,7 +37,7 @@ def run_child(code, *arguments, user=None):
     imports += "from piano_jupyter.runner.file_tools import file_tools\nfrom piano_jupyter.runner import beneath\n"
     done = subprocess.run(
         [sys.executable, "-c", REFUSE + imports + drop + code, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},  # it would be renamed, too
         capture_output=True,
         text=True,
         timeout=60,

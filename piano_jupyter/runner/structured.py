@@ -57,7 +57,8 @@ async def fitting_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerato
             return
         yield reply
         problem = None if reply.calls else _misfit(request.schema, reply)
-        if problem is None or not (reply.text.strip() or asked.may_call):
+        says_nothing = not reply.text.strip() and reply.finish_reason != "length"  # cut: blanks are JSON, too
+        if problem is None or (says_nothing and not asked.may_call):
             return
         misfits += not asked.may_call
         if misfits == TRIES:

@@ -57,7 +57,7 @@ async def test_a_model_that_is_not_held_is_told_three_times_and_then_it_is_an_er
     async with piano_at(tiny_server) as piano:
         await piano.update_agent("Assistant", options={"max_tokens": 40})
         with pytest.raises(ModelError, match=r"does not fit what was asked for, 3 times: .* It was "):
-            await piano.ask("Well?", schema={"type": "string", "pattern": "^(?=x)x+$"})  # no grammar knows that
+            await piano.ask("Well?", schema={"type": "string", "pattern": "x+"})  # its server makes no grammar of that
 
 
 async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(piano_at, serve_tiny, tiny):

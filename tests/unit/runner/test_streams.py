@@ -195,7 +195,7 @@ def test_h14_what_goes_wrong_in_a_stream_is_an_error_of_its_kind(name):
 
     with pytest.raises(kind, match=says) as caught:
         read(name, reading=reading)
-    assert type(caught.value) is kind
+    assert isinstance(caught.value, kind)
     assert reading.passes is passes
 
 
