@@ -86,6 +86,7 @@ class Shell:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # so that what it has begun to start can be reached, too
             )
         except (OSError, NoSandboxError) as error:
             private.close()
@@ -152,8 +153,8 @@ class Shell:
         """Have the kernel end the sandbox, from any thread."""
         if self._process.poll() is None:
             if self._bash is None:
-                self._process.kill()
-                with suppress(OSError):  # What it has begun to start may outlive it, and reads its end here.
+                self._kill_start()
+                with suppress(OSError):  # What has left its session already reads its end here.
                     self._private.shutdown(socket.SHUT_RDWR)
             else:
                 self._signal(signal.SIGKILL)  # To the namespace's first process, too: all the others go with it.
@@ -172,9 +173,14 @@ class Shell:
         try:
             self._process.wait(ENDING)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill_start()
             self._process.wait(ENDING)
         self.caps.remove()
+
+    def _kill_start(self) -> None:
+        """Kill bubblewrap, and what it has cloned: that waits for it for ever where it is killed alone."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the sandbox's session: the first process began it, the loop and the commands are in it."""

@@ -252,3 +252,18 @@ async def test_a17_a18_what_a_command_writes_under_a_protected_name_does_not_sta
     assert not (tmp_path / ".git" / "hooks" / "pre-commit").exists()
     assert (tmp_path / "AGENTS.md").read_text() == "mine"
     assert not (tmp_path / ".vscode").exists()
+
+
+async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_start(boxed, tmp_path):
+    for step in range(40):
+        call = asyncio.create_task(boxed("sleep 300"))
+        await asyncio.wait({call}, timeout=step / 2000)  # at each of the first 20 ms
+        call.cancel()
+        await asyncio.wait({call})
+
+    def left():
+        return [
+            each for each in psutil.process_iter(["name", "cmdline"]) if str(tmp_path) in (each.info["cmdline"] or [])
+        ]
+
+    wait_until(lambda: not left(), "a part of a sandbox survived")
