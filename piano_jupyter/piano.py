@@ -9,10 +9,9 @@ import contextlib
 import os
 import re
 import socket
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -26,17 +25,13 @@ from piano_jupyter.events import (
     ApprovalRequested,
     Closed,
     Event,
-    JobCancelled,
-    JobDone,
-    JobFailed,
-    JobQueued,
-    MessageDelta,
     ModelLoading,
 )
 from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.conversations import Conversations
+from piano_jupyter.pipeline.happened import Happened
 from piano_jupyter.pipeline.permits import Permits
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.pipeline.questions import Questions
@@ -57,7 +52,6 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
-from piano_jupyter.redaction import Redactor
 from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
@@ -67,7 +61,7 @@ from piano_jupyter.runner.file_tools import file_layer
 from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
-from piano_jupyter.runner.own_secrets import own_secrets
+from piano_jupyter.runner.own_secrets import Mask
 from piano_jupyter.runner.skills import Skill, SkillRegistry, place, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
@@ -83,7 +77,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IN_MEMORY = ":memory:"
-REMEMBERED = 1000  # events
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 
 HEX = re.compile("[0-9a-f]+")
@@ -132,7 +125,7 @@ class Piano:
     ) -> None:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
-        self._redactor = Redactor()
+        self._mask = Mask(wanted=lambda: self.config.mask_secrets, keys=self._keys)
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
             self._cassette = Cassette(Path(record or replay or ""), recording=record is not None, mask=self._mask)
@@ -144,9 +137,7 @@ class Piano:
         self._client = None if model else ChatClient(self._finder.find, self.config, wrap, self._swap)
         self._model: ChatModel = model or self._client  # type: ignore[assignment]  # one of the two is there
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._ends: dict[UUID, asyncio.Future[Event]] = {}  #: how each live job ends
-        self._happened: deque[tuple[datetime, Event]] = deque(maxlen=REMEMBERED)
-        self.bus.subscribe(self._note)
+        self._happened = Happened(self.bus)
         self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
         self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
@@ -215,10 +206,7 @@ class Piano:
         await self._consumer.stop(self.config.shutdown_timeout)
         if self._mask in LOGS.masks:
             LOGS.masks.remove(self._mask)
-        for end in self._ends.values():
-            end.set_exception(PianoError("the chat was closed before the answer came; the next one goes on with it"))
-            end.exception()  # nobody may wait for it
-        self._ends.clear()
+        self._happened.close()
         self.bus.publish(Closed())
         self.bus.close()
         await self._swap.aclose()
@@ -380,17 +368,10 @@ class Piano:
 
     async def wait(self, job: Job) -> Message:
         """Return a job's answer when it is there. Raises what it failed with; PianoError if it was cancelled."""
-        if job.id in self._ends:
-            event = await asyncio.shield(self._ends[job.id])
-            if isinstance(event, JobDone):
-                return event.message
-            if isinstance(event, JobFailed):
-                raise event.error or PianoError(event.reason)
+        if answer := await self._happened.answer(job):
+            return answer
         job = await self._store.job(job.id)
         if job.status is not JobStatus.DONE:
-            for _, event in reversed(self._happened):
-                if isinstance(event, JobFailed) and event.job.id == job.id and event.error is not None:
-                    raise event.error
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
         said = await self._store.messages(job.thread_id)
         return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]
@@ -401,7 +382,7 @@ class Piano:
 
     def recent_events(self, last: int = 50) -> list[tuple[datetime, Event]]:
         """Return what has happened of late, each with its time (UTC), oldest first; pieces of answers are left out."""
-        return list(self._happened)[-last:] if last > 0 else []
+        return self._happened.recent(last)
 
     async def drain(self) -> None:
         """Return when nothing runs, and nothing waits that would be taken."""
@@ -684,19 +665,6 @@ class Piano:
             async for event in events:
                 yield event
 
-    def _note(self, event: Event) -> None:
-        """Remember what has happened; tell who waits for a job how it ended."""
-        if not isinstance(event, MessageDelta):
-            if isinstance(event, ModelLoading) and self._happened and isinstance(self._happened[-1][1], ModelLoading):
-                self._happened.pop()  # told each second
-            self._happened.append((datetime.now(UTC), event))
-        if isinstance(event, ApprovalRequested):
-            self._producer.stir()  # its model is free while the user thinks
-        if isinstance(event, JobQueued):
-            self._ends[event.job.id] = asyncio.get_running_loop().create_future()
-        elif isinstance(event, JobDone | JobFailed | JobCancelled) and event.job.id in self._ends:
-            self._ends.pop(event.job.id).set_result(event)
-
     def _models(self) -> Models:
         """Return what the queue has to know of the server's models; what stands in for a server has them all."""
         return Models(
@@ -720,16 +688,9 @@ class Piano:
         """Return what stands between tools and the machine, a sentence each."""
         return [file_layer(), *self._bash.layers(self.config.mode)]
 
-    def _mask(self, thing: T) -> T:
-        """Return a text, JSON or a record without secrets, as far as they are known now."""
-        if not self.config.mask_secrets:
-            return thing
-        known = own_secrets(os.environ)
-        for key in (self.config.api_key, self._finder.endpoint.api_key if self._finder.endpoint else ""):
-            known |= {str(key): "api_key "} if key else {}
-        if known != self._redactor.known:
-            self._redactor = Redactor(known)
-        return self._redactor(thing)
+    def _keys(self) -> list[str]:
+        """Return the keys of the servers that are asked."""
+        return [self.config.api_key, self._finder.endpoint.api_key if self._finder.endpoint else ""]
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))

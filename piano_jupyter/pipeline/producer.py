@@ -10,7 +10,7 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import JobFailed, JobQueued, MessageAdded
+from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.scheduler import Limits, Waiting, next_job, ready
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
@@ -47,6 +47,7 @@ class Producer:
         self._swapped = 0.0  # when a model was swapped in last, as `time.monotonic` has it
         self._claiming = asyncio.Lock()
         self._stirred = asyncio.Event()
+        bus.subscribe(lambda _: self.stir(), ApprovalRequested)  # its model is free while the user thinks
 
     async def recover(self, max_attempts: int) -> None:
         """Take up again what a dead kernel left."""

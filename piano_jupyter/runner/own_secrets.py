@@ -2,12 +2,16 @@
 
 import functools
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from piano_jupyter.redaction import SHORTEST
+from piano_jupyter.redaction import SHORTEST, Redactor
+
+T = TypeVar("T")
 
 SECRET_NAME = re.compile(
     r"PASSW(?:OR)?D|PASSPHRASE|SECRET|(?:^|_)(?:API|ACCESS|AUTH)?_?(?:CREDENTIALS?|KEY|PASS|PAT|TOKEN)$", re.IGNORECASE
@@ -16,6 +20,23 @@ IN_URL = re.compile(r"://[^\s/:@]{0,100}:([^\s/@]{1,200})@")
 PLACE = re.compile(r"[~./\\]|[A-Za-z][A-Za-z0-9+.-]{0,20}:(?://|\\)")  # a path or an address
 SHORTEST_WORD = 16  #: letters: what is shorter may be a word that people use
 MOST_SERVERS = 200
+
+
+class Mask:
+    """Takes the secrets out of a text, JSON or a record, as far as they are known at that moment."""
+
+    def __init__(self, *, wanted: Callable[[], bool], keys: Callable[[], Iterable[str]]) -> None:
+        self._wanted, self._keys = wanted, keys
+        self._redactor = Redactor()
+
+    def __call__(self, thing: T) -> T:
+        """Return it without them."""
+        if not self._wanted():
+            return thing
+        known = own_secrets(os.environ) | dict.fromkeys(filter(None, self._keys()), "api_key ")
+        if known != self._redactor.known:
+            self._redactor = Redactor(known)
+        return self._redactor(thing)
 
 
 def own_secrets(environ: Mapping[str, str], runtime: Path | None = None) -> dict[str, str]:
