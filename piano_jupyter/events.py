@@ -114,6 +114,11 @@ class ApprovalRequested(Event):
     reason: str = ""  #: why it is asked
     always: str = ""  #: the rule that "always" adds; "" if none does
 
+    @property
+    def never(self) -> str:
+        """The rule that a no for always adds; "" if none does."""
+        return self.always.replace("allow", "deny", 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolWaiting(Event):

@@ -430,17 +430,23 @@ class Piano:
 
         `always` adds the rule that the question names to `config.rules`, of this Piano and for as long as it lives.
         """
-        request = self._approvals.find(call)
-        if request is None or not await self._approvals.decide(request, allowed=True, always=always):
-            return False
-        if always and request.always not in self.config.rules:
-            self.config.rules = [*self.config.rules, request.always]
-        return True
+        return await self._decide(call, allowed=True, always=always)
 
-    async def deny(self, call: ApprovalRequested | ToolCall | UUID) -> bool:
-        """Do not let a tool call run; the model is told. Returns False where that was answered already."""
+    async def deny(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
+        """Do not let a tool call run; the model is told. Returns False where that was answered already.
+
+        `always` adds a rule as `approve` does, one that denies.
+        """
+        return await self._decide(call, allowed=False, always=always)
+
+    async def _decide(self, call: ApprovalRequested | ToolCall | UUID, *, allowed: bool, always: bool) -> bool:
         request = self._approvals.find(call)
-        return request is not None and await self._approvals.decide(request, allowed=False)
+        if request is None or not await self._approvals.decide(request, allowed=allowed, always=always):
+            return False
+        rule = request.always if allowed else request.never
+        if always and rule not in self.config.rules:
+            self.config.rules = [*self.config.rules, rule]
+        return True
 
     async def approvals(self) -> list[ApprovalRequested]:
         """Return the tool calls that wait for a yes or no, oldest first."""

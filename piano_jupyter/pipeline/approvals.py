@@ -70,8 +70,8 @@ class Approvals:
         if approval is None or answer is None:
             return False
         if always and not approval.always:
-            raise PianoError("no rule can allow this for good, only a yes each time: answer without always")
-        note = (ALWAYS if always else YES) if allowed else NO
+            raise PianoError("no rule can be about just this, it is asked about each time: answer without always")
+        note = ALWAYS if always else YES if allowed else NO
         kept, is_first = await whole(self._settle(approval, note, allowed=allowed))
         if not answer.done():
             answer.set_result(kept)

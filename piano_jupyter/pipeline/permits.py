@@ -13,7 +13,7 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import ToolFlagged
-from piano_jupyter.pipeline.approvals import NO, Approvals
+from piano_jupyter.pipeline.approvals import ALWAYS, NO, Approvals
 from piano_jupyter.records import Agent, Approval, Job, ToolCall
 from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.caller import Permission, Permit
@@ -118,6 +118,6 @@ def digest(call: ToolCall, workspace: str, mode: str) -> str:
 
 
 def _denied(approval: Approval) -> str:
-    if approval.note == NO:
+    if approval.note in {NO, ALWAYS}:
         return DENIED
     return f"denied: {approval.note}, so this call was not run; do not repeat it, ask or go on without"

@@ -76,6 +76,18 @@ def test_a_call_of_a_job_without_a_cell_is_shown_whole_and_allowed_for_always(ke
     assert (tmp_path / "made").exists()
 
 
+def test_a_call_of_a_job_without_a_cell_is_denied_for_always(kernel, stub_model, tmp_path):
+    stub_model.says(bash("touch made"), "done")
+    kernel.run(FULL)
+    kernel.run("%piano send go")
+
+    denied = kernel.run(f"%piano deny {waiting(kernel).split()[0]} --always")
+
+    assert denied.text.startswith("denied from now on: the rule 'deny bash(touch made)' is added")
+    assert kernel.run("%piano wait").text.splitlines()[-1] == "done"
+    assert not (tmp_path / "made").exists()
+
+
 def test_e9_at_the_prompt_and_in_the_list_nothing_of_a_call_is_hidden(kernel_of, stub_model):
     kernel = kernel_of(stdin=True).load()
     stub_model.says(bash(SNEAKY), "done", bash(SNEAKY), "done")

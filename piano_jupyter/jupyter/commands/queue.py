@@ -52,13 +52,17 @@ class Queue(Commands):
         first = self._call(lambda piano: piano.approve(request, always=always))
         return Note(TOO_LATE if not first else f"allowed {how_to_keep(request.always)}" if always else "allowed")
 
-    @command("[CALL]", example="%piano deny 3fa9c1")
-    def deny(self, text: str) -> Any:
-        """Do not let a tool call run that waits; alone it shows those that wait, and why."""
+    @command("[CALL]", example="%piano deny 3fa9c1", always="")
+    def deny(self, text: str, *, always: bool = False) -> Any:
+        """Do not let a tool call run that waits; alone it shows those that wait, and why.
+
+        --always adds a rule that denies such a call, for as long as this kernel lives.
+        """
         request = self._waiting(text)
         if not isinstance(request, ApprovalRequested):
             return request
-        return Note("denied" if self._call(lambda piano: piano.deny(request)) else TOO_LATE)
+        first = self._call(lambda piano: piano.deny(request, always=always))
+        return Note(TOO_LATE if not first else f"denied {how_to_keep(request.never)}" if always else "denied")
 
     @command(example="%piano stop")
     def stop(self, _text: str) -> Any:

@@ -197,6 +197,20 @@ async def test_e10_always_adds_a_rule_to_this_session_and_what_it_covers_runs(pi
         ) <= 1  # bash, where there is no sandbox
 
 
+async def test_a_no_for_always_adds_a_rule_that_denies_and_is_not_asked_again(piano_of, scripted, asks_for, acts):
+    async with piano_of(scripted([asks_for("act")], [asks_for("act", what="more")], "ok")) as piano:
+        events = piano.events()
+        job = await piano.send("go")
+        assert await piano.deny(await heard(events, ApprovalRequested), always=True)
+        await piano.wait(job)
+
+        assert (piano.config.rules, acts.done) == (["deny act"], [])
+        assert await results(piano) == [
+            DENIED,
+            "denied: the user's rule 'deny act' forbids this; do not try another way",
+        ]
+
+
 async def test_always_where_no_rule_can_allow_it_is_a_sentence_and_the_call_still_waits(
     piano_of, scripted, asks_for, acts
 ):
