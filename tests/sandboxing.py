@@ -81,3 +81,15 @@ def wait_until(condition, what, seconds=10.0):
         assert time.monotonic() - begun < seconds, what
         threading.Event().wait(0.01)
     return time.monotonic() - begun
+
+
+def wait_until_gone(pid):
+    """Wait until a process runs no more; who is to reap it is not our concern."""
+
+    def gone():
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(gone, f"process {pid} survived")
