@@ -178,13 +178,6 @@ def either(request):
     return request.getfixturevalue("boxed" if request.param == "boxed" else "bash")
 
 
-@pytest.fixture
-def sandboxed():
-    """Skip where there is no sandbox, with the reason."""
-    if why := why_no_sandbox():
-        pytest.skip(f"no sandbox: {why}")
-
-
 @pytest.fixture(params=["as we are", "as another user"])
 def launcher(request, sandboxed):
     """The words that start bwrap as the user who runs the tests, then as another."""
