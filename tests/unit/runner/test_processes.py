@@ -29,7 +29,7 @@ for number in range(2000):
     try:
         child = os.fork()
     except OSError as error:
-        print(number, error.strerror)
+        print(number, "fork:", error.strerror)
         raise SystemExit(1)
     if not child:
         time.sleep(60)
@@ -105,7 +105,7 @@ def test_c4_when_the_kernel_is_killed_a_sandbox_dies_with_it_and_a_command_outsi
     there, sleeper, tmp_path, mode, survivors
 ):
     command = f"trap '' TERM INT HUP; setsid nohup {sleeper} & ({sleeper} &); {sleeper}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "XDG_CACHE_HOME": str(tmp_path)}
     words = [sys.executable, "-c", KERNEL, mode, str(tmp_path)]
 
     def asleep():
@@ -284,8 +284,8 @@ async def test_c8_processes_that_want_too_much_memory_together_are_stopped(small
     ("command", "says"),
     [
         ("cat", r"\[exit code 0, nothing printed\]"),
-        ("python", r"\[exit code 0, nothing printed\]"),
-        ("python -c 'input()'", r"(?s).*EOFError.*\[exit code 1\]"),
+        (sys.executable, r"\[exit code 0, nothing printed\]"),
+        (f"{sys.executable} -c 'input()'", r"(?s).*EOFError.*\[exit code 1\]"),
         ("read x", r"\[exit code 1\]"),
         ("test -t 0 || test -t 1 || echo no terminal", "no terminal"),
         ("exec </dev/tty && echo a terminal", r"(?s).*/dev/tty.*\[exit code 1\]"),
