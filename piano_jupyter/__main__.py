@@ -168,10 +168,12 @@ async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> No
 
 
 async def asked(request: ApprovalRequested) -> Answer:
-    """Ask on the terminal whether a tool call may run; without a terminal the answer is no."""
+    """Ask on the terminal whether a tool call may run; without a terminal the answer is no, and that is told."""
+    print(put(request), file=sys.stderr)
     if not sys.stdin.isatty():
+        print("No: nobody is at a keyboard here who could be asked.", file=sys.stderr)
         return "no"
-    print(f"{put(request)}\n{choices(request)}", end="", file=sys.stderr, flush=True)
+    print(choices(request), end="", file=sys.stderr, flush=True)
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[str] = loop.create_future()
 

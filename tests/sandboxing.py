@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -81,3 +83,49 @@ def wait_until(condition, what, seconds=10.0):
         assert time.monotonic() - begun < seconds, what
         threading.Event().wait(0.01)
     return time.monotonic() - begun
+
+
+def wait_until_gone(pid):
+    """Wait until a process runs no more; who is to reap it is not our concern."""
+
+    def gone():
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(gone, f"process {pid} survived")
+
+
+class Listener(ThreadingHTTPServer):
+    """A server of this machine that remembers who came: a connection each, and the paths that were asked for."""
+
+    def __init__(self):
+        self.connections, self.paths = 0, []
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def get_request(self):
+        self.connections += 1
+        return super().get_request()
+
+
+class Asked(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.paths.append(self.path)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def listening():
+    """Yield a Listener at work."""
+    with Listener() as listener:
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield listener
+        listener.shutdown()
+        thread.join()

@@ -1,6 +1,7 @@
 """bash with the user's rights, outside any sandbox: nobody at the keyboard, bounded output, nothing left behind.
 
-It does not know what may run: whoever calls it has asked.
+It does not know what may run: whoever calls it has asked. The gap: where the kernel itself is killed, nobody ends what
+runs, as in a plain shell.
 """
 
 import asyncio
@@ -81,6 +82,9 @@ async def _start(words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asynci
         too_long = isinstance(error, OSError) and error.errno == errno.E2BIG
         why = "it is too long; put it into a file first" if too_long else str(error)
         raise refused("bad_command", f"bash cannot start this command: {why}") from error
+    except asyncio.CancelledError:  # asyncio has ended bash, but not what that has started
+        _kill_marked(mark)
+        raise
     finally:
         os.close(pipe.send)
 
@@ -133,9 +137,13 @@ def _signal(group: int, number: signal.Signals) -> None:
 def _kill(group: int, mark: str) -> None:
     """Kill the group, and those that left it: they still carry the call's mark in their environment."""
     _signal(group, signal.SIGKILL)
+    _kill_marked(mark)
+
+
+def _kill_marked(mark: str) -> None:
     wanted = f"{MARK}={mark}".encode()
     for _ in range(5):  # One may have forked while the others were looked up.
-        left = [process for process in _younger(group) if wanted in _environment(process)]
+        left = [process for process in _processes() if wanted in _environment(process)]
         for process in left:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
@@ -143,12 +151,10 @@ def _kill(group: int, mark: str) -> None:
             return
 
 
-def _younger(process: int) -> list[int]:
-    """Return the processes that were started after this one, where the system lists them."""
+def _processes() -> list[int]:
+    """Return all processes, where the system lists them: a number says nothing of age, for they are used again."""
     with suppress(FileNotFoundError):
-        return [
-            int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal() and int(each.name) > process
-        ]
+        return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
     return []
 
 

@@ -122,7 +122,7 @@ class BashTool:
         self._shells.stop()
 
     def _seconds(self, timeout: float) -> float:
-        return min(max(timeout, SHORTEST), max(self._config.bash_timeout, SHORTEST))
+        return min(max(SHORTEST, timeout), max(SHORTEST, self._config.bash_timeout))  # in this order, NaN is the least
 
     def _longest(self, arguments: Mapping[str, Any]) -> float:
         return self._seconds(arguments.get("timeout", 120)) + AFTER

@@ -3,6 +3,7 @@
 python tests/benchmarks/bench_tools.py [section …]
 """
 
+import asyncio
 import os
 import statistics
 import subprocess
@@ -14,9 +15,15 @@ from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.beneath import Walk, way
+from piano_jupyter.runner.bwrap import Bubblewrap
 from piano_jupyter.runner.file_tools import file_tools
+from piano_jupyter.runner.output import Output
 from piano_jupyter.runner.sandbox import Sandbox
+from piano_jupyter.runner.seccomp import filter_file
+from piano_jupyter.runner.shell import Shells
 from piano_jupyter.tool import Calling, calling
 
 SIZES = (100, 1000)  # MB
@@ -86,7 +93,38 @@ def files():
             yield f"edit_file ({by.name})", median(tools(by)[1])
 
 
-SECTIONS = {"files": files}
+def shell():
+    """Run a command that does nothing."""
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        tool, bubblewrap = BashTool(PianoConfig(workspace=folder)), Bubblewrap()
+        box, shells = tool._box("write"), Shells(bubblewrap)
+        if why := bubblewrap.why_not(box):
+            sys.exit(f"no sandbox here: {why}")
+
+        def anew(_):
+            seccomp = filter_file()  # each reads it to its end
+            words = [*bubblewrap.command(box, seccomp), "bash", "--norc", "-c", ":"]
+            subprocess.run(words, env={}, pass_fds=() if seccomp is None else (seccomp,), check=True)
+            if seccomp is not None:
+                os.close(seccomp)
+
+        async def stays():
+            await shells.run("key", box, b":", 60, Output(30_000, Path(folder), ""))
+
+        async def call(mode):
+            calling.set(Calling(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
+            await tool.bash(":")
+
+        yield "bash: subprocess.run", median(lambda _: subprocess.run(["bash", "-c", ":"], check=True))
+        yield "bash: bubblewrap anew each time", median(anew)
+        yield "bash: the sandboxed shell that stays", median(lambda _: runner.run(stays()))
+        yield "the tool bash, in the sandbox", median(lambda _: runner.run(call("write")))
+        yield "the tool bash, outside", median(lambda _: runner.run(call("full")))
+        runner.run(shells.aclose())
+        runner.run(tool.aclose())
+
+
+SECTIONS = {"files": files, "shell": shell}
 
 
 def measure(megabytes, section):

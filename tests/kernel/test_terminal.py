@@ -78,6 +78,42 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
     assert sorted(ran.stdout.split("\n\n")) == ["", "ada: What do you think, @cy?", "bo: Two.", "cy: Three."]
 
 
+#: The terminal in mode full, as no option of it gives: a Piano of its own with the tool bash enabled.
+IN_MODE_FULL = """
+import asyncio, sys, piano_jupyter.__main__ as terminal
+from piano_jupyter import Piano
+terminal.Piano = lambda: Piano(mode='full')
+async def go():
+    async with Piano() as piano:
+        await piano.update_agent('Assistant', enabled_tools=['bash'])
+asyncio.run(go())
+sys.argv[1:] = ['go']
+sys.exit(terminal.main())
+"""
+
+
+@pytest.mark.parametrize("typed", ["", "y\n", "always\n"])
+def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_model, tmp_path, typed):
+    stub_model.says(Say(call=("bash", {"command": "touch made"})), "It was not allowed.")
+
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_MODE_FULL],
+        cwd=tmp_path,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url},
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "It was not allowed.\n")
+    assert "Assistant wants to run bash (it runs with your rights, outside any sandbox):\n" in ran.stderr
+    assert "  command │ touch made\nNo: nobody is at a keyboard here who could be asked.\n[bash: fail" in ran.stderr
+    assert stub_model.asked[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("typed", "runs", "says"),
     [
@@ -90,20 +126,9 @@ def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_m
     import pty
 
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
-    script = (
-        "import asyncio, sys, piano_jupyter.__main__ as terminal\n"
-        "from piano_jupyter import Piano\n"
-        "terminal.Piano = lambda: Piano(mode='full')\n"
-        "async def go():\n"
-        "    async with Piano() as piano:\n"
-        "        await piano.update_agent('Assistant', enabled_tools=['bash'])\n"
-        "asyncio.run(go())\n"
-        "sys.argv[1:] = ['go']\n"
-        "sys.exit(terminal.main())\n"
-    )
     keyboard, screen = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", IN_MODE_FULL],
         cwd=tmp_path,
         env=os.environ | {"PIANO_BASE_URL": stub_model.url},
         stdin=screen,

@@ -1,8 +1,9 @@
-"""What the unit tests share: a model that says what the script says."""
+"""What the unit tests share: a model that says what the script says, and whether there is a sandbox."""
 
 from dataclasses import dataclass, field
 
 import pytest
+from sandboxing import why_no_sandbox
 
 from piano_jupyter.runner.chat import ChatRequest, Delta, Reply, RequestedCall
 
@@ -52,3 +53,10 @@ def scripted():
 @pytest.fixture
 def asks_for():
     return lambda name, /, **arguments: RequestedCall(name=name, arguments=arguments)
+
+
+@pytest.fixture
+def sandboxed():
+    """Skip where there is no sandbox, with the reason."""
+    if why := why_no_sandbox():
+        pytest.skip(f"no sandbox: {why}")

@@ -6,11 +6,16 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 from sandboxing import ANOTHER_USER, SYSTEM, why_no_sandbox
 
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.bwrap import Box
+from piano_jupyter.runner.tools import run_tool
+from piano_jupyter.tool import Calling
 
 
 def event(**delta):
@@ -128,10 +133,49 @@ def speak():
 
 
 @pytest.fixture
-def sandboxed():
-    """Skip where there is no sandbox, with the reason."""
-    if why := why_no_sandbox():
-        pytest.skip(f"no sandbox: {why}")
+async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
+    """Make a tool of one's own, with these knobs; call it as a model does: whether it went well, and its text.
+
+    `bash.tool` is the BashTool.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # for long outputs
+    tools = []
+
+    def make(bubblewrap=None, **knobs):
+        made = BashTool(PianoConfig(workspace=str(tmp_path), **knobs), bubblewrap)
+        tools.append(made)
+
+        async def bash(command, *, mode="full", **arguments):
+            calling = Calling(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
+            given = {"command": command, **arguments}
+            limit = made._config.tool_output_limit
+            result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=limit)
+            return result.ok, result.text
+
+        bash.tool = made
+        return bash
+
+    yield make
+    for each in tools:
+        await each.aclose()
+
+
+@pytest.fixture
+def bash(bash_of):
+    """Run a command in an empty workspace, outside any sandbox; return whether it went well, and its text."""
+    return bash_of(tool_output_limit=2000)
+
+
+@pytest.fixture
+def boxed(bash, sandboxed):
+    """The same, inside the sandbox; skipped where there is none."""
+    return lambda command, **given: bash(command, mode="write", **given)
+
+
+@pytest.fixture(params=["boxed", "bare"])
+def either(request):
+    """Run a command inside the sandbox, then outside any."""
+    return request.getfixturevalue("boxed" if request.param == "boxed" else "bash")
 
 
 @pytest.fixture(params=["as we are", "as another user"])

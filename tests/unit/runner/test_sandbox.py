@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from child import needs_root
+from child import IS_ROOT, needs_root
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.beneath import OpenAt2, Walk, layer
@@ -227,7 +227,7 @@ def test_a_new_file_is_written_with_its_folders_and_never_over_another(root, san
 
 def test_a_new_file_has_the_mode_and_the_group_that_a_file_gets_there(root, sandbox):
     (root / "sub").chmod(0o2775)
-    os.chown(root / "sub", -1, 4242 if os.geteuid() == 0 else -1)
+    os.chown(root / "sub", -1, 4242 if IS_ROOT else -1)
     (root / "sub/plain").touch()
 
     sandbox.make("sub/made", b"")
