@@ -1,7 +1,7 @@
 """bash with the user's rights, outside any sandbox: nobody at the keyboard, bounded output, nothing left behind.
 
-It does not know what may run: whoever calls it has asked. The gap: where the kernel itself is killed, nobody ends what
-runs, as in a plain shell.
+It does not know what may run: whoever calls it has asked. Where the kernel itself is killed, a watcher beside it ends
+what runs: it holds a pipe that the kernel closes by dying.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from piano_jupyter.runner.environment import clean_environment
@@ -27,6 +27,12 @@ DRAIN = 0.5  #: seconds that children may still print after bash has ended
 SCRIPT = """there=$1 __command=$2; set --; trap 'printf %s "$PWD" >"$there"' EXIT; eval -- "$__command\""""
 
 
+#: Reads the number of the command's group, then that the call is over; if that never comes, it kills them.
+WATCH = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
+[ "$group" ] && kill -9 -- "-$group"; for round in 1 2 3; do for each in $(grep -lszxF -e "$1" /proc/[0-9]*/environ); do
+each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
+
+
 async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float, output: Output) -> Ran:
     """Run a command in a session of its own; whatever it started ends with the call, however the call ends.
 
@@ -35,35 +41,66 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
     cwd = _there(folder, workspace)
     notes = () if cwd == folder else (f"the folder {folder!r} is gone: this ran in the workspace",)
     mark = secrets.token_hex(8)
-    with tempfile.TemporaryDirectory(prefix="piano-") as private:
-        left = Path(private, "folder")
-        pipe = _Pipe(output)
-        try:
-            process = await _start([SCRIPT, "bash", str(left), command], cwd, mark, pipe)
-            exited = asyncio.ensure_future(process.wait())
-            pipe.listen(lambda: _signal(process.pid, signal.SIGKILL))
-            timed_out = False
+    async with _watched(mark) as tell:
+        with tempfile.TemporaryDirectory(prefix="piano-") as private:
+            left = Path(private, "folder")
+            pipe = _Pipe(output)
             try:
-                await asyncio.wait({exited}, timeout=seconds)
-                timed_out = not exited.done()
-                if timed_out:
+                process = await _start([SCRIPT, "bash", str(left), command], cwd, mark, pipe)
+                tell(process.pid)
+                exited = asyncio.ensure_future(process.wait())
+                pipe.listen(lambda: _signal(process.pid, signal.SIGKILL))
+                timed_out = False
+                try:
+                    await asyncio.wait({exited}, timeout=seconds)
+                    timed_out = not exited.done()
+                    if timed_out:
+                        _signal(process.pid, signal.SIGTERM)
+                    await asyncio.wait({exited, pipe.closed}, timeout=GRACE if timed_out else DRAIN)
+                except asyncio.CancelledError:
                     _signal(process.pid, signal.SIGTERM)
-                await asyncio.wait({exited, pipe.closed}, timeout=GRACE if timed_out else DRAIN)
-            except asyncio.CancelledError:
-                _signal(process.pid, signal.SIGTERM)
-                await asyncio.wait({exited, pipe.closed}, timeout=GRACE_AT_CANCEL)
-                raise
+                    await asyncio.wait({exited, pipe.closed}, timeout=GRACE_AT_CANCEL)
+                    raise
+                finally:
+                    _kill(process.pid, mark)
+                    await asyncio.wait({exited, pipe.closed}, timeout=1.0)
+                    exited.cancel()
             finally:
-                _kill(process.pid, mark)
-                await asyncio.wait({exited, pipe.closed}, timeout=1.0)
-                exited.cancel()
-        finally:
-            pipe.close()
-        cwd = _told(left) or cwd
+                pipe.close()
+            cwd = _told(left) or cwd
     if timed_out or output.flood:
         return Ran(output.text(), None, cwd, f"ended {output.flood or f'after {seconds:g} s'}", notes)
     code = process.returncode
     return Ran(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
+
+
+@asynccontextmanager
+async def _watched(mark: str) -> AsyncIterator[Callable[[int], None]]:
+    """Have what carries the mark, and the group that the watcher is told of, killed if this process is killed."""
+    hears, says = os.pipe()
+
+    def tell(what: object) -> None:
+        with suppress(BrokenPipeError):  # somebody has killed the watcher
+            os.write(says, f"{what}\n".encode())
+
+    try:
+        watcher = await asyncio.create_subprocess_exec(
+            *("bash", "-c", WATCH, "bash", f"{MARK}={mark}"),
+            stdin=hears,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield tell
+        finally:
+            tell("over")
+            await watcher.wait()
+    except FileNotFoundError as error:
+        raise refused("bad_command", "bash is not installed, so no command can be run") from error
+    finally:
+        os.close(hears)
+        os.close(says)
 
 
 async def _start(words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asyncio.subprocess.Process:

@@ -100,13 +100,15 @@ asyncio.run(BashTool(PianoConfig(workspace=sys.argv[2])).bash(sys.stdin.read(), 
 """
 
 
-@pytest.mark.parametrize(("mode", "survivors"), [("write", 0), ("full", 3)])
-def test_c4_when_the_kernel_is_killed_a_sandbox_dies_with_it_and_a_command_outside_goes_on(
-    there, sleeper, tmp_path, mode, survivors
-):
+#: As a plain shell tool would do it.
+PLAIN = "import subprocess, sys; subprocess.run(['bash', '-c', sys.stdin.read()])"
+
+
+@pytest.mark.parametrize(("code", "mode", "survivors"), [(KERNEL, "write", 0), (KERNEL, "full", 0), (PLAIN, "", 3)])
+def test_c4_when_the_kernel_is_killed_nothing_of_a_command_survives(there, sleeper, tmp_path, code, mode, survivors):
     command = f"trap '' TERM INT HUP; setsid nohup {sleeper} & ({sleeper} &); {sleeper}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "XDG_CACHE_HOME": str(tmp_path)}
-    words = [sys.executable, "-c", KERNEL, mode, str(tmp_path)]
+    words = [sys.executable, "-c", code, mode, str(tmp_path)]
 
     def asleep():
         return [each for each in running(sleeper) if each.name() == "sleep"]
@@ -117,7 +119,7 @@ def test_c4_when_the_kernel_is_killed_a_sandbox_dies_with_it_and_a_command_outsi
         wait_until(lambda: len(asleep()) == 3, "bash did not begin", 30)
         kernel.kill()
         kernel.wait()
-        if survivors:  # the plain way, so that the test is known to see what is left
+        if survivors:
             left = asleep()
             for each in running(sleeper):
                 each.kill()
