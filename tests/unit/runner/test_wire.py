@@ -143,8 +143,6 @@ def test_a_name_that_is_said_again_after_its_call_begins_no_other(late):
         {"choices": [{"delta": {"tool_calls": [None]}}]},
         {"choices": [{"delta": {"tool_calls": [{"function": "f"}]}}]},
         {"choices": [{"delta": {"tool_calls": [{"function": {"name": 5}}]}}]},
-        {"usage": "x"},
-        {"timings": [1]},
     ],
 )
 def test_a_chunk_of_a_strange_shape_is_a_model_error(chunk):
@@ -157,6 +155,19 @@ def test_a_character_cut_between_two_deltas_is_put_together():
 
     assert reply.text == "\U0001f600"
     assert all(piece.text.encode() for piece in pieces)
+
+
+def test_an_id_that_is_a_number_is_one_like_any_other():
+    _, reply = read(call('{"x":', "f", id=7), call("1}", id=7), call('{"x": 2}', "f", id=8), finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
+
+
+@pytest.mark.parametrize("again", ['{"x": 2}', {"x": 2}])
+def test_h2_a_call_whose_name_and_arguments_begin_anew_is_another_whatever_its_index_and_id(again):
+    _, reply = read(call('{"x": 1}', "f", index=0, id="a"), call(again, "f", index=0, id="a"), finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
 def test_cut_arguments_are_marked_and_not_repaired():
