@@ -54,6 +54,11 @@ class Reading:
         return self._builder.begun
 
     @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
+        return self._builder.finished
+
+    @property
     def passes(self) -> bool:
         """Whether the error that was raised may pass: to ask again may help."""
         return self._builder.passes
@@ -105,6 +110,11 @@ class ReplyBuilder:
         """Whether anything of the reply itself is there: text, reasoning or a call."""
         return self._written.begun or bool(self._calls)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended."""
+        return self._finish_reason is not None
+
     def feed(self, data: str) -> list[Delta | Loading | Again]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         chunk = parsed(data)
@@ -113,7 +123,7 @@ class ReplyBuilder:
             self.done = self.done or said == "[DONE]"
             if self.done or said in {"", "null"}:  # an empty event only says that the server lives
                 return []
-            if self._finish_reason is not None:  # no reason to lose a whole answer
+            if self.finished:  # no reason to lose a whole answer
                 return []
             raise _strange(data)
         if chunk.get("error") or chunk.get("object") == "error":
@@ -136,7 +146,7 @@ class ReplyBuilder:
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
         self.close()
-        ended = self._finish_reason is not None or self.done
+        ended = self.finished or self.done
         if self._finish_reason in BROKEN or not (ended or self._calls):
             if self._other and not self.begun:
                 raise _strange(self._other)
