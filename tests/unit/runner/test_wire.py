@@ -157,6 +157,18 @@ def test_a_character_cut_between_two_deltas_is_put_together():
     assert all(piece.text.encode() for piece in pieces)
 
 
+@pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
+def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
+    said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    builder = ReplyBuilder(["look"])
+    builder.feed(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": finish}]}))
+    builder.feed("[DONE]")
+
+    reply = builder.reply()
+
+    assert (len(reply.calls), reply.text) == (calls, "" if calls else said)
+
+
 def test_an_id_that_is_a_number_is_one_like_any_other():
     _, reply = read(call('{"x":', "f", id=7), call("1}", id=7), call('{"x": 2}', "f", id=8), finish="tool_calls")
 
