@@ -45,7 +45,7 @@ class Written:
     def reason(self, text: str) -> Delta:
         """Take reasoning that the server itself tells apart."""
         self._reasoning.append(text)
-        return Delta(reasoning=_showable(text))
+        return Delta(reasoning=whole_characters(text))
 
     def feed(self, text: str) -> list[Delta | Again]:
         """Take a piece of what is written; return what it adds."""
@@ -115,7 +115,7 @@ class Written:
         self._nested = max(0, self._nested - 1)
         self._text, self._rest, self._begun, self._thought = [], after, False, True
         added = self.reason(whole)
-        return [Again(), Delta(reasoning=_showable(self.reasoning))] if was_told else [added]
+        return [Again(), Delta(reasoning=whole_characters(self.reasoning))] if was_told else [added]
 
     def _ends(self, before: str, after: str, *, last: bool) -> bool | None:
         """Return whether a tag ends a block: it stands on a line's edge and is not quoted. None: too early to tell."""
@@ -127,7 +127,7 @@ class Written:
 
     def _answer(self, text: str) -> list[Delta | Again]:
         self._text.append(text)
-        return [Delta(text=_showable(text))]
+        return [Delta(text=whole_characters(text))]
 
 
 def _beginning(text: str, tag: str) -> int:
@@ -136,5 +136,6 @@ def _beginning(text: str, tag: str) -> int:
     return len(text) - at if at >= 0 and tag.startswith(text[at:]) else 0
 
 
-def _showable(text: str) -> str:
+def whole_characters(text: str) -> str:
+    """Return a text without halves of characters, which can be neither shown nor kept."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -196,6 +196,18 @@ async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk
     assert len(model.refused) == 2
 
 
+async def test_an_overflow_is_mended_once_though_more_could_leave(talk):
+    model = SmallModel(n_ctx=100_000)
+    here = talk(model)
+    for number in range(12):
+        await here.ask(f"{number}: " + "word " * 2_000)
+    model.stubborn, model.tells = True, False  # so that each cut leaves more to cut
+
+    with pytest.raises(ContextOverflowError, match="even without what was said before"):
+        await here.ask("and now?")
+    assert len(model.refused) == 2
+
+
 async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
     model = SmallModel()
     here = talk(model, 2_000, summarize=True)
