@@ -113,3 +113,8 @@ def joined(pieces: list[str]) -> str:
     """Join pieces; a character of two surrogates may have been cut between two of them."""
     text = "".join(pieces)
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def whole_characters(text: str) -> str:
+    """Return a text without halves of characters, which can be neither shown nor kept."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -224,6 +224,8 @@ class ChatClient:
                     return response
                 async with asyncio.timeout(self._config.idle_timeout):
                     told = (await response.aread()).decode("utf-8", "replace")
+                if response.has_redirect_location:
+                    told = f"it leads to {response.headers['location']}; mend PianoConfig.base_url"
             except (httpx.HTTPError, TimeoutError) as error:
                 raise PassingError(await unreachable(self._connect, self._config, error)) from error
             if not self._unwanted.learn(server, body, response.status_code, told):

@@ -83,7 +83,8 @@ def _words(body: str) -> tuple[Any, str]:
     error = (read.get("error") or read) if isinstance(read, dict) else body
     page = TITLE.search(body) if read is None else None
     said = page[1] if page else _sentence(error)
-    return error, said.strip()[:500] or "no reason given"
+    plain = "".join(each if each.isprintable() else " " for each in said[:500])
+    return error, plain.strip() or "no reason given"
 
 
 def _sentence(said: Any) -> str:

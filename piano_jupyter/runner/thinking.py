@@ -4,7 +4,7 @@ Pure. A block of reasoning stands before the answer. Some templates open it them
 was taken for the answer until then turns out to be reasoning, and is told again as that.
 """
 
-from piano_jupyter.runner.calls import joined
+from piano_jupyter.runner.calls import joined, whole_characters
 from piano_jupyter.runner.chat import Again, Delta
 
 OPENINGS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
@@ -134,8 +134,3 @@ def _beginning(text: str, tag: str) -> int:
     """Return how many characters at the end of the text may be a tag's beginning."""
     at = text.rfind(tag[0], -len(tag) + 1) if len(text) >= len(tag) else text.rfind(tag[0])
     return len(text) - at if at >= 0 and tag.startswith(text[at:]) else 0
-
-
-def whole_characters(text: str) -> str:
-    """Return a text without halves of characters, which can be neither shown nor kept."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

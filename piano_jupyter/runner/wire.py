@@ -31,7 +31,8 @@ SAME = {
     "sensitive": "content_filter",
     "safety": "content_filter",
 }
-CUTS = frozenset({"length", "content_filter"})  # after which the last call may be incomplete
+#: after which the end of an answer, or of its last call, may be missing; and how its usage tells that
+CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
 
 
 class Reading:
@@ -161,7 +162,7 @@ class ReplyBuilder:
             reasoning=self._written.reasoning,
             calls=calls or written,
             finish_reason=self._finish_reason,
-            usage={**self._usage, "cut": True} if self._finish_reason == "length" else self._usage,
+            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
         )
 
     def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:

@@ -360,7 +360,7 @@ async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
 async def test_redirects_are_not_followed(stub, client_of):
     stub.answers("", status=302, headers={"location": "http://127.0.0.1:9/steal"})
 
-    with pytest.raises(ModelError, match="302"):
+    with pytest.raises(ModelError, match=r"302: it leads to http://127\.0\.0\.1:9/steal; mend PianoConfig\.base_url"):
         await pieces(client_of(key="secret"))
     assert len(stub.asked) == 1
 

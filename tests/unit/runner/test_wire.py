@@ -182,6 +182,18 @@ def test_h2_a_call_whose_name_and_arguments_begin_anew_is_another_whatever_its_i
     assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
+def test_an_answer_of_which_the_rest_was_withheld_says_so():
+    _, reply = read({"content": "One could"}, finish="content_filter")
+
+    assert (reply.text, reply.usage) == ("One could", {"withheld": True})
+
+
+def test_half_a_character_in_the_name_of_a_model_is_replaced():
+    _, reply = read(json.dumps({"model": "m\ud83d", "choices": [{"delta": {"content": "x"}}]}))
+
+    assert reply.usage["model"] == "m?"
+
+
 def test_cut_arguments_are_marked_and_not_repaired():
     _, reply = read(call('{"command": "rm -rf /tmp/bui', "bash", index=0), finish="length")
 
@@ -242,6 +254,7 @@ def test_what_is_no_chunk_is_an_error_that_shows_it():
         (429, "{}", ModelUnavailableError, "busy"),
         (529, '{"error": {"message": "Overloaded"}}', ModelUnavailableError, "the server is busy (Overloaded)"),
         (502, "", ModelUnavailableError, "no reason given"),
+        (400, "\x1b[31mno\x00", ModelRefusedError, "the server answered 400: [31mno"),
         (502, "<html><head><title>\n502 Bad Gateway</title></head>…", ModelUnavailableError, "(502 Bad Gateway)"),
         (524, "error code: 524", ModelUnavailableError, "down or still starting (error code: 524)"),
         (408, "", ModelUnavailableError, "down or still starting"),
