@@ -169,6 +169,8 @@ def _judged(schema: Mapping[str, Any], value: Any, _: str) -> Iterator[str]:
             yield f"{where!r}: {_clip(error.message)}" if where else _clip(error.message)
     except SchemaError as broken:
         yield f"its own schema is wrong: {_clip(broken.message)}"
+    except RecursionError:
+        yield "it is nested too deep"
     except Unresolvable as broken:  # with its own registry it fetches nothing
         yield f"its own schema is wrong: $ref leads to {broken.ref!r}, which is not in it"
 

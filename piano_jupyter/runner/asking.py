@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import ContextOverflowError
+from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.chat import ChatModel, ChatRequest, Delta, Piece, Reply
@@ -118,6 +118,8 @@ async def _summed_up(
                 reply = piece if isinstance(piece, Reply) else reply
     except ContextOverflowError:
         return replace(note, content=f"{note.content} They could not be summed up: they do not fit by themselves.")
+    except ModelError as error:  # the question itself is still to be asked
+        return replace(note, content=f"{note.content} They could not be summed up: {error}.")
     if not reply.text.strip():
         return note
     text = f"{note.content} What was said in them, in short:\n\n{reply.text.strip()}"

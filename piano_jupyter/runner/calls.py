@@ -57,11 +57,11 @@ class Calls:
     def add(self, piece: Mapping[str, Any]) -> None:
         """Take a piece. Raises AttributeError or TypeError for one that is none."""
         function = piece.get("function") or {}
-        name, index, identity = function.get("name") or "", piece.get("index"), piece.get("id") or ""
-        if not isinstance(name, str) or not isinstance(identity, str):
-            raise TypeError("a name or an id that is no text")
-        call, has_arguments = self._known(index, identity, name), bool(function.get("arguments"))
-        if call is None or self._begins_another(call, index, identity, name, has_arguments=has_arguments):
+        name, index, identity = function.get("name") or "", piece.get("index"), str(piece.get("id") or "")
+        if not isinstance(name, str):
+            raise TypeError("a name that is no text")
+        call, arguments = self._known(index, identity, name), function.get("arguments")
+        if call is None or self._begins_another(call, index, identity, name, arguments):
             call = _Call(index, identity)
             self._calls.append(call)
         call.id = call.id or identity
@@ -93,17 +93,28 @@ class Calls:
         goes_on = last is not None and not name and bool(last.name) and not last.whole()
         return last if goes_on else None  # a server may give each piece an id of its own
 
-    def _begins_another(self, call: _Call, index: Any, identity: str, name: str, *, has_arguments: bool) -> bool:
+    def _begins_another(self, call: _Call, index: Any, identity: str, name: str, arguments: Any) -> bool:
         """Return whether a piece does not go on with a call, but begins the next one."""
-        if not name or not call.name or (index is not None and identity in {"", call.id} and call.index == index):
+        if not name or not call.name:
             return False
+        if index is not None and identity in {"", call.id} and call.index == index:
+            return _begins_an_object(arguments) and call.whole()  # a server may give all calls one index
         other = name != call.name
         if not call.arguments:
             return other and name in self._names and call.name in self._names
-        return (other or has_arguments or identity not in {"", call.id}) and call.whole()
+        return (other or bool(arguments) or identity not in {"", call.id}) and call.whole()
+
+
+def _begins_an_object(arguments: Any) -> bool:
+    return arguments.lstrip().startswith("{") if isinstance(arguments, str) else bool(arguments)
 
 
 def joined(pieces: list[str]) -> str:
     """Join pieces; a character of two surrogates may have been cut between two of them."""
     text = "".join(pieces)
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def whole_characters(text: str) -> str:
+    """Return a text without halves of characters, which can be neither shown nor kept."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

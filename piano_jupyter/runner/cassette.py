@@ -172,7 +172,8 @@ class _Tap(httpx.AsyncByteStream):
             return
         self._kept = True
         kind = self._response.headers.get("content-type", "application/json")
-        body = self._whole.decode("utf-8", "replace")
+        packed = {"content-encoding": self._response.headers.get("content-encoding", "identity")}
+        body = httpx.Response(200, headers=packed, content=self._whole).content.decode("utf-8", "replace")
         if self._key["path"].startswith("/props"):
             body = _what_is_asked_of_props(body)
         body = self._cassette.mask(body)

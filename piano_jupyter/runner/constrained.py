@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from piano_jupyter.runner.calls import whole_characters
 from piano_jupyter.runner.chat import ChatRequest, Delta, Reply, RequestedCall
 from piano_jupyter.runner.prompt import merged
+from piano_jupyter.runner.sloppy_json import read_arguments
 
 OPENING = re.compile(r'\s*\{\s*"answer"\s*:')
 WHOLE = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*', re.DOTALL)
@@ -65,13 +67,15 @@ def unconstrained(reply: Reply, *, as_json: bool = False) -> Reply:
         if reply.finish_reason == "length" and not OPENING.match(reply.text):
             cut = RequestedCall(name="", problem="the call was cut off; send it again, shorter")
             return replace(reply, text="", calls=(cut,))
-        return replace(reply, text=answer_so_far(reply.text) or reply.text)
+        return replace(reply, text=whole_characters(answer_so_far(reply.text)) or reply.text)
     if isinstance(said, dict) and isinstance(said.get("tool"), str):
-        arguments = said.get("arguments") if isinstance(said.get("arguments"), dict) else {}
-        return replace(reply, text="", calls=(RequestedCall(name=said["tool"], arguments=arguments or {}),))
+        read = read_arguments(json.dumps(said.get("arguments")))
+        call = RequestedCall(name=whole_characters(said["tool"]), arguments=read.arguments, problem=read.problem)
+        return replace(reply, text="", calls=(call,))
     if not isinstance(said, dict) or "answer" not in said:
         return reply
-    return replace(reply, text=json.dumps(said["answer"], ensure_ascii=False) if as_json else str(said["answer"]))
+    answer = json.dumps(said["answer"], ensure_ascii=False) if as_json else str(said["answer"])
+    return replace(reply, text=whole_characters(answer))
 
 
 class AnswerStream:
@@ -90,7 +94,7 @@ class AnswerStream:
         if not self._inside or self._closed:
             return Delta(reasoning=delta.reasoning)
         text, self._rest, self._closed = _decoded(self._rest)
-        return Delta(text=text, reasoning=delta.reasoning)
+        return Delta(text=whole_characters(text), reasoning=delta.reasoning)
 
 
 def answer_so_far(written: str) -> str:

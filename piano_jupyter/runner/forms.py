@@ -48,6 +48,8 @@ class Form:
             return value
         try:
             return _built(self.kind, value)
+        except RecursionError as error:
+            raise MisfitError("it is nested too deep") from error
         except (ArithmeticError, TypeError, ValueError) as error:
             raise MisfitError(f"{_name(self.kind)} does not take it: {_sentence(error)}") from error
 
@@ -64,6 +66,8 @@ def form_of(thing: Any) -> Form:
         raise PianoError(f"{_name(type(thing))} itself is the schema, not a value of it")
     schemas = _Schemas()
     schema = schemas.of(thing)
+    if not is_json([schema, schemas.definitions]):  # a Literal of what JSON does not have
+        raise _no_form(thing)
     return Form({**schema, "$defs": schemas.definitions} if schemas.definitions else schema, thing)
 
 

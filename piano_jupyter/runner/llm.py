@@ -36,9 +36,11 @@ from piano_jupyter.runner.transport import (
     unreachable,
     without_key,
 )
+from piano_jupyter.runner.unwanted import Unwanted
 from piano_jupyter.runner.wire import Reading
 
 AFTER_THE_LAST_WORD = 0.5  # seconds
+AFTER_THE_FINISH = 5.0  # seconds that the last word is waited for, once the answer is whole
 LOOK = 0.2  # seconds between two looks at what a server does that does not answer yet
 WORTH_TELLING = 1.0  # seconds of a pause
 
@@ -65,6 +67,7 @@ class ChatClient:
         self._server = ServerTransport(connect, config)
         self._http = client(wrap(self._server) if wrap else self._server)
         self._properties = Properties(self._http, config, swap)
+        self._unwanted = Unwanted()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -133,7 +136,7 @@ class ChatClient:
         response = await self._send(constrained(request) if lacks else request)
         pieces, since = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
-            return _Begun(response, pieces, await self._next(pieces, since, begun=False), since, held)
+            return _Begun(response, pieces, await self._next(pieces, since), since, held)
         except httpx.HTTPError as error:
             await response.aclose()
             raise self._broken(error) from error
@@ -158,7 +161,7 @@ class ChatClient:
                     extensions.get("measure", {}).update(figures)
                 if reading.ended:
                     break
-                piece = await self._next(begun.pieces, last, begun=reading.begun)
+                piece = await self._next(begun.pieces, last, reading)
             reply = reading.reply()
             if piece:  # the last word came before the end of the stream
                 figures |= watch.speed(reply.usage)
@@ -172,17 +175,23 @@ class ChatClient:
             await begun.response.aclose()
         yield replace(reply, usage={**reply.usage, **extensions.get("measured", figures)})
 
-    async def _next(self, pieces: AsyncIterator[bytes], last: float, *, begun: bool) -> bytes:
-        """Return the next piece, empty at the end.
+    async def _next(self, pieces: AsyncIterator[bytes], last: float, reading: Reading | None = None) -> bytes:
+        """Return the next piece, empty at the end; a whole answer needs none.
 
         `last` is when the server last said anything of the answer. Raises ModelTimeoutError if none begins in time, and
         PassingError if one that has begun stands still.
         """
-        config = self._config
+        config, begun = self._config, reading is not None and reading.begun
+        finished = reading is not None and reading.finished
+        limit = config.idle_timeout if begun else config.first_byte_timeout
         try:
-            async with asyncio.timeout_at(last + (config.idle_timeout if begun else config.first_byte_timeout)):
+            async with asyncio.timeout_at(last + (min(limit, AFTER_THE_FINISH) if finished else limit)):
                 return await anext(pieces, b"")
-        except TimeoutError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
+            if finished:
+                return b""
+            if isinstance(error, httpx.HTTPError):
+                raise
             if not begun:
                 raise too_slow(config) from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
@@ -203,18 +212,24 @@ class ChatClient:
                 body["tool_choice"] = "none"
         if request.schema is not None and not request.may_call:
             body["response_format"] = response_format(request.schema, "answer")
-        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        sent = self._http.build_request(
-            "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
-        )
-        try:
-            response = await self._http.send(sent, stream=True)
-            if response.status_code == 200:
-                return response
-            async with asyncio.timeout(self._config.idle_timeout):
-                told = (await response.aread()).decode("utf-8", "replace")
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise PassingError(await unreachable(self._connect, self._config, error)) from error
+        server = self._config.base_url
+        while True:
+            content = json.dumps(self._unwanted.without(server, body), ensure_ascii=False).encode("utf-8", "replace")
+            sent = self._http.build_request(
+                "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+            )
+            try:
+                response = await self._http.send(sent, stream=True)
+                if response.is_success:
+                    return response
+                async with asyncio.timeout(self._config.idle_timeout):
+                    told = (await response.aread()).decode("utf-8", "replace")
+                if response.has_redirect_location:
+                    told = f"it leads to {response.headers['location']}; mend PianoConfig.base_url"
+            except (httpx.HTTPError, TimeoutError) as error:
+                raise PassingError(await unreachable(self._connect, self._config, error)) from error
+            if not self._unwanted.learn(server, body, response.status_code, told):
+                break
         refusal = error_from(response.status_code, without_key(self._config, told), request.model)
         if passes(response.status_code, told):
             raise PassingError(refusal, retry_after(response.headers))

@@ -4,12 +4,14 @@ llama.cpp tells both at `/props`, which leads to the model's own behind llama-sw
 of models, or when it overflows. Each model of a server is asked once. What is not known is not guessed.
 """
 
+import asyncio
 from typing import Any
 
 import httpx
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError
+from piano_jupyter.runner.served import size_of_window
 from piano_jupyter.runner.swap import SwapClient
 
 Key = tuple[str, str, str]
@@ -64,11 +66,12 @@ class Properties:
         key = self._key(model)
         if key not in self._props:
             try:
-                response = await self._http.get(
-                    "/props", params={"model": model}, extensions={"only_recorded": only_recorded}
-                )
+                async with asyncio.timeout(self._config.first_byte_timeout):
+                    response = await self._http.get(
+                        "/props", params={"model": model}, extensions={"only_recorded": only_recorded}
+                    )
                 told = response.json() if response.status_code == 200 else None
-            except (httpx.HTTPError, ValueError):
+            except (httpx.HTTPError, TimeoutError, ValueError, RecursionError):
                 return None
             if response.status_code not in {200, 404}:  # the question itself will tell why
                 return None
@@ -81,4 +84,4 @@ class Properties:
 def _n_ctx(told: dict[str, Any]) -> int | None:
     settings = told.get("default_generation_settings")
     n_ctx = settings.get("n_ctx") if isinstance(settings, dict) else None
-    return n_ctx if isinstance(n_ctx, int) and n_ctx > 0 else None
+    return size_of_window(n_ctx)

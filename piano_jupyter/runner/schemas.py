@@ -64,6 +64,14 @@ def _problem(schema: dict[str, Any]) -> str | None:
             look.lookup(reference)
         except Unresolvable:
             return f"$ref leads to {reference!r}, which is not in it, and nothing is fetched"
+    judge = Draft202012Validator(schema, registry=Registry())
+    for part in [schema, *({"$ref": reference} for reference in _references(schema))]:
+        try:
+            list(judge.descend(object(), part))  # what is of no kind, so that each way is gone
+        except RecursionError:
+            return "a $ref in it leads back to itself, so that it says nothing"
+        except Unresolvable as broken:
+            return f"it leads to {broken.ref!r}, which is not in it, and nothing is fetched"
     return None
 
 

@@ -21,6 +21,9 @@ STATES = {
     "stopping": ModelState.UNLOADING,
 }
 
+SIZES = ("max_model_len", "context_window", "max_context_length")  #: more names for the size of a window
+LARGEST = 1 << 40  #: tokens; what is more is no window
+
 States = Mapping[str, ModelState]  #: by the model's own name; those that are not there are unloaded
 
 
@@ -38,7 +41,7 @@ class Told:
 
 def listed(body: Any, running: States | None) -> list[Model]:
     """Read `GET /v1/models`, with the states that `GET /running` tells where there is one. Raises ModelError."""
-    records = body.get("data") if isinstance(body, dict) else None
+    records = body.get("data") if isinstance(body, dict) else body
     if not isinstance(records, list):
         raise ModelError("the server's list of models is none that Piano can read (is /v1 missing in base_url?)")
     return [_listed(record, running) for record in records if isinstance(record, dict) and _text(record.get("id"))]
@@ -125,14 +128,19 @@ def _listed(record: Mapping[str, Any], running: States | None) -> Model:
         state = ModelState.LOADED
     else:
         state = (running or {}).get(name) or _state(word)
-    sizes = (record.get("context_length"), meta.get("n_ctx"), own.get("context_length"), record.get("max_model_len"))
+    sizes = (record.get("context_length"), meta.get("n_ctx"), own.get("context_length"), *map(record.get, SIZES))
     return Model(
         name=name,
         state=state,
-        context=next((size for size in sizes if isinstance(size, int) and size > 0), None),
+        context=next(filter(None, map(size_of_window, sizes)), None),
         aliases=_aliases(record),
         description=_text(record.get("description")) or _text(record.get("name")),
     )
+
+
+def size_of_window(told: Any) -> int | None:
+    """Return how many tokens fit into a window, if that is what a server told."""
+    return told if type(told) is int and 0 < told < LARGEST else None
 
 
 def _state(word: Any) -> ModelState:

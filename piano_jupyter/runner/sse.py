@@ -62,7 +62,7 @@ class SseDecoder:
                 complete.append(f'{{"error":{line[6:]}}}')
             elif _is_whole(line):  # a proxy whose upstream failed answers with plain JSON in the middle
                 complete.append(line)
-            elif self._json or line.startswith("{"):
+            elif self._json or line.startswith(("{", "[")):
                 self._json.append(line)
             elif not self._strange and not line.startswith(FIELDS):
                 self._strange = line[:200]

@@ -63,6 +63,8 @@ class SwapClient:
         if self._taped is None:
             await self._know_server()
         response = await self._ask("/v1/models")
+        if response.status_code == 404:
+            raise ModelError("the server has no list of its models; name one by yourself: %piano agent NAME --model M")
         if response.status_code != 200:
             raise error_from(response.status_code, without_key(self._config, response.text))
         states = self._heard.states

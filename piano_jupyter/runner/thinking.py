@@ -4,7 +4,7 @@ Pure. A block of reasoning stands before the answer. Some templates open it them
 was taken for the answer until then turns out to be reasoning, and is told again as that.
 """
 
-from piano_jupyter.runner.calls import joined
+from piano_jupyter.runner.calls import joined, whole_characters
 from piano_jupyter.runner.chat import Again, Delta
 
 OPENINGS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
@@ -45,7 +45,7 @@ class Written:
     def reason(self, text: str) -> Delta:
         """Take reasoning that the server itself tells apart."""
         self._reasoning.append(text)
-        return Delta(reasoning=_showable(text))
+        return Delta(reasoning=whole_characters(text))
 
     def feed(self, text: str) -> list[Delta | Again]:
         """Take a piece of what is written; return what it adds."""
@@ -115,7 +115,7 @@ class Written:
         self._nested = max(0, self._nested - 1)
         self._text, self._rest, self._begun, self._thought = [], after, False, True
         added = self.reason(whole)
-        return [Again(), Delta(reasoning=_showable(self.reasoning))] if was_told else [added]
+        return [Again(), Delta(reasoning=whole_characters(self.reasoning))] if was_told else [added]
 
     def _ends(self, before: str, after: str, *, last: bool) -> bool | None:
         """Return whether a tag ends a block: it stands on a line's edge and is not quoted. None: too early to tell."""
@@ -127,14 +127,10 @@ class Written:
 
     def _answer(self, text: str) -> list[Delta | Again]:
         self._text.append(text)
-        return [Delta(text=_showable(text))]
+        return [Delta(text=whole_characters(text))]
 
 
 def _beginning(text: str, tag: str) -> int:
     """Return how many characters at the end of the text may be a tag's beginning."""
     at = text.rfind(tag[0], -len(tag) + 1) if len(text) >= len(tag) else text.rfind(tag[0])
     return len(text) - at if at >= 0 and tag.startswith(text[at:]) else 0
-
-
-def _showable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -105,12 +105,18 @@ async def trouble_at(url: str, timeout: float) -> str | None:
     try:
         async with httpx.AsyncClient(timeout=timeout, trust_env=False) as http:
             response = await http.get(f"{url}/models")
-    except (httpx.TransportError, httpx.InvalidURL, OSError):
+            if response.status_code == 404 and not _speaks_json(response):  # not each server has a list
+                response = await http.get(f"{url}/chat/completions")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError):
         return f"nothing answers at {url}"
-    refused = response.status_code in {401, 403} or response.status_code >= 500
-    if refused or "json" in response.headers.get("content-type", ""):
+    refused = response.status_code in {400, 401, 403, 405, 422} or response.status_code >= 500
+    if refused or _speaks_json(response):
         return None
     return f"what answers at {url} is no model server (is /v1 missing?)"
+
+
+def _speaks_json(response: httpx.Response) -> bool:
+    return "json" in response.headers.get("content-type", "") or response.text.lstrip().startswith(("{", "["))
 
 
 @functools.cache

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from piano_jupyter.runner.calls import whole_characters
+
 LARGEST = 1 << 53  #: what is more is no count
 TELLS_USAGE = frozenset({"usage", "timings", "x_groq"})  #: the parts of a chunk that it is read from
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
@@ -12,15 +14,13 @@ TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 def usage_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a chunk tells: model, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second."""
     model = chunk.get("model")
-    told: dict[str, Any] = {"model": model[:200]} if model and isinstance(model, str) else {}
-    usage, timings = _usage(chunk), chunk.get("timings")
-    if not usage and not timings:
-        return told
-    timings = timings or {}
+    told: dict[str, Any] = {"model": whole_characters(model[:200])} if model and isinstance(model, str) else {}
+    usage, timings = _usage(chunk), _mapping(chunk.get("timings"))
     cached = timings.get("cache_n")  # llama.cpp
-    if isinstance(evaluated := timings.get("prompt_n"), int):
-        told |= _counts(prompt_tokens=evaluated + (cached or 0), completion_tokens=timings.get("predicted_n"))
-    details = usage.get("prompt_tokens_details") or {}
+    if _counts(evaluated=timings.get("prompt_n")):
+        reused = cached if _counts(cached=cached) else 0
+        told |= _counts(prompt_tokens=timings["prompt_n"] + reused, completion_tokens=timings.get("predicted_n"))
+    details = _mapping(usage.get("prompt_tokens_details"))
     for elsewhere in (usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"), details.get("cached_tokens")):
         cached = cached if elsewhere is None else elsewhere
     told |= _counts(
@@ -40,10 +40,12 @@ def summed(usages: list[Mapping[str, Any]]) -> dict[str, int]:
 
 def _usage(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
     """Find the usage, or what stands in the vendor's own part (Groq)."""
-    usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or {}
-    if not isinstance(usage, Mapping):
-        raise TypeError("a usage that is none")
-    return usage
+    return _mapping(chunk.get("usage")) or _mapping(_mapping(chunk.get("x_groq")).get("usage"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return what is no part of an answer's cost as nothing: an answer is not lost for it."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _counts(**counts: Any) -> dict[str, int]:

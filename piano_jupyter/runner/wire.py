@@ -7,6 +7,7 @@ Its parts: `sse` (bytes to events), `calls` (pieces to calls), `sloppy_json` (th
 written as text), `thinking` (reasoning in tags), `usage` (what it cost), `refusal` (what an error means).
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,18 @@ from piano_jupyter.runner.text_calls import Gate, written_calls
 from piano_jupyter.runner.thinking import Written
 from piano_jupyter.runner.usage import TELLS_USAGE, usage_of
 
-BROKEN = frozenset({"abort", "aborted", "error"})  # a server's own words for an answer that it did not finish
+#: servers' own words for an answer that they did not finish
+BROKEN = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
+#: and for what others call so
+SAME = {
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+}
+#: after which the end of an answer, or of its last call, may be missing; and how its usage tells that
+CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
 
 
 class Reading:
@@ -41,6 +53,11 @@ class Reading:
     def begun(self) -> bool:
         """Whether anything of the reply itself is there: text, reasoning or a call."""
         return self._builder.begun
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
+        return self._builder.finished
 
     @property
     def passes(self) -> bool:
@@ -85,6 +102,7 @@ class ReplyBuilder:
         self._gate = Gate(closed=self._text_calls)
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
+        self._other = ""  # what came first that is no part of an answer
         self.done = False  #: the server has said its last word
         self.passes = False  #: the error that was raised may pass: to ask again may help
 
@@ -93,12 +111,20 @@ class ReplyBuilder:
         """Whether anything of the reply itself is there: text, reasoning or a call."""
         return self._written.begun or bool(self._calls)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended."""
+        return self._finish_reason is not None
+
     def feed(self, data: str) -> list[Delta | Loading | Again]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         chunk = parsed(data)
         if not isinstance(chunk, dict):
-            self.done = self.done or data.strip() == "[DONE]"
-            if self.done or not data.strip():  # an empty event only says that the server lives
+            said = data.strip()
+            self.done = self.done or said == "[DONE]"
+            if self.done or said in {"", "null"}:  # an empty event only says that the server lives
+                return []
+            if self.finished:  # no reason to lose a whole answer
                 return []
             raise _strange(data)
         if chunk.get("error") or chunk.get("object") == "error":
@@ -121,28 +147,33 @@ class ReplyBuilder:
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
         self.close()
-        ended = self._finish_reason is not None or self.done
+        ended = self.finished or self.done
         if self._finish_reason in BROKEN or not (ended or self._calls):
+            if self._other and not self.begun:
+                raise _strange(self._other)
             self.passes = True
             raise ModelUnavailableError(
                 "the server broke off in the middle of its answer; retry, or look at the server's log"
             )
-        calls = self._calls.requested(cut=self._finish_reason == "length" or not ended)
+        calls = self._calls.requested(cut=self._finish_reason in CUTS or not ended)
         written = self._written_calls()
         return Reply(
             text="" if written else self._written.text,
             reasoning=self._written.reasoning,
             calls=calls or written,
             finish_reason=self._finish_reason,
-            usage={**self._usage, "cut": True} if self._finish_reason == "length" else self._usage,
+            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
         )
 
     def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:
+        if "choices" not in chunk and chunk.get("type") != "ping" and TELLS_USAGE.isdisjoint(chunk):
+            self._other = self._other or json.dumps(chunk, ensure_ascii=False)
         if not self._usage or not TELLS_USAGE.isdisjoint(chunk):
             self._usage.update(usage_of(chunk))
         added: list[Delta | Loading | Again] = []
         for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or choice.get("message") or {}
+            repeats = self.begun and chunk.get("object") == "chat.completion"  # the whole, behind its pieces
+            delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
             text = _as_text(delta.get("content")) or _as_text(delta.get("refusal"))
             reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking"))
             calls = delta.get("tool_calls")
@@ -159,7 +190,8 @@ class ReplyBuilder:
             if delta.get("function_call"):  # the older form, of one call
                 self._calls.add({"function": delta["function_call"], "index": 0})
             if finish_reason := choice.get("finish_reason"):
-                self._finish_reason = str(finish_reason)
+                word = str(finish_reason).lower()
+                self._finish_reason = SAME.get(word, word)
                 self._usage.update(usage_of({**chunk, **choice}))  # some tell it in the last choice
         return added
 
@@ -189,9 +221,15 @@ def _strange(data: str) -> ModelError:
 
 
 def _as_text(content: Any) -> str:
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+    match content:
+        case str():
+            return content
+        case list():
+            return "".join(map(_as_text, content))
+        case dict():
+            return _as_text(content.get("text"))
+        case _:
+            return ""
 
 
 def _thought(content: Any) -> str:

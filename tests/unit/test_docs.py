@@ -129,7 +129,10 @@ SPEAKS_WITH_SERVERS = {
     *("local_server", "local_server_main", "local_model"),
 }
 SERVERS_AND_MODELS = re.compile(
-    r"llama|ollama|vllm|smollm|qwen|mistral|deepseek|gemini|moonshot|groq|openrouter|lm.studio", re.IGNORECASE
+    r"llama|vllm|smollm|qwen|mistral|deepseek|gemini|gemma|moonshot|kimi|minimax|zhipu|groq|openrouter|lm.?studio"
+    r"|sglang|litellm|cerebras|anthropic|claude|\bgpt|\bphi-?\d"
+    r"|openai(?!-compatible| (?:chat )?API|\.com/docs)",  # the API has its name from there
+    re.IGNORECASE,
 )
 
 

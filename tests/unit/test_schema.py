@@ -124,6 +124,21 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(pi
     ]
 
 
+async def test_cancelled_while_it_is_asked_again_the_job_is_over_and_the_thread_goes_on(piano_of, scripted):
+    model = scripted("Ada, 36.", asyncio.Event(), ADA)
+    async with piano_of(model) as piano:
+        events = piano.events()
+        job = await piano.send("Who?", schema=Person)
+        async with asyncio.timeout(DEADLINE):
+            async for event in events:
+                if isinstance(event, MessageDelta) and event.text == "…":
+                    break
+
+        assert (await piano.cancel(job)).status is JobStatus.CANCELLED
+        assert [message.content for message in await piano.messages(piano.thread)] == ["Who?"]
+        assert await piano.ask("Who?", schema=Person) == Person("Ada", 36)
+
+
 async def test_the_third_that_does_not_fit_fails_the_job_and_retry_asks_in_the_same_form(piano_of, scripted):
     async with piano_of(scripted("a", "b", "c d", ADA)) as piano:
         with pytest.raises(ModelError, match=r'does not fit what was asked for, 3 times: it is no JSON.* It was "c d"'):

@@ -84,6 +84,12 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
     )
 
 
+def test_an_answer_tells_that_the_server_withheld_its_end():
+    message = said(11, "One could", "assistant", agent_id=ADA.id, usage={"withheld": True})
+
+    assert "ada · cut off: the server withheld the rest" in answer_bundle(message, "ada")["text/html"]
+
+
 def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
     turn = {"rounds": 3, "prompt_tokens": 4200, "cached_tokens": 2600, "completion_tokens": 90}
     message = said(11, "3", "assistant", agent_id=ADA.id, usage={"completion_tokens": 6, "turn": turn})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import ContextOverflowError
+from piano_jupyter.errors import ContextOverflowError, ModelRefusedError
 from piano_jupyter.events import Answered, HistoryTrimmed, MessageAdded
 from piano_jupyter.runner.asking import SUMMARY
 from piano_jupyter.runner.caller import Permission
@@ -196,6 +196,18 @@ async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk
     assert len(model.refused) == 2
 
 
+async def test_an_overflow_is_mended_once_though_more_could_leave(talk):
+    model = SmallModel(n_ctx=100_000)
+    here = talk(model)
+    for number in range(12):
+        await here.ask(f"{number}: " + "word " * 2_000)
+    model.stubborn, model.tells = True, False  # so that each cut leaves more to cut
+
+    with pytest.raises(ContextOverflowError, match="even without what was said before"):
+        await here.ask("and now?")
+    assert len(model.refused) == 2
+
+
 async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
     model = SmallModel()
     here = talk(model, 2_000, summarize=True)
@@ -216,6 +228,23 @@ async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
 
     await here.ask("more")
     assert len(model.asked) == number + 2
+
+
+async def test_a_summary_that_fails_does_not_cost_the_answer(talk):
+    class Refusing(SmallModel):
+        async def stream(self, request):
+            if request.messages[-1]["content"].endswith(SUMMARY):
+                raise ModelRefusedError("the server answered 400: no")
+            async for piece in super().stream(request):
+                yield piece
+
+    here = talk(Refusing(), 2_000, summarize=True)
+    while not any(message.role == "system" for message in here.history):
+        await here.ask("word " * 40)
+
+    [note] = [message for message in here.history if message.role == "system"]
+    assert note.content.endswith("They could not be summed up: the server answered 400: no.")
+    assert here.history[-1].content == "yes"
 
 
 async def test_f2_arguments_that_repeat_an_escaped_text_mean_what_stood_there(talk):

@@ -1,5 +1,6 @@
 """Record and replay."""
 
+import gzip
 import json
 
 import pytest
@@ -55,6 +56,23 @@ async def test_a_replay_answers_without_a_server_in_any_order(recorded, ask_thro
     ask = ask_through(Cassette(recorded, recording=False), NOWHERE)
 
     assert [await ask("again?"), await ask("Capital?")] == ["one", "Paris"]
+
+
+async def test_what_a_server_packs_is_kept_as_text(stub, speak, ask_through, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers(gzip.compress("".join(speak("Paris")).encode()), headers={"content-encoding": "gzip"})
+    assert await ask_through(Cassette(path, recording=True))("Capital?") == "Paris"
+
+    assert await ask_through(Cassette(path, recording=False), NOWHERE)("Capital?") == "Paris"
+
+
+async def test_what_a_server_refused_and_was_left_out_is_replayed_so(stub, speak, ask_through, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers('{"error": "no such field: stream_options"}', status=400)
+    stub.answers(*speak("Paris"))
+    assert await ask_through(Cassette(path, recording=True))("Capital?") == "Paris"
+
+    assert await ask_through(Cassette(path, recording=False), NOWHERE)("Capital?") == "Paris"
 
 
 async def test_a_question_asked_again_gets_the_next_answer_then_the_last(recorded, ask_through):

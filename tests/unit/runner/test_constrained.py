@@ -97,6 +97,22 @@ def test_a_written_call_becomes_a_call():
     assert reply.text == ""
 
 
+@pytest.mark.parametrize("arguments", [[1], 5, "a"])
+def test_a_written_call_whose_arguments_are_no_object_is_not_run(arguments):
+    reply = unconstrained(Reply(text=json.dumps({"tool": "add", "arguments": arguments}), finish_reason="stop"))
+
+    assert [call.problem is None for call in reply.calls] == [False]
+
+
+def test_half_a_character_is_neither_shown_nor_kept():
+    stream, written = AnswerStream(), '{"answer": "a\\ud83db"}'
+
+    shown = "".join(stream.feed(Delta(text=each)).text for each in written)
+
+    assert shown == unconstrained(Reply(text=written, finish_reason="stop")).text == "a?b"
+    assert unconstrained(Reply(text='{"answer": "a\\ud83db', finish_reason="length")).text == "a?b"
+
+
 def test_a_written_answer_becomes_text():
     assert unconstrained(Reply(text='{"answer": "Two\\n."}', finish_reason="stop")).text == "Two\n."
 

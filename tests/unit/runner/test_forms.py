@@ -318,6 +318,17 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
         ({"type": "string", "pattern": "("}, "the schema is wrong: '\\(' is not a 'regex'"),
         ({"$ref": "#/$defs/Nobody"}, "\\$ref leads to '#/\\$defs/Nobody', which is not in it, and nothing is fetched"),
         ({"items": {"$ref": "http://127.0.0.1:9/x.json"}}, "nothing is fetched"),
+        ({"$ref": "#"}, "a \\$ref in it leads back to itself"),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}},
+            "a \\$ref in it leads back to itself",
+        ),
+        (
+            {"type": "object", "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}},
+            "a \\$ref in it leads back to itself",
+        ),
+        ({"type": "object", "$dynamicRef": "#x"}, "which is not in it, and nothing is fetched"),
+        (Literal[b"a"], r"an answer cannot be asked for as typing.Literal\[b'a'\]"),
         ({"name": "Ada", "age": 36}, "it says nothing of a value"),
         ({"type": str}, "the schema is no JSON: Object of type type is not JSON serializable"),
         ({}, "it says nothing of a value: {}"),
@@ -326,6 +337,11 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
 def test_what_is_no_schema_is_refused_with_the_way_out(thing, sentence):
     with pytest.raises(PianoError, match=sentence):
         form_of(thing)
+
+
+def test_a_value_of_a_type_that_holds_itself_may_be_nested_too_deep():
+    with pytest.raises(MisfitError, match="nested too deep"):
+        form_of(Tree).value('{"value": 1, "children": [' * 300 + "]}" * 300)
 
 
 def test_an_annotation_that_cannot_be_looked_up_is_a_sentence():

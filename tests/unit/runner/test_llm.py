@@ -1,6 +1,7 @@
 """ChatClient over real HTTP."""
 
 import asyncio
+import gzip
 import json
 from contextlib import aclosing
 from dataclasses import replace
@@ -83,7 +84,7 @@ async def test_the_answer_streams_and_ends_with_the_reply(stub, speak, client_of
     }
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 522, 529])
 async def test_h14_a_busy_server_is_asked_again(stub, speak, client_of, status):
     stub.answers('{"error": "busy"}', status=status, headers={"retry-after": "0.01"})
     stub.answers(*speak("ok"))
@@ -300,10 +301,66 @@ async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_
         await stub.closed.wait()
 
 
+@pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])
+async def test_an_answer_that_is_whole_is_taken_though_its_stream_has_no_end(stub, client_of, end):
+    stub.answers(event(content="Paris"), event(finish="stop"), end)
+
+    reply = (await pieces(client_of(request_retries=2, idle_timeout=0.3)))[-1]
+
+    assert (reply.text, len(stub.asked)) == ("Paris", 1)
+
+
+async def test_an_answer_with_another_good_status_is_one(stub, speak, client_of):
+    stub.answers(*speak("Paris"), status=201)
+
+    assert (await pieces(client_of()))[-1].text == "Paris"
+
+
+async def test_an_answer_is_read_though_the_server_packs_what_it_was_asked_not_to(stub, speak, client_of):
+    packed = gzip.compress("".join(speak("Paris")).encode())
+    stub.answers(packed[:20], packed[20:], headers={"content-encoding": "gzip"})
+    stub.answers(*speak("Paris"), headers={"content-encoding": "gzip"})  # a lie
+
+    assert (await pieces(client_of()))[-1].text == "Paris"
+    with pytest.raises(ModelUnavailableError, match="the connection broke"):
+        await pieces(client_of())
+
+
+FORBIDDEN = {
+    "stream_options": '{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"]}]}',
+    "reasoning_content": '{"error": {"message": "property \'reasoning_content\' is unsupported"}}',
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(stub, speak, client_of, name):
+    request = replace(
+        REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "reasoning_content": "reasoning_content"}]
+    )
+    stub.answers(FORBIDDEN[name], status=422)
+    for _ in range(3):
+        stub.answers(*speak("Paris"))
+    client = client_of()
+
+    replies = [(await pieces(client, each))[-1].text for each in (request, request, replace(request, model="other"))]
+
+    assert replies == ["Paris"] * 3
+    assert [f'"{name}":' in json.dumps(body) for _, _, body in stub.asked] == [True, False, False, True]
+
+
+async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
+    for _ in range(2):
+        stub.answers(FORBIDDEN["stream_options"], status=422)
+
+    with pytest.raises(ModelRefusedError, match="stream_options"):
+        await pieces(client_of(request_retries=5))
+    assert len(stub.asked) == 2
+
+
 async def test_redirects_are_not_followed(stub, client_of):
     stub.answers("", status=302, headers={"location": "http://127.0.0.1:9/steal"})
 
-    with pytest.raises(ModelError, match="302"):
+    with pytest.raises(ModelError, match=r"302: it leads to http://127\.0\.0\.1:9/steal; mend PianoConfig\.base_url"):
         await pieces(client_of(key="secret"))
     assert len(stub.asked) == 1
 
@@ -608,4 +665,21 @@ async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
     assert await trouble_at(stub.url, 2) is None
     assert await trouble_at(stub.url, 2) is None
     assert await trouble_at(stub.url, 2) == f"what answers at {stub.url} is no model server (is /v1 missing?)"
+    stub.answers("[]", headers={"content-type": "text/plain"})
+    assert await trouble_at(stub.url, 2) is None
     assert await trouble_at("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(("status", "counts"), [(405, True), (401, True), (404, False)])
+async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub, status, counts):
+    stub.answers("404 page not found", status=404, headers={"content-type": "text/plain"})
+    stub.answers("no", status=status, headers={"content-type": "text/plain"})
+
+    assert (await trouble_at(stub.url, 2) is None) is counts
+    assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
+
+
+async def test_what_sends_bytes_that_cannot_be_unpacked_is_no_model_server(stub):
+    stub.answers("{}", headers={"content-encoding": "gzip"})
+
+    assert await trouble_at(stub.url, 2) == f"nothing answers at {stub.url}"

@@ -97,9 +97,11 @@ def test_reasoning_goes_along_within_its_own_job_only(make):
 
     within = chat_messages(ada, "", [question, asked], calls, {}, job.id)
     after = chat_messages(ada, "", [question, asked], calls, {}, None)
+    later = chat_messages(ada, "", [question, asked, make.message("And?")], calls, {}, make.job(question, ada).id)
 
     assert within[1]["reasoning_content"] == "hm"
     assert "reasoning_content" not in after[1]
+    assert "reasoning_content" not in later[1]
 
 
 def test_a_prompt_is_the_beginning_of_the_threads_next_one(make):

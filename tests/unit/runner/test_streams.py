@@ -32,12 +32,13 @@ ONE_CALL = (
 )
 TWO_CALLS = (
     "index_absent_two_calls index_absent_two_calls_in_one_delta index_always_zero index_always_zero_in_pieces "
-    "one_id_for_two_calls"
+    "one_id_for_two_calls index_and_id_the_same"
 )
 #: an answer, whatever its bytes look like
 WELL = (
     "finish_empty_until_the_end usage_without_choices usage_null_in_each_chunk usage_in_the_choice no_done held_open "
-    "line_ends returns_alone byte_order_mark no_empty_lines data_in_several_lines empty_data not_streamed"
+    "line_ends returns_alone byte_order_mark no_empty_lines data_in_several_lines empty_data not_streamed "
+    "whole_behind_its_pieces more_behind_the_end content_in_texts done_without_data usage_of_a_strange_shape"
 )
 #: an answer with reasoning apart from it
 THOUGHTFUL = (
@@ -90,6 +91,8 @@ NOT_RUN = {
     "cut_call_without_an_end": [CUT],
     "cut_second_call": [None, CUT],
     "cut_before_the_arguments": [CUT],
+    "cut_by_the_window": [CUT],
+    "cut_by_a_filter": [CUT],
     "llama_cpp_cut_call": [CUT],
     "two_objects": [TWO],
     "broken_json": [NO_JSON],
@@ -112,6 +115,10 @@ FAILED = {
     "web_page": (ModelError, "<!doctype html>", False),
     "breaks_off": (ModelUnavailableError, "broke off", True),
     "breaks_off_with_a_word": (ModelUnavailableError, "broke off", True),
+    "breaks_off_overloaded": (ModelUnavailableError, "broke off", True),
+    "error_with_a_good_status": (ModelError, "not a chat completion: .*the key is not valid", False),
+    "error_event": (ModelError, "not a chat completion: .*the upstream is gone", False),
+    "error_in_a_list": (ModelError, "not a chat completion: .*the key is not valid", False),
     "llama_cpp_too_long": (ContextOverflowError, "2,048", False),
 }
 
@@ -225,6 +232,8 @@ def test_h12_nothing_of_a_call_as_text_is_shown():
         ("usage_null_in_each_chunk", {"prompt_tokens": 27, "completion_tokens": 8}),
         ("usage_in_the_choice", {"prompt_tokens": 27, "completion_tokens": 8, "cached_tokens": 20}),
         ("not_streamed", {"prompt_tokens": 27, "completion_tokens": 8}),
+        ("whole_behind_its_pieces", {"prompt_tokens": 27, "completion_tokens": 8}),
+        ("usage_of_a_strange_shape", {"prompt_tokens": 27, "completion_tokens": 8}),
     ],
 )
 def test_what_an_answer_cost_is_read_in_each_servers_words(name, usage):

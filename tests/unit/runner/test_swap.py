@@ -125,6 +125,7 @@ async def test_models_of_any_other_server_are_all_loaded(stub, swap_of, record, 
     [
         ((401, {}, ['{"error": "no key"}']), ModelError, "the server refused the key"),
         ((200, {}, ["<html>"]), ModelError, "is /v1 missing"),
+        ((404, {}, ["404 page not found"]), ModelError, "the server has no list of its models; name one"),
         ((None, {}, []), ModelUnavailableError, "does not answer"),
     ],
 )

@@ -143,8 +143,6 @@ def test_a_name_that_is_said_again_after_its_call_begins_no_other(late):
         {"choices": [{"delta": {"tool_calls": [None]}}]},
         {"choices": [{"delta": {"tool_calls": [{"function": "f"}]}}]},
         {"choices": [{"delta": {"tool_calls": [{"function": {"name": 5}}]}}]},
-        {"usage": "x"},
-        {"timings": [1]},
     ],
 )
 def test_a_chunk_of_a_strange_shape_is_a_model_error(chunk):
@@ -157,6 +155,43 @@ def test_a_character_cut_between_two_deltas_is_put_together():
 
     assert reply.text == "\U0001f600"
     assert all(piece.text.encode() for piece in pieces)
+
+
+@pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
+def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
+    said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    builder = ReplyBuilder(["look"])
+    builder.feed(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": finish}]}))
+    builder.feed("[DONE]")
+
+    reply = builder.reply()
+
+    assert (len(reply.calls), reply.text) == (calls, "" if calls else said)
+
+
+def test_an_id_that_is_a_number_is_one_like_any_other():
+    _, reply = read(call('{"x":', "f", id=7), call("1}", id=7), call('{"x": 2}', "f", id=8), finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
+
+
+@pytest.mark.parametrize("again", ['{"x": 2}', {"x": 2}])
+def test_h2_a_call_whose_name_and_arguments_begin_anew_is_another_whatever_its_index_and_id(again):
+    _, reply = read(call('{"x": 1}', "f", index=0, id="a"), call(again, "f", index=0, id="a"), finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
+
+
+def test_an_answer_of_which_the_rest_was_withheld_says_so():
+    _, reply = read({"content": "One could"}, finish="content_filter")
+
+    assert (reply.text, reply.usage) == ("One could", {"withheld": True})
+
+
+def test_half_a_character_in_the_name_of_a_model_is_replaced():
+    _, reply = read(json.dumps({"model": "m\ud83d", "choices": [{"delta": {"content": "x"}}]}))
+
+    assert reply.usage["model"] == "m?"
 
 
 def test_cut_arguments_are_marked_and_not_repaired():
@@ -215,9 +250,37 @@ def test_what_is_no_chunk_is_an_error_that_shows_it():
         ),
         (401, '{"error":{"message":"Invalid API Key"}}', ModelError, "PianoConfig.api_key"),
         (404, '{"error":"no router for requested model"}', ModelNotServedError, "no router for requested model"),
+        (404, '{"detail": "Not Found"}', ModelNotServedError, "(Not Found)"),
         (429, "{}", ModelUnavailableError, "busy"),
+        (529, '{"error": {"message": "Overloaded"}}', ModelUnavailableError, "the server is busy (Overloaded)"),
         (502, "", ModelUnavailableError, "no reason given"),
+        (400, "\x1b[31mno\x00", ModelRefusedError, "the server answered 400: [31mno"),
+        (502, "<html><head><title>\n502 Bad Gateway</title></head>…", ModelUnavailableError, "(502 Bad Gateway)"),
+        (524, "error code: 524", ModelUnavailableError, "down or still starting (error code: 524)"),
+        (408, "", ModelUnavailableError, "down or still starting"),
         (500, "template error", ModelRefusedError, "the server answered 500: template error"),
+        (400, '[{"error": {"code": 400, "message": "no such field"}}]', ModelRefusedError, "400: no such field"),
+        (400, '{"errors": [{"message": "no such field"}]}', ModelRefusedError, "400: no such field"),
+        (400, '{"error": null, "message": "no such field"}', ModelRefusedError, "400: no such field"),
+        (
+            422,
+            '{"message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}}',
+            ModelRefusedError,
+            "422: body.seed: Extra inputs are not permitted",
+        ),
+        (
+            422,
+            '{"message": "{\\"detail\\": [{\\"loc\\": [\\"body\\", 0], \\"msg\\": \\"wrong\\"}]}"}',
+            ModelRefusedError,
+            "422: body.0: wrong",
+        ),
+        (
+            400,
+            '{"error": {"message": "Provider returned error", "metadata": {"raw": "{\\"error\\": \\"no tools\\"}"}}}',
+            ModelRefusedError,
+            "400: Provider returned error: no tools",
+        ),
+        (400, '{"error": {"code": 7}}', ModelRefusedError, '400: {"code": 7}'),
     ],
 )
 def test_each_refusal_becomes_its_own_error_with_the_servers_words(status, body, kind, says):
