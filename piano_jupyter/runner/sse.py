@@ -3,6 +3,7 @@
 Pure, and linear: a line is put together once, however many pieces it comes in.
 """
 
+LONGEST_LINE = 1 << 26  #: bytes; a longer one is not kept
 FIELDS = (":", "event:", "id:", "retry:")  # lines that say nothing here
 
 
@@ -11,6 +12,7 @@ class SseDecoder:
 
     def __init__(self) -> None:
         self._line: list[bytes] = []  # the pieces of a line that has not ended
+        self._length = 0  # of these, in bytes
         self._data: list[str] = []  # the lines of an event that has not ended
         self._json: list[str] = []  # the lines of JSON that is no event and has not ended
         self._strange = ""  # the first line that is none of this
@@ -25,11 +27,14 @@ class SseDecoder:
         if b"\r" in piece:
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         first, *others = piece.split(b"\n")
+        self._length += len(first)
         self._line.append(first)
+        if self._length > LONGEST_LINE:
+            self._line.clear()
         if not others:
             return []
         *lines, rest = b"".join(self._line), *others
-        self._line = [rest]
+        self._line, self._length = [rest], len(rest)
         return self._read(lines)
 
     def close(self) -> list[str]:

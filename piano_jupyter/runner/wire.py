@@ -100,6 +100,7 @@ class ReplyBuilder:
         self._names, self._text_calls = names, text_calls and bool(names)
         self._written, self._calls = Written(), Calls(names)
         self._gate = Gate(closed=self._text_calls)
+        self._choice: Any = None  # the index of the one that is read; a request may ask for several
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._other = ""  # what came first that is no part of an answer
@@ -172,6 +173,9 @@ class ReplyBuilder:
             self._usage.update(usage_of(chunk))
         added: list[Delta | Loading | Again] = []
         for choice in chunk.get("choices") or ():
+            self._choice = choice.get("index") if self._choice is None else self._choice
+            if choice.get("index", self._choice) not in {self._choice, None}:
+                continue
             repeats = self.begun and chunk.get("object") == "chat.completion"  # the whole, behind its pieces
             delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
             text = _as_text(delta.get("content")) or _as_text(delta.get("refusal"))

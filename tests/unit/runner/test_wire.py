@@ -1,6 +1,7 @@
 """From a stream's bytes to a reply: what real servers send."""
 
 import json
+import sys
 
 import pytest
 
@@ -14,7 +15,7 @@ from piano_jupyter.errors import (
 from piano_jupyter.runner.chat import Delta, Loading
 from piano_jupyter.runner.refusal import error_from
 from piano_jupyter.runner.sloppy_json import CUT
-from piano_jupyter.runner.sse import SseDecoder
+from piano_jupyter.runner.sse import LONGEST_LINE, SseDecoder
 from piano_jupyter.runner.wire import ReplyBuilder
 
 
@@ -55,6 +56,28 @@ def test_plain_json_in_the_middle_of_a_stream_is_an_event():
     events = list(decoder.feed(b'data: {"a": 1}\n\n{"error": "upstream died"}\n')) + list(decoder.close())
 
     assert events == ['{"a": 1}', '{"error": "upstream died"}']
+
+
+def test_a_line_that_does_not_end_is_not_kept_and_the_next_one_is_read():
+    decoder, piece = SseDecoder(), b"x" * (1 << 22)
+    for _ in range(20):
+        decoder.feed(b"data: " + piece)
+
+    kept = sys.getsizeof(b"".join(decoder._line))
+    events = list(decoder.feed(b'\ndata: {"a": 1}\n\n')) + list(decoder.close())
+
+    assert kept < LONGEST_LINE
+    assert events == ['{"a": 1}']
+
+
+def test_of_several_choices_the_first_is_the_answer():
+    builder = ReplyBuilder()
+    for index, text in ((0, "red"), (1, "blue"), (0, "dish"), (1, "ish")):
+        builder.feed(json.dumps({"choices": [{"index": index, "delta": {"content": text}}]}))
+    for index in (1, 0):
+        builder.feed(json.dumps({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}))
+
+    assert builder.reply().text == "reddish"
 
 
 def test_text_and_reasoning_come_as_deltas_and_whole():
