@@ -234,6 +234,16 @@ async def test_c2_what_leaves_the_session_ends_with_the_call(boxed):
     assert (await boxed("pgrep -c sleep || true"))[1].split("\n")[0] == "0"
 
 
+async def test_c2_no_command_can_live_on_in_the_shell_that_reads_the_commands(boxed):
+    attack = 'for each in /proc/[0-9]*; do bash -c "exec 9<>$each/mem" && echo ${each#/proc/} is open; done 2>/dev/null'
+
+    _, text = await boxed(f"{attack}; echo $PPID $$")
+
+    *opened, (first, loop) = [line.split(" ", 1) for line in text.splitlines()]
+    assert (first, loop) == ("1", "2")
+    assert not [each for each in opened if each[0] in {first, loop}]
+
+
 async def test_c3_a_boxed_command_that_takes_too_long_is_ended_with_what_it_printed(boxed):
     ok, text = await boxed('trap "" TERM; echo begun; sleep 300', timeout=1)
 
