@@ -20,7 +20,7 @@ from piano_jupyter.runner.cgroup import Caps
 from piano_jupyter.runner.environment import clean_environment, git_identity
 from piano_jupyter.runner.guards import PRIVATE, Guards, Seen
 from piano_jupyter.runner.output import Output, Ran, spill_folder
-from piano_jupyter.runner.sandbox import inside, refused
+from piano_jupyter.runner.sandbox import home_in, inside, refused
 from piano_jupyter.runner.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
 
@@ -147,7 +147,7 @@ class BashTool:
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
         workspace = Path(box.workspace)
         database = inside(workspace, self._config.database)
-        guards = self._guards.setdefault((workspace, database), Guards(workspace, database))
+        guards = self._guards.setdefault((workspace, database), Guards(workspace, database, home_in(workspace)))
         before = await asyncio.to_thread(_prepare, guards, box)
         box = replace(box, shields=before.shields)
         taken: list[str] = []

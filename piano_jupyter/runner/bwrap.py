@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.runner.guards import Shields
+from piano_jupyter.runner.protected import KEYS, STARTERS
 from piano_jupyter.runner.seccomp import filter_file
 
 HOME = "/home/piano"  #: the empty home folder
@@ -44,16 +45,6 @@ ETC = (
 )
 ETC_STARTS = ("java-", "python3.")  #: names that carry a version
 NO_WORKSPACE = (*SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/lib", "/var/run")
-#: Of a home folder that lies in the workspace: what holds keys is hidden, what starts by itself is read-only.
-KEYS = (
-    *(".aws", ".azure", ".bash_history", ".cache", ".config", ".docker", ".git-credentials", ".gnupg", ".huggingface"),
-    *(".ipython", ".jupyter", ".kube", ".local/share", ".mozilla", ".netrc", ".npmrc", ".password-store", ".pgpass"),
-    *(".pypirc", ".python_history", ".ssh", ".zsh_history"),
-)
-STARTERS = (
-    *(".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".gitconfig", ".inputrc", ".local", ".profile"),
-    *(".vimrc", ".xprofile", ".xsessionrc", ".zprofile", ".zshenv", ".zshrc"),
-)
 AGAIN = 10.0  #: seconds after which it is tried again whether bubblewrap works
 
 
@@ -124,9 +115,9 @@ def _kept_in(box: Box) -> list[str]:
     guarded = [f"{box.workspace}/{name}" for name in box.shields.guarded]
     hidden = [f"{box.workspace}/{name}" for name in box.shields.hidden]
     home = Path.home()
-    if home.is_relative_to(box.workspace):
-        guarded += [str(home / name) for name in STARTERS if (home / name).exists()]
-        hidden += [str(home / name) for name in KEYS if (home / name).exists()]
+    if any(home.is_relative_to(each) for each in (box.workspace, *box.readable)):
+        guarded += [str(home / name) for name in sorted(STARTERS) if (home / name).exists()]
+        hidden += [str(home / name) for name in sorted(KEYS) if (home / name).exists()]
     guarded += [each for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
     for path in guarded:
         found += _bind("--ro-bind", path)

@@ -144,10 +144,20 @@ def test_d7_the_home_folder_is_an_empty_one(box, launcher, home):
     attack = f"cd {home} && cat {' '.join(SECRETS)}; cat ~/{' ~/'.join(SECRETS)}; ls -A ~"
 
     _, held = run_in(box, attack, launcher)
-    _, weak = run_in(replace(box, readable=(str(home),)), attack, launcher)
+    _, weak = run_in(replace(box, readable=tuple(str(home / name) for name in SECRETS)), attack, launcher)
 
     assert "secret" not in held
     assert weak.count("secret") == len(SECRETS)
+
+
+def test_d7_the_keys_are_hidden_where_the_home_folder_is_one_of_the_readable_paths(box, launcher, home):
+    (home / "data.csv").write_text("a,b")
+    (home / "data.csv").chmod(0o644)
+
+    _, held = run_in(replace(box, readable=(str(home),)), f"cd {home}; cat data.csv {' '.join(SECRETS)}", launcher)
+
+    assert "a,b" in held
+    assert "secret" not in held
 
 
 def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, launcher, home, monkeypatch):

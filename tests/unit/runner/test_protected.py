@@ -27,6 +27,12 @@ REASON = "would be imported by your kernel, outside the sandbox"
         ".vscode/tasks.json",
         ".ipython/profile_default/startup/x.py",
         ".jupyter/jupyter_server_config.py",
+        ".pdbrc",
+        ".husky/pre-commit",
+        ".pre-commit-config.yaml",
+        ".claude/settings.json",
+        "CLAUDE.md",
+        ".github/copilot-instructions.md",
         ".piano/piano.duckdb",
     ],
 )

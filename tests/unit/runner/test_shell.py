@@ -235,7 +235,7 @@ async def test_c2_what_leaves_the_session_ends_with_the_call(boxed):
 
 
 async def test_c2_no_command_can_live_on_in_the_shell_that_reads_the_commands(boxed):
-    attack = 'for each in /proc/[0-9]*; do bash -c "exec 9<>$each/mem" && echo ${each#/proc/} is open; done 2>/dev/null'
+    attack = "for each in /proc/[0-9]*; do bash -c ': <>$0/mem' $each && echo ${each#/proc/} is open; done 2>/dev/null"
 
     _, text = await boxed(f"{attack}; echo $PPID $$")
 
