@@ -19,7 +19,8 @@ class PianoConfig(Configurable):
 
     workspace = Unicode(
         help="Folder that file tools reach and that holds `.piano/`. "
-        "Default: the nearest parent with pyproject.toml, .git or .agents, else the working directory."
+        "Default: the nearest parent below the home folder with pyproject.toml, .git or .agents, else the working "
+        "directory."
     ).tag(config=True)
     database = Unicode(
         help="DuckDB file that keeps everything, or ':memory:' to keep nothing. "
@@ -107,8 +108,9 @@ class PianoConfig(Configurable):
 
     @default("workspace")
     def _find_workspace(self) -> str:
-        here = Path.cwd()
-        found = (each for each in (here, *here.parents) if any((each / mark).exists() for mark in ROOT_MARKS))
+        here, home = Path.cwd(), Path.home()
+        above = (each for each in (here, *here.parents) if not home.is_relative_to(each))  # ~/.agents is the user's own
+        found = (each for each in above if any((each / mark).exists() for mark in ROOT_MARKS))
         return str(next(found, here))
 
     @validate("workspace")

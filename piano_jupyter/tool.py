@@ -64,7 +64,7 @@ class Calling:
     say: Callable[[str], None]  #: tells people what the call waits for, from any thread
 
 
-#: The call that a tool runs for; None where it is called otherwise.
+#: The call that a tool runs for or judges; None where it is called otherwise.
 calling: ContextVar[Calling | None] = ContextVar("calling", default=None)
 
 

@@ -4,11 +4,20 @@ import inspect
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
-from types import ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from piano_jupyter.jupyter.bounded import bounded
@@ -24,6 +33,7 @@ MOST_NAMES = 60  # attributes
 COMMON = 5  # values that are named
 NUMBERS = (int, float, Decimal)
 TIMES = (date, time, timedelta)
+ROUTINES = (BuiltinFunctionType, FunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
 COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
@@ -34,13 +44,15 @@ def described(value: Any) -> str:
             return _frame(kind, value, glance(value))
         except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
             return f"{kind}, which cannot be looked into: {type(error).__name__}: {error}"[:LONGEST]
-    if isinstance(value, Tool):
+    kinds = type(value)  # what it is, whatever its `__class__` says or does
+    if issubclass(kinds, Tool):
         value = value.function
-    if isinstance(value, ModuleType):
+        kinds = type(value)
+    if issubclass(kinds, ModuleType):
         return _module(value)
-    if inspect.isroutine(value) or inspect.isclass(value):
+    if is_code(value):
         return _code(value)
-    if isinstance(value, COUNTED):
+    if issubclass(kinds, COUNTED):
         return f"{type_name(value)}, {extent(value)}\n{bounded(value, LONGEST)}"
     lines = [type_name(value), bounded(value, LONGEST)]
     names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
@@ -58,14 +70,14 @@ def type_name(value: Any) -> str:
 
 def extent(value: Any) -> str:
     """Return how long or large a value is, "" where that is not known at once."""
-    shape = getattr(value, "shape", None) if frame_kind(value) or not isinstance(value, COUNTED) else None
+    shape = value.shape if frame_kind(value) or _has_shape(value) else None
     if type_name(value) in {"duckdb.DuckDBPyRelation", "polars.LazyFrame"}:
         return "computed when it is read"
     if isinstance(shape, tuple) and all(isinstance(each, int) for each in shape):
         if len(shape) == 2 and "numpy" not in type_name(value):
             return f"{_count(shape[0], 'row')} × {_count(shape[1], 'column')}"
         return " × ".join(f"{each:,}" for each in shape) or "one value"
-    if isinstance(value, COUNTED) and isinstance(value, Sized):
+    if issubclass(type(value), COUNTED):
         return _count(len(value), "character" if isinstance(value, str) else "item")
     return ""
 
@@ -193,5 +205,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def is_code(value: Any) -> bool:
-    """Return whether a value is a function, a class or a tool."""
-    return isinstance(value, Tool) or inspect.isroutine(value) or inspect.isclass(value)
+    """Return whether a value is a function, a class or a tool. Its own code is not run: it may be somebody's proxy."""
+    return issubclass(type(value), (Tool, type, *ROUTINES))
+
+
+def _has_shape(value: Any) -> bool:
+    """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
+    return isinstance(inspect.getattr_static(type(value), "shape", None), GetSetDescriptorType | MemberDescriptorType)

@@ -5,12 +5,14 @@ They run on the kernel's main thread (`kernel_thread.py`). Their docstrings are 
 
 import asyncio
 import fnmatch
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
+from piano_jupyter.hidden import ODD, to_the_letter
 from piano_jupyter.jupyter.captured import Captured, captured
 from piano_jupyter.jupyter.describing import described, extent, is_code, memory, size_text, type_name
 from piano_jupyter.jupyter.frames import frames_in
@@ -30,6 +32,7 @@ LOOK = 10.0  # seconds that a look at a variable may take
 KEPT_BACK = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
 MOST_VARIABLES = 100
 MOST_ROWS = 100  # of a query
+UNSEEN = re.compile(f"[{ODD}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in a cell that the user is to read before it runs
 NO_PLACE = (
     "no_place: no cell waits and no chat panel is open that could add a cell; "
     "write the code into your answer as a code block, for the user to copy"
@@ -111,8 +114,13 @@ class KernelTools:
 
         code: the whole source of the cell.
         """
+        code = code.replace("\r\n", "\n")
         if not code.strip():
             raise ToolError("empty: there is no code to put into a cell")
+        if found := UNSEEN.search(code):
+            raise ToolError(
+                f"hidden: {to_the_letter(found[0][:200])} in the code is not seen, or hides what comes after"
+            )
         session, call = self._session, calling.get()
         for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
             if await panel.add_cell(code):
@@ -184,7 +192,7 @@ def _listed(variables: Mapping[str, Any], pattern: str) -> str:
         return f"no name is like {pattern!r}; these are all:\n{_listed(variables, '')}"
     if not names:
         return "there are no variables yet"
-    modules = [name for name in found if isinstance(variables[name], ModuleType)]
+    modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]
     functions = [name for name in found if is_code(variables[name])]
     plain = [name for name in found if name not in {*modules, *functions}]
     rows = [_facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]

@@ -167,7 +167,7 @@ class Session:
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
         for name, value in list(self.shell.user_ns.items()):
-            if isinstance(value, Tool) and not name.startswith("_") and not self._has_seen(value):
+            if issubclass(type(value), Tool) and not name.startswith("_") and not self._has_seen(value):
                 taken = value.name in self._tools
                 self._adopted.append(value)
                 self._tools[value.name] = value

@@ -6,7 +6,8 @@ judged anew and, if need be, asked about anew.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from piano_jupyter.bus import EventBus
@@ -19,7 +20,7 @@ from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.caller import Permission, Permit
 from piano_jupyter.runner.policy import COMMAND, Decision, judge, usually
 from piano_jupyter.runner.suspicion import suspicion
-from piano_jupyter.tool import Tool, Verdict
+from piano_jupyter.tool import Calling, Tool, Verdict, calling
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
 ASKED_BEFORE = "it was asked about before, and the kernel stopped"
@@ -72,14 +73,15 @@ class Permits:
         while True:
             mode, workspace = self._config.mode, self._config.workspace
             lacking = [each.name for each in askers if tool.name not in each.enabled_tools]
-            decision = judge(
-                tool,
-                arguments,
-                mode=mode,
-                rules=self._config.rules,
-                workspace=workspace,
-                ask_first=f"{', '.join(lacking)} may not use {tool.name}" if lacking else "",
-            )
+            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
+                decision = judge(
+                    tool,
+                    arguments,
+                    mode=mode,
+                    rules=self._config.rules,
+                    workspace=workspace,
+                    ask_first=f"{', '.join(lacking)} may not use {tool.name}" if lacking else "",
+                )
             if decision.verdict is Verdict.ALLOW and asked_before:
                 decision = Decision(Verdict.ASK, asked_before)
             if decision.verdict is Verdict.DENY:
@@ -109,6 +111,20 @@ class Permits:
             if not answer.allowed:
                 return Permission(_denied(answer))
             allowed = answer.digest
+
+
+@contextmanager
+def _judged(call: Calling) -> Iterator[None]:
+    """Let the tool know which call it judges."""
+    token = calling.set(call)
+    try:
+        yield
+    finally:
+        calling.reset(token)
+
+
+def _nobody(_: str) -> None:
+    """Hear what a tool says while it judges."""
 
 
 def digest(call: ToolCall, workspace: str, mode: str) -> str:

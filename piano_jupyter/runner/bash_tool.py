@@ -20,7 +20,7 @@ from piano_jupyter.runner.cgroup import Caps
 from piano_jupyter.runner.environment import clean_environment, git_identity
 from piano_jupyter.runner.guards import PRIVATE, Guards, Seen
 from piano_jupyter.runner.output import Output, Ran, spill_folder
-from piano_jupyter.runner.sandbox import inside, refused
+from piano_jupyter.runner.sandbox import home_in, inside, refused
 from piano_jupyter.runner.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
 
@@ -45,7 +45,7 @@ class BashTool:
         self._shells = Shells(self._bubblewrap)
         self._folders: dict[tuple[str, str], str] = {}  #: where each thread's commands outside the sandbox stand
         self._guards: dict[tuple[Path, tuple[str, ...]], Guards] = {}
-        self._bare: dict[str, None] = {}  #: commands that were judged while there was no sandbox
+        self._bare: dict[Hashable, None] = {}  #: calls that were judged while there was no sandbox
 
     def tool(self) -> Tool:
         """Return the tool that a model calls."""
@@ -54,17 +54,17 @@ class BashTool:
     def judge(self, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
         """Return what to do with a call: in a sandbox it may run, without one the user is asked."""
         if mode == "full":
-            return Opinion(Verdict.ASK, "it runs with your rights, outside any sandbox")
-        command, why = str(arguments.get("command", "")), self._bubblewrap.why_not(self._box(mode))
-        self._bare.pop(command, None)
+            return Opinion(Verdict.ASK, f"it runs with your rights, outside any sandbox{self._elsewhere()}")
+        call, why = _call(arguments.get("command")), self._bubblewrap.why_not(self._box(mode))
+        self._bare.pop(call, None)
         if not why:
             return Opinion(Verdict.ALLOW)
         if mode == "read":
             return Opinion(Verdict.DENY, f"no_sandbox: in mode read bash runs only in a sandbox: {why}")
-        self._bare[command] = None
+        self._bare[call] = None
         if len(self._bare) > MOST_JUDGED:
             del self._bare[next(iter(self._bare))]
-        return Opinion(Verdict.ASK, f"there is no sandbox here: {why}; it runs with your rights")
+        return Opinion(Verdict.ASK, f"there is no sandbox here: {why}; it runs with your rights{self._elsewhere()}")
 
     async def bash(self, command: str, timeout: float = 120) -> str:
         """Run a command with bash; return what it prints, and its exit code if that is not 0.
@@ -129,12 +129,18 @@ class BashTool:
 
     def _runs_bare(self, command: str, box: Box) -> bool:
         """Return whether there is no sandbox and the user was told so. Raises ToolError where nobody was."""
-        why = self._bubblewrap.why_not(box)
-        asked = command in self._bare
-        self._bare.pop(command, None)
+        why, call = self._bubblewrap.why_not(box), _call(command)
+        asked = call in self._bare
+        self._bare.pop(call, None)
         if why and not (asked and box.writable):
             raise _no_sandbox(why)
         return bool(why)
+
+    def _elsewhere(self) -> str:
+        """Return where a command outside the sandbox would run, if not in the workspace: the last may have left it."""
+        workspace, now = str(self._workspace()), calling.get()
+        folder = self._folders.get((workspace, str(now.thread_id)), workspace) if now else workspace
+        return f", in {folder!r}" if folder != workspace else ""
 
     async def _outside(self, command: str, thread: str, seconds: float, output: Output) -> Ran:
         workspace = self._workspace()
@@ -147,7 +153,7 @@ class BashTool:
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
         workspace = Path(box.workspace)
         database = inside(workspace, self._config.database)
-        guards = self._guards.setdefault((workspace, database), Guards(workspace, database))
+        guards = self._guards.setdefault((workspace, database), Guards(workspace, database, home_in(workspace)))
         before = await asyncio.to_thread(_prepare, guards, box)
         box = replace(box, shields=before.shields)
         taken: list[str] = []
@@ -158,7 +164,7 @@ class BashTool:
             raise _no_sandbox(str(error)) from error
         finally:
             if box.writable:
-                taken = guards.take_away(before, _call())
+                taken = guards.take_away(before, str(_call(secrets.token_hex(8))))
         limit = _run_into(ran, box.limits)
         return replace(ran, notes=(*ran.notes, *limit, *taken))
 
@@ -219,9 +225,10 @@ def _no_sandbox(why: str) -> Exception:
     )
 
 
-def _call() -> str:
+def _call(otherwise: Hashable) -> Hashable:
+    """Return what tells this call from others."""
     now = calling.get()
-    return str(now.call_id) if now else secrets.token_hex(8)
+    return now.call_id if now else otherwise
 
 
 def _noted(ran: Ran) -> list[str]:

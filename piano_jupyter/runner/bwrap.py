@@ -4,7 +4,12 @@ Everything is an allow list. The system, the kernel's own Python and the folders
 home folder is an empty one; the network is an empty one; the environment is `environment.py`'s. The workspace stands at
 its own path, writable or not, but for what `guards.py` found in it.
 
-Not covered: devices such as GPUs are not there; what is written to the workspace counts towards no quota.
+The first two processes in it outlive a command: bubblewrap's own, and the shell that reads the commands. Whoever wrote
+into their memory could act between two calls, so that of the first is not there, and the second runs a program that
+nobody may read, whose processes the system shields from others of the same user.
+
+Not covered: devices such as GPUs are not there; what is written to the workspace counts towards no quota; bubblewrap
+before 0.5 cannot shield the shell.
 """
 
 import os
@@ -13,16 +18,23 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from piano_jupyter.runner.guards import Shields
+from piano_jupyter.runner.protected import KEYS, STARTERS
 from piano_jupyter.runner.seccomp import filter_file
 
 HOME = "/home/piano"  #: the empty home folder
 SPILL = "/spill"  #: where long outputs are read again
+SHELL = "/run/bash"  #: the shell that nobody may read
+#: Of /proc. bubblewrap leaves the system's settings writable to root, one of them a program that the system would run.
+SETTINGS = ("/proc/sys", "/proc/acpi", "/proc/fs", "/proc/scsi")
+FIRST_MEMORY = ("/proc/1/mem", "/proc/1/task/1/mem")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store")
 ETC = (
     *("R", "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts"),
@@ -33,16 +45,6 @@ ETC = (
 )
 ETC_STARTS = ("java-", "python3.")  #: names that carry a version
 NO_WORKSPACE = (*SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/lib", "/var/run")
-#: Of a home folder that lies in the workspace: what holds keys is hidden, what starts by itself is read-only.
-KEYS = (
-    *(".aws", ".azure", ".bash_history", ".cache", ".config", ".docker", ".git-credentials", ".gnupg", ".huggingface"),
-    *(".ipython", ".jupyter", ".kube", ".local/share", ".mozilla", ".netrc", ".npmrc", ".password-store", ".pgpass"),
-    *(".pypirc", ".python_history", ".ssh", ".zsh_history"),
-)
-STARTERS = (
-    *(".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".gitconfig", ".inputrc", ".local", ".profile"),
-    *(".vimrc", ".xprofile", ".xsessionrc", ".zprofile", ".zshenv", ".zshrc"),
-)
 AGAIN = 10.0  #: seconds after which it is tried again whether bubblewrap works
 
 
@@ -90,7 +92,12 @@ def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[st
         found += ["--symlink", str(here.readlink()), path] if here.is_symlink() else _bind("--ro-bind-try", path)
     for name in (*ETC, *_versioned()):
         found += _bind("--ro-bind-try", f"/etc/{name}")
-    found += ["--proc", "/proc", "--dev", "/dev", "--size", str(1 << 16), "--tmpfs", "/run"]
+    found += ["--proc", "/proc"]
+    for path in SETTINGS:
+        found += _bind("--ro-bind-try", path)
+    for path in FIRST_MEMORY:
+        found += _bind("--ro-bind", os.devnull, path)
+    found += ["--dev", "/dev", "--size", str(1 << 16), "--tmpfs", "/run"]
     for path in ("/dev/shm", "/tmp", HOME):  # noqa: S108
         found += [*size, "--tmpfs", path]
     for path in (*box.readable, *box.prefixes):
@@ -108,9 +115,9 @@ def _kept_in(box: Box) -> list[str]:
     guarded = [f"{box.workspace}/{name}" for name in box.shields.guarded]
     hidden = [f"{box.workspace}/{name}" for name in box.shields.hidden]
     home = Path.home()
-    if home.is_relative_to(box.workspace):
-        guarded += [str(home / name) for name in STARTERS if (home / name).exists()]
-        hidden += [str(home / name) for name in KEYS if (home / name).exists()]
+    if any(home.is_relative_to(each) for each in (box.workspace, *box.readable)):
+        guarded += [str(home / name) for name in sorted(STARTERS) if (home / name).exists()]
+        hidden += [str(home / name) for name in sorted(KEYS) if (home / name).exists()]
     guarded += [each for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
     for path in guarded:
         found += _bind("--ro-bind", path)
@@ -143,7 +150,7 @@ class Bubblewrap:
     def __init__(self, launcher: tuple[str, ...] = ()) -> None:
         self.launcher = launcher
         self.version = ""
-        self._disable_userns = False
+        self._disable_userns = self._shields_shell = False
         self._known: dict[tuple[str | None, str], tuple[str, float]] = {}
 
     def why_not(self, box: Box) -> str:
@@ -158,12 +165,28 @@ class Bubblewrap:
         """Try again the next time: it failed."""
         self._known.clear()
 
-    def command(self, box: Box, seccomp: int | None) -> list[str]:
-        """Return the words that start the box, without the command in it. Raises NoSandboxError."""
-        program = shutil.which("bwrap")
-        if program is None:
-            raise NoSandboxError("bubblewrap is not installed")
-        return [*self.launcher, program, *arguments(box, seccomp=seccomp, disable_userns=self._disable_userns), "--"]
+    def start(self, box: Box, words: Sequence[str], *, keep: Sequence[int] = (), **how: Any) -> subprocess.Popen[bytes]:
+        """Start bash in a box with these words; it keeps these descriptors. Raises NoSandboxError, and OSError."""
+        program, bash = shutil.which("bwrap"), _bash()
+        if program is None or bash is None:
+            raise NoSandboxError(f"{'bash' if program else 'bubblewrap'} is not installed")
+        with ExitStack() as opened:
+            shell, inside, given = [], "bash", list(keep)
+            seccomp = filter_file()
+            if seccomp is not None:
+                opened.callback(os.close, seccomp)
+                given.append(seccomp)
+            if self._shields_shell:
+                given.append(opened.enter_context(Path(bash).open("rb")).fileno())
+                shell, inside = ["--perms", "0111", "--ro-bind-data", str(given[-1]), SHELL], SHELL
+            options = arguments(box, seccomp=seccomp, disable_userns=self._disable_userns)
+            return subprocess.Popen(  # noqa: S603  bwrap, and what it is told is ours
+                [*self.launcher, program, *options, *shell, "--", inside, *words],
+                pass_fds=given,
+                env={},  # bwrap's own, which stays readable as that of process 1
+                stdin=subprocess.DEVNULL,
+                **how,
+            )
 
     def _try(self, box: Box) -> str:
         if sys.platform != "linux":
@@ -172,29 +195,27 @@ class Bubblewrap:
             return "bubblewrap is not installed"
         if any(Path(each).is_relative_to(box.workspace) for each in NO_WORKSPACE):
             return f"the workspace {box.workspace} holds the system itself"
-        seccomp = filter_file()
         try:
             self.version = _output(["bwrap", "--version"]).removeprefix("bubblewrap").strip()
-            self._disable_userns = "--disable-userns" in _output(["bwrap", "--help"])
-            ran = subprocess.run(  # noqa: S603  bwrap, and what it is told is ours
-                [*self.command(box, seccomp), "bash", "--norc", "-c", ":"],
-                pass_fds=() if seccomp is None else (seccomp,),
-                env={},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=10,
-                check=False,
-            )
+            known = _output(["bwrap", "--help"])
+            self._disable_userns, self._shields_shell = "--disable-userns" in known, "--perms" in known
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            with self.start(box, ["--norc", "-c", ":"], **pipes) as process:
+                try:
+                    _, said = process.communicate(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
         except (OSError, subprocess.TimeoutExpired, NoSandboxError) as error:
             return f"bubblewrap cannot be run: {error}"
-        finally:
-            if seccomp is not None:
-                os.close(seccomp)
-        if ran.returncode:
-            return why_failed(ran.stderr) or f"bubblewrap ended with {ran.returncode}"
+        if process.returncode:
+            return why_failed(said.decode("utf-8", "replace")) or f"bubblewrap ended with {process.returncode}"
         return ""
+
+
+def _bash() -> str | None:
+    """Return bash: the system's, whose libraries are found wherever it lies; else another."""
+    return next((each for each in ("/bin/bash", "/usr/bin/bash") if Path(each).exists()), None) or shutil.which("bash")
 
 
 def why_failed(printed: str) -> str:

@@ -9,14 +9,15 @@ the user makes while a call runs is taken for the call's.
 """
 
 import os
+import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piano_jupyter.runner.protected import is_private, is_protected
-from piano_jupyter.runner.shadowing import shadows_import
+from piano_jupyter.runner.protected import is_key, is_private, is_protected, is_starter
+from piano_jupyter.runner.shadowing import INSTALLED, shadows_import
 
 #: Of `.git`: hooks, settings, and what leads git to others of them.
 GIT = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
@@ -58,36 +59,42 @@ class _Folder:
     protected: list[str] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
     shadows: list[str] = field(default_factory=list)
+    has_notebooks: bool = False  #: whose kernels import from here
 
 
 class Guards:
     """Looks after one workspace."""
 
-    def __init__(self, workspace: Path, database: tuple[str, ...] = ()) -> None:
+    def __init__(self, workspace: Path, database: tuple[str, ...] = (), home: tuple[str, ...] | None = None) -> None:
         self._workspace = workspace
         self._database = database  #: where it is in the workspace, if it is
+        self._home = home  #: where the user's home folder is in it, if it is
         self._folders: dict[str, _Folder] = {}
 
     def look(self) -> Seen:
         """Return what there is. Costs one call to the system for each folder that is as it was at the last look."""
-        imported = {"", self._kernels_folder()}
+        imported = {"", *self._import_folders()}
         protected: list[str] = []
         private: list[str] = []
         names: set[str] = set()
         known: dict[str, _Folder] = {}
-        waiting = sorted(imported)
+        waiting = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
+        most = len(waiting) + MOST_FOLDERS
         for at in waiting:  # It grows as it goes, so that what is near the top comes first.
-            above = at[: at[:-1].rfind("/") + 1]
-            imports = tuple(each for each in dict.fromkeys((at, above)) if each in imported)
-            folder = None if at in known else self._read(at, imports)
+            folder = None if at in known else self._read(at, imported)
             if folder is None:
                 continue
             known[at] = folder
+            if folder.has_notebooks:
+                imported.add(at)
             protected += [at + name for name in folder.protected]
             private += [at + name for name in folder.private]
             names.update(at + name for name in folder.shadows)
+            if ".git" in folder.folders:  # However many folders there are: somebody may have made them for that.
+                waiting.append(f"{at}.git/")
+                most += 1
             if at.count("/") < DEPTH:
-                waiting += [f"{at}{name}/" for name in folder.folders][: max(MOST_FOLDERS - len(waiting), 0)]
+                waiting += [f"{at}{name}/" for name in folder.folders if name != ".git"][: max(most - len(waiting), 0)]
         self._folders = known
         return self._seen(protected, private, names.union(protected))
 
@@ -114,25 +121,37 @@ class Guards:
                 )
         return told
 
-    def _kernels_folder(self) -> str:
-        """Return the kernel's working directory, from where it imports, as a path in the workspace."""
-        with suppress(OSError, ValueError):  # It is gone, or elsewhere.
-            inside = Path(os.path.realpath(Path.cwd())).relative_to(self._workspace)
-            return f"{inside}/" if inside.parts else ""
-        return ""
+    def _import_folders(self) -> Iterator[str]:
+        """Yield from where the kernel imports, its working directory first, as paths in the workspace.
 
-    def _read(self, at: str, imports: tuple[str, ...]) -> _Folder | None:
+        What is installed there is not among it: the sandbox shows that read-only.
+        """
+        prefixes = [Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)]
+        installed = [each for each in prefixes if self._workspace in each.parents]
+        for each in dict.fromkeys((".", *sys.path)):
+            with suppress(OSError, ValueError):  # It is gone, or elsewhere.
+                real = Path(os.path.realpath(each))
+                parts = real.relative_to(self._workspace).parts
+                if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
+                    yield "".join(f"{part}/" for part in parts)
+
+    def _read(self, at: str, imported: Collection[str]) -> _Folder | None:
         path = self._workspace / at
         try:
             changed = path.lstat().st_ctime_ns
             known = self._folders.get(at)
-            if known is not None and (known.changed, known.imports) == (changed, imports):
+            if known is not None and (known.changed, known.imports) == (
+                changed,
+                _imports(at, imported, has_notebooks=known.has_notebooks),
+            ):
                 return known
             with os.scandir(path) as entries:
                 here = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
         except OSError:  # It is gone, or closed to us and so to bash.
             return None
-        folder = _Folder(changed if time.time() - changed / 1e9 > SETTLED else 0, imports)
+        has_notebooks = any(name.endswith(".ipynb") for name in here)
+        imports = _imports(at, imported, has_notebooks=has_notebooks)
+        folder = _Folder(changed if time.time() - changed / 1e9 > SETTLED else 0, imports, has_notebooks=has_notebooks)
         parents = Path(at).parts
         if parents and parents[-1] == ".git":
             folder.protected = sorted(GIT.intersection(here))
@@ -146,11 +165,15 @@ class Guards:
                 folder.protected.append(name)
             elif is_private((*parents, name), self._database):
                 folder.private.append(name)
-            elif not is_folder and self._shadows(at, name, imports):
+            elif self._is_users((*parents, name)) or (not is_folder and self._shadows(at, name, imports)):
                 folder.shadows.append(name)
             elif is_folder and name not in PASSED_BY:
                 folder.folders.append(name)
         return folder
+
+    def _is_users(self, parts: Sequence[str]) -> bool:
+        """Return whether it is of the user's home folder; the sandbox shields it where it is there already."""
+        return is_key(parts, self._home) or is_starter(parts, self._home)
 
     def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
         """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
@@ -163,7 +186,8 @@ class Guards:
         return shadows_import(parts, self._workspace, folders) is not None
 
     def _seen(self, protected: list[str], private: list[str], names: set[str]) -> Seen:
-        guarded, hidden, fixed, files = [], [], [], []
+        guarded, hidden, files = [], [], []
+        fixed = [str(folder) for name in private for folder in Path(name).parents[-2::-1]]  # else it could be moved
         links = []
         for name in sorted([*private, *protected])[:MOST_SHIELDS]:
             path = self._workspace / name
@@ -178,7 +202,11 @@ class Guards:
                     fixed.append(name)
                 elif path.name != "HEAD":  # git writes it.
                     guarded.append(name)
-        return Seen(Shields(tuple(guarded), tuple(hidden), tuple(fixed), tuple(files)), tuple(links), frozenset(names))
+        return Seen(
+            Shields(tuple(guarded), tuple(hidden), tuple(dict.fromkeys(fixed)), tuple(files)),
+            tuple(links),
+            frozenset(names),
+        )
 
     def _move(self, name: str, into: Path) -> bool:
         """Move a name away without following a link on the way to it; return whether it was there."""
@@ -197,3 +225,9 @@ class Guards:
         finally:
             os.close(folder)
         return True
+
+
+def _imports(at: str, imported: Collection[str], *, has_notebooks: bool) -> tuple[str, ...]:
+    """Return from where the kernel may import what is in a folder: from it, and as a package from the one above."""
+    above = at[: at[:-1].rfind("/") + 1]
+    return tuple(each for each in dict.fromkeys((at, above)) if each in imported or (each == at and has_notebooks))

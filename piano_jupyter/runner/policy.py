@@ -87,6 +87,7 @@ def _fits(rule: Rule, tool: Tool, arguments: Mapping[str, Any], workspace: str) 
         return fits(words, str(subject))
     if tool.subject == PATH:
         about = _paths(str(subject), workspace)
+        about += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in about]
     else:
         about = [str(subject)] if tool.subject else [str(value) for value in arguments.values()]
     pattern = tuple(rule.pattern.casefold().split("*"))

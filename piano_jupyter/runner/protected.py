@@ -3,21 +3,56 @@
 A name counts at any depth, in any case, and whether or not there is such a file yet: the first one to make it wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
 
 PRIVATE = frozenset({".piano"})  #: Piano's own data: not even read
 #: What runs by itself later, or instructs an agent: not written.
-PROTECTED = PRIVATE | {
-    ".agents",
-    ".env",
-    ".envrc",
-    ".git",
-    ".ipython",
-    ".jupyter",
-    ".mcp.json",
-    ".vscode",
-    "agents.md",
-}
+PROTECTED = PRIVATE | _names(
+    """
+    .agents .claude .codex .cursor .cursorrules .devcontainer .env .envrc .git .githooks .husky .idea .ipython
+    .jupyter .mcp.json .pdbrc .pre-commit-config.yaml .vscode .windsurfrules agents.md claude.md copilot-instructions.md
+    """
+)
+#: Of the user's home folder, where that lies in the workspace: what holds keys, and is not even read,
+KEYS = _names(
+    """
+    .aws .azure .bash_history .boto .cache .cargo/credentials.toml .config .databrickscfg .docker .git-credentials
+    .gnupg .huggingface .ipython .jupyter .kube .local/share .local/state .m2 .mozilla .my.cnf .mysql_history .netrc
+    .node_repl_history .npmrc .password-store .pgpass .psql_history .pypirc .python_history .s3cfg .sqlite_history .ssh
+    .terraform.d .thunderbird .vault-token .zsh_history
+    """
+)
+#: and what starts by itself, and is not written.
+STARTERS = _names(
+    """
+    .bash_aliases .bash_login .bash_logout .bash_profile .bashrc .condarc .cshrc .emacs .emacs.d .exrc .forward
+    .gdbinit .gitconfig .inputrc .kshrc .lldbinit .local .login .pam_environment .profile .Renviron .Rprofile .screenrc
+    .tcshrc .tmux.conf .vim .vimrc .xinitrc .xprofile .xsession .xsessionrc .zlogin .zlogout .zprofile .zshenv .zshrc
+    bin Library
+    """
+)
+
+
+def is_key(parts: Sequence[str], home: Sequence[str] | None) -> bool:
+    """Return whether a path holds the user's keys; `home` is where their home folder is beneath the same folder."""
+    return _is_of_home(parts, home, KEYS)
+
+
+def is_starter(parts: Sequence[str], home: Sequence[str] | None) -> bool:
+    """Return whether a path is of what starts by itself, with the user's next shell, say."""
+    return _is_of_home(parts, home, STARTERS)
+
+
+def _is_of_home(parts: Sequence[str], home: Sequence[str] | None, names: Collection[str]) -> bool:
+    if home is None or [*parts[: len(home)]] != [*home]:
+        return False
+    inside = "/".join(parts[len(home) :]).casefold() + "/"
+    return any(inside.startswith(f"{name.casefold()}/") for name in names)
 
 
 def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:

@@ -1,5 +1,7 @@
 """Programs that run other programs, or code that stands on their command line: what no pattern of a rule should let in.
 
+Options that write a file anywhere count, too, where the program is one that otherwise only reads.
+
 Whoever allows `git *` means git, not whatever `git -c core.fsmonitor=PROGRAM` starts. The list is a courtesy to people
 who write rules, not a wall: the sandbox is the wall. What an interpreter does with a file is the rule's own business.
 """
@@ -31,22 +33,29 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "ag": ("--pager", ""),
     "bat": ("--pager", ""),
     "bun": ("--eval --print", "ep"),
+    "cargo": ("--config", ""),
     "fd": ("--exec --exec-batch", "xX"),
     "fdfind": ("--exec --exec-batch", "xX"),
+    "gmake": ("--eval", "E"),
     "hg": ("--config --config-file", ""),
+    "ipython": ("", "c"),
     "julia": ("--eval --print", "eE"),
     "lua": ("", "e"),
+    "make": ("--eval", "E"),
     "man": ("--pager --html --preprocessor --config-file --local-file", "PHpCl"),
     "node": ("--eval --print --import --require --loader", "epr"),
+    "npm": ("--node-options --script-shell", ""),
     "perl": ("", "eEMmd"),
     "php": ("--run --process-code", "rBRE"),
     "printf": ("", "v"),
+    "pypy": ("", "c"),
     "python": ("", "c"),
+    "r": ("", "e"),
     "rg": ("--pre --hostname-bin", ""),
     "rscript": ("", "e"),
     "rsync": ("--rsh --rsync-path", "e"),
     "ruby": ("", "er"),
-    "sort": ("--compress-program", ""),
+    "sort": ("--compress-program --output", "o"),
     "split": ("--filter", ""),
     "svn": ("--diff-cmd --diff3-cmd --merge-cmd --editor-cmd --config-option --config-dir", ""),
     "tar": (
@@ -74,9 +83,18 @@ GIT = _names(
 )
 GIT_OPTIONS = (
     "--config --config-env --edit --exec --exec-path --ext-diff --filters --git-dir --interactive "
-    "--open-files-in-pager --paginate --receive-pack --strategy --template --textconv --upload-pack --work-tree"
+    "--open-files-in-pager --output --paginate --receive-pack --strategy --template --textconv --unsafe-paths "
+    "--upload-pack --work-tree"
 )
-GIT_LETTERS = {"clone": "cu", "grep": "O", "rebase": "xis", "merge": "s", "pull": "s", "cherry-pick": "s"}
+GIT_LETTERS = {
+    "archive": "o",
+    "clone": "cu",
+    "grep": "O",
+    "rebase": "xis",
+    "merge": "s",
+    "pull": "s",
+    "cherry-pick": "s",
+}
 
 #: A script of sed that only prints, deletes or replaces.
 SED = re.compile(r"((\d+|\$)(,(\d+|\$))?)?([dp=]|s([/|,:@#_])((\\.|(?!\6)[^\\])*\6){2}[gpiIm0-9]*)|\d+q")
@@ -95,6 +113,8 @@ def may_run_others(words: Sequence[str]) -> bool:
         return not FIND.isdisjoint(given)
     if name == "tar" and (any(":" in word for word in given) or (given and re.fullmatch(r"\w*[IF]\w*", given[0]))):
         return True  # a colon: an archive on another machine, by rsh; letters without a dash are options
+    if name in {"make", "gmake"} and any("=" in word for word in given):
+        return True  # SHELL=, CC=: what it runs
     longs, letters = OPTIONS.get(re.sub(r"[\d.]+$", "", name).lower(), ("", ""))
     return _has_option(given, longs, letters)
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.atomic import exchange, make, staged
 from piano_jupyter.runner.beneath import FOLDER, LOOK, TRIES, RemovedError, Way, held_open, is_held, kind, way
-from piano_jupyter.runner.protected import is_private, protected_part
+from piano_jupyter.runner.protected import is_key, is_private, is_starter, protected_part
 
 CODES = {
     errno.EACCES: "no_permission",
@@ -48,6 +48,12 @@ def inside(home: Path, path: str) -> tuple[str, ...]:
     """Return where in a folder a path leads; () where it leads elsewhere."""
     real = Path(os.path.realpath(path))
     return real.relative_to(home).parts if real.is_relative_to(home) else ()
+
+
+def home_in(workspace: Path) -> tuple[str, ...] | None:
+    """Return where in a workspace the user's home folder is; None where it is elsewhere."""
+    home = Path(os.path.realpath(Path.home()))
+    return home.relative_to(workspace).parts if home.is_relative_to(workspace) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Sandbox:
         self._root = root
         self._home = Path(os.path.realpath(root))
         self._database = inside(self._home, database) if database else ()
+        self._users = home_in(self._home)
         self._way = by or way()
 
     @contextmanager
@@ -99,8 +106,7 @@ class Sandbox:
         relative = self._relative(path)
         with _told(path), self._opened() as root, self._held(root, relative) as (found, names):
             about = os.fstat(found)
-            if is_private(names, self._database):
-                raise _private()
+            self._check_shown(names)
             if about.st_dev == _processes():
                 raise _outside()
             yield Found(path, names, about, found, self._way)
@@ -113,10 +119,15 @@ class Sandbox:
 
     def check_writable(self, names: tuple[str, ...]) -> None:
         """Raise ToolError where tools do not write."""
-        if is_private(names, self._database):
-            raise _private()
-        if part := protected_part(names):
+        self._check_shown(names)
+        if part := protected_part(names) or (names[-1] if is_starter(names, self._users) else None):
             raise refused("protected", f"tools do not write {part!r}; tell the user what should be in it")
+
+    def _check_shown(self, names: tuple[str, ...]) -> None:
+        if is_private(names, self._database):
+            raise refused("private", "this is Piano's own data, which file tools do not touch")
+        if is_key(names, self._users):
+            raise refused("private", "this is where the user's home folder has keys, which tools do not see")
 
     def make(self, path: str, data: bytes) -> tuple[str, ...]:
         """Write a file that must not exist yet, whole or not at all, with its folders; return where it is.
@@ -209,10 +220,6 @@ def open_regular(path: Path, shown: str) -> BinaryIO:
 
 def _outside() -> ToolError:
     return refused("outside_workspace", "file tools reach only what is in the workspace; give a path relative to it")
-
-
-def _private() -> ToolError:
-    return refused("private", "this is Piano's own data, which file tools do not touch")
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """Which files the kernel would import in place of an installed module, and so run outside the sandbox.
 
 Python looks into the working directory first: a `numpy.py` there is what `import numpy` gets. So does the kernel of
-each notebook in the notebook's own folder. Modules that the workspace is itself the source of are no danger.
+each notebook in the notebook's own folder. Modules that the workspace is itself the source of are no danger. One that
+is not installed is, where an installed package imports it if it can: pandas asks for `numexpr`, whoever it is of.
 Not seen is a package that is installed from elsewhere by a finder of its own and was not imported yet.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.machinery import PathFinder, all_suffixes
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
 SUFFIXES = tuple(sorted(all_suffixes(), key=len, reverse=True))
@@ -27,6 +30,8 @@ def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path
     `folders` are those that are imported from: by default the working directory, `sys.path`, and those on the way to
     the file that have a notebook in them.
     """
+    if _is_pythons(parts, workspace):
+        return f"{'/'.join(parts)!r} is a part of your kernel's Python, which runs outside the sandbox"
     if not parts or (not parts[-1].endswith((*SUFFIXES, ".pth")) and INSTALLED.isdisjoint(parts)):
         return None
     home = Path(os.path.realpath(workspace))
@@ -38,6 +43,13 @@ def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path
             if _is_installed(real) or inside[-1].endswith(".pth") or _takes_a_place(inside, real, home):
                 return f"{'/'.join(parts)!r} would be imported by your kernel, outside the sandbox"
     return None
+
+
+def _is_pythons(parts: Sequence[str], workspace: Path) -> bool:
+    """Return whether a file is of the kernel's environment, where that lies in the workspace."""
+    home = Path(os.path.realpath(workspace))
+    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)}
+    return any(home in prefix.parents and home.joinpath(*parts).is_relative_to(prefix) for prefix in prefixes)
 
 
 def _import_folders(home: Path, file: Path) -> Iterator[Path]:
@@ -58,9 +70,17 @@ def _takes_a_place(inside: Sequence[str], folder: Path, home: Path) -> bool:
     place, in_parts = _elsewhere(name, folder)
     if len(inside) > 1 and not (in_parts or inside[1].startswith("__init__.") or _is_package(folder / name)):
         return False  # A folder that is no package comes after everything else.
-    if name in STANDARD or name in STARTED:
+    if name in STANDARD or name in STARTED or (place is None and name.casefold() in _wanted()):
         return True
     return place is not None and name != TESTS and not _is_own(name, place, home)
+
+
+@cache
+def _wanted() -> frozenset[str]:
+    """Return the names of the packages that installed ones use where they are there."""
+    wanted = (need for each in distributions() for need in each.requires or ())
+    names = (found[0] for need in wanted if (found := re.match(r"[\w.-]+", need)))
+    return frozenset(re.sub(r"[-.]+", "_", name).casefold() for name in names)
 
 
 def _elsewhere(name: str, folder: Path) -> tuple[Path | None, bool]:

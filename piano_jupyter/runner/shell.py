@@ -21,7 +21,6 @@ from typing import Any
 from piano_jupyter.runner.bwrap import Box, Bubblewrap, NoSandboxError, why_failed
 from piano_jupyter.runner.cgroup import Caps
 from piano_jupyter.runner.output import Output, Ran
-from piano_jupyter.runner.seccomp import filter_file
 
 STARTING = 10.0  #: seconds until the loop must say that it is ready
 GRACE = 2.0  #: seconds between TERM and KILL at a timeout
@@ -71,19 +70,16 @@ class Shell:
         """
         private, inner = socket.socketpair()
         pipe, output = os.pipe()
-        seccomp = filter_file()
         try:
             for descriptor in (private.fileno(), pipe):
                 os.set_blocking(descriptor, False)
             with suppress(OSError):  # More than the user may have: then it is smaller.
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
-            words = bubblewrap.command(box, seccomp)
             script = LOOP % {"limits": _limits(box), "private": inner.fileno()}
-            process = subprocess.Popen(  # noqa: ASYNC220, S603  It returns within two milliseconds.
-                [*words, "bash", "--noprofile", "--norc", "-c", script, "bash", box.workspace],
-                pass_fds=[each for each in (inner.fileno(), seccomp) if each is not None],
-                env={},  # bwrap's own, which stays readable as that of process 1
-                stdin=subprocess.DEVNULL,
+            process = bubblewrap.start(  # It returns within two milliseconds.
+                box,
+                ["--noprofile", "--norc", "-c", script, "bash", box.workspace],
+                keep=[inner.fileno()],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # so that what it has begun to start can be reached, too
@@ -95,8 +91,6 @@ class Shell:
         finally:
             inner.close()
             os.close(output)
-            if seccomp is not None:
-                os.close(seccomp)
         shell = cls(box, process, private, pipe)
         try:
             await shell._become_ready()

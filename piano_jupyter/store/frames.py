@@ -13,7 +13,9 @@ from piano_jupyter.store.faults import words
 from piano_jupyter.store.select import checked, tables_in
 
 SEES = "the data frames that it names"
-SETTINGS = {**LOCKED, "temp_directory": ""}  # what does not fit into memory fails: no files
+#: What does not fit into memory fails: no files. It is the kernel's memory, with the user's work in it. The gap: DuckDB
+#: does not count a single value that is huge, such as `range(1_000_000_000)`.
+SETTINGS = {**LOCKED, "temp_directory": "", "memory_limit": "2GB"}
 
 
 def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool]:

@@ -42,8 +42,8 @@ TABLE_FUNCTIONS = {
     "unnest",
 }
 
-#: Functions that look up what a string says, behind the tree's back.
-HIDDEN_QUERIES = {"json_serialize_plan"}
+#: Functions that look up what a string says, behind the tree's back, or only wait, which no interrupt ends.
+NO_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms"}
 
 FILE_LIKE = re.compile(r"[./\\:]")
 
@@ -90,7 +90,7 @@ def refusal(tree: dict[str, Any], sees: str) -> str | None:
             name = str(node.get("function", {}).get("function_name", "")).lower()
             if name not in TABLE_FUNCTIONS:
                 return f"{name}() may not run here: a query sees {sees}, no files and nothing else"
-        elif str(node.get("function_name", "")).lower() in HIDDEN_QUERIES:
+        elif str(node.get("function_name", "")).lower() in NO_FUNCTIONS:
             return f"{node['function_name']}() may not run here"
         if kind in {"BASE_TABLE", "SHOW_REF"}:
             names = [str(node.get(part) or "") for part in ("catalog_name", "schema_name", "table_name")]

@@ -88,6 +88,21 @@ def test_the_workspace_is_the_nearest_parent_with_a_mark(tmp_path, monkeypatch, 
     assert config.database == str(tmp_path / "a" / ".piano" / "piano.duckdb")
 
 
+def test_the_home_folder_is_no_project_whatever_it_holds(tmp_path, monkeypatch):
+    below = tmp_path / "ada/notes"
+    below.mkdir(parents=True)
+    (tmp_path / "ada/.agents").mkdir()  # the user's own skills
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+    monkeypatch.chdir(below)
+
+    assert PianoConfig().workspace == str(below)
+
+    monkeypatch.chdir(tmp_path / "ada")
+
+    assert PianoConfig().workspace == str(tmp_path / "ada")
+
+
 def test_the_server_and_its_key_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("PIANO_BASE_URL", "http://gpu:9000/v1/")
     monkeypatch.setenv("PIANO_API_KEY", "secret")

@@ -1,5 +1,6 @@
 """What a model is told of a variable, and of code that it ran."""
 
+import re
 import sys
 import threading
 import tracemalloc
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from piano_jupyter import tool
+from piano_jupyter.errors import ToolError
 from piano_jupyter.jupyter.bounded import bounded
 from piano_jupyter.jupyter.captured import Captured, captured
 from piano_jupyter.jupyter.describing import described, size_text
@@ -287,3 +289,55 @@ def test_a_frame_that_cannot_be_looked_into_is_told_with_the_reason():
     relation = duckdb.connect().sql("SELECT error('broken') AS x")
 
     assert "duckdb.DuckDBPyRelation, which cannot be looked into: InvalidInputException: " in described(relation)
+
+
+def test_variables_runs_none_of_the_users_code_and_a_proxy_that_raises_hides_no_other():
+    ran = []
+
+    class Proxy:
+        """As of a web framework: whatever is asked of it, it asks of what is not there yet."""
+
+        @property
+        def __class__(self):
+            ran.append("class")
+            raise RuntimeError("working outside of request context")
+
+        @property
+        def shape(self):
+            ran.append("shape")
+            return (1, 2)
+
+        def __getattr__(self, name):
+            ran.append(name)
+            raise RuntimeError(name)
+
+        def __len__(self):
+            ran.append("len")
+            return 1
+
+        def __repr__(self):
+            ran.append("repr")
+            return "p"
+
+    table = _listed({"request": Proxy(), "x": np.zeros((2, 3)), "text": "abc"}, "")
+
+    assert re.search(r"^request +\S+Proxy  ", table, re.MULTILINE)
+    assert "2 × 3" in table
+    assert "3 characters" in table
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("x = 1 # \u202e1 = y", "‹U+202E›"),
+        ("x = 1" + "\n" * 300 + "!rm -rf .", "‹↵ × 200›"),
+        ("x = 1;" + " " * 500 + "!rm -rf .", "‹␣ × 200›"),
+        ("x\u200b = 1", "‹U+200B›"),
+    ],
+)
+async def test_e9_code_that_hides_a_part_of_itself_is_put_into_no_cell(code, told):
+    with pytest.raises(ToolError, match=r"^hidden: ") as refused:
+        await KernelTools(None).add_cell(code)
+
+    assert told in str(refused.value)

@@ -136,6 +136,25 @@ async def test_e6_a_yes_is_for_the_mode_it_was_asked_in_and_another_mode_asks_ag
         assert len(set(await piano.sql("SELECT digest FROM approvals"))) == 3
 
 
+async def test_e6_who_is_asked_about_a_command_without_a_sandbox_is_told_in_which_folder_it_runs(
+    piano_of, scripted, asks_for, tmp_path
+):
+    (tmp_path / "sub").mkdir()
+    commands = [asks_for("bash", command="cd sub"), asks_for("bash", command="touch here")]
+    async with piano_of(scripted(*([each] for each in commands), "ok"), mode="full") as piano:
+        events = piano.events()
+        job = await piano.send("go")
+        requests = []
+        for _ in commands:
+            requests.append(await heard(events, ApprovalRequested))
+            await piano.approve(requests[-1])
+        await piano.wait(job)
+
+        told = "it runs with your rights, outside any sandbox"
+        assert [each.reason for each in requests] == [told, f"{told}, in {str(tmp_path / 'sub')!r}"]
+        assert (tmp_path / "sub/here").exists()
+
+
 async def test_e6_a_rule_that_denies_what_waits_goes_before_the_yes(piano_of, scripted, asks_for, acts):
     async with piano_of(scripted([asks_for("act")], "ok")) as piano:
         events = piano.events()

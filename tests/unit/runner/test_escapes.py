@@ -144,10 +144,20 @@ def test_d7_the_home_folder_is_an_empty_one(box, launcher, home):
     attack = f"cd {home} && cat {' '.join(SECRETS)}; cat ~/{' ~/'.join(SECRETS)}; ls -A ~"
 
     _, held = run_in(box, attack, launcher)
-    _, weak = run_in(replace(box, readable=(str(home),)), attack, launcher)
+    _, weak = run_in(replace(box, readable=tuple(str(home / name) for name in SECRETS)), attack, launcher)
 
     assert "secret" not in held
     assert weak.count("secret") == len(SECRETS)
+
+
+def test_d7_the_keys_are_hidden_where_the_home_folder_is_one_of_the_readable_paths(box, launcher, home):
+    (home / "data.csv").write_text("a,b")
+    (home / "data.csv").chmod(0o644)
+
+    _, held = run_in(replace(box, readable=(str(home),)), f"cd {home}; cat data.csv {' '.join(SECRETS)}", launcher)
+
+    assert "a,b" in held
+    assert "secret" not in held
 
 
 def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, launcher, home, monkeypatch):
@@ -207,3 +217,31 @@ def test_the_kernels_python_in_the_workspace_is_read_only(box, launcher, common)
 
     assert held[0] == 1
     assert weak == (0, "")
+
+
+def test_d1_no_setting_of_the_system_can_be_changed_not_even_by_root(box, launcher):
+    setting = "/proc/sys/kernel/core_pattern"  # one that starts with a bar is a program that the system runs, as root
+    attack = f'was=$(cat {setting}) && printf "%s\\n" "$was" >{setting}'  # as it was
+
+    held = run_in(box, attack, launcher)
+
+    assert held[0] != 0
+    assert "Read-only file system" in held[1] or "Permission denied" in held[1]
+    if not launcher and os.geteuid() == 0 and os.access(setting, os.W_OK):
+        assert run_in(box, attack, without=[("--ro-bind-try", "/proc/sys", "/proc/sys")]) == (0, "")
+
+
+def test_c2_the_memory_of_the_first_process_which_outlives_a_command_cannot_be_written(box, launcher):
+    attack = "exec 9<>/proc/1/mem && exec 8<>/proc/1/task/1/mem"
+
+    held = run_in(box, attack, launcher)
+    masks = [("--ro-bind", "/dev/null", f"/proc/1/{name}") for name in ("mem", "task/1/mem")]
+    weak = run_in(box, attack, launcher, without=masks)
+
+    assert held[0] != 0
+    assert weak[0] == 0 or _is_shielded_anyway()
+
+
+def _is_shielded_anyway():
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return scope.exists() and scope.read_text().strip() != "0"

@@ -649,3 +649,25 @@ def test_the_status_says_what_holds_file_tools():
         "files: only beneath the workspace, by the kernel (openat2)",
         "files: only beneath the workspace, name by name, following no link (no openat2 here)",
     }
+
+
+async def test_d7_keys_and_what_starts_by_itself_are_kept_where_the_workspace_is_the_home_folder(
+    call, tmp_path, monkeypatch
+):
+    (tmp_path / "ada/.ssh").mkdir(parents=True)
+    (tmp_path / "ada/.ssh/id_rsa").write_text("secret")
+    (tmp_path / "ada/.bashrc").write_text("alias ll='ls -l'\n")
+    (tmp_path / "ada/keys").symlink_to(".ssh")
+    judge = call.tools["create_file"].judge
+
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+
+    assert await call("read_file", path="ada/keys/id_rsa") == (
+        False,
+        "private: this is where the user's home folder has keys, which tools do not see",
+    )
+    assert (await call("read_file", path="ada/.bashrc"))[1] == "1\talias ll='ls -l'"
+    for path in ("ada/.ssh/authorized_keys", "ada/.zshenv", "ada/.config/autostart/x.desktop", "ada/bin/ls"):
+        assert judge({"path": path}, "write").verdict is Verdict.DENY
+        assert not (await call("create_file", path=path, content="x"))[0]
+    assert (await call("create_file", path=".zshenv", content="x"))[0]  # of nobody's home

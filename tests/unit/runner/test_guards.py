@@ -1,8 +1,10 @@
 """What a command made in the workspace that tools do not make."""
 
+import sys
+
 import pytest
 
-from piano_jupyter.runner.guards import Guards
+from piano_jupyter.runner.guards import MOST_FOLDERS, Guards
 
 
 @pytest.fixture
@@ -61,3 +63,48 @@ def test_a17_the_history_database_is_hidden_and_what_the_kernel_makes_of_it_mean
     assert guards.look().shields.hidden == (".piano", "data/chat.duckdb")
     assert made(here, "data/chat.duckdb.wal", guards=guards) == ["data/chat.duckdb.wal"]
     assert guards.look().shields.hidden == (".piano", "data/chat.duckdb", "data/chat.duckdb.wal")
+
+
+def test_a17_many_folders_do_not_hide_that_of_git_or_one_that_was_guarded_before(here):
+    guards = Guards(here)
+    (here / ".git").mkdir()
+    (here / ".git/config").touch()
+    (here / "zoo").mkdir()
+    (here / "zoo/.env").touch()
+    guards.look()
+    for number in range(2 * MOST_FOLDERS):
+        (here / f"a{number}").mkdir()
+
+    found = guards.look().shields
+
+    assert {".git/config", "zoo/.env"} <= set(found.guarded)
+    assert ".git/config" in Guards(here).look().shields.guarded
+    assert made(here, ".git/hooks/pre-commit", "zoo/AGENTS.md", guards=guards) == []
+
+
+@pytest.mark.parametrize("path", ["lib/pytest.py", "lib/yaml/__init__.py", "notes/pytest.py", "notes/yaml/__init__.py"])
+def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_taken_away(here, monkeypatch, path):
+    monkeypatch.setattr(sys, "path", [str(here / "lib"), *sys.path])
+    for name in ("lib/mine.py", "notes/day.ipynb"):
+        (here / name).parent.mkdir()
+        (here / name).touch()
+    guards = Guards(here)
+
+    assert made(here, path, guards=guards) == []
+    assert made(here, path, guards=guards) == []  # now that the folders are known
+    assert made(here, "other/pytest.py", "lib/report.py", guards=guards) == ["other/pytest.py", "lib/report.py"]
+
+
+def test_d7_what_would_start_with_the_users_shell_is_taken_away_where_home_is_in_the_workspace(here):
+    paths = [".zshenv", ".config/autostart/x.desktop", ".ssh/authorized_keys", "bin/ls"]
+
+    assert made(here, *paths, guards=Guards(here, home=())) == []
+    assert made(here, *(f"ada/{path}" for path in paths), guards=Guards(here, home=("ada",))) == []
+    assert made(here, *paths, guards=Guards(here)) == paths
+
+
+def test_a17_a_folder_with_the_history_database_in_it_cannot_be_moved_away(here):
+    (here / "data/own").mkdir(parents=True)
+    (here / "data/own/chat.duckdb").touch()
+
+    assert Guards(here, ("data", "own", "chat.duckdb")).look().shields.fixed == ("data", "data/own")

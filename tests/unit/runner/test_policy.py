@@ -117,6 +117,9 @@ def test_e1_no_command_with_an_operator_or_an_expansion_outside_quotes_is_ever_a
         "git alias-of-something",
         "git filter-branch",
         "git init --template=evil",
+        "git log --format=evil --output=/home/ada/.bashrc",
+        "git archive -o /home/ada/x HEAD",
+        "git apply --unsafe-paths x",
         "/usr/bin/git -c a=b status",
     ],
 )
@@ -141,6 +144,13 @@ def test_e2_what_git_does_by_itself_runs(judged, command):
     [
         "sort --compress-program=evil f",
         "sort --compress-prog evil f",
+        "sort -o /home/ada/.bashrc f",
+        "sort --output=/home/ada/.bashrc f",
+        "make --eval='x: ; evil'",
+        "make SHELL=./evil",
+        "R -e 'system(1)'",
+        "ipython -c '1'",
+        "cargo --config build.rustc=evil build",
         "sed 1e f",
         "sed s/a/b/e f",
         "sed 's/a/b/w out' f",
@@ -241,6 +251,19 @@ def test_e3_what_an_allowed_program_does_by_itself_runs(judged, command):
         "timeout 5 curl x",
         "! curl x",
         "case x in x) curl x;; esac",
+        "echo # no line goes on here \\\ncurl x",
+        "echo a\\\\\ncurl x",
+        "echo $'a\\'b'; curl x #'",
+        "echo ${x:-'}'}; curl x #'",
+        "function f { curl x; }; f",
+        "function f() { curl x; }; f",
+        "coproc C { curl x; }",
+        "time -p curl x",
+        "time -- curl x",
+        "test -v 'a[$(curl x)]'",
+        "printf -v 'a[`curl x`]' x",
+        "cat <<E\na\nE\ncurl x",
+        "cat <<-'E'\n\ta\n\tE\ncurl x",
     ],
 )
 def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, command):
@@ -253,7 +276,8 @@ def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, comman
 @pytest.mark.parametrize(
     "command",
     ["$(echo cu)rl x", "${c}url x", "$'\\x63url' x", "cu{rl,x} y", "/usr/bin/cur? x", "echo 'not closed",
-     "echo $(", "x" * 30_000],
+     "echo $(", "x" * 30_000, "cat <<'E'\n'\nE\ncurl x\n#'", "cat <<E1 <<E2\n'\nE1\n'\nE2\ncurl x",
+     "echo $(case a in a) curl x;; esac)", "${ curl x; }", 'echo "${x:-\'"; curl y; "\'}"', '"${a:-' * 3000],
 )  # fmt: skip
 def test_e5_what_is_known_only_when_it_runs_asks_where_a_name_is_denied(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is ASK
@@ -355,6 +379,7 @@ def test_a_path_is_taken_as_it_is_written_and_as_it_leads(judged, tmp_path):
     assert verdict("SRC/a.py", "allow edit_file(src/*)") is ASK
     for path in ("secrets/a", "SECRETS/a", "x/../secrets/a", "link/a", f"{tmp_path}/secrets/a"):
         assert verdict(path, "deny edit_file(secrets/*)", "allow edit_file") is DENY
+        assert verdict(path, f"deny edit_file({tmp_path}/secrets/*)", "allow edit_file") is DENY
     assert verdict("link/a", "allow edit_file(link/*)") is ASK
     assert verdict("\0", "allow edit_file(link/*)") is ASK
 
@@ -400,6 +425,7 @@ def test_f1_what_reaches_for_keys_or_the_network_is_pointed_out(command, what):
 def test_judging_a_long_command_takes_no_time(judged):
     begun = time.process_time()
 
-    for command in ("a " * 500_000, "env " * 5_000, "$(" * 10_000, '"' * 19_999, "`" * 19_999, "(" * 19_999):
+    for command in ("a " * 500_000, "env " * 5_000, "$(" * 10_000, '"' * 19_999, "`" * 19_999, "(" * 19_999,
+                    "xargs " + "curl " * 3_900, f"echo $(echo $({'xargs ' * 3_000}))", "time a " * 2_800):  # fmt: skip
         judged(BASH, command, "deny bash(curl * x)", "allow bash(git *)")
     assert time.process_time() - begun < 20  # what is quadratic takes minutes

@@ -27,6 +27,12 @@ REASON = "would be imported by your kernel, outside the sandbox"
         ".vscode/tasks.json",
         ".ipython/profile_default/startup/x.py",
         ".jupyter/jupyter_server_config.py",
+        ".pdbrc",
+        ".husky/pre-commit",
+        ".pre-commit-config.yaml",
+        ".claude/settings.json",
+        "CLAUDE.md",
+        ".github/copilot-instructions.md",
         ".piano/piano.duckdb",
     ],
 )
@@ -175,3 +181,15 @@ def test_a_project_in_the_workspace_is_its_own_package_installed_or_not(here, mo
 def test_a_file_outside_the_folders_that_are_given_is_not_looked_at(here):
     assert shadows_import(("json.py",), here, [here / "sub"]) is None
     assert shadows_import(("sub", "json.py"), here, [here / "sub"])
+
+
+def test_a19_a_module_that_is_not_installed_but_wanted_by_one_that_is_would_be_imported(tmp_path):
+    assert shadows_import(["numexpr.py"], tmp_path, [tmp_path]).endswith(REASON)  # by pandas, as it is imported
+    assert shadows_import(["nobody_wants_this.py"], tmp_path, [tmp_path]) is None
+
+
+def test_a_program_of_the_kernels_own_environment_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+
+    assert shadows_import([".venv", "bin", "activate"], tmp_path).startswith("'.venv/bin/activate' is a part of your")
+    assert shadows_import([".venv2", "bin", "activate"], tmp_path) is None

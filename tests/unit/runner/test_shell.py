@@ -130,6 +130,16 @@ async def test_d7_the_home_folder_is_empty(boxed):
     assert (await boxed('ls -A "$HOME" | grep -v -e "^\\.pyenv$" -e "^\\.cache$" | wc -l'))[1] == "0"
 
 
+async def test_c2_no_command_can_live_on_in_the_shell_that_reads_the_commands(boxed):
+    attack = "for each in /proc/[0-9]*; do bash -c ': <>$0/mem' $each && echo ${each#/proc/} is open; done 2>/dev/null"
+
+    _, text = await boxed(f"{attack}; echo $PPID $$")
+
+    *opened, (first, loop) = [line.split(" ", 1) for line in text.splitlines()]
+    assert (first, loop) == ("1", "2")
+    assert not [each for each in opened if each[0] in {first, loop}]
+
+
 async def test_a17_a18_what_a_command_writes_under_a_protected_name_does_not_stay(boxed, tmp_path):
     (tmp_path / ".git" / "hooks").mkdir(parents=True)
     (tmp_path / "AGENTS.md").write_text("mine")

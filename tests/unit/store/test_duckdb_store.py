@@ -449,6 +449,8 @@ REFUSED = [
     ("SUMMARIZE 'data.csv'", "no file can be read here"),
     ("DESCRIBE '{own}'", "no file can be read here"),
     ("FROM query('SELECT * FROM read_text(''{own}'')')", r"query\(\) may not run here"),
+    ("SELECT sleep_ms(600000)", r"sleep_ms\(\) may not run here"),
+    ("SELECT Pg_Sleep(600)", r"Pg_Sleep\(\) may not run here"),
     ("SELECT json_serialize_plan('SELECT * FROM read_text(''{own}'')')", r"json_serialize_plan\(\) may not run here"),
     ("FROM histogram('{own}', i)", r"histogram\(\) may not run here"),
     ("FROM pandas_scan(1)", r"pandas_scan\(\) may not run here"),

@@ -107,3 +107,7 @@ def test_a_query_has_nowhere_to_write():
     query = "SELECT current_setting('temp_directory'), current_setting('enable_external_access')"
 
     assert select(query, {}, 5)[0].rows == (("", False),)
+
+
+def test_a_query_may_take_a_part_of_the_kernels_memory_and_no_query_raises_that():
+    assert select("SELECT current_setting('memory_limit')", {}, 10)[0][0] == ("1.8 GiB",)
