@@ -156,13 +156,15 @@ def thoughts_html(message: Message) -> str:
 
 def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
-    first = (call.result or "").strip().splitlines()
-    return f"[{call.name}({arguments_text(call)}) → {call.status}: {cut(first[0]) if first else 'no output'}]"
+    word, (first, *rest) = call.outcome, (call.result or "").strip().splitlines() or ["no output"]
+    told = cut(" ".join(first.removeprefix(f"{word}: ").split()))
+    more = f" … ({len(rest) + 1:,} lines)" if rest else ""
+    return f"[{call.name}({arguments_text(call)}) → {word}: {told}{more}]"
 
 
 def call_html(call: ToolCall) -> str:
     """Return a tool call as a folded line of HTML."""
-    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {escape(call.status)}"
+    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {call.outcome}"
     return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
 
 

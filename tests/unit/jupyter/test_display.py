@@ -74,7 +74,7 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
 
     bundle = answer_bundle(message, "ada", [call()])
 
-    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3]\nIt is **3**.")
+    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3 … (2 lines)]\nIt is **3**.")
     assert "<details><summary><code>price(" in bundle["text/html"]
     assert "<strong>3</strong>" in bundle["text/html"]
     assert "<script>" not in bundle["text/html"]
@@ -294,7 +294,7 @@ JOB = Job(
         (events.JobFailed(job=JOB, reason="it broke"), "job 000abc, @ada, small: it broke"),
         (events.ModelLoading(note="small is loading"), "small is loading"),
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
-        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3]"),
+        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3 … (2 lines)]"),
         (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
         (events.ToolWaiting(job_id=JOB.id, call=call(), note="another cell runs"), "price: another cell runs"),
         (events.ToolFlagged(job_id=JOB.id, call=call(), reason="it reaches for keys"), "price: it reaches for keys"),
