@@ -49,8 +49,8 @@ def said(number, text, role="user", **fields):
 
 
 def call(result="3\nand more", **fields):
-    given = {"name": "price", "arguments": {"of": EVIL}, "status": CallStatus.OK}
-    return ToolCall(id=UUID(int=8), message_id=UUID(int=11), started_at=NOW, result=result, **given | fields)
+    given = {"name": "price", "arguments": {"of": EVIL}, "status": CallStatus.OK, "message_id": UUID(int=11)}
+    return ToolCall(id=UUID(int=8), started_at=NOW, result=result, **given | fields)
 
 
 def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
@@ -139,6 +139,28 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
     assert HOW_TO_GO_ON in transcript._repr_html_()
     named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
     assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
+
+
+def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its_words():
+    job, cost = UUID(int=99), {"model": "m"}
+    looks = said(0xABC002, "Let me see.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    looks_again = said(0xABC003, "", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    answer = said(0xABC004, "Three.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    calls = [call("3", message_id=looks.id, arguments={}), call("a  b\nc", message_id=looks_again.id, arguments={})]
+
+    transcript = Transcript("Talk", [said(0xABC001, "How many?"), looks, looks_again, answer], calls, NAMES)
+
+    assert repr(transcript).splitlines()[2:] == [
+        "You: How many?",
+        "",
+        "ada: Let me see.",
+        "  [price() → ok: 3]",
+        "  [price() → ok: a b … (2 lines)]",
+        "Three.",
+    ]
+    html = transcript._repr_html_()
+    assert (html.count("<strong>ada</strong>"), html.count(">m</div>")) == (1, 1)
+    assert html.index("Let me see.") < html.index("<pre>3</pre>") < html.index("<pre>a  b") < html.index("Three.")
 
 
 def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
