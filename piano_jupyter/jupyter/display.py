@@ -20,6 +20,8 @@ from piano_jupyter.records import Message, ToolCall, short
 
 Names = Mapping[Any, str]  # of agents, by id
 
+LONGEST_RESULT = 100  # characters of a result of several lines, in one
+BROKEN = " ⏎ "
 LONGEST_THOUGHT = 20_000  # characters that are shown
 PARTED = "⇄"
 HOW_TO_GO_ON = (
@@ -177,10 +179,15 @@ def thoughts_html(message: Message) -> str:
 
 def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
-    word, (first, *rest) = call.outcome, (call.result or "").strip().splitlines() or ["no output"]
-    told = cut(" ".join(first.removeprefix(f"{word}: ").split()))
-    more = f" … ({len(rest) + 1:,} lines)" if rest else ""
-    return f"[{call.name}({arguments_text(call)}) → {word}: {told}{more}]"
+    word = call.outcome
+    first, *rest = (call.result or "no output").strip().removeprefix(f"{word}: ").splitlines() or ["no output"]
+    told = cut(" ".join(first.split()))
+    for line in rest:
+        if len(told) + len(line) > LONGEST_RESULT:
+            told += f"{BROKEN}…"
+            break
+        told += BROKEN + " ".join(line.split())
+    return f"[{call.name}({arguments_text(call)}) → {word}: {told}]"
 
 
 def call_html(call: ToolCall) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from piano_jupyter import events
 from piano_jupyter.jupyter.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
-from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, message_html
+from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, call_line, message_html
 from piano_jupyter.jupyter.figures import Figures
 from piano_jupyter.jupyter.happenings import about
 from piano_jupyter.jupyter.lines import line as in_a_line
@@ -74,7 +74,7 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
 
     bundle = answer_bundle(message, "ada", [call()])
 
-    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3 … (2 lines)]\nIt is **3**.")
+    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3 ⏎ and more]\nIt is **3**.")
     assert "<details><summary><code>price(" in bundle["text/html"]
     assert "<strong>3</strong>" in bundle["text/html"]
     assert "<script>" not in bundle["text/html"]
@@ -155,12 +155,28 @@ def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its
         "",
         "ada: Let me see.",
         "  [price() → ok: 3]",
-        "  [price() → ok: a b … (2 lines)]",
+        "  [price() → ok: a b ⏎ c]",
         "Three.",
     ]
     html = transcript._repr_html_()
     assert (html.count("<strong>ada</strong>"), html.count(">m</div>")) == (1, 1)
     assert html.index("Let me see.") < html.index("<pre>3</pre>") < html.index("<pre>a  b") < html.index("Three.")
+
+
+def test_of_a_long_result_a_line_shows_how_it_begins():
+    table = "max_temp  day\n19        6"
+    many = "\n".join(f"line {number}" for number in range(400))
+
+    assert call_line(call(table, arguments={})) == "[price() → ok: max_temp day ⏎ 19 6]"
+    assert call_line(call(many, arguments={})).endswith("⏎ line 10 ⏎ …]")
+    denied = call("denied: the user did not allow this call", arguments={}, status=CallStatus.FAILED)
+    assert call_line(denied) == "[price() → denied: the user did not allow this call]"
+
+
+def test_a_sum_of_floats_shows_without_dust():
+    rows = Rows(("sum", "mean"), ((0.1 + 0.2, 11.0),))
+
+    assert rows_plain(rows).splitlines()[1] == "0.3  11.0"
 
 
 def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
@@ -316,7 +332,7 @@ JOB = Job(
         (events.JobFailed(job=JOB, reason="it broke"), "job 000abc, @ada, small: it broke"),
         (events.ModelLoading(note="small is loading"), "small is loading"),
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
-        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3 … (2 lines)]"),
+        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3 ⏎ and more]"),
         (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
         (events.ToolWaiting(job_id=JOB.id, call=call(), note="another cell runs"), "price: another cell runs"),
         (events.ToolFlagged(job_id=JOB.id, call=call(), reason="it reaches for keys"), "price: it reaches for keys"),
