@@ -657,7 +657,7 @@ class Piano:
         agent = self._roster.by_id(job.agent_id)
         skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
         handout = handed_out(skills)
-        tools = {tool.name: tool for tool in (*self._tools.get_tools(agent.enabled_tools), *handout.tools)}
+        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *handout.tools)}
         askers = self._questions.askers(job, conversation)
         history = conversation.tree.history(job)
         has_begun = any(message.job_id == job.id for message in history)

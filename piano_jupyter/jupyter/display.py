@@ -20,6 +20,7 @@ from piano_jupyter.records import Message, ToolCall, short
 
 Names = Mapping[Any, str]  # of agents, by id
 
+BLOCK = 'style="margin:0 0 1em"'  # JupyterLab has none around code
 LONGEST_RESULT = 100  # characters of a result of several lines, in one
 BROKEN = " ⏎ "
 LONGEST_THOUGHT = 20_000  # characters that are shown
@@ -157,7 +158,8 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     body = (
         render(as_markdown(message.content)) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
     )
-    return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{body if message.content else ''}"
+    said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
+    return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
 
 
 def _plain(message: Message) -> str:
