@@ -59,7 +59,7 @@ def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
     bundle = answer_bundle(answer, "ada")
 
     assert bundle["text/plain"] == '{\n  "name": "<b>",\n  "age": 36\n}'
-    assert '<pre style="margin:0 0 1em"><code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
+    assert '<code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
     assert answer_bundle(answer, "ada", raw=True) == {"text/plain": answer.content}
     assert '"age": 36' in repr(Transcript("Talk", [answer], [], NAMES))
     assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
