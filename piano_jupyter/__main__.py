@@ -119,7 +119,7 @@ def aside(event: HistoryTrimmed | ToolReturned | ToolWaiting | ToolFlagged) -> s
         case HistoryTrimmed(note=note):
             return f"[{note}]"
         case ToolReturned(call=call):
-            return f"[{call.name}: {call.status}]"
+            return f"[{call.name}: {call.outcome}]"
         case ToolWaiting(call=call, note=note):
             return f"[{call.name} waits: {note}]"
         case ToolFlagged(call=call, reason=reason):

@@ -52,6 +52,7 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
+from piano_jupyter.rules import parsed_rule
 from piano_jupyter.runner.bash_tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
@@ -97,7 +98,7 @@ class Status:
     running: int
     approvals: int
     mode: Mode  #: what tools may do
-    rules: int  #: how many the user has set
+    rules: list[str]  #: what the user has set, and which of them are about no tool
     layers: list[str]  #: what stands between tools and the machine
     stopped: bool  #: whether no job is taken for now
     cassette: str | None
@@ -596,6 +597,7 @@ class Piano:
         config = self.config
         server, models = await self._glance()
         counts = await self._store.counts()
+        tools = {tool.name for tool in self._tools.list_available()}
         return Status(
             database=IN_MEMORY if self._cassette else config.database,
             server=server,
@@ -608,7 +610,9 @@ class Piano:
             running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
             mode=config.mode,
-            rules=len(config.rules),
+            rules=[
+                rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
+            ],
             layers=await asyncio.to_thread(self._layers),
             stopped=self._consumer.paused,
             cassette=_about(self._cassette),
@@ -640,7 +644,7 @@ class Piano:
         agent = self._roster.by_id(job.agent_id)
         skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
         handout = handed_out(skills)
-        tools = {tool.name: tool for tool in (*self._tools.get_tools(agent.enabled_tools), *handout.tools)}
+        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *handout.tools)}
         askers = self._questions.askers(job, conversation)
         history = conversation.tree.history(job)
         has_begun = any(message.job_id == job.id for message in history)

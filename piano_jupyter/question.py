@@ -44,7 +44,7 @@ def answer_of(typed: str, request: ApprovalRequested) -> Answer:
 def how_to_keep(rule: str) -> str:
     """Return what to say of a rule that "always" has added."""
     return (
-        f"from now on: the rule {rule!r} is added to PianoConfig.rules of this session; "
+        f"from now on: the rule {rule!r} is added to this kernel's PianoConfig.rules; "
         f"to keep it, add it to c.PianoConfig.rules in ipython_config.py"
     )
 

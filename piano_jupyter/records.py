@@ -126,6 +126,13 @@ class ToolCall:
     result: str | None = None
     finished_at: datetime | None = None
 
+    @property
+    def outcome(self) -> str:
+        """What became of it, in a word or two for people."""
+        if self.status is CallStatus.FAILED and (self.result or "").startswith("denied: "):
+            return "denied"
+        return {CallStatus.STARTED: "running", CallStatus.UNKNOWN: "outcome unknown"}.get(self.status, self.status)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Approval:

@@ -33,13 +33,16 @@ class Requests(Sequence[ApprovalRequested]):
         return "\n\n".join(map(_request, self._requests)) or "no tool call waits for a yes"
 
     def _repr_html_(self) -> str:
-        return f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(repr(self))}</pre>'
+        if not self._requests:
+            return f"<p>{self!r}</p>"
+        style = "margin:0;padding:0;background:none;white-space:pre-wrap;overflow-wrap:anywhere"
+        return f'<pre style="{style}">{escape(repr(self))}</pre>'
 
 
 def _request(request: ApprovalRequested) -> str:
     name = short(request.call.id)
     always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
-    return f"{name}  {put(request)}{always}"
+    return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
 def agent_card(agent: Agent) -> Card:
@@ -123,7 +126,8 @@ def status_card(status: "Status", no_thread: str = "") -> Card:
             "server": status.server,
             "models": models_line(status.models),
             "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
-            "tools": f"mode {status.mode}, {_count(status.rules, 'rule')} (%piano tools shows what becomes of each)",
+            "tools": f"mode {status.mode}, {_count(len(status.rules), 'rule')}; %piano tools says which ask",
+            "rules": "\n".join(status.rules),
             "layers": "\n".join(status.layers),
             "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
             "workspace": status.workspace,

@@ -168,7 +168,10 @@ def _values(known: Sequence[Any]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = str(value) if isinstance(value, (str, Decimal, *TIMES)) else bounded(value, 200)
+    if isinstance(value, TIMES):
+        text = str(value).removesuffix(" 00:00:00")  # a day
+    else:
+        text = str(value) if isinstance(value, (str, Decimal)) else bounded(value, 200)
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 

@@ -7,6 +7,7 @@ compares equal.
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,9 @@ from piano_jupyter.records import Message, ToolCall, short
 
 Names = Mapping[Any, str]  # of agents, by id
 
+BLOCK = 'style="margin:0 0 1em"'  # JupyterLab has none around code
+LONGEST_RESULT = 100  # characters of a result of several lines, in one
+BROKEN = " ⏎ "
 LONGEST_THOUGHT = 20_000  # characters that are shown
 PARTED = "⇄"
 HOW_TO_GO_ON = (
@@ -71,24 +75,40 @@ class Transcript:
     def __repr__(self) -> str:
         if not self._messages:
             return f"{self._title}: nothing said yet"
-        told = [
-            "\n  ".join([f"{who}: {_plain(message)}", *map(call_line, calls), *self._parted(message)])
-            for message, who, calls in self._turns()
-        ]
+        told = (
+            "\n".join(self._line(message, calls, first=i == 0) for i, (message, calls) in enumerate(turn))
+            for turn in self._turns()
+        )
         return "\n\n".join([self._title, *told, *self._how_to_go_on()])
 
     def _repr_html_(self) -> str:
-        told = "".join(
-            message_html(message, who, calls, headed=True) + _quiet(self._parted(message))
-            for message, who, calls in self._turns()
-        )
+        told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
         body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
         return f'<div><div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>{body}</div>'
 
-    def _turns(self) -> Iterator[tuple[Message, str, list[ToolCall]]]:
-        for message in self._messages:
-            who = speaker(message, self._names) + (f" [{short(message.id)}]" if self._ids else "")
-            yield message, who, [call for call in self._calls if call.message_id == message.id]
+    def _turns(self) -> Iterator[list[tuple[Message, list[ToolCall]]]]:
+        """Yield what belongs together, with its calls: all that one agent said in one turn, or else one message."""
+        for _, turn in groupby(
+            self._messages, lambda each: each.id if self._ids else (each.job_id or each.id, each.role)
+        ):
+            yield [(each, [call for call in self._calls if call.message_id == each.id]) for each in turn]
+
+    def _line(self, message: Message, calls: Sequence[ToolCall], *, first: bool) -> str:
+        text = _plain(message)
+        head = f"{self._who(message)}: {text}".rstrip() if first else text
+        below = (f"  {line}" for line in [*map(call_line, calls), *self._parted(message)])
+        return "\n".join([*([head] if head else []), *below])
+
+    def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
+        head, last = f"<div><strong>{escape(self._who(turn[0][0]))}</strong></div>", turn[-1][0]
+        told = (
+            "".join([body_html(message), *map(call_html, calls), _quiet(self._parted(message))])
+            for message, calls in turn
+        )
+        return "".join([head, *told, _quiet([" · ".join(usage_parts(last))])])
+
+    def _who(self, message: Message) -> str:
+        return speaker(message, self._names) + (f" [{short(message.id)}]" if self._ids else "")
 
     def _parted(self, message: Message) -> list[str]:
         """Return a line that says which branch this is, where there are others."""
@@ -125,16 +145,23 @@ def answer_bundle(
 
 
 def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
-    """Return a message as HTML."""
+    """Return a message as HTML, with who says it and what it cost."""
+    if message.role == "system" and not headed:
+        return f"<div>{_quiet([f'{name}: {message.content}'])}</div>"
+    above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
+    about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
+    return f"<div>{above}{body_html(message, calls)}{about}</div>"
+
+
+def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
+    """Return what a message says as HTML: its thoughts and calls folded, and its text."""
     from piano_jupyter.jupyter.markdown import render  # noqa: PLC0415  Heavy: only when something is shown.
 
     body = (
         render(as_markdown(message.content)) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
     )
-    above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
-    about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    inside = f"{thoughts_html(message)}{''.join(map(call_html, calls))}{body if message.content else ''}"
-    return f"<div>{above}{inside}{about}</div>"
+    said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
+    return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
 
 
 def _plain(message: Message) -> str:
@@ -156,13 +183,20 @@ def thoughts_html(message: Message) -> str:
 
 def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
-    first = (call.result or "").strip().splitlines()
-    return f"[{call.name}({arguments_text(call)}) → {call.status}: {cut(first[0]) if first else 'no output'}]"
+    word = call.outcome
+    first, *rest = (call.result or "no output").strip().removeprefix(f"{word}: ").splitlines() or ["no output"]
+    told = cut(" ".join(first.split()))
+    for line in rest:
+        if len(told) + len(line) > LONGEST_RESULT:
+            told += f"{BROKEN}…"
+            break
+        told += BROKEN + " ".join(line.split())
+    return f"[{call.name}({arguments_text(call)}) → {word}: {told}]"
 
 
 def call_html(call: ToolCall) -> str:
     """Return a tool call as a folded line of HTML."""
-    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {escape(call.status)}"
+    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {call.outcome}"
     return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
 
 

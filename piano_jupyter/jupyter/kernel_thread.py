@@ -24,7 +24,7 @@ T = TypeVar("T")
 MOMENT = 0.5  # seconds until people are told that it waits, and between two attempts to end it
 STUBBORN = 4.5  # seconds for work to end: a tool that is cancelled gets five
 LAST_SIGNAL = 1.0  # seconds for a signal on its way to arrive
-WAITS = "waits for the running cell to end"
+WAITS = "another cell runs"
 TERMINAL = "not_here: in a terminal this works only while %%piano waits for the answer; ask the user to ask there"
 
 

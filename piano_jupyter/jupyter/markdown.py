@@ -55,6 +55,12 @@ def exact(text: str) -> str:
     return spelled(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
 
 
+def legible(text: str) -> str:
+    """Return the HTML of a text to be read, blanks and line ends as they are: what else hides or reorders is named."""
+    pieces = re.split("([ \t\n]+)", text)
+    return "".join(piece if i % 2 else exact(piece) for i, piece in enumerate(pieces))
+
+
 class Stream:
     """A text that is being written, as HTML: a block is rendered once, when it is finished.
 

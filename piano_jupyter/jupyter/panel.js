@@ -292,7 +292,8 @@ class Panel {
     if (reason) node.append(make("div", { className: "piano-why", innerHTML: reason }));
     node.append(list);
     if (question) {
-      const row = make("div", { className: "piano-row" }, this.doer("Deny", "deny", request));
+      const about = { className: "piano-row", role: "group", "aria-label": question };
+      const row = make("div", about, this.doer("Deny", "deny", request));
       if (always) {
         const covers = make("div", { className: "piano-why piano-covers" });
         covers.append("Always adds a rule to this kernel's PianoConfig.rules (put it into ipython_config.py to keep it): ");

@@ -30,13 +30,14 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, legible, render
 from piano_jupyter.prose import as_markdown
-from piano_jupyter.records import Agent, CallStatus, Job, JobStatus, Message, ToolCall
+from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
 
 Change = dict[str, Any]
 
 ACTIVE = frozenset({"queued", "loading", "thinking", "writing", "calling", "asking"})
+SEEN = 10  # lines of a value that are seen without scrolling
 PREVIEW = 90  # characters of a call's arguments that stand beside its name
 STANDS = {
     JobStatus.QUEUED: ("queued", "waiting in the queue"),
@@ -44,12 +45,6 @@ STANDS = {
     JobStatus.DONE: ("done", ""),
     JobStatus.FAILED: ("failed", "it failed, and no reason is known"),
     JobStatus.CANCELLED: ("cancelled", "stopped"),
-}
-CALL_STANDS = {
-    CallStatus.STARTED: "running",
-    CallStatus.OK: "done",
-    CallStatus.FAILED: "failed",
-    CallStatus.UNKNOWN: "outcome unknown",
 }
 
 
@@ -244,12 +239,12 @@ class Conversation:
                 self._write(entry, event)
             case ApprovalRequested(call=call):
                 self._call(entry, call, event)
-                self._tell(entry, "asking", "waiting for your answer")
+                self._tell(entry, "asking", "waits for your yes")
             case ToolCalled(call=call):
                 self._call(entry, call)
                 self._tell(entry, "calling", f"running {call.name}")
             case ToolWaiting(call=call, note=note):
-                self._call(entry, call)
+                self._call(entry, call, state="waiting")
                 self._tell(entry, "calling", f"{call.name} waits: {note}")
             case ToolReturned(call=call):
                 self._call(entry, call)
@@ -301,7 +296,7 @@ class Conversation:
         self._tell(entry, state, reason or note)
         if state not in ACTIVE:
             for part in list(entry.parts.values()):
-                if part.shown.get("state") in {"running", "asks"}:
+                if part.shown.get("state") in {"running", "waiting", "asks"}:
                     self._put(entry, part.shown | {"state": state, "question": "", "reason": ""})
 
     def _tell(self, entry: Entry, state: str, note: str, fraction: float | None = None) -> None:
@@ -328,20 +323,21 @@ class Conversation:
         elif not delta.text and entry.state == "loading":
             self._tell(entry, "thinking", "thinking")
 
-    def _call(self, entry: Entry, call: ToolCall, request: ApprovalRequested | None = None) -> None:
+    def _call(self, entry: Entry, call: ToolCall, request: ApprovalRequested | None = None, state: str = "") -> None:
         values = {name: _written(value) for name, value in call.arguments.items()}
         preview = " ".join(", ".join(values.values()).split())
+        flag = self._flags.get(call.id, "")
         shown = {
             "part": str(call.id),
             "kind": "call",
             "name": exact(call.name),
             "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
-            "arguments": [[exact(name), exact(value)] for name, value in values.items()],
-            "result": exact(call.result) if call.result else None,
-            "state": "asks" if request else CALL_STANDS[call.status],
-            "flag": exact(self._flags.get(call.id, "")),
+            "arguments": [[exact(name) + _lines(value), exact(value)] for name, value in values.items()],
+            "result": legible(call.result) if call.result else None,
+            "state": "asks" if request else state or call.outcome,
+            "flag": exact(flag),
             "question": request.question if request else "",
-            "reason": exact(request.reason) if request else "",
+            "reason": exact(request.reason.removesuffix(f"; {flag}")) if request else "",
             "always": exact(request.always) if request else "",
             "request": str(request.id) if request else "",
         }
@@ -362,6 +358,12 @@ class Conversation:
 
 def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _lines(value: str) -> str:
+    """Return how many lines a value has, where they are more than are seen at once."""
+    many = value.count("\n") + 1
+    return f"<br>{many:,} lines" if many > SEEN else ""
 
 
 def _cut(text: str) -> str:

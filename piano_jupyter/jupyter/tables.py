@@ -100,7 +100,7 @@ class Marked:
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
     """Return a table as aligned text."""
-    shown = [list(columns), *([cut(str(cell)).replace("\n", "⏎") for cell in row] for row in islice(rows, MOST_ROWS))]
+    shown = [list(columns), *([cut(_text(cell)).replace("\n", "⏎") for cell in row] for row in islice(rows, MOST_ROWS))]
     widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
     return "\n".join([*lines, *_more(total)])
@@ -138,7 +138,12 @@ def lines_html(text: str) -> str:
 
 
 def _cell_html(cell: object) -> str:
-    return cell.html if isinstance(cell, Marked) else lines_html(cut(str(cell)))
+    return cell.html if isinstance(cell, Marked) else lines_html(cut(_text(cell)))
+
+
+def _text(cell: object) -> str:
+    """Return a cell as text: a sum of floats without the dust in its last digits."""
+    return str(float(f"{cell:.15g}")) if isinstance(cell, float) else str(cell)
 
 
 def _more(total: int) -> list[str]:

@@ -67,7 +67,8 @@ class Permits:
         self, job: Job, agent: Agent, askers: Sequence[Agent], call: ToolCall, tool: Tool, asked_before: str
     ) -> Permission:
         arguments = check_arguments(tool, call.arguments)
-        if tool.subject == COMMAND and (flag := suspicion(str(arguments.get(COMMAND, "")))):
+        flag = suspicion(str(arguments.get(COMMAND, ""))) if tool.subject == COMMAND else None
+        if flag:
             self._bus.publish(ToolFlagged(thread_id=job.thread_id, job_id=job.id, call=call, reason=flag))
         allowed = ""  # the digest of what the user has said yes to
         while True:
@@ -101,7 +102,7 @@ class Permits:
                     arguments=call.arguments,
                     digest=now,
                     question=f"{agent.name} wants to run {call.name}{for_whom}",
-                    reason=decision.reason,
+                    reason="; ".join(filter(None, [decision.reason, flag])),
                     always=decision.always,
                     requested_at=self._clock.now(),
                 ),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, ToolError
+from piano_jupyter.records import Agent
 from piano_jupyter.redaction import redact
 from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.tool import Calling, Tool, calling as the_calling
@@ -57,6 +58,18 @@ class ToolRegistry:
             if name not in self._tools:
                 raise NotFoundError.among("tool", name, sorted(self._tools))
         return [self._tools[name] for name in wanted]
+
+    def of_agent(self, agent: Agent) -> list[Tool]:
+        """Return what an agent may use, by name. Raises NotFoundError, with the way out, for one that is not there."""
+        there = [name for name in agent.enabled_tools if name in self._tools]
+        for name in agent.enabled_tools:
+            if name not in self._tools:
+                rest = ",".join(there) or '""'
+                raise NotFoundError(
+                    f"{agent.name} has the tool {name!r}, which is not there: run the cell that defines it, "
+                    f"or take it away with %piano agent {agent.name} --tools {rest}"
+                )
+        return self.get_tools(there)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def sentence(cut: Cut, name: str, n_ctx: int | None) -> str:
     told = []
     if cut.turns:
         which = "The first turn no longer fits" if cut.turns == 1 else f"The first {cut.turns:,} turns no longer fit"
-        told.append(f"{which} into {window}: from here on {name} answers without.")
+        told.append(f"{which} into {window}: from here on {name} answers without them.")
     if cut.longest is not None:
         told.append(
             f"Of what is longer than {cut.longest:,} bytes {name} reads the beginning and the end: {window} is full."

@@ -1,6 +1,7 @@
 """What the magics show, in the light and the dark theme. With E2E_SHOTS it takes the README's pictures."""
 
 import re
+import tempfile
 
 import pytest
 from playwright.sync_api import expect
@@ -51,6 +52,13 @@ def swapping(start_swap):  # noqa: F811
     return start_swap("stand-in", models)
 
 
+@pytest.fixture
+def workspace():
+    """A folder with a short name, for the pictures."""
+    with tempfile.TemporaryDirectory(prefix="sales-") as folder:
+        yield folder
+
+
 def theme(nb, name):
     nb.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {name}")
     expect(nb.page.locator(f"body[data-jp-theme-light='{str(name == 'Light').lower()}']")).to_be_attached()
@@ -60,7 +68,7 @@ SET_UP = """
 %load_ext piano_jupyter
 %config PianoConfig.base_url = "{url}"
 %config PianoConfig.default_model = "smollm2:135m"
-%config PianoConfig.workspace = "/home/ada/sales"
+%config PianoConfig.workspace = "{workspace}"
 %config PianoConfig.database = ":memory:"
 %piano agent ada --model smollm2:135m --system "You write short Python." --temperature 0
 %piano agent bo --model smollm2:135m-twin --system "You write SQL." --temperature 0
@@ -79,8 +87,8 @@ STREAMS = 3
 
 
 @pytest.mark.parametrize("shade", ["Light", "Dark"])
-def test_status_models_and_a_cell_that_streams_read_well(notebook, swapping, shade):
-    nb = notebook([SET_UP.format(url=swapping.url).strip(), *LOOKS])
+def test_status_models_and_a_cell_that_streams_read_well(notebook, swapping, workspace, shade):
+    nb = notebook([SET_UP.format(url=swapping.url, workspace=workspace).strip(), *LOOKS])
     nb.page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
     theme(nb, shade)
     try:

@@ -259,7 +259,7 @@ def test_e9_a_card_hides_nothing_of_a_call_and_waits_for_the_answer(notebook, st
 
     expect(written(nb).last).to_have_text("Finished.")
     assert result in stub_model.asked[-1]["messages"][-1]["content"]
-    expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "done" if choice == "Approve" else "failed")
+    expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "ok" if choice == "Approve" else "denied")
 
 
 def test_e9_the_last_of_400_lines_of_a_command_is_reached_by_scrolling(notebook, stub_model):
@@ -287,6 +287,31 @@ def test_e9_the_last_of_400_lines_of_a_command_is_reached_by_scrolling(notebook,
     expect(written(nb).last).to_have_text("Finished.")
 
 
+def test_a_card_is_answered_with_the_keyboard_alone_in_a_narrow_panel_too(notebook, stub_model):
+    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": "1 = 1"})), "Finished.")
+    nb = notebook(
+        [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
+    )
+    for i in range(3):
+        nb.run(i)
+    nb.panel.evaluate("panel => { panel.style.width = '300px' }")
+    ask(nb, "clean up")
+    answers_of_card = nb.panel.get_by_role("group", name="Assistant wants to run delete_rows")
+    expect(answers_of_card.get_by_role("button")).to_have_text(["Deny", "Always", "Approve"])
+    widths = "card => [card.querySelector('dd').clientWidth, card.clientWidth]"
+    value, card = nb.panel.locator(".piano-call[data-state='asks']").evaluate(widths)
+
+    box(nb).press("Shift+Tab")
+    expect(button(nb, "Approve")).to_be_focused()
+    nb.page.keyboard.press("Shift+Tab")
+    nb.page.keyboard.press("Shift+Tab")
+    nb.page.keyboard.press("Enter")
+
+    expect(written(nb).last).to_have_text("Finished.")
+    expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "denied")
+    assert value > 0.8 * card
+
+
 def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook, stub_model):
     call = Say("", call=("delete_rows", {"table": "t", "where": "1 = 1"}))
     stub_model.says(call, "Finished.", call, "Finished again.")
@@ -303,7 +328,7 @@ def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook,
     ask(nb, "once more")
 
     expect(written(nb).last).to_have_text("Finished again.")
-    expect(nb.panel.locator(".piano-call[data-state='done']")).to_have_count(2)
+    expect(nb.panel.locator(".piano-call[data-state='ok']")).to_have_count(2)
 
 
 def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook, stub_model):
@@ -322,7 +347,7 @@ def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook,
     expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("reaches for keys")
     button(nb, "Deny").click()
     expect(written(nb).last).to_have_text("Finished.")
-    expect(nb.panel.locator(".piano-call[data-state='failed'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("reaches for keys")
 
 
 def test_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):

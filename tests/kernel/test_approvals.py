@@ -34,7 +34,7 @@ def test_always_at_the_prompt_adds_the_rule_that_it_shows_and_is_not_asked_again
     second = kernel.run("%%piano\ngo", answers=["maybe"])
 
     assert first.prompts[0].endswith("[y]es / [a]lways (allow bash(touch made)) / [N]o ")
-    assert "the rule 'allow bash(touch made)' is added to PianoConfig.rules" in first.stream
+    assert "the rule 'allow bash(touch made)' is added to this kernel's PianoConfig.rules" in first.stream
     assert "ipython_config.py" in first.stream
     assert len(second.prompts) == 1
     assert "touch made; touch more" in second.prompts[0]
@@ -70,6 +70,7 @@ def test_a_call_of_a_job_without_a_cell_is_shown_whole_and_allowed_for_always(ke
 
     assert "Assistant wants to run bash (" in shown
     assert "command │ touch made\n  --always adds the rule: allow bash(touch made)" in shown
+    assert f"%piano approve {call} lets it run, %piano deny {call} does not" in shown
     assert allowed.text.startswith("allowed from now on: the rule 'allow bash(touch made)' is added")
     assert (answer.text.splitlines()[-1], again.text.splitlines()[-1]) == ("done", "done again")
     assert "any other was answered already, or never asked" in late.stream
@@ -168,7 +169,7 @@ def test_e11_files_of_the_workspace_and_its_database_set_neither_mode_nor_rules(
 def test_status_and_tools_say_what_becomes_of_calls(kernel):
     kernel.run("from piano_jupyter import tool\n@tool(asks=True)\ndef act() -> str:\n    'Do it.'\n    return ''")
     asks = kernel.run("%piano tools").text
-    kernel.run("%config PianoConfig.rules = ['allow act', 'deny create_file', 'ask read_file']")
+    kernel.run("%config PianoConfig.rules = ['allow act', 'deny create_file', 'ask read_file', 'deny bsh(curl *)']")
     told = kernel.run("%piano tools").text
     status = kernel.run("%piano").text
 
@@ -177,7 +178,8 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
     assert " asks " in next(line for line in asks.splitlines() if line.startswith("act"))
     for name, word in (("act", "runs"), ("create_file", "denied"), ("read_file", "asks")):
         assert f" {word} " in becomes[name]
-    assert "mode write, 3 rules" in status
+    assert "mode write, 4 rules" in status
+    assert "\n           deny bsh(curl *) (no tool has this name)\n" in status
     assert "files: " in status
 
 

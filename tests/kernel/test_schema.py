@@ -18,7 +18,7 @@ def test_a_cell_gives_a_value_of_a_dataclass_that_another_cell_defines(kernel, s
 
     assert cell.status == "ok"
     assert cell.text == PRETTY  # shown once: the result itself stays silent
-    assert '<pre><code>{\n  "name": "Ada &lt;b&gt;",' in cell.shown[0]["text/html"]
+    assert '<code>{\n  "name": "Ada &lt;b&gt;",' in cell.shown[0]["text/html"]
     assert kernel.run("print(_ == Person('Ada <b>', 36), _)").stream == "True Person(name='Ada <b>', age=36)\n"
     (asked,) = stub_model.asked
     assert asked["response_format"]["json_schema"]["schema"]["required"] == ["name", "age"]

@@ -79,7 +79,7 @@ def test_agents_that_ask_each_other_end_with_a_note(agents, stub_model):
     assert said[:5] == ["ada:", "bob:", "ada:", "bob:", "ada:"]
     assert len(said) == 6
     assert "bob" in said[5]
-    assert "Note" in cell.shown[5]["text/html"]
+    assert ">Note: " in cell.shown[5]["text/html"]
     assert "Note: " in agents.run("%piano history").text
 
 

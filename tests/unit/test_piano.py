@@ -120,6 +120,27 @@ async def test_a_tool_that_is_not_enabled_is_not_run(piano_of, scripted, asks_fo
         assert (call.status, call.result) == (CallStatus.FAILED, "no tool named 'create_file'; known: read_file")
 
 
+async def test_an_agent_whose_tool_is_not_there_says_the_way_out(scripted, tmp_path):
+    @tool
+    def price(item: str) -> str:
+        """Return the price of an item."""
+        return item
+
+    here = {"database": str(tmp_path / "kept.duckdb"), "workspace": str(tmp_path)}
+    async with Piano(**here, model=scripted(), tools=[price]) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["price", "bash"])
+    async with Piano(**here, model=scripted("2.5")) as piano:
+        with pytest.raises(NotFoundError) as caught:
+            await piano.ask("What does tea cost?")
+        piano.add_tool(price)
+
+        assert str(caught.value) == (
+            "Assistant has the tool 'price', which is not there: run the cell that defines it, or take it away with "
+            "%piano agent Assistant --tools bash"
+        )
+        assert (await piano.ask("And now?")).content == "2.5"
+
+
 async def test_a_tool_that_raises_is_an_answer_to_the_model(piano_of, scripted, asks_for):
     @tool
     def broken() -> str:

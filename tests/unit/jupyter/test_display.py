@@ -8,7 +8,7 @@ import pytest
 
 from piano_jupyter import events
 from piano_jupyter.jupyter.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
-from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, message_html
+from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, call_line, message_html
 from piano_jupyter.jupyter.figures import Figures
 from piano_jupyter.jupyter.happenings import about
 from piano_jupyter.jupyter.lines import line as in_a_line
@@ -49,8 +49,8 @@ def said(number, text, role="user", **fields):
 
 
 def call(result="3\nand more", **fields):
-    given = {"name": "price", "arguments": {"of": EVIL}, "status": CallStatus.OK}
-    return ToolCall(id=UUID(int=8), message_id=UUID(int=11), started_at=NOW, result=result, **given | fields)
+    given = {"name": "price", "arguments": {"of": EVIL}, "status": CallStatus.OK, "message_id": UUID(int=11)}
+    return ToolCall(id=UUID(int=8), started_at=NOW, result=result, **given | fields)
 
 
 def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
@@ -59,7 +59,7 @@ def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
     bundle = answer_bundle(answer, "ada")
 
     assert bundle["text/plain"] == '{\n  "name": "<b>",\n  "age": 36\n}'
-    assert '<pre><code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
+    assert '<code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
     assert answer_bundle(answer, "ada", raw=True) == {"text/plain": answer.content}
     assert '"age": 36' in repr(Transcript("Talk", [answer], [], NAMES))
     assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
@@ -74,7 +74,7 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
 
     bundle = answer_bundle(message, "ada", [call()])
 
-    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3]\nIt is **3**.")
+    assert bundle["text/plain"].startswith(f"[price(of='{EVIL}') → ok: 3 ⏎ and more]\nIt is **3**.")
     assert "<details><summary><code>price(" in bundle["text/html"]
     assert "<strong>3</strong>" in bundle["text/html"]
     assert "<script>" not in bundle["text/html"]
@@ -145,6 +145,44 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
     assert HOW_TO_GO_ON in transcript._repr_html_()
     named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
     assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
+
+
+def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its_words():
+    job, cost = UUID(int=99), {"model": "m"}
+    looks = said(0xABC002, "Let me see.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    looks_again = said(0xABC003, "", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    answer = said(0xABC004, "Three.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
+    calls = [call("3", message_id=looks.id, arguments={}), call("a  b\nc", message_id=looks_again.id, arguments={})]
+
+    transcript = Transcript("Talk", [said(0xABC001, "How many?"), looks, looks_again, answer], calls, NAMES)
+
+    assert repr(transcript).splitlines()[2:] == [
+        "You: How many?",
+        "",
+        "ada: Let me see.",
+        "  [price() → ok: 3]",
+        "  [price() → ok: a b ⏎ c]",
+        "Three.",
+    ]
+    html = transcript._repr_html_()
+    assert (html.count("<strong>ada</strong>"), html.count(">m</div>")) == (1, 1)
+    assert html.index("Let me see.") < html.index("<pre>3</pre>") < html.index("<pre>a  b") < html.index("Three.")
+
+
+def test_of_a_long_result_a_line_shows_how_it_begins():
+    table = "max_temp  day\n19        6"
+    many = "\n".join(f"line {number}" for number in range(400))
+
+    assert call_line(call(table, arguments={})) == "[price() → ok: max_temp day ⏎ 19 6]"
+    assert call_line(call(many, arguments={})).endswith("⏎ line 10 ⏎ …]")
+    denied = call("denied: the user did not allow this call", arguments={}, status=CallStatus.FAILED)
+    assert call_line(denied) == "[price() → denied: the user did not allow this call]"
+
+
+def test_a_sum_of_floats_shows_without_dust():
+    rows = Rows(("sum", "mean"), ((0.1 + 0.2, 11.0),))
+
+    assert rows_plain(rows).splitlines()[1] == "0.3  11.0"
 
 
 def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
@@ -300,7 +338,7 @@ JOB = Job(
         (events.JobFailed(job=JOB, reason="it broke"), "job 000abc, @ada, small: it broke"),
         (events.ModelLoading(note="small is loading"), "small is loading"),
         (events.ToolCalled(job_id=JOB.id, call=call(arguments={"of": 1})), "price(of=1)"),
-        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3]"),
+        (events.ToolReturned(job_id=JOB.id, call=call(arguments={})), "[price() → ok: 3 ⏎ and more]"),
         (events.ApprovalRequested(id=UUID(int=900), job_id=JOB.id, call=call(arguments={}), question="?"), "price()"),
         (events.ToolWaiting(job_id=JOB.id, call=call(), note="another cell runs"), "price: another cell runs"),
         (events.ToolFlagged(job_id=JOB.id, call=call(), reason="it reaches for keys"), "price: it reaches for keys"),

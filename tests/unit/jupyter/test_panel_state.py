@@ -230,7 +230,7 @@ def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     assert (running[0]["state"], running[0]["result"], running[1]) == ("running", None, ["calling"])
     assert list(scene.page.parts) == [str(asked.id), str(call.id)]
     assert scene.page.parts[str(call.id)]["result"] == "&lt;b&gt;"
-    assert scene.page.parts[str(call.id)]["state"] == "done"
+    assert scene.page.parts[str(call.id)]["state"] == "ok"
 
 
 def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
@@ -269,6 +269,50 @@ def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends
     assert (ended["question"], ended["state"]) == ("", "cancelled")
 
 
+def test_a_call_that_was_denied_is_not_one_that_failed(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), status=CallStatus.FAILED, result="denied: the user did not allow this call")
+
+    scene.happens(ToolReturned(job_id=job.id, call=call))
+
+    assert scene.page.parts[str(call.id)]["state"] == "denied"
+
+
+def test_the_columns_of_a_result_stay_in_line_and_what_hides_in_it_is_named(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    result = f"a{' ' * 40}b\n\n\n\n\n\n\u202e1{' ' * 40}2"
+    call = make.call(scene.answer(job, ""), status=CallStatus.OK, result=result)
+
+    scene.happens(ToolReturned(job_id=job.id, call=call))
+
+    assert scene.page.parts[str(call.id)]["result"] == result.replace("\u202e", "<mark>U+202E</mark>")
+
+
+def test_e9_beside_a_value_that_must_be_scrolled_stands_how_many_lines_it_has(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    values = {"command": "echo\n" * 400 + "rm -rf ~", "timeout": 5}
+    call = make.call(scene.answer(job, ""), result=None, arguments=values)
+
+    scene.happens(ApprovalRequested(id=call.id, job_id=job.id, call=call, question="may I?"))
+
+    assert [title for title, _ in scene.page.parts[str(call.id)]["arguments"]] == ["command<br>401 lines", "timeout"]
+
+
+def test_f1_a_card_says_once_what_its_call_reaches_for(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+    request = ApprovalRequested(id=call.id, job_id=job.id, call=call, question="may I?", reason="it asks; it reaches")
+
+    scene.happens(ToolFlagged(job_id=job.id, call=call, reason="it reaches"), request)
+
+    card = scene.page.parts[str(call.id)]
+    assert (card["flag"], card["reason"]) == ("it reaches", "it asks")
+
+
 def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(scene, make):
     job = scene.asks("?")
     scene.starts(job)
@@ -278,10 +322,10 @@ def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(sce
         ToolFlagged(job_id=job.id, call=call, reason="it reaches for <keys>"), ToolCalled(job_id=job.id, call=call)
     )
     scene.happens(ToolWaiting(job_id=job.id, call=call, note="another cell runs"))
-    waits = scene.page.entries[-1]["note"]
+    waits, state = scene.page.entries[-1]["note"], scene.page.parts[str(call.id)]["state"]
     scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="x")))
 
-    assert waits == f"{call.name} waits: another cell runs"
+    assert (waits, state) == (f"{call.name} waits: another cell runs", "waiting")
     assert scene.page.parts[str(call.id)]["flag"] == "it reaches for &lt;keys&gt;"
 
 

@@ -210,7 +210,7 @@ async def test_e10_always_adds_a_rule_to_this_session_and_what_it_covers_runs(pi
         assert (request.reason, request.always) == ("act asks each time", "allow act")
         assert piano.config.rules == ["allow act"]
         assert acts.done == ["it", "more"]
-        assert (await piano.status()).rules == 1
+        assert (await piano.status()).rules == ["allow act"]
         assert [str(verdict) for verdict in (await piano.tool_verdicts()).values()].count(
             "ask"
         ) <= 1  # bash, where there is no sandbox
@@ -330,6 +330,7 @@ async def test_f1_a_call_that_reaches_for_keys_is_pointed_out_before_it_runs(pia
         kinds = [type(event) for _, event in piano.recent_events()]
         assert flagged.call == request.call
         assert "keys (.ssh)" in flagged.reason
+        assert request.reason.endswith(f"; {flagged.reason}")  # wherever it is asked
         assert kinds.index(ToolFlagged) < kinds.index(ToolCalled) < kinds.index(ToolReturned)
 
 
@@ -476,7 +477,7 @@ async def test_e11_settings_in_the_workspace_loosen_nothing(piano_of, scripted, 
         await piano.ask("go")
         status = await piano.status()
 
-        assert (status.mode, status.rules, piano.config.rules) == ("write", 0, [])
+        assert (status.mode, status.rules, piano.config.rules) == ("write", [], [])
         assert acts.done == []
         assert [call.status for call in await piano.tool_calls(piano.thread)] == [CallStatus.FAILED]
 

@@ -175,7 +175,7 @@ def test_the_note_stands_in_the_place_of_what_has_left(make):
 
 def test_the_sentence_names_the_turns_the_agent_and_the_window():
     assert sentence(Cut(12), "ada", 8_192) == (
-        "The first 12 turns no longer fit into the context of 8,192 tokens: from here on ada answers without."
+        "The first 12 turns no longer fit into the context of 8,192 tokens: from here on ada answers without them."
     )
     assert sentence(Cut(1), "ada", None).startswith("The first turn no longer fits into the model's context")
     assert "longer than 3,000 bytes ada reads the beginning and the end" in sentence(Cut(0, 3_000), "ada", 2_048)
