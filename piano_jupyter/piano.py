@@ -213,8 +213,6 @@ class Piano:
 
     async def _close(self) -> None:
         await self._consumer.stop(self.config.shutdown_timeout)
-        if self._mask in LOGS.masks:
-            LOGS.masks.remove(self._mask)
         for end in self._ends.values():
             end.set_exception(PianoError("the chat was closed before the answer came; the next one goes on with it"))
             end.exception()  # nobody may wait for it
@@ -227,6 +225,8 @@ class Piano:
         await self._bash.aclose()
         await self._store.close()
         self._finder.stop()
+        if self._mask in LOGS.masks:  # not before: what is told of the end is logged too
+            LOGS.masks.remove(self._mask)
 
     def close_now(self, timeout: float = 2.0) -> None:
         """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
