@@ -460,7 +460,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("query", "told"), REFUSED, ids=[query[:50] for query, _ in REFUSED])
-async def test_a_query_that_could_do_anything_else_is_refused(asked_store, tmp_path, query, told):
+async def test_g7_a_query_that_could_do_anything_else_is_refused(asked_store, tmp_path, query, told):
     query = query.replace("{own}", asked_store.name).replace("{other}", str(tmp_path / "other"))
 
     with pytest.raises(StoreError, match=told):
@@ -469,7 +469,7 @@ async def test_a_query_that_could_do_anything_else_is_refused(asked_store, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_query_cannot_take_the_lock_off_the_file(tmp_path, make):
+async def test_g7_a_query_cannot_take_the_lock_off_the_file(tmp_path, make):
     path = tmp_path / "piano.duckdb"
     async with opened(path) as store:
         await store.add_message(make.message("hi"))
@@ -481,7 +481,7 @@ async def test_a_query_cannot_take_the_lock_off_the_file(tmp_path, make):
     assert f"is open in process {os.getpid()}" in said
 
 
-async def test_behind_the_look_at_the_query_duckdb_is_locked_down_too(asked_store):
+async def test_g7_behind_the_look_at_the_query_duckdb_is_locked_down_too(asked_store):
     on = {"lock_configuration"}
     off = {
         "enable_external_access",
@@ -500,7 +500,7 @@ async def test_a_query_s_clock_is_that_of_the_rows(asked_store):
     assert zone == ("UTC",)
 
 
-async def test_a_query_sees_no_python_variables():
+async def test_g7_a_query_sees_no_python_variables():
     duckdb_would_take_this = duckdb.sql("SELECT 1")
     async with opened(":memory:") as store:
         with pytest.raises(StoreError, match="duckdb_would_take_this does not exist"):
