@@ -68,7 +68,7 @@ from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.own_secrets import own_secrets
-from piano_jupyter.runner.skills import Skill, SkillRegistry, place, skill_roots
+from piano_jupyter.runner.skills import Skill, SkillRegistry, place, roots_in, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
@@ -171,6 +171,7 @@ class Piano:
                 self._workspace,
                 output_limit=lambda: knob.tool_output_limit,
                 database=lambda: knob.database,
+                skills=lambda: roots_in(self._workspace(), knob.skills_paths),
                 bash=self._bash,
             ),
             *map(as_tool, tools),
