@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +85,7 @@ T = TypeVar("T")
 
 IN_MEMORY = ":memory:"
 REMEMBERED = 1000  # events
+FRESH = 0.05  # seconds that the secrets of this machine are known for
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
 
 HEX = re.compile("[0-9a-f]+")
@@ -132,7 +134,7 @@ class Piano:
     ) -> None:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
-        self._redactor = Redactor()
+        self._redactor, self._own = Redactor(), _OwnSecrets()
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
             self._cassette = Cassette(Path(record or replay or ""), recording=record is not None, mask=self._mask)
@@ -725,7 +727,7 @@ class Piano:
         """Return a text, JSON or a record without secrets, as far as they are known now."""
         if not self.config.mask_secrets:
             return thing
-        known = own_secrets(os.environ)
+        known = self._own.now()
         for key in (self.config.api_key, self._finder.endpoint.api_key if self._finder.endpoint else ""):
             known |= {str(key): "api_key "} if key else {}
         if known != self._redactor.known:
@@ -745,6 +747,20 @@ class Piano:
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
+
+
+class _OwnSecrets:
+    """What this machine is known to hold, looked up anew now and then: an answer is masked word by word."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._due = 0.0
+
+    def now(self) -> dict[str, str]:
+        """Return a copy."""
+        if time.monotonic() >= self._due:
+            self._known, self._due = own_secrets(os.environ), time.monotonic() + FRESH
+        return dict(self._known)
 
 
 async def _form(schema: Any) -> Form | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.tables import QUIET, cut, lines_html
+from piano_jupyter.jupyter.tables import QUIET, capped, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 
@@ -119,7 +119,7 @@ def answer_bundle(
     """
     above = [f"{name}:"] if headed else []
     if raw:
-        return {"text/plain": "\n".join([*above, message.content])}
+        return {"text/plain": "\n".join([*above, capped(message.content)])}
     plain = "\n".join([*above, *map(call_line, calls), _plain(message)])
     return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
@@ -129,7 +129,9 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
     from piano_jupyter.jupyter.markdown import render  # noqa: PLC0415  Heavy: only when something is shown.
 
     body = (
-        render(as_markdown(message.content)) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
+        render(as_markdown(message.content))
+        if message.role == "assistant"
+        else f"<p>{lines_html(capped(message.content))}</p>"
     )
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
@@ -139,7 +141,7 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
 
 def _plain(message: Message) -> str:
     data = indented(message.content) if message.role == "assistant" else None
-    return message.content.rstrip() if data is None else data
+    return capped(message.content.rstrip() if data is None else data)
 
 
 def thoughts_html(message: Message) -> str:

@@ -12,6 +12,7 @@ from piano_jupyter.records import Rows
 
 R = TypeVar("R")
 
+PLAIN_LIMIT = 500_000  # characters of one text that are shown
 LONGEST_CELL = 300  # characters of a table's cell
 MOST_ROWS = 200  # that a table shows
 TABLE = '<table class="piano-table" style="text-align:left">'
@@ -130,6 +131,12 @@ def rows_html(rows: Rows) -> str:
 def cut(text: str) -> str:
     """Return a text, or its beginning where it is long."""
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def capped(text: str) -> str:
+    """Return a text, or its beginning and how much more there is."""
+    rest = len(text) - PLAIN_LIMIT
+    return text if rest <= 0 else f"{text[:PLAIN_LIMIT]}\n… and {rest:,} more characters"
 
 
 def lines_html(text: str) -> str:

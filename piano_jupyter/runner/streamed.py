@@ -11,7 +11,7 @@ from contextlib import aclosing
 from os.path import commonprefix
 from typing import TypeVar
 
-from piano_jupyter.redaction import BEGIN, END, LONGEST_KEY, SHORTEST
+from piano_jupyter.redaction import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
 from piano_jupyter.runner.chat import Again, Delta, Reply
 
 T = TypeVar("T")
@@ -69,7 +69,8 @@ class Streamed:
             return ""
         if LONG_WORD.search(self._raw, max(self._passed - SHORTEST, 0), end):
             whole = self._mask(self._raw[:end])
-            news = whole[len(commonprefix([self._told, whole])) :]  # noqa: RUF071  They are no paths.
+            told = self._told if whole.startswith(self._told) else commonprefix([self._told, whole])  # noqa: RUF071  No paths.
+            news = whole[len(told) :]
             self._told = whole
         else:
             news = self._raw[self._passed : end]
@@ -86,6 +87,7 @@ class Streamed:
         if cut := self._raw.rfind("\n", 0, self._passed) + 1:
             self._told = self._told.rpartition("\n")[2]
         elif self._passed > 2 * LONGEST:
-            cut = self._raw.rfind(" ", 0, self._passed - REMEMBERED) + 1 or self._passed - LONGEST
-            self._told = self._mask(self._raw[cut : self._passed])
+            cut = max(self._raw.rfind(" ", 0, self._passed - REMEMBERED) + 1, self._passed - LONGEST)
+            left = self._raw[cut : self._passed]
+            self._told = self._mask(left) if MASK in self._told else left
         self._raw, self._passed = self._raw[cut:], self._passed - cut
