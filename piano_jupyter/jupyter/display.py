@@ -13,7 +13,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.tables import QUIET, capped, cut, lines_html
+from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET, capped, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 
@@ -83,7 +83,8 @@ class Transcript:
             for message, who, calls in self._turns()
         )
         body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
-        return f'<div><div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>{body}</div>'
+        title = f'<div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>'
+        return f'<div class="{AS_IT_IS}">{title}{body}</div>'
 
     def _turns(self) -> Iterator[tuple[Message, str, list[ToolCall]]]:
         for message in self._messages:
@@ -136,7 +137,7 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
     inside = f"{thoughts_html(message)}{''.join(map(call_html, calls))}{body if message.content else ''}"
-    return f"<div>{above}{inside}{about}</div>"
+    return f'<div class="{AS_IT_IS}">{above}{inside}{about}</div>'
 
 
 def _plain(message: Message) -> str:

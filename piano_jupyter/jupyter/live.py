@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.tables import QUIET
+from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
 LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
@@ -51,7 +51,7 @@ class LiveCell:
             several, answers = len(answers) > 1, [each._replace(text=_end(each.text)) for each in answers]
             html = "".join(_html(each, headed=several) for each in answers)
             plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
-            self._handle.update({"text/html": html, "text/plain": plain}, raw=True)
+            self._handle.update({"text/html": f'<div class="{AS_IT_IS}">{html}</div>', "text/plain": plain}, raw=True)
         ended = time.monotonic()
         self._next = ended + max(FRAME, SHARE * (ended - begun))
 

