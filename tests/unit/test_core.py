@@ -153,10 +153,11 @@ def test_any_other_server_may_be_asked(host):
 
 
 def test_g8_a_password_in_an_address_is_not_repeated():
+    password = "hunter2" * 2
     with pytest.raises(PianoError) as refused:
-        configured(base_url="http://me:hunter2hunter2@host/v1")
+        configured(base_url=f"http://me:{password}@host/v1")
 
-    assert "hunter2" not in str(refused.value)
+    assert password not in str(refused.value)
 
 
 def test_a_key_is_trimmed_and_does_not_show_itself():
