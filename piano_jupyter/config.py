@@ -1,6 +1,8 @@
 """PianoConfig: every knob. Read a knob where it is used, so that `%config PianoConfig.knob = value` works at once."""
 
 import os
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,10 +10,12 @@ from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.redaction import redact
 from piano_jupyter.rules import parsed_rule
 from piano_jupyter.tool import MODES, Mode
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
+CLOUD_KEYS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: beside 169.254.0.0/16
 
 
 class PianoConfig(Configurable):
@@ -162,9 +166,13 @@ def plain_key(key: str) -> Secret:
 
 
 def plain_address(url: str) -> str:
-    """Return a server's address without its last slash. Raises TraitError for one that is none or has a user name."""
+    """Return a server's address without its last slash.
+
+    Raises TraitError for one that is none, that has a user name, or where a cloud gives out a machine's own keys.
+    """
     wrong = TraitError(
-        f"base_url must look like http://localhost:8080/v1, without a user name, not {url!r}; a key goes to api_key"
+        f"base_url must look like http://localhost:8080/v1, without a user name, not {redact(url)!r}; "
+        f"a key goes to api_key"
     )
     try:
         parts = urlsplit(url.rstrip("/"))
@@ -173,7 +181,24 @@ def plain_address(url: str) -> str:
         raise wrong from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or port == 0:
         raise wrong
+    if _gives_out_keys(parts.hostname):
+        raise TraitError(f"base_url must not be {url!r}: there a cloud gives out the keys of a machine")
     return url.rstrip("/")
+
+
+def _gives_out_keys(host: str) -> bool:
+    """Return whether a host is where a cloud's machine is told its keys, in whatever way its address is written."""
+    name = host.rstrip(".").partition("%")[0]
+    address: IPv4Address | IPv6Address
+    try:
+        address = ip_address(name)
+    except ValueError:
+        try:
+            address = IPv4Address(socket.inet_aton(name))  # 0xA9FEA9FE is one to the system, as is 2852039166
+        except (OSError, UnicodeEncodeError):
+            return name in CLOUD_KEYS
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_link_local or str(address) in CLOUD_KEYS
 
 
 def configured(config: PianoConfig | None = None, **knobs: object) -> PianoConfig:

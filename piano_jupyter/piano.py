@@ -63,7 +63,7 @@ from piano_jupyter.runner.forms import Form, form_of
 from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.own_secrets import Mask
-from piano_jupyter.runner.skills import Skill, SkillRegistry, place, skill_roots
+from piano_jupyter.runner.skills import Skill, SkillRegistry, place, roots_in, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
@@ -163,6 +163,7 @@ class Piano:
                 self._workspace,
                 output_limit=lambda: knob.tool_output_limit,
                 database=lambda: knob.database,
+                skills=lambda: roots_in(self._workspace(), knob.skills_paths),
                 bash=self._bash,
             ),
             *map(as_tool, tools),
@@ -205,8 +206,6 @@ class Piano:
 
     async def _close(self) -> None:
         await self._consumer.stop(self.config.shutdown_timeout)
-        if self._mask in LOGS.masks:
-            LOGS.masks.remove(self._mask)
         self._happened.close()
         self.bus.publish(Closed())
         self.bus.close()
@@ -216,6 +215,8 @@ class Piano:
         await self._bash.aclose()
         await self._store.close()
         self._finder.stop()
+        if self._mask in LOGS.masks:  # not before: what is told of the end is logged too
+            LOGS.masks.remove(self._mask)
 
     def close_now(self, timeout: float = 2.0) -> None:
         """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""

@@ -14,7 +14,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.tables import QUIET, cut, lines_html
+from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET, capped, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 
@@ -84,7 +84,8 @@ class Transcript:
     def _repr_html_(self) -> str:
         told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
         body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
-        return f'<div><div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>{body}</div>'
+        title = f'<div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>'
+        return f'<div class="{AS_IT_IS}">{title}{body}</div>'
 
     def _turns(self) -> Iterator[list[tuple[Message, list[ToolCall]]]]:
         """Yield what belongs together, with its calls: all that one agent said in one turn, or else one message."""
@@ -139,7 +140,7 @@ def answer_bundle(
     """
     above = [f"{name}:"] if headed else []
     if raw:
-        return {"text/plain": "\n".join([*above, message.content])}
+        return {"text/plain": "\n".join([*above, capped(message.content)])}
     plain = "\n".join([*above, *map(call_line, calls), _plain(message)])
     return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
@@ -150,7 +151,7 @@ def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *,
         return f"<div>{_quiet([f'{name}: {message.content}'])}</div>"
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    return f"<div>{above}{body_html(message, calls)}{about}</div>"
+    return f'<div class="{AS_IT_IS}">{above}{body_html(message, calls)}{about}</div>'
 
 
 def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
@@ -158,7 +159,9 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     from piano_jupyter.jupyter.markdown import render  # noqa: PLC0415  Heavy: only when something is shown.
 
     body = (
-        render(as_markdown(message.content)) if message.role == "assistant" else f"<p>{lines_html(message.content)}</p>"
+        render(as_markdown(message.content))
+        if message.role == "assistant"
+        else f"<p>{lines_html(capped(message.content))}</p>"
     )
     said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
     return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
@@ -166,7 +169,7 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
 
 def _plain(message: Message) -> str:
     data = indented(message.content) if message.role == "assistant" else None
-    return message.content.rstrip() if data is None else data
+    return capped(message.content.rstrip() if data is None else data)
 
 
 def thoughts_html(message: Message) -> str:

@@ -58,8 +58,9 @@ class Followed:
     @property
     def shown(self) -> Shown:
         """How it looks while the cell waits."""
-        text = "\n".join([*self.told, "".join(self.written)])
-        return Shown(self.name, text, self.status, self.fraction, self.over)
+        written = "".join(self.written)
+        self.written[:] = [written] if written else []  # of many pieces each look would put all together anew
+        return Shown(self.name, "\n".join([*self.told, written]), self.status, self.fraction, self.over)
 
     def take(self, event: Event) -> None:  # noqa: C901  One case an event.
         """Take an event of this job."""

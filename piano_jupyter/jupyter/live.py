@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.tables import QUIET
+from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
+LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
 SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
 
 
@@ -47,10 +48,10 @@ class LiveCell:
         if self._handle is None:
             self._print(answers)
         else:
-            several = len(answers) > 1
+            several, answers = len(answers) > 1, [each._replace(text=_end(each.text)) for each in answers]
             html = "".join(_html(each, headed=several) for each in answers)
             plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
-            self._handle.update({"text/html": html, "text/plain": plain}, raw=True)
+            self._handle.update({"text/html": f'<div class="{AS_IT_IS}">{html}</div>', "text/plain": plain}, raw=True)
         ended = time.monotonic()
         self._next = ended + max(FRAME, SHARE * (ended - begun))
 
@@ -80,6 +81,11 @@ class LiveCell:
             sys.stdout.write("\n")
             self._done, self._printed = self._done + 1, ""
         sys.stdout.flush()
+
+
+def _end(text: str) -> str:
+    rest = len(text) - LONGEST
+    return text if rest <= 0 else f"… {rest:,} characters before\n{text[-LONGEST:]}"
 
 
 def _html(answer: Shown, *, headed: bool) -> str:

@@ -22,9 +22,9 @@ from pygments.token import STANDARD_TYPES
 
 from piano_jupyter.hidden import spelled
 from piano_jupyter.jupyter import formulas
+from piano_jupyter.jupyter.tables import PLAIN_LIMIT
 
 TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
-PLAIN_LIMIT = 500_000  # characters of one text that are shown
 CODE_LIMIT = 20_000  # characters of one code block that are coloured
 LINK_LIMIT = 1_000  # characters of what a link says
 

@@ -30,7 +30,8 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, legible, render
+from piano_jupyter.jupyter.markdown import TEXT_LIMIT, Stream, exact, legible, render
+from piano_jupyter.jupyter.tables import PLAIN_LIMIT, capped
 from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
 
@@ -255,7 +256,7 @@ class Conversation:
         key = str(message.id)
         if message.role == "user":
             entry = self._entry(key, key, "You")
-            entry.text = _cut(message.content)
+            entry.text = capped(message.content)
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         job = str(message.job_id or f"about {message.id}")
@@ -267,7 +268,7 @@ class Conversation:
             self._put(entry, {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": ""})
         elif message.role != "tool":
             self._drop_unfinished(entry, but=key)
-            html, reasoning = render(as_markdown(message.content), highlight=True), _cut(message.reasoning)
+            html, reasoning = render(as_markdown(message.content), highlight=True), capped(message.reasoning)
             shown = {"part": key, "kind": "text", "html": html, "tail": "", "reasoning": reasoning}
             cost = exact(" · ".join(usage_parts(message)))
             self._put(entry, shown | ({"cost": cost} if cost else {}))
@@ -364,8 +365,3 @@ def _lines(value: str) -> str:
     """Return how many lines a value has, where they are more than are seen at once."""
     many = value.count("\n") + 1
     return f"<br>{many:,} lines" if many > SEEN else ""
-
-
-def _cut(text: str) -> str:
-    rest = len(text) - PLAIN_LIMIT
-    return text if rest <= 0 else f"{text[:PLAIN_LIMIT]}\n… and {rest:,} more characters"

@@ -12,9 +12,11 @@ from piano_jupyter.records import Rows
 
 R = TypeVar("R")
 
+PLAIN_LIMIT = 500_000  # characters of one text that are shown
 LONGEST_CELL = 300  # characters of a table's cell
 MOST_ROWS = 200  # that a table shows
-TABLE = '<table class="piano-table" style="text-align:left">'
+AS_IT_IS = "tex2jax_ignore mathjax_ignore"  # classes: MathJax makes no formulas of what people and models wrote
+TABLE = f'<table class="piano-table {AS_IT_IS}" style="text-align:left">'
 LEFT = ' style="text-align:left"'
 TOP = ' style="text-align:left;vertical-align:top"'
 QUIET = 'style="color:var(--jp-ui-font-color2,#767676);font-size:0.85em"'
@@ -130,6 +132,12 @@ def rows_html(rows: Rows) -> str:
 def cut(text: str) -> str:
     """Return a text, or its beginning where it is long."""
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def capped(text: str) -> str:
+    """Return a text, or its beginning and how much more there is."""
+    rest = len(text) - PLAIN_LIMIT
+    return text if rest <= 0 else f"{text[:PLAIN_LIMIT]}\n… and {rest:,} more characters"
 
 
 def lines_html(text: str) -> str:

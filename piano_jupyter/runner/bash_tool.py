@@ -22,6 +22,7 @@ from piano_jupyter.runner.guards import PRIVATE, Guards, Seen
 from piano_jupyter.runner.output import Output, Ran, spill_folder
 from piano_jupyter.runner.sandbox import home_in, inside, refused
 from piano_jupyter.runner.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
+from piano_jupyter.runner.skills import roots_in
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
 
 SHORTEST = 1.0  #: seconds that a command gets at least
@@ -44,7 +45,7 @@ class BashTool:
         self._bubblewrap = bubblewrap or Bubblewrap()
         self._shells = Shells(self._bubblewrap)
         self._folders: dict[tuple[str, str], str] = {}  #: where each thread's commands outside the sandbox stand
-        self._guards: dict[tuple[Path, tuple[str, ...]], Guards] = {}
+        self._guards: dict[Hashable, Guards] = {}
         self._bare: dict[Hashable, None] = {}  #: calls that were judged while there was no sandbox
 
     def tool(self) -> Tool:
@@ -153,7 +154,8 @@ class BashTool:
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
         workspace = Path(box.workspace)
         database = inside(workspace, self._config.database)
-        guards = self._guards.setdefault((workspace, database), Guards(workspace, database, home_in(workspace)))
+        known = workspace, database, home_in(workspace), roots_in(workspace, self._config.skills_paths)
+        guards = self._guards.setdefault(known, Guards(*known))
         before = await asyncio.to_thread(_prepare, guards, box)
         box = replace(box, shields=before.shields)
         taken: list[str] = []

@@ -6,7 +6,7 @@ import io
 import json
 import posixpath
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.beneath import Way, layer
 from piano_jupyter.runner.edits import Edited, Replacement, edited
+from piano_jupyter.runner.protected import instructs_agents
 from piano_jupyter.runner.sandbox import Found, Sandbox, refused
 from piano_jupyter.runner.seen import Seen, short_hash
 from piano_jupyter.runner.shadowing import shadows_import
@@ -28,16 +29,19 @@ LARGEST_EDITED = 16 << 20  #: bytes of a file that edit_file takes
 MOST_NAMES = 200  #: of what is in a folder
 LOCKS = 64
 
+Roots = Callable[[], Sequence[Sequence[str]]]  # of skills, as paths in the workspace
+
 
 def file_tools(
     workspace: Callable[[], Path],
     *,
     output_limit: Callable[[], int],
     database: Callable[[], str] = str,
+    skills: Roots = tuple,
     by: Way | None = None,
 ) -> list[Tool]:
     """Return the three tools. The knobs are asked at each call, so that a change works at once."""
-    desk = _Desk(workspace, output_limit, database, by)
+    desk = _Desk(workspace, output_limit, database, skills, by)
     writing = [replace(tool(each), judge=desk.judge) for each in (desk.create_file, desk.edit_file)]
     return [replace(each, subject="path") for each in (tool(desk.read_file), *writing)]
 
@@ -56,9 +60,11 @@ class _Desk:
         workspace: Callable[[], Path],
         output_limit: Callable[[], int],
         database: Callable[[], str],
+        skills: Roots,
         by: Way | None,
     ) -> None:
         self._workspace, self._output_limit, self._database, self._by = workspace, output_limit, database, by
+        self._skills = skills
         self._seen = Seen()
         self._locks = [threading.Lock() for _ in range(LOCKS)]
 
@@ -133,7 +139,7 @@ class _Desk:
         return f"edited {path!r} at {_told(edit)}"
 
     def judge(self, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
-        """Return whether a file may be written: not where tools do not write, not unasked where it would be run."""
+        """Return whether a file may be written: not where tools do not write, nor unasked what is run or obeyed."""
         if mode == "read":
             return Opinion(Verdict.DENY, str(_read_only()))
         try:
@@ -143,6 +149,8 @@ class _Desk:
         except ToolError as error:
             return Opinion(Verdict.DENY, str(error))
         reason = shadows_import(names, self._workspace())
+        if not reason and instructs_agents(names, self._skills()):
+            reason = f"{'/'.join(names)!r} would be a part of your skills, which instruct agents later on"
         return Opinion(Verdict.ASK, reason) if reason else Opinion(Verdict.ALLOW)
 
     def _sandbox(self) -> Sandbox:

@@ -1,11 +1,11 @@
 """What bash must not write in the workspace: what is there is shown read-only, what appears is taken away afterwards.
 
-That is the names of `protected.py` and, of a git repository, what makes git run something: its hooks and settings. A
-name that does not exist yet cannot be shown read-only without leaving an empty file in the user's folder; so the names
-are compared before and after each call, and what is new is moved to `.piano/quarantine`. The gaps: until a call ends,
-the new file is there; below `DEPTH` folders, beyond `MOST_FOLDERS` of them and in those named in `PASSED_BY`, nobody
-looks; a protected file that the user's editor replaces while a call runs is shielded again at the next; and one that
-the user makes while a call runs is taken for the call's.
+That is the names of `protected.py`, the folders of skills and, of a git repository, what makes git run something: its
+hooks and settings. A name that does not exist yet cannot be shown read-only without leaving an empty file in the user's
+folder; so the names are compared before and after each call, and what is new is moved to `.piano/quarantine`. The gaps:
+until a call ends, the new file is there; below `DEPTH` folders, beyond `MOST_FOLDERS` of them and in those named in
+`PASSED_BY`, nobody looks; a protected file that the user's editor replaces while a call runs is shielded again at the
+next; and one that the user makes while a call runs is taken for the call's.
 """
 
 import os
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piano_jupyter.runner.protected import is_key, is_private, is_protected, is_starter
+from piano_jupyter.runner.protected import instructs_agents, is_key, is_private, is_protected, is_starter
 from piano_jupyter.runner.shadowing import INSTALLED, shadows_import
 
 #: Of `.git`: hooks, settings, and what leads git to others of them.
@@ -65,10 +65,17 @@ class _Folder:
 class Guards:
     """Looks after one workspace."""
 
-    def __init__(self, workspace: Path, database: tuple[str, ...] = (), home: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        database: tuple[str, ...] = (),
+        home: tuple[str, ...] | None = None,
+        skills: tuple[tuple[str, ...], ...] = (),
+    ) -> None:
         self._workspace = workspace
         self._database = database  #: where it is in the workspace, if it is
         self._home = home  #: where the user's home folder is in it, if it is
+        self._skills = skills  #: where they are
         self._folders: dict[str, _Folder] = {}
 
     def look(self) -> Seen:
@@ -161,7 +168,7 @@ class Guards:
             if name == ".git" and is_folder:
                 folder.protected.append(name)
                 folder.folders.append(name)
-            elif name in wanted or is_protected((*parents, name)):
+            elif name in wanted or is_protected((*parents, name)) or instructs_agents((*parents, name), self._skills):
                 folder.protected.append(name)
             elif is_private((*parents, name), self._database):
                 folder.private.append(name)

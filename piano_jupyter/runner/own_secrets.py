@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ IN_URL = re.compile(r"://[^\s/:@]{0,100}:([^\s/@]{1,200})@")
 PLACE = re.compile(r"[~./\\]|[A-Za-z][A-Za-z0-9+.-]{0,20}:(?://|\\)")  # a path or an address
 SHORTEST_WORD = 16  #: letters: what is shorter may be a word that people use
 MOST_SERVERS = 200
+FRESH = 0.05  #: seconds for which they are known: an answer is masked word by word
 
 
 class Mask:
@@ -28,12 +30,16 @@ class Mask:
     def __init__(self, *, wanted: Callable[[], bool], keys: Callable[[], Iterable[str]]) -> None:
         self._wanted, self._keys = wanted, keys
         self._redactor = Redactor()
+        self._own: dict[str, str] = {}
+        self._due = 0.0  #: when they are looked up anew, as `time.monotonic` has it
 
     def __call__(self, thing: T) -> T:
         """Return it without them."""
         if not self._wanted():
             return thing
-        known = own_secrets(os.environ) | dict.fromkeys(filter(None, self._keys()), "api_key ")
+        if time.monotonic() >= self._due:
+            self._own, self._due = own_secrets(os.environ), time.monotonic() + FRESH
+        known = self._own | dict.fromkeys(filter(None, self._keys()), "api_key ")
         if known != self._redactor.known:
             self._redactor = Redactor(known)
         return self._redactor(thing)

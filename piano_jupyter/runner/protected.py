@@ -77,5 +77,15 @@ def is_protected(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
     return protected_part(parts) is not None or is_private(parts, database)
 
 
+def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> bool:
+    """Return whether a path beneath the workspace lies in a folder of skills, and so is put into later prompts.
+
+    `skills` are those folders; one that the workspace itself lies in says nothing about it.
+    """
+    folded = [part.casefold() for part in parts]
+    roots = ([part.casefold() for part in root] for root in skills)
+    return any(root and folded[: len(root)] == root for root in roots)
+
+
 def _is_protected(name: str) -> bool:
     return name in PROTECTED or name.startswith(".env.")

@@ -21,7 +21,7 @@ from piano_jupyter.runner.front_matter import (
     split,
     warnings,
 )
-from piano_jupyter.runner.sandbox import open_regular
+from piano_jupyter.runner.sandbox import inside, open_regular
 from piano_jupyter.shipped import shipped
 
 LARGEST = 100_000  #: bytes
@@ -57,6 +57,14 @@ def skill_roots(workspace: Path, extra: Sequence[str] = ()) -> list[Path]:
     for root in roots:
         distinct.setdefault(os.path.realpath(root), root)
     return list(distinct.values())
+
+
+def roots_in(workspace: Path, extra: Sequence[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """Return which of these folders lie in the workspace, as paths in it: as they are named, and where links lead."""
+    home = Path(os.path.realpath(workspace))
+    named = [Path(os.path.abspath(each)) for each in skill_roots(workspace, extra)]  # noqa: PTH100  Links stay.
+    found = [each.relative_to(base).parts for each in named for base in (workspace, home) if each.is_relative_to(base)]
+    return tuple(dict.fromkeys([*found, *(inside(home, str(each)) for each in named)]))
 
 
 def place(path: Path, workspace: Path) -> str:

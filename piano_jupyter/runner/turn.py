@@ -20,6 +20,7 @@ from piano_jupyter.runner.asking import ask
 from piano_jupyter.runner.caller import Caller, Permit
 from piano_jupyter.runner.chat import Again, ChatModel, Delta, Loading, Reply
 from piano_jupyter.runner.limits import Limits, no_answer
+from piano_jupyter.runner.streamed import without_secrets
 from piano_jupyter.tool import Tool
 
 LONG = 1_000_000  # characters that take too long to mask on the loop
@@ -75,7 +76,7 @@ async def run_turn(
             job_id=job.id,
         )
         reply = Reply()
-        async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
+        async with aclosing(without_secrets(ask(turn, model, history, calls, clock), turn.mask)) as pieces:
             async for piece in pieces:
                 match piece:
                     case Delta() | Loading():

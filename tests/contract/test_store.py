@@ -187,7 +187,7 @@ async def test_a_message_is_not_kept_without_its_jobs(store, make):
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-async def test_hostile_text_comes_back_as_it_was_said(store, make, text):
+async def test_g7_hostile_text_comes_back_as_it_was_said(store, make, text):
     message = await store.add_message(make.message(content=text, usage={text[:99]: text[:99]}))
     call = await store.start_call(make.call(message, arguments={"command": text}))
     await store.finish_call(replace(call, status=CallStatus.OK, result=text, finished_at=make.now()))
@@ -197,8 +197,24 @@ async def test_hostile_text_comes_back_as_it_was_said(store, make, text):
     assert kept.result == kept.arguments["command"] == text
 
 
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+async def test_g7_hostile_text_names_agents_threads_and_jobs_and_is_looked_for_and_never_run(store, make, text):
+    text = text[:900]
+    agent = await store.add_agent(make.agent(text, description=text, system_prompt=text))
+    thread = await store.add_thread(make.thread(text))
+    message = make.message(thread.id, content=text)
+    message, [job] = await store.enqueue(message, [make.job(message, model=text)])
+    failed = await store.fail(job, text, make.now())
+    found = await store.search(text, 5)
+
+    assert (await store.agents(), await store.threads()) == ([agent], [thread])
+    assert (await store.messages(thread.id), await store.jobs()) == ([message], [failed])
+    assert (failed.reason, failed.model) == (text, text)
+    assert len(found) == 2  # the title and the message
+
+
 @pytest.mark.parametrize("field", ["content", "reasoning", "usage"])
-async def test_half_a_surrogate_pair_is_refused_by_name(store, make, field):
+async def test_g7_half_a_surrogate_pair_is_refused_by_name(store, make, field):
     value = {"a": "\udc00"} if field == "usage" else "\udc00"
 
     with pytest.raises(StoreError, match=r"\\udc00, half of a surrogate pair"):

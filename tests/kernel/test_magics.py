@@ -142,9 +142,7 @@ def test_a_tool_from_a_cell_is_called_and_its_line_stands_above_the_answer(kerne
     assert stub_model.asked[1]["messages"][-1]["content"] == "3"
 
 
-@pytest.mark.parametrize(
-    ("typed", "outcome"), [("y", "ok: made"), ("", "failed: denied: the user did not allow this call")]
-)
+@pytest.mark.parametrize(("typed", "outcome"), [("y", "ok: made"), ("", "denied: the user did not allow this call")])
 def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, tmp_path, typed, outcome):
     kernel = kernel_of(stdin=True).load()
     stub_model.says(Say(call=("bash", {"command": "echo made; touch made"})), "done")

@@ -109,7 +109,7 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
 
     assert (ran.returncode, ran.stdout) == (0, "It was not allowed.\n")
     assert "Assistant wants to run bash (it runs with your rights, outside any sandbox):\n" in ran.stderr
-    assert "  command │ touch made\nNo: nobody is at a keyboard here who could be asked.\n[bash: fail" in ran.stderr
+    assert "  command │ touch made\nNo: nobody is at a keyboard here who could be asked.\n[bash: denied]" in ran.stderr
     assert stub_model.asked[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
     assert not (tmp_path / "made").exists()
 
@@ -119,7 +119,7 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
     [
         ("y\n", True, "[bash: ok]"),
         ("always\n", True, "from now on, as long as this runs: allow bash(touch made)"),
-        ("sure\n", False, "[bash: failed]"),
+        ("sure\n", False, "[bash: denied]"),
     ],
 )
 def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):

@@ -122,11 +122,57 @@ def test_the_server_and_its_key_come_from_the_environment(monkeypatch):
         "",
         "http://h:abc/v1",
         "http://h:99999/v1",
+        "gopher://host/v1",
+        "unix:///run/x.sock",
+        "//host/v1",
+        "http://@host/v1",
+        "http://a@b@host/v1",
     ],
 )
-def test_an_address_that_is_none_is_refused_with_an_example(url):
+def test_g8_an_address_that_is_none_is_refused_with_an_example(url):
     with pytest.raises(PianoError, match="must look like http://localhost:8080/v1"):
         configured(base_url=url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "169.254.169.254:80",
+        "169.254.170.2",
+        "2852039166",
+        "0xA9FEA9FE",
+        "0251.0376.0251.0376",
+        "169.254.43518",
+        "[fe80::1]",
+        "[::ffff:169.254.169.254]",
+        "[fd00:ec2::254]",
+        "100.100.100.200",
+        "Metadata.Google.Internal",
+        "metadata.google.internal.",
+    ],
+)
+def test_g8_where_a_cloud_gives_out_keys_no_model_is_looked_for(host, monkeypatch):
+    with pytest.raises(PianoError, match="there a cloud gives out the keys of a machine"):
+        configured(base_url=f"http://{host}/latest")
+    monkeypatch.setenv("PIANO_BASE_URL", f"http://{host}/")
+    with pytest.raises(PianoError, match=r"PIANO_BASE_URL or PIANO_API_KEY: .*gives out the keys"):
+        configured()
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.5", "gpu-box", "192.168.1.2:8080", "[fd12::1]:8080", "例え.example", "1.2.3.4.5"]
+)
+def test_any_other_server_may_be_asked(host):
+    assert configured(base_url=f"http://{host}/v1").base_url == f"http://{host}/v1"
+
+
+def test_g8_a_password_in_an_address_is_not_repeated():
+    password = "hunter2" * 2
+    with pytest.raises(PianoError) as refused:
+        configured(base_url=f"http://me:{password}@host/v1")
+
+    assert password not in str(refused.value)
 
 
 def test_a_key_is_trimmed_and_does_not_show_itself():

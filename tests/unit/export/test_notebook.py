@@ -87,7 +87,7 @@ def test_what_was_said_before_the_first_question_is_told_and_not_rendered(talk):
     assert asking.source == "%%piano\n?"
 
 
-def test_what_a_model_wrote_is_never_markdown_nor_html(talk):
+def test_g1_what_a_model_wrote_is_never_markdown_nor_html(talk):
     talk.ask("?").say("ada", "<script>alert(1)</script>")
 
     [asking] = [cell for cell in cells(talk.export("notebook")) if cell.get("outputs")]
@@ -109,7 +109,7 @@ def test_the_same_thread_gives_the_same_bytes_and_each_cell_an_id_of_its_own(tal
     assert len(set(ids)) == 52
 
 
-def test_a_title_is_text(talk):
+def test_g1_a_title_is_text(talk):
     talk.thread = replace(talk.thread, title="<img src=x> $x$")
 
     assert cells(talk.export("notebook"))[0].source == r"# \<img src=x\> \$x\$"

@@ -12,7 +12,7 @@ from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, ans
 from piano_jupyter.jupyter.figures import Figures
 from piano_jupyter.jupyter.happenings import about
 from piano_jupyter.jupyter.lines import line as in_a_line
-from piano_jupyter.jupyter.tables import MOST_ROWS, Card, Listing, Marked, rows_html, rows_plain
+from piano_jupyter.jupyter.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, rows_html, rows_plain
 from piano_jupyter.records import (
     Agent,
     CallStatus,
@@ -124,8 +124,18 @@ def test_a_raw_answer_is_its_text_alone_and_one_of_several_is_headed():
     assert answer_bundle(message, "ada", raw=True, headed=True) == {"text/plain": "ada:\n**3**"}
     headed = answer_bundle(message, "ada", headed=True)
     assert headed["text/plain"] == "ada:\n**3**"
-    assert headed["text/html"].startswith("<div><div><strong>ada</strong></div>")
+    assert headed["text/html"].startswith('<div class="tex2jax_ignore mathjax_ignore"><div><strong>ada</strong></div>')
     assert headed["text/html"].count("ada") == 1
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_there_is(raw):
+    answer, asked = said(1, "a < b " * 200_000, "assistant", agent_id=ADA.id), said(2, "c < d " * 200_000)
+
+    for message in (answer, asked):
+        bundle = answer_bundle(message, "ada", raw=raw)
+        assert all(len(each) < 2 * PLAIN_LIMIT for each in bundle.values())
+        assert "more characters" in bundle["text/plain"]
 
 
 def test_a_transcript_says_where_branches_part_and_how_to_go_on():

@@ -54,14 +54,14 @@ def test_a_formula_that_cannot_be_read_is_shown_as_it_was_written(latex):
         (r"\text{</mtext></math><h1>x</h1>}", "<mtext></mtext>"),
     ],
 )
-def test_a_formula_holds_no_more_than_a_formula_needs(latex, kept):
+def test_g1_a_formula_holds_no_more_than_a_formula_needs(latex, kept):
     html = render(f"${latex}$")
 
     assert html.startswith(f'<p><math display="inline"><mrow>{kept}</mrow></math>')
     assert "<h1>" not in html
 
 
-def test_formulas_beyond_the_limit_stay_text():
+def test_g6_formulas_beyond_the_limit_stay_text():
     html = render("$x$ " * (COUNT_LIMIT + 5))
 
     assert (html.count("<math"), html.count("<code>$x$</code>")) == (COUNT_LIMIT, 5)

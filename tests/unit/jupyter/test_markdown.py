@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from piano_jupyter.hidden import HIDDEN
-from piano_jupyter.jupyter.markdown import PLAIN_LIMIT, TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.jupyter.markdown import TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.jupyter.tables import PLAIN_LIMIT
 
 HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
 ODDMENTS = [
@@ -82,7 +83,7 @@ def test_markdown_becomes_html():
         "<math><mtext><script>alert(1)</script></mtext></math>",
     ],
 )
-def test_raw_html_is_shown_as_the_text_it_is(text):
+def test_g1_raw_html_is_shown_as_the_text_it_is(text):
     told = Tags(render(text))
 
     assert told.tags == ["p"]
@@ -101,13 +102,13 @@ def test_raw_html_is_shown_as_the_text_it_is(text):
         "x.ipynb",
     ],
 )
-def test_a_link_that_is_not_to_the_web_or_to_mail_is_no_link(url):
+def test_g1_a_link_that_is_not_to_the_web_or_to_mail_is_no_link(url):
     told = Tags(render(f"[click]({url}) ![pic]({url}) <{url}>"))
 
     assert told.tags == ["p"]
 
 
-def test_a_link_names_the_host_that_it_leads_to():
+def test_g2_a_link_names_the_host_that_it_leads_to():
     html = render("[my bank](https://bank.example@evil.example/?q) <https://plain.example/x> [w](mailto:a@b.example)")
 
     link = (
@@ -119,7 +120,7 @@ def test_a_link_names_the_host_that_it_leads_to():
     assert "<small>(a@b.example)</small>" in html
 
 
-def test_an_image_is_a_link_that_nothing_fetches():
+def test_g2_an_image_is_a_link_that_nothing_fetches():
     told = Tags(render("![a <b>chart](https://evil.example/?q=secret)"))
 
     assert told.tags == ["p", "a", "small"]
@@ -137,7 +138,7 @@ def test_code_is_coloured_only_for_a_page_that_has_the_colours():
 @settings(max_examples=300, deadline=None)
 @given(text=messy, highlight=st.booleans())
 @example(text="[" * 300 + "](" * 300, highlight=True)
-def test_any_text_gives_html_in_which_nothing_runs_or_loads(text, highlight):
+def test_g1_g2_any_text_gives_html_in_which_nothing_runs_or_loads(text, highlight):
     told = Tags(render(text, highlight=highlight))
 
     assert not {"script", "img", "svg", "style", "iframe", "form", "input", "object", "link", "base", "meta"} & set(
@@ -174,7 +175,7 @@ def test_any_text_gives_html_in_which_nothing_runs_or_loads(text, highlight):
         "**a _b",
     ],
 )
-def test_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
+def test_g6_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
     def calls(length):
         text, made = (piece * length)[:length], [0]
 
@@ -194,7 +195,7 @@ def test_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
     assert many < 4.4 * few
 
 
-def test_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
+def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
     html = render("*a* " * (PLAIN_LIMIT // 4) + "x" * 1_234)
 
     assert html.count("<em>a</em>") == TEXT_LIMIT // 4
@@ -309,7 +310,7 @@ def test_an_open_code_block_is_appended_to_until_it_closes():
     assert last["tail"] == "<p>Done</p>\n"
 
 
-def test_a_long_block_is_looked_at_ever_more_rarely():
+def test_g6_a_long_block_is_looked_at_ever_more_rarely():
     stream, whole = Stream(), 0
     for _ in range(2_000):
         stream.add("- an item of a list that goes on and on\n")
@@ -320,7 +321,7 @@ def test_a_long_block_is_looked_at_ever_more_rarely():
 
 @settings(max_examples=200, deadline=None)
 @given(messy, st.integers(1, 30))
-def test_any_text_can_be_streamed(text, size):
+def test_g1_any_text_can_be_streamed(text, size):
     _, _, stream = shown([text[i : i + size] for i in range(0, len(text), size)])
 
     told = Tags(stream.finished + stream.tail)

@@ -22,8 +22,8 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.markdown import PLAIN_LIMIT
 from piano_jupyter.jupyter.panel_state import Conversation
+from piano_jupyter.jupyter.tables import PLAIN_LIMIT
 from piano_jupyter.records import CallStatus, JobStatus
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus

@@ -6,7 +6,9 @@ from piano_jupyter.runner.builtin_tools import builtin_tools
 
 
 def test_there_are_four_tools_and_none_asks_whatever_the_call(tmp_path):
-    tools = builtin_tools(lambda: tmp_path, output_limit=lambda: 1, database=str, bash=BashTool(PianoConfig()))
+    tools = builtin_tools(
+        lambda: tmp_path, output_limit=lambda: 1, database=str, skills=tuple, bash=BashTool(PianoConfig())
+    )
 
     assert {each.name: each.asks for each in tools} == {
         "read_file": False,

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from piano_jupyter.runner.file_tools import file_layer, file_tools
+from piano_jupyter.runner.skills import roots_in
 from piano_jupyter.runner.tools import run_tool
 from piano_jupyter.tool import Calling, Verdict
 
@@ -450,6 +451,20 @@ def test_a19_what_the_kernel_would_import_is_asked_about(call, tmp_path, monkeyp
         )
     assert judge({"path": "report.py", "content": ""}, "write").verdict == Verdict.ALLOW
     assert call.tools["edit_file"].judge({"path": "conftest.py", "edits": []}, "full").verdict == Verdict.ASK
+
+
+def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "skills").symlink_to("docs")
+    tools = file_tools(lambda: tmp_path, output_limit=lambda: 100, skills=lambda: roots_in(tmp_path, ["team/skills"]))
+    judge = tools[1].judge
+
+    for path in ("skills/tea.md", "docs/tea/SKILL.md", "./skills/../docs/x.txt", "team/skills/x.md"):
+        opinion = judge({"path": path, "content": ""}, "write")
+        assert opinion.verdict is Verdict.ASK, path
+        assert opinion.reason.endswith("would be a part of your skills, which instruct agents later on")
+    assert judge({"path": "docs.md", "content": ""}, "write").verdict is Verdict.ALLOW
+    assert tools[2].judge({"path": "skills/tea.md", "edits": []}, "full").verdict is Verdict.ASK
 
 
 async def test_in_mode_read_nothing_is_written_and_the_user_is_not_asked(call, tmp_path):

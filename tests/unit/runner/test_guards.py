@@ -49,6 +49,22 @@ def test_a19_a_link_to_a_package_of_such_a_name_is_taken_away(here):
     assert (here / "other").is_symlink()
 
 
+def test_a17_skills_are_shown_read_only_and_what_a_command_makes_of_them_is_taken_away(here):
+    skills = (("skills",), ("team", "skills"))
+    (here / "skills").mkdir()
+    guards = Guards(here, skills=skills)
+
+    assert guards.look().shields.guarded == ("skills",)
+    assert made(here, "team/skills/x.md", "team/x.md", guards=guards) == ["team/x.md"]
+
+    (here / "other").mkdir()
+    before = guards.look()
+    (here / "team/skills").symlink_to("../other")
+    guards.take_away(before, "again")
+
+    assert not (here / "team/skills").is_symlink()
+
+
 def test_a_folder_that_only_has_the_name_of_a_module_stays(here):
     paths = ["site/index.html", "platform/notes.py", "test/__init__.py", "report.py", "src/json.py", "json.txt"]
 

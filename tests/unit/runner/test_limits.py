@@ -188,13 +188,13 @@ async def test_h17_an_answer_that_says_nothing_is_an_error_that_says_why(chat, r
 
 
 async def test_an_answer_that_begins_anew_is_another_message_and_only_the_last_is_kept(chat):
-    piano, _ = await chat(lambda _: [Delta(text="Lond"), Again(), Delta(text="Paris"), Reply(text="Paris")])
+    piano, _ = await chat(lambda _: [Delta(text="Lond "), Again(), Delta(text="Paris"), Reply(text="Paris")])
     events = piano.events()
 
     answer = await piano.ask("capital?")
     await events.aclose()
     deltas = [event async for event in events if isinstance(event, MessageDelta)]
 
-    assert [delta.text for delta in deltas] == ["Lond", "Paris"]
+    assert [delta.text for delta in deltas] == ["Lond ", "Paris"]
     assert deltas[0].message_id != deltas[1].message_id == answer.id
     assert [message.content for message in await piano.messages(piano.thread)] == ["capital?", "Paris"]

@@ -357,12 +357,21 @@ async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
     assert len(stub.asked) == 2
 
 
-async def test_redirects_are_not_followed(stub, client_of):
-    stub.answers("", status=302, headers={"location": "http://127.0.0.1:9/steal"})
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_g8_redirects_are_not_followed_and_so_no_key_goes_elsewhere(stub, client_of, status):
+    async def take(_reader, writer):
+        visitors.append(writer)
+        writer.close()
 
-    with pytest.raises(ModelError, match=r"302: it leads to http://127\.0\.0\.1:9/steal; mend PianoConfig\.base_url"):
-        await pieces(client_of(key="secret"))
+    visitors = []
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        stub.answers("", status=status, headers={"location": f"http://127.0.0.1:{port}/steal"})
+
+        with pytest.raises(ModelError, match=str(status)):
+            await pieces(client_of(key="secret"))
     assert len(stub.asked) == 1
+    assert visitors == []
 
 
 async def test_a_model_whose_template_has_no_tools_is_held_to_a_schema(stub, speak, client_of):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from piano_jupyter.runner.protected import is_private, is_protected
+from piano_jupyter.runner.protected import instructs_agents, is_private, is_protected
 from piano_jupyter.runner.shadowing import shadows_import
 
 REASON = "would be imported by your kernel, outside the sandbox"
@@ -61,6 +61,24 @@ def test_what_only_looks_like_it_is_not(path):
 def test_a17_the_history_database_is_private_wherever_it_is(path, private):
     assert is_private(path.split("/"), ("data", "chat.duckdb")) is private
     assert is_protected(path.split("/"), ("data", "chat.duckdb")) is private
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("skills", True),
+        ("skills/x.md", True),
+        ("SKILLS/x/SKILL.md", True),
+        ("skills/x/references/more.md", True),
+        ("team/skills/x.md", True),
+        ("team/x.md", False),
+        ("src/skills/x.md", False),
+        ("skills.md", False),
+        ("", False),
+    ],
+)
+def test_a17_what_lies_in_a_folder_of_skills_instructs_agents(path, counts):
+    assert instructs_agents(path.split("/"), [("skills",), ("team", "skills"), ()]) is counts
 
 
 @pytest.fixture

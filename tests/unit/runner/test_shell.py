@@ -153,6 +153,21 @@ async def test_a17_a18_what_a_command_writes_under_a_protected_name_does_not_sta
     assert not (tmp_path / ".vscode").exists()
 
 
+async def test_a17_a18_a_command_neither_changes_nor_makes_a_skill(boxed, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "tea.md").write_text("Boil water.")
+    (tmp_path / "skills").symlink_to("docs")
+
+    await boxed("echo evil > docs/tea.md; echo evil > skills/more.md; ln -sfn /tmp skills; mv docs other")
+    (tmp_path / "skills").unlink()
+    _, told = await boxed("mkdir skills && echo evil > skills/evil.md")
+
+    assert [each.name for each in (tmp_path / "docs").iterdir()] == ["tea.md"]
+    assert (tmp_path / "docs" / "tea.md").read_text() == "Boil water."
+    assert not (tmp_path / "skills").exists()
+    assert "'skills' was taken away" in told
+
+
 async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_start(boxed, tmp_path):
     for step in range(40):
         call = asyncio.create_task(boxed("sleep 300"))

@@ -324,7 +324,7 @@ fields = st.fixed_dictionaries(
 @given(fields, names.filter(bool), st.sampled_from(["Boil water.", ""]))
 @example({"name": "tea", "description": "Makes tea."}, "tea", "Boil water.")
 @example({"name": "tea", "description": "Makes tea.", "metadata": {"a": "b"}, "allowed-tools": "Bash"}, "tea", "")
-def test_what_the_reference_accepts_is_loaded_and_what_it_rejects_is_reported(tmp_path, front, folder, body):
+def test_f4_f5_what_the_reference_accepts_is_loaded_and_what_it_rejects_is_reported(tmp_path, front, folder, body):
     root = tmp_path / "checked"
     shutil.rmtree(root, ignore_errors=True)
     file = root / folder / "SKILL.md"
@@ -343,5 +343,5 @@ def test_what_the_reference_accepts_is_loaded_and_what_it_rejects_is_reported(tm
 
 
 @pytest.mark.parametrize("folder", sorted(each.parent.name for each in shipped("skills").glob("*/SKILL.md")))
-def test_the_shipped_skills_are_as_the_reference_has_them(folder):
+def test_f5_the_shipped_skills_are_as_the_reference_has_them(folder):
     assert validate(shipped("skills") / folder) == []

@@ -77,7 +77,7 @@ def test_a_frame_that_the_query_does_not_name_is_not_touched():
         ("SELECT '\0'", "NUL"),
     ],
 )
-def test_what_is_no_look_at_a_frame_is_refused_in_a_sentence(query, says, tmp_path, monkeypatch):
+def test_g7_what_is_no_look_at_a_frame_is_refused_in_a_sentence(query, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.csv").write_text("a\n1\n")
 
@@ -103,7 +103,7 @@ def test_names_that_sql_cannot_tell_apart_are_not_mixed_up():
             select(query, frames, 5)
 
 
-def test_a_query_has_nowhere_to_write():
+def test_g7_a_query_has_nowhere_to_write():
     query = "SELECT current_setting('temp_directory'), current_setting('enable_external_access')"
 
     assert select(query, {}, 5)[0].rows == (("", False),)
