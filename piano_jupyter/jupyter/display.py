@@ -148,7 +148,7 @@ def answer_bundle(
 def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
     """Return a message as HTML, with who says it and what it cost."""
     if message.role == "system" and not headed:
-        return f"<div>{_quiet([f'{name}: {message.content}'])}</div>"
+        return f'<div class="{AS_IT_IS}">{_quiet([f"{name}: {message.content}"])}</div>'
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
     return f'<div class="{AS_IT_IS}">{above}{body_html(message, calls)}{about}</div>'
