@@ -53,20 +53,20 @@ from piano_jupyter.records import (
     short,
 )
 from piano_jupyter.rules import parsed_rule
-from piano_jupyter.runner.bash_tool import BashTool
+from piano_jupyter.runner.bash.tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import ChatModel
-from piano_jupyter.runner.endpoint import EndpointFinder
-from piano_jupyter.runner.file_tools import file_layer
-from piano_jupyter.runner.forms import Form, form_of
+from piano_jupyter.runner.files.tools import file_layer
 from piano_jupyter.runner.handout import handed_out
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.own_secrets import Mask
+from piano_jupyter.runner.server.endpoint import EndpointFinder
 from piano_jupyter.runner.skills import Skill, SkillRegistry, place, roots_in, skill_roots
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.tools import ToolRegistry
 from piano_jupyter.runner.turn import Turn, run_turn
+from piano_jupyter.runner.values.forms import Form, form_of
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.store.frames import select

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.cost import usage_parts
-from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET, capped, cut, lines_html
+from piano_jupyter.jupyter.showing.cost import usage_parts
+from piano_jupyter.jupyter.showing.tables import AS_IT_IS, QUIET, capped, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
 

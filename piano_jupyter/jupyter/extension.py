@@ -8,9 +8,10 @@ import atexit
 from collections.abc import Callable
 from typing import Any
 
-from piano_jupyter.jupyter import completion, formatters
+from piano_jupyter.jupyter import completion
 from piano_jupyter.jupyter.options import questions
 from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.showing import formatters
 
 NAME = "piano"
 

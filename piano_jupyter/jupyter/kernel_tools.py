@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.hidden import ODD, to_the_letter
-from piano_jupyter.jupyter.captured import Captured, captured
-from piano_jupyter.jupyter.describing import described, extent, is_code, memory, size_text, type_name
-from piano_jupyter.jupyter.frames import frames_in
-from piano_jupyter.jupyter.kernel_thread import WorkInterruptedError, WorkLateError
 from piano_jupyter.jupyter.options import looked_up
-from piano_jupyter.jupyter.tables import plain_table
-from piano_jupyter.jupyter.user_code import run_code
+from piano_jupyter.jupyter.showing.tables import plain_table
+from piano_jupyter.jupyter.variables.captured import Captured, captured
+from piano_jupyter.jupyter.variables.describing import described, extent, is_code, memory, size_text, type_name
+from piano_jupyter.jupyter.variables.frames import frames_in
+from piano_jupyter.jupyter.variables.kernel_thread import WorkInterruptedError, WorkLateError
+from piano_jupyter.jupyter.variables.user_code import run_code
 from piano_jupyter.records import JobStatus
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, as_tool, calling, tool
 

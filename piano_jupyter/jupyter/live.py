@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.tables import AS_IT_IS, QUIET
+from piano_jupyter.jupyter.showing.tables import AS_IT_IS, QUIET
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
 LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end

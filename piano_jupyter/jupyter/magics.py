@@ -18,7 +18,7 @@ from piano_jupyter.jupyter.commands.models import Models
 from piano_jupyter.jupyter.commands.queue import Queue
 from piano_jupyter.jupyter.commands.threads import Threads
 from piano_jupyter.jupyter.options import split_options, split_words
-from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.showing.tables import Note
 from piano_jupyter.jupyter.waiting import NoAnswerError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 
 from piano_jupyter.hidden import spelled
-from piano_jupyter.jupyter import formulas
-from piano_jupyter.jupyter.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.showing import formulas
+from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT
 
 TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
 CODE_LIMIT = 20_000  # characters of one code block that are coloured

@@ -29,9 +29,9 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cost import usage_parts
 from piano_jupyter.jupyter.markdown import TEXT_LIMIT, Stream, exact, legible, render
-from piano_jupyter.jupyter.tables import PLAIN_LIMIT, capped
+from piano_jupyter.jupyter.showing.cost import usage_parts
+from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT, capped
 from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
 

@@ -14,9 +14,9 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
 from piano_jupyter.jupyter.values import ShownValues
+from piano_jupyter.jupyter.variables.kernel_thread import KernelThread
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
 from piano_jupyter.jupyter.display import Answers, answer_bundle, speaker
 from piano_jupyter.jupyter.following import Followed, Following
-from piano_jupyter.jupyter.kernel_thread import CellInterrupt, Errand
 from piano_jupyter.jupyter.live import LiveCell, Shown
 from piano_jupyter.jupyter.loop import Work
+from piano_jupyter.jupyter.variables.kernel_thread import CellInterrupt, Errand
 from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
 from piano_jupyter.records import CallStatus, Job, JobStatus, Message
 

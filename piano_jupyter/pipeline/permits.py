@@ -16,10 +16,10 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import ToolFlagged
 from piano_jupyter.pipeline.approvals import ALWAYS, NO, Approvals
 from piano_jupyter.records import Agent, Approval, Job, ToolCall
-from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.caller import Permission, Permit
+from piano_jupyter.runner.commands.suspicion import suspicion
 from piano_jupyter.runner.policy import COMMAND, Decision, judge, usually
-from piano_jupyter.runner.suspicion import suspicion
+from piano_jupyter.runner.values.arguments import check_arguments
 from piano_jupyter.tool import Calling, Tool, Verdict, calling
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"

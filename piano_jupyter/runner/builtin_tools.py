@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from piano_jupyter.runner.bash_tool import BashTool
-from piano_jupyter.runner.file_tools import Roots, file_tools
+from piano_jupyter.runner.bash.tool import BashTool
+from piano_jupyter.runner.files.tools import Roots, file_tools
 from piano_jupyter.tool import Tool
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from piano_jupyter.runner.calls import whole_characters
 from piano_jupyter.runner.chat import ChatRequest, Delta, Reply, RequestedCall
 from piano_jupyter.runner.prompt import merged
-from piano_jupyter.runner.sloppy_json import read_arguments
+from piano_jupyter.runner.reply.calls import whole_characters
+from piano_jupyter.runner.reply.sloppy_json import read_arguments
 
 OPENING = re.compile(r'\s*\{\s*"answer"\s*:')
 WHOLE = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*', re.DOTALL)

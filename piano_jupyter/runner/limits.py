@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from piano_jupyter.errors import ModelError, NotFoundError, ToolError, TurnLimitError
-from piano_jupyter.runner.arguments import check_arguments
 from piano_jupyter.runner.chat import Reply, RequestedCall
-from piano_jupyter.runner.usage import summed
+from piano_jupyter.runner.reply.usage import summed
+from piano_jupyter.runner.values.arguments import check_arguments
 from piano_jupyter.tool import Tool
 
 MOST_WRONG = 3  #: calls in a row that cannot be run

@@ -20,13 +20,12 @@ from piano_jupyter.errors import (
 )
 from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Piece, Reply
 from piano_jupyter.runner.constrained import constrained, response_format
-from piano_jupyter.runner.properties import Properties
-from piano_jupyter.runner.refusal import error_from, passes
-from piano_jupyter.runner.retries import PassingError, Retries, retry_after
-from piano_jupyter.runner.served import not_served
-from piano_jupyter.runner.stopwatch import Stopwatch
-from piano_jupyter.runner.swap import SwapClient
-from piano_jupyter.runner.transport import (
+from piano_jupyter.runner.reply.stopwatch import Stopwatch
+from piano_jupyter.runner.server.properties import Properties
+from piano_jupyter.runner.server.refusal import error_from, passes
+from piano_jupyter.runner.server.retries import PassingError, Retries, retry_after
+from piano_jupyter.runner.server.served import not_served
+from piano_jupyter.runner.server.transport import (
     Connect,
     ServerTransport,
     Wrap,
@@ -36,7 +35,8 @@ from piano_jupyter.runner.transport import (
     unreachable,
     without_key,
 )
-from piano_jupyter.runner.unwanted import Unwanted
+from piano_jupyter.runner.server.unwanted import Unwanted
+from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.runner.wire import Reading
 
 AFTER_THE_LAST_WORD = 0.5  # seconds

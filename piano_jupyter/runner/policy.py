@@ -13,8 +13,8 @@ from typing import Any
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.rules import Rule, fits_text, fits_words, parsed_rule, pattern_words, plain_command
-from piano_jupyter.runner.command_line import Fits, fits
-from piano_jupyter.runner.runs_others import may_run_others
+from piano_jupyter.runner.commands.command_line import Fits, fits
+from piano_jupyter.runner.commands.runs_others import may_run_others
 from piano_jupyter.tool import Mode, Opinion, Tool, Verdict
 
 COMMAND, PATH = "command", "path"  # what a tool's subject may be, beside any other argument

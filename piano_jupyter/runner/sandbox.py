@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.atomic import exchange, make, staged
-from piano_jupyter.runner.beneath import FOLDER, LOOK, TRIES, RemovedError, Way, held_open, is_held, kind, way
-from piano_jupyter.runner.protected import is_key, is_private, is_starter, protected_part
+from piano_jupyter.runner.files.atomic import exchange, make, staged
+from piano_jupyter.runner.files.beneath import FOLDER, LOOK, TRIES, RemovedError, Way, held_open, is_held, kind, way
+from piano_jupyter.runner.files.protected import is_key, is_private, is_starter, protected_part
 
 CODES = {
     errno.EACCES: "no_permission",

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelRefusedError
-from piano_jupyter.runner.arguments import MisfitError, fitted, short_json
 from piano_jupyter.runner.chat import Again, ChatModel, ChatRequest, Loading, Piece, Reply
 from piano_jupyter.runner.escape import escaped
-from piano_jupyter.runner.forms import parsed, unfenced
 from piano_jupyter.runner.prompt import merged
+from piano_jupyter.runner.values.arguments import MisfitError, fitted, short_json
+from piano_jupyter.runner.values.forms import parsed, unfenced
 from piano_jupyter.runner.window import size
 
 TRIES = 3

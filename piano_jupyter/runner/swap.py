@@ -18,11 +18,19 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
-from piano_jupyter.runner.heard import REMEMBERED, Heard, ModelWatch
-from piano_jupyter.runner.refusal import error_from
-from piano_jupyter.runner.served import States, listed, loading_note, not_served, not_swapped, running, with_aliases
-from piano_jupyter.runner.swap_events import LOOK_AGAIN, SwapEvents
-from piano_jupyter.runner.transport import (
+from piano_jupyter.runner.server.heard import REMEMBERED, Heard, ModelWatch
+from piano_jupyter.runner.server.refusal import error_from
+from piano_jupyter.runner.server.served import (
+    States,
+    listed,
+    loading_note,
+    not_served,
+    not_swapped,
+    running,
+    with_aliases,
+)
+from piano_jupyter.runner.server.swap_events import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.server.transport import (
     TROUBLE,
     Connect,
     ServerTransport,

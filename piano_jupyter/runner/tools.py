@@ -16,7 +16,7 @@ from typing import Any
 from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.redaction import redact
-from piano_jupyter.runner.arguments import check_arguments
+from piano_jupyter.runner.values.arguments import check_arguments
 from piano_jupyter.tool import Calling, Tool, calling as the_calling
 
 LONGEST_WORD = 4_096  #: characters

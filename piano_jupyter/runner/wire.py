@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
-from piano_jupyter.runner.calls import Calls
 from piano_jupyter.runner.chat import Again, Delta, Loading, Reply, RequestedCall
 from piano_jupyter.runner.constrained import AnswerStream, unconstrained
-from piano_jupyter.runner.refusal import code_of, error_from, parsed, passes
-from piano_jupyter.runner.sse import SseDecoder
-from piano_jupyter.runner.text_calls import Gate, written_calls
-from piano_jupyter.runner.thinking import Written
-from piano_jupyter.runner.usage import TELLS_USAGE, usage_of
+from piano_jupyter.runner.reply.calls import Calls
+from piano_jupyter.runner.reply.sse import SseDecoder
+from piano_jupyter.runner.reply.text_calls import Gate, written_calls
+from piano_jupyter.runner.reply.thinking import Written
+from piano_jupyter.runner.reply.usage import TELLS_USAGE, usage_of
+from piano_jupyter.runner.server.refusal import code_of, error_from, parsed, passes
 
 #: servers' own words for an answer that they did not finish
 BROKEN = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})

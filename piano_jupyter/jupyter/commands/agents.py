@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.cards import agents_table, skill_card
 from piano_jupyter.jupyter.commands.command import Commands, command, named, number
-from piano_jupyter.jupyter.tables import Listing
+from piano_jupyter.jupyter.showing.cards import agents_table, skill_card
+from piano_jupyter.jupyter.showing.tables import Listing
 from piano_jupyter.jupyter.user_files import read_text
 from piano_jupyter.records import Agent
 from piano_jupyter.tool import Verdict

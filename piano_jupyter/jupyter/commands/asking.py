@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.cards import jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command
 from piano_jupyter.jupyter.display import Answers
 from piano_jupyter.jupyter.options import fill_in
 from piano_jupyter.jupyter.schemas import schema_named
+from piano_jupyter.jupyter.showing.cards import jobs_table
 from piano_jupyter.jupyter.waiting import follow_in_cell
 from piano_jupyter.records import Job, Message
 

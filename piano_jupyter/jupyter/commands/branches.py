@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.command import Commands, command
 from piano_jupyter.jupyter.options import fill_in
-from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.showing.tables import Note
 from piano_jupyter.jupyter.waiting import follow_in_cell
 from piano_jupyter.records import Job, Message
 

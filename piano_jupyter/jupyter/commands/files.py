@@ -7,7 +7,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.command import Commands, command, named
 from piano_jupyter.jupyter.commands.threads import no_thread
 from piano_jupyter.jupyter.options import quoted
-from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.showing.tables import Note
 from piano_jupyter.jupyter.user_files import read_text, writable, write_text
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.events import Event
-from piano_jupyter.jupyter.cards import status_card
 from piano_jupyter.jupyter.commands.command import COMMANDS, Command, Commands, command, named, number
 from piano_jupyter.jupyter.commands.threads import no_thread
-from piano_jupyter.jupyter.happenings import about
 from piano_jupyter.jupyter.names import TABLES
-from piano_jupyter.jupyter.tables import Listing, Note
+from piano_jupyter.jupyter.showing.cards import status_card
+from piano_jupyter.jupyter.showing.happenings import about
+from piano_jupyter.jupyter.showing.tables import Listing, Note
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import display
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.cards import models_table
 from piano_jupyter.jupyter.commands.command import Commands, command
-from piano_jupyter.jupyter.figures import Figures
+from piano_jupyter.jupyter.showing.cards import models_table
+from piano_jupyter.jupyter.showing.figures import Figures
 from piano_jupyter.jupyter.waiting import wait_in_cell
 from piano_jupyter.records import Model, Rows
 
@@ -44,7 +44,7 @@ class Models(Commands):
             raise PianoError("--plot needs matplotlib: pip install matplotlib, or leave it out for the table alone")
         rows: Rows = self._call(lambda piano: piano.stats(by))  # type: ignore[arg-type]  # checked to be one of them
         if plot and rows:
-            from piano_jupyter.jupyter.plot import bars  # noqa: PLC0415  Only where it is installed and wanted.
+            from piano_jupyter.jupyter.showing.plot import bars  # noqa: PLC0415  Only where it is installed and wanted.
 
             display(bars(rows))
         return Figures(rows)

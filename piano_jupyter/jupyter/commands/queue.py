@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.events import ApprovalRequested
-from piano_jupyter.jupyter.cards import Requests, job_line, jobs_table
 from piano_jupyter.jupyter.commands.command import Commands, command, named
-from piano_jupyter.jupyter.tables import MOST_ROWS, Note
+from piano_jupyter.jupyter.showing.cards import Requests, job_line, jobs_table
+from piano_jupyter.jupyter.showing.tables import MOST_ROWS, Note
 from piano_jupyter.question import TOO_LATE, how_to_keep
 from piano_jupyter.records import JobStatus, short
 

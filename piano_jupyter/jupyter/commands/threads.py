@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.cards import hits_table, threads_table
 from piano_jupyter.jupyter.commands.command import Commands, command, named, number
 from piano_jupyter.jupyter.display import Transcript
-from piano_jupyter.jupyter.tables import Note
+from piano_jupyter.jupyter.showing.cards import hits_table, threads_table
+from piano_jupyter.jupyter.showing.tables import Note
 from piano_jupyter.records import short
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.commands.agents import request_options
 from piano_jupyter.jupyter.commands.command import COMMANDS
 from piano_jupyter.jupyter.magics import PianoMagics
-from piano_jupyter.jupyter.plot import token_bars
+from piano_jupyter.jupyter.showing.plot import token_bars
 from piano_jupyter.jupyter.user_files import read_text, write_text
 from piano_jupyter.records import Rows
 

@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 
 from piano_jupyter import events
-from piano_jupyter.jupyter.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
 from piano_jupyter.jupyter.display import HOW_TO_GO_ON, Answers, Transcript, answer_bundle, call_line, message_html
-from piano_jupyter.jupyter.figures import Figures
-from piano_jupyter.jupyter.happenings import about
-from piano_jupyter.jupyter.lines import line as in_a_line
-from piano_jupyter.jupyter.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, rows_html, rows_plain
+from piano_jupyter.jupyter.showing.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
+from piano_jupyter.jupyter.showing.figures import Figures
+from piano_jupyter.jupyter.showing.happenings import about
+from piano_jupyter.jupyter.showing.lines import line as in_a_line
+from piano_jupyter.jupyter.showing.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, rows_html, rows_plain
 from piano_jupyter.records import (
     Agent,
     CallStatus,

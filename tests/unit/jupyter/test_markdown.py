@@ -8,7 +8,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from piano_jupyter.hidden import HIDDEN
 from piano_jupyter.jupyter.markdown import TEXT_LIMIT, Stream, exact, render
-from piano_jupyter.jupyter.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT
 
 HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
 ODDMENTS = [

@@ -23,7 +23,7 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.jupyter.panel_state import Conversation
-from piano_jupyter.jupyter.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT
 from piano_jupyter.records import CallStatus, JobStatus
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus

@@ -1,7 +1,7 @@
 """Which tools ship."""
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.runner.bash_tool import BashTool
+from piano_jupyter.runner.bash.tool import BashTool
 from piano_jupyter.runner.builtin_tools import builtin_tools
 
 

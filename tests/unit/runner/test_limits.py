@@ -8,7 +8,7 @@ from piano_jupyter.events import MessageDelta
 from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.runner.chat import Again, Delta, Reply, RequestedCall
 from piano_jupyter.runner.limits import Limits
-from piano_jupyter.runner.sloppy_json import CUT
+from piano_jupyter.runner.reply.sloppy_json import CUT
 from piano_jupyter.tool import tool
 
 

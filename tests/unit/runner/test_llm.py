@@ -22,8 +22,8 @@ from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.server.transport import trouble_at
 from piano_jupyter.runner.swap import SwapClient
-from piano_jupyter.runner.transport import trouble_at
 from piano_jupyter.tool import tool
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})

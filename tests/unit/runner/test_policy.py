@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from piano_jupyter.errors import PianoError, ToolError
+from piano_jupyter.runner.commands.suspicion import suspicion
 from piano_jupyter.runner.policy import Decision, judge, usually
-from piano_jupyter.runner.suspicion import suspicion
 from piano_jupyter.tool import Opinion, Tool, Verdict
 
 ALLOW, ASK, DENY = Verdict.ALLOW, Verdict.ASK, Verdict.DENY

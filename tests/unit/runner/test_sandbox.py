@@ -10,7 +10,7 @@ import pytest
 from child import IS_ROOT, needs_root
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.beneath import OpenAt2, Walk, layer
+from piano_jupyter.runner.files.beneath import OpenAt2, Walk, layer
 from piano_jupyter.runner.sandbox import Sandbox, open_regular
 
 OUTSIDE = "outside_workspace: file tools reach only what is in the workspace; give a path relative to it"

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelUnavailableError
 from piano_jupyter.runner.chat import Again, Delta, Loading
-from piano_jupyter.runner.sloppy_json import CUT, TWO
+from piano_jupyter.runner.reply.sloppy_json import CUT, TWO
 from piano_jupyter.runner.wire import Reading
 
 STREAMS = Path(__file__).parents[2] / "fixtures" / "streams"

@@ -10,8 +10,8 @@ from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailab
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.server.swap_events import LOOK_AGAIN, SwapEvents
 from piano_jupyter.runner.swap import SwapClient
-from piano_jupyter.runner.swap_events import LOOK_AGAIN, SwapEvents
 
 DEADLINE = 10
 TROUBLES = [(None, {}, []), (500, {}, ["x"]), (401, {}, ["x"]), (0, {}, [])]
@@ -332,7 +332,7 @@ async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_th
 
 
 async def test_a_watch_tells_each_change_and_then_asks_no_more(llama_swap, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.heard.REMEMBERED", 0)
+    monkeypatch.setattr("piano_jupyter.runner.server.heard.REMEMBERED", 0)
     gate, end = asyncio.Event(), asyncio.Event()
     first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
     llama_swap.serves["/api/events"] = [first, gate, second, end]
@@ -363,7 +363,7 @@ async def test_two_watches_follow_once_and_the_last_one_ends_it(llama_swap, swap
 
 
 async def test_a_watch_goes_on_when_the_events_broke_off(llama_swap, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), None]
     swap = swap_of()
 
@@ -376,9 +376,9 @@ async def test_a_watch_goes_on_when_the_events_broke_off(llama_swap, swap_of, mo
 async def test_events_that_fall_silent_are_asked_for_anew_as_their_connection_may_be_dead(
     llama_swap, swap_of, monkeypatch
 ):
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.SILENCE", 0.2)
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.SILENCE", 0.2)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.LOOK_AGAIN", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
     swap = swap_of()
 
@@ -408,8 +408,8 @@ async def test_a_watch_does_not_tell_what_was_heard_before_it_but_the_states_sta
 async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_is_logged(
     llama_swap, swap_of, monkeypatch, caplog
 ):
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.RECONNECT", 0.01)
-    monkeypatch.setattr("piano_jupyter.runner.swap_events.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.server.swap_events.LOOK_AGAIN", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), states_event(b="ready"), asyncio.Event()]
     swap, heard, live, again = swap_of(), [], [], asyncio.Event()
 

@@ -13,9 +13,9 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.chat import Delta, Loading
-from piano_jupyter.runner.refusal import error_from
-from piano_jupyter.runner.sloppy_json import CUT
-from piano_jupyter.runner.sse import LONGEST_LINE, SseDecoder
+from piano_jupyter.runner.reply.sloppy_json import CUT
+from piano_jupyter.runner.reply.sse import LONGEST_LINE, SseDecoder
+from piano_jupyter.runner.server.refusal import error_from
 from piano_jupyter.runner.wire import ReplyBuilder
 
 

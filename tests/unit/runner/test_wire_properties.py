@@ -8,8 +8,8 @@ from hypothesis import example, given, settings, strategies as st
 
 from piano_jupyter.errors import ModelError
 from piano_jupyter.runner.chat import Again, Delta, Reply
-from piano_jupyter.runner.sloppy_json import read_arguments
-from piano_jupyter.runner.thinking import Written
+from piano_jupyter.runner.reply.sloppy_json import read_arguments
+from piano_jupyter.runner.reply.thinking import Written
 from piano_jupyter.runner.wire import Reading
 
 EXAMPLES = settings(max_examples=150, deadline=None)

@@ -1,0 +1,1 @@
+"""How records look in a cell, beside `display.py`: tables, cards, figures, a line each."""

@@ -1,0 +1,1 @@
+"""The user's variables, looked at and run with, on the kernel's thread."""

@@ -1,0 +1,116 @@
+"""Files written whole or not at all, in folders that are held by a descriptor.
+
+The data goes into a temporary file first, which is then linked or renamed to its place. A folder with temporary files
+is locked while they are in use: who finds it unlocked removes what a killed process left.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from piano_jupyter.runner.files.beneath import FOLDER
+
+STAGING = (".piano", "tmp")
+TEMPORARY = re.compile(r"\.piano-[0-9a-f]{12}\.tmp")
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  #: said by file systems without hard links
+
+
+def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
+    """Make a file that must not exist yet. Raises FileExistsError."""
+    with _temporary(staging, data) as (temporary, file):
+        _take_group(file, folder)
+        try:
+            os.link(temporary, name, src_dir_fd=staging, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            os.close(os.open(name, NEW, dir_fd=folder))  # The name is ours now, and the file that is replaced.
+            os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+
+
+def exchange(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
+    """Exchange a file's content, keeping mode and, where that is allowed, owner."""
+    with _temporary(staging, data) as (temporary, file):
+        mode = stat.S_IMODE(like.st_mode)
+        try:
+            os.fchown(file, like.st_uid, like.st_gid)
+        except PermissionError:
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)  # They were given for the other owner.
+        os.fchmod(file, mode)
+        os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+
+
+def staged(root: int, folder: int, write: Callable[[int], None]) -> None:
+    """Call `write` with a folder for temporary files: `.piano/tmp` beneath the root, else the file's own folder.
+
+    The own one it is where the first cannot be used, or is on another file system than the file.
+    """
+    here = os.dup(root)
+    try:
+        for name in STAGING:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=here)
+            below = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        usable = os.access(".", os.W_OK | os.X_OK, dir_fd=here)
+    except OSError:  # Full, read-only, another's, a link: what is wrong with the file's own folder, if it is, is told.
+        usable = False
+    try:
+        if usable:
+            write(here)
+            return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    finally:
+        os.close(here)
+    write(folder)
+
+
+@contextmanager
+def _temporary(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
+    """Give a temporary file that holds the data, on the disk: its name and a descriptor."""
+    with _locked(staging):
+        name = f".piano-{secrets.token_hex(6)}.tmp"
+        file = os.open(name, NEW, 0o666, dir_fd=staging)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+            yield name, file
+        finally:
+            os.close(file)
+            with suppress(FileNotFoundError):  # It has been renamed.
+                os.unlink(name, dir_fd=staging)
+
+
+@contextmanager
+def _locked(folder: int) -> Iterator[None]:
+    """Share the folder with others that write; who has it alone first removes what was left behind."""
+    own = os.open(".", FOLDER, dir_fd=folder)  # A lock belongs to a descriptor: each writer needs one of its own.
+    try:
+        with suppress(OSError):  # Held by others, or a file system without locks: then nothing is removed.
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in filter(TEMPORARY.fullmatch, os.listdir(own)):  # noqa: PTH208  A descriptor has no Path.
+                os.unlink(name, dir_fd=own)
+        with suppress(OSError):
+            fcntl.flock(own, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(own)
+
+
+def _take_group(file: int, folder: int) -> None:
+    """Give a new file the group of its folder where the folder asks for that."""
+    about = os.fstat(folder)
+    if about.st_mode & stat.S_ISGID:
+        with suppress(PermissionError):
+            os.fchown(file, -1, about.st_gid)

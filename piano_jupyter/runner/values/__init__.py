@@ -1,0 +1,1 @@
+"""Values and JSON Schemas: a call's arguments, an answer that is data."""
