@@ -58,7 +58,8 @@ def write_tiny_gguf(
     random = np.random.default_rng(seed)
     letters = [bytes([byte]) for byte in range(256)]
     answers = {b"\n": _pieces(says), b"\n\n": _pieces(says_after_tool)}  # by the token that the prompt ends with
-    words = [piece for pieces in answers.values() for piece in pieces if piece not in letters]
+    noise = [f" {number}".encode() for number in range(100)] if says is None else []
+    words = [*noise, *(piece for pieces in answers.values() for piece in pieces if piece not in letters)]
     if len(set(words)) != len(words):
         raise ValueError("no word may come twice")
     tokens = [*letters, b"\n\n", b"<|im_start|>", END.encode(), *(each.encode() for each in control), *words]
@@ -68,7 +69,8 @@ def write_tiny_gguf(
     embedding = random.standard_normal((len(tokens), WIDTH))
     output = np.zeros((len(tokens), WIDTH))
     if says is None:
-        output[32:127] = random.standard_normal((95, WIDTH))  # anything that can be printed
+        for token in (*letters[33:127], *noise):  # anything that can be printed, and blanks
+            output[place[token]] = random.standard_normal(WIDTH)
     else:
         for opening, pieces in answers.items():
             for before, after in itertools.pairwise([opening, *pieces, END.encode()]):

@@ -19,7 +19,7 @@ T = TypeVar("T")
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
 NOTHING = Delta()
-LONGEST = 4_000  #: characters that are held back
+LONGEST = 1_000  #: characters that are held back
 REMEMBERED = 300  #: characters of a long line that say what a word in it is
 
 
