@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.bash.bwrap import Bubblewrap
 from piano_jupyter.runner.bash.output import Output
-from piano_jupyter.runner.bash.seccomp import filter_file
 from piano_jupyter.runner.bash.shell import Shells
 from piano_jupyter.runner.bash.tool import BashTool
 from piano_jupyter.runner.files.beneath import Walk, way
@@ -102,11 +101,8 @@ def shell():
             sys.exit(f"no sandbox here: {why}")
 
         def anew(_):
-            seccomp = filter_file()  # each reads it to its end
-            words = [*bubblewrap.command(box, seccomp), "bash", "--norc", "-c", ":"]
-            subprocess.run(words, env={}, pass_fds=() if seccomp is None else (seccomp,), check=True)
-            if seccomp is not None:
-                os.close(seccomp)
+            with bubblewrap.start(box, ["--norc", "-c", ":"]) as process:
+                assert process.wait() == 0
 
         async def stays():
             await shells.run("key", box, b":", 60, Output(30_000, Path(folder), ""))
