@@ -8,7 +8,6 @@ import urllib.request
 import pytest
 from swap_servers import model_command
 
-from piano_jupyter import Piano
 from piano_jupyter.events import ApprovalRequested, JobStarted, MessageDelta, ModelLoading, ToolCalled
 from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.tool import tool
@@ -16,15 +15,6 @@ from piano_jupyter.tool import tool
 pytestmark = pytest.mark.model
 DEADLINE = 60
 AT_ONCE = 1.0  # seconds
-
-
-@pytest.fixture
-def piano_at(tmp_path):
-    def make(endpoint, **knobs):
-        server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import urllib.request
 
 import pytest
 
-from piano_jupyter import Piano
 from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageDelta, ModelLoading
 from piano_jupyter.records import CallStatus, JobStatus
@@ -15,15 +14,6 @@ from piano_jupyter.tool import tool
 
 pytestmark = pytest.mark.model
 DEADLINE = 120
-
-
-@pytest.fixture
-def piano_at(tmp_path):
-    def make(endpoint, **knobs):
-        server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
-
-    return make
 
 
 def slots_at_work(endpoint):
@@ -109,31 +99,13 @@ async def test_cancel_frees_the_servers_slot(piano_at, serve_tiny):
                 pass
 
 
-async def test_a_model_whose_template_has_tools_calls_one_and_answers_from_its_result(piano_at, serve_tiny, tiny):
-    @tool
-    def look() -> str:
-        """Look around."""
-        return "a lake"
-
-    says = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
-    endpoint = serve_tiny(says=says, says_after_tool="I see it.", chat_template=tiny.TOOLS)
-    async with piano_at(endpoint, tools=[look]) as piano:
-        await piano.update_agent("Assistant", enabled_tools=["look"])
+async def test_a_model_whose_template_has_tools_calls_one_and_answers_from_its_result(looking):
+    async with looking() as piano:
         answer = await piano.ask("What is there?")
         calls = await piano.tool_calls(piano.thread)
 
     assert [(call.name, call.result) for call in calls] == [("look", "a lake")]
     assert answer.content == "I see it."
-
-
-@pytest.fixture
-def embedded(embedded_server, tmp_path):
-    """The embedded model as a user meets it: nothing answers at base_url."""
-
-    def make(**knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "base_url": "http://127.0.0.1:9/v1", **knobs})
-
-    return make
 
 
 async def test_where_nothing_answers_the_embedded_model_does_and_says_so(embedded):

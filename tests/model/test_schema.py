@@ -6,7 +6,6 @@ from typing import Literal
 
 import pytest
 
-from piano_jupyter import Piano
 from piano_jupyter.errors import ModelError
 from piano_jupyter.events import ModelLoading
 from piano_jupyter.tool import tool
@@ -33,15 +32,6 @@ class Noise:
     inner: "Noise | None" = None
 
 
-@pytest.fixture
-def piano_at(tmp_path):
-    def make(endpoint, **knobs):
-        server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
-
-    return make
-
-
 async def test_the_grammar_holds_even_a_model_of_noise_to_a_type(piano_at, serve_tiny):
     async with piano_at(serve_tiny()) as piano:
         events = piano.events()
@@ -60,16 +50,8 @@ async def test_a_model_that_is_not_held_is_told_three_times_and_then_it_is_an_er
             await piano.ask("Well?", schema={"type": "string", "pattern": "x+"})  # its server makes no grammar of that
 
 
-async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(piano_at, serve_tiny, tiny):
-    @tool
-    def look() -> str:
-        """Look around."""
-        return "a lake"
-
-    says = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
-    endpoint = serve_tiny(says=says, says_after_tool="I see it.", chat_template=tiny.TOOLS)
-    async with piano_at(endpoint, tools=[look]) as piano:
-        await piano.update_agent("Assistant", enabled_tools=["look"])
+async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(looking):
+    async with looking() as piano:
         value = await piano.ask("What is there?", schema={"enum": ["lake", "sea"]})
         (call,) = await piano.tool_calls(piano.thread)
         answer = (await piano.messages(piano.thread))[-1]
@@ -78,14 +60,6 @@ async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(
     assert (call.name, call.result) == ("look", "a lake")
     usage = answer.usage  # of the last request, which found the one before in the cache, the tools in front included
     assert usage["cached_tokens"] > usage["prompt_tokens"] * 0.8
-
-
-@pytest.fixture
-def embedded(embedded_server, tmp_path):
-    def make(**knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "embedded": "only", **knobs})
-
-    return make
 
 
 async def test_the_embedded_model_gives_a_value_of_a_small_dataclass_8_of_8_times(embedded):

@@ -260,7 +260,7 @@ def test_what_this_machine_holds_is_known_by_the_names_of_its_variables(tmp_path
         "DATABASE_URL": "postgres://ada:k6-aaaaaaaa@db/x",
     }
     plain = {
-        "HOME": "/root/somewhere",
+        "HOME": "/home/ada/somewhere",
         "JPY_SESSION_NAME": "/home/ada/talk.ipynb",
         "SSH_KEY": "~/.ssh/id_ed25519",
         "TOKEN_URL": "https://example.org/token",
