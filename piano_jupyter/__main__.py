@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("text", nargs="*", help="what you say; '-' reads it from standard input")
     parser.add_argument("--agent", help="who answers (default: the first agent)")
     parser.add_argument("--thread", help="the thread to go on in, by title or id (default: a new one)")
+    parser.add_argument("--trust", action="store_true", help="say that the database of this folder is yours, and go on")
     parser.add_argument("--lab", action="store_true", help="open JupyterLab on the first notebook")
     options = parser.parse_args()
     text = " ".join(options.text)
@@ -57,7 +58,7 @@ def main() -> int:
         parser.print_help()
         return 2
     try:
-        asyncio.run(answer(text, options.agent, options.thread))
+        asyncio.run(answer(text, options.agent, options.thread, trust=options.trust))
     except PianoError as error:
         print(error, file=sys.stderr)
         return 1
@@ -68,9 +69,13 @@ def main() -> int:
     return 0
 
 
-async def answer(text: str, agent: str | None, thread: str | None) -> None:
+async def answer(text: str, agent: str | None, thread: str | None, *, trust: bool) -> None:
     """Ask, and write what is answered to standard output. Raises PianoError."""
     async with Piano() as piano:
+        if trust:
+            await piano.trust()
+        elif notice := piano.distrust():
+            print(notice.replace("%piano trust", "--trust"), file=sys.stderr)
         events = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:

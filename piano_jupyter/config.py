@@ -10,9 +10,10 @@ from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.records import Mode
 from piano_jupyter.redaction import redact
 from piano_jupyter.rules import parsed_rule
-from piano_jupyter.tool import MODES, Mode
+from piano_jupyter.tool import MODES
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
 CLOUD_KEYS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: beside 169.254.0.0/16

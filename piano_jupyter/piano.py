@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from uuid import UUID
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import ModelError, NotFoundError, PianoError
+from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, PianoError
 from piano_jupyter.events import (
     ApprovalRequested,
     Closed,
@@ -37,16 +37,21 @@ from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.pipeline.questions import Questions
 from piano_jupyter.pipeline.roster import Roster
 from piano_jupyter.pipeline.threads import Threads
+from piano_jupyter.pipeline.trust import Trust
+from piano_jupyter.pipeline.unfinished import Unfinished
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import (
+    EMBEDDED,
     Agent,
     Hit,
     Job,
     JobStatus,
     Message,
+    Mode,
     Model,
     Rows,
     Source,
+    Terms,
     Thread,
     ThreadStatus,
     ToolCall,
@@ -70,7 +75,7 @@ from piano_jupyter.runner.values.forms import Form, form_of
 from piano_jupyter.store.base import Store, UsageBy
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.store.frames import select
-from piano_jupyter.tool import Mode, Tool, Verdict, as_tool
+from piano_jupyter.tool import Tool, Verdict, as_tool
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
@@ -97,6 +102,8 @@ class Status:
     queued: int
     running: int
     approvals: int
+    unfinished: list[tuple[Job, str]]  #: what an earlier kernel left, each job with what it waits for
+    distrust: str  #: why the database is not trusted, "" if it is
     mode: Mode  #: what tools may do
     rules: list[str]  #: what the user has set, and which of them are about no tool
     layers: list[str]  #: what stands between tools and the machine
@@ -126,12 +133,15 @@ class Piano:
     ) -> None:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._mask = Mask(wanted=lambda: self.config.mask_secrets, keys=self._keys)
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
             self._cassette = Cassette(Path(record or replay or ""), recording=record is not None, mask=self._mask)
         self._clock = self._cassette.clock() if self._cassette else Clock()
-        self._store: Store = DuckDBStore(IN_MEMORY if self._cassette else self.config.database)
+        database = IN_MEMORY if self._cassette else self.config.database
+        self._store: Store = DuckDBStore(database)
+        self._trust = Trust(database, in_memory=database == IN_MEMORY)
         self._finder = EndpointFinder(self.config, self._tell_loading)
         wrap = self._cassette.wrap if self._cassette else None
         self._swap = SwapClient(self._finder.find, self.config, wrap)
@@ -140,11 +150,14 @@ class Piano:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         self._happened = Happened(self.bus)
         self._conversations = Conversations(self._store, self.bus)
-        self._roster = Roster(self._store, self.bus, self._clock, self._check_agent)
+        self._roster = Roster(self._store, self.bus, self._clock, self._trust, self._check_agent)
         self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
         self._approvals = Approvals(self._store, self.bus, self._clock)
         self._permits = Permits(self.config, self._approvals, self.bus, self._clock)
-        self._producer = Producer(self._store, self.bus, self._clock, owner, self.config, self._models())
+        self._unfinished = Unfinished(self._roster, self._trust, self._missing_tools, self._known_address)
+        self._producer = Producer(
+            self._store, self.bus, self._clock, owner, self.config, self._models(), self._unfinished
+        )
         self._questions = Questions(
             self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
         )
@@ -180,7 +193,7 @@ class Piano:
         await self.close()
 
     async def open(self) -> None:
-        """Open the database, take up the jobs that a dead kernel left, and begin to work. Raises StoreError."""
+        """Open the database and begin to work; what a dead kernel left waits for `resume`. Raises StoreError."""
         opening = asyncio.ensure_future(self._open())
         try:
             await asyncio.shield(opening)
@@ -193,6 +206,7 @@ class Piano:
         self._loop = asyncio.get_running_loop()
         LOGS.masks.append(self._mask)
         await self._store.open()
+        await asyncio.to_thread(self._trust.open, await self._store.identity())
         await self._roster.open(self.config.default_model)
         await self._producer.recover(self.config.max_attempts)
         self._consumer.start()
@@ -337,7 +351,16 @@ class Piano:
         agents = self._questions.addressed(text, names, into)
         if alone and len(agents) > 1:
             raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._questions.ask(text, agents, into, source, form.schema if form else None)
+        return await self._questions.ask(
+            text, agents, into, source, await self._begin_sending(), form.schema if form else None
+        )
+
+    async def _begin_sending(self) -> Terms:
+        """Return what a question is sent under now. What an earlier kernel left goes on from here."""
+        terms = Terms(self.config.mode, tuple(self.config.rules), await self._address())
+        self._unfinished.resume()
+        self._producer.stir()
+        return terms
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
         """Ask another question in the place of one, of the same agents; return their jobs at once.
@@ -345,14 +368,15 @@ class Piano:
         Nothing is lost: the thread goes on from the new question, the old one stays as a branch.
         """
         _check_text(text)
-        return await self._questions.edit(await self.find_message(message), self._mask(text), source)
+        question = await self.find_message(message)
+        return await self._questions.edit(question, self._mask(text), source, await self._begin_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
 
         The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
-        return await self._questions.regenerate(await self.find_message(message))
+        return await self._questions.regenerate(await self.find_message(message), await self._begin_sending())
 
     @overload
     async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
@@ -369,7 +393,12 @@ class Piano:
         return form.value(answer.content)
 
     async def wait(self, job: Job) -> Message:
-        """Return a job's answer when it is there. Raises what it failed with; PianoError if it was cancelled."""
+        """Return a job's answer when it is there.
+
+        Raises what it failed with; PianoError if it was cancelled, or waits for the user to resume it.
+        """
+        if why := self._unfinished.why_held(job):
+            raise PianoError(f"job {short(job.id)} waits: {why}")
         if answer := await self._happened.answer(job):
             return answer
         job = await self._store.job(job.id)
@@ -425,7 +454,51 @@ class Piano:
     async def retry(self, job: Job | UUID | str) -> Job:
         """Queue a job again that failed or was cancelled, for its agent as it now is."""
         found = await self.find_job(job)
-        return await self._producer.retry(replace(found, model=self._roster.by_id(found.agent_id).model))
+        terms = await self._begin_sending()
+        model = self._roster.by_id(found.agent_id).model
+        return await self._producer.retry(replace(found, model=model, **terms._asdict()))
+
+    async def unfinished(self) -> list[tuple[Job, str]]:
+        """Return the jobs that an earlier kernel left, each with what it waits for, "" where it only waits its turn."""
+        return self._unfinished.all()
+
+    async def resume(self, job: Job | UUID | str | None = None) -> list[tuple[Job, str]]:
+        """Let unfinished jobs go on, or one; return those that still wait for something, and what.
+
+        The first question that is sent does the same. Raises PianoError where the database is not trusted.
+        """
+        if not self._trust.given:
+            raise PianoError(f"nothing of a database that is not known to be yours goes on: {self.distrust()}")
+        await self._address()
+        self._unfinished.resume(await self.find_job(job) if job is not None else None)
+        self._producer.stir()
+        return [(each, why) for each, why in self._unfinished.all() if why]
+
+    async def trust(self) -> str:
+        """Trust the database: its agents' tools count, its jobs may be resumed. Returns a sentence that says so."""
+        withheld = self._roster.withheld()
+        left = len(self._unfinished.all())
+        await asyncio.to_thread(self._trust.give)
+        tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
+        jobs = f"{left} unfinished job{'' if left == 1 else 's'} may go on (%piano resume)" if left else ""
+        note = f"this counts until this kernel ends, as {self._trust.problem}" if self._trust.problem else ""
+        return "; ".join(filter(None, [f"trusted from now on: {self._trust.path}", tools, jobs, note]))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the database is the user's own: made by this user on this machine, or trusted with `trust`."""
+        return self._trust.given
+
+    def distrust(self) -> str:
+        """Return why this database is not trusted, or will not be by the next kernel, a sentence; "" if all is well."""
+        if not self._trust.given:
+            return (
+                f"database {self._trust.path} was not made by you here, so nothing in it goes on by itself and the "
+                f"tools of its agents do not count; if it is yours, say %piano trust"
+            )
+        if self._trust.problem:
+            return f"{self._trust.problem}, so the next kernel will not know that {self._trust.path} is yours"
+        return ""
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Let a tool call run that waits for a yes; return False where that was answered already.
@@ -445,9 +518,8 @@ class Piano:
         request = self._approvals.find(call)
         if request is None or not await self._approvals.decide(request, allowed=allowed, always=always):
             return False
-        rule = request.always if allowed else request.never
-        if always and rule not in self.config.rules:
-            self.config.rules = [*self.config.rules, rule]
+        if always:
+            self._permits.add_rule(request.always if allowed else request.never)
         return True
 
     async def approvals(self) -> list[ApprovalRequested]:
@@ -552,8 +624,14 @@ class Piano:
         return await self._roster.update(name, **self._mask(fields))
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
-        """Add a tool, or a function as one; return the tool that had its name before, if any."""
-        return self._tools.add(as_tool(thing))
+        """Add a tool, or a function as one; return the tool that had its name before, if any. On any thread.
+
+        Jobs that an earlier kernel left and that waited for it go on.
+        """
+        replaced = self._tools.add(as_tool(thing))
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._producer.stir)
+        return replaced
 
     async def tools(self) -> list[Tool]:
         """Return the tools that there are, by name."""
@@ -610,6 +688,8 @@ class Piano:
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
             running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
+            unfinished=self._unfinished.all(),
+            distrust=self.distrust(),
             mode=config.mode,
             rules=[
                 rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
@@ -641,6 +721,11 @@ class Piano:
 
     async def _turn(self, job: Job) -> AsyncGenerator[Event, None]:
         """Read what a job's turn needs to know, then run it."""
+        if job.server not in {"", EMBEDDED} and await self._address() == EMBEDDED:
+            raise ModelUnavailableError(
+                f"this was sent to {job.server}, and questions go to the embedded model now: "
+                f"%piano retry {short(job.id)} sends it there"
+            )
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
         skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
@@ -675,6 +760,16 @@ class Piano:
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
+
+    async def _address(self) -> str:
+        """Return where a question goes that is sent now; "" where something stands in for the server."""
+        return "" if self._client is None or self._cassette is not None else await self._finder.address()
+
+    def _known_address(self) -> str | None:
+        return "" if self._client is None or self._cassette is not None else self._finder.known_address()
+
+    def _missing_tools(self, names: Iterable[str]) -> list[str]:
+        return self._tools.missing(names)
 
     def _models(self) -> Models:
         """Return what the queue has to know of the server's models; what stands in for a server has them all."""
@@ -712,6 +807,7 @@ class Piano:
 
     def _tell(self, event: Event) -> None:
         """Publish from whichever thread a tool runs on."""
+        assert self._loop is not None
         self._loop.call_soon_threadsafe(self.bus.publish, self._mask(event))
 
     def _tell_loading(self, note: str, fraction: float | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from piano_jupyter.prose import CodeBlock, code_blocks
@@ -16,6 +16,9 @@ from piano_jupyter.prose import CodeBlock, code_blocks
 Role = Literal["user", "assistant", "tool", "system"]
 Source = Literal["magic", "panel", "api", "agent"]
 ThreadStatus = Literal["active", "archived"]
+Mode = Literal["read", "write", "full"]  # what tools may do
+
+EMBEDDED = "embedded"  #: the server of a job that was sent to the embedded model
 
 
 class JobStatus(StrEnum):
@@ -159,6 +162,14 @@ class Approval:
     decided_at: datetime | None = None
 
 
+class Terms(NamedTuple):
+    """What a question is sent under. A job never runs under a wider mode or looser rules than it was sent under."""
+
+    mode: Mode = "read"
+    rules: tuple[str, ...] = ()
+    server: str = ""  #: its address, or `EMBEDDED`; "" where that is not known
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """The work of answering one message by one agent."""
@@ -171,6 +182,9 @@ class Job:
     inserted_at: datetime
     hops: int = 0  #: how many agents have handed the question on since the user asked
     schema: Mapping[str, Any] | None = None  #: the JSON Schema that the answer is to fit, as JSON
+    mode: Mode = "read"  #: `mode`, `rules` and `server` are the terms that it was sent under
+    rules: tuple[str, ...] = ()
+    server: str = ""
     seq: int = 0  #: the order in the store; given by the store
     status: JobStatus = JobStatus.QUEUED
     attempt: int = 0  #: how often it was claimed
@@ -178,6 +192,19 @@ class Job:
     reason: str | None = None  #: why it failed
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What it was sent under."""
+        return Terms(self.mode, self.rules, self.server)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database this is."""
+
+    id: UUID  #: random; a copy of the file has the same
+    is_new: bool  #: whether this process has made the file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,9 +23,11 @@ from typing import (
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
+from piano_jupyter.records import Mode
 
-Mode = Literal["read", "write", "full"]  #: what tools may do: read only; write beneath the workspace; anything
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES: tuple[Mode, ...] = get_args(
+    Mode
+)  #: from the narrowest to the widest: read only; write beneath the workspace; anything
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
 SCALARS: dict[Any, dict[str, Any]] = {

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import runpy
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,14 @@ from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
 from piano_jupyter.runner.server.local_model import SMOLLM2, cache_folder, fetch
 
 SENTENCE = "All is well on this tiny server."
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have the tests' databases noted in a folder of their own, kernels and other processes included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture
@@ -70,6 +79,14 @@ def template_texts() -> dict[str, str]:
 def templates(template_texts: dict[str, str]) -> dict[str, ChatTemplate]:
     """The same, to render."""
     return {name: ChatTemplate(text) for name, text in template_texts.items()}
+
+
+@pytest.fixture
+def closed_port() -> Iterator[str]:
+    """The address of a server that is not there."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it, and it refuses
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """%load_ext: opens one Piano for the kernel, closes it at unload or exit.
 
-Loading opens nothing and imports little. Right after, the loop's thread opens a database that exists, so that the jobs
-of a dead kernel go on; else the first use opens it.
+Loading opens nothing, runs nothing and imports little. The first use opens the database; what an earlier kernel left
+goes on when the user first sends something, opens a panel or says %piano resume.
 """
 
 import atexit
@@ -31,7 +31,6 @@ def load(shell: Any) -> None:
     formatters.register(shell, session)
     completion.register(shell, session.peek, session.variables)
     atexit.register(session.close)
-    session.go_on()
 
 
 def unload(shell: Any) -> None:

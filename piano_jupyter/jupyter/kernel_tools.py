@@ -20,8 +20,8 @@ from piano_jupyter.jupyter.variables.describing import described, extent, is_cod
 from piano_jupyter.jupyter.variables.frames import frames_in
 from piano_jupyter.jupyter.variables.kernel_thread import WorkInterruptedError, WorkLateError
 from piano_jupyter.jupyter.variables.user_code import run_code
-from piano_jupyter.records import JobStatus
-from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, as_tool, calling, tool
+from piano_jupyter.records import JobStatus, Mode
+from piano_jupyter.tool import Opinion, Tool, Verdict, as_tool, calling, tool
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.session import Session

@@ -39,6 +39,8 @@ def sentences(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, line, cell)
         except PianoError as error:
             raise UsageError(str(error)) from None
+        finally:
+            self.session.tell()
 
     return shown
 

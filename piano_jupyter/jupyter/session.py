@@ -50,6 +50,7 @@ class Session:
         self._piano: Piano | None = None
         self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
         self._left: Thread | None = None  #: the current thread, before a cassette was in use
+        self._untold: Piano | None = None  #: whose database the user has been told nothing of
         self._database = ""  #: of the Piano that was opened last, cassettes apart
         self._closing = False
         self.cassette: Path | None = None  #: that is recorded or replayed
@@ -140,7 +141,14 @@ class Session:
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
+        self._untold = piano
         return piano
+
+    def tell(self) -> None:
+        """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""
+        piano, self._untold = self._untold, None
+        if piano is not None and (notice := piano.distrust()):
+            print(notice)  # noqa: T201  A notice in the cell.
 
     def variables(self) -> dict[str, Any]:
         """Return the variables that the user made."""
@@ -158,11 +166,6 @@ class Session:
     def panels_for(self, thread_id: Any) -> "list[ChatPanel]":
         """Return the panels that are open, those of this thread first."""
         return sorted(self.panels, key=lambda panel: panel.thread_id != thread_id)
-
-    def go_on(self) -> None:
-        """Open a database that exists, in the background."""
-        if Path(self.config.database).is_file():
-            self.loop.submit(self.opened()).add_done_callback(_log_failure)
 
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
@@ -207,11 +210,3 @@ class Session:
             for piano in filter(None, (self._piano, self._aside)):
                 await piano.close()
             self._piano = self._aside = None
-
-
-def _log_failure(future: "concurrent.futures.Future[Any]") -> None:
-    error = None if future.cancelled() else future.exception()
-    if isinstance(error, PianoError):
-        log.info("the database was not opened in the background: %s", error)  # the first use says it to the user
-    elif error is not None:
-        log.error("opening the database in the background raised", exc_info=error)

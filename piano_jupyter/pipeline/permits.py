@@ -1,7 +1,8 @@
 """Permits: each call of a turn is judged by the policy, asked about where it must be, and let through or not.
 
-A yes is for exactly what was asked: if the mode or the workspace is another one when the call is about to run, it is
-judged anew and, if need be, asked about anew.
+A call runs under what its job was sent under and under what is in force now: what either denies is denied, what either
+asks about is asked about, and of the two modes it has the narrower. A yes is for exactly what was asked: if the mode or
+the workspace is another one when the call is about to run, it is judged anew and, if need be, asked about anew.
 """
 
 import hashlib
@@ -15,14 +16,15 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import ToolFlagged
 from piano_jupyter.pipeline.approvals import ALWAYS, NO, Approvals
-from piano_jupyter.records import Agent, Approval, Job, ToolCall
+from piano_jupyter.records import Agent, Approval, Job, Mode, ToolCall
 from piano_jupyter.runner.caller import Permission, Permit
 from piano_jupyter.runner.commands.suspicion import suspicion
 from piano_jupyter.runner.policy import COMMAND, Decision, judge, usually
 from piano_jupyter.runner.values.arguments import check_arguments
-from piano_jupyter.tool import Calling, Tool, Verdict, calling
+from piano_jupyter.tool import MODES, Calling, Tool, Verdict, calling
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
+STRICTNESS = (Verdict.ALLOW, Verdict.ASK, Verdict.DENY)
 ASKED_BEFORE = "it was asked about before, and the kernel stopped"
 
 
@@ -31,6 +33,13 @@ class Permits:
 
     def __init__(self, config: PianoConfig, approvals: Approvals, bus: EventBus, clock: Clock) -> None:
         self._config, self._approvals, self._bus, self._clock = config, approvals, bus, clock
+        self._always: list[str] = []  # rules that the user has added in answer to a question
+
+    def add_rule(self, rule: str) -> None:
+        """Add a rule to those in force, and to those of jobs that were sent before: the user has just said so."""
+        self._always.append(rule)
+        if rule not in self._config.rules:
+            self._config.rules = [*self._config.rules, rule]
 
     def of(
         self,
@@ -50,7 +59,7 @@ class Permits:
 
         async def permit(call: ToolCall, tool: Tool) -> Permission:
             if tool in handed_out:
-                return Permission(mode=self._config.mode)
+                return Permission(mode=self._narrower(job))
             known = before.get(call.id)
             if known is not None and known.allowed is False:
                 return Permission(_denied(known))
@@ -74,22 +83,15 @@ class Permits:
         while True:
             mode, workspace = self._config.mode, self._config.workspace
             lacking = [each.name for each in askers if tool.name not in each.enabled_tools]
-            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
-                decision = judge(
-                    tool,
-                    arguments,
-                    mode=mode,
-                    rules=self._config.rules,
-                    workspace=workspace,
-                    ask_first=f"{', '.join(lacking)} may not use {tool.name}" if lacking else "",
-                )
+            ask_first = f"{', '.join(lacking)} may not use {tool.name}" if lacking else ""
+            decision = self._judge(job, call, tool, arguments, ask_first)
             if decision.verdict is Verdict.ALLOW and asked_before:
                 decision = Decision(Verdict.ASK, asked_before)
             if decision.verdict is Verdict.DENY:
                 return Permission(decision.reason)
             now = digest(call, workspace, mode)
             if decision.verdict is Verdict.ALLOW or now == allowed:
-                return Permission(mode=mode)
+                return Permission(mode=self._narrower(job))
             for_whom = f", asked by {', '.join(each.name for each in askers)}" if askers else ""
             answer = await self._approvals.ask(
                 Approval(
@@ -112,6 +114,21 @@ class Permits:
             if not answer.allowed:
                 return Permission(_denied(answer))
             allowed = answer.digest
+
+    def _judge(self, job: Job, call: ToolCall, tool: Tool, arguments: Mapping[str, Any], ask_first: str) -> Decision:
+        """Return the stricter of what was in force when the job was sent, and what is now."""
+        config = self._config
+        sent = (*job.rules, *(rule for rule in self._always if rule in config.rules and rule not in job.rules))
+        decisions = []
+        for mode, rules in {(config.mode, tuple(config.rules)): None, (job.mode, sent): None}:
+            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
+                decisions.append(
+                    judge(tool, arguments, mode=mode, rules=rules, workspace=config.workspace, ask_first=ask_first)
+                )
+        return max(decisions, key=lambda each: (STRICTNESS.index(each.verdict), each.always == ""))
+
+    def _narrower(self, job: Job) -> Mode:
+        return min(job.mode, self._config.mode, key=MODES.index)
 
 
 @contextmanager

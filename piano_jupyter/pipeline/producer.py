@@ -12,6 +12,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.scheduler import Limits, Waiting, next_job, ready
+from piano_jupyter.pipeline.unfinished import Unfinished
 from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
@@ -39,10 +40,17 @@ class Producer:
     """The queue's front: nothing is accepted that is not stored."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, owner: str, config: PianoConfig, models: Models
+        self,
+        store: Store,
+        bus: EventBus,
+        clock: Clock,
+        owner: str,
+        config: PianoConfig,
+        models: Models,
+        unfinished: Unfinished,
     ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
-        self._config, self._models = config, models
+        self._config, self._models, self._unfinished = config, models, unfinished
         self._queued: dict[UUID, Waiting] = {}
         self._swapped = 0.0  # when a model was swapped in last, as `time.monotonic` has it
         self._claiming = asyncio.Lock()
@@ -50,11 +58,13 @@ class Producer:
         bus.subscribe(lambda _: self.stir(), ApprovalRequested)  # its model is free while the user thinks
 
     async def recover(self, max_attempts: int) -> None:
-        """Take up again what a dead kernel left."""
+        """Queue what a dead kernel left; it is held until the user goes on."""
         for job in await self._store.recover(max_attempts, self._clock.now()):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
-        self.admit(await self._store.jobs(JobStatus.QUEUED))
+        left = await self._store.jobs(JobStatus.QUEUED)
+        self._unfinished.note(left)
+        self.admit(left)
 
     async def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
         """Keep a message with the jobs that are to answer it, in one transaction, and tell it; all of it or nothing."""
@@ -81,6 +91,7 @@ class Producer:
 
     async def _retry(self, job: Job) -> Job:
         job = await self._store.retry(job)
+        self._unfinished.forget(job)
         self._admit(job)
         return job
 
@@ -90,6 +101,7 @@ class Producer:
             self._stirred.clear()
             while job := await self._next(running):
                 del self._queued[job.id]
+                self._unfinished.forget(job)
                 try:
                     claimed = await self._store.claim(job.id, self._owner, self._clock.now())
                 except PianoError as error:
@@ -103,7 +115,7 @@ class Producer:
             return None  # side by side, jobs would draw their ids in another order each time
         limits = Limits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
         at_work = list(map(self._by_own_name, running))
-        waiting = [replace(each, job=self._by_own_name(each.job)) for each in self._queued.values()]
+        waiting = [replace(each, job=self._by_own_name(each.job)) for each in self._takeable()]
         able = ready(waiting, at_work, limits)
         models = {each.job.model for each in able} | {job.model for job in at_work}
         asks = self._models.loaded if able and len(models) > 1 else None
@@ -123,12 +135,16 @@ class Producer:
         """Take a job out of the queue before it begins; None if it is not there (any more)."""
         async with self._claiming:
             waiting = self._queued.pop(job.id, None)
+            self._unfinished.forget(job)
             return waiting.job if waiting else None
 
     @property
     def waiting(self) -> bool:
-        """Whether any job waits to be claimed."""
-        return bool(self._queued)
+        """Whether any job waits to be claimed, and nothing else holds it."""
+        return bool(self._takeable())
+
+    def _takeable(self) -> list[Waiting]:
+        return [each for each in self._queued.values() if not self._unfinished.why_held(each.job)]
 
     @property
     def claiming(self) -> bool:

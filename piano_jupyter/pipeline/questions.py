@@ -15,7 +15,7 @@ from piano_jupyter.pipeline.conversations import Conversation, Conversations
 from piano_jupyter.pipeline.producer import Producer
 from piano_jupyter.pipeline.roster import Roster
 from piano_jupyter.pipeline.threads import Threads
-from piano_jupyter.records import Agent, Job, Message, Source, Thread, short
+from piano_jupyter.records import Agent, Job, Message, Source, Terms, Thread, short
 
 LONG = 10_000  # characters of Markdown that take too long to read on the loop
 
@@ -44,14 +44,20 @@ class Questions:
         return addressed(text, self._roster.all(), thread)
 
     async def ask(
-        self, text: str, agents: Sequence[Agent], thread: Thread, source: Source, schema: Schema = None
+        self,
+        text: str,
+        agents: Sequence[Agent],
+        thread: Thread,
+        source: Source,
+        terms: Terms,
+        schema: Schema = None,
     ) -> list[Job]:
         """Keep a message behind what was said last, with a job for each agent."""
         async with self._conversations.adding(thread.id):
             told = await self._threads.messages(thread, last=1)
-            return await self._ask(text, agents, thread, told[-1].id if told else None, source, schema)
+            return await self._ask(text, agents, thread, told[-1].id if told else None, source, terms, schema)
 
-    async def edit(self, message: Message, text: str, source: Source) -> list[Job]:
+    async def edit(self, message: Message, text: str, source: Source, terms: Terms) -> list[Job]:
         """Keep another question in the place of one, for the same agents or those that it begins with.
 
         Its answers are to fit what those of the first were to fit.
@@ -62,11 +68,11 @@ class Questions:
         agents = begins_with(text, self._roster.all()) or self._asked_before(message, thread, conversation)
         async with self._conversations.adding(thread.id):
             schema = _schema(conversation, message.id)
-            jobs = await self._ask(text, agents, thread, message.parent_id, source, schema)
+            jobs = await self._ask(text, agents, thread, message.parent_id, source, terms, schema)
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=jobs[0].message_id))
         return jobs
 
-    async def regenerate(self, message: Message) -> list[Job]:
+    async def regenerate(self, message: Message, terms: Terms) -> list[Job]:
         """Queue the question anew that a message answers, or is; who answered it before answers.
 
         Who is at work on it already is not asked twice.
@@ -82,15 +88,18 @@ class Questions:
             known = [agent for agent in self._roster.all() if agent.id == message.agent_id]
             agents = known or self._asked_before(conversation.messages[question], thread, conversation)
         async with self._conversations.adding(thread.id):
-            jobs = [await self._again(conversation, thread, question, agent, hops) for agent in agents]
+            jobs = [await self._again(conversation, thread, question, agent, hops, terms) for agent in agents]
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question))
         return jobs
 
-    async def _again(self, conversation: Conversation, thread: Thread, question: UUID, agent: Agent, hops: int) -> Job:
+    async def _again(
+        self, conversation: Conversation, thread: Thread, question: UUID, agent: Agent, hops: int, terms: Terms
+    ) -> Job:
         for job in conversation.jobs.values():
             if (job.message_id, job.agent_id) == (question, agent.id) and job.status in AT_WORK:
                 return job
-        return await self._producer.add(self._job(thread.id, question, agent, hops, _schema(conversation, question)))
+        schema = _schema(conversation, question)
+        return await self._producer.add(self._job(thread.id, question, agent, hops, terms, schema))
 
     def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
         asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
@@ -98,7 +107,10 @@ class Questions:
         return before or addressed(question.content, self._roster.all(), thread)
 
     async def hand_on(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:
-        """Return the jobs that an answer asks for, and a note on those that it may not ask."""
+        """Return the jobs that an answer asks for, and a note on those that it may not ask.
+
+        They run under the terms of the job that asks: the user has sent no other.
+        """
         if job.schema is not None:  # data asks nobody
             return [], None
         author, agents = self._roster.by_id(job.agent_id), self._roster.all()
@@ -122,7 +134,7 @@ class Questions:
                 source="agent",
                 job_id=job.id,
             )
-        return [self._job(job.thread_id, answer.id, agent, job.hops + 1) for agent in asked], note
+        return [self._job(job.thread_id, answer.id, agent, job.hops + 1, job.terms) for agent in asked], note
 
     def askers(self, job: Job, conversation: Conversation) -> list[Agent]:
         """Return the agents that have handed a job's question on, the nearest first."""
@@ -136,7 +148,14 @@ class Questions:
         return found
 
     async def _ask(
-        self, text: str, agents: Sequence[Agent], thread: Thread, parent_id: UUID | None, source: Source, schema: Schema
+        self,
+        text: str,
+        agents: Sequence[Agent],
+        thread: Thread,
+        parent_id: UUID | None,
+        source: Source,
+        terms: Terms,
+        schema: Schema,
     ) -> list[Job]:
         message = Message(
             id=self._clock.new_id(),
@@ -148,11 +167,13 @@ class Questions:
             source=source,
         )
         _, jobs = await self._producer.enqueue(
-            message, [self._job(thread.id, message.id, agent, 0, schema) for agent in agents]
+            message, [self._job(thread.id, message.id, agent, 0, terms, schema) for agent in agents]
         )
         return jobs
 
-    def _job(self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, schema: Schema = None) -> Job:
+    def _job(
+        self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, terms: Terms, schema: Schema = None
+    ) -> Job:
         return Job(
             id=self._clock.new_id(),
             thread_id=thread_id,
@@ -162,6 +183,7 @@ class Questions:
             inserted_at=self._clock.now(),
             hops=hops,
             schema=schema,
+            **terms._asdict(),
         )
 
 

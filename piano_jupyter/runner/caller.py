@@ -8,12 +8,12 @@ from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
-from piano_jupyter.records import CallStatus, ToolCall
+from piano_jupyter.records import CallStatus, Mode, ToolCall
 from piano_jupyter.redaction import MASK
 from piano_jupyter.runner.chat import RequestedCall
 from piano_jupyter.runner.limits import REPAIRED, Limits
 from piano_jupyter.runner.tools import ToolResult, run_tool
-from piano_jupyter.tool import Calling, Mode, Tool
+from piano_jupyter.tool import Calling, Tool
 
 if TYPE_CHECKING:
     from piano_jupyter.runner.turn import Turn

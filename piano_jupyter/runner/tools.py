@@ -59,6 +59,10 @@ class ToolRegistry:
                 raise NotFoundError.among("tool", name, sorted(self._tools))
         return [self._tools[name] for name in wanted]
 
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Return those of these names that no tool has."""
+        return [name for name in names if name not in self._tools]
+
     def of_agent(self, agent: Agent) -> list[Tool]:
         """Return what an agent may use, by name. Raises NotFoundError, with the way out, for one that is not there."""
         there = [name for name in agent.enabled_tools if name in self._tools]

@@ -13,6 +13,7 @@ from piano_jupyter.records import (
     Approval,
     Counts,
     Hit,
+    Identity,
     Job,
     JobStatus,
     Message,
@@ -45,6 +46,10 @@ class Store(Protocol):
 
     def close_now(self, timeout: float) -> None:
         """Do the same from any thread, without a loop, in at most `timeout` seconds: for the exit of the process."""
+
+    async def identity(self) -> Identity:
+        """Return which database this is."""
+        ...
 
     async def add_agent(self, agent: Agent) -> Agent:
         """Keep a new agent; a name that is taken (whatever its case) raises StoreError."""
@@ -151,7 +156,7 @@ class Store(Protocol):
         ...
 
     async def retry(self, job: Job) -> Job:
-        """Put a failed or cancelled job back into the queue, for `job.model`, attempts forgotten.
+        """Put a failed or cancelled job back into the queue, for `job.model` and under `job.terms`, attempts forgotten.
 
         Raises StoreError for one that is in any other state.
         """

@@ -70,7 +70,7 @@ def _as_it_is(value: Any) -> Any:
 
 TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
-LISTS = ("enabled_tools", "enabled_skills")
+LISTS = ("enabled_tools", "enabled_skills", "rules")
 STATUSES: Mapping[type, type[JobStatus | CallStatus]] = {Job: JobStatus, ToolCall: CallStatus}
 ENCODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _utc_or_none)

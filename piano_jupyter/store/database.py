@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 import duckdb
 
 from piano_jupyter.errors import StoreError
+from piano_jupyter.records import Identity
 from piano_jupyter.store import queries
 from piano_jupyter.store.faults import fault, opening_fault, words
-from piano_jupyter.store.files import hold, let_go, make_ready
-from piano_jupyter.store.migrate import migrate, migrations
+from piano_jupyter.store.files import hold, is_nowhere, let_go, make_ready
+from piano_jupyter.store.migrate import identify, migrate, migrations
 from piano_jupyter.store.tables import Tables
 
 MEMORY = ":memory:"
@@ -37,6 +38,7 @@ class Database:
 
     connection: duckdb.DuckDBPyConnection
     tables: Tables
+    identity: Identity  #: which one it is
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,6 +49,7 @@ class Database:
             make_ready(name)
             hold(name)
         try:
+            self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
             let_go(name)
@@ -102,6 +105,7 @@ class Database:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
+            self.identity = Identity(identify(self.connection), is_new=self._is_new)
             self.tables = Tables(_Parsed(self.connection))
             self.tables.count_on()
         except duckdb.Error as error:

@@ -16,6 +16,7 @@ from piano_jupyter.records import (
     Approval,
     Counts,
     Hit,
+    Identity,
     Job,
     JobStatus,
     Message,
@@ -72,6 +73,9 @@ class DuckDBStore:
         ends = time.monotonic() + timeout
         for thread in self._threads or ():
             thread.close_now(max(0.0, ends - time.monotonic()))
+
+    async def identity(self) -> Identity:
+        return await self._opened().writer.run(lambda database: database.identity)
 
     async def add_agent(self, agent: Agent) -> Agent:
         return await self._do(lambda tables: tables.add_agent(agent))

@@ -38,6 +38,11 @@ def make_ready(path: str) -> None:
         raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
 
 
+def is_nowhere(path: str) -> bool:
+    """Return whether nothing is kept in a file yet, nor in the log that goes into it when it is opened."""
+    return all(not os.path.lexists(each) or os.lstat(each).st_size == 0 for each in (path, f"{path}.wal"))
+
+
 def hold(path: str) -> None:
     """Note that this process has the file open. Raises StoreLockedError where it has it already."""
     with _guard:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
+from uuid import UUID, uuid4
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store import queries
@@ -50,6 +51,17 @@ def migrate(connection: Connection, name: str, known: Sequence[Migration]) -> No
                 f"database {name} was made by another piano_jupyter: its migration {migration.version} is not the one "
                 f"known here; install the version that made it, or {ELSEWHERE}"
             )
+
+
+def identify(connection: Connection) -> UUID:
+    """Return the id of the database, which gets one if it has none."""
+    known = connection.execute(queries.IDENTITY).fetchall()
+    identity = uuid4()
+    if not known:
+        connection.execute(queries.ADD_IDENTITY, {"id": identity})
+    elif len(known) == 1 and isinstance(known[0][0], UUID):
+        return known[0][0]
+    return identity  # of one that was tampered with, nobody can say which it is: no folder knows the new one either
 
 
 def _applied(connection: Connection, name: str) -> dict[int, str]:

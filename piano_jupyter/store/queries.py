@@ -28,6 +28,10 @@ ADD_SCHEMA_VERSION = (
     "INSERT INTO schema_version (version, checksum, applied_at) VALUES ($version, $checksum, $applied_at)"
 )
 
+#: Which database this is, and the id that it gets when it is made.
+IDENTITY = "SELECT id FROM identity"
+ADD_IDENTITY = "INSERT INTO identity (id) VALUES ($id)"
+
 #: Where the counters go on.
 LAST_SEQS = """
 SELECT 'agents', max(seq) FROM agents
@@ -159,18 +163,18 @@ ORDER BY a.seq
 
 ADD_JOB = """
 INSERT INTO jobs
-    (id, seq, thread_id, message_id, agent_id, model, hops, schema, status, attempt, owner, reason,
-     inserted_at, started_at, finished_at)
+    (id, seq, thread_id, message_id, agent_id, model, hops, schema, mode, rules, server, status, attempt, owner,
+     reason, inserted_at, started_at, finished_at)
 VALUES
-    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $schema, $status, $attempt, $owner, $reason,
-     $inserted_at, $started_at, $finished_at)
+    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $schema, $mode, $rules, $server, $status, $attempt,
+     $owner, $reason, $inserted_at, $started_at, $finished_at)
 """
 
 #: Move a job on. What it is about never changes.
 UPDATE_JOB = """
 UPDATE jobs SET
-    model = $model, status = $status, attempt = $attempt, owner = $owner, reason = $reason,
-    started_at = $started_at, finished_at = $finished_at
+    model = $model, mode = $mode, rules = $rules, server = $server, status = $status, attempt = $attempt,
+    owner = $owner, reason = $reason, started_at = $started_at, finished_at = $finished_at
 WHERE id = $id
 """
 

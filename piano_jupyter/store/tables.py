@@ -19,6 +19,7 @@ from piano_jupyter.records import (
     Job,
     JobStatus,
     Message,
+    Terms,
     Thread,
     ThreadStatus,
     ToolCall,
@@ -201,7 +202,7 @@ class Tables:
             raise StoreError(
                 f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
             )
-        return self._move(_requeued(replace(known, model=job.model), attempt=0))
+        return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
 
     def recover(self, max_attempts: int, now: datetime) -> list[Job]:
         return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING])]
@@ -265,7 +266,7 @@ class Tables:
         return call
 
     def _move(self, job: Job) -> Job:
-        columns = ("id", "model", "status", "attempt", "owner", "reason", "started_at", "finished_at")
+        columns = ("id", "model", *Terms._fields, "status", "attempt", "owner", "reason", "started_at", "finished_at")
         self._write(queries.UPDATE_JOB, _only(row_of(job), columns))
         return job
 

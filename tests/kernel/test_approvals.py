@@ -118,6 +118,7 @@ def test_e7_a_call_that_waits_when_the_kernel_is_killed_waits_in_the_next_one(ke
     stub_model.says("done")
 
     new = kernel_of().load()
+    new.run("%piano resume")
     shown = waiting(new)
     ran_before = (tmp_path / "made").exists()
     new.run(f"%piano approve {before}")

@@ -42,6 +42,8 @@ def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answer
     second = kernel_of().load()
 
     assert left == ["piano.duckdb"]
+    assert "%piano resume" in second.run("%piano wait").stream
+    assert second.run("%piano resume").text == "1 job goes on"
     assert second.run("%piano wait").text == "You said: hello"
 
 
@@ -125,7 +127,7 @@ def effect(token: str) -> str:
         kernel.run(define)
         if not moment:
             kernel.run("%piano agent Assistant --tools effect")
-        kernel.run("%piano")  # the database is open, and the jobs of the last kernel go on
+        kernel.run("%piano resume")  # the jobs of the last kernel go on
         killer = threading.Timer(chance.uniform(0.0, 0.4), kernel.process.send_signal, [signal.SIGKILL])
         killer.start()
         for number in range(2):
@@ -139,7 +141,7 @@ def effect(token: str) -> str:
 
     last = kernel_of()
     last.run(define)
-    cell = last.run("await piano.drain()")
+    cell = last.run("await piano.resume()\nawait piano.drain()")
     last.end()
     effects = Path(tmp_path / "effects").read_text().split()
     async with Piano(workspace=tmp_path, base_url=stub_model.url) as piano:

@@ -416,6 +416,7 @@ async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path,
         await until(events, MessageDelta)
 
     async with Piano(model=scripted("Paris."), **knobs) as piano:
+        await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
         assert (await piano.find_job(job)).attempt == 2
 

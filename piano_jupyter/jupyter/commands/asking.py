@@ -9,7 +9,7 @@ from piano_jupyter.jupyter.options import fill_in
 from piano_jupyter.jupyter.schemas import schema_named
 from piano_jupyter.jupyter.showing.cards import jobs_table
 from piano_jupyter.jupyter.waiting import follow_in_cell
-from piano_jupyter.records import Job, Message
+from piano_jupyter.records import Job, Message, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -90,6 +90,9 @@ class Asking(Commands):
             jobs = [await piano.find_job(text)] if text else await piano.jobs(last=1)
             if not jobs:
                 raise PianoError("there is no job to wait for; %piano send TEXT sends one")
+            for job, why in await piano.unfinished():
+                if job.id == jobs[0].id and why:
+                    raise PianoError(f"job {short(job.id)} waits: {why}")
             return jobs
 
         return follow_in_cell(self.session, find, cancels=False)
@@ -103,6 +106,8 @@ class Asking(Commands):
             if piano.thread is None:
                 threads = await piano.threads("active")
                 piano.thread = threads[0] if threads else await piano.open_thread("Chat")
+            if piano.trusted:
+                await piano.resume()
             return piano, piano.thread
 
         piano, thread = self._call(current)

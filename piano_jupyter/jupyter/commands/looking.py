@@ -35,6 +35,14 @@ class Looking(Commands):
 
         return status_card(*self._call(read))
 
+    @command(example="%piano trust")
+    def trust(self, _text: str) -> Any:
+        """Say that the database is yours: its agents' tools count, and its unfinished jobs may be resumed.
+
+        A database that was made here, in any notebook, is trusted from the start; one that came with a checkout is not.
+        """
+        return Note(self._call(lambda piano: piano.trust()))
+
     @command("SELECT …", example="%piano sql SELECT role, count(*) FROM messages GROUP BY role", cell="the query")
     def sql(self, text: str) -> Any:
         """Query everything that is kept: tables agents, threads, messages, tool_calls, tool_results and jobs."""

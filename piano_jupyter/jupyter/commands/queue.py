@@ -1,4 +1,4 @@
-"""%piano queue, cancel, retry, approve, deny, stop, start: what runs, waits or failed."""
+"""%piano queue, resume, cancel, retry, approve, deny, stop, start: what runs, waits or failed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from piano_jupyter.jupyter.commands.command import Commands, command, named
 from piano_jupyter.jupyter.showing.cards import Requests, job_line, jobs_table
 from piano_jupyter.jupyter.showing.tables import MOST_ROWS, Note
 from piano_jupyter.question import TOO_LATE, how_to_keep
-from piano_jupyter.records import JobStatus, short
+from piano_jupyter.records import Job, JobStatus, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -27,6 +27,25 @@ class Queue(Commands):
             return jobs, {agent.id: agent.name for agent in await piano.agents()}
 
         return jobs_table(*self._call(read))
+
+    @command("[JOB]", example="%piano resume")
+    def resume(self, text: str) -> Any:
+        """Let the jobs go on that an earlier kernel left unfinished, or one of them; say what the others wait for.
+
+        They go on too when you first send a message or open a panel. Each runs under the mode and the rules that it was
+        sent under, and under those of now.
+        """
+
+        async def resume(piano: "Piano") -> tuple[int, list[tuple[Job, str]]]:
+            left = len(await piano.unfinished())
+            return left, await piano.resume(text or None)
+
+        left, waiting = self._call(resume)
+        if not left:
+            return Note("nothing is unfinished")
+        going = left - len(waiting)
+        lines = [f"{going} job{' goes' if going == 1 else 's go'} on"] if going else []
+        return Note("\n".join([*lines, *(f"job {short(job.id)} waits: {why}" for job, why in waiting)]))
 
     @command("JOB", example="%piano cancel 3fa9c1")
     def cancel(self, text: str) -> Any:

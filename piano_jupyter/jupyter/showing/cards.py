@@ -1,5 +1,6 @@
 """How the other records look in a cell: agents, threads, jobs, models, what a search found."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,8 @@ def status_card(status: "Status", no_thread: str = "") -> Card:
             "server": status.server,
             "models": models_line(status.models),
             "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+            "unfinished": "\n".join(_unfinished(status.unfinished)),
+            "trust": status.distrust,
             "tools": f"mode {status.mode}, {_count(len(status.rules), 'rule')}; %piano tools says which ask",
             "rules": "\n".join(status.rules),
             "layers": "\n".join(status.layers),
@@ -227,6 +230,12 @@ def _plain(value: Any) -> str:
 
 def _tokens(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
+
+
+def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:
+    """Return what jobs that an earlier kernel left wait for, a line for each such thing."""
+    waits = Counter(why for _, why in jobs if why)
+    return [f"{_count(many, 'job')} waiting: {why}" for why, many in waits.items()]
 
 
 def _count(many: int, what: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.config import PianoConfig
+from piano_jupyter.records import Mode
 from piano_jupyter.runner.bash import bwrap, seccomp
 from piano_jupyter.runner.bash.bare import run_bare
 from piano_jupyter.runner.bash.bwrap import Box, Bubblewrap, Limits, NoSandboxError
@@ -23,7 +24,7 @@ from piano_jupyter.runner.bash.output import Output, Ran, spill_folder
 from piano_jupyter.runner.bash.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.runner.sandbox import home_in, inside, refused
 from piano_jupyter.runner.skills import roots_in
-from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
+from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
 
 SHORTEST = 1.0  #: seconds that a command gets at least
 MOST_JUDGED = 1000  #: commands of which it is remembered that they were judged without a sandbox

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
+from piano_jupyter.records import Mode
 from piano_jupyter.runner.files.beneath import Way, layer
 from piano_jupyter.runner.files.edits import Edited, Replacement, edited
 from piano_jupyter.runner.files.protected import instructs_agents
@@ -20,7 +21,7 @@ from piano_jupyter.runner.files.seen import Seen, short_hash
 from piano_jupyter.runner.files.shadowing import shadows_import
 from piano_jupyter.runner.files.text_file import part, whole
 from piano_jupyter.runner.sandbox import Found, Sandbox, refused
-from piano_jupyter.tool import Mode, Opinion, Tool, Verdict, calling, tool
+from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
 
 MOST_LINES = 2_000
 MOST_BYTES = 50 * 1024  #: of a file, at once

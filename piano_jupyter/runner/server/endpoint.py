@@ -1,9 +1,12 @@
 """Which server answers: the one at `base_url`, or the embedded model where nothing does."""
 
+import asyncio
+import contextlib
 import time
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelUnavailableError
+from piano_jupyter.records import EMBEDDED
 from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
 from piano_jupyter.runner.server.local_model import Progress
 from piano_jupyter.runner.server.transport import trouble_at
@@ -22,18 +25,14 @@ class EndpointFinder:
         self._config, self._progress = config, progress
         self._local = LocalServer()
         self._chosen: tuple[str, str] | None = None
+        self._choosing = asyncio.Lock()
         self._is_local = False
         self._looked = 0.0
         self.endpoint: Endpoint | None = None  #: the one found last
 
     async def find(self) -> Endpoint:
         """Return where to ask; start the embedded model if that is where. Raises ModelUnavailableError."""
-        knobs = (self._config.embedded, self._config.base_url)
-        if self._chosen != knobs:
-            self._is_local = await self._wants_local()
-            self._chosen, self._looked = knobs, time.monotonic()
-        elif self._is_local and await self._server_has_come():
-            self._is_local = False
+        await self._choose()
         if not self._is_local:
             self.endpoint = Endpoint(url=self._config.base_url, api_key=self._config.api_key)
             return self.endpoint
@@ -42,9 +41,33 @@ class EndpointFinder:
             self._progress(self.endpoint.note, 1.0)
         return self.endpoint
 
+    async def address(self) -> str:
+        """Return where a question goes that is sent now: the server's address, or `EMBEDDED`. It starts none."""
+        with contextlib.suppress(ModelUnavailableError):  # it is for base_url; who asks there is told that none answers
+            await self._choose()
+        return self.known_address() or self._config.base_url
+
+    def known_address(self) -> str | None:
+        """Return the same, as far as it is known without a look."""
+        if not self._is_chosen():
+            return None
+        return EMBEDDED if self._is_local else self._config.base_url
+
+    async def _choose(self) -> None:
+        async with self._choosing:  # of many who ask at once one looks
+            if not self._is_chosen():
+                settings = (self._config.embedded, self._config.base_url)
+                self._is_local = await self._wants_local()
+                self._chosen, self._looked = settings, time.monotonic()
+            elif self._is_local and await self._server_has_come():
+                self._is_local = False
+
+    def _is_chosen(self) -> bool:
+        return self._chosen == (self._config.embedded, self._config.base_url)
+
     def current(self) -> Endpoint | None:
         """Return the server that was found last, if the knobs still name it."""
-        return self.endpoint if self._chosen == (self._config.embedded, self._config.base_url) else None
+        return self.endpoint if self._is_chosen() else None
 
     async def answers(self) -> bool:
         """Whether a server is there to be asked; none is started for that."""

@@ -1,0 +1,151 @@
+"""What a kernel that was killed left: the next one runs nothing of it until its user goes on."""
+
+import signal
+
+import pytest
+from stub_model import Say
+
+WRITES = Say("writing", call=("create_file", {"path": "made", "content": "x"}))
+LOOKS = ("%piano", "%piano help", "%piano queue", "%piano threads", "%piano agents", "%piano sql SELECT 1", "piano")
+
+
+def killed(kernel):
+    kernel.process.send_signal(signal.SIGKILL)
+    kernel.process.wait(30)
+    kernel.end(kill=True)
+
+
+@pytest.fixture
+def killed_in_the_middle(kernel_of, stub_model):
+    """Ask something of an agent that may write files, and kill the kernel while it answers; `first` are cells."""
+
+    def kill(*first, **options):
+        kernel = kernel_of(**options).load()
+        for cell in ("%piano agent Assistant --tools create_file", *first):
+            assert kernel.run(cell).status == "ok"
+        stub_model.says(Say("never finished", held=True))
+        kernel.run("%%piano --no-wait\nwrite it")
+        while not stub_model.asked:
+            kernel.run("pass")
+        killed(kernel)
+        stub_model.reset()
+
+    return kill
+
+
+def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
+    killed_in_the_middle, kernel_of, stub_model, tmp_path
+):
+    killed_in_the_middle("%config PianoConfig.mode = 'read'")
+    stub_model.says(WRITES, "it was denied")
+
+    kernel = kernel_of().load()
+    seen = [kernel.run(each).text for each in LOOKS]
+    kernel.client.complete("%piano retry ", 13)
+    before = len(stub_model.asked)
+    resumed = kernel.run("%piano resume")
+    answer = kernel.run("%piano wait")
+
+    assert before == 0
+    assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
+    assert resumed.text == "1 job goes on"
+    assert answer.text.endswith("it was denied")
+    assert not (tmp_path / "made").exists()
+    assert "read" in stub_model.asked[-1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("cell", ["%%piano --thread new\nhello", "%piano panel"])
+def test_a_question_and_a_panel_go_on_with_it(killed_in_the_middle, kernel_of, stub_model, tmp_path, cell):
+    killed_in_the_middle()
+    stub_model.answer = lambda asked: Say("done") if asked["messages"][-1]["role"] == "tool" else WRITES
+
+    kernel = kernel_of().load()
+    kernel.run("await piano.open_thread('new')")
+    assert kernel.run(cell).status == "ok"
+    kernel.run("await piano.drain()")
+
+    assert (tmp_path / "made").read_text() == "x"
+    assert "done" in kernel.run("%piano queue --all").text
+
+
+DEFINE = """
+from piano_jupyter import tool
+@tool
+def price() -> str:
+    "Return the price."
+    return "3"
+"""
+
+
+def test_a_job_waits_for_the_tool_that_the_notebook_defines_later(killed_in_the_middle, kernel_of, stub_model):
+    killed_in_the_middle(DEFINE, "%piano agent Assistant --tools price")
+    stub_model.says(Say("looking", call=("price", {})), "it is 3")
+
+    kernel = kernel_of().load()
+    waits = kernel.run("%piano resume").text
+    status = kernel.run("%piano").text
+    kernel.run(DEFINE)
+    answer = kernel.run("%piano wait")
+
+    assert "waits: a tool that is not defined here: price; run their cells" in waits
+    assert "1 job waiting: a tool that is not defined here: price" in status
+    assert answer.text.endswith("it is 3")
+
+
+def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
+    killed_in_the_middle, kernel_of, stub_model, closed_port, llama_cpp
+):
+    killed_in_the_middle()
+
+    kernel = kernel_of(PIANO_BASE_URL=closed_port).load()
+    resumed = kernel.run("%piano resume").text
+    kernel.run("await piano.drain()")
+
+    assert f"waits: {stub_model.url}, which it was sent to; questions go to the embedded model now" in resumed
+    assert "running" not in kernel.run("%piano queue").text
+
+
+def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
+    killed_in_the_middle, kernel_of, stub_model, tmp_path, tmp_path_factory
+):
+    killed_in_the_middle(XDG_DATA_HOME=str(tmp_path_factory.mktemp("theirs")))
+    stub_model.answer = lambda asked: Say("done") if asked["messages"][-1]["role"] == "tool" else WRITES
+    mine = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("mine"))}
+
+    kernel = kernel_of(**mine).load()
+    first = kernel.run("%piano threads").stream
+    again = kernel.run("%piano threads").stream
+    status = kernel.run("%piano").text
+    refused = kernel.run("%piano resume").stream
+    kernel.run("%piano thread --new mine\n%piano ask hello")
+    made_before = (tmp_path / "made").exists()
+    trusted = kernel.run("%piano trust").text
+    kernel.run("%piano resume")
+    kernel.run("await piano.drain()")
+    kernel.end()
+    next_kernel = kernel_of(**mine).load()
+
+    assert "was not made by you here" in first
+    assert "say %piano trust" in first
+    assert again == ""
+    assert "its database is not known to be yours" in status
+    assert "nothing of a database that is not known to be yours goes on" in refused
+    assert not made_before
+    assert trusted.startswith("trusted from now on: ")
+    assert "Assistant may use create_file" in trusted
+    assert "1 unfinished job may go on (%piano resume)" in trusted
+    assert (tmp_path / "made").read_text() == "x"
+    assert next_kernel.run("%piano threads").stream == ""
+
+
+def test_where_the_data_folder_cannot_be_written_the_user_is_told_once(kernel_of, stub_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "no folder"
+    folder.write_text("")
+
+    kernel = kernel_of(XDG_DATA_HOME=str(folder)).load()
+    first = kernel.run("%%piano\nhello")
+    again = kernel.run("%%piano\nhello")
+
+    assert "so the next kernel will not know that" in first.stream
+    assert first.text == "You said: hello"
+    assert again.stream == ""
