@@ -224,8 +224,9 @@ except PianoError as error:
 
 def test_a_folder_without_permission_is_a_sentence_and_nothing_is_left():
     with users_folder() as (workspace, user):
-        (workspace / "closed").mkdir(0o555)
+        (workspace / "closed").mkdir()
         (workspace / "closed/talk.md").write_text("old")
+        (workspace / "closed").chmod(0o555)
         if user is not None:
             os.chown(workspace / "closed", user, user)
 
