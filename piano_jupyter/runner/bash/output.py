@@ -1,7 +1,9 @@
 """What a command printed: its head and its tail for the model, and all of it in a file if there was much."""
 
+import atexit
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -67,7 +69,9 @@ def _elsewhere(thread: str, workspace: Path) -> Path:
 
 @cache
 def _temporary(above: Path | None) -> Path:
-    return Path(tempfile.mkdtemp(prefix="piano-spill-", dir=above))
+    folder = tempfile.mkdtemp(prefix="piano-spill-", dir=above)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 class Output:
