@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from piano_jupyter.safe_files import write_file
+
 
 def record(path: Path) -> None:
     """Record one notebook, and keep its outputs as a replay gives them."""
@@ -25,7 +27,7 @@ def record(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata.pop("widgets", None)
-    nbformat.write(notebook, path)
+    write_file(path, nbformat.writes(notebook).encode() + b"\n", workspace=path.parent, replace=True)
 
 
 def _run(notebook: nbformat.NotebookNode, path: Path) -> None:

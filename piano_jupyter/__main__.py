@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -34,6 +33,7 @@ from piano_jupyter.hidden import to_the_letter
 from piano_jupyter.piano import Piano
 from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.records import Job
+from piano_jupyter.safe_files import write_file
 from piano_jupyter.shipped import shipped
 
 FIRST_NOTEBOOK = "01_first_chat.ipynb"
@@ -227,11 +227,10 @@ def open_lab() -> int:
     here = Path("notebooks")
     try:
         if not (here / FIRST_NOTEBOOK).exists():
-            here.mkdir(exist_ok=True)
             for each in shipped("notebooks").glob("01_*"):
-                shutil.copy(each, here / each.name)
-    except OSError as error:
-        print(f"the first notebook cannot be put into {here.absolute()}: {error.strerror}", file=sys.stderr)
+                write_file(here / each.name, each.read_bytes(), workspace=Path.cwd(), replace=True, make_folders=True)
+    except (OSError, PianoError) as error:
+        print(f"the first notebook cannot be put into {here.absolute()}: {error}", file=sys.stderr)
         return 1
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", *root, str(here / FIRST_NOTEBOOK)]

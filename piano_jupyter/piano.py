@@ -137,7 +137,8 @@ class Piano:
         self._mask = Mask(wanted=lambda: self.config.mask_secrets, keys=self._keys)
         self._cassette: Cassette | None = None
         if record is not None or replay is not None:
-            self._cassette = Cassette(Path(record or replay or ""), recording=record is not None, mask=self._mask)
+            file = Path(record or replay or "")
+            self._cassette = Cassette(file, recording=record is not None, mask=self._mask, workspace=self._workspace)
         self._clock = self._cassette.clock() if self._cassette else Clock()
         database = IN_MEMORY if self._cassette else self.config.database
         self._store: Store = DuckDBStore(database)
@@ -261,7 +262,7 @@ class Piano:
         checked value: of a type (a dataclass, a TypedDict, a pydantic model, `list[str]`, ...), or as a JSON Schema has
         it (a dict, its text, or a file).
         """
-        form = await _form(schema)
+        form = await _form(schema, self._workspace())
         answers = await self._asked(self._send_one(text, agent, thread, "api", form))
         return form.value(answers[0].content) if form else answers[0]
 
@@ -284,7 +285,7 @@ class Piano:
 
         Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
         """
-        form = await _form(schema)
+        form = await _form(schema, self._workspace())
         answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
         return [form.value(each.content) for each in answers] if form else answers
 
@@ -344,7 +345,7 @@ class Piano:
         self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
     ) -> list[Job]:
         _check_text(text)
-        text, form = self._mask(text), await _form(schema)
+        text, form = self._mask(text), await _form(schema, self._workspace())
         for name in names:
             self._roster.named(name)  # before a thread is opened for nothing
         into = await self._threads.go_to(thread) or await self._threads.open(text)
@@ -384,7 +385,7 @@ class Piano:
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any: ...
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any:
         """Return the value that an answer is, as `schema` has it, by default as what it was asked to fit."""
-        answer, form = await self.find_message(message), await _form(schema)
+        answer, form = await self.find_message(message), await _form(schema, self._workspace())
         if form is None:
             job = await self._store.job(answer.job_id) if answer.job_id else None
             if job is None or job.schema is None:
@@ -814,8 +815,10 @@ class Piano:
         self.bus.publish(ModelLoading(note=note, fraction=fraction))
 
 
-async def _form(schema: Any) -> Form | None:
-    return None if schema is None else await asyncio.to_thread(form_of, schema)  # jsonschema takes long to load
+async def _form(schema: Any, workspace: Path) -> Form | None:
+    if schema is None:
+        return None
+    return await asyncio.to_thread(form_of, schema, workspace)  # jsonschema takes long to load
 
 
 async def _unknown(_model: str) -> None:

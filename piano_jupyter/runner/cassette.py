@@ -8,7 +8,6 @@ How long an answer took is not the same twice, so it is kept with the exchange: 
 into in the response's `extensions["measure"]`, who replays finds it again in `extensions["measured"]`.
 """
 
-import contextlib
 import difflib
 import json
 import os
@@ -22,23 +21,35 @@ import httpx
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.redaction import redact
+from piano_jupyter.safe_files import read_file, write_file
 
 FORMAT = 1
+LARGEST = 1 << 30  #: bytes of a cassette
 
 
 class Cassette:
     """The recorded exchanges of one file, to add to (`recording`) or to answer from.
 
-    `mask` takes the secrets out of both sides; what is asked is known without them.
+    `mask` takes the secrets out of both sides; what is asked is known without them. In the `workspace`, no link is
+    followed that leads out of it.
     """
 
-    def __init__(self, path: Path, *, recording: bool, mask: Callable[[Any], Any] = redact) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        recording: bool,
+        mask: Callable[[Any], Any] = redact,
+        workspace: Callable[[], Path] = Path.cwd,
+    ) -> None:
         self.path, self.recording, self.mask = path, recording, mask
+        self._workspace = workspace
         self._recorded_at = datetime.now(UTC).replace(microsecond=0)
         self._exchanges: list[dict[str, Any]] = []
+        self._lines: list[bytes] = []  #: of the file
         self._played: dict[str, int] = {}
         if recording:
-            self._save()
+            self._save({"piano_cassette": FORMAT, "recorded_at": self._recorded_at.isoformat()})
         else:
             self._load()
 
@@ -64,7 +75,7 @@ class Cassette:
     def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
         """Keep one exchange."""
         self._exchanges.append({"request": key, "response": response})
-        self._save()
+        self._save(self._exchanges[-1])
 
     def miss(self, key: dict[str, Any]) -> ModelError:
         """Return the error for a request that was never recorded, with what differs from the nearest one."""
@@ -79,33 +90,29 @@ class Cassette:
 
     def _load(self) -> None:
         try:
-            lines = self.path.read_text(encoding="utf-8").split("\n")  # JSON leaves all other line ends bare
-            head, *rest = (json.loads(line) for line in lines if line.strip())
-            if head["piano_cassette"] != FORMAT:
-                raise PianoError(
-                    f"{self.path} is a cassette of another version ({head['piano_cassette']}); record it again"
-                )
-            self._recorded_at = datetime.fromisoformat(head["recorded_at"])
-            self._exchanges = [{"request": each["request"], "response": each["response"]} for each in rest]
-        except FileNotFoundError as error:
-            raise PianoError(
-                f"there is no cassette at {self.path}; record one with %piano record {self.path}"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PianoError(f"{self.path} is not a cassette ({error}); record it again with %piano record") from error
-
-    def _save(self) -> None:
-        head = {"piano_cassette": FORMAT, "recorded_at": self._recorded_at.isoformat()}
-        written = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in (head, *self._exchanges))
-        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            data = read_file(self.path, workspace=self._workspace(), limit=LARGEST)
+        except PianoError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                why = f"there is no cassette at {self.path}; record one with %piano record {self.path}"
+                raise PianoError(why) from error
+            raise
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(written, encoding="utf-8")
-            unfinished.replace(self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise PianoError(f"the cassette {self.path} cannot be written: {error.strerror}") from error
+            lines = data.decode("utf-8").split("\n")  # JSON leaves all other line ends bare
+            head, *rest = (json.loads(line) for line in lines if line.strip())
+            version = head["piano_cassette"]
+            if version == FORMAT:
+                self._recorded_at = datetime.fromisoformat(head["recorded_at"])
+                self._exchanges = [{"request": each["request"], "response": each["response"]} for each in rest]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PianoError(f"{self.path} is not a cassette ({error}); record it again with %piano record") from error
+        if version != FORMAT:
+            raise PianoError(f"{self.path} is a cassette of another version ({version}); record it again")
+
+    def _save(self, line: dict[str, Any]) -> None:
+        """Write the file again with one line more: whoever reads it meanwhile finds it whole."""
+        self._lines.append(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        data, workspace = b"".join(self._lines), self._workspace()
+        write_file(self.path, data, workspace=workspace, replace=True, make_folders=True, sync=False)
 
 
 class CassetteTransport(httpx.AsyncBaseTransport):

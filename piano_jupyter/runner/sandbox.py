@@ -9,8 +9,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.files.atomic import exchange, make, staged
-from piano_jupyter.runner.files.beneath import FOLDER, LOOK, TRIES, RemovedError, Way, held_open, is_held, kind, way
+from piano_jupyter.runner.files.beneath import TRIES, RemovedError, Way, is_held, way
 from piano_jupyter.runner.files.protected import is_key, is_private, is_starter, protected_part
+from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open, kind
 
 CODES = {
     errno.EACCES: "no_permission",
@@ -139,7 +140,7 @@ class Sandbox:
             if not missing:
                 raise refused("exists", f"{path!r} is there already")
             self.check_writable((*names, *missing))
-            with _made(nearest, missing[:-1]) as folder:
+            with held_open(folder_beneath(nearest, missing[:-1], make=True)) as folder:
                 there = (*self._way.names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
                 self.check_writable(there)  # Somebody may have exchanged a folder meanwhile.
                 staged(root, folder, lambda staging: make(folder, there[-1], data, staging=staging))
@@ -232,22 +233,6 @@ def _told(path: str) -> Iterator[None]:
             raise _outside() from None
         code = CODES.get(error.errno or 0, "io_error")
         raise refused(code, f"{path!r}: {(error.strerror or 'it failed').lower()}") from error
-
-
-@contextmanager
-def _made(nearest: int, names: Sequence[str]) -> Iterator[int]:
-    """Give a folder beneath another, made if need be; no link is followed."""
-    here = os.dup(nearest)
-    try:
-        for name in names:
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=here)
-            below = os.open(name, LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = below
-        yield here
-    finally:
-        os.close(here)
 
 
 @cache

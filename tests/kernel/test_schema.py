@@ -61,7 +61,7 @@ def test_a_file_is_a_schema_and_several_agents_give_a_list(kernel, stub_model, t
         ("%piano ask --json Persn Who?", "no variable named 'Persn'; known: schema; --json takes a variable"),
         (
             "%piano ask --json nobody.json Who?",
-            '"nobody.json" is neither JSON nor a file that can be read: No such file',
+            '"nobody.json" is neither JSON nor the name of a file: nobody.json cannot be read: no such file',
         ),
         ("%piano ask --json _wrong Who?", "the schema is wrong: 'type' must be"),
         ("%piano ask --json number Who?", "an answer cannot be asked for as 5; give a dataclass"),

@@ -172,6 +172,26 @@ def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
     assert (ran.returncode, ran.stderr) == (1, "the server answered 500: no template\n")
 
 
+@pytest.mark.parametrize("planted", ["notebooks", "notebooks/01_first_chat.ipynb"])
+def test_lab_puts_the_first_notebook_through_no_link(terminal, tmp_path, tmp_path_factory, planted):
+    (tmp_path / "jupyterlab").mkdir()
+    for name in ("__init__", "__main__"):
+        (tmp_path / f"jupyterlab/{name}.py").write_text("")
+    outside = tmp_path_factory.mktemp("outside")
+    (tmp_path / planted).parent.mkdir(exist_ok=True)
+    (tmp_path / planted).symlink_to(outside if planted == "notebooks" else outside / "new")
+
+    ran = terminal("--lab", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+    assert list(outside.iterdir()) == []
+    if planted == "notebooks":
+        assert "notebooks is a link that leads out of the workspace" in ran.stderr
+        assert ran.returncode == 1
+    else:
+        assert (tmp_path / planted).is_file()
+        assert ran.returncode == 0
+
+
 def test_lab_opens_jupyterlab_on_the_first_notebook_put_here_with_its_cassette(terminal, tmp_path):
     fake = tmp_path / "fake" / "jupyterlab"
     fake.mkdir(parents=True)

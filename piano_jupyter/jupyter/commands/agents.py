@@ -51,7 +51,8 @@ class Agents(Commands):
         """
         name = named("agent", text, EXAMPLE).removeprefix("@")
         file = given.pop("system_file", None)
-        prompts = [each for each in (given.pop("system", None), file and read_text(file), cell) if each is not None]
+        written = file and read_text(file, self.session.config.workspace)
+        prompts = [each for each in (given.pop("system", None), written, cell) if each is not None]
         if len(prompts) > 1:
             raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
         options = request_options(given.pop("temperature", None), given.pop("option", ""))

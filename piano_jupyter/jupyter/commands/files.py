@@ -44,14 +44,14 @@ class Files(Commands):
             return found.title, await piano.export(found, FORMATS[ending])  # type: ignore[arg-type]  # it is one of them
 
         title, written = self._call(read)
-        write_text(file, written, force=force)
+        write_text(file, written, self.session.config.workspace, force=force)
         return Note(f"{title!r} is in {file}")
 
     @command("FILE", example='%piano import talk.jsonl --title "An old talk"', title="TITLE")
     def import_(self, text: str, title: str | None = None) -> Any:
         """Make a thread of a file of JSON Lines in the form of the OpenAI chat API; it becomes the current one."""
         file = named("file", text, "%piano import talk.jsonl")
-        written = read_text(file)
+        written = read_text(file, self.session.config.workspace)
         try:
             thread = self._call(lambda piano: piano.import_thread(written, title))
         except PianoError as error:
@@ -68,7 +68,7 @@ class Files(Commands):
             return self._go_back()
         file = named("file", text, "%piano record talk.jsonl")
         otherwise = f"--force records it anew, %piano replay {quoted(file)} answers from it"
-        path = writable(file, otherwise, force=force)
+        path = writable(file, self.session.config.workspace, otherwise, force=force)
         self.session.loop.run(self.session.use_cassette(record=path))
         return Note(f"recording to {file}")
 

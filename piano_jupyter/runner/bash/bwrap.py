@@ -5,11 +5,12 @@ home folder is an empty one; the network is an empty one; the environment is `en
 its own path, writable or not, but for what `guards.py` found in it.
 
 The first two processes in it outlive a command: bubblewrap's own, and the shell that reads the commands. Whoever wrote
-into their memory could act between two calls, so that of the first is not there, and the second runs a program that
-nobody may read, whose processes the system shields from others of the same user.
+into their memory could act between two calls, so that of the first is not there (nor is bubblewrap's command line), and
+the second runs a program that nobody may read, whose processes the system shields from others of the same user.
 
 Not covered: devices such as GPUs are not there; what is written to the workspace counts towards no quota; bubblewrap
-before 0.5 cannot shield the shell.
+before 0.5 cannot shield the shell; the table of mounts tells from which folders of the host they come, and the host's
+name is its own, as `/etc/hosts` knows it.
 """
 
 import os
@@ -34,7 +35,8 @@ SPILL = "/spill"  #: where long outputs are read again
 SHELL = "/run/bash"  #: the shell that nobody may read
 #: Of /proc. bubblewrap leaves the system's settings writable to root, one of them a program that the system would run.
 SETTINGS = ("/proc/sys", "/proc/acpi", "/proc/fs", "/proc/scsi")
-FIRST_MEMORY = ("/proc/1/mem", "/proc/1/task/1/mem")
+#: Of the first process: its memory, and bubblewrap's own command line, which names folders of the host.
+FIRST = tuple(f"/proc/1/{task}{name}" for task in ("", "task/1/") for name in ("mem", "cmdline"))
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store")
 ETC = (
     *("R", "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts"),
@@ -95,7 +97,7 @@ def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[st
     found += ["--proc", "/proc"]
     for path in SETTINGS:
         found += _bind("--ro-bind-try", path)
-    for path in FIRST_MEMORY:
+    for path in FIRST:
         found += _bind("--ro-bind", os.devnull, path)
     found += ["--dev", "/dev", "--size", str(1 << 16), "--tmpfs", "/run"]
     for path in ("/dev/shm", "/tmp", HOME):  # noqa: S108

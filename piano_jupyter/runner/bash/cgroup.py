@@ -1,11 +1,13 @@
 """Caps on what a whole sandbox uses, where the system lets us make control groups: version 1 and 2.
 
 A limit of the process kind holds each process by itself, and the one on processes does not hold root at all. A group
-holds them together. Groups of kernels that died are removed when the next one is made.
+holds them together. A command can read the name of its group: so that tells nothing of the kernel. Groups of kernels
+that died are removed when the next one is made.
 """
 
-import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from piano_jupyter.runner.bash.bwrap import Limits
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids")
+NAME = re.compile(r"piano-[0-9a-f]{16}")
+STARTING = 60.0  #: seconds within which a group that was made gets its first process
 
 
 class Caps:
@@ -61,7 +65,7 @@ def _made(controller: str, limit: int, root: Path) -> Path | None:
     """Make a group under our own or beside it, with the limit in force."""
     for folder in _homes(controller, root):
         _sweep(folder)
-        group = folder / f"piano-{os.getpid()}-{secrets.token_hex(4)}"
+        group = folder / f"piano-{secrets.token_hex(8)}"
         with suppress(OSError):  # Read-only, not ours, or without this controller: another place is tried.
             group.mkdir()
             for name in (f"{controller}.max", "memory.limit_in_bytes"):
@@ -87,10 +91,11 @@ def _homes(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    for group in folder.glob("piano-*-*"):
-        owner = group.name.split("-")[1]
-        if owner.isdecimal() and not Path("/proc", owner).exists():
-            _remove(group)
+    """Remove groups that nobody is in; the system lets none be removed that has a process."""
+    for group in folder.glob("piano-*"):
+        with suppress(OSError):  # Another kernel removed it.
+            if NAME.fullmatch(group.name) and time.time() - group.stat().st_ctime > STARTING:
+                _remove(group)
 
 
 def _hits(controller: str, group: Path) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from piano_jupyter.runner.files.protected import instructs_agents, is_key, is_private, is_protected, is_starter
 from piano_jupyter.runner.files.shadowing import INSTALLED, shadows_import
+from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open
 
 #: Of `.git`: hooks, settings, and what leads git to others of them.
 GIT = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
@@ -110,19 +111,16 @@ class Guards:
         after, links = self.look(), dict(before.links)
         exchanged = [name for name, target in before.links if dict(after.links).get(name) != target]
         new = sorted({*(after.names - before.names), *exchanged})
-        told = []
+        told, where = [], self._quarantine(into, new)
         for name in new:
             if any(name.startswith(f"{other}/") for other in new):
                 continue
             try:
-                moved = self._move(name, Path(PRIVATE, "quarantine", into, name))
-                if name in links:
-                    (self._workspace / name).symlink_to(links[name])
+                moved = self._move(name, where, links.get(name))
             except OSError as error:
                 told.append(f"protected: tools do not make {name!r}, and it could not be taken away: {error.strerror}")
                 continue
             if moved:
-                where = f"{PRIVATE}/quarantine/{into}"
                 told.append(
                     f"protected: {name!r} was taken away to {where}, tools do not make it; tell the user what it is for"
                 )
@@ -215,23 +213,31 @@ class Guards:
             frozenset(names),
         )
 
-    def _move(self, name: str, into: Path) -> bool:
-        """Move a name away without following a link on the way to it; return whether it was there."""
-        target = self._workspace / into
-        target.parent.mkdir(parents=True, exist_ok=True)
+    def _move(self, name: str, into: Path, back: str | None) -> bool:
+        """Move a name away; return whether it was there. `back` is the target of the link that was there before.
+
+        No link is followed on either way: who made the name may have made links, too.
+        """
         *parents, last = Path(name).parts
-        folder = os.open(self._workspace, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for each in parents:
-                inner = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            os.rename(last, target, src_dir_fd=folder)
-        except FileNotFoundError:
-            return False
-        finally:
-            os.close(folder)
+        with held_open(os.open(self._workspace, FOLDER)) as root:
+            try:
+                folder = folder_beneath(root, parents)
+            except FileNotFoundError:
+                return False
+            with held_open(folder), held_open(folder_beneath(root, [*into.parts, *parents], make=True)) as target:
+                try:
+                    os.rename(last, last, src_dir_fd=folder, dst_dir_fd=target)
+                except FileNotFoundError:
+                    return False
+                if back is not None:
+                    os.symlink(back, last, dir_fd=folder)
         return True
+
+    def _quarantine(self, call: str, new: Collection[str]) -> Path:
+        """Return the folder for what a call made: in `.piano`, unless the call made that, or it is a link."""
+        if PRIVATE in new or (self._workspace / PRIVATE).is_symlink():
+            return Path(f"{PRIVATE}-quarantine-{call}")
+        return Path(PRIVATE, "quarantine", call)
 
 
 def _imports(at: str, imported: Collection[str], *, has_notebooks: bool) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """What a command printed: its head and its tail for the model, and all of it in a file if there was much."""
 
+import atexit
+import os
 import secrets
+import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -10,6 +13,9 @@ from io import FileIO
 from pathlib import Path
 
 import platformdirs
+
+from piano_jupyter.runner.files.protected import is_key
+from piano_jupyter.runner.sandbox import home_in
 
 FLOOD = 1 << 30  #: bytes of output after which a command is ended
 LARGEST_SPILL = 64 << 20  #: bytes of a command's output that are kept in a file
@@ -29,15 +35,43 @@ class Ran:
     capped: tuple[str, ...] = ()  #: which caps of the whole sandbox it ran into: "memory", "pids"
 
 
-def spill_folder(thread: str) -> Path:
-    """Return the folder for a thread's long outputs, in the user's cache: no other thread is shown it."""
+def spill_folder(thread: str, workspace: Path) -> Path:
+    """Return the folder for a thread's long outputs: no other thread is shown it, and no command can change it.
+
+    It is in the user's cache, unless that cannot be written, or is where commands in the workspace reach it.
+    """
     folder = Path(platformdirs.user_cache_dir("piano_jupyter"), "spill", thread)
     try:
+        if _is_reached(folder, workspace):
+            return _elsewhere(thread, workspace)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:  # A home folder that cannot be written.
-        folder = _elsewhere() / thread
-        folder.mkdir(exist_ok=True)
+        return _elsewhere(thread, workspace)
     return folder
+
+
+def _is_reached(folder: Path, workspace: Path) -> bool:
+    """Return whether a command in the workspace could put a link on the way to a folder, or has done so already."""
+    for above in (*reversed(folder.parents), folder):
+        real = Path(os.path.realpath(above))
+        if real.is_relative_to(workspace):
+            parts = (*real.relative_to(workspace).parts, *folder.relative_to(above).parts)
+            return not is_key(parts, home_in(workspace))
+    return False
+
+
+def _elsewhere(thread: str, workspace: Path) -> Path:
+    places = (Path(each) for each in (tempfile.gettempdir(), "/var/tmp", "/tmp"))  # noqa: S108  a folder of its own there
+    folder = _temporary(next((each for each in places if not _is_reached(each, workspace)), None)) / thread
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@cache
+def _temporary(above: Path | None) -> Path:
+    folder = tempfile.mkdtemp(prefix="piano-spill-", dir=above)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 class Output:
@@ -107,11 +141,6 @@ class Output:
             self._why_none = str(error)
             file.close()
             self._file = None
-
-
-@cache
-def _elsewhere() -> Path:
-    return Path(tempfile.mkdtemp(prefix="piano-spill-"))
 
 
 def tidy(folder: Path) -> None:

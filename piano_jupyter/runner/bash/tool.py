@@ -86,7 +86,7 @@ class BashTool:
         seconds = self._seconds(timeout)
         box = self._box(mode)
         bare = mode == "full" or self._runs_bare(command, box)
-        spill = spill_folder(thread)
+        spill = spill_folder(thread, self._workspace())
         output = Output(self._config.tool_output_limit, spill, str(spill) if bare else bwrap.SPILL)
         try:
             if bare:

@@ -8,42 +8,28 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from piano_jupyter.runner.files.beneath import FOLDER
+from piano_jupyter.safe_files import FOLDER, add, folder_beneath, held_open, keep_rights, temporary
 
 STAGING = (".piano", "tmp")
 TEMPORARY = re.compile(r"\.piano-[0-9a-f]{12}\.tmp")
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  #: said by file systems without hard links
 
 
 def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
     """Make a file that must not exist yet. Raises FileExistsError."""
-    with _temporary(staging, data) as (temporary, file):
+    with _temporary(staging, data) as (made, file):
         _take_group(file, folder)
-        try:
-            os.link(temporary, name, src_dir_fd=staging, dst_dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            os.close(os.open(name, NEW, dir_fd=folder))  # The name is ours now, and the file that is replaced.
-            os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+        add(made, name, staging=staging, folder=folder)
 
 
 def exchange(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
     """Exchange a file's content, keeping mode and, where that is allowed, owner."""
-    with _temporary(staging, data) as (temporary, file):
-        mode = stat.S_IMODE(like.st_mode)
-        try:
-            os.fchown(file, like.st_uid, like.st_gid)
-        except PermissionError:
-            mode &= ~(stat.S_ISUID | stat.S_ISGID)  # They were given for the other owner.
-        os.fchmod(file, mode)
-        os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+    with _temporary(staging, data) as (made, file):
+        keep_rights(file, like)
+        os.rename(made, name, src_dir_fd=staging, dst_dir_fd=folder)
 
 
 def staged(root: int, folder: int, write: Callable[[int], None]) -> None:
@@ -51,45 +37,27 @@ def staged(root: int, folder: int, write: Callable[[int], None]) -> None:
 
     The own one it is where the first cannot be used, or is on another file system than the file.
     """
-    here = os.dup(root)
     try:
-        for name in STAGING:
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=here)
-            below = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = below
-        usable = os.access(".", os.W_OK | os.X_OK, dir_fd=here)
+        staging = folder_beneath(root, STAGING, make=True)
     except OSError:  # Full, read-only, another's, a link: what is wrong with the file's own folder, if it is, is told.
-        usable = False
-    try:
-        if usable:
-            write(here)
-            return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    finally:
-        os.close(here)
+        write(folder)
+        return
+    with held_open(staging):
+        try:
+            if os.access(".", os.W_OK | os.X_OK, dir_fd=staging):
+                write(staging)
+                return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
     write(folder)
 
 
 @contextmanager
 def _temporary(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
     """Give a temporary file that holds the data, on the disk: its name and a descriptor."""
-    with _locked(staging):
-        name = f".piano-{secrets.token_hex(6)}.tmp"
-        file = os.open(name, NEW, 0o666, dir_fd=staging)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-            yield name, file
-        finally:
-            os.close(file)
-            with suppress(FileNotFoundError):  # It has been renamed.
-                os.unlink(name, dir_fd=staging)
+    with _locked(staging), temporary(staging, data) as made:
+        yield made
 
 
 @contextmanager

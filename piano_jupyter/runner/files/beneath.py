@@ -15,14 +15,12 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC  #: to hold a thing without opening it, where that can be
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+from piano_jupyter.safe_files import FOLDER, LOOK, READ, held_open, kind
+
 SYS_OPENAT2 = 437
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
 TRIES = 1_000  #: the kernel gives up where a folder is renamed while it follows `..`
@@ -131,21 +129,6 @@ def way() -> Way:
 def layer() -> str:
     """Return which way is in force: "openat2" or "walk"."""
     return way().name
-
-
-@contextmanager
-def held_open(descriptor: int) -> Iterator[int]:
-    """Close a descriptor in the end."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def kind(mode: int) -> str:
-    """Return what a thing in a folder is, in a word."""
-    kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISREG, "file"))
-    return next((word for test, word in kinds if test(mode)), "device")
 
 
 def is_held(file: os.stat_result) -> bool:

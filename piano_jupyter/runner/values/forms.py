@@ -21,6 +21,7 @@ from uuid import UUID
 from piano_jupyter.errors import PianoError
 from piano_jupyter.runner.values.arguments import MisfitError, fitted, misfit, short_json
 from piano_jupyter.runner.values.schemas import checked_schema
+from piano_jupyter.safe_files import read_file
 from piano_jupyter.tool import is_json, json_schema
 
 TEXTS: dict[type, tuple[str, Callable[[str], Any]]] = {  # types that JSON has as texts
@@ -29,6 +30,7 @@ TEXTS: dict[type, tuple[str, Callable[[str], Any]]] = {  # types that JSON has a
     time: ("time", time.fromisoformat),
     UUID: ("uuid", UUID),
 }
+LARGEST_SCHEMA = 10_000_000  # bytes
 WRAPPERS = (Annotated, Required, NotRequired)
 FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 TAKEN = "give a dataclass, a TypedDict, a pydantic model, a type such as list[str], or a JSON Schema (a dict or a file)"
@@ -54,12 +56,12 @@ class Form:
             raise MisfitError(f"{_name(self.kind)} does not take it: {_sentence(error)}") from error
 
 
-def form_of(thing: Any) -> Form:
+def form_of(thing: Any, workspace: str | Path = ".") -> Form:
     """Return the form that a user means by a type, a JSON Schema, or the text or file of one. Raises PianoError."""
     if isinstance(thing, Form):
         return thing
     if isinstance(thing, str | Path):
-        return Form(checked_schema(_read(thing)))
+        return Form(checked_schema(_read(thing, workspace)))
     if isinstance(thing, Mapping):
         return Form(checked_schema(thing))
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
@@ -200,16 +202,14 @@ def _is_pydantic(kind: type) -> bool:
     return hasattr(kind, "model_json_schema") and hasattr(kind, "model_validate")
 
 
-def _read(given: str | Path) -> Mapping[str, Any]:
+def _read(given: str | Path, workspace: str | Path) -> Mapping[str, Any]:
     text, where = str(given), "the schema"
     if isinstance(given, Path) or not given.lstrip().startswith("{"):
         try:
-            text, where = Path(given).expanduser().read_text(encoding="utf-8"), str(given)
-        except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PianoError(
-                f"{short_json(str(given))} is neither JSON nor a file that can be read: {reason}"
-            ) from error
+            data = read_file(Path(given).expanduser(), workspace=workspace, limit=LARGEST_SCHEMA)
+            text, where = data.decode("utf-8"), str(given)
+        except (PianoError, UnicodeDecodeError, RuntimeError) as error:
+            raise PianoError(f"{short_json(str(given))} is neither JSON nor the name of a file: {error}") from error
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:

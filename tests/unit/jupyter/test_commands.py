@@ -71,28 +71,28 @@ def test_an_option_that_makes_no_sense_is_a_sentence(temperature, written, says)
 def test_a_file_is_written_whole_and_only_replaced_by_force(tmp_path):
     file = tmp_path / "talk.md"
 
-    write_text(str(file), "one\n", force=False)
+    write_text(str(file), "one\n", tmp_path, force=False)
     with pytest.raises(PianoError, match=r"talk\.md exists; --force replaces it"):
-        write_text(str(file), "two\n", force=False)
+        write_text(str(file), "two\n", tmp_path, force=False)
     kept = file.read_text()
-    write_text(str(file), "thrée\n", force=True)
+    write_text(str(file), "thrée\n", tmp_path, force=True)
 
     assert kept == "one\n"
-    assert read_text(str(file)) == "thrée\n"
+    assert read_text(str(file), tmp_path) == "thrée\n"
     assert [each.name for each in tmp_path.iterdir()] == ["talk.md"]
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path):
     with pytest.raises(PianoError, match=r"there is no folder .*nowhere; create it first"):
-        write_text(str(tmp_path / "nowhere" / "talk.md"), "", force=False)
+        write_text(str(tmp_path / "nowhere" / "talk.md"), "", tmp_path, force=False)
     with pytest.raises(PianoError, match=r"is a folder; name a file in it"):
-        write_text(str(tmp_path), "", force=True)
+        write_text(str(tmp_path), "", tmp_path, force=True)
     with pytest.raises(PianoError, match="cannot be written: file name too long"):
-        write_text(str(tmp_path / ("x" * 250)), "", force=False)
+        write_text(str(tmp_path / ("x" * 260)), "", tmp_path, force=False)
     with pytest.raises(PianoError, match="cannot be written: file name too long"):
-        write_text(str(tmp_path / ("x" * 300)), "", force=False)
+        write_text(str(tmp_path / ("x" * 300)), "", tmp_path, force=False)
     with pytest.raises(UnicodeEncodeError):
-        write_text(str(tmp_path / "talk.md"), "\ud800", force=False)
+        write_text(str(tmp_path / "talk.md"), "\ud800", tmp_path, force=False)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -101,11 +101,11 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
 
     with pytest.raises(PianoError, match=r"none\.jsonl cannot be read: no such file or directory"):
-        read_text(str(tmp_path / "none.jsonl"))
+        read_text(str(tmp_path / "none.jsonl"), tmp_path)
     with pytest.raises(PianoError, match="bytes is no text in UTF-8"):
-        read_text(str(tmp_path / "bytes"))
-    with pytest.raises(PianoError, match="cannot be read: is a directory"):
-        read_text(str(tmp_path))
+        read_text(str(tmp_path / "bytes"), tmp_path)
+    with pytest.raises(PianoError, match="is a folder; name a file in it"):
+        read_text(str(tmp_path), tmp_path)
 
 
 def test_the_bars_tell_tokens_that_were_read_from_those_of_the_cache_and_those_written():

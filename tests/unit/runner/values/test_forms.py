@@ -306,7 +306,7 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
         (5, "an answer cannot be asked for as 5"),
         ([str], r"an answer cannot be asked for as \[<class 'str'>\]"),
         (list["Person"], "an answer cannot be asked for as 'Person'"),
-        ("nowhere.json", '"nowhere.json" is neither JSON nor a file that can be read: No such file'),
+        ("nowhere.json", '"nowhere.json" is neither JSON nor the name of a file: nowhere.json cannot be read: no such'),
         ("{nonsense", "the schema is no JSON"),
         ({"type": "strng"}, 'the schema is wrong: \'type\' must be "string", .* not "strng"'),
         ({"type": "object", "properties": {"a": {"type": "int"}}}, "'properties.a.type' must be"),
