@@ -21,6 +21,10 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  #: said by file systems without hard links
 
 
+class LinkedError(OSError):
+    """The file has more than one name: what is written there stands in another place too."""
+
+
 def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
     """Make a file that must not exist yet. Raises FileExistsError."""
     with _temporary(staging, data) as (temporary, file):
@@ -35,14 +39,16 @@ def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
 
 
 def exchange(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
-    """Exchange a file's content, keeping mode and, where that is allowed, owner."""
+    """Exchange a file's content, keeping mode and, where that is allowed, owner. Raises LinkedError.
+
+    The set-user-id and set-group-id bits were given for the old content: they go, as with any write by a user.
+    """
     with _temporary(staging, data) as (temporary, file):
-        mode = stat.S_IMODE(like.st_mode)
-        try:
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # those of a killed call are gone by now
+            raise LinkedError
+        with suppress(PermissionError):
             os.fchown(file, like.st_uid, like.st_gid)
-        except PermissionError:
-            mode &= ~(stat.S_ISUID | stat.S_ISGID)  # They were given for the other owner.
-        os.fchmod(file, mode)
+        os.fchmod(file, stat.S_IMODE(like.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
         os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
 
 
