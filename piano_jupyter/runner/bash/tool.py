@@ -171,11 +171,11 @@ class BashTool:
         return replace(ran, notes=(*ran.notes, *limit, *taken))
 
     def _box(self, mode: Mode) -> Box:
-        config = self._config
+        config, workspace = self._config, str(self._workspace())
         return Box(
-            workspace=str(self._workspace()),
+            workspace=workspace,
             writable=mode == "write",
-            environment=tuple(sorted({**clean_environment(os.environ), **git_identity()}.items())),
+            environment=tuple(sorted({**clean_environment(os.environ), **git_identity(workspace)}.items())),
             readable=tuple(os.path.realpath(Path(each).expanduser()) for each in config.readable_paths),
             prefixes=bwrap.python_prefixes(),
             limits=Limits(memory=int(config.bash_memory * (1 << 30)), processes=config.bash_processes),
