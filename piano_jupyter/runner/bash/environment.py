@@ -51,6 +51,8 @@ def git_identity(workspace: str) -> Mapping[str, str]:
         found = subprocess.run(  # noqa: S603  git, from where only its owner puts it
             [program("git", workspace), "config", "--global", "--get-regexp", r"^user\.(name|email)$"],
             cwd="/",
+            # What the loader takes from the environment may lie in the workspace, as programs on PATH may.
+            env={name: value for name, value in os.environ.items() if not name.startswith(("LD_", "DYLD_"))},
             capture_output=True,
             text=True,
             timeout=5,

@@ -14,7 +14,6 @@ from piano_jupyter.runner.bash import programs
 from piano_jupyter.runner.bash.bwrap import Box, Bubblewrap
 from piano_jupyter.runner.bash.environment import git_identity
 from piano_jupyter.runner.bash.programs import NoProgramError, program
-from piano_jupyter.tool import Verdict
 
 LEADS_IN = "that leads into the workspace, where commands write"
 #: What a command leaves on PATH, under the names of all that Piano starts.
@@ -65,23 +64,6 @@ async def test_what_a_command_puts_on_path_is_not_started_by_the_next_piano(boxe
     assert ran(tmp_path) == []
     await later("git status", mode="full")
     assert ran(tmp_path) == ["ran-git"]  # what the user said yes to runs as in the user's own shell
-
-
-async def test_where_only_a_command_could_have_put_bubblewrap_there_there_is_no_sandbox_and_the_status_says_so(
-    bash_of, tmp_path, monkeypatch
-):
-    put(tmp_path / "bin", "bwrap")
-    on_path(monkeypatch, tmp_path / "bin")
-    bash = bash_of()
-
-    opinion = bash.tool.judge({"command": "ls"}, "write")
-
-    why = f"bubblewrap is not started from {tmp_path / 'bin'}: {LEADS_IN}"
-    assert bash.tool.layers("write") == [
-        f"no sandbox: {why}; commands are asked about, and run with your rights",
-    ]
-    assert opinion.verdict is Verdict.ASK
-    assert opinion.reason.startswith(f"there is no sandbox here: {why}")
 
 
 async def test_a_command_without_a_sandbox_is_refused_where_only_a_command_could_have_put_bash_there(
@@ -153,6 +135,19 @@ def test_git_is_not_asked_who_commits_where_only_a_command_could_have_put_it_the
 
     assert git_identity(str(tmp_path)) == {}
     assert git_identity(str(elsewhere))["GIT_AUTHOR_NAME"] == "evil"  # it is found, and is no danger for another one
+
+
+def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, monkeypatch):
+    workspace, tools = folders
+    for name in ("git", "bwrap"):
+        put(tools, name).write_text('#!/bin/sh\necho "user.name ${LD_LIBRARY_PATH-none} ${LD_PRELOAD-none}"\n')
+    on_path(monkeypatch, tools)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(workspace))
+    bubblewrap = Bubblewrap()
+    bubblewrap.why_not(Box(workspace=str(workspace), writable=True))
+
+    assert git_identity(str(workspace))["GIT_AUTHOR_NAME"] == "none none"
+    assert bubblewrap.version == "user.name none none"
 
 
 def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_it_was_found(folders, monkeypatch):
