@@ -107,13 +107,13 @@ def add(made: str, name: str, *, staging: int, folder: int) -> None:
 
 
 def keep_rights(file: int, like: os.stat_result) -> None:
-    """Give a file the mode and, where that is allowed, the owner of the one that it replaces."""
-    mode = stat.S_IMODE(like.st_mode)
-    try:
+    """Give a file the mode and, where that is allowed, the owner of the one that it replaces.
+
+    The set-user-id and set-group-id bits were given for the old content: they go, as with any write by a user.
+    """
+    with suppress(PermissionError):
         os.fchown(file, like.st_uid, like.st_gid)
-    except PermissionError:
-        mode &= ~(stat.S_ISUID | stat.S_ISGID)  # They were given for the other owner.
-    os.fchmod(file, mode)
+    os.fchmod(file, stat.S_IMODE(like.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
 
 
 def folder_beneath(folder: int, names: Sequence[str], *, make: bool = False) -> int:

@@ -2,7 +2,8 @@
 
 In this order: what a rule denies, what the tool denies, what a rule asks about, what whoever handed the question on
 may not use, what a rule allows, what the tool asks about; else it runs. A rule that allows fits narrowly, one that
-denies or asks fits generously: about a command that is known only when it runs, the user is asked.
+denies or asks fits generously: about a command that is known only when it runs, the user is asked. One that cannot be
+read whole is denied where any rule denies something of the tool, and asked about unless a rule allows all of the tool.
 """
 
 import posixpath
@@ -14,7 +15,7 @@ from typing import Any
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import Rule, fits_text, fits_words, parsed_rule, pattern_words, plain_command
-from piano_jupyter.runner.commands.command_line import Fits, fits
+from piano_jupyter.runner.commands.command_line import Command, Fits, UnreadableError, commands_of, fits
 from piano_jupyter.runner.commands.runs_others import may_run_others
 from piano_jupyter.tool import Opinion, Tool, Verdict
 
@@ -44,24 +45,32 @@ def judge(
     Raises PianoError for a rule that makes no sense.
     """
     own = [rule for rule in map(parsed_rule, rules) if rule.tool == tool.name]
-    found = {rule: _fits(rule, tool, arguments, workspace) for rule in own}
+    commands, unread = _commands(tool, arguments)
+    found = {rule: _fits(rule, tool, arguments, commands, workspace) for rule in own}
     opinion = _opinion(tool, arguments, mode)
     for rule, how in found.items():
         if rule.verdict is Verdict.DENY and how is Fits.YES:
             return Decision(Verdict.DENY, f"denied: the user's rule {rule.text!r} forbids this; do not try another way")
     if opinion.verdict is Verdict.DENY:
         return Decision(Verdict.DENY, opinion.reason)
+    if unread and (denying := next((rule for rule in own if rule.verdict is Verdict.DENY), None)):
+        return Decision(
+            Verdict.DENY,
+            f"denied: {unread}, and the user's rule {denying.text!r} forbids what may be in it; "
+            f"give several short, simple commands",
+        )
     for rule, how in found.items():
         if rule.verdict is not Verdict.ALLOW and how is not Fits.NO:
-            certain = "says so" if how is Fits.YES else "may be about this: what it does is known only when it runs"
-            return Decision(Verdict.ASK, f"your rule {rule.text!r} {certain}")
+            unsure = f"may be about this: {unread or 'what it does is known only when it runs'}"
+            return Decision(Verdict.ASK, f"your rule {rule.text!r} {'says so' if how is Fits.YES else unsure}")
     if ask_first:
         return Decision(Verdict.ASK, ask_first)
-    if any(rule.verdict is Verdict.ALLOW and how is Fits.YES for rule, how in found.items()):
+    allowing = [rule for rule, how in found.items() if rule.verdict is Verdict.ALLOW and how is Fits.YES]
+    if any(not unread or rule.pattern is None for rule in allowing):
         return Decision(Verdict.ALLOW)
-    if opinion.verdict is Verdict.ASK or tool.asks:
-        reason = opinion.reason or f"{tool.name} asks each time"
-        return Decision(Verdict.ASK, reason, _always(tool, arguments, workspace))
+    if unread or opinion.verdict is Verdict.ASK or tool.asks:
+        reason = "; ".join(filter(None, [opinion.reason, unread])) or f"{tool.name} asks each time"
+        return Decision(Verdict.ASK, reason, "" if unread else _always(tool, arguments, workspace))
     return Decision(Verdict.ALLOW)
 
 
@@ -78,14 +87,24 @@ def _opinion(tool: Tool, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
         return Opinion(Verdict.DENY, str(error))
 
 
-def _fits(rule: Rule, tool: Tool, arguments: Mapping[str, Any], workspace: str) -> Fits:
+def _commands(tool: Tool, arguments: Mapping[str, Any]) -> tuple[list[Command] | None, str]:
+    """Return the commands that a call holds; None where they cannot all be read, and why."""
+    if tool.subject != COMMAND:
+        return [], ""
+    try:
+        return commands_of(str(arguments.get(COMMAND, ""))), ""
+    except UnreadableError as error:
+        return None, f"the command cannot be read whole: {error}"
+
+
+def _fits(rule: Rule, tool: Tool, arguments: Mapping[str, Any], commands: list[Command] | None, workspace: str) -> Fits:
     if rule.pattern is None:
         return Fits.YES
     subject = arguments.get(tool.subject, "")
     if rule.verdict is Verdict.ALLOW:
         return Fits.YES if _allows(rule.pattern, tool.subject, subject, workspace) else Fits.NO
     if tool.subject == COMMAND and (words := pattern_words(rule.pattern)) is not None:
-        return fits(words, str(subject))
+        return Fits.MAYBE if commands is None else fits(words, commands)
     if tool.subject == PATH:
         about = _paths(str(subject), workspace)
         about += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in about]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.files.atomic import exchange, make, staged
+from piano_jupyter.runner.files.atomic import LinkedError, exchange, make, staged
 from piano_jupyter.runner.files.beneath import TRIES, RemovedError, Way, is_held, way
 from piano_jupyter.runner.files.protected import is_key, is_private, is_starter, protected_part
 from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open, kind
@@ -223,11 +223,22 @@ def _outside() -> ToolError:
     return refused("outside_workspace", "file tools reach only what is in the workspace; give a path relative to it")
 
 
+def linked(path: str) -> ToolError:
+    """Return the refusal to write a file that has several names."""
+    return refused(
+        "linked",
+        f"{path!r} has another name (a hard link), maybe outside the workspace, so tools do not write it; "
+        f"write a file of a new name, or tell the user",
+    )
+
+
 @contextmanager
 def _told(path: str) -> Iterator[None]:
     """Turn an error of the file system into a refusal that names the path as the model gave it."""
     try:
         yield
+    except LinkedError:
+        raise linked(path) from None
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise _outside() from None

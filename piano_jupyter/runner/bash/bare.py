@@ -8,7 +8,6 @@ import asyncio
 import errno
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from piano_jupyter.runner.bash.environment import clean_environment
 from piano_jupyter.runner.bash.output import Output, Ran
+from piano_jupyter.runner.bash.programs import NoProgramError, program
 from piano_jupyter.runner.sandbox import refused
 
 MARK = "PIANO_CALL"  #: in the environment of all that a call starts
@@ -29,8 +29,8 @@ SCRIPT = """there=$1 __command=$2; set --; trap 'printf %s "$PWD" >"$there"' EXI
 
 #: Reads the number of the command's group, then that the call is over; if that never comes, it kills them.
 WATCH = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
-[ "$group" ] && kill -9 -- "-$group"; for round in 1 2 3; do for each in $(grep -lszxF -e "$1" /proc/[0-9]*/environ); do
-each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
+[ "$group" ] && kill -9 -- "-$group"; for round in 1 2 3; do for each in /proc/[0-9]*/environ; do
+[[ $(<"$each") == *"$1"* ]] || continue; each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
 
 
 async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float, output: Output) -> Ran:
@@ -41,12 +41,16 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
     cwd = _there(folder, workspace)
     notes = () if cwd == folder else (f"the folder {folder!r} is gone: this ran in the workspace",)
     mark = secrets.token_hex(8)
-    async with _watched(mark) as tell:
+    try:
+        bash = program("bash", str(workspace))
+    except NoProgramError as error:
+        raise refused("bad_command", f"no command can be run: {error}") from error
+    async with _watched(bash, mark) as tell:
         with tempfile.TemporaryDirectory(prefix="piano-") as private:
             left = Path(private, "folder")
             pipe = _Pipe(output)
             try:
-                process = await _start([SCRIPT, "bash", str(left), command], cwd, mark, pipe)
+                process = await _start(bash, [SCRIPT, "bash", str(left), command], cwd, mark, pipe)
                 tell(process.pid)
                 exited = asyncio.ensure_future(process.wait())
                 pipe.listen(lambda: _signal(process.pid, signal.SIGKILL))
@@ -75,7 +79,7 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
 
 
 @asynccontextmanager
-async def _watched(mark: str) -> AsyncIterator[Callable[[int], None]]:
+async def _watched(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]:
     """Have what carries the mark, and the group that the watcher is told of, killed if this process is killed."""
     hears, says = os.pipe()
 
@@ -85,7 +89,8 @@ async def _watched(mark: str) -> AsyncIterator[Callable[[int], None]]:
 
     try:
         watcher = await asyncio.create_subprocess_exec(
-            *("bash", "-c", WATCH, "bash", f"{MARK}={mark}"),
+            *(bash, "-c", WATCH, "bash", f"{MARK}={mark}"),
+            env={},
             stdin=hears,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -96,18 +101,16 @@ async def _watched(mark: str) -> AsyncIterator[Callable[[int], None]]:
         finally:
             tell("over")
             await watcher.wait()
-    except FileNotFoundError as error:
-        raise refused("bad_command", "bash is not installed, so no command can be run") from error
     finally:
         os.close(hears)
         os.close(says)
 
 
-async def _start(words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asyncio.subprocess.Process:
+async def _start(bash: str, words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *("bash", "-c", "--", *words),
-            executable=shutil.which("bash"),  # found first: else a closed folder on PATH hides why it cannot start
+            executable=bash,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=pipe.send,
             stderr=pipe.send,

@@ -14,7 +14,6 @@ name is its own, as `/etc/hosts` knows it.
 """
 
 import os
-import shutil
 import site
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.runner.bash.guards import Shields
+from piano_jupyter.runner.bash.programs import NoProgramError, program
 from piano_jupyter.runner.bash.seccomp import filter_file
 from piano_jupyter.runner.files.protected import KEYS, STARTERS
 
@@ -112,6 +112,10 @@ def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[st
 def _kept_in(box: Box) -> list[str]:
     """Return what shields parts of the workspace: read-only, hidden, or at least not to be moved away."""
     found: list[str] = []
+    prefixes = [Path(each) for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
+    above = {folder for each in prefixes for folder in each.parents if Path(box.workspace) in folder.parents}
+    for folder in sorted(above):  # else it could be moved away, and another Python put into its place
+        found += _bind("--bind" if box.writable else "--ro-bind", str(folder))
     for name in box.shields.fixed:
         found += _bind("--bind" if box.writable else "--ro-bind", f"{box.workspace}/{name}")
     guarded = [f"{box.workspace}/{name}" for name in box.shields.guarded]
@@ -120,7 +124,7 @@ def _kept_in(box: Box) -> list[str]:
     if any(home.is_relative_to(each) for each in (box.workspace, *box.readable)):
         guarded += [str(home / name) for name in sorted(STARTERS) if (home / name).exists()]
         hidden += [str(home / name) for name in sorted(KEYS) if (home / name).exists()]
-    guarded += [each for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
+    guarded += map(str, prefixes)
     for path in guarded:
         found += _bind("--ro-bind", path)
     for path in hidden:
@@ -157,7 +161,7 @@ class Bubblewrap:
 
     def why_not(self, box: Box) -> str:
         """Return why there is no sandbox for this workspace, "" where there is one. It is tried once."""
-        key = shutil.which("bwrap"), box.workspace
+        key = os.environ.get("PATH"), box.workspace
         why, asked = self._known.get(key, ("", 0.0))
         if not asked or (why and time.monotonic() - asked > AGAIN):
             self._known[key] = why, _ = self._try(box), time.monotonic()
@@ -169,11 +173,12 @@ class Bubblewrap:
 
     def start(self, box: Box, words: Sequence[str], *, keep: Sequence[int] = (), **how: Any) -> subprocess.Popen[bytes]:
         """Start bash in a box with these words; it keeps these descriptors. Raises NoSandboxError, and OSError."""
-        program, bash = shutil.which("bwrap"), _bash()
-        if program is None or bash is None:
-            raise NoSandboxError(f"{'bash' if program else 'bubblewrap'} is not installed")
+        try:
+            bwrap, bash = (program(each, box.workspace) for each in ("bwrap", "bash"))
+        except NoProgramError as error:
+            raise NoSandboxError(str(error)) from error
         with ExitStack() as opened:
-            shell, inside, given = [], "bash", list(keep)
+            shell, inside, given = [], os.path.realpath(bash), list(keep)
             seccomp = filter_file()
             if seccomp is not None:
                 opened.callback(os.close, seccomp)
@@ -183,7 +188,7 @@ class Bubblewrap:
                 shell, inside = ["--perms", "0111", "--ro-bind-data", str(given[-1]), SHELL], SHELL
             options = arguments(box, seccomp=seccomp, disable_userns=self._disable_userns)
             return subprocess.Popen(  # noqa: S603  bwrap, and what it is told is ours
-                [*self.launcher, program, *options, *shell, "--", inside, *words],
+                [*self.launcher, bwrap, *options, *shell, "--", inside, *words],
                 pass_fds=given,
                 env={},  # bwrap's own, which stays readable as that of process 1
                 stdin=subprocess.DEVNULL,
@@ -193,13 +198,15 @@ class Bubblewrap:
     def _try(self, box: Box) -> str:
         if sys.platform != "linux":
             return "bubblewrap is for Linux only"
-        if shutil.which("bwrap") is None:
-            return "bubblewrap is not installed"
         if any(Path(each).is_relative_to(box.workspace) for each in NO_WORKSPACE):
             return f"the workspace {box.workspace} holds the system itself"
         try:
-            self.version = _output(["bwrap", "--version"]).removeprefix("bubblewrap").strip()
-            known = _output(["bwrap", "--help"])
+            bwrap = program("bwrap", box.workspace)
+        except NoProgramError as error:
+            return str(error)
+        try:
+            self.version = _output([bwrap, "--version"]).removeprefix("bubblewrap").strip()
+            known = _output([bwrap, "--help"])
             self._disable_userns, self._shields_shell = "--disable-userns" in known, "--perms" in known
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             with self.start(box, ["--norc", "-c", ":"], **pipes) as process:
@@ -215,11 +222,6 @@ class Bubblewrap:
         return ""
 
 
-def _bash() -> str | None:
-    """Return bash: the system's, whose libraries are found wherever it lies; else another."""
-    return next((each for each in ("/bin/bash", "/usr/bin/bash") if Path(each).exists()), None) or shutil.which("bash")
-
-
 def why_failed(printed: str) -> str:
     """Return a sentence of what bwrap said as it failed."""
     lines = [line.removeprefix("bwrap: ").strip() for line in printed.splitlines() if line.strip()]
@@ -227,4 +229,5 @@ def why_failed(printed: str) -> str:
 
 
 def _output(words: list[str]) -> str:
-    return subprocess.run(words, capture_output=True, text=True, timeout=10, check=False).stdout  # noqa: S603
+    ran = subprocess.run(words, env={}, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603  bwrap
+    return ran.stdout

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from piano_jupyter.runner.bash.programs import NoProgramError, program
+
 #: Kept, beside LC_*.
 KNOWN = {
     "CONDA_PREFIX",
@@ -43,18 +45,20 @@ def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 @cache
-def git_identity() -> Mapping[str, str]:
+def git_identity(workspace: str) -> Mapping[str, str]:
     """Return who commits, as git's variables: the sandbox hides the file that says so, which may hold more."""
     try:
-        found = subprocess.run(
-            ["git", "config", "--global", "--get-regexp", r"^user\.(name|email)$"],  # noqa: S607
+        found = subprocess.run(  # noqa: S603  git, from where only its owner puts it
+            [program("git", workspace), "config", "--global", "--get-regexp", r"^user\.(name|email)$"],
             cwd="/",
+            # What the loader takes from the environment may lie in the workspace, as programs on PATH may.
+            env={name: value for name, value in os.environ.items() if not name.startswith(("LD_", "DYLD_"))},
             capture_output=True,
             text=True,
             timeout=5,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (NoProgramError, OSError, subprocess.TimeoutExpired):
         return {}  # No git, nobody who commits.
     told = dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)
     return {

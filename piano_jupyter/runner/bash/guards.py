@@ -26,7 +26,7 @@ BARE = {"HEAD", "objects", "refs"}  #: a folder that holds these is a repository
 PRIVATE = ".piano"  #: Piano's own data: not even seen
 DEPTH = 5
 MOST_FOLDERS = 300
-MOST_SHIELDS = 200
+MOST_SHIELDS = 500  #: beyond that many, a sandbox takes long to start, and so none is started
 PASSED_BY = {"__pycache__", "node_modules", "site-packages"}
 SETTLED = 0.1  #: seconds after which another change of a folder is sure to have another time
 
@@ -39,6 +39,11 @@ class Shields:
     hidden: tuple[str, ...] = ()  #: empty
     fixed: tuple[str, ...] = ()  #: not to be moved away, with what is guarded in it
     files: tuple[int, ...] = ()  #: their inodes: a shield stays with the file that it was put over
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that are shielded."""
+        return (*self.guarded, *self.hidden, *self.fixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,7 @@ class Guards:
         guarded, hidden, files = [], [], []
         fixed = [str(folder) for name in private for folder in Path(name).parents[-2::-1]]  # else it could be moved
         links = []
-        for name in sorted([*private, *protected])[:MOST_SHIELDS]:
+        for name in sorted([*private, *protected]):
             path = self._workspace / name
             with suppress(OSError):  # It is gone meanwhile.
                 if path.is_symlink():

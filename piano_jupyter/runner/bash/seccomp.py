@@ -1,8 +1,10 @@
 """A seccomp filter for what runs in the sandbox: which system calls fail there, as the kernel's own BPF program.
 
 It takes away what a namespace leaves open: sockets other than the Internet's (a Unix socket reaches the host's docker,
-keyring or X server), new namespaces and mounts, other processes' memory, kernel keys, typing into terminals. `clone3`
-and io_uring seem not to exist, since a filter cannot see what they are asked.
+keyring or X server), new namespaces and mounts, other processes' memory, kernel keys, typing into terminals, and the
+set-user-id and set-group-id bits: who runs such a file later does so with the user's rights. `clone3`, `openat2` and
+io_uring seem not to exist, since a filter cannot see what they are asked; programs then use the older calls. mkdir is
+not among those that set a mode: the kernel drops these bits there, and folders inherit set-group-id by themselves.
 """
 
 import errno
@@ -14,15 +16,17 @@ from dataclasses import dataclass
 
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # what a filter may answer
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # codes of classic BPF
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in struct seccomp_data
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; an argument has 8 bytes, the low 4 first
 
 SOCKETS = (2, 10, 16)  #: AF_INET, AF_INET6, AF_NETLINK: what the empty network namespace makes harmless
 NAMESPACES = 0x7E020000  #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 TYPING = (0x5412, 0x541C)  #: TIOCSTI, TIOCLINUX: put characters into a terminal's input
+RIGHTS_OF_OWNER = 0o6000  #: S_ISUID, S_ISGID
+CREATING = 0o20000100  #: O_CREAT, __O_TMPFILE: without them the mode of an open call means nothing
 X32 = 0x40000000  #: calls of x86_64 with short pointers, which have numbers of their own
 
 #: Call names, and their numbers on x86_64 and aarch64.
-ABSENT = {"clone3": (435, 435), "io_uring_setup": (425, 425)}
+ABSENT = {"clone3": (435, 435), "io_uring_setup": (425, 425), "openat2": (437, 437)}
 FORBIDDEN = {
     "acct": (163, 89),
     "add_key": (248, 217),
@@ -59,6 +63,18 @@ FORBIDDEN = {
     "userfaultfd": (323, 282),
 }
 CLONE, IOCTL, SOCKET = (56, 220), (16, 29), (41, 198)
+#: Those that set the mode of a file: their numbers, None where there is no such call, and which argument is the mode.
+MODES: dict[str, tuple[tuple[int, int | None], int]] = {
+    "chmod": ((90, None), 1),
+    "creat": ((85, None), 1),
+    "fchmod": ((91, 52), 1),
+    "fchmodat": ((268, 53), 2),
+    "fchmodat2": ((452, 452), 2),
+    "mknod": ((133, None), 1),
+    "mknodat": ((259, 33), 2),
+}
+#: Those that do so if they create the file; their flags come before the mode.
+OPENS: dict[str, tuple[tuple[int, int | None], int]] = {"open": ((2, None), 2), "openat": ((257, 56), 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +105,17 @@ def program(machine: str) -> bytes | None:
     families = b"".join(_when(EQUAL, family, allow) for family in SOCKETS)
     requests = b"".join(_when(EQUAL, request, forbid) for request in TYPING)
     spaces = _when(ANY_BIT, NAMESPACES, forbid)
-    code += _when(EQUAL, SOCKET[column], _load(FIRST_ARGUMENT) + families + forbid)
-    code += _when(EQUAL, CLONE[column], _load(FIRST_ARGUMENT) + spaces + allow)
-    code += _when(EQUAL, IOCTL[column], _load(SECOND_ARGUMENT) + requests + allow)
+    owner = _when(ANY_BIT, RIGHTS_OF_OWNER, forbid)
+    code += _when(EQUAL, SOCKET[column], _load_argument(0) + families + forbid)
+    code += _when(EQUAL, CLONE[column], _load_argument(0) + spaces + allow)
+    code += _when(EQUAL, IOCTL[column], _load_argument(1) + requests + allow)
+    for named, mode in MODES.values():
+        if (number := named[column]) is not None:
+            code += _when(EQUAL, number, _load_argument(mode) + owner + allow)
+    for named, mode in OPENS.values():
+        if (number := named[column]) is not None:
+            creates = _when(ANY_BIT, CREATING, _load_argument(mode) + owner + allow)
+            code += _when(EQUAL, number, _load_argument(mode - 1) + creates + allow)
     return code + allow
 
 
@@ -112,6 +136,10 @@ def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
 
 def _load(offset: int) -> bytes:
     return _step(LOAD, offset)
+
+
+def _load_argument(at: int) -> bytes:
+    return _load(ARGUMENTS + 8 * at)
 
 
 def _answer(value: int) -> bytes:

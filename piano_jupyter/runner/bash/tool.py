@@ -19,7 +19,7 @@ from piano_jupyter.runner.bash.bare import run_bare
 from piano_jupyter.runner.bash.bwrap import Box, Bubblewrap, Limits, NoSandboxError
 from piano_jupyter.runner.bash.cgroup import Caps
 from piano_jupyter.runner.bash.environment import clean_environment, git_identity
-from piano_jupyter.runner.bash.guards import PRIVATE, Guards, Seen
+from piano_jupyter.runner.bash.guards import MOST_SHIELDS, PRIVATE, Guards, Seen
 from piano_jupyter.runner.bash.output import Output, Ran, spill_folder
 from piano_jupyter.runner.bash.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.runner.sandbox import home_in, inside, refused
@@ -172,11 +172,11 @@ class BashTool:
         return replace(ran, notes=(*ran.notes, *limit, *taken))
 
     def _box(self, mode: Mode) -> Box:
-        config = self._config
+        config, workspace = self._config, str(self._workspace())
         return Box(
-            workspace=str(self._workspace()),
+            workspace=workspace,
             writable=mode == "write",
-            environment=tuple(sorted({**clean_environment(os.environ), **git_identity()}.items())),
+            environment=tuple(sorted({**clean_environment(os.environ), **git_identity(workspace)}.items())),
             readable=tuple(os.path.realpath(Path(each).expanduser()) for each in config.readable_paths),
             prefixes=bwrap.python_prefixes(),
             limits=Limits(memory=int(config.bash_memory * (1 << 30)), processes=config.bash_processes),
@@ -203,10 +203,20 @@ class BashTool:
 
 
 def _prepare(guards: Guards, box: Box) -> Seen:
+    """Return what is in a workspace before a command. Raises ToolError where not all of it can be shielded."""
     if box.writable:
         with suppress(OSError):  # A workspace that nobody can write.
             Path(box.workspace, PRIVATE).mkdir(exist_ok=True)  # What is there can be hidden.
-    return guards.look()
+    seen = guards.look()
+    names = seen.shields.names
+    if len(names) > MOST_SHIELDS:
+        raise refused(
+            "too_many",
+            f"nothing was run: the workspace has {len(names):,} names that a command must not change or see, "
+            f"{names[0]!r} for one, and {MOST_SHIELDS} at most can be kept from it; tell the user to choose "
+            f"a smaller workspace",
+        )
+    return seen
 
 
 def _encoded(command: str) -> bytes:

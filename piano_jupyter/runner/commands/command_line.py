@@ -44,29 +44,49 @@ Command = list[Word]
 
 
 class UnreadableError(Exception):
-    """A quote or a parenthesis is not closed, or there is too much of it."""
+    """A line cannot be read whole; the text says why."""
 
 
-def fits(pattern: Sequence[Pattern], line: str) -> Fits:
-    """Return whether any command of a line is what a pattern is about: its name, then its words, others between them.
+class _NotShellError(UnreadableError):
+    """What is no command line: a quote or a parenthesis is not closed, say."""
 
-    A line that cannot be read may be anything.
-    """
+
+OPEN = "a quote, a brace or a parenthesis in it is not closed"
+UNUSUAL = "it is written in a way that rules cannot follow"
+TOO_LONG = f"it has more than {LONG:,} characters"
+TOO_DEEP = "it is nested too deeply"
+TOO_MANY = f"a command in it that runs others has more than {MANY} words"
+
+
+def commands_of(line: str) -> list[Command]:
+    """Return the commands of a line. Raises UnreadableError where it cannot be read whole."""
+    try:
+        return list(_commands_in(line, 0))
+    except RecursionError:
+        raise UnreadableError(TOO_DEEP) from None
+
+
+def fits(pattern: Sequence[Pattern], commands: Sequence[Command]) -> Fits:
+    """Return whether any command is what a pattern is about: its name, then its words, others between them."""
     wanted = [tuple(piece.casefold() for piece in word) for word in pattern]
     while len(wanted) > 1 and wanted[-1] == ("", ""):
         wanted.pop()  # the rest is anything anyway
-    try:
-        return max((_fits(wanted, command) for command in commands_in(line)), default=Fits.NO)
-    except (UnreadableError, RecursionError):
-        return Fits.MAYBE
+    return max((_fits(wanted, command) for command in commands), default=Fits.NO)
 
 
-def commands_in(line: str, depth: int = 0) -> Iterator[Command]:
-    """Yield the commands of a line. Raises UnreadableError."""
-    if depth > DEEP or len(line) > LONG:
-        raise UnreadableError
+def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Command]:
+    """Yield the commands of a line; of a text that may be none, those up to where it is none, and one unknown."""
+    if depth > DEEP:
+        raise UnreadableError(TOO_DEEP)
+    if len(line) > LONG:
+        raise UnreadableError(TOO_LONG)
     reader = _Reader(line, depth)
-    reader.read()
+    try:
+        reader.read()
+    except _NotShellError:
+        if is_shell:
+            raise
+        reader.found.append([Word("", is_known=False)])
     yield from reader.nested
     for command in reader.found:
         yield from _bare(command, depth)
@@ -82,7 +102,7 @@ def _bare(command: Command, depth: int) -> Iterator[Command]:
         if not at or command[at - 1].text not in NAMING:
             return
         at = _beginning(command, at + 1)
-    raise UnreadableError
+    raise UnreadableError(TOO_DEEP)
 
 
 def _beginning(command: Command, at: int) -> int:
@@ -95,12 +115,12 @@ def _with_carried(command: Command, depth: int) -> Iterator[Command]:
     yield command
     carries = _name(command[0]) in CARRIERS
     if carries and len(command) > MANY:
-        raise UnreadableError
+        raise UnreadableError(TOO_MANY)
     for later in range(1, len(command)):
         if carries:
             yield command[later:]
         if re.search(r"[\s;&|`$(]" if carries else IN_INDEX, command[later].text):
-            yield from commands_in(command[later].text, depth + 1)
+            yield from _commands_in(command[later].text, depth + 1, is_shell=False)
 
 
 def _name(word: Word) -> str:
@@ -148,7 +168,7 @@ class _Reader:
                 if here == ")" and closes and not opened:
                     self._end(command)
                     if any(word.text == "case" for word in command):
-                        raise UnreadableError  # it ends a pattern
+                        raise _NotShellError(UNUSUAL)  # it ends a pattern
                     return
                 opened += {"(": 1, ")": -1}.get(here, 0)
                 command = self._end(command)
@@ -160,7 +180,7 @@ class _Reader:
             else:
                 command.append(self._word())
         if closes:
-            raise UnreadableError
+            raise _NotShellError(OPEN)
         self._end(command)
 
     def _redirected(self, sign: str) -> None:
@@ -168,7 +188,7 @@ class _Reader:
         if HEREDOC.fullmatch(sign):
             end = self._word()
             if not end.is_known:
-                raise UnreadableError
+                raise _NotShellError(UNUSUAL)
             self._heredocs.append((end.text, "-" in sign))
         elif self._at < len(self._text) and self._text[self._at] not in ";&|\n()<>":
             self._word()
@@ -184,11 +204,11 @@ class _Reader:
                 if line == end:
                     break
                 lines.append(line)
-            self._nest("\n".join(lines))
+            self._nest("\n".join(lines), is_shell=False)
         self._heredocs.clear()
 
-    def _nest(self, text: str) -> None:
-        self.nested += commands_in(text, self._depth + 1)
+    def _nest(self, text: str, *, is_shell: bool = True) -> None:
+        self.nested += _commands_in(text, self._depth + 1, is_shell=is_shell)
 
     def _end(self, command: Command) -> Command:
         if command:
@@ -226,7 +246,7 @@ class _Reader:
         said, is_known = [], True
         while (here := self._text[self._at : self._at + 1]) != '"':
             if not here:
-                raise UnreadableError
+                raise _NotShellError(OPEN)
             self._at += 1
             if here == "\\":
                 said.append(self._escaped())
@@ -256,16 +276,16 @@ class _Reader:
         elif after == "'" and not quoted:
             text = ANSI_C.match(self._text, self._at)
             if text is None:
-                raise UnreadableError
+                raise _NotShellError(OPEN)
             self._at = text.end()
 
     def _in_braces(self, *, quoted: bool) -> None:
         """Pass over `name:-word}`, up to the brace that closes it."""
         if self._text[self._at : self._at + 1] in {" ", "\t", "\n", "|"}:
-            raise UnreadableError  # commands, to a newer bash
+            raise _NotShellError(UNUSUAL)  # commands, to a newer bash
         while (here := self._text[self._at : self._at + 1]) != "}":
             if not here or (here == "'" and quoted):  # a quote for some operators, a character for others
-                raise UnreadableError
+                raise _NotShellError(UNUSUAL if here else OPEN)
             self._at += 1
             if here == "'":
                 self._up_to("'")
@@ -281,7 +301,7 @@ class _Reader:
         self._at += 1
         self._depth += 1
         if self._depth > DEEP:
-            raise UnreadableError
+            raise UnreadableError(TOO_DEEP)
         self.read(closes=True)
         self._depth -= 1
 
@@ -294,4 +314,4 @@ class _Reader:
             if here == end:
                 return self._text[begun : self._at - 1]
             self._at += here == "\\" and end != "'"
-        raise UnreadableError
+        raise _NotShellError(OPEN)

@@ -18,6 +18,10 @@ STAGING = (".piano", "tmp")
 TEMPORARY = re.compile(r"\.piano-[0-9a-f]{12}\.tmp")
 
 
+class LinkedError(OSError):
+    """The file has more than one name: what is written there stands in another place too."""
+
+
 def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
     """Make a file that must not exist yet. Raises FileExistsError."""
     with _temporary(staging, data) as (made, file):
@@ -26,8 +30,10 @@ def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
 
 
 def exchange(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
-    """Exchange a file's content, keeping mode and, where that is allowed, owner."""
+    """Exchange a file's content, keeping mode and, where that is allowed, owner. Raises LinkedError."""
     with _temporary(staging, data) as (made, file):
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # those of a killed call are gone by now
+            raise LinkedError
         keep_rights(file, like)
         os.rename(made, name, src_dir_fd=staging, dst_dir_fd=folder)
 

@@ -20,7 +20,7 @@ from piano_jupyter.runner.files.protected import instructs_agents
 from piano_jupyter.runner.files.seen import Seen, short_hash
 from piano_jupyter.runner.files.shadowing import shadows_import
 from piano_jupyter.runner.files.text_file import part, whole
-from piano_jupyter.runner.sandbox import Found, Sandbox, refused
+from piano_jupyter.runner.sandbox import Found, Sandbox, linked, refused
 from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
 
 MOST_LINES = 2_000
@@ -205,6 +205,8 @@ def _check_new(sandbox: Sandbox, path: str) -> None:
         with sandbox.find(path) as found:
             what = "a folder"
             if not found.is_folder:
+                if found.about.st_nlink > 1:
+                    raise linked(path)
                 with found.open() as file:
                     data = file.read(LARGEST_EDITED + 1)
                 known = f", sha256 {short_hash(data)}" if len(data) <= LARGEST_EDITED else ""

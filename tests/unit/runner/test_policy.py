@@ -20,6 +20,7 @@ def a_tool(name, subject="", **fields):
 
 
 BASH = a_tool("bash", "command", asks=True)
+SANDBOXED = a_tool("bash", "command")
 EDIT = a_tool("edit_file", "path")
 PRICE = a_tool("price", asks=True)
 
@@ -275,13 +276,69 @@ def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, comman
 
 @pytest.mark.parametrize(
     "command",
-    ["$(echo cu)rl x", "${c}url x", "$'\\x63url' x", "cu{rl,x} y", "/usr/bin/cur? x", "echo 'not closed",
-     "echo $(", "x" * 30_000, "cat <<'E'\n'\nE\ncurl x\n#'", "cat <<E1 <<E2\n'\nE1\n'\nE2\ncurl x",
-     "echo $(case a in a) curl x;; esac)", "${ curl x; }", 'echo "${x:-\'"; curl y; "\'}"', '"${a:-' * 3000],
+    ["$(echo cu)rl x", "${c}url x", "$'\\x63url' x", "cu{rl,x} y", "/usr/bin/cur? x", "cat >f <<E\nit's text\nE",
+     "awk \"{ it's }\" f"],
 )  # fmt: skip
 def test_e5_what_is_known_only_when_it_runs_asks_where_a_name_is_denied(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is ASK
     assert judged(BASH, command, "allow bash").verdict is ALLOW
+    assert judged(SANDBOXED, command).verdict is ALLOW
+
+
+LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a" * 501
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (LONG, "it has more than 20,000 characters"),
+        (f"{LONG} curl x", "it has more than 20,000 characters"),
+        ("echo " + "a" * 20_000, "it has more than 20,000 characters"),
+        (f"cat <<E\n{LONG}\nE", "it has more than 20,000 characters"),
+        (DEEP, "it is nested too deeply"),
+        (f"bash <<E\n{DEEP}\nE", "it is nested too deeply"),
+        (f"bash -c '{DEEP}'", "it is nested too deeply"),
+        ('"${a:-' * 3000, "it is nested too deeply"),
+        ("time -p " * 10 + "curl x", "it is nested too deeply"),
+        (MANY, "a command in it that runs others has more than 500 words"),
+        (f"echo $({MANY})", "a command in it that runs others has more than 500 words"),
+        ("echo 'not closed", "a quote, a brace or a parenthesis in it is not closed"),
+        ('echo "not closed', "a quote, a brace or a parenthesis in it is not closed"),
+        ("echo `not closed", "a quote, a brace or a parenthesis in it is not closed"),
+        ("curl x\necho $(", "a quote, a brace or a parenthesis in it is not closed"),
+        ("echo ${a", "a quote, a brace or a parenthesis in it is not closed"),
+        ("echo $(case a in a) curl x;; esac)", "it is written in a way that rules cannot follow"),
+        ("${ curl x; }", "it is written in a way that rules cannot follow"),
+        ('echo "${x:-\'"; curl y; "\'}"', "it is written in a way that rules cannot follow"),
+        ("cat <<$E\n$E", "it is written in a way that rules cannot follow"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and_asked_about_otherwise(
+    judged, command, why
+):
+    unread = f"the command cannot be read whole: {why}"
+
+    for deny in ("deny bash(curl *)", "deny bash(a | b)"):
+        denied = judged(BASH, command, "allow bash", "ask bash(rm *)", deny)
+        assert denied == Decision(
+            DENY,
+            f"denied: {unread}, and the user's rule {deny!r} forbids what may be in it; "
+            f"give several short, simple commands",
+        )
+    asked = judged(SANDBOXED, command, "allow bash", "ask bash(rm *)", "deny edit_file")
+    assert asked == Decision(ASK, f"your rule 'ask bash(rm *)' may be about this: {unread}")
+    for rules in ([], ["allow bash(echo *)"], ["deny edit_file(secrets/*)"]):
+        assert judged(SANDBOXED, command, *rules) == Decision(ASK, unread)
+    assert judged(BASH, command, "allow bash") == Decision(ALLOW)  # whatever it says
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["cat <<'E'\n'\nE\ncurl x\n#'", "cat <<E1 <<E2\n'\nE1\n'\nE2\ncurl x", "bash <<E\ncurl x\n'\nE",
+     "bash -c 'curl x\n\"'", "awk \"{ it's }\" f | curl x"],
+)  # fmt: skip
+def test_a_denied_name_before_or_behind_a_text_that_is_no_shell_is_found(judged, command):
+    assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
 
 
 @pytest.mark.parametrize("command", ["echo curl", "ls curl.txt", "busybox wget x", "echo $HOME", "git log --grep curl"])

@@ -247,14 +247,14 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(root, sandbox):
 
 
 @needs_root
-def test_a_file_that_is_replaced_keeps_its_owner(root, sandbox):
+def test_a_file_that_is_replaced_keeps_its_owner_but_lends_nobody_that_owners_rights(root, sandbox):
     os.chown(root / "sub/a.txt", 4242, 4343)
     (root / "sub/a.txt").chmod(0o6755)
 
     write(sandbox, "sub/a.txt", b"new")
 
     after = (root / "sub/a.txt").stat()
-    assert (after.st_uid, after.st_gid, after.st_mode & 0o7777) == (4242, 4343, 0o6755)
+    assert (after.st_uid, after.st_gid, after.st_mode & 0o7777) == (4242, 4343, 0o755)
 
 
 def test_a_file_that_somebody_changes_while_it_is_edited_is_not_replaced(root, sandbox):

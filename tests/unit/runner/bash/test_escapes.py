@@ -232,6 +232,23 @@ def test_the_kernels_python_in_the_workspace_is_read_only(box, launcher, common)
     assert weak == (0, "")
 
 
+def test_the_folder_that_the_kernels_python_is_in_cannot_be_moved_away(box, launcher):
+    """The next kernel would start with another Python in its place."""
+    prefix = Path(box.workspace, "a", "b", ".venv")
+    prefix.mkdir(parents=True)
+    for folder in (prefix, *prefix.parents[:2]):
+        folder.chmod(0o777)
+    attack = f"cd {box.workspace} && mv a c && mkdir -p a/b/.venv && touch a/b/.venv/python"
+
+    held = run_in(replace(box, prefixes=(str(prefix),)), attack, launcher)
+    deeper = run_in(replace(box, prefixes=(str(prefix),)), attack.replace("mv a c", "mv a/b c"), launcher)
+    weak = run_in(box, attack, launcher)
+
+    assert held[0] == deeper[0] == 1
+    assert "Device or resource busy" in held[1]
+    assert weak == (0, "")
+
+
 def test_d1_no_setting_of_the_system_can_be_changed_not_even_by_root(box, launcher):
     setting = "/proc/sys/kernel/core_pattern"  # one that starts with a bar is a program that the system runs, as root
     attack = f'was=$(cat {setting}) && printf "%s\\n" "$was" >{setting}'  # as it was

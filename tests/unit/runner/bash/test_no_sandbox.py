@@ -14,7 +14,7 @@ from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.runner.bash.bwrap import Bubblewrap
 from piano_jupyter.tool import Opinion, Verdict
 
-MISSING, FAILS = "bubblewrap is not installed", "bubblewrap fails here ("
+MISSING, FAILS, PLANTED = "bubblewrap is not installed", "bubblewrap fails here (", "bubblewrap is not started from "
 
 
 @pytest.fixture
@@ -45,9 +45,21 @@ def forbid(tmp_path_factory, monkeypatch, sandboxed):
     return forbid
 
 
-@pytest.fixture(params=[MISSING, FAILS])
+@pytest.fixture
+def planted(missing, tmp_path, monkeypatch):
+    """A PATH whose only bubblewrap is in the workspace, where a command may have put it."""
+    folder = tmp_path / "node_modules/.bin"
+    folder.mkdir(parents=True)
+    shutil.copy(shutil.which("true", path="/usr/bin:/bin"), folder / "bwrap")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return f"{folder}: that leads into the workspace, where commands write"
+
+
+@pytest.fixture(params=[MISSING, FAILS, PLANTED])
 def why(request):
     """Why there is no sandbox."""
+    if request.param == PLANTED:
+        return PLANTED + request.getfixturevalue("planted")
     if request.param == MISSING:
         request.getfixturevalue("missing")
     else:

@@ -12,6 +12,7 @@ from sandboxing import wait_until, wait_until_gone
 
 from piano_jupyter.runner.bash.bare import MARK
 from piano_jupyter.runner.bash.environment import KNOWN, QUIET, clean_environment
+from piano_jupyter.runner.bash.guards import MOST_SHIELDS
 
 MADE = {"OLDPWD", "PWD", "SHLVL", "_", MARK}  #: by bash itself, and by us
 
@@ -181,3 +182,28 @@ async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_st
         ]
 
     wait_until(lambda: not left(), "a part of a sandbox survived")
+
+
+async def test_more_names_than_can_be_shielded_end_in_no_command_at_all_not_in_one_without_shields(boxed, tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/config").write_text("mine")
+    for number in range(MOST_SHIELDS - 4):
+        folder = tmp_path / f"!{number % 20}"  # first by name
+        folder.mkdir(exist_ok=True)
+        (folder / f".env.{number}").touch()
+    assert await boxed("cat .git/config") == (True, "mine")
+    assert "Read-only file system" in (await boxed("echo evil >.git/config"))[1]
+
+    for number in range(10):
+        (tmp_path / f"!0/.env.a{number}").touch()
+    for command in ("echo evil >.git/config", "ls"):
+        ok, text = await boxed(command)
+
+        assert not ok
+        assert re.fullmatch(
+            rf"too_many: nothing was run: the workspace has \d+ names that a command must not change or see, "
+            rf"'!0/\.env\.0' for one, and {MOST_SHIELDS} at most can be kept from it; tell the user to choose "
+            rf"a smaller workspace",
+            text,
+        )
+    assert (tmp_path / ".git/config").read_text() == "mine"

@@ -206,3 +206,48 @@ print(edit("f", [{"old_text": "x", "new_text": "y"}]), oct(os.stat(sys.argv[1] +
         )
 
     assert said == "edited 'f' at line 1 0o100755"
+
+
+def test_an_edited_file_lends_nobody_the_rights_of_its_owner(ws):
+    (ws / "d/f").chmod(0o6751)
+
+    write(Sandbox(ws), "d/f", b"new")
+
+    assert (ws / "d/f").stat().st_mode & 0o7777 == 0o751
+
+
+def test_a_file_with_a_second_name_outside_the_workspace_is_written_by_neither_tool_and_read_by_one():
+    with users_folder() as (folder, user):
+        (folder / "ws").mkdir()
+        (folder / "outside").write_text("x")
+        for name in ("ws", "outside") if user else ():
+            os.chown(folder / name, user, user)
+        (folder / "ws/f").hardlink_to(folder / "outside")
+        said = run_child(
+            """
+read, create, edit = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)
+edits = [{"old_text": "x", "new_text": "y"}]
+for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f"),
+             lambda: os.unlink(sys.argv[1] + "/../outside"), lambda: edit("f", edits)):
+    try:
+        print(call())
+    except Exception as error:
+        print(error)
+""",
+            folder / "ws",
+            user=user,
+        )
+
+    linked = "linked: 'f' has another name (a hard link), maybe outside the workspace, so tools do not write it; "
+    linked += "write a file of a new name, or tell the user"
+    assert said.splitlines() == [linked, linked, "1\tx", "None", "edited 'f' at line 1"]
+
+
+def test_a_file_that_a_killed_create_file_left_with_two_names_can_be_edited(ws):
+    assert run_child(KILLED, ws, "create", "os.remove", 1) == -signal.SIGKILL
+    assert (ws / "d/new").stat().st_nlink == 2
+
+    write(Sandbox(ws), "d/new", b"newer")
+
+    assert (ws / "d/new").read_text() == "newer"
+    assert files(ws) == ["d/f", "d/new"]
