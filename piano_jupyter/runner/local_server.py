@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from piano_jupyter.errors import ModelUnavailableError
-from piano_jupyter.runner.server.local_model import SMOLLM2, Progress, Weights, cache_folder, fetch
+from piano_jupyter.runner.server.local_model import SMOLLM2, SYSTEM_PATH, Progress, Weights, cache_folder, fetch
 
 MAIN = Path(__file__).with_name("local_server_main.py")
 LONGEST_ANSWER = 512  # tokens, where a request sets no max_tokens: a small model may repeat itself for ever
@@ -134,7 +134,7 @@ class LocalServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 # Threads that wait sleep: spinning ones starve each other on a busy machine.
-                env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+                env={**os.environ, **SYSTEM_PATH, "OMP_WAIT_POLICY": "passive"},
             )
             assert server.stdin
             assert server.stdout

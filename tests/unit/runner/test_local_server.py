@@ -150,6 +150,7 @@ async def test_the_server_keeps_to_itself(local):
     (process,) = (each for each in servers() if local._life._process.pid == each.pid)
     seen_by_others = [*process.cmdline(), *process.environ().values()]
     assert process.environ()["OMP_WAIT_POLICY"] == "passive", "its threads would spin while they wait"
+    assert process.environ()["PATH"] == os.defpath, "it would run a debugger from anywhere"
     assert not any(endpoint.api_key in word for word in seen_by_others)
     assert {each.laddr.ip for each in process.net_connections()} == {"127.0.0.1"}
     assert os.getsid(process.pid) != os.getsid(0), "the terminal's Ctrl-C would reach it"

