@@ -8,6 +8,7 @@ import atexit
 from collections.abc import Callable
 from typing import Any
 
+from piano_jupyter import agent_code
 from piano_jupyter.jupyter import completion
 from piano_jupyter.jupyter.options import questions
 from piano_jupyter.jupyter.session import Session
@@ -20,6 +21,7 @@ def load(shell: Any) -> None:
     """Begin a session in this shell; a second load has no effect."""
     if _session_of(shell) is not None:
         return
+    agent_code.install()
     session = Session(shell)
     shell.configurables.append(session.config)
     shell.register_magic_function(session.magic, "line_cell", NAME)
