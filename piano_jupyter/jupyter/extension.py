@@ -13,6 +13,7 @@ from piano_jupyter.jupyter import completion
 from piano_jupyter.jupyter.options import questions
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.jupyter.showing import formatters
+from piano_jupyter.jupyter.variables import exits
 
 NAME = "piano"
 
@@ -32,6 +33,7 @@ def load(shell: Any) -> None:
         shell.push({NAME: session.in_cell}, interactive=False)
     formatters.register(shell, session)
     completion.register(shell, session.peek, session.variables)
+    exits.hold_back(shell)
     atexit.register(session.close)
     session.go_on()
 
@@ -51,6 +53,7 @@ def unload(shell: Any) -> None:
         shell.magics_manager.magics[kind].pop(NAME, None)
     formatters.unregister(shell, session)
     completion.unregister(shell)
+    exits.let_go(shell)
     atexit.unregister(session.close)
     session.close()
 
