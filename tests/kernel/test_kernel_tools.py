@@ -435,6 +435,39 @@ def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(ke
     assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
 
 
+def test_what_lies_behind_the_users_data_reaches_no_model(kernel, stub_model):
+    kernel.run(
+        "import os, sys, logging, ipykernel.kernelapp\nip = get_ipython()\nkernel = ip.kernel\nstream = sys.stdout"
+    )
+    key = kernel.run("print(kernel.session.key.decode(), os.environ['IPYTHONDIR'])").stream.split()
+    kernel.run("everything = {'all': [os.environ, ip.kernel.session]}")
+    kernel.run(LOOKS)
+    looks = (
+        "os.environ",
+        "os.environ['IPYTHONDIR']",
+        "ip.kernel.session.key",
+        "kernel.session",
+        "stream.session.key",
+        "ipykernel.kernelapp.IPKernelApp._instance.session.key",
+        "everything",
+        "everything['all'][1].key",
+        "get_ipython",
+        "In",
+    )
+    stub_model.says(Say(call=("variables", {})), *(Say(call=("inspect", {"name": name})) for name in looks), "done")
+    kernel.run("%config PianoConfig.max_iterations = 20")
+    kernel.run("%config PianoConfig.mask_secrets = False")
+
+    kernel.run("%%piano\nlook")
+
+    results = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    assert len(results) == 1 + len(looks)
+    assert [each for each in results if any(secret in each for secret in key)] == []
+    refused = [each for each in results if each.startswith("refused: ") and "which is not read" in each]
+    assert len(refused) == len(looks) - 3
+    assert [each[:10] for each in results[-2:]] == ["not_found:"] * 2
+
+
 def next_input(kernel, code):
     """Run a cell; return what its reply asks to put into a new cell."""
     started = kernel.start(code)
