@@ -12,7 +12,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
     records | hidden | logs   the nouns: Agent, Thread, Message, ToolCall, Job | what the eye does not see | the log
     redaction | safe_files    secrets out of what is kept, shown, logged or sent | files, past planted links
-    clock | errors | prose    time and ids | what can go wrong | what a text says
+    clock | errors | prose | agent_code  time and ids | what can go wrong | what a text says | whose a printed text is
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
 `python -m piano_jupyter "a question"` in a terminal.

@@ -8,10 +8,12 @@ import atexit
 from collections.abc import Callable
 from typing import Any
 
+from piano_jupyter import agent_code
 from piano_jupyter.jupyter import completion
 from piano_jupyter.jupyter.options import questions
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.jupyter.showing import formatters
+from piano_jupyter.jupyter.variables import exits
 
 NAME = "piano"
 
@@ -20,6 +22,7 @@ def load(shell: Any) -> None:
     """Begin a session in this shell; a second load has no effect."""
     if _session_of(shell) is not None:
         return
+    agent_code.install()
     session = Session(shell)
     shell.configurables.append(session.config)
     shell.register_magic_function(session.magic, "line_cell", NAME)
@@ -30,6 +33,7 @@ def load(shell: Any) -> None:
         shell.push({NAME: session.in_cell}, interactive=False)
     formatters.register(shell, session)
     completion.register(shell, session.peek, session.variables)
+    exits.hold_back(shell)
     atexit.register(session.close)
 
 
@@ -48,6 +52,7 @@ def unload(shell: Any) -> None:
         shell.magics_manager.magics[kind].pop(NAME, None)
     formatters.unregister(shell, session)
     completion.unregister(shell)
+    exits.let_go(shell)
     atexit.unregister(session.close)
     session.close()
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.hidden import ODD, to_the_letter
-from piano_jupyter.jupyter.options import looked_up
 from piano_jupyter.jupyter.showing.tables import plain_table
 from piano_jupyter.jupyter.variables.captured import Captured, captured
 from piano_jupyter.jupyter.variables.describing import described, extent, is_code, memory, size_text, type_name
 from piano_jupyter.jupyter.variables.frames import frames_in
 from piano_jupyter.jupyter.variables.kernel_thread import WorkInterruptedError, WorkLateError
+from piano_jupyter.jupyter.variables.reading import looked_up
 from piano_jupyter.jupyter.variables.user_code import run_code
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.tool import Opinion, Tool, Verdict, as_tool, calling, tool
@@ -63,6 +63,7 @@ class KernelTools:
         """Look at one variable: a data frame's columns and first rows, a function's signature and source.
 
         name: a variable, for example "sales"; also a part of one: "sales['price']", "model.layers[0]". No calls.
+            What is not the user's data is refused: the environment, internals of modules, objects of IPython.
         """
 
         def look() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.jupyter.variables.reading import evaluated, shows_environment
 
 PLACEHOLDER = re.compile(r"(?<!\{)(\{{2,})([^{}]+)(\}{2,})")
 VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
@@ -80,21 +81,9 @@ def fill_in(text: str, variables: Mapping[str, Any]) -> str:
     """Put the user's variables where `{{name}}` stands, dotted or indexed (`{{df.shape}}`, `{{rows[0]}}`).
 
     Nothing is called. Braces that hold no name stay as they are. `{{{{name}}}}` says `{{name}}`, and nothing is filled
-    in. Raises PianoError for a name that does not exist.
+    in. Raises PianoError for a name that does not exist, and for what is no data of the user's.
     """
     return PLACEHOLDER.sub(lambda match: _filled(match, variables), text)
-
-
-def looked_up(expression: str, variables: Mapping[str, Any]) -> Any:
-    """Return what a name stands for, dotted or indexed as in `{{name}}`; nothing is called.
-
-    Raises PianoError where it is anything else or does not exist. What the variables themselves raise goes through.
-    """
-    try:
-        node = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise PianoError(f"{expression!r} is no name") from error
-    return _evaluate(node, variables)
 
 
 def quoted(name: str) -> str:
@@ -126,27 +115,15 @@ def _value(written: str, expression: str, variables: Mapping[str, Any]) -> str:
     if not isinstance(root, ast.Name):
         return written
     try:
-        value = str(_evaluate(node, variables))
+        value = str(evaluated(node, variables))
     except NotFoundError:
         raise
     except PianoError as error:
         raise PianoError(f"{written}: {error}") from error
     except Exception as error:
         raise PianoError(f"{written} cannot be read: {type(error).__name__}: {error}") from error
+    if shows_environment(value):
+        raise PianoError(f"{written} shows the environment of the process; put the part that you want into a variable")
     if len(value) > LONGEST_VALUE:
         raise PianoError(f"{written} is {len(value):,} characters long; put a part of it into a variable and use that")
     return value
-
-
-def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Name(id=name):
-            if name not in variables:
-                raise NotFoundError.among("variable", name, [each for each in variables if not each.startswith("_")])
-            return variables[name]
-        case ast.Attribute(value=inner, attr=attribute):
-            return getattr(_evaluate(inner, variables), attribute)
-        case ast.Subscript(value=inner, slice=index):
-            return _evaluate(inner, variables)[ast.literal_eval(index)]
-        case _:
-            raise PianoError("only names, dots and indexes are read; put the result into a variable and use that")

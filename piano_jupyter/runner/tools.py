@@ -4,15 +4,14 @@ import asyncio
 import inspect
 import json
 import re
-import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from piano_jupyter.agent_code import printed_to
 from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.redaction import redact
@@ -152,7 +151,7 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
 
     def in_thread() -> ToolResult | Awaitable[Any]:
         try:
-            with _captured(printed):
+            with printed_to(printed):
                 value = tool.function(**arguments)
                 return value if inspect.isawaitable(value) else settle(value)
         except BaseException as error:  # noqa: BLE001  A tool that raises SystemExit must not end silently.
@@ -165,7 +164,7 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
     if isinstance(outcome, ToolResult):
         return outcome
     try:
-        with _captured(printed):
+        with printed_to(printed):
             return settle(await outcome)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  The loop would end with the last two.
         return failed(error)
@@ -238,46 +237,3 @@ class _Printed:
         word = max(kept.rfind(" "), kept.rfind("\n")) + 1  # half a word may be half a secret, which nothing masks
         kept = kept[: word if len(kept) - word < LONGEST_WORD else len(kept)]
         return f"{kept}\n[... {self._lost:,} more characters printed ...]"
-
-
-_printed_by: ContextVar[_Printed | None] = ContextVar("printed_by", default=None)
-
-
-class _Routed:
-    """Standard output while a tool runs: what the tool prints is kept, all else goes where it went before."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.users = 0
-
-    def write(self, text: str) -> int:
-        written: int = (_printed_by.get() or self.stream).write(text)
-        return written
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-_routing = threading.Lock()
-
-
-@contextmanager
-def _captured(printed: _Printed) -> Iterator[None]:
-    """Keep what this context prints. Somebody else may exchange `sys.stdout` meanwhile: then it is left alone."""
-    with _routing:
-        routed = sys.stdout if isinstance(sys.stdout, _Routed) else _Routed(sys.stdout)
-        routed.users += 1
-        sys.stdout = routed
-    token = _printed_by.set(printed)
-    try:
-        yield
-    finally:
-        _printed_by.reset(token)
-        with _routing:
-            routed.users -= 1
-            if not routed.users and sys.stdout is routed:
-                sys.stdout = routed.stream

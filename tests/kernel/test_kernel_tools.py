@@ -190,6 +190,77 @@ def test_what_code_says_and_how_it_fails_is_told_and_nothing_lands_in_the_cell(k
     assert kernel.run("1").text == "1"
 
 
+SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is told to exit ends in 0.1 s
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("print('so far')\nexit()", "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the"),
+        ("exit", "  line 1: exit()\nSystemExit: code that an agent runs does not end the kernel"),
+        ("quit()", "  line 1: quit()\nSystemExit: code"),
+        ("exit(keep_kernel=True)", "SystemExit: code"),
+        ("get_ipython().ask_exit()", "SystemExit: code"),
+        ("get_ipython().exit_now = True", "SystemExit: code"),
+        ("get_ipython().kernel.do_shutdown(True)", "SystemExit: code"),
+        ("import IPython\nIPython.Application.instance().exit()", "SystemExit: 0"),
+        (
+            "try:\n    exit()\nexcept BaseException as error:\n    print(repr(error))",
+            "SystemExit('code that an agent runs",
+        ),
+    ],
+)
+def test_an_exit_in_code_that_an_agent_runs_is_told_to_the_agent_and_the_kernel_lives(
+    kernel_of, stub_model, code, says
+):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run("price = 2")
+    kernel.run(RUNS)
+
+    cell, result = run_python(kernel, stub_model, code)
+
+    assert says in result
+    assert cell.status == "ok"
+    assert kernel.run(SURVIVES).text == "2"
+
+
+def test_an_exit_in_a_tool_a_repr_or_a_task_left_behind_does_not_end_the_kernel(kernel_of, stub_model):
+    kernel = kernel_of(stdin=True).load()
+    kernel.run("price = 2")
+    kernel.run("class Exits:\n    def __repr__(self): exit()\nexits = Exits()")
+    kernel.run(
+        "from piano_jupyter import tool\n@tool\ndef leave() -> str:\n    'Leave.'\n    exit()\n    return 'left'\n"
+        "@tool\nasync def go_away() -> str:\n    'Go away.'\n    quit()\n    return 'gone'"
+    )
+    kernel.run("%piano agent Assistant --tools leave,go_away,inspect,run_python")
+    later = "import asyncio\nasync def later():\n    exit()\ntask = asyncio.get_event_loop().create_task(later());"
+    stub_model.says(
+        Say(call=("leave", {})),
+        Say(call=("go_away", {})),
+        Say(call=("inspect", {"name": "exits"})),
+        Say(call=("run_python", {"code": later})),
+        "done",
+    )
+
+    kernel.run("%%piano\ngo", answers=["y"])
+
+    left, gone, looked, _ = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    assert "SystemExit: code that an agent runs does not end the kernel" in left
+    assert "SystemExit: code that an agent runs does not end the kernel" in gone
+    assert looked == "it ended with SystemExit"
+    assert kernel.run(SURVIVES).text == "2"
+    assert "RuntimeError('code that an agent runs" in kernel.run("task.exception()").text
+
+
+@pytest.mark.parametrize("before", ["1", "%unload_ext piano_jupyter"])
+def test_the_user_can_still_end_the_kernel(kernel, before):
+    kernel.run(before)
+
+    kernel.run("exit()")
+
+    assert kernel.process.wait(30) == 0
+
+
 def test_an_interrupt_in_the_middle_of_code_ends_the_code_and_the_turn(kernel_of, stub_model):
     kernel = kernel_of(stdin=True).load()
     kernel.run(RUNS)
@@ -364,6 +435,39 @@ def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(ke
     assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
 
 
+def test_what_lies_behind_the_users_data_reaches_no_model(kernel, stub_model):
+    kernel.run(
+        "import os, sys, logging, ipykernel.kernelapp\nip = get_ipython()\nkernel = ip.kernel\nstream = sys.stdout"
+    )
+    key = kernel.run("print(kernel.session.key.decode(), os.environ['IPYTHONDIR'])").stream.split()
+    kernel.run("everything = {'all': [os.environ, ip.kernel.session]}")
+    kernel.run(LOOKS)
+    looks = (
+        "os.environ",
+        "os.environ['IPYTHONDIR']",
+        "ip.kernel.session.key",
+        "kernel.session",
+        "stream.session.key",
+        "ipykernel.kernelapp.IPKernelApp._instance.session.key",
+        "everything",
+        "everything['all'][1].key",
+        "get_ipython",
+        "In",
+    )
+    stub_model.says(Say(call=("variables", {})), *(Say(call=("inspect", {"name": name})) for name in looks), "done")
+    kernel.run("%config PianoConfig.max_iterations = 20")
+    kernel.run("%config PianoConfig.mask_secrets = False")
+
+    kernel.run("%%piano\nlook")
+
+    results = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    assert len(results) == 1 + len(looks)
+    assert [each for each in results if any(secret in each for secret in key)] == []
+    refused = [each for each in results if each.startswith("refused: ") and "which is not read" in each]
+    assert len(refused) == len(looks) - 3
+    assert [each[:10] for each in results[-2:]] == ["not_found:"] * 2
+
+
 def next_input(kernel, code):
     """Run a cell; return what its reply asks to put into a new cell."""
     started = kernel.start(code)
@@ -442,3 +546,33 @@ def test_in_a_terminal_a_cell_that_waits_looks_and_without_one_it_is_refused(tmp
     assert refused.startswith("not_here: in a terminal this works only while %%piano waits")
     assert "price  int" in seen
     assert "seen" in printed
+
+
+def test_in_a_terminal_an_exit_of_an_agent_is_held_back_and_tools_keep_what_they_print(tmp_path, stub_model):
+    stub_model.says(
+        Say(call=("look_up", {})),
+        Say(call=("run_python", {"code": "print('so far')\nexit()"})),
+        Say(call=("run_python", {"code": "quit()"})),
+        "done",
+    )
+
+    printed = terminal(
+        tmp_path,
+        stub_model,
+        "from piano_jupyter import tool; import sys",
+        "@tool\ndef look_up() -> str:\n    'Look it up.'\n    print('kept by the tool')\n    return 'found'\n",
+        "%piano agent Assistant --tools look_up,run_python",
+        "stream = sys.stdout",
+        "%piano ask go\ny\ny",
+        "print('still', 'here', sys.stdout is stream, sys.stdout.fileno())",
+        "exit()",
+        "print('not', 'reached')",
+    )
+
+    results = [asked["messages"][-1]["content"] for asked in stub_model.asked[1:]]
+    assert results[0] == "kept by the tool\nfound"
+    assert "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the kernel" in results[1]
+    assert "SystemExit: code that an agent runs" in results[2]
+    assert "still here True 1" in printed
+    assert "\nkept by the tool\n" not in printed
+    assert "not reached" not in printed

@@ -5,8 +5,11 @@ from typing import Any
 
 from IPython.lib.pretty import RepresentationPrinter
 
+from piano_jupyter.jupyter.variables.reading import ENVIRONMENT
+
 WIDTH = 100  # characters of a line
 MOST_ITEMS = 50  # of a list, a dict or a set
+UNREAD = "<the environment, which is not read>"
 
 
 class _FullError(Exception):
@@ -34,6 +37,7 @@ def bounded(value: Any, limit: int) -> str:
     text = _Bounded(limit)
     try:
         printer = RepresentationPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
+        printer.type_pprinters[ENVIRONMENT] = lambda _environment, into, _cycle: into.text(UNREAD)
         printer.pretty(value)
         printer.flush()
     except _FullError:

@@ -1,10 +1,11 @@
 """What code on the main thread prints and displays, kept as text; what other threads print goes where it went."""
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from piano_jupyter.agent_code import printed_to
 
 
 class Captured:
@@ -35,36 +36,14 @@ class Captured:
 
 @contextmanager
 def captured(shell: Any, kept: Captured) -> Iterator[None]:
-    """Keep what this thread prints and displays."""
-    before = sys.stdout, sys.stderr, shell.display_pub
-    ours = _Stream(sys.stdout, kept), _Stream(sys.stderr, kept), _Publisher(shell.display_pub, kept)
-    sys.stdout, sys.stderr, shell.display_pub = ours
+    """Keep what code of an agent prints and displays on this thread."""
+    before = shell.display_pub
+    shell.display_pub = _Publisher(before, kept)
     try:
-        yield
+        with printed_to(kept, kept):
+            yield
     finally:
-        if sys.stdout is ours[0]:  # else the code has set another, for good
-            sys.stdout = before[0]
-        if sys.stderr is ours[1]:
-            sys.stderr = before[1]
-        shell.display_pub = before[2]
-
-
-class _Stream:
-    """Standard output or error, as this thread and the others see it."""
-
-    def __init__(self, stream: Any, kept: Captured) -> None:
-        self._stream, self._kept, self._thread = stream, kept, threading.get_ident()
-
-    def write(self, text: str) -> int:
-        written: int = (self._kept if threading.get_ident() == self._thread else self._stream).write(text)
-        return written
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        shell.display_pub = before
 
 
 class _Publisher:

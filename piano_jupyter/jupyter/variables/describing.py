@@ -21,8 +21,9 @@ from types import (
 from typing import Any
 
 from piano_jupyter.jupyter.showing.tables import plain_table
-from piano_jupyter.jupyter.variables.bounded import bounded
+from piano_jupyter.jupyter.variables.bounded import UNREAD, bounded
 from piano_jupyter.jupyter.variables.frames import Column, Glance, frame_kind, glance
+from piano_jupyter.jupyter.variables.reading import ENVIRONMENT_TEXT
 from piano_jupyter.tool import Tool
 
 LONGEST = 4_000  # characters of a look
@@ -38,7 +39,13 @@ COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
 def described(value: Any) -> str:
-    """Return what a model should know of a value."""
+    """Return what a model should know of a value, up to where its text would show the environment of the process."""
+    text = _described(value)
+    begins = [text.index(each) for each in ENVIRONMENT_TEXT if each in text]
+    return text[: min(begins)] + UNREAD if begins else text
+
+
+def _described(value: Any) -> str:
     if kind := frame_kind(value):
         try:
             return _frame(kind, value, glance(value))

@@ -1,0 +1,198 @@
+"""What code of an agent prints goes to its call; all else goes where it went, whatever others put into `sys.stdout`."""
+
+import asyncio
+import gc
+import io
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import Context
+
+import pytest
+
+from piano_jupyter.agent_code import StandardStream, install, printed_to, runs_here
+
+
+@contextmanager
+def standard_output():
+    """Yield a standard output of the test's own, with its proxy in front."""
+    with redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)) as own:
+        install()
+        yield own
+
+
+def text(stream):
+    return stream.buffer.getvalue().decode()
+
+
+def test_only_what_this_context_prints_is_kept():
+    with standard_output() as stream:
+        kept = io.StringIO()
+
+        with printed_to(kept):
+            print("mine")
+            sys.stdout.writelines(["and ", "more"])
+            thread = threading.Thread(target=print, args=["theirs"])
+            thread.start()
+            thread.join()
+            Context().run(print, "of no context")
+        print("after")
+
+        assert kept.getvalue() == "mine\nand more"
+        assert text(stream) == "theirs\nof no context\nafter\n"
+
+
+def test_errors_are_kept_where_somebody_wants_them():
+    kept = io.StringIO()
+
+    with redirect_stderr(io.StringIO()) as errors:
+        with printed_to(kept):
+            print("shown", file=sys.stderr)
+        with printed_to(kept, kept):
+            print("kept", file=sys.stderr)
+
+    assert (errors.getvalue(), kept.getvalue()) == ("shown\n", "kept\n")
+
+
+def test_a_call_within_a_call_keeps_its_own():
+    with standard_output():
+        outer, inner = io.StringIO(), io.StringIO()
+
+        with printed_to(outer):
+            print("outer")
+            with printed_to(inner):
+                print("inner")
+            print("outer again")
+
+        assert (outer.getvalue(), inner.getvalue()) == ("outer\nouter again\n", "inner\n")
+
+
+async def test_a_task_that_code_leaves_behind_prints_where_others_print():
+    with standard_output() as stream:
+        kept, over = io.StringIO(), asyncio.Event()
+
+        async def left_behind():
+            print("during")
+            await over.wait()
+            print("later")
+
+        with printed_to(kept):
+            task = asyncio.create_task(left_behind())
+            await asyncio.sleep(0)
+        over.set()
+        await task
+
+        assert kept.getvalue() == "during\n"
+        assert text(stream) == "later\n"
+
+
+def test_a_proxy_is_its_stream_but_for_what_is_written():
+    with standard_output() as stream:
+        proxy = sys.stdout
+
+        assert type(proxy) is StandardStream
+        assert isinstance(proxy, io.TextIOWrapper)
+        assert (proxy.buffer, proxy.encoding, proxy.isatty(), proxy.closed) == (stream.buffer, "utf-8", False, False)
+        assert (dir(proxy), repr(proxy)) == (dir(stream), repr(stream))
+        with pytest.raises(io.UnsupportedOperation):
+            proxy.fileno()
+        with pytest.raises(AttributeError, match="set_parent"):
+            proxy.set_parent({})
+        proxy.parent_header = {"id": 1}
+        assert stream.parent_header == {"id": 1}
+        del proxy.parent_header
+        assert not hasattr(stream, "parent_header")
+
+
+def test_a_proxy_stays_and_there_is_one_for_a_stream():
+    with standard_output() as stream:
+        proxy = sys.stdout
+
+        with printed_to(io.StringIO()):
+            install()
+        assert sys.stdout is proxy
+        sys.stdout = stream
+        install()
+
+        assert sys.stdout is proxy
+
+
+def test_a_stream_that_was_put_above_for_a_moment_goes_and_its_proxy_is_not_freed():
+    with standard_output() as stream:
+        proxy, kept = sys.stdout, io.StringIO()
+
+        with redirect_stdout(io.StringIO()) as above:
+            print("above")
+            with printed_to(kept):
+                print("mine")
+                with redirect_stdout(io.StringIO()) as own:
+                    print("the code's own")
+            print("above again")
+            identity = id(sys.stdout)
+        gc.collect()
+
+        assert sys.stdout is proxy
+        assert above.getvalue() == "above\nabove again\n"
+        assert (kept.getvalue(), own.getvalue(), text(stream)) == ("mine\n", "the code's own\n", "")
+        assert identity in {id(each) for each in gc.get_objects() if type(each) is StandardStream}
+
+
+def test_a_stream_that_was_there_before_comes_back_below():
+    with standard_output() as stream:
+        with redirect_stdout(io.StringIO()) as below:
+            install()
+            sys.stdout = stream  # somebody puts back what they found, beneath the proxy
+            with printed_to(io.StringIO()) as _:
+                print("kept")
+            print("shown")
+
+        assert below.getvalue() == ""
+        assert text(stream) == "shown\n"
+
+
+def test_a_process_without_streams_runs_and_one_with_them_ends_cleanly():
+    code = """
+import io, os, sys
+from piano_jupyter.agent_code import install, printed_to
+out, sys.stdout = sys.stdout, None
+with printed_to(io.StringIO()):
+    print("nowhere")
+sys.stdout = out
+install()
+print(sys.stdout.fileno(), input("typed: "))
+sys.stdout.reconfigure(line_buffering=False)
+print("not flushed yet", end="")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], input="yes\n", capture_output=True, text=True, check=True)
+
+    assert (ran.stdout, ran.stderr) == ("typed: 1 yes\nnot flushed yet", "")
+
+
+def test_code_knows_that_an_agent_runs_it():
+    with printed_to(io.StringIO()):
+        inside = runs_here()
+
+    assert (inside, runs_here()) == (True, False)
+
+
+def test_a_write_that_somebody_sets_sees_what_others_print_and_is_gone_when_it_is_put_back():
+    seen, kept = [], io.StringIO()
+    with standard_output() as stream:
+        before = sys.stdout.write
+
+        def tee(data):
+            seen.append(data)
+            return before(data)
+
+        for _ in range(2):
+            sys.stdout.write = tee
+            print("shown", end=" ")
+            with printed_to(kept):
+                print("mine")
+            sys.stdout.write = before
+        print("after", end="")
+
+        assert sys.stdout.write is before
+        assert text(stream) == "shown shown after"
+    assert (seen, kept.getvalue()) == (["shown", " "] * 2, "mine\nmine\n")
