@@ -10,9 +10,10 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     config | question         every knob | how a call that waits for a yes is put
     events | rules            what has happened | what the user lets tools do
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
-    records | hidden | logs   the nouns: Agent, Thread, Message, ToolCall, Job | what the eye does not see | the log
+    records | logs            the nouns: Agent, Thread, Message, ToolCall, Job | the log
     redaction | safe_files    secrets out of what is kept, shown, logged or sent | files, past planted links
     clock | errors | prose | agent_code  time and ids | what can go wrong | what a text says | whose a printed text is
+    hidden                    what the eye does not see, and what would steer a terminal
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
 `python -m piano_jupyter "a question"` in a terminal.

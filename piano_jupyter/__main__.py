@@ -1,9 +1,13 @@
-"""python -m piano_jupyter "…" answers in the terminal; --lab opens JupyterLab on the first notebook."""
+"""python -m piano_jupyter "…" answers in the terminal; --lab opens JupyterLab on the first notebook.
+
+What is written goes through `say`, `tell` or a `TerminalStream`: no answer, note or error steers the terminal.
+"""
 
 import argparse
 import asyncio
 import contextlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -29,7 +33,7 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.hidden import to_the_letter
+from piano_jupyter.hidden import TerminalStream, terminal_text, to_the_letter
 from piano_jupyter.piano import Piano
 from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.records import Job
@@ -49,6 +53,10 @@ def main() -> int:
     parser.add_argument("--trust", action="store_true", help="say that the database of this folder is yours, and go on")
     parser.add_argument("--lab", action="store_true", help="open JupyterLab on the first notebook")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal that knows few characters shows the others' numbers
     text = " ".join(options.text)
     if options.lab:
         return open_lab()
@@ -60,13 +68,23 @@ def main() -> int:
     try:
         asyncio.run(answer(text, options.agent, options.thread, trust=options.trust))
     except PianoError as error:
-        print(error, file=sys.stderr)
+        tell(str(error))
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; the job was cancelled", file=sys.stderr)
+        tell("\ninterrupted; the job was cancelled")
         return 130
-    print(f"\n{NEXT_STEP}", file=sys.stderr)
+    tell(f"\n{NEXT_STEP}")
     return 0
+
+
+def say(text: str) -> None:
+    """Write a text to standard output."""
+    print(terminal_text(text))
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Write what is said beside the answers, to standard error."""
+    print(terminal_text(text), end=end, file=sys.stderr, flush=True)
 
 
 async def answer(text: str, agent: str | None, thread: str | None, *, trust: bool) -> None:
@@ -75,7 +93,7 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
         if trust:
             await piano.trust()
         elif notice := piano.distrust():
-            print(notice.replace("%piano trust", "--trust"), file=sys.stderr)
+            tell(notice.replace("%piano trust", "--trust"))
         events = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:
@@ -96,20 +114,23 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
     names = {each.id: each.name for each in await piano.agents()}
     streamed = jobs[0].id if len(jobs) == 1 else None
     problems: list[PianoError] = []
-    progress, writing = Progress(), None
+    progress, writing, written = Progress(), None, TerminalStream()
     async for event in concerning(jobs, events):
         match event:
             case ModelLoading(note=note, fraction=fraction):
                 progress.show(note, fraction)
             case MessageDelta(job_id=job_id, message_id=message_id, text=piece) if job_id == streamed and piece:
-                anew, writing = writing not in {None, message_id}, message_id
-                print(f"\n{piece}" if anew else piece, end="", flush=True)
+                if writing not in {None, message_id}:
+                    print(written.end())
+                    written = TerminalStream()
+                writing = message_id
+                print(written.feed(piece), end="", flush=True)
             case HistoryTrimmed() | ToolReturned() | ToolWaiting() | ToolFlagged():
-                print(to_the_letter(aside(event)), file=sys.stderr)
+                tell(to_the_letter(aside(event)))
             case ApprovalRequested():
                 await decide(piano, event, await asked(event))
             case JobDone(job=job, message=message):
-                print("" if job.id == streamed else f"{names[job.agent_id]}: {message.content}\n")
+                say(written.end() if job.id == streamed else f"{names[job.agent_id]}: {message.content}\n")
             case JobFailed(reason=reason, error=error):
                 problems.append(error or PianoError(reason))
             case JobCancelled():
@@ -167,18 +188,18 @@ async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> No
     else:
         first = await piano.approve(request, always=answer == "always")
     if not first:
-        print(f"the call of {request.call.name} {TOO_LATE}", file=sys.stderr)
+        tell(f"the call of {request.call.name} {TOO_LATE}")
     elif answer == "always":
-        print(f"from now on, as long as this runs: {to_the_letter(request.always)}", file=sys.stderr)
+        tell(f"from now on, as long as this runs: {to_the_letter(request.always)}")
 
 
 async def asked(request: ApprovalRequested) -> Answer:
     """Ask on the terminal whether a tool call may run; without a terminal the answer is no, and that is told."""
-    print(put(request), file=sys.stderr)
+    tell(put(request))
     if not sys.stdin.isatty():
-        print("No: nobody is at a keyboard here who could be asked.", file=sys.stderr)
+        tell("No: nobody is at a keyboard here who could be asked.")
         return "no"
-    print(choices(request), end="", file=sys.stderr, flush=True)
+    tell(choices(request), end="")
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[str] = loop.create_future()
 
@@ -204,6 +225,7 @@ class Progress:
 
     def show(self, note: str, fraction: float | None) -> None:
         """Show a note, once, or how far a fetch is."""
+        note = terminal_text(note)
         if fraction is not None and fraction < 1:
             from tqdm import tqdm  # noqa: PLC0415  Comes with [local], and only [local] fetches.
 
@@ -216,13 +238,13 @@ class Progress:
             self._bar = None
         if self._bar is None and note != self._said:
             self._said = note
-            print(note, file=sys.stderr)
+            tell(note)
 
 
 def open_lab() -> int:
     """Open JupyterLab on the first notebook, copied here if it is not here."""
     if importlib.util.find_spec("jupyterlab") is None:
-        print("JupyterLab is not installed: pip install 'piano_jupyter[lab]'", file=sys.stderr)
+        tell("JupyterLab is not installed: pip install 'piano_jupyter[lab]'")
         return 1
     here = Path("notebooks")
     try:
@@ -230,7 +252,7 @@ def open_lab() -> int:
             for each in shipped("notebooks").glob("01_*"):
                 write_file(here / each.name, each.read_bytes(), workspace=Path.cwd(), replace=True, make_folders=True)
     except (OSError, PianoError) as error:
-        print(f"the first notebook cannot be put into {here.absolute()}: {error}", file=sys.stderr)
+        tell(f"the first notebook cannot be put into {here.absolute()}: {error}")
         return 1
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", *root, str(here / FIRST_NOTEBOOK)]

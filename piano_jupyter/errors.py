@@ -14,15 +14,25 @@
   x SkillError
   x TurnLimitError
 
-Each says in one sentence what is wrong and what to do; a face shows the sentence, without a traceback.
+Each says in one sentence what is wrong and what to do; a face shows the sentence, without a traceback. A sentence may
+quote a server or a file, so it is made fit for a terminal; a ToolError's is for the model, and stays as it is.
 """
 
 import difflib
 from collections.abc import Iterable
 
+from piano_jupyter.hidden import terminal_text
+
 
 class PianoError(Exception):
     """Anything that Piano itself refuses or reports."""
+
+    def __str__(self) -> str:
+        return terminal_text(super().__str__())
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows of it: the sentence, without the traceback and what a server or DuckDB said."""
+        return [terminal_text(f"{type(self).__name__}: {self}")]
 
 
 class StoreError(PianoError):
@@ -76,6 +86,8 @@ class ContextOverflowError(ModelError):
 
 class ToolError(PianoError):
     """A tool cannot do what was asked: its sentence is the model's answer, never the user's exception."""
+
+    __str__ = Exception.__str__
 
 
 class SkillError(PianoError):

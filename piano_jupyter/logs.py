@@ -1,8 +1,9 @@
-"""Loggers whose records hold no secrets: neither their words nor their tracebacks."""
+"""Loggers whose records hold no secrets and nothing that steers a terminal: neither words nor tracebacks."""
 
 import logging
 from collections.abc import Callable
 
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.redaction import redact
 
 
@@ -20,13 +21,13 @@ class LogMask(logging.Filter):
             trace = logging.Formatter().formatException(record.exc_info)
             record.exc_text = self._masked(trace)
             if record.exc_text != trace:
-                record.exc_info = None  # who formats it anew would show the secret
+                record.exc_info = None  # who formats it anew would show what was taken out
         return True
 
     def _masked(self, text: str) -> str:
         for mask in self.masks or [redact]:
             text = mask(text)
-        return text
+        return terminal_text(text)
 
 
 LOGS = LogMask()

@@ -20,6 +20,7 @@ class Say:
     status: int = 200
     reasoning: str = ""
     breaks: bool = False  # the stream ends after the first word
+    pieces: tuple[str, ...] = ()  # the text as it is cut for the stream; else into words
 
 
 @dataclass
@@ -27,6 +28,7 @@ class StubModel:
     """An OpenAI-compatible server that streams its script word by word, then echoes."""
 
     url: str = ""
+    models: list[str] = field(default_factory=lambda: ["qwen3:32b"])
     script: deque[Say] = field(default_factory=deque)
     answer: Callable[[dict], Say] | None = None  # what to say when the script is empty; else it echoes
     asked: list[dict] = field(default_factory=list)
@@ -39,6 +41,7 @@ class StubModel:
     def reset(self):
         self.release.set()
         self.script.clear()
+        self.models = ["qwen3:32b"]
         self.asked.clear()
         self.answer = None
         self.release = threading.Event()
@@ -53,9 +56,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         found = self.path.endswith("/models")
-        self._send(
-            200 if found else 404, {"data": [{"id": "qwen3:32b", "object": "model"}]} if found else {"error": "no"}
-        )
+        models = [{"id": name, "object": "model"} for name in self.server.stub.models]
+        self._send(200 if found else 404, {"data": models} if found else {"error": "no"})
 
     def do_POST(self):
         model = self.server.stub
@@ -80,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         release = model.release
         if say.reasoning:
             self._chunk({"reasoning_content": say.reasoning})
-        for i, word in enumerate(re.findall(r"\S*\s*", say.text)):
+        for i, word in enumerate(say.pieces or re.findall(r"\S*\s*", say.text)):
             self._chunk({"content": word})
             if say.breaks:
                 return

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from IPython.display import display
 
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.showing.cost import usage_parts
 from piano_jupyter.jupyter.showing.tables import AS_IT_IS, QUIET, capped, cut, lines_html
 from piano_jupyter.prose import as_markdown, indented
@@ -48,7 +49,7 @@ class Answers(Sequence[Message]):
         return len(self._told)
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told)
+        return terminal_text("\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told))
 
     def _ipython_display_(self) -> None:
         for name, message, calls in self._told:
@@ -74,12 +75,12 @@ class Transcript:
 
     def __repr__(self) -> str:
         if not self._messages:
-            return f"{self._title}: nothing said yet"
+            return terminal_text(f"{self._title}: nothing said yet")
         told = (
             "\n".join(self._line(message, calls, first=i == 0) for i, (message, calls) in enumerate(turn))
             for turn in self._turns()
         )
-        return "\n\n".join([self._title, *told, *self._how_to_go_on()])
+        return terminal_text("\n\n".join([self._title, *told, *self._how_to_go_on()]))
 
     def _repr_html_(self) -> str:
         told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
@@ -140,8 +141,8 @@ def answer_bundle(
     """
     above = [f"{name}:"] if headed else []
     if raw:
-        return {"text/plain": "\n".join([*above, capped(message.content)])}
-    plain = "\n".join([*above, *map(call_line, calls), _plain(message)])
+        return {"text/plain": terminal_text("\n".join([*above, capped(message.content)]))}
+    plain = terminal_text("\n".join([*above, *map(call_line, calls), _plain(message)]))
     return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
 
 

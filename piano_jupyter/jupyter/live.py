@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from IPython.display import display
 
+from piano_jupyter.hidden import TerminalStream, terminal_text
 from piano_jupyter.jupyter.showing.tables import AS_IT_IS, QUIET
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
@@ -33,6 +34,7 @@ class LiveCell:
         self._next = 0.0  # when the output may be drawn again
         self._drawn: list[Shown] = []
         self._printed = ""  # what a terminal has of the answer that it is at
+        self._terminal = TerminalStream()  # through which it has it
         self._done = 0  # answers that a terminal has whole
 
     def rest(self) -> None:
@@ -60,7 +62,7 @@ class LiveCell:
         if self._handle is not None:
             self._handle.update({}, raw=True)
         elif self._printed:
-            sys.stdout.write("\n")
+            sys.stdout.write(self._terminal.end() + "\n")
 
     def _print(self, answers: Sequence[Shown]) -> None:
         """Write what is new: one answer after the other, as a terminal cannot take back what it has shown.
@@ -70,16 +72,16 @@ class LiveCell:
         while self._done < len(answers):
             now = answers[self._done]
             if not self._printed and len(answers) > 1 and (now.text or now.over):
-                sys.stdout.write(f"{now.name}:\n")
+                sys.stdout.write(terminal_text(f"{now.name}:\n"))
             if not now.text.startswith(self._printed):
-                sys.stdout.write("\n")
-                self._printed = ""
-            sys.stdout.write(now.text[len(self._printed) :])
+                sys.stdout.write(self._terminal.end() + "\n")
+                self._printed, self._terminal = "", TerminalStream()
+            sys.stdout.write(self._terminal.feed(now.text[len(self._printed) :]))
             self._printed = now.text
             if not now.over or self._done == len(answers) - 1:
                 break
-            sys.stdout.write("\n")
-            self._done, self._printed = self._done + 1, ""
+            sys.stdout.write(self._terminal.end() + "\n")
+            self._done, self._printed, self._terminal = self._done + 1, "", TerminalStream()
         sys.stdout.flush()
 
 
@@ -97,4 +99,4 @@ def _html(answer: Shown, *, headed: bool) -> str:
 
 def _plain(answer: Shown, *, headed: bool) -> str:
     text = answer.text.strip() or answer.status
-    return f"{answer.name}:\n{text}" if headed and text else text
+    return terminal_text(f"{answer.name}:\n{text}" if headed and text else text)

@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,9 +13,11 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
 from piano_jupyter.jupyter.values import ShownValues
 from piano_jupyter.jupyter.variables.kernel_thread import KernelThread
+from piano_jupyter.logs import logger
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Thread
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 T = TypeVar("T")
 
 AT_EXIT = 2.0  # seconds
@@ -148,7 +149,7 @@ class Session:
         """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""
         piano, self._untold = self._untold, None
         if piano is not None and (notice := piano.distrust()):
-            print(notice)  # noqa: T201  A notice in the cell.
+            print(terminal_text(notice))  # noqa: T201  A notice in the cell.
 
     def variables(self) -> dict[str, Any]:
         """Return the variables that the user made."""

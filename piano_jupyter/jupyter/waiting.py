@@ -20,6 +20,7 @@ from IPython.display import display
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.display import Answers, answer_bundle, speaker
 from piano_jupyter.jupyter.following import Followed, Following
 from piano_jupyter.jupyter.live import LiveCell, Shown
@@ -197,7 +198,7 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
                 display(answer_bundle(note, speaker(note, {})), raw=True)
         else:
             for note in each.notes:
-                print(f"{speaker(note, {})}: {note.content}")  # noqa: T201  On a terminal, below the answer.
+                print(terminal_text(f"{speaker(note, {})}: {note.content}"))  # noqa: T201  On a terminal, below the answer.
     failed = [(each.name, each.error) for each in following.all if each.error is not None]
     if failed:
         told = (f"{name} has no answer: {error}" if several else str(error) for name, error in failed)
@@ -248,9 +249,10 @@ def _ask(session: "Session", following: Following, request: ApprovalRequested) -
     try:
         answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
-        print(f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}")  # noqa: T201  In the cell.
+        told = f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}"
+        print(terminal_text(told))  # noqa: T201  In the cell.
     if not session.call(partial(_decide, request, answer)):
-        print(f"the call of {request.call.name} {TOO_LATE}")  # noqa: T201
+        print(terminal_text(f"the call of {request.call.name} {TOO_LATE}"))  # noqa: T201
     elif answer == "always":
         print(how_to_keep(request.always))  # noqa: T201
 

@@ -10,7 +10,7 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Identity
 from piano_jupyter.store import queries
-from piano_jupyter.store.faults import fault, opening_fault, words
+from piano_jupyter.store.faults import fault, opening_fault, schema_fault, words
 from piano_jupyter.store.files import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.migrate import identify, migrate, migrations
 from piano_jupyter.store.tables import Tables
@@ -28,6 +28,14 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
 
+#: What DuckDB raises where a query and the tables do not fit; all else is about the file or the machine.
+SCHEMA_ERRORS = (
+    duckdb.ProgrammingError,
+    duckdb.DataError,
+    duckdb.IntegrityError,
+    duckdb.NotSupportedError,
+    duckdb.DependencyException,
+)
 STUBBORN = 5.0  # seconds for a read to end once it is stopped
 
 Result = TypeVar("Result")
@@ -45,14 +53,15 @@ class Database:
         self._broken = False
         self._seqs: dict[str, int] = {}
         self.lent: set[Aside[Any]] = set()  #: who has a cursor
+        self._real_path = ""
         if name != MEMORY:
             make_ready(name)
-            hold(name)
+            self._real_path = hold(name)
         try:
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
-            let_go(name)
+            self._let_go()
             raise
 
     def begin(self) -> None:
@@ -72,7 +81,7 @@ class Database:
         try:
             self.connection.close()  # which moves the log into the file
         finally:
-            let_go(self.name)
+            self._let_go()
 
     def do(self, function: Callable[[Tables], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
@@ -96,10 +105,14 @@ class Database:
             self._connect()
             self._broken = False
 
+    def _let_go(self) -> None:
+        if self._real_path:
+            let_go(self._real_path)
+
     def _connect(self) -> None:
         try:
             self.connection = duckdb.connect(self.name, config=SETTINGS)
-        except duckdb.Error as error:
+        except (duckdb.Error, MemoryError) as error:
             raise opening_fault(error, self.name) from error
         try:
             self.connection.execute(queries.USE_UTC)
@@ -108,10 +121,13 @@ class Database:
             self.identity = Identity(identify(self.connection), is_new=self._is_new)
             self.tables = Tables(_Parsed(self.connection))
             self.tables.count_on()
+        except SCHEMA_ERRORS as error:
+            self.connection.close()
+            raise schema_fault(error, self.name) from error
         except duckdb.Error as error:
             self.connection.close()
             raise opening_fault(error, self.name) from error
-        except StoreError:
+        except BaseException:
             self.connection.close()
             raise
 

@@ -1,18 +1,29 @@
-"""The file of a database: its path made ready, and open only once in a process.
+"""The file of a database: its path made ready, and open only once: in this process, and on this machine.
 
-DuckDB's lock keeps other processes out, not another store in this one; and it is gone as soon as anything in this
-process closes a second handle of the file. So a file that is open is noted here.
+A process that is forked while a file is open gives the lock back to its parent: it closes what it has inherited.
 """
 
+import contextlib
 import os
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError, StoreLockedError
+from piano_jupyter.store.lock import ELSEWHERE, release_lock, take_lock
 
-ELSEWHERE = "set PianoConfig.database to another file or ':memory:'"
+UNREADABLE = {"?": "options", "\\": "a folder"}  # signs in a path, and what DuckDB takes for what comes after them
+OWN_FOLDER = ".piano"
 
-_held: dict[str, int] = {}  #: files that are open, each with the process that opened it
+
+class _Held(NamedTuple):
+    """A file that is open: in which process, and the descriptor of its lock."""
+
+    owner: int
+    lock: int | None  #: None: a forked child has closed it
+
+
+_held: dict[str, _Held] = {}
 _guard = threading.Lock()
 
 
@@ -28,10 +39,17 @@ def make_ready(path: str) -> None:
     """Make the folders of a database file. Raises StoreError where no file can be there."""
     if "\0" in path:
         raise StoreError(f"database {path!r} cannot be made: there is a NUL in its name; {ELSEWHERE}")
+    for sign, what in UNREADABLE.items():
+        if sign in path:
+            raise StoreError(
+                f"database {path!r} cannot be made: DuckDB reads {sign!r} in a path as the begin of {what}; {ELSEWHERE}"
+            )
     try:
         path.encode()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         folder = Path(path).is_dir()
+        if Path(path).parent.name == OWN_FOLDER:
+            _ignore_locks(Path(path).parent)
     except (OSError, ValueError) as error:
         raise StoreError(f"database {path!r} cannot be made: {error}; {ELSEWHERE}") from error
     if folder:
@@ -43,20 +61,45 @@ def is_nowhere(path: str) -> bool:
     return all(not os.path.lexists(each) or os.lstat(each).st_size == 0 for each in (path, f"{path}.wal"))
 
 
-def hold(path: str) -> None:
-    """Note that this process has the file open. Raises StoreLockedError where it has it already."""
+def _ignore_locks(folder: Path) -> None:
+    """Keep the lock files of Piano's own folder out of git, unless somebody has decided there what is ignored."""
+    with contextlib.suppress(FileExistsError, PermissionError):  # where nothing can be written, the lock will say so
+        file = os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(file, "w", encoding="utf-8") as ignored:
+            ignored.write("*.lock\n")
+
+
+def hold(path: str) -> str:
+    """Lock the file for this process; return its real path. Raises StoreLockedError where it is open already."""
+    real = os.path.realpath(path)
     with _guard:
-        owner = _held.setdefault(os.path.realpath(path), 0)
-        if owner == os.getpid():
+        held = _held.get(real)
+        if held is None:
+            _held[real] = _Held(os.getpid(), take_lock(f"{real}.lock", path))
+        elif held.owner == os.getpid():
             raise StoreLockedError(
                 f"this process has database {path} open already; use that Piano, close it, or {ELSEWHERE}"
             )
-        if owner:
+        else:
             raise StoreLockedError(f"this process was forked from the one that has database {path} open; {ELSEWHERE}")
-        _held[os.path.realpath(path)] = os.getpid()
+    return real
 
 
-def let_go(path: str) -> None:
-    """Note that the file is closed."""
+def let_go(real: str) -> None:
+    """Unlock the file with this real path, which is closed."""
     with _guard:
-        _held.pop(os.path.realpath(path), None)
+        held = _held.pop(real)
+        if held.lock is not None:
+            release_lock(held.lock)
+
+
+def _close_inherited() -> None:
+    """Close what a forked child has of its parent's locks: they would outlive the parent."""
+    for path, held in _held.items():
+        if held.lock is not None:
+            os.close(held.lock)
+            _held[path] = held._replace(lock=None)
+    _guard.release()
+
+
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_close_inherited)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store import queries
 from piano_jupyter.store.codec import utc
-from piano_jupyter.store.files import ELSEWHERE
+from piano_jupyter.store.lock import ELSEWHERE
 from piano_jupyter.store.tables import Connection
 
 

@@ -9,6 +9,8 @@ from stub_model import Say
 
 from piano_jupyter import Piano
 
+LEFT = [".gitignore", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
+
 
 def test_a_restart_keeps_the_conversation(kernel, stub_model):
     kernel.run("%%piano\nhello")
@@ -26,7 +28,7 @@ def test_the_exit_of_a_kernel_leaves_one_clean_file(kernel, tmp_path):
 
     kernel.end()
 
-    assert [path.name for path in (tmp_path / ".piano").iterdir()] == ["piano.duckdb"]
+    assert sorted(path.name for path in (tmp_path / ".piano").iterdir()) == LEFT
 
 
 def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answers(kernel_of, stub_model, tmp_path):
@@ -38,10 +40,10 @@ def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answer
         first.run("pass")
 
     first.end()
-    left = [path.name for path in (tmp_path / ".piano").iterdir()]
+    left = sorted(path.name for path in (tmp_path / ".piano").iterdir())
     second = kernel_of().load()
 
-    assert left == ["piano.duckdb"]
+    assert left == LEFT
     assert "%piano resume" in second.run("%piano wait").stream
     assert second.run("%piano resume").text == "1 job goes on"
     assert second.run("%piano wait").text == "You said: hello"
@@ -64,6 +66,36 @@ def test_a_second_kernel_on_the_database_says_who_has_it_and_the_way_out(kernel,
     assert cell.stream.startswith("UsageError: ")
     for part in (str(tmp_path / ".piano" / "piano.duckdb"), str(kernel.process.pid), "PianoConfig.database"):
         assert part in cell.stream
+
+
+COPIES = """
+import pathlib, shutil, zipfile
+shutil.copytree(".", "../copy")
+zipfile.ZipFile("../copy.zip", "w").write(".piano/piano.duckdb")
+assert pathlib.Path(".piano/piano.duckdb").read_bytes()
+"""
+
+
+def test_a_second_kernel_is_refused_also_once_the_first_has_read_and_copied_the_file(kernel_of, stub_model, tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    first = kernel_of(folder).load()
+    pid = first.process.pid
+    first.run("%%piano\nhello")
+    copied = first.run(COPIES)
+
+    refused = kernel_of(folder).load().run("%%piano\nhello")
+    kept = first.run("%%piano\nagain")
+    first.end(kill=True)
+    after = kernel_of(folder).load()
+    after.run("%piano thread hello")
+
+    assert copied.status == kept.status == "ok"
+    assert refused.status == "error"
+    assert f"is open in process {pid} (" in refused.stream
+    assert "ipykernel_launcher" in refused.stream
+    assert "stop that kernel, or set PianoConfig.database" in refused.stream
+    assert "again" in after.run("%piano history").text
 
 
 def test_heavy_packages_wait_until_they_are_used(kernel_of):

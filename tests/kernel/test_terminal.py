@@ -1,12 +1,18 @@
 """python -m piano_jupyter, as a user runs it."""
 
 import os
+import pty
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from hostile import HOSTILE, OBEYED, ORDINARY
 from stub_model import Say
+
+DEADLINE = 60  # seconds
 
 
 @pytest.fixture
@@ -44,6 +50,14 @@ def test_an_answer_that_broke_off_begins_anew_on_a_line_of_its_own(terminal, stu
 
 def test_a_question_comes_from_standard_input_too(terminal, stub_model):
     assert terminal("-", typed="hello\n").stdout == "You said: hello\n\n"
+
+
+def test_what_a_terminal_has_no_characters_for_is_shown_as_a_number(terminal, stub_model):
+    stub_model.says("caf\xe9 \x1b[2J")
+
+    ran = terminal("hi", PYTHONIOENCODING="ascii")
+
+    assert (ran.returncode, ran.stdout) == (0, "caf\\xe9 \\u2039U+001B\\u203a[2J\n")
 
 
 def test_a_thread_is_gone_on_in(terminal, stub_model):
@@ -123,8 +137,6 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
     ],
 )
 def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):
-    import pty
-
     stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
     keyboard, screen = pty.openpty()
     with subprocess.Popen(
@@ -202,3 +214,161 @@ def test_lab_opens_jupyterlab_on_the_first_notebook_put_here_with_its_cassette(t
 
     assert (ran.returncode, ran.stdout.strip()) == (0, str(Path("notebooks", "01_first_chat.ipynb")))
     assert {path.name for path in (tmp_path / "notebooks").iterdir()} >= {"01_first_chat.ipynb", "01_first_chat.jsonl"}
+
+
+class Screen:
+    """A program on a terminal of its own: what it writes there, and what is typed."""
+
+    def __init__(self, folder, stub, *words):
+        self._master, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=folder,
+            env=os.environ | {"PIANO_BASE_URL": stub.url, "IPYTHONDIR": str(folder / ".ipython"), "TERM": "xterm"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        self.shown = ""
+        self._read_bytes = b""
+
+    def until(self, sign, after=0):
+        """Read until something is shown; return how much was shown by then."""
+        ends = time.monotonic() + DEADLINE
+        while sign not in self.shown[after:]:
+            assert time.monotonic() < ends, self.shown
+            assert self._read(), self.shown
+        return len(self.shown)
+
+    def type(self, line):
+        os.write(self._master, line.encode() + b"\n")
+
+    def end(self):
+        """Read what is left, and return all that was shown."""
+        while self._read():
+            pass
+        os.close(self._master)
+        self.process.wait(DEADLINE)
+        return self.shown
+
+    def _read(self):
+        if not select.select([self._master], [], [], DEADLINE)[0]:
+            return False
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:  # how Linux says that nobody has the terminal any more
+            return False
+        self._read_bytes += piece
+        self.shown = self._read_bytes.decode(errors="replace")
+        return bool(piece)
+
+
+@pytest.fixture
+def screen(tmp_path, stub_model):
+    """`screen("-m", "IPython")` starts Python on a terminal of its own."""
+    started = []
+
+    def start(*words):
+        started.append(Screen(tmp_path, stub_model, *words))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+def in_pieces(text, size=1):
+    return Say(text, pieces=tuple(text[at : at + size] for at in range(0, len(text), size)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_answer_on_a_real_terminal_cannot_steer_it_however_it_is_cut(screen, stub_model, size):
+    stub_model.says(in_pieces(HOSTILE, size))
+
+    shown = screen("-m", "piano_jupyter", "hi").end()
+
+    assert "a‹U+001B›[2J‹U+001B›]0;owned‹U+0007›b‹U+001B›]52;c;cm0gLXJm" in shown
+    assert not OBEYED.search(shown)
+
+
+def test_ordinary_text_reaches_a_real_terminal_as_it_is(screen, stub_model):
+    stub_model.says(in_pieces(ORDINARY))
+
+    assert ORDINARY.replace("\n", "\r\n") in screen("-m", "piano_jupyter", "hi").end()
+
+
+def test_notes_errors_and_names_on_a_real_terminal_cannot_steer_it(screen, stub_model, tmp_path):
+    (tmp_path / "notes.txt").write_text(HOSTILE)
+    stub_model.says(Say(call=("read_file", {"path": HOSTILE})), Say(HOSTILE, status=500))
+    stub_model.models = [HOSTILE, "qwen3:32b"]
+
+    shown = screen("-m", "piano_jupyter", "hi").end() + screen("-m", "piano_jupyter", "--agent", HOSTILE, "hi").end()
+
+    assert "the server answered 500: a" in shown
+    assert "no agent named" in shown
+    assert not OBEYED.search(shown)
+
+
+def test_a_question_on_a_real_terminal_cannot_steer_it(screen, stub_model):
+    stub_model.says(Say(call=("bash", {"command": f"echo {HOSTILE}"})), "done")
+
+    asking = screen("-c", IN_MODE_FULL)
+    asking.until("[N]o ")
+    asking.type("n")
+
+    assert not OBEYED.search(asking.end())
+
+
+#: What is typed into IPython, once the answers were asked for; each shows something of what a model or server said.
+LOOKS = [
+    "%piano history",
+    "%piano threads",
+    "%piano search owned",
+    "%piano models",
+    "%piano events",
+    "%piano agents",
+    "%piano sql SELECT content FROM messages",
+    "told = await piano.messages((await piano.threads())[0])",
+    "told",
+    "told[1]",
+    "print(told)",
+    "await piano.sql('SELECT content FROM messages')",
+    "%piano ask fail",
+    "await piano.ask('fail')",
+    "%piano sql SELECT error(content) FROM messages WHERE content LIKE '%owned%'",
+    "await piano.sql(\"SELECT error(content) FROM messages WHERE content LIKE '%owned%'\")",
+]
+
+
+def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(screen, stub_model, tmp_path):
+    (tmp_path / "notes.txt").write_text(HOSTILE)
+    stub_model.models = [HOSTILE, "qwen3:32b"]
+
+    def answer(asked):
+        last = asked["messages"][-1]
+        if "fail" in last["content"]:
+            return Say(HOSTILE, status=500)
+        if last["role"] == "user" and "read" in last["content"]:
+            return Say(call=("read_file", {"path": "notes.txt"}))
+        return in_pieces(HOSTILE)
+
+    stub_model.answer = answer
+    shell = screen(
+        "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--no-confirm-exit", "--no-term-title"
+    )
+    at = 0
+    lines = ["%load_ext piano_jupyter", "%piano agent Assistant --tools read_file", "%piano thread --new talk"]
+    for number, line in enumerate([*lines, "%piano ask hi", "%piano ask read", *LOOKS], 1):
+        at = shell.until(f"In [{number}]: ", at)
+        shell.type(line)
+    shell.until(f"In [{number + 1}]: ", at)
+    shell.type("exit")
+
+    shown = shell.end()
+    assert shown.count("a‹U+001B›[2J") > len(LOOKS)
+    assert shown.count("Error: the server answered 500: a") == 2
+    assert not OBEYED.search(shown)
+    assert "Traceback" not in shown

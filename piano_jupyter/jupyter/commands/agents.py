@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.commands.command import Commands, command, named, number
 from piano_jupyter.jupyter.showing.cards import agents_table, skill_card
 from piano_jupyter.jupyter.showing.tables import Listing
@@ -108,7 +109,7 @@ class Agents(Commands):
 
         found, problems = self._call(read)
         for problem in problems:
-            print(problem)  # noqa: T201  Beside the table, in the cell.
+            print(terminal_text(problem))  # noqa: T201  Beside the table, in the cell.
         return Listing(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.display import arguments_text
 from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolCall, short
 
@@ -10,7 +11,7 @@ LONGEST = 60  # characters of what was said
 
 def line(record: Any) -> str:
     """Return a record in one line: what it is, its name, how it stands."""
-    return f"<{type(record).__name__} {_told(record)}>"
+    return terminal_text(f"<{type(record).__name__} {_told(record)}>")
 
 
 def _told(record: Any) -> str:

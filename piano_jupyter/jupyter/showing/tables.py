@@ -8,6 +8,7 @@ from html import escape
 from itertools import islice, zip_longest
 from typing import Any, Generic, TypeVar
 
+from piano_jupyter.hidden import terminal_text
 from piano_jupyter.records import Rows
 
 R = TypeVar("R")
@@ -36,7 +37,9 @@ class Listing(Sequence[R], Generic[R]):
         return len(self._records)
 
     def __repr__(self) -> str:
-        return plain_table(list(self._columns), self._rows(), len(self)) if self._records else self._empty
+        return (
+            plain_table(list(self._columns), self._rows(), len(self)) if self._records else terminal_text(self._empty)
+        )
 
     def _repr_html_(self) -> str:
         if not self._records:
@@ -55,7 +58,8 @@ class Card:
 
     def __repr__(self) -> str:
         width = max(map(len, self._rows), default=0) + 2
-        indented = {name: value.replace("\n", "\n" + " " * width) for name, value in self._rows.items()}
+        shown = {name: terminal_text(value) for name, value in self._rows.items()}
+        indented = {name: value.replace("\n", "\n" + " " * width) for name, value in shown.items()}
         return "\n".join(f"{name:{width}}{value}" for name, value in indented.items())
 
     def _repr_html_(self) -> str:
@@ -73,7 +77,7 @@ class Note:
         self._text = text
 
     def __repr__(self) -> str:
-        return self._text
+        return terminal_text(self._text)
 
 
 class Marked:
@@ -102,7 +106,8 @@ class Marked:
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
     """Return a table as aligned text."""
-    shown = [list(columns), *([cut(_text(cell)).replace("\n", "⏎") for cell in row] for row in islice(rows, MOST_ROWS))]
+    cells = [list(columns), *([_text(cell) for cell in row] for row in islice(rows, MOST_ROWS))]
+    shown = [[terminal_text(cut(cell)).replace("\n", "⏎") for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
     return "\n".join([*lines, *_more(total)])

@@ -58,7 +58,7 @@ def _is_of_home(parts: Sequence[str], home: Sequence[str] | None, names: Collect
 def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
     """Return whether a path beneath the workspace is Piano's own; `database` is where its file is, if it is there too.
 
-    DuckDB keeps more beside the file, by its name and a suffix: `.wal`, `.tmp`.
+    More is kept beside the file, by its name and a suffix: `.lock`, `.wal`, `.tmp`.
     """
     folded, own = [part.casefold() for part in parts], [part.casefold() for part in database]
     if not PRIVATE.isdisjoint(folded):

@@ -3,87 +3,20 @@
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import threading
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 from child import IS_ROOT
+from store_processes import HOLD, opened, outcome, started
 
-import piano_jupyter
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Message
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.store.faults import opening_fault
-
-ROOT = Path(piano_jupyter.__file__).parents[1]
-PRELUDE = """
-import asyncio, atexit, os, resource, sys, warnings
-from datetime import UTC, datetime
-from piano_jupyter.clock import Clock
-from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Job, Message
-from piano_jupyter.store.duckdb_store import DuckDBStore
-clock = Clock()
-path = sys.argv[1]
-store = DuckDBStore(path)
-def message(content="hi"):
-    return Message(
-        id=clock.new_id(), thread_id=clock.new_id(), role="user", content=content, inserted_at=clock.now()
-    )
-def job(message):
-    return Job(
-        id=clock.new_id(), thread_id=message.thread_id, message_id=message.id, agent_id=clock.new_id(), model="m",
-        inserted_at=clock.now()
-    )
-"""
-
-
-@contextmanager
-def started(script, path):
-    """Run a script in a process of its own, in which `store` is not yet open; at the end it is killed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + script, str(path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def outcome(script, path):
-    """Run a script to its end and return what it printed."""
-    with started(script, path) as process:
-        said, complaint = process.communicate(timeout=60)
-    assert process.returncode == 0, complaint
-    return said
-
-
-@asynccontextmanager
-async def opened(path):
-    store = DuckDBStore(path)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-HOLD = """
-asyncio.run(store.open())
-print("open", flush=True)
-input()
-"""
 
 
 async def test_a_file_that_another_process_has_names_it_and_the_way_out(tmp_path):
@@ -207,7 +140,7 @@ def test_a_file_or_folder_that_is_read_only_says_so():
         file, new, below = outcome(READ_ONLY, path).splitlines()
         Path(folder).chmod(0o755)
 
-    assert file.startswith(f"database {path} cannot be written (IO Error: Cannot open file")
+    assert file.startswith(f"database {path} cannot be written (Permission denied: {path}.lock)")
     assert new.startswith(f"database {folder}/new.duckdb cannot be written")
     assert below.startswith(f"database '{folder}/new/new.duckdb' cannot be made: [Errno 13] Permission denied")
     assert all(told.endswith("set PianoConfig.database to another file or ':memory:'") for told in (file, new, below))
@@ -254,12 +187,12 @@ async def test_a_kill_in_the_middle_of_writes_loses_nothing_that_was_acknowledge
     assert list(halves) == []
 
 
-async def test_after_a_clean_close_there_is_one_file(tmp_path, make):
+async def test_after_a_clean_close_there_are_the_file_and_its_lock(tmp_path, make):
     async with opened(tmp_path / "piano.duckdb") as store:
         await store.add_message(make.message("hi"))
         assert (tmp_path / "piano.duckdb.wal").exists()
 
-    assert [each.name for each in tmp_path.iterdir()] == ["piano.duckdb"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["piano.duckdb", "piano.duckdb.lock"]
 
 
 AT_EXIT = """
@@ -275,7 +208,7 @@ async def test_the_exit_of_the_process_closes_without_a_loop(tmp_path):
     path = tmp_path / "piano.duckdb"
     outcome(AT_EXIT, path)
 
-    assert [each.name for each in tmp_path.iterdir()] == ["piano.duckdb"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["piano.duckdb", "piano.duckdb.lock"]
     async with opened(path) as store:
         assert len(await store.sql("FROM messages")) == 1
 

@@ -50,6 +50,7 @@ def test_what_only_looks_like_it_is_not(path):
     [
         ("data/chat.duckdb", True),
         ("data/chat.duckdb.wal", True),
+        ("data/chat.duckdb.lock", True),
         ("data/chat.duckdb.tmp/x", True),
         ("DATA/Chat.duckdb", True),
         ("data/chat.duckdb2", False),
