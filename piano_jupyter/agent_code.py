@@ -155,4 +155,8 @@ class _Write:
     def __call__(self, text: str) -> int:
         capture = _capture.get()
         writer = None if capture is None or capture.over else capture.writers.get(self.name)
-        return self.default(text) if writer is None else writer.write(text)
+        if writer is None:
+            return self.default(text)
+        if not isinstance(text, str):  # some find out in this way whether a stream takes bytes
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        return writer.write(text)

@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import Context
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_only_what_this_context_prints_is_kept():
 
         assert kept.getvalue() == "mine\nand more"
         assert text(stream) == "theirs\nof no context\nafter\n"
+
+
+def test_what_is_no_text_is_refused_as_the_stream_refuses_it():
+    kept = []
+    with standard_output(), printed_to(SimpleNamespace(write=kept.append)), pytest.raises(TypeError, match="not bytes"):
+        sys.stdout.write(b"")
+
+    assert kept == []
 
 
 def test_errors_are_kept_where_somebody_wants_them():

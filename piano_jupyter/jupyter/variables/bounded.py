@@ -1,11 +1,13 @@
 """Any value as a text of bounded length: its `repr` may raise, be endless, or be huge."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from IPython.lib.pretty import RepresentationPrinter
 
-from piano_jupyter.jupyter.variables.reading import ENVIRONMENT
+from piano_jupyter.jupyter.variables.reading import ENVIRONMENT, is_environment
 
 WIDTH = 100  # characters of a line
 MOST_ITEMS = 50  # of a list, a dict or a set
@@ -37,7 +39,8 @@ def bounded(value: Any, limit: int) -> str:
     text = _Bounded(limit)
     try:
         printer = RepresentationPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
-        printer.type_pprinters[ENVIRONMENT] = lambda _environment, into, _cycle: into.text(UNREAD)
+        for mapping in (ENVIRONMENT, dict):
+            printer.type_pprinters[mapping] = partial(_mapping, printer.type_pprinters[mapping])
         printer.pretty(value)
         printer.flush()
     except _FullError:
@@ -45,3 +48,10 @@ def bounded(value: Any, limit: int) -> str:
     except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
         return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"
     return text.getvalue()
+
+
+def _mapping(shown: Callable[..., None], value: Any, into: RepresentationPrinter, cycle: bool) -> None:  # noqa: FBT001
+    if is_environment(value):
+        into.text(UNREAD)
+    else:
+        shown(value, into, cycle)

@@ -7,6 +7,7 @@ at, so that no way leads there.
 
 import ast
 import os
+from collections import ChainMap
 from collections.abc import Mapping
 from types import FrameType, ModuleType
 from typing import Any
@@ -72,6 +73,17 @@ def evaluated(node: ast.expr, variables: Mapping[str, Any]) -> Any:
     return value
 
 
+def is_environment(value: Any) -> bool:
+    """Return whether a value is the environment, a chain of mappings with it, or a dict with most of it."""
+    kind = type(value)
+    if issubclass(kind, ChainMap):
+        return any(is_environment(each) for each in value.maps)
+    if issubclass(kind, dict):
+        same = sum(type(own := dict.get(value, name)) is str and own == its for name, its in os.environ.items())
+        return same > len(os.environ) / 2
+    return issubclass(kind, ENVIRONMENT)
+
+
 def shows_environment(text: str) -> bool:
     """Return whether the text of a value has an environment in it: of a list of one, say."""
     return any(each in text for each in ENVIRONMENT_TEXT)
@@ -89,9 +101,9 @@ def _attribute(written: str, owner: Any, attribute: str) -> Any:
 
 def _whose(value: Any) -> str:
     """Return what a value is and whose, "" where it may be read."""
+    if is_environment(value):
+        return "the environment of the process"
     for kind in type(value).__mro__:  # what it is, whatever its `__class__` says
-        if kind is ENVIRONMENT:
-            return "the environment of the process"
         if kind is FrameType:
             return "a stack frame"
         module = kind.__module__ if isinstance(kind.__module__, str) else ""
