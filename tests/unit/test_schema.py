@@ -212,6 +212,7 @@ async def test_a_job_that_a_dead_kernel_left_is_answered_in_the_same_form(piano_
     await first.close()
 
     async with piano_of(scripted("Ada", ADA), database=path) as second, asyncio.timeout(DEADLINE):
+        await second.resume()
         answer = await second.wait(await second.find_job(job.id))
 
         assert (await second.find_job(job.id)).attempt == 2
