@@ -11,7 +11,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     events | rules            what has happened | what the user lets tools do
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
     records | hidden | logs   the nouns: Agent, Thread, Message, ToolCall, Job | what the eye does not see | the log
-    redaction                 secrets out of what is kept, shown, logged or sent
+    redaction | truncation    secrets out of what is kept, shown, logged or sent | texts that are too long, cut
     clock | errors | prose    time and ids | what can go wrong | what a text says
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with

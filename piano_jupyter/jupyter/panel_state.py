@@ -34,6 +34,7 @@ from piano_jupyter.jupyter.showing.cost import usage_parts
 from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT, capped
 from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
+from piano_jupyter.truncation import truncated
 
 Change = dict[str, Any]
 
@@ -83,13 +84,14 @@ class Entry:
     note: str = ""
     fraction: float | None = None
     text: str = ""
+    is_whole: bool = True
     parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def can(self) -> str:
         """What a click may do with it, now that it stands."""
         if self.state == "said":
-            return "edit" if self.text and len(self.text) <= PLAIN_LIMIT else ""
+            return "edit" if self.text and self.is_whole else ""
         return "regenerate" if self.state == "done" else ""
 
     def shown(self, after: str | None) -> Change:
@@ -256,7 +258,7 @@ class Conversation:
         key = str(message.id)
         if message.role == "user":
             entry = self._entry(key, key, "You")
-            entry.text = capped(message.content)
+            entry.text, entry.is_whole = capped(message.content), len(message.content) <= PLAIN_LIMIT
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         job = str(message.job_id or f"about {message.id}")
@@ -332,7 +334,7 @@ class Conversation:
             "part": str(call.id),
             "kind": "call",
             "name": exact(call.name),
-            "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
+            "preview": exact(truncated(preview, PREVIEW)),
             "arguments": [[exact(name) + _lines(value), exact(value)] for name, value in values.items()],
             "result": legible(call.result) if call.result else None,
             "state": "asks" if request else state or call.outcome,

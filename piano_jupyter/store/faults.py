@@ -5,6 +5,7 @@ from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.store.files import ELSEWHERE
+from piano_jupyter.truncation import truncated
 
 LOCK = re.compile(r"Could not set lock on file.*?(?:held in (?P<program>.+?) )?\(PID (?P<pid>\d+)\)", re.DOTALL)
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
@@ -56,4 +57,4 @@ def _command(pid: int) -> str:
     except OSError:
         return ""
     command = " ".join(arguments.split())
-    return command if len(command) <= 80 else command[:79] + "…"
+    return truncated(command, 80)

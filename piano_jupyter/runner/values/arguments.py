@@ -14,6 +14,7 @@ from uuid import UUID
 
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.tool import Tool
+from piano_jupyter.truncation import short_json, truncated
 
 NOUNS = {
     "string": "a string",
@@ -166,9 +167,9 @@ def _judged(schema: Mapping[str, Any], value: Any, _: str) -> Iterator[str]:
         Draft202012Validator.check_schema(schema)
         for error in Draft202012Validator(schema, registry=Registry(), format_checker=formats).iter_errors(value):
             where = error.json_path.removeprefix("$").removeprefix(".")
-            yield f"{where!r}: {_clip(error.message)}" if where else _clip(error.message)
+            yield f"{where!r}: {truncated(error.message, 120)}" if where else truncated(error.message, 120)
     except SchemaError as broken:
-        yield f"its own schema is wrong: {_clip(broken.message)}"
+        yield f"its own schema is wrong: {truncated(broken.message, 120)}"
     except RecursionError:
         yield "it is nested too deep"
     except Unresolvable as broken:  # with its own registry it fetches nothing
@@ -226,15 +227,3 @@ def _expected(schema: Any) -> str:
 
 def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def short_json(value: Any) -> str:
-    """Return a value as it is quoted in a sentence."""
-    try:
-        return _clip(json.dumps(value, ensure_ascii=False))
-    except (TypeError, ValueError, RecursionError):
-        return type(value).__name__
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:117]}..."

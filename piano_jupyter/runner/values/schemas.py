@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.values.arguments import NOUNS, is_plain, misfits, short_json
+from piano_jupyter.runner.values.arguments import NOUNS, is_plain, misfits
+from piano_jupyter.truncation import short_json
 
 EXAMPLE = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}'
 SAYING = {"type", "properties", "items", "prefixItems", "enum", "const", "anyOf", "oneOf", "allOf", "not", "$ref"}
