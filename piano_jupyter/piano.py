@@ -719,7 +719,7 @@ class Piano:
 
 
 async def _form(schema: Any) -> Form | None:
-    return None if schema is None else await asyncio.to_thread(form_of, schema)  # jsonschema takes long to load
+    return None if schema is None else await asyncio.to_thread(form_of, schema)  # it may be a file
 
 
 async def _unknown(_model: str) -> None:
