@@ -39,6 +39,7 @@ from piano_jupyter.truncation import truncated
 Change = dict[str, Any]
 
 ACTIVE = frozenset({"queued", "loading", "thinking", "writing", "calling", "asking"})
+HELD_UP = frozenset({"thinking", "loading"})  # by a model that is loaded for whoever asks
 SEEN = 10  # lines of a value that are seen without scrolling
 PREVIEW = 90  # characters of a call's arguments that stand beside its name
 STANDS = {
@@ -157,11 +158,14 @@ class Conversation:
             case (
                 MessageDelta() | HistoryTrimmed() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested()
             ):
-                if str(event.job_id) in self._entries:
-                    self._apply_to_turn(self._entries[str(event.job_id)], event)
+                entry = self._entries.get(str(event.job_id))
+                if entry is not None and entry.state in ACTIVE:
+                    self._apply_to_turn(entry, event)
+                elif entry is not None and isinstance(event, ToolReturned):
+                    self._call(entry, event.call)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
                 for entry in self._entries.values():
-                    if entry.key == str(job_id) or (job_id is None and entry.state in {"thinking", "loading"}):
+                    if entry.state in (ACTIVE if entry.key == str(job_id) else HELD_UP if job_id is None else ()):
                         self._tell(entry, "loading", note, fraction)
             case _:
                 pass
@@ -308,8 +312,6 @@ class Conversation:
 
     def _write(self, entry: Entry, delta: MessageDelta) -> None:
         """Take the next piece of an answer; one that begins anew replaces what was not finished."""
-        if entry.state not in ACTIVE:
-            return
         key = str(delta.message_id)
         if key not in entry.parts:
             self._drop_unfinished(entry)

@@ -298,6 +298,20 @@ async def test_i2_cancelled_at_any_point_of_a_turn_the_next_question_finds_each_
     assert messages[-1]["content"].endswith("Well?")
 
 
+async def test_a_job_that_two_cancel_at_once_is_cancelled_once(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event())) as piano:
+        events, told = piano.events(), []
+        piano.bus.subscribe(told.append, JobCancelled)
+        job = await piano.send("one")
+        await until(events, MessageDelta)
+
+        first, second = await asyncio.gather(piano.cancel(job), piano.cancel(job))
+
+        assert first.status is JobStatus.CANCELLED
+        assert second == first
+        assert [event.job for event in told] == [first]
+
+
 async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, scripted):
     go = asyncio.Event()
     model = scripted(go, "first")
@@ -417,7 +431,40 @@ async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path,
 
     async with Piano(model=scripted("Paris."), **knobs) as piano:
         assert (await piano.wait(job)).content == "Paris."
-        assert (await piano.find_job(job)).attempt == 2
+        assert (await piano.find_job(job)).attempt == 1
+
+
+async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):
+    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
+    for opening in range(3):
+        async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+            events = piano.events()
+            if opening == 0:
+                job = await piano.send("Capital?")
+            await until(events, MessageDelta)
+
+    async with Piano(model=scripted("Paris."), **knobs) as piano:
+        assert (await piano.wait(job)).content == "Paris."
+
+
+async def test_what_runs_when_it_is_closed_has_its_time_to_finish(tmp_path, scripted):
+    go, knobs = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
+    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **knobs)
+    await piano.open()
+    events = piano.events()
+    asking = asyncio.create_task(piano.ask("Capital?"))
+    await until(events, MessageDelta)
+    [taking] = [task for task in asyncio.all_tasks() if task.get_name() == "piano-consumer"]
+
+    closing = asyncio.create_task(piano.close())
+    await asyncio.wait([taking])  # from now on no job is taken
+    running = await piano.jobs(JobStatus.RUNNING)
+    go.set()
+    async with asyncio.timeout(DEADLINE):
+        await closing
+
+    assert len(running) == 1
+    assert (await asking).content == "Paris."
 
 
 async def test_threads_are_found_renamed_listed_and_archived(piano_of, scripted):
