@@ -38,8 +38,6 @@ def test_the_registry_lists_by_name_and_returns_what_was_replaced():
     assert registry.add(again) is look
     assert registry.list_available() == [edit, again]
     assert registry.get_tools(["look", "edit", "look"]) == [edit, again]
-    registry.remove("look")
-    assert registry.list_available() == [edit]
 
 
 def test_an_unknown_tool_is_refused_with_those_that_there_are():
@@ -47,8 +45,6 @@ def test_an_unknown_tool_is_refused_with_those_that_there_are():
 
     with pytest.raises(NotFoundError, match="no tool named 'lok'; known: look, edit"):
         registry.get_tools(["edit", "lok"])
-    with pytest.raises(NotFoundError, match="no tool named 'gone'"):
-        registry.remove("gone")
 
 
 @pytest.mark.parametrize(
