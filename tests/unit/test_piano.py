@@ -22,6 +22,7 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.records import CallStatus, JobStatus
+from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import tool
 
 DEADLINE = 10
@@ -587,19 +588,22 @@ async def test_an_ask_cancelled_at_any_moment_leaves_no_job_behind(piano_of, scr
         assert {job.status for job in await piano.jobs()} <= {JobStatus.CANCELLED, JobStatus.DONE}
 
 
-async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted):
+async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted, monkeypatch):
+    ack, begun, go = DuckDBStore.ack, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments, **more):
+        begun.set()
+        await go.wait()
+        return await ack(*arguments, **more)
+
+    monkeypatch.setattr(DuckDBStore, "ack", slow)
     async with piano_of(scripted("kept")) as piano:
-        ack, begun = piano._store.ack, asyncio.Event()
-
-        async def slow(*arguments, **more):
-            begun.set()
-            await asyncio.sleep(0.05)
-            return await ack(*arguments, **more)
-
-        piano._store.ack = slow
         job = await piano.send("one")
         await begun.wait()
-        cancelled = await piano.cancel(job)
+        cancelling = asyncio.create_task(piano.cancel(job))
+        await piano.jobs()  # by now it is cancelled
+        go.set()
+        cancelled = await cancelling
 
         async with asyncio.timeout(DEADLINE):
             assert (await piano.wait(job)).content == "kept"
@@ -607,15 +611,15 @@ async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano
         assert [message.content for message in await piano.messages(piano.thread)] == ["one", "kept"]
 
 
-async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted):
+async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted, monkeypatch):
+    claim = DuckDBStore.claim
+
+    async def broken(*_):
+        monkeypatch.setattr(DuckDBStore, "claim", claim)
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(DuckDBStore, "claim", broken)
     async with piano_of(scripted("fine")) as piano:
-        claim = piano._store.claim
-
-        async def broken(*_):
-            piano._store.claim = claim
-            raise StoreError("the disk is gone")
-
-        piano._store.claim = broken
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
                 await piano.ask("one")
