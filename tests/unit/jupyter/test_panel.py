@@ -29,7 +29,7 @@ class Recorded(ChatPanel):
         return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
 
     def clicks(self, do, about="", action=1, page="p", message=""):
-        self._take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+        self.take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
 
     def edits(self, message, text, action=1):
         self.clicks("edit", text, action, message=message)
@@ -306,23 +306,25 @@ def test_two_readings_at_once_lose_nothing(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("hello")
     loop.run(piano.ask("1?"))
-    read, gate = piano.messages, asyncio.Event()
+    read, begun, gate = piano.messages, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments, **more):
         told = await read(*arguments, **more)
+        begun.set()
         await gate.wait()
         return told
 
     async def overlap():
         piano.messages = slow
-        both = [asyncio.create_task(panel._show_anew()) for _ in range(2)]
-        await asyncio.sleep(0)
+        for action in (2, 3):
+            panel.clicks("earlier", action=action)
+        await begun.wait()
         piano.messages = read
         await piano.ask("2?")
         gate.set()
-        await asyncio.gather(*both)
 
     loop.run(overlap())
+    assert [panel.answer(action) for action in (2, 3)] == ["", ""]
 
     assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
 
@@ -364,7 +366,13 @@ def test_the_panel_remembers_only_its_last_actions(opened):
         panel.clicks("hello", action=action)
     until(lambda: len(panel.told("done")) == 400)
 
-    assert list(panel._answered) == [("p", action) for action in range(100, 400)]
+    panel.clicks("hello", action=100)  # it is known what came of it, so nothing is done
+    until(lambda: len(panel.told("done")) == 401)
+    known = len(panel.told("all"))
+    panel.clicks("hello", action=99)
+    until(lambda: len(panel.told("done")) == 402)
+
+    assert (known, len(panel.told("all"))) == (400, 401)
 
 
 @pytest.mark.parametrize("do", ["edit", "regenerate"])
