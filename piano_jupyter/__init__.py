@@ -11,7 +11,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     events | rules            what has happened | what the user lets tools do
     tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
     records | logs            the nouns: Agent, Thread, Message, ToolCall, Job | the log
-    redaction | safe_files    secrets out of what is kept, shown, logged or sent | files, past planted links
+    redaction | safe_files | truncation  no secret is kept, shown or sent | files, past planted links | long texts, cut
     clock | errors | prose | agent_code  time and ids | what can go wrong | what a text says | whose a printed text is
     hidden                    what the eye does not see, and what would steer a terminal
 

@@ -7,6 +7,7 @@ same calls in the same order give the same times and ids.
 import random
 import secrets
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -31,6 +32,10 @@ class Clock:
                 return datetime.now(UTC)
             self._recorded += timedelta(milliseconds=1)
             return self._recorded
+
+    def monotonic(self) -> float:
+        """Return seconds that only go forward, to measure how long something takes."""
+        return time.monotonic()
 
     def new_id(self) -> UUID:
         """Return a new UUIDv7."""

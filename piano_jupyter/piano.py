@@ -818,7 +818,7 @@ class Piano:
 async def _form(schema: Any, workspace: Path) -> Form | None:
     if schema is None:
         return None
-    return await asyncio.to_thread(form_of, schema, workspace)  # jsonschema takes long to load
+    return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file
 
 
 async def _unknown(_model: str) -> None:

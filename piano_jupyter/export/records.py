@@ -6,6 +6,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.export.jsonl import UNFINISHED, Said, from_jsonl
 from piano_jupyter.records import Agent, CallStatus, Message, Thread, ToolCall
+from piano_jupyter.truncation import truncated
 
 TITLE_LENGTH = 60  # characters
 
@@ -69,4 +70,4 @@ def to_records(
 
 def _beginning(conversation: Sequence[Said]) -> str:
     first = next((said.content for said in conversation if said.role == "user"), "")
-    return " ".join(first[: 2 * TITLE_LENGTH].split())[:TITLE_LENGTH] or "Imported"
+    return truncated(" ".join(first[: 2 * TITLE_LENGTH].split()), TITLE_LENGTH) or "Imported"

@@ -15,9 +15,10 @@ from IPython.display import display
 
 from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.showing.cost import usage_parts
-from piano_jupyter.jupyter.showing.tables import AS_IT_IS, QUIET, capped, cut, lines_html
+from piano_jupyter.jupyter.showing.tables import AS_IT_IS, LONGEST_CELL, QUIET, capped, lines_html
 from piano_jupyter.prose import as_markdown, indented
 from piano_jupyter.records import Message, ToolCall, short
+from piano_jupyter.truncation import HOW_MUCH, truncated
 
 Names = Mapping[Any, str]  # of agents, by id
 
@@ -178,8 +179,7 @@ def thoughts_html(message: Message) -> str:
     thought = message.reasoning.strip()
     if not thought:
         return ""
-    rest = len(thought) - LONGEST_THOUGHT
-    shown = thought if rest <= 0 else f"{thought[:LONGEST_THOUGHT]}\n… and {rest:,} more characters"
+    shown = truncated(thought, LONGEST_THOUGHT, HOW_MUCH)
     return (
         f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{escape(shown)}</div></details>'
     )
@@ -189,7 +189,7 @@ def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
     word = call.outcome
     first, *rest = (call.result or "no output").strip().removeprefix(f"{word}: ").splitlines() or ["no output"]
-    told = cut(" ".join(first.split()))
+    told = truncated(" ".join(first.split()), LONGEST_CELL)
     for line in rest:
         if len(told) + len(line) > LONGEST_RESULT:
             told += f"{BROKEN}…"
@@ -200,7 +200,7 @@ def call_line(call: ToolCall) -> str:
 
 def call_html(call: ToolCall) -> str:
     """Return a tool call as a folded line of HTML."""
-    head = f"<code>{escape(call.name)}({escape(cut(arguments_text(call)))})</code> {call.outcome}"
+    head = f"<code>{escape(call.name)}({escape(truncated(arguments_text(call), LONGEST_CELL))})</code> {call.outcome}"
     return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
 
 

@@ -158,7 +158,7 @@ class Following:
         """Take an event; what concerns other jobs is passed over."""
         match event:
             case MessageDelta(job_id=job_id):  # by far the most, so first
-                if job_id in self._known:
+                if job_id in self._known and not self._known[job_id].over:
                     self._known[job_id].take(event)
             case AgentAdded(agent=agent):
                 self._names[agent.id] = agent.name

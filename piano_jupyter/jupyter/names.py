@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.schemas import schemas_in
+from piano_jupyter.truncation import truncated
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -42,7 +43,7 @@ class Told(str):
     def __new__(cls, name: str, about: str) -> Self:
         """Return the id."""
         told = super().__new__(cls, name)
-        told.about = " ".join(about.split())[:BEGINNING]
+        told.about = truncated(" ".join(about.split()), BEGINNING)
         return told
 
 

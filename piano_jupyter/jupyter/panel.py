@@ -58,7 +58,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._static: Any = None  # the handle of the transcript beside the live view
         super().__init__(title=thread.title)
         _answer_where_asked(self.comm)
-        self.on_msg(self._take)
+        self.on_msg(self.take)
         self._unsubscribe = piano.bus.subscribe(self._hear, thread=thread.id)
         try:
             loop.run(self._load())
@@ -183,7 +183,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
-    def _take(self, _: object, content: dict[str, Any], _buffers: object) -> None:
+    def take(self, _: object, content: dict[str, Any], _buffers: object) -> None:
         """Take an action of the page, on whichever thread it arrives."""
         work = self._act(content)
         try:

@@ -34,10 +34,12 @@ from piano_jupyter.jupyter.showing.cost import usage_parts
 from piano_jupyter.jupyter.showing.tables import PLAIN_LIMIT, capped
 from piano_jupyter.prose import as_markdown
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
+from piano_jupyter.truncation import truncated
 
 Change = dict[str, Any]
 
 ACTIVE = frozenset({"queued", "loading", "thinking", "writing", "calling", "asking"})
+HELD_UP = frozenset({"thinking", "loading"})  # by a model that is loaded for whoever asks
 SEEN = 10  # lines of a value that are seen without scrolling
 PREVIEW = 90  # characters of a call's arguments that stand beside its name
 STANDS = {
@@ -83,13 +85,14 @@ class Entry:
     note: str = ""
     fraction: float | None = None
     text: str = ""
+    is_whole: bool = True
     parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def can(self) -> str:
         """What a click may do with it, now that it stands."""
         if self.state == "said":
-            return "edit" if self.text and len(self.text) <= PLAIN_LIMIT else ""
+            return "edit" if self.text and self.is_whole else ""
         return "regenerate" if self.state == "done" else ""
 
     def shown(self, after: str | None) -> Change:
@@ -155,11 +158,14 @@ class Conversation:
             case (
                 MessageDelta() | HistoryTrimmed() | ToolCalled() | ToolReturned() | ToolWaiting() | ApprovalRequested()
             ):
-                if str(event.job_id) in self._entries:
-                    self._apply_to_turn(self._entries[str(event.job_id)], event)
+                entry = self._entries.get(str(event.job_id))
+                if entry is not None and entry.state in ACTIVE:
+                    self._apply_to_turn(entry, event)
+                elif entry is not None and isinstance(event, ToolReturned):
+                    self._call(entry, event.call)
             case ModelLoading(job_id=job_id, note=note, fraction=fraction):
                 for entry in self._entries.values():
-                    if entry.key == str(job_id) or (job_id is None and entry.state in {"thinking", "loading"}):
+                    if entry.state in (ACTIVE if entry.key == str(job_id) else HELD_UP if job_id is None else ()):
                         self._tell(entry, "loading", note, fraction)
             case _:
                 pass
@@ -256,7 +262,7 @@ class Conversation:
         key = str(message.id)
         if message.role == "user":
             entry = self._entry(key, key, "You")
-            entry.text = capped(message.content)
+            entry.text, entry.is_whole = capped(message.content), len(message.content) <= PLAIN_LIMIT
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         job = str(message.job_id or f"about {message.id}")
@@ -306,8 +312,6 @@ class Conversation:
 
     def _write(self, entry: Entry, delta: MessageDelta) -> None:
         """Take the next piece of an answer; one that begins anew replaces what was not finished."""
-        if entry.state not in ACTIVE:
-            return
         key = str(delta.message_id)
         if key not in entry.parts:
             self._drop_unfinished(entry)
@@ -332,7 +336,7 @@ class Conversation:
             "part": str(call.id),
             "kind": "call",
             "name": exact(call.name),
-            "preview": exact(preview if len(preview) <= PREVIEW else preview[:PREVIEW] + "…"),
+            "preview": exact(truncated(preview, PREVIEW)),
             "arguments": [[exact(name) + _lines(value), exact(value)] for name, value in values.items()],
             "result": legible(call.result) if call.result else None,
             "state": "asks" if request else state or call.outcome,

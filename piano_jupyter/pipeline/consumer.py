@@ -74,19 +74,21 @@ class Consumer:
     async def stop(self, timeout: float) -> None:
         """Take no more, give what runs `timeout` seconds, then cut it off.
 
-        A job that is cut off stays marked as running: its turn is taken up again when the store is opened next.
+        A job that is cut off goes back into the queue of the store, and that attempt does not count.
         """
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.cancel()
             await asyncio.wait([loop])
-        tasks = [task for _, task in self._running.values()]
+        tasks = {task: job for job, task in self._running.values()}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=STUBBORN)
+            for task in late:
+                await self._release(tasks[task])
         self._running.clear()
         self._ended.set()
 
@@ -199,6 +201,12 @@ class Consumer:
                     self._bus.publish(MessageAdded(thread_id=job.thread_id, message=note))
                 self._producer.admit(asked)
                 self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
+
+    async def _release(self, job: Job) -> None:
+        try:
+            await whole(self._store.release(job, self._clock.now()))
+        except PianoError:  # whoever opens the store next finds it marked as running
+            log.exception("job %s, which was cut off, could not be put back into the queue", job.id)
 
     async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
         """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""

@@ -1,7 +1,6 @@
 """Producer: takes messages in with their jobs, and claims queued jobs, never more than the demand."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -52,7 +51,7 @@ class Producer:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._config, self._models, self._unfinished = config, models, unfinished
         self._queued: dict[UUID, Waiting] = {}
-        self._swapped = 0.0  # when a model was swapped in last, as `time.monotonic` has it
+        self._swapped = 0.0  # when a model was swapped in last, as `Clock.monotonic` has it
         self._claiming = asyncio.Lock()
         self._stirred = asyncio.Event()
         bus.subscribe(lambda _: self.stir(), ApprovalRequested)  # its model is free while the user thinks
@@ -120,7 +119,7 @@ class Producer:
         models = {each.job.model for each in able} | {job.model for job in at_work}
         asks = self._models.loaded if able and len(models) > 1 else None
         loaded = await asks(models) if asks is not None else None
-        idle, now = self._models.idle(), time.monotonic()
+        idle, now = self._models.idle(), self._clock.monotonic()
         working = [job for job in at_work if job.id not in idle]
         job = next_job(able, working, limits, loaded=loaded, swapped=self._swapped, now=now)
         if job is not None and loaded is not None and job.model not in loaded:
@@ -166,6 +165,6 @@ class Producer:
                 self._admit(job)
 
     def _admit(self, job: Job) -> None:
-        self._queued[job.id] = Waiting(job, time.monotonic())
+        self._queued[job.id] = Waiting(job, self._clock.monotonic())
         self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
         self.stir()

@@ -13,6 +13,7 @@ from piano_jupyter.pipeline.branches import AT_WORK
 from piano_jupyter.pipeline.conversations import Conversation, Conversations
 from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
+from piano_jupyter.truncation import truncated
 
 TITLE_LENGTH = 60  # characters
 SHORTEST_ID = 4  # digits
@@ -154,7 +155,7 @@ class Threads:
 def short_title(text: str) -> str:
     """Return a text's first line, as long as a title may be."""
     first = text.strip().splitlines()[0].strip() if text.strip() else "Untitled"
-    return first if len(first) <= TITLE_LENGTH else first[: TITLE_LENGTH - 1].rstrip() + "…"
+    return truncated(first, TITLE_LENGTH)
 
 
 def _digits(name: str) -> str:

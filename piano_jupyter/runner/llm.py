@@ -77,6 +77,10 @@ class ChatClient:
         """Return how many tokens fit into a model's window; None where that is not known. Never raises ModelError."""
         return await self._properties.context(model)
 
+    async def lacks_tools(self, model: str) -> bool:
+        """Return whether a model's chat template has no place for tools, as far as its server tells."""
+        return await self._properties.lacks_tools(model)
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, last the whole reply. Raises ModelError.
 
@@ -124,14 +128,14 @@ class ChatClient:
                 note = await self._swap.why_waiting(model) if self._server.used else None
                 watch.look(loading=note is not None)
                 if note and not known:
-                    await followed.enter_async_context(self._swap.watch())
+                    await followed.enter_async_context(self._swap.following())
                 if note and (seconds := watch.tell()) is not None:
                     yield Loading(note=note, seconds=seconds)
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
         of_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
-        lacks = of_tools and await self._properties.lacks_tools(request.model)
+        lacks = of_tools and await self.lacks_tools(request.model)
         held = lacks and bool(request.tools)
         response = await self._send(constrained(request) if lacks else request)
         pieces, since = response.aiter_bytes(), asyncio.get_running_loop().time()

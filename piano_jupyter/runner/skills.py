@@ -23,6 +23,7 @@ from piano_jupyter.runner.front_matter import (
 )
 from piano_jupyter.runner.sandbox import inside, open_regular
 from piano_jupyter.shipped import shipped
+from piano_jupyter.truncation import truncated
 
 LARGEST = 100_000  #: bytes
 IN_FOLDER = ("SKILL.md", "skill.md")
@@ -203,7 +204,7 @@ def _skill(root: Path, path: Path, shown: str) -> Skill:
     about = description or " ".join(body.split("\n", 1)[0].lstrip("# ").split())
     return Skill(
         name=name,
-        description=about[:LONGEST_DESCRIPTION],
+        description=truncated(about, LONGEST_DESCRIPTION, ""),
         body=body,
         path=path,
         place=shown,

@@ -14,9 +14,10 @@ from piano_jupyter.errors import ModelError, ModelRefusedError
 from piano_jupyter.runner.chat import Again, ChatModel, ChatRequest, Loading, Piece, Reply
 from piano_jupyter.runner.escape import escaped
 from piano_jupyter.runner.prompt import merged
-from piano_jupyter.runner.values.arguments import MisfitError, fitted, short_json
+from piano_jupyter.runner.values.arguments import MisfitError, fitted
 from piano_jupyter.runner.values.forms import parsed, unfenced
 from piano_jupyter.runner.window import size
+from piano_jupyter.truncation import short_json, truncated
 
 TRIES = 3
 QUOTED = 2_000  # characters of an answer that does not fit: one that never ended would leave no room for the next
@@ -72,7 +73,7 @@ async def fitting_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerato
         else:
             told = f"That does not fit: {problem}. Give the JSON again, alone and whole."
             yield Loading(note=f"the answer does not fit ({problem}); asking again")
-        again = [{"role": "assistant", "content": reply.text[:QUOTED]}, {"role": "user", "content": told}]
+        again = [{"role": "assistant", "content": truncated(reply.text, QUOTED, "")}, {"role": "user", "content": told}]
         again = [{**message, "content": escaped(message["content"])} for message in again]
         asked = replace(asked, messages=merged([*map(dict, asked.messages), *again]))
 

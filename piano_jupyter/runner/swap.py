@@ -7,7 +7,7 @@ cassette is open that list is all that is asked, and it is recorded: what is loa
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
-from piano_jupyter.runner.server.heard import REMEMBERED, Heard, ModelWatch
+from piano_jupyter.runner.server.heard import REMEMBERED, Heard
 from piano_jupyter.runner.server.refusal import error_from
 from piano_jupyter.runner.server.served import (
     States,
@@ -49,19 +49,25 @@ GLANCE = 0.5  # seconds that a look at the states may take
 class SwapClient:
     """Asks a server for its models, and llama-swap to load and unload them. For one event loop."""
 
-    def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None = None) -> None:
-        self._connect, self._config = connect, config
+    def __init__(
+        self,
+        connect: Connect,
+        config: PianoConfig,
+        wrap: Wrap | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect, self._config, self._now = connect, config, now
         self._http = client(ServerTransport(connect, config))
         self._taped = client(wrap(ServerTransport(connect, config))) if wrap else None
-        self._heard = Heard()
+        self._heard = Heard(now)
         self._events = SwapEvents(self._http, config, self._heard.hear)
-        self._watchers = 0
+        self._followers = 0
         self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:
-        """End the watches and close the connections."""
+        """Close the connections."""
         await self._events.stop()
-        self._heard.close()
         await self._http.aclose()
         if self._taped is not None:
             await self._taped.aclose()
@@ -138,17 +144,17 @@ class SwapClient:
         await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
 
     @contextlib.asynccontextmanager
-    async def watch(self) -> AsyncIterator[ModelWatch]:
-        """Follow llama-swap's events while at least one watches. Another server, or a cassette, is not followed."""
-        self._watchers += 1
+    async def following(self) -> AsyncIterator[SwapEvents]:
+        """Follow llama-swap's events while at least one wants it. Another server, or a cassette, is not followed."""
+        self._followers += 1
         if self._taped is None and not self._events.live:
-            self._heard.stale, self._heard.good_until = True, 0.0  # what is old is not told as news
+            self._heard.good_until = 0.0  # what is old is not told as news
             self._events.follow()
         try:
-            yield ModelWatch(self._heard)
+            yield self._events
         finally:
-            self._watchers -= 1
-            if not self._watchers:
+            self._followers -= 1
+            if not self._followers:
                 await self._events.stop()
 
     async def _ask(self, path: str) -> httpx.Response:
@@ -177,7 +183,7 @@ class SwapClient:
     async def _look(self) -> States | None:
         """Return the states: from the events, from memory, or by one request. Raises one of TROUBLE."""
         await self._know_server()
-        if not self._events.live and time.monotonic() >= self._heard.good_until:
+        if not self._events.live and self._now() >= self._heard.good_until:
             self._hear_running(await self._http.get("/running"))
         return self._heard.states
 
@@ -204,7 +210,7 @@ class SwapClient:
 
     async def _learn_aliases(self) -> None:
         """Hear of the aliases, once a server: only the events tell them all. After trouble, again in a while."""
-        now = time.monotonic()
+        now = self._now()
         if self._taped is None and now >= self._heard.events_due:
             self._heard.events_due = now + LOOK_AGAIN
             if await self._events.hear_once(GLANCE):

@@ -41,11 +41,6 @@ class ToolRegistry:
         self._tools[tool.name] = tool
         return replaced
 
-    def remove(self, name: str) -> None:
-        """Remove a tool. Raises NotFoundError."""
-        self.get_tools([name])
-        del self._tools[name]
-
     def list_available(self) -> list[Tool]:
         """Return all tools, by name."""
         return [self._tools[name] for name in sorted(self._tools)]

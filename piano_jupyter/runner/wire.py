@@ -20,6 +20,7 @@ from piano_jupyter.runner.reply.text_calls import Gate, written_calls
 from piano_jupyter.runner.reply.thinking import Written
 from piano_jupyter.runner.reply.usage import TELLS_USAGE, usage_of
 from piano_jupyter.runner.server.refusal import code_of, error_from, parsed, passes
+from piano_jupyter.truncation import truncated
 
 #: servers' own words for an answer that they did not finish
 BROKEN = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
@@ -221,7 +222,7 @@ class ReplyBuilder:
 
 
 def _strange(data: str) -> ModelError:
-    return ModelError(f"the server sent what is not a chat completion: {data[:200]!r}")
+    return ModelError(f"the server sent what is not a chat completion: {truncated(data, 200)!r}")
 
 
 def _as_text(content: Any) -> str:

@@ -162,6 +162,14 @@ class Store(Protocol):
         """
         ...
 
+    async def release(self, job: Job, now: datetime) -> Job:
+        """Put a job that its owner was stopped in the middle of back into the queue; that attempt does not count.
+
+        Calls without a result are given the result that `recover` gives them. A job that has ended, or that another
+        owner runs by now, is left as it is.
+        """
+        ...
+
     async def recover(self, max_attempts: int, now: datetime) -> list[Job]:
         """Take over the jobs that a dead owner left running; return them as they now are.
 

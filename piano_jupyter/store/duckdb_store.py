@@ -155,6 +155,9 @@ class DuckDBStore:
     async def retry(self, job: Job) -> Job:
         return await self._do(lambda tables: tables.retry(job))
 
+    async def release(self, job: Job, now: datetime) -> Job:
+        return await self._do(lambda tables: tables.release(job, now))
+
     async def recover(self, max_attempts: int, now: datetime) -> list[Job]:
         return await self._do(lambda tables: tables.recover(max_attempts, now))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.redaction import redact
+from piano_jupyter.truncation import truncated
 
 ELSEWHERE = "set PianoConfig.database to another file or ':memory:'"
 
@@ -24,6 +25,7 @@ FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  #
 HOLDER = re.compile(rb"piano_jupyter (?P<pid>\d+)\t(?P<host>[^\t\n]*)\t(?P<command>[^\t\n]*)\n")
 TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+LONGEST_COMMAND = 80  #: characters of a command line that are told
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -62,8 +64,7 @@ def command_of(pid: int | str) -> str:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-    command = redact(" ".join(arguments.split()))
-    return command if len(command) <= 80 else command[:79] + "…"
+    return truncated(redact(" ".join(arguments.split())), LONGEST_COMMAND)
 
 
 def _open(path: str, name: str) -> int:
@@ -120,7 +121,7 @@ def _is_at(file: int, name: str) -> bool:
 
 
 def _me() -> bytes:
-    command = command_of("self") or redact(" ".join(sys.argv))[:80]
+    command = command_of("self") or truncated(redact(" ".join(sys.argv)), LONGEST_COMMAND)
     parts = (str(os.getpid()), os.uname().nodename, command)
     return MARK + "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace") + b"\n"
 

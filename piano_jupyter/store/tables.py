@@ -204,6 +204,13 @@ class Tables:
             )
         return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
 
+    def release(self, job: Job, now: datetime) -> Job:
+        known = self.job(job.id)
+        if known.status is not JobStatus.RUNNING or known.owner != job.owner:
+            return known
+        self._finish_open_calls(known, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
+        return self._move(_requeued(known, attempt=max(known.attempt - 1, 0)))
+
     def recover(self, max_attempts: int, now: datetime) -> list[Job]:
         return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING])]
 

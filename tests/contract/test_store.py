@@ -398,6 +398,30 @@ async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_o
     assert await store.recover(2, make.now()) == []
 
 
+async def test_a_job_that_its_owner_gives_back_is_queued_again_and_that_attempt_does_not_count(store, make, running):
+    job = await running()
+    started = await store.start_call(make.call(await store.add_message(make.answer(job))))
+    now = make.now()
+
+    released = await store.release(job, now)
+
+    assert released == replace(job, status=JobStatus.QUEUED, attempt=0, owner=None, started_at=None)
+    assert await store.release(job, make.now()) == released
+    [call] = await store.tool_calls(job.thread_id)
+    assert (call.id, call.status, call.finished_at) == (started.id, CallStatus.UNKNOWN, now)
+    assert (await store.claim(job.id, "kernel", make.now())).attempt == 1
+
+
+async def test_only_the_owner_gives_a_job_back_and_none_that_has_ended(store, make, running):
+    first, second = await running(), await running()
+    await store.recover(3, make.now())
+    taken = await store.claim(first.id, "another", make.now())
+    cancelled = await store.cancel(second, make.now())
+
+    assert await store.release(first, make.now()) == taken
+    assert await store.release(second, make.now()) == cancelled
+
+
 async def test_jobs_are_oldest_first_and_known_by_status_and_thread(store, make, running):
     first, second, third = await running(), await running(), await running()
     failed = await store.fail(second, "no", make.now())

@@ -108,7 +108,7 @@ def test_heavy_packages_wait_until_they_are_used(kernel_of):
         "ipywidgets",
         "markdown_it",
         "nh3",
-        "jsonschema",
+        "jsonschema_rs",
         "yaml",
         "xllamacpp",
         "pygments.lexers",

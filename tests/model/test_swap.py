@@ -14,6 +14,8 @@ from piano_jupyter.records import JobStatus, ModelState
 from piano_jupyter.runner.chat import ChatRequest, Delta, Loading
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.server.swap_events import SwapEvents
+from piano_jupyter.runner.server.transport import ServerTransport, client
 from piano_jupyter.runner.swap import SwapClient
 
 pytestmark = pytest.mark.model
@@ -43,8 +45,8 @@ async def clients():
         return opened[-2:]
 
     yield make
-    for client in opened:
-        await client.aclose()
+    for each in opened:
+        await each.aclose()
 
 
 @pytest.fixture
@@ -142,19 +144,25 @@ async def test_what_is_loaded_follows_the_swaps(swap, clients):
     assert swap.swaps() == 1
 
 
-async def test_a_watch_tells_of_a_swap_as_it_happens(swap, clients):
+async def test_the_events_tell_of_a_swap_as_it_happens(swap, clients):
     _, models = clients(swap)
     await models.load(ONE)
+    news = asyncio.Queue()
 
-    async with asyncio.timeout(DEADLINE), models.watch() as watch:
-        assert await anext(watch) == {ONE: ModelState.LOADED}
+    async def connect():
+        return Endpoint(url=swap.url, api_key=swap.key)
+
+    config = PianoConfig(base_url=swap.url, api_key=swap.key)
+    async with asyncio.timeout(DEADLINE), client(ServerTransport(connect, config)) as http:
+        events = SwapEvents(http, config, lambda told: news.put_nowait(told.states()))
+        events.follow()
+        assert await news.get() == {ONE: ModelState.LOADED}
         loading = asyncio.create_task(models.load(OTHER))
-        told = []
-        async for states in watch:
-            told.append(states)
-            if states == {OTHER: ModelState.LOADED}:
-                break
+        told = [await news.get()]
+        while told[-1] != {OTHER: ModelState.LOADED}:
+            told.append(await news.get())
         await loading
+        await events.stop()
 
     assert {OTHER: ModelState.LOADING} in told
     assert all(states.get(ONE) is not ModelState.LOADED for states in told)
@@ -258,7 +266,7 @@ async def test_the_tools_of_a_models_template_are_asked_of_that_model(start_swap
     models = {"with": {"cmd": model_command(with_tools, "with")}, "plain": {"cmd": model_command(without, "plain")}}
     chat, _ = clients(start_swap(swap_server.kind, models))
 
-    lacks = [await chat._properties.lacks_tools(name) for name in ("with", "plain")]
+    lacks = [await chat.lacks_tools(name) for name in ("with", "plain")]
 
     assert lacks == [False, True]
 

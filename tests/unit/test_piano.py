@@ -22,6 +22,7 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.records import CallStatus, JobStatus
+from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import tool
 
 DEADLINE = 10
@@ -298,6 +299,20 @@ async def test_i2_cancelled_at_any_point_of_a_turn_the_next_question_finds_each_
     assert messages[-1]["content"].endswith("Well?")
 
 
+async def test_a_job_that_two_cancel_at_once_is_cancelled_once(piano_of, scripted):
+    async with piano_of(scripted(asyncio.Event())) as piano:
+        events, told = piano.events(), []
+        piano.bus.subscribe(told.append, JobCancelled)
+        job = await piano.send("one")
+        await until(events, MessageDelta)
+
+        first, second = await asyncio.gather(piano.cancel(job), piano.cancel(job))
+
+        assert first.status is JobStatus.CANCELLED
+        assert second == first
+        assert [event.job for event in told] == [first]
+
+
 async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, scripted):
     go = asyncio.Event()
     model = scripted(go, "first")
@@ -418,7 +433,40 @@ async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path,
     async with Piano(model=scripted("Paris."), **knobs) as piano:
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
-        assert (await piano.find_job(job)).attempt == 2
+        assert (await piano.find_job(job)).attempt == 1
+
+
+async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):
+    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
+    for opening in range(3):
+        async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+            events = piano.events()
+            if opening == 0:
+                job = await piano.send("Capital?")
+            await until(events, MessageDelta)
+
+    async with Piano(model=scripted("Paris."), **knobs) as piano:
+        assert (await piano.wait(job)).content == "Paris."
+
+
+async def test_what_runs_when_it_is_closed_has_its_time_to_finish(tmp_path, scripted):
+    go, knobs = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
+    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **knobs)
+    await piano.open()
+    events = piano.events()
+    asking = asyncio.create_task(piano.ask("Capital?"))
+    await until(events, MessageDelta)
+    [taking] = [task for task in asyncio.all_tasks() if task.get_name() == "piano-consumer"]
+
+    closing = asyncio.create_task(piano.close())
+    await asyncio.wait([taking])  # from now on no job is taken
+    running = await piano.jobs(JobStatus.RUNNING)
+    go.set()
+    async with asyncio.timeout(DEADLINE):
+        await closing
+
+    assert len(running) == 1
+    assert (await asking).content == "Paris."
 
 
 async def test_threads_are_found_renamed_listed_and_archived(piano_of, scripted):
@@ -541,19 +589,22 @@ async def test_an_ask_cancelled_at_any_moment_leaves_no_job_behind(piano_of, scr
         assert {job.status for job in await piano.jobs()} <= {JobStatus.CANCELLED, JobStatus.DONE}
 
 
-async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted):
+async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted, monkeypatch):
+    ack, begun, go = DuckDBStore.ack, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments, **more):
+        begun.set()
+        await go.wait()
+        return await ack(*arguments, **more)
+
+    monkeypatch.setattr(DuckDBStore, "ack", slow)
     async with piano_of(scripted("kept")) as piano:
-        ack, begun = piano._store.ack, asyncio.Event()
-
-        async def slow(*arguments, **more):
-            begun.set()
-            await asyncio.sleep(0.05)
-            return await ack(*arguments, **more)
-
-        piano._store.ack = slow
         job = await piano.send("one")
         await begun.wait()
-        cancelled = await piano.cancel(job)
+        cancelling = asyncio.create_task(piano.cancel(job))
+        await piano.jobs()  # by now it is cancelled
+        go.set()
+        cancelled = await cancelling
 
         async with asyncio.timeout(DEADLINE):
             assert (await piano.wait(job)).content == "kept"
@@ -561,15 +612,15 @@ async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano
         assert [message.content for message in await piano.messages(piano.thread)] == ["one", "kept"]
 
 
-async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted):
+async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted, monkeypatch):
+    claim = DuckDBStore.claim
+
+    async def broken(*_):
+        monkeypatch.setattr(DuckDBStore, "claim", claim)
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(DuckDBStore, "claim", broken)
     async with piano_of(scripted("fine")) as piano:
-        claim = piano._store.claim
-
-        async def broken(*_):
-            piano._store.claim = claim
-            raise StoreError("the disk is gone")
-
-        piano._store.claim = broken
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
                 await piano.ask("one")

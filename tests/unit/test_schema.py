@@ -200,7 +200,7 @@ async def test_tools_are_called_first_and_the_value_comes_from_what_they_say(pia
     assert [message.content for message in told] == ["Who is there?", "", ADA]
 
 
-async def test_a_job_that_a_dead_kernel_left_is_answered_in_the_same_form(piano_of, scripted, tmp_path):
+async def test_a_job_that_a_kernel_left_as_it_ended_is_answered_in_the_same_form(piano_of, scripted, tmp_path):
     path = str(tmp_path / "piano.duckdb")
     begun, held = asyncio.Event(), asyncio.Event()
     model = scripted(lambda _: begun.set() or held)
@@ -215,7 +215,7 @@ async def test_a_job_that_a_dead_kernel_left_is_answered_in_the_same_form(piano_
         await second.resume()
         answer = await second.wait(await second.find_job(job.id))
 
-        assert (await second.find_job(job.id)).attempt == 2
+        assert (await second.find_job(job.id)).attempt == 1
         assert await second.value(answer) == json.loads(ADA)
 
 

@@ -1,15 +1,16 @@
 """Several agents in one thread, and the branches of a thread, through the service."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, JobStarted, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
+from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.records import JobStatus
 from piano_jupyter.runner.chat import Reply, RequestedCall
+from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.tool import tool
 
 DEADLINE = 10
@@ -37,7 +38,7 @@ class Voices:
 @pytest.fixture
 async def chat(tmp_path):
     async def make(model, **knobs):
-        piano = Piano(database=":memory:", workspace=tmp_path, model=model, **knobs)
+        piano = Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
         await piano.open()
         opened.append(piano)
         for name in model.scripts:
@@ -336,8 +337,9 @@ async def test_an_answer_that_a_fork_took_over_can_be_regenerated_and_its_questi
     assert [message.content for message in await piano.messages(parent)] == ["one?", "old"]
 
 
-async def test_a_fork_stays_as_it_was_whatever_becomes_of_the_thread_that_it_came_from(chat):
-    piano = await chat(Voices(ada=["old", "two", "new"], bo=["beside"]))
+async def test_a_fork_stays_as_it_was_whatever_becomes_of_the_thread_that_it_came_from(chat, tmp_path):
+    database = tmp_path / "piano.duckdb"
+    piano = await chat(Voices(ada=["old", "two", "new"], bo=["beside"]), database=database)
     await piano.ask_all("@ada @bo one?")
     last = await piano.ask("two?", agent="ada")
     parent = piano.thread
@@ -346,8 +348,9 @@ async def test_a_fork_stays_as_it_was_whatever_becomes_of_the_thread_that_it_cam
 
     piano.thread = parent
     await piano.wait((await piano.regenerate((await piano.messages(parent))[1]))[0])
-    piano._conversations.forget(fork.id)
-    piano.thread = fork
+    await piano.close()
+    piano = await chat(Voices(), database=database)
+    piano.thread = await piano.find_thread(fork.id)
 
     assert [text for _, text in before] == ["@ada @bo one?", "old", "beside", "two?", "two"]
     assert await told(piano) == before
@@ -525,24 +528,29 @@ async def test_an_imported_thread_goes_on(chat):
     assert model.asked[-1] == ("ada", ["one?", "one", "two?"])
 
 
-def swapping(piano, *, loaded=(), own_name=lambda name: name):
-    """Have the queue believe that the server swaps, and has these models loaded."""
+@pytest.fixture
+def swapping(monkeypatch):
+    """Have the queue of the next Piano believe that the server swaps, and has these models loaded."""
 
-    async def which(models):
-        return frozenset(loaded) & frozenset(models)
+    def make(*, loaded=(), own_name=lambda name: name):
+        async def which(models):
+            return frozenset(loaded) & frozenset(models)
 
-    piano._producer._models = replace(piano._producer._models, loaded=which, own_name=own_name)
+        told = {"loaded": which, "own_name": own_name}
+        monkeypatch.setattr("piano_jupyter.piano.Models", lambda **fields: Models(**(fields | told)))
+
+    return make
 
 
-async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(chat):
+async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(chat, swapping):
     @tool(asks=True)
     def secret() -> str:
         """Return the secret."""
         return "42"
 
+    swapping(loaded=["model-of-ada"])
     piano = await chat(Voices(ada=[RequestedCall(name="secret"), "done"], bo=["quick"]), tools=[secret])
     await piano.update_agent("ada", enabled_tools=["secret"])
-    swapping(piano, loaded=["model-of-ada"])
     events = piano.events()
 
     slow = await piano.send("what is it?", agent="ada")
@@ -558,10 +566,10 @@ async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(
     assert answer.content == "quick"
 
 
-async def test_two_names_of_one_model_share_its_demand(chat):
+async def test_two_names_of_one_model_share_its_demand(chat, swapping):
     model = Voices(ada=["one"], bo=["two"])
+    swapping(own_name=lambda _: "the-same")
     piano = await chat(model)
-    swapping(piano, own_name=lambda _: "the-same")
     model.held["ada"] = asyncio.Event()
     events = piano.events()
 
@@ -583,31 +591,31 @@ async def test_two_names_of_one_model_share_its_demand(chat):
 
 async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, caplog):
     monkeypatch.setattr(consumer, "AGAIN", 0.01)
-    piano = await chat(Voices(ada=["at last"]))
-    claim, failing = piano._producer.claim, [RuntimeError("oops")]
+    claim, failing = Producer.claim, [RuntimeError("oops")]
 
-    async def broken(running):
+    async def broken(producer, running):
         if failing:
             raise failing.pop()
-        return await claim(running)
+        return await claim(producer, running)
 
-    piano._producer.claim = broken
+    monkeypatch.setattr(Producer, "claim", broken)
+    piano = await chat(Voices(ada=["at last"]))
     answer = await piano.ask("one?", agent="ada")
 
     assert answer.content == "at last"
     assert "no job could be taken" in caplog.text
 
 
-async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat):
+async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat, monkeypatch):
     piano = await chat(Voices(ada=["done"]))
-    claim, begun, go = piano._store.claim, asyncio.Event(), asyncio.Event()
+    claim, begun, go = DuckDBStore.claim, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments):
         begun.set()
         await go.wait()
         return await claim(*arguments)
 
-    piano._store.claim = slow
+    monkeypatch.setattr(DuckDBStore, "claim", slow)
     await piano.send("one?", agent="ada")
     await begun.wait()
     await piano.stop()

@@ -25,14 +25,14 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.jupyter.display import arguments_text, call_line, speaker
 from piano_jupyter.records import Job, Message, short
+from piano_jupyter.truncation import truncated
 
 LONGEST = 100  # characters
 
 
 def about(event: Event, names: Mapping[Any, str]) -> str:
     """Return what an event tells, in one line; `names` are those of the agents, by id."""
-    line = " ".join(_told(event, names).split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return truncated(" ".join(_told(event, names).split()), LONGEST)
 
 
 def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.

@@ -5,6 +5,7 @@ from typing import Any
 from piano_jupyter.hidden import terminal_text
 from piano_jupyter.jupyter.display import arguments_text
 from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolCall, short
+from piano_jupyter.truncation import truncated
 
 LONGEST = 60  # characters of what was said
 
@@ -35,5 +36,4 @@ def _told(record: Any) -> str:
 
 
 def _beginning(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
+    return truncated(" ".join(text.split()), LONGEST)

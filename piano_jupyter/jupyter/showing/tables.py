@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from piano_jupyter.hidden import terminal_text
 from piano_jupyter.records import Rows
+from piano_jupyter.truncation import HOW_MUCH, truncated
 
 R = TypeVar("R")
 
@@ -107,7 +108,7 @@ class Marked:
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
     """Return a table as aligned text."""
     cells = [list(columns), *([_text(cell) for cell in row] for row in islice(rows, MOST_ROWS))]
-    shown = [[terminal_text(cut(cell)).replace("\n", "⏎") for cell in row] for row in cells]
+    shown = [[terminal_text(truncated(cell, LONGEST_CELL)).replace("\n", "⏎") for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
     return "\n".join([*lines, *_more(total)])
@@ -134,15 +135,9 @@ def rows_html(rows: Rows) -> str:
     return html_table(rows.columns, rows, len(rows))
 
 
-def cut(text: str) -> str:
-    """Return a text, or its beginning where it is long."""
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
 def capped(text: str) -> str:
     """Return a text, or its beginning and how much more there is."""
-    rest = len(text) - PLAIN_LIMIT
-    return text if rest <= 0 else f"{text[:PLAIN_LIMIT]}\n… and {rest:,} more characters"
+    return truncated(text, PLAIN_LIMIT, HOW_MUCH)
 
 
 def lines_html(text: str) -> str:
@@ -151,7 +146,7 @@ def lines_html(text: str) -> str:
 
 
 def _cell_html(cell: object) -> str:
-    return cell.html if isinstance(cell, Marked) else lines_html(cut(_text(cell)))
+    return cell.html if isinstance(cell, Marked) else lines_html(truncated(_text(cell), LONGEST_CELL))
 
 
 def _text(cell: object) -> str:

@@ -25,6 +25,7 @@ from piano_jupyter.jupyter.variables.bounded import UNREAD, bounded
 from piano_jupyter.jupyter.variables.frames import Column, Glance, frame_kind, glance
 from piano_jupyter.jupyter.variables.reading import ENVIRONMENT_TEXT
 from piano_jupyter.tool import Tool
+from piano_jupyter.truncation import HOW_MUCH, truncated
 
 LONGEST = 4_000  # characters of a look
 LONGEST_SOURCE = 6_000
@@ -50,7 +51,7 @@ def _described(value: Any) -> str:
         try:
             return _frame(kind, value, glance(value))
         except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
-            return f"{kind}, which cannot be looked into: {type(error).__name__}: {error}"[:LONGEST]
+            return truncated(f"{kind}, which cannot be looked into: {type(error).__name__}: {error}", LONGEST)
     kinds = type(value)  # what it is, whatever its `__class__` says or does
     if issubclass(kinds, Tool):
         value = value.function
@@ -179,7 +180,7 @@ def _cell(value: Any) -> str:
         text = str(value).removesuffix(" 00:00:00")  # a day
     else:
         text = str(value) if isinstance(value, (str, Decimal)) else bounded(value, 200)
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return truncated(text, LONGEST_CELL)
 
 
 def _module(module: ModuleType) -> str:
@@ -187,7 +188,7 @@ def _module(module: ModuleType) -> str:
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
     head = f"module {module.__name__}{f' {version}' if version else ''}"
-    return "\n".join(filter(None, [head, about[:LONGEST], f"names: {_listed(names)}"]))
+    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {_listed(names)}"]))
 
 
 def _code(value: Any) -> str:
@@ -197,11 +198,12 @@ def _code(value: Any) -> str:
         signature = str(inspect.signature(value))
     except (TypeError, ValueError):
         signature = "(…)"
-    lines = [f"{kind} {value.__qualname__}{signature}", (inspect.getdoc(value) or "without a docstring")[:LONGEST]]
+    lines = [
+        f"{kind} {value.__qualname__}{signature}",
+        truncated(inspect.getdoc(value) or "without a docstring", LONGEST),
+    ]
     with suppress(OSError, TypeError):
-        source = inspect.getsource(value)
-        rest = len(source) - LONGEST_SOURCE
-        lines += ["source:", source[:LONGEST_SOURCE] + (f"\n… and {rest:,} more characters" if rest > 0 else "")]
+        lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
     return "\n".join(lines)
 
 

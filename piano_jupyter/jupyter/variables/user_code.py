@@ -11,6 +11,7 @@ from typing import Any
 
 from piano_jupyter.jupyter.variables.bounded import bounded
 from piano_jupyter.jupyter.variables.captured import Captured, captured
+from piano_jupyter.truncation import truncated
 
 MOST_FRAMES = 10  # of a traceback
 LONGEST_LINE = 200  # characters of a line of code in it
@@ -50,9 +51,9 @@ def _told(error: BaseException, name: str) -> str:
     if isinstance(error, SyntaxError) and error.filename in {name, None, "<unknown>"}:
         hint = "; await works only in a cell" if "await" in str(error.msg) else ""
         line = error.text or linecache.getline(name, error.lineno or 0)
-        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {line.strip()[:LONGEST_LINE]})\n"
+        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {truncated(line.strip(), LONGEST_LINE)})\n"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_own(each.filename)]
-    lines = [f"  line {each.lineno}{_where(each, name)}: {(each.line or '')[:LONGEST_LINE]}" for each in frames]
+    lines = [f"  line {each.lineno}{_where(each, name)}: {truncated(each.line or '', LONGEST_LINE)}" for each in frames]
     if len(lines) > MOST_FRAMES:
         lines[MOST_FRAMES // 2 : -MOST_FRAMES // 2] = ["  ..."]
     return "\n".join([*lines, "".join(traceback.format_exception_only(error)).strip()]) + "\n"

@@ -13,10 +13,12 @@ from typing import TypedDict
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.sandbox import refused
+from piano_jupyter.truncation import truncated
 
 LINE_END = re.compile(r"\r\n|\r(?!\n)|(?<!\r)\n")
 NUMBERED = re.compile(r"\s*\d+\t")
 MANY = 20  #: matches to tell of
+LONGEST = 160  #: characters of a line that is quoted
 
 
 class Replacement(TypedDict):
@@ -166,9 +168,10 @@ def _nearest(lines: Sequence[_Line], old: Sequence[_Line]) -> str:
     at = max(votes, key=lambda each: (votes[each], -each))
     pairs = enumerate((lines[at + place].text if 0 <= at + place < len(lines) else None) for place in range(len(old)))
     place, real = next(((place, real) for place, real in pairs if real != old[place].text), (0, old[0].text))
-    there = "the file has no such line" if real is None else f"the file has {_clip(real)}"
+    there = "the file has no such line" if real is None else f"the file has {truncated(real, LONGEST)!r}"
     region = f"lines {max(at, 0) + 1}-{min(at + len(old), len(lines))}"
-    return f"nearest are {region}; at line {at + place + 1} {there}, old_text has {_clip(old[place].text)}"
+    wanted = truncated(old[place].text, LONGEST)
+    return f"nearest are {region}; at line {at + place + 1} {there}, old_text has {wanted!r}"
 
 
 def _lines(text: str) -> list[_Line]:
@@ -182,7 +185,3 @@ def _lines(text: str) -> list[_Line]:
 
 def _number(text: str, position: int) -> int:
     return sum(1 for _ in LINE_END.finditer(text, 0, position)) + 1
-
-
-def _clip(text: str) -> str:
-    return repr(text if len(text) <= 160 else f"{text[:157]}...")

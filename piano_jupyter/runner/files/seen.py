@@ -14,6 +14,7 @@ from uuid import UUID
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.files.text_file import whole
 from piano_jupyter.runner.sandbox import refused
+from piano_jupyter.truncation import truncated
 
 MOST_FILES = 10_000  #: of all threads
 MOST_BYTES = 8 << 20  #: of the texts that are kept
@@ -81,7 +82,7 @@ def _changes(old: bytes, new: bytes) -> list[str]:
         before, after = (whole(each, "").text.splitlines() for each in (old, new))
     except ToolError:
         return ["[it is no text any more]"]
-    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in _differences(before, after)]
+    lines = [truncated(line, LONGEST_LINE) for line in _differences(before, after)]
     if len(lines) > MOST_LINES:
         return [*lines[:MOST_LINES], f"[{len(lines) - MOST_LINES:,} more lines of this difference]"]
     return lines or ["[only its encoding or its line ends]"]

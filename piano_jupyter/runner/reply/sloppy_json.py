@@ -9,6 +9,8 @@ import re
 from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
+from piano_jupyter.truncation import truncated
+
 CUT = "the call was cut off before its end; send it again, shorter"
 TWO = "its arguments are two JSON values, one behind the other; make a call for each"
 DEEP = "its arguments are nested too deeply"
@@ -136,7 +138,7 @@ def _refuse(constant: str) -> NoReturn:
 def _finite(digits: str) -> float:
     number = float(digits)
     if not isfinite(number):
-        raise ValueError(f"{digits[:20]} is too large")
+        raise ValueError(f"{truncated(digits, 20)} is too large")
     return number
 
 

@@ -1,7 +1,7 @@
 """How long a model let one wait: until its first word, and how much of that it was being loaded."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 TELL_AGAIN = 1.0  # seconds between two notes that a model loads
@@ -9,10 +9,11 @@ LONG_ENOUGH = 0.1  # seconds of writing that a speed can be told from
 
 
 class Stopwatch:
-    """Started when a request is sent. Times are monotonic, in seconds."""
+    """Started when a request is sent. Times are those of `now`, in seconds."""
 
-    def __init__(self) -> None:
-        self._sent = self._looked = time.monotonic()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._sent = self._looked = now()
         self._loading_since: float | None = None
         self._loaded = 0.0  #: seconds of loading that are over
         self._told = float("-inf")
@@ -25,7 +26,7 @@ class Stopwatch:
 
     def look(self, *, loading: bool) -> None:
         """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
-        now = time.monotonic()
+        now = self._now()
         if loading and self._loading_since is None:
             self._loading_since = self._looked
         elif not loading and self._loading_since is not None:
@@ -35,7 +36,7 @@ class Stopwatch:
 
     def tell(self) -> float | None:
         """Return how long it has been loading, if it is time to say so again."""
-        now = time.monotonic()
+        now = self._now()
         if now - self._told < TELL_AGAIN:
             return None
         self._told = now
@@ -50,7 +51,7 @@ class Stopwatch:
 
     def speed(self, usage: Mapping[str, Any]) -> dict[str, float]:
         """Note that the reply has ended; return its `tokens_per_second`, where its server does not tell it."""
-        taken, tokens = time.monotonic() - self._began, usage.get("completion_tokens", 0)
+        taken, tokens = self._now() - self._began, usage.get("completion_tokens", 0)
         if "tokens_per_second" in usage or taken < LONG_ENOUGH or tokens < 2:
             return {}
         return {"tokens_per_second": round((tokens - 1) / taken, 1)}

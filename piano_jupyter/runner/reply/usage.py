@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from piano_jupyter.runner.reply.calls import whole_characters
+from piano_jupyter.truncation import truncated
 
 LARGEST = 1 << 53  #: what is more is no count
 TELLS_USAGE = frozenset({"usage", "timings", "x_groq"})  #: the parts of a chunk that it is read from
@@ -14,7 +15,9 @@ TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 def usage_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a chunk tells: model, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second."""
     model = chunk.get("model")
-    told: dict[str, Any] = {"model": whole_characters(model[:200])} if model and isinstance(model, str) else {}
+    told: dict[str, Any] = {}
+    if model and isinstance(model, str):
+        told["model"] = whole_characters(truncated(model, 200, ""))
     usage, timings = _usage(chunk), _mapping(chunk.get("timings"))
     cached = timings.get("cache_n")  # llama.cpp
     if _counts(evaluated=timings.get("prompt_n")):

@@ -1,10 +1,7 @@
-"""What was last heard of a server's models, and who watches for news of them."""
+"""What was last heard of a server's models."""
 
-import asyncio
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import Self
 
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.server.served import States, Told
@@ -15,9 +12,8 @@ REMEMBERED = 0.05  # seconds that what was heard is good for: a small model is s
 class Heard:
     """What one server has said of its models; `forget` when it is another's turn."""
 
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()  #: other states were heard of; a new one each time
-        self.closed = False
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self.forget("")
 
     def forget(self, url: str) -> None:
@@ -26,10 +22,9 @@ class Heard:
         self.models: dict[str, Model] = {}
         self.aliases: dict[str, str] = {}  #: alias to name
         self.hidden: frozenset[str] = frozenset()  #: models that it serves, but does not list
-        self.events_due = 0.0  #: when the events may be asked for the aliases (time.monotonic)
+        self.events_due = 0.0  #: when the events may be asked for the aliases
         self.states: States | None = None  #: None: it was not heard to swap
-        self.stale = False  #: the states are from before somebody began to watch
-        self.good_until = 0.0  #: when the states must be asked anew (time.monotonic)
+        self.good_until = 0.0  #: when the states must be asked anew
 
     def known(self) -> list[str]:
         """Return all names and aliases."""
@@ -63,42 +58,4 @@ class Heard:
 
     def hear_states(self, states: States | None, good_for: float) -> None:
         """Take the states, good for so many seconds; None: the server does not swap."""
-        self.good_until = time.monotonic() + good_for
-        if self.stale or states != self.states:
-            self.states, self.stale = states, False
-            self.wake()
-
-    def close(self) -> None:
-        """Let who watches go."""
-        self.closed = True
-        self.wake()
-
-    def wake(self) -> None:
-        """Wake who watches."""
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-
-class ModelWatch:
-    """A watch on the models of llama-swap: their states now, and as an async iterator whenever they are others."""
-
-    def __init__(self, heard: Heard) -> None:
-        self._heard = heard
-        self._told: States | None = None
-
-    @property
-    def states(self) -> States:
-        """The states that were heard of last, of the models that are not unloaded; empty where nothing swaps."""
-        return self._heard.states or {}
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> States:
-        heard = self._heard
-        while not heard.closed and (heard.stale or heard.states in (None, self._told)):
-            await heard.changed.wait()
-        if heard.closed:
-            raise StopAsyncIteration
-        self._told = self.states
-        return self._told
+        self.states, self.good_until = states, self._now() + good_for

@@ -12,6 +12,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.server.served import size_of_window
+from piano_jupyter.truncation import truncated
 
 #: what passes: the usual ones, a proxy's own for a server that it does not reach, and for one that has too much to do
 PASSING = frozenset({408, 429, 502, 503, 504, *range(520, 525), 529})
@@ -83,7 +84,7 @@ def _words(body: str) -> tuple[Any, str]:
     error = (read.get("error") or read) if isinstance(read, dict) else body
     page = TITLE.search(body) if read is None else None
     said = page[1] if page else _sentence(error)
-    plain = "".join(each if each.isprintable() else " " for each in said[:500])
+    plain = "".join(each if each.isprintable() else " " for each in truncated(said, 500))
     return error, plain.strip() or "no reason given"
 
 

@@ -1,4 +1,4 @@
-"""llama-swap's events, followed while somebody watches: they tell each change of a model's state as it happens."""
+"""llama-swap's events, followed while somebody waits for a model: they tell each change of state as it happens."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -24,7 +24,7 @@ class SwapEvents:
         self._http, self._config, self._hear = http, config, hear
         self._follower: asyncio.Task[None] | None = None
         self.live = False  #: each change is heard of as it happens
-        self.looked = asyncio.Event()  #: it was looked whether there are any
+        self.looked = asyncio.Event()  #: it is known whether there are any
 
     def follow(self) -> None:
         """Begin to follow, where it is not done yet."""
@@ -64,6 +64,7 @@ class SwapEvents:
                         async for news in events:
                             self._hear(news)
                             heard = self.live = True
+                            self.looked.set()
             except TROUBLE:
                 pass  # it is tried again
             except Exception:
@@ -74,7 +75,7 @@ class SwapEvents:
             await asyncio.sleep(RECONNECT if heard else LOOK_AGAIN)
 
     async def _is_there(self) -> bool:
-        """Whether a server answers: to watch is no reason to start the embedded model."""
+        """Whether a server answers: to follow is no reason to start the embedded model."""
         config = self._config
         return config.embedded != "only" and await trouble_at(config.base_url, config.connect_timeout) is None
 

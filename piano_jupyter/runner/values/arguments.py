@@ -1,19 +1,19 @@
 """Values against a JSON Schema: what a model nearly got right is put right, the rest is told.
 
-The words that `@tool` writes into a schema are checked here. Only a schema with others (`pattern`, `minimum`, `$ref`)
-loads jsonschema: beside JupyterLab its import takes seconds, and the first tool call would have to wait for it.
+The words that `@tool` writes into a schema are checked here, a schema with others (`pattern`, `minimum`, `$ref`) by
+`validator`.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date, datetime, time
 from typing import Any
-from uuid import UUID
 
 from piano_jupyter.errors import PianoError, ToolError
+from piano_jupyter.runner.values.validator import FORMATS, has_format, violations
 from piano_jupyter.tool import Tool
+from piano_jupyter.truncation import short_json
 
 NOUNS = {
     "string": "a string",
@@ -32,12 +32,6 @@ TYPES: dict[str, tuple[type, ...]] = {
     "array": (list, tuple),
     "object": (dict,),
     "null": (type(None),),
-}
-FORMATS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "date": (date.fromisoformat, "a date like 2026-01-31"),
-    "date-time": (datetime.fromisoformat, "a time like 2026-01-31T12:00:00Z"),
-    "time": (time.fromisoformat, "a time of day like 12:00:00"),
-    "uuid": (UUID, "a UUID"),
 }
 WORDS = {
     "additionalProperties", "anyOf", "default", "description", "enum", "format", "items", "maxItems", "minItems",
@@ -72,7 +66,7 @@ def fitted(schema: Mapping[str, Any], value: Any) -> Any:
 
 def misfit(schema: Any, value: Any) -> str | None:
     """Return what is wrong with the value as it stands, if anything is."""
-    return next((misfits if is_plain(schema) else _judged)(schema, value, ""), None)
+    return next((misfits if is_plain(schema) else violations)(schema, value, ""), None)
 
 
 def _fit(schema: Any, value: Any) -> Any:
@@ -123,7 +117,7 @@ def misfits(schema: Any, value: Any, where: str) -> Iterator[str]:
     wrong_option = bool(options) and all(any(misfits(option, value, "")) for option in options)
     wrong_kind = isinstance(kind, str) and not _is(kind, value)
     wrong_word = "enum" in schema and not any(each == value and type(each) is type(value) for each in schema["enum"])
-    wrong_form = isinstance(value, str) and schema.get("format") in FORMATS and not _reads(schema["format"], value)
+    wrong_form = isinstance(value, str) and schema.get("format") in FORMATS and not has_format(schema["format"], value)
     if wrong_option and (near := _near(options, value)):
         yield from misfits(near, value, where)
     elif wrong_option or wrong_kind or wrong_word or wrong_form:
@@ -153,28 +147,6 @@ def _misfits_inside(schema: Mapping[str, Any], value: Mapping[str, Any], where: 
         yield from misfits(properties.get(name, others), each, inside + name)
 
 
-def _judged(schema: Mapping[str, Any], value: Any, _: str) -> Iterator[str]:
-    """Yield what jsonschema finds wrong."""
-    from jsonschema import Draft202012Validator, FormatChecker, SchemaError  # noqa: PLC0415  Slow to load, see above.
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-    formats = FormatChecker(())
-    for form in FORMATS:
-        formats.checks(form)(lambda each, form=form: not isinstance(each, str) or _reads(form, each))
-    try:
-        Draft202012Validator.check_schema(schema)
-        for error in Draft202012Validator(schema, registry=Registry(), format_checker=formats).iter_errors(value):
-            where = error.json_path.removeprefix("$").removeprefix(".")
-            yield f"{where!r}: {_clip(error.message)}" if where else _clip(error.message)
-    except SchemaError as broken:
-        yield f"its own schema is wrong: {_clip(broken.message)}"
-    except RecursionError:
-        yield "it is nested too deep"
-    except Unresolvable as broken:  # with its own registry it fetches nothing
-        yield f"its own schema is wrong: $ref leads to {broken.ref!r}, which is not in it"
-
-
 def is_plain(schema: Any) -> bool:
     """Return whether the schema has no words but those that are checked here."""
     if isinstance(schema, Mapping):
@@ -195,14 +167,6 @@ def _near(options: Sequence[Any], value: Any) -> Mapping[str, Any] | None:
     """Return the one option that is of a list's or an object's kind: what is wrong inside says more."""
     kinds = [each for each in options if isinstance(each, Mapping) and _is(str(each.get("type")), value)]
     return kinds[0] if len(kinds) == 1 and isinstance(value, dict | list) else None
-
-
-def _reads(form: str, text: str) -> bool:
-    try:
-        FORMATS[form][0](text)
-    except ValueError:
-        return False
-    return True
 
 
 def _named(where: str) -> str:
@@ -226,15 +190,3 @@ def _expected(schema: Any) -> str:
 
 def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def short_json(value: Any) -> str:
-    """Return a value as it is quoted in a sentence."""
-    try:
-        return _clip(json.dumps(value, ensure_ascii=False))
-    except (TypeError, ValueError, RecursionError):
-        return type(value).__name__
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:117]}..."

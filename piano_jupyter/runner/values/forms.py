@@ -19,10 +19,11 @@ from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_o
 from uuid import UUID
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.values.arguments import MisfitError, fitted, misfit, short_json
+from piano_jupyter.runner.values.arguments import MisfitError, fitted, misfit
 from piano_jupyter.runner.values.schemas import checked_schema
 from piano_jupyter.safe_files import read_file
 from piano_jupyter.tool import is_json, json_schema
+from piano_jupyter.truncation import short_json, truncated
 
 TEXTS: dict[type, tuple[str, Callable[[str], Any]]] = {  # types that JSON has as texts
     date: ("date", date.fromisoformat),
@@ -225,7 +226,7 @@ def _no_form(thing: Any) -> PianoError:
 
 def _name(thing: Any) -> str:
     name = thing.__name__ if isinstance(thing, type) and not get_origin(thing) else repr(thing)
-    return name if len(name) <= 120 else f"{name[:117]}..."
+    return truncated(name, 120)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,16 +1,18 @@
 """Whether a JSON Schema that somebody wrote is one: a wrong one is refused before a model is asked by it. Pure."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.values.arguments import NOUNS, is_plain, misfits, short_json
+from piano_jupyter.runner.values.arguments import NOUNS, is_plain, misfits
+from piano_jupyter.runner.values.validator import schema_problem
+from piano_jupyter.truncation import short_json
 
 EXAMPLE = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}'
 SAYING = {"type", "properties", "items", "prefixItems", "enum", "const", "anyOf", "oneOf", "allOf", "not", "$ref"}
 
-#: The words that are checked without jsonschema, as a schema of schemas. It holds itself, for those within.
+#: The words that are checked without `validator`, as a schema of schemas. It holds itself, for those within.
 PLAIN: dict[str, Any] = {"type": "object"}
 PLAIN["properties"] = {
     "title": {"type": "string"},
@@ -49,37 +51,5 @@ def _problem(schema: dict[str, Any]) -> str | None:
     problem = next(misfits(PLAIN, schema, ""), None)
     if problem is None and is_plain(schema):
         return None
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415  Takes seconds beside JupyterLab.
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as broken:
-        return problem or str(broken.message)
-    look = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for reference in _references(schema):
-        try:
-            look.lookup(reference)
-        except Unresolvable:
-            return f"$ref leads to {reference!r}, which is not in it, and nothing is fetched"
-    judge = Draft202012Validator(schema, registry=Registry())
-    for part in [schema, *({"$ref": reference} for reference in _references(schema))]:
-        try:
-            list(judge.descend(object(), part))  # what is of no kind, so that each way is gone
-        except RecursionError:
-            return "a $ref in it leads back to itself, so that it says nothing"
-        except Unresolvable as broken:
-            return f"it leads to {broken.ref!r}, which is not in it, and nothing is fetched"
-    return None
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for each in schema:
-            yield from _references(each)
+    found = schema_problem(schema)
+    return found and (problem or found)

@@ -271,7 +271,8 @@ def test_an_agents_name_on_a_question_makes_it_no_agents():
 
 
 @pytest.mark.parametrize(
-    ("content", "title"), [("How\n much?", "How much?"), ("a" * 100, "a" * 60), (" \n", "Imported"), ("", "Imported")]
+    ("content", "title"),
+    [("How\n much?", "How much?"), ("a" * 100, "a" * 59 + "…"), (" \n", "Imported"), ("", "Imported")],
 )
 def test_a_thread_without_a_title_has_its_beginning(content, title):
     assert imported(line({"role": "user", "content": content}), None, Clock(START), [])[0].title == title

@@ -170,7 +170,7 @@ def test_what_is_offered_may_say_which_it_is_of():
     result = shell.Completer.custom_matchers[0](CompletionContext("", "%piano edit ", 12, 0, None))
 
     (offered,) = result["completions"]
-    assert (offered.text, offered.type) == ("3fa9c1", "What is the capital of France, and how m")
+    assert (offered.text, offered.type) == ("3fa9c1", "What is the capital of France, and how…")
 
 
 def test_names_that_come_late_are_known_at_the_next_tab():

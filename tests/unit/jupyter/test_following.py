@@ -240,3 +240,17 @@ def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsy
     live.end()
 
     assert capsys.readouterr().out == "Lond\nParis, of course\n"
+
+
+def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
+    first, _, following = asked
+    following.take(delta(first, "half"))
+    following.take(JobCancelled(job=first))
+    before = following.shown
+
+    following.take(delta(first, " of it"))
+    following.take(delta(first, "anew", message=98))
+    following.take(ModelLoading(job_id=first.id, note="loading"))
+
+    assert following.shown == before
+    assert before[0] == Shown("ada", "half", "cancelled", None, over=True)

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 import time
 from uuid import UUID
 
@@ -12,19 +13,23 @@ from piano_jupyter.jupyter.markdown import TEXT_LIMIT
 from piano_jupyter.jupyter.panel import PAUSE, ChatPanel
 from piano_jupyter.piano import Piano
 
+SENT = threading.Condition()
+
 
 class Recorded(ChatPanel):
     """A panel whose messages to the page are kept here."""
 
     def send(self, content, buffers=None):
         assert buffers is None
-        self.__dict__.setdefault("sent", []).append(content)
+        with SENT:
+            self.__dict__.setdefault("sent", []).append(content)
+            SENT.notify_all()
 
     def told(self, kind):
         return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
 
     def clicks(self, do, about="", action=1, page="p", message=""):
-        self._take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+        self.take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
 
     def edits(self, message, text, action=1):
         self.clicks("edit", text, action, message=message)
@@ -40,10 +45,10 @@ class Recorded(ChatPanel):
 
 
 def until(condition):
-    deadline = time.monotonic() + 20
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    """Return what a condition on what was sent gives, once it is true."""
+    with SENT:
+        found = SENT.wait_for(condition, 20)
+    assert found
     return found
 
 
@@ -161,7 +166,8 @@ def test_stop_cancels_what_runs_and_leaves_what_waits(opened):
     panel.clicks("stop", action=4)
 
     assert panel.answer(4) == ""
-    until(lambda: [str(job.status) for job in loop.run(piano.jobs())] == ["cancelled", "done"])
+    loop.run(piano.drain())
+    assert [str(job.status) for job in loop.run(piano.jobs())] == ["cancelled", "done"]
 
 
 def test_a_new_panel_shows_the_last_messages_and_earlier_ones_on_demand(opened):
@@ -215,16 +221,21 @@ def test_a_panel_reads_the_same_each_time_it_is_printed(opened):
 
 def test_a_panel_whose_thread_cannot_be_read_leaves_nothing_behind(opened):
     _, piano, loop = opened()
-    before = list(piano.bus._subscribers)
+    subscribe, listening = piano.bus.subscribe, []
+
+    def counted(handler, *kinds, **where):
+        undo = subscribe(handler, *kinds, **where)
+        listening.append(handler)
+        return lambda: (undo(), listening.remove(handler))
 
     async def refuse(*_args):
         raise PianoError("the database is gone")
 
-    piano.messages = refuse
+    piano.messages, piano.bus.subscribe = refuse, counted
     with pytest.raises(PianoError, match="the database is gone"):
         ChatPanel(piano, loop, piano.thread)
 
-    assert piano.bus._subscribers == before
+    assert listening == []
 
 
 def shown(panel):
@@ -295,23 +306,25 @@ def test_two_readings_at_once_lose_nothing(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("hello")
     loop.run(piano.ask("1?"))
-    read, gate = piano.messages, asyncio.Event()
+    read, begun, gate = piano.messages, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments, **more):
         told = await read(*arguments, **more)
+        begun.set()
         await gate.wait()
         return told
 
     async def overlap():
         piano.messages = slow
-        both = [asyncio.create_task(panel._show_anew()) for _ in range(2)]
-        await asyncio.sleep(0)
+        for action in (2, 3):
+            panel.clicks("earlier", action=action)
+        await begun.wait()
         piano.messages = read
         await piano.ask("2?")
         gate.set()
-        await asyncio.gather(*both)
 
     loop.run(overlap())
+    assert [panel.answer(action) for action in (2, 3)] == ["", ""]
 
     assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
 
@@ -353,7 +366,13 @@ def test_the_panel_remembers_only_its_last_actions(opened):
         panel.clicks("hello", action=action)
     until(lambda: len(panel.told("done")) == 400)
 
-    assert list(panel._answered) == [("p", action) for action in range(100, 400)]
+    panel.clicks("hello", action=100)  # it is known what came of it, so nothing is done
+    until(lambda: len(panel.told("done")) == 401)
+    known = len(panel.told("all"))
+    panel.clicks("hello", action=99)
+    until(lambda: len(panel.told("done")) == 402)
+
+    assert (known, len(panel.told("all"))) == (400, 401)
 
 
 @pytest.mark.parametrize("do", ["edit", "regenerate"])

@@ -497,3 +497,35 @@ def test_an_answer_to_a_question_that_a_fork_inherits_stands_behind_it(scene):
     scene.happens(JobQueued(job=again))
 
     assert [state for _, state, _ in scene.page.reads()] == ["said", "done", "queued", "said"]
+
+
+def test_what_is_told_late_of_a_job_that_has_ended_does_not_bring_it_back(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half")
+    scene.happens(JobCancelled(job=replace(job, status=CANCELLED)))
+    before = scene.page.reads()
+
+    scene.writes(job, " of it")
+    scene.writes(job, "anew", message=1001)
+    scene.happens(
+        ModelLoading(job_id=job.id, note="loading m"),
+        ToolWaiting(job_id=job.id, call=scene.make.call(scene.make.message("?")), note="busy"),
+    )
+
+    assert scene.page.reads() == before
+    assert (scene.states(), scene.note()) == (["cancelled"], "stopped")
+
+
+def test_a_model_that_is_loaded_for_whoever_asks_holds_up_what_runs_and_not_what_is_queued(scene):
+    running, queued = scene.asks("one?"), scene.asks("two?")
+    scene.starts(running)
+
+    scene.happens(ModelLoading(note="fetching the model", fraction=0.5))
+
+    assert scene.states() == ["loading", "queued"]
+    assert scene.note() == "waiting in the queue"
+
+    scene.happens(ModelLoading(job_id=queued.id, note="loading m"))
+
+    assert scene.note() == "loading m"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -106,12 +105,16 @@ class Stub:
         await writer.drain()
 
     async def _wait(self, reader, gate):
-        while not gate.is_set():
-            if reader.at_eof():
+        gone, opened = asyncio.create_task(reader.read(1)), asyncio.create_task(gate.wait())
+        try:
+            await asyncio.wait({gone, opened}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
                 self.closed.set()
                 raise ConnectionError
-            with suppress(TimeoutError):
-                await asyncio.wait_for(gate.wait(), 0.02)
+        finally:
+            for task in (gone, opened):
+                task.cancel()
+            await asyncio.wait({gone, opened})
 
 
 @pytest.fixture

@@ -262,3 +262,18 @@ async def test_f2_arguments_that_repeat_an_escaped_text_mean_what_stood_there(ta
 
     assert seen == ["<s>old</s> <|im_start|>"]
     assert "<\\\\|im_start|>" in model.asked[-1].messages[-2]["tool_calls"][0]["function"]["arguments"]
+
+
+async def test_a_window_that_is_full_in_the_middle_of_an_answer_is_an_error_and_nothing_is_written_twice(talk):
+    class Breaking(SmallModel):
+        async def stream(self, request):
+            self.asked.append(request)
+            yield Delta(text="It is ")
+            raise ContextOverflowError("the context is full", n_ctx=2_000, n_prompt=1_000)
+
+    model = Breaking()
+    here = talk(model, 2_000)
+
+    with pytest.raises(ContextOverflowError, match=r"context of 2,000 tokens.*larger context"):
+        await here.ask("How far is it?")
+    assert len(model.asked) == 1

@@ -126,7 +126,7 @@ async def test_of_a_servers_properties_only_what_is_asked_is_kept(stub, ask_thro
     key = {"method": "GET", "path": "/props?model=m", "body": None}
     client = ask_through(Cassette(path, recording=True)).client
 
-    await client._properties.lacks_tools("m")
+    await client.lacks_tools("m")
 
     kept = Cassette(path, recording=False).find(key)
     told = {"chat_template_caps": {"supports_tools": True}, "default_generation_settings": {"n_ctx": 4096}}
@@ -140,7 +140,7 @@ async def test_an_older_cassette_knows_the_properties_of_its_only_server(ask_thr
     answer = {"status": 200, "headers": {}, "body": '{"chat_template_caps": {"supports_tools": false}}'}
     Cassette(path, recording=True).add({"method": "GET", "path": "/props", "body": None}, answer)
 
-    assert await ask_through(Cassette(path, recording=False), NOWHERE).client._properties.lacks_tools("m")
+    assert await ask_through(Cassette(path, recording=False), NOWHERE).client.lacks_tools("m")
 
 
 @pytest.mark.parametrize("replay", ["", "strict"])

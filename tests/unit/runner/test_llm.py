@@ -22,6 +22,7 @@ from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.chat import Again, ChatRequest, Delta, Loading, Reply
 from piano_jupyter.runner.llm import ChatClient
 from piano_jupyter.runner.local_server import Endpoint
+from piano_jupyter.runner.reply.stopwatch import Stopwatch
 from piano_jupyter.runner.server.transport import trouble_at
 from piano_jupyter.runner.swap import SwapClient
 from piano_jupyter.tool import tool
@@ -236,16 +237,25 @@ async def test_a_pause_that_one_notices_is_told(stub, speak, client_of):
     assert notes == ["the server gave no answer; asking again in 1 s"]
 
 
-async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of):
-    slow = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.3, slow.set)
+async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.reply.stopwatch.LONG_ENOUGH", 0)
     usage = sse({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 31}})
     first, *rest = speak("Pa", "ris")
-    stub.answers(first, slow, rest[0], usage, rest[1])
+    stub.answers(first, rest[0], usage, rest[1])
 
     usage = (await pieces(client_of()))[-1].usage
 
-    assert 5 < usage["tokens_per_second"] < 31 / 0.2  # 31 tokens in at least 0.3 s, of which a part is the first
+    assert usage["tokens_per_second"] > 0
+
+
+def test_the_speed_counts_from_the_first_word_and_only_over_a_time_that_is_long_enough():
+    seconds = iter([0.0, 2.0, 2.05, 5.0])  # sent, first word, and two ends
+    stopwatch = Stopwatch(lambda: next(seconds))
+
+    waited = stopwatch.first_word()
+    early, late = (stopwatch.speed({"completion_tokens": 31}) for _ in range(2))
+
+    assert (waited, early, late) == ({"first_token_s": 2.0}, {}, {"tokens_per_second": 10.0})
 
 
 async def test_a_server_that_stays_busy_is_given_up_after_the_retries(stub, client_of):

@@ -3,6 +3,7 @@
 import random
 import string
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, strategies as st
@@ -74,9 +75,12 @@ def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
 
 def test_g6_a_text_without_a_blank_is_told_in_time_and_takes_little():
     stream, began, count = Streamed(mask), time.process_time(), 0
+    tracemalloc.start()
     for _ in range(20_000):
         count += len(stream.add("x" * 50))
-        assert len(stream._raw) < 5 * LONGEST
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
+    assert held < 20 * LONGEST
     assert count > 1_000_000 - 2 * LONGEST
     assert time.process_time() - began < 5

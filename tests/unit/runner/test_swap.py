@@ -11,6 +11,7 @@ from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.cassette import Cassette
 from piano_jupyter.runner.local_server import Endpoint
 from piano_jupyter.runner.server.swap_events import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.server.transport import ServerTransport, client
 from piano_jupyter.runner.swap import SwapClient
 
 DEADLINE = 10
@@ -21,6 +22,15 @@ LOADED, LOADING, UNLOADING, UNLOADED = (
     ModelState.UNLOADING,
     ModelState.UNLOADED,
 )
+
+
+class Elapsed:
+    """A clock whose time goes by when the test says so."""
+
+    seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
 
 
 def states_event(**states):
@@ -35,20 +45,46 @@ def log_event(text):
 
 
 @pytest.fixture
-async def swap_of(stub):
+def elapsed():
+    """The seconds that have gone by, as the test says."""
+    return Elapsed()
+
+
+@pytest.fixture
+async def events_of(stub):
+    """Make SwapEvents that put the states that they tell into a queue."""
+    made = []
+
+    async def connect():
+        return Endpoint(url=stub.url)
+
+    def make(hear=None):
+        config, news = PianoConfig(base_url=stub.url, connect_timeout=1.0), asyncio.Queue()
+        http = client(ServerTransport(connect, config))
+        made.append((SwapEvents(http, config, hear or (lambda told: news.put_nowait(told.states()))), http))
+        return made[-1][0], news
+
+    yield make
+    for events, http in made:
+        await events.stop()
+        await http.aclose()
+
+
+@pytest.fixture
+async def swap_of(stub, elapsed):
     clients = []
 
-    def make(url=None, wrap=None, **knobs):
+    def make(url=None, wrap=None, now=elapsed, **knobs):
         async def connect():
             return Endpoint(url=url or stub.url)
 
         config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **knobs})
-        clients.append(SwapClient(connect, config, wrap))
+        clients.append(SwapClient(connect, config, wrap, now=now))
         return clients[-1]
 
     yield make
-    for client in clients:
-        await client.aclose()
+    for each in clients:
+        await each.aclose()
 
 
 @pytest.fixture
@@ -136,13 +172,13 @@ async def test_a_server_that_tells_no_models_is_a_sentence(stub, swap_of, answer
         await swap_of().models()
 
 
-async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of):
+async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of, elapsed):
     swap = swap_of()
 
     assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
 
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
-    swap._heard.good_until = 0.0
+    elapsed.seconds += 1  # what was heard is old
     assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
 
 
@@ -157,7 +193,7 @@ async def test_aliases_stand_for_their_model_as_soon_as_they_were_heard_of(llama
 
 
 @pytest.mark.parametrize("trouble", [[None], [asyncio.Event()]], ids=["broken off", "slow"])
-async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while(llama_swap, swap_of, trouble):
+async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while(llama_swap, swap_of, trouble, elapsed):
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
     llama_swap.serves["/api/events"] = trouble
     swap = swap_of()
@@ -165,7 +201,7 @@ async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while
     asked_at_once = llama_swap.looked.count("/api/events")
     llama_swap.serves["/api/events"] = [states_event(a="stopped", b="ready")]
 
-    swap._heard.events_due -= LOOK_AGAIN  # that time goes by
+    elapsed.seconds += LOOK_AGAIN
     later = await swap.loaded(["bee", "b"])
 
     assert (first, asked_at_once) == ([{"b"}, {"b"}], 1)
@@ -209,17 +245,19 @@ async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
 
 
 @pytest.mark.parametrize("answer", TROUBLES)
-async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_trouble(llama_swap, swap_of, answer):
+async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_trouble(
+    llama_swap, swap_of, answer, elapsed
+):
     swap = swap_of()
     before = await swap.loaded(["a", "b"])
     fine = llama_swap.serves.pop("/running")
-    swap._heard.good_until = 0.0
+    elapsed.seconds += 1  # what was heard is old
     llama_swap.script.append(answer)
 
     assert await swap.loaded(["a", "b"]) == before == {"a"}
 
     llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
-    swap._heard.good_until = 0.0
+    elapsed.seconds += 1  # what was heard is old
     assert await swap.loaded(["a", "b"]) == {"b"}
 
 
@@ -234,26 +272,25 @@ async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_th
     llama_swap.script.append(answer)
 
     assert [model.state for model in await swap.models()] == [LOADED, UNLOADED]
-    assert swap._heard.states == {"a": LOADED}
+    assert await swap.loaded(["a", "b"]) == {"a"}
 
 
 async def test_a_list_of_models_does_not_take_back_what_the_events_have_told(llama_swap, swap_of):
     llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
     swap = swap_of()
 
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        await anext(watch)
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
         await swap.models()
 
-        assert watch.states == {"b": LOADED}
         assert await swap.loaded(["a", "b"]) == {"b"}
 
 
-async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of):
+async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of, elapsed):
     swap = swap_of()
     await swap.loaded(["a"])
     llama_swap.serves["/running"] = None
-    swap._heard.good_until = 0.0
+    elapsed.seconds += 1  # what was heard is old
 
     assert await swap.loaded(["a"]) is None
 
@@ -272,14 +309,19 @@ async def test_whatever_is_wrong_is_logged_and_no_reason_not_to_schedule(caplog)
 
 async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of):
     deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
-    llama_swap.serves["/api/events"] = [f"data:{deep}\n\ndata:{'[' * 200_000}\n\n", states_event(a="ready")]
+    llama_swap.serves["/api/events"] = [
+        f"data:{deep}\n\ndata:{'[' * 200_000}\n\n",
+        states_event(a="ready"),
+        asyncio.Event(),
+    ]
     llama_swap.serves["/running"] = ["[" * 200_000]
     swap = swap_of()
 
     assert [model.name for model in await swap.models()] == ["a", "b"]
     assert await swap.loaded(["a"]) is None
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        assert await anext(watch) == {"a": LOADED}
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
+        assert await swap.loaded(["a", "b"]) == {"a"}
 
 
 async def test_a_server_that_is_not_there_is_none_either(swap_of):
@@ -331,87 +373,99 @@ async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_th
         await swap.load("b")
 
 
-async def test_a_watch_tells_each_change_and_then_asks_no_more(llama_swap, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.server.heard.REMEMBERED", 0)
-    gate, end = asyncio.Event(), asyncio.Event()
-    first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
-    llama_swap.serves["/api/events"] = [first, gate, second, end]
+async def test_what_is_loaded_is_not_asked_for_while_the_events_tell_it(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(a="stopping", b="starting"), asyncio.Event()]
     swap = swap_of()
 
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        begun = await anext(watch)
-        gate.set()
-        changed = await anext(watch)
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
         loaded = await swap.loaded(["a", "b", "bee"])
 
-    assert begun == {"a": LOADED}
-    assert changed == watch.states == {"a": UNLOADING, "b": LOADING}
     assert loaded == {"b", "bee"}
     assert "/running" not in llama_swap.looked
 
 
-async def test_two_watches_follow_once_and_the_last_one_ends_it(llama_swap, swap_of):
+async def test_the_events_tell_each_change(llama_swap, events_of):
+    gate = asyncio.Event()
+    first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
+    llama_swap.serves["/api/events"] = [first, gate, second, asyncio.Event()]
+    events, news = events_of()
+
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        begun = await news.get()
+        gate.set()
+        changed = await news.get()
+
+    assert (begun, changed) == ({"a": LOADED}, {"a": UNLOADING, "b": LOADING})
+
+
+async def test_two_follow_once_and_the_last_one_ends_it(llama_swap, swap_of):
     llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
     swap = swap_of()
 
     async with asyncio.timeout(DEADLINE):
-        async with swap.watch() as one, swap.watch() as other:
-            assert await anext(one) == await anext(other) == {"a": LOADED}
+        async with swap.following() as one:
+            async with swap.following():
+                await one.looked.wait()
+            assert one.live
         await llama_swap.closed.wait()
 
     assert llama_swap.looked.count("/api/events") == 1
 
 
-async def test_a_watch_goes_on_when_the_events_broke_off(llama_swap, swap_of, monkeypatch):
+async def test_the_events_are_followed_on_when_they_broke_off(llama_swap, events_of, monkeypatch):
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), None]
-    swap = swap_of()
+    events, news = events_of()
 
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        await anext(watch)
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        assert await news.get() == {"a": LOADED}
         llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
-        assert await anext(watch) == {"b": LOADED}
+        while (told := await news.get()) == {"a": LOADED}:
+            pass
+
+    assert told == {"b": LOADED}
 
 
 async def test_events_that_fall_silent_are_asked_for_anew_as_their_connection_may_be_dead(
-    llama_swap, swap_of, monkeypatch
+    llama_swap, events_of, monkeypatch
 ):
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.SILENCE", 0.2)
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.LOOK_AGAIN", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
-    swap = swap_of()
+    events, news = events_of()
 
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        await anext(watch)
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        assert await news.get() == {"a": LOADED}
         llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
-        assert await anext(watch) == {"b": LOADED}
+        while (told := await news.get()) == {"a": LOADED}:
+            pass
+
+    assert told == {"b": LOADED}
 
 
-async def test_a_watch_does_not_tell_what_was_heard_before_it_but_the_states_stand(llama_swap, swap_of):
-    gate = asyncio.Event()
-    llama_swap.serves["/api/events"] = [states_event(a="ready")]
-    swap = swap_of()
-    await swap.models()
-    llama_swap.serves["/api/events"] = [gate, states_event(a="ready"), asyncio.Event()]
+async def test_what_was_heard_before_the_events_are_followed_is_asked_anew_until_they_tell(llama_swap, swap_of):
+    swap = swap_of(now=lambda: 1_000.0)  # no time goes by, in which it would be forgotten
+    before = await swap.loaded(["a", "b"])
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
+    llama_swap.serves["/api/events"] = [asyncio.Event()]
+    known = await swap.loaded(["a", "b"])
 
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        news = asyncio.ensure_future(anext(watch))
-        await asyncio.wait([news], timeout=0)
-        early, meanwhile = news.done(), watch.states
-        gate.set()
-
-        assert (early, meanwhile) == (False, {"a": LOADED})
-        assert await news == {"a": LOADED}
+    async with asyncio.timeout(DEADLINE), swap.following():
+        assert (before, known, await swap.loaded(["a", "b"])) == ({"a"}, {"a"}, {"b"})
 
 
 async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_is_logged(
-    llama_swap, swap_of, monkeypatch, caplog
+    llama_swap, events_of, monkeypatch, caplog
 ):
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.RECONNECT", 0.01)
     monkeypatch.setattr("piano_jupyter.runner.server.swap_events.LOOK_AGAIN", 0.01)
     llama_swap.serves["/api/events"] = [states_event(a="ready"), states_event(b="ready"), asyncio.Event()]
-    swap, heard, live, again = swap_of(), [], [], asyncio.Event()
+    heard, live, again = [], [], asyncio.Event()
 
     def hear(news):
         heard.append(news.states())
@@ -421,7 +475,7 @@ async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_
         if len(heard) == 3:
             again.set()
 
-    events = SwapEvents(swap._http, swap._config, hear)
+    events, _ = events_of(hear)
     events.follow()
     async with asyncio.timeout(DEADLINE):
         await again.wait()
@@ -432,15 +486,7 @@ async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_
     assert [record.exc_info[0] for record in caplog.records] == [LookupError]
 
 
-async def test_a_watch_ends_when_the_client_is_closed(stub, swap_of):
-    swap = swap_of()
-
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        await swap.aclose()
-        assert [states async for states in watch] == []
-
-
-async def test_to_watch_does_not_start_the_embedded_model(swap_of):
+async def test_to_follow_the_events_does_not_start_the_embedded_model(swap_of):
     asked = []
 
     class Finder:
@@ -449,9 +495,8 @@ async def test_to_watch_does_not_start_the_embedded_model(swap_of):
             return Endpoint(url="http://127.0.0.1:9/v1")
 
     swap = SwapClient(Finder().find, PianoConfig(base_url="http://127.0.0.1:9/v1", connect_timeout=1.0))
-    async with asyncio.timeout(DEADLINE), swap.watch() as watch:
-        await swap._events.looked.wait()
-        assert watch.states == {}
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
     await swap.aclose()
 
     assert asked == []
@@ -482,5 +527,5 @@ async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, t
     assert await replay.loaded(["a"]) is None
     with pytest.raises(PianoError, match="a cassette is open"):
         await replay.load("a")
-    async with replay.watch():
+    async with replay.following():
         assert "/api/events" not in llama_swap.looked

@@ -38,8 +38,6 @@ def test_the_registry_lists_by_name_and_returns_what_was_replaced():
     assert registry.add(again) is look
     assert registry.list_available() == [edit, again]
     assert registry.get_tools(["look", "edit", "look"]) == [edit, again]
-    registry.remove("look")
-    assert registry.list_available() == [edit]
 
 
 def test_an_unknown_tool_is_refused_with_those_that_there_are():
@@ -47,8 +45,6 @@ def test_an_unknown_tool_is_refused_with_those_that_there_are():
 
     with pytest.raises(NotFoundError, match="no tool named 'lok'; known: look, edit"):
         registry.get_tools(["edit", "lok"])
-    with pytest.raises(NotFoundError, match="no tool named 'gone'"):
-        registry.remove("gone")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,7 @@ async def test_a_schema_of_ones_own_may_allow_several_types_and_forbid_an_argume
     assert (await run(made, a=1, b=1)).text == "t did not run: 'b' is not expected"
 
 
-async def test_a_schema_with_other_words_is_judged_by_jsonschema():
+async def test_a_schema_with_other_words_is_checked_by_the_validator():
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
     made = Tool(name="t", description="T.", parameters=schema, function=lambda n: n)
     broken = Tool(name="t", description="T.", parameters={"type": "thing", "not": {}}, function=print)
@@ -116,7 +112,7 @@ async def test_a_schema_with_other_words_is_judged_by_jsonschema():
     assert (await run(broken)).text.startswith("t did not run: its own schema is wrong")
 
 
-def test_a_tool_made_from_a_function_does_not_load_jsonschema():
+def test_a_tool_made_from_a_function_does_not_load_the_validator():
     program = """if True:
         import asyncio, sys
         from piano_jupyter.runner.tools import run_tool
@@ -126,7 +122,7 @@ def test_a_tool_made_from_a_function_does_not_load_jsonschema():
             "Double it."
             return 2 * n
         result = asyncio.run(run_tool(double, {"n": "2"}, timeout=5, output_limit=100))
-        print(result.text, "jsonschema" in sys.modules)"""
+        print(result.text, "jsonschema_rs" in sys.modules)"""
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 

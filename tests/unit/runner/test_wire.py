@@ -1,7 +1,7 @@
 """From a stream's bytes to a reply: what real servers send."""
 
 import json
-import sys
+import tracemalloc
 
 import pytest
 
@@ -15,6 +15,7 @@ from piano_jupyter.errors import (
 from piano_jupyter.runner.chat import Delta, Loading
 from piano_jupyter.runner.reply.sloppy_json import CUT
 from piano_jupyter.runner.reply.sse import LONGEST_LINE, SseDecoder
+from piano_jupyter.runner.reply.thinking import Written
 from piano_jupyter.runner.server.refusal import error_from
 from piano_jupyter.runner.wire import ReplyBuilder
 
@@ -60,13 +61,16 @@ def test_plain_json_in_the_middle_of_a_stream_is_an_event():
 
 def test_a_line_that_does_not_end_is_not_kept_and_the_next_one_is_read():
     decoder, piece = SseDecoder(), b"x" * (1 << 22)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
     for _ in range(20):
         decoder.feed(b"data: " + piece)
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
 
-    kept = sys.getsizeof(b"".join(decoder._line))
     events = list(decoder.feed(b'\ndata: {"a": 1}\n\n')) + list(decoder.close())
 
-    assert kept < LONGEST_LINE
+    assert kept <= LONGEST_LINE + 1_000
     assert events == ['{"a": 1}']
 
 
@@ -311,3 +315,25 @@ def test_each_refusal_becomes_its_own_error_with_the_servers_words(status, body,
 
     assert type(error) is kind
     assert says in str(error)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_end_of_a_block_of_reasoning_that_is_code_in_the_answer_stays_there(size):
+    text = "Such a block ends so:\n```\n</think>\n```\nand the answer follows."
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+
+    written = Written()
+    for piece in pieces:
+        written.feed(piece)
+    written.close()
+
+    assert (written.text, written.reasoning) == (text, "")
+
+
+def test_of_an_answer_that_was_cut_the_calls_before_the_last_are_whole_and_put_right():
+    sloppy = call("{'a': 1, 'b': 2,}", "add", index=0), call("{'a': 1}", "add", index=1)
+
+    _, reply = read(*sloppy, finish="length")
+
+    assert wanted(reply) == [("add", {"a": 1, "b": 2}, None), ("add", {}, CUT)]
+    assert [each.repaired for each in reply.calls] == [True, False]

@@ -15,6 +15,7 @@ from store_processes import HOLD, opened, outcome, started
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Message
+from piano_jupyter.store.database import MEMORY, Aside, Database, Nothing
 from piano_jupyter.store.duckdb_store import DuckDBStore
 from piano_jupyter.store.faults import opening_fault
 
@@ -484,6 +485,23 @@ async def test_a_query_that_waits_for_another_and_is_given_up_is_not_run(make):
         assert len(await store.sql("SELECT 1")) == 1
     assert first.cancelled()
     assert second.cancelled()
+
+
+def test_a_read_that_was_given_up_before_its_turn_does_not_run_and_holds_no_cursor():
+    database, ran = Database(MEMORY), []
+    early, late = (Aside(ran.append) for _ in range(2))
+
+    early.stop()
+    early.borrow(database)
+    late.borrow(database)
+    late.stop()
+    lent = set(database.lent)
+    for given_up in (early, late):
+        with pytest.raises(StoreError, match="stopped before it ran"):
+            given_up.run(Nothing())
+
+    assert (ran, lent, database.lent) == ([], {late}, set())
+    database.close()
 
 
 async def test_a_query_that_is_given_up_lets_the_others_in(make):

@@ -173,3 +173,46 @@ except Exception as error:
     )
 
     assert said == ("walk|1\tone|bad_path: 'l': it is a link, which cannot be followed safely on this system")
+
+
+class Exchanging(OpenAt2):
+    """Somebody acts between the first look at where something is, and the second."""
+
+    def __init__(self, act):
+        self.acts = [lambda: None, act]
+
+    def names(self, root, found, path):
+        if self.acts:
+            self.acts.pop(0)()
+        return super().names(root, found, path)
+
+
+@needs_openat2
+def test_a5_a_folder_that_is_renamed_while_a_file_is_made_in_it_is_looked_at_again(tmp_path):
+    (tmp_path / "d").mkdir()
+    sandbox = Sandbox(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
+
+    with pytest.raises(ToolError, match=r"^protected: tools do not write '\.git'"):
+        sandbox.make("d/hooks/post-checkout", b"#!/bin/sh")
+
+    assert list((tmp_path / ".git" / "hooks").iterdir()) == []
+
+
+@needs_openat2
+def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_is_looked_at_again(tmp_path):
+    for folder in ("d", ".git"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "d" / "config").write_text("old")
+    (tmp_path / ".git" / "config").hardlink_to(tmp_path / "d" / "config")
+
+    def exchange():
+        (tmp_path / "d").rename(tmp_path / "before")
+        (tmp_path / "d").symlink_to(".git")
+
+    sandbox = Sandbox(tmp_path)
+    with sandbox.find("d/config") as found:
+        exchange()
+        with pytest.raises(ToolError, match=r"^stale: 'd/config' was changed by somebody"):
+            sandbox.replace(found, b"new")
+
+    assert (tmp_path / ".git" / "config").read_text() == "old"

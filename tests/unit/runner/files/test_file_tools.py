@@ -553,7 +553,7 @@ async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_cha
         ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines became 9,000 others @@"]),
         ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this difference]"]),
         ("x" * 300_000, "y", []),
-        ("x", "y" * 1000, ["@@ line 1 @@", "-x", "+" + "y" * 299 + "..."]),
+        ("x", "y" * 1000, ["@@ line 1 @@", "-x", "+" + "y" * 298 + "…"]),
     ],
 )
 async def test_b5_what_changed_is_told_in_few_words_and_soon(call, tmp_path, before, after, told):

@@ -1,6 +1,7 @@
 """How large a model's window is, as far as its server tells."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -16,12 +17,17 @@ PROPS = "/props?model=m"
 
 
 @pytest.fixture
-async def client(stub):
+def config(stub):
+    return PianoConfig(request_retries=0, base_url=stub.url)
+
+
+@pytest.fixture
+async def client(stub, config):
     async def connect():
         return Endpoint(url=stub.url)
 
-    config = PianoConfig(request_retries=0, base_url=stub.url)
-    swap = SwapClient(connect, config)
+    seconds = itertools.count()  # each look at the time is a second later: what was heard of the models is old
+    swap = SwapClient(connect, config, now=lambda: next(seconds))
     client = ChatClient(connect, config, None, swap)
     yield client
     await client.aclose()
@@ -35,7 +41,7 @@ async def test_llama_cpp_is_asked_once_for_its_window_and_its_tools(client, stub
     }
 
     assert [await client.context("m") for _ in range(3)] == [4096] * 3
-    assert await client._properties.lacks_tools("m")
+    assert await client.lacks_tools("m")
     assert stub.looked.count(PROPS) == 1
 
 
@@ -80,15 +86,15 @@ async def test_properties_that_are_nested_too_deeply_to_be_read_tell_nothing(cli
     stub.serves[PROPS] = ["[" * 100_000]
 
     assert await client.context("m") is None
-    assert not await client._properties.lacks_tools("m")
+    assert not await client.lacks_tools("m")
 
 
-async def test_properties_that_never_end_are_not_waited_for(client, stub):
-    client._config.first_byte_timeout = 0.2
+async def test_properties_that_never_end_are_not_waited_for(client, config, stub):
+    config.first_byte_timeout = 0.2
     stub.serves[PROPS] = ["{", asyncio.Event()]
 
     async with asyncio.timeout(10):
-        assert not await client._properties.lacks_tools("m")
+        assert not await client.lacks_tools("m")
 
 
 async def test_a_model_that_is_not_loaded_is_not_loaded_for_that(client, stub):
@@ -97,8 +103,6 @@ async def test_a_model_that_is_not_loaded_is_not_loaded_for_that(client, stub):
 
     unloaded = await client.context("m")
     stub.serves["/running"] = {"running": [{"model": "m", "state": "ready"}]}
-    client._properties._swap._heard.good_until = 0
-
     assert (unloaded, await client.context("m")) == (None, 4096)
 
 

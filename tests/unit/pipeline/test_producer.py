@@ -1,0 +1,101 @@
+"""What the producer takes in, and what it gives to be worked on."""
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from making import START
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.events import JobQueued
+from piano_jupyter.pipeline.producer import Models, Producer
+from piano_jupyter.records import JobStatus
+from piano_jupyter.store.duckdb_store import DuckDBStore
+
+MAX_WAIT = 60.0
+
+
+class StoppedClock(Clock):
+    """A clock whose seconds go forward only as the test says."""
+
+    seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+
+class Server:
+    """A server of models of which one is loaded at a time."""
+
+    def __init__(self, loaded):
+        self.loaded = loaded
+
+    def models(self):
+        async def loaded(_):
+            return frozenset({self.loaded})
+
+        return Models(loaded=loaded, own_name=lambda name: name, idle=tuple)
+
+
+@asynccontextmanager
+async def producing(clock, models):
+    store, bus = DuckDBStore(":memory:"), EventBus()
+    config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
+    await store.open()
+    try:
+        yield Producer(store, bus, clock, "kernel", config, models), store, bus
+    finally:
+        await store.close()
+
+
+async def asked(producer, make, *models, thread=1):
+    """Queue a question for an agent of each model; return the jobs."""
+    message = make.message("?", thread_id=UUID(int=thread))
+    _, jobs = await producer.enqueue(message, [make.job(message, make.agent(model=model)) for model in models])
+    return jobs
+
+
+async def test_no_job_s_wait_counts_from_before_a_model_was_swapped_in(make):
+    clock, server = StoppedClock(), Server("a")
+    async with producing(clock, server.models()) as (producer, store, _):
+        jobs = [(await asked(producer, make, model, thread=at))[0] for at, model in enumerate(["b", "a", "b"], start=1)]
+        clock.seconds += MAX_WAIT
+        first = await producer.claim([])  # which swaps b in
+        await store.cancel(first, START)
+        server.loaded = "b"
+        clock.seconds += 1
+        second = await producer.claim([])
+
+    assert [first.id, second.id] == [jobs[0].id, jobs[2].id]
+
+
+@pytest.mark.parametrize(("clock", "side_by_side"), [(Clock(), True), (Clock(START), False)])
+async def test_where_ids_repeat_no_job_begins_while_another_runs(make, clock, side_by_side):
+    models = Models(loaded=None, own_name=lambda name: name, idle=tuple)
+    async with producing(clock, models) as (producer, _, _):
+        await asked(producer, make, "a", "b")
+        first = await producer.claim([])
+        second = await producer.claim([first])
+        last = second or await producer.claim([])
+
+    assert (second is not None) == side_by_side
+    assert {first.model, last.model} == {"a", "b"}
+
+
+async def test_a_job_that_has_ended_is_not_taken_in(make):
+    models = Models(loaded=None, own_name=lambda name: name, idle=tuple)
+    async with producing(Clock(), models) as (producer, store, bus):
+        message = make.message("?")
+        _, [ended, queued] = await store.enqueue(message, [make.job(message, make.agent()) for _ in range(2)])
+        ended = await store.cancel(ended, START)
+        told = []
+        bus.subscribe(lambda event: told.append(event.job.id), JobQueued)
+
+        producer.admit([ended, replace(queued, status=JobStatus.DONE), queued])
+
+        assert told == [queued.id]
+        assert (await producer.claim([])).id == queued.id
+        assert not producer.waiting
