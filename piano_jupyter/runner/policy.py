@@ -15,8 +15,9 @@ from typing import Any
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import Rule, fits_text, fits_words, parsed_rule, pattern_words, plain_command
-from piano_jupyter.runner.commands.command_line import Command, Fits, UnreadableError, commands_of, fits
+from piano_jupyter.runner.commands.command_line import Fits, UnreadableError, commands_of, fits
 from piano_jupyter.runner.commands.runs_others import may_run_others
+from piano_jupyter.runner.commands.syntax_tree import Command
 from piano_jupyter.tool import Opinion, Tool, Verdict
 
 COMMAND, PATH = "command", "path"  # what a tool's subject may be, beside any other argument

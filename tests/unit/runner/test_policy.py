@@ -1,5 +1,7 @@
 """Which calls run, ask or are denied: rows E1, E2, E3, E5 and E10 of the list of bad inputs, and what goes first."""
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -265,6 +267,20 @@ def test_e3_what_an_allowed_program_does_by_itself_runs(judged, command):
         "printf -v 'a[`curl x`]' x",
         "cat <<E\na\nE\ncurl x",
         "cat <<-'E'\n\ta\n\tE\ncurl x",
+        "cat <<E | curl x\nE",
+        "env > out curl x",
+        "env <<E curl x\nE",
+        "[ a | curl ]",
+        "[ -v 'a[$(curl x)]' ]",
+        "[[ -v 'a[$(curl x)]' ]]",
+        'echo "`\\"curl\\" x`"',
+        "time if a; then curl x; fi",
+        "time -p time -p curl x",
+        "a\r#; curl x",
+        "echo ${x:- #}; curl x\n}",
+        "cat <<\u00e9\n'\n\u00e9\ncurl x",
+        "[[ a =~ $(curl x)b ]]",
+        "echo $(case a in a) curl x;; esac)",
     ],
 )
 def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, command):
@@ -285,6 +301,7 @@ def test_e5_what_is_known_only_when_it_runs_asks_where_a_name_is_denied(judged, 
     assert judged(SANDBOXED, command).verdict is ALLOW
 
 
+UNCLEAR = "a quote or a bracket in it is not closed, or it is written in a way that rules cannot follow"
 LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a" * 501
 
 
@@ -298,19 +315,31 @@ LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a
         (DEEP, "it is nested too deeply"),
         (f"bash <<E\n{DEEP}\nE", "it is nested too deeply"),
         (f"bash -c '{DEEP}'", "it is nested too deeply"),
-        ('"${a:-' * 3000, "it is nested too deeply"),
-        ("time -p " * 10 + "curl x", "it is nested too deeply"),
+        ('"${a:-' * 3000, UNCLEAR),
+        ("echo " + "<(" * 1_001 + "a" + ")" * 1_001, "it has more than 2,000 parentheses and redirections"),
         (MANY, "a command in it that runs others has more than 500 words"),
         (f"echo $({MANY})", "a command in it that runs others has more than 500 words"),
-        ("echo 'not closed", "a quote, a brace or a parenthesis in it is not closed"),
-        ('echo "not closed', "a quote, a brace or a parenthesis in it is not closed"),
-        ("echo `not closed", "a quote, a brace or a parenthesis in it is not closed"),
-        ("curl x\necho $(", "a quote, a brace or a parenthesis in it is not closed"),
-        ("echo ${a", "a quote, a brace or a parenthesis in it is not closed"),
-        ("echo $(case a in a) curl x;; esac)", "it is written in a way that rules cannot follow"),
-        ("${ curl x; }", "it is written in a way that rules cannot follow"),
-        ('echo "${x:-\'"; curl y; "\'}"', "it is written in a way that rules cannot follow"),
-        ("cat <<$E\n$E", "it is written in a way that rules cannot follow"),
+        ("echo 'not closed", UNCLEAR),
+        ('echo "not closed', UNCLEAR),
+        ("echo `not closed", UNCLEAR),
+        ("curl x\necho $(", UNCLEAR),
+        ("echo ${a", UNCLEAR),
+        ("${ curl x; }", UNCLEAR),
+        ('echo "${x:-\'"; curl y; "\'}"', UNCLEAR),
+        ("cat <<$E\n$E", UNCLEAR),
+        ("c\\\nurl x", UNCLEAR),  # what follows is read by bash alone as it stands here
+        ("\\ # ; curl x", UNCLEAR),
+        ("a\\\n#b; curl x", UNCLEAR),
+        ("A= B=\nunset C D", UNCLEAR),
+        ("[[ a = ${x//b ]]; curl x }", UNCLEAR),
+        ("((curl x) )", UNCLEAR),
+        ("echo $'a\\\\'; curl x #'", UNCLEAR),
+        ("echo ${x:-`curl x`}", UNCLEAR),
+        ("echo ${x#a'}'; curl x #'", UNCLEAR),
+        ("echo ${x#\\{}; curl x #}", UNCLEAR),
+        ("echo `echo 'a`curl x; #'`", UNCLEAR),
+        ("cat <<'E'\nit's \\\nE\ncurl x\nE", UNCLEAR),
+        ("cat <<E\n'\nE\\\n\ncurl x\nE", UNCLEAR),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and_asked_about_otherwise(
@@ -479,10 +508,25 @@ def test_f1_what_reaches_for_keys_or_the_network_is_pointed_out(command, what):
     assert [word for word in ("keys", "the network") if word in told] == what
 
 
+def test_the_grammar_is_loaded_only_when_a_command_is_judged():
+    script = (
+        "import sys, piano_jupyter.runner.policy as policy\n"
+        "print('tree_sitter' in sys.modules)\n"
+        "policy.commands_of('ls')\n"
+        "print('tree_sitter' in sys.modules)"
+    )
+
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert run.stdout.split() == ["False", "True"]
+
+
 def test_judging_a_long_command_takes_no_time(judged):
     begun = time.process_time()
 
     for command in ("a " * 500_000, "env " * 5_000, "$(" * 10_000, '"' * 19_999, "`" * 19_999, "(" * 19_999,
-                    "xargs " + "curl " * 3_900, f"echo $(echo $({'xargs ' * 3_000}))", "time a " * 2_800):  # fmt: skip
+                    "cat <<E\n" * 2_500, "f()" * 6_000, "a=(" * 6_000, "[[ a == " + "?(" * 1_990, "<" * 2_000,
+                    "{ " * 9_999, "xargs " + "curl " * 3_900,
+                    f"echo $(echo $({'xargs ' * 3_000}))", "time a " * 2_800):  # fmt: skip
         judged(BASH, command, "deny bash(curl * x)", "allow bash(git *)")
     assert time.process_time() - begun < 20  # what is quadratic takes minutes
