@@ -145,13 +145,14 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
     tools = []
 
     def make(bubblewrap=None, **knobs):
-        made = BashTool(PianoConfig(workspace=str(tmp_path), **knobs), bubblewrap)
+        config = PianoConfig(workspace=str(tmp_path), **knobs)
+        made = BashTool(config, bubblewrap)
         tools.append(made)
 
         async def bash(command, *, mode="full", **arguments):
             calling = Calling(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
             given = {"command": command, **arguments}
-            limit = made._config.tool_output_limit
+            limit = config.tool_output_limit
             result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=limit)
             return result.ok, result.text
 
