@@ -90,6 +90,7 @@ def read(line: str, depth: int) -> Reading:
     """Return what is in a line that is in so many substitutions itself."""
     from tree_sitter import Parser  # noqa: PLC0415  loading the extension must not take the time
 
+    line = line.replace("<>", "< ")  # a redirection that the grammar does not know; all else stays in its place
     root = Parser(_bash()).parse(FOREIGN.sub(",", line).encode()).root_node  # a byte is a character
     reading = Reading(depth=depth, is_unclear=root.has_error)
     covered = (root.children[0].start_byte, root.children[-1].end_byte) if root.children else (0, 0)
