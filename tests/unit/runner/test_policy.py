@@ -370,6 +370,12 @@ def test_a_denied_name_before_or_behind_a_text_that_is_no_shell_is_found(judged,
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
 
 
+@pytest.mark.parametrize("command", ["cat <>f; curl x", "exec 3<>f && curl x", "bash -c 'cat 0<>f; curl x'"])
+def test_a_command_behind_a_file_that_is_opened_for_both_is_found(judged, command):
+    assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
+    assert judged(BASH, command, "deny bash(wget *)", "allow bash").verdict is ALLOW
+
+
 @pytest.mark.parametrize("command", ["echo curl", "ls curl.txt", "busybox wget x", "echo $HOME", "git log --grep curl"])
 def test_e5_a_denied_name_that_is_no_command_denies_nothing(judged, command):
     assert judged(BASH, command, "deny bash(curl)", "allow bash").verdict is ALLOW
