@@ -3,17 +3,19 @@
 The way of a message, top to bottom; what stands left or above may import what stands right or below, never the other
 way (import-linter holds it, and a test holds this map equal to its contract):
 
-    jupyter | __main__        the faces: magics, panel, terminal
-    piano                     THE SERVICE: every verb, said once
-    pipeline                  the work: producer, scheduler, consumer
-    runner | store | bus      the thinking | the memory | who hears of it
-    config | question         every knob | how a call that waits for a yes is put
-    events | rules            what has happened | what the user lets tools do
-    tool | shipped | export   a function becomes a tool | the skills that come along | a thread as a file, and back
-    records | logs            the nouns: Agent, Thread, Message, ToolCall, Job | the log
-    redaction | safe_files | truncation  no secret is kept, shown or sent | files, past planted links | long texts, cut
-    clock | errors | prose | agent_code  time and ids | what can go wrong | what a text says | whose a printed text is
-    hidden                    what the eye does not see, and what would steer a terminal
+    jupyter | __main__           the front ends: magics, panel, terminal
+    piano                        THE SERVICE: every verb, said once
+    pipeline                     the work: producer, consumer
+    runner | store | bus         one turn | the memory | who hears of it
+    config                       every setting
+    approval_prompt              how a call that waits for approval is put
+    events | rules               what has happened | what the user lets tools do
+    tool | shipped | export      a function becomes a tool | the skills that ship | a thread as a file, and back
+    records                      the nouns: Agent, Thread, Message, ToolCall, Job
+    logs                         the log
+    secrets | safe_files         no secret is kept, shown, logged or sent | files opened by name
+    clock | errors | agent_code  time and ids | what can go wrong | whose output is whose
+    text                         what a text says
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
 `python -m piano_jupyter "a question"` in a terminal.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
     Answered,
@@ -33,12 +34,11 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.hidden import TerminalStream, terminal_text, to_the_letter
 from piano_jupyter.piano import Piano
-from piano_jupyter.question import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.records import Job
 from piano_jupyter.safe_files import write_file
 from piano_jupyter.shipped import shipped
+from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
 FIRST_NOTEBOOK = "01_first_chat.ipynb"
 NEXT_STEP = "next: python -m piano_jupyter --lab   opens a notebook (pip install 'piano_jupyter[lab]')"

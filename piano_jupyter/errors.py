@@ -21,7 +21,7 @@ quote a server or a file, so it is made fit for a terminal; a ToolError's is for
 import difflib
 from collections.abc import Iterable
 
-from piano_jupyter.hidden import terminal_text
+from piano_jupyter.text.invisible import terminal_text
 
 
 class PianoError(Exception):

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from piano_jupyter.hidden import terminal_text
-from piano_jupyter.redaction import redact
+from piano_jupyter.secrets.masking import redact
+from piano_jupyter.text.invisible import terminal_text
 
 
 class LogMask(logging.Filter):

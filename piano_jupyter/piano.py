@@ -28,18 +28,18 @@ from piano_jupyter.events import (
     ModelLoading,
 )
 from piano_jupyter.logs import LOGS
+from piano_jupyter.pipeline.agent_registry import Roster
+from piano_jupyter.pipeline.approval_gate import Permits
 from piano_jupyter.pipeline.approvals import Approvals, calls_of
+from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.pipeline.consumer import Consumer
-from piano_jupyter.pipeline.conversations import Conversations
-from piano_jupyter.pipeline.happened import Happened
-from piano_jupyter.pipeline.permits import Permits
+from piano_jupyter.pipeline.job_results import Happened
+from piano_jupyter.pipeline.messages import Questions
 from piano_jupyter.pipeline.producer import Models, Producer
-from piano_jupyter.pipeline.questions import Questions
-from piano_jupyter.pipeline.roster import Roster
+from piano_jupyter.pipeline.thread_cache import Conversations
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.pipeline.unfinished import Unfinished
-from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import (
     EMBEDDED,
     Agent,
@@ -58,23 +58,25 @@ from piano_jupyter.records import (
     short,
 )
 from piano_jupyter.rules import parsed_rule
-from piano_jupyter.runner.bash.tool import BashTool
-from piano_jupyter.runner.builtin_tools import builtin_tools
-from piano_jupyter.runner.cassette import Cassette
-from piano_jupyter.runner.chat import ChatModel
-from piano_jupyter.runner.files.tools import file_layer
-from piano_jupyter.runner.handout import handed_out
-from piano_jupyter.runner.llm import ChatClient
-from piano_jupyter.runner.own_secrets import Mask
-from piano_jupyter.runner.server.endpoint import EndpointFinder
-from piano_jupyter.runner.skills import Skill, SkillRegistry, place, roots_in, skill_roots
-from piano_jupyter.runner.swap import SwapClient
-from piano_jupyter.runner.tools import ToolRegistry
-from piano_jupyter.runner.turn import Turn, run_turn
-from piano_jupyter.runner.values.forms import Form, form_of
+from piano_jupyter.runner.model.cassette import Cassette
+from piano_jupyter.runner.model.client import ChatClient
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.model.server.endpoint import EndpointFinder
+from piano_jupyter.runner.schema.response_format import Form, form_of
+from piano_jupyter.runner.skills.skill_context import handed_out
+from piano_jupyter.runner.skills.skill_registry import Skill, SkillRegistry, place
+from piano_jupyter.runner.tools.bash.bash_tool import BashTool
+from piano_jupyter.runner.tools.builtin_tools import builtin_tools
+from piano_jupyter.runner.tools.files.file_tools import file_layer
+from piano_jupyter.runner.tools.files.skill_folders import roots_in, skill_roots
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry
+from piano_jupyter.runner.turn.run_turn import run_turn
+from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.secrets.known_secrets import Mask
 from piano_jupyter.store.base import Store, UsageBy
-from piano_jupyter.store.duckdb_store import DuckDBStore
-from piano_jupyter.store.frames import select
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.tool import Tool, Verdict, as_tool
 
 if TYPE_CHECKING:

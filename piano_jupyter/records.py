@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from piano_jupyter.prose import CodeBlock, code_blocks
+from piano_jupyter.text.markdown import CodeBlock, code_blocks
 
 Role = Literal["user", "assistant", "tool", "system"]
 Source = Literal["magic", "panel", "api", "agent"]

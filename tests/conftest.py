@@ -17,8 +17,8 @@ from making import Make
 from stub_model import StubModel, serving
 
 from piano_jupyter.errors import ModelUnavailableError
-from piano_jupyter.runner.local_server import Endpoint, LocalServer, installed
-from piano_jupyter.runner.server.local_model import SMOLLM2, cache_folder, fetch
+from piano_jupyter.runner.model.embedded.local_server import Endpoint, LocalServer, installed
+from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, fetch
 
 SENTENCE = "All is well on this tiny server."
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from piano_jupyter.runner.bash.bwrap import Box, Bubblewrap, arguments
-from piano_jupyter.runner.bash.seccomp import filter_file
+from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, arguments
+from piano_jupyter.runner.tools.bash.seccomp import filter_file
 
 ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 #: A launcher under which bubblewrap really fails, as in a container that forbids user namespaces.

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import piano_jupyter
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 ROOT = Path(piano_jupyter.__file__).parents[1]
 PRELUDE = """
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Job, Message
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 clock = Clock()
 path = sys.argv[1]
 store = DuckDBStore(path)

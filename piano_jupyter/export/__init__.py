@@ -8,9 +8,9 @@ from typing import Literal
 from uuid import UUID
 
 from piano_jupyter.export.jsonl import to_jsonl
-from piano_jupyter.export.markdown import to_markdown
+from piano_jupyter.export.markdown_document import to_markdown
 from piano_jupyter.export.notebook import to_notebook
-from piano_jupyter.export.records import imported
+from piano_jupyter.export.thread_import import imported
 from piano_jupyter.records import Message, Thread, ToolCall
 
 __all__ = ["ExportFormat", "exported", "imported"]

@@ -17,7 +17,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export.turns import author, by_message
+from piano_jupyter.export.exchanges import author, by_message
 from piano_jupyter.records import Message, Role, Thread, ToolCall
 
 LONGEST = 50_000_000  # characters of a file

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter.export.exchanges import Turn, by_message, heading, signature, speaker, turns
 from piano_jupyter.export.jsonl import writable
-from piano_jupyter.export.turns import Turn, by_message, heading, signature, speaker, turns
 from piano_jupyter.records import Message, Thread, ToolCall
 
 PLACEHOLDER = re.compile(r"\{{2,}[^{}]+\}{2,}")

@@ -1,0 +1,1 @@
+"""The front ends in a notebook: magics, cell, panel. Nothing else imports Jupyter."""

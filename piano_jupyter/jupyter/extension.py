@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from piano_jupyter import agent_code
-from piano_jupyter.jupyter import completion
-from piano_jupyter.jupyter.options import questions
+from piano_jupyter.jupyter.cell import formatters
+from piano_jupyter.jupyter.kernel_tools import exits
+from piano_jupyter.jupyter.magic import completion
+from piano_jupyter.jupyter.magic.options import questions
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.jupyter.showing import formatters
-from piano_jupyter.jupyter.variables import exits
 
 NAME = "piano"
 

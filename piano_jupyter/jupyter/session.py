@@ -13,16 +13,16 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.hidden import terminal_text
+from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
-from piano_jupyter.jupyter.values import ShownValues
-from piano_jupyter.jupyter.variables.kernel_thread import KernelThread
+from piano_jupyter.jupyter.render.shown_values import ShownValues
 from piano_jupyter.logs import logger
+from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.magics import PianoMagics
-    from piano_jupyter.jupyter.panel import ChatPanel
+    from piano_jupyter.jupyter.magic.dispatch import PianoMagics
+    from piano_jupyter.jupyter.panel.widget import ChatPanel
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Thread
 
@@ -68,7 +68,7 @@ class Session:
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
         if self._magics is None:
-            from piano_jupyter.jupyter.magics import PianoMagics  # noqa: PLC0415  All else waits until it is used.
+            from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: PLC0415  All else waits until it is used.
 
             self._magics = PianoMagics(self.shell, self)
         return self._magics.piano(line, cell)
@@ -134,7 +134,7 @@ class Session:
                 await old.close()
 
     async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
-        from piano_jupyter.jupyter.kernel_tools import KernelTools  # noqa: PLC0415
+        from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools  # noqa: PLC0415
         from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
 
         tools = [*KernelTools(self).all(), *self._tools.values()]

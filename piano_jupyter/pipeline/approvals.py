@@ -13,7 +13,7 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested
-from piano_jupyter.pipeline.whole import whole
+from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import Approval, CallStatus, Job, ToolCall
 from piano_jupyter.store.base import Store
 

@@ -25,8 +25,8 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.logs import logger
+from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.pipeline.producer import ClaimError, Producer
-from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
 

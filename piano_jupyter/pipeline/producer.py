@@ -10,11 +10,11 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
-from piano_jupyter.pipeline.scheduler import Limits, Waiting, next_job, ready
+from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.pipeline.unfinished import Unfinished
-from piano_jupyter.pipeline.whole import whole
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
+from piano_jupyter.store.scheduling import Limits, Waiting, next_job, ready
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

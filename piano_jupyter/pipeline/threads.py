@@ -9,11 +9,11 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import ThreadOpened
-from piano_jupyter.pipeline.branches import AT_WORK
-from piano_jupyter.pipeline.conversations import Conversation, Conversations
+from piano_jupyter.pipeline.message_tree import AT_WORK
+from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
 from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
-from piano_jupyter.truncation import truncated
+from piano_jupyter.text.truncation import truncated
 
 TITLE_LENGTH = 60  # characters
 SHORTEST_ID = 4  # digits

@@ -8,7 +8,7 @@ was sent to.
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from piano_jupyter.pipeline.roster import Roster
+from piano_jupyter.pipeline.agent_registry import Roster
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.records import EMBEDDED, Job
 

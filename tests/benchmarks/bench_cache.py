@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_gguf import TOOLS, write_tiny_gguf
 
 from piano_jupyter import Piano
-from piano_jupyter.runner.local_server import LocalServer
+from piano_jupyter.runner.model.embedded.local_server import LocalServer
 from piano_jupyter.tool import tool
 
 TURNS = 20

@@ -21,7 +21,7 @@ from million import FEW, RARE, fill_duckdb, fill_sqlite
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.records import Job, JobStatus, Message
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 REPEATS = 15
 RATE = 100  # messages a second

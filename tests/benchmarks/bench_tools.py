@@ -16,13 +16,13 @@ from uuid import UUID
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.runner.bash.bwrap import Bubblewrap
-from piano_jupyter.runner.bash.output import Output
-from piano_jupyter.runner.bash.shell import Shells
-from piano_jupyter.runner.bash.tool import BashTool
-from piano_jupyter.runner.files.beneath import Walk, way
-from piano_jupyter.runner.files.tools import file_tools
-from piano_jupyter.runner.sandbox import Sandbox
+from piano_jupyter.runner.tools.bash.bash_tool import BashTool
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap
+from piano_jupyter.runner.tools.bash.output import Output
+from piano_jupyter.runner.tools.bash.shell import Shells
+from piano_jupyter.runner.tools.files.beneath import Walk, way
+from piano_jupyter.runner.tools.files.file_tools import file_tools
+from piano_jupyter.runner.tools.files.workspace import Sandbox
 from piano_jupyter.tool import Calling, calling
 
 SIZES = (100, 1000)  # MB

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from server import streaming_server
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.runner.chat import ChatRequest, Delta
-from piano_jupyter.runner.llm import ChatClient
-from piano_jupyter.runner.local_server import Endpoint
-from piano_jupyter.runner.swap import SwapClient
+from piano_jupyter.runner.model.client import ChatClient
+from piano_jupyter.runner.model.embedded.local_server import Endpoint
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta
 
 TOKENS, REPEATS = 5000, 7
 PACED, RATE = 600, 200

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 THREADS = 1_000
 RARE, FEW = "quokka", "wombat"  # in 7 messages, and in one of 2,000

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 from swap_servers import model_command, start_swap  # noqa: F401  A fixture.
 
-from piano_jupyter.runner.server.local_model import SMOLLM2, cache_folder, fetch
+from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, fetch
 
 READABLE = 4.0  # contrast of text; WCAG 2.2 asks for 4.5, JupyterLab's own quiet text has 4.6 on white and less on grey
 

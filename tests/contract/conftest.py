@@ -9,7 +9,7 @@ import pytest
 from piano_jupyter.clock import Clock
 from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
 from piano_jupyter.store.base import Store
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 
 class Maker:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.store import reports
+from piano_jupyter.store.duckdb import reports
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from piano_jupyter.errors import NotFoundError, StoreError
-from piano_jupyter.pipeline.branches import Tree
+from piano_jupyter.pipeline.message_tree import Tree
 from piano_jupyter.records import CallStatus, JobStatus
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 HOSTILE = [
     "'; DROP TABLE messages; --",

@@ -477,7 +477,8 @@ def test_an_exported_cell_says_again_what_was_said_with_its_braces(kernel, stub_
 
 
 INTERRUPTED = """
-from piano_jupyter.jupyter import loop, waiting
+from piano_jupyter.jupyter import loop
+from piano_jupyter.jupyter.cell import waiting
 begin, live = loop.Work.begin, waiting.LiveCell
 
 def interrupt(*args, **kwargs):

@@ -8,10 +8,10 @@ import pytest
 from awkward import HISTORIES, kept
 from chat_templates import TOOLS
 
-from piano_jupyter.runner.chat import ChatRequest
-from piano_jupyter.runner.constrained import constrained
-from piano_jupyter.runner.local_server import LocalServer
-from piano_jupyter.runner.prompt import chat_messages
+from piano_jupyter.runner.model.embedded.local_server import LocalServer
+from piano_jupyter.runner.model.protocol import ChatRequest
+from piano_jupyter.runner.model.stream.constrained_calls import constrained
+from piano_jupyter.runner.turn.prompt import chat_messages
 
 pytestmark = pytest.mark.model
 CONTROL = [

@@ -11,12 +11,12 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailableError
 from piano_jupyter.events import MessageDelta, ModelLoading
 from piano_jupyter.records import JobStatus, ModelState
-from piano_jupyter.runner.chat import ChatRequest, Delta, Loading
-from piano_jupyter.runner.llm import ChatClient
-from piano_jupyter.runner.local_server import Endpoint
-from piano_jupyter.runner.server.swap_events import SwapEvents
-from piano_jupyter.runner.server.transport import ServerTransport, client
-from piano_jupyter.runner.swap import SwapClient
+from piano_jupyter.runner.model.client import ChatClient
+from piano_jupyter.runner.model.embedded.local_server import Endpoint
+from piano_jupyter.runner.model.llama_swap.event_stream import SwapEvents
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Loading
+from piano_jupyter.runner.model.server.transport import ServerTransport, client
 
 pytestmark = pytest.mark.model
 DEADLINE = 120

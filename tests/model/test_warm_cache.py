@@ -3,7 +3,7 @@
 import pytest
 
 from piano_jupyter import Piano
-from piano_jupyter.runner.local_server import LocalServer
+from piano_jupyter.runner.model.embedded.local_server import LocalServer
 from piano_jupyter.tool import tool
 
 pytestmark = pytest.mark.model

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from sandboxing import why_no_sandbox
 
-from piano_jupyter.runner.chat import ChatRequest, Delta, Reply, RequestedCall
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Reply, RequestedCall
 
 
 @dataclass

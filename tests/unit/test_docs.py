@@ -11,9 +11,9 @@ import pytest
 import piano_jupyter
 from piano_jupyter import events
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.jupyter.commands.command import COMMANDS
-from piano_jupyter.jupyter.magics import PianoMagics
-from piano_jupyter.jupyter.panel import ChatPanel
+from piano_jupyter.jupyter.magic.command import COMMANDS
+from piano_jupyter.jupyter.magic.dispatch import PianoMagics
+from piano_jupyter.jupyter.panel.widget import ChatPanel
 from piano_jupyter.piano import Piano
 
 ROOT = Path(__file__).parents[2]
@@ -124,9 +124,18 @@ def test_what_one_sees_when_something_is_wrong_is_said_as_the_readme_has_it():
 
 #: what speaks with servers, and may name them: the wire with its parts, the prompt, llama-swap, the embedded model
 SPEAKS_WITH_SERVERS = {
-    *("wire", "sse", "calls", "sloppy_json", "text_calls", "thinking", "usage", "refusal"),
-    *("prompt", "escape", "swap", "swap_events", "served", "heard", "transport", "properties"),
-    *("local_server", "local_server_main", "local_model"),
+    *("reply_reader", "sse", "tool_calls", "lenient_json", "text_tool_calls", "reasoning", "usage", "error_responses"),
+    *(
+        "prompt",
+        "control_tokens",
+        "swap_client",
+        "event_stream",
+        "model_list",
+        "model_state_cache",
+        "transport",
+        "model_properties",
+    ),
+    *("local_server", "local_server_main", "weights"),
 }
 SERVERS_AND_MODELS = re.compile(
     r"llama|vllm|smollm|qwen|mistral|deepseek|gemini|gemma|moonshot|kimi|minimax|zhipu|groq|openrouter|lm.?studio"
@@ -137,7 +146,9 @@ SERVERS_AND_MODELS = re.compile(
 
 
 def test_no_server_and_no_model_is_named_but_where_piano_speaks_with_servers():
-    examples = re.compile(r"qwen3:\d+b|\.claude\b|claude\.md")  # a user's models, in a default and examples; file names
+    examples = re.compile(
+        r"\brunner\.model\.llama_swap\b|qwen3:\d+b|\.claude\b|claude\.md"
+    )  # a user's models, in a default and examples; file names
     named = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in (ROOT / "piano_jupyter").rglob("*.py")

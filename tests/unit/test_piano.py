@@ -22,7 +22,7 @@ from piano_jupyter.events import (
     ToolReturned,
 )
 from piano_jupyter.records import CallStatus, JobStatus
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.tool import tool
 
 DEADLINE = 10

@@ -9,8 +9,8 @@ from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, JobStart
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.records import JobStatus
-from piano_jupyter.runner.chat import Reply, RequestedCall
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.runner.model.protocol import Reply, RequestedCall
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.tool import tool
 
 DEADLINE = 10

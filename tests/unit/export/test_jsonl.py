@@ -11,7 +11,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.export import imported, jsonl
 from piano_jupyter.export.jsonl import UNFINISHED, Said, SaidCall, from_jsonl, to_jsonl
-from piano_jupyter.export.records import to_records
+from piano_jupyter.export.thread_import import to_records
 from piano_jupyter.records import Agent, CallStatus
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ from hypothesis import given, strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from piano_jupyter.export.notebook import to_notebook
-from piano_jupyter.jupyter.options import fill_in, split_options
+from piano_jupyter.jupyter.magic.options import split_options
+from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.records import Message, Thread
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

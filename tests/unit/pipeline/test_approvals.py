@@ -10,7 +10,7 @@ import pytest
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.events import ApprovalRequested, JobDone, ToolCalled, ToolFlagged, ToolReturned
 from piano_jupyter.records import Approval, CallStatus, JobStatus
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.tool import calling, tool
 
 DEADLINE = 10

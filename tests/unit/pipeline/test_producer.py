@@ -13,7 +13,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.records import JobStatus
-from piano_jupyter.store.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
 

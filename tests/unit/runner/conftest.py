@@ -11,9 +11,9 @@ import pytest
 from sandboxing import ANOTHER_USER, SYSTEM, why_no_sandbox
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.runner.bash.bwrap import Box
-from piano_jupyter.runner.bash.tool import BashTool
-from piano_jupyter.runner.tools import run_tool
+from piano_jupyter.runner.tools.bash.bash_tool import BashTool
+from piano_jupyter.runner.tools.bash.bwrap import Box
+from piano_jupyter.runner.tools.tool_registry import run_tool
 from piano_jupyter.tool import Calling
 
 

@@ -1,0 +1,73 @@
+"""What was read from a file as records of a new thread."""
+
+from collections.abc import Iterable, Sequence
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import PianoError
+from piano_jupyter.export.jsonl import UNFINISHED, Said, from_jsonl
+from piano_jupyter.records import Agent, CallStatus, Message, Thread, ToolCall
+from piano_jupyter.text.truncation import truncated
+
+TITLE_LENGTH = 60  # characters
+
+
+def imported(
+    text: str, title: str | None, clock: Clock, agents: Iterable[Agent]
+) -> tuple[Thread, list[Message], list[ToolCall]]:
+    """Return the conversation in a text of JSON Lines as a new thread, its messages and its tool calls.
+
+    Each message follows the one before. The agent that answers first is the thread's own; the messages of a name that
+    no agent has are nobody's. Raises PianoError.
+    """
+    conversations = from_jsonl(text)
+    if len(conversations) > 1:
+        raise PianoError(f"the file holds {len(conversations)} conversations; a thread is one: import line by line")
+    return to_records(conversations[0], title, clock, agents)
+
+
+def to_records(
+    conversation: Sequence[Said], title: str | None, clock: Clock, agents: Iterable[Agent]
+) -> tuple[Thread, list[Message], list[ToolCall]]:
+    """Return a conversation as a new thread, its messages and its tool calls; without a title, it has its beginning."""
+    ids = {agent.name.casefold(): agent.id for agent in agents}
+    authors = [ids.get((said.name or "").casefold()) if said.role == "assistant" else None for said in conversation]
+    thread = Thread(
+        id=clock.new_id(),
+        title=title or _beginning(conversation),
+        inserted_at=clock.now(),
+        primary_agent_id=next(filter(None, authors), None),
+    )
+    messages: list[Message] = []
+    calls: list[ToolCall] = []
+    for said, author in zip(conversation, authors, strict=True):
+        messages.append(
+            Message(
+                id=clock.new_id(),
+                thread_id=thread.id,
+                role=said.role,
+                content=said.content,
+                inserted_at=clock.now(),
+                parent_id=messages[-1].id if messages else None,
+                source="agent" if said.role == "assistant" else "api",
+                agent_id=author,
+            )
+        )
+        calls += [
+            ToolCall(
+                id=clock.new_id(),
+                message_id=messages[-1].id,
+                name=call.name,
+                arguments=call.arguments,
+                started_at=clock.now(),
+                status=CallStatus.UNKNOWN if call.result is None else CallStatus.OK,
+                result=UNFINISHED if call.result is None else call.result,
+                finished_at=clock.now(),
+            )
+            for call in said.calls
+        ]
+    return thread, messages, calls
+
+
+def _beginning(conversation: Sequence[Said]) -> str:
+    first = next((said.content for said in conversation if said.role == "user"), "")
+    return truncated(" ".join(first[: 2 * TITLE_LENGTH].split()), TITLE_LENGTH) or "Imported"

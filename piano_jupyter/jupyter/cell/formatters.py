@@ -1,0 +1,128 @@
+"""How IPython shows records: known to it by name, so that nothing is imported before one is shown."""
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
+
+from piano_jupyter.errors import PianoError
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.session import Session
+    from piano_jupyter.piano import Piano
+    from piano_jupyter.records import Message, Rows
+
+RECORDS = "piano_jupyter.records"
+LINES = {
+    RECORDS: ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall"),
+    "piano_jupyter.piano": ("Status",),
+    "piano_jupyter.tool": ("Tool",),
+    "piano_jupyter.runner.skills.skill_registry": ("Skill",),
+}
+Formatters = list[tuple[Any, str, dict[str, Callable[..., Any]]]]  # a formatter, and how it shows a module's classes
+
+
+def register(shell: Any, session: "Session") -> None:
+    """Let a shell show records."""
+    for formatter, module, kinds in _formatters(shell, session):
+        for kind, show in kinds.items():
+            formatter.for_type_by_name(module, kind, show)
+
+
+def unregister(shell: Any, session: "Session") -> None:
+    """Undo `register`."""
+    for formatter, module, kinds in _formatters(shell, session):
+        for kind in kinds:
+            formatter.pop(f"{module}.{kind}", None)
+
+
+def _formatters(shell: Any, session: "Session") -> Formatters:
+    records = _Records(session)
+    formats = shell.display_formatter.formatters
+    by_itself, plain = shell.display_formatter.ipython_display_formatter, formats["text/plain"]
+    return [
+        (by_itself, RECORDS, records.kinds()),
+        (by_itself, "piano_jupyter.piano", {"Status": _show_status}),
+        (formats["text/html"], RECORDS, {"Rows": _html_rows}),
+        (plain, RECORDS, {"Rows": _plain_rows}),
+        *((plain, module, dict.fromkeys(kinds, _line)) for module, kinds in LINES.items()),
+    ]
+
+
+class _Records:
+    """Shows records with the names that the session's Piano knows; where it is closed, without."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
+    def kinds(self) -> dict[str, Callable[..., Any]]:
+        from_name = {"Agent": "agent_card", "Model": "model_card"}
+        named = {"Thread": "thread_card", "Job": "job_card"}
+        return {
+            "Message": self._show_message,
+            **{kind: self._shower(card, named=False) for kind, card in from_name.items()},
+            **{kind: self._shower(card, named=True) for kind, card in named.items()},
+        }
+
+    def _shower(self, card: str, *, named: bool) -> Callable[[Any], None]:
+        def show(record: Any) -> None:
+            from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
+
+            names = (self._names(),) if named else ()
+            display(getattr(cards, card)(record, *names))
+
+        return show
+
+    def _names(self) -> dict[Any, str]:
+        async def read(piano: "Piano") -> dict[Any, str]:
+            threads = {thread.id: thread.title for thread in await piano.threads()}
+            return threads | {agent.id: agent.name for agent in await piano.agents()}
+
+        with contextlib.suppress(PianoError):  # a record outlives its chat
+            return self._session.call(read)
+        return {}
+
+    def _show_message(self, message: "Message") -> None:
+        from piano_jupyter.jupyter.render import transcript as look  # noqa: PLC0415
+
+        if message.id in self._session.shown:
+            return
+
+        async def read(piano: "Piano") -> tuple[dict[Any, str], list[Any]]:
+            names = {agent.id: agent.name for agent in await piano.agents()}
+            if message.job_id is None:
+                return names, []
+            thread = await piano.find_thread(message.thread_id)
+            written = {each.id for each in await piano.messages(thread, at=message) if each.job_id == message.job_id}
+            return names, [call for call in await piano.tool_calls(thread) if call.message_id in written]
+
+        names: dict[Any, str] = {}
+        calls: list[Any] = []
+        with contextlib.suppress(PianoError):
+            names, calls = self._session.call(read)
+        display(look.answer_bundle(message, look.speaker(message, names), calls), raw=True)
+
+
+def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
+    from piano_jupyter.jupyter.render import record_lines  # noqa: PLC0415
+
+    printer.text(record_lines.line(record))
+
+
+def _show_status(status: Any) -> None:
+    from piano_jupyter.jupyter.render import cards  # noqa: PLC0415
+
+    display(cards.status_card(status))
+
+
+def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
+    from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
+
+    printer.text(tables.rows_plain(rows))
+
+
+def _html_rows(rows: "Rows") -> str:
+    from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
+
+    return tables.rows_html(rows)

@@ -1,0 +1,102 @@
+"""LiveCell: what stands below a cell while it waits, in a notebook's output or straight on a terminal."""
+
+import sys
+import time
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from IPython.display import display
+
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, QUIET
+from piano_jupyter.text.invisible import TerminalStream, terminal_text
+
+FRAME = 0.05  # seconds between two updates of the cell, at least
+LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
+SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
+
+
+class Shown(NamedTuple):
+    """One answer while it is written."""
+
+    name: str
+    text: str = ""
+    status: str = ""  #: what is going on, where no text comes
+    fraction: float | None = None  #: how far that is, for a bar
+    over: bool = False
+
+
+class LiveCell:
+    """Shows answers while they are written. The live output ends empty: what is final is shown by itself."""
+
+    def __init__(self, *, in_notebook: bool) -> None:
+        self._handle = display({}, raw=True, display_id=True) if in_notebook else None
+        self._next = 0.0  # when the output may be drawn again
+        self._drawn: list[Shown] = []
+        self._printed = ""  # what a terminal has of the answer that it is at
+        self._terminal = TerminalStream()  # through which it has it
+        self._done = 0  # answers that a terminal has whole
+
+    def rest(self) -> None:
+        """Return when the output may be drawn again."""
+        time.sleep(max(0.0, self._next - time.monotonic()))
+
+    def draw(self, answers: Sequence[Shown]) -> None:
+        """Bring what is shown up to date. Answers are headed by who gives them where they are several."""
+        if answers == self._drawn or not (self._drawn or any(each.text or each.status for each in answers)):
+            return
+        begun = time.monotonic()
+        self._drawn = list(answers)
+        if self._handle is None:
+            self._print(answers)
+        else:
+            several, answers = len(answers) > 1, [each._replace(text=_end(each.text)) for each in answers]
+            html = "".join(_html(each, headed=several) for each in answers)
+            plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
+            self._handle.update({"text/html": f'<div class="{AS_IT_IS}">{html}</div>', "text/plain": plain}, raw=True)
+        ended = time.monotonic()
+        self._next = ended + max(FRAME, SHARE * (ended - begun))
+
+    def end(self) -> None:
+        """Empty the live output."""
+        if self._handle is not None:
+            self._handle.update({}, raw=True)
+        elif self._printed:
+            sys.stdout.write(self._terminal.end() + "\n")
+
+    def _print(self, answers: Sequence[Shown]) -> None:
+        """Write what is new: one answer after the other, as a terminal cannot take back what it has shown.
+
+        One that begins anew does so on a line of its own.
+        """
+        while self._done < len(answers):
+            now = answers[self._done]
+            if not self._printed and len(answers) > 1 and (now.text or now.over):
+                sys.stdout.write(terminal_text(f"{now.name}:\n"))
+            if not now.text.startswith(self._printed):
+                sys.stdout.write(self._terminal.end() + "\n")
+                self._printed, self._terminal = "", TerminalStream()
+            sys.stdout.write(self._terminal.feed(now.text[len(self._printed) :]))
+            self._printed = now.text
+            if not now.over or self._done == len(answers) - 1:
+                break
+            sys.stdout.write(self._terminal.end() + "\n")
+            self._done, self._printed, self._terminal = self._done + 1, "", TerminalStream()
+        sys.stdout.flush()
+
+
+def _end(text: str) -> str:
+    rest = len(text) - LONGEST
+    return text if rest <= 0 else f"… {rest:,} characters before\n{text[-LONGEST:]}"
+
+
+def _html(answer: Shown, *, headed: bool) -> str:
+    head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
+    bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
+    status = f"<div {QUIET}>{escape(answer.status)}{bar}</div>" if answer.status else ""
+    return f'{head}<div style="white-space:pre-wrap">{escape(answer.text.strip())}</div>{status}'
+
+
+def _plain(answer: Shown, *, headed: bool) -> str:
+    text = answer.text.strip() or answer.status
+    return terminal_text(f"{answer.name}:\n{text}" if headed and text else text)

@@ -1,0 +1,267 @@
+"""A cell that waits: shows answers as they come, asks for approvals, and cancels the jobs when it is interrupted.
+
+Meanwhile it does what tools want to have done on the main thread.
+Everything is shown from the main thread, which waits on a plain queue; output from the loop's thread would land in
+whichever cell ran last. The live output ends empty and the final outputs stand below it, in the order in which the
+agents were asked: that is what nbval compares.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import queue
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from IPython.core.error import StdinNotImplementedError
+from IPython.display import display
+
+from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
+from piano_jupyter.jupyter.cell.job_progress import Followed, Following
+from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown
+from piano_jupyter.jupyter.kernel_thread import CellInterrupt, Errand
+from piano_jupyter.jupyter.loop import Work
+from piano_jupyter.jupyter.render.transcript import Answers, answer_bundle, speaker
+from piano_jupyter.records import CallStatus, Job, JobStatus, Message
+from piano_jupyter.text.invisible import terminal_text
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.session import Session
+    from piano_jupyter.piano import Piano
+
+T = TypeVar("T")
+Happened = Event | Errand[Any]
+Events = queue.SimpleQueue[Happened | None]
+
+LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
+HOW_TO_ALLOW = "it is not run; %piano panel asks, and so does %piano approve for what %piano send has sent"
+
+
+class NoAnswerError(PianoError):
+    """What was asked has no answer: it failed, or was interrupted."""
+
+
+def follow_in_cell(
+    session: "Session",
+    begin: "Callable[[Piano], Coroutine[Any, Any, Sequence[Job]]]",
+    *,
+    cancels: bool = True,
+    raw: bool = False,
+) -> Message | Answers:
+    """Show what becomes of the jobs that `begin` returns, in this cell; return the answer, or all if it is several.
+
+    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises NoAnswerError
+    with the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends
+    the wait and, if it `cancels`, the jobs.
+    """
+    session.kernel.check()
+    happened: Events = queue.SimpleQueue()
+    undo: list[Callable[[], None]] = []
+
+    async def start(piano: "Piano") -> Following:
+        undo.append(piano.bus.subscribe(happened.put))
+        for request in await piano.approvals():
+            happened.put(request)
+        jobs = await begin(piano)
+        following = Following(jobs, {each.id: each.name for each in await piano.agents()})
+        for each in following.asked:
+            await _catch_up(piano, following, each)
+        return following
+
+    asking = session.work(start)
+    live: LiveCell | None = None
+    try:
+        asking.begin()
+        live = LiveCell(in_notebook=session.in_notebook)
+        following = asking.result()
+        with session.kernel.lent(happened):
+            _follow(session, following, happened, live)
+    except KeyboardInterrupt as interrupt:
+        cancels |= isinstance(interrupt, CellInterrupt)
+        goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
+        raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
+    finally:
+        _leave(session, undo, live)
+    return _answers(session, following, raw=raw)
+
+
+def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
+    """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
+    session.kernel.check()
+    happened: Events = queue.SimpleQueue()
+    undo: list[Callable[[], None]] = []
+
+    async def start(piano: "Piano") -> T:
+        undo.append(piano.bus.subscribe(happened.put, ModelLoading))
+        return await verb(piano)
+
+    running = session.work(start)
+    running.add_done_callback(lambda _: happened.put(None))
+    live: LiveCell | None = None
+    try:
+        running.begin()
+        live = LiveCell(in_notebook=session.in_notebook)
+        with session.kernel.lent(happened):
+            for event in iter(happened.get, None):
+                if isinstance(event, Errand):
+                    session.kernel.do(event)
+                elif isinstance(event, ModelLoading):
+                    live.rest()
+                    live.draw([Shown("", status=event.note, fraction=event.fraction)])
+        return running.result()
+    except KeyboardInterrupt:
+        running.stop()
+        raise PianoError("interrupted; what the server has begun, it may still end") from None
+    finally:
+        _leave(session, undo, live)
+
+
+def _leave(session: "Session", undo: Sequence[Callable[[], None]], live: LiveCell | None) -> None:
+    for unsubscribe in undo:
+        session.loop.loop.call_soon_threadsafe(unsubscribe)
+    if live is not None:
+        live.end()
+
+
+async def _catch_up(piano: "Piano", following: Following, followed: Followed) -> None:
+    """Take over what was done of a job before it is followed, and how it ended, if it is over already."""
+    job = followed.job
+    if job.status is JobStatus.QUEUED:
+        return
+    thread = await piano.find_thread(job.thread_id)
+    try:
+        answer = await piano.wait(job) if job.status not in LIVE else None
+    except PianoError as error:
+        followed.error = error
+        return
+    said = [each for each in await piano.messages(thread, at=answer) if each.job_id == job.id]
+    written = {each.id for each in said}
+    calls = [call for call in await piano.tool_calls(thread) if call.message_id in written]
+    followed.calls = [call for call in calls if call.status is not CallStatus.STARTED]
+    if answer is None:
+        return
+    followed.answer = answer
+    followed.notes = [each for each in said if each.role == "system"]
+    for each in await piano.jobs(thread=thread):
+        if each.message_id == answer.id:
+            await _catch_up(piano, following, following.follow(each, followed))
+
+
+def _follow(session: "Session", following: Following, happened: Events, live: LiveCell) -> None:
+    """Show each event of the jobs until all have ended."""
+    frames = _in_frames(happened, live, following)
+    while not following.over:
+        event = next(frames)
+        if isinstance(event, Errand):
+            live.draw(following.shown)
+            session.kernel.do(event)
+            continue
+        following.take(event)
+        if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
+            live.draw(following.shown)
+            _ask(session, following, event)
+        elif isinstance(event, Closed):
+            raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
+    live.draw(following.shown)
+
+
+def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Happened]:
+    """Yield events, and draw between them: what came in one frame is drawn once."""
+    while True:
+        if event := happened.get():
+            yield event
+        live.rest()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if event := happened.get_nowait():
+                    yield event
+        live.draw(following.shown)
+
+
+def _answers(session: "Session", following: Following, *, raw: bool) -> Message | Answers:
+    """Show the answers for good, and return those to what was asked. Raises PianoError for those that failed."""
+    several = len(following.all) > 1
+    for each in following.all:
+        if each.answer is None:
+            continue
+        session.shown.add(each.answer.id)
+        for flag in each.flags:
+            print(flag)  # noqa: T201  Above the answer.
+        if session.in_notebook:
+            display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
+            for note in each.notes:
+                display(answer_bundle(note, speaker(note, {})), raw=True)
+        else:
+            for note in each.notes:
+                print(terminal_text(f"{speaker(note, {})}: {note.content}"))  # noqa: T201  On a terminal, below the answer.
+    failed = [(each.name, each.error) for each in following.all if each.error is not None]
+    if failed:
+        told = (f"{name} has no answer: {error}" if several else str(error) for name, error in failed)
+        raise NoAnswerError("; ".join(told)) from failed[0][1]
+    told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
+    return told_first[0][1] if len(told_first) == 1 else Answers(told_first, session.shown)
+
+
+def _cancelled(session: "Session", asking: Work[Following], happened: Events) -> str:
+    """Cancel the jobs, if need be as soon as they are sent; return what to say."""
+    if asking.cancel():
+        return "interrupted; nothing was sent"
+
+    async def cancel(piano: "Piano") -> None:
+        following = await asyncio.wrap_future(asking)
+        while not happened.empty():
+            if isinstance(event := happened.get(), Event):
+                following.take(event)
+        ids = following.ids
+        while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
+            for job in live:
+                ids.add(job.id)
+                await piano.cancel(job)
+
+    cancelling = session.start(cancel)
+    try:
+        cancelling.result(AFTER_INTERRUPT)
+    except PianoError as error:
+        return f"interrupted: {error}"
+    except (KeyboardInterrupt, TimeoutError, concurrent.futures.TimeoutError):
+        return "interrupted; the job is being cancelled (%piano queue shows it)"
+    return "interrupted; the job was cancelled, what was said before is kept"
+
+
+async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
+    """Return whether the answer of one of these jobs asks for a job."""
+    return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
+
+
+def _ask(session: "Session", following: Following, request: ApprovalRequested) -> None:
+    """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
+    if request not in session.call(lambda piano: piano.approvals()):
+        return  # somebody else has answered
+    where = ""
+    if request.thread_id is not None and request.thread_id not in following.threads:
+        where = f" in the thread {session.call(partial(_title, request.thread_id))!r}"
+    answer: Answer = "no"
+    try:
+        answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
+    except (StdinNotImplementedError, EOFError):
+        told = f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}"
+        print(terminal_text(told))  # noqa: T201  In the cell.
+    if not session.call(partial(_decide, request, answer)):
+        print(terminal_text(f"the call of {request.call.name} {TOO_LATE}"))  # noqa: T201
+    elif answer == "always":
+        print(how_to_keep(request.always))  # noqa: T201
+
+
+async def _decide(request: ApprovalRequested, answer: Answer, piano: "Piano") -> bool:
+    if answer == "no":
+        return await piano.deny(request)
+    return await piano.approve(request, always=answer == "always")
+
+
+async def _title(thread_id: UUID, piano: "Piano") -> str:
+    return (await piano.find_thread(thread_id)).title

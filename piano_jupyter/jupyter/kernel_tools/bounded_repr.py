@@ -1,0 +1,57 @@
+"""Any value as a text of bounded length: its `repr` may raise, be endless, or be huge."""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from IPython.lib.pretty import RepresentationPrinter
+
+from piano_jupyter.jupyter.variable_access import ENVIRONMENT, is_environment
+
+WIDTH = 100  # characters of a line
+MOST_ITEMS = 50  # of a list, a dict or a set
+UNREAD = "<the environment, which is not read>"
+
+
+class _FullError(Exception):
+    """There is no more room."""
+
+
+class _Bounded(io.StringIO):
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+
+    def write(self, text: str) -> int:
+        super().write(text[: self._room])
+        self._room -= len(text)
+        if self._room < 0:
+            raise _FullError
+        return len(text)
+
+
+def bounded(value: Any, limit: int) -> str:
+    """Return how IPython shows a value, its beginning at least. What its `repr` raises is told; an interrupt is not."""
+    if type(value) in {str, bytes, bytearray} and len(value) > limit:
+        kind = "characters" if isinstance(value, str) else "bytes"
+        return f"{value[:limit]!r}… ({len(value):,} {kind})"
+    text = _Bounded(limit)
+    try:
+        printer = RepresentationPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
+        for mapping in (ENVIRONMENT, dict):
+            printer.type_pprinters[mapping] = partial(_mapping, printer.type_pprinters[mapping])
+        printer.pretty(value)
+        printer.flush()
+    except _FullError:
+        return text.getvalue() + "…"
+    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+        return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"
+    return text.getvalue()
+
+
+def _mapping(shown: Callable[..., None], value: Any, into: RepresentationPrinter, cycle: bool) -> None:  # noqa: FBT001
+    if is_environment(value):
+        into.text(UNREAD)
+    else:
+        shown(value, into, cycle)

@@ -1,0 +1,226 @@
+"""What a model is told of a variable: a frame's columns, a function's signature and source, anything else's look."""
+
+import inspect
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any
+
+from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
+from piano_jupyter.jupyter.kernel_tools.data_frames import Column, Glance, frame_kind, glance
+from piano_jupyter.jupyter.render.tables import plain_table
+from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
+from piano_jupyter.text.truncation import HOW_MUCH, truncated
+from piano_jupyter.tool import Tool
+
+LONGEST = 4_000  # characters of a look
+LONGEST_SOURCE = 6_000
+LONGEST_CELL = 60
+MOST_HEAD = 20  # columns of the first rows
+MOST_NAMES = 60  # attributes
+COMMON = 5  # values that are named
+NUMBERS = (int, float, Decimal)
+TIMES = (date, time, timedelta)
+ROUTINES = (BuiltinFunctionType, FunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
+COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
+
+
+def described(value: Any) -> str:
+    """Return what a model should know of a value, up to where its text would show the environment of the process."""
+    text = _described(value)
+    begins = [text.index(each) for each in ENVIRONMENT_TEXT if each in text]
+    return text[: min(begins)] + UNREAD if begins else text
+
+
+def _described(value: Any) -> str:
+    if kind := frame_kind(value):
+        try:
+            return _frame(kind, value, glance(value))
+        except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
+            return truncated(f"{kind}, which cannot be looked into: {type(error).__name__}: {error}", LONGEST)
+    kinds = type(value)  # what it is, whatever its `__class__` says or does
+    if issubclass(kinds, Tool):
+        value = value.function
+        kinds = type(value)
+    if issubclass(kinds, ModuleType):
+        return _module(value)
+    if is_code(value):
+        return _code(value)
+    if issubclass(kinds, COUNTED):
+        return f"{type_name(value)}, {extent(value)}\n{bounded(value, LONGEST)}"
+    lines = [type_name(value), bounded(value, LONGEST)]
+    names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
+    if names and type(value).__module__ != "builtins":
+        lines.append(f"attributes: {_listed(sorted(set(names)))}")
+    return "\n".join(lines)
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's type, with the library that it is of."""
+    kind = type(value)
+    library = kind.__module__.partition(".")[0].lstrip("_")
+    return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"
+
+
+def extent(value: Any) -> str:
+    """Return how long or large a value is, "" where that is not known at once."""
+    shape = value.shape if frame_kind(value) or _has_shape(value) else None
+    if type_name(value) in {"duckdb.DuckDBPyRelation", "polars.LazyFrame"}:
+        return "computed when it is read"
+    if isinstance(shape, tuple) and all(isinstance(each, int) for each in shape):
+        if len(shape) == 2 and "numpy" not in type_name(value):
+            return f"{_count(shape[0], 'row')} × {_count(shape[1], 'column')}"
+        return " × ".join(f"{each:,}" for each in shape) or "one value"
+    if issubclass(type(value), COUNTED):
+        return _count(len(value), "character" if isinstance(value, str) else "item")
+    return ""
+
+
+def memory(value: Any) -> int:
+    """Return how many bytes a value takes, what it only refers to not counted."""
+    kind = frame_kind(value)
+    if kind.startswith("pandas"):
+        used = value.memory_usage(index=type(value.index).__name__ != "RangeIndex")  # which has no values
+        return int(used if kind == "pandas.Series" else used.sum())
+    if kind in {"polars.DataFrame", "polars.Series"}:
+        return int(value.estimated_size())
+    if kind.startswith(("pyarrow", "numpy")):
+        return int(value.nbytes)
+    return sys.getsizeof(value)
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _frame(kind: str, value: Any, seen: Glance) -> str:
+    size = _count(seen.rows, "row") if seen.rows is not None else "rows are counted when it is read"
+    if kind in {"pandas.Series", "polars.Series"}:
+        head = f"{kind}, {_count(seen.rows or 0, 'value')}"
+    elif kind == "numpy.ndarray":
+        head = f"{kind}, {extent(value)}"
+    else:
+        head = f"{kind}, {size} × {_count(seen.width, 'column')}"
+    if seen.rows is not None:
+        head += f", {size_text(memory(value))}"
+    lines = [head, *([f"index: {seen.index}"] if seen.index else [])]
+    if seen.columns:
+        if not seen.whole:
+            lines.append(f"nulls and values are those of a sample: {_sample(seen)}; `query` counts them all")
+        rows = [_column(each) for each in seen.columns]
+        lines.append(plain_table(("column", "type", "nulls", "values"), rows, len(rows)))
+        if seen.width > len(seen.columns):
+            lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
+    if seen.head:
+        names = [each.name for each in seen.columns[:MOST_HEAD]]
+        first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
+        more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
+        lines += [f"first rows{more}:", plain_table(names, first, len(first))]
+    return "\n".join(lines)
+
+
+def _sample(seen: Glance) -> str:
+    taken = len(seen.columns[0].values)
+    return f"the first {taken:,} rows" if seen.rows is None else f"{taken:,} rows, drawn at random"
+
+
+def _column(column: Column) -> tuple[str, str, int, str]:
+    known = [each for each in column.values if not _is_null(each)]
+    return column.name, column.type, len(column.values) - len(known), _values(known)
+
+
+def _is_null(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # noqa: PLR0124  NaN and NaT are not equal to themselves.
+    except Exception:  # noqa: BLE001  pandas.NA cannot say; arrays have no one truth; the user's objects may do anything.
+        return type(value).__name__ == "NAType"
+
+
+def _values(known: Sequence[Any]) -> str:
+    """Return what values there are: the range of numbers and times, the commonest of others."""
+    if not known:
+        return "none"
+    with suppress(Exception):  # of values that cannot be compared or counted, the first is told
+        if all(isinstance(each, NUMBERS) and not isinstance(each, bool) for each in known):
+            mean = math.fsum(known) / len(known)
+            return f"{_cell(min(known))} to {_cell(max(known))}, mean {mean:.6g}"
+        if all(isinstance(each, TIMES) for each in known):
+            return f"{_cell(min(known))} to {_cell(max(known))}"
+        counts = Counter(known)
+        named = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(COMMON))
+        return f"{len(counts):,} different: {named}{', …' if len(counts) > COMMON else ''}"
+    return f"such as {_cell(known[0])}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, TIMES):
+        text = str(value).removesuffix(" 00:00:00")  # a day
+    else:
+        text = str(value) if isinstance(value, (str, Decimal)) else bounded(value, 200)
+    return truncated(text, LONGEST_CELL)
+
+
+def _module(module: ModuleType) -> str:
+    version = getattr(module, "__version__", "")
+    about = (inspect.getdoc(module) or "").partition("\n\n")[0]
+    names = [name for name in dir(module) if not name.startswith("_")]
+    head = f"module {module.__name__}{f' {version}' if version else ''}"
+    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {_listed(names)}"]))
+
+
+def _code(value: Any) -> str:
+    """Return how something is called, what it says of itself, and its source."""
+    kind = "class" if inspect.isclass(value) else "function"
+    try:
+        signature = str(inspect.signature(value))
+    except (TypeError, ValueError):
+        signature = "(…)"
+    lines = [
+        f"{kind} {value.__qualname__}{signature}",
+        truncated(inspect.getdoc(value) or "without a docstring", LONGEST),
+    ]
+    with suppress(OSError, TypeError):
+        lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def is_code(value: Any) -> bool:
+    """Return whether a value is a function, a class or a tool. Its own code is not run: it may be somebody's proxy."""
+    return issubclass(type(value), (Tool, type, *ROUTINES))
+
+
+def _has_shape(value: Any) -> bool:
+    """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
+    return isinstance(inspect.getattr_static(type(value), "shape", None), GetSetDescriptorType | MemberDescriptorType)

@@ -1,0 +1,224 @@
+"""The tools that touch the user's variables: variables, inspect, query, run_python, add_cell.
+
+They run on the kernel's main thread (`kernel_thread.py`). Their docstrings are what a model reads.
+"""
+
+import asyncio
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from piano_jupyter.errors import NotFoundError, PianoError, ToolError
+from piano_jupyter.jupyter.kernel_thread import WorkInterruptedError, WorkLateError
+from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
+from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
+from piano_jupyter.jupyter.kernel_tools.description import described, extent, is_code, memory, size_text, type_name
+from piano_jupyter.jupyter.kernel_tools.user_code import run_code
+from piano_jupyter.jupyter.render.tables import plain_table
+from piano_jupyter.jupyter.variable_access import looked_up
+from piano_jupyter.records import JobStatus, Mode
+from piano_jupyter.text.invisible import ODD, to_the_letter
+from piano_jupyter.tool import Opinion, Tool, Verdict, as_tool, calling, tool
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.session import Session
+
+T = TypeVar("T")
+
+LOOK = 10.0  # seconds that a look at a variable may take
+KEPT_BACK = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
+MOST_VARIABLES = 100
+MOST_ROWS = 100  # of a query
+UNSEEN = re.compile(f"[{ODD}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in a cell that the user is to read before it runs
+NO_PLACE = (
+    "no_place: no cell waits and no chat panel is open that could add a cell; "
+    "write the code into your answer as a code block, for the user to copy"
+)
+
+
+class KernelTools:
+    """The tools of one session."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._ending: set[asyncio.Task[Any]] = set()
+
+    def all(self) -> list[Tool]:
+        """Return them."""
+        looks: list[Callable[..., Any]] = [self.variables, self.inspect, self.query, self.add_cell]
+        run = replace(tool(asks=True)(self.run_python), judge=_judge_run)
+        return [*(replace(as_tool(each), judge=_judge_look) for each in looks), run]
+
+    async def variables(self, pattern: str = "") -> str:
+        """List the user's variables: name, type, size and memory of each.
+
+        pattern: only names with this in them, for example "sales" or "df_*"; "" lists all.
+        """
+        return await self._look(lambda: _listed(self._session.variables(), pattern))
+
+    async def inspect(self, name: str) -> str:
+        """Look at one variable: a data frame's columns and first rows, a function's signature and source.
+
+        name: a variable, for example "sales"; also a part of one: "sales['price']", "model.layers[0]". No calls.
+            What is not the user's data is refused: the environment, internals of modules, objects of IPython.
+        """
+
+        def look() -> str:
+            try:
+                value = looked_up(name, self._session.variables())
+            except PianoError:
+                raise
+            except Exception as error:
+                raise ToolError(f"failed: {name} cannot be read: {type(error).__name__}: {error}") from error
+            return f"{name} is {described(value)}"
+
+        return await self._look(look)
+
+    async def query(self, sql: str) -> str:
+        """Ask the user's data frames with SQL (DuckDB): one SELECT; each frame is a table with its variable's name.
+
+        sql: for example "SELECT item, sum(price) FROM sales GROUP BY item".
+        """
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy; it is open by now.
+
+        def look() -> str:
+            rows, more = Piano.query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
+            if not rows:
+                return f"no rows; the columns are {', '.join(rows.columns)}"
+            note = f"\n… and more: these are the first {MOST_ROWS} rows" if more else ""
+            return plain_table(rows.columns, rows, len(rows)) + note
+
+        return await self._look(look, running=self._limit())
+
+    async def run_python(self, code: str) -> str:
+        """Run Python code in the user's notebook kernel, with the user's variables. The user is asked first.
+
+        It returns what the code prints and the value of its last line. New variables stay for the user.
+
+        code: for example "sales['price'].sum()".
+        """
+        limit = self._session.config.tool_output_limit
+        printed = Captured(limit)
+        try:
+            went_well = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, limit))
+        except WorkLateError as late:
+            raise ToolError(f"{_told_late(late)}; it had printed:\n{printed.text() or '(nothing)'}") from late
+        if not went_well:
+            raise ToolError(f"failed: the code raised an error:\n{printed.text()}")
+        return printed.text().rstrip("\n") or "it ran and printed nothing"
+
+    async def add_cell(self, code: str) -> str:
+        """Put code into a new cell of the user's notebook, for the user to read and run. Nothing runs.
+
+        code: the whole source of the cell.
+        """
+        code = code.replace("\r\n", "\n")
+        if not code.strip():
+            raise ToolError("empty: there is no code to put into a cell")
+        if found := UNSEEN.search(code):
+            raise ToolError(
+                f"hidden: {to_the_letter(found[0][:200])} in the code is not seen, or hides what comes after"
+            )
+        session, call = self._session, calling.get()
+        for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
+            if await panel.add_cell(code):
+                return "the code is in a new cell below the chat panel; the user decides whether to run it"
+        if await self._on_kernel(lambda: session.next_cell(code)):
+            return "the code is put into a new cell below; the user decides whether to run it"
+        raise ToolError(NO_PLACE)
+
+    async def _look(self, function: Callable[[], str], running: float = LOOK) -> str:
+        """Have a look at the user's variables; what their own code prints meanwhile is nobody's."""
+
+        def look() -> str:
+            with captured(self._session.shell, Captured(0)):
+                return function()
+
+        try:
+            return await self._on_kernel(look, running)
+        except WorkLateError as late:
+            raise ToolError(_told_late(late)) from late
+        except NotFoundError as error:
+            raise ToolError(f"not_found: {error}") from error
+        except ToolError:
+            raise
+        except PianoError as error:
+            raise ToolError(f"refused: {error}") from error
+
+    async def _on_kernel(self, function: Callable[[], T], running: float | None = None) -> T:
+        try:
+            return await self._session.kernel.run(function, within=self._limit(), running=running)
+        except WorkInterruptedError:
+            await self._end_turn()
+            raise
+
+    def _limit(self) -> float:
+        """Return the seconds that a call has: some less than it is given up after."""
+        longest = self._session.config.tool_timeout
+        return longest - min(KEPT_BACK, longest / 2)
+
+    async def _end_turn(self) -> None:
+        """Cancel the job that this call is of: the user interrupted the kernel, as one interrupts a cell."""
+        call = calling.get()
+        if call is None:
+            return
+        piano = await self._session.opened()
+        for job in await piano.jobs(JobStatus.RUNNING):
+            if job.thread_id == call.thread_id:
+                task = asyncio.ensure_future(piano.cancel(job))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+        await asyncio.Event().wait()  # until the job's end cancels this
+
+
+def _judge_look(_arguments: Mapping[str, Any], _mode: Mode) -> Opinion:
+    return Opinion(Verdict.ALLOW)
+
+
+def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> Opinion:
+    if mode == "read":
+        return Opinion(Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only look")
+    return Opinion(Verdict.ASK, "it runs in your kernel, with your variables and your rights")
+
+
+def _listed(variables: Mapping[str, Any], pattern: str) -> str:
+    """Return the variables as a table, and below it the functions and the modules."""
+    wanted = pattern.casefold() if any(each in pattern for each in "*?[") else f"*{pattern.casefold()}*"
+    names = sorted(name for name in variables if not name.startswith("_"))
+    found = [name for name in names if fnmatch.fnmatchcase(name.casefold(), wanted)]
+    if names and not found:
+        return f"no name is like {pattern!r}; these are all:\n{_listed(variables, '')}"
+    if not names:
+        return "there are no variables yet"
+    modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]
+    functions = [name for name in found if is_code(variables[name])]
+    plain = [name for name in found if name not in {*modules, *functions}]
+    rows = [_facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]
+    lines = [plain_table(("name", "type", "size", "memory"), rows, len(rows))] if rows else []
+    if len(plain) > MOST_VARIABLES:
+        lines.append(f"… and {len(plain) - MOST_VARIABLES:,} more; narrow them down with pattern")
+    lines += [f"functions and classes: {_joined(functions)}"] if functions else []
+    lines += [f"modules: {_joined(modules)}"] if modules else []
+    return "\n".join(lines)
+
+
+def _facts(name: str, value: Any) -> tuple[str, str, str, str]:
+    try:
+        return name, type_name(value), extent(value), size_text(memory(value))
+    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+        return name, type_name(value), f"unknown ({type(error).__name__})", ""
+
+
+def _joined(names: list[str]) -> str:
+    return ", ".join(names[:MOST_VARIABLES]) + (
+        f" and {len(names) - MOST_VARIABLES} more" if len(names) > MOST_VARIABLES else ""
+    )
+
+
+def _told_late(late: WorkLateError) -> str:
+    if late.begun:
+        return f"timeout: it was ended after {late.seconds:g} s"
+    return f"busy: the kernel was busy with another cell for {late.seconds:g} s, so it did not run"

@@ -1,0 +1,1 @@
+"""%piano and %%piano: what was typed becomes a sub-command that runs."""

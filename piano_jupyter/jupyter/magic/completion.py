@@ -1,0 +1,192 @@
+"""TAB after %piano and %%piano: sub-commands, options, and the names of agents, threads, models and the like.
+
+What can stand where is read from each sub-command's usage (`magic/command.py`). Names are asked of a Piano that is
+open; one that is late to answer is not waited for, and what it says is known at the next TAB.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from piano_jupyter.jupyter.magic.completion_names import TABLES, Names, files
+from piano_jupyter.jupyter.magic.options import quoted
+
+if TYPE_CHECKING:
+    from piano_jupyter.jupyter.magic.command import Command
+    from piano_jupyter.jupyter.magic.completion_names import Peek
+
+IDENTIFIER = "piano_jupyter.completion"
+MOST = 100  # names
+LINE = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
+CELL = re.compile(r"\s*%%piano(?:\s+(.*))?")
+FIRST_LINE = re.compile(r"\s*%%(\w+)")
+PYTHON = frozenset({"capture", "debug", "prun", "time", "timeit"})  # cell magics whose cell is Python
+HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
+HANDLES_FIRST = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
+VARIABLE = re.compile(r"\{\{[^{}]*$")
+SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
+WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
+
+
+class Nothing(list[SimpleCompletion]):
+    """No completions, from a matcher that wants no others: IPython asks how many there are before it heeds that."""
+
+    def __len__(self) -> int:
+        """Return 1: as if there were one."""
+        return 1
+
+
+class Place(NamedTuple):
+    """Where a word is being written."""
+
+    kinds: tuple[str, ...]  #: what may stand there: "option", SUB-COMMAND, AGENT, THREAD, ..., "agent|model|day"
+    written: str  #: what is there of it already
+    command: "Command | None" = None
+
+
+def place(typed: str, commands: Mapping[str, "Command"], *, is_cell: bool = False) -> Place | None:
+    """Return what may stand at the end of `typed`, which follows %piano or %%piano; None where that is free text."""
+    found = list(WORD.finditer(typed))
+    words = [match[0] for match in found]
+    if not found or found[-1].end() < len(typed):
+        words.append("")
+    name, *rest = words
+    if is_cell and not (rest and name in commands and commands[name].cell):
+        asked = _argument(words, typed, commands["ask"])
+        if rest or name[:1] in {"-", "@"}:
+            return asked
+        return Place(("cell", *(asked.kinds if asked else ())), name, commands["ask"])
+    if not rest:
+        return Place(("SUB-COMMAND",), name)
+    if name not in commands:
+        return Place((), words[-1])
+    return _argument(rest, typed[found[0].end() :].lstrip(), commands[name])
+
+
+def _argument(words: list[str], typed: str, command: "Command") -> Place | None:
+    """Return what may stand at the last of the words that follow a sub-command."""
+    value, positional, options = "", 0, 0  # the value that is awaited; how many words and options there were
+    *before, written = words
+    for word in before:
+        option, is_given, _ = word.partition("=")
+        if value:
+            value = ""
+        elif option in command.options:
+            value, options = "" if is_given else command.options[option], options + 1
+        elif not (command.asks and word.startswith("@")):
+            positional += 1
+    option, is_given, rest = written.partition("=")
+    if not value and is_given and option in command.options:
+        value, written = command.options[option], rest
+    if value:
+        return Place((value.removesuffix(",…"),), written.rpartition(",")[2].lstrip() if "…" in value else written)
+    if command.name == "sql":
+        after, word = SQL_WORD.search(typed).groups()  # type: ignore[union-attr]  # it always matches
+        return Place(("TABLE",) if after else ("TABLE", "COLUMN"), word)
+    if positional and command.is_text:
+        return Place((), written) if written.startswith("@") else None
+    kind = command.takes.partition(" ")[0].strip("[]@")
+    if command.asks and not written.startswith("@"):
+        kind = ""
+    elif kind == "THREAD" and positional and not options and not written.startswith("-"):  # a title needs no quotes
+        return Place((kind,), typed)
+    elif positional:
+        kind = ""
+    kinds = tuple(filter(None, [kind if not written.startswith("-") else "", "option"]))
+    return Place(kinds, written, command)
+
+
+def candidates(where: Place, commands: Mapping[str, "Command"], names: Callable[[str], list[str]]) -> list[str]:
+    """Return what may stand at a place, as it is written; `names` gives the names of a kind."""
+    found: list[str] = []
+    for kind in where.kinds:
+        if kind == "SUB-COMMAND":
+            found += _beginning(where.written, sorted(commands))
+        elif kind == "cell":
+            found += _beginning(where.written, [name for name in sorted(commands) if commands[name].cell])
+        elif kind == "option":
+            found += _beginning(where.written, where.command.options if where.command else ())
+        else:
+            for part in kind.split("|"):
+                known = [part] if part.islower() else _known(part, where.written, names)
+                if part == "AGENT" and where.written.startswith("@"):
+                    found += _beginning(where.written, [f"@{name}" for name in known])
+                else:
+                    found += map(_written, _beginning(where.written.lstrip("\"'"), known))
+    return found[:MOST]
+
+
+def _written(name: str) -> str:
+    """Return a name as it is written; the quotes around a folder stay open, since a file of it comes next."""
+    written = quoted(name)
+    return written[:-1] if name.endswith("/") and written != name else written
+
+
+def _known(kind: str, written: str, names: Callable[[str], list[str]]) -> list[str]:
+    if kind == "FILE":
+        return files(written.lstrip("\"'"))
+    return [*TABLES] if kind == "TABLE" else names(kind)
+
+
+def _beginning(written: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.casefold().startswith(written.casefold())]
+
+
+def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
+    """Let a shell complete what follows %piano; `peek` starts a verb of the Piano, if one is open."""
+    names = Names(peek, variables)
+
+    @context_matcher(identifier=IDENTIFIER, priority=1000)
+    def matcher(context: CompletionContext) -> SimpleMatcherResult:
+        on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
+        if on is None:
+            return {"completions": []}
+        from piano_jupyter.jupyter.magic.command import COMMANDS  # noqa: PLC0415  Not before it is used.
+        from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: F401, PLC0415  It fills COMMANDS.
+
+        typed, is_cell = on
+        where = place(typed, COMMANDS, is_cell=is_cell)
+        if where is None:
+            return {"completions": []}
+        found = candidates(where, COMMANDS, names.of)
+        offered = [SimpleCompletion(text, type=getattr(text, "about", where.kinds[0].lower())) for text in found]
+        return {
+            "completions": offered or Nothing(),
+            "matched_fragment": where.written,
+            "ordered": True,
+            "suppress": True,
+        }
+
+    shell.Completer.custom_matchers.append(matcher)
+
+
+def unregister(shell: Any) -> None:
+    """Undo `register`."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != IDENTIFIER]
+
+
+def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:
+    """Return what follows %piano up to the cursor, and whether it is %%piano; None where it is neither."""
+    if VARIABLE.search(line):  # an open {{: IPython knows the user's variables
+        return None
+    magic = FIRST_LINE.match(text)
+    first = magic.string[: magic.end()].count("\n") if magic else 0  # the line of it
+    if magic is None or (magic[1] in PYTHON and line_number > first):
+        on_line = LINE.fullmatch(line)
+        return (on_line[1], False) if on_line else None
+    if magic[1] != "piano":
+        return None
+    lines = text.split("\n")
+    if line_number == first:
+        here = CELL.fullmatch(line)
+        return (here[1], True) if here and here[1] is not None else None
+    said = "\n".join([*lines[first + 1 : line_number], line])
+    if lines[first].split()[1:2] == ["sql"]:
+        return f"sql {said}", False
+    handle = HANDLE.search(line)
+    if handle is None:
+        return None
+    return (handle[1], True) if HANDLES_FIRST.fullmatch(said) else (f"ask … {handle[1]}", False)

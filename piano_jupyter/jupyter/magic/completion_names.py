@@ -1,0 +1,143 @@
+"""The names that TAB completes: asked of a Piano that is open, and never waited for long."""
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter.magic.schema_option import schemas_in
+from piano_jupyter.text.truncation import truncated
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Piano
+
+    Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
+    Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
+
+TABLES = (
+    "agents",
+    "threads",
+    "messages",
+    "tool_calls",
+    "tool_results",
+    "approvals",
+    "decisions",
+    "jobs",
+)  # that a query can read
+PATIENCE = 0.04  # seconds
+MOST = 100  # ids of a kind
+BEGINNING = 40  # characters of a message
+COLUMNS = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
+
+
+class Told(str):
+    """An id, with what tells people which it is."""
+
+    __slots__ = ("about",)
+
+    about: str
+
+    def __new__(cls, name: str, about: str) -> Self:
+        """Return the id."""
+        told = super().__new__(cls, name)
+        told.about = truncated(" ".join(about.split()), BEGINNING)
+        return told
+
+
+class Names:
+    """The names that an open Piano knows; the last answer stands where a new one is late."""
+
+    def __init__(self, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._peek, self._variables = peek, variables
+        self._known: dict[str, list[str]] = {}
+
+    def of(self, kind: str) -> list[str]:
+        """Return the names of a kind, in `PATIENCE` seconds at most."""
+        if kind == "SCHEMA":
+            return schemas_in(self._variables())
+        read = READ.get(kind)
+        asked = self._peek(read) if read else None
+        if asked is None:
+            return []
+        asked.add_done_callback(partial(self._keep, kind))
+        with contextlib.suppress(TimeoutError, PianoError):
+            asked.result(PATIENCE)
+        return self._known.get(kind, [])
+
+    def _keep(self, kind: str, answered: "concurrent.futures.Future[list[str]]") -> None:
+        if not answered.cancelled() and answered.exception() is None:
+            self._known[kind] = answered.result()
+
+
+async def _agents(piano: "Piano") -> list[str]:
+    return [agent.name for agent in await piano.agents()]
+
+
+async def _threads(piano: "Piano") -> list[str]:
+    return list(dict.fromkeys(thread.title for thread in await piano.threads("active")))
+
+
+async def _models(piano: "Piano") -> list[str]:
+    return list(dict.fromkeys([*piano.known_models(), *(agent.model for agent in await piano.agents())]))
+
+
+async def _tools(piano: "Piano") -> list[str]:
+    return [tool.name for tool in await piano.tools()]
+
+
+async def _skills(piano: "Piano") -> list[str]:
+    return [skill.name for skill in await piano.skills()]
+
+
+async def _jobs(piano: "Piano") -> list[str]:
+    return [_short(job.id) for job in reversed(await piano.jobs(last=MOST))]
+
+
+async def _messages(piano: "Piano") -> list[str]:
+    said = await piano.messages(piano.thread, MOST) if piano.thread else []
+    return [Told(_short(each.id), each.content) for each in reversed(said)]
+
+
+async def _columns(piano: "Piano") -> list[str]:
+    return [row[0] for row in await piano.sql(COLUMNS)]
+
+
+async def _calls(piano: "Piano") -> list[str]:
+    return [_short(request.call.id) for request in await piano.approvals()]
+
+
+READ: Mapping[str, "Callable[[Piano], Coroutine[Any, Any, list[str]]]"] = {
+    "AGENT": _agents,
+    "THREAD": _threads,
+    "MODEL": _models,
+    "TOOL": _tools,
+    "SKILL": _skills,
+    "JOB": _jobs,
+    "MESSAGE": _messages,
+    "CALL": _calls,
+    "COLUMN": _columns,
+}
+
+
+def files(written: str) -> list[str]:
+    """Return the files and folders whose path begins as it is written; a hidden one only after its dot."""
+    above, slash, begun = written.rpartition("/")
+    hidden = begun.startswith(".")
+    try:
+        entries = sorted(Path(f"{above}{slash}" or ".").expanduser().iterdir())
+        return [
+            f"{above}{slash}{each.name}{'/' if each.is_dir() else ''}"
+            for each in entries
+            if each.name.startswith(begun) and each.name.startswith(".") == hidden
+        ]
+    except (OSError, RuntimeError):  # no such folder, or no such user's home
+        return []
+
+
+def _short(identity: Any) -> str:
+    from piano_jupyter.records import short  # noqa: PLC0415
+
+    return short(identity)

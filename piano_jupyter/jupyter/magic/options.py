@@ -1,0 +1,82 @@
+"""What stands after `%piano`: options first, then text as it stands; and `{{name}}` in a prompt. Pure."""
+
+import re
+from collections.abc import Mapping
+
+from piano_jupyter.errors import NotFoundError, PianoError
+
+VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
+QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([\w@-].*\?)(\s*)$")
+QUOTED = re.compile(r"""\s|^["'@-]""")
+
+
+def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return options, handles and the other words: for names, with options anywhere. Quotes around a name fall away."""
+    options, handles, rest = split_options(line, known)
+    words = []
+    while rest:
+        word = re.match(rf"{VALUE}(?:\s+|$)", rest)
+        if word is None:
+            raise PianoError(f"a quote is not closed: {rest}")
+        words.append(_unquoted(word))
+        more, also, rest = split_options(rest[word.end() :], known)
+        for name, value in more.items():
+            _give(options, name, value, known)
+        handles += also
+    return options, handles, words
+
+
+def split_options(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], str]:
+    """Return options, handles (`@ada`) and the rest of the line as it stands.
+
+    `known` says what stands after each option: nothing (""), or a word for its value; one that ends in "…" may be given
+    more than once, its values are joined by commas. Options and handles come first; `--` ends them. A value with spaces
+    is quoted. Raises PianoError for an option that is unknown or lacks its value.
+    """
+    options: dict[str, str] = {}
+    handles: list[str] = []
+    rest = line.lstrip()
+    while word := re.match(r"(--?[A-Za-z][\w-]*)(?:=|\s+|$)|@([\w.-]+)[,:]?(?:\s+|$)|--(?:\s+|$)", rest):
+        rest = rest[word.end() :]
+        if word[2]:
+            handles.append(word[2])
+        elif not word[1]:
+            break
+        elif word[1] not in known:
+            raise NotFoundError.among("option", word[1], known)
+        elif known[word[1]]:
+            value = re.match(rf"{VALUE}(?:\s+|$)", rest)
+            if not value:
+                raise PianoError(f"{word[1]} needs a value after it")
+            _give(options, word[1], _unquoted(value), known)
+            rest = rest[value.end() :]
+        else:
+            options[word[1]] = ""
+    return options, handles, rest.rstrip()
+
+
+def _give(options: dict[str, str], name: str, value: str, known: Mapping[str, str]) -> None:
+    again = name in options and known[name].endswith("…")
+    options[name] = f"{options[name]},{value}" if again else value
+
+
+def questions(lines: list[str]) -> list[str]:
+    """Rewrite `%piano …?` lines, as an IPython input transformer: to IPython a `?` at the end asks for help."""
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [QUESTION.sub(_as_call, line) for line in lines]
+
+
+def _as_call(match: re.Match[str]) -> str:
+    return f"{match[1]}get_ipython().run_line_magic('piano', {match[2]!r}){match[3]}"
+
+
+def quoted(name: str) -> str:
+    """Return a name as it is written after %piano: in quotes where it needs them."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if QUOTED.search(name) else name
+
+
+def _unquoted(value: re.Match[str]) -> str:
+    quoted = value[1] if value[1] is not None else value[2]
+    return value[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)

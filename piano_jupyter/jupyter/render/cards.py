@@ -1,0 +1,242 @@
+"""How the other records look in a cell: agents, threads, jobs, models, what a search found."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from piano_jupyter.approval_prompt import put
+from piano_jupyter.events import ApprovalRequested
+from piano_jupyter.jupyter.render.tables import Card, Listing, Marked
+from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
+from piano_jupyter.text.invisible import to_the_letter
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Status
+
+Names = Mapping[UUID | None, str]  # of agents and threads, by id
+
+
+class Requests(Sequence[ApprovalRequested]):
+    """The tool calls that wait for a yes, each to the letter and whole; a sequence of them."""
+
+    def __init__(self, requests: Sequence[ApprovalRequested]) -> None:
+        self._requests = list(requests)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._requests[index]
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(_request, self._requests)) or "no tool call waits for a yes"
+
+    def _repr_html_(self) -> str:
+        if not self._requests:
+            return f"<p>{self!r}</p>"
+        style = "margin:0;padding:0;background:none;white-space:pre-wrap;overflow-wrap:anywhere"
+        return f'<pre style="{style}">{escape(repr(self))}</pre>'
+
+
+def _request(request: ApprovalRequested) -> str:
+    name = short(request.call.id)
+    always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
+    return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
+
+
+def agent_card(agent: Agent) -> Card:
+    """Return an agent's card: all that is set of it."""
+    return Card(
+        {
+            "name": f"@{agent.name}",
+            "model": agent.model,
+            "description": agent.description,
+            "system prompt": agent.system_prompt,
+            "tools": ", ".join(agent.enabled_tools),
+            "skills": ", ".join(agent.enabled_skills),
+            "options": ", ".join(f"{name}={value}" for name, value in sorted(agent.options.items())),
+            "rounds": f"{agent.max_iterations} at most" if agent.max_iterations else "",
+        }
+    )
+
+
+def skill_card(skill: Any) -> Card:
+    """Return a skill's card: what is known of it, without its text."""
+    about = skill.metadata
+    return Card(
+        {
+            "skill": skill.name,
+            "description": skill.description,
+            "license": _plain(about.get("license")),
+            "compatibility": _plain(about.get("compatibility")),
+            "allowed tools": f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
+            "metadata": _plain(about.get("metadata")),
+            "file": skill.place,
+            "version": skill.sha,
+            "to mend": "\n".join(skill.warnings),
+        }
+    )
+
+
+def thread_card(thread: Thread, names: Names) -> Card:
+    """Return a thread's card."""
+    return Card(
+        {
+            "thread": thread.title,
+            "status": thread.status,
+            "answers": f"@{names[thread.primary_agent_id]}" if thread.primary_agent_id in names else "",
+            "forked from": names.get(thread.forked_from_thread_id, ""),
+        }
+    )
+
+
+def job_card(job: Job, names: Names) -> Card:
+    """Return a job's card, without its times."""
+    return Card(
+        {
+            "job": short(job.id),
+            "status": job.status,
+            "agent": f"@{names.get(job.agent_id, '?')}",
+            "model": job.model,
+            "reason": job.reason or "",
+        }
+    )
+
+
+def model_card(model: Model) -> Card:
+    """Return a model's card."""
+    return Card(
+        {
+            "model": model.name,
+            "state": model.state,
+            "context": _tokens(model),
+            "aliases": ", ".join(model.aliases),
+            "description": model.description,
+        }
+    )
+
+
+def status_card(status: "Status", no_thread: str = "") -> Card:
+    """Return how things stand; `no_thread` is what to say where there is no current thread."""
+    jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
+    return Card(
+        {
+            "thread": status.thread.title if status.thread else no_thread,
+            "server": status.server,
+            "models": models_line(status.models),
+            "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+            "unfinished": "\n".join(_unfinished(status.unfinished)),
+            "trust": status.distrust,
+            "tools": f"mode {status.mode}, {_count(len(status.rules), 'rule')}; %piano tools says which ask",
+            "rules": "\n".join(status.rules),
+            "layers": "\n".join(status.layers),
+            "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
+            "workspace": status.workspace,
+            "cassette": status.cassette or "",
+        }
+    )
+
+
+def job_line(job: Job) -> str:
+    """Return how a job stands, as a sentence."""
+    return f"job {short(job.id)} is {job.status}"
+
+
+def models_line(models: Sequence[Model]) -> str:
+    """Return the models that take up room on the server, in one line."""
+    busy = [model for model in models if model.state != "unloaded"]
+    told = [" ".join(filter(None, [model.name, model.state, _tokens(model)])) for model in busy]
+    rest = len(models) - len(busy)
+    return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
+
+
+def agents_table(agents: Sequence[Agent]) -> Listing[Agent]:
+    """Return agents as a table."""
+    return Listing(
+        agents,
+        "no agents",
+        name=lambda agent: f"@{agent.name}",
+        model=lambda agent: agent.model,
+        tools=lambda agent: ", ".join(agent.enabled_tools),
+        skills=lambda agent: ", ".join(agent.enabled_skills),
+        description=lambda agent: agent.description,
+    )
+
+
+def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
+    """Return threads as a table."""
+    return Listing(
+        threads,
+        "no threads yet; %%piano opens one",
+        id=lambda thread: short(thread.id),
+        title=lambda thread: thread.title,
+        status=lambda thread: thread.status,
+        **{"opened (UTC)": lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}"},
+    )
+
+
+def jobs_table(jobs: Sequence[Job], names: Names) -> Listing[Job]:
+    """Return jobs as a table."""
+    return Listing(
+        jobs,
+        "nothing runs and nothing waits",
+        id=lambda job: short(job.id),
+        status=lambda job: job.status,
+        agent=lambda job: f"@{names.get(job.agent_id, '?')}",
+        model=lambda job: job.model,
+        attempt=lambda job: job.attempt,
+        reason=lambda job: job.reason or "",
+    )
+
+
+def models_table(models: Sequence[Model]) -> Listing[Model]:
+    """Return models as a table."""
+    return Listing(
+        models,
+        "the server names no models",
+        name=lambda model: model.name,
+        state=lambda model: model.state,
+        context=_tokens,
+        aliases=lambda model: ", ".join(model.aliases),
+        description=lambda model: model.description,
+    )
+
+
+def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
+    """Return what a search found as a table; the ids are those of the messages."""
+
+    def who(hit: Hit) -> str:
+        if hit.message is None:
+            return "(title)"
+        return names.get(hit.message.agent_id, "You" if hit.message.role == "user" else hit.message.role)
+
+    columns: dict[str, Any] = {
+        "thread": lambda hit: hit.thread.title,
+        "who": who,
+        "said": lambda hit: Marked(hit.excerpt, hit.marks),
+        "id": lambda hit: short(hit.message.id) if hit.message else "",
+    }
+    return Listing(hits, "found nothing", **columns)
+
+
+def _plain(value: Any) -> str:
+    """Return a value of front matter as text."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_plain(each)}" for name, each in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value or "")
+
+
+def _tokens(model: Model) -> str:
+    return f"{model.context:,} tokens" if model.context else ""
+
+
+def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:
+    """Return what jobs that an earlier kernel left wait for, a line for each such thing."""
+    waits = Counter(why for _, why in jobs if why)
+    return [f"{_count(many, 'job')} waiting: {why}" for why, many in waits.items()]
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many:,} {what}{'' if many == 1 else 's'}"

@@ -1,0 +1,228 @@
+"""Markdown that a model wrote, as HTML that is safe to show.
+
+Nothing in the text is trusted: raw HTML stays text, images become links, links show their host, formulas become MathML,
+and nh3 has the last word. Pure: the same text gives the same HTML, any text gives some. It knows no message, no screen.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+import nh3
+from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline, image, link
+from markdown_it.token import Token
+from pygments import highlight as highlighted
+from pygments.formatters.html import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.token import STANDARD_TYPES
+
+from piano_jupyter.jupyter.render import formulas
+from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.text.invisible import spelled
+
+TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
+CODE_LIMIT = 20_000  # characters of one code block that are coloured
+LINK_LIMIT = 1_000  # characters of what a link says
+
+
+def _names(names: str) -> set[str]:
+    return set(names.split())
+
+
+LANGUAGES = _names(
+    "bash c c++ console cpp css diff go html java javascript js json julia latex python py py3 pycon python3 r rust sh "
+    "shell sql toml ts typescript xml yaml yml"
+)
+SCHEMES = {"http", "https", "mailto"}
+TAGS = _names(
+    "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small strong sub sup table tbody td th thead "
+    "tr ul"
+)
+ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "td": {"align"}, "th": {"align"}}
+
+
+def render(text: str, *, highlight: bool = False) -> str:
+    """Return the HTML of a text; `highlight` colours code with Pygments' classes, for a page that has their CSS."""
+    return _render(text, highlight)
+
+
+def exact(text: str) -> str:
+    """Return the HTML of a text to be read to the letter: whatever hides, reorders or pushes out of sight is named."""
+    return spelled(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
+
+
+def legible(text: str) -> str:
+    """Return the HTML of a text to be read, blanks and line ends as they are: what else hides or reorders is named."""
+    pieces = re.split("([ \t\n]+)", text)
+    return "".join(piece if i % 2 else exact(piece) for i, piece in enumerate(pieces))
+
+
+class Stream:
+    """A text that is being written, as HTML: a block is rendered once, when it is finished.
+
+    Only the last block can still change. It is rendered again with each update while it is short; once it is long, or
+    an open code block, its text is appended as it comes.
+    """
+
+    LONG = 4_000  # characters of the last block
+
+    def __init__(self) -> None:
+        self.finished = ""  #: HTML of all blocks but the last
+        self._last = ""  # source of the last block
+        self._length = 0  # of the whole text
+        self._shown = 0  # how much of the last block was appended as it is; 0: none
+        self._patience = self.LONG  # length at which a long block is looked at again
+        self._closing: re.Pattern[str] | None = None  # what ends an open code block
+        self._tail = ""
+
+    def add(self, text: str) -> None:
+        """Take the next piece. What is beyond the limit is dropped: the finished message says so."""
+        self._last += text[: max(0, TEXT_LIMIT - self._length)].replace("\r", "")
+        self._length += len(text)
+
+    def update(self) -> dict[str, str]:
+        """Return what is new: `append` (text), or `html` (finished since) and `tail` (in place of the last one)."""
+        if self._shown and self._goes_on():
+            more, self._shown = self._last[self._shown :], len(self._last)
+            return {"append": more}
+        cut, fence = _last_block(self._last)
+        html, self._last = render(self._last[:cut], highlight=True) if cut else "", self._last[cut:]
+        self.finished += html
+        self._shown, self._closing = 0, None
+        if fence:
+            self._closing = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
+        if fence or len(self._last) > self._patience:
+            self._shown, self._patience = len(self._last), max(self.LONG, 2 * len(self._last))
+        else:
+            self._patience = self.LONG
+            self._tail = render(self._last, highlight=True)
+        return {"html": html, "tail": self.tail}
+
+    @property
+    def tail(self) -> str:
+        """The HTML of the last block, as it was last shown."""
+        if not self._shown:
+            return self._tail
+        return f"<pre><code>{escape(self._last[self._code_start() : self._shown])}</code></pre>"
+
+    def _code_start(self) -> int:
+        return self._last.index("\n") + 1 if self._closing else 0
+
+    def _goes_on(self) -> bool:
+        if self._closing is None:
+            return len(self._last) < self._patience
+        line_start = self._last.rfind("\n", 0, self._shown) + 1
+        return not self._closing.search(self._last, max(line_start, self._code_start()))
+
+
+def _last_block(text: str) -> tuple[int, str]:
+    """Return where the last block of a growing text begins, and its fence if it is an open code block."""
+    whole = text[: text.rfind("\n") + 1]  # a line that is not finished may still become anything
+    tokens: list[Token] = []
+    _PARSER.block.parse(whole, _PARSER, {}, tokens)
+    tops = [token for token in tokens if token.level == 0 and token.map]
+    if not tops:
+        return 0, ""
+    last, lines = tops[-1], whole.removesuffix("\n").split("\n")
+    start, end = last.map or (0, 0)
+    closed = end - start > 1 and re.fullmatch(rf" {{0,3}}{re.escape(last.markup)}\S*\s*", lines[end - 1])
+    is_open = last.type == "fence" and end == len(lines) and not closed
+    return sum(len(line) + 1 for line in lines[:start]), last.markup if is_open else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys are positional.
+    left = len(text) - PLAIN_LIMIT
+    text = text[:PLAIN_LIMIT].encode(errors="replace").decode()
+    html = _CLEAN.clean(_PARSER.render(text[:TEXT_LIMIT], {"highlight": highlight}))
+    if rest := text[TEXT_LIMIT:]:
+        html += f"<pre><code>{escape(rest)}</code></pre>"
+    return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"])
+    parser.disable(["reference", "html_inline", "html_block"])
+    parser.inline.ruler.at("link", _in_reach(link))
+    parser.inline.ruler.at("image", _in_reach(image))
+    parser.validateLink = lambda url: _host(url) is not None  # type: ignore[method-assign]
+    formulas.plug_into(parser)
+    for name, rule in {
+        "link_open": _link_open,
+        "link_close": _link_close,
+        "image": _image,
+        "fence": _code,
+        "th_open": _cell,
+        "td_open": _cell,
+    }.items():
+        parser.add_render_rule(name, rule)
+    return parser
+
+
+def _in_reach(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
+    """Try a rule for links only where one can end: a thousand open brackets are otherwise each followed up."""
+
+    def tried(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  The parser calls it so.
+        return state.src.find("](", state.pos, state.pos + LINK_LIMIT) > 0 and rule(state, silent)
+
+    return tried
+
+
+def _host(url: str) -> str | None:
+    """Return whom a link leads to; None for a link that is not made."""
+    try:
+        parts = urlsplit(url)
+        host = parts.path if parts.scheme == "mailto" else parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return None
+    return host if parts.scheme in SCHEMES and re.fullmatch(r"[\w.@:\[\]+-]+", host, re.ASCII) else None
+
+
+def _link_open(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: MutableMapping[str, Any]) -> str:
+    href = str(tokens[i].attrs["href"])
+    env["host"] = "" if tokens[i].markup == "autolink" else _host(href)
+    return f'<a href="{escape(href)}">'
+
+
+def _link_close(_: Any, _tokens: Sequence[Token], _i: int, _options: Any, env: Mapping[str, Any]) -> str:
+    return "</a>" + (f" <small>({escape(env['host'])})</small>" if env.get("host") else "")
+
+
+def _image(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
+    href = str(tokens[i].attrs.get("src") or "")
+    name = escape(renderer.renderInlineAsText(tokens[i].children, options, env)) or "image"
+    return f'<a href="{escape(href)}">{name}</a> <small>(image, {escape(_host(href) or "")})</small>' if href else name
+
+
+def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
+    token = tokens[i]
+    style = str(token.attrs.pop("style", ""))
+    if style:
+        token.attrs["align"] = style.removeprefix("text-align:")
+    return str(renderer.renderToken(tokens, i, options, env))
+
+
+def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[str, Any]) -> str:
+    code, language = tokens[i].content, (tokens[i].info.split() or [""])[0].lower()
+    if env["highlight"] and language in LANGUAGES and len(code) <= CODE_LIMIT:
+        inner = highlighted(code, get_lexer_by_name(language, stripnl=False), HtmlFormatter(nowrap=True))
+    else:
+        inner = escape(code)
+    return f"<pre><code>{inner}</code></pre>\n"
+
+
+_CLEAN = nh3.Cleaner(
+    tags=TAGS | formulas.TAGS | {"span"},
+    attributes=ATTRIBUTES | formulas.ATTRIBUTES,
+    attribute_filter=formulas.attribute,
+    allowed_classes={"span": {name for name in STANDARD_TYPES.values() if name}},
+    set_tag_attribute_values={"a": {"target": "_blank"}},
+    url_schemes=SCHEMES,
+    url_relative="deny",
+    link_rel="noopener noreferrer nofollow",
+)
+_PARSER = _parser()

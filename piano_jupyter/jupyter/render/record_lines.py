@@ -1,0 +1,39 @@
+"""A record in one line, as it stands in a list: `[<Thread 'Sales review'>, …]`. No times, and no ids but a job's."""
+
+from typing import Any
+
+from piano_jupyter.jupyter.render.transcript import arguments_text
+from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolCall, short
+from piano_jupyter.text.invisible import terminal_text
+from piano_jupyter.text.truncation import truncated
+
+LONGEST = 60  # characters of what was said
+
+
+def line(record: Any) -> str:
+    """Return a record in one line: what it is, its name, how it stands."""
+    return terminal_text(f"<{type(record).__name__} {_told(record)}>")
+
+
+def _told(record: Any) -> str:
+    match record:
+        case Message(role=role, content=content):
+            return f"{role}: {_beginning(content)}"
+        case Thread(title=title, status=status):
+            return repr(title) + (f", {status}" if status != "active" else "")
+        case Agent(name=name, model=model):
+            return f"@{name}, {model}"
+        case Job(id=identity, status=status):
+            return f"{short(identity)}, {status}"
+        case Model(name=name, state=state):
+            return f"{name}, {state}"
+        case ToolCall(name=name, status=status):
+            return f"{name}({_beginning(arguments_text(record))}), {status}"
+        case Hit(thread=thread, excerpt=excerpt):
+            return f"in {thread.title!r}: {_beginning(excerpt)}"
+        case _:
+            return str(getattr(record, "name", "") or record.server)
+
+
+def _beginning(text: str) -> str:
+    return truncated(" ".join(text.split()), LONGEST)

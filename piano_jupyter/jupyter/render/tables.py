@@ -1,0 +1,158 @@
+"""Tables, notes and marked text in a cell: as HTML for the page, as aligned text for terminals and nbval.
+
+Colours are the notebook's own, with one grey for pages without a theme that can be read on white and on black.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
+from itertools import islice, zip_longest
+from typing import Any, Generic, TypeVar
+
+from piano_jupyter.records import Rows
+from piano_jupyter.text.invisible import terminal_text
+from piano_jupyter.text.truncation import HOW_MUCH, truncated
+
+R = TypeVar("R")
+
+PLAIN_LIMIT = 500_000  # characters of one text that are shown
+LONGEST_CELL = 300  # characters of a table's cell
+MOST_ROWS = 200  # that a table shows
+AS_IT_IS = "tex2jax_ignore mathjax_ignore"  # classes: MathJax makes no formulas of what people and models wrote
+TABLE = f'<table class="piano-table {AS_IT_IS}" style="text-align:left">'
+LEFT = ' style="text-align:left"'
+TOP = ' style="text-align:left;vertical-align:top"'
+QUIET = 'style="color:var(--jp-ui-font-color2,#767676);font-size:0.85em"'
+MARK = 'style="background:none;color:inherit;font-weight:bold;border-bottom:2px solid var(--jp-brand-color1,#1976d2)"'
+
+
+class Listing(Sequence[R], Generic[R]):
+    """Records as a table; a sequence of the records themselves."""
+
+    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
+        self._records, self._empty, self._columns = list(records), empty, columns
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return (
+            plain_table(list(self._columns), self._rows(), len(self)) if self._records else terminal_text(self._empty)
+        )
+
+    def _repr_html_(self) -> str:
+        if not self._records:
+            return f"<p>{escape(self._empty)}</p>"
+        return html_table(list(self._columns), self._rows(), len(self))
+
+    def _rows(self) -> Iterator[list[object]]:
+        return ([column(record) for column in self._columns.values()] for record in self._records)
+
+
+class Card:
+    """Names and values, a line each; those without a value are left out."""
+
+    def __init__(self, rows: Mapping[str, str]) -> None:
+        self._rows = {name: value for name, value in rows.items() if value}
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._rows), default=0) + 2
+        shown = {name: terminal_text(value) for name, value in self._rows.items()}
+        indented = {name: value.replace("\n", "\n" + " " * width) for name, value in shown.items()}
+        return "\n".join(f"{name:{width}}{value}" for name, value in indented.items())
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th{TOP}>{escape(name)}</th><td{LEFT}>{lines_html(value)}</td></tr>"
+            for name, value in self._rows.items()
+        )
+        return f"{TABLE}<tbody>{''.join(rows)}</tbody></table>"
+
+
+class Note:
+    """A sentence or a few lines of Piano's own, as text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return terminal_text(self._text)
+
+
+class Marked:
+    """A piece of text in which some places are marked: where a search found its words."""
+
+    def __init__(self, text: str, marks: Iterable[tuple[int, int]]) -> None:
+        self._text, self._marks = text, tuple(marks)
+
+    def __str__(self) -> str:
+        return "".join(f"*{piece}*" if marked else piece for piece, marked in self._pieces())
+
+    @property
+    def html(self) -> str:
+        """The text with its marks."""
+        shown = ((escape(piece), marked) for piece, marked in self._pieces())
+        return "".join(f"<mark {MARK}>{piece}</mark>" if marked else piece for piece, marked in shown)
+
+    def _pieces(self) -> Iterator[tuple[str, bool]]:
+        end = 0
+        for first, past in self._marks:
+            yield self._text[end:first], False
+            yield self._text[first:past], True
+            end = past
+        yield self._text[end:], False
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
+    """Return a table as aligned text."""
+    cells = [list(columns), *([_text(cell) for cell in row] for row in islice(rows, MOST_ROWS))]
+    shown = [[terminal_text(truncated(cell, LONGEST_CELL)).replace("\n", "⏎") for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
+    return "\n".join([*lines, *_more(total)])
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
+    """Return a table as HTML."""
+    head = "".join(f"<th{LEFT}>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) + "</tr>"
+        for row in islice(rows, MOST_ROWS)
+    )
+    more = "".join(f"<div {QUIET}>{line}</div>" for line in _more(total))
+    return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def rows_plain(rows: Rows) -> str:
+    """Return a query's result as text."""
+    return plain_table(rows.columns, rows, len(rows)) if rows else "no rows"
+
+
+def rows_html(rows: Rows) -> str:
+    """Return a query's result as HTML."""
+    return html_table(rows.columns, rows, len(rows))
+
+
+def capped(text: str) -> str:
+    """Return a text, or its beginning and how much more there is."""
+    return truncated(text, PLAIN_LIMIT, HOW_MUCH)
+
+
+def lines_html(text: str) -> str:
+    """Return plain text as HTML, its lines kept."""
+    return escape(text).replace("\n", "<br>")
+
+
+def _cell_html(cell: object) -> str:
+    return cell.html if isinstance(cell, Marked) else lines_html(truncated(_text(cell), LONGEST_CELL))
+
+
+def _text(cell: object) -> str:
+    """Return a cell as text: a sum of floats without the dust in its last digits."""
+    return str(float(f"{cell:.15g}")) if isinstance(cell, float) else str(cell)
+
+
+def _more(total: int) -> list[str]:
+    return [f"… and {total - MOST_ROWS:,} more rows"] if total > MOST_ROWS else []

@@ -1,0 +1,213 @@
+"""How what was said looks in a cell: HTML for the page, plain text for terminals, GitHub's diffs and nbval.
+
+What a model wrote is never trusted: it becomes HTML through `markdown_html.py` only, all else is escaped. Stored output
+holds no ids, times, addresses or versioned markup unless they were asked for, so that a notebook that is run again
+compares equal.
+"""
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from IPython.display import display
+
+from piano_jupyter.jupyter.render.cost import usage_parts
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, capped, lines_html
+from piano_jupyter.records import Message, ToolCall, short
+from piano_jupyter.text.invisible import terminal_text
+from piano_jupyter.text.markdown import as_markdown, indented
+from piano_jupyter.text.truncation import HOW_MUCH, truncated
+
+Names = Mapping[Any, str]  # of agents, by id
+
+BLOCK = 'style="margin:0 0 1em"'  # JupyterLab has none around code
+LONGEST_RESULT = 100  # characters of a result of several lines, in one
+BROKEN = " ⏎ "
+LONGEST_THOUGHT = 20_000  # characters that are shown
+PARTED = "⇄"
+HOW_TO_GO_ON = (
+    f"{PARTED} marks where branches part: %piano history --ids names the others, "
+    "--at ID shows one, %piano fork ID goes on from it"
+)
+
+
+class Answers(Sequence[Message]):
+    """The answers to one question, in the order in which the agents were asked: a sequence of messages.
+
+    Each comes with the name of its agent and its tool calls; `shown` are the ids of those that the running cell has
+    shown by itself.
+    """
+
+    def __init__(self, told: Sequence[tuple[str, Message, Sequence[ToolCall]]], shown: Container[UUID] = ()) -> None:
+        self._told, self._shown = list(told), shown
+
+    def __getitem__(self, index: Any) -> Any:
+        return [message for _, message, _ in self._told][index]
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __repr__(self) -> str:
+        return terminal_text("\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told))
+
+    def _ipython_display_(self) -> None:
+        for name, message, calls in self._told:
+            if message.id not in self._shown:
+                display(answer_bundle(message, name, calls, headed=True), raw=True)
+
+
+class Transcript:
+    """A conversation, as it reads; `others` are the ids of all branches where they part (`Piano.branches`)."""
+
+    def __init__(
+        self,
+        title: str,
+        messages: Sequence[Message],
+        calls: Sequence[ToolCall],
+        names: Names,
+        others: Mapping[UUID, Sequence[UUID]] | None = None,
+        *,
+        ids: bool = False,
+    ) -> None:
+        self._title, self._messages, self._calls, self._names = title, messages, calls, names
+        self._others, self._ids = others or {}, ids
+
+    def __repr__(self) -> str:
+        if not self._messages:
+            return terminal_text(f"{self._title}: nothing said yet")
+        told = (
+            "\n".join(self._line(message, calls, first=i == 0) for i, (message, calls) in enumerate(turn))
+            for turn in self._turns()
+        )
+        return terminal_text("\n\n".join([self._title, *told, *self._how_to_go_on()]))
+
+    def _repr_html_(self) -> str:
+        told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
+        body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
+        title = f'<div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>'
+        return f'<div class="{AS_IT_IS}">{title}{body}</div>'
+
+    def _turns(self) -> Iterator[list[tuple[Message, list[ToolCall]]]]:
+        """Yield what belongs together, with its calls: all that one agent said in one turn, or else one message."""
+        for _, turn in groupby(
+            self._messages, lambda each: each.id if self._ids else (each.job_id or each.id, each.role)
+        ):
+            yield [(each, [call for call in self._calls if call.message_id == each.id]) for each in turn]
+
+    def _line(self, message: Message, calls: Sequence[ToolCall], *, first: bool) -> str:
+        text = _plain(message)
+        head = f"{self._who(message)}: {text}".rstrip() if first else text
+        below = (f"  {line}" for line in [*map(call_line, calls), *self._parted(message)])
+        return "\n".join([*([head] if head else []), *below])
+
+    def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
+        head, last = f"<div><strong>{escape(self._who(turn[0][0]))}</strong></div>", turn[-1][0]
+        told = (
+            "".join([body_html(message), *map(call_html, calls), _quiet(self._parted(message))])
+            for message, calls in turn
+        )
+        return "".join([head, *told, _quiet([" · ".join(usage_parts(last))])])
+
+    def _who(self, message: Message) -> str:
+        return speaker(message, self._names) + (f" [{short(message.id)}]" if self._ids else "")
+
+    def _parted(self, message: Message) -> list[str]:
+        """Return a line that says which branch this is, where there are others."""
+        branches = list(self._others.get(message.id, ()))
+        if not branches:
+            return []
+        where = f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}"
+        others = ", ".join(short(each) for each in branches if each != message.id)
+        return [f"{where}; beside it {others}" if self._ids else where]
+
+    def _how_to_go_on(self) -> list[str]:
+        return [HOW_TO_GO_ON] if any(self._others.get(message.id) for message in self._messages) else []
+
+
+def speaker(message: Message, names: Names) -> str:
+    """Return who speaks, for people."""
+    if message.agent_id and message.role != "system":
+        return names.get(message.agent_id, message.role)
+    return {"user": "You", "system": "Note"}.get(message.role, message.role)
+
+
+def answer_bundle(
+    message: Message, name: str, calls: Sequence[ToolCall] = (), *, raw: bool = False, headed: bool = False
+) -> dict[str, str]:
+    """Return an answer's MIME bundle: safe HTML and the text itself; `raw` is the text alone.
+
+    `headed` puts the name above, for one of several answers.
+    """
+    above = [f"{name}:"] if headed else []
+    if raw:
+        return {"text/plain": terminal_text("\n".join([*above, capped(message.content)]))}
+    plain = terminal_text("\n".join([*above, *map(call_line, calls), _plain(message)]))
+    return {"text/html": message_html(message, name, calls, headed=headed), "text/plain": plain}
+
+
+def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
+    """Return a message as HTML, with who says it and what it cost."""
+    if message.role == "system" and not headed:
+        return f'<div class="{AS_IT_IS}">{_quiet([f"{name}: {message.content}"])}</div>'
+    above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
+    about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
+    return f'<div class="{AS_IT_IS}">{above}{body_html(message, calls)}{about}</div>'
+
+
+def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
+    """Return what a message says as HTML: its thoughts and calls folded, and its text."""
+    from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when something is shown.
+
+    body = (
+        render(as_markdown(message.content))
+        if message.role == "assistant"
+        else f"<p>{lines_html(capped(message.content))}</p>"
+    )
+    said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
+    return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
+
+
+def _plain(message: Message) -> str:
+    data = indented(message.content) if message.role == "assistant" else None
+    return capped(message.content.rstrip() if data is None else data)
+
+
+def thoughts_html(message: Message) -> str:
+    """Return what a model thought before it answered, as a folded line of HTML."""
+    thought = message.reasoning.strip()
+    if not thought:
+        return ""
+    shown = truncated(thought, LONGEST_THOUGHT, HOW_MUCH)
+    return (
+        f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{escape(shown)}</div></details>'
+    )
+
+
+def call_line(call: ToolCall) -> str:
+    """Return a tool call as one line of text."""
+    word = call.outcome
+    first, *rest = (call.result or "no output").strip().removeprefix(f"{word}: ").splitlines() or ["no output"]
+    told = truncated(" ".join(first.split()), LONGEST_CELL)
+    for line in rest:
+        if len(told) + len(line) > LONGEST_RESULT:
+            told += f"{BROKEN}…"
+            break
+        told += BROKEN + " ".join(line.split())
+    return f"[{call.name}({arguments_text(call)}) → {word}: {told}]"
+
+
+def call_html(call: ToolCall) -> str:
+    """Return a tool call as a folded line of HTML."""
+    head = f"<code>{escape(call.name)}({escape(truncated(arguments_text(call), LONGEST_CELL))})</code> {call.outcome}"
+    return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
+
+
+def arguments_text(call: ToolCall) -> str:
+    """Return a call's arguments as they would be written in Python."""
+    return ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
+
+
+def _quiet(lines: Sequence[str]) -> str:
+    return "".join(f"<div {QUIET}>{escape(line)}</div>" for line in lines if line)

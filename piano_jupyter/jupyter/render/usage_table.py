@@ -1,0 +1,37 @@
+"""Figures: what the answers cost, as a table that fits below a cell."""
+
+from functools import partial
+from typing import Any
+
+from piano_jupyter.jupyter.render.tables import Listing
+from piano_jupyter.records import Rows
+
+HEADS = {
+    "prompt_tokens": "prompt",
+    "cached_tokens": "cached",
+    "completion_tokens": "written",
+    "tokens_per_second": "tok/s",
+    "first_token_s": "first s",
+    "load_s": "load s",
+}
+
+
+class Figures(Listing[tuple[Any, ...]]):
+    """Statistics (`Piano.stats`): shown with short heads, without what nobody knows; a sequence of its rows."""
+
+    def __init__(self, rows: Rows) -> None:
+        known = [at for at in range(len(rows.columns)) if any(row[at] is not None for row in rows)]
+        columns = {HEADS.get(rows.columns[at], rows.columns[at]): partial(_cell, at) for at in known}
+        super().__init__(rows, "no answers yet", **columns)
+        self.rows = rows
+
+    def df(self) -> Any:
+        """Return a pandas DataFrame, with all columns under their full names."""
+        return self.rows.df()
+
+
+def _cell(at: int, row: tuple[Any, ...]) -> str:
+    value = row[at]
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -1,1 +1,0 @@
-"""How records look in a cell, beside `display.py`: tables, cards, figures, a line each."""

@@ -1,1 +1,0 @@
-"""The user's variables, looked at and run with, on the kernel's thread."""

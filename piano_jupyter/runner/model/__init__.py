@@ -1,0 +1,1 @@
+"""The model: what is asked of it, the way to it, what comes back."""

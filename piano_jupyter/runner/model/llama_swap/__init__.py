@@ -1,0 +1,1 @@
+"""The server that swaps models: which it has, their states, and its events."""

@@ -1,0 +1,1 @@
+"""The server that answers: which one it is, the way to it, what its errors mean."""

@@ -1,0 +1,1 @@
+"""From the bytes of a stream to the parts of a reply: text, reasoning, calls, what it cost. Pure."""

@@ -1,0 +1,244 @@
+"""From the chunks of a streamed chat completion to a reply. Every server's oddities end here.
+
+Pure: the data of events in, pieces out. Nothing here knows HTTP, time or a turn. A call is handed on as runnable only
+if its arguments arrived whole; cut or broken ones are marked with the problem.
+
+Its parts: `sse` (bytes to events), `calls` (pieces to calls), `sloppy_json` (their arguments), `text_calls` (calls
+written as text), `thinking` (reasoning in tags), `usage` (what it cost), `refusal` (what an error means).
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from piano_jupyter.errors import ModelError, ModelUnavailableError
+from piano_jupyter.runner.model.protocol import Again, Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.model.server.error_responses import code_of, error_from, parsed, passes
+from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, unconstrained
+from piano_jupyter.runner.model.stream.reasoning import Written
+from piano_jupyter.runner.model.stream.sse import SseDecoder
+from piano_jupyter.runner.model.stream.text_tool_calls import Gate, written_calls
+from piano_jupyter.runner.model.stream.tool_calls import Calls
+from piano_jupyter.runner.model.stream.usage import TELLS_USAGE, usage_of
+from piano_jupyter.text.truncation import truncated
+
+#: servers' own words for an answer that they did not finish
+BROKEN = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
+#: and for what others call so
+SAME = {
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+}
+#: after which the end of an answer, or of its last call, may be missing; and how its usage tells that
+CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
+
+
+class Reading:
+    """The bytes of a streamed answer to its pieces: `feed` what comes, nothing at the end, then take the `reply`.
+
+    `held`: the model was held to a schema (`constrained`), so its answer is within JSON; `as_json`: and is JSON itself.
+    """
+
+    def __init__(
+        self, names: Collection[str] = (), *, text_calls: bool = True, held: bool = False, as_json: bool = False
+    ) -> None:
+        self._decoder, self._builder = SseDecoder(), ReplyBuilder(() if held else names, text_calls=text_calls)
+        self._answer, self._as_json = AnswerStream() if held else None, as_json
+        self.heard = False  #: the last bytes told something
+        self.ended = False  #: the stream has ended, or the server has said its last word
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the reply itself is there: text, reasoning or a call."""
+        return self._builder.begun
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
+        return self._builder.finished
+
+    @property
+    def passes(self) -> bool:
+        """Whether the error that was raised may pass: to ask again may help."""
+        return self._builder.passes
+
+    def feed(self, piece: bytes) -> list[Delta | Loading | Again]:
+        """Take the next bytes; return what they add. Raises ModelError."""
+        events, builder = self._decoder.feed(piece) if piece else self._decoder.close(), self._builder
+        self.heard = bool(events)
+        told: list[Delta | Loading | Again] = []
+        for data in events:
+            if not builder.done:  # what follows the last word is nobody's
+                told += builder.feed(data)
+        self.ended = builder.done or not piece
+        if self.ended:
+            told += builder.close()
+        return told if self._answer is None else list(self._inside(told, self._answer))
+
+    def reply(self) -> Reply:
+        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
+        reply = self._builder.reply()
+        return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
+
+    @staticmethod
+    def _inside(told: list[Delta | Loading | Again], answer: AnswerStream) -> Iterator[Delta | Loading | Again]:
+        for piece in told:
+            inside = answer.feed(piece) if isinstance(piece, Delta) else piece
+            if not isinstance(inside, Delta) or inside.text or inside.reasoning:
+                yield inside
+
+
+class ReplyBuilder:
+    """Chunks of a chat completion to deltas, and at the end to a `Reply`.
+
+    `names` are those of the tools that may be called; `text_calls`: a call of one that is written as text counts.
+    """
+
+    def __init__(self, names: Collection[str] = (), *, text_calls: bool = True) -> None:
+        self._names, self._text_calls = names, text_calls and bool(names)
+        self._written, self._calls = Written(), Calls(names)
+        self._gate = Gate(closed=self._text_calls)
+        self._choice: Any = None  # the index of the one that is read; a request may ask for several
+        self._finish_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._other = ""  # what came first that is no part of an answer
+        self.done = False  #: the server has said its last word
+        self.passes = False  #: the error that was raised may pass: to ask again may help
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the reply itself is there: text, reasoning or a call."""
+        return self._written.begun or bool(self._calls)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why the reply ended."""
+        return self._finish_reason is not None
+
+    def feed(self, data: str) -> list[Delta | Loading | Again]:
+        """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
+        chunk = parsed(data)
+        if not isinstance(chunk, dict):
+            said = data.strip()
+            self.done = self.done or said == "[DONE]"
+            if self.done or said in {"", "null"}:  # an empty event only says that the server lives
+                return []
+            if self.finished:  # no reason to lose a whole answer
+                return []
+            raise _strange(data)
+        if chunk.get("error") or chunk.get("object") == "error":
+            status = code_of(chunk.get("error") or chunk) or 500
+            self.passes = passes(status, data)
+            raise error_from(status, data)
+        try:
+            return self._add(chunk)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise _strange(data) from error
+
+    def close(self) -> list[Delta | Again]:
+        """Take the end of the stream; return what was held back until now."""
+        told = self._shown(self._written.close())
+        if self._gate.closed and not self._written_calls():
+            self._gate.closed = False
+            told += [Delta(text=text)] if (text := self._written.text) else []
+        return told
+
+    def reply(self) -> Reply:
+        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
+        self.close()
+        ended = self.finished or self.done
+        if self._finish_reason in BROKEN or not (ended or self._calls):
+            if self._other and not self.begun:
+                raise _strange(self._other)
+            self.passes = True
+            raise ModelUnavailableError(
+                "the server broke off in the middle of its answer; retry, or look at the server's log"
+            )
+        calls = self._calls.requested(cut=self._finish_reason in CUTS or not ended)
+        written = self._written_calls()
+        return Reply(
+            text="" if written else self._written.text,
+            reasoning=self._written.reasoning,
+            calls=calls or written,
+            finish_reason=self._finish_reason,
+            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
+        )
+
+    def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:
+        if "choices" not in chunk and chunk.get("type") != "ping" and TELLS_USAGE.isdisjoint(chunk):
+            self._other = self._other or json.dumps(chunk, ensure_ascii=False)
+        if not self._usage or not TELLS_USAGE.isdisjoint(chunk):
+            self._usage.update(usage_of(chunk))
+        added: list[Delta | Loading | Again] = []
+        for choice in chunk.get("choices") or ():
+            self._choice = choice.get("index") if self._choice is None else self._choice
+            if choice.get("index", self._choice) not in {self._choice, None}:
+                continue
+            repeats = self.begun and chunk.get("object") == "chat.completion"  # the whole, behind its pieces
+            delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
+            text = _as_text(delta.get("content")) or _as_text(delta.get("refusal"))
+            reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking"))
+            calls = delta.get("tool_calls")
+            if reasoning and not (text or calls or "index" in choice or chunk.get("id") or chunk.get("model")):
+                added.append(Loading(note=reasoning.strip() or "loading"))  # llama-swap's word, not the model's
+                continue
+            if reasoning or not isinstance(delta.get("content"), str | None):
+                reasoning += _thought(delta.get("content"))
+                added += [self._written.reason(reasoning)] if reasoning else []
+            if text:
+                added += self._shown(self._written.feed(text))
+            for piece in calls or ():
+                self._calls.add(piece)
+            if delta.get("function_call"):  # the older form, of one call
+                self._calls.add({"function": delta["function_call"], "index": 0})
+            if finish_reason := choice.get("finish_reason"):
+                word = str(finish_reason).lower()
+                self._finish_reason = SAME.get(word, word)
+                self._usage.update(usage_of({**chunk, **choice}))  # some tell it in the last choice
+        return added
+
+    def _shown(self, told: list[Delta | Again]) -> list[Delta | Again]:
+        """Hold back what begins like a call."""
+        if not self._text_calls:
+            return told
+        shown: list[Delta | Again] = []
+        for piece in told:
+            if isinstance(piece, Again):
+                shown.append(piece)
+                self._gate = Gate(closed=True)
+            elif not piece.text:
+                shown.append(piece)
+            elif text := self._gate.feed(piece.text):
+                shown.append(Delta(text=text))
+        return shown
+
+    def _written_calls(self) -> tuple[RequestedCall, ...]:
+        if not self._gate.closed or self._calls or self._finish_reason != "stop":
+            return ()
+        return written_calls(self._written.text, self._names)
+
+
+def _strange(data: str) -> ModelError:
+    return ModelError(f"the server sent what is not a chat completion: {truncated(data, 200)!r}")
+
+
+def _as_text(content: Any) -> str:
+    match content:
+        case str():
+            return content
+        case list():
+            return "".join(map(_as_text, content))
+        case dict():
+            return _as_text(content.get("text"))
+        case _:
+            return ""
+
+
+def _thought(content: Any) -> str:
+    """Return the reasoning among the parts of a content."""
+    if not isinstance(content, list):
+        return ""
+    return "".join(_as_text(part.get("thinking")) for part in content if isinstance(part, dict))

@@ -1,0 +1,1 @@
+"""JSON Schema: values are checked against it, and answers become values."""

@@ -1,0 +1,1 @@
+"""Skills: read from folders, checked, and given to a turn."""

@@ -1,0 +1,101 @@
+"""What a turn is given of its agent's skills: their texts, or where these are long a catalogue and `load_skill`.
+
+The texts are those of the moment in which the turn began. `load_skill` reads these skills, and files that lie in their
+folders; it grants nothing else.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from piano_jupyter.errors import NotFoundError, SkillError
+from piano_jupyter.runner.skills.skill_registry import Skill, as_text, read_beneath
+from piano_jupyter.runner.tools.files.workspace import refused
+from piano_jupyter.tool import Opinion, Tool, Verdict, tool
+
+WHOLE = 16_000  #: characters of skills that go into the system prompt as they are: about 4,000 tokens
+MOST_FILES = 100  #: of a skill, that are listed
+CATALOGUE = (
+    "<skills>\nEach of these is a page of instructions. Before you do what one is about, read it with load_skill.\n"
+    "{skills}\n</skills>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """What a turn is given of its agent's skills."""
+
+    prompt: str = ""  #: a part of the system prompt
+    versions: Mapping[str, str] = field(default_factory=dict)  #: the version of each skill, by name
+    tools: tuple[Tool, ...] = ()
+
+
+def handed_out(skills: Sequence[Skill]) -> Handout:
+    """Return what a turn is given of these skills; the same skills give the same bytes."""
+    whole = "\n\n".join(skill.prompt for skill in skills)
+    versions = {skill.name: skill.sha for skill in skills}
+    if len(whole) <= WHOLE:
+        return Handout(whole, versions)
+    listed = "\n".join(f"- {skill.name}: {skill.description}" for skill in skills)
+    return Handout(CATALOGUE.format(skills=listed), versions, (_loader(skills),))
+
+
+def _loader(skills: Sequence[Skill]) -> Tool:
+    known = {skill.name: skill for skill in skills}
+
+    def load_skill(name: str, file: str = "") -> str:
+        """Read one of your skills: its instructions, and the names of other files that belong to it.
+
+        name: as your instructions list it.
+        file: one of those other files, for example "references/tables.md"; without it, the instructions.
+        """
+        if name not in known:
+            raise refused("no_skill", str(NotFoundError.among("skill", name, known)))
+        return _file(known[name], file) if file else _whole(known[name])
+
+    return replace(tool(load_skill), judge=lambda _arguments, _mode: Opinion(Verdict.ALLOW))
+
+
+def _whole(skill: Skill) -> str:
+    files = [f"- {name} ({size:,} bytes)" for name, size in _files(skill)]
+    if not files:
+        return skill.body or skill.description
+    more = "\nand more" if len(files) > MOST_FILES else ""
+    listed = "\n".join(files[:MOST_FILES]) + more
+    return f"{skill.body or skill.description}\n\nOther files of this skill, for load_skill's `file`:\n{listed}"
+
+
+def _file(skill: Skill, name: str) -> str:
+    folder = skill.folder
+    if folder is None:
+        raise refused("not_found", f"the skill {skill.name!r} has no other files")
+    given = Path(name)
+    if "\0" in name or given.is_absolute() or ".." in given.parts:
+        raise refused("outside_skill", "name a file as the skill lists it, relative to the skill")
+    try:
+        return as_text(read_beneath(folder, folder / given))
+    except OSError:
+        near = difflib.get_close_matches(name, [each for each, _ in _files(skill)], n=5, cutoff=0.4)
+        hint = f"near it: {', '.join(near)}" if near else "load the skill without `file` to see which there are"
+        raise refused("not_found", f"the skill {skill.name!r} has no file {name!r}; {hint}") from None
+    except SkillError as error:
+        raise refused("not_readable", f"{name!r}: {error}") from error
+
+
+def _files(skill: Skill) -> Iterator[tuple[str, int]]:
+    """Yield the files beside a skill's own, with their sizes, by name; links and what is hidden are left out."""
+    if skill.folder is None:
+        return
+    count = 0
+    for here, folders, names in os.walk(skill.folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for each in sorted(names):
+            path = Path(here, each)
+            if each.startswith(".") or path.is_symlink() or not path.is_file() or str(path) == str(skill.path):
+                continue
+            yield path.relative_to(skill.folder).as_posix(), path.stat().st_size
+            count += 1
+            if count > MOST_FILES:
+                return

@@ -1,0 +1,1 @@
+"""The tool bash: its shells, and the sandbox that they run in."""

@@ -1,0 +1,1 @@
+"""Whether a call may run: mode, rules, and what a command line holds."""

@@ -1,0 +1,1 @@
+"""One turn: ask the model, run the tools that it calls, ask again, until it answers."""

@@ -1,0 +1,93 @@
+"""What is told of an answer while it is written, without secrets. Pure.
+
+A word is held back until it is whole, as only then one sees whether it is a secret; so is a line that may begin or end
+a private key. What is kept in the end is masked as a whole: a secret that has blanks in it is found only then.
+"""
+
+import re
+import string
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from os.path import commonprefix
+from typing import TypeVar
+
+from piano_jupyter.runner.model.protocol import Again, Delta, Reply
+from piano_jupyter.secrets.masking import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
+
+T = TypeVar("T")
+
+LETTERS = string.ascii_letters + string.digits + string.punctuation
+LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
+NOTHING = Delta()
+LONGEST = 1_000  #: characters that are held back
+REMEMBERED = 300  #: characters of a long line that say what a word in it is
+
+
+async def without_secrets(
+    pieces: AsyncGenerator[T, None], mask: Callable[[str], str]
+) -> AsyncGenerator[T | Delta, None]:
+    """Yield the pieces of a reply, those of its text without secrets."""
+    text, reasoning = Streamed(mask), Streamed(mask)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            told: T | Delta = piece
+            if isinstance(piece, Delta):
+                told = Delta(text=text.add(piece.text), reasoning=reasoning.add(piece.reasoning))
+            elif isinstance(piece, Reply):
+                rest = Delta(text=text.rest(), reasoning=reasoning.rest())
+                if rest != NOTHING:
+                    yield rest
+            elif isinstance(piece, Again):
+                text, reasoning = Streamed(mask), Streamed(mask)
+            if told != NOTHING:
+                yield told
+
+
+class Streamed:
+    """What may be told of a text, as its pieces come."""
+
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        self._mask = mask
+        self._raw = ""  # the text since a line began, or since a private key did
+        self._passed = 0  # how much of that was let through
+        self._told = ""  # what was told of it
+
+    def add(self, piece: str) -> str:
+        """Return what may be told now that this piece has come."""
+        self._raw += piece
+        end, line = len(self._raw), self._raw.rfind("\n") + 1
+        if end - self._passed > LONGEST:
+            return self._let(end)
+        return self._let(line if self._raw.startswith("-----", line) else len(self._raw.rstrip(LETTERS)))
+
+    def rest(self) -> str:
+        """Return what was held back, as the text is whole."""
+        return self._let(len(self._raw))
+
+    def _let(self, end: int) -> str:
+        if end <= self._passed:
+            return ""
+        if LONG_WORD.search(self._raw, max(self._passed - SHORTEST, 0), end):
+            whole = self._mask(self._raw[:end])
+            told = self._told if whole.startswith(self._told) else commonprefix([self._told, whole])  # noqa: RUF071  No paths.
+            news = whole[len(told) :]
+            self._told = whole
+        else:
+            news = self._raw[self._passed : end]
+            self._told += news
+        self._passed = end
+        self._forget()
+        return news
+
+    def _forget(self) -> None:
+        """Forget what has no say any more in what a word is."""
+        keys = [found.end() for found in BEGIN.finditer(self._raw)] if "PRIVATE KEY" in self._raw else []
+        if keys and not END.search(self._raw, keys[-1], self._passed) and self._passed - keys[-1] < LONGEST_KEY:
+            return
+        if cut := self._raw.rfind("\n", 0, self._passed) + 1:
+            self._told = self._told.rpartition("\n")[2]
+        elif self._passed > 2 * LONGEST:
+            cut = max(self._raw.rfind(" ", 0, self._passed - REMEMBERED) + 1, self._passed - LONGEST)
+            left = self._raw[cut : self._passed]
+            self._told = self._mask(left) if MASK in self._told else left
+        self._raw, self._passed = self._raw[cut:], self._passed - cut

@@ -1,0 +1,110 @@
+"""run_turn: ask the model, run the tools that it calls, ask again, until it answers.
+
+A turn only tells what happens; it keeps nothing and shows nothing. Whoever iterates keeps each event before asking for
+the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import cast
+from uuid import UUID
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.errors import TurnLimitError
+from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
+from piano_jupyter.records import Job, Message
+from piano_jupyter.runner.model.protocol import Again, ChatModel, Delta, Loading, Reply
+from piano_jupyter.runner.turn.limits import Limits, no_answer
+from piano_jupyter.runner.turn.masked_stream import without_secrets
+from piano_jupyter.runner.turn.request import ask
+from piano_jupyter.runner.turn.tool_call_executor import Caller, Permit
+from piano_jupyter.runner.turn.turn_input import Turn
+
+LONG = 1_000_000  # characters that take too long to mask on the loop
+
+
+async def run_turn(
+    turn: Turn, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
+) -> AsyncGenerator[Event, None]:
+    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError where it has gone on for long.
+
+    `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
+    """
+    job, history, calls = turn.job, list(turn.history), list(turn.calls)
+    limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
+    caller = Caller(turn, calls, limits, permit, tell, clock)
+    async with aclosing(caller.go_on(turn.pending)) as events:
+        async for event in events:
+            yield event
+    for _ in range(turn.max_iterations):
+        message = Message(
+            id=clock.new_id(),
+            thread_id=job.thread_id,
+            role="assistant",
+            content="",
+            inserted_at=clock.now(),
+            parent_id=history[-1].id if history else None,
+            source="agent",
+            agent_id=turn.agent.id,
+            job_id=job.id,
+        )
+        reply = Reply()
+        async with aclosing(without_secrets(ask(turn, model, history, calls, clock), turn.mask)) as pieces:
+            async for piece in pieces:
+                match piece:
+                    case Delta() | Loading():
+                        limits.check()
+                        yield _told(piece, job, message.id)
+                    case Again():
+                        message = replace(message, id=clock.new_id())
+                    case HistoryTrimmed():
+                        yield piece
+                    case MessageAdded(message=note):
+                        history.append(note)
+                        yield piece
+                    case Reply():
+                        reply = piece
+                        limits.spend(reply.usage)
+        message = await _said(turn, message, reply)
+        if not reply.calls:
+            if not reply.text.strip():
+                raise no_answer(reply)
+            message = replace(message, usage={**message.usage, **limits.cost()})
+            yield Answered(thread_id=job.thread_id, message=message)
+            return
+        history.append(message)
+        yield MessageAdded(thread_id=job.thread_id, message=message)
+        limits.check()
+        async with aclosing(caller.make(message.id, reply.calls)) as events:
+            async for event in events:
+                yield event
+    raise TurnLimitError(
+        f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
+        f"or raise PianoConfig.max_iterations"
+    )
+
+
+def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
+    if isinstance(piece, Delta):
+        return MessageDelta(
+            thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning
+        )
+    return ModelLoading(
+        thread_id=job.thread_id,
+        job_id=job.id,
+        note=piece.note,
+        fraction=piece.fraction,
+        model=job.model,
+        seconds=piece.seconds,
+    )
+
+
+async def _said(turn: Turn, message: Message, reply: Reply) -> Message:
+    """Return the message with what the model said in it, without secrets."""
+    skills = {"skills": dict(turn.versions)} if turn.versions else {}
+    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage={**reply.usage, **skills})
+    if len(said.content) + len(said.reasoning) < LONG:
+        return cast("Message", turn.mask(said))
+    return cast("Message", await asyncio.to_thread(turn.mask, said))

@@ -1,0 +1,123 @@
+"""Caller: makes the calls of one turn, one after the other: may it run, is it asked about, what came of it."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
+from piano_jupyter.records import CallStatus, Mode, ToolCall
+from piano_jupyter.runner.model.protocol import RequestedCall
+from piano_jupyter.runner.tools.tool_registry import ToolResult, run_tool
+from piano_jupyter.runner.turn.limits import REPAIRED, Limits
+from piano_jupyter.secrets.masking import MASK
+from piano_jupyter.tool import Calling, Tool
+
+if TYPE_CHECKING:
+    from piano_jupyter.runner.turn.turn_input import Turn
+
+REVEALING = (
+    "secret: the arguments hold a secret, or the mask that stands for one, so this was not run; "
+    "name the variable or the file that holds it, and leave the text around it as it is"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whether a call may run: not if there is a refusal, which is what the model is told."""
+
+    refusal: str = ""
+    mode: Mode = "write"  #: under which it may
+
+
+Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
+
+
+class Caller:
+    """Makes the calls of a turn, and adds them to those of the thread."""
+
+    def __init__(
+        self,
+        turn: "Turn",
+        calls: list[ToolCall],
+        limits: Limits,
+        permit: Permit,
+        tell: Callable[[Event], None],
+        clock: Clock,
+    ) -> None:
+        own = {message.id for message in turn.history if message.job_id == turn.job.id}
+        self._turn, self._calls, self._limits = turn, calls, limits
+        self._permit, self._tell, self._clock = permit, tell, clock
+        self._count = sum(call.message_id in own for call in calls)
+
+    async def make(self, message_id: UUID, calls: Iterable[RequestedCall]) -> AsyncGenerator[Event, None]:
+        """Yield what happens when the calls of a message are made.
+
+        Raises TurnLimitError, behind the result of a call, where the turn is over.
+        """
+        for requested in calls:
+            call = ToolCall(
+                id=self._clock.new_id(),
+                message_id=message_id,
+                name=requested.name,
+                arguments=self._turn.mask(requested.arguments),
+                started_at=self._clock.now(),
+            )
+            async with aclosing(self._make(call, requested)) as events:
+                async for event in events:
+                    yield event
+
+    async def go_on(self, calls: Iterable[ToolCall]) -> AsyncGenerator[Event, None]:
+        """Yield what happens when calls are made that were asked about before, when another process had the job."""
+        for call in calls:
+            requested = RequestedCall(name=call.name, arguments=call.arguments)
+            async with aclosing(self._make(call, requested)) as events:
+                async for event in events:
+                    yield event
+
+    async def _make(self, call: ToolCall, requested: RequestedCall) -> AsyncGenerator[Event, None]:
+        turn, job = self._turn, self._turn.job
+        refusal, tool = self._runnable(call, requested)
+        permission = await self._permit(call, tool) if tool is not None else Permission(refusal)
+        yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
+        if tool is None or permission.refusal:
+            result = ToolResult(ok=False, text=turn.mask(permission.refusal))
+        else:
+            result = await run_tool(
+                tool,
+                call.arguments,
+                calling=self._calling(call, permission.mode),
+                mask=turn.mask,
+                timeout=turn.tool_timeout,
+                output_limit=turn.tool_output_limit,
+            )
+        status = CallStatus.OK if result.ok else CallStatus.FAILED
+        told = f"{result.text}\n{REPAIRED}" if requested.repaired else result.text
+        seq = max((each.seq for each in self._calls), default=0)  # behind those that the store has numbered
+        call = replace(call, seq=seq, status=status, result=told, finished_at=self._clock.now())
+        self._calls.append(call)
+        yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+        self._limits.check()
+
+    def _runnable(self, call: ToolCall, requested: RequestedCall) -> tuple[str, Tool | None]:
+        """Return the tool to run, or why none is run. `call` is what is kept and shown: nothing else is run."""
+        self._count += 1
+        if self._count > self._turn.max_tool_calls:
+            return (
+                f"too_many_calls: this turn has made {self._turn.max_tool_calls} calls and may make no more; "
+                f"answer with what you have"
+            ), None
+        refusal, tool = self._limits.judge(requested, self._turn.tools)
+        if tool is not None and (call.arguments != requested.arguments or MASK in repr(requested.arguments)):
+            return REVEALING, None
+        return refusal, tool
+
+    def _calling(self, call: ToolCall, mode: Mode) -> Calling:
+        job = self._turn.job
+
+        def say(note: str) -> None:
+            self._tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
+
+        return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)

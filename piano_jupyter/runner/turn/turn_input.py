@@ -1,0 +1,34 @@
+"""Turn: all that a turn needs to know, read when it starts."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from piano_jupyter.records import Agent, Job, Message, ToolCall
+from piano_jupyter.secrets.masking import redact
+from piano_jupyter.tool import Tool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """All that a turn needs to know, read when it starts."""
+
+    job: Job
+    agent: Agent
+    history: Sequence[Message]  #: the branch that ends with the message to answer
+    calls: Sequence[ToolCall]  #: the thread's calls, in order
+    pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
+    names: Mapping[UUID, str]  #: the agents' names by id
+    skills: str  #: what the system prompt says of the enabled skills
+    versions: Mapping[str, str] = field(default_factory=dict)  #: which version of each skill that is, by name
+    tools: Sequence[Tool]  #: the enabled tools, by name
+    max_iterations: int
+    max_tool_calls: int
+    max_turn_tokens: int  #: 0: no limit
+    max_turn_s: float
+    tool_timeout: float  #: seconds
+    tool_output_limit: int  #: characters
+    context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
+    summarize: bool = False  #: whether the turns that no longer fit are summed up
+    mask: Callable[[Any], Any] = redact  #: takes the secrets out of a text, JSON or record

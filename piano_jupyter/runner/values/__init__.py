@@ -1,1 +1,0 @@
-"""Values and JSON Schemas: a call's arguments, an answer that is data."""

@@ -1,0 +1,1 @@
+"""The store in DuckDB: one file, one thread that writes."""

@@ -1,0 +1,211 @@
+"""The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import duckdb
+
+from piano_jupyter.errors import StoreError
+from piano_jupyter.records import Identity
+from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
+from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
+from piano_jupyter.store.duckdb.operations import Tables
+
+MEMORY = ":memory:"
+LOCKED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # a query would see the variables of whoever calls
+}
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    **LOCKED,
+    "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
+    "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
+}
+
+#: What DuckDB raises where a query and the tables do not fit; all else is about the file or the machine.
+SCHEMA_ERRORS = (
+    duckdb.ProgrammingError,
+    duckdb.DataError,
+    duckdb.IntegrityError,
+    duckdb.NotSupportedError,
+    duckdb.DependencyException,
+)
+STUBBORN = 5.0  # seconds for a read to end once it is stopped
+
+Result = TypeVar("Result")
+
+
+class Database:
+    """The connection, as the writer's thread owns it."""
+
+    connection: duckdb.DuckDBPyConnection
+    tables: Tables
+    identity: Identity  #: which one it is
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._broken = False
+        self._seqs: dict[str, int] = {}
+        self.lent: set[Aside[Any]] = set()  #: who has a cursor
+        self._real_path = ""
+        if name != MEMORY:
+            make_ready(name)
+            self._real_path = hold(name)
+        try:
+            self._is_new = name == MEMORY or is_nowhere(name)
+            self._connect()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def begin(self) -> None:
+        self.mend()
+        self._seqs = dict(self.tables.seqs)
+        self.do(lambda _: self.connection.execute(queries.BEGIN))
+
+    def commit(self) -> None:
+        self.do(lambda _: self.connection.execute(queries.COMMIT))
+
+    def rollback(self) -> None:
+        self.tables.seqs = self._seqs
+        with contextlib.suppress(duckdb.Error):
+            self.connection.execute(queries.ROLLBACK)
+
+    def close(self) -> None:
+        try:
+            self.connection.close()  # which moves the log into the file
+        finally:
+            self._let_go()
+
+    def do(self, function: Callable[[Tables], Result]) -> Result:
+        """Return what the function returns; DuckDB's errors become ours."""
+        try:
+            return function(self.tables)
+        except duckdb.Error as error:
+            raise self.fault(error) from error
+
+    def fault(self, error: duckdb.Error) -> StoreError:
+        # After a fatal error (a disk full at a checkpoint) DuckDB serves nobody; what was committed is in the log.
+        self._broken |= self.name != MEMORY and isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        return fault(error, self.name)
+
+    def mend(self) -> None:
+        """Open the file anew if DuckDB has given it up."""
+        if self._broken:
+            for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
+                aside.stop()
+                aside.ended.wait(STUBBORN)
+            self.connection.close()
+            self._connect()
+            self._broken = False
+
+    def _let_go(self) -> None:
+        if self._real_path:
+            let_go(self._real_path)
+
+    def _connect(self) -> None:
+        try:
+            self.connection = duckdb.connect(self.name, config=SETTINGS)
+        except (duckdb.Error, MemoryError) as error:
+            raise opening_fault(error, self.name) from error
+        try:
+            self.connection.execute(queries.USE_UTC)
+            self.connection.execute(queries.LOCK_SETTINGS)
+            migrate(self.connection, self.name, migrations())
+            self.identity = Identity(identify(self.connection), is_new=self._is_new)
+            self.tables = Tables(_Parsed(self.connection))
+            self.tables.count_on()
+        except SCHEMA_ERRORS as error:
+            self.connection.close()
+            raise schema_fault(error, self.name) from error
+        except duckdb.Error as error:
+            self.connection.close()
+            raise opening_fault(error, self.name) from error
+        except BaseException:
+            self.connection.close()
+            raise
+
+
+class _Parsed:
+    """A connection that parses each query once: parsing is a third of what a short query costs."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._statements: dict[str, duckdb.Statement] = {}
+
+    def execute(self, query: str, parameters: Any = None, /) -> duckdb.DuckDBPyConnection:
+        if query not in self._statements:
+            (self._statements[query],) = self._connection.extract_statements(query)
+        return self._connection.execute(self._statements[query], parameters)
+
+
+class Nothing:
+    """What a thread that reads has of its own: each read brings its cursor."""
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Aside(Generic[Result]):
+    """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread."""
+
+    def __init__(self, read: "Callable[[Aside[Any]], Result]") -> None:
+        self._read = read
+        self._guard = threading.Lock()
+        self._stopped = False
+        self._lent: tuple[Database, duckdb.DuckDBPyConnection] | None = None
+        self.ended = threading.Event()
+
+    def borrow(self, database: Database) -> None:
+        """Take a cursor, on the writer's thread."""
+        database.mend()
+        with self._guard:
+            if not self._stopped:
+                self._lent = database, database.connection.cursor()
+                database.lent.add(self)
+
+    def run(self, _: Nothing) -> Result:
+        """Read, on another thread."""
+        try:
+            self.execute(queries.BEGIN_READ_ONLY)
+            return self._read(self)
+        except duckdb.Error as error:
+            raise self.fault(error) from error
+        finally:
+            self.give_back()
+
+    def execute(self, query: str, parameters: Any = None, /) -> duckdb.DuckDBPyConnection:
+        return self.cursor().execute(query, parameters)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._guard:
+            if self._stopped or self._lent is None:
+                raise StoreError("the query was stopped before it ran")
+            return self._lent[1]
+
+    def fault(self, error: duckdb.Error) -> StoreError:
+        with self._guard:
+            return self._lent[0].fault(error) if self._lent is not None else StoreError(words(error))
+
+    def stop(self) -> None:
+        with self._guard:
+            self._stopped = True
+            if self._lent is not None:
+                self._lent[1].interrupt()
+
+    def give_back(self) -> None:
+        with self._guard:
+            if self._lent is not None:
+                database, cursor = self._lent
+                cursor.close()
+                database.lent.discard(self)
+            self._lent = None
+            self.ended.set()

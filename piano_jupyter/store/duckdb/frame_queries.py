@@ -1,0 +1,71 @@
+"""Queries over data frames that are in memory, read where they are: a fresh, locked connection for each query."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import Rows
+from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.database import LOCKED, MEMORY
+from piano_jupyter.store.duckdb.error_messages import words
+from piano_jupyter.store.duckdb.query_guard import checked, tables_in
+
+SEES = "the data frames that it names"
+#: What does not fit into memory fails: no files. It is the kernel's memory, with the user's work in it. The gap: DuckDB
+#: does not count a single value that is huge, such as `range(1_000_000_000)`.
+SETTINGS = {**LOCKED, "temp_directory": "", "memory_limit": "2GB"}
+
+
+def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool]:
+    """Return the first `most` rows of one SELECT over these frames, and whether there are more.
+
+    A frame is called by its name there; what the query does not name is not touched, and nothing is copied. Raises
+    StoreError, and NotFoundError for a name that no frame has.
+    """
+    try:
+        with duckdb.connect(MEMORY, config=SETTINGS) as connection:
+            connection.execute(queries.USE_UTC)
+            connection.execute(queries.LOCK_SETTINGS)
+            for name, frame in _named(tables_in(checked(connection, query, SEES)), frames).items():
+                connection.register(name, _Stream(frame) if isinstance(frame, duckdb.DuckDBPyRelation) else frame)
+            result = connection.execute(query)
+            columns = tuple(column[0] for column in result.description)
+            rows = result.fetchmany(most + 1)
+            return Rows(columns, tuple(rows[:most])), len(rows) > most
+    except duckdb.CatalogException as error:
+        raise _unknown(error, frames) from error
+    except duckdb.Error as error:
+        raise StoreError(words(error)) from error
+
+
+class _Stream:
+    """A relation of another connection, which runs it each time it is read."""
+
+    def __init__(self, relation: Any) -> None:
+        self._relation = relation
+
+    def __arrow_c_stream__(self, schema: object = None) -> object:
+        return self._relation.__arrow_c_stream__(schema)
+
+
+def _named(tables: set[str], frames: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the frames that a query names; to SQL capital letters are as small ones."""
+    meant: dict[str, set[str]] = {}
+    for table in tables:
+        alike = {table} if table in frames else {name for name in frames if name.casefold() == table.casefold()}
+        meant.setdefault(table.casefold(), set()).update(alike)
+    for names in meant.values():
+        if len(names) > 1:
+            raise StoreError(f"SQL cannot tell {' and '.join(sorted(names))} apart: give one of them another name")
+    return {name: frames[name] for names in meant.values() for name in names}
+
+
+def _unknown(error: duckdb.CatalogException, frames: Mapping[str, Any]) -> StoreError | NotFoundError:
+    """Return what to raise for a name that DuckDB does not know: of a table, with those that there are."""
+    said = words(error)
+    _, sign, name = said.partition("Table with name ")
+    if not sign:
+        return StoreError(said)
+    return NotFoundError.among("data frame", name.partition(" does not exist")[0], frames)

@@ -1,0 +1,87 @@
+"""Bring a database to the newest schema: numbered SQL files, forward only, each once and in one transaction."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from uuid import UUID, uuid4
+
+from piano_jupyter.errors import StoreError
+from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.codec import utc
+from piano_jupyter.store.duckdb.lock import ELSEWHERE
+from piano_jupyter.store.duckdb.operations import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A numbered SQL file."""
+
+    version: int
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """Return the migrations that are shipped, in order."""
+    folder = files("piano_jupyter.store").joinpath("migrations")
+    scripts = [each for each in folder.iterdir() if each.name.endswith(".sql")]
+    found = [Migration(int(each.name.split("_", 1)[0]), each.read_text(encoding="utf-8")) for each in scripts]
+    return sorted(found, key=lambda each: each.version)
+
+
+def migrate(connection: Connection, name: str, known: Sequence[Migration]) -> None:
+    """Run what the database called `name` has not seen. Raises StoreError where it is not ours, newer, or changed."""
+    applied = _applied(connection, name)
+    newest = max((each.version for each in known), default=0)
+    if applied and max(applied) > newest:
+        raise StoreError(
+            f"database {name} was written by a newer piano_jupyter (schema {max(applied)}, this one knows {newest}); "
+            f"upgrade with pip install -U piano_jupyter, or {ELSEWHERE}"
+        )
+    for migration in known:
+        if migration.version not in applied:
+            _apply(connection, migration)
+        elif applied[migration.version] != migration.checksum:
+            raise StoreError(
+                f"database {name} was made by another piano_jupyter: its migration {migration.version} is not the one "
+                f"known here; install the version that made it, or {ELSEWHERE}"
+            )
+
+
+def identify(connection: Connection) -> UUID:
+    """Return the id of the database, which gets one if it has none."""
+    known = connection.execute(queries.IDENTITY).fetchall()
+    identity = uuid4()
+    if not known:
+        connection.execute(queries.ADD_IDENTITY, {"id": identity})
+    elif len(known) == 1 and isinstance(known[0][0], UUID):
+        return known[0][0]
+    return identity  # of one that was tampered with, nobody can say which it is: no folder knows the new one either
+
+
+def _applied(connection: Connection, name: str) -> dict[int, str]:
+    tables = {table for (table,) in connection.execute(queries.TABLE_NAMES).fetchall()}
+    if "schema_version" in tables:
+        return dict(connection.execute(queries.SCHEMA_VERSIONS).fetchall())
+    if tables:
+        raise StoreError(
+            f"database {name} holds tables that are not Piano's ({', '.join(sorted(tables)[:3])}); {ELSEWHERE}"
+        )
+    return {}
+
+
+def _apply(connection: Connection, migration: Migration) -> None:
+    connection.execute(queries.BEGIN)
+    try:
+        connection.execute(migration.text)
+        note = {"version": migration.version, "checksum": migration.checksum, "applied_at": utc(datetime.now(UTC))}
+        connection.execute(queries.ADD_SCHEMA_VERSION, note)
+        connection.execute(queries.COMMIT)
+    except Exception:
+        connection.execute(queries.ROLLBACK)
+        raise

@@ -1,0 +1,326 @@
+"""Tables: what each operation does to the rows, inside a transaction that somebody else begins and ends.
+
+It knows no database library: a connection is whatever executes a query and gives rows.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import (
+    Agent,
+    Approval,
+    CallStatus,
+    Counts,
+    Job,
+    JobStatus,
+    Message,
+    Terms,
+    Thread,
+    ThreadStatus,
+    ToolCall,
+    short,
+)
+from piano_jupyter.store.base import Acknowledged
+from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
+
+DECISION = ("allowed", "note", "decided_at")
+OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
+
+
+class Result(Protocol):
+    """What a query gave."""
+
+    @property
+    def description(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """Whatever executes queries."""
+
+    def execute(self, query: str, parameters: Any = None, /) -> Result: ...
+
+
+class Tables:
+    """The operations of a store on one connection. Each is whole: it checks, then writes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.seqs: dict[str, int] = {}
+
+    def count_on(self) -> None:
+        """Go on counting where the rows end: before anything is kept."""
+        self.seqs = {name: seq or 0 for name, seq in self._connection.execute(queries.LAST_SEQS).fetchall()}
+
+    def add_agent(self, agent: Agent) -> Agent:
+        known = self.agents()
+        for each in known:
+            if each.id == agent.id:
+                return each
+        self._check_name(agent, known)
+        self._write(queries.ADD_AGENT, row_of(agent) | {"seq": self._next("agents")})
+        return agent
+
+    def update_agent(self, agent: Agent) -> Agent:
+        known = self.agents()
+        if all(each.id != agent.id for each in known):
+            raise NotFoundError.among("agent", agent.name, [each.name for each in known])
+        self._check_name(agent, known)
+        self._write(queries.UPDATE_AGENT, row_of(agent))
+        return agent
+
+    def agents(self) -> list[Agent]:
+        return self._all(Agent, queries.AGENTS, {})
+
+    def add_thread(self, thread: Thread) -> Thread:
+        known = self._one(Thread, queries.THREAD, {"id": thread.id})
+        if known is None:
+            self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
+        return known or thread
+
+    def update_thread(self, thread: Thread) -> Thread:
+        self.thread(thread.id)
+        self._write(queries.UPDATE_THREAD, row_of(thread))
+        return thread
+
+    def thread(self, thread_id: UUID) -> Thread:
+        return self._found("thread", thread_id, self._one(Thread, queries.THREAD, {"id": thread_id}))
+
+    def threads(self, status: ThreadStatus | None) -> list[Thread]:
+        return self._all(Thread, queries.THREADS, {"status": status})
+
+    def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
+        known = self._one(Message, queries.MESSAGE, {"id": message.id})
+        if known is not None:
+            return known, self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id})
+        return self._add_message(message), [self._add_job(job) for job in jobs]
+
+    def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
+        return [self._one(Job, queries.JOB, {"id": job.id}) or self._add_job(job) for job in jobs]
+
+    def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
+        self._check_new("thread", thread.id, self._one(Thread, queries.THREAD, {"id": thread.id}))
+        self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
+        for message in messages:
+            if message.thread_id != thread.id:
+                raise StoreError(f"message {message.id} is not of the thread {thread.id} that it comes with")
+            self._check_new("message", message.id, self._one(Message, queries.MESSAGE, {"id": message.id}))
+            self._add_message(message)
+        known = {message.id for message in messages}
+        for call in calls:
+            if call.message_id not in known:
+                raise StoreError(f"tool call {call.id} is of no message that it comes with")
+            if call.status is CallStatus.STARTED:
+                raise StoreError(f"tool call {call.id} has no result: only calls that have ended can be taken in")
+            self._check_new("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
+            self._finish(
+                replace(self._start(call), status=call.status, result=call.result, finished_at=call.finished_at)
+            )
+        return thread
+
+    def message(self, message_id: UUID) -> Message:
+        return self._found("message", message_id, self._one(Message, queries.MESSAGE, {"id": message_id}))
+
+    def messages(self, thread_id: UUID, last: int | None) -> list[Message]:
+        return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
+
+    def messages_ending(self, digits: str) -> list[Message]:
+        ending = _ending(digits)
+        return self._all(Message, queries.MESSAGES_ENDING, ending) if ending else []
+
+    def start_call(self, call: ToolCall) -> ToolCall:
+        known = self._one(ToolCall, queries.CALL, {"id": call.id})
+        if known is not None:
+            return known
+        return self._start(call)
+
+    def finish_call(self, call: ToolCall) -> ToolCall:
+        known = self._found("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
+        if known.status is not CallStatus.STARTED:
+            return known
+        return self._finish(replace(known, status=call.status, result=call.result, finished_at=call.finished_at))
+
+    def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
+        return self._all(ToolCall, queries.CALLS, {"thread_id": thread_id})
+
+    def request_approval(self, approval: Approval) -> Approval:
+        known = self._one(Approval, queries.APPROVAL, {"id": approval.id})
+        if known is not None:
+            return known
+        kept = replace(approval, seq=self._next("approvals"), allowed=None, note="", decided_at=None)
+        columns = [field.name for field in fields(Approval) if field.name not in DECISION]
+        self._write(queries.ADD_APPROVAL, _only(row_of(kept), columns))
+        return kept
+
+    def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
+        known = self._found("approval", approval.id, self._one(Approval, queries.APPROVAL, {"id": approval.id}))
+        if approval.allowed is None or approval.decided_at is None:
+            raise StoreError(f"approval {approval.id} has no answer to keep")
+        if known.allowed is not None:
+            return known, False
+        kept = replace(known, allowed=approval.allowed, note=approval.note, decided_at=approval.decided_at)
+        self._write(queries.ADD_DECISION, _only(row_of(kept), ("id", *DECISION)))
+        return kept, True
+
+    def unbegun(self, job_id: UUID) -> list[Approval]:
+        return self._all(Approval, queries.UNBEGUN, {"job_id": job_id})
+
+    def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
+        job = self._one(Job, queries.JOB, {"id": job_id})
+        if job is None or job.status is not JobStatus.QUEUED:
+            return None
+        return self._move(replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, owner=owner, started_at=now))
+
+    def ack(self, job: Job, answer: Message, now: datetime, asked: Sequence[Job], note: Message | None) -> Acknowledged:
+        fence = {"id": job.id, "owner": job.owner, "now": utc(now)}
+        if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
+            done = replace(job, status=JobStatus.DONE, finished_at=now)
+            kept, kept_note = self._add_message(answer), None if note is None else self._add_message(note)
+            return Acknowledged(done, kept, self.add_jobs(asked), kept_note)
+        known = self.job(job.id)
+        if known.status is not JobStatus.RUNNING:
+            raise StoreError(
+                f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
+            )
+        raise StoreError(f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept")
+
+    def fail(self, job: Job, reason: str, now: datetime) -> Job:
+        return self._end(self.job(job.id), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
+
+    def cancel(self, job: Job, now: datetime) -> Job:
+        return self._end(self.job(job.id), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
+
+    def retry(self, job: Job) -> Job:
+        known = self.job(job.id)
+        if known.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
+            raise StoreError(
+                f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
+            )
+        return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
+
+    def release(self, job: Job, now: datetime) -> Job:
+        known = self.job(job.id)
+        if known.status is not JobStatus.RUNNING or known.owner != job.owner:
+            return known
+        self._finish_open_calls(known, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
+        return self._move(_requeued(known, attempt=max(known.attempt - 1, 0)))
+
+    def recover(self, max_attempts: int, now: datetime) -> list[Job]:
+        return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING])]
+
+    def job(self, job_id: UUID) -> Job:
+        return self._found("job", job_id, self._one(Job, queries.JOB, {"id": job_id}))
+
+    def jobs(self, statuses: Sequence[JobStatus], thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
+        words = [status.value for status in statuses] if 0 < len(set(statuses)) < len(JobStatus) else None
+        return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id, "last": last})[::-1]
+
+    def jobs_ending(self, digits: str) -> list[Job]:
+        ending = _ending(digits)
+        return self._all(Job, queries.JOBS_ENDING, ending) if ending else []
+
+    def counts(self) -> Counts:
+        kept = dict(self._connection.execute(queries.COUNTS).fetchall())
+        jobs = {status: kept.get(status.value, 0) for status in JobStatus}
+        return Counts(agents=kept["agents"], threads=kept["threads"], messages=kept["messages"], jobs=jobs)
+
+    def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
+        if any(each.allowed is None for each in self.unbegun(job.id)):  # it waited for the user: that is no failure
+            return self._move(_requeued(job, attempt=max(job.attempt - 1, 0)))
+        if job.attempt >= max_attempts:
+            times = "once" if job.attempt == 1 else f"{job.attempt} times"
+            reason = f"the kernel stopped {times} while this job ran"
+            return self._end(job, JobStatus.FAILED, reason, now, CallStatus.UNKNOWN, OUTCOME_UNKNOWN)
+        self._finish_open_calls(job, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
+        return self._move(_requeued(job, attempt=job.attempt))
+
+    def _end(
+        self, job: Job, status: JobStatus, reason: str | None, now: datetime, call_status: CallStatus, result: str
+    ) -> Job:
+        if job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}:
+            return job
+        self._finish_open_calls(job, call_status, result, now)
+        return self._move(replace(job, status=status, reason=reason, finished_at=now))
+
+    def _finish_open_calls(self, job: Job, status: CallStatus, result: str, now: datetime) -> None:
+        for call in self._all(ToolCall, queries.OPEN_CALLS, {"job_id": job.id}):
+            self._finish(replace(call, status=status, result=result, finished_at=now))
+
+    def _add_message(self, message: Message) -> Message:
+        kept = replace(message, seq=self._next("messages"))
+        self._write(queries.ADD_MESSAGE, row_of(kept))
+        return kept
+
+    def _add_job(self, job: Job) -> Job:
+        kept = replace(job, seq=self._next("jobs"))
+        self._write(queries.ADD_JOB, row_of(kept))
+        return kept
+
+    def _start(self, call: ToolCall) -> ToolCall:
+        kept = replace(call, seq=self._next("tool_calls"), status=CallStatus.STARTED, result=None, finished_at=None)
+        columns = ("id", "seq", "message_id", "name", "arguments", "started_at")
+        self._write(queries.ADD_CALL, _only(row_of(kept), columns))
+        return kept
+
+    def _finish(self, call: ToolCall) -> ToolCall:
+        self._write(queries.ADD_RESULT, _only(row_of(call), ("id", "status", "result", "finished_at")))
+        return call
+
+    def _move(self, job: Job) -> Job:
+        columns = ("id", "model", *Terms._fields, "status", "attempt", "owner", "reason", "started_at", "finished_at")
+        self._write(queries.UPDATE_JOB, _only(row_of(job), columns))
+        return job
+
+    def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
+        for each in known:
+            if each.id != agent.id and each.name.casefold() == agent.name.casefold():
+                raise StoreError(
+                    f"there is an agent named {each.name!r} already; choose another name, or change that agent"
+                )
+
+    def _check_new(self, kind: str, identity: UUID, known: object) -> None:
+        if known is not None:
+            raise StoreError(f"there is a {kind} with the id {identity} already")
+
+    def _found(self, kind: str, identity: UUID, record: Record | None) -> Record:
+        if record is None:
+            raise NotFoundError(f"no {kind} with the id {identity}")
+        return record
+
+    def _next(self, table: str) -> int:
+        self.seqs[table] += 1
+        return self.seqs[table]
+
+    def _write(self, query: str, values: Mapping[str, Any]) -> None:
+        self._connection.execute(query, dict(values))
+
+    def _one(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> Record | None:
+        found = self._all(kind, query, values)
+        return found[0] if found else None
+
+    def _all(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+        result = self._connection.execute(query, dict(values))
+        return records_of(kind, [column[0] for column in result.description], result.fetchall())
+
+
+def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {column: row[column] for column in columns}
+
+
+def _ending(digits: str) -> dict[str, UUID]:
+    """Return which bits of an id are given by its last digits, and what they are; nothing for what ends no id."""
+    if not re.fullmatch("[0-9a-f]{1,32}", digits):
+        return {}
+    return {"mask": UUID(int=16 ** len(digits) - 1), "digits": UUID(int=int(digits, 16))}
+
+
+def _requeued(job: Job, attempt: int) -> Job:
+    return replace(
+        job, status=JobStatus.QUEUED, attempt=attempt, owner=None, reason=None, started_at=None, finished_at=None
+    )

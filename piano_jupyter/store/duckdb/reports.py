@@ -1,0 +1,135 @@
+"""Reports: reads that may take long, so they run beside the writer. Each is one function of a connection."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from piano_jupyter.records import Hit, Message, Rows, Thread
+from piano_jupyter.store.base import UsageBy
+from piano_jupyter.store.duckdb.codec import Record, records_of
+from piano_jupyter.store.duckdb.operations import Connection
+from piano_jupyter.store.text_search import TITLE_WEIGHT, Tally, Wanted, scores
+
+ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
+SLICE = 8_192  #: messages that are looked through first; then four times as many, and so on
+
+NEWEST = "SELECT coalesce(max(seq), 0) FROM messages"
+
+#: The newest so many messages in a part of the store that have these words and this pattern; one that is empty is in
+#: all of them. (A pattern for each word would take up to four times as long.)
+SAID = """
+SELECT m.seq, m.content FROM messages m SEMI JOIN threads t ON t.id = m.thread_id
+WHERE m.seq > $after AND m.seq <= $upto AND m.role IN ('user', 'assistant')
+    AND contains(lower(m.content), lower($one)) AND contains(lower(m.content), lower($two))
+    AND contains(lower(m.content), lower($three)) AND contains(lower(m.content), lower($four))
+    AND ($phrase = '' OR regexp_matches(m.content, $phrase, 'i'))
+ORDER BY m.seq DESC LIMIT $most
+"""
+
+#: All titles that have these words.
+TITLED = """
+SELECT * FROM threads
+WHERE contains(lower(title), lower($one)) AND contains(lower(title), lower($two))
+    AND contains(lower(title), lower($three)) AND contains(lower(title), lower($four))
+"""
+
+MESSAGES = "SELECT m.* FROM messages m JOIN (SELECT unnest($seqs::BIGINT[]) AS seq) USING (seq)"
+
+THREADS = "SELECT t.* FROM threads t JOIN (SELECT unnest($ids::UUID[]) AS id) USING (id)"
+
+#: What each message of an assistant's cost; what a server does not tell, or tells as nonsense, is null.
+COSTS = """
+WITH costs AS (
+    SELECT m.agent_id, m.job_id, m.inserted_at, unnest(json_transform(m.usage, '{
+        "model": "VARCHAR", "prompt_tokens": "BIGINT", "cached_tokens": "BIGINT", "completion_tokens": "BIGINT",
+        "tokens_per_second": "DOUBLE", "first_token_s": "DOUBLE", "load_s": "DOUBLE"
+    }'))
+    FROM messages m WHERE m.role = 'assistant' AND m.job_id IS NOT NULL
+)
+"""
+
+SUMS = """
+    count(DISTINCT c.job_id) AS answers,
+    sum(prompt_tokens)::BIGINT AS prompt_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
+    sum(completion_tokens)::BIGINT AS completion_tokens, median(tokens_per_second) AS tokens_per_second,
+    median(first_token_s) AS first_token_s, sum(load_s) AS load_s
+"""
+
+#: What answers cost; most answers first, days newest first.
+USAGE: Mapping[UsageBy, str] = {
+    "agent": COSTS
+    + "SELECT coalesce(a.name, 'unknown') AS agent,"
+    + SUMS
+    + "FROM costs c LEFT JOIN agents a ON a.id = c.agent_id GROUP BY 1 ORDER BY answers DESC, 1",
+    "model": COSTS
+    + "SELECT coalesce(c.model, j.model, 'unknown') AS model,"
+    + SUMS
+    + "FROM costs c LEFT JOIN jobs j ON j.id = c.job_id GROUP BY 1 ORDER BY answers DESC, 1",
+    "day": COSTS + "SELECT inserted_at::DATE AS day," + SUMS + "FROM costs c GROUP BY 1 ORDER BY 1 DESC",
+}
+
+
+def usage(connection: Connection, by: UsageBy) -> Rows:
+    """Return what answers cost, a row for each agent, model or day."""
+    result = connection.execute(USAGE[by], {})
+    return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
+
+
+def search(connection: Connection, text: str, limit: int) -> list[Hit]:
+    """Return where all the words of `text` occur, best first; what fits equally well, newest first."""
+    wanted = Wanted(text)
+    titles = dict(_titled(connection, wanted))
+    ranked: list[tuple[float, Any, Thread | Message]] = [
+        (TITLE_WEIGHT * score, thread.inserted_at, thread)
+        for thread, score in zip(titles, scores(list(titles.values())), strict=True)
+    ]
+    said = _said(connection, wanted)
+    best = sorted(zip(scores(list(said.values())), said, strict=True), reverse=True)[: max(limit, 0)]
+    score_of = {seq: score for score, seq in best}
+    messages = _once(_all(connection, Message, MESSAGES, {"seqs": list(score_of)}))
+    ranked += [(score_of[message.seq], message.inserted_at, message) for message in messages]
+    ranked.sort(key=lambda each: each[:2], reverse=True)
+    threads = _all(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
+    known = {thread.id: thread for thread in threads}
+    return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
+
+
+def _once(messages: Iterable[Message]) -> list[Message]:
+    """Return the messages without those that a fork has copied, which say the same at the same time."""
+    first: dict[Any, Message] = {}
+    for message in sorted(messages, key=lambda each: each.seq):
+        first.setdefault((message.inserted_at, message.role, message.content), message)
+    return list(first.values())
+
+
+def _titled(connection: Connection, wanted: Wanted) -> list[tuple[Thread, Tally]]:
+    threads = _all(connection, Thread, TITLED, _words(wanted))
+    return [(thread, tally) for thread in threads if (tally := wanted.tally(thread.title)) is not None]
+
+
+def _said(connection: Connection, wanted: Wanted) -> dict[int, Tally]:
+    """Return the tally of the newest messages that fit, by their seq. Looks no further back than it must."""
+    found: dict[int, Tally] = {}
+    look_for = _words(wanted) | {"phrase": wanted.phrase}
+    ((upto,),) = connection.execute(NEWEST, {}).fetchall()
+    size = SLICE
+    while upto > 0 and len(found) < ENOUGH:
+        after, most = upto - size, ENOUGH - len(found)
+        rows = connection.execute(SAID, look_for | {"after": after, "upto": upto, "most": most}).fetchall()
+        found |= {seq: tally for seq, content in rows if (tally := wanted.tally(content)) is not None}
+        upto, size = (rows[-1][0] - 1, SLICE) if len(rows) == most else (after, size * 4)
+    return found
+
+
+def _words(wanted: Wanted) -> dict[str, Any]:
+    return dict(zip(("one", "two", "three", "four"), [*wanted.words, "", "", "", ""], strict=False))
+
+
+def _hit(wanted: Wanted, found: Thread | Message, score: float, known: Mapping[Any, Thread]) -> Hit:
+    thread, message = (found, None) if isinstance(found, Thread) else (known[found.thread_id], found)
+    excerpt, marks, at = wanted.excerpt(thread.title if message is None else message.content)
+    return Hit(thread=thread, message=message, excerpt=excerpt, marks=marks, at=at, score=score)
+
+
+def _all(connection: Connection, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+    result = connection.execute(query, dict(values))
+    return records_of(kind, [column[0] for column in result.description], result.fetchall())

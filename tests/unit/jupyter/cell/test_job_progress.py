@@ -1,0 +1,256 @@
+"""What a cell that waits for several answers makes of the events."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.errors import ModelError
+from piano_jupyter.events import (
+    AgentAdded,
+    ApprovalRequested,
+    HistoryTrimmed,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolFlagged,
+    ToolReturned,
+    ToolWaiting,
+)
+from piano_jupyter.jupyter.cell.job_progress import Following
+from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown
+from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+THREAD, QUESTION = UUID(int=1), UUID(int=2)
+ADA, BOB = UUID(int=3), UUID(int=4)
+
+
+def job(number, agent=ADA, about=QUESTION, hops=0, model="small"):
+    return Job(
+        id=UUID(int=number), thread_id=THREAD, message_id=about, agent_id=agent, model=model, inserted_at=NOW, hops=hops
+    )
+
+
+def answer(number, of, text="said", role="assistant"):
+    return Message(id=UUID(int=number), thread_id=THREAD, role=role, content=text, inserted_at=NOW, job_id=of.id)
+
+
+def delta(of, text, reasoning="", message=99):
+    return MessageDelta(job_id=of.id, message_id=UUID(int=message), text=text, reasoning=reasoning)
+
+
+@pytest.fixture
+def asked():
+    """Two agents are asked: the jobs, and what follows them."""
+    jobs = [job(10, ADA), job(11, BOB)]
+    return *jobs, Following(jobs, {ADA: "ada", BOB: "bob"})
+
+
+def test_answers_are_in_the_order_asked_though_they_end_in_another(asked):
+    first, second, following = asked
+
+    following.take(JobDone(job=second, message=answer(21, second, "two")))
+    half = following.over
+    following.take(JobDone(job=first, message=answer(20, first, "one")))
+
+    assert (half, following.over) == (False, True)
+    assert [each.answer.content for each in following.all] == ["one", "two"]
+
+
+def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked):
+    first, second, following = asked
+    said = answer(20, first)
+    next_job = job(12, BOB, about=said.id, hops=1)
+
+    following.take(JobQueued(job=next_job))
+    following.take(JobDone(job=second, message=answer(21, second)))
+    following.take(JobDone(job=first, message=said))
+    waits = not following.over
+    following.take(delta(next_job, "asked again"))
+
+    assert waits
+    assert [each.job.id for each in following.all] == [first.id, next_job.id, second.id]
+    assert [each.job.id for each in following.asked] == [first.id, second.id]
+    assert following.ids == {first.id, second.id, next_job.id}
+    assert following.shown[1] == Shown("bob", "asked again")
+
+
+def test_the_jobs_of_others_are_not_followed(asked):
+    first, _, following = asked
+    stranger = job(30)
+
+    following.take(JobQueued(job=stranger))
+    following.take(JobQueued(job=job(31, about=UUID(int=77), hops=1)))
+    following.take(delta(stranger, "not for you"))
+    following.take(JobDone(job=stranger, message=answer(40, stranger)))
+    following.take(JobDone(job=first, message=answer(20, first)))
+
+    assert len(following.all) == 2
+    assert [each.text for each in following.shown] == ["", ""]
+
+
+def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="price", arguments={"of": "tea"}, started_at=NOW)
+    returned = ToolCall(
+        id=call.id, message_id=call.message_id, name="price", arguments={}, started_at=NOW,
+        status=CallStatus.OK, result="3",
+    )  # fmt: skip
+
+    following.take(delta(first, "I look "))
+    following.take(delta(first, "it up."))
+    following.take(ToolCalled(job_id=first.id, call=call))
+    during = following.shown[0]
+    following.take(ToolReturned(job_id=first.id, call=returned))
+    following.take(delta(first, "It is 3."))
+
+    assert during == Shown("ada", "I look it up.", "running price")
+    assert following.shown[0] == Shown("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert following.all[0].calls == [returned]
+
+
+def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
+
+    following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
+    asked_for = [each.status for each in following.shown]
+    following.take(ToolCalled(job_id=first.id, call=call))
+
+    assert asked_for == ["waits for your yes", "waiting for its turn"]
+    assert following.shown[0].status == "running bash"
+    assert following.threads == {THREAD}
+
+
+def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
+    first, _, following = asked
+    call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
+
+    following.take(ToolFlagged(job_id=first.id, call=call, reason="it reaches for keys (\u202e)"))
+    following.take(ToolCalled(job_id=first.id, call=call))
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    following.take(delta(first, "So."))
+    flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
+
+    assert following.shown[0].text == f"{flag}\nSo."
+    assert following.all[0].flags == [flag]
+    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    assert following.shown[0].status == "bash waits: another cell runs"
+
+
+def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
+    jobs = [job(10, ADA, model="small"), job(11, BOB, model="large")]
+    following = Following(jobs, {ADA: "ada", BOB: "bob"})
+
+    following.take(JobStarted(job=jobs[0]))
+    following.take(ModelLoading(note="loading", model="large", seconds=12.4))
+    by_model = [each.status for each in following.shown]
+    following.take(ModelLoading(note="fetching", job_id=jobs[0].id, fraction=0.25))
+    by_job = following.shown[0]
+    following.take(delta(jobs[0], "", "hm"))
+    thinks = following.shown[0].status
+    following.take(delta(jobs[0], "so"))
+    following.take(ModelLoading(note="too late", fraction=1.0))
+
+    assert by_model == ["", "large is loading, 12 s"]
+    assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
+    assert thinks == "thinking"
+    assert following.shown[0] == Shown("ada", "so")
+    assert following.shown[1] == Shown("bob", "", "too late")
+
+
+def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
+    first, _, following = asked
+
+    following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
+
+    assert following.shown[0].status == "The first 3 turns no longer fit"
+
+
+def test_how_jobs_end_without_an_answer_is_told(asked):
+    first, second, following = asked
+    error = ModelError("it broke")
+
+    following.take(JobFailed(job=first, reason="it broke", error=error))
+    following.take(JobCancelled(job=second))
+
+    assert following.over
+    assert following.all[0].error is error
+    assert str(following.all[1].error) == "the job was cancelled"
+    assert [each.status for each in following.shown] == ["it broke", "cancelled"]
+
+
+def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
+    first, _, following = asked
+    said, note = answer(20, first), answer(60, first, "carl was not asked", role="system")
+    carl = Agent(id=UUID(int=5), name="carl", model="small", inserted_at=NOW)
+
+    following.take(AgentAdded(agent=carl))
+    following.take(JobQueued(job=job(12, carl.id, about=said.id, hops=1)))
+    following.take(MessageAdded(message=note))
+    following.take(JobDone(job=first, message=said))
+
+    assert following.all[0].notes == [note]
+    assert following.all[1].name == "carl"
+
+
+def test_a_terminal_shows_one_answer_after_the_other_whole(capsys):
+    live = LiveCell(in_notebook=False)
+
+    live.draw([Shown("ada", "one "), Shown("bob", "two")])
+    live.draw([Shown("ada", "one more", over=True), Shown("bob", "two, three")])
+    live.draw([Shown("ada", "one more", over=True), Shown("bob", "two, three.", over=True)])
+    live.end()
+
+    assert capsys.readouterr().out == "ada:\none more\nbob:\ntwo, three.\n"
+
+
+def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
+    live = LiveCell(in_notebook=False)
+
+    live.draw([Shown("ada", "", "loading")])
+    live.draw([Shown("ada", "one", over=True)])
+    live.end()
+
+    assert capsys.readouterr().out == "one\n"
+
+
+def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
+    first, _, following = asked
+
+    following.take(delta(first, "Lond"))
+    following.take(delta(first, "Par", message=98))
+    following.take(delta(first, "is", message=98))
+
+    assert following.all[0].shown.text == "Paris"
+
+
+def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
+    live = LiveCell(in_notebook=False)
+
+    live.draw([Shown("ada", "Lond")])
+    live.draw([Shown("ada", "Paris, of course")])
+    live.end()
+
+    assert capsys.readouterr().out == "Lond\nParis, of course\n"
+
+
+def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
+    first, _, following = asked
+    following.take(delta(first, "half"))
+    following.take(JobCancelled(job=first))
+    before = following.shown
+
+    following.take(delta(first, " of it"))
+    following.take(delta(first, "anew", message=98))
+    following.take(ModelLoading(job_id=first.id, note="loading"))
+
+    assert following.shown == before
+    assert before[0] == Shown("ada", "half", "cancelled", None, over=True)

@@ -1,0 +1,119 @@
+"""What is pure of the sub-commands: their usage, the options of a request, the user's files, the bars of a plot."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter.magic.command import COMMANDS
+from piano_jupyter.jupyter.magic.commands.agents import request_options
+from piano_jupyter.jupyter.magic.dispatch import PianoMagics
+from piano_jupyter.jupyter.magic.user_files import read_text, write_text
+from piano_jupyter.jupyter.render.usage_plot import token_bars
+from piano_jupyter.records import Rows
+
+README = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_readme_has_each_usage_as_help_shows_it(name):
+    head = f"%piano {name} {COMMANDS[name].usage}".strip().replace("|", r"\|")
+
+    assert f"| `{head}` |" in README
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_sub_command_says_how_it_is_used_what_it_does_and_an_example(name):
+    explained = COMMANDS[name].explanation.split("\n\n")
+
+    assert explained[0].startswith(f"%piano {name}")
+    assert re.match(r"[A-Z](?:(?!\. ).)*\.$", explained[1], re.MULTILINE), "one sentence, for the list of all"
+    assert explained[-1].startswith(f"For example:  %piano {name}")
+
+
+def test_options_stand_before_text_and_after_names():
+    assert COMMANDS["ask"].usage == "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT"
+    assert COMMANDS["fork"].usage == "[MESSAGE] [--title TITLE]"
+    assert PianoMagics.fork is COMMANDS["fork"].run
+
+
+def test_the_options_of_a_request_are_json_else_text_and_null_leaves_one_out():
+    written = 'seed=7,stop=["a","b"], top_p=0.9,effort=low,logprobs=null'
+
+    assert request_options("0.2", written) == {
+        "seed": 7,
+        "stop": ["a", "b"],
+        "top_p": 0.9,
+        "effort": "low",
+        "logprobs": None,
+        "temperature": 0.2,
+    }
+    assert request_options(None, "") == {}
+    assert request_options("null", "") == {"temperature": None}
+
+
+@pytest.mark.parametrize(
+    ("temperature", "written", "says"),
+    [
+        ("hot", "", "--temperature takes a number from 0, or null for the server's own, not 'hot'"),
+        ("-1", "", "not '-1'"),
+        ("inf", "", "not 'inf'"),
+        (None, "seed", "--option takes NAME=VALUE, as in --option seed=7,top_p=0.9, not 'seed'"),
+        (None, "stop=[1", r"the value of --option stop begins like JSON and is none: \[1"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_sentence(temperature, written, says):
+    with pytest.raises(PianoError, match=says):
+        request_options(temperature, written)
+
+
+def test_a_file_is_written_whole_and_only_replaced_by_force(tmp_path):
+    file = tmp_path / "talk.md"
+
+    write_text(str(file), "one\n", tmp_path, force=False)
+    with pytest.raises(PianoError, match=r"talk\.md exists; --force replaces it"):
+        write_text(str(file), "two\n", tmp_path, force=False)
+    kept = file.read_text()
+    write_text(str(file), "thrée\n", tmp_path, force=True)
+
+    assert kept == "one\n"
+    assert read_text(str(file), tmp_path) == "thrée\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["talk.md"]
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path):
+    with pytest.raises(PianoError, match=r"there is no folder .*nowhere; create it first"):
+        write_text(str(tmp_path / "nowhere" / "talk.md"), "", tmp_path, force=False)
+    with pytest.raises(PianoError, match=r"is a folder; name a file in it"):
+        write_text(str(tmp_path), "", tmp_path, force=True)
+    with pytest.raises(PianoError, match="cannot be written: file name too long"):
+        write_text(str(tmp_path / ("x" * 260)), "", tmp_path, force=False)
+    with pytest.raises(PianoError, match="cannot be written: file name too long"):
+        write_text(str(tmp_path / ("x" * 300)), "", tmp_path, force=False)
+    with pytest.raises(UnicodeEncodeError):
+        write_text(str(tmp_path / "talk.md"), "\ud800", tmp_path, force=False)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(PianoError, match=r"none\.jsonl cannot be read: no such file or directory"):
+        read_text(str(tmp_path / "none.jsonl"), tmp_path)
+    with pytest.raises(PianoError, match="bytes is no text in UTF-8"):
+        read_text(str(tmp_path / "bytes"), tmp_path)
+    with pytest.raises(PianoError, match="is a folder; name a file in it"):
+        read_text(str(tmp_path), tmp_path)
+
+
+def test_the_bars_tell_tokens_that_were_read_from_those_of_the_cache_and_those_written():
+    columns = ("agent", "answers", "prompt_tokens", "cached_tokens", "completion_tokens", "tokens_per_second")
+    rows = Rows(columns, (("ada", 2, 100, 80, 20, 23.5), ("bob", 1, None, None, 5, None)))
+
+    assert token_bars(rows) == {
+        "prompt_tokens": [20.0, 0.0],
+        "cached_tokens": [80.0, 0.0],
+        "completion_tokens": [20.0, 5.0],
+    }

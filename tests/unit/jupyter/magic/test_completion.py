@@ -1,0 +1,218 @@
+"""What TAB offers after %piano: where the cursor stands, and which names fit there."""
+
+from concurrent.futures import Future
+from dataclasses import make_dataclass
+from types import SimpleNamespace
+
+import pytest
+from IPython.core.completer import CompletionContext
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter.magic.command import COMMANDS
+from piano_jupyter.jupyter.magic.completion import candidates, place, register, unregister
+from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, Names, Told
+from piano_jupyter.jupyter.magic.dispatch import PianoMagics
+
+KNOWN = {
+    "AGENT": ["Assistant", "ada"],
+    "THREAD": ["plain", "Data work", 'the "big" one'],
+    "MODEL": ["qwen3:8b", "phi4"],
+    "TOOL": ["bash", "read_file"],
+    "MESSAGE": ["3fa9c1"],
+    "JOB": ["77ab01"],
+    "COLUMN": ["content", "role"],
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory has a file, a hidden one, and a folder with a file in it."""
+    (tmp_path / "a b").mkdir()
+    for name in ("notes.txt", ".hidden", "a b/talk.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+
+def offered(typed, **where):
+    found = place(typed, COMMANDS, **where)
+    return candidates(found, COMMANDS, lambda kind: KNOWN.get(kind, [])) if found else None
+
+
+@pytest.mark.parametrize(
+    ("typed", "offers"),
+    [
+        ("regen", ["regenerate"]),
+        ("th", ["thread", "threads"]),
+        ("help fo", ["fork"]),
+        ("ask @a", ["@Assistant", "@ada"]),
+        ("ask @ada @as", ["@Assistant"]),
+        ("ask --t", ["--thread"]),
+        ("ask --thread ", ["plain", '"Data work"', '"the \\"big\\" one"']),
+        ('ask --thread "da', ['"Data work"']),
+        ("ask --thread=pl", ["plain"]),
+        ("thread data w", ['"Data work"']),
+        ("thread pl", ["plain"]),
+        ("thread plain --ren", ["--rename"]),
+        ("history --at ", ["3fa9c1"]),
+        ("history --at 3fa9c1 pl", ["plain"]),
+        ("agent a", ["Assistant", "ada"]),
+        ("agent @a", ["@Assistant", "@ada"]),
+        ("agent ada --model qw", ["qwen3:8b"]),
+        ("agent ada --tools read_file,b", ["bash"]),
+        ('agent ada --tools "read_file, b', ["bash"]),
+        ("models --unload ", ["qwen3:8b", "phi4", "all"]),
+        ("stats --by mo", ["model"]),
+        ("cancel ", ["77ab01", *COMMANDS["cancel"].options]),
+        ("edit ", ["3fa9c1"]),
+        ("export --for", ["--format", "--force"]),
+        ("export --format m", ["md"]),
+        ("no-such --", []),
+        ("no-such ", []),
+        ("ask @ada what is th", None),
+        ("edit 3fa9c1 an", None),
+        ("ask what @a", []),
+        ("sql SELECT * FROM ", list(TABLES)),
+        ("sql SELECT * FROM jobs JOIN me", ["messages"]),
+        ("sql SELECT con", ["content"]),
+        ("sql SELECT length(m", ["messages"]),
+        ("export no", ["notes.txt"]),
+        ("agent ada --system-file ", ['"a b/', "notes.txt"]),
+        ('import "a b/', ['"a b/talk.jsonl"']),
+        ("import ~no-such-user/x", []),
+        ("ask wh", []),
+    ],
+)
+def test_what_fits_at_the_cursor_is_offered(typed, offers):
+    assert offered(typed) == offers
+
+
+@pytest.mark.parametrize(
+    ("typed", "offers"),
+    [
+        ("", ["agent", "ask", "edit", "send", "sql", *COMMANDS["ask"].options]),
+        ("@a", ["@Assistant", "@ada"]),
+        ("--no", ["--no-wait"]),
+        ("@ada --thread pl", ["plain"]),
+        ("agent ada --model ph", ["phi4"]),
+        ("threads --a", None),
+        ("what is", None),
+    ],
+)
+def test_the_first_line_of_a_cell_takes_options_or_a_sub_command_that_takes_a_cell(typed, offers):
+    assert offered(typed, is_cell=True) == offers
+
+
+@pytest.fixture
+def complete():
+    """Complete at the end of a text, as IPython asks for it: what is offered, for what, and whether nothing else is."""
+    shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
+    answered = Future()
+    answered.set_result(["Assistant", "ada"])
+    register(shell, lambda _: answered)
+    (matcher,) = shell.Completer.custom_matchers
+
+    def at_the_end(text):
+        lines = text.split("\n")
+        result = matcher(CompletionContext("", text, len(lines[-1]), len(lines) - 1, None))
+        return [each.text for each in result["completions"]], result.get("matched_fragment"), result.get("suppress")
+
+    yield at_the_end
+    unregister(shell)
+    assert shell.Completer.custom_matchers == []
+
+
+@pytest.mark.parametrize(
+    ("text", "offers", "fragment"),
+    [
+        ("%piano ask @ad", ["@ada"], "@ad"),
+        ("x = 1\nanswer = %piano ask @ad", ["@ada"], "@ad"),
+        ("%%piano @ad", ["@ada"], "@ad"),
+        ("\n%%piano --no", ["--no-wait"], "--no"),
+        ("%%piano\n@Assistant, @ad", ["@ada"], "@ad"),
+        ("%%piano --raw\n\n@ad", ["@ada"], "@ad"),
+        ("%%piano\nwhat do you say, @ad", [], "@ad"),
+        ("%%piano sql\nSELECT *\nFROM thr", ["threads"], "thr"),
+        ("%%time\n%piano thr", ["thread", "threads"], "thr"),
+        ("%piano agent newcomer", [], "newcomer"),
+        ("%piano nonsense ", [], ""),
+        ("%piano import notes", ["notes.txt"], "notes"),
+    ],
+)
+def test_on_lines_of_piano_only_what_fits_is_offered(complete, text, offers, fragment):
+    assert complete(text) == (offers, fragment, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%pia",
+        "%piano",
+        "%%piano",
+        "print(1)",
+        "%%piano\nhello the",
+        "%%bash\n%piano th",
+        "%%time %piano th",
+        "%pianos th",
+        "%piano ask what is {{na",
+        "%%piano\nwhat is {{rows[na",
+    ],
+)
+def test_elsewhere_nothing_is_offered_and_others_may(complete, text):
+    assert complete(text) == ([], None, None)
+
+
+def test_what_is_offered_may_say_which_it_is_of():
+    shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
+    answered = Future()
+    answered.set_result([Told("3fa9c1", "What is\nthe capital of France, and how many people live there?")])
+    register(shell, lambda _: answered)
+
+    result = shell.Completer.custom_matchers[0](CompletionContext("", "%piano edit ", 12, 0, None))
+
+    (offered,) = result["completions"]
+    assert (offered.text, offered.type) == ("3fa9c1", "What is the capital of France, and how…")
+
+
+def test_names_that_come_late_are_known_at_the_next_tab():
+    late, never = Future(), Future()
+    answers = iter([late, never])
+    names = Names(lambda _: next(answers))
+
+    at_first = names.of("AGENT")
+    late.set_result(["ada"])
+    then = names.of("AGENT")
+
+    assert (at_first, then) == ([], ["ada"])
+
+
+def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
+    refused = Future()
+    refused.set_exception(PianoError("the database is locked"))
+
+    assert Names(lambda _: None).of("AGENT") == []
+    assert Names(lambda _: refused).of("AGENT") == []
+
+
+def test_what_can_be_a_schema_is_offered_after_json():
+    person = make_dataclass("Person", ["name"])
+    variables = {"Person": person, "schema": {"type": "object"}, "ada": person("Ada"), "n": 1, "_x": {}, "Plain": int}
+    names = Names(lambda _: None, lambda: variables)
+
+    assert candidates(place("ask --json ", COMMANDS), COMMANDS, names.of) == ["Person", "schema"]
+    assert candidates(place("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]
+
+
+def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
+    free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
+    completed = {"SUB-COMMAND", "SCHEMA", *READ} - {"COLUMN"}
+
+    words = {
+        word.strip("[]@").removesuffix(",…")
+        for each in COMMANDS.values()
+        for usage in (each.takes, *each.options.values())
+        for word in usage.split()
+        if not word.islower()
+    }
+
+    assert PianoMagics
+    assert words - {"MODEL|all"} == free | completed

@@ -1,0 +1,531 @@
+from dataclasses import replace
+from html import escape
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.events import (
+    AgentAdded,
+    Answered,
+    ApprovalRequested,
+    HistoryTrimmed,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+    MessageAdded,
+    MessageDelta,
+    ModelLoading,
+    ToolCalled,
+    ToolFlagged,
+    ToolReturned,
+    ToolWaiting,
+)
+from piano_jupyter.jupyter.panel.view import Conversation
+from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.records import CallStatus, JobStatus
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus
+
+
+class Page:
+    """A page that applies what it is told, as panel.js does."""
+
+    def __init__(self):
+        self.entries, self.parts = [], {}
+
+    def apply(self, changes):
+        for change in changes:
+            if "drop" in change:
+                del self.parts[change["drop"]]
+            elif "entry" in change:
+                self._enter(change)
+            elif "stream" in change:
+                self._stream(self.parts[change["stream"]], change)
+            else:
+                assert change["in"] in [each["entry"] for each in self.entries]
+                self.parts[change["part"]] = dict(change)
+        return self
+
+    def _enter(self, change):
+        keys = [each["entry"] for each in self.entries]
+        if change["entry"] in keys:
+            self.entries[keys.index(change["entry"])] = change
+        else:
+            self.entries.insert(keys.index(change["after"]) + 1 if change["after"] else 0, change)
+
+    @staticmethod
+    def _stream(part, news):
+        part["reasoning"] += news["reasoning"]
+        if "append" in news:
+            part["tail"] = part["tail"].replace("</code>", escape(news["append"]) + "</code>")
+        else:
+            part["html"] += news["html"]
+            part["tail"] = news["tail"]
+
+    def reads(self):
+        """Return each entry's speaker, state and texts."""
+        return [
+            (each["who"], each["state"], each["text"] or "".join(self._texts(each["entry"]))) for each in self.entries
+        ]
+
+    def _texts(self, entry):
+        return [each["html"] + each["tail"] for each in self.parts.values() if each["in"] == entry and "html" in each]
+
+
+class Scene:
+    """A conversation with one agent, a page that follows it, and events made short."""
+
+    def __init__(self, make):
+        self.make, self.shown, self.page = make, Conversation(), Page()
+        self.ada = make.agent("ada")
+        self.happens(AgentAdded(agent=self.ada))
+
+    def happens(self, *events):
+        for event in events:
+            self.shown.apply(event)
+            self.page.apply(self.shown.changes())
+
+    def asks(self, text):
+        message = self.make.message(text)
+        job = self.make.job(message, self.ada)
+        self.happens(MessageAdded(message=message), JobQueued(job=job))
+        return job
+
+    def starts(self, job):
+        self.happens(JobStarted(job=replace(job, status=RUNNING)))
+
+    def writes(self, job, text="", reasoning="", message=1000):
+        self.happens(MessageDelta(job_id=job.id, message_id=UUID(int=message), text=text, reasoning=reasoning))
+
+    def answer(self, job, text, message=1000):
+        return replace(
+            self.make.message(text, role="assistant", agent_id=self.ada.id, job_id=job.id), id=UUID(int=message)
+        )
+
+    def answers(self, job, text, message=1000):
+        answer = self.answer(job, text, message)
+        self.happens(Answered(message=answer), JobDone(job=replace(job, status=DONE), message=answer))
+        return answer
+
+    def states(self):
+        return [each["state"] for each in self.page.entries if each["state"] != "said"]
+
+    def note(self):
+        return self.page.entries[-1]["note"]
+
+
+@pytest.fixture
+def scene(make):
+    return Scene(make)
+
+
+def test_a_message_goes_from_the_queue_to_its_answer(scene):
+    job = scene.asks("What *is* it?")
+    seen = [scene.states()]
+    scene.starts(job)
+    seen.append(scene.states())
+    scene.happens(ModelLoading(job_id=job.id, note="loading m", fraction=0.5))
+    seen.append([*scene.states(), scene.note(), scene.page.entries[-1]["fraction"]])
+    scene.writes(job, "It is ")
+    seen.append(scene.states())
+    scene.writes(job, "**fine**.")
+    scene.answers(job, "It is **fine**.")
+
+    assert seen == [["queued"], ["thinking"], ["loading", "loading m", 0.5], ["writing"]]
+    assert scene.page.reads() == [
+        ("You", "said", "What *is* it?"),
+        ("ada", "done", "<p>It is <strong>fine</strong>.</p>\n"),
+    ]
+    assert not scene.shown.busy
+
+
+def test_an_answer_that_is_data_is_a_code_block(scene):
+    job = scene.asks("How old?")
+    scene.starts(job)
+    scene.answers(job, '{"age": 36}')
+
+    (part,) = scene.page.parts.values()
+    assert part["html"].startswith("<pre><code>")
+    assert "age" in part["html"]
+
+
+def test_each_answer_stands_after_its_question(scene):
+    first, second = scene.asks("one?"), scene.asks("two?")
+    scene.starts(first)
+    scene.answers(first, "one.", message=1001)
+    scene.starts(second)
+    scene.answers(second, "two.", message=1002)
+
+    assert [text for _, _, text in scene.page.reads()] == ["one?", "<p>one.</p>\n", "two?", "<p>two.</p>\n"]
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "note"),
+    [
+        (lambda job: JobFailed(job=replace(job, status=FAILED), reason="no server"), "failed", "no server"),
+        (lambda job: JobCancelled(job=replace(job, status=CANCELLED)), "cancelled", "stopped"),
+    ],
+)
+def test_a_job_that_ends_without_an_answer_keeps_what_was_written_and_says_why(scene, end, state, note):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half an ")
+
+    scene.happens(end(job))
+
+    assert scene.page.reads()[-1] == ("ada", state, "<p>half an</p>\n")
+    assert scene.note() == note
+    assert not scene.shown.busy
+
+
+def test_an_answer_that_begins_anew_replaces_what_was_not_finished(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half an ", message=1001)
+    scene.writes(job, "whole", message=1002)
+    again = scene.page.reads()[-1]
+    scene.happens(JobFailed(job=replace(job, status=FAILED), reason="gone"))
+    scene.starts(job)
+    retried = scene.page.reads()[-1]
+
+    assert again == ("ada", "writing", "<p>whole</p>\n")
+    assert retried == ("ada", "thinking", "")
+
+
+def test_thoughts_are_told_apart_from_the_answer(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, reasoning="hm, ")
+    thinking = scene.states()
+    scene.writes(job, reasoning="yes")
+    scene.writes(job, "Yes.")
+
+    [part] = scene.page.parts.values()
+    assert thinking == ["thinking"]
+    assert (part["reasoning"], part["tail"]) == ("hm, yes", "<p>Yes.</p>\n")
+
+
+def test_a_finished_answer_says_what_it_cost(scene):
+    job = scene.asks("?")
+    answer = replace(scene.answer(job, "Yes."), usage={"model": "<m>", "completion_tokens": 2})
+
+    scene.happens(Answered(message=answer), JobDone(job=replace(job, status=DONE), message=answer))
+
+    [part] = scene.page.parts.values()
+    assert part["cost"] == "&lt;m&gt; · 2 written"
+
+
+def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    asked = scene.answer(job, "Let me see.")
+    call = make.call(asked, "look", result=None, arguments={"where": "a\u202eb", "deep": {"n": 1}})
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=job.id, call=call))
+    running = dict(scene.page.parts[str(call.id)]), scene.states()
+    scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="<b>")))
+
+    assert running[0]["arguments"] == [["where", "a<mark>U+202E</mark>b"], ["deep", '{"n": 1}']]
+    assert (running[0]["state"], running[0]["result"], running[1]) == ("running", None, ["calling"])
+    assert list(scene.page.parts) == [str(asked.id), str(call.id)]
+    assert scene.page.parts[str(call.id)]["result"] == "&lt;b&gt;"
+    assert scene.page.parts[str(call.id)]["state"] == "ok"
+
+
+def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    note = make.message("The first 3 turns …", "system", agent_id=job.agent_id, job_id=job.id, parent_id=job.message_id)
+
+    scene.happens(HistoryTrimmed(job_id=job.id, turns=3, note=note.content))
+    told = scene.note()
+    scene.happens(MessageAdded(message=note))
+
+    assert told == "The first 3 turns …"
+    assert scene.page.parts[str(note.id)]["html"] == "<p><em>The first 3 turns …</em></p>"
+    assert scene.states() == ["thinking"]
+
+
+def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+    request = ApprovalRequested(
+        id=UUID(int=900), job_id=job.id, call=call, question="may I?", reason="it <asks>", always="allow look(a\u200b)"
+    )
+
+    scene.happens(request)
+    asked = dict(scene.page.parts[str(call.id)]), scene.states()
+    scene.happens(ToolCalled(job_id=job.id, call=call))
+    ran = dict(scene.page.parts[str(call.id)])
+    scene.happens(request, JobCancelled(job=replace(job, status=CANCELLED)))
+    ended = dict(scene.page.parts[str(call.id)])
+
+    assert (asked[0]["question"], asked[0]["state"], asked[1]) == ("may I?", "asks", ["asking"])
+    assert asked[0]["request"] == str(request.id)
+    assert (asked[0]["reason"], asked[0]["always"]) == ("it &lt;asks&gt;", "allow look(a<mark>U+200B</mark>)")
+    assert (ran["question"], ran["state"], ran["request"]) == ("", "running", "")
+    assert (ended["question"], ended["state"]) == ("", "cancelled")
+
+
+def test_a_call_that_was_denied_is_not_one_that_failed(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), status=CallStatus.FAILED, result="denied: the user did not allow this call")
+
+    scene.happens(ToolReturned(job_id=job.id, call=call))
+
+    assert scene.page.parts[str(call.id)]["state"] == "denied"
+
+
+def test_the_columns_of_a_result_stay_in_line_and_what_hides_in_it_is_named(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    result = f"a{' ' * 40}b\n\n\n\n\n\n\u202e1{' ' * 40}2"
+    call = make.call(scene.answer(job, ""), status=CallStatus.OK, result=result)
+
+    scene.happens(ToolReturned(job_id=job.id, call=call))
+
+    assert scene.page.parts[str(call.id)]["result"] == result.replace("\u202e", "<mark>U+202E</mark>")
+
+
+def test_e9_beside_a_value_that_must_be_scrolled_stands_how_many_lines_it_has(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    values = {"command": "echo\n" * 400 + "rm -rf ~", "timeout": 5}
+    call = make.call(scene.answer(job, ""), result=None, arguments=values)
+
+    scene.happens(ApprovalRequested(id=call.id, job_id=job.id, call=call, question="may I?"))
+
+    assert [title for title, _ in scene.page.parts[str(call.id)]["arguments"]] == ["command<br>401 lines", "timeout"]
+
+
+def test_f1_a_card_says_once_what_its_call_reaches_for(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+    request = ApprovalRequested(id=call.id, job_id=job.id, call=call, question="may I?", reason="it asks; it reaches")
+
+    scene.happens(ToolFlagged(job_id=job.id, call=call, reason="it reaches"), request)
+
+    card = scene.page.parts[str(call.id)]
+    assert (card["flag"], card["reason"]) == ("it reaches", "it asks")
+
+
+def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(scene, make):
+    job = scene.asks("?")
+    scene.starts(job)
+    call = make.call(scene.answer(job, ""), result=None)
+
+    scene.happens(
+        ToolFlagged(job_id=job.id, call=call, reason="it reaches for <keys>"), ToolCalled(job_id=job.id, call=call)
+    )
+    scene.happens(ToolWaiting(job_id=job.id, call=call, note="another cell runs"))
+    waits, state = scene.page.entries[-1]["note"], scene.page.parts[str(call.id)]["state"]
+    scene.happens(ToolReturned(job_id=job.id, call=replace(call, status=CallStatus.OK, result="x")))
+
+    assert (waits, state) == (f"{call.name} waits: another cell runs", "waiting")
+    assert scene.page.parts[str(call.id)]["flag"] == "it reaches for &lt;keys&gt;"
+
+
+def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene, make):
+    first, second = scene.asks("one?"), scene.asks("two?")
+    scene.starts(first)
+    asked = scene.answer(first, "", message=1001)
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=first.id, call=make.call(asked, result=None)))
+    scene.answers(first, "one.", message=1002)
+    scene.starts(second)
+    scene.writes(second, "para\n\n```py\nx =", reasoning="hm", message=1003)
+    scene.writes(second, " 1\ny = '<'", message=1003)
+
+    fresh = Page().apply(scene.shown.everything())
+
+    assert fresh.reads() == scene.page.reads()
+    assert list(fresh.parts) == list(scene.page.parts)
+    assert fresh.parts[str(UUID(int=1003))]["reasoning"] == "hm"
+    assert [each["note"] for each in fresh.entries] == [each["note"] for each in scene.page.entries]
+
+
+def test_what_is_kept_is_shown_as_it_was_when_it_happened(scene, make):
+    done, failed, queued = (scene.asks(text) for text in ("one?", "two?", "three?"))
+    scene.starts(done)
+    asked = scene.answer(done, "Let me see.", message=1001)
+    call = make.call(asked, result=None)
+    returned = replace(call, status=CallStatus.OK, result="2")
+    scene.happens(MessageAdded(message=asked), ToolCalled(job_id=done.id, call=call))
+    scene.happens(ToolReturned(job_id=done.id, call=returned))
+    answer = scene.answers(done, "one.", message=1002)
+    scene.happens(JobFailed(job=replace(failed, status=FAILED, reason="no"), reason="no"))
+    questions = [
+        replace(scene.make.message(text), id=job.message_id)
+        for text, job in zip(("one?", "two?", "three?"), (done, failed, queued), strict=True)
+    ]
+
+    kept = Conversation()
+    kept.load(
+        [scene.ada],
+        [questions[0], asked, answer, *questions[1:]],
+        [returned],
+        [replace(done, status=DONE), replace(failed, status=FAILED, reason="no"), queued],
+    )
+
+    assert kept.everything() == scene.shown.everything()
+
+
+def test_loading_again_keeps_the_answer_that_is_being_written(scene):
+    job = scene.asks("now?")
+    scene.starts(job)
+    scene.writes(job, "yes, ")
+    earlier, now = scene.make.message("before?"), replace(scene.make.message("now?"), id=job.message_id)
+
+    scene.shown.load([scene.ada], [earlier, now], [], [replace(job, status=RUNNING)])
+    scene.shown.changes()
+    scene.page = Page().apply(scene.shown.everything())
+    scene.writes(job, "now")
+
+    assert scene.page.reads() == [
+        ("You", "said", "before?"),
+        ("You", "said", "now?"),
+        ("ada", "writing", "<p>yes, now</p>\n"),
+    ]
+
+
+def test_what_is_told_between_two_looks_is_told_once(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    for word in ("a ", "b ", "c"):
+        scene.shown.apply(MessageDelta(job_id=job.id, message_id=UUID(int=1000), text=word))
+
+    changes = scene.shown.changes()
+
+    assert ["entry" if "entry" in change else "part" for change in changes] == ["entry", "part"]
+    assert changes[1]["tail"] == "<p>a b c</p>\n"
+    assert scene.shown.changes() == []
+
+
+def test_what_an_answer_asks_for_stands_behind_it_in_its_turn(scene):
+    bo = scene.make.agent("bo")
+    first = scene.asks("one?")
+    scene.asks("two?")
+    answer = scene.answer(first, "@bo?")
+    handed = scene.make.job(answer, bo, hops=1)
+
+    scene.happens(AgentAdded(agent=bo), Answered(message=answer), JobQueued(job=handed))
+    scene.happens(JobDone(job=replace(first, status=DONE), message=answer))
+
+    assert [each["who"] for each in scene.page.entries] == ["You", "ada", "bo", "You", "ada"]
+
+
+def test_a_note_stands_in_the_work_that_it_is_about(scene):
+    job = scene.asks("go")
+    scene.answers(job, "@bo?")
+    note = scene.make.message("not asked: <b>@bo</b>", role="system", job_id=job.id)
+
+    scene.happens(MessageAdded(message=note))
+
+    assert scene.page.reads()[-1] == ("ada", "done", "<p>@bo?</p>\n<p><em>not asked: &lt;b&gt;@bo&lt;/b&gt;</em></p>")
+
+
+def test_a_question_can_be_edited_and_a_finished_answer_asked_for_again(scene):
+    job = scene.asks("one?")
+    before = [each["can"] for each in scene.page.entries]
+    scene.answers(job, "yes")
+
+    assert before == ["edit", ""]
+    assert [each["can"] for each in scene.page.entries] == ["edit", "regenerate"]
+    assert scene.shown.answer_in(str(job.id)) == str(UUID(int=1000))
+
+
+def test_a_question_that_is_too_long_to_be_shown_whole_cannot_be_edited(scene):
+    scene.asks("x" * (PLAIN_LIMIT + 1))
+
+    assert scene.page.entries[0]["can"] == ""
+
+
+def test_what_happens_on_a_branch_that_is_not_shown_is_left_out(scene):
+    scene.asks("typo?")
+    hidden = scene.make.job(scene.make.message("elsewhere"), scene.ada)
+    before = scene.page.reads()
+
+    scene.happens(JobQueued(job=hidden), JobStarted(job=replace(hidden, status=RUNNING)))
+    scene.writes(hidden, "not here")
+    scene.answers(hidden, "not here")
+    scene.happens(JobFailed(job=replace(hidden, status=FAILED), reason="not here"))
+
+    assert scene.page.reads() == before
+
+
+def test_what_a_job_said_while_the_thread_was_read_is_shown_though_the_job_is_over(scene):
+    question = scene.make.message("?")
+    job = scene.make.job(question, scene.ada)
+    asked = replace(scene.answer(job, "Let me see.", 1001), parent_id=question.id)
+    answer = replace(scene.answer(job, "@bo?", 1002), parent_id=asked.id)
+    note = scene.make.message("not asked: @bo", role="system", job_id=job.id, parent_id=answer.id)
+    done = replace(job, status=DONE)
+    call = scene.make.call(asked)
+
+    scene.shown.load([scene.ada], [question], [], [done])  # the messages were read first
+    scene.happens(MessageAdded(message=asked), ToolReturned(job_id=job.id, call=call), Answered(message=answer))
+    scene.happens(MessageAdded(message=note), JobDone(job=done, message=answer))
+
+    assert [state for _, state, _ in scene.page.reads()] == ["said", "done"]
+    assert list(scene.page.parts) == [str(each.id) for each in (asked, call, answer, note)]
+
+
+def test_work_whose_question_is_too_far_back_to_be_shown_goes_on(scene):
+    bo = scene.make.agent("bo")
+    question = scene.make.message("long ago")
+    job = scene.make.job(question, scene.ada, status=RUNNING)
+    asked = replace(scene.answer(job, "Let me see."), parent_id=question.id)
+    handed = scene.make.job(asked, bo, hops=1)
+
+    scene.shown.load([scene.ada, bo], [asked], [], [job])
+    loaded = scene.shown.busy
+    scene.happens(JobQueued(job=handed), JobFailed(job=replace(job, status=FAILED), reason="no server"))
+
+    assert loaded
+    assert [(each["who"], each["state"]) for each in scene.page.entries] == [("ada", "failed"), ("bo", "queued")]
+
+
+def test_an_answer_to_a_question_that_a_fork_inherits_stands_behind_it(scene):
+    first, second = scene.make.message("one?"), scene.make.message("two?")
+    inherited = scene.make.message("one.", role="assistant", agent_id=scene.ada.id, parent_id=first.id)
+    again = scene.make.job(first, scene.ada)
+
+    scene.shown.load([scene.ada], [first, inherited, second], [], [])
+    scene.happens(JobQueued(job=again))
+
+    assert [state for _, state, _ in scene.page.reads()] == ["said", "done", "queued", "said"]
+
+
+def test_what_is_told_late_of_a_job_that_has_ended_does_not_bring_it_back(scene):
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, "half")
+    scene.happens(JobCancelled(job=replace(job, status=CANCELLED)))
+    before = scene.page.reads()
+
+    scene.writes(job, " of it")
+    scene.writes(job, "anew", message=1001)
+    scene.happens(
+        ModelLoading(job_id=job.id, note="loading m"),
+        ToolWaiting(job_id=job.id, call=scene.make.call(scene.make.message("?")), note="busy"),
+    )
+
+    assert scene.page.reads() == before
+    assert (scene.states(), scene.note()) == (["cancelled"], "stopped")
+
+
+def test_a_model_that_is_loaded_for_whoever_asks_holds_up_what_runs_and_not_what_is_queued(scene):
+    running, queued = scene.asks("one?"), scene.asks("two?")
+    scene.starts(running)
+
+    scene.happens(ModelLoading(note="fetching the model", fraction=0.5))
+
+    assert scene.states() == ["loading", "queued"]
+    assert scene.note() == "waiting in the queue"
+
+    scene.happens(ModelLoading(job_id=queued.id, note="loading m"))
+
+    assert scene.note() == "loading m"

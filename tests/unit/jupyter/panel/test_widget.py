@@ -1,0 +1,420 @@
+import asyncio
+import json
+import threading
+import time
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.errors import PianoError
+from piano_jupyter.events import MessageDelta
+from piano_jupyter.jupyter.loop import LoopThread
+from piano_jupyter.jupyter.panel.widget import PAUSE, ChatPanel
+from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT
+from piano_jupyter.piano import Piano
+
+SENT = threading.Condition()
+
+
+class Recorded(ChatPanel):
+    """A panel whose messages to the page are kept here."""
+
+    def send(self, content, buffers=None):
+        assert buffers is None
+        with SENT:
+            self.__dict__.setdefault("sent", []).append(content)
+            SENT.notify_all()
+
+    def told(self, kind):
+        return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
+
+    def clicks(self, do, about="", action=1, page="p", message=""):
+        self.take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+
+    def edits(self, message, text, action=1):
+        self.clicks("edit", text, action, message=message)
+
+    def answer(self, action=1):
+        """Return what came of an action, once it is known."""
+        return until(lambda: [done["error"] for done in self.told("done") if done["action"] == action])[0]
+
+    def states(self):
+        return [
+            change["state"] for message in self.told("changes") for change in message["changes"] if "entry" in change
+        ]
+
+
+def until(condition):
+    """Return what a condition on what was sent gives, once it is true."""
+    with SENT:
+        found = SENT.wait_for(condition, 20)
+    assert found
+    return found
+
+
+@pytest.fixture
+def opened(scripted, tmp_path):
+    """Return `opened(*script)`: an open panel on a new thread, its Piano and its loop; all are closed at the end."""
+    loop, made = LoopThread(), []
+
+    def make(*script, **knobs):
+        piano = Piano(database=":memory:", workspace=tmp_path, model=scripted(*script), **knobs)
+        loop.run(piano.open())
+        panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+        made.extend([panel, piano])
+        return panel, piano, loop
+
+    yield make
+    for each in made:
+        each.close() if isinstance(each, ChatPanel) else loop.run(each.close())
+    loop.stop()
+
+
+def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
+    panel, _, _ = opened("It is fine.")
+    panel.clicks("hello")
+
+    panel.clicks("send", "How is it?", action=2)
+
+    assert panel.answer(2) == ""
+    until(lambda: "done" in panel.states())
+    assert [message["kind"] for message in panel.sent[:3]] == ["heard", "all", "done"]
+    assert panel.told("heard")[1]["action"] == 2
+    assert [message["sequence"] for message in panel.told("changes")] == list(range(1, len(panel.told("changes")) + 1))
+
+
+def test_nothing_is_sent_while_no_page_looks(opened):
+    panel, piano, loop = opened("fine")
+
+    loop.run(piano.ask("How is it?"))
+    assert not hasattr(panel, "sent")
+    panel.clicks("hello")
+    panel.answer()
+
+    [everything] = panel.told("all")
+    assert [change.get("state") for change in everything["changes"] if "entry" in change] == ["said", "done"]
+
+
+def test_g6_many_deltas_become_at_most_twenty_messages_a_second(opened):
+    panel, piano, loop = opened(asyncio.Event(), "never said")
+    panel.clicks("hello")
+    panel.answer()
+
+    async def write(count):
+        job = await piano.send("go")
+        for _ in range(count):
+            piano.bus.publish(MessageDelta(thread_id=job.thread_id, job_id=job.id, message_id=job.id, text="word "))
+            await asyncio.sleep(0)
+
+    began = time.monotonic()
+    loop.run(write(10_000))
+    panel.clicks("stop", action=2)
+    until(lambda: "cancelled" in panel.states())
+    took = time.monotonic() - began
+
+    assert len(panel.told("changes")) <= took / PAUSE + 2
+    assert len(json.dumps(panel.sent)) < 3 * TEXT_LIMIT
+
+
+def test_no_message_to_the_page_has_an_id_at_its_top(opened):
+    panel, piano, loop = opened("fine")
+    panel.clicks("hello")
+    loop.run(piano.ask("How is it?"))
+    until(lambda: "done" in panel.states())
+
+    assert not any("id" in message for message in panel.sent)
+
+
+def test_an_action_that_is_sent_again_is_done_once(opened):
+    panel, piano, loop = opened("one", "two")
+    panel.clicks("send", "hello", action=7)
+    panel.answer(7)
+
+    panel.clicks("send", "hello", action=7)
+    until(lambda: len(panel.told("done")) == 2)
+
+    assert len(loop.run(piano.jobs())) == 1
+
+
+@pytest.mark.parametrize(
+    ("do", "about", "words"),
+    [
+        ("send", "   ", "the message is empty"),
+        ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job with the id"),
+        ("retry", "what", "the panel asks about 'what', which is no id: reload the page"),
+        ("regenerate", "what", "the panel asks about 'what', which is no id: reload the page"),
+        ("edit", "what", "the panel asks about '', which is no id: reload the page"),
+        ("dance", "", "reload the page"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, words):
+    panel, _, _ = opened()
+
+    panel.clicks(do, about)
+
+    assert words in panel.answer()
+
+
+def test_stop_cancels_what_runs_and_leaves_what_waits(opened):
+    panel, piano, loop = opened(asyncio.Event(), "never", "the second")
+    panel.clicks("hello")
+    panel.clicks("send", "one", action=2)
+    until(lambda: "writing" in panel.states())
+    panel.clicks("send", "two", action=3)
+    panel.answer(3)
+
+    panel.clicks("stop", action=4)
+
+    assert panel.answer(4) == ""
+    loop.run(piano.drain())
+    assert [str(job.status) for job in loop.run(piano.jobs())] == ["cancelled", "done"]
+
+
+def test_a_new_panel_shows_the_last_messages_and_earlier_ones_on_demand(opened):
+    _, piano, loop = opened("one", "two", "three", panel_messages=2)
+    for text in ("1?", "2?", "3?"):
+        loop.run(piano.ask(text))
+
+    later = Recorded(piano, loop, piano.thread)
+    later.clicks("hello")
+    later.answer()
+    later.clicks("earlier", action=2)
+    later.answer(2)
+    later.close()
+
+    first, second = later.told("all")
+    assert [change["text"] for change in first["changes"] if change.get("text")] == ["3?"]
+    assert [change["text"] for change in second["changes"] if change.get("text")] == ["2?", "3?"]
+    assert (first["earlier"], second["earlier"], second["page"]) == (True, True, None)
+
+
+def test_a_closed_panel_hears_no_more(opened):
+    panel, piano, loop = opened("fine")
+    panel.clicks("hello")
+    panel.answer()
+
+    panel.close()
+    loop.run(piano.ask("?"))
+
+    assert panel.told("changes") == []
+
+
+def test_a_click_after_the_loop_has_ended_is_answered(scripted, tmp_path):
+    loop = LoopThread()
+    piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
+    loop.run(piano.open())
+    panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+    loop.run(piano.close())
+    loop.stop()
+
+    panel.clicks("send", "hello?")
+    panel.close()
+
+    assert "run %piano panel again" in panel.answer()
+
+
+def test_a_panel_reads_the_same_each_time_it_is_printed(opened):
+    panel, _, _ = opened()
+
+    assert repr(panel) == "ChatPanel('Talk')"
+
+
+def test_a_panel_whose_thread_cannot_be_read_leaves_nothing_behind(opened):
+    _, piano, loop = opened()
+    subscribe, listening = piano.bus.subscribe, []
+
+    def counted(handler, *kinds, **where):
+        undo = subscribe(handler, *kinds, **where)
+        listening.append(handler)
+        return lambda: (undo(), listening.remove(handler))
+
+    async def refuse(*_args):
+        raise PianoError("the database is gone")
+
+    piano.messages, piano.bus.subscribe = refuse, counted
+    with pytest.raises(PianoError, match="the database is gone"):
+        ChatPanel(piano, loop, piano.thread)
+
+    assert listening == []
+
+
+def shown(panel):
+    """Return the texts of the entries and parts that were sent last as everything."""
+    return [change.get("text") or change.get("html") for change in panel.told("all")[-1]["changes"]]
+
+
+def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
+    panel, piano, loop = opened("four", "nine")
+    panel.clicks("hello")
+    loop.run(piano.ask("2 + 2?"))
+    question = loop.run(piano.messages(piano.thread))[0]
+
+    panel.edits(str(question.id), "3 * 3?", action=2)
+
+    assert panel.answer(2) == ""
+    until(lambda: len(panel.told("all")) == 2)
+    assert shown(panel)[0] == "3 * 3?"
+    loop.run(piano.drain())
+    assert [message.content for message in loop.run(piano.messages(piano.thread))] == ["3 * 3?", "nine"]
+
+
+def test_an_answer_that_is_asked_for_again_takes_the_place_of_the_old_one(opened):
+    panel, piano, loop = opened("old", "new")
+    panel.clicks("hello")
+    loop.run(piano.ask("?"))
+    [job] = loop.run(piano.jobs())
+
+    panel.clicks("regenerate", str(job.id), action=2)
+    assert panel.answer(2) == ""
+    loop.run(piano.drain())
+    panel.clicks("hello", action=3)
+    panel.answer(3)
+
+    until(lambda: shown(panel) == ["?", None, "<p>new</p>\n"])  # the other branch is read in the background
+
+
+def test_a_message_that_names_two_agents_is_answered_by_both(opened):
+    panel, piano, loop = opened("one", "two")
+    loop.run(piano.add_agent("bo"))
+    panel.clicks("hello")
+
+    panel.clicks("send", "@Assistant @bo count", action=2)
+    panel.answer(2)
+    loop.run(piano.drain())
+
+    assert [job.status for job in loop.run(piano.jobs())] == ["done", "done"]
+
+
+def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile(opened):
+    slow = asyncio.Event()
+    panel, piano, loop = opened(slow, "old answer", "new answer")
+    panel.clicks("hello")
+    panel.clicks("send", "typo?", action=2)
+    until(lambda: "writing" in panel.states())
+    [question] = loop.run(piano.messages(piano.thread))
+
+    panel.edits(str(question.id), "right?", action=3)
+    assert panel.answer(3) == ""
+    loop.loop.call_soon_threadsafe(slow.set)
+    loop.run(piano.drain())
+    until(lambda: str(panel.told("changes")[-1]).count("new answer"))
+
+    assert "old answer" not in str(panel.sent)
+
+
+def test_two_readings_at_once_lose_nothing(opened):
+    panel, piano, loop = opened("one", "two")
+    panel.clicks("hello")
+    loop.run(piano.ask("1?"))
+    read, begun, gate = piano.messages, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments, **more):
+        told = await read(*arguments, **more)
+        begun.set()
+        await gate.wait()
+        return told
+
+    async def overlap():
+        piano.messages = slow
+        for action in (2, 3):
+            panel.clicks("earlier", action=action)
+        await begun.wait()
+        piano.messages = read
+        await piano.ask("2?")
+        gate.set()
+
+    loop.run(overlap())
+    assert [panel.answer(action) for action in (2, 3)] == ["", ""]
+
+    assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
+
+
+def test_after_a_reading_that_failed_the_panel_goes_on(opened):
+    panel, piano, loop = opened("one")
+    panel.clicks("hello")
+    read = piano.messages
+
+    async def refuse(*_arguments):
+        raise PianoError("the disk is gone")
+
+    piano.messages = refuse
+    panel.clicks("earlier", action=2)
+    failed = panel.answer(2)
+    piano.messages = read
+    loop.run(piano.ask("1?"))
+    until(lambda: "done" in panel.states())
+
+    assert failed == "the disk is gone"
+
+
+def test_what_fails_inside_piano_is_told_apart_from_a_users_mistake(opened):
+    panel, piano, _ = opened()
+
+    async def fail(*_arguments, **_more):
+        raise ValueError("a slip")
+
+    piano.send_all = fail
+    panel.clicks("send", "hello?")
+
+    assert panel.answer() == "an error inside Piano: ValueError: a slip"
+
+
+def test_the_panel_remembers_only_its_last_actions(opened):
+    panel, _, _ = opened()
+
+    for action in range(400):
+        panel.clicks("hello", action=action)
+    until(lambda: len(panel.told("done")) == 400)
+
+    panel.clicks("hello", action=100)  # it is known what came of it, so nothing is done
+    until(lambda: len(panel.told("done")) == 401)
+    known = len(panel.told("all"))
+    panel.clicks("hello", action=99)
+    until(lambda: len(panel.told("done")) == 402)
+
+    assert (known, len(panel.told("all"))) == (400, 401)
+
+
+@pytest.mark.parametrize("do", ["edit", "regenerate"])
+def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened, do):
+    panel, piano, loop = opened("one", "two")
+    loop.run(piano.ask("1?"))
+    here, [question, _] = piano.thread, loop.run(piano.messages(piano.thread))
+    elsewhere = loop.run(piano.open_thread("Elsewhere"))
+    nothing = "01a202bc-6bc1-7d37-9da1-98009aeb1ff8"
+
+    panel.edits(nothing, "2?") if do == "edit" else panel.clicks("regenerate", nothing)
+    refused, stays = panel.answer(), piano.thread
+    panel.edits(str(question.id), "2?", action=2) if do == "edit" else panel.clicks(do, str(question.id), action=2)
+    done, goes_on = panel.answer(2), piano.thread
+
+    assert "no message" in refused
+    assert stays == elsewhere
+    assert done == ""
+    assert goes_on == here
+    assert {job.thread_id for job in loop.run(piano.jobs())} == {here.id}
+
+
+def test_a_question_that_goes_on_from_another_branch_is_shown_on_it(opened):
+    panel, piano, loop = opened("one", "two", PianoError("the model is down"), "three")
+    panel.clicks("hello")
+    for text in ("1?", "2?"):
+        loop.run(piano.ask(text))
+    panel.clicks("regenerate", str(loop.run(piano.jobs())[0].id), action=2)
+    panel.answer(2)
+    loop.run(piano.drain())  # in vain: the thread goes on behind the second question
+
+    loop.run(piano.ask("3?"))
+    until(lambda: "3?" in shown(panel))
+
+    assert [text for text in shown(panel) if text and text.endswith("?")] == ["1?", "2?", "3?"]
+
+
+def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_so(opened):
+    panel, _, _ = opened()
+    panel.clicks("hello")
+
+    for action, choice in enumerate(("approve", "always", "deny"), 2):
+        panel.clicks(choice, str(UUID(int=7)), action)
+
+    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call was answered already"] * 3

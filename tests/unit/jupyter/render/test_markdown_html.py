@@ -1,0 +1,329 @@
+import re
+import sys
+import unicodedata
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given, settings, strategies as st
+
+from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.text.invisible import HIDDEN
+
+HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
+ODDMENTS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1))",
+    "![a](https://evil.example/?q=1)",
+    "<svg/onload=alert(1)>",
+    r"$\text{<img src=x onerror=alert(1)>}$",
+    r"\(\href{javascript:alert(1)}{x}\)",
+    "$$\n<b>\n$$",
+    "```python\n<b>",
+    "````\n```\n",
+    "| a |\n|--|\n| <b> |",
+    "> - 1. x",
+    "\ud800",
+    "\x00",
+    "\r\n",
+    "\u202e",
+    "**",
+    "`",
+    "$",
+    "\\[",
+    "~~~",
+    "\n\n",
+    "    ",
+    "<https://a.example>",
+    "&#106;",
+]
+messy = st.lists(st.sampled_from(ODDMENTS) | st.text(max_size=12), max_size=25).map("".join)
+
+
+class Tags(HTMLParser):
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_markdown_becomes_html():
+    html = render("# A\n\n**b** *c* `d` ~~e~~\n\n1. f\n   - g\n\n| h |\n|--:|\n| 1 |")
+
+    for part in (
+        "<h1>A</h1>",
+        "<strong>b</strong>",
+        "<em>c</em>",
+        "<code>d</code>",
+        "<s>e</s>",
+        '<td align="right">1</td>',
+    ):
+        assert part in html
+    assert re.search(r"<ol>\s*<li>f\s*<ul>\s*<li>g</li>", html)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "<svg onload=alert(1)>",
+        "<style>*{display:none}</style>",
+        "<iframe src='https://evil.example'></iframe>",
+        "<form action='https://evil.example'><input></form>",
+        "<a href='javascript:alert(1)'>x</a>",
+        "<math><mtext><script>alert(1)</script></mtext></math>",
+    ],
+)
+def test_g1_raw_html_is_shown_as_the_text_it_is(text):
+    told = Tags(render(text))
+
+    assert told.tags == ["p"]
+    assert told.text.strip() == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)",
+        "data:text/html,x",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "//evil.example",
+        "x.ipynb",
+    ],
+)
+def test_g1_a_link_that_is_not_to_the_web_or_to_mail_is_no_link(url):
+    told = Tags(render(f"[click]({url}) ![pic]({url}) <{url}>"))
+
+    assert told.tags == ["p"]
+
+
+def test_g2_a_link_names_the_host_that_it_leads_to():
+    html = render("[my bank](https://bank.example@evil.example/?q) <https://plain.example/x> [w](mailto:a@b.example)")
+
+    link = (
+        '<a href="https://bank.example@evil.example/?q" target="_blank" rel="noopener noreferrer nofollow">my bank</a>'
+    )
+    assert link in html
+    assert "my bank</a> <small>(evil.example)</small>" in html
+    assert ">https://plain.example/x</a> <a" in html
+    assert "<small>(a@b.example)</small>" in html
+
+
+def test_g2_an_image_is_a_link_that_nothing_fetches():
+    told = Tags(render("![a <b>chart](https://evil.example/?q=secret)"))
+
+    assert told.tags == ["p", "a", "small"]
+    assert told.text.strip() == "a <b>chart (image, evil.example)"
+
+
+def test_code_is_coloured_only_for_a_page_that_has_the_colours():
+    code = "```python\nx = '<b>'\n```"
+
+    assert render(code) == "<pre><code>x = '&lt;b&gt;'\n</code></pre>\n"
+    assert "<span class=\"s1\">'&lt;b&gt;'</span>" in render(code, highlight=True)
+    assert "<span" not in render(code.replace("python", "brainfuck"), highlight=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=messy, highlight=st.booleans())
+@example(text="[" * 300 + "](" * 300, highlight=True)
+def test_g1_g2_any_text_gives_html_in_which_nothing_runs_or_loads(text, highlight):
+    told = Tags(render(text, highlight=highlight))
+
+    assert not {"script", "img", "svg", "style", "iframe", "form", "input", "object", "link", "base", "meta"} & set(
+        told.tags
+    )
+    assert {name for name, _ in told.attributes} <= HARMLESS
+    assert all(
+        value.startswith(("http://", "https://", "mailto:")) for name, value in told.attributes if name == "href"
+    )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "[",
+        "![",
+        "*",
+        "_",
+        "> ",
+        ">",
+        "- ",
+        "`",
+        "`a",
+        "$",
+        "$a",
+        "$$a\n",
+        "\\(",
+        "\\[\n",
+        "|a\n|-\n",
+        "<",
+        "[a](",
+        "~~a",
+        "* a\n",
+        "**a _b",
+    ],
+)
+def test_g6_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
+    def calls(length):
+        text, made = (piece * length)[:length], [0]
+
+        def count(*_):
+            made[0] += 1
+
+        sys.setprofile(count)
+        try:
+            render(text)
+        finally:
+            sys.setprofile(None)
+        return made[0]
+
+    calls(100)
+    few, many = calls(1_500), calls(6_000)
+
+    assert many < 4.4 * few
+
+
+def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
+    html = render("*a* " * (PLAIN_LIMIT // 4) + "x" * 1_234)
+
+    assert html.count("<em>a</em>") == TEXT_LIMIT // 4
+    assert html.count("*a*") == (PLAIN_LIMIT - TEXT_LIMIT) // 4
+    assert html.endswith("<p><em>… and 1,234 more characters</em></p>")
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("rm -rf <b> & x", "rm -rf &lt;b&gt; &amp; x"),
+        ("a\u202eb", "a<mark>U+202E</mark>b"),
+        ("a\u200b\u200b\u200bb", "a<mark>U+200B × 3</mark>b"),
+        ("\x1b[31mred", "<mark>U+001B</mark>[31mred"),
+        ("ls" + " " * 3000 + "; rm x", "ls<mark>␣ × 3000</mark>; rm x"),
+        ("a" + "\n" * 400 + "b", "a<mark>↵ × 400</mark>\nb"),
+        ("if x:\n    y", "if x:\n    y"),
+        ("\U000e0041", "<mark>U+E0041</mark>"),
+    ],
+)
+def test_exact_text_names_what_the_eye_would_miss(text, html):
+    assert exact(text) == html
+
+
+def test_every_character_that_unicode_calls_invisible_is_named():
+    hidden = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
+    missed = [
+        f"{code:04X}"
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code)) in hidden and chr(code) not in " \n\t" and not HIDDEN.match(chr(code))
+    ]
+
+    assert missed == []
+
+
+def shown(pieces):
+    """Return what a page that applies each update shows at the end."""
+    stream, finished, tail = Stream(), "", ""
+    for piece in pieces:
+        stream.add(piece)
+        news = stream.update()
+        if "append" in news:
+            tail += news["append"]
+        else:
+            finished, tail = finished + news["html"], news["tail"]
+    assert finished == stream.finished
+    return finished, tail, stream
+
+
+DOCUMENT = """# Title
+
+A paragraph with **bold
+text** over lines.
+
+- one
+- two
+
+  more
+
+````python
+x = 1
+```
+y = 2
+````
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+$$
+x^2
+$$
+
+The end
+#notaheading
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40, 1000])
+def test_a_streamed_text_ends_as_the_whole_text_does(size):
+    pieces = [DOCUMENT[i : i + size] for i in range(0, len(DOCUMENT), size)]
+
+    finished, tail, _ = shown(pieces)
+
+    assert finished + tail == render(DOCUMENT, highlight=True)
+
+
+def test_finished_blocks_are_rendered_once():
+    stream, rendered = Stream(), []
+    for i in range(50):
+        stream.add(f"Paragraph {i}.\n\n")
+        rendered.append(stream.update())
+
+    assert [each["html"].count("<p>") for each in rendered[2:]] == [1] * 48
+    assert all(each["tail"].count("<p>") <= 1 for each in rendered)
+
+
+def test_an_open_code_block_is_appended_to_until_it_closes():
+    stream = Stream()
+    stream.add("Look:\n\n```python\na = 1\n")
+    first = stream.update()
+    stream.add("b = '<b>'\n")
+    second = stream.update()
+    shown_open = stream.tail
+    stream.add("```\n\nDone\n")
+    last = stream.update()
+
+    assert first["tail"] == "<pre><code>a = 1\n</code></pre>"
+    assert second == {"append": "b = '<b>'\n"}
+    assert shown_open == "<pre><code>a = 1\nb = &#x27;&lt;b&gt;&#x27;\n</code></pre>"
+    assert last["html"] == render("```python\na = 1\nb = '<b>'\n```\n", highlight=True)
+    assert last["tail"] == "<p>Done</p>\n"
+
+
+def test_g6_a_long_block_is_looked_at_ever_more_rarely():
+    stream, whole = Stream(), 0
+    for _ in range(2_000):
+        stream.add("- an item of a list that goes on and on\n")
+        whole += "tail" in stream.update()
+
+    assert whole < 120
+
+
+@settings(max_examples=200, deadline=None)
+@given(messy, st.integers(1, 30))
+def test_g1_any_text_can_be_streamed(text, size):
+    _, _, stream = shown([text[i : i + size] for i in range(0, len(text), size)])
+
+    told = Tags(stream.finished + stream.tail)
+
+    assert not {"script", "img", "svg", "style", "iframe", "form"} & set(told.tags)

@@ -1,0 +1,239 @@
+"""The way through a thread's branches that is read, and what an agent has read when it answers."""
+
+from dataclasses import replace
+
+import pytest
+
+from piano_jupyter.pipeline.message_tree import Tree
+from piano_jupyter.records import JobStatus
+
+
+def question(make, content, parent=None):
+    return make.message(content, parent_id=parent and parent.id)
+
+
+def answer(make, job, content):
+    return make.message(content, role="assistant", agent_id=job.agent_id, job_id=job.id, parent_id=job.message_id)
+
+
+def texts(messages):
+    return [message.content for message in messages]
+
+
+def told(messages, jobs=(), leaf=None, first=None):
+    return texts(Tree(messages, jobs).told(leaf and leaf.id, first and first.id))
+
+
+def test_nothing_said_is_nothing_told():
+    assert Tree([], []).told() == []
+
+
+def test_each_answer_stands_after_its_own_question(make):
+    ada = make.agent("ada")
+    one = question(make, "one?")
+    two = question(make, "two?", one)
+    three = question(make, "three?", two)
+    jobs = [make.job(each, ada) for each in (one, two, three)]
+    late = answer(make, jobs[0], "one"), answer(make, jobs[2], "three"), answer(make, jobs[1], "two")
+
+    assert told([three, *late, one, two], jobs) == ["one?", "one", "two?", "two", "three?", "three"]
+
+
+def test_all_that_a_job_said_is_told_in_order(make):
+    asked = question(make, "?")
+    job = make.job(asked, make.agent("ada"))
+    looks = answer(make, job, "I look.")
+    answers = answer(make, job, "42")
+
+    assert told([answers, asked, looks], [job]) == ["?", "I look.", "42"]
+
+
+def test_several_agents_answer_one_question_after_each_other(make):
+    asked = question(make, "?")
+    jobs = [make.job(asked, make.agent("ada")), make.job(asked, make.agent("bo"))]
+    said = [answer(make, job, text) for job, text in zip(jobs, ("ada says", "bo says"), strict=True)]
+
+    assert told([asked, *said], jobs) == ["?", "ada says", "bo says"]
+
+
+def test_of_two_answers_of_one_agent_the_newest_is_told_unless_the_branch_goes_through_the_other(make):
+    ada = make.agent("ada")
+    asked = question(make, "?")
+    jobs = [make.job(asked, ada), make.job(asked, ada)]
+    old, new = answer(make, jobs[0], "old"), answer(make, jobs[1], "new")
+    follow = question(make, "and?", old)
+
+    assert told([asked, old, new], jobs) == ["?", "new"]
+    assert told([asked, old, new], jobs, leaf=old) == ["?", "old"]
+    assert told([asked, old, new, follow], [*jobs, make.job(follow, ada)]) == ["?", "old", "and?"]
+
+
+def test_an_edit_is_a_branch_of_its_own(make):
+    first = question(make, "first")
+    meant = question(make, "meant", first)
+    edited = question(make, "edited", first)
+
+    assert told([first, meant, edited]) == ["first", "edited"]
+    assert told([first, meant, edited], leaf=meant) == ["first", "meant"]
+
+
+def test_an_answer_in_the_making_does_not_hide_the_newest_question(make):
+    ada = make.agent("ada")
+    one = question(make, "one?")
+    two = question(make, "two?", one)
+    jobs = [make.job(one, ada), make.job(two, ada)]
+
+    assert told([one, two, answer(make, jobs[0], "one")], jobs) == ["one?", "one", "two?"]
+
+
+def test_what_an_answer_asks_for_is_told_behind_it_and_before_the_next_question(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    one = question(make, "one?")
+    two = question(make, "two?", one)
+    first, second = make.job(one, ada), make.job(two, ada)
+    asks = answer(make, first, "@bo?")
+    handed = make.job(asks, bo, hops=1)
+    said = [answer(make, second, "two"), answer(make, handed, "bo says")]
+
+    assert told([one, two, asks, *said], [first, second, handed]) == ["one?", "@bo?", "bo says", "two?", "two"]
+
+
+def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_was(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    asked = question(make, "?")
+    jobs = [make.job(asked, ada), make.job(asked, bo)]
+    said = [answer(make, jobs[1], "bo says"), answer(make, jobs[0], "ada says")]
+    next_question = question(make, "and?", said[1])
+    job = make.job(next_question, bo)
+    tree = Tree([asked, *said, next_question], [*jobs, job])
+
+    assert texts(tree.told()) == ["?", "ada says", "bo says", "and?"]
+    assert texts(tree.history(job)) == ["?", "bo says", "ada says", "and?"]
+
+
+def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    asked = question(make, "?")
+    jobs = [make.job(asked, ada), make.job(asked, bo)]
+    tree = Tree([asked, answer(make, jobs[0], "ada says"), answer(make, jobs[1], "let me see")], jobs)
+
+    assert texts(tree.history(jobs[1])) == ["?", "let me see"]
+
+
+def test_who_is_handed_a_question_reads_what_led_to_it(make):
+    ada, bo, cy = make.agent("ada"), make.agent("bo"), make.agent("cy")
+    before = question(make, "before?")
+    earlier = make.job(before, ada)
+    was = answer(make, earlier, "before")
+    asked = question(make, "?", was)
+    jobs = [make.job(asked, ada), make.job(asked, cy)]
+    asks = answer(make, jobs[0], "@bo?")
+    handed = make.job(asks, bo, hops=1)
+    tree = Tree([before, was, asked, answer(make, jobs[1], "cy says"), asks], [earlier, *jobs, handed])
+
+    assert texts(tree.history(handed)) == ["before?", "before", "?", "@bo?"]
+
+
+def anew(make, *statuses):
+    """Return a talk of two turns whose first question was asked anew: its messages by name, and its jobs."""
+    ada = make.agent("ada")
+    one = question(make, "one?")
+    jobs = [done(make.job(one, ada))]
+    old = answer(make, jobs[0], "old")
+    two = question(make, "two?", old)
+    jobs.append(done(make.job(two, ada)))
+    second = answer(make, jobs[1], "two")
+    return one, old, two, second, [*jobs, *(replace(make.job(one, ada), status=status) for status in statuses)]
+
+
+def done(job):
+    return replace(job, status=JobStatus.DONE)
+
+
+def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
+    one, old, two, second, jobs = anew(make, JobStatus.DONE)
+    new = answer(make, jobs[2], "new")
+    tree = Tree([one, old, two, second, new], jobs)
+
+    assert texts(tree.told()) == ["one?", "new"]
+    assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
+    assert texts(tree.history(jobs[2])) == ["one?", "new"]
+    assert tree.alternatives() == {old.id: [old.id, new.id], new.id: [old.id, new.id]}
+
+
+def test_an_answer_in_the_making_takes_the_place_of_the_old_one(make):
+    one, old, two, second, jobs = anew(make, JobStatus.RUNNING)
+
+    assert told([one, old, two, second], jobs) == ["one?"]
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_what_was_asked_anew_in_vain_changes_nothing(make, status):
+    one, old, two, second, jobs = anew(make, status)
+    looked = answer(make, jobs[2], "let me look")  # it broke off after that
+
+    assert told([one, old, two, second], jobs) == ["one?", "old", "two?", "two"]
+    assert told([one, old, two, second, looked], jobs) == ["one?", "old", "two?", "two"]
+    assert told([one, old, looked], [jobs[0], jobs[2]]) == ["one?", "old"]
+
+
+def test_a_branch_reads_later_as_it_read_before_its_first_question_was_asked_anew(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    one = question(make, "one?")
+    jobs = [done(make.job(one, ada)), done(make.job(one, bo))]
+    old, beside = answer(make, jobs[0], "old"), answer(make, jobs[1], "bo says")
+    two = question(make, "two?", beside)
+    jobs += [done(make.job(two, bo)), done(make.job(one, ada))]
+    messages = [one, old, beside, two, answer(make, jobs[2], "two"), answer(make, jobs[3], "new")]
+
+    assert told(messages, jobs, leaf=two) == ["one?", "old", "bo says", "two?", "two"]
+    assert told(messages, jobs) == ["one?", "new", "bo says"]
+
+
+def test_a_handed_on_question_that_is_answered_anew_is_where_the_thread_goes_on_too(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    one = question(make, "one?")
+    first = done(make.job(one, ada))
+    asks = answer(make, first, "@bo?")
+    handed = done(make.job(asks, bo, hops=1))
+    said = answer(make, handed, "old")
+    two = question(make, "two?", said)
+    jobs = [first, handed, done(make.job(two, ada)), done(make.job(asks, bo, hops=1))]
+    messages = [one, asks, said, two, answer(make, jobs[2], "two"), answer(make, jobs[3], "new")]
+
+    assert told(messages, jobs) == ["one?", "@bo?", "new"]
+    assert told(messages, jobs, leaf=two) == ["one?", "@bo?", "old", "two?", "two"]
+
+
+def test_the_try_that_answered_last_stands_though_it_was_made_first(make):
+    ada, asked = make.agent("ada"), question(make, "?")
+    jobs = [done(make.job(asked, ada)), done(make.job(asked, ada))]
+    said = [answer(make, jobs[1], "second"), answer(make, jobs[0], "first, tried again")]
+
+    assert told([asked, *said], jobs) == ["?", "first, tried again"]
+
+
+def test_a_note_behind_an_answer_is_no_alternative_of_it(make):
+    ada, asked = make.agent("ada"), question(make, "?")
+    jobs = [make.job(asked, ada), make.job(asked, ada)]
+    old, new = answer(make, jobs[0], "old"), answer(make, jobs[1], "new")
+    note = make.message("not asked: @bo", role="system", job_id=jobs[1].id, parent_id=new.id)
+
+    assert Tree([asked, old, new, note], jobs).alternatives() == {each.id: [old.id, new.id] for each in (old, new)}
+
+
+def test_two_questions_in_one_place_are_alternatives(make):
+    first = question(make, "first")
+    meant, edited = question(make, "meant", first), question(make, "edited", first)
+
+    assert Tree([first, meant, edited], []).alternatives() == {
+        each.id: [meant.id, edited.id] for each in (meant, edited)
+    }
+
+
+def test_what_was_imported_is_told_as_it_stands(make):
+    asked = question(make, "?")
+    said = make.message("!", role="assistant", parent_id=asked.id)
+    more = question(make, "and?", said)
+
+    assert told([asked, said, more]) == ["?", "!", "and?"]

@@ -1,0 +1,120 @@
+"""The threads at work are read once, and kept in step."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.errors import StoreError
+from piano_jupyter.events import Answered, JobFailed, JobQueued, MessageAdded, ToolCalled
+from piano_jupyter.pipeline.thread_cache import KEPT, Conversations
+from piano_jupyter.records import Thread
+
+THREAD = UUID(int=0)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class OneThread:
+    """As much of a store as is read; `gate` holds a reading up, an `error` fails it."""
+
+    def __init__(self):
+        self.kept, self.read, self.gate, self.error = [], 0, None, None
+
+    async def thread(self, thread_id):
+        return Thread(id=thread_id, title="", inserted_at=START)
+
+    async def messages(self, _thread_id):
+        self.read += 1
+        kept = list(self.kept)
+        if self.gate:
+            await self.gate.wait()
+        if self.error:
+            raise self.error
+        return kept
+
+    async def jobs(self, **_thread):
+        return []
+
+    async def tool_calls(self, _thread_id):
+        return []
+
+
+@pytest.fixture
+def store():
+    return OneThread()
+
+
+@pytest.fixture
+def bus():
+    return EventBus()
+
+
+async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
+    question = make.message("?", thread_id=THREAD)
+    job = make.job(question, make.agent(), thread_id=THREAD)
+    asked = make.message("let me see", "assistant", thread_id=THREAD, job_id=job.id)
+    answer = make.message("42", "assistant", thread_id=THREAD, job_id=job.id)
+    conversations = Conversations(store, bus)
+
+    await conversations.get(THREAD)
+    bus.publish(MessageAdded(thread_id=THREAD, message=question))
+    bus.publish(JobQueued(thread_id=THREAD, job=job))
+    bus.publish(MessageAdded(thread_id=THREAD, message=asked))
+    bus.publish(ToolCalled(thread_id=THREAD, job_id=job.id, call=make.call(asked)))
+    bus.publish(Answered(thread_id=THREAD, message=answer))
+
+    conversation = await conversations.get(THREAD)
+    assert conversation.tree.told() == [question, asked, answer]
+    assert [call.message_id for call in conversation.tool_calls()] == [asked.id]
+    assert store.read == 1
+
+
+async def test_what_is_published_while_it_is_read_is_the_newer(store, bus, make):
+    store.gate, old = asyncio.Event(), make.message("old", thread_id=THREAD)
+    store.kept = [old]
+    conversations = Conversations(store, bus)
+
+    reading = asyncio.create_task(conversations.get(THREAD))
+    await asyncio.sleep(0)
+    new, added = replace(old, content="new"), make.message("added", thread_id=THREAD)
+    bus.publish(MessageAdded(thread_id=THREAD, message=new))
+    bus.publish(MessageAdded(thread_id=THREAD, message=added))
+    store.gate.set()
+
+    assert list((await reading).messages.values()) == [new, added]
+
+
+async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
+    conversations = Conversations(store, bus)
+    await conversations.get(THREAD)
+
+    job = make.job(make.message("?", thread_id=THREAD), make.agent())
+    bus.publish(JobFailed(thread_id=THREAD, job=job, reason="x"))
+    await conversations.get(THREAD)
+
+    assert store.read == 2
+
+
+async def test_a_reading_that_failed_is_tried_again(store, bus):
+    conversations = Conversations(store, bus)
+    store.error = StoreError("the disk is gone")
+
+    with pytest.raises(StoreError):
+        await conversations.get(THREAD)
+    store.error = None
+
+    assert (await conversations.get(THREAD)).tree.told() == []
+
+
+async def test_only_so_many_threads_stay_at_hand(store, bus):
+    conversations = Conversations(store, bus)
+
+    for number in range(KEPT + 1):
+        await conversations.get(UUID(int=number))
+    await conversations.get(UUID(int=1))
+    await conversations.get(UUID(int=0))
+
+    assert store.read == KEPT + 2

@@ -1,0 +1,531 @@
+"""SwapClient over real HTTP: what llama-swap tells, and what any other server does."""
+
+import asyncio
+import json
+
+import pytest
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailableError, PianoError
+from piano_jupyter.records import Model, ModelState
+from piano_jupyter.runner.model.cassette import Cassette
+from piano_jupyter.runner.model.embedded.local_server import Endpoint
+from piano_jupyter.runner.model.llama_swap.event_stream import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.server.transport import ServerTransport, client
+
+DEADLINE = 10
+TROUBLES = [(None, {}, []), (500, {}, ["x"]), (401, {}, ["x"]), (0, {}, [])]
+LOADED, LOADING, UNLOADING, UNLOADED = (
+    ModelState.LOADED,
+    ModelState.LOADING,
+    ModelState.UNLOADING,
+    ModelState.UNLOADED,
+)
+
+
+class Elapsed:
+    """A clock whose time goes by when the test says so."""
+
+    seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def states_event(**states):
+    """Return llama-swap's event of all its models' states; `b` has an alias."""
+    models = [{"id": name, "state": state, "aliases": ["bee"] if name == "b" else []} for name, state in states.items()]
+    return f"event:message\ndata:{json.dumps({'type': 'modelStatus', 'data': json.dumps(models)})}\n\n"
+
+
+def log_event(text):
+    data = json.dumps({"source": "proxy", "data": text})
+    return f"event:message\ndata:{json.dumps({'type': 'logData', 'data': data})}\n\n"
+
+
+@pytest.fixture
+def elapsed():
+    """The seconds that have gone by, as the test says."""
+    return Elapsed()
+
+
+@pytest.fixture
+async def events_of(stub):
+    """Make SwapEvents that put the states that they tell into a queue."""
+    made = []
+
+    async def connect():
+        return Endpoint(url=stub.url)
+
+    def make(hear=None):
+        config, news = PianoConfig(base_url=stub.url, connect_timeout=1.0), asyncio.Queue()
+        http = client(ServerTransport(connect, config))
+        made.append((SwapEvents(http, config, hear or (lambda told: news.put_nowait(told.states()))), http))
+        return made[-1][0], news
+
+    yield make
+    for events, http in made:
+        await events.stop()
+        await http.aclose()
+
+
+@pytest.fixture
+async def swap_of(stub, elapsed):
+    clients = []
+
+    def make(url=None, wrap=None, now=elapsed, **knobs):
+        async def connect():
+            return Endpoint(url=url or stub.url)
+
+        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **knobs})
+        clients.append(SwapClient(connect, config, wrap, now=now))
+        return clients[-1]
+
+    yield make
+    for each in clients:
+        await each.aclose()
+
+
+@pytest.fixture
+def llama_swap(stub):
+    """The stub speaks as llama-swap does: a is ready, b is not loaded."""
+    stub.serves = {
+        "/v1/models": {
+            "data": [
+                {"id": "a", "owned_by": "llama-swap", "status": {"value": "loaded"}, "context_length": 4096},
+                {"id": "b", "owned_by": "llama-swap", "status": {"value": "unloaded"}, "description": "the big one"},
+            ]
+        },
+        "/running": {"running": [{"model": "a", "state": "ready", "cmd": "llama-server"}]},
+        "/api/events": [log_event("started"), states_event(a="ready", b="stopped")],
+    }
+    return stub
+
+
+async def test_models_come_with_state_context_and_aliases(llama_swap, swap_of):
+    swap = swap_of()
+
+    assert await swap.models() == [
+        Model(name="a", state=LOADED, context=4096),
+        Model(name="b", state=UNLOADED, aliases=("bee",), description="the big one"),
+    ]
+    assert swap.known() == ["a", "b", "bee"]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"), [("ready", LOADED), ("starting", LOADING), ("stopping", UNLOADING), ("stopped", UNLOADED)]
+)
+async def test_the_state_is_that_of_the_running_process(llama_swap, swap_of, word, state):
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": word}]}
+
+    assert [model.state for model in await swap_of().models() if model.name == "b"] == [state]
+
+
+async def test_an_alias_that_is_listed_by_itself_is_no_model_of_its_own(llama_swap, swap_of):
+    llama_swap.serves["/v1/models"]["data"].append({"id": "bee", "status": {"value": "unloaded"}})
+
+    assert [model.name for model in await swap_of().models()] == ["a", "b"]
+
+
+async def test_a_model_on_another_host_answers_without_a_swap(llama_swap, swap_of):
+    far = {"id": "far", "status": {"value": "unloaded"}, "meta": {"llamaswap": {"peerID": "host"}}}
+    llama_swap.serves["/v1/models"]["data"].append(far)
+
+    assert (await swap_of().models())[-1].state is LOADED
+
+
+async def test_an_older_llama_swap_that_tells_no_status_is_understood(llama_swap, swap_of):
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}
+
+    assert [model.state for model in await swap_of().models()] == [LOADED, UNLOADED]
+
+
+@pytest.mark.parametrize(
+    ("record", "context"),
+    [
+        ({"id": "m", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}, "aliases": ["m"]}, 2048),
+        ({"id": "m", "max_model_len": 1024}, 1024),
+        ({"id": "m", "context_length": 512}, 512),
+        ({"id": "m"}, None),
+    ],
+)
+async def test_models_of_any_other_server_are_all_loaded(stub, swap_of, record, context):
+    stub.serves["/v1/models"] = {"object": "list", "data": [record]}
+
+    assert await swap_of().models() == [Model(name="m", state=LOADED, context=context)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        ((401, {}, ['{"error": "no key"}']), ModelError, "the server refused the key"),
+        ((200, {}, ["<html>"]), ModelError, "is /v1 missing"),
+        ((404, {}, ["404 page not found"]), ModelError, "the server has no list of its models; name one"),
+        ((None, {}, []), ModelUnavailableError, "does not answer"),
+    ],
+)
+async def test_a_server_that_tells_no_models_is_a_sentence(stub, swap_of, answer, kind, says):
+    stub.script.append(answer)
+
+    with pytest.raises(kind, match=says):
+        await swap_of().models()
+
+
+async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of, elapsed):
+    swap = swap_of()
+
+    assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
+
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
+    elapsed.seconds += 1  # what was heard is old
+    assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
+
+
+async def test_aliases_stand_for_their_model_as_soon_as_they_were_heard_of(llama_swap, swap_of):
+    swap = swap_of()
+    before = swap.own_name("bee")
+    await swap.loaded(["bee", "a"])
+
+    assert before == "bee"
+    assert [swap.own_name(name) for name in ("bee", "b", "unknown")] == ["b", "b", "unknown"]
+    assert llama_swap.looked == ["/running", "/api/events"]
+
+
+@pytest.mark.parametrize("trouble", [[None], [asyncio.Event()]], ids=["broken off", "slow"])
+async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while(llama_swap, swap_of, trouble, elapsed):
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
+    llama_swap.serves["/api/events"] = trouble
+    swap = swap_of()
+    first = [await swap.loaded(["bee", "b"]) for _ in range(2)]
+    asked_at_once = llama_swap.looked.count("/api/events")
+    llama_swap.serves["/api/events"] = [states_event(a="stopped", b="ready")]
+
+    elapsed.seconds += LOOK_AGAIN
+    later = await swap.loaded(["bee", "b"])
+
+    assert (first, asked_at_once) == ([{"b"}, {"b"}], 1)
+    assert later == {"bee", "b"}
+
+
+async def test_a_server_without_events_is_asked_for_them_once(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.LOOK_AGAIN", 0)
+    del llama_swap.serves["/api/events"]
+    swap = swap_of()
+
+    assert [await swap.loaded(["a", "bee"]) for _ in range(3)] == [{"a"}] * 3
+    assert llama_swap.looked.count("/api/events") == 1
+
+
+async def test_what_is_loaded_is_asked_once_in_a_while(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.REMEMBERED", 60)
+    swap = swap_of()
+
+    for _ in range(3):
+        await swap.loaded(["a", "b"])
+
+    assert llama_swap.looked.count("/running") == 1
+    assert llama_swap.looked.count("/api/events") == 1
+
+
+async def test_a_server_that_does_not_swap_has_nothing_to_say_of_what_is_loaded(stub, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.REMEMBERED", 0)
+    swap = swap_of()
+
+    assert [await swap.loaded(["m"]) for _ in range(3)] == [None, None, None]
+    assert stub.looked == ["/running"]
+
+
+@pytest.mark.parametrize("answer", [*TROUBLES, (200, {}, ["<html>"])])
+async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
+    del stub.serves["/running"]
+    stub.script.append(answer)
+
+    assert await swap_of().loaded(["m"]) is None
+
+
+@pytest.mark.parametrize("answer", TROUBLES)
+async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_trouble(
+    llama_swap, swap_of, answer, elapsed
+):
+    swap = swap_of()
+    before = await swap.loaded(["a", "b"])
+    fine = llama_swap.serves.pop("/running")
+    elapsed.seconds += 1  # what was heard is old
+    llama_swap.script.append(answer)
+
+    assert await swap.loaded(["a", "b"]) == before == {"a"}
+
+    llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
+    elapsed.seconds += 1  # what was heard is old
+    assert await swap.loaded(["a", "b"]) == {"b"}
+
+
+@pytest.mark.parametrize("answer", TROUBLES)
+async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_the_server_swaps(
+    llama_swap, swap_of, answer
+):
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version tells it
+    swap = swap_of(idle_timeout=0.5)
+    await swap.models()
+    del llama_swap.serves["/running"]
+    llama_swap.script.append(answer)
+
+    assert [model.state for model in await swap.models()] == [LOADED, UNLOADED]
+    assert await swap.loaded(["a", "b"]) == {"a"}
+
+
+async def test_a_list_of_models_does_not_take_back_what_the_events_have_told(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
+        await swap.models()
+
+        assert await swap.loaded(["a", "b"]) == {"b"}
+
+
+async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of, elapsed):
+    swap = swap_of()
+    await swap.loaded(["a"])
+    llama_swap.serves["/running"] = None
+    elapsed.seconds += 1  # what was heard is old
+
+    assert await swap.loaded(["a"]) is None
+
+
+async def test_whatever_is_wrong_is_logged_and_no_reason_not_to_schedule(caplog):
+    async def connect():
+        raise LookupError("odd")
+
+    swap = SwapClient(connect, PianoConfig())
+    said = await swap.loaded(["a", "b"]), await swap.why_waiting("a")
+    await swap.aclose()
+
+    assert said == (None, None)
+    assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
+
+
+async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of):
+    deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
+    llama_swap.serves["/api/events"] = [
+        f"data:{deep}\n\ndata:{'[' * 200_000}\n\n",
+        states_event(a="ready"),
+        asyncio.Event(),
+    ]
+    llama_swap.serves["/running"] = ["[" * 200_000]
+    swap = swap_of()
+
+    assert [model.name for model in await swap.models()] == ["a", "b"]
+    assert await swap.loaded(["a"]) is None
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
+        assert await swap.loaded(["a", "b"]) == {"a"}
+
+
+async def test_a_server_that_is_not_there_is_none_either(swap_of):
+    assert await swap_of(url="http://127.0.0.1:9/v1").loaded(["m"]) is None
+
+
+async def test_to_load_and_to_unload_are_asked_of_the_model_itself(llama_swap, swap_of):
+    swap = swap_of()
+    llama_swap.serves["/upstream/b/health"] = {"status": "ok"}
+    await swap.load("bee")
+    llama_swap.answers("OK")
+    llama_swap.answers("OK")
+    await swap.unload("bee")
+    await swap.unload()
+
+    assert "/upstream/b/health" in llama_swap.looked
+    assert [path for path, _, _ in llama_swap.asked] == ["/api/models/unload/b", "/api/models/unload"]
+
+
+async def test_a_model_whose_own_server_has_no_health_is_loaded_all_the_same(llama_swap, swap_of):
+    await swap_of().load("b")
+
+    assert "/upstream/b/health" in llama_swap.looked
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_an_unknown_model_is_told_with_those_that_are_served(llama_swap, swap_of, verb):
+    with pytest.raises(ModelNotServedError, match="does not serve 'bees'; known: bee, a, b"):
+        await getattr(swap_of(), verb)("bees")
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_a_server_that_does_not_swap_cannot_load_or_unload(stub, swap_of, verb):
+    stub.serves["/v1/models"] = {"data": [{"id": "m"}]}
+
+    with pytest.raises(PianoError, match="is not llama-swap"):
+        await getattr(swap_of(), verb)("m")
+
+
+async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_the_way_out(llama_swap, swap_of):
+    swap = swap_of()
+    await swap.models()
+    said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
+    llama_swap.answers('{"data": [{"id": "b"}]}')
+    llama_swap.answers(json.dumps(said), status=500)
+    del llama_swap.serves["/v1/models"]
+
+    with pytest.raises(ModelUnavailableError, match=r"b could not be loaded \(upstream command exited .*/logs"):
+        await swap.load("b")
+
+
+async def test_what_is_loaded_is_not_asked_for_while_the_events_tell_it(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(a="stopping", b="starting"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
+        loaded = await swap.loaded(["a", "b", "bee"])
+
+    assert loaded == {"b", "bee"}
+    assert "/running" not in llama_swap.looked
+
+
+async def test_the_events_tell_each_change(llama_swap, events_of):
+    gate = asyncio.Event()
+    first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
+    llama_swap.serves["/api/events"] = [first, gate, second, asyncio.Event()]
+    events, news = events_of()
+
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        begun = await news.get()
+        gate.set()
+        changed = await news.get()
+
+    assert (begun, changed) == ({"a": LOADED}, {"a": UNLOADING, "b": LOADING})
+
+
+async def test_two_follow_once_and_the_last_one_ends_it(llama_swap, swap_of):
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
+    swap = swap_of()
+
+    async with asyncio.timeout(DEADLINE):
+        async with swap.following() as one:
+            async with swap.following():
+                await one.looked.wait()
+            assert one.live
+        await llama_swap.closed.wait()
+
+    assert llama_swap.looked.count("/api/events") == 1
+
+
+async def test_the_events_are_followed_on_when_they_broke_off(llama_swap, events_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), None]
+    events, news = events_of()
+
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        assert await news.get() == {"a": LOADED}
+        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+        while (told := await news.get()) == {"a": LOADED}:
+            pass
+
+    assert told == {"b": LOADED}
+
+
+async def test_events_that_fall_silent_are_asked_for_anew_as_their_connection_may_be_dead(
+    llama_swap, events_of, monkeypatch
+):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.SILENCE", 0.2)
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.LOOK_AGAIN", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
+    events, news = events_of()
+
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        assert await news.get() == {"a": LOADED}
+        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
+        while (told := await news.get()) == {"a": LOADED}:
+            pass
+
+    assert told == {"b": LOADED}
+
+
+async def test_what_was_heard_before_the_events_are_followed_is_asked_anew_until_they_tell(llama_swap, swap_of):
+    swap = swap_of(now=lambda: 1_000.0)  # no time goes by, in which it would be forgotten
+    before = await swap.loaded(["a", "b"])
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
+    llama_swap.serves["/api/events"] = [asyncio.Event()]
+    known = await swap.loaded(["a", "b"])
+
+    async with asyncio.timeout(DEADLINE), swap.following():
+        assert (before, known, await swap.loaded(["a", "b"])) == ({"a"}, {"a"}, {"b"})
+
+
+async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_is_logged(
+    llama_swap, events_of, monkeypatch, caplog
+):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.LOOK_AGAIN", 0.01)
+    llama_swap.serves["/api/events"] = [states_event(a="ready"), states_event(b="ready"), asyncio.Event()]
+    heard, live, again = [], [], asyncio.Event()
+
+    def hear(news):
+        heard.append(news.states())
+        live.append(events.live)
+        if len(heard) == 2:
+            raise LookupError("odd")
+        if len(heard) == 3:
+            again.set()
+
+    events, _ = events_of(hear)
+    events.follow()
+    async with asyncio.timeout(DEADLINE):
+        await again.wait()
+    await events.stop()
+
+    assert heard[:3] == [{"a": LOADED}, {"b": LOADED}, {"a": LOADED}]
+    assert live[:3] == [False, True, False]
+    assert [record.exc_info[0] for record in caplog.records] == [LookupError]
+
+
+async def test_to_follow_the_events_does_not_start_the_embedded_model(swap_of):
+    asked = []
+
+    class Finder:
+        async def find(self):
+            asked.append("find")
+            return Endpoint(url="http://127.0.0.1:9/v1")
+
+    swap = SwapClient(Finder().find, PianoConfig(base_url="http://127.0.0.1:9/v1", connect_timeout=1.0))
+    async with asyncio.timeout(DEADLINE), swap.following() as events:
+        await events.looked.wait()
+    await swap.aclose()
+
+    assert asked == []
+
+
+async def test_when_the_address_changes_what_the_old_server_said_is_forgotten(llama_swap):
+    places = [llama_swap.url]
+
+    async def connect():
+        return Endpoint(url=places[-1])
+
+    swap = SwapClient(connect, PianoConfig(base_url=llama_swap.url, connect_timeout=1.0))
+    assert await swap.loaded(["a"]) == {"a"}
+    places.append("http://127.0.0.1:9/v1")
+
+    assert await swap.loaded(["a"]) is None
+    assert swap.known() == []
+    await swap.aclose()
+
+
+async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    recorded = await swap_of(wrap=Cassette(path, recording=True).wrap).models()
+    replay = swap_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert await replay.models() == recorded
+    assert [model.state for model in recorded] == [LOADED, UNLOADED]
+    assert await replay.loaded(["a"]) is None
+    with pytest.raises(PianoError, match="a cassette is open"):
+        await replay.load("a")
+    async with replay.following():
+        assert "/api/events" not in llama_swap.looked

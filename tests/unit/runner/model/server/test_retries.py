@@ -1,0 +1,74 @@
+"""When a request is sent again, and for how long one waits before that."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from piano_jupyter.errors import ModelError
+from piano_jupyter.runner.model.server.retries import LONGEST_PAUSE, PassingError, Retries, retry_after
+
+BUSY = ModelError("busy")
+
+
+def test_h14_pauses_double_and_differ_a_little():
+    def pauses():
+        retries = Retries(4)
+        return [retries.pause(PassingError(BUSY)) for _ in range(4)]
+
+    several = [pauses() for _ in range(20)]
+
+    for at, usual in enumerate((0.3, 0.6, 1.2, 2.4)):
+        assert all(usual * 0.5 <= each[at] <= usual * 1.5 for each in several)
+        assert len({each[at] for each in several}) > 1
+
+
+def test_h14_a_servers_own_pause_is_kept_but_not_for_ever():
+    assert 2 <= Retries(1).pause(PassingError(BUSY, 2)) <= 2.2
+    assert Retries(1).pause(PassingError(BUSY, 3600)) == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_h14_before_an_answer_begins_it_is_tried_as_often_as_the_knob_says(allowed):
+    retries = Retries(allowed)
+
+    for _ in range(allowed):
+        retries.pause(PassingError(BUSY))
+
+    with pytest.raises(ModelError, match="busy"):
+        retries.pause(PassingError(BUSY))
+
+
+def test_h14_in_the_middle_it_is_tried_once_whatever_the_knob_says():
+    retries = Retries(9)
+    retries.told = True
+
+    retries.pause(PassingError(BUSY))
+
+    with pytest.raises(ModelError, match="busy"):
+        retries.pause(PassingError(BUSY))
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("99999", LONGEST_PAUSE, LONGEST_PAUSE),
+        ("-3", 0, 0),
+        ("nan", 0, 0),
+        ("soon", 0, 0),
+        ("", 0, 0),
+    ],
+)
+def test_h14_how_long_a_server_asks_to_be_let_alone_is_a_number(said, least, most):
+    assert least <= retry_after({"retry-after": said}) <= most
+
+
+@pytest.mark.parametrize(
+    ("seconds", "least", "most"), [(20, 5, 20), (-20, 0, 0), (10**6, LONGEST_PAUSE, LONGEST_PAUSE)]
+)
+def test_h14_how_long_a_server_asks_to_be_let_alone_is_a_date_too(seconds, least, most):
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+    assert least <= retry_after({"retry-after": date}) <= most

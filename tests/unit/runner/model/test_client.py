@@ -1,0 +1,704 @@
+"""ChatClient over real HTTP."""
+
+import asyncio
+import gzip
+import json
+from contextlib import aclosing
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ModelError,
+    ModelNotServedError,
+    ModelRefusedError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+)
+from piano_jupyter.runner.model.cassette import Cassette
+from piano_jupyter.runner.model.client import ChatClient
+from piano_jupyter.runner.model.embedded.local_server import Endpoint
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.model.server.transport import trouble_at
+from piano_jupyter.runner.model.stream.latency import Stopwatch
+from piano_jupyter.tool import tool
+
+REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], options={"temperature": 0})
+
+
+def sse(chunk):
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+def event(finish=None, **delta):
+    return sse({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+DEADLINE = 10
+
+
+@pytest.fixture
+async def client_of(stub):
+    clients = []
+
+    def make(url=None, key="", wrap=None, **knobs):
+        async def connect():
+            return Endpoint(url=url or stub.url, api_key=key)
+
+        config = PianoConfig(**{"request_retries": 0, **knobs})
+        swap = SwapClient(connect, config, wrap)
+        clients.extend([swap, ChatClient(connect, config, wrap, swap)])
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+async def pieces(client, request=REQUEST):
+    async with asyncio.timeout(DEADLINE), aclosing(client.stream(request)) as stream:
+        return [piece async for piece in stream]
+
+
+async def test_the_answer_streams_and_ends_with_the_reply(stub, speak, client_of):
+    stub.answers(*speak("Pa", "ris"))
+
+    *deltas, reply = await pieces(client_of(key="secret"))
+
+    assert deltas == [Delta(text="Pa"), Delta(text="ris")]
+    assert isinstance(reply, Reply)
+    assert reply.text == "Paris"
+    [(path, headers, body)] = stub.asked
+    assert path == "/v1/chat/completions"
+    assert headers["authorization"] == "Bearer secret"
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 522, 529])
+async def test_h14_a_busy_server_is_asked_again(stub, speak, client_of, status):
+    stub.answers('{"error": "busy"}', status=status, headers={"retry-after": "0.01"})
+    stub.answers(*speak("ok"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "ok"
+    assert len(stub.asked) == 2
+
+
+async def test_h14_a_connection_that_breaks_before_the_answer_is_tried_again(stub, speak, client_of):
+    stub.answers(status=None)
+    stub.answers(*speak("ok"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, '{"error": {"type": "exceed_context_size_error", "n_ctx": 10}}', ContextOverflowError),
+        (401, '{"error": {"message": "Invalid API Key"}}', ModelError),
+        (404, '{"error": "no router for requested model"}', ModelNotServedError),
+        (500, '{"error": {"message": "template"}}', ModelError),
+    ],
+)
+async def test_h14_a_refusal_is_not_tried_again(stub, client_of, status, body, kind):
+    stub.answers(body, status=status)
+
+    with pytest.raises(kind):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_h14_an_empty_502_is_a_sentence(stub, client_of):
+    stub.answers("", status=502)
+
+    with pytest.raises(ModelUnavailableError, match=r"down or still starting \(no reason given\)"):
+        await pieces(client_of())
+
+
+@pytest.mark.parametrize("begun", [[], [": still here\n\n"], [event(role="assistant")]])
+async def test_h14_a_connection_that_breaks_before_the_first_word_is_tried_again(stub, speak, client_of, begun):
+    stub.answers(*begun, None)
+    stub.answers(*begun, None)
+    stub.answers(*speak("ok"))
+
+    told = await pieces(client_of(request_retries=2))
+
+    assert [piece for piece in told if not isinstance(piece, Loading)][:-1] == [Delta(text="ok")]
+    assert len(stub.asked) == 3
+
+
+BREAKS = {
+    "a reset": lambda: (None,),
+    "a clean end": lambda: (),
+    "an error that passes": lambda: (sse({"error": {"code": 503, "message": "overloaded"}}),),
+    "silence": lambda: (asyncio.Event(),),
+    "nothing but comments": lambda: (...,),  # the stub's word for comments without end
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+async def test_h14_an_answer_that_breaks_in_the_middle_begins_anew_once(stub, speak, client_of, breaks):
+    stub.answers(speak("Pa")[0], *BREAKS[breaks]())
+    stub.answers(*speak("Par", "is"))
+
+    *told, reply = await pieces(client_of(request_retries=1, idle_timeout=0.3))
+
+    assert told == [Delta(text="Pa"), Again(), Delta(text="Par"), Delta(text="is")]
+    assert reply.text == "Paris"
+    assert stub.asked[0] == stub.asked[1]
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+async def test_h14_an_answer_that_breaks_in_the_middle_twice_is_an_error(stub, speak, client_of, breaks):
+    for _ in range(2):
+        stub.answers(speak("Pa")[0], *BREAKS[breaks]())
+
+    with pytest.raises(ModelError, match=r"in the middle|down or still starting"):
+        await pieces(client_of(request_retries=9, idle_timeout=0.3))
+    assert len(stub.asked) == 2
+
+
+async def test_h14_an_error_in_the_middle_that_does_not_pass_is_not_tried_again(stub, speak, client_of):
+    stub.answers(speak("Pa")[0], sse({"error": {"code": 500, "message": "template"}}))
+
+    with pytest.raises(ModelError, match="template"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_h15_comments_alone_are_no_answer(stub, client_of):
+    stub.answers(...)
+
+    with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.3 s"):
+        await pieces(client_of(first_byte_timeout=0.3, idle_timeout=60))
+
+
+async def test_h15_a_first_word_that_takes_longer_than_the_idle_limit_is_waited_for(stub, speak, client_of):
+    ready = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, ready.set)
+    stub.answers(event(role="assistant"), ready, *speak("Paris"))
+
+    assert (await pieces(client_of(idle_timeout=0.1)))[-1].text == "Paris"
+
+
+@pytest.mark.parametrize("nothing", [{"content": ""}, {"reasoning_content": "hm"}, {"content": "<think>hm"}])
+async def test_h17_an_empty_answer_is_asked_for_once_more_with_the_same_request(stub, speak, client_of, nothing):
+    stub.answers(event(**nothing, finish="stop"))
+    stub.answers(*speak("Paris"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "Paris"
+    assert stub.asked[0] == stub.asked[1]
+
+
+async def test_h17_an_answer_that_stays_empty_is_asked_for_twice_and_no_more(stub, client_of):
+    for _ in range(2):
+        stub.answers(event(content="", finish="stop"))
+
+    assert (await pieces(client_of(request_retries=3)))[-1].text == ""
+    assert len(stub.asked) == 2
+
+
+async def test_h17_thinking_that_was_cut_for_its_length_is_not_asked_for_again(stub, client_of):
+    stub.answers(event(reasoning_content="hm", finish="length"))
+
+    assert (await pieces(client_of(request_retries=3)))[-1].finish_reason == "length"
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_h12_a_call_as_text_counts_unless_it_is_turned_off(stub, speak, client_of, counts):
+    said = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    stub.caps = {"supports_tools": True}
+    stub.answers(*speak(said))
+
+    *_, reply = await pieces(
+        client_of(text_calls=counts), ChatRequest(model="m", messages=REQUEST.messages, tools=TOOLS)
+    )
+
+    assert (reply.text, len(reply.calls)) == (("", 1) if counts else (said, 0))
+
+
+async def test_a_pause_that_one_notices_is_told(stub, speak, client_of):
+    stub.answers("{}", status=429, headers={"retry-after": "1.2"})
+    stub.answers(*speak("ok"))
+
+    notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, Loading)]
+
+    assert notes == ["the server gave no answer; asking again in 1 s"]
+
+
+async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.stream.latency.LONG_ENOUGH", 0)
+    usage = sse({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 31}})
+    first, *rest = speak("Pa", "ris")
+    stub.answers(first, rest[0], usage, rest[1])
+
+    usage = (await pieces(client_of()))[-1].usage
+
+    assert usage["tokens_per_second"] > 0
+
+
+def test_the_speed_counts_from_the_first_word_and_only_over_a_time_that_is_long_enough():
+    seconds = iter([0.0, 2.0, 2.05, 5.0])  # sent, first word, and two ends
+    stopwatch = Stopwatch(lambda: next(seconds))
+
+    waited = stopwatch.first_word()
+    early, late = (stopwatch.speed({"completion_tokens": 31}) for _ in range(2))
+
+    assert (waited, early, late) == ({"first_token_s": 2.0}, {}, {"tokens_per_second": 10.0})
+
+
+async def test_a_server_that_stays_busy_is_given_up_after_the_retries(stub, client_of):
+    for _ in range(3):
+        stub.answers("{}", status=503, headers={"retry-after": "0.01"})
+
+    with pytest.raises(ModelUnavailableError):
+        await pieces(client_of(request_retries=2))
+    assert len(stub.asked) == 3
+
+
+async def test_nothing_at_the_address_is_a_sentence_with_the_address(client_of):
+    with pytest.raises(ModelUnavailableError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
+        await pieces(client_of(url="http://127.0.0.1:9/v1"))
+
+
+async def test_a_stream_that_breaks_in_the_middle_is_an_error(stub, speak, client_of):
+    stub.answers(speak("Pa")[0], None)
+
+    with pytest.raises(ModelUnavailableError, match="in the middle"):
+        await pieces(client_of())
+
+
+async def test_a_stream_that_ends_without_a_finish_is_an_error(stub, speak, client_of):
+    stub.answers(speak("Pa")[0])
+
+    with pytest.raises(ModelError, match="broke off"):
+        await pieces(client_of())
+
+
+async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
+    stub.answers(speak("Pa")[0], asyncio.Event())
+
+    with pytest.raises(ModelTimeoutError, match="fell silent"):
+        await pieces(client_of(idle_timeout=0.2))
+
+
+@pytest.mark.parametrize("headers_come", [True, False])
+async def test_h15_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
+    stub.answers(asyncio.Event(), status=200 if headers_come else 0)
+
+    with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.2 s"):
+        await pieces(client_of(first_byte_timeout=0.2))
+
+
+async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_of):
+    stub.answers(speak("Pa")[0], asyncio.Event())
+
+    async with asyncio.timeout(DEADLINE):
+        async with aclosing(client_of().stream(REQUEST)) as stream:
+            async for _ in stream:
+                break
+        await stub.closed.wait()
+
+
+@pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])
+async def test_an_answer_that_is_whole_is_taken_though_its_stream_has_no_end(stub, client_of, end):
+    stub.answers(event(content="Paris"), event(finish="stop"), end)
+
+    reply = (await pieces(client_of(request_retries=2, idle_timeout=0.3)))[-1]
+
+    assert (reply.text, len(stub.asked)) == ("Paris", 1)
+
+
+async def test_an_answer_with_another_good_status_is_one(stub, speak, client_of):
+    stub.answers(*speak("Paris"), status=201)
+
+    assert (await pieces(client_of()))[-1].text == "Paris"
+
+
+async def test_an_answer_is_read_though_the_server_packs_what_it_was_asked_not_to(stub, speak, client_of):
+    packed = gzip.compress("".join(speak("Paris")).encode())
+    stub.answers(packed[:20], packed[20:], headers={"content-encoding": "gzip"})
+    stub.answers(*speak("Paris"), headers={"content-encoding": "gzip"})  # a lie
+
+    assert (await pieces(client_of()))[-1].text == "Paris"
+    with pytest.raises(ModelUnavailableError, match="the connection broke"):
+        await pieces(client_of())
+
+
+FORBIDDEN = {
+    "stream_options": '{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"]}]}',
+    "reasoning_content": '{"error": {"message": "property \'reasoning_content\' is unsupported"}}',
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(stub, speak, client_of, name):
+    request = replace(
+        REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "reasoning_content": "reasoning_content"}]
+    )
+    stub.answers(FORBIDDEN[name], status=422)
+    for _ in range(3):
+        stub.answers(*speak("Paris"))
+    client = client_of()
+
+    replies = [(await pieces(client, each))[-1].text for each in (request, request, replace(request, model="other"))]
+
+    assert replies == ["Paris"] * 3
+    assert [f'"{name}":' in json.dumps(body) for _, _, body in stub.asked] == [True, False, False, True]
+
+
+async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
+    for _ in range(2):
+        stub.answers(FORBIDDEN["stream_options"], status=422)
+
+    with pytest.raises(ModelRefusedError, match="stream_options"):
+        await pieces(client_of(request_retries=5))
+    assert len(stub.asked) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_g8_redirects_are_not_followed_and_so_no_key_goes_elsewhere(stub, client_of, status):
+    async def take(_reader, writer):
+        visitors.append(writer)
+        writer.close()
+
+    visitors = []
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        stub.answers("", status=status, headers={"location": f"http://127.0.0.1:{port}/steal"})
+
+        with pytest.raises(ModelError, match=str(status)):
+            await pieces(client_of(key="secret"))
+    assert len(stub.asked) == 1
+    assert visitors == []
+
+
+async def test_a_model_whose_template_has_no_tools_is_held_to_a_schema(stub, speak, client_of):
+    @tool
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    stub.caps = {"supports_tools": False}
+    stub.answers(*speak('{"answer": "fo', 'ur"}'))
+    stub.answers(*speak(json.dumps({"tool": "add", "arguments": {"a": 1, "b": 2}})))
+    client, request = client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=[add.schema()])
+
+    said, called = await pieces(client, request), await pieces(client, request)
+
+    assert said[:2] == [Delta(text="fo"), Delta(text="ur")]
+    assert said[-1].text == "four"
+    assert [dict(call.arguments) for call in called[-1].calls] == [{"a": 1, "b": 2}]
+    assert "response_format" in stub.asked[0][2]
+    assert "tools" not in stub.asked[0][2]
+
+
+async def test_a_model_with_tools_gets_them_as_they_are(stub, speak, client_of):
+    stub.caps = {"supports_tools": True}
+    stub.answers(*speak("ok"))
+
+    await pieces(
+        client_of(),
+        ChatRequest(model="m", messages=REQUEST.messages, tools=TOOLS),
+    )
+
+    assert stub.asked[0][2]["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert "response_format" not in stub.asked[0][2]
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+
+
+async def test_a_schema_goes_along_but_not_while_tools_may_be_called(stub, speak, client_of):
+    stub.caps = {"supports_tools": True}
+    tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
+    client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA)
+    for request in (asked, replace(asked, tools=tools), replace(asked, tools=tools, answer_now=True)):
+        stub.answers(*speak('{"n": 1}'))
+        assert (await pieces(client, request))[-1].text == '{"n": 1}'
+
+    sent = [{key: body.get(key) for key in ("response_format", "tools", "tool_choice")} for _, _, body in stub.asked]
+    assert sent == [
+        {"response_format": FORMAT, "tools": None, "tool_choice": None},
+        {"response_format": None, "tools": tools, "tool_choice": None},
+        {"response_format": FORMAT, "tools": tools, "tool_choice": "none"},
+    ]
+
+
+async def test_a_model_without_tools_is_held_to_the_schema_or_a_call(stub, speak, client_of):
+    stub.caps = {"supports_tools": False}
+    tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
+    client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=tools, schema=SCHEMA)
+    stub.answers(*speak('{"answer": {"n"', ": 1}}"))
+    stub.answers(*speak('{"answer": {"n": 2}}'))
+
+    first, second = await pieces(client, asked), await pieces(client, replace(asked, answer_now=True))
+
+    assert [each[-1].text for each in (first, second)] == ['{"n": 1}', '{"n": 2}']
+    held = [body["response_format"]["json_schema"]["schema"] for _, _, body in stub.asked]
+    assert held[0]["$defs"] == held[1]["$defs"] == {"answer": SCHEMA}
+    assert [len(each["anyOf"]) for each in held] == [2, 1]
+
+
+async def test_a_schema_that_the_server_does_not_take_is_an_error_of_its_own(stub, client_of):
+    stub.answers('{"error": {"message": "response_format is not supported"}}', status=400)
+
+    with pytest.raises(ModelRefusedError, match="the server answered 400: response_format is not supported"):
+        await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA))
+
+
+async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the_connection(stub, speak, client_of):
+    stub.answers(*speak("Paris"), asyncio.Event())
+
+    assert (await pieces(client_of(idle_timeout=30)))[-1].text == "Paris"
+
+
+async def test_while_llama_swap_loads_the_model_that_is_told_and_measured(stub, speak, client_of):
+    ready = asyncio.Event()
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.answers(ready, *speak("Paris"))
+
+    async with asyncio.timeout(DEADLINE), aclosing(client_of().stream(REQUEST)) as stream:
+        first = await anext(stream)
+        ready.set()
+        *_, reply = [piece async for piece in stream]
+
+    assert first.note == "m is loading"
+    assert first.seconds > 0
+    assert reply.text == "Paris"
+    assert 0 < reply.usage["load_s"] <= reply.usage["first_token_s"] < DEADLINE
+
+
+async def test_while_the_model_loads_its_events_are_followed_and_no_longer(stub, speak, client_of):
+    followed = stub.opens["/api/events"] = asyncio.Event()
+    model = json.dumps([{"id": "m", "state": "starting"}])
+    stub.serves["/v1/models"] = {"data": [{"id": "m"}]}
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.serves["/api/events"] = [sse({"type": "modelStatus", "data": model}), asyncio.Event()]
+    stub.answers(followed, *speak("Paris"))
+
+    async with asyncio.timeout(DEADLINE):
+        *_, reply = await pieces(client_of(base_url=stub.url))
+        await stub.closed.wait()
+
+    assert reply.text == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("running", "says"),
+    [
+        ([{"model": "old", "state": "stopping"}], "m is loading; old makes room for it"),
+        ([{"model": "old", "state": "ready"}], "m waits for old"),
+        ([], "m is about to be loaded"),
+    ],
+)
+async def test_what_the_model_waits_for_is_told(stub, client_of, running, says):
+    stub.serves["/running"] = {"running": running}
+    stub.answers(asyncio.Event())
+
+    async with asyncio.timeout(DEADLINE), aclosing(client_of().stream(REQUEST)) as stream:
+        assert (await anext(stream)).note == says
+
+
+@pytest.mark.parametrize("running", [{"running": [{"model": "m", "state": "ready"}]}, None])
+async def test_a_model_that_only_thinks_is_not_said_to_load(stub, speak, client_of, running):
+    stub.serves["/running"] = running
+    stub.opens["/running"] = asked = asyncio.Event()
+    stub.answers(asked, *speak("Paris"))
+
+    *early, reply = await pieces(client_of())
+
+    assert early == [Delta(text="Paris")]
+    assert "load_s" not in reply.usage
+
+
+async def test_who_stops_listening_while_the_model_loads_frees_the_request_at_once(stub, client_of):
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.answers(asyncio.Event())
+
+    async with asyncio.timeout(DEADLINE):
+        async with aclosing(client_of().stream(REQUEST)) as stream:
+            await anext(stream)
+        await stub.closed.wait()
+
+
+async def test_llama_swaps_own_loading_chunks_are_status_and_count_as_loading(stub, speak, client_of):
+    chunks = [sse({"choices": [{"delta": {"reasoning_content": text}}]}) for text in ("━━━━━", "llama", "-swap", "\n")]
+    stub.answers(*chunks, *speak("Paris"))
+
+    *early, reply = await pieces(client_of())
+
+    assert [piece.note for piece in early if isinstance(piece, Loading)] == ["m is loading"]
+    assert reply.text == "Paris"
+    assert reply.reasoning == ""
+    assert reply.usage["load_s"] <= reply.usage["first_token_s"]
+
+
+async def test_a_load_that_fails_in_the_stream_is_a_sentence(stub, client_of):
+    failed = {"src": "llama-swap", "error": {"message": "health check timed out after 2m0s", "code": "internal_error"}}
+    stub.answers(sse({"choices": [{"delta": {"reasoning_content": "loading"}}]}), sse(failed), "data: [DONE]\n\n")
+
+    with pytest.raises(ModelUnavailableError, match=r"could not be loaded \(health check timed out after 2m0s\)"):
+        await pieces(client_of())
+
+
+async def test_a_model_that_fails_to_start_is_told_once_with_the_way_out(stub, client_of):
+    said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
+    stub.answers(json.dumps(said), status=500)
+
+    with pytest.raises(ModelUnavailableError, match=r"m could not be loaded \(upstream command exited prematurely\);"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_an_older_llama_swap_is_not_made_to_load_a_failing_model_again(stub, client_of):
+    stub.answers('{"error": "unable to start process: exit status 1"}', status=502)
+
+    with pytest.raises(ModelUnavailableError, match=r"m could not be loaded \(exit status 1\)"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_a_model_that_is_not_served_is_told_with_those_that_are(stub, client_of):
+    stub.answers('{"error": {"message": "no router for requested model"}}', status=404)
+    stub.answers('{"data": [{"id": "qwen3:8b"}, {"id": "m2"}]}', headers={"content-type": "application/json"})
+
+    with pytest.raises(ModelNotServedError, match="does not serve 'm'; known: m2, qwen3:8b"):
+        await pieces(client_of())
+
+
+async def test_how_long_the_first_word_took_is_measured(stub, speak, client_of):
+    stub.answers(*speak("Paris"))
+
+    usage = (await pieces(client_of()))[-1].usage
+
+    assert 0 < usage["first_token_s"] < DEADLINE
+    assert usage["first_token_s"] == round(usage["first_token_s"], 3)
+
+
+async def test_a_replay_tells_the_times_of_the_recording(stub, speak, client_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers(*speak("Paris"))
+    recorded = (await pieces(client_of(wrap=Cassette(path, recording=True).wrap)))[-1].usage
+
+    replay = client_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert recorded["first_token_s"] > 0
+    assert (await pieces(replay))[-1].usage == recorded
+
+
+async def test_a_replay_of_an_older_cassette_tells_no_times(stub, speak, client_of, tmp_path):
+    path = tmp_path / "talk.jsonl"
+    stub.answers(*speak("Paris"))
+    await pieces(client_of(wrap=Cassette(path, recording=True).wrap))
+    head, exchange = map(json.loads, path.read_text().splitlines())
+    del exchange["response"]["measured"]
+    path.write_text(f"{json.dumps(head)}\n{json.dumps(exchange)}\n")
+
+    replay = client_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
+
+    assert "first_token_s" not in (await pieces(replay))[-1].usage
+
+
+async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.client.LOOK", 0)
+    asked = []
+
+    async def connect():
+        asked.append("connect")
+        return Endpoint(url="http://127.0.0.1:9/v1")
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return httpx.Response(200, text=sse({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}))
+
+    config, swap = PianoConfig(), SwapClient(connect, PianoConfig())
+    client = ChatClient(connect, config, lambda _: Slow(), swap)
+    reply = (await pieces(client))[-1]
+    await client.aclose()
+    await swap.aclose()
+
+    assert reply.text == "x"
+    assert asked == []
+
+
+WITH_TOOLS = ChatRequest(
+    model="a/m:8b", messages=REQUEST.messages, tools=[{"type": "function", "function": {"name": "f"}}]
+)
+
+
+async def test_on_llama_swap_the_models_own_properties_are_asked_for(stub, speak, client_of):
+    stub.serves["/props?model=a%2Fm%3A8b"] = None
+    stub.serves["/upstream/a/m%3A8b/props"] = {"chat_template_caps": {"supports_tools": True}}
+    for _ in range(2):
+        stub.answers(*speak("ok"))
+    client = client_of()
+
+    for _ in range(2):
+        await pieces(client, WITH_TOOLS)
+
+    assert stub.looked.count("/upstream/a/m%3A8b/props") == 1
+    assert all("tools" in body for _, _, body in stub.asked)
+
+
+async def test_properties_that_a_server_cannot_tell_now_are_asked_for_again(stub, speak, client_of):
+    client = client_of()
+    stub.answers("{}", status=500)
+    stub.answers(*speak("ok"))
+    await pieces(client, WITH_TOOLS)
+    stub.serves["/props?model=a%2Fm%3A8b"] = {"chat_template_caps": {"supports_tools": True}}
+    stub.answers(*speak("ok"))
+
+    await pieces(client, WITH_TOOLS)
+
+    assert stub.looked == ["/props?model=a%2Fm%3A8b"]
+
+
+async def test_no_error_shows_the_key(stub, client_of):
+    stub.answers('{"error": {"message": "Invalid key sk-secret"}}', status=401)
+
+    with pytest.raises(ModelError) as caught:
+        await pieces(client_of(key="sk-secret", api_key="sk-secret"))
+    assert "sk-secret" not in str(caught.value)
+
+
+async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
+    stub.answers('{"data": []}', headers={"content-type": "application/json"})
+    stub.answers("no key", status=401)
+    stub.answers("<html>", headers={"content-type": "text/html"})
+
+    assert await trouble_at(stub.url, 2) is None
+    assert await trouble_at(stub.url, 2) is None
+    assert await trouble_at(stub.url, 2) == f"what answers at {stub.url} is no model server (is /v1 missing?)"
+    stub.answers("[]", headers={"content-type": "text/plain"})
+    assert await trouble_at(stub.url, 2) is None
+    assert await trouble_at("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(("status", "counts"), [(405, True), (401, True), (404, False)])
+async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub, status, counts):
+    stub.answers("404 page not found", status=404, headers={"content-type": "text/plain"})
+    stub.answers("no", status=status, headers={"content-type": "text/plain"})
+
+    assert (await trouble_at(stub.url, 2) is None) is counts
+    assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
+
+
+async def test_what_sends_bytes_that_cannot_be_unpacked_is_no_model_server(stub):
+    stub.answers("{}", headers={"content-encoding": "gzip"})
+
+    assert await trouble_at(stub.url, 2) == f"nothing answers at {stub.url}"

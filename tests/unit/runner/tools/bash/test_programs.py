@@ -1,0 +1,262 @@
+"""A program that Piano starts outside the sandbox is none that a command, or another user, could have put there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from child import NOBODY, ROOT, needs_root, run_child
+from sandboxing import run_in, running, wait_until
+
+from piano_jupyter.runner.tools.bash import programs
+from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap
+from piano_jupyter.runner.tools.bash.environment import git_identity
+from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+
+LEADS_IN = "that leads into the workspace, where commands write"
+#: What a command leaves on PATH, under the names of all that Piano starts.
+PLANT = """mkdir -p bin; printf '#!/bin/sh\\ntouch %s/ran-$(basename "$0")\\n' "$PWD" >bin/bwrap; chmod +x bin/bwrap
+for each in bash sh git grep kill python; do cp bin/bwrap bin/$each; done"""
+
+
+@pytest.fixture
+def folders(common):
+    """A workspace and a folder beside it, that a user may have on PATH."""
+    for name in ("workspace", "tools"):
+        (common / name).mkdir()
+        (common / name).chmod(0o755)
+    common.chmod(0o755)
+    return common / "workspace", common / "tools"
+
+
+def put(folder, name="tool"):
+    """Put a program into a folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("#!/bin/sh\n")
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
+def on_path(monkeypatch, *folders):
+    monkeypatch.setenv("PATH", os.pathsep.join(map(str, folders)))
+
+
+def ran(workspace):
+    return sorted(each.name for each in workspace.glob("ran-*"))
+
+
+async def test_what_a_command_puts_on_path_is_not_started_by_the_next_piano(boxed, bash_of, tmp_path, monkeypatch):
+    assert await boxed(PLANT) == (True, "[exit code 0, nothing printed]")
+    on_path(monkeypatch, tmp_path / "bin", os.environ["PATH"])
+    programs._program.cache_clear()
+    git_identity.cache_clear()
+    later = bash_of()
+
+    status = later.tool.layers("write")
+    sandboxed = await later("echo $BASH_VERSION", mode="write")
+    bare = await later("echo $BASH_VERSION", mode="full")
+
+    assert status[0].startswith("sandbox: bubblewrap ")
+    assert sandboxed == bare
+    assert sandboxed[1][0].isdigit()
+    assert ran(tmp_path) == []
+    await later("git status", mode="full")
+    assert ran(tmp_path) == ["ran-git"]  # what the user said yes to runs as in the user's own shell
+
+
+async def test_a_command_without_a_sandbox_is_refused_where_only_a_command_could_have_put_bash_there(
+    bash_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(programs, "BASH", ())
+    put(tmp_path / "bin", "bash")
+    on_path(monkeypatch, tmp_path / "bin")
+
+    ok, text = await bash_of()("echo ran", mode="full")
+
+    assert (ok, text) == (
+        False,
+        f"bad_command: no command can be run: bash is not started from {tmp_path / 'bin'}: {LEADS_IN}",
+    )
+
+
+def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_is_not_one_on_path_either(box, sandboxed):
+    bubblewrap = Bubblewrap()
+    assert run_in(box, f"cd {box.workspace} && {PLANT}")[0] == 0
+    box = Box(workspace=box.workspace, writable=True, environment=(("PATH", f"{box.workspace}/bin:/usr/bin:/bin"),))
+    assert bubblewrap.why_not(box) == ""
+    bubblewrap._shields_shell = False  # as before version 0.5
+
+    with bubblewrap.start(box, ["--norc", "-c", "echo $BASH_VERSION"], stdout=subprocess.PIPE) as process:
+        printed = process.stdout.read()
+
+    assert printed[:1].isdigit()
+    assert ran(Path(box.workspace)) == []
+
+
+KERNEL = """
+import asyncio, sys
+from pathlib import Path
+from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
+from piano_jupyter.runner.tools.bash.output import Output
+
+workspace = Path(sys.argv[1])
+output = Output(2000, workspace / "spill", "spill")
+asyncio.run(run_bare(sys.argv[2], folder=str(workspace), workspace=workspace, seconds=60, output=output))
+"""
+
+
+def test_what_ends_the_commands_of_a_killed_kernel_uses_no_program_on_path(tmp_path):
+    put(tmp_path / "bin", "grep").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran-grep\n")
+    sleeper = f"/bin/sleep {os.getpid()}{os.getpid()}"
+    environment = os.environ | {
+        "PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "BASH_FUNC_kill%%": f"() {{ touch {tmp_path}/ran-kill; }}",
+    }
+
+    def asleep():
+        return [each for each in running(sleeper) if each.name() == "sleep"]
+
+    with subprocess.Popen([sys.executable, "-c", KERNEL, tmp_path, f"setsid {sleeper}"], env=environment) as kernel:
+        wait_until(asleep, "the command did not begin", 30)
+        kernel.kill()
+        kernel.wait()
+    wait_until(lambda: not running(sleeper), "the command survived")
+
+    assert ran(tmp_path) == []
+
+
+def test_git_is_not_asked_who_commits_where_only_a_command_could_have_put_it_there(tmp_path, monkeypatch):
+    put(tmp_path / "bin", "git").write_text("#!/bin/sh\necho user.name evil\n")
+    on_path(monkeypatch, tmp_path / "bin")
+    elsewhere = tmp_path / "elsewhere"
+
+    assert git_identity(str(tmp_path)) == {}
+    assert git_identity(str(elsewhere))["GIT_AUTHOR_NAME"] == "evil"  # it is found, and is no danger for another one
+
+
+def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, monkeypatch):
+    workspace, tools = folders
+    for name in ("git", "bwrap"):
+        put(tools, name).write_text('#!/bin/sh\necho "user.name ${LD_LIBRARY_PATH-none} ${LD_PRELOAD-none}"\n')
+    on_path(monkeypatch, tools)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(workspace))
+    bubblewrap = Bubblewrap()
+    bubblewrap.why_not(Box(workspace=str(workspace), writable=True))
+
+    assert git_identity(str(workspace))["GIT_AUTHOR_NAME"] == "none none"
+    assert bubblewrap.version == "user.name none none"
+
+
+def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_it_was_found(folders, monkeypatch):
+    workspace, tools = folders
+    put(workspace / "bin")
+    beside = put(tools)
+    on_path(monkeypatch, ".", "", "bin", "node_modules/.bin", workspace / "bin", tools)
+    monkeypatch.chdir(workspace)
+    put(workspace)
+
+    assert program("tool", str(workspace)) == str(beside)
+    put(tools / "earlier")
+    beside.unlink()
+    assert program("tool", str(workspace)) == str(beside)
+    with pytest.raises(NoProgramError, match=r"^other is not installed$"):
+        program("other", str(workspace))
+    put(tools, "other")
+    assert program("other", str(workspace)) == str(tools / "other")  # what is installed later is found
+
+
+def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
+    workspace, tools = folders
+    put(workspace / "bin")
+    (tools / "program").mkdir()
+    (tools / "program/tool").symlink_to(workspace / "bin/tool")
+    (tools / "folder").symlink_to("../workspace/bin")
+    put(tools / "real")
+    (workspace / "back").symlink_to(tools / "real")
+    (tools / "through").symlink_to(workspace / "back")
+    (workspace.parent / "same").symlink_to("workspace")
+
+    for folder in (tools / "program", tools / "folder", tools / "through", workspace.parent / "same/bin"):
+        on_path(monkeypatch, folder)
+        with pytest.raises(NoProgramError) as refused:
+            program("tool", str(workspace.parent / "same"))
+        assert str(refused.value) == f"tool is not started from {folder}: {LEADS_IN}"
+    (tools / "harmless").symlink_to("real/../real")
+    on_path(monkeypatch, tools / "harmless")
+    assert program("tool", str(workspace)) == str(tools / "harmless/tool")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
+def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, monkeypatch, mode):
+    workspace, tools = folders
+    put(tools / "bin")
+    on_path(monkeypatch, tools / "bin")
+    (tools / "bin").chmod(mode)
+
+    with pytest.raises(NoProgramError) as refused:
+        program("tool", str(workspace))
+
+    assert str(refused.value) == f"tool is not started from {tools / 'bin'}: other users can write to {tools / 'bin'}"
+    (tools / "bin").chmod(0o755)
+    tools.chmod(mode)
+    if mode == 0o1777:  # as /tmp: there nobody can exchange what is ours
+        assert program("tool", str(workspace)) == str(tools / "bin/tool")
+    else:
+        with pytest.raises(NoProgramError, match=f"other users can write to {tools}$"):
+            program("tool", str(workspace))
+
+
+def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
+    workspace, tools = folders
+    put(tools).chmod(0o757)
+    on_path(monkeypatch, tools)
+
+    with pytest.raises(NoProgramError, match=f"other users can write to {tools / 'tool'}$"):
+        program("tool", str(workspace))
+
+
+@needs_root
+def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_write(folders, monkeypatch):
+    workspace, tools = folders
+    put(tools)
+    on_path(monkeypatch, tools)
+    for place in (tools, tools / "tool"):
+        os.chown(place, NOBODY, NOBODY)
+        with pytest.raises(NoProgramError, match=f"{place} belongs to another user$"):
+            program("tool", str(workspace))
+        os.chown(place, 0, 0)
+    os.chown(tools, 0, 4343)
+    tools.chmod(0o775)
+    with pytest.raises(NoProgramError, match=f"other users can write to {tools}$"):
+        program("tool", str(workspace))
+    os.chown(tools, 0, 0)
+
+    assert program("tool", str(workspace)) == str(tools / "tool")
+
+
+@needs_root
+def test_a_user_starts_the_systems_programs_and_ones_own_but_not_another_users(folders):
+    workspace, tools = folders
+    put(tools / "own")
+    put(tools / "theirs")
+    for name, owner in (("own", NOBODY), ("theirs", 4242)):
+        os.chown(tools / name, owner, owner)
+        os.chown(tools / name / "tool", owner, owner)
+    code = """
+for name, folder in (("tool", "own"), ("tool", "theirs"), ("bash", "own"), ("sed", "own")):
+    os.environ["PATH"] = sys.argv[2] + "/" + folder + ":/usr/bin"
+    try:
+        print(program(name, sys.argv[1]))
+    except Exception as error:
+        print(error)
+"""
+
+    assert run_child(code, workspace, tools, user=NOBODY).splitlines() == [
+        str(tools / "own/tool"),
+        f"tool is not started from {tools / 'theirs'}: {tools / 'theirs'} belongs to another user",
+        "/bin/bash",
+        shutil.which("sed", path="/usr/bin"),
+    ]

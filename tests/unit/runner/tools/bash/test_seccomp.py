@@ -1,0 +1,180 @@
+"""The filter of system calls: no set-user-id bit by any call or program, and ordinary programs go on working.
+
+What the kernel of this machine cannot show, the filter for other processors, is read by a small machine of our own.
+"""
+
+import errno
+import json
+import os
+import platform
+import struct
+from pathlib import Path
+
+import pytest
+from sandboxing import run_in
+
+from piano_jupyter.runner.tools.bash.seccomp import ALLOW, ERRNO, KILL, MACHINES, MODES, OPENS, X32, program
+
+CREAT_AND_WRITE, TMPFILE, BITS = 0o101, 0o20200002, (0o4755, 0o2755, 0o6755)
+#: Tries each call with each mode, and prints which left a file that has the bits, and which failed with what.
+TRY = """
+import ctypes, errno, json, os, stat, sys
+calls, modes = json.loads(sys.argv[1])
+os.umask(0)
+call = ctypes.CDLL(None, use_errno=True).syscall
+set_, failed = [], {}
+for name, number in calls.items():
+    for mode in modes:
+        file, folder, path = f"{name}-{mode:o}", -100, f"{name}-{mode:o}".encode()
+        made = stat.S_IFREG | mode
+        if name.startswith(("chmod", "fchmod")):
+            open(file, "w").close()
+        held = os.open(file, os.O_RDONLY) if name == "fchmod" else -1
+        how = (ctypes.c_uint64 * 3)(0o101, mode, 0)
+        words = {"chmod": (path, mode), "fchmod": (held, mode), "fchmodat": (folder, path, mode),
+                 "fchmodat2": (folder, path, mode, 0), "creat": (path, mode), "mknod": (path, made, 0),
+                 "mknodat": (folder, path, made, 0), "open": (path, 0o101, mode), "openat": (folder, path, 0o101, mode),
+                 "openat2": (folder, path, ctypes.byref(how), 24), "mkdir": (path, mode),
+                 "mkdirat": (folder, path, mode)}[name]
+        words = [ctypes.c_long(each) if isinstance(each, int) else each for each in words]
+        if call(ctypes.c_long(number), *words) < 0:
+            failed[file] = errno.errorcode[ctypes.get_errno()]
+        elif os.stat(file).st_mode & 0o7777 == mode:
+            set_.append(file)
+print(json.dumps([sorted(set_), failed]))
+"""
+FILTERED = {name: numbers for table in (MODES, OPENS) for name, (numbers, _) in table.items()}
+NUMBERS = FILTERED | {"openat2": (437, 437), "mkdir": (83, None), "mkdirat": (258, 34)}
+COLUMN = MACHINES[platform.machine()].column if platform.machine() in MACHINES else None
+PLAIN = 0o755
+
+
+def tried(box, launcher, names, modes, **options):
+    """Return which calls with which modes did what they say, and which failed with what."""
+    words = json.dumps([{name: NUMBERS[name][COLUMN] for name in names}, modes])
+    code, said = run_in(box, f"cd {box.workspace} && python3 - '{words}' <<'E'\n{TRY}\nE", launcher, **options)
+    assert code == 0, said
+    return json.loads(said)
+
+
+def all_of(names, modes):
+    return sorted(f"{name}-{mode:o}" for name in names for mode in modes)
+
+
+@pytest.fixture
+def calls():
+    if COLUMN is None:
+        pytest.skip("there is no filter for this processor")
+    known = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 6)
+    return [name for name, each in FILTERED.items() if each[COLUMN] is not None and (known or name != "fchmodat2")]
+
+
+def test_no_call_sets_the_bits_that_lend_the_users_rights_and_each_sets_plain_ones(box, launcher, calls):
+    set_, failed = tried(box, launcher, calls, BITS)
+
+    assert set_ == []
+    assert failed == dict.fromkeys(all_of(calls, BITS), "EPERM")
+    assert tried(box, launcher, calls, [PLAIN])[0] == all_of(calls, [PLAIN])
+
+
+def test_without_the_filter_each_of_these_calls_sets_them(box, launcher, calls):
+    assert tried(box, launcher, calls, BITS, seccomp=False)[0] == all_of(calls, BITS)
+
+
+def test_openat2_whose_mode_a_filter_cannot_see_is_as_on_a_kernel_without_it(box, launcher, calls):
+    assert tried(box, launcher, ["openat2"], BITS)[1] == dict.fromkeys(all_of(["openat2"], BITS), "ENOSYS")
+
+
+def test_a_new_folder_has_the_bits_only_where_it_inherits_them(box, launcher, calls):
+    makes = [name for name in ("mkdir", "mkdirat") if NUMBERS[name][COLUMN] is not None]
+
+    assert tried(box, launcher, makes, BITS) == [[], {}]
+    Path(box.workspace).chmod(0o2777)
+    assert run_in(box, f"cd {box.workspace} && mkdir e && cp -r e f && stat -c %A e f", launcher)[1].count("s") == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "chmod u+s f",
+        "chmod 2755 f",
+        "cp -p t/f g",
+        "cp -a t g",
+        "install -m 4755 /usr/bin/true f",
+        "tar -xpf a.tar",
+        "python3 -c 'import os; os.chmod(\"f\", 0o4755)'",
+        "perl -e 'chmod(04755, \"f\") or die $!'",
+        "perl -MFcntl -e 'umask 0; sysopen(F, \"g\", O_CREAT | O_WRONLY, 04755) or die $!'",
+    ],
+)
+def test_no_program_sets_them(box, launcher, command):
+    prepare = f"cd {box.workspace} && touch f && "
+    made = "mkdir t && cp /usr/bin/true t/f && chmod u+s t/f && tar -C t -cf a.tar f"
+    assert run_in(box, prepare + made, launcher, seccomp=False) == (0, "")
+
+    held = run_in(box, prepare + command, launcher)
+    found = [each.name for each in Path(box.workspace).rglob("*") if each.stat().st_mode & 0o6000 and each.is_file()]
+    weak = run_in(box, f"cd {box.workspace} && rm -rf f g && touch f && {command}", launcher, seccomp=False)
+
+    assert held[0] != 0
+    assert found == ["f"]  # that of the folder t, which was there before
+    assert weak == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "touch f && chmod 755 f && chmod +x f && mkdir d && chmod 1777 d && cp -p f g && cp -a f h",
+        "touch f && install -m 755 f g && install -d d && mkdir -p -m 700 e/f",
+        "mkdir d && touch d/f && tar -cpf a.tar d && rm -r d && tar -xpf a.tar && [ -f d/f ]",
+        "git init -q . && touch f && git add f && git -c user.name=a -c user.email=a@b.c commit -q -m f && git gc -q",
+        "python3 -m venv --without-pip v && v/bin/python -c 'import tempfile; tempfile.TemporaryFile()'",
+        'python3 -c \'import os, shutil; os.makedirs("a/b"); shutil.copytree("a", "c")\'',
+    ],
+)
+def test_ordinary_programs_go_on_working(box, launcher, command):
+    assert run_in(box, f"cd {box.workspace} && {command}", launcher)[0] == 0
+
+
+def answer(code, audit, number, *arguments):
+    """Return what a filter answers to a call, as the kernel reads it."""
+    data = struct.pack("<iIQ6Q", number, audit, 0, *(*arguments, *[0] * (6 - len(arguments))))
+    steps, at, loaded = [struct.unpack_from("<HBBI", code, 8 * i) for i in range(len(code) // 8)], 0, 0
+    while True:
+        what, yes, no, value = steps[at]
+        at += 1
+        if what == 0x06:
+            return value
+        if what == 0x20:
+            loaded = struct.unpack_from("<I", data, value)[0]
+        else:
+            passed = {0x15: loaded == value, 0x35: loaded >= value, 0x45: loaded & value != 0}[what]
+            at += yes if passed else no
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_of_each_processor_refuses_the_bits_and_nothing_else_of_these_calls(machine):
+    code, audit, column = program(machine), MACHINES[machine].audit, MACHINES[machine].column
+    refused = ERRNO | errno.EPERM
+
+    for numbers, mode in MODES.values():
+        for bits, wanted in ((0o4755, refused), (0o2755, refused), (0o1777, ALLOW), (0o100644, ALLOW)):
+            if numbers[column] is not None:
+                assert answer(code, audit, numbers[column], *[1 << 32] * mode, bits | 1 << 40) == wanted
+    for numbers, mode in OPENS.values():
+        for flags, bits, wanted in (
+            (CREAT_AND_WRITE, 0o4755, refused),
+            (TMPFILE, 0o2755, refused),
+            (CREAT_AND_WRITE, 0o1755, ALLOW),
+            (0, 0o6000, ALLOW),  # what is not created has no mode
+        ):
+            if numbers[column] is not None:
+                assert answer(code, audit, numbers[column], *[0] * (mode - 1), flags, bits) == wanted
+
+
+def test_the_calls_of_other_kinds_of_programs_are_refused_altogether():
+    code, audit = program("x86_64"), MACHINES["x86_64"].audit
+    i386, chmod_of_i386, chmod_of_x32 = 0x40000003, 15, X32 | 90
+
+    assert answer(code, i386, chmod_of_i386, 0, 0o755) == KILL
+    assert answer(code, audit, chmod_of_x32, 0, 0o755) == ERRNO | errno.EPERM

@@ -1,0 +1,31 @@
+"""Where long outputs of commands are kept: not where a command could plant a link in their way."""
+
+import os
+from uuid import UUID
+
+from piano_jupyter.runner.tools.bash.output import spill_folder
+
+
+async def test_long_outputs_are_not_kept_where_a_command_could_plant_a_link(
+    boxed, tmp_path, tmp_path_factory, monkeypatch
+):
+    outside = tmp_path_factory.mktemp("home")
+    (outside / ".bashrc").write_text("mine\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    there = tmp_path / "cache/piano_jupyter/spill"
+    there.mkdir(parents=True)
+    (there / str(UUID(int=1))).symlink_to(outside)  # the thread's
+
+    ok, text = await boxed("cat /spill/.bashrc; head -c 100000 /dev/zero | tr '\\0' x; ls /spill")
+
+    assert ok
+    assert "mine" not in text
+    assert "bytes left out; all of it: sed -n 1,200p /spill/" in text
+    assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
+
+
+def test_long_outputs_stay_in_the_cache_where_commands_cannot_see_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+    assert spill_folder("thread", tmp_path) == tmp_path / ".cache/piano_jupyter/spill/thread"

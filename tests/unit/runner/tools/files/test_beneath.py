@@ -1,0 +1,218 @@
+"""The race for a folder: what is followed beneath the workspace stays there, whoever exchanges what meanwhile.
+
+That these tests can fail is checked each time, by taking the defence out: `Realpath` resolves the path, looks at where
+it leads, and opens that. The same 20,000 reads by the code that did so before gave the secret away 231 times.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from child import run_child
+
+from piano_jupyter.errors import ToolError
+from piano_jupyter.runner.tools.files.beneath import OpenAt2, Walk, layer, way
+from piano_jupyter.runner.tools.files.workspace import Sandbox
+
+READS = 20_000
+SWAPPER = """
+import ctypes, os, sys
+exchange = ctypes.CDLL(None, use_errno=True).renameat2
+at = os.open(sys.argv[1], os.O_RDONLY)
+print("ready", flush=True)
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1000):
+        if exchange(at, b"d", at, b"L", 2):
+            sys.exit(os.strerror(ctypes.get_errno()))
+"""
+
+needs_openat2 = pytest.mark.skipif(layer() != "openat2", reason="this system has no openat2")
+ways = pytest.mark.parametrize("by", [pytest.param(OpenAt2(), marks=needs_openat2), Walk()], ids=lambda by: by.name)
+
+
+class Realpath(Walk):
+    """The defence taken out: resolve, look, then open."""
+
+    name = "realpath"
+
+    def find(self, root, path):
+        home = Path(f"/proc/self/fd/{root}").readlink()
+        there = os.path.realpath(f"{home}/{path}")
+        if not Path(there).is_relative_to(home):
+            raise OSError(18, "it leads out")
+        return os.open(there, os.O_RDONLY)
+
+
+@pytest.fixture
+def racing(tmp_path):
+    """Give a workspace where another process keeps exchanging the folder d and the link L, which leads out."""
+    for folder in ("ws/d", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ws/d/f").write_text("inside")
+    (tmp_path / "outside/f").write_text("secret")
+    (tmp_path / "ws/L").symlink_to("../outside")
+    (tmp_path / "ws/.piano/tmp").mkdir(parents=True)
+
+    @contextmanager
+    def race():
+        command = [sys.executable, "-c", SWAPPER, str(tmp_path / "ws")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+            try:
+                assert swapper.stdout.readline() == b"ready\n"
+                yield tmp_path / "ws"
+                assert swapper.poll() is None, "nobody raced any more"
+            finally:
+                swapper.kill()
+
+    return race
+
+
+def attempt(action):
+    """Return what came of it: what it gave, or the word of the refusal."""
+    try:
+        return action()
+    except ToolError as refusal:
+        return str(refusal).partition(":")[0]
+
+
+def read(sandbox):
+    with sandbox.find("d/f") as found, found.open() as file:
+        return file.read().decode()
+
+
+def outside(ws):
+    """Return what is outside the workspace."""
+    return {each.name: each.read_text() if each.is_file() else "" for each in (ws.parent / "outside").iterdir()}
+
+
+@ways
+def test_a4_a_folder_that_is_exchanged_for_a_link_gives_away_nothing(racing, by):
+    with racing() as ws:
+        sandbox = Sandbox(ws, by=by)
+        came = Counter(attempt(lambda: read(sandbox)) for _ in range(READS))
+
+    assert came["secret"] == 0
+    assert came["inside"] > 0, came
+    assert came.total() - came["inside"] > 0, "the race was not on"
+
+
+def test_a4_the_race_is_real_resolving_a_path_and_then_opening_it_gives_the_secret_away(racing):
+    came, deadline = Counter(), time.monotonic() + 60
+    with racing() as ws:
+        while not came["secret"] and time.monotonic() < deadline:
+            came.update(attempt(lambda: read(Sandbox(ws, by=Realpath()))) for _ in range(1000))
+
+    assert came["secret"] > 0, came
+
+
+def edit(ws, by, number):
+    sandbox = Sandbox(ws, by=by)
+    with sandbox.find("d/f") as found:
+        sandbox.replace(found, f"inside {number}".encode())
+    return "edited"
+
+
+def create(ws, by, number):
+    Sandbox(ws, by=by).make(f"d/new{number}/file", b"made")
+    return "created"
+
+
+@ways
+@pytest.mark.parametrize("write", [edit, create])
+def test_a5_a_file_that_is_written_in_that_race_is_never_one_outside(racing, by, write):
+    came, deadline = Counter(), time.monotonic() + 60
+    with racing() as ws:
+        while time.monotonic() < deadline and (came.total() < 1500 or not came["edited"] + came["created"]):
+            came[attempt(partial(write, ws, by, came.total()))] += 1
+
+    assert came["edited"] + came["created"] > 0, came
+    assert came.total() - came["edited"] - came["created"] > 0, "the race was not on"
+    assert outside(ws) == {"f": "secret"}
+    assert list((ws / ".piano/tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [edit, create])
+def test_a5_the_race_is_real_resolving_a_path_and_then_writing_there_reaches_out(racing, write):
+    deadline = time.monotonic() + 60
+    with racing() as ws:
+        for number in itertools.count():
+            attempt(lambda number=number: write(ws, Realpath(), number))
+            if outside(ws) != {"f": "secret"} or time.monotonic() > deadline:
+                break
+
+    assert outside(ws) != {"f": "secret"}
+
+
+def test_the_layer_in_force_can_be_asked_for():
+    assert layer() == way().name
+    assert layer() in {"openat2", "walk"}
+
+
+def test_a_system_without_openat2_gets_the_walk_and_says_so(tmp_path):
+    (tmp_path / "f").write_text("one")
+    (tmp_path / "l").symlink_to("f")
+
+    said = run_child(
+        """
+refuse({"x86_64": 437, "aarch64": 437}, 38)
+read = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)[0]
+try:
+    read("l")
+except Exception as error:
+    print(beneath.layer(), read("f"), error, sep="|")
+""",
+        tmp_path,
+    )
+
+    assert said == ("walk|1\tone|bad_path: 'l': it is a link, which cannot be followed safely on this system")
+
+
+class Exchanging(OpenAt2):
+    """Somebody acts between the first look at where something is, and the second."""
+
+    def __init__(self, act):
+        self.acts = [lambda: None, act]
+
+    def names(self, root, found, path):
+        if self.acts:
+            self.acts.pop(0)()
+        return super().names(root, found, path)
+
+
+@needs_openat2
+def test_a5_a_folder_that_is_renamed_while_a_file_is_made_in_it_is_looked_at_again(tmp_path):
+    (tmp_path / "d").mkdir()
+    sandbox = Sandbox(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
+
+    with pytest.raises(ToolError, match=r"^protected: tools do not write '\.git'"):
+        sandbox.make("d/hooks/post-checkout", b"#!/bin/sh")
+
+    assert list((tmp_path / ".git" / "hooks").iterdir()) == []
+
+
+@needs_openat2
+def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_is_looked_at_again(tmp_path):
+    for folder in ("d", ".git"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "d" / "config").write_text("old")
+    (tmp_path / ".git" / "config").hardlink_to(tmp_path / "d" / "config")
+
+    def exchange():
+        (tmp_path / "d").rename(tmp_path / "before")
+        (tmp_path / "d").symlink_to(".git")
+
+    sandbox = Sandbox(tmp_path)
+    with sandbox.find("d/config") as found:
+        exchange()
+        with pytest.raises(ToolError, match=r"^stale: 'd/config' was changed by somebody"):
+            sandbox.replace(found, b"new")
+
+    assert (tmp_path / ".git" / "config").read_text() == "old"

@@ -1,0 +1,688 @@
+"""read_file, create_file and edit_file, called as a model calls them."""
+
+import asyncio
+import json
+import os
+import random
+import socket
+import tracemalloc
+from uuid import UUID
+
+import pytest
+
+from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
+from piano_jupyter.runner.tools.files.skill_folders import roots_in
+from piano_jupyter.runner.tools.tool_registry import run_tool
+from piano_jupyter.tool import Calling, Verdict
+
+
+@pytest.fixture
+def limits():
+    return {"output": 30_000}
+
+
+@pytest.fixture
+def call(tmp_path, limits):
+    """Call a tool in an empty workspace, in a thread if one is named; return whether it went well, and its text."""
+    tools = {each.name: each for each in file_tools(lambda: tmp_path, output_limit=lambda: limits["output"])}
+
+    async def call(name, *, thread=0, mode="write", **arguments):
+        known = Calling(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
+        result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limits["output"])
+        return result.ok, result.text
+
+    call.tools = tools
+
+    return call
+
+
+async def test_a_file_is_created_read_and_edited(call, tmp_path):
+    assert await call("create_file", path="src/a.py", content="one\ntwo\n") == (
+        True,
+        "created 'src/a.py': 2 lines, 8 bytes",
+    )
+    assert await call("edit_file", path="src/a.py", edits=[{"old_text": "two", "new_text": "zwei\ndrei"}]) == (
+        True,
+        "edited 'src/a.py' at line 2",
+    )
+    assert await call("read_file", path="src/a.py") == (True, "1\tone\n2\tzwei\n3\tdrei")
+    assert await call("read_file", path=".") == (True, "'.' is a folder:\nsrc/")
+    assert (tmp_path / "src" / "a.py").read_text() == "one\nzwei\ndrei\n"
+
+
+async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, limits):
+    lines = [f"line {number}" for number in range(1, 5001)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    read, offset = [], 1
+    while offset:
+        ok, text = await call("read_file", path="log", offset=offset)
+        *part, last = text.split("\n")
+        offset = int(last.removesuffix("]").rpartition("=")[2]) if last.startswith("[") else 0
+        read += part if offset else [*part, last]
+
+    assert [line.partition("\t")[2] for line in read] == lines
+    assert ok
+    assert (await call("read_file", path="log", offset="4999", limit=1))[1].startswith("4999\tline 4999\n['log' has ")
+    limits["output"] = 500
+    assert len((await call("read_file", path="log"))[1]) < 500
+
+
+async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memory(call, tmp_path):
+    with (tmp_path / "huge").open("wb") as file:
+        file.write(b"first\n" + b"x" * 5_000 + b"\n" + b"third\n" * 20_000)
+        file.seek(3 << 30)
+        file.write(b"\n")
+    (tmp_path / "line").write_bytes(b"x" * 30_000_000 + b"\nlast")
+
+    tracemalloc.start()
+    _, huge = await call("read_file", path="huge", limit=3)
+    _, line = await call("read_file", path="line")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert "[line cut at 2,000 characters]\n3\tthird\n['huge' has 3,221,225,473 bytes and goes on; " in huge
+    assert line.endswith("x [line cut at 2,000 characters]\n2\tlast")
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"offset": 4}, "bad_range: 'a' has 3 lines, none at offset 4"),
+        ({"offset": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
+        ({"limit": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
+        ({"path": "b"}, "not_found: there is no file 'b'; list its folder first"),
+        ({"path": "sales.cvs"}, "not_found: there is no file 'sales.cvs'; near it: sales.csv"),
+        ({"path": "a/b"}, "not_found: 'a/b': not a directory"),
+        ({"path": "pipe"}, "not_a_regular_file: 'pipe' is a named pipe"),
+        (
+            {"path": "null"},
+            "outside_workspace: file tools reach only what is in the workspace; give a path relative to it",
+        ),
+    ],
+)
+async def test_what_cannot_be_read_is_refused_with_the_way_out(call, tmp_path, arguments, text):
+    (tmp_path / "a").write_text("1\n2\n3\n")
+    (tmp_path / "sales.csv").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+
+    assert await call("read_file", **{"path": "a"} | arguments) == (False, text)
+
+
+async def test_an_empty_file_and_an_empty_folder_say_so(call, tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "b").mkdir()
+
+    assert await call("read_file", path="a") == (True, "'a' is empty")
+    assert await call("read_file", path="b") == (True, "'b' is an empty folder")
+
+
+async def test_a_large_folder_is_listed_in_part(call, tmp_path):
+    for number in range(250):
+        (tmp_path / f"{number:03}").touch()
+
+    _, text = await call("read_file", path=".")
+
+    assert text.split("\n") == [
+        "'.' is a folder:",
+        *(f"{number:03}" for number in range(200)),
+        "[and more than these 200]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"PAR1\x15\x04", "binary: 'f' is a Parquet file; query it with DuckDB"),
+        (b"%PDF-1.7 text", "binary: 'f' is a PDF document"),
+        (b"12345678DUCK@\0", "binary: 'f' is a DuckDB database"),
+        (b"abc\0def", "binary: 'f' is not text"),
+    ],
+)
+async def test_a15_a_binary_file_is_refused_with_its_kind(call, tmp_path, data, kind):
+    (tmp_path / "f").write_bytes(data)
+
+    assert await call("read_file", path="f") == (False, kind)
+    assert await call("edit_file", path="f", edits=[{"old_text": "a", "new_text": "b"}]) == (False, kind)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bom"),
+    [
+        ("utf-8", b""),
+        ("utf-8", b"\xef\xbb\xbf"),
+        ("utf-16-le", b"\xff\xfe"),
+        ("utf-16-be", b"\xfe\xff"),
+        ("latin-1", b""),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+async def test_a15_an_edit_keeps_encoding_byte_order_mark_and_line_ends(call, tmp_path, encoding, bom, end):
+    file = tmp_path / "f"
+    file.write_bytes(bom + f"é{end}one{end}two  {end}\tü{end}".encode(encoding))
+
+    assert await call("read_file", path="f") == (True, "1\té\n2\tone\n3\ttwo  \n4\t\tü")
+    assert (await call("edit_file", path="f", edits=[{"old_text": "one\ntwo", "new_text": "1\n2\n3"}]))[0]
+    assert file.read_bytes() == bom + f"é{end}1{end}2{end}3  {end}\tü{end}".encode(encoding)
+
+
+async def test_bytes_that_are_no_text_survive_an_edit(call, tmp_path):
+    rest = b"x" * 70_000 + b"\n\xff\xfe broken \xc3\n\r\n\r"
+    (tmp_path / "f").write_bytes("é one\n".encode() + rest)
+
+    assert (await call("edit_file", path="f", edits=[{"old_text": "é one", "new_text": "ü two"}]))[0]
+    assert (tmp_path / "f").read_bytes() == "ü two\n".encode() + rest
+
+
+async def test_a_character_that_the_encoding_lacks_is_refused(call, tmp_path):
+    (tmp_path / "f").write_bytes(b"caf\xe9\n")
+
+    ok, text = await call("edit_file", path="f", edits=[{"old_text": "café", "new_text": "→"}])
+
+    assert (ok, text) == (False, "bad_character: 'f' is latin-1, which has no '→'")
+    assert (tmp_path / "f").read_bytes() == b"caf\xe9\n"
+
+
+CODE = """\
+def first(x):
+    if x:
+        return 1
+    return 2
+
+
+def second(x):
+\tif x:
+\t\treturn 3
+    return 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "text"),
+    [
+        ("return 2", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
+        ("  return  2 ", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
+        (
+            "def first(x):\n    if not x:\n        return 1",
+            "not_found: nearest are lines 1-3; at line 2 the file has '    if x:', old_text has '    if not x:'",
+        ),
+        (
+            "def secnd(y):",
+            "not_found: nearest are lines 7-7; at line 7 the file has 'def second(x):', old_text has 'def secnd(y):'",
+        ),
+        (
+            "    return 2\nend",
+            "not_found: nearest are lines 4-5; at line 5 the file has '', old_text has 'end'",
+        ),
+        (
+            "1\tdef first(x):\n2\t    if x:",
+            "not_found: old_text has line numbers at its start; give the text without them",
+        ),
+        (
+            "if x:\nreturn 3",
+            "not_found: nearest are lines 8-9; at line 8 the file has '\\tif x:', old_text has 'if x:'",
+        ),
+        ("zebra", "not_found: old_text is not in the file, nor is anything like it; read the file first"),
+        ("", "empty: old_text is empty; give the text to replace, or use create_file for a new file"),
+        ("new", "same: old_text and new_text are equal; there is nothing to change"),
+    ],
+)
+async def test_b1_b2_b7_an_edit_that_is_not_certain_is_refused_and_changes_nothing(call, tmp_path, old, text):
+    (tmp_path / "f").write_text(CODE)
+
+    assert await call("edit_file", path="f", edits=[{"old_text": old, "new_text": "new"}]) == (False, text)
+    assert (tmp_path / "f").read_text() == CODE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        # blanks at line ends and within lines
+        (
+            "def first(x):  \n    if  x:",
+            "def first(y):\n    if y:",
+            ("def first(x):\n    if x:", "def first(y):\n    if y:"),
+        ),
+        # indented less than the file
+        (
+            "if x:\n    return 1\n",
+            "if y:\n    if z:\n        pass\n\n",
+            ("    if x:\n        return 1\n", "    if y:\n        if z:\n            pass\n\n"),
+        ),
+        # indented more than the file
+        ("    def first(x):\n", "    def first(y):\n        #\n", ("def first(x):\n", "def first(y):\n    #\n")),
+        # blanks for tabs
+        ("    if x:\n        return 3", "    if x:\n        return 4", ("\t\treturn 3", "\t\treturn 4")),
+    ],
+)
+async def test_b3_a_match_but_for_white_space_is_taken_and_told(call, tmp_path, old, new, changed):
+    (tmp_path / "f").write_text(CODE)
+
+    ok, text = await call("edit_file", path="f", edits=[{"old_text": old, "new_text": new}])
+
+    assert ok, text
+    assert "match=whitespace" in text
+    assert (tmp_path / "f").read_text() == CODE.replace(*changed)
+
+
+async def test_an_indentation_that_the_file_does_not_have_is_refused(call, tmp_path):
+    (tmp_path / "f").write_text(CODE)
+
+    ok, text = await call(
+        "edit_file",
+        path="f",
+        edits=[{"old_text": "        return 3", "new_text": "        for y in x:\n            return y"}],
+    )
+
+    assert (ok, text.partition(":")[0]) == (False, "bad_indent")
+    assert (tmp_path / "f").read_text() == CODE
+
+
+async def test_b4_an_edit_changes_nothing_beside_the_text_that_was_meant(call, tmp_path):
+    chance = random.Random(7)
+    for _ in range(150):
+        text = "".join(
+            chance.choices(["a", "b", " ", "\t", "\r\n", "\n", "\r", "\u00a0", "“"], k=chance.randrange(1, 40))
+        )
+        start = chance.randrange(len(text))
+        old = text[start : start + chance.randrange(1, 12)]
+        (tmp_path / "f").write_bytes(text.encode())
+
+        ok, told = await call("edit_file", path="f", edits=[{"old_text": old, "new_text": "NEW"}])
+        after = (tmp_path / "f").read_bytes().decode()
+
+        if ok and "match=whitespace" not in told:
+            head, tail = after.split("NEW")
+            assert text.startswith(head)
+            assert text.endswith(tail)
+        elif not ok:
+            assert after == text
+
+
+async def test_b8_edits_of_one_file_at_once_are_all_there(call, tmp_path):
+    (tmp_path / "f").write_text("\n".join(f"<{number}>" for number in range(20)))
+
+    done = await asyncio.gather(
+        *(
+            call("edit_file", path="f", edits=[{"old_text": f"<{number}>", "new_text": f"[{number}]"}])
+            for number in range(20)
+        )
+    )
+
+    assert [text for ok, text in done if not ok] == []
+    assert (tmp_path / "f").read_text() == "\n".join(f"[{number}]" for number in range(20))
+
+
+async def test_an_edit_through_a_link_leaves_the_link(call, tmp_path):
+    (tmp_path / "f").write_text("one")
+    (tmp_path / "l").symlink_to("f")
+
+    assert (await call("edit_file", path="l", edits=[{"old_text": "one", "new_text": ""}]))[0]
+    assert (tmp_path / "l").is_symlink()
+    assert (tmp_path / "f").read_text() == ""
+
+
+async def test_b12_a_notebook_stays_one(call, tmp_path):
+    notebook = json.dumps({"cells": [{"source": ["x = 1"]}]})
+    (tmp_path / "n.ipynb").write_text(notebook)
+
+    ok, text = await call("edit_file", path="n.ipynb", edits=[{"old_text": "x = 1", "new_text": 'x = "1"'}])
+
+    assert (ok, text.partition(":")[0]) == (False, "bad_notebook")
+    assert (tmp_path / "n.ipynb").read_text() == notebook
+    assert (await call("edit_file", path="n.ipynb", edits=[{"old_text": "x = 1", "new_text": "x = 2"}]))[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "text"),
+    [
+        (
+            "f",
+            "new",
+            "exists: 'f' is already a file of 3 bytes, sha256 cba06b5736fa; read it, then change it with edit_file",
+        ),
+        ("d", "new", "exists: 'd' is already a folder; read it, then change it with edit_file"),
+        ("f/g", "new", "not_found: 'f/g': not a directory"),
+        ("big", "x" * 1_048_577, "too_large: content has more than 1,048,576 bytes; write it with code"),
+        ("half", "\ud83d", "bad_character: content has half a character at position 0"),
+        (".git/config", "x", "protected: tools do not write '.git'; tell the user what should be in it"),
+    ],
+)
+async def test_a11_a_file_that_must_not_be_created_is_refused(call, tmp_path, path, content, text):
+    (tmp_path / "f").write_text("old")
+    (tmp_path / "d").mkdir()
+
+    assert await call("create_file", path=path, content=content) == (False, text)
+    assert (tmp_path / "f").read_text() == "old"
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["d", "f"]
+
+
+async def test_a12_a_file_that_is_too_large_is_refused_before_a_byte_is_written(call, tmp_path):
+    content = "x" * 200_000_000
+
+    tracemalloc.start()
+    refusal = await call("create_file", path="new/big", content=content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert refusal == (False, "too_large: content has more than 1,048,576 bytes; write it with code")
+    assert peak < 10_000_000
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a16_a_number_given_as_a_string_is_taken(call, tmp_path):
+    (tmp_path / "a").write_text("1\n2\n3\n")
+
+    assert await call("read_file", path="a", offset="2", limit="1") == (
+        True,
+        "2\t2\n['a' has 6 bytes and goes on; read it with offset=3]",
+    )
+    assert await call("read_file", path="a", offset="-1") == (
+        False,
+        "bad_range: offset counts lines from 1, and limit must be 1 or more",
+    )
+
+
+async def test_a_part_of_a_file_has_no_more_bytes_than_are_told_whatever_the_characters(call, tmp_path, limits):
+    limits["output"] = 1_000_000
+    (tmp_path / "f").write_text(("ü" * 999 + "\n") * 100, encoding="utf-8")
+
+    _, text = await call("read_file", path="f")
+
+    assert 45 * 1024 < len(text.encode()) <= 50 * 1024 + 100
+    assert text.endswith("read it with offset=26]")
+
+
+NAMES = [".git/hooks/pre-commit", ".agents/skills/x/SKILL.md", "AGENTS.md", ".mcp.json", ".env", ".vscode/tasks.json"]
+
+
+@pytest.mark.parametrize("path", [*NAMES, ".ipython/profile_default/startup/x.py", "sub/.ENV.local"])
+async def test_a18_a_protected_name_is_not_created_and_its_folder_neither(call, tmp_path, path):
+    opinion = call.tools["create_file"].judge({"path": path, "content": ""}, "write")
+    ok, text = await call("create_file", path=path, content="", thread=1)
+
+    assert (opinion.verdict, opinion.reason) == (Verdict.DENY, text)
+    assert (ok, text.partition(":")[0]) == (False, "protected")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", NAMES)
+@pytest.mark.parametrize("mode", ["write", "full"])
+async def test_a17_a_protected_name_is_not_edited(call, tmp_path, path, mode):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("old")
+    await call("read_file", path=path, thread=1)
+    arguments = {"path": path, "edits": [{"old_text": "old", "new_text": "new"}]}
+
+    opinion = call.tools["edit_file"].judge(arguments, mode)
+    ok, text = await call("edit_file", **arguments, thread=1, mode=mode)
+
+    assert (opinion.verdict, opinion.reason) == (Verdict.DENY, text)
+    assert (ok, text.partition(":")[0]) == (False, "protected")
+    assert (tmp_path / path).read_text() == "old"
+
+
+async def test_a17_the_history_database_is_neither_read_nor_written_wherever_it_is(tmp_path):
+    (tmp_path / "chat.db.wal").write_text("old")
+    read, create, edit = file_tools(
+        lambda: tmp_path, output_limit=lambda: 1000, database=lambda: str(tmp_path / "chat.db")
+    )
+    calls = [(read, {"path": "chat.db.wal"}), (create, {"path": "chat.db", "content": ""})]
+    calls.append((edit, {"path": "chat.db.wal", "edits": [{"old_text": "old", "new_text": "new"}]}))
+
+    for tool, arguments in calls:
+        result = await run_tool(tool, arguments, timeout=60, output_limit=1000)
+        assert (result.ok, result.text.partition(":")[0]) == (False, "private")
+    assert create.judge(calls[1][1], "write").verdict == Verdict.DENY
+
+
+def test_a19_what_the_kernel_would_import_is_asked_about(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "here").symlink_to(".")
+    judge = call.tools["create_file"].judge
+
+    for path in ("pytest.py", "sub/../pytest.py", str(tmp_path / "pytest.py"), "here/pytest.py"):
+        opinion = judge({"path": path, "content": ""}, "write")
+        assert (opinion.verdict, opinion.reason) == (
+            Verdict.ASK,
+            "'pytest.py' would be imported by your kernel, outside the sandbox",
+        )
+    assert judge({"path": "report.py", "content": ""}, "write").verdict == Verdict.ALLOW
+    assert call.tools["edit_file"].judge({"path": "conftest.py", "edits": []}, "full").verdict == Verdict.ASK
+
+
+def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "skills").symlink_to("docs")
+    tools = file_tools(lambda: tmp_path, output_limit=lambda: 100, skills=lambda: roots_in(tmp_path, ["team/skills"]))
+    judge = tools[1].judge
+
+    for path in ("skills/tea.md", "docs/tea/SKILL.md", "./skills/../docs/x.txt", "team/skills/x.md"):
+        opinion = judge({"path": path, "content": ""}, "write")
+        assert opinion.verdict is Verdict.ASK, path
+        assert opinion.reason.endswith("would be a part of your skills, which instruct agents later on")
+    assert judge({"path": "docs.md", "content": ""}, "write").verdict is Verdict.ALLOW
+    assert tools[2].judge({"path": "skills/tea.md", "edits": []}, "full").verdict is Verdict.ASK
+
+
+async def test_in_mode_read_nothing_is_written_and_the_user_is_not_asked(call, tmp_path):
+    (tmp_path / "f").write_text("old")
+    for name, arguments in (
+        ("create_file", {"path": "new", "content": ""}),
+        ("edit_file", {"path": "f", "edits": [{"old_text": "old", "new_text": "new"}]}),
+    ):
+        opinion = call.tools[name].judge(arguments, "read")
+
+        assert opinion.verdict == Verdict.DENY
+        assert await call(name, **arguments, thread=1, mode="read") == (False, opinion.reason)
+    assert await call("read_file", path="f", thread=1, mode="read") == (True, "1\told")
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").read_text() == "old"
+
+
+def test_a_path_that_will_be_refused_is_denied_before_anybody_is_asked(call):
+    for path in ("../x", "/etc/passwd", "~/x", 7):
+        opinion = call.tools["create_file"].judge({"path": path, "content": ""}, "write")
+        assert opinion.verdict == (Verdict.ALLOW if path == 7 else Verdict.DENY)
+    assert call.tools["create_file"].judge({"path": "../x"}, "write").reason.startswith("outside_workspace: ")
+
+
+def test_rules_are_about_the_path(call):
+    assert {each.subject for each in call.tools.values()} == {"path"}
+    assert call.tools["read_file"].judge is None
+
+
+async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call, tmp_path):
+    (tmp_path / "f").write_text("one\ntwo\n  three\n")
+
+    none_made = "not_found: edit 3 of 3, so none was made: "
+    made = [{"old_text": "one", "new_text": "1"}, {"old_text": "1\ntwo", "new_text": "2"}]
+    assert await call("edit_file", path="f", edits=[*made, {"old_text": "four", "new_text": "4"}]) == (
+        False,
+        f"{none_made}old_text is not in the file, nor is anything like it; read the file first",
+    )
+    assert (tmp_path / "f").read_text() == "one\ntwo\n  three\n"
+    assert await call("edit_file", path="f", edits=[*made, {"old_text": "2\nthree", "new_text": "3"}]) == (
+        False,
+        f"{none_made}nearest are lines 1-2; at line 2 the file has '  three', old_text has 'three'",
+    )
+    assert await call("edit_file", path="f", edits=made) == (
+        True,
+        "edited 'f' at lines 1, 1",
+    )
+    assert (tmp_path / "f").read_text() == "2\n  three\n"
+    assert await call("edit_file", path="f", edits=[{"old_text": "three  ", "new_text": "3"}]) == (
+        True,
+        "edited 'f' at line 2; match=whitespace at line 2: read the result",
+    )
+    assert await call("edit_file", path="f", edits=[]) == (
+        False,
+        "empty: edits is empty; give at least one old_text with its new_text",
+    )
+
+
+async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_changed(call, tmp_path):
+    (tmp_path / "f").write_text("one\ntwo\nthree\nfour\n")
+    edit = {"path": "f", "edits": [{"old_text": "four", "new_text": "4"}], "thread": 1}
+    await call("read_file", path="f", thread=1, limit=1)
+    (tmp_path / "f").write_text("one\nzwei\nthree\nand\nfour\n")
+
+    ok, text = await call("edit_file", **edit)
+
+    assert not ok
+    assert text.split("\n") == [
+        "stale: 'f' changed since it was read here (sha256 now cd10fba0118b); read it again",
+        "@@ line 2 @@",
+        "-two",
+        "+zwei",
+        "@@ line 4 @@",
+        "+and",
+    ]
+    assert (await call("edit_file", **edit))[1] == text
+    await call("read_file", path="f", thread=1)
+    assert (await call("edit_file", **edit)) == (True, "edited 'f' at line 5")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("a\nb\n", "a\r\nb\r\n", ["[only its encoding or its line ends]"]),
+        ("a\n", "\0", ["[it is no text any more]"]),
+        ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines became 9,000 others @@"]),
+        ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this difference]"]),
+        ("x" * 300_000, "y", []),
+        ("x", "y" * 1000, ["@@ line 1 @@", "-x", "+" + "y" * 298 + "…"]),
+    ],
+)
+async def test_b5_what_changed_is_told_in_few_words_and_soon(call, tmp_path, before, after, told):
+    (tmp_path / "f").write_bytes(before.encode())
+    await call("read_file", path="f", thread=1)
+    (tmp_path / "f").write_bytes(after.encode())
+
+    _, text = await call("edit_file", path="f", edits=[{"old_text": "a", "new_text": "b"}], thread=1)
+
+    if "\0" in after:
+        assert text == "binary: 'f' is not text"
+    else:
+        assert text.split("\n")[1:] == told
+
+
+async def test_b6_a_file_that_was_never_read_in_this_thread_is_refused(call, tmp_path):
+    (tmp_path / "f").write_text("old")
+    (tmp_path / "l").symlink_to("f")
+    edit = {"path": "f", "edits": [{"old_text": "old", "new_text": "new"}]}
+    await call("read_file", path="f", thread=2)
+
+    assert await call("edit_file", **edit, thread=1) == (False, "read_first: read 'f' before you edit it")
+    assert (tmp_path / "f").read_text() == "old"
+    await call("read_file", path="l", thread=1)
+    assert await call("edit_file", **edit, thread=1) == (True, "edited 'f' at line 1")
+    assert (await call("edit_file", **edit, thread=2))[1].startswith("stale: ")
+
+
+async def test_who_made_or_edited_a_file_knows_it(call):
+    await call("create_file", path="f", content="one", thread=1)
+
+    for old, new in (("one", "two"), ("two", "three")):
+        assert (await call("edit_file", path="f", edits=[{"old_text": old, "new_text": new}], thread=1))[0]
+
+
+async def test_b8_of_two_edits_at_once_the_second_is_checked_against_the_result_of_the_first(call, tmp_path):
+    (tmp_path / "f").write_text("one")
+    await call("read_file", path="f", thread=1)
+    edits = [[{"old_text": "one", "new_text": "two"}], [{"old_text": "one", "new_text": "three"}]]
+
+    done = await asyncio.gather(*(call("edit_file", path="f", edits=each, thread=1) for each in edits))
+
+    assert sorted(ok for ok, _ in done) == [False, True]
+    assert "not_found: " in "".join(text for ok, text in done if not ok)
+    assert (tmp_path / "f").read_text() in {"two", "three"}
+
+
+async def test_b4_quotes_dashes_and_odd_blanks_elsewhere_stay_as_they_are(call, tmp_path):
+    rest = "“quoted” – it’s \u00a0odd…\r\n\u2003x\u200b\n"
+    (tmp_path / "f").write_bytes((rest + "def  f( ):\n" + rest).encode())
+
+    ok, text = await call("edit_file", path="f", edits=[{"old_text": "def f( ):  ", "new_text": "def g():"}])
+
+    assert (ok, text) == (True, "edited 'f' at line 3; match=whitespace at line 3: read the result")
+    assert (tmp_path / "f").read_bytes() == (rest + "def g():\n" + rest).encode()
+
+
+async def test_b12_a_notebook_that_is_none_is_not_created(call, tmp_path):
+    assert (await call("create_file", path="a.IPYNB", content="{"))[1].startswith("bad_notebook: 'a.IPYNB' would be no")
+    assert (await call("create_file", path="b.ipynb", content="[" * 100_000))[1].startswith("bad_notebook: ")
+    assert (await call("create_file", path="c.ipynb", content='{"cells": []}'))[0]
+
+
+@pytest.mark.parametrize(
+    ("edits", "text"),
+    [
+        ('[{"old_text": "one", "new_text": "two"}]', "edited 'f' at line 1"),
+        (['{"old_text": "one", "new_text": "two"}'], "edited 'f' at line 1"),
+        ('"[]"', 'edit_file did not run: \'edits\' must be a list, not "\\"[]\\""'),
+        ("one -> two", "edit_file did not run: 'edits' must be a list, not \"one -> two\""),
+        ('[{"old_text": "one"}]', "edit_file did not run: 'edits[0].new_text' is missing; it must be a string"),
+        (
+            [{"old_text": "one", "new_text": None}],
+            "edit_file did not run: 'edits[0].new_text' must be a string, not null",
+        ),
+        (
+            [{"old_text": "one", "new_text": "two", "all": True}],
+            "edit_file did not run: it takes no 'edits[0].all', only old_text, new_text",
+        ),
+    ],
+)
+async def test_b13_edits_given_as_a_string_are_parsed_once_and_checked(call, tmp_path, edits, text):
+    (tmp_path / "f").write_text("one")
+
+    ok, said = await call("edit_file", path="f", edits=edits)
+
+    assert said == text
+    assert (tmp_path / "f").read_text() == ("two" if ok else "one")
+
+
+async def test_a7_a_socket_is_refused_and_a_folder_is_listed_without_pianos_own(call, tmp_path):
+    (tmp_path / ".piano").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out").symlink_to("/")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+
+        assert await call("read_file", path="s") == (False, "not_a_regular_file: 's' is a socket")
+        assert await call("read_file", path="") == (
+            False,
+            "bad_path: a path is one line of plain characters, without blanks around it",
+        )
+        assert await call("read_file", path=".") == (True, "'.' is a folder:\ndata/\nout\ns")
+
+
+def test_the_status_says_what_holds_file_tools():
+    assert file_layer() in {
+        "files: only beneath the workspace, by the kernel (openat2)",
+        "files: only beneath the workspace, name by name, following no link (no openat2 here)",
+    }
+
+
+async def test_d7_keys_and_what_starts_by_itself_are_kept_where_the_workspace_is_the_home_folder(
+    call, tmp_path, monkeypatch
+):
+    (tmp_path / "ada/.ssh").mkdir(parents=True)
+    (tmp_path / "ada/.ssh/id_rsa").write_text("secret")
+    (tmp_path / "ada/.bashrc").write_text("alias ll='ls -l'\n")
+    (tmp_path / "ada/keys").symlink_to(".ssh")
+    judge = call.tools["create_file"].judge
+
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+
+    assert await call("read_file", path="ada/keys/id_rsa") == (
+        False,
+        "private: this is where the user's home folder has keys, which tools do not see",
+    )
+    assert (await call("read_file", path="ada/.bashrc"))[1] == "1\talias ll='ls -l'"
+    for path in ("ada/.ssh/authorized_keys", "ada/.zshenv", "ada/.config/autostart/x.desktop", "ada/bin/ls"):
+        assert judge({"path": path}, "write").verdict is Verdict.DENY
+        assert not (await call("create_file", path=path, content="x"))[0]
+    assert (await call("create_file", path=".zshenv", content="x"))[0]  # of nobody's home

@@ -1,0 +1,19 @@
+"""Which tools ship."""
+
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.runner.tools.bash.bash_tool import BashTool
+from piano_jupyter.runner.tools.builtin_tools import builtin_tools
+
+
+def test_there_are_four_tools_and_none_asks_whatever_the_call(tmp_path):
+    tools = builtin_tools(
+        lambda: tmp_path, output_limit=lambda: 1, database=str, skills=tuple, bash=BashTool(PianoConfig())
+    )
+
+    assert {each.name: each.asks for each in tools} == {
+        "read_file": False,
+        "create_file": False,
+        "edit_file": False,
+        "bash": False,
+    }
+    assert all("example" in each.description for each in tools)

@@ -1,0 +1,191 @@
+"""The context window: what leaves, that it leaves in one block, and that nothing else moves."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from piano_jupyter.records import Message
+from piano_jupyter.runner.turn.context_window import (
+    Cut,
+    Room,
+    fitting,
+    last_cut,
+    measured,
+    room,
+    sentence,
+    size,
+    smaller,
+)
+from piano_jupyter.runner.turn.prompt import chat_messages
+
+
+def talk(make, ada, *turns):
+    """Return a history of questions with an answer each, of so many bytes."""
+    told = []
+    for length in turns:
+        told += [make.message("q" * length), make.message("a" * length, "assistant", agent_id=ada.id)]
+    return told
+
+
+def sized(ada, told):
+    return lambda cut: size(chat_messages(ada, "", told, [], {}, None, cut), [])
+
+
+def test_what_fits_is_left_as_it_is(make):
+    ada = make.agent()
+    told = talk(make, ada, 100, 100)
+
+    assert fitting(told, Cut(1), Room(10_000, 6_000), sized(ada, told)) == Cut(1)
+
+
+def test_whole_oldest_turns_leave_down_to_the_mark(make):
+    ada = make.agent()
+    told = talk(make, ada, *[100] * 50)
+    size_of, space = sized(ada, told), Room(10_000, 6_000)
+
+    cut = fitting(told, Cut(), space, size_of)
+
+    assert cut.longest is None
+    assert size_of(cut) <= space.after < size_of(Cut(cut.turns - 1))
+
+
+def test_the_newest_turn_stays_and_loses_the_middle_of_its_long_messages(make):
+    ada = make.agent()
+    told = [*talk(make, ada, 100, 100), make.message("b" * 50_000 + "!")]
+
+    cut = fitting(told, Cut(), Room(10_000, 6_000), sized(ada, told))
+    [sent] = chat_messages(ada, "", told, [], {}, None, cut)
+
+    assert cut == Cut(2, 3_000)
+    assert sent["content"].startswith("bbb")
+    assert "\n[… 47,001 characters are left out here …]\n" in sent["content"]
+    assert sent["content"].endswith("b!")
+    assert size([sent], []) < 6_000
+
+
+def test_results_and_arguments_are_cut_too_and_a_call_keeps_its_result(make):
+    ada = make.agent()
+    asked = make.message("", "assistant", agent_id=ada.id)
+    call = make.call(asked, result="r" * 9_000, arguments={"text": ["t" * 9_000]})
+
+    _, called, result = chat_messages(ada, "", [make.message("go"), asked], [call], {}, None, Cut(0, 300))
+
+    [text] = json.loads(called["tool_calls"][0]["function"]["arguments"])["text"]
+    assert len(text) < 400 > len(result["content"])
+    assert result["tool_call_id"] == called["tool_calls"][0]["id"]
+
+
+@pytest.mark.parametrize("text", ["é" * 500, "𝛼" * 300, "ab\ud800" * 300, "x" * 301])
+def test_a_text_is_cut_between_characters_and_says_how_many_are_left_out(text):
+    cut = Cut(0, 300).text(text)
+
+    first, gap, last = cut.split("\n")
+    assert text.replace("\ud800", "?").startswith(first)
+    assert text.replace("\ud800", "?").endswith(last)
+    assert f"{len(text) - len(first) - len(last):,} characters" in gap
+
+
+def test_the_numbers_of_calls_do_not_change_when_turns_leave(make):
+    ada = make.agent()
+    told, calls = [], []
+    for _ in range(3):
+        told += [make.message("go"), make.message("", "assistant", agent_id=ada.id)]
+        calls.append(make.call(told[-1]))
+
+    def ids(cut):
+        return [m["tool_call_id"] for m in chat_messages(ada, "", told, calls, {}, None, cut) if m["role"] == "tool"]
+
+    assert ids(Cut(2)) == ids(Cut())[2:] == ["call00003"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=60))
+def test_between_two_cuts_each_prompt_is_the_beginning_of_the_next(lengths):
+    ada = SimpleNamespace(id=UUID(int=1), system_prompt="Be kind.")
+    told, cut, before, cuts = [], Cut(), [], 0
+    for number, length in enumerate(lengths):
+        told.append(said(number * 2, "user", "q" * length))
+        now = fitting(told, cut, Room(4_000, 2_400), sized(ada, told))
+        messages = chat_messages(ada, "", told, [], {}, None, now)
+        if now == cut:
+            assert messages[: len(before)] == before
+        else:
+            cuts += 1
+            assert size(messages, []) <= 4_000
+        cut, before = now, messages
+        told.append(said(number * 2 + 1, "assistant", "a" * length, ada.id))
+    # a cut frees 1,600 bytes: so many bytes must have come in between
+    assert cuts <= 1 + sum(2 * length + 90 for length in lengths) / 1_600
+
+
+def said(number, role, content, agent_id=None):
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    return Message(
+        id=UUID(int=number), thread_id=UUID(int=0), role=role, content=content, inserted_at=when, agent_id=agent_id
+    )
+
+
+def test_a_window_leaves_room_for_the_answer():
+    assert room(8_192, None, 1.0).limit == 8_192 - 2_048
+    assert room(131_072, None, 1.0).limit == 131_072 - 4_096
+    assert room(8_192, 1_000, 1.0).limit == 7_192
+    assert room(8_192, 100_000, 1.0).limit == 4_096
+    assert room(8_192, None, 2.0).after == pytest.approx(0.6 * 8_192 * 2)
+    assert room(8_192, 100_000, 1.0).after < room(8_192, 100_000, 1.0).limit
+
+
+def test_after_an_overflow_the_room_is_what_the_server_names_or_six_tenths_of_what_was_sent():
+    assert smaller(2_048, 4_096, 40_960, None).limit == pytest.approx((2_048 - 512) * 10)
+    assert smaller(2_048, None, 20_480, None).limit == pytest.approx((2_048 - 512) * 10)
+    assert smaller(None, None, 1_000, None) == Room(600, 600)
+
+
+def test_tokens_are_measured_by_the_agents_last_prompt(make):
+    ada, bob = make.agent(), make.agent("bob")
+    of = {"prompt_bytes": 4_000, "prompt_tokens": 1_000}
+    told = [
+        make.message("1", "assistant", agent_id=ada.id, usage=of),
+        make.message("2", "assistant", agent_id=bob.id, usage={**of, "prompt_tokens": 2_000}),
+    ]
+
+    assert measured(told, ada.id) == 4.0
+    assert measured(told, bob.id) == 2.0
+    assert measured(told[:1], bob.id) == 3.5
+    assert measured([make.message("3", "assistant", agent_id=ada.id, usage={**of, "prompt_tokens": 1})], ada.id) == 6.0
+
+
+def test_what_has_left_is_read_from_the_agents_own_last_note(make):
+    ada, bob = make.agent(), make.agent("bob")
+    told = [
+        make.message("old", "system", agent_id=ada.id, usage={"left_out": 1, "longest": None}),
+        make.message("The first 3 turns …", "system", agent_id=ada.id, usage={"left_out": 3, "longest": 700}),
+        make.message("hers", "system", agent_id=bob.id, usage={"left_out": 9, "longest": None}),
+        make.message("not asked: @eve", "system"),
+    ]
+
+    cut = last_cut(told, ada.id)
+
+    assert (cut.turns, cut.longest, cut.note) == (3, 700, "The first 3 turns …")
+    assert last_cut(told[:0], ada.id) == Cut()
+
+
+def test_the_note_stands_in_the_place_of_what_has_left(make):
+    ada = make.agent()
+    told = talk(make, ada, 5, 5)
+    note = make.message("The first turn is gone.", "system", agent_id=ada.id, usage={"left_out": 1, "longest": None})
+
+    messages = chat_messages(ada, "", [*told, note], [], {}, None, last_cut([note], ada.id))
+
+    assert messages == [{"role": "user", "content": "[note] The first turn is gone.\n\nqqqqq"}]
+
+
+def test_the_sentence_names_the_turns_the_agent_and_the_window():
+    assert sentence(Cut(12), "ada", 8_192) == (
+        "The first 12 turns no longer fit into the context of 8,192 tokens: from here on ada answers without them."
+    )
+    assert sentence(Cut(1), "ada", None).startswith("The first turn no longer fits into the model's context")
+    assert "longer than 3,000 bytes ada reads the beginning and the end" in sentence(Cut(0, 3_000), "ada", 2_048)

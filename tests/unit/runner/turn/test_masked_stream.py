@@ -1,0 +1,86 @@
+"""What is told of a text while it is written."""
+
+import random
+import string
+import time
+import tracemalloc
+
+import pytest
+from hypothesis import given, strategies as st
+
+from piano_jupyter.runner.turn.masked_stream import LONGEST, Streamed
+from piano_jupyter.secrets.masking import MASK, Redactor
+
+RANDOM = random.Random(3)
+TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
+OWN = "own-value-of-the-kernel"
+LINES = ["".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(64)) for _ in range(3)]
+KEY = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "-----END PRIVATE KEY-----"])
+mask = Redactor({OWN: "own "})
+
+
+def told(pieces):
+    stream = Streamed(mask)
+    return [*map(stream.add, pieces), stream.rest()]
+
+
+def cut(text, size):
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 40, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"it is {TOKEN}, is it not?",
+        f"{TOKEN}\n{TOKEN}",
+        f"own: {OWN} and\nagain {OWN}",
+        f"Authorization: Bearer {TOKEN[4:]} there",
+        f"postgres://me:{TOKEN[4:20]}@host/x",
+        f"a key:\n{KEY}\nand more",
+        f"TOKEN={TOKEN[4:]}\n",
+    ],
+)
+def test_g4_what_is_told_of_a_secret_is_the_same_as_what_is_kept_however_it_is_cut(text, size):
+    whole = "".join(told(cut(text, size)))
+
+    assert MASK in whole
+    assert whole.replace("\n", "") == mask(text).replace("\n", "")  # a line may end where a key block did
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "long-winded", "é", "漢字", " ", "\n", "\n\n", "Bearer ", "://", "key = "]), max_size=60
+    ),
+    st.integers(1, 20),
+)
+def test_any_text_without_a_secret_is_told_as_it_is(words, size):
+    text = "".join(words)
+
+    assert "".join(told(cut(text, size))) == text
+
+
+def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
+    stream = Streamed(mask)
+
+    assert [stream.add(each) for each in ("Hi", " there", ", un", "like", "ly\n")] == [
+        "",
+        "Hi ",
+        "there, ",
+        "",
+        "unlikely\n",
+    ]
+    assert stream.add("漢字" * 20) == "漢字" * 20
+
+
+def test_g6_a_text_without_a_blank_is_told_in_time_and_takes_little():
+    stream, began, count = Streamed(mask), time.process_time(), 0
+    tracemalloc.start()
+    for _ in range(20_000):
+        count += len(stream.add("x" * 50))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 20 * LONGEST
+    assert count > 1_000_000 - 2 * LONGEST
+    assert time.process_time() - began < 5

@@ -1,0 +1,289 @@
+"""The prompt: stable bytes in a shape that every chat template renders."""
+
+import json
+from dataclasses import replace
+from itertools import count, pairwise
+from uuid import UUID
+
+from hypothesis import given, settings, strategies as st
+
+from piano_jupyter.clock import Clock
+from piano_jupyter.events import Answered, MessageAdded, ToolCalled, ToolReturned
+from piano_jupyter.records import Agent, CallStatus, Message, ToolCall
+from piano_jupyter.runner.model.message_roles import NO_ANSWER
+from piano_jupyter.runner.model.protocol import RequestedCall
+from piano_jupyter.runner.turn.prompt import UNFINISHED, chat_messages
+from piano_jupyter.runner.turn.run_turn import run_turn
+from piano_jupyter.runner.turn.tool_call_executor import Permission
+from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.tool import tool
+
+
+def roles(messages):
+    return [message["role"] for message in messages]
+
+
+def test_the_system_message_is_one_and_holds_prompt_and_skills(make):
+    ada = make.agent(system_prompt="Be kind.")
+
+    messages = chat_messages(ada, "Skill: SQL", [make.message("hi")], [], {})
+
+    assert messages == [{"role": "system", "content": "Be kind.\n\nSkill: SQL"}, {"role": "user", "content": "hi"}]
+
+
+def test_without_prompt_and_skills_there_is_no_system_message(make):
+    assert roles(chat_messages(make.agent(), "", [make.message("hi")], [], {})) == ["user"]
+
+
+def test_neighbours_of_one_role_are_merged_and_empty_ones_left_out(make):
+    told = [make.message("one"), make.message("  "), make.message("two")]
+
+    assert chat_messages(make.agent(), "", told, [], {}) == [{"role": "user", "content": "one\n\ntwo"}]
+
+
+def test_a_history_that_begins_with_the_assistant_gets_a_user_first(make):
+    ada = make.agent()
+    told = [make.message("ok", "assistant", agent_id=ada.id), make.message("?")]
+
+    assert roles(chat_messages(ada, "", told, [], {})) == ["user", "assistant", "user"]
+
+
+def test_what_was_said_before_a_call_that_was_never_made_is_not_the_last_word(make):
+    ada = make.agent()
+
+    messages = chat_messages(
+        ada, "", [make.message("go"), make.message("Let me run ls.", "assistant", agent_id=ada.id)], [], {}
+    )
+
+    assert roles(messages) == ["user"]
+
+
+def test_each_call_stands_alone_with_its_result_right_behind_it(make):
+    ada = make.agent()
+    question, asked = make.message("1+1?"), make.message("let me see", "assistant", agent_id=ada.id)
+    calls = [make.call(asked, arguments={"a": 1}), make.call(asked, result=None)]
+
+    _, first, result, second, unfinished = chat_messages(ada, "", [question, asked], calls, {})
+
+    assert first["content"] == "let me see"
+    assert json.loads(first["tool_calls"][0]["function"]["arguments"]) == {"a": 1}
+    assert (result["role"], result["tool_call_id"]) == ("tool", first["tool_calls"][0]["id"])
+    assert (second["content"], len(second["tool_calls"])) == ("", 1)
+    assert (unfinished["tool_call_id"], unfinished["content"]) == ("call00002", "outcome unknown: it did not finish")
+
+
+def test_call_ids_are_nine_letters_or_digits_from_the_place_in_the_thread(make):
+    ada = make.agent()
+    asked = make.message("", "assistant", agent_id=ada.id)
+
+    [_, called, _] = chat_messages(ada, "", [make.message("?"), asked], [make.call(asked)], {})
+
+    assert called["tool_calls"][0]["id"] == "call00001"
+
+
+def test_other_agents_speak_as_labelled_users(make):
+    ada, bob = make.agent("ada"), make.agent("bob")
+    told = [make.message("who?"), make.message("me", "assistant", agent_id=bob.id)]
+
+    messages = chat_messages(ada, "", told, [], {ada.id: "ada", bob.id: "bob"})
+
+    assert messages == [{"role": "user", "content": "who?\n\n[bob] me"}]
+
+
+def test_reasoning_goes_along_within_its_own_job_only(make):
+    ada = make.agent()
+    question = make.message("?")
+    job = make.job(question, ada)
+    asked = make.message("", "assistant", agent_id=ada.id, job_id=job.id, reasoning="hm")
+    calls = [make.call(asked)]
+
+    within = chat_messages(ada, "", [question, asked], calls, {}, job.id)
+    after = chat_messages(ada, "", [question, asked], calls, {}, None)
+    later = chat_messages(ada, "", [question, asked, make.message("And?")], calls, {}, make.job(question, ada).id)
+
+    assert within[1]["reasoning_content"] == "hm"
+    assert "reasoning_content" not in after[1]
+    assert "reasoning_content" not in later[1]
+
+
+def test_a_prompt_is_the_beginning_of_the_threads_next_one(make):
+    ada = make.agent(system_prompt="Be kind.")
+    told = [make.message("one"), make.message("1", "assistant", agent_id=ada.id), make.message("two")]
+    more = [*told, make.message("2", "assistant", agent_id=ada.id), make.message("three")]
+
+    first, second = (chat_messages(ada, "s", history, [], {}) for history in (told, more))
+
+    assert second[: len(first)] == first
+
+
+def test_what_was_written_before_a_call_is_one_message_with_it(make):
+    ada = make.agent()
+    early, asked = (make.message(text, "assistant", agent_id=ada.id) for text in ("Let me see.", ""))
+
+    _, called, _ = chat_messages(ada, "", [make.message("go"), early, asked], [make.call(asked)], {})
+
+    assert called["content"] == "Let me see."
+    assert len(called["tool_calls"]) == 1
+
+
+def test_after_a_result_an_answer_stands_before_the_user_speaks_again(make):
+    ada = make.agent()
+    asked = make.message("", "assistant", agent_id=ada.id)
+
+    messages = chat_messages(ada, "", [make.message("go"), asked, make.message("?")], [make.call(asked)], {})
+
+    assert roles(messages) == ["user", "assistant", "tool", "assistant", "user"]
+    assert messages[3]["content"] == NO_ANSWER
+
+
+def assert_whole(messages):
+    """Each call has exactly one result, directly after it, and nothing else is a result."""
+    for at, message in enumerate(messages):
+        if calls := message.get("tool_calls"):
+            assert [call["id"] for call in calls] == [messages[at + 1].get("tool_call_id")]
+        if message["role"] == "tool":
+            assert messages[at - 1]["tool_calls"][0]["id"] == message["tool_call_id"]
+    assert roles(messages)[-1] != "assistant"
+    ids = [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+    assert ids == sorted(set(ids))
+
+
+async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_right_behind_it(make, scripted):
+    @tool
+    def look(at: str) -> str:
+        """Look."""
+        return f"{at}: fine"
+
+    ada = make.agent()
+    question = make.message("Look around.")
+    asks = [RequestedCall(name="look", arguments={"at": place}) for place in "abc"]
+    turn = Turn(
+        job=make.job(question, ada),
+        agent=ada,
+        history=[question],
+        calls=[],
+        names={},
+        skills="",
+        tools=[look],
+        max_iterations=9,
+        max_tool_calls=50,
+        max_turn_tokens=0,
+        max_turn_s=60,
+        tool_timeout=9,
+        tool_output_limit=900,
+        context=unknown,
+    )
+    model = scripted(asks[:2], asks[2:], "All fine.")
+    events = [each async for each in run_turn(turn, model, allowed, lambda _: None, Clock())]
+
+    seen = set()
+    for crashed in range(len(events) + 1):
+        history, calls = [question], {}
+        for event in events[:crashed]:  # as the consumer keeps them, one by one
+            match event:
+                case MessageAdded(message=message) | Answered(message=message):
+                    history.append(message)
+                case ToolCalled(call=call) | ToolReturned(call=call):
+                    calls[call.id] = replace(call, seq=len(calls) if call.id not in calls else calls[call.id].seq)
+        again = chat_messages(ada, "", history, list(calls.values()), {}, turn.job.id)
+        told = chat_messages(ada, "", [*history, make.message("Well?")], list(calls.values()), {})
+
+        assert_whole(told)
+        assert told[-1]["content"].endswith("Well?")
+        if not isinstance(events[crashed - 1], Answered):
+            assert_whole(again)
+        seen |= {message["content"] for message in told if message["role"] == "tool"}
+    assert seen == {"a: fine", "b: fine", "c: fine", UNFINISHED}
+
+
+async def unknown(_model):
+    return None
+
+
+async def allowed(_call, _tool):
+    return Permission()
+
+
+ADA, BOB = (
+    Agent(id=UUID(int=number), name=name, model="m", inserted_at=Clock().now(), system_prompt="Be kind.")
+    for number, name in ((1, "ada"), (2, "bob"))
+)
+TEXT = st.text("ab <|>[]/s\n\\", max_size=12)
+TURN = st.tuples(
+    TEXT.filter(str.strip), st.lists(st.tuples(TEXT, st.integers(0, 3)), max_size=3), TEXT.filter(str.strip)
+)
+
+
+def records(turns):
+    """Return the history and calls of turns: a question, what ada wrote with her calls, her answer."""
+    ids, now = count(10), Clock().now()
+    history, calls = [], []
+
+    def said(content, role, agent=None):
+        at = next(ids)
+        history.append(
+            Message(
+                id=UUID(int=at),
+                thread_id=UUID(int=0),
+                role=role,
+                content=content,
+                inserted_at=now,
+                seq=at,
+                agent_id=agent and agent.id,
+            )
+        )
+        return history[-1]
+
+    for at, (question, steps, answer) in enumerate(turns):
+        said(question, "user")
+        for text, number in steps:
+            message = said(text, "assistant", ADA)
+            for _ in range(number):
+                serial = next(ids)
+                call = ToolCall(
+                    id=UUID(int=serial),
+                    message_id=message.id,
+                    name="look",
+                    arguments={"at": text},
+                    started_at=now,
+                    seq=serial,
+                    status=CallStatus.OK,
+                    result=text,
+                )
+                calls.append(call)
+        said(answer, "assistant", ADA)
+        if at % 3 == 2:
+            said(answer, "assistant", BOB)
+    return history, calls
+
+
+def chatml(messages):
+    """Render as most templates do."""
+    return "".join(f"<|im_start|>{json.dumps(message, ensure_ascii=False)}<|im_end|>" for message in messages)
+
+
+@settings(deadline=None)
+@given(st.lists(TURN, min_size=1, max_size=6))
+def test_i3_a_thread_renders_to_the_same_bytes_and_each_turn_begins_with_the_one_before(turns):
+    history, calls = records(turns)
+    places = [at for at, message in enumerate(history) if message.role == "user"]
+
+    prompts = [chatml(chat_messages(ADA, "s", history[: at + 1], calls, {BOB.id: "bob"})) for at in places]
+    again = [chatml(chat_messages(ADA, "s", history[: at + 1], calls, {BOB.id: "bob"})) for at in places]
+
+    assert prompts == again
+    for earlier, later in pairwise(prompts):
+        assert later.startswith(earlier)
+
+
+@settings(deadline=None)
+@given(st.lists(TURN, min_size=1, max_size=3))
+def test_i3_within_a_turn_each_request_begins_with_the_one_before(turns):
+    history, calls = records(turns)
+    last = max(at for at, message in enumerate(history) if message.role == "user")
+    steps = [at for at in range(last, len(history)) if any(call.message_id == history[at].id for call in calls)]
+
+    prompts = [chatml(chat_messages(ADA, "", history[: at + 1], calls, {})) for at in [last, *steps]]
+
+    for earlier, later in pairwise(prompts):
+        assert later.startswith(earlier)
