@@ -14,6 +14,7 @@ from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
 from piano_jupyter.jupyter.magic.options import questions
 from piano_jupyter.jupyter.session import Session
+from piano_jupyter.tool import Tool
 
 NAME = "piano"
 
@@ -23,7 +24,7 @@ def load(shell: Any) -> None:
     if _session_of(shell) is not None:
         return
     agent_code.install()
-    session = Session(shell)
+    session = Session(shell, _magic, _kernel_tools)
     shell.configurables.append(session.config)
     shell.register_magic_function(session.magic, "line_cell", NAME)
     for event, handler in _hooks(session):
@@ -63,6 +64,18 @@ def _hooks(session: Session) -> list[tuple[str, Callable[..., None]]]:
         ("post_run_cell", session.adopt_tools),
         ("post_run_cell", session.end_cell),
     ]
+
+
+def _magic(session: Session) -> Callable[[str, str | None], Any]:
+    from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: PLC0415  All else waits until it is used.
+
+    return PianoMagics(session.shell, session).piano
+
+
+def _kernel_tools(session: Session) -> list[Tool]:
+    from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools  # noqa: PLC0415
+
+    return KernelTools(session).all()
 
 
 def _session_of(shell: Any) -> Session | None:

@@ -7,7 +7,8 @@ import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import UUID
 
 from IPython.core.magic import no_var_expand
 
@@ -21,8 +22,6 @@ from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.magic.dispatch import PianoMagics
-    from piano_jupyter.jupyter.panel.widget import ChatPanel
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Thread
 
@@ -33,21 +32,41 @@ AT_EXIT = 2.0  # seconds
 IN_MEMORY = ":memory:"
 
 
-class Session:
-    """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define."""
+class Panel(Protocol):
+    """An open chat panel, as a session knows it."""
 
-    def __init__(self, shell: Any) -> None:
+    @property
+    def thread_id(self) -> UUID:
+        """The thread that it shows."""
+
+    async def add_cell(self, code: str) -> bool:
+        """Put code into a new cell below it; return whether it could."""
+
+
+class Session:
+    """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define.
+
+    `magic` gives what `%piano` does, `kernel_tools` the tools that each Piano gets; both are asked when first needed.
+    """
+
+    def __init__(
+        self,
+        shell: Any,
+        magic: "Callable[[Session], Callable[[str, str | None], Any]]",
+        kernel_tools: "Callable[[Session], list[Tool]]",
+    ) -> None:
         self.shell = shell
+        self._make_magic, self._kernel_tools = magic, kernel_tools
         self.config = PianoConfig(parent=shell)
         self.loop = LoopThread()
         self.kernel = KernelThread(shell)
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
-        self.panels: weakref.WeakSet[ChatPanel] = weakref.WeakSet()
+        self.panels: weakref.WeakSet[Panel] = weakref.WeakSet()
         self._cells = 0  # that run, one inside the other
         self._next_cells: list[str] = []  # code for a new cell below the one that runs
-        self._magics: PianoMagics | None = None
+        self._magic: Callable[[str, str | None], Any] | None = None
         self._piano: Piano | None = None
         self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
         self._left: Thread | None = None  #: the current thread, before a cassette was in use
@@ -67,11 +86,9 @@ class Session:
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
-        if self._magics is None:
-            from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: PLC0415  All else waits until it is used.
-
-            self._magics = PianoMagics(self.shell, self)
-        return self._magics.piano(line, cell)
+        if self._magic is None:
+            self._magic = self._make_magic(self)
+        return self._magic(line, cell)
 
     def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]", timeout: float | None = None) -> T:
         """Run a verb of the kernel's Piano from the main thread. Raises PianoError."""
@@ -134,10 +151,9 @@ class Session:
                 await old.close()
 
     async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
-        from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools  # noqa: PLC0415
         from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
 
-        tools = [*KernelTools(self).all(), *self._tools.values()]
+        tools = [*self._kernel_tools(self), *self._tools.values()]
         piano = Piano(config=self.config, tools=tools, record=record, replay=replay)
         await piano.open()
         if not (record or replay):
@@ -164,7 +180,7 @@ class Session:
         self.shell.set_next_input("\n\n".join(self._next_cells))
         return True
 
-    def panels_for(self, thread_id: Any) -> "list[ChatPanel]":
+    def panels_for(self, thread_id: Any) -> list[Panel]:
         """Return the panels that are open, those of this thread first."""
         return sorted(self.panels, key=lambda panel: panel.thread_id != thread_id)
 
