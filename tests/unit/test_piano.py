@@ -443,9 +443,11 @@ async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):
             events = piano.events()
             if opening == 0:
                 job = await piano.send("Capital?")
+            await piano.resume()
             await until(events, MessageDelta)
 
     async with Piano(model=scripted("Paris."), **knobs) as piano:
+        await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
 
 

@@ -11,7 +11,10 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
+from piano_jupyter.pipeline.agent_registry import Roster
 from piano_jupyter.pipeline.producer import Models, Producer
+from piano_jupyter.pipeline.trust import Trust
+from piano_jupyter.pipeline.unfinished import Unfinished
 from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
@@ -46,7 +49,9 @@ async def producing(clock, models):
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
-        yield Producer(store, bus, clock, "kernel", config, models), store, bus
+        roster = Roster(store, bus, clock, (trust := Trust(":memory:", in_memory=True)), lambda _: None)
+        unfinished = Unfinished(roster, trust, list, lambda: "")
+        yield Producer(store, bus, clock, "kernel", config, models, unfinished), store, bus
     finally:
         await store.close()
 
