@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+WINDOW = int(sys.argv[1]) if __name__ == "__main__" else 0  # tokens
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -16,7 +19,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self._send(b'{"data": [{"id": "m"}]}', "application/json")
+        told = {"data": [{"id": "m"}]}
+        if self.path.startswith("/props") and WINDOW:
+            told = {"default_generation_settings": {"n_ctx": WINDOW}}
+        self._send(json.dumps(told).encode(), "application/json")
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -51,9 +57,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def streaming_server():
-    """Yield the address of the server."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+def streaming_server(window=0):
+    """Yield the address of the server; its model has a context window of so many tokens, if that is to be known."""
+    process = subprocess.Popen([sys.executable, __file__, str(window)], stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()
     finally:
