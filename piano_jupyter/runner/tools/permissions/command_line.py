@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from piano_jupyter.rules import RESERVED, Word as Pattern, fits_text
 from piano_jupyter.runner.tools.permissions.launchers import ALWAYS
-from piano_jupyter.runner.tools.permissions.syntax_tree import Command, Word, read
+from piano_jupyter.runner.tools.permissions.syntax_tree import Command, Word, guessed, read
 
 DEEP = 8  #: levels of substitutions and of commands in words that are read
 LONG = 20_000  #: characters of a line that are read
@@ -53,7 +53,7 @@ def fits(pattern: Sequence[Pattern], commands: Sequence[Command]) -> Fits:
 
 
 def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Command]:
-    """Yield the commands of a line; of a text that may be no shell, those that are seen, and one unknown."""
+    """Yield the commands of a line; of a text that may be no shell, those that are seen or guessed."""
     if depth > DEEP:
         raise UnreadableError(TOO_DEEP)
     if len(line) > LONG:
@@ -66,7 +66,7 @@ def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Co
     if reading.is_unclear:
         if is_shell:
             raise UnreadableError(UNCLEAR)
-        yield [Word("", is_known=False)]
+        reading.commands += guessed(line)
     for text in reading.texts:
         yield from _commands_in(text.text, text.depth, is_shell=text.is_shell and is_shell)
     for command in reading.commands:

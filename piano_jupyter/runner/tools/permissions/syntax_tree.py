@@ -29,7 +29,8 @@ ARITHMETIC = {"arithmetic_expansion", "c_style_for_statement"}
 ON_ONE_LINE = COMMANDS | {"file_redirect", "herestring_redirect", "variable_assignments"}
 WITHOUT_BLANKS = {"concatenation", "expansion", "simple_expansion", "variable_assignment"}
 
-FOREIGN = re.compile(r"[^\t\n -~]")  #: to bash a letter like others
+#: To bash a letter like others; and the `-` of `python - <<END`, which the tree would lose.
+FOREIGN = re.compile(r"[^\t\n -~]|(?<=[ \t])-(?=[ \t]*<<)")
 LINE_GAP = re.compile(r"(?:[ \t]|\\\n)*")
 GAP = re.compile(r"(?:[ \t\n]|\\\n)*")
 BACKTICKS = re.compile(r"\$?`((?:[^`\\]|\\.)*)`", re.DOTALL)
@@ -46,6 +47,11 @@ HEREDOC = re.compile(
     r"""[^\n]*\n(?P<text>(?:.*\n)*?)(?<!\\\n)(?(tabs)\t*)(?P=end)$""",
     re.MULTILINE,
 )
+#: A text in which nothing is expanded and every quote is closed: whatever it is, its words are as they stand.
+TEXT = re.compile(
+    r"""(?:[^'"\\$`<>{#]|<(?![<(])|>(?!\()|(?<![^\s;&|()<>])#.*|(?<=[^\s;&|()<>])#|\\.|'[^']*'|"[^"\\$`]*")*+"""
+)
+TOKEN = re.compile(r"""(?<![^\s;&|()<>])#.*|(?:'[^']*'|"[^"]*"|\\.|[^\s;&|()<>{}`'"\\])+|[\n;&|()<>{}`]""")
 PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|[*?\[{$]""", re.DOTALL)
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -58,6 +64,7 @@ class Word(NamedTuple):
 
 
 Command = list[Word]
+UNKNOWN = Word("", is_known=False)
 
 
 class Text(NamedTuple):
@@ -103,6 +110,20 @@ def read(line: str, depth: int) -> Reading:
         if _is_read_in_the_tree(place, line, reading):
             places += _below(place)
     return reading
+
+
+def guessed(text: str) -> list[Command]:
+    """Return what a text that is hardly shell would run: a command on each line and in each bracket."""
+    text = text.replace("\\\n", "")
+    commands: list[Command] = [[] if TEXT.fullmatch(text) else [UNKNOWN], []]
+    for token in TOKEN.findall(text):
+        if token in {*"\n;&|(){}`"}:
+            commands.append([])
+        elif token in {*"<>"}:  # at the beginning, or behind a number, the name of the command follows
+            commands[-1] = [UNKNOWN] if not commands[-1] or commands[-1][-1].text.isdigit() else commands[-1]
+        elif commands[-1] or not re.match(r"#|\w+\+?=", token):
+            commands[-1].append(Word(PIECE.sub(_unquoted, token), not re.search(r"[*?\[$]", token)))
+    return [each for each in commands if each]
 
 
 @cache

@@ -1,5 +1,6 @@
 """Which calls run, ask or are denied: rows E1, E2, E3, E5 and E10 of the list of bad inputs, and what goes first."""
 
+import re
 import subprocess
 import sys
 import time
@@ -79,9 +80,10 @@ plain = st.text("abz019 -./'\"", max_size=8)
 
 @given(plain, st.sampled_from(SPECIAL), plain)
 @example("'", ";", "'")
+@example("\"'\"'", ";", "'")
 def test_e1_no_command_with_an_operator_or_an_expansion_outside_quotes_is_ever_allowed(before, special, after):
     command = f"git status {before}{special}{after}"
-    quoted = any(before.count(quote) % 2 for quote in "'\"")  # then it may stand in quotes, as text
+    quoted = re.search("['\"]", re.sub(r"'[^']*'|\"[^\"]*\"", "", before))  # then it may stand in quotes, as text
 
     decision = judge(
         BASH, {"command": command}, mode="write", rules=["allow bash(git *)", "allow bash(*)"], workspace="/nowhere"
@@ -368,6 +370,45 @@ def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and
 )  # fmt: skip
 def test_a_denied_name_before_or_behind_a_text_that_is_no_shell_is_found(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 - <<'E'\nimport os\nfor i in range(3):  # it's a loop\n    print(i, 'curl x')\nE",
+        "cat > a.py <<'E'\ndef f(x) -> int:\n    return x\nE",
+        "cat > a.txt <<E\nHello (world) all\nE",
+    ],
+)
+def test_a_text_that_is_no_shell_and_expands_nothing_asks_nothing(judged, command):
+    assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is ALLOW
+
+
+def test_a_dash_before_a_here_document_is_a_word_like_others(judged):
+    assert judged(BASH, "python3 - <<E\nE", "deny bash(python3 -)", "allow bash").verdict is DENY
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("f(x)\ncurl x", DENY),
+        ("f(x) (curl x)", DENY),
+        ("f(x)\nA=1 'cu'rl x", DENY),
+        ("f(x)\nif curl x", DENY),
+        ("f(x)\ncu\\\nrl x", DENY),
+        ("f(x)\n' # '; curl x", DENY),
+        ("f(x)\ncurl>out x", DENY),
+        ("f(x)\n>out curl x", DENY),
+        ("f(x)\n2>out curl x", DENY),
+        ("f(x)\ncu{rl,x}", ASK),
+        ("f(x)\n$c x", ASK),
+        ("f(x)\necho ${a\ncurl x", DENY),
+        ("f(x)\ncu?l x", ASK),
+        ('f(x)\n"cu\\"rl', ASK),
+    ],
+)
+def test_what_a_text_runs_if_it_is_shell_after_all_is_guessed_generously(judged, text, verdict):
+    assert judged(BASH, f"bash <<'E'\n{text}\nE", "deny bash(curl)", "allow bash").verdict is verdict
 
 
 @pytest.mark.parametrize("command", ["cat <>f; curl x", "exec 3<>f && curl x", "bash -c 'cat 0<>f; curl x'"])
