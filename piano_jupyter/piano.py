@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import socket
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -71,6 +72,7 @@ from piano_jupyter.runner.tools.builtin_tools import builtin_tools
 from piano_jupyter.runner.tools.files.file_tools import file_layer
 from piano_jupyter.runner.tools.files.skill_folders import roots_in, skill_roots
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
+from piano_jupyter.runner.turn.context_window import last_cut
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.turn_input import Turn
 from piano_jupyter.secrets.known_secrets import Mask
@@ -735,14 +737,21 @@ class Piano:
         handout = handed_out(skills)
         tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *handout.tools)}
         askers = self._questions.askers(job, conversation)
-        history = conversation.tree.history(job)
-        has_begun = any(message.job_id == job.id for message in history)
+        branch = conversation.tree.history(job)
+        cut = last_cut(branch.messages, agent.id)
+        begins = cut.begins(branch.questions)
+        history, gone = branch.messages[begins:], branch.messages[:begins]
+        has_begun = history[-1].job_id == job.id
         left = await self._approvals.left(job) if has_begun else []
         turn = Turn(
             job=job,
             agent=agent,
             history=history,
-            calls=conversation.tool_calls(),
+            calls=conversation.tool_calls(history),
+            turns_left=bisect_left(branch.questions, begins),
+            calls_left=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id))
+            if conversation.calls
+            else 0,
             pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
             skills=handout.prompt,

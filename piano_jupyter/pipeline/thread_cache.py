@@ -6,7 +6,8 @@ meanwhile is newer. This process has the database to itself: nobody else changes
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -43,14 +44,15 @@ TOLD = (
 )
 
 
-@dataclass(slots=True)
 class Conversation:
     """What was said and done in one thread."""
 
-    messages: dict[UUID, Message] = field(default_factory=dict)
-    jobs: dict[UUID, Job] = field(default_factory=dict)
-    calls: dict[UUID, ToolCall] = field(default_factory=dict)
-    _tree: Tree | None = None
+    def __init__(self) -> None:
+        self.messages: dict[UUID, Message] = {}
+        self.jobs: dict[UUID, Job] = {}
+        self.calls: dict[UUID, list[ToolCall]] = {}  #: by the message that asked for them, in order
+        self._newest = {Message: 0, Job: 0}  # the highest `seq` of each
+        self._tree: Tree | None = Tree((), ())
 
     @property
     def tree(self) -> Tree:
@@ -59,13 +61,36 @@ class Conversation:
             self._tree = Tree(self.messages.values(), self.jobs.values())
         return self._tree
 
-    def changed(self) -> None:
-        """The tree is to be drawn anew."""
-        self._tree = None
+    def begin_with(self, messages: Iterable[Message], jobs: Iterable[Job], calls: Iterable[ToolCall]) -> None:
+        """Take in what was kept, beneath what was heard since."""
+        heard: list[Message | Job | ToolCall] = [*self.messages.values(), *self.jobs.values(), *self.tool_calls()]
+        self.messages, self.jobs, self.calls, self._tree = {}, {}, {}, None
+        for each in (*messages, *jobs, *calls, *heard):
+            self.add(each)
 
-    def tool_calls(self) -> list[ToolCall]:
-        """Return the calls, in order."""
-        return sorted(self.calls.values(), key=lambda call: call.seq)
+    def add(self, thing: Message | Job | ToolCall) -> None:
+        """Add what was said or done; a job or a call that is known has changed."""
+        if isinstance(thing, ToolCall):
+            others = [each for each in self.calls.get(thing.message_id, ()) if each.id != thing.id]
+            self.calls[thing.message_id] = sorted([*others, thing], key=lambda call: call.seq)
+            return
+        kept: dict[UUID, Any] = self.jobs if isinstance(thing, Job) else self.messages
+        is_next = (thing.id in kept and isinstance(thing, Job)) or thing.seq > self._newest[type(thing)]
+        if kept.get(thing.id) == thing:
+            return
+        kept[thing.id] = thing
+        self._newest[type(thing)] = max(thing.seq, self._newest[type(thing)])
+        if self._tree is None or not is_next:
+            self._tree = None  # it is put together anew, in order
+        elif isinstance(thing, Job):
+            self._tree.put(thing)
+        else:
+            self._tree.add(thing)
+
+    def tool_calls(self, messages: Iterable[Message] | None = None) -> list[ToolCall]:
+        """Return the calls that messages (by default all) have asked for, in order."""
+        ids = self.calls if messages is None else [message.id for message in messages]
+        return sorted((call for each in ids for call in self.calls.get(each, ())), key=lambda call: call.seq)
 
 
 class Conversations:
@@ -109,13 +134,7 @@ class Conversations:
         messages, jobs, calls = await asyncio.gather(  # in one transaction
             self._store.messages(thread_id), self._store.jobs(thread_id=thread_id), self._store.tool_calls(thread_id)
         )
-        for message in messages:
-            conversation.messages.setdefault(message.id, message)
-        for job in jobs:
-            conversation.jobs.setdefault(job.id, job)
-        for call in calls:
-            conversation.calls.setdefault(call.id, call)
-        conversation.changed()
+        conversation.begin_with(messages, jobs, calls)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, ThreadOpened):  # nothing is in it yet, so there is nothing to read
@@ -125,13 +144,12 @@ class Conversations:
         if event.thread_id is None or event.thread_id not in self._kept:
             return
         conversation, _ = self._kept[event.thread_id]
-        conversation.changed()
         match event:
-            case MessageAdded(message=message) | Answered(message=message):
-                conversation.messages[message.id] = message
+            case MessageAdded(message=told) | Answered(message=told):
+                conversation.add(told)
             case ToolCalled(call=call) | ToolReturned(call=call):
-                conversation.calls[call.id] = call
+                conversation.add(call)
             case JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job):
-                conversation.jobs[job.id] = job
+                conversation.add(job)
             case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]

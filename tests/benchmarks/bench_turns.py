@@ -21,7 +21,7 @@ from piano_jupyter import Piano
 EARLY, LATE = 20, 2_000  # turns
 ASKS = 40  # that are measured from there on
 WINDOW = 4_096  # tokens
-QUESTION = "40 0 " + "the figures of the third quarter are higher than those of the second one, as far as we know. " * 15
+QUESTION = "40 0 " + "the figures of the third quarter are higher than those of the second one, as we know. " * 16
 
 
 async def cost(piano, asks):

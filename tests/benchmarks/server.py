@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-
 WINDOW = int(sys.argv[1]) if __name__ == "__main__" else 0  # tokens
 
 

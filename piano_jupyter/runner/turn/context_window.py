@@ -31,14 +31,13 @@ class Cut:
     longest: int | None = None  #: the middle of messages that are longer, in bytes
     note: str = field(default="", compare=False)  #: what is said in the place of what has left
 
-    def kept(self, history: Sequence[Message]) -> Sequence[Message]:
-        """Return the messages that go along."""
-        return history[self.begins(history) :]
+    def begins(self, questions: Sequence[int], left: int = 0) -> int:
+        """Return where in a history that which goes along begins.
 
-    def begins(self, history: Sequence[Message]) -> int:
-        """Return where in a history that which goes along begins."""
-        questions = _questions(history)
-        return questions[min(self.turns, len(questions) - 1)] if self.turns and questions else 0
+        `questions` are where its turns begin; `left` turns more were before them.
+        """
+        leave = self.turns - left
+        return questions[min(leave, len(questions) - 1)] if leave > 0 and questions else 0
 
     def text(self, text: str) -> str:
         """Return a text, its middle left out if it is too long."""
@@ -95,20 +94,20 @@ def smaller(n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any)
     return room(n_ctx, max_tokens, sent / max(n_prompt or n_ctx, n_ctx))
 
 
-def fitting(history: Sequence[Message], cut: Cut, room: Room, size_of: Callable[[Cut], int]) -> Cut:
-    """Return what must leave so that the prompt fits: `cut` as it was, where it does."""
+def fitting(turns: int, cut: Cut, room: Room, size_of: Callable[[Cut], int]) -> Cut:
+    """Return what of so many turns must leave so that the prompt fits: `cut` as it was, where it does."""
     if size_of(cut) <= room.limit:
         return cut
-    newest = max(len(_questions(history)) - 1, 0)
+    newest = max(turns - 1, 0)
     candidates = range(cut.turns + 1, newest)
-    fits = bisect_left(candidates, 1, key=lambda turns: size_of(Cut(turns)) <= room.after)
-    turns = candidates[fits] if fits < len(candidates) else max(newest, cut.turns)
-    if size_of(Cut(turns)) <= room.limit:
-        return Cut(turns)
+    fits = bisect_left(candidates, 1, key=lambda leave: size_of(Cut(leave)) <= room.after)
+    leave = candidates[fits] if fits < len(candidates) else max(newest, cut.turns)
+    if size_of(Cut(leave)) <= room.limit:
+        return Cut(leave)
     longest = int(room.after / 2)
-    while longest > SHORTEST and size_of(Cut(turns, longest)) > room.after:
+    while longest > SHORTEST and size_of(Cut(leave, longest)) > room.after:
         longest //= 2
-    return Cut(turns, max(longest, SHORTEST))
+    return Cut(leave, max(longest, SHORTEST))
 
 
 def sentence(cut: Cut, name: str, n_ctx: int | None) -> str:
@@ -125,6 +124,6 @@ def sentence(cut: Cut, name: str, n_ctx: int | None) -> str:
     return " ".join(told)
 
 
-def _questions(history: Sequence[Message]) -> list[int]:
-    """Return where the turns begin; what stands before the first question belongs to its turn."""
+def questions_in(history: Sequence[Message]) -> list[int]:
+    """Return where the turns of a history begin; what stands before the first question belongs to its turn."""
     return [at for at, message in enumerate(history) if message.role == "user"]

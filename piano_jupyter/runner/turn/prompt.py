@@ -29,22 +29,28 @@ def chat_messages(
     names: Mapping[UUID, str],
     job_id: UUID | None = None,
     cut: Cut = NOTHING,
+    *,
+    begins: int = 0,
+    calls_left: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
-    `history` and `calls` are the thread's, in order; `names` gives each agent's name by id; `cut` is what does not go
-    along. An agent sees its own messages as the assistant's and those of others as labelled text of the user. Reasoning
-    goes along only within the job `job_id`.
+    `history` and `calls` are the thread's, in order, and go along from `begins` on; `calls_left` of the agent's calls
+    were before them. `names` gives each agent's name by id; `cut` is what does not go along. An agent sees its own
+    messages as the assistant's and those of others as labelled text of the user. Reasoning goes along only within the
+    job `job_id`.
     """
-    own = {message.id: at for at, message in enumerate(history) if message.agent_id == agent.id}
-    mine = sorted((call for call in calls if call.message_id in own), key=lambda call: (own[call.message_id], call.seq))
-    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(mine, 1)}
+    asked: dict[UUID, list[ToolCall]] = {}
+    for call in sorted(calls, key=lambda each: each.seq):
+        asked.setdefault(call.message_id, []).append(call)
+    mine = [each for message in history if asked and message.agent_id == agent.id for each in asked.get(message.id, ())]
+    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(mine, calls_left + 1)}
 
     def written(text: str) -> str:
         return escaped(cut.text(text))
 
     told: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escaped(cut.note)}" if cut.note else ""}]
-    for message in cut.kept(history):
+    for message in history[begins:]:
         content = written(message.content)
         if message.role == "user":
             told.append({"role": "user", "content": content})
@@ -56,7 +62,7 @@ def chat_messages(
             name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
             told.append({"role": "user", "content": f"[{name}] {content}" if message.content else ""})
         else:
-            told += _own(message, [call for call in mine if call.message_id == message.id], numbered, job_id, written)
+            told += _own(message, asked.get(message.id, ()), numbered, job_id, written)
     system = "\n\n".join(part for part in (agent.system_prompt.strip(), escaped(skills.strip())) if part)
     messages = merged(told)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:

@@ -14,7 +14,17 @@ from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply
-from piano_jupyter.runner.turn.context_window import Cut, fitting, last_cut, measured, room, sentence, size, smaller
+from piano_jupyter.runner.turn.context_window import (
+    Cut,
+    fitting,
+    last_cut,
+    measured,
+    questions_in,
+    room,
+    sentence,
+    size,
+    smaller,
+)
 from piano_jupyter.runner.turn.control_tokens import unescaped, within
 from piano_jupyter.runner.turn.prompt import chat_messages
 from piano_jupyter.runner.turn.structured_output import fitting_reply, with_schema
@@ -40,10 +50,21 @@ async def ask(
     Raises ModelError; ContextOverflowError where nothing more can be left out.
     """
     options, job = turn.agent.options, turn.job
-    told, tools = list(history), turn.mask([tool.schema() for tool in turn.tools])
+    told, questions, left = list(history), questions_in(history), turn.turns_left
+    tools = turn.mask([tool.schema() for tool in turn.tools])
 
     def messages(cut: Cut) -> list[dict[str, Any]]:
-        said = chat_messages(turn.agent, turn.skills, told, calls, turn.names, job.id, cut)
+        said = chat_messages(
+            turn.agent,
+            turn.skills,
+            told,
+            calls,
+            turn.names,
+            job.id,
+            cut,
+            begins=cut.begins(questions, left),
+            calls_left=turn.calls_left,
+        )
         return cast("list[dict[str, Any]]", turn.mask(with_schema(said, job.schema)))
 
     def bytes_of(cut: Cut) -> int:
@@ -54,13 +75,13 @@ async def ask(
     space = room(n_ctx, options.get("max_tokens"), measured(told, turn.agent.id)) if n_ctx else None
     overflow: ContextOverflowError | None = None
     while True:
-        fits = fitting(told, cut, space, bytes_of) if space is not None else cut
+        fits = fitting(left + len(questions), cut, space, bytes_of) if space is not None else cut
         if fits != cut:
             note = sentence(fits, turn.agent.name, n_ctx)
             yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=fits.turns, note=note)
             kept = _note(turn, told, fits, note, clock)
             if turn.summarize and fits.turns > cut.turns:
-                kept = await _summed_up(turn, model, told[: fits.begins(told)], calls, cut, kept)
+                kept = await _summed_up(turn, model, told[: fits.begins(questions, left)], calls, cut, kept)
             yield MessageAdded(thread_id=job.thread_id, message=kept)
             told.append(kept)
             cut = last_cut(told, turn.agent.id)
@@ -108,7 +129,9 @@ async def _summed_up(
 ) -> Message:
     """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
     question = replace(note, role="user", content=SUMMARY)
-    messages = turn.mask(chat_messages(turn.agent, "", [*leaving, question], calls, turn.names, None, cut))
+    messages = turn.mask(
+        chat_messages(turn.agent, "", [*leaving, question], calls, turn.names, None, cut, calls_left=turn.calls_left)
+    )
     limits = {"max_tokens": SUMMARY_TOKENS, "response_format": {"type": "text"}}
     request = ChatRequest(model=turn.job.model, messages=messages, options={**turn.agent.options, **limits})
     reply = Reply()

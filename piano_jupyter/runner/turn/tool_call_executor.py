@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -47,7 +48,7 @@ class Caller:
         tell: Callable[[Event], None],
         clock: Clock,
     ) -> None:
-        own = {message.id for message in turn.history if message.job_id == turn.job.id}
+        own = {message.id for message in takewhile(lambda each: each.job_id == turn.job.id, reversed(turn.history))}
         self._turn, self._calls, self._limits = turn, calls, limits
         self._permit, self._tell, self._clock = permit, tell, clock
         self._count = sum(call.message_id in own for call in calls)

@@ -16,8 +16,10 @@ class Turn:
 
     job: Job
     agent: Agent
-    history: Sequence[Message]  #: the branch that ends with the message to answer
-    calls: Sequence[ToolCall]  #: the thread's calls, in order
+    history: Sequence[Message]  #: the branch that ends with the message to answer, from what no longer fits on
+    calls: Sequence[ToolCall]  #: the calls of its messages, in order
+    turns_left: int = 0  #: how many turns no longer fit
+    calls_left: int = 0  #: how many calls the agent made in them
     pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: what the system prompt says of the enabled skills

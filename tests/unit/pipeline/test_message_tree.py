@@ -1,5 +1,6 @@
 """The way through a thread's branches that is read, and what an agent has read when it answers."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -108,7 +109,7 @@ def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_wa
     tree = Tree([asked, *said, next_question], [*jobs, job])
 
     assert texts(tree.told()) == ["?", "ada says", "bo says", "and?"]
-    assert texts(tree.history(job)) == ["?", "bo says", "ada says", "and?"]
+    assert texts(tree.history(job).messages) == ["?", "bo says", "ada says", "and?"]
 
 
 def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
@@ -117,7 +118,7 @@ def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
     jobs = [make.job(asked, ada), make.job(asked, bo)]
     tree = Tree([asked, answer(make, jobs[0], "ada says"), answer(make, jobs[1], "let me see")], jobs)
 
-    assert texts(tree.history(jobs[1])) == ["?", "let me see"]
+    assert texts(tree.history(jobs[1]).messages) == ["?", "let me see"]
 
 
 def test_who_is_handed_a_question_reads_what_led_to_it(make):
@@ -131,7 +132,7 @@ def test_who_is_handed_a_question_reads_what_led_to_it(make):
     handed = make.job(asks, bo, hops=1)
     tree = Tree([before, was, asked, answer(make, jobs[1], "cy says"), asks], [earlier, *jobs, handed])
 
-    assert texts(tree.history(handed)) == ["before?", "before", "?", "@bo?"]
+    assert texts(tree.history(handed).messages) == ["before?", "before", "?", "@bo?"]
 
 
 def anew(make, *statuses):
@@ -157,7 +158,7 @@ def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
 
     assert texts(tree.told()) == ["one?", "new"]
     assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
-    assert texts(tree.history(jobs[2])) == ["one?", "new"]
+    assert texts(tree.history(jobs[2]).messages) == ["one?", "new"]
     assert tree.alternatives() == {old.id: [old.id, new.id], new.id: [old.id, new.id]}
 
 
@@ -237,3 +238,47 @@ def test_what_was_imported_is_told_as_it_stands(make):
     more = question(make, "and?", said)
 
     assert told([asked, said, more]) == ["?", "!", "and?"]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed):
+    chance, agents = random.Random(seed), [make.agent("ada"), make.agent("bo")]
+    messages, jobs = [], {}
+    grown = Tree([], [])
+
+    def ask(question):
+        job = make.job(question, chance.choice(agents), hops=int(question.role != "user"))
+        jobs[job.id] = job
+        grown.put(job)
+
+    for _ in range(40):
+        match chance.choice(["question", "again", "answer", "status"]):
+            case "question":
+                parent = chance.choice([*messages[-3:], *messages[-1:], None])
+                messages.append(make.message("?", parent_id=parent and parent.id))
+                grown.add(messages[-1])
+                ask(messages[-1])
+            case "again" if messages:
+                ask(chance.choice(messages[-4:]))
+            case "answer" if jobs:
+                job = chance.choice(list(jobs.values())[-3:])
+                messages.append(
+                    make.message("!", "assistant", parent_id=job.message_id, job_id=job.id, agent_id=job.agent_id)
+                )
+                grown.add(messages[-1])
+            case "status" if jobs:
+                job = chance.choice(list(jobs.values()))
+                jobs[job.id] = replace(job, status=chance.choice(list(JobStatus)))
+                grown.put(jobs[job.id])
+        at_once = Tree(messages, jobs.values())
+        leaf, job = (
+            (chance.choice(messages).id if messages else None),
+            (chance.choice(list(jobs.values())) if jobs else None),
+        )
+
+        assert grown.told() == at_once.told()
+        assert grown.told(leaf, agents[0].id) == at_once.told(leaf, agents[0].id)
+        if job is not None:
+            assert grown.history(job) == at_once.history(job)
+            told = grown.history(job)
+            assert told.questions == [at for at, each in enumerate(told.messages) if each.role == "user"]

@@ -15,6 +15,7 @@ from piano_jupyter.runner.turn.context_window import (
     fitting,
     last_cut,
     measured,
+    questions_in,
     room,
     sentence,
     size,
@@ -32,14 +33,19 @@ def talk(make, ada, *turns):
 
 
 def sized(ada, told):
-    return lambda cut: size(chat_messages(ada, "", told, [], {}, None, cut), [])
+    return lambda cut: size(prompt(ada, told, cut), [])
+
+
+def prompt(ada, told, cut, calls=()):
+    """Return what is sent of a history where so much does not go along."""
+    return chat_messages(ada, "", told, calls, {}, None, cut, begins=cut.begins(questions_in(told)))
 
 
 def test_what_fits_is_left_as_it_is(make):
     ada = make.agent()
     told = talk(make, ada, 100, 100)
 
-    assert fitting(told, Cut(1), Room(10_000, 6_000), sized(ada, told)) == Cut(1)
+    assert fitting(len(questions_in(told)), Cut(1), Room(10_000, 6_000), sized(ada, told)) == Cut(1)
 
 
 def test_whole_oldest_turns_leave_down_to_the_mark(make):
@@ -47,7 +53,7 @@ def test_whole_oldest_turns_leave_down_to_the_mark(make):
     told = talk(make, ada, *[100] * 50)
     size_of, space = sized(ada, told), Room(10_000, 6_000)
 
-    cut = fitting(told, Cut(), space, size_of)
+    cut = fitting(len(questions_in(told)), Cut(), space, size_of)
 
     assert cut.longest is None
     assert size_of(cut) <= space.after < size_of(Cut(cut.turns - 1))
@@ -57,8 +63,8 @@ def test_the_newest_turn_stays_and_loses_the_middle_of_its_long_messages(make):
     ada = make.agent()
     told = [*talk(make, ada, 100, 100), make.message("b" * 50_000 + "!")]
 
-    cut = fitting(told, Cut(), Room(10_000, 6_000), sized(ada, told))
-    [sent] = chat_messages(ada, "", told, [], {}, None, cut)
+    cut = fitting(len(questions_in(told)), Cut(), Room(10_000, 6_000), sized(ada, told))
+    [sent] = prompt(ada, told, cut)
 
     assert cut == Cut(2, 3_000)
     assert sent["content"].startswith("bbb")
@@ -97,7 +103,7 @@ def test_the_numbers_of_calls_do_not_change_when_turns_leave(make):
         calls.append(make.call(told[-1]))
 
     def ids(cut):
-        return [m["tool_call_id"] for m in chat_messages(ada, "", told, calls, {}, None, cut) if m["role"] == "tool"]
+        return [m["tool_call_id"] for m in prompt(ada, told, cut, calls) if m["role"] == "tool"]
 
     assert ids(Cut(2)) == ids(Cut())[2:] == ["call00003"]
 
@@ -109,8 +115,8 @@ def test_between_two_cuts_each_prompt_is_the_beginning_of_the_next(lengths):
     told, cut, before, cuts = [], Cut(), [], 0
     for number, length in enumerate(lengths):
         told.append(said(number * 2, "user", "q" * length))
-        now = fitting(told, cut, Room(4_000, 2_400), sized(ada, told))
-        messages = chat_messages(ada, "", told, [], {}, None, now)
+        now = fitting(len(questions_in(told)), cut, Room(4_000, 2_400), sized(ada, told))
+        messages = prompt(ada, told, now)
         if now == cut:
             assert messages[: len(before)] == before
         else:
@@ -178,7 +184,7 @@ def test_the_note_stands_in_the_place_of_what_has_left(make):
     told = talk(make, ada, 5, 5)
     note = make.message("The first turn is gone.", "system", agent_id=ada.id, usage={"left_out": 1, "longest": None})
 
-    messages = chat_messages(ada, "", [*told, note], [], {}, None, last_cut([note], ada.id))
+    messages = prompt(ada, [*told, note], last_cut([note], ada.id))
 
     assert messages == [{"role": "user", "content": "[note] The first turn is gone.\n\nqqqqq"}]
 
