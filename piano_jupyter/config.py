@@ -113,7 +113,7 @@ class PianoConfig(Configurable):
 
     @default("workspace")
     def _find_workspace(self) -> str:
-        here, home = Path.cwd(), Path.home()
+        here, home = Path.cwd(), Path(os.path.realpath(Path.home()))  # the first one has its links resolved, too
         above = (each for each in (here, *here.parents) if not home.is_relative_to(each))  # ~/.agents is the user's own
         found = (each for each in above if any((each / mark).exists() for mark in ROOT_MARKS))
         return str(next(found, here))

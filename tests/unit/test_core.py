@@ -88,12 +88,14 @@ def test_the_workspace_is_the_nearest_parent_with_a_mark(tmp_path, monkeypatch, 
     assert config.database == str(tmp_path / "a" / ".piano" / "piano.duckdb")
 
 
-def test_the_home_folder_is_no_project_whatever_it_holds(tmp_path, monkeypatch):
+@pytest.mark.parametrize("home", ["ada", "linked"])
+def test_the_home_folder_is_no_project_whatever_it_holds(tmp_path, monkeypatch, home):
     below = tmp_path / "ada/notes"
     below.mkdir(parents=True)
     (tmp_path / "ada/.agents").mkdir()  # the user's own skills
     (tmp_path / ".git").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+    (tmp_path / "linked").symlink_to("ada")
+    monkeypatch.setenv("HOME", str(tmp_path / home))
     monkeypatch.chdir(below)
 
     assert PianoConfig().workspace == str(below)

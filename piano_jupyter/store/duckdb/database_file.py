@@ -13,6 +13,7 @@ from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.store.duckdb.lock import ELSEWHERE, release_lock, take_lock
 
 UNREADABLE = {"?": "options", "\\": "a folder"}  # signs in a path, and what DuckDB takes for what comes after them
+BESIDE = (".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")  # what DuckDB makes beside a file; it follows links there
 OWN_FOLDER = ".piano"
 
 
@@ -54,6 +55,12 @@ def make_ready(path: str) -> None:
         raise StoreError(f"database {path!r} cannot be made: {error}; {ELSEWHERE}") from error
     if folder:
         raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
+    for each in (f"{real}{suffix}" for real in (path, os.path.realpath(path)) for suffix in BESIDE):
+        if Path(each).is_symlink():
+            raise StoreError(
+                f"database {path} cannot be opened: {each} is a link, and what DuckDB keeps there would be written "
+                f"where it leads; move it out of the way, or {ELSEWHERE}"
+            )
 
 
 def is_nowhere(path: str) -> bool:

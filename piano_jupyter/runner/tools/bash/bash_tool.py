@@ -6,7 +6,7 @@ import platform
 import re
 import secrets
 import signal
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,12 @@ from piano_jupyter.runner.tools.bash import bwrap, seccomp
 from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, Limits, NoSandboxError
 from piano_jupyter.runner.tools.bash.cgroup import Caps
 from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
-from piano_jupyter.runner.tools.bash.guards import MOST_SHIELDS, PRIVATE, Guards, Seen
+from piano_jupyter.runner.tools.bash.guards import MOST_SHIELDS, PRIVATE, Guards
 from piano_jupyter.runner.tools.bash.output import Output, Ran, spill_folder
 from piano_jupyter.runner.tools.bash.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
 from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
 from piano_jupyter.runner.tools.files.skill_folders import roots_in
-from piano_jupyter.runner.tools.files.workspace import home_in, inside, refused
+from piano_jupyter.runner.tools.files.workspace import home_in, inside, own_folders, refused
 from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
 
 SHORTEST = 1.0  #: seconds that a command gets at least
@@ -120,8 +120,10 @@ class BashTool:
         await self._shells.aclose()
 
     def stop(self) -> None:
-        """End all shells from any thread, without the loop."""
+        """End all shells from any thread, without the loop, and take away what they made that tools do not make."""
         self._shells.stop()
+        for guards in self._guards.values():
+            guards.end_all()
 
     def _seconds(self, timeout: float) -> float:
         return min(max(SHORTEST, timeout), max(SHORTEST, self._config.bash_timeout))  # in this order, NaN is the least
@@ -154,13 +156,16 @@ class BashTool:
 
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
         workspace = Path(box.workspace)
-        database = inside(workspace, self._config.database)
-        known = workspace, database, home_in(workspace), roots_in(workspace, self._config.skills_paths)
+        database = self._database_in(workspace)
+        if box.writable:
+            _check_apart(database)
+        skills, own = roots_in(workspace, self._config.skills_paths), own_folders(workspace)
+        known = workspace, database, home_in(workspace), skills, own
         guards = self._guards.setdefault(known, Guards(*known))
-        before = await asyncio.to_thread(_prepare, guards, box)
-        box = replace(box, shields=before.shields)
-        taken: list[str] = []
+        await asyncio.to_thread(_prepare, guards, box, own)
+        before, taken = guards.begin() if box.writable else guards.look(), list[str]()
         try:
+            box = replace(box, shields=before.shields)
             ran = await self._shells.run((box.workspace, key), box, command, seconds, output)
         except NoSandboxError as error:
             self._bubblewrap.forget()
@@ -185,6 +190,10 @@ class BashTool:
     def _workspace(self) -> Path:
         return Path(os.path.realpath(self._config.workspace))
 
+    def _database_in(self, workspace: Path) -> tuple[str, ...]:
+        database = self._config.database
+        return inside(workspace, database) if database != ":memory:" else ()
+
     def _in_force(self, box: Box) -> Iterator[str]:
         limits, caps = box.limits, Caps(box.limits)
         held = caps.held
@@ -202,13 +211,13 @@ class BashTool:
             yield "processes: no limit: neither a control group can be made here, nor does the system count them apart"
 
 
-def _prepare(guards: Guards, box: Box) -> Seen:
-    """Return what is in a workspace before a command. Raises ToolError where not all of it can be shielded."""
+def _prepare(guards: Guards, box: Box, own: Sequence[tuple[str, ...]]) -> None:
+    """Look into a workspace, which may take a while. Raises ToolError where not all of it can be shielded."""
     if box.writable:
-        with suppress(OSError):  # A workspace that nobody can write.
-            Path(box.workspace, PRIVATE).mkdir(exist_ok=True)  # What is there can be hidden.
-    seen = guards.look()
-    names = seen.shields.names
+        for parts in ((PRIVATE,), *own):
+            with suppress(OSError):  # A workspace that nobody can write.
+                Path(box.workspace, *parts).mkdir(parents=True, exist_ok=True)  # What is there can be hidden.
+    names = guards.look().shields.names
     if len(names) > MOST_SHIELDS:
         raise refused(
             "too_many",
@@ -216,7 +225,17 @@ def _prepare(guards: Guards, box: Box) -> Seen:
             f"{names[0]!r} for one, and {MOST_SHIELDS} at most can be kept from it; tell the user to choose "
             f"a smaller workspace",
         )
-    return seen
+
+
+def _check_apart(database: Sequence[str]) -> None:
+    """Raise ToolError where a database in the workspace has no folder there that could be shown read-only."""
+    if len(database) == 1:
+        raise refused(
+            "unsafe",
+            f"nothing was run: the database {database[0]!r} lies in the workspace itself, where a command could put a "
+            f"link in place of what DuckDB writes beside it; tell the user to set PianoConfig.database to a file in "
+            f".piano (the default), in another folder, or to ':memory:'",
+        )
 
 
 def _encoded(command: str) -> bytes:

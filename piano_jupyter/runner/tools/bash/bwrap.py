@@ -14,11 +14,10 @@ name is its own, as `/etc/hosts` knows it.
 """
 
 import os
-import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +28,7 @@ from piano_jupyter.runner.tools.bash.guards import Shields
 from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 from piano_jupyter.runner.tools.files.protected import KEYS, STARTERS
+from piano_jupyter.runner.tools.files.shadowing import user_packages
 
 HOME = "/home/piano"  #: the empty home folder
 SPILL = "/spill"  #: where long outputs are read again
@@ -120,16 +120,22 @@ def _kept_in(box: Box) -> list[str]:
         found += _bind("--bind" if box.writable else "--ro-bind", f"{box.workspace}/{name}")
     guarded = [f"{box.workspace}/{name}" for name in box.shields.guarded]
     hidden = [f"{box.workspace}/{name}" for name in box.shields.hidden]
-    home = Path.home()
-    if any(home.is_relative_to(each) for each in (box.workspace, *box.readable)):
-        guarded += [str(home / name) for name in sorted(STARTERS) if (home / name).exists()]
-        hidden += [str(home / name) for name in sorted(KEYS) if (home / name).exists()]
+    guarded += _at_home(STARTERS, box)
+    hidden += _at_home(KEYS, box)
     guarded += map(str, prefixes)
     for path in guarded:
         found += _bind("--ro-bind", path)
     for path in hidden:
         found += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return found
+
+
+def _at_home(names: Collection[str], box: Box) -> list[str]:
+    """Return where those names of the home folder lead that can be seen in a box."""
+    home = Path(os.path.realpath(Path.home()))  # as the workspace is: it may be reached through a link
+    found = [os.path.realpath(home / name) for name in sorted(names) if (home / name).exists()]
+    shown = [each for each in (box.workspace, *box.readable) if home.is_relative_to(each)]
+    return [path for path in found if any(Path(path).is_relative_to(each) for each in shown)]
 
 
 def _bind(how: str, source: str, target: str = "") -> list[str]:
@@ -144,10 +150,14 @@ def _versioned() -> Iterable[str]:
 def python_prefixes() -> tuple[str, ...]:
     """Return the folders that the kernel's Python consists of, but none that holds the whole home folder."""
     found = [sys.prefix, sys.base_prefix, str(Path(os.path.realpath(sys.executable)).parents[1])]
-    if site.ENABLE_USER_SITE:
-        found.append(site.getusersitepackages())
+    found += user_packages()
     found += [os.path.realpath(each) for each in found]
-    return tuple(dict.fromkeys(each for each in found if not Path.home().is_relative_to(each) and each not in SYSTEM))
+    homes = Path.home(), Path(os.path.realpath(Path.home()))
+    return tuple(
+        dict.fromkeys(
+            each for each in found if not any(home.is_relative_to(each) for home in homes) and each not in SYSTEM
+        )
+    )
 
 
 class Bubblewrap:

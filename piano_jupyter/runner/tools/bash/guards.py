@@ -2,23 +2,34 @@
 
 That is the names of `protected.py`, the folders of skills and, of a git repository, what makes git run something: its
 hooks and settings. A name that does not exist yet cannot be shown read-only without leaving an empty file in the user's
-folder; so the names are compared before and after each call, and what is new is moved to `.piano/quarantine`. The gaps:
-until a call ends, the new file is there; below `DEPTH` folders, beyond `MOST_FOLDERS` of them and in those named in
-`PASSED_BY`, nobody looks; a protected file that the user's editor replaces while a call runs is shielded again at the
-next; and one that the user makes while a call runs is taken for the call's.
+folder; so the names are compared before and after each call, and what is new, or came with another folder in the place
+of its own, is moved to `.piano/quarantine`. The folder of a database is read-only, for DuckDB follows links beside it.
+The gaps: until a call ends, the new file is there, and for good where the kernel is killed; below `DEPTH` folders,
+beyond `MOST_FOLDERS` of them and in those named in `PASSED_BY`, nobody looks; a protected file that the user's editor
+replaces while a call runs is shielded again at the next; and one that the user makes while a call runs is taken for the
+call's.
 """
 
 import os
+import secrets
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from piano_jupyter.runner.tools.files.protected import instructs_agents, is_key, is_private, is_protected, is_starter
-from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import
-from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open
+from piano_jupyter.runner.tools.bash.quarantine import move, reopen
+from piano_jupyter.runner.tools.files.protected import (
+    instructs_agents,
+    is_key,
+    is_private,
+    is_protected,
+    is_starter,
+    shares_folder,
+)
+from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import, user_packages
+from piano_jupyter.runner.tools.files.workspace import inside
 
 #: Of `.git`: hooks, settings, and what leads git to others of them.
 GIT = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
@@ -52,19 +63,23 @@ class Seen:
 
     shields: Shields = field(default_factory=Shields)
     links: tuple[tuple[str, str], ...] = ()  #: protected names that are symlinks, with their targets
-    names: frozenset[str] = frozenset()  #: all that are protected, or that the kernel might import
+    #: All that are protected, or that the kernel might import, with the inode of the folder that each is in: a command
+    #: can move that folder away, and put another in its place.
+    names: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(slots=True)
 class _Folder:
     """What one folder holds of interest."""
 
+    inode: int
     changed: int  #: its ctime, which no program can set back
     imports: tuple[str, ...]  #: from where the kernel may import what is in it: this folder, the one above
     folders: list[str] = field(default_factory=list)
     protected: list[str] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
     shadows: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)  #: of the user's home folder
     has_notebooks: bool = False  #: whose kernels import from here
 
 
@@ -77,24 +92,33 @@ class Guards:
         database: tuple[str, ...] = (),
         home: tuple[str, ...] | None = None,
         skills: tuple[tuple[str, ...], ...] = (),
+        own: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         self._workspace = workspace
         self._database = database  #: where it is in the workspace, if it is
         self._home = home  #: where the user's home folder is in it, if it is
         self._skills = skills  #: where they are
+        self._own = own  #: where Piano has other folders of its own
+        self._packages = [inside(workspace, each) for each in user_packages()]
         self._folders: dict[str, _Folder] = {}
+        self._closed: dict[str, int] = {}  #: folders that nobody could look into, with their ctime
+        self._running: list[Seen] = []  #: what was there before each command that runs now
 
-    def look(self) -> Seen:
-        """Return what there is. Costs one call to the system for each folder that is as it was at the last look."""
+    def look(self, *, after: bool = False) -> Seen:
+        """Return what there is. Costs one call to the system for each folder that is as it was at the last look.
+
+        `after` a command, folders of ours that it closed are opened again.
+        """
         imported = {"", *self._import_folders()}
         protected: list[str] = []
         private: list[str] = []
-        names: set[str] = set()
+        users: list[str] = []
+        names: set[tuple[str, int]] = set()
         known: dict[str, _Folder] = {}
         waiting = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
         most = len(waiting) + MOST_FOLDERS
         for at in waiting:  # It grows as it goes, so that what is near the top comes first.
-            folder = None if at in known else self._read(at, imported)
+            folder = None if at in known else self._read(at, imported, after=after)
             if folder is None:
                 continue
             known[at] = folder
@@ -102,32 +126,48 @@ class Guards:
                 imported.add(at)
             protected += [at + name for name in folder.protected]
             private += [at + name for name in folder.private]
-            names.update(at + name for name in folder.shadows)
+            users += [at + name for name in folder.users]
+            names.update((at + name, folder.inode) for name in (*folder.protected, *folder.shadows, *folder.users))
             if ".git" in folder.folders:  # However many folders there are: somebody may have made them for that.
                 waiting.append(f"{at}.git/")
                 most += 1
             if at.count("/") < DEPTH:
                 waiting += [f"{at}{name}/" for name in folder.folders if name != ".git"][: max(most - len(waiting), 0)]
         self._folders = known
-        return self._seen(protected, private, names.union(protected))
+        return self._seen(protected, private, users, names)
+
+    def begin(self) -> Seen:
+        """Return what there is before a command, but nothing that one of those that run now may have made."""
+        seen = self.look()
+        for first in self._running[:1]:
+            seen = replace(seen, links=first.links, names=seen.names & first.names)
+        self._running.append(seen)
+        return seen
+
+    def end_all(self) -> None:
+        """Take away what the commands have made that were running, all of which are dead."""
+        for before in tuple(self._running):
+            self.take_away(before, secrets.token_hex(8))
 
     def take_away(self, before: Seen, into: str) -> list[str]:
         """Move what is new since `before` to `.piano/quarantine/<into>`; return a sentence about each."""
-        after, links = self.look(), dict(before.links)
+        self._running = [each for each in self._running if each is not before]
+        after, links = self.look(after=True), dict(before.links)
         exchanged = [name for name, target in before.links if dict(after.links).get(name) != target]
-        new = sorted({*(after.names - before.names), *exchanged})
+        new = sorted({*(name for name, _ in after.names - before.names), *exchanged})
         told, where = [], self._quarantine(into, new)
         for name in new:
             if any(name.startswith(f"{other}/") for other in new):
                 continue
             try:
-                moved = self._move(name, where, links.get(name))
+                moved = move(self._workspace, name, where, links.get(name))
             except OSError as error:
                 told.append(f"protected: tools do not make {name!r}, and it could not be taken away: {error.strerror}")
                 continue
-            if moved:
+            if moved is not None:
+                to = where if moved.is_relative_to(where) else moved
                 told.append(
-                    f"protected: {name!r} was taken away to {where}, tools do not make it; tell the user what it is for"
+                    f"protected: {name!r} was taken away to {to}, tools do not make it; tell the user what it is for"
                 )
         return told
 
@@ -145,27 +185,40 @@ class Guards:
                 if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
                     yield "".join(f"{part}/" for part in parts)
 
-    def _read(self, at: str, imported: Collection[str]) -> _Folder | None:
-        path = self._workspace / at
+    def _read(self, at: str, imported: Collection[str], *, after: bool = False) -> _Folder | None:
+        path, changed = self._workspace / at, 0
         try:
-            changed = path.lstat().st_ctime_ns
+            about = path.lstat()
+            changed = about.st_ctime_ns
             known = self._folders.get(at)
             if known is not None and (known.changed, known.imports) == (
                 changed,
                 _imports(at, imported, has_notebooks=known.has_notebooks),
             ):
                 return known
+            os.stat(f"{path}/.")  # noqa: PTH116  Of one that is closed to us, some could read the names all the same.
             with os.scandir(path) as entries:
                 here = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
-        except OSError:  # It is gone, or closed to us and so to bash.
+        except PermissionError:
+            if after and self._closed.get(at) != changed and self._reopened(at):
+                return self._read(at, imported)
+            self._closed[at] = changed
+            return None
+        except OSError:  # It is gone.
             return None
         has_notebooks = any(name.endswith(".ipynb") for name in here)
         imports = _imports(at, imported, has_notebooks=has_notebooks)
-        folder = _Folder(changed if time.time() - changed / 1e9 > SETTLED else 0, imports, has_notebooks=has_notebooks)
+        settled = changed if time.time() - changed / 1e9 > SETTLED else 0
+        folder = _Folder(about.st_ino, settled, imports, has_notebooks=has_notebooks)
+        self._note(folder, at, here)
+        return folder
+
+    def _note(self, folder: _Folder, at: str, here: Mapping[str, bool]) -> None:
+        """Note what is of interest of the names in a folder; each comes with whether it is a folder itself."""
         parents = Path(at).parts
         if parents and parents[-1] == ".git":
             folder.protected = sorted(GIT.intersection(here))
-            return folder
+            return
         wanted: Collection[str] = {"HEAD", *GIT} if here.keys() >= BARE else ()
         for name, is_folder in here.items():
             if name == ".git" and is_folder:
@@ -175,15 +228,19 @@ class Guards:
                 folder.protected.append(name)
             elif is_private((*parents, name), self._database):
                 folder.private.append(name)
-            elif self._is_users((*parents, name)) or (not is_folder and self._shadows(at, name, imports)):
+            elif self._is_users((*parents, name)):
+                folder.users.append(name)
+            elif not is_folder and self._shadows(at, name, folder.imports):
                 folder.shadows.append(name)
             elif is_folder and name not in PASSED_BY:
                 folder.folders.append(name)
-        return folder
 
     def _is_users(self, parts: Sequence[str]) -> bool:
-        """Return whether it is of the user's home folder; the sandbox shields it where it is there already."""
-        return is_key(parts, self._home) or is_starter(parts, self._home)
+        """Return whether it is the user's: keys, what starts with a shell or with Python, what Piano has of its own."""
+        return self._is_hidden(parts) or is_starter(parts, self._home) or parts in self._packages
+
+    def _is_hidden(self, parts: Sequence[str]) -> bool:
+        return is_key(parts, self._home) or parts in self._own
 
     def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
         """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
@@ -195,18 +252,27 @@ class Guards:
         parts = parts if "." in name else (*parts, "__init__.py")
         return shadows_import(parts, self._workspace, folders) is not None
 
-    def _seen(self, protected: list[str], private: list[str], names: set[str]) -> Seen:
+    def _reopened(self, at: str) -> bool:
+        with suppress(OSError):  # It is gone, or a link by now.
+            return reopen(self._workspace, at)
+        return False
+
+    def _seen(self, protected: list[str], private: list[str], users: list[str], names: set[tuple[str, int]]) -> Seen:
         guarded, hidden, files = [], [], []
-        fixed = [str(folder) for name in private for folder in Path(name).parents[-2::-1]]  # else it could be moved
+        own = [name for name in protected if Path(name).name == PRIVATE] + private  # nobody sees it
+        own += [name for name in users if self._is_hidden(Path(name).parts)]
+        fixed = [folder for name in own for folder in _above(name)]
         links = []
-        for name in sorted([*private, *protected]):
+        shared = [str(Path(*self._database[:-1]))] if shares_folder(self._database) else []
+        for name in sorted([*private, *protected, *users, *shared]):
             path = self._workspace / name
             with suppress(OSError):  # It is gone meanwhile.
                 if path.is_symlink():
                     links.append((name, str(path.readlink())))
+                    fixed += _above("/".join(inside(self._workspace, str(path)))) if name in users else ()
                     continue
                 files.append(path.stat().st_ino)
-                if name == PRIVATE or name in private:
+                if name in own:
                     hidden.append(name)
                 elif path.name == ".git" and path.is_dir():
                     fixed.append(name)
@@ -218,31 +284,16 @@ class Guards:
             frozenset(names),
         )
 
-    def _move(self, name: str, into: Path, back: str | None) -> bool:
-        """Move a name away; return whether it was there. `back` is the target of the link that was there before.
-
-        No link is followed on either way: who made the name may have made links, too.
-        """
-        *parents, last = Path(name).parts
-        with held_open(os.open(self._workspace, FOLDER)) as root:
-            try:
-                folder = folder_beneath(root, parents)
-            except FileNotFoundError:
-                return False
-            with held_open(folder), held_open(folder_beneath(root, [*into.parts, *parents], make=True)) as target:
-                try:
-                    os.rename(last, last, src_dir_fd=folder, dst_dir_fd=target)
-                except FileNotFoundError:
-                    return False
-                if back is not None:
-                    os.symlink(back, last, dir_fd=folder)
-        return True
-
     def _quarantine(self, call: str, new: Collection[str]) -> Path:
         """Return the folder for what a call made: in `.piano`, unless the call made that, or it is a link."""
         if PRIVATE in new or (self._workspace / PRIVATE).is_symlink():
             return Path(f"{PRIVATE}-quarantine-{call}")
         return Path(PRIVATE, "quarantine", call)
+
+
+def _above(name: str) -> list[str]:
+    """Return the folders that a name is in: it could be moved away with them."""
+    return [str(folder) for folder in Path(name).parents[-2::-1]]
 
 
 def _imports(at: str, imported: Collection[str], *, has_notebooks: bool) -> tuple[str, ...]:

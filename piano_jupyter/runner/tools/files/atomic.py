@@ -9,17 +9,23 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from piano_jupyter.safe_files import FOLDER, add, folder_beneath, held_open, keep_rights, temporary
 
 STAGING = (".piano", "tmp")
+LONGEST_WAIT = 5.0  #: seconds to wait for who removes what was left behind
 TEMPORARY = re.compile(r"\.piano-[0-9a-f]{12}\.tmp")
 
 
 class LinkedError(OSError):
     """The file has more than one name: what is written there stands in another place too."""
+
+
+class FolderHeldError(OSError):
+    """Another program holds a lock on the folder in which the file would be written."""
 
 
 def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
@@ -75,11 +81,26 @@ def _locked(folder: int) -> Iterator[None]:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in filter(TEMPORARY.fullmatch, os.listdir(own)):  # noqa: PTH208  A descriptor has no Path.
                 os.unlink(name, dir_fd=own)
-        with suppress(OSError):
-            fcntl.flock(own, fcntl.LOCK_SH)
+        _share(own)
         yield
     finally:
         os.close(own)
+
+
+def _share(folder: int) -> None:
+    """Lock a folder for all who write. Raises FolderHeldError: a command, too, can hold it, for as long as it runs."""
+    end = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise FolderHeldError from None
+            time.sleep(0.01)
+        except OSError:  # A file system without locks.
+            return
+        else:
+            return
 
 
 def _take_group(file: int, folder: int) -> None:

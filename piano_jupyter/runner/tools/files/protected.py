@@ -67,6 +67,14 @@ def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
     return 0 <= at < len(folded) and folded[:at] == own[:at] and f"{folded[at]}.".startswith(f"{own[at]}.")
 
 
+def shares_folder(database: Sequence[str]) -> bool:
+    """Return whether a database in the workspace lies beside other files, in a folder that can be shown read-only.
+
+    What DuckDB makes beside it comes and goes, and a command could plant a link under such a name.
+    """
+    return len(database) > 1 and PRIVATE.isdisjoint(database)
+
+
 def protected_part(parts: Sequence[str]) -> str | None:
     """Return the first name of a path that is protected."""
     return next((part for part in parts if _is_protected(part.casefold())), None)

@@ -8,6 +8,7 @@ Not seen is a package that is installed from elsewhere by a finder of its own an
 
 import os
 import re
+import site
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,8 +28,8 @@ INSTALLED = {"site-packages", "dist-packages"}
 def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path] | None = None) -> str | None:
     """Return why a file at this path beneath the workspace would be imported instead of another, if it would.
 
-    `folders` are those that are imported from: by default the working directory, `sys.path`, and those on the way to
-    the file that have a notebook in them.
+    `folders` are those that are imported from: by default the workspace itself, from which Python may be started next,
+    the working directory, `sys.path`, and those on the way to the file that have a notebook in them.
     """
     if _is_pythons(parts, workspace):
         return f"{'/'.join(parts)!r} is a part of your kernel's Python, which runs outside the sandbox"
@@ -48,12 +49,17 @@ def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path
 def _is_pythons(parts: Sequence[str], workspace: Path) -> bool:
     """Return whether a file is of the kernel's environment, where that lies in the workspace."""
     home = Path(os.path.realpath(workspace))
-    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)}
+    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix, *user_packages())}
     return any(home in prefix.parents and home.joinpath(*parts).is_relative_to(prefix) for prefix in prefixes)
 
 
+def user_packages() -> list[str]:
+    """Return the folder of the user's own packages, if Python has one: it is imported from once it is there."""
+    return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+
+
 def _import_folders(home: Path, file: Path) -> Iterator[Path]:
-    yield from {Path(each or ".") for each in ("", *sys.path)}
+    yield from {home, *(Path(each or ".") for each in ("", *sys.path))}
     for folder in file.parents:
         if folder.is_relative_to(home):
             with suppress(OSError), os.scandir(folder) as entries:

@@ -16,8 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.atomic import LinkedError, exchange, make, staged
+from piano_jupyter.runner.tools.files.atomic import FolderHeldError, LinkedError, exchange, make, staged
 from piano_jupyter.runner.tools.files.beneath import TRIES, RemovedError, Way, is_held, way
 from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_starter, protected_part
 from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open, kind
@@ -55,6 +57,15 @@ def home_in(workspace: Path) -> tuple[str, ...] | None:
     """Return where in a workspace the user's home folder is; None where it is elsewhere."""
     home = Path(os.path.realpath(Path.home()))
     return home.relative_to(workspace).parts if home.is_relative_to(workspace) else None
+
+
+def own_folders(workspace: Path) -> tuple[tuple[str, ...], ...]:
+    """Return where in a workspace Piano has folders of its own by the user's settings, such as XDG_CACHE_HOME.
+
+    They hold what is fetched, and which databases are trusted.
+    """
+    named = platformdirs.user_cache_dir("piano_jupyter"), platformdirs.user_data_dir("piano_jupyter")
+    return tuple(filter(None, (inside(workspace, each) for each in named)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,7 @@ class Sandbox:
         self._root = root
         self._home = Path(os.path.realpath(root))
         self._database = inside(self._home, database) if database else ()
-        self._users = home_in(self._home)
+        self._users, self._own = home_in(self._home), own_folders(self._home)
         self._way = by or way()
 
     @contextmanager
@@ -129,6 +140,8 @@ class Sandbox:
             raise refused("private", "this is Piano's own data, which file tools do not touch")
         if is_key(names, self._users):
             raise refused("private", "this is where the user's home folder has keys, which tools do not see")
+        if any(names[: len(each)] == each for each in self._own):
+            raise refused("private", "this is where Piano keeps what it needs itself, which tools do not see")
 
     def make(self, path: str, data: bytes) -> tuple[str, ...]:
         """Write a file that must not exist yet, whole or not at all, with its folders; return where it is.
@@ -239,6 +252,10 @@ def _told(path: str) -> Iterator[None]:
         yield
     except LinkedError:
         raise linked(path) from None
+    except FolderHeldError:
+        raise refused(
+            "in_use", f"{path!r}: another program holds a lock on the folder; try again when it has ended"
+        ) from None
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise _outside() from None

@@ -7,7 +7,7 @@ read whole is denied where any rule denies something of the tool, and asked abou
 """
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import realpath, relpath
 from typing import Any
@@ -110,9 +110,29 @@ def _fits(rule: Rule, tool: Tool, arguments: Mapping[str, Any], commands: list[C
         about = _paths(str(subject), workspace)
         about += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in about]
     else:
-        about = [str(subject)] if tool.subject else [str(value) for value in arguments.values()]
+        about = list(_texts(subject if tool.subject else [*_given(tool, arguments).values()]))
     pattern = tuple(rule.pattern.casefold().split("*"))
     return Fits.YES if any(fits_text(pattern, each.casefold()) for each in about) else Fits.NO
+
+
+def _given(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, with what the tool takes for those that were left out."""
+    properties: Mapping[str, Any] = tool.parameters.get("properties", {})
+    return {
+        name: each["default"] for name, each in properties.items() if isinstance(each, Mapping) and "default" in each
+    } | dict(arguments)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield a value as a text, and each that is in it."""
+    waiting = [value]
+    while waiting:
+        here = waiting.pop()
+        yield str(here)
+        if isinstance(here, Mapping):
+            waiting += [*here.keys(), *here.values()]
+        elif isinstance(here, list | tuple):
+            waiting += here
 
 
 def _allows(pattern: str, kind: str, subject: Any, workspace: str) -> bool:

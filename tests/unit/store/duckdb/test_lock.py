@@ -419,3 +419,21 @@ def test_a_lock_file_that_may_not_be_written_is_named(tmp_path):
     assert said.startswith(
         f"StoreError database {path} cannot be written (Permission denied: {path}.lock): allow it, or"
     )
+
+
+@pytest.mark.parametrize("suffix", [".wal", ".wal.checkpoint", ".wal.recovery", ".tmp"])
+@pytest.mark.parametrize("is_linked", [True, False], ids=["over a link", "as it is named"])
+async def test_a_link_in_place_of_what_duckdb_keeps_beside_a_file_is_named_and_not_followed(
+    tmp_path, suffix, is_linked
+):
+    """A checkout can bring one along, and DuckDB would write through it."""
+    (tmp_path / "profile").write_text("mine")
+    database = tmp_path / "p.duckdb"
+    Path(f"{database}{suffix}").symlink_to(tmp_path / "profile")
+    if is_linked:
+        (tmp_path / "link.duckdb").symlink_to(database)
+
+    with pytest.raises(StoreError, match=rf"p\.duckdb{re.escape(suffix)} is a link, .* move it out of the way"):
+        await DuckDBStore(tmp_path / "link.duckdb" if is_linked else database).open()
+    assert (tmp_path / "profile").read_text() == "mine"
+    assert not database.exists()

@@ -192,6 +192,26 @@ def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, laun
     assert "evil" in (home / ".bashrc").read_text()
 
 
+@pytest.mark.parametrize("is_workspace", [True, False], ids=["workspace", "readable"])
+def test_d7_the_keys_are_hidden_where_the_home_folder_is_reached_through_a_link(
+    box, launcher, home, common, monkeypatch, is_workspace
+):
+    (common / "linked").symlink_to(home)
+    monkeypatch.setenv("HOME", str(common / "linked"))
+    home.chmod(0o777)
+    (home / "dotfiles").mkdir()
+    (home / "dotfiles/bashrc").write_text("alias ll='ls -l'\n")
+    (home / "dotfiles/bashrc").chmod(0o666)
+    (home / ".bashrc").symlink_to(home / "dotfiles/bashrc")
+    box = replace(box, workspace=str(home)) if is_workspace else replace(box, readable=(str(home),))
+
+    code, held = run_in(box, f"cd {home} && cat {' '.join(SECRETS)}; echo evil >>.bashrc; ls", launcher)
+
+    assert code == 0, held
+    assert "secret" not in held
+    assert "evil" not in (home / "dotfiles/bashrc").read_text()
+
+
 def test_d12_only_the_workspace_can_be_hurt(box, launcher, common):
     for path in (common / "readable" / "kept", common / "workspace" / "mine", common / "beside"):
         path.write_text("kept")

@@ -1,8 +1,11 @@
 """What a command made in the workspace that tools do not make."""
 
+import os
+import subprocess
 import sys
 
 import pytest
+from child import needs_root, run_child, users_folder
 
 from piano_jupyter.runner.tools.bash.guards import MOST_FOLDERS, Guards
 
@@ -124,3 +127,146 @@ def test_a17_a_folder_with_the_history_database_in_it_cannot_be_moved_away(here)
     (here / "data/own/chat.duckdb").touch()
 
     assert Guards(here, ("data", "own", "chat.duckdb")).look().shields.fixed == ("data", "data/own")
+
+
+def test_a_folder_of_pianos_own_below_the_workspace_is_hidden_and_cannot_be_moved_away(here):
+    (here / "notes/may/.piano").mkdir(parents=True)
+
+    shields = Guards(here).look().shields
+
+    assert shields.hidden == (".piano", "notes/may/.piano")
+    assert shields.fixed == ("notes", "notes/may")
+
+
+def test_the_folder_of_a_database_is_read_only_for_commands_but_not_one_of_pianos_own(here):
+    for name in ("data/own", "notes/.piano"):
+        (here / name).mkdir(parents=True)
+        (here / name / "chat.duckdb").touch()
+
+    assert Guards(here, ("data", "own", "chat.duckdb")).look().shields.guarded == ("data/own",)
+    assert Guards(here, ("notes", ".piano", "chat.duckdb")).look().shields.guarded == ()
+
+
+@pytest.mark.parametrize("path", ["repo/.git/hooks/pre-commit", "repo/.env", "repo/skills/x.md", "repo/.vscode/x"])
+def test_what_comes_with_another_folder_in_the_place_of_its_own_is_taken_away(here, path):
+    (here / path).parent.mkdir(parents=True)
+    (here / path).touch()
+    (here / "repo/mine").touch()
+    guards = Guards(here, skills=(("repo", "skills"),))
+    before = guards.look()
+
+    (here / "repo").rename(here / "other")
+    (here / path).parent.mkdir(parents=True)
+    (here / path).write_text("evil")
+    guards.take_away(before, "call")
+
+    assert not (here / path).exists()
+    assert (here / "other/mine").exists()
+
+
+@pytest.mark.parametrize("target", ["dotfiles/bashrc", "../elsewhere"])
+def test_a_file_of_the_users_shell_that_is_a_link_is_put_back_as_it_was(here, target):
+    (here / "dotfiles").mkdir()
+    (here / "dotfiles/bashrc").touch()
+    (here / ".bashrc").symlink_to(target)
+    guards = Guards(here, home=())
+    before = guards.look()
+    (here / ".bashrc").unlink()
+    (here / ".bashrc").write_text("evil")
+
+    guards.take_away(before, "call")
+
+    assert os.readlink(here / ".bashrc") == target  # noqa: PTH115
+    assert before.shields.fixed == (("dotfiles",) if target.startswith("dotfiles") else ())
+
+
+def test_keys_that_the_user_gets_later_are_hidden_from_the_next_command(here):
+    guards = Guards(here, home=())
+    before = guards.look().shields
+    (here / ".ssh").mkdir()
+    (here / ".profile").touch()
+
+    after = guards.look().shields
+
+    assert ".ssh" not in before.hidden
+    assert ".ssh" in after.hidden
+    assert ".profile" in after.guarded
+    assert after != before  # so that a new sandbox is started
+
+
+CLOSED = """
+here = Path(sys.argv[1])
+os.chdir(here)
+(here / ".piano").mkdir()
+(here / "kept").mkdir(0o311)
+(here / "kept/AGENTS.md").touch()
+guards = Guards(here)
+before = guards.look()
+for name in ("d/.vscode", "d/.piano"):
+    (here / name).mkdir(parents=True)
+(here / "d/AGENTS.md").touch()
+(here / "d/.vscode/tasks.json").touch()
+(here / "AGENTS.md").touch()
+folder = here / sys.argv[2]
+folder.chmod(int(sys.argv[3], 8))
+told = guards.take_away(before, "call")
+mode = stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0
+here.chmod(0o755)
+(here / "d").chmod(0o755)
+kept = stat.S_IMODE((here / "kept").stat().st_mode)
+left = [name for name in ("AGENTS.md", "d/AGENTS.md", "d/.vscode", "d/.piano") if (here / name).exists()]
+print(left, oct(mode), oct(kept), all("was taken away" in each for each in told))
+"""
+
+
+@pytest.mark.parametrize("mode", ["555", "311", "111", "666", "0"])
+@pytest.mark.parametrize("folder", [".", "d", "d/.vscode"])
+def test_a_folder_that_a_command_closes_keeps_nothing_in_its_place(folder, mode):
+    with users_folder() as (here, user):
+        left, now, kept, told = run_child(CLOSED, here, folder, mode, user=user).rsplit(maxsplit=3)
+        (here / "kept").chmod(0o755)
+
+    assert (left, kept, told) == ("[]", "0o311", "True")
+    assert now in {oct(int(mode, 8)), oct(int(mode, 8) | 0o700), "0o0"}
+
+
+@needs_root
+@pytest.mark.parametrize("size", ["1m", "4k"])
+def test_what_cannot_be_moved_to_the_quarantine_loses_its_name_where_it_is(tmp_path, size):
+    """On another file system, or where a command has filled the disk."""
+    workspace = tmp_path if size == "1m" else tmp_path / "m"
+    (tmp_path / "m").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=5", "tmpfs", tmp_path / "m"], check=True)
+    try:
+        guards = Guards(workspace)
+        before = guards.look()
+        for name in ("AGENTS.md", ".env", ".envrc", ".mcp.json"):
+            (tmp_path / "m" / name).touch()
+        told = guards.take_away(before, "call")
+
+        assert sorted(each.name[:18] for each in (tmp_path / "m").iterdir()) == [".piano-quarantine-"] * 4
+        assert all(".piano-quarantine-" in each for each in told)
+    finally:
+        subprocess.run(["umount", tmp_path / "m"], check=True)
+
+
+def test_what_two_commands_make_one_after_the_other_is_taken_away_from_both(here):
+    guards = Guards(here, home=())
+    (here / ".bashrc").symlink_to("mine")
+    first = guards.begin()
+    (here / "json.py").touch()
+    (here / ".bashrc").unlink()
+    (here / ".bashrc").symlink_to("evil")
+    second = guards.begin()
+    guards.take_away(first, "first")
+    assert not (here / "json.py").exists()
+    (here / "json.py").touch()
+    (here / ".bashrc").unlink()
+    (here / ".bashrc").symlink_to("evil")
+
+    guards.take_away(second, "second")
+    third = guards.begin()
+    guards.take_away(third, "third")
+
+    assert not (here / "json.py").exists()
+    assert os.readlink(here / ".bashrc") == "mine"  # noqa: PTH115

@@ -2,15 +2,19 @@
 
 import asyncio
 import os
+import site
 from pathlib import Path
 
+import duckdb
 import pytest
 from sandboxing import wait_until
 
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.tools.bash.guards import Guards
+from piano_jupyter.runner.tools.files.shadowing import shadows_import
+from piano_jupyter.runner.tools.files.workspace import Sandbox
 
 KEY = {"method": "POST", "path": "/chat/completions", "body": None}
 ANSWER = {"status": 200, "headers": {}, "body": "alias ls=evil"}
@@ -93,14 +97,96 @@ async def test_a_command_that_exchanges_pianos_own_folder_gets_nothing_moved_els
     assert not (tmp_path / "AGENTS.md").exists()
 
 
-def test_a_quarantine_that_leads_elsewhere_is_told_of_and_not_used(tmp_path, outside):
+def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_loses_its_name(tmp_path, outside):
     (tmp_path / ".piano").mkdir()
     (tmp_path / ".piano/quarantine").symlink_to(outside)
     guards = Guards(tmp_path)
     before = guards.look()
     (tmp_path / "AGENTS.md").touch()
 
-    told = guards.take_away(before, "call")
+    (told,) = guards.take_away(before, "call")
 
-    assert told == ["protected: tools do not make 'AGENTS.md', and it could not be taken away: Not a directory"]
+    assert "'AGENTS.md' was taken away to .piano-quarantine-" in told
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
+    assert not (tmp_path / "AGENTS.md").exists()
+
+
+async def test_no_link_can_be_planted_where_duckdb_writes_beside_a_database_in_the_workspace(
+    bash_of, sandboxed, tmp_path, outside
+):
+    database = tmp_path / "data/own/chat.duckdb"
+    database.parent.mkdir(parents=True)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE TABLE said (words VARCHAR)")
+    bash = bash_of(database=str(database))
+
+    plant = f"ln -s {outside}/.bashrc chat.duckdb.wal; ln -s {outside} chat.duckdb.tmp"
+    await bash(f"cd data/own; {plant}; cd ../..; mv data x; mkdir -p data/own; cd data/own; {plant}", mode="write")
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("INSERT INTO said VALUES ('alias ls=evil')")
+
+        assert (outside / ".bashrc").read_text() == "mine\n"
+    assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
+    assert (await bash("touch data/mine mine", mode="write"))[0]
+
+
+async def test_no_command_runs_beside_a_database_that_has_no_folder_of_its_own(bash_of, sandboxed, tmp_path):
+    bash = bash_of(database=str(tmp_path / "chat.duckdb"))
+
+    ok, text = await bash("touch chat.duckdb.wal", mode="write")
+
+    assert not ok
+    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' lies in the workspace itself")
+    assert not (tmp_path / "chat.duckdb.wal").exists()
+    assert (await bash("true", mode="read"))[0]
+    assert (await bash_of(database=":memory:")("true", mode="write"))[0]
+
+
+async def test_what_a_command_planted_is_taken_away_when_the_kernel_ends_in_the_middle_of_it(
+    bash_of, sandboxed, tmp_path
+):
+    bash = bash_of()
+    running = asyncio.create_task(bash("touch json.py AGENTS.md begun; sleep 60", mode="write"))
+    await asyncio.to_thread(wait_until, (tmp_path / "begun").exists, "the command did not begin")
+
+    bash.tool.stop()  # as at the exit, when nobody waits for the call any more
+    left = sorted(os.listdir(tmp_path))  # noqa: PTH208
+    await running
+
+    assert left == [".piano", "begun"]
+
+
+async def test_nothing_is_planted_where_the_users_settings_put_pianos_own_folders_into_the_workspace(
+    bash_of, sandboxed, tmp_path, outside, monkeypatch
+):
+    bash = bash_of()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg/data"))
+    (tmp_path / "xdg/cache/piano_jupyter").mkdir(parents=True)
+    (tmp_path / "xdg/cache/piano_jupyter/model.gguf").write_text("weights")
+
+    plant = f"ln -sT {outside} xdg/$each/piano_jupyter/fetching; touch xdg/$each/piano_jupyter/x.json"
+    moved = "mv xdg x; mkdir -p xdg/data/piano_jupyter; touch xdg/data/piano_jupyter/x.json"
+    _, text = await bash(f"for each in cache data; do {plant}; done; {moved}; cat xdg/cache/*/model.gguf", mode="write")
+
+    assert "weights" not in text
+    assert sorted(each.name for each in (tmp_path / "xdg").rglob("*") if not each.is_dir()) == ["model.gguf"]
+    with pytest.raises(ToolError, match=r"^private: "):
+        Sandbox(tmp_path).make("xdg/data/piano_jupyter/databases/x.json", b"")
+
+
+def test_the_folder_of_the_users_own_packages_is_not_made_by_a_command_where_it_is_in_the_workspace(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
+    packages = tmp_path / ".own/lib/python3/site-packages"
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(packages))
+    guards = Guards(tmp_path)
+    before = guards.begin()
+    packages.mkdir(parents=True)
+    (packages / "usercustomize.py").touch()
+
+    guards.take_away(before, "call")
+
+    assert not packages.exists()
+    assert shadows_import((*packages.relative_to(tmp_path).parts, "usercustomize.py"), tmp_path)

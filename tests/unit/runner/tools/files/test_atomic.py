@@ -10,7 +10,9 @@ import pytest
 from child import needs_root, run_child, users_folder
 
 from piano_jupyter.errors import ToolError
+from piano_jupyter.runner.tools.files import atomic
 from piano_jupyter.runner.tools.files.workspace import Sandbox
+from piano_jupyter.safe_files import held_open
 
 #: The kernel of the test's own kills itself when it is about to make a system call, at an event of Python's audit.
 KILLED = """
@@ -114,6 +116,21 @@ def test_what_a_living_process_writes_is_not_tidied_away(ws):
     sandbox.make("third", b"")
 
     assert not living.exists()
+
+
+def test_a_folder_that_another_program_holds_locked_is_a_refusal_and_not_waited_for_without_end(ws, monkeypatch):
+    monkeypatch.setattr(atomic, "LONGEST_WAIT", 0.0)
+    (ws / ".piano").touch()  # so that it is written in the file's own folder, which commands see
+    with held_open(os.open(ws / "d", os.O_RDONLY)) as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+
+        for call in (lambda: write(Sandbox(ws), "d/f", b"new"), lambda: Sandbox(ws).make("d/g", b"new")):
+            with pytest.raises(ToolError, match=r"^in_use: 'd/[fg]': another program holds a lock on the folder; "):
+                call()
+
+    write(Sandbox(ws), "d/f", b"new")
+    assert (ws / "d/f").read_text() == "new"
+    assert files(ws) == [".piano", "d/f"]
 
 
 @needs_root

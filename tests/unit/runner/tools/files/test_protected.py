@@ -142,6 +142,15 @@ def test_a19_a_folder_on_the_import_path_counts_as_the_working_directory_does(he
     assert shadows_import(("lib", "json.py"), here) == f"'lib/json.py' {REASON}"
 
 
+def test_a19_the_workspace_counts_where_the_kernel_works_in_a_folder_of_it(here, monkeypatch):
+    (here / "notebooks").mkdir()
+    monkeypatch.chdir(here / "notebooks")
+
+    assert shadows_import(("json.py",), here) == f"'json.py' {REASON}"
+    assert shadows_import(("notebooks", "json.py"), here)
+    assert shadows_import(("other", "json.py"), here) is None
+
+
 def test_a19_the_folder_of_a_notebook_counts_for_the_kernel_that_starts_there(here):
     (here / "reports").mkdir()
     (here / "reports/sales.ipynb").touch()

@@ -5,14 +5,16 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies as st
 
 from piano_jupyter.errors import PianoError, ToolError
+from piano_jupyter.rules import fits_text
 from piano_jupyter.runner.tools.permissions.policy import Decision, judge, usually
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
-from piano_jupyter.tool import Opinion, Tool, Verdict
+from piano_jupyter.tool import Opinion, Tool, Verdict, tool
 
 ALLOW, ASK, DENY = Verdict.ALLOW, Verdict.ASK, Verdict.DENY
 
@@ -577,3 +579,29 @@ def test_judging_a_long_command_takes_no_time(judged):
                     f"echo $(echo $({'xargs ' * 3_000}))", "time a " * 2_800):  # fmt: skip
         judged(BASH, command, "deny bash(curl * x)", "allow bash(git *)")
     assert time.process_time() - begun < 20  # what is quadratic takes minutes
+
+
+@pytest.mark.parametrize("pattern", ["http://evil*", "secret", "deep", "production", "true", "7", "*'k'*"])
+def test_a_rule_that_denies_sees_what_is_within_an_argument_and_what_is_taken_for_one_that_is_left_out(pattern):
+    @tool
+    def fetch(urls: list[str], how: dict[str, Any], stage: str = "production", *, again: bool = True) -> None:
+        """Fetch."""
+
+    def verdict(urls, **given):
+        given = {"urls": urls, "how": {"k": ["secret", {"deep": 7}]}} | given
+        return judge(fetch, given, mode="write", rules=[f"deny fetch({pattern})"], workspace="/").verdict
+
+    assert verdict(["a", "http://evil/x"]) is DENY
+    assert verdict(["a"], how={}, stage="test", again=False) is ALLOW
+
+
+@given(st.lists(st.text("ab\n", max_size=3), min_size=1, max_size=5).map(tuple), st.text("ab\n", max_size=12))
+def test_a_pattern_fits_what_its_texts_with_anything_between_them_are(pattern, text):
+    expected = re.fullmatch(".*".join(map(re.escape, pattern)), text, re.DOTALL) is not None
+
+    assert fits_text(pattern, text) is expected
+
+
+def test_a_rule_with_many_stars_is_compared_with_a_long_argument_at_once():
+    """Some ways to compare take longer than anybody lives."""
+    assert not fits_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
