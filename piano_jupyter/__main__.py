@@ -89,9 +89,9 @@ def tell(text: str, end: str = "\n") -> None:
 
 async def answer(text: str, agent: str | None, thread: str | None, *, trust: bool) -> None:
     """Ask, and write what is answered to standard output. Raises PianoError."""
-    async with Piano() as piano:
-        if trust:
-            await piano.trust()
+    async with Piano(resumes=False) as piano:  # what a notebook left is for one: this ends with its own answer
+        if trust and not piano.trusted:
+            tell(await piano.trust())
         elif notice := piano.distrust():
             tell(notice.replace("%piano trust", "--trust"))
         events = piano.events()

@@ -122,7 +122,8 @@ class Piano:
     ...     answer = await piano.ask("What is the capital of France?")
 
     Keyword arguments are knobs of `PianoConfig`. `tools` are functions of one's own. `record` or `replay` name a
-    cassette; both keep the conversation in memory only. `model` takes the place of the server, for tests.
+    cassette; both keep the conversation in memory only. `model` takes the place of the server, for tests. Without
+    `resumes` a question leaves alone what an earlier kernel left: only `resume` lets it go on.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class Piano:
         record: str | Path | None = None,
         replay: str | Path | None = None,
         model: ChatModel | None = None,
+        resumes: bool = True,
         **knobs: object,
     ) -> None:
+        self._resumes = resumes
         self.config = configured(config, **knobs)
         self.bus = EventBus()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -146,8 +149,8 @@ class Piano:
         self._clock = self._cassette.clock() if self._cassette else Clock()
         database = IN_MEMORY if self._cassette else self.config.database
         self._store: Store = DuckDBStore(database)
-        self._trust = Trust(database, in_memory=database == IN_MEMORY)
-        self._finder = EndpointFinder(self.config, self._tell_loading)
+        self._trust = Trust(database, self._workspace, in_memory=database == IN_MEMORY)
+        self._finder = EndpointFinder(self.config, self._tell_loading, self._take_jobs)
         wrap = self._cassette.wrap if self._cassette else None
         self._swap = SwapClient(self._finder.find, self.config, wrap)
         self._client = None if model else ChatClient(self._finder.find, self.config, wrap, self._swap)
@@ -363,7 +366,8 @@ class Piano:
     async def _begin_sending(self) -> Terms:
         """Return what a question is sent under now. What an earlier kernel left goes on from here."""
         terms = Terms(self.config.mode, tuple(self.config.rules), await self._address())
-        self._unfinished.resume()
+        if self._resumes:
+            self._unfinished.resume()
         self._producer.stir()
         return terms
 
@@ -402,6 +406,7 @@ class Piano:
 
         Raises what it failed with; PianoError if it was cancelled, or waits for the user to resume it.
         """
+        await self._look_where_questions_go()
         if why := self._unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
         if answer := await self._happened.answer(job):
@@ -457,15 +462,25 @@ class Piano:
         return await self._consumer.cancel(await self.find_job(job))
 
     async def retry(self, job: Job | UUID | str) -> Job:
-        """Queue a job again that failed or was cancelled, for its agent as it now is."""
+        """Queue a job again that failed, was cancelled or is unfinished, for its agent and the settings as they are."""
         found = await self.find_job(job)
+        if why := self._unfinished.why_held(found):
+            if not self._trust.given:
+                raise PianoError(f"job {short(found.id)} waits: {why}")
+            found = await whole(self._cancel(found))
         terms = await self._begin_sending()
         model = self._roster.by_id(found.agent_id).model
         return await self._producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
         """Return the jobs that an earlier kernel left, each with what it waits for, "" where it only waits its turn."""
+        await self._look_where_questions_go()
         return self._unfinished.all()
+
+    async def _look_where_questions_go(self) -> None:
+        """See whether the settings name another server by now, where an unfinished job may wait for its own."""
+        if self._unfinished.resumed and self._known_address() is None:
+            await self._address()
 
     async def resume(self, job: Job | UUID | str | None = None) -> list[tuple[Job, str]]:
         """Let unfinished jobs go on, or one; return those that still wait for something, and what.
@@ -481,12 +496,14 @@ class Piano:
 
     async def trust(self) -> str:
         """Trust the database: its agents' tools count, its jobs may be resumed. Returns a sentence that says so."""
+        if self._trust.given and not self._trust.problem:
+            return f"trusted already: {self._trust.path}{' (only memory)' if self._trust.in_memory else ''}"
         withheld = self._roster.withheld()
         left = len(self._unfinished.all())
         await asyncio.to_thread(self._trust.give)
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
         jobs = f"{left} unfinished job{'' if left == 1 else 's'} may go on (%piano resume)" if left else ""
-        note = f"this counts until this kernel ends, as {self._trust.problem}" if self._trust.problem else ""
+        note = f"this counts until this kernel ends: {self._trust.problem}" if self._trust.problem else ""
         return "; ".join(filter(None, [f"trusted from now on: {self._trust.path}", tools, jobs, note]))
 
     @property
@@ -496,13 +513,14 @@ class Piano:
 
     def distrust(self) -> str:
         """Return why this database is not trusted, or will not be by the next kernel, a sentence; "" if all is well."""
+        problem = self._trust.problem
         if not self._trust.given:
             return (
                 f"database {self._trust.path} was not made by you here, so nothing in it goes on by itself and the "
-                f"tools of its agents do not count; if it is yours, say %piano trust"
+                f"tools of its agents do not count; if it is yours, say %piano trust{problem and f' ({problem})'}"
             )
-        if self._trust.problem:
-            return f"{self._trust.problem}, so the next kernel will not know that {self._trust.path} is yours"
+        if problem:
+            return f"the next kernel will not know that database {self._trust.path} is yours: {problem}"
         return ""
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
@@ -693,7 +711,7 @@ class Piano:
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
             running=counts.jobs.get(JobStatus.RUNNING, 0),
             approvals=len(self._approvals.waiting()),
-            unfinished=self._unfinished.all(),
+            unfinished=await self.unfinished(),
             distrust=self.distrust(),
             mode=config.mode,
             rules=[
@@ -772,6 +790,10 @@ class Piano:
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
+
+    def _take_jobs(self) -> None:
+        """Have a look at the queue: a job that waited for its server may go on."""
+        self._producer.stir()
 
     async def _address(self) -> str:
         """Return where a question goes that is sent now; "" where something stands in for the server."""

@@ -6,15 +6,18 @@ at, so that no way leads there.
 """
 
 import ast
+import gc
 import os
-from collections import ChainMap
+from collections import ChainMap, UserDict
 from collections.abc import Mapping
-from types import FrameType, ModuleType
+from types import FrameType, MappingProxyType, ModuleType
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 
 ENVIRONMENT = type(os.environ)
+NO_ITEMS: dict[str, str] = {}
+VIEWS = (type(NO_ITEMS.values()), type(NO_ITEMS.items()))
 #: How the text of an environment begins, wherever it stands: as Python and as IPython write it.
 ENVIRONMENT_TEXT = ("environ({", "environ{")
 WAY_OUT = "; what is wanted of it can be put into a variable of its own"
@@ -74,14 +77,24 @@ def evaluated(node: ast.expr, variables: Mapping[str, Any]) -> Any:
 
 
 def is_environment(value: Any) -> bool:
-    """Return whether a value is the environment, a chain of mappings with it, or a dict with most of it."""
+    """Return whether a value is the environment, a dict with most of it, or a wrapper or view of one of these."""
     kind = type(value)
     if issubclass(kind, ChainMap):
         return any(is_environment(each) for each in value.maps)
+    if issubclass(kind, UserDict):
+        return is_environment(vars(value).get("data"))
+    if kind is MappingProxyType:
+        return any(map(is_environment, gc.get_referents(value)))  # what it stands for, without asking it
+    if kind in VIEWS:
+        return is_environment(value.mapping)
     if issubclass(kind, dict):
-        same = sum(type(own := dict.get(value, name)) is str and own == its for name, its in os.environ.items())
-        return same > len(os.environ) / 2
+        return any(_has_most_of(value, its) for its in (os.environ, os.environb))
     return issubclass(kind, ENVIRONMENT)
+
+
+def _has_most_of(value: dict[Any, Any], environment: Mapping[Any, Any]) -> bool:
+    same = sum(type(own := dict.get(value, name)) is type(its) and own == its for name, its in environment.items())
+    return bool(same > len(environment) / 2)
 
 
 def shows_environment(text: str) -> bool:

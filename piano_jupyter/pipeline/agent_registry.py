@@ -58,10 +58,13 @@ class Roster:
 
     def by_id(self, agent_id: UUID) -> Agent:
         """Return one agent. Raises NotFoundError."""
-        for agent in self._kept:
-            if agent.id == agent_id:
-                return self._trusted(agent)
-        raise NotFoundError(f"no agent with the id {agent_id}")
+        if (agent := self.find(agent_id)) is None:
+            raise NotFoundError(f"no agent with the id {agent_id}")
+        return agent
+
+    def find(self, agent_id: UUID) -> Agent | None:
+        """Return one agent, None if there is none with this id."""
+        return next((self._trusted(agent) for agent in self._kept if agent.id == agent_id), None)
 
     def withheld(self) -> list[Agent]:
         """Return the agents whose tools do not count, with these tools."""

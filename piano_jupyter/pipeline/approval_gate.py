@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.bus import EventBus
@@ -117,14 +118,23 @@ class Permits:
 
     def _judge(self, job: Job, call: ToolCall, tool: Tool, arguments: Mapping[str, Any], ask_first: str) -> Decision:
         """Return the stricter of what was in force when the job was sent, and what is now."""
-        config = self._config
+        config, runs_in = self._config, self._narrower(job)
         sent = (*job.rules, *(rule for rule in self._always if rule in config.rules and rule not in job.rules))
+
+        def judged(mode: Mode, rules: Sequence[str]) -> Decision:
+            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
+                return judge(tool, arguments, mode=mode, rules=rules, workspace=config.workspace, ask_first=ask_first)
+
         decisions = []
         for mode, rules in {(config.mode, tuple(config.rules)): None, (job.mode, sent): None}:
-            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
-                decisions.append(
-                    judge(tool, arguments, mode=mode, rules=rules, workspace=config.workspace, ask_first=ask_first)
+            decision = judged(mode, rules)
+            if decision.verdict is Verdict.ASK and mode != runs_in:  # the question tells how it will run
+                narrow = judged(runs_in, rules)
+                told = (
+                    narrow.reason if narrow.verdict is Verdict.ASK else f"mode {mode} asks; it runs in mode {runs_in}"
                 )
+                decision = replace(decision, reason=told)
+            decisions.append(decision)
         return max(decisions, key=lambda each: (STRICTNESS.index(each.verdict), each.always == ""))
 
     def _narrower(self, job: Job) -> Mode:

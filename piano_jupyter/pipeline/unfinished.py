@@ -10,7 +10,7 @@ from uuid import UUID
 
 from piano_jupyter.pipeline.agent_registry import Roster
 from piano_jupyter.pipeline.trust import Trust
-from piano_jupyter.records import EMBEDDED, Job
+from piano_jupyter.records import EMBEDDED, Job, short
 
 
 class Unfinished:
@@ -44,6 +44,11 @@ class Unfinished:
         if self._trust.given:
             self._resumed.update([job.id] if job else self._left)
 
+    @property
+    def resumed(self) -> bool:
+        """Whether any job was let go on that has not begun."""
+        return bool(self._resumed)
+
     def all(self) -> list[tuple[Job, str]]:
         """Return the jobs that were left and have not gone on, each with what it waits for ("" for its turn)."""
         return [(job, self.why_held(job)) for job in self._left.values()]
@@ -56,7 +61,10 @@ class Unfinished:
             return "its database is not known to be yours; %piano trust"
         if job.id not in self._resumed:
             return "an earlier kernel left it; %piano resume"
-        if missing := self._missing(self._roster.by_id(job.agent_id).enabled_tools):
+        agent = self._roster.find(job.agent_id)
+        if agent is None:  # waiting would not bring it back: the job fails with that as its reason
+            return ""
+        if missing := self._missing(agent.enabled_tools):
             names = ", ".join(missing)
             return f"{'tools that are' if missing[1:] else 'a tool that is'} not defined here: {names}; run their cells"
         return self._elsewhere(job)
@@ -66,5 +74,7 @@ class Unfinished:
         if job.server == now or (not job.server and now != EMBEDDED):
             return ""
         was = {"": "a server", EMBEDDED: "the embedded model"}.get(job.server, job.server)
-        goes = {None: "not known yet", EMBEDDED: "the embedded model"}.get(now, now)
-        return f"{was}, which it was sent to; questions go to {goes} now: %piano retry would send it there"
+        if now is None:
+            return f"{was}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        goes = "the embedded model" if now == EMBEDDED else now
+        return f"{was}, which it was sent to; questions go to {goes} now: %piano retry {short(job.id)} sends it there"

@@ -1,6 +1,9 @@
 """What a kernel that was killed left: the next one runs nothing of it until its user goes on."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from stub_model import Say
@@ -48,6 +51,7 @@ def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
 
     assert before == 0
     assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
+    assert "waits: an earlier kernel left it; %piano resume" in seen[2]
     assert resumed.text == "1 job goes on"
     assert answer.text.endswith("it was denied")
     assert not (tmp_path / "made").exists()
@@ -92,6 +96,19 @@ def test_a_job_waits_for_the_tool_that_the_notebook_defines_later(killed_in_the_
     assert answer.text.endswith("it is 3")
 
 
+def test_of_many_jobs_that_wait_the_first_are_named(kernel_of, stub_model):
+    kernel = kernel_of().load()
+    kernel.run(DEFINE)
+    kernel.run("%piano agent Assistant --tools price\n%piano stop\nfor _ in range(30): await piano.send('what is it?')")
+    killed(kernel)
+
+    kernel = kernel_of().load()
+    lines = kernel.run("%piano resume").text.splitlines()
+
+    assert len(lines) == 21
+    assert lines[-1] == "10 more wait; %piano says for what"
+
+
 def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
     killed_in_the_middle, kernel_of, stub_model, closed_port, llama_cpp
 ):
@@ -103,6 +120,22 @@ def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
 
     assert f"waits: {stub_model.url}, which it was sent to; questions go to the embedded model now" in resumed
     assert "running" not in kernel.run("%piano queue").text
+
+
+def test_a_job_for_a_server_goes_on_once_the_settings_name_it(killed_in_the_middle, kernel_of, stub_model, closed_port):
+    killed_in_the_middle()
+
+    kernel = kernel_of(PIANO_BASE_URL=closed_port).load()
+    kernel.run("%config PianoConfig.embedded = 'never'")
+    waits = kernel.run("%piano resume").text
+    kernel.run(f"%config PianoConfig.base_url = {stub_model.url!r}")
+    answer = kernel.run("%piano wait")
+
+    assert (
+        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        in waits
+    )
+    assert answer.text == "You said: write it"
 
 
 def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
@@ -146,6 +179,42 @@ def test_where_the_data_folder_cannot_be_written_the_user_is_told_once(kernel_of
     first = kernel.run("%%piano\nhello")
     again = kernel.run("%%piano\nhello")
 
-    assert "so the next kernel will not know that" in first.stream
+    assert "the next kernel will not know that database" in first.stream
     assert first.text == "You said: hello"
     assert again.stream == ""
+
+
+def asked_in_a_terminal(folder, stub_model, *words, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "piano_jupyter", *words],
+        cwd=folder,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url} | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_a_question_from_the_terminal_leaves_the_unfinished_jobs_of_a_notebook_alone(
+    killed_in_the_middle, stub_model, kernel_of, tmp_path
+):
+    killed_in_the_middle()
+
+    ran = asked_in_a_terminal(tmp_path, stub_model, "hello")
+
+    assert ran.stdout == "You said: hello\n"
+    assert [each["messages"][-1]["content"] for each in stub_model.asked] == ["hello"]
+    assert "waits: an earlier kernel left it" in kernel_of().load().run("%piano queue").text
+
+
+def test_trust_in_the_terminal_says_what_is_trusted(killed_in_the_middle, stub_model, tmp_path, tmp_path_factory):
+    killed_in_the_middle()
+    mine = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("mine"))}
+
+    first = asked_in_a_terminal(tmp_path, stub_model, "hello", "--trust", **mine)
+    again = asked_in_a_terminal(tmp_path, stub_model, "hello", "--trust", **mine)
+
+    assert f"trusted from now on: {tmp_path}/.piano/piano.duckdb; Assistant may use create_file" in first.stderr
+    assert "trusted" not in again.stderr

@@ -96,7 +96,7 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
 IN_MODE_FULL = """
 import asyncio, sys, piano_jupyter.__main__ as terminal
 from piano_jupyter import Piano
-terminal.Piano = lambda: Piano(mode='full')
+terminal.Piano = lambda **options: Piano(mode='full', **options)
 async def go():
     async with Piano() as piano:
         await piano.update_agent('Assistant', enabled_tools=['bash'])

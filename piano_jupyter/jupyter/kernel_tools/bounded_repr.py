@@ -1,13 +1,11 @@
 """Any value as a text of bounded length: its `repr` may raise, be endless, or be huge."""
 
 import io
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from IPython.lib.pretty import RepresentationPrinter
 
-from piano_jupyter.jupyter.variable_access import ENVIRONMENT, is_environment
+from piano_jupyter.jupyter.variable_access import is_environment
 
 WIDTH = 100  # characters of a line
 MOST_ITEMS = 50  # of a list, a dict or a set
@@ -31,6 +29,15 @@ class _Bounded(io.StringIO):
         return len(text)
 
 
+class _Printer(RepresentationPrinter):
+    def pretty(self, obj: Any) -> None:
+        """Show a value, and each part of it in turn."""
+        if is_environment(obj):
+            self.text(UNREAD)
+        else:
+            super().pretty(obj)
+
+
 def bounded(value: Any, limit: int) -> str:
     """Return how IPython shows a value, its beginning at least. What its `repr` raises is told; an interrupt is not."""
     if type(value) in {str, bytes, bytearray} and len(value) > limit:
@@ -38,9 +45,7 @@ def bounded(value: Any, limit: int) -> str:
         return f"{value[:limit]!r}… ({len(value):,} {kind})"
     text = _Bounded(limit)
     try:
-        printer = RepresentationPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
-        for mapping in (ENVIRONMENT, dict):
-            printer.type_pprinters[mapping] = partial(_mapping, printer.type_pprinters[mapping])
+        printer = _Printer(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
         printer.pretty(value)
         printer.flush()
     except _FullError:
@@ -48,10 +53,3 @@ def bounded(value: Any, limit: int) -> str:
     except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
         return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"
     return text.getvalue()
-
-
-def _mapping(shown: Callable[..., None], value: Any, into: RepresentationPrinter, cycle: bool) -> None:  # noqa: FBT001
-    if is_environment(value):
-        into.text(UNREAD)
-    else:
-        shown(value, into, cycle)

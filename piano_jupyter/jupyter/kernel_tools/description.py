@@ -30,6 +30,7 @@ from piano_jupyter.tool import Tool
 LONGEST = 4_000  # characters of a look
 LONGEST_SOURCE = 6_000
 LONGEST_CELL = 60
+LONGEST_DEFAULT = 200  # of a parameter
 MOST_HEAD = 20  # columns of the first rows
 MOST_NAMES = 60  # attributes
 COMMON = 5  # values that are named
@@ -195,7 +196,12 @@ def _code(value: Any) -> str:
     """Return how something is called, what it says of itself, and its source."""
     kind = "class" if inspect.isclass(value) else "function"
     try:
-        signature = str(inspect.signature(value))
+        called = inspect.signature(value)
+        shown = [
+            each if each.default is each.empty else each.replace(default=_Shown(bounded(each.default, LONGEST_DEFAULT)))
+            for each in called.parameters.values()
+        ]
+        signature = str(called.replace(parameters=shown))
     except (TypeError, ValueError):
         signature = "(…)"
     lines = [
@@ -205,6 +211,16 @@ def _code(value: Any) -> str:
     with suppress(OSError, TypeError):
         lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
     return "\n".join(lines)
+
+
+class _Shown:
+    """A default, as a signature is to show it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def _listed(names: Sequence[str]) -> str:

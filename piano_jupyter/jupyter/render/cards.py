@@ -177,8 +177,9 @@ def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
     )
 
 
-def jobs_table(jobs: Sequence[Job], names: Names) -> Listing[Job]:
-    """Return jobs as a table."""
+def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> Listing[Job]:
+    """Return jobs as a table; `held` is what those wait for that an earlier kernel left."""
+    waits = held or {}
     return Listing(
         jobs,
         "nothing runs and nothing waits",
@@ -187,7 +188,7 @@ def jobs_table(jobs: Sequence[Job], names: Names) -> Listing[Job]:
         agent=lambda job: f"@{names.get(job.agent_id, '?')}",
         model=lambda job: job.model,
         attempt=lambda job: job.attempt,
-        reason=lambda job: job.reason or "",
+        reason=lambda job: f"waits: {waits[job.id]}" if waits.get(job.id) else job.reason or "",
     )
 
 

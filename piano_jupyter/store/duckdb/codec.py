@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Agent, Approval, CallStatus, Job, JobStatus, Message, Thread, ToolCall
+from piano_jupyter.records import Agent, Approval, CallStatus, Job, JobStatus, Message, Mode, Thread, ToolCall
+from piano_jupyter.store.duckdb.lock import ELSEWHERE
 
 Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
 
@@ -19,11 +20,20 @@ def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job) -> dict
 
 
 def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Record]:
-    """Return the records that rows keep; columns that are not their fields are left out."""
+    """Return the records that rows keep; columns that are not their fields are left out.
+
+    Raises StoreError for a value that Piano has not written: another program has changed the row.
+    """
     decoders = DECODERS | ({"status": STATUSES[kind]} if kind in STATUSES else {})
     names = {field.name for field in fields(kind)}
     plan = [(at, name, decoders.get(name, _as_it_is)) for at, name in enumerate(columns) if name in names]
-    return [kind(**{name: decode(row[at]) for at, name, decode in plan}) for row in rows]
+    try:
+        return [kind(**{name: decode(row[at]) for at, name, decode in plan}) for row in rows]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"the database holds an unreadable {kind.__name__} ({error}): another program has changed it; undo that, "
+            f"or {ELSEWHERE}"
+        ) from error
 
 
 def utc(time: datetime) -> datetime:
@@ -52,8 +62,15 @@ def _json_of_mapping_or_none(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else _json_of_mapping(value)
 
 
-def _mapping_or_none(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+def _mapping_of_json(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"{text:.100} is no JSON object")
+    return value
+
+
+def _mapping_or_none(text: str | None) -> Mapping[str, Any] | None:
+    return None if text is None else _mapping_of_json(text)
 
 
 def _json_of_list(value: Iterable[str]) -> str:
@@ -61,7 +78,16 @@ def _json_of_list(value: Iterable[str]) -> str:
 
 
 def _tuple_of_json(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
+    value = json.loads(text)
+    if not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+        raise TypeError(f"{text:.100} is no JSON list of texts")
+    return tuple(value)
+
+
+def _mode(text: str) -> str:
+    if text not in get_args(Mode):
+        raise ValueError(f"{text!r:.100} is no mode")
+    return text
 
 
 def _as_it_is(value: Any) -> Any:
@@ -80,7 +106,7 @@ ENCODERS: dict[str, Callable[[Any], Any]] = (
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _aware)
-    | dict.fromkeys(MAPPINGS, json.loads)
+    | dict.fromkeys(MAPPINGS, _mapping_of_json)
     | dict.fromkeys(LISTS, _tuple_of_json)
-    | {"schema": _mapping_or_none}
+    | {"schema": _mapping_or_none, "mode": _mode}
 )

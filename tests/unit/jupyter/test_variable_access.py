@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
-from types import FrameType, SimpleNamespace
+from types import FrameType, MappingProxyType, SimpleNamespace
 
 import ipykernel.kernelapp
 import IPython
@@ -89,6 +89,13 @@ def variables(monkeypatch):
         "function": generator,
         "wrapped": wrapped(),
         "default": lambda env=os.environ: env,
+        "default_copy": lambda env=os.environ.copy(): env,  # noqa: B008  It is what is tested.
+        "views": [os.environ.copy().items(), os.environ.copy().values()],
+        "ordered": [collections.OrderedDict(os.environ), collections.defaultdict(str, os.environ)],
+        "raw": [dict(os.environb)],
+        "proxy": MappingProxyType(os.environ),
+        "wrapper": collections.UserDict(os.environ),
+        "wrappers": [MappingProxyType(dict(os.environ)), collections.UserDict(os.environ)],
         "ip": InteractiveShell.instance(),
         "IPython": IPython,
         "ipykernel": ipykernel,
@@ -127,6 +134,11 @@ def variables(monkeypatch):
         ("chain", "chain is the environment"),
         ("chain['PIANO_TEST_PART']", "chain is the environment"),
         ("copy", "copy is the environment"),
+        ("proxy", "proxy is the environment"),
+        ("proxy['PIANO_TEST_PART']", "proxy is the environment"),
+        ("wrapper.data", "wrapper is the environment"),
+        ("raw[0]", "raw[0] is the environment"),
+        ("views[0]", "views[0] is the environment"),
         ("copy['PIANO_TEST_PART']", "copy is the environment"),
         ("nested['all'][0]['PIANO_TEST_PART']", "nested['all'][0] is the environment"),
         ("frame", "frame is a stack frame"),
@@ -176,7 +188,9 @@ def test_the_objects_of_ipykernel_are_refused():
         looked_up("app.session.key", {"app": app})
 
 
-@pytest.mark.parametrize("name", ["settings", "nested", "copies", "chains", "default"])
+@pytest.mark.parametrize(
+    "name", ["settings", "nested", "copies", "chains", "default", "default_copy", "views", "ordered", "raw", "wrappers"]
+)
 def test_data_that_holds_the_environment_is_shown_without_it(variables, name):
     told = described(looked_up(name, variables))
 

@@ -1,11 +1,14 @@
 """A database that the user's data folder does not know: it resumes nothing, and its agents' tools do not count."""
 
 import asyncio
+import re
 import shutil
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import duckdb
 import pytest
+from child import needs_root, run_child, users_folder
 
 from piano_jupyter import Piano, tool
 from piano_jupyter.errors import PianoError
@@ -73,6 +76,15 @@ async def test_nothing_of_it_goes_on_whatever_is_sent(foreign, piano_of, scripte
         assert (job.id, why) == (foreign.id, "its database is not known to be yours; %piano trust")
         with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you here.*say %piano trust"):
             await piano.resume()
+
+
+async def test_no_job_of_it_is_sent_anew_by_retry(foreign, piano_of, scripted):
+    async with piano_of(scripted()) as piano:
+        with pytest.raises(PianoError, match=r"waits: its database is not known to be yours; %piano trust"):
+            await piano.retry(foreign)
+        await piano.drain()
+
+        assert [job.status for job in await piano.jobs()] == ["queued"]
 
 
 async def test_the_tools_of_its_agents_do_not_count(foreign, piano_of, scripted, asks_for):
@@ -171,12 +183,85 @@ async def test_a_file_that_was_there_is_not_made_here_even_if_nothing_is_in_it(p
 
 
 async def test_where_the_data_folder_cannot_be_written_what_was_made_here_is_trusted_for_now(
-    piano_of, scripted, monkeypatch, tmp_path
+    piano_of, scripted, monkeypatch, tmp_path_factory
 ):
-    (tmp_path / "no folder").write_text("")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "no folder"))
+    no_folder = tmp_path_factory.mktemp("data") / "no folder"
+    no_folder.write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(no_folder))
 
     for _ in range(2):  # closed and opened again, it is still this process's
         async with piano_of(scripted()) as piano:
             assert piano.trusted
-    assert "cannot be written (Not a directory), so the next kernel will not know that" in piano.distrust()
+    assert piano.distrust() == (
+        f"the next kernel will not know that database {piano.config.database} is yours: "
+        f"that it is yours cannot be noted (Not a directory: {data_folder()})"
+    )
+
+
+OPENED = """
+os.environ["XDG_DATA_HOME"] = sys.argv[1]
+os.environ.pop("HOME", None)
+for is_new in (False, True):
+    one = trust.Trust("piano.duckdb", lambda: Path("/workspace"), in_memory=False)
+    one.open(Identity(UUID(int=1), is_new=is_new))
+    print(one.given, one.problem)
+"""
+
+
+def test_where_an_ordinary_user_may_not_look_into_the_data_folder_nothing_is_known_and_that_is_said():
+    with users_folder() as (folder, user):
+        folder.chmod(0)
+        told = run_child(OPENED, folder, user=user)
+        folder.chmod(0o700)
+
+    databases = folder / "piano_jupyter" / "databases"
+    assert told.splitlines() == [
+        f"False what is yours cannot be looked up (Permission denied: {databases / str(UUID(int=1))}.json)",
+        f"True that it is yours cannot be noted (Permission denied: {databases})",
+    ]
+
+
+@needs_root
+def test_a_user_without_a_home_folder_is_told_that_nothing_is_known():
+    told = run_child(OPENED, "", user=54321)
+
+    assert re.fullmatch(
+        r"False what is yours cannot be looked up \(.*user data folder.*\)\n"
+        r"True that it is yours cannot be noted \(.*user data folder.*\)",
+        told,
+    )
+
+
+async def test_a_data_folder_in_the_workspace_says_nothing_of_a_database(
+    piano_of, scripted, database, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "along"))
+    async with piano_of(scripted()):
+        pass
+    with duckdb.connect(database) as connection:
+        connection.execute("UPDATE identity SET id = $id", {"id": UUID(int=2)})
+    data_folder().mkdir(parents=True, exist_ok=True)
+    (data_folder() / f"{UUID(int=2)}.json").write_text("{}")
+
+    async with piano_of(scripted()) as piano:
+        assert not piano.trusted
+        assert "lies in the workspace" in piano.distrust()
+
+
+async def test_where_the_workspace_is_the_home_folder_the_data_folder_in_it_counts(
+    piano_of, scripted, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".local/share"))
+    async with piano_of(scripted()) as piano:
+        assert piano.distrust() == ""
+
+
+async def test_trust_of_what_is_trusted_notes_nothing(piano_of, scripted, database):
+    before = set(data_folder().glob("*"))
+    async with piano_of(scripted(), database=":memory:") as piano:
+        assert await piano.trust() == "trusted already: :memory: (only memory)"
+    assert set(data_folder().glob("*")) == before
+
+    async with piano_of(scripted()) as piano:
+        assert await piano.trust() == f"trusted already: {database}"

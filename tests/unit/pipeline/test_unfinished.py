@@ -4,12 +4,13 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import duckdb
 import pytest
 
 from piano_jupyter import Piano, tool
 from piano_jupyter.errors import ModelUnavailableError, PianoError
 from piano_jupyter.events import ApprovalRequested, JobStarted, MessageDelta
-from piano_jupyter.records import EMBEDDED, JobStatus
+from piano_jupyter.records import EMBEDDED, JobStatus, short
 from piano_jupyter.tool import Opinion, Verdict, calling
 
 DEADLINE = 10  # seconds
@@ -167,6 +168,19 @@ async def test_it_waits_for_the_tools_of_its_agent_and_goes_on_when_they_are_def
         assert (await piano.wait(job)).content == "3"
 
 
+async def test_a_job_whose_agent_is_gone_fails_and_holds_up_no_other(left_behind, piano_of, scripted, tmp_path):
+    job = await left_behind()
+    with duckdb.connect(tmp_path / "piano.duckdb") as connection:
+        connection.execute("UPDATE jobs SET agent_id = uuid()")
+
+    async with piano_of(scripted("hello")) as piano:
+        answer = await piano.ask("hi", thread=await piano.open_thread("new"))
+
+        assert answer.content == "hello"
+        with pytest.raises(PianoError, match="no agent with the id"):
+            await piano.wait(job)
+
+
 async def test_it_runs_under_the_mode_that_it_was_sent_under(left_behind, piano_of, scripted, asks_for, acts):
     job = await left_behind(tools=[acts.tool], enabled=["act"], mode="read")
 
@@ -196,9 +210,11 @@ async def test_what_either_mode_asks_about_is_asked_and_runs_in_the_narrower(
     async with piano_of(scripted([asks_for("act")], "done"), tools=[acts.tool], mode="full") as piano:
         events = piano.events()
         await piano.resume()
-        await piano.approve(await heard(events, ApprovalRequested))
+        request = await heard(events, ApprovalRequested)
+        await piano.approve(request)
         await piano.wait(job)
 
+        assert "mode full asks; it runs in mode write" in request.reason
         assert acts.modes == ["write"]
 
 
@@ -288,7 +304,7 @@ async def test_a_job_that_was_sent_to_a_server_is_never_answered_by_the_embedded
         assert held.server == stub_model.url
         assert why == (
             f"{stub_model.url}, which it was sent to; questions go to the embedded model now: "
-            f"%piano retry would send it there"
+            f"%piano retry {short(job.id)} sends it there"
         )
         piano.config.base_url = stub_model.url
         assert await piano.resume() == []
@@ -304,6 +320,35 @@ async def test_a_job_is_not_sent_to_another_server_than_before(sent_to, piano_of
 
         assert why.startswith(f"{closed_port}, which it was sent to; questions go to {stub_model.url} now")
         assert stub_model.asked == []
+
+
+async def test_a_job_that_waits_for_another_server_is_sent_to_this_one_by_retry(
+    sent_to, piano_of, stub_model, closed_port
+):
+    job = await sent_to(closed_port)
+
+    async with piano_of(base_url=stub_model.url, embedded="never") as piano:
+        await piano.resume()
+        retried = await piano.retry(job)
+
+        assert retried.server == stub_model.url
+        assert (await piano.wait(job)).content == "You said: go"
+        assert await piano.unfinished() == []
+
+
+@pytest.mark.parametrize("look", ["status", "unfinished", "wait"])
+async def test_a_job_goes_on_when_the_settings_name_its_server_again_and_somebody_looks(
+    sent_to, piano_of, stub_model, closed_port, look
+):
+    job = await sent_to(stub_model.url)
+
+    async with piano_of(base_url=closed_port, embedded="never") as piano:
+        await piano.resume()
+        piano.config.base_url = stub_model.url
+        if look != "wait":
+            await getattr(piano, look)()
+
+        assert (await piano.wait(job)).content == "You said: go"
 
 
 async def test_a_question_that_nothing_but_the_embedded_model_can_answer_is_sent_to_it(

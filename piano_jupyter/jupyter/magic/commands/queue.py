@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 
+MOST_NAMED = 20  # jobs that wait, each on a line of its own
+
+
 class Queue(Commands):
     """Sub-commands about jobs."""
 
     @command(example="%piano queue --all", all="")
     def queue(self, _text: str, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
-        """List the jobs that run, wait or failed; --all lists every job, the newest 200."""
+        """List the jobs that run, wait (and for what) or failed; --all lists every job, the newest 200."""
         shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
 
         async def read(piano: "Piano") -> Any:
             jobs = await piano.jobs(*shown, last=MOST_ROWS)
-            return jobs, {agent.id: agent.name for agent in await piano.agents()}
+            held = {job.id: why for job, why in await piano.unfinished()}
+            return jobs, {agent.id: agent.name for agent in await piano.agents()}, held
 
         return jobs_table(*self._call(read))
 
@@ -45,7 +49,9 @@ class Queue(Commands):
             return Note("nothing is unfinished")
         going = left - len(waiting)
         lines = [f"{going} job{' goes' if going == 1 else 's go'} on"] if going else []
-        return Note("\n".join([*lines, *(f"job {short(job.id)} waits: {why}" for job, why in waiting)]))
+        lines += [f"job {short(job.id)} waits: {why}" for job, why in waiting[:MOST_NAMED]]
+        more = len(waiting) - MOST_NAMED
+        return Note("\n".join([*lines, *([f"{more} more wait; %piano says for what"] if more > 0 else [])]))
 
     @command("JOB", example="%piano cancel 3fa9c1")
     def cancel(self, text: str) -> Any:
@@ -55,7 +61,7 @@ class Queue(Commands):
 
     @command("JOB", example="%piano retry 3fa9c1")
     def retry(self, text: str) -> Any:
-        """Queue a job again that failed or was cancelled."""
+        """Queue a job again that failed or was cancelled, or send an unfinished one as things are now."""
         job = named("job", text, "%piano retry 3fa9c1 (%piano queue lists them)")
         return Note(job_line(self._call(lambda piano: piano.retry(job))))
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelUnavailableError
@@ -18,11 +19,12 @@ GLANCE = 0.5  # seconds
 class EndpointFinder:
     """Finds the server once, and again when the knobs that name it change.
 
-    While the embedded model stands in, it is looked every half a minute whether the server has come.
+    While the embedded model stands in, it is looked every half a minute whether the server has come. `changed` is
+    called when questions go elsewhere from now on.
     """
 
-    def __init__(self, config: PianoConfig, progress: Progress) -> None:
-        self._config, self._progress = config, progress
+    def __init__(self, config: PianoConfig, progress: Progress, changed: Callable[[], None] = lambda: None) -> None:
+        self._config, self._progress, self._changed = config, progress, changed
         self._local = LocalServer()
         self._chosen: tuple[str, str] | None = None
         self._choosing = asyncio.Lock()
@@ -59,8 +61,10 @@ class EndpointFinder:
                 settings = (self._config.embedded, self._config.base_url)
                 self._is_local = await self._wants_local()
                 self._chosen, self._looked = settings, time.monotonic()
+                self._changed()
             elif self._is_local and await self._server_has_come():
                 self._is_local = False
+                self._changed()
 
     def _is_chosen(self) -> bool:
         return self._chosen == (self._config.embedded, self._config.base_url)

@@ -529,3 +529,32 @@ async def test_closing_ends_a_query_that_runs_and_those_that_wait(tmp_path, at_o
         await next_in_line
     async with opened(tmp_path / "piano.duckdb") as again:
         assert await again.jobs(JobStatus.RUNNING) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("jobs", "rules", "{{"),
+        ("jobs", "rules", "[1]"),
+        ("jobs", "rules", '{"allow bash": 1}'),
+        ("jobs", "schema", "[1]"),
+        ("jobs", "mode", "wild"),
+        ("jobs", "status", "odd"),
+        ("agents", "options", "{{"),
+        ("agents", "options", "[]"),
+        ("agents", "enabled_tools", "[null]"),
+        ("agents", "enabled_tools", "[" * 100_000),
+    ],
+)
+async def test_a_value_that_piano_has_not_written_is_named_in_a_sentence(tmp_path, make, table, column, value):
+    path = tmp_path / "piano.duckdb"
+    async with opened(path) as store:
+        agent = await store.add_agent(make.agent())
+        question = make.message("go")
+        await store.enqueue(question, [make.job(question, agent)])
+    with duckdb.connect(path) as connection:
+        connection.execute(f"UPDATE {table} SET {column} = $value", {"value": value})
+
+    async with opened(path) as store:
+        with pytest.raises(StoreError, match=r"holds an unreadable (Job|Agent) .*another program has changed it"):
+            await (store.jobs() if table == "jobs" else store.agents())
