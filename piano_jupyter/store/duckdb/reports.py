@@ -3,10 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import duckdb
+
+from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Hit, Message, Rows, Thread
 from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.codec import Record, records_of
-from piano_jupyter.store.duckdb.operations import Connection
+from piano_jupyter.store.duckdb.database import Aside
+from piano_jupyter.store.duckdb.error_messages import words
+from piano_jupyter.store.duckdb.operations import Connection, Result
+from piano_jupyter.store.duckdb.query_guard import checked
 from piano_jupyter.store.text_search import TITLE_WEIGHT, Tally, Wanted, scores
 
 ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
@@ -68,10 +74,19 @@ USAGE: Mapping[UsageBy, str] = {
 }
 
 
+def sql(aside: Aside[Any], query: str) -> Rows:
+    """Return what a query of the user's gives, if it may run. Raises StoreError with DuckDB's own words."""
+    try:
+        checked(aside.cursor(), query, "Piano's own tables")
+        return _rows(aside.execute(query))
+    except duckdb.Error as error:
+        aside.fault(error)
+        raise StoreError(words(error)) from error
+
+
 def usage(connection: Connection, by: UsageBy) -> Rows:
     """Return what answers cost, a row for each agent, model or day."""
-    result = connection.execute(USAGE[by], {})
-    return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
+    return _rows(connection.execute(USAGE[by], {}))
 
 
 def search(connection: Connection, text: str, limit: int) -> list[Hit]:
@@ -91,6 +106,10 @@ def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     threads = _all(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
     known = {thread.id: thread for thread in threads}
     return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
+
+
+def _rows(result: Result) -> Rows:
+    return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
 
 
 def _once(messages: Iterable[Message]) -> list[Message]:
