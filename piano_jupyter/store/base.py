@@ -201,6 +201,7 @@ class Store(Backend):
 
         Each goes back to queued, or to failed once it was claimed `max_attempts` times; one that waited for the user's
         answer does not count that. Calls without a result are given "outcome unknown: the kernel stopped while it ran".
+        Called again, it finds nothing left to take over.
         """
 
     async def job(self, job_id: UUID) -> Job:

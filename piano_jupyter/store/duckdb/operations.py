@@ -342,8 +342,13 @@ class Tables:
         return [record for each in ids if (record := self._one(kind, query, {"id": each}))]
 
     def _all(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
-        result = self._connection.execute(query, dict(values))
-        return records_of(kind, [column[0] for column in result.description], result.fetchall())
+        return read(self._connection, kind, query, values)
+
+
+def read(connection: Connection, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+    """Return the records that a query gives."""
+    result = connection.execute(query, dict(values))
+    return records_of(kind, [column[0] for column in result.description], result.fetchall())
 
 
 def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
