@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import socket
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -155,7 +156,9 @@ class Piano:
         self._swap = SwapClient(self._finder.find, self.config, wrap)
         self._client = None if model else ChatClient(self._finder.find, self.config, wrap, self._swap)
         self._model: ChatModel = model or self._client  # type: ignore[assignment]  # one of the two is there
-        owner = f"{socket.gethostname()}:{os.getpid()}"
+        owner = (
+            f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # what this very Piano runs, not a dead one
+        )
         self._happened = Happened(self.bus)
         self._conversations = Conversations(self._store, self.bus)
         self._roster = Roster(self._store, self.bus, self._clock, self._trust, self._check_agent)

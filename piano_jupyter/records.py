@@ -189,6 +189,7 @@ class Job:
     status: JobStatus = JobStatus.QUEUED
     attempt: int = 0  #: how often it was claimed
     owner: str | None = None  #: who runs it
+    request_id: UUID | None = None  #: the request under which it was claimed
     reason: str | None = None  #: why it failed
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
@@ -58,7 +58,7 @@ class Producer:
 
     async def recover(self, max_attempts: int) -> None:
         """Queue what a dead kernel left; it is held until the user goes on."""
-        for job in await self._store.recover(max_attempts, self._clock.now()):
+        for job in await self._store.recover({self._owner}, max_attempts, self._clock.now()):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
         left = await self._store.jobs(JobStatus.QUEUED)
@@ -81,7 +81,7 @@ class Producer:
 
     async def _add(self, job: Job) -> Job:
         [job] = await self._store.add_jobs([job])
-        self._admit(job)
+        self.admit([job])
         return job
 
     async def retry(self, job: Job) -> Job:
@@ -91,7 +91,7 @@ class Producer:
     async def _retry(self, job: Job) -> Job:
         job = await self._store.retry(job)
         self._unfinished.forget(job)
-        self._admit(job)
+        self.admit([job])
         return job
 
     async def claim(self, running: Sequence[Job]) -> Job | None:
@@ -102,7 +102,7 @@ class Producer:
                 del self._queued[job.id]
                 self._unfinished.forget(job)
                 try:
-                    claimed = await self._store.claim(job.id, self._owner, self._clock.now())
+                    claimed = await self._store.claim_next(uuid4(), self._owner, [job.id], self._clock.now())
                 except PianoError as error:
                     raise ClaimError(job, error) from error
                 if claimed is not None:
@@ -162,9 +162,6 @@ class Producer:
         """Queue jobs that are kept already; those that are no longer to be done are left out."""
         for job in jobs:
             if job.status is JobStatus.QUEUED:
-                self._admit(job)
-
-    def _admit(self, job: Job) -> None:
-        self._queued[job.id] = Waiting(job, self._clock.monotonic())
-        self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
-        self.stir()
+                self._queued[job.id] = Waiting(job, self._clock.monotonic())
+                self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
+                self.stir()

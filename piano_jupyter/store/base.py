@@ -3,9 +3,15 @@
 Every method but `sql` takes and gives records; no row, cursor or connection leaves a store. All raise `StoreError`.
 """
 
-from collections.abc import Sequence
+# mypy: disable-error-code="empty-body"
+# An operation is declared without a body: `operations` gives it one.
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from piano_jupyter.records import (
@@ -23,6 +29,7 @@ from piano_jupyter.records import (
     ToolCall,
 )
 
+Declared = TypeVar("Declared", bound="Backend")
 UsageBy = Literal["agent", "model", "day"]
 
 
@@ -35,168 +42,182 @@ class Acknowledged(NamedTuple):
     note: Message | None
 
 
-class Store(Protocol):
-    """Keeps agents, threads, messages, tool calls and jobs."""
+class Backend(ABC):
+    """What does the operations of a store, or passes them on to a store that does: one method for all of them."""
 
+    @abstractmethod
     async def open(self) -> None:
         """Open, migrate and get ready. Raises StoreLockedError where another process has it."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Write what is owed and let go of the file. May be called twice."""
 
+    @abstractmethod
     def close_now(self, timeout: float) -> None:
         """Do the same from any thread, without a loop, in at most `timeout` seconds: for the exit of the process."""
 
+    @abstractmethod
+    async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
+        """Do the operation of this name."""
+
+
+def operations(store: type[Declared]) -> type[Declared]:
+    """Give each operation that a class declares its body: it hands its name and its arguments to `call`."""
+    for name, declaration in list(vars(store).items()):
+        if iscoroutinefunction(declaration):
+            setattr(store, name, _passed_on(declaration))
+    return store
+
+
+def _passed_on(declaration: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(declaration)
+    async def call(store: Backend, *arguments: Any, **options: Any) -> Any:
+        return await store.call(declaration.__name__, *arguments, **options)
+
+    return call
+
+
+@operations
+class Store(Backend):
+    """Keeps agents, threads, messages, tool calls and jobs. Each operation is declared here, and nowhere else.
+
+    All are safe to repeat, since a reply can be lost: the same call a second time has no second effect, and returns
+    what the first has kept, as it now stands.
+    """
+
     async def identity(self) -> Identity:
         """Return which database this is."""
-        ...
 
     async def add_agent(self, agent: Agent) -> Agent:
-        """Keep a new agent; a name that is taken (whatever its case) raises StoreError."""
-        ...
+        """Keep a new agent, known by its id; a name that is taken (whatever its case) raises StoreError."""
 
     async def update_agent(self, agent: Agent) -> Agent:
         """Keep a changed agent, known by its id."""
-        ...
 
     async def agents(self) -> list[Agent]:
         """Return all agents, oldest first."""
-        ...
 
     async def add_thread(self, thread: Thread) -> Thread:
-        """Keep a new thread."""
-        ...
+        """Keep a new thread, known by its id."""
 
     async def update_thread(self, thread: Thread) -> Thread:
         """Keep a changed thread, known by its id."""
-        ...
 
     async def thread(self, thread_id: UUID) -> Thread:
         """Return one thread. Raises NotFoundError."""
-        ...
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         """Return threads, newest first."""
-        ...
 
     async def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         """Keep a message together with the jobs that are to answer it; return both with their `seq`.
 
         A message whose id is known is not kept again: what was kept the first time is returned.
         """
-        ...
 
     async def add_message(self, message: Message) -> Message:
         """Keep one message without a job."""
-        ...
 
     async def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         """Keep jobs that answer messages which are kept already; return them with their `seq`."""
-        ...
 
     async def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
-        """Keep a whole thread that was made elsewhere, with its messages and its finished calls, or nothing of it."""
-        ...
+        """Keep a whole thread that was made elsewhere, with its messages and its finished calls, or nothing of it.
+
+        Raises StoreError where one of them is kept already, unless all of it is.
+        """
 
     async def message(self, message_id: UUID) -> Message:
         """Return one message. Raises NotFoundError."""
-        ...
 
     async def messages_ending(self, digits: str) -> list[Message]:
         """Return the messages whose id ends in these lower-case hexadecimal digits, in order."""
-        ...
 
     async def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
         """Return a thread's messages (only the `last` so many) in order."""
-        ...
 
     async def start_call(self, call: ToolCall) -> ToolCall:
         """Keep a tool call before its tool runs; return it with its `seq`."""
-        ...
 
     async def finish_call(self, call: ToolCall) -> ToolCall:
         """Keep a call's status, result and end. The first result stands; a second is ignored."""
-        ...
 
     async def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         """Return all tool calls of a thread, in order."""
-        ...
 
     async def request_approval(self, approval: Approval) -> Approval:
         """Keep what the user is to be asked; return it with its `seq`."""
-        ...
 
     async def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
-        """Keep the answer to what was asked; return what stands, and whether it is this: the first answer does."""
-        ...
+        """Keep the answer to what was asked; return what stands, the first answer, and whether this is it."""
 
     async def unbegun(self, job_id: UUID) -> list[Approval]:
         """Return a job's calls that were asked about and have not begun, each as it was asked last, in order."""
-        ...
 
-    async def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
-        """Mark a queued job running, its attempt one higher; None if it is no longer queued."""
-        ...
+    async def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
+        """Mark the first of the `wanted` jobs that is still queued running, its attempt one higher; None if none is.
+
+        A request is given one job: the same one when it is repeated, or None once that has ended. A wanted job that
+        the owner runs already is returned as it is.
+        """
 
     async def ack(
         self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
     ) -> Acknowledged:
         """Keep the answer and mark the job done, together with the jobs that the answer asks for and a note on it.
 
-        Raises StoreError if `job.owner` no longer runs it.
+        Raises StoreError if `job.owner` no longer runs it under this claim, unless this very answer is kept.
         """
-        ...
 
     async def fail(self, job: Job, reason: str, now: datetime) -> Job:
-        """Mark a job failed; its calls without a result are given `reason` as one. No effect on one that has ended."""
-        ...
+        """Mark a job failed; its calls without a result are given `reason` as one.
+
+        No effect on a job that has ended, or that `job.owner` no longer runs under this claim.
+        """
 
     async def cancel(self, job: Job, now: datetime) -> Job:
-        """Mark a job cancelled; its calls without a result get "cancelled" as one. No effect on one that has ended."""
-        ...
+        """Mark a job cancelled, whoever runs it; its calls without a result get "cancelled" as one.
+
+        No effect on one that has ended.
+        """
 
     async def retry(self, job: Job) -> Job:
         """Put a failed or cancelled job back into the queue, for `job.model` and under `job.terms`, attempts forgotten.
 
-        Raises StoreError for one that is in any other state.
+        `job` says how it ended: where that is not how it stands, it was put back before, and is left as it is. Raises
+        StoreError for one that has not failed and was not cancelled.
         """
-        ...
 
     async def release(self, job: Job, now: datetime) -> Job:
         """Put a job that its owner was stopped in the middle of back into the queue; that attempt does not count.
 
-        Calls without a result are given the result that `recover` gives them. A job that has ended, or that another
-        owner runs by now, is left as it is.
+        Calls without a result are given the result that `recover` gives them. A job that has ended, or that `job.owner`
+        no longer runs under this claim, is left as it is.
         """
-        ...
 
-    async def recover(self, max_attempts: int, now: datetime) -> list[Job]:
-        """Take over the jobs that a dead owner left running; return them as they now are.
+    async def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
+        """Take over the running jobs of all owners but those that are `alive`; return them as they now are.
 
         Each goes back to queued, or to failed once it was claimed `max_attempts` times; one that waited for the user's
         answer does not count that. Calls without a result are given "outcome unknown: the kernel stopped while it ran".
+        Called again, it finds nothing left to take over.
         """
-        ...
 
     async def job(self, job_id: UUID) -> Job:
         """Return one job as it now stands. Raises NotFoundError."""
-        ...
 
     async def jobs(self, *statuses: JobStatus, thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
         """Return jobs (only the `last` so many), oldest first."""
-        ...
 
     async def jobs_ending(self, digits: str) -> list[Job]:
         """Return the jobs whose id ends in these lower-case hexadecimal digits, in order."""
-        ...
 
     async def counts(self) -> Counts:
         """Return how much is kept."""
-        ...
 
     async def search(self, text: str, limit: int) -> list[Hit]:
         """Return where all the words of `text` occur, in titles and in what was said, best first."""
-        ...
 
     async def usage(self, by: UsageBy) -> Rows:
         """Return what answers cost, a row for each agent, model or day (UTC).
@@ -204,8 +225,6 @@ class Store(Protocol):
         Columns: the group, answers, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second (median),
         first_token_s (median), load_s (sum).
         """
-        ...
 
     async def sql(self, query: str) -> Rows:
         """Run one SELECT; nothing is changed, no file or network reached. Raises StoreError with DuckDB's own words."""
-        ...

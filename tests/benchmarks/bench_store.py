@@ -80,9 +80,9 @@ class SQLite:
         await self._do(self._write, self._added(message), (add_job, asked))
         return message, [job]
 
-    async def claim(self, job_id, owner, now):
+    async def claim_next(self, _, owner, wanted, now):
         move = "UPDATE jobs SET status = 'running', attempt = 1, owner = ?, started_at = ? WHERE id = ?"
-        await self._do(self._write, (move, [owner, str(now), job_id.bytes]))
+        await self._do(self._write, (move, [owner, str(now), wanted[0].bytes]))
 
     async def ack(self, job, answer, now):
         done = "UPDATE jobs SET status = 'done', finished_at = ? WHERE id = ? AND status = 'running'"
@@ -169,7 +169,7 @@ async def load(store, threads, agent, searching):
         job = Job(id=clock.new_id(), message_id=asked.id, agent_id=agent.id, model="m", **named)
         answer = Message(id=clock.new_id(), role="assistant", content="It goes on. " * 40, job_id=job.id, **named)
         await timed("enqueue", store.enqueue(asked, [job]))
-        claimed = await timed("claim", store.claim(job.id, "bench", clock.now()))
+        claimed = await timed("claim", store.claim_next(clock.new_id(), "bench", [job.id], clock.now()))
         await timed("ack", store.ack(claimed or job, answer, clock.now()))
 
     async def read(number, thread):

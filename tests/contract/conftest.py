@@ -69,7 +69,7 @@ def running(store: Store, make: Maker):
     async def run(owner="kernel", thread_id=None) -> Job:
         message = make.message(thread_id)
         _, (job,) = await store.enqueue(message, [make.job(message)])
-        claimed = await store.claim(job.id, owner, make.now())
+        claimed = await store.claim_next(make.clock.new_id(), owner, [job.id], make.now())
         assert claimed is not None
         return claimed
 

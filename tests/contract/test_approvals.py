@@ -97,10 +97,10 @@ async def test_e7_a_job_that_waited_for_an_answer_when_its_kernel_died_is_taken_
     approval = await asked(job, make.call(make.message(job.thread_id)))
 
     for _ in range(4):
-        (queued,) = await store.recover(1, make.now())
+        (queued,) = await store.recover((), 1, make.now())
         assert (queued.status, queued.attempt) == (JobStatus.QUEUED, 0)
-        await store.claim(job.id, "kernel", make.now())
+        await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
     await store.decide_approval(answered(approval, make))
-    (failed,) = await store.recover(1, make.now())
+    (failed,) = await store.recover((), 1, make.now())
 
     assert failed.status is JobStatus.FAILED

@@ -118,7 +118,7 @@ async def test_what_a_fork_has_copied_is_found_once(store, make, thread, say):
 async def answered(store, make, thread, agent, model="tiny", **fields):
     message = make.message(thread.id)
     _, (job,) = await store.enqueue(message, [make.job(message, agent_id=agent.id, model=model)])
-    job = await store.claim(job.id, "kernel", make.now())
+    job = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
     return await store.ack(job, replace(make.answer(job), **fields), make.now())
 
 
@@ -160,7 +160,7 @@ async def test_usage_sums_what_answers_cost_by_agent_model_and_day(store, make, 
 async def test_what_an_agent_said_before_it_called_a_tool_costs_but_is_no_answer_of_its_own(store, make, thread):
     ada = await store.add_agent(make.agent("ada"))
     _, (job,) = await store.enqueue(message := make.message(thread.id), [make.job(message, agent_id=ada.id)])
-    job = await store.claim(job.id, "kernel", make.now())
+    job = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
     await store.add_message(replace(make.answer(job), usage={"completion_tokens": 3}))
     await store.ack(job, replace(make.answer(job), usage={"completion_tokens": 4}), make.now())
 

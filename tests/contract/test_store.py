@@ -90,7 +90,7 @@ async def test_what_is_not_there_is_said_not_to_be(store, make):
     for verb in (store.retry(job), store.fail(job, "no", make.now()), store.cancel(job, make.now())):
         with pytest.raises(NotFoundError, match="no job"):
             await verb
-    assert await store.claim(nobody, "kernel", make.now()) is None
+    assert await store.claim_next(make.clock.new_id(), "kernel", [nobody], make.now()) is None
     assert await store.messages(nobody) == await store.tool_calls(nobody) == await store.jobs(thread_id=nobody) == []
 
 
@@ -256,9 +256,11 @@ async def test_a_queued_job_is_claimed_once(store, make):
     message = make.message()
     _, (job,) = await store.enqueue(message, [make.job(message)])
     now = make.now()
-    claims = await asyncio.gather(*(store.claim(job.id, owner, now) for owner in ("one", "two", "three")))
+    requests = {owner: make.clock.new_id() for owner in ("one", "two", "three")}
+    claims = await asyncio.gather(*(store.claim_next(id_, owner, [job.id], now) for owner, id_ in requests.items()))
 
-    claimed = replace(job, status=JobStatus.RUNNING, attempt=1, owner="one", started_at=now)
+    begun = {"owner": "one", "request_id": requests["one"], "started_at": now}
+    claimed = replace(job, status=JobStatus.RUNNING, attempt=1, **begun)
     assert claims == [claimed, None, None]
     assert await store.jobs() == [claimed]
 
@@ -272,7 +274,7 @@ async def test_the_answer_and_the_end_of_the_job_are_kept_together(store, make, 
     assert (asked, note) == ([], None)
     assert await store.jobs(JobStatus.DONE) == [done]
     assert (await store.messages(job.thread_id))[-1] == answer
-    assert await store.claim(job.id, "kernel", make.now()) is None
+    assert await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now()) is None
 
 
 async def test_what_an_answer_asks_for_and_its_note_are_kept_with_it_in_order(store, make, running):
@@ -305,8 +307,8 @@ async def test_of_an_answer_that_cannot_be_kept_whole_nothing_is_kept(store, mak
 
 async def test_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
     job = await running("dead kernel")
-    await store.recover(3, make.now())
-    taken = await store.claim(job.id, "new kernel", make.now())
+    await store.recover((), 3, make.now())
+    taken = await store.claim_next(make.clock.new_id(), "new kernel", [job.id], make.now())
 
     with pytest.raises(StoreError, match="is run by 'new kernel' now"):
         await store.ack(job, make.answer(job), make.now())
@@ -358,8 +360,9 @@ async def test_a_queued_job_can_be_cancelled_and_tried_again(store, make):
 
     with pytest.raises(StoreError, match="is queued; only a failed"):
         await store.retry(job)
-    assert (await store.cancel(job, make.now())).status is JobStatus.CANCELLED
-    assert await store.retry(job) == job
+    cancelled = await store.cancel(job, make.now())
+    assert cancelled.status is JobStatus.CANCELLED
+    assert await store.retry(cancelled) == job
 
 
 async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, make, running):
@@ -367,7 +370,9 @@ async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, mak
     failed = await store.fail(job, "no model", make.now())
     again = await store.retry(replace(failed, model="better"))
 
-    assert again == replace(job, model="better", status=JobStatus.QUEUED, attempt=0, owner=None, started_at=None)
+    assert again == replace(
+        job, model="better", status=JobStatus.QUEUED, attempt=0, owner=None, request_id=None, started_at=None
+    )
     assert await store.jobs(JobStatus.QUEUED) == [again]
 
 
@@ -379,23 +384,23 @@ async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_o
     finished = await running()
     done, *_ = await store.ack(finished, make.answer(finished), make.now())
     now = make.now()
-    (recovered,) = await store.recover(2, now)
+    (recovered,) = await store.recover((), 2, now)
 
-    assert recovered == replace(job, status=JobStatus.QUEUED, owner=None, started_at=None)
+    assert recovered == replace(job, status=JobStatus.QUEUED, owner=None, request_id=None, started_at=None)
     assert await store.jobs() == [recovered, queued, done]
     text = "outcome unknown: the kernel stopped while it ran"
     unknown = replace(started, status=CallStatus.UNKNOWN, result=text, finished_at=now)
     assert await store.tool_calls(job.thread_id) == [unknown]
 
-    second = await store.claim(job.id, "kernel", make.now())
+    second = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
     assert second is not None
     now = make.now()
-    (failed,) = await store.recover(2, now)
+    (failed,) = await store.recover((), 2, now)
 
     assert second.attempt == 2
     reason = "the kernel stopped 2 times while this job ran"
     assert failed == replace(second, status=JobStatus.FAILED, reason=reason, finished_at=now)
-    assert await store.recover(2, make.now()) == []
+    assert await store.recover((), 2, make.now()) == []
 
 
 async def test_a_job_that_its_owner_gives_back_is_queued_again_and_that_attempt_does_not_count(store, make, running):
@@ -405,17 +410,17 @@ async def test_a_job_that_its_owner_gives_back_is_queued_again_and_that_attempt_
 
     released = await store.release(job, now)
 
-    assert released == replace(job, status=JobStatus.QUEUED, attempt=0, owner=None, started_at=None)
+    assert released == replace(job, status=JobStatus.QUEUED, attempt=0, owner=None, request_id=None, started_at=None)
     assert await store.release(job, make.now()) == released
     [call] = await store.tool_calls(job.thread_id)
     assert (call.id, call.status, call.finished_at) == (started.id, CallStatus.UNKNOWN, now)
-    assert (await store.claim(job.id, "kernel", make.now())).attempt == 1
+    assert (await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())).attempt == 1
 
 
 async def test_only_the_owner_gives_a_job_back_and_none_that_has_ended(store, make, running):
     first, second = await running(), await running()
-    await store.recover(3, make.now())
-    taken = await store.claim(first.id, "another", make.now())
+    await store.recover((), 3, make.now())
+    taken = await store.claim_next(make.clock.new_id(), "another", [first.id], make.now())
     cancelled = await store.cancel(second, make.now())
 
     assert await store.release(first, make.now()) == taken
@@ -491,7 +496,7 @@ async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
         questions.append(question)
         jobs.append(job)
     for job in jobs:
-        claimed = await store.claim(job.id, "kernel", make.now())
+        claimed = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
         answers.append((await store.ack(claimed, make.answer(job), make.now())).answer)
 
     told = Tree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
@@ -538,7 +543,7 @@ async def test_a_file_that_is_opened_again_has_everything_and_counts_on(make, tm
     agent = await store.add_agent(make.agent(enabled_tools=("bash",)))
     thread = await store.add_thread(make.thread())
     message, (job,) = await store.enqueue(asked := make.message(thread.id), [make.job(asked)])
-    running = await store.claim(job.id, "kernel", make.now())
+    running = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
     call = await store.start_call(make.call(message))
     await store.close()
     await store.open()

@@ -615,18 +615,28 @@ async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano
 
 
 async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted, monkeypatch):
-    claim = DuckDBStore.claim
+    claim = DuckDBStore.claim_next
 
     async def broken(*_):
-        monkeypatch.setattr(DuckDBStore, "claim", claim)
+        monkeypatch.setattr(DuckDBStore, "claim_next", claim)
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr(DuckDBStore, "claim", broken)
+    monkeypatch.setattr(DuckDBStore, "claim_next", broken)
     async with piano_of(scripted("fine")) as piano:
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
                 await piano.ask("one")
             assert (await piano.ask("two")).content == "fine"
+
+
+async def test_no_two_pianos_own_each_other_s_jobs_though_they_are_of_one_process(piano_of, scripted):
+    owners = []
+    for _ in range(2):
+        async with piano_of(scripted("fine")) as piano:
+            await piano.ask("one")
+            owners += [job.owner for job in await piano.jobs()]
+
+    assert len(set(owners)) == 2
 
 
 async def test_an_open_that_is_cut_off_lets_go_of_the_database(tmp_path, scripted):

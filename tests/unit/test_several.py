@@ -608,14 +608,14 @@ async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, capl
 
 async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat, monkeypatch):
     piano = await chat(Voices(ada=["done"]))
-    claim, begun, go = DuckDBStore.claim, asyncio.Event(), asyncio.Event()
+    claim, begun, go = DuckDBStore.claim_next, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments):
         begun.set()
         await go.wait()
         return await claim(*arguments)
 
-    monkeypatch.setattr(DuckDBStore, "claim", slow)
+    monkeypatch.setattr(DuckDBStore, "claim_next", slow)
     await piano.send("one?", agent="ada")
     await begun.wait()
     await piano.stop()

@@ -46,7 +46,6 @@ class Database:
 
     connection: duckdb.DuckDBPyConnection
     tables: Tables
-    identity: Identity  #: which one it is
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -118,8 +117,8 @@ class Database:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
-            self.identity = Identity(identify(self.connection), is_new=self._is_new)
-            self.tables = Tables(_Parsed(self.connection))
+            identity = Identity(identify(self.connection), is_new=self._is_new)
+            self.tables = Tables(_Parsed(self.connection), identity)
             self.tables.count_on()
         except SCHEMA_ERRORS as error:
             self.connection.close()

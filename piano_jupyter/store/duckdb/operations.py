@@ -4,7 +4,7 @@ It knows no database library: a connection is whatever executes a query and give
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from piano_jupyter.records import (
     Approval,
     CallStatus,
     Counts,
+    Identity,
     Job,
     JobStatus,
     Message,
@@ -30,6 +31,7 @@ from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
 
 DECISION = ("allowed", "note", "decided_at")
+PROGRESS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
 
@@ -48,15 +50,20 @@ class Connection(Protocol):
 
 
 class Tables:
-    """The operations of a store on one connection. Each is whole: it checks, then writes."""
+    """The operations of a store on one connection, as the contract has them. Each is whole: it checks, then writes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, identity: Identity | None = None) -> None:
         self._connection = connection
+        self._identity = identity
         self.seqs: dict[str, int] = {}
 
     def count_on(self) -> None:
         """Go on counting where the rows end: before anything is kept."""
         self.seqs = {name: seq or 0 for name, seq in self._connection.execute(queries.LAST_SEQS).fetchall()}
+
+    def identity(self) -> Identity:
+        assert self._identity is not None
+        return self._identity
 
     def add_agent(self, agent: Agent) -> Agent:
         known = self.agents()
@@ -92,20 +99,28 @@ class Tables:
     def thread(self, thread_id: UUID) -> Thread:
         return self._found("thread", thread_id, self._one(Thread, queries.THREAD, {"id": thread_id}))
 
-    def threads(self, status: ThreadStatus | None) -> list[Thread]:
+    def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         return self._all(Thread, queries.THREADS, {"status": status})
 
-    def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
+    def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         known = self._one(Message, queries.MESSAGE, {"id": message.id})
         if known is not None:
-            return known, self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id})
+            kept = self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id}) if jobs else []
+            asked = {job.id for job in jobs}
+            return known, [job for job in kept if job.id in asked] or kept  # others may have been added since
         return self._add_message(message), [self._add_job(job) for job in jobs]
+
+    def add_message(self, message: Message) -> Message:
+        return self._one(Message, queries.MESSAGE, {"id": message.id}) or self._add_message(message)
 
     def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         return [self._one(Job, queries.JOB, {"id": job.id}) or self._add_job(job) for job in jobs]
 
     def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
-        self._check_new("thread", thread.id, self._one(Thread, queries.THREAD, {"id": thread.id}))
+        known_thread = self._one(Thread, queries.THREAD, {"id": thread.id})
+        if known_thread is not None and self._has(thread.id, messages, calls):
+            return known_thread
+        self._check_new("thread", thread.id, known_thread)
         self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
         for message in messages:
             if message.thread_id != thread.id:
@@ -127,7 +142,7 @@ class Tables:
     def message(self, message_id: UUID) -> Message:
         return self._found("message", message_id, self._one(Message, queries.MESSAGE, {"id": message_id}))
 
-    def messages(self, thread_id: UUID, last: int | None) -> list[Message]:
+    def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
         return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
 
     def messages_ending(self, digits: str) -> list[Message]:
@@ -162,28 +177,37 @@ class Tables:
         known = self._found("approval", approval.id, self._one(Approval, queries.APPROVAL, {"id": approval.id}))
         if approval.allowed is None or approval.decided_at is None:
             raise StoreError(f"approval {approval.id} has no answer to keep")
-        if known.allowed is not None:
-            return known, False
         kept = replace(known, allowed=approval.allowed, note=approval.note, decided_at=approval.decided_at)
+        if known.allowed is not None:
+            return known, known == kept
         self._write(queries.ADD_DECISION, _only(row_of(kept), ("id", *DECISION)))
         return kept, True
 
     def unbegun(self, job_id: UUID) -> list[Approval]:
         return self._all(Approval, queries.UNBEGUN, {"job_id": job_id})
 
-    def claim(self, job_id: UUID, owner: str, now: datetime) -> Job | None:
-        job = self._one(Job, queries.JOB, {"id": job_id})
+    def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
+        found = self._kept(Job, queries.JOB, wanted)
+        given = [job for job in found if job.request_id == request_id]
+        begun = [job for job in found if (job.status, job.owner) == (JobStatus.RUNNING, owner)]
+        job = next(iter(given or begun or [job for job in found if job.status is JobStatus.QUEUED]), None)
         if job is None or job.status is not JobStatus.QUEUED:
-            return None
-        return self._move(replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, owner=owner, started_at=now))
+            return job if job in begun else None
+        running = replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, started_at=now)
+        return self._move(replace(running, owner=owner, request_id=request_id))
 
-    def ack(self, job: Job, answer: Message, now: datetime, asked: Sequence[Job], note: Message | None) -> Acknowledged:
-        fence = {"id": job.id, "owner": job.owner, "now": utc(now)}
+    def ack(
+        self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
+    ) -> Acknowledged:
+        fence = {"id": job.id, "owner": job.owner, "request_id": job.request_id, "now": utc(now)}
         if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
             done = replace(job, status=JobStatus.DONE, finished_at=now)
-            kept, kept_note = self._add_message(answer), None if note is None else self._add_message(note)
-            return Acknowledged(done, kept, self.add_jobs(asked), kept_note)
+            kept, noted = self._add_message(answer), None if note is None else self._add_message(note)
+            return Acknowledged(done, kept, self.add_jobs(asked), noted)
         known = self.job(job.id)
+        if known.status is JobStatus.DONE and (said := self._one(Message, queries.MESSAGE, {"id": answer.id})):
+            there = self._kept(Job, queries.JOB, [each.id for each in asked])
+            return Acknowledged(known, said, there, note and self._one(Message, queries.MESSAGE, {"id": note.id}))
         if known.status is not JobStatus.RUNNING:
             raise StoreError(
                 f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
@@ -191,33 +215,39 @@ class Tables:
         raise StoreError(f"job {short(job.id)} is run by {known.owner!r} now: the answer of {job.owner!r} is not kept")
 
     def fail(self, job: Job, reason: str, now: datetime) -> Job:
-        return self._end(self.job(job.id), JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
+        known = self.job(job.id)
+        if job.owner is not None and not _is_held(known, job):
+            return known
+        return self._end(known, JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
 
     def cancel(self, job: Job, now: datetime) -> Job:
         return self._end(self.job(job.id), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
 
     def retry(self, job: Job) -> Job:
         known = self.job(job.id)
-        if known.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        if job.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
             raise StoreError(
                 f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
             )
+        if (known.status, known.finished_at) != (job.status, job.finished_at):
+            return known
         return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
 
     def release(self, job: Job, now: datetime) -> Job:
         known = self.job(job.id)
-        if known.status is not JobStatus.RUNNING or known.owner != job.owner:
+        if not _is_held(known, job):
             return known
         self._finish_open_calls(known, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
         return self._move(_requeued(known, attempt=max(known.attempt - 1, 0)))
 
-    def recover(self, max_attempts: int, now: datetime) -> list[Job]:
-        return [self._recover(job, max_attempts, now) for job in self.jobs([JobStatus.RUNNING])]
+    def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
+        running = self.jobs(JobStatus.RUNNING)
+        return [self._recover(job, max_attempts, now) for job in running if job.owner not in alive]
 
     def job(self, job_id: UUID) -> Job:
         return self._found("job", job_id, self._one(Job, queries.JOB, {"id": job_id}))
 
-    def jobs(self, statuses: Sequence[JobStatus], thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
+    def jobs(self, *statuses: JobStatus, thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
         words = [status.value for status in statuses] if 0 < len(set(statuses)) < len(JobStatus) else None
         return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id, "last": last})[::-1]
 
@@ -229,6 +259,11 @@ class Tables:
         kept = dict(self._connection.execute(queries.COUNTS).fetchall())
         jobs = {status: kept.get(status.value, 0) for status in JobStatus}
         return Counts(agents=kept["agents"], threads=kept["threads"], messages=kept["messages"], jobs=jobs)
+
+    def _has(self, thread_id: UUID, messages: Sequence[Message], calls: Sequence[ToolCall]) -> bool:
+        said = {each.id for each in self.messages(thread_id)}
+        called = {each.id for each in self.tool_calls(thread_id)}
+        return said.issuperset(each.id for each in messages) and called.issuperset(each.id for each in calls)
 
     def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
         if any(each.allowed is None for each in self.unbegun(job.id)):  # it waited for the user: that is no failure
@@ -273,8 +308,7 @@ class Tables:
         return call
 
     def _move(self, job: Job) -> Job:
-        columns = ("id", "model", *Terms._fields, "status", "attempt", "owner", "reason", "started_at", "finished_at")
-        self._write(queries.UPDATE_JOB, _only(row_of(job), columns))
+        self._write(queries.UPDATE_JOB, _only(row_of(job), ("id", "model", *Terms._fields, *PROGRESS)))
         return job
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
@@ -304,9 +338,17 @@ class Tables:
         found = self._all(kind, query, values)
         return found[0] if found else None
 
+    def _kept(self, kind: type[Record], query: str, ids: Iterable[UUID]) -> list[Record]:
+        return [record for each in ids if (record := self._one(kind, query, {"id": each}))]
+
     def _all(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
-        result = self._connection.execute(query, dict(values))
-        return records_of(kind, [column[0] for column in result.description], result.fetchall())
+        return read(self._connection, kind, query, values)
+
+
+def read(connection: Connection, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+    """Return the records that a query gives."""
+    result = connection.execute(query, dict(values))
+    return records_of(kind, [column[0] for column in result.description], result.fetchall())
 
 
 def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
@@ -320,7 +362,11 @@ def _ending(digits: str) -> dict[str, UUID]:
     return {"mask": UUID(int=16 ** len(digits) - 1), "digits": UUID(int=int(digits, 16))}
 
 
+def _is_held(known: Job, job: Job) -> bool:
+    """Return whether a job still runs under the claim that somebody holds."""
+    return known.status is JobStatus.RUNNING and (known.owner, known.request_id) == (job.owner, job.request_id)
+
+
 def _requeued(job: Job, attempt: int) -> Job:
-    return replace(
-        job, status=JobStatus.QUEUED, attempt=attempt, owner=None, reason=None, started_at=None, finished_at=None
-    )
+    begun = replace(job, status=JobStatus.QUEUED, attempt=attempt, owner=None, request_id=None)
+    return replace(begun, reason=None, started_at=None, finished_at=None)

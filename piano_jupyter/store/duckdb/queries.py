@@ -164,24 +164,25 @@ ORDER BY a.seq
 ADD_JOB = """
 INSERT INTO jobs
     (id, seq, thread_id, message_id, agent_id, model, hops, schema, mode, rules, server, status, attempt, owner,
-     reason, inserted_at, started_at, finished_at)
+     request_id, reason, inserted_at, started_at, finished_at)
 VALUES
     ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $schema, $mode, $rules, $server, $status, $attempt,
-     $owner, $reason, $inserted_at, $started_at, $finished_at)
+     $owner, $request_id, $reason, $inserted_at, $started_at, $finished_at)
 """
 
 #: Move a job on. What it is about never changes.
 UPDATE_JOB = """
 UPDATE jobs SET
     model = $model, mode = $mode, rules = $rules, server = $server, status = $status, attempt = $attempt,
-    owner = $owner, reason = $reason, started_at = $started_at, finished_at = $finished_at
+    owner = $owner, request_id = $request_id, reason = $reason, started_at = $started_at, finished_at = $finished_at
 WHERE id = $id
 """
 
-#: Mark a job done, if this owner runs it; counts it. (With RETURNING it would cost twice as much.)
+#: Mark a job done, if this owner runs it under this claim; counts it. (With RETURNING it would cost twice as much.)
 DONE_JOB = """
 UPDATE jobs SET status = 'done', finished_at = $now
 WHERE id = $id AND status = 'running' AND owner IS NOT DISTINCT FROM $owner
+    AND request_id IS NOT DISTINCT FROM $request_id
 """
 
 JOB = "SELECT * FROM jobs WHERE id = $id"

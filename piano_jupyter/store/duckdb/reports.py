@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import duckdb
+
+from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Hit, Message, Rows, Thread
 from piano_jupyter.store.base import UsageBy
-from piano_jupyter.store.duckdb.codec import Record, records_of
-from piano_jupyter.store.duckdb.operations import Connection
+from piano_jupyter.store.duckdb.database import Aside
+from piano_jupyter.store.duckdb.error_messages import words
+from piano_jupyter.store.duckdb.operations import Connection, Result, read
+from piano_jupyter.store.duckdb.query_guard import checked
 from piano_jupyter.store.text_search import TITLE_WEIGHT, Tally, Wanted, scores
 
 ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
@@ -68,10 +73,19 @@ USAGE: Mapping[UsageBy, str] = {
 }
 
 
+def sql(aside: Aside[Any], query: str) -> Rows:
+    """Return what a query of the user's gives, if it may run. Raises StoreError with DuckDB's own words."""
+    try:
+        checked(aside.cursor(), query, "Piano's own tables")
+        return _rows(aside.execute(query))
+    except duckdb.Error as error:
+        aside.fault(error)
+        raise StoreError(words(error)) from error
+
+
 def usage(connection: Connection, by: UsageBy) -> Rows:
     """Return what answers cost, a row for each agent, model or day."""
-    result = connection.execute(USAGE[by], {})
-    return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
+    return _rows(connection.execute(USAGE[by], {}))
 
 
 def search(connection: Connection, text: str, limit: int) -> list[Hit]:
@@ -85,12 +99,16 @@ def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     said = _said(connection, wanted)
     best = sorted(zip(scores(list(said.values())), said, strict=True), reverse=True)[: max(limit, 0)]
     score_of = {seq: score for score, seq in best}
-    messages = _once(_all(connection, Message, MESSAGES, {"seqs": list(score_of)}))
+    messages = _once(read(connection, Message, MESSAGES, {"seqs": list(score_of)}))
     ranked += [(score_of[message.seq], message.inserted_at, message) for message in messages]
     ranked.sort(key=lambda each: each[:2], reverse=True)
-    threads = _all(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
+    threads = read(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
     known = {thread.id: thread for thread in threads}
     return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
+
+
+def _rows(result: Result) -> Rows:
+    return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
 
 
 def _once(messages: Iterable[Message]) -> list[Message]:
@@ -102,7 +120,7 @@ def _once(messages: Iterable[Message]) -> list[Message]:
 
 
 def _titled(connection: Connection, wanted: Wanted) -> list[tuple[Thread, Tally]]:
-    threads = _all(connection, Thread, TITLED, _words(wanted))
+    threads = read(connection, Thread, TITLED, _words(wanted))
     return [(thread, tally) for thread in threads if (tally := wanted.tally(thread.title)) is not None]
 
 
@@ -128,8 +146,3 @@ def _hit(wanted: Wanted, found: Thread | Message, score: float, known: Mapping[A
     thread, message = (found, None) if isinstance(found, Thread) else (known[found.thread_id], found)
     excerpt, marks, at = wanted.excerpt(thread.title if message is None else message.content)
     return Hit(thread=thread, message=message, excerpt=excerpt, marks=marks, at=at, score=score)
-
-
-def _all(connection: Connection, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
-    result = connection.execute(query, dict(values))
-    return records_of(kind, [column[0] for column in result.description], result.fetchall())

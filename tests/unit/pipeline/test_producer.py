@@ -2,7 +2,7 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from making import START
@@ -19,6 +19,7 @@ from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
+ALWAYS_LOADED = Models(loaded=None, own_name=lambda name: name, idle=tuple)
 
 
 class StoppedClock(Clock):
@@ -79,8 +80,7 @@ async def test_no_job_s_wait_counts_from_before_a_model_was_swapped_in(make):
 
 @pytest.mark.parametrize(("clock", "side_by_side"), [(Clock(), True), (Clock(START), False)])
 async def test_where_ids_repeat_no_job_begins_while_another_runs(make, clock, side_by_side):
-    models = Models(loaded=None, own_name=lambda name: name, idle=tuple)
-    async with producing(clock, models) as (producer, _, _):
+    async with producing(clock, ALWAYS_LOADED) as (producer, _, _):
         await asked(producer, make, "a", "b")
         first = await producer.claim([])
         second = await producer.claim([first])
@@ -91,8 +91,7 @@ async def test_where_ids_repeat_no_job_begins_while_another_runs(make, clock, si
 
 
 async def test_a_job_that_has_ended_is_not_taken_in(make):
-    models = Models(loaded=None, own_name=lambda name: name, idle=tuple)
-    async with producing(Clock(), models) as (producer, store, bus):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
         message = make.message("?")
         _, [ended, queued] = await store.enqueue(message, [make.job(message, make.agent()) for _ in range(2)])
         ended = await store.cancel(ended, START)
@@ -104,3 +103,26 @@ async def test_a_job_that_has_ended_is_not_taken_in(make):
         assert told == [queued.id]
         assert (await producer.claim([])).id == queued.id
         assert not producer.waiting
+
+
+async def test_a_job_that_was_put_back_and_began_since_is_not_queued_once_more(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        await asked(producer, make, "a")
+        failed = await store.fail(await producer.claim([]), "no model", START)
+        await producer.retry(failed)
+        running = await producer.claim([])
+
+        assert await producer.retry(failed) == running
+        assert not producer.waiting
+
+
+async def test_what_a_producer_has_given_out_itself_is_not_taken_over(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        await asked(producer, make, "a", "b")
+        mine = await producer.claim([])
+        [other] = await store.jobs(JobStatus.QUEUED)
+        await store.claim_next(uuid4(), "dead kernel", [other.id], START)
+
+        await producer.recover(3)
+
+        assert await store.jobs(JobStatus.RUNNING) == [mine]

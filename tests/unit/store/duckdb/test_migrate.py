@@ -94,7 +94,7 @@ async def test_a_file_of_the_first_version_is_opened_with_everything_in_it(tmp_p
     store = DuckDBStore(path)
     await store.open()
     (agent,) = await store.agents()
-    (running,) = await store.recover(3, datetime(2026, 1, 2, tzinfo=UTC))
+    (running,) = await store.recover((), 3, datetime(2026, 1, 2, tzinfo=UTC))
     queued = await store.jobs(JobStatus.QUEUED)
     await store.update_agent(replace(agent, max_iterations=2))
     await store.close()
@@ -110,7 +110,7 @@ async def test_a_file_of_the_first_version_is_opened_with_everything_in_it(tmp_p
     with duckdb.connect(path) as connection:
         for table in TABLES - {"agents", "jobs"}:
             assert connection.execute(f"FROM {table} ORDER BY ALL").fetchall() == kept[table]
-        added = "hops, schema, mode, rules, server"
+        added = "hops, schema, mode, rules, server, request_id"
         query = f"SELECT * EXCLUDE ({added}) FROM jobs WHERE seq < 5000 ORDER BY ALL"
         jobs = connection.execute(query).fetchall()
         assert jobs == [job for job in kept["jobs"] if job[1] < 5000]
