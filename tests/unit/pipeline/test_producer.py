@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -50,7 +51,7 @@ async def producing(clock, models):
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
-        roster = Roster(store, bus, clock, (trust := Trust(":memory:", in_memory=True)), lambda _: None)
+        roster = Roster(store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None)
         unfinished = Unfinished(roster, trust, list, lambda: "")
         yield Producer(store, bus, clock, "kernel", config, models, unfinished), store, bus
     finally:
