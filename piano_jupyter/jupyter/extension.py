@@ -66,10 +66,10 @@ def _hooks(session: Session) -> list[tuple[str, Callable[..., None]]]:
     ]
 
 
-def _magic(session: Session) -> Callable[[str, str | None], Any]:
-    from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: PLC0415  All else waits until it is used.
+def _magic(session: Session, line: str, cell: str | None) -> Any:
+    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  All else waits until it is used.
 
-    return PianoMagics(session.shell, session).piano
+    return run_magic(session, line, cell)
 
 
 def _kernel_tools(session: Session) -> list[Tool]:

@@ -143,8 +143,7 @@ def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:
             return {"completions": []}
-        from piano_jupyter.jupyter.magic.command import COMMANDS  # noqa: PLC0415  Not before it is used.
-        from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: F401, PLC0415  It fills COMMANDS.
+        from piano_jupyter.jupyter.magic.catalog import COMMANDS  # noqa: PLC0415  Not before it is used.
 
         typed, is_cell = on
         where = place(typed, COMMANDS, is_cell=is_cell)

@@ -17,16 +17,8 @@ if TYPE_CHECKING:
     Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
     Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
 
-TABLES = (
-    "agents",
-    "threads",
-    "messages",
-    "tool_calls",
-    "tool_results",
-    "approvals",
-    "decisions",
-    "jobs",
-)  # that a query can read
+#: that a query can read
+TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
 PATIENCE = 0.04  # seconds
 MOST = 100  # ids of a kind
 BEGINNING = 40  # characters of a message
