@@ -60,6 +60,7 @@ class Session:
         self.config = PianoConfig(parent=shell)
         self.loop = LoopThread()
         self.kernel = KernelThread(shell)
+        self.unloading = contextlib.ExitStack()  #: what is undone when the extension is unloaded
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
@@ -184,7 +185,11 @@ class Session:
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
         for name, value in list(self.shell.user_ns.items()):
-            if issubclass(type(value), Tool) and not name.startswith("_") and not self._has_seen(value):
+            if (
+                issubclass(type(value), Tool)
+                and not name.startswith("_")
+                and all(value is not seen for seen in self._adopted)
+            ):
                 taken = value.name in self._tools
                 self._adopted.append(value)
                 self._tools[value.name] = value
@@ -192,9 +197,6 @@ class Session:
                     taken = self._piano.add_tool(value) is not None
                 if taken:
                     print(f"the tool {value.name!r} replaces the one of that name")  # noqa: T201  A notice in the cell.
-
-    def _has_seen(self, tool: Tool) -> bool:
-        return any(tool is each for each in self._adopted)
 
     def begin_cell(self, *_: object) -> None:
         """A cell begins to run."""

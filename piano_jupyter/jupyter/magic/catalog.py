@@ -1,22 +1,20 @@
 """COMMANDS: all sub-commands of %piano, in the order in which `%piano help` lists them."""
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.commands import agents, ask, branches, history, import_export, models, queue, status
+from piano_jupyter.jupyter.magic.commands import agents, ask, history, import_export, models, queue, status
 from piano_jupyter.jupyter.render.tables import Listing, Note
-
-if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import Session
 
 LONGEST_USAGE = 60  # characters, in the list of all
 HEADS = ("%piano", "takes", "what it does")
 WHOLE_CELL = ("%%piano", "[@AGENT …] [options]", "Ask what the cell says; {{name}} in it is your variable.")
 
 
-def help_(_session: "Session", text: str) -> Any:
+def help_(_session: Session, text: str) -> Any:
     """List the sub-commands, or explain one; so does --help after it."""
     if text:
         if text not in COMMANDS:
@@ -44,11 +42,9 @@ ALL = [
     ),
     Command(ask.wait, "[JOB]", "3fa9c1"),
     Command(ask.panel),
-    Command(branches.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
-    Command(
-        branches.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"
-    ),
-    Command(branches.regenerate, "[MESSAGE]"),
+    Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
+    Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),
+    Command(ask.regenerate, "[MESSAGE]"),
     Command(history.threads, "[--all]", "--all"),
     Command(history.thread, "[THREAD] [--new] [--rename TITLE] [--archive]", "--new Sales review"),
     Command(history.history, "[THREAD] [--last N] [--at MESSAGE] [--ids]", "--last 10 --ids"),

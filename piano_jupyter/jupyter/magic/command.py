@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 OPTION = re.compile(r"\[(--[\w-]+)(?: ([^\]]+))?\] ?")
-TEXT = ("TEXT", "…")  # at the end of a usage: the rest is text as it stands
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Command:
     @property
     def is_text(self) -> bool:
         """Whether what follows the options is text as it stands, not names."""
-        return self.takes.endswith(TEXT)
+        return self.takes.endswith(("TEXT", "…"))
 
     @property
     def asks(self) -> bool:

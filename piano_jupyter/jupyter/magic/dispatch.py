@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.error import UsageError
 
@@ -12,15 +12,13 @@ from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.options import split_options, split_words
 from piano_jupyter.jupyter.render.tables import Note
-
-if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import Session
 
 HELP = {"--help": "", "-h": ""}
 SINGLE = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # it takes one of these: a word, or in quotes
 
 
-def run_magic(session: "Session", line: str, cell: str | None) -> Any:
+def run_magic(session: Session, line: str, cell: str | None) -> Any:
     """Do what %piano, or %%piano with a cell, says. A PianoError is shown as one sentence, without a traceback."""
     try:
         session.adopt_tools()
@@ -31,8 +29,9 @@ def run_magic(session: "Session", line: str, cell: str | None) -> Any:
         session.tell()
 
 
-def _dispatch(session: "Session", line: str, cell: str | None) -> Any:
-    name, rest = _first_word(line)
+def _dispatch(session: Session, line: str, cell: str | None) -> Any:
+    name, rest = [*line.split(maxsplit=1), "", ""][:2]
+    name, rest = name.rstrip(";"), rest.rstrip()
     if cell is not None and not _is_for_cell(name, rest):
         return _run(session, COMMANDS["ask"], line, cell)  # the first line is text, or options of the question
     if cell is None and name in {"", *HELP}:
@@ -51,7 +50,7 @@ def _dispatch(session: "Session", line: str, cell: str | None) -> Any:
         raise PianoError(f"{error}{_unquoted_title(chosen, rest)}{as_text}") from error
 
 
-def _run(session: "Session", chosen: Command, rest: str, cell: str | None) -> Any:
+def _run(session: Session, chosen: Command, rest: str, cell: str | None) -> Any:
     options, handles, text = _parsed(chosen, rest)
     if options.keys() & HELP:
         return Note(chosen.explanation)
@@ -88,11 +87,6 @@ def _parsed(chosen: Command, rest: str) -> tuple[dict[str, str], list[str], str]
     if len(words) > 1 and kind in SINGLE:
         raise PianoError(f"one {kind} is meant, not {len(words)}: {', '.join(words)}; quote one with spaces")
     return options, handles, " ".join(words)
-
-
-def _first_word(line: str) -> tuple[str, str]:
-    name, *rest = line.strip().split(maxsplit=1) or [""]
-    return name.rstrip(";"), "".join(rest)
 
 
 def _is_for_cell(name: str, rest: str) -> bool:

@@ -11,11 +11,11 @@ from piano_jupyter.jupyter.magic.command import named, number
 from piano_jupyter.jupyter.magic.user_files import read_text
 from piano_jupyter.jupyter.render.cards import agents_table, skill_card
 from piano_jupyter.jupyter.render.tables import Listing
+from piano_jupyter.jupyter.session import Session
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.tool import Verdict
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
@@ -42,9 +42,9 @@ async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: 
         raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
     options = request_options(given.pop("temperature", None), given.pop("option", ""))
     rounds = number("--max-iterations", given.pop("max_iterations", None), least=1)
-    changes: dict[str, Any] = {FIELDS.get(key, key): value for key, value in given.items()}
-    for field in changes.keys() & set(FIELDS.values()):
-        changes[field] = tuple(each.strip() for each in changes[field].split(",") if each.strip())
+    changes: dict[str, Any] = dict(given)
+    for key in given.keys() & FIELDS.keys():
+        changes[FIELDS[key]] = tuple(each.strip() for each in changes.pop(key).split(",") if each.strip())
     changes |= {"system_prompt": prompts[0]} if prompts else {}
     changes |= {"max_iterations": rounds} if rounds is not None else {}
     old = {agent.name.casefold(): agent for agent in await piano.agents()}.get(name.casefold())
@@ -74,7 +74,7 @@ async def tools(piano: "Piano") -> Any:
     )
 
 
-def skills(session: "Session", text: str) -> Any:
+def skills(session: Session, text: str) -> Any:
     """List the skills that there are, and what is wrong with their files; or show what is known of one."""
     if text:
         return skill_card(session.call(lambda piano: piano.skill(text)))

@@ -1,32 +1,25 @@
-"""%piano ask, send, wait, panel: saying something, and getting an answer."""
+"""%piano ask, send, wait, edit, regenerate, panel: saying something, and getting an answer."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cell.waiting import follow_in_cell
 from piano_jupyter.jupyter.magic.command import agent_names
+from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.jupyter.render.cards import jobs_table
 from piano_jupyter.jupyter.render.transcript import Answers
+from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Job, Message, Thread, short
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 
 def ask(
-    session: "Session",
-    text: str,
-    *,
-    agents: Sequence[str],
-    thread: str | None = None,
-    json: str | None = None,
-    no_wait: bool = False,
-    raw: bool = False,
+    session: Session, text: str, *, json: str | None = None, no_wait: bool = False, raw: bool = False, **question: Any
 ) -> Any:
     """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes more.
 
@@ -36,7 +29,7 @@ def ask(
     """
     said = fill_in(text, session.variables())
     schema = None if json is None else schema_named(json, session.variables())
-    question: dict[str, Any] = {"agents": agents, "thread": thread, "schema": schema, "source": "magic"}
+    question |= {"schema": schema, "source": "magic"}  # beside the agents and the thread
     if no_wait:
         jobs = session.call(lambda piano: piano.send_all(said, **question))
         return jobs[0] if len(jobs) == 1 else jobs_table(jobs, session.call(agent_names))
@@ -49,17 +42,34 @@ def ask(
     return value
 
 
-def send(session: "Session", text: str, **question: Any) -> Any:
+def send(session: Session, text: str, **question: Any) -> Any:
     """Ask without waiting: returns the Job at once; the answer comes into the thread, %piano wait brings it."""
     return ask(session, text, **question, no_wait=True)
 
 
-def wait(session: "Session", text: str) -> Any:
+def wait(session: Session, text: str) -> Any:
     """Wait for a job that was sent (the newest, if none is named) and return its answer."""
     return follow_in_cell(session, partial(_found, text), cancels=False)
 
 
-def panel(session: "Session") -> Any:
+def edit(session: Session, text: str) -> Any:
+    """Ask another question in the place of one, of the same agents; the thread goes on from the new one.
+
+    Nothing is lost: %piano history shows where the branches part. %piano history --ids names the messages.
+    """
+    name, *rest = text.split(maxsplit=1) or [""]
+    if not rest:
+        raise PianoError("name the message and say the new text: %piano edit 3fa9c1 and in Spain?")
+    said = fill_in(rest[0], session.variables())
+    return follow_in_cell(session, lambda piano: piano.edit(name, said, source="magic"))
+
+
+def regenerate(session: Session, text: str) -> Any:
+    """Have a question answered anew (the last one of the current thread, if neither it nor its answer is named)."""
+    return follow_in_cell(session, partial(_regenerate, text))
+
+
+def panel(session: Session) -> Any:
     """Open the chat panel on the current thread (the newest, in a fresh kernel)."""
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are heavy: only when one is wanted.
 
@@ -85,6 +95,10 @@ async def _found(name: str, piano: "Piano") -> list[Job]:
         if job.id == jobs[0].id and why:
             raise PianoError(f"job {short(job.id)} waits: {why}")
     return jobs
+
+
+async def _regenerate(name: str, piano: "Piano") -> list[Job]:
+    return await piano.regenerate(await named_or_last(piano, name))
 
 
 async def _current(piano: "Piano") -> tuple["Piano", Thread]:

@@ -1,4 +1,4 @@
-"""%piano threads, thread, history, search: where the talk goes on, what was said, and where."""
+"""%piano threads, thread, fork, history, search: where the talk goes on, what was said, and where."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ from piano_jupyter.jupyter.magic.command import agent_names, named, number
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
-from piano_jupyter.records import short
+from piano_jupyter.records import Message, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -40,6 +40,16 @@ async def thread(
     return Note(f"current thread: {piano.thread.title} ({short(piano.thread.id)})")
 
 
+async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
+    """Open a thread that goes on from a message (the last one of the current thread, if none is named).
+
+    Both threads have what was said up to there; the new one becomes the current one. %piano history --ids names
+    the messages.
+    """
+    thread = await piano.fork_thread(await named_or_last(piano, text), title)
+    return Note(f"current thread: {thread.title}")
+
+
 async def history(
     piano: "Piano", text: str, *, last: str | None = None, at: str | None = None, ids: bool = False
 ) -> Any:
@@ -64,6 +74,16 @@ async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:
     words = named("words", text, "%piano search quarterly revenue")
     most = number("--limit", limit, least=1) or MOST_HITS
     return hits_table(await piano.search(words, most), await agent_names(piano))
+
+
+async def named_or_last(piano: "Piano", name: str) -> Message:
+    """Return the message that is named, else the last one of the current thread. Raises PianoError."""
+    if name:
+        return await piano.find_message(name)
+    said = [each for each in (await piano.messages(piano.thread) if piano.thread else []) if each.role != "system"]
+    if not said:
+        raise PianoError("nothing was said yet in the current thread; name a message, or go to a thread first")
+    return said[-1]
 
 
 async def no_thread(piano: "Piano") -> str:

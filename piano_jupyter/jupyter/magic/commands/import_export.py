@@ -10,10 +10,10 @@ from piano_jupyter.jupyter.magic.commands.history import no_thread
 from piano_jupyter.jupyter.magic.options import quoted
 from piano_jupyter.jupyter.magic.user_files import read_text, writable, write_text
 from piano_jupyter.jupyter.render.tables import Note
+from piano_jupyter.jupyter.session import Session
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
-    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
 FORMATS: "dict[str, ExportFormat]" = {"md": "markdown", "ipynb": "notebook", "jsonl": "jsonl"}
@@ -48,7 +48,7 @@ async def import_(piano: "Piano", text: str, *, title: str | None = None) -> Any
     return Note(f"current thread: {thread.title}")
 
 
-def record(session: "Session", text: str, *, stop: bool = False, force: bool = False) -> Any:
+def record(session: Session, text: str, *, stop: bool = False, force: bool = False) -> Any:
     """Keep each exchange with the model in FILE, in a fresh conversation; --stop goes back to your own threads.
 
     A file that exists is only replaced with --force.
@@ -62,7 +62,7 @@ def record(session: "Session", text: str, *, stop: bool = False, force: bool = F
     return Note(f"recording to {file}")
 
 
-def replay(session: "Session", text: str, *, stop: bool = False) -> Any:
+def replay(session: Session, text: str, *, stop: bool = False) -> Any:
     """Answer from FILE in a fresh conversation, else ask the model; --stop goes back to your own threads."""
     if stop:
         return _go_back(session)
@@ -71,6 +71,6 @@ def replay(session: "Session", text: str, *, stop: bool = False) -> Any:
     return Note(f"replaying {file}")
 
 
-def _go_back(session: "Session") -> Any:
+def _go_back(session: Session) -> Any:
     session.loop.run(session.go_back())
     return Note(f"back in {session.config.database}")

@@ -10,16 +10,14 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cell.waiting import wait_in_cell
 from piano_jupyter.jupyter.render.cards import models_table
 from piano_jupyter.jupyter.render.usage_table import Figures
+from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Model, Rows
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
-ALL = "all"
 
-
-def models(session: "Session", *, load: str | None = None, unload: str | None = None) -> Any:
+def models(session: Session, *, load: str | None = None, unload: str | None = None) -> Any:
     """List the models that the server has, with their states; --load and --unload have it swap them.
 
     A model that is not loaded is loaded when an agent needs it: --load only does it ahead of time.
@@ -27,7 +25,7 @@ def models(session: "Session", *, load: str | None = None, unload: str | None = 
     return models_table(wait_in_cell(session, partial(_swapped, load, unload)))
 
 
-def stats(session: "Session", *, by: str = "agent", plot: bool = False) -> Any:
+def stats(session: Session, *, by: str = "agent", plot: bool = False) -> Any:
     """Show what the answers cost: tokens, speed, seconds, by agent, model or day (UTC); --plot draws it too."""
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise PianoError("--plot needs matplotlib: pip install matplotlib, or leave it out for the table alone")
@@ -41,7 +39,7 @@ def stats(session: "Session", *, by: str = "agent", plot: bool = False) -> Any:
 
 async def _swapped(load: str | None, unload: str | None, piano: "Piano") -> list[Model]:
     if unload is not None:
-        await piano.unload_model(None if unload == ALL else unload)
+        await piano.unload_model(None if unload == "all" else unload)
     if load is not None:
         await piano.load_model(load)
     return await piano.models()

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.approval_prompt import TOO_LATE, how_to_keep
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.magic.command import agent_names, named
 from piano_jupyter.jupyter.render.cards import Requests, job_line, jobs_table
 from piano_jupyter.jupyter.render.tables import MOST_ROWS, Note
@@ -52,11 +51,7 @@ async def approve(piano: "Piano", text: str, *, always: bool = False) -> Any:
 
     --always adds the rule that is shown beside the call, for as long as this kernel lives.
     """
-    if not text:
-        return Requests(await piano.approvals())
-    request = await _waiting(piano, text)
-    first = await piano.approve(request, always=always)
-    return Note(TOO_LATE if not first else f"allowed {how_to_keep(request.always)}" if always else "allowed")
+    return await _decided(piano, text, allowed=True, always=always)
 
 
 async def deny(piano: "Piano", text: str, *, always: bool = False) -> Any:
@@ -64,11 +59,7 @@ async def deny(piano: "Piano", text: str, *, always: bool = False) -> Any:
 
     --always adds a rule that denies such a call, for as long as this kernel lives.
     """
-    if not text:
-        return Requests(await piano.approvals())
-    request = await _waiting(piano, text)
-    first = await piano.deny(request, always=always)
-    return Note(TOO_LATE if not first else f"denied {how_to_keep(request.never)}" if always else "denied")
+    return await _decided(piano, text, allowed=False, always=always)
 
 
 async def stop(piano: "Piano") -> Any:
@@ -83,9 +74,16 @@ async def start(piano: "Piano") -> Any:
     return Note("started: jobs are taken")
 
 
-async def _waiting(piano: "Piano", name: str) -> ApprovalRequested:
-    """Return the question about the call that is named."""
-    found = {short(request.call.id): request for request in await piano.approvals()}
+async def _decided(piano: "Piano", name: str, *, allowed: bool, always: bool) -> Any:
+    """Decide on the call that is named, and say so; without a name, show all that wait."""
+    waiting = await piano.approvals()
+    if not name:
+        return Requests(waiting)
+    found = {short(each.call.id): each for each in waiting}
     if name not in found:
         raise NotFoundError(f"{NotFoundError.among('waiting call', name, found)}; any other {TOO_LATE}, or never asked")
-    return found[name]
+    request = found[name]
+    if not await (piano.approve if allowed else piano.deny)(request, always=always):
+        return Note(TOO_LATE)
+    rule = f" {how_to_keep(request.always if allowed else request.never)}" if always else ""
+    return Note(f"{'allowed' if allowed else 'denied'}{rule}")

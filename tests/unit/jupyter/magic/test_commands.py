@@ -40,8 +40,11 @@ def test_options_stand_before_text_and_after_names(each):
     assert each.usage == " ".join(filter(None, [names, *options, text]))
 
 
-def test_the_list_has_each_sub_command_once():
-    assert [each.name for each in ALL] == list(COMMANDS)
+def test_help_lists_each_sub_command_once_in_the_order_of_the_list():
+    shown = [name for name, _, _ in COMMANDS["help"].run(None, text="")]
+
+    assert shown == ["%%piano", *(each.name for each in ALL)]
+    assert list(COMMANDS) == shown[1:]
 
 
 def test_a_usage_says_what_follows_the_name_and_which_options_there_are():
