@@ -5,7 +5,6 @@ goes on when the user first sends something, opens a panel or says %piano resume
 """
 
 import atexit
-from collections.abc import Callable
 from typing import Any
 
 from piano_jupyter import agent_code
@@ -25,51 +24,44 @@ def load(shell: Any) -> None:
         return
     agent_code.install()
     session = Session(shell, _magic, _kernel_tools)
-    shell.configurables.append(session.config)
-    shell.register_magic_function(session.magic, "line_cell", NAME)
-    for event, handler in _hooks(session):
-        shell.events.register(event, handler)
-    shell.input_transformers_cleanup.append(questions)
+    undo = session.unloading.callback  # of what is done here, in reverse; the session closes last
+    atexit.register(session.close)
+    undo(session.close)
+    undo(atexit.unregister, session.close)
+    exits.hold_back(shell)
+    undo(exits.let_go, shell)
+    completion.register(shell, session.peek, session.variables)
+    undo(completion.unregister, shell)
+    formatters.register(shell, session)
+    undo(formatters.unregister, shell, session)
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
-    formatters.register(shell, session)
-    completion.register(shell, session.peek, session.variables)
-    exits.hold_back(shell)
-    atexit.register(session.close)
+    undo(shell.drop_by_id, {NAME: session.in_cell})
+    shell.input_transformers_cleanup.append(questions)
+    undo(shell.input_transformers_cleanup.remove, questions)
+    shell.configurables.append(session.config)
+    undo(shell.configurables.remove, session.config)
+    hooks = {"pre_run_cell": [session.begin_cell], "post_run_cell": [session.adopt_tools, session.end_cell]}
+    for event, handlers in hooks.items():
+        for handler in handlers:
+            shell.events.register(event, handler)
+            undo(shell.events.unregister, event, handler)
+    shell.register_magic_function(session.magic, "line_cell", NAME)
+    for kind in ("line", "cell"):
+        undo(shell.magics_manager.magics[kind].pop, NAME, None)
 
 
 def unload(shell: Any) -> None:
     """End the session of this shell."""
     session = _session_of(shell)
-    if session is None:
-        return
-    for event, handler in _hooks(session):
-        shell.events.unregister(event, handler)
-    shell.configurables.remove(session.config)
-    shell.input_transformers_cleanup.remove(questions)
-    if shell.user_ns.get(NAME) is session.in_cell:
-        shell.drop_by_id({NAME: session.in_cell})
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop(NAME, None)
-    formatters.unregister(shell, session)
-    completion.unregister(shell)
-    exits.let_go(shell)
-    atexit.unregister(session.close)
-    session.close()
+    if session is not None:
+        session.unloading.close()
 
 
-def _hooks(session: Session) -> list[tuple[str, Callable[..., None]]]:
-    return [
-        ("pre_run_cell", session.begin_cell),
-        ("post_run_cell", session.adopt_tools),
-        ("post_run_cell", session.end_cell),
-    ]
+def _magic(session: Session, line: str, cell: str | None) -> Any:
+    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  All else waits until it is used.
 
-
-def _magic(session: Session) -> Callable[[str, str | None], Any]:
-    from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: PLC0415  All else waits until it is used.
-
-    return PianoMagics(session.shell, session).piano
+    return run_magic(session, line, cell)
 
 
 def _kernel_tools(session: Session) -> list[Tool]:

@@ -46,27 +46,27 @@ class Panel(Protocol):
 class Session:
     """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define.
 
-    `magic` gives what `%piano` does, `kernel_tools` the tools that each Piano gets; both are asked when first needed.
+    `magic` does what `%piano` says, `kernel_tools` gives the tools that each Piano gets.
     """
 
     def __init__(
         self,
         shell: Any,
-        magic: "Callable[[Session], Callable[[str, str | None], Any]]",
+        magic: "Callable[[Session, str, str | None], Any]",
         kernel_tools: "Callable[[Session], list[Tool]]",
     ) -> None:
         self.shell = shell
-        self._make_magic, self._kernel_tools = magic, kernel_tools
+        self._run_magic, self._kernel_tools = magic, kernel_tools
         self.config = PianoConfig(parent=shell)
         self.loop = LoopThread()
         self.kernel = KernelThread(shell)
+        self.unloading = contextlib.ExitStack()  #: what is undone when the extension is unloaded
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
         self.panels: weakref.WeakSet[Panel] = weakref.WeakSet()
         self._cells = 0  # that run, one inside the other
         self._next_cells: list[str] = []  # code for a new cell below the one that runs
-        self._magic: Callable[[str, str | None], Any] | None = None
         self._piano: Piano | None = None
         self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
         self._left: Thread | None = None  #: the current thread, before a cassette was in use
@@ -86,13 +86,11 @@ class Session:
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
-        if self._magic is None:
-            self._magic = self._make_magic(self)
-        return self._magic(line, cell)
+        return self._run_magic(self, line, cell)
 
-    def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]", timeout: float | None = None) -> T:
-        """Run a verb of the kernel's Piano from the main thread. Raises PianoError."""
-        return self.loop.run(self._opened_then(verb), timeout)
+    def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
+        """Run a verb of the kernel's Piano on the chat's loop, from the main thread. Raises PianoError."""
+        return self.loop.run(self._opened_then(verb))
 
     def start(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T]":
         """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
@@ -187,7 +185,11 @@ class Session:
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
         for name, value in list(self.shell.user_ns.items()):
-            if issubclass(type(value), Tool) and not name.startswith("_") and not self._has_seen(value):
+            if (
+                issubclass(type(value), Tool)
+                and not name.startswith("_")
+                and all(value is not seen for seen in self._adopted)
+            ):
                 taken = value.name in self._tools
                 self._adopted.append(value)
                 self._tools[value.name] = value
@@ -195,9 +197,6 @@ class Session:
                     taken = self._piano.add_tool(value) is not None
                 if taken:
                     print(f"the tool {value.name!r} replaces the one of that name")  # noqa: T201  A notice in the cell.
-
-    def _has_seen(self, tool: Tool) -> bool:
-        return any(tool is each for each in self._adopted)
 
     def begin_cell(self, *_: object) -> None:
         """A cell begins to run."""

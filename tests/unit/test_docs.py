@@ -11,8 +11,7 @@ import pytest
 import piano_jupyter
 from piano_jupyter import events
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.jupyter.magic.command import COMMANDS
-from piano_jupyter.jupyter.magic.dispatch import PianoMagics
+from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.panel.widget import ChatPanel
 from piano_jupyter.piano import Piano
 
@@ -49,11 +48,6 @@ def test_each_event_is_in_the_readme(name):
 @pytest.mark.parametrize("name", sorted(error for error in dir(piano_jupyter.errors) if error.endswith("Error")))
 def test_each_error_is_in_the_tree(name):
     assert re.search(rf"[*x-] {name}\n", piano_jupyter.errors.__doc__)
-
-
-def test_each_sub_command_is_a_method_of_the_magics():
-    assert COMMANDS
-    assert all(getattr(PianoMagics, command.run.__name__) is command.run for command in COMMANDS.values())
 
 
 def test_the_readme_names_nothing_that_is_gone():

@@ -1,39 +1,54 @@
-"""@command: a method becomes a sub-command of %piano."""
+"""Command: a sub-command of %piano, as help, TAB and the dispatch know it."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from piano_jupyter.errors import PianoError
 
 if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
     from piano_jupyter.piano import Piano
 
-TEXT = frozenset({"TEXT", "…"})  # at the end of a usage: the rest is text as it stands
+OPTION = re.compile(r"\[(--[\w-]+)(?: ([^\]]+))?\] ?")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True)
 class Command:
     """A sub-command of %piano.
 
-    What it takes is said in capital letters, which TAB reads too: `[THREAD]` is completed with the threads that there
-    are, `--by agent|model|day` with these three words.
+    `run` is a coroutine function of the Piano, which runs on the chat's loop; or a plain function of the Session, which
+    runs in the cell, on the main thread: it waits there, reads variables or prints. It gets the text as `text` where
+    the usage names something, the handles as `agents` where it names agents, and the options that were given.
     """
 
-    name: str
-    takes: str  #: what follows the name, options apart
-    help: str
-    run: Callable[..., Any]
-    options: Mapping[str, str] = field(default_factory=dict)  #: the word for each one's value, "" for none
-    example: str = ""
+    run: Callable[..., Any]  #: its name is that of the sub-command, its docstring the help
+    usage: str = ""  #: what follows the name: capital letters say what each word is, which TAB reads too
+    example: str = ""  #: what follows the name, for instance
     cell: str = ""  #: what the body of a cell is to it; "" if it takes none
+
+    @property
+    def name(self) -> str:
+        """What follows %piano."""
+        return self.run.__name__.strip("_")
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """The word for each option's value, "" where it takes none."""
+        return dict(OPTION.findall(self.usage))
+
+    @cached_property
+    def takes(self) -> str:
+        """The usage without the options."""
+        return OPTION.sub("", self.usage).strip()
 
     @property
     def is_text(self) -> bool:
         """Whether what follows the options is text as it stands, not names."""
-        return self.takes.rpartition(" ")[2] in TEXT
+        return self.takes.endswith(("TEXT", "…"))
 
     @property
     def asks(self) -> bool:
@@ -41,52 +56,22 @@ class Command:
         return "@AGENT" in self.takes
 
     @property
-    def usage(self) -> str:
-        """What follows the name."""
-        options = [f"[{name} {value}]" if value else f"[{name}]" for name, value in self.options.items()]
-        before, _, text = self.takes.rpartition(" ") if self.is_text else (self.takes, "", "")
-        return " ".join(filter(None, [before, *options, text]))
+    def waits_in_cell(self) -> bool:
+        """Whether it runs in the cell and waits there by itself; all others run on the chat's loop."""
+        return not inspect.iscoroutinefunction(self.run)
+
+    @property
+    def help(self) -> str:
+        """What it does; the first line is a sentence of its own."""
+        return inspect.getdoc(self.run) or ""
 
     @property
     def explanation(self) -> str:
         """How it is used, and what it does."""
         cell = f"As %%piano {self.name}, the cell is {self.cell}." if self.cell else ""
-        example = f"For example:  {self.example}" if self.example else ""
         head = f"%piano {self.name} {self.usage}".strip()
+        example = f"For example:  %piano {self.name} {self.example}".strip()
         return "\n\n".join(filter(None, [head, self.help, cell, example]))
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-class Commands:
-    """What a group of sub-commands has: the kernel's session."""
-
-    session: "Session"
-
-    def _call(self, verb: Callable[["Piano"], Any]) -> Any:
-        return self.session.call(verb)
-
-
-def command(
-    takes: str = "", *, example: str = "", cell: str = "", **options: str
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a method a sub-command, its docstring the help; `no_wait=""` is the option --no-wait, without a value."""
-
-    def register(method: Callable[..., Any]) -> Callable[..., Any]:
-        name = method.__name__.strip("_")
-        COMMANDS[name] = Command(
-            name=name,
-            takes=takes,
-            help=inspect.getdoc(method) or "",
-            run=method,
-            options={f"--{option.replace('_', '-')}": value for option, value in options.items()},
-            example=example,
-            cell=cell,
-        )
-        return method
-
-    return register
 
 
 def named(kind: str, text: str, example: str) -> str:
@@ -101,3 +86,8 @@ def number(option: str, value: str | None, least: int = 0) -> int | None:
     if value is not None and not (value.isdecimal() and int(value) >= least):
         raise PianoError(f"{option} takes a whole number{f' from {least}' if least else ''}, not {value!r}")
     return None if value is None else int(value)
+
+
+async def agent_names(piano: "Piano") -> dict[UUID | None, str]:
+    """Return the names of the agents by their ids."""
+    return {agent.id: agent.name for agent in await piano.agents()}

@@ -1,6 +1,6 @@
 """TAB after %piano and %%piano: sub-commands, options, and the names of agents, threads, models and the like.
 
-What can stand where is read from each sub-command's usage (`magic/command.py`). Names are asked of a Piano that is
+What can stand where is read from each sub-command's usage (`magic/catalog.py`). Names are asked of a Piano that is
 open; one that is late to answer is not waited for, and what it says is known at the next TAB.
 """
 
@@ -102,10 +102,10 @@ def candidates(where: Place, commands: Mapping[str, "Command"], names: Callable[
     """Return what may stand at a place, as it is written; `names` gives the names of a kind."""
     found: list[str] = []
     for kind in where.kinds:
-        if kind == "SUB-COMMAND":
-            found += _beginning(where.written, sorted(commands))
-        elif kind == "cell":
-            found += _beginning(where.written, [name for name in sorted(commands) if commands[name].cell])
+        if kind in {"SUB-COMMAND", "cell"}:
+            found += _beginning(
+                where.written, [each for each in sorted(commands) if kind != "cell" or commands[each].cell]
+            )
         elif kind == "option":
             found += _beginning(where.written, where.command.options if where.command else ())
         else:
@@ -143,8 +143,7 @@ def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:
             return {"completions": []}
-        from piano_jupyter.jupyter.magic.command import COMMANDS  # noqa: PLC0415  Not before it is used.
-        from piano_jupyter.jupyter.magic.dispatch import PianoMagics  # noqa: F401, PLC0415  It fills COMMANDS.
+        from piano_jupyter.jupyter.magic.catalog import COMMANDS  # noqa: PLC0415  Not before it is used.
 
         typed, is_cell = on
         where = place(typed, COMMANDS, is_cell=is_cell)

@@ -2,13 +2,14 @@
 
 import concurrent.futures
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.schema_option import schemas_in
+from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
 
 if TYPE_CHECKING:
@@ -17,16 +18,8 @@ if TYPE_CHECKING:
     Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
     Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
 
-TABLES = (
-    "agents",
-    "threads",
-    "messages",
-    "tool_calls",
-    "tool_results",
-    "approvals",
-    "decisions",
-    "jobs",
-)  # that a query can read
+#: that a query can read
+TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
 PATIENCE = 0.04  # seconds
 MOST = 100  # ids of a kind
 BEGINNING = 40  # characters of a message
@@ -72,8 +65,8 @@ class Names:
             self._known[kind] = answered.result()
 
 
-async def _agents(piano: "Piano") -> list[str]:
-    return [agent.name for agent in await piano.agents()]
+async def _named(records: Awaitable[Iterable[Any]]) -> list[str]:
+    return [each.name for each in await records]
 
 
 async def _threads(piano: "Piano") -> list[str]:
@@ -84,21 +77,13 @@ async def _models(piano: "Piano") -> list[str]:
     return list(dict.fromkeys([*piano.known_models(), *(agent.model for agent in await piano.agents())]))
 
 
-async def _tools(piano: "Piano") -> list[str]:
-    return [tool.name for tool in await piano.tools()]
-
-
-async def _skills(piano: "Piano") -> list[str]:
-    return [skill.name for skill in await piano.skills()]
-
-
 async def _jobs(piano: "Piano") -> list[str]:
-    return [_short(job.id) for job in reversed(await piano.jobs(last=MOST))]
+    return [short(job.id) for job in reversed(await piano.jobs(last=MOST))]
 
 
 async def _messages(piano: "Piano") -> list[str]:
     said = await piano.messages(piano.thread, MOST) if piano.thread else []
-    return [Told(_short(each.id), each.content) for each in reversed(said)]
+    return [Told(short(each.id), each.content) for each in reversed(said)]
 
 
 async def _columns(piano: "Piano") -> list[str]:
@@ -106,15 +91,15 @@ async def _columns(piano: "Piano") -> list[str]:
 
 
 async def _calls(piano: "Piano") -> list[str]:
-    return [_short(request.call.id) for request in await piano.approvals()]
+    return [short(request.call.id) for request in await piano.approvals()]
 
 
 READ: Mapping[str, "Callable[[Piano], Coroutine[Any, Any, list[str]]]"] = {
-    "AGENT": _agents,
+    "AGENT": lambda piano: _named(piano.agents()),
     "THREAD": _threads,
     "MODEL": _models,
-    "TOOL": _tools,
-    "SKILL": _skills,
+    "TOOL": lambda piano: _named(piano.tools()),
+    "SKILL": lambda piano: _named(piano.skills()),
     "JOB": _jobs,
     "MESSAGE": _messages,
     "CALL": _calls,
@@ -135,9 +120,3 @@ def files(written: str) -> list[str]:
         ]
     except (OSError, RuntimeError):  # no such folder, or no such user's home
         return []
-
-
-def _short(identity: Any) -> str:
-    from piano_jupyter.records import short  # noqa: PLC0415
-
-    return short(identity)

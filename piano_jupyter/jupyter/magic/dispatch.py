@@ -1,112 +1,92 @@
-"""PianoMagics: what %piano and %%piano do: parse, find the sub-command, return what is shown."""
+"""What %piano and %%piano do: parse, find the sub-command, run it, return what is shown."""
 
-import functools
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from IPython.core.error import UsageError
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.cell.waiting import NoAnswerError
-from piano_jupyter.jupyter.magic.command import COMMANDS, Command
-from piano_jupyter.jupyter.magic.commands.agents import Agents
-from piano_jupyter.jupyter.magic.commands.ask import Asking
-from piano_jupyter.jupyter.magic.commands.branches import Branches
-from piano_jupyter.jupyter.magic.commands.history import Threads
-from piano_jupyter.jupyter.magic.commands.import_export import Files
-from piano_jupyter.jupyter.magic.commands.models import Models
-from piano_jupyter.jupyter.magic.commands.queue import Queue
-from piano_jupyter.jupyter.magic.commands.status import Looking
+from piano_jupyter.jupyter.magic.catalog import COMMANDS
+from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.options import split_options, split_words
 from piano_jupyter.jupyter.render.tables import Note
-
-if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import Session
 
 HELP = {"--help": "", "-h": ""}
-SINGLE = frozenset(
-    {"FILE", "AGENT", "MESSAGE", "JOB", "CALL"}
-)  # of which a sub-command takes one: a word, or in quotes
+SINGLE = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # it takes one of these: a word, or in quotes
 
 
-def sentences(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a PianoError as one sentence, without a traceback."""
-
-    @functools.wraps(method)
-    def shown(self: "PianoMagics", line: str, cell: str | None = None) -> Any:
-        try:
-            return method(self, line, cell)
-        except PianoError as error:
-            raise UsageError(str(error)) from None
-        finally:
-            self.session.tell()
-
-    return shown
+def run_magic(session: Session, line: str, cell: str | None) -> Any:
+    """Do what %piano, or %%piano with a cell, says. A PianoError is shown as one sentence, without a traceback."""
+    try:
+        session.adopt_tools()
+        return _dispatch(session, line, cell)
+    except PianoError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        session.tell()
 
 
-class PianoMagics(Asking, Branches, Threads, Agents, Models, Queue, Looking, Files):
-    """The magics of one session."""
-
-    def __init__(self, shell: Any, session: "Session") -> None:
-        self.shell, self.session = shell, session
-
-    @sentences
-    def piano(self, line: str, cell: str | None = None) -> Any:
-        """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
-        self.session.adopt_tools()
-        name, rest = _first_word(line)
-        if cell is not None and not _is_for_cell(name, rest):
-            return self._run(COMMANDS["ask"], line, cell)  # the first line is text, or options of the question
-        if cell is None and name in {"", *HELP}:
-            name = "help" if name else "status"
-        if name not in COMMANDS and name.rstrip("?") in COMMANDS and not rest:
-            name, rest = name.rstrip("?"), "--help"
-        if name not in COMMANDS:
-            raise PianoError(_unknown(name, line.strip()))
-        chosen = COMMANDS[name]
-        try:
-            return self._run(chosen, rest, cell)
-        except NoAnswerError:
-            raise
-        except PianoError as error:
-            as_text = "; to ask it as it stands, put it below the first line" if cell and not chosen.asks else ""
-            raise PianoError(f"{error}{_unquoted_title(chosen, rest)}{as_text}") from error
-
-    def _run(self, chosen: Command, rest: str, cell: str | None) -> Any:
-        known = {**chosen.options, **HELP}
-        if chosen.is_text:
-            options, handles, text = split_options(rest, known)
-        else:
-            options, handles, words = split_words(rest, known)
-            kind = chosen.takes.strip("[]")
-            if len(words) > 1 and kind in SINGLE:
-                raise PianoError(f"one {kind} is meant, not {len(words)}: {', '.join(words)}; quote one with spaces")
-            text = " ".join(words)
-        if options.keys() & HELP:
-            return Note(chosen.explanation)
-        arguments: dict[str, Any] = {}
-        for option, value in options.items():
-            takes = chosen.options[option]
-            if takes.islower() and value not in takes.split("|"):
-                raise NotFoundError.among(f"value of {option}", value, takes.split("|"))
-            arguments[option[2:].replace("-", "_")] = value if takes else True
-        if chosen.asks:
-            arguments["agents"] = handles
-        elif handles:
-            text = " ".join([*(f"@{handle}" for handle in handles), text]).strip()
-        if text and not chosen.takes:
-            raise PianoError(f"%piano {chosen.name} takes no name, but here is {text!r}; %piano {chosen.name} --help")
-        if cell is not None and chosen.is_text:
-            text = f"{text}\n{cell}".strip()
-        elif cell is not None:
-            arguments["cell"] = cell.strip()
-        return chosen.run(self, text, **arguments)
+def _dispatch(session: Session, line: str, cell: str | None) -> Any:
+    name, rest = [*line.split(maxsplit=1), "", ""][:2]
+    name, rest = name.rstrip(";"), rest.rstrip()
+    if cell is not None and not _is_for_cell(name, rest):
+        return _run(session, COMMANDS["ask"], line, cell)  # the first line is text, or options of the question
+    if cell is None and name in {"", *HELP}:
+        name = "help" if name else "status"
+    if name not in COMMANDS and name.rstrip("?") in COMMANDS and not rest:
+        name, rest = name.rstrip("?"), "--help"
+    if name not in COMMANDS:
+        raise PianoError(_unknown(name, line.strip()))
+    chosen = COMMANDS[name]
+    try:
+        return _run(session, chosen, rest, cell)
+    except NoAnswerError:
+        raise
+    except PianoError as error:
+        as_text = "; to ask it as it stands, put it below the first line" if cell and not chosen.asks else ""
+        raise PianoError(f"{error}{_unquoted_title(chosen, rest)}{as_text}") from error
 
 
-def _first_word(line: str) -> tuple[str, str]:
-    name, *rest = line.strip().split(maxsplit=1) or [""]
-    return name.rstrip(";"), "".join(rest)
+def _run(session: Session, chosen: Command, rest: str, cell: str | None) -> Any:
+    options, handles, text = _parsed(chosen, rest)
+    if options.keys() & HELP:
+        return Note(chosen.explanation)
+    arguments: dict[str, Any] = {}
+    for option, value in options.items():
+        takes = chosen.options[option]
+        if takes.islower() and value not in takes.split("|"):
+            raise NotFoundError.among(f"value of {option}", value, takes.split("|"))
+        arguments[option[2:].replace("-", "_")] = value if takes else True
+    if chosen.asks:
+        arguments["agents"] = handles
+    elif handles:
+        text = " ".join([*(f"@{handle}" for handle in handles), text]).strip()
+    if text and not chosen.takes:
+        raise PianoError(f"%piano {chosen.name} takes no name, but here is {text!r}; %piano {chosen.name} --help")
+    if cell is not None and chosen.is_text:
+        text = f"{text}\n{cell}".strip()
+    elif cell is not None:
+        arguments["cell"] = cell.strip()
+    if chosen.takes:
+        arguments["text"] = text
+    if chosen.waits_in_cell:
+        return chosen.run(session, **arguments)
+    return session.call(partial(chosen.run, **arguments))
+
+
+def _parsed(chosen: Command, rest: str) -> tuple[dict[str, str], list[str], str]:
+    """Return the options, the handles and the text that follow a sub-command."""
+    known = {**chosen.options, **HELP}
+    if chosen.is_text:
+        return split_options(rest, known)
+    options, handles, words = split_words(rest, known)
+    kind = chosen.takes.strip("[]")
+    if len(words) > 1 and kind in SINGLE:
+        raise PianoError(f"one {kind} is meant, not {len(words)}: {', '.join(words)}; quote one with spaces")
+    return options, handles, " ".join(words)
 
 
 def _is_for_cell(name: str, rest: str) -> bool:

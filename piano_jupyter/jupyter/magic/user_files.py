@@ -33,5 +33,4 @@ def write_text(name: str, text: str, workspace: str, *, force: bool) -> None:
 
     `force` replaces a file that exists.
     """
-    path = Path(name).expanduser()
-    write_file(path, text.encode("utf-8"), workspace=workspace, replace=force, otherwise=BY_FORCE)
+    write_file(Path(name).expanduser(), text.encode("utf-8"), workspace=workspace, replace=force, otherwise=BY_FORCE)

@@ -1,1 +1,1 @@
-"""The sub-commands of %piano, by what they are about; `dispatch.py` puts them together."""
+"""The sub-commands of %piano, by what they are about; `catalog.py` lists them."""

@@ -1,16 +1,17 @@
 """%piano agents, agent, tools, skills: who answers, and what they may use."""
 
+import asyncio
 import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.magic.command import Commands, command, named, number
+from piano_jupyter.jupyter.magic.command import named, number
 from piano_jupyter.jupyter.magic.user_files import read_text
 from piano_jupyter.jupyter.render.cards import agents_table, skill_card
 from piano_jupyter.jupyter.render.tables import Listing
-from piano_jupyter.records import Agent
+from piano_jupyter.jupyter.session import Session
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.tool import Verdict
 
@@ -19,98 +20,68 @@ if TYPE_CHECKING:
 
 FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
 BECOMES = {Verdict.ALLOW: "runs", Verdict.ASK: "asks", Verdict.DENY: "denied"}
-EXAMPLE = "%piano agent ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
+EXAMPLE = "ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
 
 
-class Agents(Commands):
-    """Sub-commands about agents."""
+async def agents(piano: "Piano") -> Any:
+    """List the agents, oldest first."""
+    return agents_table(await piano.agents())
 
-    @command(example="%piano agents")
-    def agents(self, _text: str) -> Any:
-        """List the agents, oldest first."""
-        return agents_table(self._call(lambda piano: piano.agents()))
 
-    @command(
-        "AGENT",
-        example=EXAMPLE,
-        cell="the system prompt",
-        model="MODEL",
-        system="PROMPT",
-        system_file="FILE",
-        description="LINE",
-        tools="TOOL,…",
-        skills="SKILL,…",
-        temperature="NUMBER",
-        option="NAME=VALUE,…",
-        max_iterations="N",
+async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: str) -> Any:
+    """Create an agent, or change one that exists; alone it shows the agent.
+
+    What is not named stays as it is. --option takes any other option of a request, with a value as in JSON; null
+    leaves it out again: --option seed=7,top_p=0.9. --max-iterations is how many times a turn may ask the model.
+    """
+    name = named("agent", text, f"%piano agent {EXAMPLE}").removeprefix("@")
+    file = given.pop("system_file", None)
+    written = file and await asyncio.to_thread(read_text, file, piano.config.workspace)
+    prompts = [each for each in (given.pop("system", None), written, cell) if each is not None]
+    if len(prompts) > 1:
+        raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
+    options = request_options(given.pop("temperature", None), given.pop("option", ""))
+    rounds = number("--max-iterations", given.pop("max_iterations", None), least=1)
+    changes: dict[str, Any] = dict(given)
+    for key in given.keys() & FIELDS.keys():
+        changes[FIELDS[key]] = tuple(each.strip() for each in changes.pop(key).split(",") if each.strip())
+    changes |= {"system_prompt": prompts[0]} if prompts else {}
+    changes |= {"max_iterations": rounds} if rounds is not None else {}
+    old = {agent.name.casefold(): agent for agent in await piano.agents()}.get(name.casefold())
+    if options:
+        merged = {**(old.options if old else {}), **options}
+        changes["options"] = {option: value for option, value in merged.items() if value is not None}
+    if old is None and changes:
+        return await piano.add_agent(name, **changes)
+    try:
+        return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
+    except NotFoundError as error:
+        if old is not None:
+            raise
+        raise NotFoundError(f"{error}; %piano agent {name} --model M creates it") from None
+
+
+async def tools(piano: "Piano") -> Any:
+    """List the tools that agents can be given, and what becomes of a call in the present mode."""
+    verdicts = await piano.tool_verdicts()
+    return Listing(
+        await piano.tools(),
+        "no tools",
+        name=lambda tool: tool.name,
+        takes=lambda tool: ", ".join(tool.parameters.get("properties", {})),
+        **{f"in mode {piano.config.mode}": lambda tool: BECOMES[verdicts[tool.name]]},
+        description=lambda tool: tool.description.splitlines()[0],
     )
-    def agent(self, text: str, cell: str | None = None, **given: str) -> Any:
-        """Create an agent, or change one that exists; alone it shows the agent.
 
-        What is not named stays as it is. --option takes any other option of a request, with a value as in JSON; null
-        leaves it out again: --option seed=7,top_p=0.9. --max-iterations is how many times a turn may ask the model.
-        """
-        name = named("agent", text, EXAMPLE).removeprefix("@")
-        file = given.pop("system_file", None)
-        written = file and read_text(file, self.session.config.workspace)
-        prompts = [each for each in (given.pop("system", None), written, cell) if each is not None]
-        if len(prompts) > 1:
-            raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
-        options = request_options(given.pop("temperature", None), given.pop("option", ""))
-        rounds = number("--max-iterations", given.pop("max_iterations", None), least=1)
-        changes: dict[str, Any] = {FIELDS.get(key, key): value for key, value in given.items()}
-        for field in changes.keys() & set(FIELDS.values()):
-            changes[field] = tuple(each.strip() for each in changes[field].split(",") if each.strip())
-        changes |= {"system_prompt": prompts[0]} if prompts else {}
-        changes |= {"max_iterations": rounds} if rounds is not None else {}
 
-        async def keep(piano: "Piano") -> Agent:
-            known = {agent.name.casefold(): agent for agent in await piano.agents()}
-            old = known.get(name.casefold())
-            if options:
-                merged = {**(old.options if old else {}), **options}
-                changes["options"] = {option: value for option, value in merged.items() if value is not None}
-            if old is None and changes:
-                return await piano.add_agent(name, **changes)
-            try:
-                return await (piano.update_agent(name, **changes) if changes else piano.agent(name))
-            except NotFoundError as error:
-                if old is not None:
-                    raise
-                raise NotFoundError(f"{error}; %piano agent {name} --model M creates it") from None
-
-        return self._call(keep)
-
-    @command(example="%piano tools")
-    def tools(self, _text: str) -> Any:
-        """List the tools that agents can be given, and what becomes of a call in the present mode."""
-
-        async def read(piano: "Piano") -> tuple[Any, Any]:
-            return await piano.tools(), await piano.tool_verdicts()
-
-        tools, verdicts = self._call(read)
-        return Listing(
-            tools,
-            "no tools",
-            name=lambda tool: tool.name,
-            takes=lambda tool: ", ".join(tool.parameters.get("properties", {})),
-            **{f"in mode {self.session.config.mode}": lambda tool: BECOMES[verdicts[tool.name]]},
-            description=lambda tool: tool.description.splitlines()[0],
-        )
-
-    @command("[SKILL]", example="%piano skills sql-with-duckdb")
-    def skills(self, text: str) -> Any:
-        """List the skills that there are, and what is wrong with their files; or show what is known of one."""
-        if text:
-            return skill_card(self._call(lambda piano: piano.skill(text)))
-
-        async def read(piano: "Piano") -> tuple[Any, list[str]]:
-            return await piano.skills(), await piano.skill_problems()
-
-        found, problems = self._call(read)
-        for problem in problems:
-            print(terminal_text(problem))  # noqa: T201  Beside the table, in the cell.
-        return Listing(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
+def skills(session: Session, text: str) -> Any:
+    """List the skills that there are, and what is wrong with their files; or show what is known of one."""
+    if text:
+        return skill_card(session.call(lambda piano: piano.skill(text)))
+    found = session.call(lambda piano: piano.skills())
+    for problem in session.call(lambda piano: piano.skill_problems()):
+        print(terminal_text(problem))  # noqa: T201  Beside the table, in the cell.
+    return Listing(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
 
 
 def request_options(temperature: str | None, written: str) -> dict[str, Any]:

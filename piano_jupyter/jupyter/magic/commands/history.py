@@ -1,13 +1,13 @@
-"""%piano threads, thread, history, search: where the talk goes on, what was said, and where."""
+"""%piano threads, thread, fork, history, search: where the talk goes on, what was said, and where."""
 
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.command import Commands, command, named, number
+from piano_jupyter.jupyter.magic.command import agent_names, named, number
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
-from piano_jupyter.records import short
+from piano_jupyter.records import Message, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -15,68 +15,75 @@ if TYPE_CHECKING:
 MOST_HITS = 20
 
 
-class Threads(Commands):
-    """Sub-commands about threads."""
+async def threads(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
+    """List the threads, newest first; --all also those that are archived."""
+    return threads_table(await piano.threads(None if all else "active"))
 
-    @command(example="%piano threads --all", all="")
-    def threads(self, _text: str, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
-        """List the threads, newest first; --all also those that are archived."""
-        return threads_table(self._call(lambda piano: piano.threads(None if all else "active")))
 
-    @command("[THREAD]", example="%piano thread --new Sales review", new="", rename="TITLE", archive="")
-    def thread(self, text: str, *, new: bool = False, rename: str | None = None, archive: bool = False) -> Any:
-        """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current."""
-        if rename is not None and not rename.strip():
-            raise PianoError('a thread needs a title: %piano thread --rename "Clean data"')
+async def thread(
+    piano: "Piano", text: str, *, new: bool = False, rename: str | None = None, archive: bool = False
+) -> Any:
+    """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current."""
+    if rename is not None and not rename.strip():
+        raise PianoError('a thread needs a title: %piano thread --rename "Clean data"')
+    if new:
+        await piano.open_thread(text or "Untitled")
+    elif text:
+        piano.thread = await piano.find_thread(text)
+    if piano.thread is None:
+        return Note(await no_thread(piano))
+    if rename is not None:
+        await piano.rename_thread(piano.thread, rename)
+    if archive:
+        await piano.archive_thread(piano.thread)
+        return Note("archived; the next question opens a new thread")
+    return Note(f"current thread: {piano.thread.title} ({short(piano.thread.id)})")
 
-        async def go(piano: "Piano") -> str:
-            if new:
-                await piano.open_thread(text or "Untitled")
-            elif text:
-                piano.thread = await piano.find_thread(text)
-            if piano.thread is None:
-                return await no_thread(piano)
-            if rename is not None:
-                await piano.rename_thread(piano.thread, rename)
-            if archive:
-                await piano.archive_thread(piano.thread)
-                return "archived; the next question opens a new thread"
-            return f"current thread: {piano.thread.title} ({short(piano.thread.id)})"
 
-        return Note(self._call(go))
+async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
+    """Open a thread that goes on from a message (the last one of the current thread, if none is named).
 
-    @command("[THREAD]", example="%piano history --last 10 --ids", last="N", at="MESSAGE", ids="")
-    def history(self, text: str, last: str | None = None, at: str | None = None, *, ids: bool = False) -> Any:
-        """Show a thread (the current one, if none is named), and where its branches part.
+    Both threads have what was said up to there; the new one becomes the current one. %piano history --ids names
+    the messages.
+    """
+    thread = await piano.fork_thread(await named_or_last(piano, text), title)
+    return Note(f"current thread: {thread.title}")
 
-        --last N shows its end, --at MESSAGE the branch that leads to a message, --ids the name of each message.
-        """
-        newest = number("--last", last)
 
-        async def read(piano: "Piano") -> Transcript:
-            message = await piano.find_message(at) if at is not None else None
-            thread = await piano.find_thread(text) if text else piano.thread
-            if message is not None and not text and (thread is None or thread.id != message.thread_id):
-                thread = await piano.find_thread(message.thread_id)
-            if thread is None:
-                raise PianoError(await no_thread(piano))
-            names = {agent.id: agent.name for agent in await piano.agents()}
-            messages = await piano.messages(thread, newest, at=message)
-            calls, others = await piano.tool_calls(thread), await piano.branches(thread)
-            return Transcript(thread.title, messages, calls, names, others, ids=ids)
+async def history(
+    piano: "Piano", text: str, *, last: str | None = None, at: str | None = None, ids: bool = False
+) -> Any:
+    """Show a thread (the current one, if none is named), and where its branches part.
 
-        return self._call(read)
+    --last N shows its end, --at MESSAGE the branch that leads to a message, --ids the name of each message.
+    """
+    newest = number("--last", last)
+    message = await piano.find_message(at) if at is not None else None
+    thread = await piano.find_thread(text) if text else piano.thread
+    if message is not None and not text and (thread is None or thread.id != message.thread_id):
+        thread = await piano.find_thread(message.thread_id)
+    if thread is None:
+        raise PianoError(await no_thread(piano))
+    messages = await piano.messages(thread, newest, at=message)
+    calls, others = await piano.tool_calls(thread), await piano.branches(thread)
+    return Transcript(thread.title, messages, calls, await agent_names(piano), others, ids=ids)
 
-    @command("WORDS", example="%piano search quarterly revenue --limit 5", limit="N")
-    def search(self, text: str, limit: str | None = None) -> Any:
-        """Find where all the words occur, in titles and in what was said, best first; id names the message."""
-        words = named("words", text, "%piano search quarterly revenue")
-        most = number("--limit", limit, least=1) or MOST_HITS
 
-        async def find(piano: "Piano") -> Any:
-            return await piano.search(words, most), {agent.id: agent.name for agent in await piano.agents()}
+async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:
+    """Find where all the words occur, in titles and in what was said, best first; id names the message."""
+    words = named("words", text, "%piano search quarterly revenue")
+    most = number("--limit", limit, least=1) or MOST_HITS
+    return hits_table(await piano.search(words, most), await agent_names(piano))
 
-        return hits_table(*self._call(find))
+
+async def named_or_last(piano: "Piano", name: str) -> Message:
+    """Return the message that is named, else the last one of the current thread. Raises PianoError."""
+    if name:
+        return await piano.find_message(name)
+    said = [each for each in (await piano.messages(piano.thread) if piano.thread else []) if each.role != "system"]
+    if not said:
+        raise PianoError("nothing was said yet in the current thread; name a message, or go to a thread first")
+    return said[-1]
 
 
 async def no_thread(piano: "Piano") -> str:

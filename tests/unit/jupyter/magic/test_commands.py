@@ -1,14 +1,14 @@
 """What is pure of the sub-commands: their usage, the options of a request, the user's files, the bars of a plot."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.command import COMMANDS
+from piano_jupyter.jupyter.magic.catalog import ALL, COMMANDS
 from piano_jupyter.jupyter.magic.commands.agents import request_options
-from piano_jupyter.jupyter.magic.dispatch import PianoMagics
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.jupyter.render.usage_plot import token_bars
 from piano_jupyter.records import Rows
@@ -32,10 +32,44 @@ def test_each_sub_command_says_how_it_is_used_what_it_does_and_an_example(name):
     assert explained[-1].startswith(f"For example:  %piano {name}")
 
 
-def test_options_stand_before_text_and_after_names():
-    assert COMMANDS["ask"].usage == "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT"
-    assert COMMANDS["fork"].usage == "[MESSAGE] [--title TITLE]"
-    assert PianoMagics.fork is COMMANDS["fork"].run
+@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
+def test_options_stand_before_text_and_after_names(each):
+    options = [f"[{name} {value}]" if value else f"[{name}]" for name, value in each.options.items()]
+    names, _, text = each.takes.rpartition(" ") if each.is_text else (each.takes, "", "")
+
+    assert each.usage == " ".join(filter(None, [names, *options, text]))
+
+
+def test_help_lists_each_sub_command_once_in_the_order_of_the_list():
+    shown = [name for name, _, _ in COMMANDS["help"].run(None, text="")]
+
+    assert shown == ["%%piano", *(each.name for each in ALL)]
+    assert list(COMMANDS) == shown[1:]
+
+
+def test_a_usage_says_what_follows_the_name_and_which_options_there_are():
+    ask, agent = COMMANDS["ask"], COMMANDS["agent"]
+
+    assert (ask.takes, ask.is_text, ask.asks) == ("[@AGENT …] TEXT", True, True)
+    assert ask.options == {"--thread": "THREAD", "--json": "SCHEMA", "--no-wait": "", "--raw": ""}
+    assert (agent.takes, agent.is_text, agent.asks) == ("AGENT", False, False)
+    assert agent.options["--tools"] == "TOOL,…"
+    assert COMMANDS["stats"].options == {"--by": "agent|model|day", "--plot": ""}
+
+
+@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
+def test_a_sub_command_is_a_coroutine_of_the_piano_or_waits_in_the_cell_with_the_session(each):
+    first, *others = inspect.signature(each.run).parameters.values()
+    given = {"text"} if each.takes else set()
+    given |= {"agents"} if each.asks else set()
+    given |= {"cell"} if each.cell and not each.is_text else set()
+    given |= {option[2:].replace("-", "_") for option in each.options}
+
+    named = {other.name for other in others if other.kind is not other.VAR_KEYWORD}
+
+    assert first.name.strip("_") == ("session" if each.waits_in_cell else "piano")
+    assert named <= given
+    assert named == given or any(other.kind is other.VAR_KEYWORD for other in others)
 
 
 def test_the_options_of_a_request_are_json_else_text_and_null_leaves_one_out():

@@ -8,10 +8,9 @@ import pytest
 from IPython.core.completer import CompletionContext
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.command import COMMANDS
+from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.completion import candidates, place, register, unregister
 from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, Names, Told
-from piano_jupyter.jupyter.magic.dispatch import PianoMagics
 
 KNOWN = {
     "AGENT": ["Assistant", "ada"],
@@ -214,5 +213,4 @@ def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
         if not word.islower()
     }
 
-    assert PianoMagics
     assert words - {"MODEL|all"} == free | completed

@@ -1,0 +1,84 @@
+"""COMMANDS: all sub-commands of %piano, in the order in which `%piano help` lists them."""
+
+from operator import itemgetter
+from typing import Any
+
+from piano_jupyter.errors import NotFoundError
+from piano_jupyter.jupyter.magic.command import Command
+from piano_jupyter.jupyter.magic.commands import agents, ask, history, import_export, models, queue, status
+from piano_jupyter.jupyter.render.tables import Listing, Note
+from piano_jupyter.jupyter.session import Session
+
+LONGEST_USAGE = 60  # characters, in the list of all
+HEADS = ("%piano", "takes", "what it does")
+WHOLE_CELL = ("%%piano", "[@AGENT …] [options]", "Ask what the cell says; {{name}} in it is your variable.")
+
+
+def help_(_session: Session, text: str) -> Any:
+    """List the sub-commands, or explain one; so does --help after it."""
+    if text:
+        if text not in COMMANDS:
+            raise NotFoundError.among("sub-command", text, COMMANDS)
+        return Note(COMMANDS[text].explanation)
+    rows = [
+        (name, each.usage if len(each.usage) < LONGEST_USAGE else f"{each.takes} [options]", each.help.splitlines()[0])
+        for name, each in COMMANDS.items()
+    ]
+    return Listing([WHOLE_CELL, *rows], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
+
+
+ALL = [
+    Command(
+        ask.ask,
+        "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT",
+        "@ada @bob --thread Sales what do these figures say?",
+        cell="what you say, and {{name}} in it is your variable",
+    ),
+    Command(
+        ask.send,
+        "[@AGENT …] [--thread THREAD] [--json SCHEMA] TEXT",
+        "@ada read the report and sum it up",
+        cell="what you say",
+    ),
+    Command(ask.wait, "[JOB]", "3fa9c1"),
+    Command(ask.panel),
+    Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
+    Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),
+    Command(ask.regenerate, "[MESSAGE]"),
+    Command(history.threads, "[--all]", "--all"),
+    Command(history.thread, "[THREAD] [--new] [--rename TITLE] [--archive]", "--new Sales review"),
+    Command(history.history, "[THREAD] [--last N] [--at MESSAGE] [--ids]", "--last 10 --ids"),
+    Command(history.search, "WORDS [--limit N]", "quarterly revenue --limit 5"),
+    Command(agents.agents),
+    Command(
+        agents.agent,
+        "AGENT [--model MODEL] [--system PROMPT] [--system-file FILE] [--description LINE] [--tools TOOL,…]"
+        " [--skills SKILL,…] [--temperature NUMBER] [--option NAME=VALUE,…] [--max-iterations N]",
+        agents.EXAMPLE,
+        cell="the system prompt",
+    ),
+    Command(agents.tools),
+    Command(agents.skills, "[SKILL]", "sql-with-duckdb"),
+    Command(models.models, "[--load MODEL] [--unload MODEL|all]", "--load qwen3:8b"),
+    Command(models.stats, "[--by agent|model|day] [--plot]", "--by model --plot"),
+    Command(queue.queue, "[--all]", "--all"),
+    Command(queue.resume, "[JOB]"),
+    Command(queue.cancel, "JOB", "3fa9c1"),
+    Command(queue.retry, "JOB", "3fa9c1"),
+    Command(queue.approve, "[CALL] [--always]", "3fa9c1 --always"),
+    Command(queue.deny, "[CALL] [--always]", "3fa9c1"),
+    Command(queue.stop),
+    Command(queue.start),
+    Command(status.status),
+    Command(status.trust),
+    Command(status.sql, "SELECT …", "SELECT role, count(*) FROM messages GROUP BY role", cell="the query"),
+    Command(status.events, "[--last N]", "--last 20"),
+    Command(help_, "[SUB-COMMAND]", "fork"),
+    Command(
+        import_export.export, "FILE [--thread THREAD] [--format md|ipynb|jsonl] [--force]", "review.md --thread Sales"
+    ),
+    Command(import_export.import_, "FILE [--title TITLE]", 'talk.jsonl --title "An old talk"'),
+    Command(import_export.record, "[FILE] [--stop] [--force]", "talk.jsonl"),
+    Command(import_export.replay, "[FILE] [--stop]", "talk.jsonl"),
+]
+COMMANDS = {each.name: each for each in ALL}
