@@ -12,14 +12,11 @@ from weakref import WeakValueDictionary
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.events import (
-    Answered,
     Event,
     JobCancelled,
-    JobDone,
+    JobEvent,
     JobFailed,
-    JobQueued,
-    JobStarted,
-    MessageAdded,
+    MessageEvent,
     ThreadOpened,
     ToolCalled,
     ToolReturned,
@@ -29,18 +26,7 @@ from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
-TOLD = (
-    ThreadOpened,
-    MessageAdded,
-    Answered,
-    ToolCalled,
-    ToolReturned,
-    JobQueued,
-    JobStarted,
-    JobDone,
-    JobFailed,
-    JobCancelled,
-)
+TOLD = (ThreadOpened, MessageEvent, ToolCalled, ToolReturned, JobEvent)
 
 
 @dataclass(slots=True)
@@ -127,11 +113,11 @@ class Conversations:
         conversation, _ = self._kept[event.thread_id]
         conversation.changed()
         match event:
-            case MessageAdded(message=message) | Answered(message=message):
+            case MessageEvent(message=message):
                 conversation.messages[message.id] = message
             case ToolCalled(call=call) | ToolReturned(call=call):
                 conversation.calls[call.id] = call
-            case JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job):
-                conversation.jobs[job.id] = job
             case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
+            case JobEvent(job=job):
+                conversation.jobs[job.id] = job
