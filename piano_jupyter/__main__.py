@@ -50,9 +50,7 @@ def main() -> int:
     parser.add_argument("--lab", action="store_true", help="open JupyterLab on the first notebook")
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a terminal that knows few characters shows the others' numbers
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is shown as its number
     text = " ".join(options.text)
     if options.lab:
         return open_lab()

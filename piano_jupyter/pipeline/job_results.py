@@ -30,7 +30,8 @@ class Happened:
 
         Raises what the job failed with.
         """
-        end = await asyncio.shield(self._ends[job.id]) if job.id in self._ends else self._ended(job)
+        known = (event for _, event in reversed(self._events) if isinstance(event, JobEnded) and event.job_id == job.id)
+        end = await asyncio.shield(self._ends[job.id]) if job.id in self._ends else next(known, None)
         if isinstance(end, JobFailed):
             raise end.error or PianoError(end.reason)
         return end.message if isinstance(end, JobDone) else None
@@ -51,7 +52,3 @@ class Happened:
             self._ends[event.job_id] = asyncio.get_running_loop().create_future()
         elif isinstance(event, JobEnded) and event.job_id in self._ends:
             self._ends.pop(event.job_id).set_result(event)
-
-    def _ended(self, job: Job) -> Event | None:
-        ends = (event for _, event in reversed(self._events) if isinstance(event, JobEnded))
-        return next((event for event in ends if event.job_id == job.id), None)

@@ -44,11 +44,11 @@ def _told(progress: JobProgress) -> str:
     lines = []
     for part in progress.parts.values():
         if isinstance(part, CallProgress):
-            lines.append(to_the_letter(part.warning) if part.flag else "")
-            lines.append(call_line(part.call) if part.call.status is not CallStatus.STARTED else "")
-        else:
-            lines.append(part.text.getvalue())
-    return "\n".join(filter(None, lines))
+            lines += [to_the_letter(part.warning)] if part.flag else []
+            lines += [call_line(part.call)] if part.call.status is not CallStatus.STARTED else []
+        elif written := part.text.getvalue():
+            lines.append(written)
+    return "\n".join(lines)
 
 
 class LiveCell:

@@ -4,12 +4,12 @@ A conversation is entries (what the user said; the work of one job) and an entry
 tells what is new since it was last asked, `everything` tells it all: the page applies both in the same way.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter.approval_prompt import written
 from piano_jupyter.events import (
     AgentAdded,
     ApprovalRequested,
@@ -77,8 +77,7 @@ class Entry:
     key: str
     turn: str  # the key of the question that it belongs to
     progress: JobProgress  # "said" is what the user said
-    text: str = ""
-    is_whole: bool = True
+    question: str = ""
     parts: dict[UUID, Part] = field(default_factory=dict)  # those that were shown
     told: Change = field(default_factory=dict)  # how the page has it
 
@@ -86,14 +85,14 @@ class Entry:
     def can(self) -> str:
         """What a click may do with it, now that it stands."""
         if self.progress.status == "said":
-            return "edit" if self.text and self.is_whole else ""
+            return "edit" if 0 < len(self.question) <= PLAIN_LIMIT else ""
         return "regenerate" if self.progress.status == "done" else ""
 
     def shown(self, after: str | None) -> Change:
         now = self.progress
         state = "thinking" if now.status == "running" else now.status
         told = {"who": now.name, "state": state, "note": now.note or NOTES.get(state, ""), "fraction": now.fraction}
-        return {"entry": self.key, "after": after, "can": self.can, "text": self.text, **told}
+        return {"entry": self.key, "after": after, "can": self.can, "text": capped(self.question), **told}
 
     def news(self, after: str | None) -> list[Change]:
         """Return what the page lacks of it."""
@@ -213,7 +212,7 @@ class Conversation:
         """Show a kept message: the user's as an entry of its own, an agent's in the entry of its job."""
         if message.role == "user":
             entry = self._entry(str(message.id), message.id, "You", "said")
-            entry.text, entry.is_whole = capped(message.content), len(message.content) <= PLAIN_LIMIT
+            entry.question = message.content
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._entry(str(message.job_id or f"about {message.id}"), question or message.parent_id, name)
@@ -257,7 +256,7 @@ def _text(key: UUID, message: Message | None) -> Change:
 
 def _call(now: CallProgress) -> Change:
     call, request = now.call, now.request
-    values = {name: _written(value) for name, value in call.arguments.items()}
+    values = {name: written(value) for name, value in call.arguments.items()}
     preview = " ".join(", ".join(values.values()).split())
     return {
         "part": str(call.id),
@@ -273,10 +272,6 @@ def _call(now: CallProgress) -> Change:
         "always": exact(request.always) if request else "",
         "request": str(request.id) if request else "",
     }
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _lines(value: str) -> str:
