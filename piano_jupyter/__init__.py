@@ -9,6 +9,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     runner | store | bus         one turn | the memory | who hears of it
     config                       every setting
     approval_prompt              how a call that waits for approval is put
+    progress                     what has become of a job
     events | rules               what has happened | what the user lets tools do
     tool | shipped | export      a function becomes a tool | the skills that ship | a thread as a file, and back
     records                      the nouns: Agent, Thread, Message, ToolCall, Job

@@ -12,22 +12,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
-    Answered,
     ApprovalRequested,
     Event,
     HistoryTrimmed,
-    JobCancelled,
     JobDone,
-    JobFailed,
-    JobQueued,
     MessageDelta,
     ModelLoading,
     ToolFlagged,
@@ -35,6 +30,7 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.piano import Piano
+from piano_jupyter.progress import Following
 from piano_jupyter.records import Job
 from piano_jupyter.safe_files import write_file
 from piano_jupyter.shipped import shipped
@@ -54,9 +50,7 @@ def main() -> int:
     parser.add_argument("--lab", action="store_true", help="open JupyterLab on the first notebook")
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a terminal that knows few characters shows the others' numbers
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is shown as its number
     text = " ".join(options.text)
     if options.lab:
         return open_lab()
@@ -106,88 +100,47 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
             await events.aclose()
 
 
-async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) -> None:
+async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) -> None:  # noqa: C901  One case an event.
     """Write one answer as it comes, several whole, each with its agent's name.
 
     Raises PianoError with the first reason, once nothing more comes.
     """
-    names = {each.id: each.name for each in await piano.agents()}
+    following = Following(jobs, {each.id: each.name for each in await piano.agents()})
     streamed = jobs[0].id if len(jobs) == 1 else None
-    problems: list[PianoError] = []
-    progress, writing, written = Progress(), None, TerminalStream()
-    async for event in concerning(jobs, events):
+    loading, writing, written = Progress(), None, TerminalStream()
+    async for event in events:
+        progress = following.take(event)
         match event:
             case ModelLoading(note=note, fraction=fraction):
-                progress.show(note, fraction)
-            case MessageDelta(job_id=job_id, message_id=message_id, text=piece) if job_id == streamed and piece:
+                loading.show(note, fraction)
+            case ApprovalRequested():  # of another job too: it stands in the way
+                await decide(piano, event, await asked(event))
+            case _ if progress is None:
+                continue
+            case MessageDelta(message_id=message_id, text=piece) if event.job_id == streamed and piece:
                 if writing not in {None, message_id}:
                     print(written.end())
                     written = TerminalStream()
                 writing = message_id
                 print(written.feed(piece), end="", flush=True)
-            case HistoryTrimmed() | ToolReturned() | ToolWaiting() | ToolFlagged():
-                tell(to_the_letter(aside(event)))
-            case ApprovalRequested():
-                await decide(piano, event, await asked(event))
-            case JobDone(job=job, message=message):
-                say(written.end() if job.id == streamed else f"{names[job.agent_id]}: {message.content}\n")
-            case JobFailed(reason=reason, error=error):
-                problems.append(error or PianoError(reason))
-            case JobCancelled():
-                problems.append(PianoError("the job was cancelled"))
-    if problems:
-        raise problems[0]
-
-
-def aside(event: HistoryTrimmed | ToolReturned | ToolWaiting | ToolFlagged) -> str:
-    """Return the line that tells of what happens beside an answer."""
-    match event:
-        case HistoryTrimmed(note=note):
-            return f"[{note}]"
-        case ToolReturned(call=call):
-            return f"[{call.name}: {call.outcome}]"
-        case ToolWaiting(call=call, note=note):
-            return f"[{call.name} waits: {note}]"
-        case ToolFlagged(call=call, reason=reason):
-            return f"[look at this call of {call.name}: {reason}]"
-
-
-async def concerning(jobs: list[Job], events: AsyncIterable[Event]) -> AsyncIterator[Event]:
-    """Yield what happens to these jobs, and to those that their answers ask for, until all are over.
-
-    What is of no job, and approvals, which stand in the way of all, are passed on too; what a dead kernel left is not.
-    """
-    waiting, answers = {job.id for job in jobs}, set[UUID]()
-    async for event in events:
-        match event:
-            case Answered(message=message) if message.job_id in waiting:
-                answers.add(message.id)
-            case JobQueued(job=job) if job.message_id in answers:
-                waiting.add(job.id)
-            case JobDone(job=job) | JobFailed(job=job) | JobCancelled(job=job) if job.id in waiting:
-                yield event
-                waiting.remove(job.id)
-            case (
-                MessageDelta(job_id=job_id)
-                | HistoryTrimmed(job_id=job_id)
-                | ToolFlagged(job_id=job_id)
-                | ToolReturned(job_id=job_id)
-                | ToolWaiting(job_id=job_id)
-            ) if job_id in waiting:
-                yield event
-            case ModelLoading() | ApprovalRequested():
-                yield event
-        if not waiting:
-            return
+            case HistoryTrimmed() | ToolWaiting():
+                tell(to_the_letter(f"[{progress.note}]"))
+            case ToolReturned(call=call):
+                tell(to_the_letter(f"[{call.name}: {call.outcome}]"))
+            case ToolFlagged(call=call):
+                tell(to_the_letter(f"[{progress.flags[-1]}]"))
+            case JobDone(message=message):
+                say(written.end() if event.job_id == streamed else f"{progress.name}: {message.content}\n")
+        if following.over:
+            break
+    for each in following.all:
+        if each.error is not None:
+            raise each.error
 
 
 async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> None:
     """Pass on what was answered, and say what came of it if that is not plain."""
-    if answer == "no":
-        first = await piano.deny(request)
-    else:
-        first = await piano.approve(request, always=answer == "always")
-    if not first:
+    if not await (piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")):
         tell(f"the call of {request.call.name} {TOO_LATE}")
     elif answer == "always":
         tell(f"from now on, as long as this runs: {to_the_letter(request.always)}")

@@ -20,7 +20,7 @@ def put(request: ApprovalRequested, where: str = "") -> str:
 
 def call_lines(request: ApprovalRequested) -> list[str]:
     """Return a call's arguments, to the letter: each line behind a bar, so that nothing in it can pass for ours."""
-    values = {to_the_letter(name).replace("\n", " "): _written(value) for name, value in request.call.arguments.items()}
+    values = {to_the_letter(name).replace("\n", " "): written(value) for name, value in request.call.arguments.items()}
     width = max(map(len, values), default=0)
     lines = []
     for name, value in values.items():
@@ -49,5 +49,6 @@ def how_to_keep(rule: str) -> str:
     )
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """Return an argument of a call as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -16,6 +16,42 @@ class Event:
     """Something that has happened."""
 
     thread_id: UUID | None = None  #: the thread that it concerns, if it concerns one
+    job_id: UUID | None = None  #: the job that it is about, if it is about one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEvent(Event):
+    """Something that has become of a job."""
+
+    job_id: UUID = field(init=False)
+    job: Job
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "job_id", self.job.id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEnded(JobEvent):
+    """A job is over: done, failed or cancelled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessageEvent(Event):
+    """A message is kept."""
+
+    job_id: UUID | None = field(init=False)  #: the job that it was written in
+    message: Message
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "job_id", self.message.job_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolEvent(Event):
+    """Something that has become of a tool call."""
+
+    job_id: UUID
+    call: ToolCall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +76,8 @@ class AgentAdded(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MessageAdded(Event):
-    """A message is kept: the user's, or what an agent wrote before it called a tool."""
-
-    message: Message
+class MessageAdded(MessageEvent):
+    """The user's message is kept, or what an agent wrote before it called a tool."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,17 +96,13 @@ class Closed(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobQueued(Event):
+class JobQueued(JobEvent):
     """A job is in the queue."""
-
-    job: Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobStarted(Event):
+class JobStarted(JobEvent):
     """A consumer began to work on a job."""
-
-    job: Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +110,6 @@ class ModelLoading(Event):
     """The model is being fetched, started or swapped in; nothing is wrong, it takes a moment."""
 
     note: str  #: one line for people
-    job_id: UUID | None = None
     fraction: float | None = None  #: how much of a fetch is done, 0 to 1
     model: str | None = None
     seconds: float | None = None  #: how long it has been loading
@@ -96,20 +125,15 @@ class HistoryTrimmed(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolCalled(Event):
+class ToolCalled(ToolEvent):
     """A tool is about to run."""
-
-    job_id: UUID
-    call: ToolCall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ApprovalRequested(Event):
+class ApprovalRequested(ToolEvent):
     """A tool call waits for the user's yes or no."""
 
     id: UUID  #: of this question: a call that is asked about anew has another
-    job_id: UUID
-    call: ToolCall
     question: str  #: what is to be decided, for people
     reason: str = ""  #: why it is asked
     always: str = ""  #: the rule that "always" adds; "" if none does
@@ -121,57 +145,44 @@ class ApprovalRequested(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolWaiting(Event):
+class ToolWaiting(ToolEvent):
     """A tool call cannot begin yet: another cell runs, say."""
 
-    job_id: UUID
-    call: ToolCall
     note: str  #: what it waits for, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolFlagged(Event):
+class ToolFlagged(ToolEvent):
     """A tool call reaches for keys, or for the network where there is none."""
 
-    job_id: UUID
-    call: ToolCall
     reason: str  #: what about it, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolReturned(Event):
+class ToolReturned(ToolEvent):
     """A tool call ended; its record holds the result."""
 
-    job_id: UUID
-    call: ToolCall
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answered(Event):
+class Answered(MessageEvent):
     """A turn reached its final answer."""
 
-    message: Message
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobDone(Event):
+class JobDone(JobEnded):
     """The answer is kept and the job is over."""
 
-    job: Job
     message: Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobFailed(Event):
+class JobFailed(JobEnded):
     """The job ended without an answer."""
 
-    job: Job
     reason: str  #: one sentence, kept with the job
     error: PianoError | None = field(default=None, compare=False)  #: its class, for those who wait here and now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobCancelled(Event):
+class JobCancelled(JobEnded):
     """The user ended the job."""
-
-    job: Job

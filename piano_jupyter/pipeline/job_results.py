@@ -7,7 +7,7 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, JobQueued, MessageDelta, ModelLoading
+from piano_jupyter.events import Event, JobDone, JobEnded, JobFailed, JobQueued, MessageDelta, ModelLoading
 from piano_jupyter.records import Job, Message
 
 REMEMBERED = 1000  # events
@@ -30,7 +30,8 @@ class Happened:
 
         Raises what the job failed with.
         """
-        end = await asyncio.shield(self._ends[job.id]) if job.id in self._ends else self._ended(job)
+        known = (event for _, event in reversed(self._events) if isinstance(event, JobEnded) and event.job_id == job.id)
+        end = await asyncio.shield(self._ends[job.id]) if job.id in self._ends else next(known, None)
         if isinstance(end, JobFailed):
             raise end.error or PianoError(end.reason)
         return end.message if isinstance(end, JobDone) else None
@@ -48,10 +49,6 @@ class Happened:
                 self._events.pop()  # told each second
             self._events.append((datetime.now(UTC), event))
         if isinstance(event, JobQueued):
-            self._ends[event.job.id] = asyncio.get_running_loop().create_future()
-        elif isinstance(event, JobDone | JobFailed | JobCancelled) and event.job.id in self._ends:
-            self._ends.pop(event.job.id).set_result(event)
-
-    def _ended(self, job: Job) -> Event | None:
-        ends = (event for _, event in reversed(self._events) if isinstance(event, JobDone | JobFailed | JobCancelled))
-        return next((event for event in ends if event.job.id == job.id), None)
+            self._ends[event.job_id] = asyncio.get_running_loop().create_future()
+        elif isinstance(event, JobEnded) and event.job_id in self._ends:
+            self._ends.pop(event.job_id).set_result(event)

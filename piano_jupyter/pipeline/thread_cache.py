@@ -13,14 +13,11 @@ from weakref import WeakValueDictionary
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.events import (
-    Answered,
     Event,
     JobCancelled,
-    JobDone,
+    JobEvent,
     JobFailed,
-    JobQueued,
-    JobStarted,
-    MessageAdded,
+    MessageEvent,
     ThreadOpened,
     ToolCalled,
     ToolReturned,
@@ -30,18 +27,7 @@ from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
-TOLD = (
-    ThreadOpened,
-    MessageAdded,
-    Answered,
-    ToolCalled,
-    ToolReturned,
-    JobQueued,
-    JobStarted,
-    JobDone,
-    JobFailed,
-    JobCancelled,
-)
+TOLD = (ThreadOpened, MessageEvent, ToolCalled, ToolReturned, JobEvent)
 
 
 class Conversation:
@@ -145,11 +131,11 @@ class Conversations:
             return
         conversation, _ = self._kept[event.thread_id]
         match event:
-            case MessageAdded(message=told) | Answered(message=told):
+            case MessageEvent(message=told):
                 conversation.add(told)
             case ToolCalled(call=call) | ToolReturned(call=call):
                 conversation.add(call)
-            case JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job):
-                conversation.add(job)
             case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
+            case JobEvent(job=job):
+                conversation.add(job)

@@ -57,22 +57,15 @@ class _Records:
         self._session = session
 
     def kinds(self) -> dict[str, Callable[..., Any]]:
-        from_name = {"Agent": "agent_card", "Model": "model_card"}
-        named = {"Thread": "thread_card", "Job": "job_card"}
-        return {
-            "Message": self._show_message,
-            **{kind: self._shower(card, named=False) for kind, card in from_name.items()},
-            **{kind: self._shower(card, named=True) for kind, card in named.items()},
-        }
+        cards = dict.fromkeys(("Agent", "Model", "Thread", "Job"), self._show_card)
+        return {"Message": self._show_message, **cards}
 
-    def _shower(self, card: str, *, named: bool) -> Callable[[Any], None]:
-        def show(record: Any) -> None:
-            from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
+    def _show_card(self, record: Any) -> None:
+        from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
 
-            names = (self._names(),) if named else ()
-            display(getattr(cards, card)(record, *names))
-
-        return show
+        kind = type(record).__name__
+        names = (self._names(),) if kind in {"Thread", "Job"} else ()
+        display(getattr(cards, f"{kind.lower()}_card")(record, *names))
 
     def _names(self) -> dict[Any, str]:
         async def read(piano: "Piano") -> dict[Any, str]:

@@ -9,7 +9,10 @@ from typing import NamedTuple
 from IPython.display import display
 
 from piano_jupyter.jupyter.render.tables import AS_IT_IS, QUIET
-from piano_jupyter.text.invisible import TerminalStream, terminal_text
+from piano_jupyter.jupyter.render.transcript import call_line
+from piano_jupyter.progress import CallProgress, Following, JobProgress
+from piano_jupyter.records import CallStatus
+from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
 FRAME = 0.05  # seconds between two updates of the cell, at least
 LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
@@ -24,6 +27,28 @@ class Shown(NamedTuple):
     status: str = ""  #: what is going on, where no text comes
     fraction: float | None = None  #: how far that is, for a bar
     over: bool = False
+
+
+def shown(following: Following) -> list[Shown]:
+    """Return how all the jobs look while the cell waits."""
+    said = {"thinking": "thinking", "cancelled": "cancelled"}
+    if len(following.asked) > 1:
+        said["queued"] = "waiting for its turn"
+    return [
+        Shown(each.name, _told(each), each.note or said.get(each.status, ""), each.fraction, each.over)
+        for each in following.all
+    ]
+
+
+def _told(progress: JobProgress) -> str:
+    lines = []
+    for part in progress.parts.values():
+        if isinstance(part, CallProgress):
+            lines += [to_the_letter(part.warning)] if part.flag else []
+            lines += [call_line(part.call)] if part.call.status is not CallStatus.STARTED else []
+        elif written := part.text.getvalue():
+            lines.append(written)
+    return "\n".join(lines)
 
 
 class LiveCell:

@@ -11,9 +11,7 @@ import concurrent.futures
 import contextlib
 import queue
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
 from IPython.core.error import StdinNotImplementedError
 from IPython.display import display
@@ -21,13 +19,13 @@ from IPython.display import display
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.cell.job_progress import Followed, Following
-from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown
+from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown, shown
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, Errand
 from piano_jupyter.jupyter.loop import Work
 from piano_jupyter.jupyter.render.transcript import Answers, answer_bundle, speaker
-from piano_jupyter.records import CallStatus, Job, JobStatus, Message
-from piano_jupyter.text.invisible import terminal_text
+from piano_jupyter.progress import Following, JobProgress
+from piano_jupyter.records import Job, JobStatus, Message
+from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.session import Session
@@ -69,8 +67,8 @@ def follow_in_cell(
             happened.put(request)
         jobs = await begin(piano)
         following = Following(jobs, {each.id: each.name for each in await piano.agents()})
-        for each in following.asked:
-            await _catch_up(piano, following, each)
+        for job in jobs:
+            await _catch_up(piano, following, job)
         return following
 
     asking = session.work(start)
@@ -128,28 +126,32 @@ def _leave(session: "Session", undo: Sequence[Callable[[], None]], live: LiveCel
         live.end()
 
 
-async def _catch_up(piano: "Piano", following: Following, followed: Followed) -> None:
-    """Take over what was done of a job before it is followed, and how it ended, if it is over already."""
-    job = followed.job
+async def _catch_up(piano: "Piano", following: Following, job: Job, asker: JobProgress | None = None) -> None:
+    """Follow a job, and take over what was done of it before, and how it ended, if it is over already."""
+    progress = following.follow(job, asker)
     if job.status is JobStatus.QUEUED:
         return
+    progress.stand("running")
     thread = await piano.find_thread(job.thread_id)
     try:
         answer = await piano.wait(job) if job.status not in LIVE else None
     except PianoError as error:
-        followed.error = error
+        progress.error = error
+        progress.stand("failed")
         return
-    said = [each for each in await piano.messages(thread, at=answer) if each.job_id == job.id]
-    written = {each.id for each in said}
-    calls = [call for call in await piano.tool_calls(thread) if call.message_id in written]
-    followed.calls = [call for call in calls if call.status is not CallStatus.STARTED]
+    for message in await piano.messages(thread, at=answer):
+        if message.job_id == job.id:
+            progress.add_message(message)
+    for call in await piano.tool_calls(thread):
+        if call.message_id in progress.parts:
+            progress.add_call(call)
     if answer is None:
         return
-    followed.answer = answer
-    followed.notes = [each for each in said if each.role == "system"]
+    progress.answer = answer
+    progress.stand("done")
     for each in await piano.jobs(thread=thread):
         if each.message_id == answer.id:
-            await _catch_up(piano, following, following.follow(each, followed))
+            await _catch_up(piano, following, each, progress)
 
 
 def _follow(session: "Session", following: Following, happened: Events, live: LiveCell) -> None:
@@ -158,16 +160,16 @@ def _follow(session: "Session", following: Following, happened: Events, live: Li
     while not following.over:
         event = next(frames)
         if isinstance(event, Errand):
-            live.draw(following.shown)
+            live.draw(shown(following))
             session.kernel.do(event)
             continue
         following.take(event)
         if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
-            live.draw(following.shown)
+            live.draw(shown(following))
             _ask(session, following, event)
         elif isinstance(event, Closed):
             raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
-    live.draw(following.shown)
+    live.draw(shown(following))
 
 
 def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Happened]:
@@ -180,7 +182,7 @@ def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterat
             while True:
                 if event := happened.get_nowait():
                     yield event
-        live.draw(following.shown)
+        live.draw(shown(following))
 
 
 def _answers(session: "Session", following: Following, *, raw: bool) -> Message | Answers:
@@ -191,7 +193,7 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
             continue
         session.shown.add(each.answer.id)
         for flag in each.flags:
-            print(flag)  # noqa: T201  Above the answer.
+            print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
             display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
             for note in each.notes:
@@ -217,7 +219,7 @@ def _cancelled(session: "Session", asking: Work[Following], happened: Events) ->
         while not happened.empty():
             if isinstance(event := happened.get(), Event):
                 following.take(event)
-        ids = following.ids
+        ids = set(following.known)
         while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
             for job in live:
                 ids.add(job.id)
@@ -243,25 +245,18 @@ def _ask(session: "Session", following: Following, request: ApprovalRequested) -
     if request not in session.call(lambda piano: piano.approvals()):
         return  # somebody else has answered
     where = ""
-    if request.thread_id is not None and request.thread_id not in following.threads:
-        where = f" in the thread {session.call(partial(_title, request.thread_id))!r}"
+    if (thread_id := request.thread_id) is not None and thread_id not in following.threads:
+        thread = session.call(lambda piano: piano.find_thread(thread_id))
+        where = f" in the thread {thread.title!r}"
     answer: Answer = "no"
     try:
         answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
         told = f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}"
         print(terminal_text(told))  # noqa: T201  In the cell.
-    if not session.call(partial(_decide, request, answer)):
+    if not session.call(
+        lambda piano: piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")
+    ):
         print(terminal_text(f"the call of {request.call.name} {TOO_LATE}"))  # noqa: T201
     elif answer == "always":
         print(how_to_keep(request.always))  # noqa: T201
-
-
-async def _decide(request: ApprovalRequested, answer: Answer, piano: "Piano") -> bool:
-    if answer == "no":
-        return await piano.deny(request)
-    return await piano.approve(request, always=answer == "always")
-
-
-async def _title(thread_id: UUID, piano: "Piano") -> str:
-    return (await piano.find_thread(thread_id)).title

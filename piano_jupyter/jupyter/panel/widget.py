@@ -17,9 +17,9 @@ from traitlets import Unicode
 
 from piano_jupyter.approval_prompt import TOO_LATE
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobCancelled, JobDone, JobFailed, MessageAdded, ThreadBranched
+from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.view import Conversation
+from piano_jupyter.jupyter.panel.view import Change, Conversation
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.records import JobStatus, Thread
@@ -140,7 +140,7 @@ class ChatPanel(anywidget.AnyWidget):
             self._flushing = True
             loop = asyncio.get_running_loop()
             loop.call_later(max(0.0, self._last_flush + PAUSE - loop.time()), self._flush)
-        if self._static is not None and self._pages and isinstance(event, JobDone | JobFailed | JobCancelled):
+        if self._static is not None and self._pages and isinstance(event, JobEnded):
             self._start(self._renew_transcript())
 
     def _flush(self) -> None:
@@ -148,19 +148,15 @@ class ChatPanel(anywidget.AnyWidget):
         self._last_flush = asyncio.get_running_loop().time()
         if self._pages and (changes := self._shown.changes()):
             self._sequence += 1
-            self._tell("changes", sequence=self._sequence, busy=self._shown.busy, changes=changes)
+            self._tell_changes("changes", changes)
 
     def _tell_all(self, page: str | None) -> None:
         """Send everything, to one page or to all."""
         self._flush()
-        self._tell(
-            "all",
-            page=page,
-            sequence=self._sequence,
-            busy=self._shown.busy,
-            earlier=self._has_earlier,
-            changes=self._shown.everything(),
-        )
+        self._tell_changes("all", self._shown.everything(), page=page, earlier=self._has_earlier)
+
+    def _tell_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
+        self._tell(kind, sequence=self._sequence, busy=self._shown.busy, changes=changes, **content)
 
     def _tell(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
@@ -252,13 +248,8 @@ class ChatPanel(anywidget.AnyWidget):
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
             case "approve" | "always" | "deny" as verb:
-                about_request = _id(about)
-                first = await (
-                    piano.deny(about_request)
-                    if verb == "deny"
-                    else piano.approve(about_request, always=verb == "always")
-                )
-                if not first:
+                request, always = _id(about), verb == "always"
+                if not await (piano.deny(request) if verb == "deny" else piano.approve(request, always=always)):
                     raise PianoError(f"this call {TOO_LATE}")
             case "cancel" | "retry" as verb:
                 await getattr(piano, verb)(_id(about))

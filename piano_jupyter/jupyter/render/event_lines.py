@@ -5,26 +5,21 @@ from typing import Any
 
 from piano_jupyter.events import (
     AgentAdded,
-    Answered,
-    ApprovalRequested,
     Event,
     HistoryTrimmed,
-    JobCancelled,
-    JobDone,
+    JobEvent,
     JobFailed,
-    JobQueued,
-    JobStarted,
-    MessageAdded,
+    MessageEvent,
     ModelLoading,
     ThreadBranched,
     ThreadOpened,
-    ToolCalled,
+    ToolEvent,
     ToolFlagged,
     ToolReturned,
     ToolWaiting,
 )
 from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, speaker
-from piano_jupyter.records import Job, Message, short
+from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
 
 LONGEST = 100  # characters
@@ -43,27 +38,18 @@ def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A li
             return f"goes on from message {short(message_id)}"
         case AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"
-        case MessageAdded(message=message) | Answered(message=message):
-            return _said(message, names)
-        case JobFailed(job=job, reason=reason):
-            return f"{_job(job, names)}: {reason}"
-        case JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job) | JobCancelled(job=job):
-            return _job(job, names)
+        case MessageEvent(message=message):
+            return f"{speaker(message, names)}: {message.content}"
+        case JobEvent(job=job):
+            reason = f": {event.reason}" if isinstance(event, JobFailed) else ""
+            return f"job {short(job.id)}, @{names.get(job.agent_id, '?')}, {job.model}{reason}"
         case ToolReturned(call=call):
             return call_line(call)
-        case ToolCalled(call=call) | ApprovalRequested(call=call):
-            return f"{call.name}({arguments_text(call)})"
         case ToolWaiting(call=call, note=told) | ToolFlagged(call=call, reason=told):
             return f"{call.name}: {told}"
+        case ToolEvent(call=call):
+            return f"{call.name}({arguments_text(call)})"
         case ModelLoading(note=note) | HistoryTrimmed(note=note):
             return note
         case _:
             return ""
-
-
-def _said(message: Message, names: Mapping[Any, str]) -> str:
-    return f"{speaker(message, names)}: {message.content}"
-
-
-def _job(job: Job, names: Mapping[Any, str]) -> str:
-    return f"job {short(job.id)}, @{names.get(job.agent_id, '?')}, {job.model}"

@@ -1,4 +1,4 @@
-"""What a cell that waits for several answers makes of the events."""
+"""What a cell that waits for several answers shows of the events."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -8,6 +8,7 @@ import pytest
 from piano_jupyter.errors import ModelError
 from piano_jupyter.events import (
     AgentAdded,
+    Answered,
     ApprovalRequested,
     HistoryTrimmed,
     JobCancelled,
@@ -23,8 +24,8 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cell.job_progress import Following
-from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown
+from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown, shown
+from piano_jupyter.progress import Following
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,6 +70,7 @@ def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked)
     said = answer(20, first)
     next_job = job(12, BOB, about=said.id, hops=1)
 
+    following.take(Answered(message=said))
     following.take(JobQueued(job=next_job))
     following.take(JobDone(job=second, message=answer(21, second)))
     following.take(JobDone(job=first, message=said))
@@ -76,10 +78,10 @@ def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked)
     following.take(delta(next_job, "asked again"))
 
     assert waits
-    assert [each.job.id for each in following.all] == [first.id, next_job.id, second.id]
-    assert [each.job.id for each in following.asked] == [first.id, second.id]
-    assert following.ids == {first.id, second.id, next_job.id}
-    assert following.shown[1] == Shown("bob", "asked again")
+    assert following.all == [following.known[each.id] for each in (first, next_job, second)]
+    assert following.asked == [following.known[each.id] for each in (first, second)]
+    assert set(following.known) == {first.id, second.id, next_job.id}
+    assert shown(following)[1] == Shown("bob", "asked again")
 
 
 def test_the_jobs_of_others_are_not_followed(asked):
@@ -93,7 +95,7 @@ def test_the_jobs_of_others_are_not_followed(asked):
     following.take(JobDone(job=first, message=answer(20, first)))
 
     assert len(following.all) == 2
-    assert [each.text for each in following.shown] == ["", ""]
+    assert [each.text for each in shown(following)] == ["", ""]
 
 
 def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn(asked):
@@ -106,13 +108,14 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
 
     following.take(delta(first, "I look "))
     following.take(delta(first, "it up."))
+    following.take(MessageAdded(message=answer(99, first, "I look it up.")))
     following.take(ToolCalled(job_id=first.id, call=call))
-    during = following.shown[0]
+    during = shown(following)[0]
     following.take(ToolReturned(job_id=first.id, call=returned))
-    following.take(delta(first, "It is 3."))
+    following.take(delta(first, "It is 3.", message=98))
 
     assert during == Shown("ada", "I look it up.", "running price")
-    assert following.shown[0] == Shown("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert shown(following)[0] == Shown("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
     assert following.all[0].calls == [returned]
 
 
@@ -121,11 +124,11 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
     following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
-    asked_for = [each.status for each in following.shown]
+    asked_for = [each.status for each in shown(following)]
     following.take(ToolCalled(job_id=first.id, call=call))
 
     assert asked_for == ["waits for your yes", "waiting for its turn"]
-    assert following.shown[0].status == "running bash"
+    assert shown(following)[0].status == "running bash"
     assert following.threads == {THREAD}
 
 
@@ -139,10 +142,10 @@ def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
     following.take(delta(first, "So."))
     flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
 
-    assert following.shown[0].text == f"{flag}\nSo."
-    assert following.all[0].flags == [flag]
+    assert shown(following)[0].text == f"{flag}\nSo."
+    assert following.all[0].flags == ["look at this call of bash: it reaches for keys (\u202e)"]
     following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
-    assert following.shown[0].status == "bash waits: another cell runs"
+    assert shown(following)[0].status == "bash waits: another cell runs"
 
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
@@ -151,19 +154,19 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
 
     following.take(JobStarted(job=jobs[0]))
     following.take(ModelLoading(note="loading", model="large", seconds=12.4))
-    by_model = [each.status for each in following.shown]
+    by_model = [each.status for each in shown(following)]
     following.take(ModelLoading(note="fetching", job_id=jobs[0].id, fraction=0.25))
-    by_job = following.shown[0]
+    by_job = shown(following)[0]
     following.take(delta(jobs[0], "", "hm"))
-    thinks = following.shown[0].status
+    thinks = shown(following)[0].status
     following.take(delta(jobs[0], "so"))
     following.take(ModelLoading(note="too late", fraction=1.0))
 
     assert by_model == ["", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
-    assert following.shown[0] == Shown("ada", "so")
-    assert following.shown[1] == Shown("bob", "", "too late")
+    assert shown(following)[0] == Shown("ada", "so")
+    assert shown(following)[1] == Shown("bob", "", "too late")
 
 
 def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
@@ -171,7 +174,7 @@ def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
 
     following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
 
-    assert following.shown[0].status == "The first 3 turns no longer fit"
+    assert shown(following)[0].status == "The first 3 turns no longer fit"
 
 
 def test_how_jobs_end_without_an_answer_is_told(asked):
@@ -184,7 +187,7 @@ def test_how_jobs_end_without_an_answer_is_told(asked):
     assert following.over
     assert following.all[0].error is error
     assert str(following.all[1].error) == "the job was cancelled"
-    assert [each.status for each in following.shown] == ["it broke", "cancelled"]
+    assert [each.status for each in shown(following)] == ["it broke", "cancelled"]
 
 
 def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
@@ -193,8 +196,9 @@ def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
     carl = Agent(id=UUID(int=5), name="carl", model="small", inserted_at=NOW)
 
     following.take(AgentAdded(agent=carl))
-    following.take(JobQueued(job=job(12, carl.id, about=said.id, hops=1)))
+    following.take(Answered(message=said))
     following.take(MessageAdded(message=note))
+    following.take(JobQueued(job=job(12, carl.id, about=said.id, hops=1)))
     following.take(JobDone(job=first, message=said))
 
     assert following.all[0].notes == [note]
@@ -229,7 +233,7 @@ def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
     following.take(delta(first, "Par", message=98))
     following.take(delta(first, "is", message=98))
 
-    assert following.all[0].shown.text == "Paris"
+    assert shown(following)[0].text == "Paris"
 
 
 def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
@@ -246,11 +250,11 @@ def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
     first, _, following = asked
     following.take(delta(first, "half"))
     following.take(JobCancelled(job=first))
-    before = following.shown
+    before = shown(following)
 
     following.take(delta(first, " of it"))
     following.take(delta(first, "anew", message=98))
     following.take(ModelLoading(job_id=first.id, note="loading"))
 
-    assert following.shown == before
+    assert shown(following) == before
     assert before[0] == Shown("ada", "half", "cancelled", None, over=True)
