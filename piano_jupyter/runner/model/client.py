@@ -122,15 +122,11 @@ class ChatClient:
         self, beginning: "asyncio.Task[_Begun]", model: str, watch: Stopwatch
     ) -> AsyncGenerator[Loading, None]:
         """Yield what the server does until the answer begins."""
-        async with contextlib.AsyncExitStack() as followed:
-            while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
-                known = watch.loading
-                note = await self._swap.why_waiting(model) if self._server.used else None
-                watch.look(loading=note is not None)
-                if note and not known:
-                    await followed.enter_async_context(self._swap.following())
-                if note and (seconds := watch.tell()) is not None:
-                    yield Loading(note=note, seconds=seconds)
+        while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
+            note = await self._swap.why_waiting(model) if self._server.used else None
+            watch.look(loading=note is not None)
+            if note and (seconds := watch.tell()) is not None:
+                yield Loading(note=note, seconds=seconds)
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""

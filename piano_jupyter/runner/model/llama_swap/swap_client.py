@@ -18,7 +18,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
-from piano_jupyter.runner.model.llama_swap.event_stream import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.model.llama_swap.event_stream import first_news
 from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, Heard
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.server.model_list import (
@@ -44,6 +44,7 @@ from piano_jupyter.runner.model.server.transport import (
 log = logger(__name__)
 
 GLANCE = 0.5  # seconds that a look at the states may take
+LOOK_AGAIN = 30.0  # seconds until a server that did not tell its states or its events is asked again
 
 
 class SwapClient:
@@ -61,13 +62,10 @@ class SwapClient:
         self._http = client(ServerTransport(connect, config))
         self._taped = client(wrap(ServerTransport(connect, config))) if wrap else None
         self._heard = Heard(now)
-        self._events = SwapEvents(self._http, config, self._heard.hear)
-        self._followers = 0
         self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._events.stop()
         await self._http.aclose()
         if self._taped is not None:
             await self._taped.aclose()
@@ -143,20 +141,6 @@ class SwapClient:
         self.unloads += 1
         await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
 
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[SwapEvents]:
-        """Follow llama-swap's events while at least one wants it. Another server, or a cassette, is not followed."""
-        self._followers += 1
-        if self._taped is None and not self._events.live:
-            self._heard.good_until = 0.0  # what is old is not told as news
-            self._events.follow()
-        try:
-            yield self._events
-        finally:
-            self._followers -= 1
-            if not self._followers:
-                await self._events.stop()
-
     async def _ask(self, path: str) -> httpx.Response:
         try:
             if self._taped is not None:
@@ -181,9 +165,9 @@ class SwapClient:
             raise error_from(response.status_code, without_key(self._config, response.text), name)
 
     async def _look(self) -> States | None:
-        """Return the states: from the events, from memory, or by one request. Raises one of TROUBLE."""
+        """Return the states: from memory, or by one request. Raises one of TROUBLE."""
         await self._know_server()
-        if not self._events.live and self._now() >= self._heard.good_until:
+        if self._now() >= self._heard.good_until:
             self._hear_running(await self._http.get("/running"))
         return self._heard.states
 
@@ -196,8 +180,7 @@ class SwapClient:
         states = running(_json(response)) if code == 200 else None
         if self._heard.states is not None and code != 404:
             response.raise_for_status()
-        if not self._events.live:  # they may have told of a change since this was asked
-            self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
+        self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
         return states
 
     async def _know_server(self) -> None:
@@ -206,15 +189,18 @@ class SwapClient:
         known, self._heard.url = self._heard.url, url
         if known not in {"", url}:
             self._heard.forget(url)
-            await self._events.restart()
 
     async def _learn_aliases(self) -> None:
         """Hear of the aliases, once a server: only the events tell them all. After trouble, again in a while."""
         now = self._now()
         if self._taped is None and now >= self._heard.events_due:
             self._heard.events_due = now + LOOK_AGAIN
-            if await self._events.hear_once(GLANCE):
+            with contextlib.suppress(*TROUBLE):
+                async with asyncio.timeout(GLANCE):
+                    news = await first_news(self._http)
                 self._heard.events_due = inf
+                if news is not None:
+                    self._heard.hear(news)
 
     async def _swappable(self, name: str | None) -> str:
         """Return the model's own name. Raises PianoError where nothing is swapped, ModelNotServedError."""
