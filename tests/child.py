@@ -48,6 +48,7 @@ def run_child(code, *arguments, user=None):
     """
     drop = f"import os; os.setgroups([]); os.setresgid(*[{user}] * 3); os.setresuid(*[{user}] * 3)\n" if user else ""
     imports = "import os, sys, stat, encodings.idna\nfrom pathlib import Path\nfrom uuid import UUID\n"
+    imports += "from piano_jupyter.config import PianoConfig\n"
     imports += "from piano_jupyter.runner.tools.files import beneath\n"
     imports += "from piano_jupyter.runner.tools.files.file_tools import file_tools\n"
     imports += "from piano_jupyter.runner.tools.bash.programs import program\n"
