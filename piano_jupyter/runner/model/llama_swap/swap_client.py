@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -40,6 +39,7 @@ from piano_jupyter.runner.model.server.transport import (
     unreachable,
     without_key,
 )
+from piano_jupyter.text.json_text import json_or_none
 
 log = logger(__name__)
 
@@ -82,7 +82,7 @@ class SwapClient:
         states = self._heard.states
         with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
             states = self._hear_running(await self._ask("/running"))
-        models = listed(_json(response), states)
+        models = listed(json_or_none(response.text), states)
         if states is not None:
             await self._learn_aliases()
         models = with_aliases(models, self._heard.aliases)
@@ -177,7 +177,7 @@ class SwapClient:
         That is raised by a server that was heard to swap, and now neither says its states nor that it has none.
         """
         code = response.status_code
-        states = running(_json(response)) if code == 200 else None
+        states = running(json_or_none(response.text)) if code == 200 else None
         if self._heard.states is not None and code != 404:
             response.raise_for_status()
         self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
@@ -225,10 +225,3 @@ async def _glance() -> AsyncIterator[None]:
         pass  # what was last heard stands
     except Exception:
         log.exception("the states of the models could not be asked for")
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        return None

@@ -12,6 +12,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.model.server.model_list import size_of_window
+from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
 
 #: what passes: the usual ones, a proxy's own for a server that it does not reach, and for one that has too much to do
@@ -70,7 +71,7 @@ def passes(status: int, body: str) -> bool:
 def failed_to_start(body: str) -> bool:
     """Return whether llama-swap says that it could not load the model: to ask again would only load it again."""
     error, said = _words(body)
-    read = parsed(body)
+    read = json_or_none(body)
     by_llama_swap = isinstance(read, dict) and read.get("src") == "llama-swap"
     in_stream = by_llama_swap and isinstance(error, dict) and error.get("code") == "internal_error"
     return in_stream or said.startswith((UNSPECIFIC, "unable to start process"))
@@ -78,7 +79,7 @@ def failed_to_start(body: str) -> bool:
 
 def _words(body: str) -> tuple[Any, str]:
     """Return the error in a body, in whatever form the server has it, and its words."""
-    read = parsed(body)
+    read = json_or_none(body)
     if isinstance(read, list) and len(read) == 1:
         read = read[0]
     error = (read.get("error") or read) if isinstance(read, dict) else body
@@ -112,7 +113,7 @@ def _inside(said: Any) -> Any:
 
 def _read(said: Any) -> Any:
     """Return the JSON in a text, where it is an object or a list; anything else as it is."""
-    read = parsed(said) if isinstance(said, str) and said.lstrip().startswith(("{", "[")) else None
+    read = json_or_none(said) if isinstance(said, str) and said.lstrip().startswith(("{", "[")) else None
     return read if isinstance(read, dict | list) else said
 
 
@@ -129,14 +130,6 @@ def _window(said: str) -> int | None:
 
 def _number(error: Any, name: str) -> int | None:
     return size_of_window(error.get(name)) if isinstance(error, dict) else None
-
-
-def parsed(text: str) -> Any:
-    """Read JSON; None where it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def code_of(error: Any) -> int | None:

@@ -13,13 +13,14 @@ from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import Again, Delta, Loading, Reply, RequestedCall
-from piano_jupyter.runner.model.server.error_responses import code_of, error_from, parsed, passes
+from piano_jupyter.runner.model.server.error_responses import code_of, error_from, passes
 from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, unconstrained
 from piano_jupyter.runner.model.stream.reasoning import Written
 from piano_jupyter.runner.model.stream.sse import SseDecoder
 from piano_jupyter.runner.model.stream.text_tool_calls import Gate, written_calls
 from piano_jupyter.runner.model.stream.tool_calls import Calls
 from piano_jupyter.runner.model.stream.usage import TELLS_USAGE, usage_of
+from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
 
 #: servers' own words for an answer that they did not finish
@@ -107,7 +108,7 @@ class Reading:
 
     def _take(self, data: str) -> list[Delta | Loading | Again]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
-        chunk = parsed(data)
+        chunk = json_or_none(data)
         if not isinstance(chunk, dict):
             said = data.strip()
             self._done = said == "[DONE]"
