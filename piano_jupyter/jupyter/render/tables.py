@@ -25,17 +25,25 @@ QUIET = 'style="color:var(--jp-ui-font-color2,#767676);font-size:0.85em"'
 MARK = 'style="background:none;color:inherit;font-weight:bold;border-bottom:2px solid var(--jp-brand-color1,#1976d2)"'
 
 
-class Listing(Sequence[R], Generic[R]):
-    """Records as a table; a sequence of the records themselves."""
+class Records(Sequence[R], Generic[R]):
+    """Records that look in their own way in a cell; a sequence of the records themselves."""
 
-    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
-        self._records, self._empty, self._columns = list(records), empty, columns
+    def __init__(self, records: Iterable[R]) -> None:
+        self._records = list(records)
 
     def __getitem__(self, index: Any) -> Any:
         return self._records[index]
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+class Listing(Records[R]):
+    """Records as a table."""
+
+    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
+        super().__init__(records)
+        self._empty, self._columns = empty, columns
 
     def __repr__(self) -> str:
         return (

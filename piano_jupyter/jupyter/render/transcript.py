@@ -14,7 +14,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, capped, lines_html
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, Records, capped, lines_html
 from piano_jupyter.records import Message, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.markdown import as_markdown, indented
@@ -33,21 +33,16 @@ HOW_TO_GO_ON = (
 )
 
 
-class Answers(Sequence[Message]):
-    """The answers to one question, in the order in which the agents were asked: a sequence of messages.
+class Answers(Records[Message]):
+    """The answers to one question, in the order in which the agents were asked.
 
     Each comes with the name of its agent and its tool calls; `shown` are the ids of those that the running cell has
     shown by itself.
     """
 
     def __init__(self, told: Sequence[tuple[str, Message, Sequence[ToolCall]]], shown: Container[UUID] = ()) -> None:
-        self._told, self._shown = list(told), shown
-
-    def __getitem__(self, index: Any) -> Any:
-        return [message for _, message, _ in self._told][index]
-
-    def __len__(self) -> int:
-        return len(self._told)
+        super().__init__(message for _, message, _ in told)
+        self._told, self._shown = told, shown
 
     def __repr__(self) -> str:
         return terminal_text("\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told))
