@@ -29,16 +29,7 @@ from piano_jupyter.runner.model.server.model_list import (
     running,
     with_aliases,
 )
-from piano_jupyter.runner.model.server.transport import (
-    TROUBLE,
-    Connect,
-    ServerTransport,
-    Wrap,
-    client,
-    too_slow,
-    unreachable,
-    without_key,
-)
+from piano_jupyter.runner.model.server.transport import TROUBLE, Connect, ServerTransport, Wrap
 from piano_jupyter.text.json_text import json_or_none
 
 log = logger(__name__)
@@ -59,8 +50,9 @@ class SwapClient:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect, self._config, self._now = connect, config, now
-        self._http = client(ServerTransport(connect, config))
-        self._taped = client(wrap(ServerTransport(connect, config))) if wrap else None
+        self._server = ServerTransport(connect, config)
+        self._http = self._server.client()
+        self._taped = self._server.client(wrap) if wrap else None
         self._heard = Heard(now)
         self.unloads = 0  #: how often it has unloaded a model, or all
 
@@ -78,7 +70,7 @@ class SwapClient:
         if response.status_code == 404:
             raise ModelError("the server has no list of its models; name one by yourself: %piano agent NAME --model M")
         if response.status_code != 200:
-            raise error_from(response.status_code, without_key(self._config, response.text))
+            raise error_from(response.status_code, self._server.without_key(response.text))
         states = self._heard.states
         with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
             states = self._hear_running(await self._ask("/running"))
@@ -148,7 +140,7 @@ class SwapClient:
             async with asyncio.timeout(self._config.idle_timeout):
                 return await self._http.get(path)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise await unreachable(self._connect, self._config, error) from error
+            raise await self._server.unreachable(error) from error
 
     async def _swap(self, method: str, path: str, name: str) -> None:
         """Ask for a change and return when it is done."""
@@ -156,13 +148,13 @@ class SwapClient:
             async with asyncio.timeout(self._config.first_byte_timeout):
                 response = await self._http.request(method, path)
         except TimeoutError as error:
-            raise too_slow(self._config) from error
+            raise self._server.too_slow() from error
         except httpx.HTTPError as error:
-            raise await unreachable(self._connect, self._config, error) from error
+            raise await self._server.unreachable(error) from error
         finally:
             self._heard.good_until = 0.0
         if response.status_code >= 400 and response.status_code != 404:  # 404: the model's own server has no /health
-            raise error_from(response.status_code, without_key(self._config, response.text), name)
+            raise error_from(response.status_code, self._server.without_key(response.text), name)
 
     async def _look(self) -> States | None:
         """Return the states: from memory, or by one request. Raises one of TROUBLE."""
