@@ -3,21 +3,12 @@
 import inspect
 import math
 import sys
+import types
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
-from types import (
-    BuiltinFunctionType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodType,
-    ModuleType,
-    WrapperDescriptorType,
-)
 from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
@@ -35,7 +26,13 @@ MOST_NAMES = 60  # attributes
 COMMON = 5  # values that are named
 NUMBERS = (int, float, Decimal)
 TIMES = (date, time, timedelta)
-ROUTINES = (BuiltinFunctionType, FunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
+ROUTINES = (
+    types.BuiltinFunctionType,
+    types.FunctionType,
+    types.MethodType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
@@ -56,7 +53,7 @@ def _described(value: Any) -> str:
     if issubclass(kinds, Tool):
         value = value.function
         kinds = type(value)
-    if issubclass(kinds, ModuleType):
+    if issubclass(kinds, types.ModuleType):
         return _module(value)
     if is_code(value):
         return _code(value)
@@ -183,7 +180,7 @@ def _cell(value: Any) -> str:
     return truncated(text, LONGEST_CELL)
 
 
-def _module(module: ModuleType) -> str:
+def _module(module: types.ModuleType) -> str:
     version = getattr(module, "__version__", "")
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
@@ -223,4 +220,6 @@ def is_code(value: Any) -> bool:
 
 def _has_shape(value: Any) -> bool:
     """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
-    return isinstance(inspect.getattr_static(type(value), "shape", None), GetSetDescriptorType | MemberDescriptorType)
+    return isinstance(
+        inspect.getattr_static(type(value), "shape", None), types.GetSetDescriptorType | types.MemberDescriptorType
+    )

@@ -3,26 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from piano_jupyter.events import (
-    AgentAdded,
-    Answered,
-    ApprovalRequested,
-    Event,
-    HistoryTrimmed,
-    JobCancelled,
-    JobDone,
-    JobFailed,
-    JobQueued,
-    JobStarted,
-    MessageAdded,
-    ModelLoading,
-    ThreadBranched,
-    ThreadOpened,
-    ToolCalled,
-    ToolFlagged,
-    ToolReturned,
-    ToolWaiting,
-)
+from piano_jupyter import events
 from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, speaker
 from piano_jupyter.records import Job, Message, short
 from piano_jupyter.text.truncation import truncated
@@ -30,32 +11,37 @@ from piano_jupyter.text.truncation import truncated
 LONGEST = 100  # characters
 
 
-def about(event: Event, names: Mapping[Any, str]) -> str:
+def about(event: events.Event, names: Mapping[Any, str]) -> str:
     """Return what an event tells, in one line; `names` are those of the agents, by id."""
     return truncated(" ".join(_told(event, names).split()), LONGEST)
 
 
-def _told(event: Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
+def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
     match event:
-        case ThreadOpened(thread=thread):
+        case events.ThreadOpened(thread=thread):
             return thread.title
-        case ThreadBranched(message_id=message_id):
+        case events.ThreadBranched(message_id=message_id):
             return f"goes on from message {short(message_id)}"
-        case AgentAdded(agent=agent):
+        case events.AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"
-        case MessageAdded(message=message) | Answered(message=message):
+        case events.MessageAdded(message=message) | events.Answered(message=message):
             return _said(message, names)
-        case JobFailed(job=job, reason=reason):
+        case events.JobFailed(job=job, reason=reason):
             return f"{_job(job, names)}: {reason}"
-        case JobQueued(job=job) | JobStarted(job=job) | JobDone(job=job) | JobCancelled(job=job):
+        case (
+            events.JobQueued(job=job)
+            | events.JobStarted(job=job)
+            | events.JobDone(job=job)
+            | events.JobCancelled(job=job)
+        ):
             return _job(job, names)
-        case ToolReturned(call=call):
+        case events.ToolReturned(call=call):
             return call_line(call)
-        case ToolCalled(call=call) | ApprovalRequested(call=call):
+        case events.ToolCalled(call=call) | events.ApprovalRequested(call=call):
             return f"{call.name}({arguments_text(call)})"
-        case ToolWaiting(call=call, note=told) | ToolFlagged(call=call, reason=told):
+        case events.ToolWaiting(call=call, note=told) | events.ToolFlagged(call=call, reason=told):
             return f"{call.name}: {told}"
-        case ModelLoading(note=note) | HistoryTrimmed(note=note):
+        case events.ModelLoading(note=note) | events.HistoryTrimmed(note=note):
             return note
         case _:
             return ""
