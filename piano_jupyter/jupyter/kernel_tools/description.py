@@ -62,8 +62,16 @@ def _described(value: Any) -> str:
     lines = [type_name(value), bounded(value, LONGEST)]
     names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
     if names and type(value).__module__ != "builtins":
-        lines.append(f"attributes: {_listed(sorted(set(names)))}")
+        lines.append(f"attributes: {listed(sorted(set(names)))}")
     return "\n".join(lines)
+
+
+def facts(name: str, value: Any) -> tuple[str, str, str, str]:
+    """Return a variable's name, type, size and memory."""
+    try:
+        return name, type_name(value), extent(value), size_text(memory(value))
+    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+        return name, type_name(value), f"unknown ({type(error).__name__})", ""
 
 
 def type_name(value: Any) -> str:
@@ -124,14 +132,14 @@ def _frame(kind: str, value: Any, seen: Glance) -> str:
         if not seen.whole:
             lines.append(f"nulls and values are those of a sample: {_sample(seen)}; `query` counts them all")
         rows = [_column(each) for each in seen.columns]
-        lines.append(plain_table(("column", "type", "nulls", "values"), rows, len(rows)))
+        lines.append(plain_table(("column", "type", "nulls", "values"), rows))
         if seen.width > len(seen.columns):
             lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
     if seen.head:
         names = [each.name for each in seen.columns[:MOST_HEAD]]
         first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
         more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
-        lines += [f"first rows{more}:", plain_table(names, first, len(first))]
+        lines += [f"first rows{more}:", plain_table(names, first)]
     return "\n".join(lines)
 
 
@@ -185,7 +193,7 @@ def _module(module: types.ModuleType) -> str:
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
     head = f"module {module.__name__}{f' {version}' if version else ''}"
-    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {_listed(names)}"]))
+    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {listed(names)}"]))
 
 
 def _code(value: Any) -> str:
@@ -204,9 +212,10 @@ def _code(value: Any) -> str:
     return "\n".join(lines)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Return names in one line, so many at most."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count(number: int, noun: str) -> str:
