@@ -68,21 +68,15 @@ class _Folder:
     has_notebooks: bool = False  #: whose kernels import from here
 
 
+@dataclass(slots=True)
 class Guards:
     """Looks after one workspace."""
 
-    def __init__(
-        self,
-        workspace: Path,
-        database: tuple[str, ...] = (),
-        home: tuple[str, ...] | None = None,
-        skills: tuple[tuple[str, ...], ...] = (),
-    ) -> None:
-        self._workspace = workspace
-        self._database = database  #: where it is in the workspace, if it is
-        self._home = home  #: where the user's home folder is in it, if it is
-        self._skills = skills  #: where they are
-        self._folders: dict[str, _Folder] = {}
+    workspace: Path
+    database: tuple[str, ...] = ()  #: where it is in the workspace, if it is
+    home: tuple[str, ...] | None = None  #: where the user's home folder is in it, if it is
+    skills: tuple[tuple[str, ...], ...] = ()  #: where they are
+    _folders: dict[str, _Folder] = field(default_factory=dict, init=False)
 
     def look(self) -> Seen:
         """Return what there is. Costs one call to the system for each folder that is as it was at the last look."""
@@ -137,16 +131,16 @@ class Guards:
         What is installed there is not among it: the sandbox shows that read-only.
         """
         prefixes = [Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)]
-        installed = [each for each in prefixes if self._workspace in each.parents]
+        installed = [each for each in prefixes if self.workspace in each.parents]
         for each in dict.fromkeys((".", *sys.path)):
             with suppress(OSError, ValueError):  # It is gone, or elsewhere.
                 real = Path(os.path.realpath(each))
-                parts = real.relative_to(self._workspace).parts
+                parts = real.relative_to(self.workspace).parts
                 if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
                     yield "".join(f"{part}/" for part in parts)
 
     def _read(self, at: str, imported: Collection[str]) -> _Folder | None:
-        path = self._workspace / at
+        path = self.workspace / at
         try:
             changed = path.lstat().st_ctime_ns
             known = self._folders.get(at)
@@ -171,9 +165,9 @@ class Guards:
             if name == ".git" and is_folder:
                 folder.protected.append(name)
                 folder.folders.append(name)
-            elif name in wanted or is_protected((*parents, name)) or instructs_agents((*parents, name), self._skills):
+            elif name in wanted or is_protected((*parents, name)) or instructs_agents((*parents, name), self.skills):
                 folder.protected.append(name)
-            elif is_private((*parents, name), self._database):
+            elif is_private((*parents, name), self.database):
                 folder.private.append(name)
             elif self._is_users((*parents, name)) or (not is_folder and self._shadows(at, name, imports)):
                 folder.shadows.append(name)
@@ -183,24 +177,24 @@ class Guards:
 
     def _is_users(self, parts: Sequence[str]) -> bool:
         """Return whether it is of the user's home folder; the sandbox shields it where it is there already."""
-        return is_key(parts, self._home) or is_starter(parts, self._home)
+        return is_key(parts, self.home) or is_starter(parts, self.home)
 
     def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
         """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
         if at not in imports and not name.startswith("__init__."):
             return False
-        parts, folders = (*Path(at).parts, name), [self._workspace / each for each in imports]
-        if "." not in name and not (self._workspace / at / name / "__init__.py").exists():
+        parts, folders = (*Path(at).parts, name), [self.workspace / each for each in imports]
+        if "." not in name and not (self.workspace / at / name / "__init__.py").exists():
             return False
         parts = parts if "." in name else (*parts, "__init__.py")
-        return shadows_import(parts, self._workspace, folders) is not None
+        return shadows_import(parts, self.workspace, folders) is not None
 
     def _seen(self, protected: list[str], private: list[str], names: set[str]) -> Seen:
         guarded, hidden, files = [], [], []
         fixed = [str(folder) for name in private for folder in Path(name).parents[-2::-1]]  # else it could be moved
         links = []
         for name in sorted([*private, *protected]):
-            path = self._workspace / name
+            path = self.workspace / name
             with suppress(OSError):  # It is gone meanwhile.
                 if path.is_symlink():
                     links.append((name, str(path.readlink())))
@@ -224,7 +218,7 @@ class Guards:
         No link is followed on either way: who made the name may have made links, too.
         """
         *parents, last = Path(name).parts
-        with held_open(os.open(self._workspace, FOLDER)) as root:
+        with held_open(os.open(self.workspace, FOLDER)) as root:
             try:
                 folder = folder_beneath(root, parents)
             except FileNotFoundError:
@@ -240,7 +234,7 @@ class Guards:
 
     def _quarantine(self, call: str, new: Collection[str]) -> Path:
         """Return the folder for what a call made: in `.piano`, unless the call made that, or it is a link."""
-        if PRIVATE in new or (self._workspace / PRIVATE).is_symlink():
+        if PRIVATE in new or (self.workspace / PRIVATE).is_symlink():
             return Path(f"{PRIVATE}-quarantine-{call}")
         return Path(PRIVATE, "quarantine", call)
 
