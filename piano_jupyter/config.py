@@ -26,90 +26,76 @@ class PianoConfig(Configurable):
         help="Folder that file tools reach and that holds `.piano/`. "
         "Default: the nearest parent below the home folder with pyproject.toml, .git or .agents, else the working "
         "directory."
-    ).tag(config=True)
+    )
     database = Unicode(
         help="DuckDB file that keeps everything, or ':memory:' to keep nothing. "
         "Default: .piano/piano.duckdb in the workspace."
-    ).tag(config=True)
+    )
     base_url = Unicode(
         help="Address of an OpenAI-compatible server, with /v1. "
         "Default: $PIANO_BASE_URL, else http://localhost:8080/v1."
-    ).tag(config=True)
-    api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.").tag(config=True)
-    default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.").tag(config=True)
+    )
+    api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.")
+    default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.")
     embedded = Enum(
         ["auto", "never", "only"],
         "auto",
         help="The embedded model: 'auto' where nothing answers at base_url, 'never', or 'only' (no server is asked).",
-    ).tag(config=True)
+    )
     skills_paths = List(
         Unicode(), help="More folders to look for skills in, before the workspace's skills/ and .agents/skills/."
-    ).tag(config=True)
+    )
     mode: Enum[Mode] = Enum(
         MODES,
         "write",
         help="What tools may do: 'read' (nothing is changed), 'write' (only beneath the workspace, no network), "
         "'full' (anything, with your rights).",
-    ).tag(config=True)
+    )
     rules = List(
         Unicode(),
         help="Which calls are allowed, asked about or denied: 'allow bash(git status)', 'ask edit_file', "
         "'deny bash(curl *)'; deny goes before ask, ask before allow.",
-    ).tag(config=True)
+    )
     mask_secrets = Bool(
         default_value=True,
         help="Whether keys, tokens and passwords are masked in what is kept, shown, logged and sent to the model.",
-    ).tag(config=True)
-    max_demand = Int(1, min=1, help="How many jobs run at once on one model.").tag(config=True)
+    )
+    max_demand = Int(1, min=1, help="How many jobs run at once on one model.")
     max_wait_s = Float(
         60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."
-    ).tag(config=True)
-    max_iterations = Int(10, min=1, help="How many times a turn may ask the model.").tag(config=True)
-    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.").tag(
-        config=True
     )
+    max_iterations = Int(10, min=1, help="How many times a turn may ask the model.")
+    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.")
     summarize = Bool(
-        False,  # noqa: FBT003  It is the default.
+        default_value=False,
         help="Have the agent's model sum up the turns that no longer fit into its context, and keep that as a note.",
-    ).tag(config=True)
-    max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.").tag(config=True)
-    connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.").tag(config=True)
-    first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.").tag(
-        config=True
     )
-    idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.").tag(config=True)
+    max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.")
+    connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.")
+    first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.")
+    idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.")
     request_retries = Int(
         3, min=0, help="How often a request that got no answer yet is sent again; one that broke in the middle: once."
-    ).tag(config=True)
+    )
     text_calls = Bool(
-        True,  # noqa: FBT003
+        default_value=True,
         help="A tool call that a model wrote as text counts, if the text is nothing else and the agent has the tool.",
-    ).tag(config=True)
-    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 is no limit.").tag(
-        config=True
     )
-    max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.").tag(
-        config=True
-    )
-    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool other than bash may run.").tag(config=True)
-    bash_timeout = Float(600.0, min=1.0, max=600.0, help="Seconds that a command of bash may run at most.").tag(
-        config=True
-    )
+    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 is no limit.")
+    max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.")
+    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool other than bash may run.")
+    bash_timeout = Float(600.0, min=1.0, max=600.0, help="Seconds that a command of bash may run at most.")
     bash_memory = Float(
         8.0, min=0.25, help="GiB of memory that a process in bash's sandbox may use, and all of them where possible."
-    ).tag(config=True)
-    bash_processes = Int(512, min=8, help="How many processes may run in bash's sandbox.").tag(config=True)
+    )
+    bash_processes = Int(512, min=8, help="How many processes may run in bash's sandbox.")
     readable_paths = List(
         Unicode(), help="More folders that bash may read in its sandbox, beside the system, Python and the workspace."
-    ).tag(config=True)
-    tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.").tag(config=True)
-    approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.").tag(
-        config=True
     )
-    panel_messages = Int(50, min=1, help="How many messages the panel shows at first.").tag(config=True)
-    shutdown_timeout = Float(2.0, min=0.0, help="Seconds that a running job may still take when the kernel ends.").tag(
-        config=True
-    )
+    tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.")
+    approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.")
+    panel_messages = Int(50, min=1, help="How many messages the panel shows at first.")
+    shutdown_timeout = Float(2.0, min=0.0, help="Seconds that a running job may still take when the kernel ends.")
 
     @default("workspace")
     def _find_workspace(self) -> str:
@@ -148,6 +134,10 @@ class PianoConfig(Configurable):
     @validate("api_key")
     def _plain_key(self, proposal: dict[str, str]) -> str:
         return plain_key(proposal["value"])
+
+
+for _setting in PianoConfig.class_own_traits().values():
+    _setting.tag(config=True)  # each can be set by `%config` and in `ipython_config.py`
 
 
 class Secret(str):

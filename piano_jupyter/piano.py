@@ -69,9 +69,8 @@ from piano_jupyter.runner.schema.response_format import Form, form_of
 from piano_jupyter.runner.skills.skill_context import handed_out
 from piano_jupyter.runner.skills.skill_registry import Skill, SkillRegistry, place
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.builtin_tools import builtin_tools
-from piano_jupyter.runner.tools.files.file_tools import file_layer
-from piano_jupyter.runner.tools.files.skill_folders import roots_in, skill_roots
+from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
+from piano_jupyter.runner.tools.files.skill_folders import skill_roots
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 from piano_jupyter.runner.turn.context_window import last_cut
 from piano_jupyter.runner.turn.run_turn import run_turn
@@ -181,17 +180,7 @@ class Piano:
         )
         self._bash = BashTool(self.config)
         self._tools = ToolRegistry()
-        knob = self.config
-        for each in (
-            *builtin_tools(
-                self._workspace,
-                output_limit=lambda: knob.tool_output_limit,
-                database=lambda: knob.database,
-                skills=lambda: roots_in(self._workspace(), knob.skills_paths),
-                bash=self._bash,
-            ),
-            *map(as_tool, tools),
-        ):
+        for each in (*file_tools(self.config), self._bash.tool(), *map(as_tool, tools)):
             self._tools.add(each)
 
     async def __aenter__(self) -> Self:

@@ -9,25 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-    overload,
-)
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 
-MODES: tuple[Mode, ...] = get_args(
-    Mode
-)  #: from the narrowest to the widest: read only; write beneath the workspace; anything
+#: From the narrowest to the widest: read only; write beneath the workspace; anything.
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
 SCALARS: dict[Any, dict[str, Any]] = {

@@ -50,6 +50,7 @@ def run_child(code, *arguments, user=None):
     imports = "import os, sys, stat, encodings.idna\nfrom pathlib import Path\nfrom uuid import UUID\n"
     imports += "from piano_jupyter.pipeline import trust\n"
     imports += "from piano_jupyter.records import Identity\n"
+    imports += "from piano_jupyter.config import PianoConfig\n"
     imports += "from piano_jupyter.runner.tools.files import beneath\n"
     imports += "from piano_jupyter.runner.tools.files.file_tools import file_tools\n"
     imports += "from piano_jupyter.runner.tools.bash.programs import program\n"

@@ -71,7 +71,7 @@ def files():
 
         def tools(by):
             path.write_text(text)
-            read, _, edit = file_tools(lambda: workspace, output_limit=lambda: 30_000, by=by)
+            read, _, edit = file_tools(PianoConfig(workspace=str(workspace)), by=by)
             read("src/f.py")
             return (
                 lambda _: read("src/f.py"),

@@ -13,10 +13,8 @@ from piano_jupyter.events import MessageDelta, ModelLoading
 from piano_jupyter.records import JobStatus, ModelState
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
-from piano_jupyter.runner.model.llama_swap.event_stream import SwapEvents
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Loading
-from piano_jupyter.runner.model.server.transport import ServerTransport, client
 
 pytestmark = pytest.mark.model
 DEADLINE = 120
@@ -142,30 +140,6 @@ async def test_what_is_loaded_follows_the_swaps(swap, clients):
     assert first == {ONE}
     assert await models.loaded(everything) == {OTHER, "tiny-bee"}
     assert swap.swaps() == 1
-
-
-async def test_the_events_tell_of_a_swap_as_it_happens(swap, clients):
-    _, models = clients(swap)
-    await models.load(ONE)
-    news = asyncio.Queue()
-
-    async def connect():
-        return Endpoint(url=swap.url, api_key=swap.key)
-
-    config = PianoConfig(base_url=swap.url, api_key=swap.key)
-    async with asyncio.timeout(DEADLINE), client(ServerTransport(connect, config)) as http:
-        events = SwapEvents(http, config, lambda told: news.put_nowait(told.states()))
-        events.follow()
-        assert await news.get() == {ONE: ModelState.LOADED}
-        loading = asyncio.create_task(models.load(OTHER))
-        told = [await news.get()]
-        while told[-1] != {OTHER: ModelState.LOADED}:
-            told.append(await news.get())
-        await loading
-        await events.stop()
-
-    assert {OTHER: ModelState.LOADING} in told
-    assert all(states.get(ONE) is not ModelState.LOADED for states in told)
 
 
 async def test_an_unknown_model_is_told_with_those_that_are_served(swap, clients):

@@ -3,8 +3,9 @@
 A frame of any kind becomes a `Glance`: its size, and for each of its first columns the type and the values of a sample.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -13,6 +14,8 @@ MOST_COLUMNS = 60
 MOST_ROWS = 10_000  # of the sample
 MOST_VALUES = 200_000  # of the sample
 AHEAD = 1_000  # rows of what is only computed when asked for
+
+Looked = tuple[object, object, Sequence[Any], Sequence[Any]]  # a column: name, type, values of the sample, first ones
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,19 +68,23 @@ def _sampled(rows: int, width: int) -> list[int]:
     return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
 
 
+def _glance(rows: int | None, width: int, columns: Iterable[Looked], index: str = "") -> Glance:
+    shown = list(columns)
+    return Glance(
+        rows=rows,
+        width=width,
+        columns=[Column(name=str(name), type=str(kind), values=values) for name, kind, values, _ in shown],
+        head=list(zip(*(head for *_, head in shown), strict=True)),
+        index=index,
+    )
+
+
 def _pandas(frame: Any) -> Glance:
     rows, width = frame.shape
     shown = [frame.iloc[:, at] for at in range(min(width, MOST_COLUMNS))]  # views; a slice of columns may be a copy
     sample = _sampled(rows, len(shown))
-    return Glance(
-        rows=rows,
-        width=width,
-        columns=[
-            Column(name=str(each.name), type=str(each.dtype), values=each.iloc[sample].tolist()) for each in shown
-        ],
-        head=_rows(each.iloc[:HEAD].tolist() for each in shown),
-        index=_pandas_index(frame.index),
-    )
+    columns = ((each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown)
+    return _glance(rows, width, columns, _pandas_index(frame.index))
 
 
 def _pandas_index(index: Any) -> str:
@@ -89,69 +96,38 @@ def _pandas_index(index: Any) -> str:
 
 def _polars(frame: Any) -> Glance:
     shown = frame[:, :MOST_COLUMNS]
-    sample, head = shown[_sampled(frame.height, shown.width)], shown.head(HEAD)
-    return Glance(
-        rows=frame.height,
-        width=frame.width,
-        columns=[Column(name=each.name, type=str(each.dtype), values=each.to_list()) for each in sample],
-        head=head.rows(),
-    )
+    sample = _sampled(frame.height, shown.width)
+    columns = ((each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown)
+    return _glance(frame.height, frame.width, columns)
 
 
 def _polars_lazy(frame: Any) -> Glance:
-    ahead = _polars(frame.head(AHEAD).collect())
-    return Glance(rows=None, width=ahead.width, columns=ahead.columns, head=ahead.head)
+    return replace(_polars(frame.head(AHEAD).collect()), rows=None)
 
 
 def _pyarrow(table: Any) -> Glance:
     rows, width = table.num_rows, table.num_columns
-    columns = table.columns[:MOST_COLUMNS]
-    sample = _sampled(rows, len(columns))
-    return Glance(
-        rows=rows,
-        width=width,
-        columns=[
-            Column(name=name, type=str(each.type), values=[each[at].as_py() for at in sample])
-            for name, each in zip(table.column_names, columns, strict=False)
-        ],
-        head=_rows([each[at].as_py() for at in range(min(rows, HEAD))] for each in columns),
-    )
+    shown = list(zip(table.column_names, table.columns, strict=True))[:MOST_COLUMNS]
+    sample = _sampled(rows, len(shown))
+    columns = ((name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist()) for name, each in shown)
+    return _glance(rows, width, columns)
 
 
 def _duckdb(relation: Any) -> Glance:
     rows = relation.limit(AHEAD).fetchall()
-    width = len(relation.columns)
-    named = list(zip(relation.columns, relation.types, strict=True))[:MOST_COLUMNS]
-    return Glance(
-        rows=None,
-        width=width,
-        columns=[
-            Column(name=name, type=str(kind), values=[row[at] for row in rows]) for at, (name, kind) in enumerate(named)
-        ],
-        head=[row[:MOST_COLUMNS] for row in rows[:HEAD]],
-    )
+    named = zip(relation.columns, relation.types, strict=True)
+    values = ([row[at] for row in rows] for at in range(len(relation.columns)))
+    columns = ((name, kind, told, told[:HEAD]) for (name, kind), told in zip(named, values, strict=True))
+    return _glance(None, len(relation.columns), islice(columns, MOST_COLUMNS))
 
 
 def _numpy(array: Any) -> Glance:
     """Look into an array of two dimensions as a frame; of another, as one column in the order of its elements."""
-    rows = array.shape[0] if array.ndim == 2 else array.size
-    width = array.shape[1] if array.ndim == 2 else 1
-    table = array if array.ndim == 2 else None
-    sample = _sampled(rows, min(width, MOST_COLUMNS))
-    if table is not None:
-        columns = [table[sample, at].tolist() for at in range(min(width, MOST_COLUMNS))]
-        head = table[:HEAD, :MOST_COLUMNS].tolist()
-    else:
-        flat = array.flat  # which copies nothing, as `ravel` may
-        columns = [flat[sample].tolist()]
-        head = [[each] for each in flat[:HEAD].tolist()]
-    kind = str(array.dtype)
-    named = [Column(name=str(at), type=kind, values=values) for at, values in enumerate(columns)]
-    return Glance(rows=rows, width=width, columns=named, head=head)
-
-
-def _rows(columns: Iterator[Sequence[Any]]) -> list[Sequence[Any]]:
-    return list(zip(*columns, strict=True))
+    rows, width = array.shape if array.ndim == 2 else (array.size, 1)
+    shown = [array[:, at] for at in range(min(width, MOST_COLUMNS))] if array.ndim == 2 else [array.flat]
+    sample = _sampled(rows, len(shown))  # `flat` copies nothing, as `ravel` may
+    columns = ((at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown))
+    return _glance(rows, width, columns)
 
 
 def _series(series: Any) -> Glance:

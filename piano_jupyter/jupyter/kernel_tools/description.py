@@ -3,21 +3,12 @@
 import inspect
 import math
 import sys
+import types
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
-from types import (
-    BuiltinFunctionType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodType,
-    ModuleType,
-    WrapperDescriptorType,
-)
 from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
@@ -36,7 +27,13 @@ MOST_NAMES = 60  # attributes
 COMMON = 5  # values that are named
 NUMBERS = (int, float, Decimal)
 TIMES = (date, time, timedelta)
-ROUTINES = (BuiltinFunctionType, FunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
+ROUTINES = (
+    types.BuiltinFunctionType,
+    types.FunctionType,
+    types.MethodType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
@@ -57,7 +54,7 @@ def _described(value: Any) -> str:
     if issubclass(kinds, Tool):
         value = value.function
         kinds = type(value)
-    if issubclass(kinds, ModuleType):
+    if issubclass(kinds, types.ModuleType):
         return _module(value)
     if is_code(value):
         return _code(value)
@@ -66,8 +63,16 @@ def _described(value: Any) -> str:
     lines = [type_name(value), bounded(value, LONGEST)]
     names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
     if names and type(value).__module__ != "builtins":
-        lines.append(f"attributes: {_listed(sorted(set(names)))}")
+        lines.append(f"attributes: {listed(sorted(set(names)))}")
     return "\n".join(lines)
+
+
+def facts(name: str, value: Any) -> tuple[str, str, str, str]:
+    """Return a variable's name, type, size and memory."""
+    try:
+        return name, type_name(value), extent(value), size_text(memory(value))
+    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+        return name, type_name(value), f"unknown ({type(error).__name__})", ""
 
 
 def type_name(value: Any) -> str:
@@ -128,14 +133,14 @@ def _frame(kind: str, value: Any, seen: Glance) -> str:
         if not seen.whole:
             lines.append(f"nulls and values are those of a sample: {_sample(seen)}; `query` counts them all")
         rows = [_column(each) for each in seen.columns]
-        lines.append(plain_table(("column", "type", "nulls", "values"), rows, len(rows)))
+        lines.append(plain_table(("column", "type", "nulls", "values"), rows))
         if seen.width > len(seen.columns):
             lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
     if seen.head:
         names = [each.name for each in seen.columns[:MOST_HEAD]]
         first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
         more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
-        lines += [f"first rows{more}:", plain_table(names, first, len(first))]
+        lines += [f"first rows{more}:", plain_table(names, first)]
     return "\n".join(lines)
 
 
@@ -184,12 +189,12 @@ def _cell(value: Any) -> str:
     return truncated(text, LONGEST_CELL)
 
 
-def _module(module: ModuleType) -> str:
+def _module(module: types.ModuleType) -> str:
     version = getattr(module, "__version__", "")
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
     head = f"module {module.__name__}{f' {version}' if version else ''}"
-    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {_listed(names)}"]))
+    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {listed(names)}"]))
 
 
 def _code(value: Any) -> str:
@@ -223,9 +228,10 @@ class _Shown:
         return self._text
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Return names in one line, so many at most."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count(number: int, noun: str) -> str:
@@ -239,4 +245,6 @@ def is_code(value: Any) -> bool:
 
 def _has_shape(value: Any) -> bool:
     """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
-    return isinstance(inspect.getattr_static(type(value), "shape", None), GetSetDescriptorType | MemberDescriptorType)
+    return isinstance(
+        inspect.getattr_static(type(value), "shape", None), types.GetSetDescriptorType | types.MemberDescriptorType
+    )

@@ -15,13 +15,13 @@ from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.jupyter.kernel_thread import WorkInterruptedError, WorkLateError
 from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
-from piano_jupyter.jupyter.kernel_tools.description import described, extent, is_code, memory, size_text, type_name
+from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.variable_access import looked_up
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
-from piano_jupyter.tool import Opinion, Tool, Verdict, as_tool, calling, tool
+from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
 
 if TYPE_CHECKING:
     from piano_jupyter.jupyter.session import Session
@@ -48,9 +48,8 @@ class KernelTools:
 
     def all(self) -> list[Tool]:
         """Return them."""
-        looks: list[Callable[..., Any]] = [self.variables, self.inspect, self.query, self.add_cell]
         run = replace(tool(asks=True)(self.run_python), judge=_judge_run)
-        return [*(replace(as_tool(each), judge=_judge_look) for each in looks), run]
+        return [tool(self.variables), tool(self.inspect), tool(self.query), tool(self.add_cell), run]
 
     async def variables(self, pattern: str = "") -> str:
         """List the user's variables: name, type, size and memory of each.
@@ -89,7 +88,7 @@ class KernelTools:
             if not rows:
                 return f"no rows; the columns are {', '.join(rows.columns)}"
             note = f"\n… and more: these are the first {MOST_ROWS} rows" if more else ""
-            return plain_table(rows.columns, rows, len(rows)) + note
+            return plain_table(rows.columns, rows) + note
 
         return await self._look(look, running=self._limit())
 
@@ -174,10 +173,6 @@ class KernelTools:
         await asyncio.Event().wait()  # until the job's end cancels this
 
 
-def _judge_look(_arguments: Mapping[str, Any], _mode: Mode) -> Opinion:
-    return Opinion(Verdict.ALLOW)
-
-
 def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> Opinion:
     if mode == "read":
         return Opinion(Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only look")
@@ -196,26 +191,13 @@ def _listed(variables: Mapping[str, Any], pattern: str) -> str:
     modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]
     functions = [name for name in found if is_code(variables[name])]
     plain = [name for name in found if name not in {*modules, *functions}]
-    rows = [_facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]
-    lines = [plain_table(("name", "type", "size", "memory"), rows, len(rows))] if rows else []
+    rows = [facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]
+    lines = [plain_table(("name", "type", "size", "memory"), rows)] if rows else []
     if len(plain) > MOST_VARIABLES:
         lines.append(f"… and {len(plain) - MOST_VARIABLES:,} more; narrow them down with pattern")
-    lines += [f"functions and classes: {_joined(functions)}"] if functions else []
-    lines += [f"modules: {_joined(modules)}"] if modules else []
+    lines += [f"functions and classes: {listed(functions, MOST_VARIABLES)}"] if functions else []
+    lines += [f"modules: {listed(modules, MOST_VARIABLES)}"] if modules else []
     return "\n".join(lines)
-
-
-def _facts(name: str, value: Any) -> tuple[str, str, str, str]:
-    try:
-        return name, type_name(value), extent(value), size_text(memory(value))
-    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
-        return name, type_name(value), f"unknown ({type(error).__name__})", ""
-
-
-def _joined(names: list[str]) -> str:
-    return ", ".join(names[:MOST_VARIABLES]) + (
-        f" and {len(names) - MOST_VARIABLES} more" if len(names) > MOST_VARIABLES else ""
-    )
 
 
 def _told_late(late: WorkLateError) -> str:

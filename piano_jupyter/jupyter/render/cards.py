@@ -8,7 +8,7 @@ from uuid import UUID
 
 from piano_jupyter.approval_prompt import put
 from piano_jupyter.events import ApprovalRequested
-from piano_jupyter.jupyter.render.tables import Card, Listing, Marked
+from piano_jupyter.jupyter.render.tables import Card, Listing, Marked, Records
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
@@ -18,23 +18,14 @@ if TYPE_CHECKING:
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
 
 
-class Requests(Sequence[ApprovalRequested]):
-    """The tool calls that wait for a yes, each to the letter and whole; a sequence of them."""
-
-    def __init__(self, requests: Sequence[ApprovalRequested]) -> None:
-        self._requests = list(requests)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._requests[index]
-
-    def __len__(self) -> int:
-        return len(self._requests)
+class Requests(Records[ApprovalRequested]):
+    """The tool calls that wait for a yes, each to the letter and whole."""
 
     def __repr__(self) -> str:
-        return "\n\n".join(map(_request, self._requests)) or "no tool call waits for a yes"
+        return "\n\n".join(map(_request, self._records)) or "no tool call waits for a yes"
 
     def _repr_html_(self) -> str:
-        if not self._requests:
+        if not self._records:
             return f"<p>{self!r}</p>"
         style = "margin:0;padding:0;background:none;white-space:pre-wrap;overflow-wrap:anywhere"
         return f'<pre style="{style}">{escape(repr(self))}</pre>'

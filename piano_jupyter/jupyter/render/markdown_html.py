@@ -23,22 +23,18 @@ from pygments.token import STANDARD_TYPES
 from piano_jupyter.jupyter.render import formulas
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
 from piano_jupyter.text.invisible import spelled
+from piano_jupyter.text.words import words
 
 TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
 CODE_LIMIT = 20_000  # characters of one code block that are coloured
 LINK_LIMIT = 1_000  # characters of what a link says
 
-
-def _names(names: str) -> set[str]:
-    return set(names.split())
-
-
-LANGUAGES = _names(
+LANGUAGES = words(
     "bash c c++ console cpp css diff go html java javascript js json julia latex python py py3 pycon python3 r rust sh "
     "shell sql toml ts typescript xml yaml yml"
 )
 SCHEMES = {"http", "https", "mailto"}
-TAGS = _names(
+TAGS = words(
     "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small strong sub sup table tbody td th thead "
     "tr ul"
 )

@@ -3,7 +3,7 @@
 Colours are the notebook's own, with one grey for pages without a theme that can be read on white and on black.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import islice, zip_longest
 from typing import Any, Generic, TypeVar
@@ -25,11 +25,11 @@ QUIET = 'style="color:var(--jp-ui-font-color2,#767676);font-size:0.85em"'
 MARK = 'style="background:none;color:inherit;font-weight:bold;border-bottom:2px solid var(--jp-brand-color1,#1976d2)"'
 
 
-class Listing(Sequence[R], Generic[R]):
-    """Records as a table; a sequence of the records themselves."""
+class Records(Sequence[R], Generic[R]):
+    """Records that look in their own way in a cell; a sequence of the records themselves."""
 
-    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
-        self._records, self._empty, self._columns = list(records), empty, columns
+    def __init__(self, records: Iterable[R]) -> None:
+        self._records = list(records)
 
     def __getitem__(self, index: Any) -> Any:
         return self._records[index]
@@ -37,18 +37,24 @@ class Listing(Sequence[R], Generic[R]):
     def __len__(self) -> int:
         return len(self._records)
 
+
+class Listing(Records[R]):
+    """Records as a table."""
+
+    def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
+        super().__init__(records)
+        self._empty, self._columns = empty, columns
+
     def __repr__(self) -> str:
-        return (
-            plain_table(list(self._columns), self._rows(), len(self)) if self._records else terminal_text(self._empty)
-        )
+        return plain_table(list(self._columns), self._rows()) if self._records else terminal_text(self._empty)
 
     def _repr_html_(self) -> str:
         if not self._records:
             return f"<p>{escape(self._empty)}</p>"
-        return html_table(list(self._columns), self._rows(), len(self))
+        return html_table(list(self._columns), self._rows())
 
-    def _rows(self) -> Iterator[list[object]]:
-        return ([column(record) for column in self._columns.values()] for record in self._records)
+    def _rows(self) -> list[list[object]]:
+        return [[column(record) for column in self._columns.values()] for record in self._records]
 
 
 class Card:
@@ -105,34 +111,34 @@ class Marked:
         yield self._text[end:], False
 
 
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
+def plain_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> str:
     """Return a table as aligned text."""
     cells = [list(columns), *([_text(cell) for cell in row] for row in islice(rows, MOST_ROWS))]
     shown = [[terminal_text(truncated(cell, LONGEST_CELL)).replace("\n", "⏎") for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip_longest(*shown, fillvalue="")]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
-    return "\n".join([*lines, *_more(total)])
+    return "\n".join([*lines, *_more(len(rows))])
 
 
-def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], total: int) -> str:
+def html_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> str:
     """Return a table as HTML."""
     head = "".join(f"<th{LEFT}>{escape(column)}</th>" for column in columns)
     body = "".join(
         "<tr>" + "".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) + "</tr>"
         for row in islice(rows, MOST_ROWS)
     )
-    more = "".join(f"<div {QUIET}>{line}</div>" for line in _more(total))
+    more = "".join(f"<div {QUIET}>{line}</div>" for line in _more(len(rows)))
     return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
 def rows_plain(rows: Rows) -> str:
     """Return a query's result as text."""
-    return plain_table(rows.columns, rows, len(rows)) if rows else "no rows"
+    return plain_table(rows.columns, rows) if rows else "no rows"
 
 
 def rows_html(rows: Rows) -> str:
     """Return a query's result as HTML."""
-    return html_table(rows.columns, rows, len(rows))
+    return html_table(rows.columns, rows)
 
 
 def capped(text: str) -> str:

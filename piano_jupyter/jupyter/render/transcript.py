@@ -6,6 +6,7 @@ compares equal.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, capped, lines_html
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, Records, capped, lines_html
 from piano_jupyter.records import Message, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.markdown import as_markdown, indented
@@ -33,21 +34,16 @@ HOW_TO_GO_ON = (
 )
 
 
-class Answers(Sequence[Message]):
-    """The answers to one question, in the order in which the agents were asked: a sequence of messages.
+class Answers(Records[Message]):
+    """The answers to one question, in the order in which the agents were asked.
 
     Each comes with the name of its agent and its tool calls; `shown` are the ids of those that the running cell has
     shown by itself.
     """
 
     def __init__(self, told: Sequence[tuple[str, Message, Sequence[ToolCall]]], shown: Container[UUID] = ()) -> None:
-        self._told, self._shown = list(told), shown
-
-    def __getitem__(self, index: Any) -> Any:
-        return [message for _, message, _ in self._told][index]
-
-    def __len__(self) -> int:
-        return len(self._told)
+        super().__init__(message for _, message, _ in told)
+        self._told, self._shown = told, shown
 
     def __repr__(self) -> str:
         return terminal_text("\n\n".join(f"{name}:\n{_plain(message)}" for name, message, _ in self._told))
@@ -58,43 +54,38 @@ class Answers(Sequence[Message]):
                 display(answer_bundle(message, name, calls, headed=True), raw=True)
 
 
+@dataclass(eq=False, slots=True)
 class Transcript:
-    """A conversation, as it reads; `others` are the ids of all branches where they part (`Piano.branches`)."""
+    """A conversation, as it reads."""
 
-    def __init__(
-        self,
-        title: str,
-        messages: Sequence[Message],
-        calls: Sequence[ToolCall],
-        names: Names,
-        others: Mapping[UUID, Sequence[UUID]] | None = None,
-        *,
-        ids: bool = False,
-    ) -> None:
-        self._title, self._messages, self._calls, self._names = title, messages, calls, names
-        self._others, self._ids = others or {}, ids
+    title: str
+    messages: Sequence[Message]
+    calls: Sequence[ToolCall]
+    names: Names
+    others: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)  #: all branches where they part, by id
+    ids: bool = field(default=False, kw_only=True)
 
     def __repr__(self) -> str:
-        if not self._messages:
-            return terminal_text(f"{self._title}: nothing said yet")
+        if not self.messages:
+            return terminal_text(f"{self.title}: nothing said yet")
         told = (
             "\n".join(self._line(message, calls, first=i == 0) for i, (message, calls) in enumerate(turn))
             for turn in self._turns()
         )
-        return terminal_text("\n\n".join([self._title, *told, *self._how_to_go_on()]))
+        return terminal_text("\n\n".join([self.title, *told, *self._how_to_go_on()]))
 
     def _repr_html_(self) -> str:
         told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
-        body = told + _quiet(self._how_to_go_on()) if self._messages else "<p>nothing said yet</p>"
-        title = f'<div style="margin-bottom:1em"><strong>{escape(self._title)}</strong></div>'
+        body = told + _quiet(self._how_to_go_on()) if self.messages else "<p>nothing said yet</p>"
+        title = f'<div style="margin-bottom:1em"><strong>{escape(self.title)}</strong></div>'
         return f'<div class="{AS_IT_IS}">{title}{body}</div>'
 
     def _turns(self) -> Iterator[list[tuple[Message, list[ToolCall]]]]:
         """Yield what belongs together, with its calls: all that one agent said in one turn, or else one message."""
         for _, turn in groupby(
-            self._messages, lambda each: each.id if self._ids else (each.job_id or each.id, each.role)
+            self.messages, lambda each: each.id if self.ids else (each.job_id or each.id, each.role)
         ):
-            yield [(each, [call for call in self._calls if call.message_id == each.id]) for each in turn]
+            yield [(each, [call for call in self.calls if call.message_id == each.id]) for each in turn]
 
     def _line(self, message: Message, calls: Sequence[ToolCall], *, first: bool) -> str:
         text = _plain(message)
@@ -111,19 +102,19 @@ class Transcript:
         return "".join([head, *told, _quiet([" · ".join(usage_parts(last))])])
 
     def _who(self, message: Message) -> str:
-        return speaker(message, self._names) + (f" [{short(message.id)}]" if self._ids else "")
+        return speaker(message, self.names) + (f" [{short(message.id)}]" if self.ids else "")
 
     def _parted(self, message: Message) -> list[str]:
         """Return a line that says which branch this is, where there are others."""
-        branches = list(self._others.get(message.id, ()))
+        branches = list(self.others.get(message.id, ()))
         if not branches:
             return []
         where = f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}"
         others = ", ".join(short(each) for each in branches if each != message.id)
-        return [f"{where}; beside it {others}" if self._ids else where]
+        return [f"{where}; beside it {others}" if self.ids else where]
 
     def _how_to_go_on(self) -> list[str]:
-        return [HOW_TO_GO_ON] if any(self._others.get(message.id) for message in self._messages) else []
+        return [HOW_TO_GO_ON] if any(self.others.get(message.id) for message in self.messages) else []
 
 
 def speaker(message: Message, names: Names) -> str:

@@ -74,8 +74,7 @@ class Cassette:
 
     def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
         """Keep one exchange."""
-        self._exchanges.append({"request": key, "response": response})
-        self._save(self._exchanges[-1])
+        self._save({"request": key, "response": response})
 
     def miss(self, key: dict[str, Any]) -> ModelError:
         """Return the error for a request that was never recorded, with what differs from the nearest one."""

@@ -24,16 +24,7 @@ from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loadi
 from piano_jupyter.runner.model.server.error_responses import error_from, passes
 from piano_jupyter.runner.model.server.model_list import not_served
 from piano_jupyter.runner.model.server.retries import PassingError, Retries, retry_after
-from piano_jupyter.runner.model.server.transport import (
-    Connect,
-    ServerTransport,
-    Wrap,
-    client,
-    said,
-    too_slow,
-    unreachable,
-    without_key,
-)
+from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
 from piano_jupyter.runner.model.server.unsupported_options import Unwanted
 from piano_jupyter.runner.model.stream.constrained_calls import constrained, response_format
 from piano_jupyter.runner.model.stream.latency import Stopwatch
@@ -63,9 +54,9 @@ class ChatClient:
     """
 
     def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None, swap: SwapClient) -> None:
-        self._connect, self._config, self._swap = connect, config, swap
+        self._config, self._swap = config, swap
         self._server = ServerTransport(connect, config)
-        self._http = client(wrap(self._server) if wrap else self._server)
+        self._http = self._server.client(wrap)
         self._properties = Properties(self._http, config, swap)
         self._unwanted = Unwanted()
 
@@ -122,15 +113,11 @@ class ChatClient:
         self, beginning: "asyncio.Task[_Begun]", model: str, watch: Stopwatch
     ) -> AsyncGenerator[Loading, None]:
         """Yield what the server does until the answer begins."""
-        async with contextlib.AsyncExitStack() as followed:
-            while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
-                known = watch.loading
-                note = await self._swap.why_waiting(model) if self._server.used else None
-                watch.look(loading=note is not None)
-                if note and not known:
-                    await followed.enter_async_context(self._swap.following())
-                if note and (seconds := watch.tell()) is not None:
-                    yield Loading(note=note, seconds=seconds)
+        while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
+            note = await self._swap.why_waiting(model) if self._server.used else None
+            watch.look(loading=note is not None)
+            if note and (seconds := watch.tell()) is not None:
+                yield Loading(note=note, seconds=seconds)
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
@@ -197,7 +184,7 @@ class ChatClient:
             if isinstance(error, httpx.HTTPError):
                 raise
             if not begun:
-                raise too_slow(config) from error
+                raise self._server.too_slow() from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
             raise PassingError(ModelTimeoutError(silent)) from error
 
@@ -231,10 +218,10 @@ class ChatClient:
                 if response.has_redirect_location:
                     told = f"it leads to {response.headers['location']}; mend PianoConfig.base_url"
             except (httpx.HTTPError, TimeoutError) as error:
-                raise PassingError(await unreachable(self._connect, self._config, error)) from error
+                raise PassingError(await self._server.unreachable(error)) from error
             if not self._unwanted.learn(server, body, response.status_code, told):
                 break
-        refusal = error_from(response.status_code, without_key(self._config, told), request.model)
+        refusal = error_from(response.status_code, self._server.without_key(told), request.model)
         if passes(response.status_code, told):
             raise PassingError(refusal, retry_after(response.headers))
         raise await self._with_models(refusal, request.model)
@@ -251,7 +238,7 @@ class ChatClient:
     def _broken(self, error: Exception) -> PassingError:
         return PassingError(
             ModelUnavailableError(
-                f"the connection broke in the middle of the answer ({said(self._config, error)}); retry"
+                f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
             )
         )
 

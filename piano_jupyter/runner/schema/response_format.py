@@ -6,7 +6,6 @@ pydantic is used where the user has it, by the two methods that its models bring
 import dataclasses
 import inspect
 import json
-import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.runner.schema.coercion import MisfitError, fitted, misfit
 from piano_jupyter.runner.schema.schema_check import checked_schema
 from piano_jupyter.safe_files import read_file
+from piano_jupyter.text.json_text import STRICT
 from piano_jupyter.text.truncation import short_json, truncated
 from piano_jupyter.tool import is_json, json_schema
 
@@ -77,7 +77,7 @@ def form_of(thing: Any, workspace: str | Path = ".") -> Form:
 def parsed(text: str) -> Any:
     """Return the JSON that a text is, without the code fence around it. Raises MisfitError."""
     try:
-        return json.loads(unfenced(text), parse_constant=_refuse_constant, parse_float=_finite)
+        return STRICT.decode(unfenced(text))
     except RecursionError as error:
         raise MisfitError("it is nested too deep") from error
     except ValueError as error:
@@ -235,14 +235,3 @@ def _sentence(error: Exception) -> str:
         first = error.errors()[0]  # type: ignore[attr-defined]
         return f"{'.'.join(map(str, first['loc'])) or 'it'!r}: {first['msg']}"
     return str(error) or type(error).__name__
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits} is too large a number")
-    return number

@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from piano_jupyter.text.json_text import is_deeper
 from piano_jupyter.text.truncation import short_json, truncated
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MASK = "it"  #: what the library calls the value, which it would quote whole
 def violations(schema: Mapping[str, Any], value: Any, _: str = "") -> Iterator[str]:
     """Yield what is wrong with a value, a sentence each."""
     steps = 1 + sum(len(SAME_VALUE & part.keys()) for part in _parts(schema))
-    if _is_deeper(value, min(MOST_LEVELS, MOST_STEPS // steps)):
+    if is_deeper(value, min(MOST_LEVELS, MOST_STEPS // steps)):
         yield "it is nested too deep"
         return
     try:
@@ -144,22 +145,6 @@ def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(schema, list | tuple):
         for each in schema:
             yield from _parts(each)
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    """Return whether lists and objects in a value are nested deeper than that."""
-    inside = [value]
-    for _ in range(levels):
-        inside = [each for whole in inside for each in _items(whole)]
-        if not inside:
-            return False
-    return True
-
-
-def _items(value: Any) -> Sequence[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list | tuple) else ()
 
 
 def _place(path: Sequence[str | int]) -> str:

@@ -7,13 +7,13 @@ folders; it grants nothing else.
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from piano_jupyter.errors import NotFoundError, SkillError
 from piano_jupyter.runner.skills.skill_registry import Skill, as_text, read_beneath
 from piano_jupyter.runner.tools.files.workspace import refused
-from piano_jupyter.tool import Opinion, Tool, Verdict, tool
+from piano_jupyter.tool import Tool, tool
 
 WHOLE = 16_000  #: characters of skills that go into the system prompt as they are: about 4,000 tokens
 MOST_FILES = 100  #: of a skill, that are listed
@@ -55,7 +55,7 @@ def _loader(skills: Sequence[Skill]) -> Tool:
             raise refused("no_skill", str(NotFoundError.among("skill", name, known)))
         return _file(known[name], file) if file else _whole(known[name])
 
-    return replace(tool(load_skill), judge=lambda _arguments, _mode: Opinion(Verdict.ALLOW))
+    return tool(load_skill)
 
 
 def _whole(skill: Skill) -> str:

@@ -9,23 +9,18 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError, SkillError
-from piano_jupyter.runner.skills.front_matter import (
-    LONGEST_DESCRIPTION,
-    checked_description,
-    checked_name,
-    parsed,
-    split,
-    warnings,
-)
+from piano_jupyter.runner.skills import front_matter
 from piano_jupyter.runner.tools.files.workspace import open_regular
 from piano_jupyter.shipped import shipped
 from piano_jupyter.text.truncation import truncated
 
 LARGEST = 100_000  #: bytes
+MOST_KEPT = 1_000  #: skills that are kept in memory
 IN_FOLDER = ("SKILL.md", "skill.md")
 
 
@@ -64,7 +59,6 @@ class SkillRegistry:
 
     def __init__(self, paths: Callable[[], Sequence[Path]], shown: Callable[[Path], str] = str) -> None:
         self._paths, self._shown = paths, shown
-        self._read: dict[tuple[str, int, int, int, int], Skill] = {}
 
     def list_available(self) -> list[Skill]:
         """Return all skills that can be used, by name."""
@@ -93,11 +87,10 @@ class SkillRegistry:
         """Return the skills by name, and the files that are none with the reason."""
         skills: dict[str, Skill] = {}
         problems: list[tuple[Path, str]] = []
-        seen: dict[tuple[str, int, int, int, int], Skill] = {}
         for root in self._paths():
             try:
                 for path in _candidates(root):
-                    skill = self._load(root, path, seen)
+                    skill = self._load(root, path)
                     if isinstance(skill, SkillError):
                         problems.append((path, f"{self._shown(path)}: {skill}"))
                     elif skill.name in skills:
@@ -108,20 +101,18 @@ class SkillRegistry:
             except OSError as error:
                 why = f"cannot be read ({error.strerror}); check who may read it"
                 problems.append((root, f"{self._shown(root)}: {why}"))
-        self._read = seen
         return skills, problems
 
-    def _load(self, root: Path, path: Path, seen: dict[tuple[str, int, int, int, int], Skill]) -> Skill | SkillError:
+    def _load(self, root: Path, path: Path) -> Skill | SkillError:
         """Return the skill in a file, from memory where the file is as it was."""
         try:
             about = path.stat()
-            key = (str(path), about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size)
-            seen[key] = self._read.get(key) or _skill(root, path, self._shown(path))
+            version = about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size
+            return _skill(root, path, self._shown(path), version)
         except SkillError as error:
             return error
         except OSError as error:
             return SkillError(f"cannot be read ({error.strerror}); check that it is there and who may read it")
-        return seen[key]
 
 
 def read_beneath(folder: Path, path: Path) -> bytes:
@@ -166,18 +157,19 @@ def _candidates(root: Path) -> Iterator[Path]:
     yield from (each for each in entries if each.suffix == ".md" and each.stem.casefold() != "readme")
 
 
-def _skill(root: Path, path: Path, shown: str) -> Skill:
-    """Read a skill. Raises SkillError with the reason and the way out."""
+@lru_cache(MOST_KEPT)
+def _skill(root: Path, path: Path, shown: str, _version: tuple[int, ...]) -> Skill:
+    """Read a skill; each version of its file once. Raises SkillError with the reason and the way out."""
     data = read_beneath(root, path)
-    front, body = split(as_text(data))
-    metadata = parsed(front) if front.strip() else {}
+    front, body = front_matter.split(as_text(data))
+    metadata = front_matter.parsed(front) if front.strip() else {}
     folder = path.parent if path.parent != root else None
     if folder is not None and not {"name", "description"} <= metadata.keys():
         raise SkillError("its front matter must have name and description, between two lines of ---")
-    name = checked_name(metadata.get("name", path.stem), folder.name if folder else None)
-    description = checked_description(metadata.get("description"))
+    name = front_matter.checked_name(metadata.get("name", path.stem), folder.name if folder else None)
+    description = front_matter.checked_description(metadata.get("description"))
     doubts = [
-        *warnings(metadata, in_folder=folder is not None),
+        *front_matter.warnings(metadata, in_folder=folder is not None),
         *([] if body else ["it says nothing beyond its description"]),
     ]
     if not description and (folder is not None or not body):
@@ -185,7 +177,7 @@ def _skill(root: Path, path: Path, shown: str) -> Skill:
     about = description or " ".join(body.split("\n", 1)[0].lstrip("# ").split())
     return Skill(
         name=name,
-        description=truncated(about, LONGEST_DESCRIPTION, ""),
+        description=truncated(about, front_matter.LONGEST_DESCRIPTION, ""),
         body=body,
         path=path,
         place=shown,

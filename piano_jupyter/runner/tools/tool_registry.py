@@ -59,15 +59,13 @@ class ToolRegistry:
 
     def of_agent(self, agent: Agent) -> list[Tool]:
         """Return what an agent may use, by name. Raises NotFoundError, with the way out, for one that is not there."""
-        there = [name for name in agent.enabled_tools if name in self._tools]
-        for name in agent.enabled_tools:
-            if name not in self._tools:
-                rest = ",".join(there) or '""'
-                raise NotFoundError(
-                    f"{agent.name} has the tool {name!r}, which is not there: run the cell that defines it, "
-                    f"or take it away with %piano agent {agent.name} --tools {rest}"
-                )
-        return self.get_tools(there)
+        for name in self.missing(agent.enabled_tools):
+            rest = ",".join(each for each in agent.enabled_tools if each in self._tools) or '""'
+            raise NotFoundError(
+                f"{agent.name} has the tool {name!r}, which is not there: run the cell that defines it, "
+                f"or take it away with %piano agent {agent.name} --tools {rest}"
+            )
+        return self.get_tools(agent.enabled_tools)
 
 
 @dataclass(frozen=True, slots=True)

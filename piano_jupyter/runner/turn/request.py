@@ -79,7 +79,7 @@ async def ask(
         if fits != cut:
             note = sentence(fits, turn.agent.name, n_ctx)
             yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=fits.turns, note=note)
-            kept = _note(turn, told, fits, note, clock)
+            kept = turn.message(clock, told, "system", note, left_out=fits.turns, longest=fits.longest)
             if turn.summarize and fits.turns > cut.turns:
                 kept = await _summed_up(turn, model, told[: fits.begins(questions, left)], calls, cut, kept)
             yield MessageAdded(thread_id=job.thread_id, message=kept)
@@ -107,21 +107,6 @@ def _read(reply: Reply, sent: int) -> Reply:
     """Return a reply with its calls as they are meant, and with the size of what was asked, to measure tokens by."""
     calls = (replace(call, arguments=within(dict(call.arguments), unescaped)) for call in reply.calls)
     return replace(reply, calls=tuple(calls), usage={"prompt_bytes": sent, **reply.usage})
-
-
-def _note(turn: "Turn", told: Sequence[Message], cut: Cut, note: str, clock: Clock) -> Message:
-    return Message(
-        id=clock.new_id(),
-        thread_id=turn.job.thread_id,
-        role="system",
-        content=note,
-        inserted_at=clock.now(),
-        parent_id=told[-1].id if told else None,
-        source="agent",
-        agent_id=turn.agent.id,
-        job_id=turn.job.id,
-        usage={"left_out": cut.turns, "longest": cut.longest},
-    )
 
 
 async def _summed_up(

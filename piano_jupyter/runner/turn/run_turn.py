@@ -35,21 +35,11 @@ async def run_turn(
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
     limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
     caller = Caller(turn, calls, limits, permit, tell, clock)
-    async with aclosing(caller.go_on(turn.pending)) as events:
+    async with aclosing(caller.make_again(turn.pending)) as events:
         async for event in events:
             yield event
     for _ in range(turn.max_iterations):
-        message = Message(
-            id=clock.new_id(),
-            thread_id=job.thread_id,
-            role="assistant",
-            content="",
-            inserted_at=clock.now(),
-            parent_id=history[-1].id if history else None,
-            source="agent",
-            agent_id=turn.agent.id,
-            job_id=job.id,
-        )
+        message = turn.message(clock, history, "assistant")
         reply = Reply()
         async with aclosing(without_secrets(ask(turn, model, history, calls, clock), turn.mask)) as pieces:
             async for piece in pieces:

@@ -1,7 +1,6 @@
 """Caller: makes the calls of one turn, one after the other: may it run, is it asked about, what came of it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -53,54 +52,56 @@ class Caller:
         self._permit, self._tell, self._clock = permit, tell, clock
         self._count = sum(call.message_id in own for call in calls)
 
-    async def make(self, message_id: UUID, calls: Iterable[RequestedCall]) -> AsyncGenerator[Event, None]:
+    def make(self, message_id: UUID, calls: Iterable[RequestedCall]) -> AsyncGenerator[Event, None]:
         """Yield what happens when the calls of a message are made.
 
         Raises TurnLimitError, behind the result of a call, where the turn is over.
         """
-        for requested in calls:
-            call = ToolCall(
-                id=self._clock.new_id(),
-                message_id=message_id,
-                name=requested.name,
-                arguments=self._turn.mask(requested.arguments),
-                started_at=self._clock.now(),
-            )
-            async with aclosing(self._make(call, requested)) as events:
-                async for event in events:
-                    yield event
+        return self._make((self._new(message_id, requested), requested) for requested in calls)
 
-    async def go_on(self, calls: Iterable[ToolCall]) -> AsyncGenerator[Event, None]:
+    def make_again(self, calls: Iterable[ToolCall]) -> AsyncGenerator[Event, None]:
         """Yield what happens when calls are made that were asked about before, when another process had the job."""
-        for call in calls:
-            requested = RequestedCall(name=call.name, arguments=call.arguments)
-            async with aclosing(self._make(call, requested)) as events:
-                async for event in events:
-                    yield event
+        return self._make((call, RequestedCall(name=call.name, arguments=call.arguments)) for call in calls)
 
-    async def _make(self, call: ToolCall, requested: RequestedCall) -> AsyncGenerator[Event, None]:
-        turn, job = self._turn, self._turn.job
-        refusal, tool = self._runnable(call, requested)
-        permission = await self._permit(call, tool) if tool is not None else Permission(refusal)
-        yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call)
-        if tool is None or permission.refusal:
-            result = ToolResult(ok=False, text=turn.mask(permission.refusal))
-        else:
-            result = await run_tool(
-                tool,
-                call.arguments,
-                calling=self._calling(call, permission.mode),
-                mask=turn.mask,
-                timeout=turn.tool_timeout,
-                output_limit=turn.tool_output_limit,
+    def _new(self, message_id: UUID, requested: RequestedCall) -> ToolCall:
+        return ToolCall(
+            id=self._clock.new_id(),
+            message_id=message_id,
+            name=requested.name,
+            arguments=self._turn.mask(requested.arguments),
+            started_at=self._clock.now(),
+        )
+
+    async def _make(self, calls: Iterable[tuple[ToolCall, RequestedCall]]) -> AsyncGenerator[Event, None]:
+        job = self._turn.job
+        for asked, requested in calls:
+            refusal, tool = self._runnable(asked, requested)
+            permission = await self._permit(asked, tool) if tool is not None else Permission(refusal)
+            yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=asked)
+            result = await self._result(asked, tool, permission)
+            call = replace(
+                asked,
+                seq=max((each.seq for each in self._calls), default=0),  # behind those that the store has numbered
+                status=CallStatus.OK if result.ok else CallStatus.FAILED,
+                result=f"{result.text}\n{REPAIRED}" if requested.repaired else result.text,
+                finished_at=self._clock.now(),
             )
-        status = CallStatus.OK if result.ok else CallStatus.FAILED
-        told = f"{result.text}\n{REPAIRED}" if requested.repaired else result.text
-        seq = max((each.seq for each in self._calls), default=0)  # behind those that the store has numbered
-        call = replace(call, seq=seq, status=status, result=told, finished_at=self._clock.now())
-        self._calls.append(call)
-        yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
-        self._limits.check()
+            self._calls.append(call)
+            yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
+            self._limits.check()
+
+    async def _result(self, call: ToolCall, tool: Tool | None, permission: Permission) -> ToolResult:
+        turn = self._turn
+        if tool is None or permission.refusal:
+            return ToolResult(ok=False, text=turn.mask(permission.refusal))
+        return await run_tool(
+            tool,
+            call.arguments,
+            calling=self._calling(call, permission.mode),
+            mask=turn.mask,
+            timeout=turn.tool_timeout,
+            output_limit=turn.tool_output_limit,
+        )
 
     def _runnable(self, call: ToolCall, requested: RequestedCall) -> tuple[str, Tool | None]:
         """Return the tool to run, or why none is run. `call` is what is kept and shown: nothing else is run."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from piano_jupyter.records import Agent, Job, Message, ToolCall
+from piano_jupyter.clock import Clock
+from piano_jupyter.records import Agent, Job, Message, Role, ToolCall
 from piano_jupyter.secrets.masking import redact
 from piano_jupyter.tool import Tool
 
@@ -34,3 +35,18 @@ class Turn:
     context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
     summarize: bool = False  #: whether the turns that no longer fit are summed up
     mask: Callable[[Any], Any] = redact  #: takes the secrets out of a text, JSON or record
+
+    def message(self, clock: Clock, history: Sequence[Message], role: Role, said: str = "", **usage: Any) -> Message:
+        """Return a new message of the turn's agent, behind those of a history."""
+        return Message(
+            id=clock.new_id(),
+            thread_id=self.job.thread_id,
+            role=role,
+            content=said,
+            inserted_at=clock.now(),
+            parent_id=history[-1].id if history else None,
+            source="agent",
+            agent_id=self.agent.id,
+            job_id=self.job.id,
+            usage=usage,
+        )

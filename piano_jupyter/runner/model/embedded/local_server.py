@@ -213,4 +213,4 @@ def _cause(log: IO[bytes]) -> str:
     log.seek(0)
     text = log.read().decode(errors="replace").strip()
     first = re.search(r"^[\d.]+ E (.+)$", text, re.MULTILINE)
-    return first.group(1) if first else text.rpartition("\n")[2]
+    return first[1] if first else text.rpartition("\n")[2]

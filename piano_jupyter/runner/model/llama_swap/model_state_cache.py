@@ -1,7 +1,6 @@
 """What was last heard of a server's models."""
 
 from collections.abc import Callable, Iterable
-from math import inf
 
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.model.server.model_list import States, Told
@@ -49,7 +48,7 @@ class Heard:
 
     def hear(self, news: Told) -> None:
         """Take what an event tells."""
-        self.events_due, self.hidden = inf, news.hidden
+        self.hidden = news.hidden
         self.aliases |= {alias: model.name for model in news.models for alias in model.aliases}
         for model in news.models:
             if model.name not in news.hidden:

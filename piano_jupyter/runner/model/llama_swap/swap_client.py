@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -18,7 +17,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
-from piano_jupyter.runner.model.llama_swap.event_stream import LOOK_AGAIN, SwapEvents
+from piano_jupyter.runner.model.llama_swap.event_stream import first_news
 from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, Heard
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.server.model_list import (
@@ -30,20 +29,13 @@ from piano_jupyter.runner.model.server.model_list import (
     running,
     with_aliases,
 )
-from piano_jupyter.runner.model.server.transport import (
-    TROUBLE,
-    Connect,
-    ServerTransport,
-    Wrap,
-    client,
-    too_slow,
-    unreachable,
-    without_key,
-)
+from piano_jupyter.runner.model.server.transport import TROUBLE, Connect, ServerTransport, Wrap
+from piano_jupyter.text.json_text import json_or_none
 
 log = logger(__name__)
 
 GLANCE = 0.5  # seconds that a look at the states may take
+LOOK_AGAIN = 30.0  # seconds until a server that did not tell its states or its events is asked again
 
 
 class SwapClient:
@@ -58,16 +50,14 @@ class SwapClient:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect, self._config, self._now = connect, config, now
-        self._http = client(ServerTransport(connect, config))
-        self._taped = client(wrap(ServerTransport(connect, config))) if wrap else None
+        self._server = ServerTransport(connect, config)
+        self._http = self._server.client()
+        self._taped = self._server.client(wrap) if wrap else None
         self._heard = Heard(now)
-        self._events = SwapEvents(self._http, config, self._heard.hear)
-        self._followers = 0
         self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._events.stop()
         await self._http.aclose()
         if self._taped is not None:
             await self._taped.aclose()
@@ -80,11 +70,11 @@ class SwapClient:
         if response.status_code == 404:
             raise ModelError("the server has no list of its models; name one by yourself: %piano agent NAME --model M")
         if response.status_code != 200:
-            raise error_from(response.status_code, without_key(self._config, response.text))
+            raise error_from(response.status_code, self._server.without_key(response.text))
         states = self._heard.states
         with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
             states = self._hear_running(await self._ask("/running"))
-        models = listed(_json(response), states)
+        models = listed(json_or_none(response.text), states)
         if states is not None:
             await self._learn_aliases()
         models = with_aliases(models, self._heard.aliases)
@@ -143,20 +133,6 @@ class SwapClient:
         self.unloads += 1
         await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
 
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[SwapEvents]:
-        """Follow llama-swap's events while at least one wants it. Another server, or a cassette, is not followed."""
-        self._followers += 1
-        if self._taped is None and not self._events.live:
-            self._heard.good_until = 0.0  # what is old is not told as news
-            self._events.follow()
-        try:
-            yield self._events
-        finally:
-            self._followers -= 1
-            if not self._followers:
-                await self._events.stop()
-
     async def _ask(self, path: str) -> httpx.Response:
         try:
             if self._taped is not None:
@@ -164,7 +140,7 @@ class SwapClient:
             async with asyncio.timeout(self._config.idle_timeout):
                 return await self._http.get(path)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise await unreachable(self._connect, self._config, error) from error
+            raise await self._server.unreachable(error) from error
 
     async def _swap(self, method: str, path: str, name: str) -> None:
         """Ask for a change and return when it is done."""
@@ -172,18 +148,18 @@ class SwapClient:
             async with asyncio.timeout(self._config.first_byte_timeout):
                 response = await self._http.request(method, path)
         except TimeoutError as error:
-            raise too_slow(self._config) from error
+            raise self._server.too_slow() from error
         except httpx.HTTPError as error:
-            raise await unreachable(self._connect, self._config, error) from error
+            raise await self._server.unreachable(error) from error
         finally:
             self._heard.good_until = 0.0
         if response.status_code >= 400 and response.status_code != 404:  # 404: the model's own server has no /health
-            raise error_from(response.status_code, without_key(self._config, response.text), name)
+            raise error_from(response.status_code, self._server.without_key(response.text), name)
 
     async def _look(self) -> States | None:
-        """Return the states: from the events, from memory, or by one request. Raises one of TROUBLE."""
+        """Return the states: from memory, or by one request. Raises one of TROUBLE."""
         await self._know_server()
-        if not self._events.live and self._now() >= self._heard.good_until:
+        if self._now() >= self._heard.good_until:
             self._hear_running(await self._http.get("/running"))
         return self._heard.states
 
@@ -193,11 +169,10 @@ class SwapClient:
         That is raised by a server that was heard to swap, and now neither says its states nor that it has none.
         """
         code = response.status_code
-        states = running(_json(response)) if code == 200 else None
+        states = running(json_or_none(response.text)) if code == 200 else None
         if self._heard.states is not None and code != 404:
             response.raise_for_status()
-        if not self._events.live:  # they may have told of a change since this was asked
-            self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
+        self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
         return states
 
     async def _know_server(self) -> None:
@@ -206,15 +181,18 @@ class SwapClient:
         known, self._heard.url = self._heard.url, url
         if known not in {"", url}:
             self._heard.forget(url)
-            await self._events.restart()
 
     async def _learn_aliases(self) -> None:
         """Hear of the aliases, once a server: only the events tell them all. After trouble, again in a while."""
         now = self._now()
         if self._taped is None and now >= self._heard.events_due:
             self._heard.events_due = now + LOOK_AGAIN
-            if await self._events.hear_once(GLANCE):
+            with contextlib.suppress(*TROUBLE):
+                async with asyncio.timeout(GLANCE):
+                    news = await first_news(self._http)
                 self._heard.events_due = inf
+                if news is not None:
+                    self._heard.hear(news)
 
     async def _swappable(self, name: str | None) -> str:
         """Return the model's own name. Raises PianoError where nothing is swapped, ModelNotServedError."""
@@ -239,10 +217,3 @@ async def _glance() -> AsyncIterator[None]:
         pass  # what was last heard stands
     except Exception:
         log.exception("the states of the models could not be asked for")
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        return None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.errors import (
@@ -12,6 +13,7 @@ from piano_jupyter.errors import (
     ModelUnavailableError,
 )
 from piano_jupyter.runner.model.server.model_list import size_of_window
+from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
 
 #: what passes: the usual ones, a proxy's own for a server that it does not reach, and for one that has too much to do
@@ -35,21 +37,21 @@ UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while
 
 def error_from(status: int, body: str, model: str = "the model") -> ModelError:
     """Return the error that a server's status and body mean, as a sentence with the way out."""
-    error, said = _words(body)
+    fields, said = _words(body)
     if failed_to_start(body):
         cause = said.removeprefix(UNSPECIFIC).removeprefix("unable to start process: ")
         return ModelUnavailableError(
             f"{model} could not be loaded ({cause}); the server's log says why "
             f"(llama-swap shows it at /logs), and %piano models which others there are"
         )
-    kind = str(error.get("type", "")) if isinstance(error, dict) else ""
-    if kind == "exceed_context_size_error" or _is_too_long(error, said):
-        n_ctx, n_prompt = _window(said) or _number(error, "n_ctx"), _number(error, "n_prompt_tokens")
+    is_named = fields.get("type") == "exceed_context_size_error" or fields.get("code") == "context_length_exceeded"
+    if is_named or TOO_LONG.search(said):
+        n_ctx = _window(said) or size_of_window(fields.get("n_ctx"))
         window = f" of {n_ctx:,} tokens" if n_ctx else ""
         return ContextOverflowError(
             f"the conversation no longer fits in the model's context{window}; open a new thread",
             n_ctx=n_ctx,
-            n_prompt=n_prompt,
+            n_prompt=size_of_window(fields.get("n_prompt_tokens")),
         )
     if status in {401, 403}:
         return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
@@ -69,23 +71,23 @@ def passes(status: int, body: str) -> bool:
 
 def failed_to_start(body: str) -> bool:
     """Return whether llama-swap says that it could not load the model: to ask again would only load it again."""
-    error, said = _words(body)
-    read = parsed(body)
+    fields, said = _words(body)
+    read = json_or_none(body)
     by_llama_swap = isinstance(read, dict) and read.get("src") == "llama-swap"
-    in_stream = by_llama_swap and isinstance(error, dict) and error.get("code") == "internal_error"
+    in_stream = by_llama_swap and fields.get("code") == "internal_error"
     return in_stream or said.startswith((UNSPECIFIC, "unable to start process"))
 
 
-def _words(body: str) -> tuple[Any, str]:
-    """Return the error in a body, in whatever form the server has it, and its words."""
-    read = parsed(body)
+def _words(body: str) -> tuple[Mapping[str, Any], str]:
+    """Return what an error in a body has fields for, in whatever form the server has it, and its words."""
+    read = json_or_none(body)
     if isinstance(read, list) and len(read) == 1:
         read = read[0]
     error = (read.get("error") or read) if isinstance(read, dict) else body
     page = TITLE.search(body) if read is None else None
     said = page[1] if page else _sentence(error)
     plain = "".join(each if each.isprintable() else " " for each in truncated(said, 500))
-    return error, plain.strip() or "no reason given"
+    return error if isinstance(error, dict) else {}, plain.strip() or "no reason given"
 
 
 def _sentence(said: Any) -> str:
@@ -112,31 +114,14 @@ def _inside(said: Any) -> Any:
 
 def _read(said: Any) -> Any:
     """Return the JSON in a text, where it is an object or a list; anything else as it is."""
-    read = parsed(said) if isinstance(said, str) and said.lstrip().startswith(("{", "[")) else None
+    read = json_or_none(said) if isinstance(said, str) and said.lstrip().startswith(("{", "[")) else None
     return read if isinstance(read, dict | list) else said
-
-
-def _is_too_long(error: Any, said: str) -> bool:
-    code = error.get("code") if isinstance(error, dict) else None
-    return bool(TOO_LONG.search(said)) or code == "context_length_exceeded"
 
 
 def _window(said: str) -> int | None:
     """Return the size of the window that a sentence names."""
     found = WINDOW.search(said)
     return int(found[1].replace(",", "")) if found else None
-
-
-def _number(error: Any, name: str) -> int | None:
-    return size_of_window(error.get(name)) if isinstance(error, dict) else None
-
-
-def parsed(text: str) -> Any:
-    """Read JSON; None where it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def code_of(error: Any) -> int | None:

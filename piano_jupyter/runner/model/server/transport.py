@@ -57,47 +57,43 @@ class ServerTransport(httpx.AsyncBaseTransport):
             async with asyncio.timeout(self._config.first_byte_timeout):
                 return await self._inner.handle_async_request(request)
         except TimeoutError as error:
-            raise too_slow(self._config) from error
+            raise self.too_slow() from error
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
 
+    def client(self, wrap: Wrap | None = None) -> Http:
+        """Return an HTTP client whose requests go to "the model"; this knows how long to wait."""
+        return httpx.AsyncClient(
+            transport=wrap(self) if wrap else self,
+            base_url=THE_MODEL,
+            headers={"accept-encoding": "identity"},  # a cassette keeps the bytes as text
+            timeout=None,  # noqa: S113  It is set above.
+            follow_redirects=False,
+            trust_env=False,
+        )
 
-def client(transport: httpx.AsyncBaseTransport) -> Http:
-    """Return an HTTP client whose requests go to "the model"; its transport knows how long to wait."""
-    return httpx.AsyncClient(
-        transport=transport,
-        base_url=THE_MODEL,
-        headers={"accept-encoding": "identity"},  # a cassette keeps the bytes as text
-        timeout=None,  # noqa: S113  The transport sets it.
-        follow_redirects=False,
-        trust_env=False,
-    )
+    async def unreachable(self, error: Exception) -> ModelUnavailableError:
+        """Return the error for a server that could not be asked, with its address."""
+        where = (await self._connect()).url
+        return ModelUnavailableError(f"the server at {where} does not answer ({self.said(error)}); is it running?")
 
+    def said(self, error: Exception) -> str:
+        """Return an error's words, or its kind where it has none."""
+        return self.without_key(str(error)) or type(error).__name__
 
-async def unreachable(connect: Connect, config: PianoConfig, error: Exception) -> ModelUnavailableError:
-    """Return the error for a server that could not be asked, with its address."""
-    where = (await connect()).url
-    return ModelUnavailableError(f"the server at {where} does not answer ({said(config, error)}); is it running?")
+    def without_key(self, text: str) -> str:
+        """Return a text without the key, or any: a server may repeat the one that it refuses."""
+        key = self._config.api_key
+        return redact(text.replace(key, "(key)") if key else text)
 
-
-def said(config: PianoConfig, error: Exception) -> str:
-    """Return an error's words, or its kind where it has none."""
-    return without_key(config, str(error)) or type(error).__name__
-
-
-def without_key(config: PianoConfig, text: str) -> str:
-    """Return a text without the key, or any: a server may repeat the one that it refuses."""
-    return redact(text.replace(config.api_key, "(key)") if config.api_key else text)
-
-
-def too_slow(config: PianoConfig) -> ModelTimeoutError:
-    """Return the error for an answer that did not begin in time."""
-    return ModelTimeoutError(
-        f"the server did not begin to answer within {config.first_byte_timeout:g} s; "
-        f"raise PianoConfig.first_byte_timeout if its model loads that slowly"
-    )
+    def too_slow(self) -> ModelTimeoutError:
+        """Return the error for an answer that did not begin in time."""
+        return ModelTimeoutError(
+            f"the server did not begin to answer within {self._config.first_byte_timeout:g} s; "
+            f"raise PianoConfig.first_byte_timeout if its model loads that slowly"
+        )
 
 
 async def trouble_at(url: str, timeout: float) -> str | None:

@@ -19,11 +19,6 @@ class Stopwatch:
         self._told = float("-inf")
         self._began = 0.0  #: when the reply did
 
-    @property
-    def loading(self) -> bool:
-        """Whether the model was being loaded at the last look."""
-        return self._loading_since is not None
-
     def look(self, *, loading: bool) -> None:
         """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
         now = self._now()

@@ -6,10 +6,9 @@ and commas look like, so that no beginning of a call is ever taken for the call.
 
 import json
 import re
-from math import isfinite
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from piano_jupyter.text.truncation import truncated
+from piano_jupyter.text.json_text import LENIENT, STRICT, is_deeper
 
 CUT = "the call was cut off before its end; send it again, shorter"
 TWO = "its arguments are two JSON values, one behind the other; make a call for each"
@@ -106,21 +105,11 @@ def _checked(value: Any, text: str, *, repaired: bool = False) -> Read:
         value, repaired = STRICT.decode(value.strip()), True
     if not isinstance(value, dict):
         return Read({}, "its arguments must be a JSON object")
-    if text.count("{") + text.count("[") > DEEPEST and _is_deep(value):
+    if text.count("{") + text.count("[") > DEEPEST and is_deeper(value, DEEPEST):
         return Read({}, DEEP)
     if "\\ud" in text.lower():  # half of a character can be neither kept nor sent
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return Read(value, None, repaired)
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST):
-        if not level:
-            return False
-        inner = [each for each in level if isinstance(each, dict | list)]
-        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
-    return True
 
 
 def _problem(error: json.JSONDecodeError, text: str) -> str:
@@ -129,18 +118,3 @@ def _problem(error: json.JSONDecodeError, text: str) -> str:
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
         return CUT
     return f"its arguments are not JSON ({error.msg} at character {error.pos + 1}); send one JSON object"
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"it has no {constant}")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError(f"{truncated(digits, 20)} is too large")
-    return number
-
-
-STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
-LENIENT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, strict=False)

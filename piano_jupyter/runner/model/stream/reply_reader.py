@@ -3,23 +3,24 @@
 Pure: the data of events in, pieces out. Nothing here knows HTTP, time or a turn. A call is handed on as runnable only
 if its arguments arrived whole; cut or broken ones are marked with the problem.
 
-Its parts: `sse` (bytes to events), `calls` (pieces to calls), `sloppy_json` (their arguments), `text_calls` (calls
-written as text), `thinking` (reasoning in tags), `usage` (what it cost), `refusal` (what an error means).
+Its parts: `sse` (bytes to events), `tool_calls` (pieces to calls), `lenient_json` (their arguments), `text_tool_calls`
+(calls written as text), `reasoning` (in tags), `usage` (what it cost).
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import Again, Delta, Loading, Reply, RequestedCall
-from piano_jupyter.runner.model.server.error_responses import code_of, error_from, parsed, passes
+from piano_jupyter.runner.model.server.error_responses import code_of, error_from, passes
 from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, unconstrained
 from piano_jupyter.runner.model.stream.reasoning import Written
 from piano_jupyter.runner.model.stream.sse import SseDecoder
 from piano_jupyter.runner.model.stream.text_tool_calls import Gate, written_calls
 from piano_jupyter.runner.model.stream.tool_calls import Calls
 from piano_jupyter.runner.model.stream.usage import TELLS_USAGE, usage_of
+from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
 
 #: servers' own words for an answer that they did not finish
@@ -39,73 +40,25 @@ CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
 class Reading:
     """The bytes of a streamed answer to its pieces: `feed` what comes, nothing at the end, then take the `reply`.
 
+    `names` are those of the tools that may be called; `text_calls`: a call of one that is written as text counts.
     `held`: the model was held to a schema (`constrained`), so its answer is within JSON; `as_json`: and is JSON itself.
     """
 
     def __init__(
         self, names: Collection[str] = (), *, text_calls: bool = True, held: bool = False, as_json: bool = False
     ) -> None:
-        self._decoder, self._builder = SseDecoder(), ReplyBuilder(() if held else names, text_calls=text_calls)
+        self._names = () if held else names
+        self._text_calls = text_calls and bool(self._names)
         self._answer, self._as_json = AnswerStream() if held else None, as_json
-        self.heard = False  #: the last bytes told something
-        self.ended = False  #: the stream has ended, or the server has said its last word
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of the reply itself is there: text, reasoning or a call."""
-        return self._builder.begun
-
-    @property
-    def finished(self) -> bool:
-        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
-        return self._builder.finished
-
-    @property
-    def passes(self) -> bool:
-        """Whether the error that was raised may pass: to ask again may help."""
-        return self._builder.passes
-
-    def feed(self, piece: bytes) -> list[Delta | Loading | Again]:
-        """Take the next bytes; return what they add. Raises ModelError."""
-        events, builder = self._decoder.feed(piece) if piece else self._decoder.close(), self._builder
-        self.heard = bool(events)
-        told: list[Delta | Loading | Again] = []
-        for data in events:
-            if not builder.done:  # what follows the last word is nobody's
-                told += builder.feed(data)
-        self.ended = builder.done or not piece
-        if self.ended:
-            told += builder.close()
-        return told if self._answer is None else list(self._inside(told, self._answer))
-
-    def reply(self) -> Reply:
-        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
-        reply = self._builder.reply()
-        return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
-
-    @staticmethod
-    def _inside(told: list[Delta | Loading | Again], answer: AnswerStream) -> Iterator[Delta | Loading | Again]:
-        for piece in told:
-            inside = answer.feed(piece) if isinstance(piece, Delta) else piece
-            if not isinstance(inside, Delta) or inside.text or inside.reasoning:
-                yield inside
-
-
-class ReplyBuilder:
-    """Chunks of a chat completion to deltas, and at the end to a `Reply`.
-
-    `names` are those of the tools that may be called; `text_calls`: a call of one that is written as text counts.
-    """
-
-    def __init__(self, names: Collection[str] = (), *, text_calls: bool = True) -> None:
-        self._names, self._text_calls = names, text_calls and bool(names)
-        self._written, self._calls = Written(), Calls(names)
+        self._decoder, self._written, self._calls = SseDecoder(), Written(), Calls(self._names)
         self._gate = Gate(closed=self._text_calls)
         self._choice: Any = None  # the index of the one that is read; a request may ask for several
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._other = ""  # what came first that is no part of an answer
-        self.done = False  #: the server has said its last word
+        self._done = False  # the server has said its last word
+        self.heard = False  #: the last bytes told something
+        self.ended = False  #: the stream has ended, or the server has said its last word
         self.passes = False  #: the error that was raised may pass: to ask again may help
 
     @property
@@ -115,19 +68,52 @@ class ReplyBuilder:
 
     @property
     def finished(self) -> bool:
-        """Whether the server has said why the reply ended."""
+        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
         return self._finish_reason is not None
 
-    def feed(self, data: str) -> list[Delta | Loading | Again]:
+    def feed(self, piece: bytes) -> list[Delta | Loading | Again]:
+        """Take the next bytes; return what they add. Raises ModelError."""
+        events = self._decoder.feed(piece) if piece else self._decoder.close()
+        self.heard = bool(events)
+        told: list[Delta | Loading | Again] = []
+        for data in events:
+            if not self._done:  # what follows the last word is nobody's
+                told += self._take(data)
+        self.ended = self._done or not piece
+        if self.ended:
+            told += self._close()
+        return told if self._answer is None else list(_inside(told, self._answer))
+
+    def reply(self) -> Reply:
+        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
+        self._close()
+        ended = self.finished or self._done
+        if self._finish_reason in BROKEN or not (ended or self._calls):
+            if self._other and not self.begun:
+                raise _strange(self._other)
+            self.passes = True
+            raise ModelUnavailableError(
+                "the server broke off in the middle of its answer; retry, or look at the server's log"
+            )
+        calls = self._calls.requested(cut=self._finish_reason in CUTS or not ended)
+        written = self._written_calls()
+        reply = Reply(
+            text="" if written else self._written.text,
+            reasoning=self._written.reasoning,
+            calls=calls or written,
+            finish_reason=self._finish_reason,
+            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
+        )
+        return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
+
+    def _take(self, data: str) -> list[Delta | Loading | Again]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
-        chunk = parsed(data)
+        chunk = json_or_none(data)
         if not isinstance(chunk, dict):
             said = data.strip()
-            self.done = self.done or said == "[DONE]"
-            if self.done or said in {"", "null"}:  # an empty event only says that the server lives
-                return []
-            if self.finished:  # no reason to lose a whole answer
-                return []
+            self._done = said == "[DONE]"
+            if self._done or self.finished or said in {"", "null"}:  # an empty event only says that the server lives
+                return []  # what is strange behind a whole answer is no reason to lose that
             raise _strange(data)
         if chunk.get("error") or chunk.get("object") == "error":
             status = code_of(chunk.get("error") or chunk) or 500
@@ -138,34 +124,13 @@ class ReplyBuilder:
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise _strange(data) from error
 
-    def close(self) -> list[Delta | Again]:
+    def _close(self) -> list[Delta | Again]:
         """Take the end of the stream; return what was held back until now."""
         told = self._shown(self._written.close())
         if self._gate.closed and not self._written_calls():
             self._gate.closed = False
             told += [Delta(text=text)] if (text := self._written.text) else []
         return told
-
-    def reply(self) -> Reply:
-        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
-        self.close()
-        ended = self.finished or self.done
-        if self._finish_reason in BROKEN or not (ended or self._calls):
-            if self._other and not self.begun:
-                raise _strange(self._other)
-            self.passes = True
-            raise ModelUnavailableError(
-                "the server broke off in the middle of its answer; retry, or look at the server's log"
-            )
-        calls = self._calls.requested(cut=self._finish_reason in CUTS or not ended)
-        written = self._written_calls()
-        return Reply(
-            text="" if written else self._written.text,
-            reasoning=self._written.reasoning,
-            calls=calls or written,
-            finish_reason=self._finish_reason,
-            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
-        )
 
     def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:
         if "choices" not in chunk and chunk.get("type") != "ping" and TELLS_USAGE.isdisjoint(chunk):
@@ -219,6 +184,14 @@ class ReplyBuilder:
         if not self._gate.closed or self._calls or self._finish_reason != "stop":
             return ()
         return written_calls(self._written.text, self._names)
+
+
+def _inside(told: Sequence[Delta | Loading | Again], answer: AnswerStream) -> Iterator[Delta | Loading | Again]:
+    """Yield the pieces of JSON as pieces of the answer in it."""
+    for piece in told:
+        inside = answer.feed(piece) if isinstance(piece, Delta) else piece
+        if not isinstance(inside, Delta) or inside.text or inside.reasoning:
+            yield inside
 
 
 def _strange(data: str) -> ModelError:

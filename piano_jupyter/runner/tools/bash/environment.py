@@ -8,21 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+from piano_jupyter.text.words import words
 
 #: Kept, beside LC_*.
-KNOWN = {
-    "CONDA_PREFIX",
-    "CUDA_VISIBLE_DEVICES",
-    "HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "LOGNAME",
-    "PATH",
-    "TMPDIR",
-    "TZ",
-    "USER",
-    "VIRTUAL_ENV",
-}
+KNOWN = words("CONDA_PREFIX CUDA_VISIBLE_DEVICES HOME LANG LD_LIBRARY_PATH LOGNAME PATH TMPDIR TZ USER VIRTUAL_ENV")
 #: So that no program waits for a key press.
 QUIET = {
     "DEBIAN_FRONTEND": "noninteractive",

@@ -247,6 +247,17 @@ class _Place:
     shell: Shell | None = None
     closing: asyncio.TimerHandle | None = None
 
+    async def close(self) -> None:
+        """Close the shell, if there is one."""
+        shell, self.shell = self.shell, None
+        if shell is not None:
+            await shell.close()
+
+    def keep(self) -> None:
+        """Do not close it for being idle."""
+        if self.closing is not None:
+            self.closing.cancel()
+
 
 class Shells:
     """The shells that are open, by whatever they belong to."""
@@ -260,8 +271,7 @@ class Shells:
         """Run a command in the shell of this key, where its last command ended. Raises NoSandboxError."""
         place = self._places.setdefault(key, _Place(box.workspace))
         async with place.lock:
-            if place.closing is not None:
-                place.closing.cancel()
+            place.keep()
             shell = await self._shell(place, box)
             try:
                 ran = await shell.run(place.folder, command, seconds, output)
@@ -272,17 +282,13 @@ class Shells:
                     loop = asyncio.get_running_loop()
                     place.closing = loop.call_later(IDLE, self._close_later, place)
                 else:
-                    place.shell = None
-                    await shell.close()
+                    await place.close()
 
     async def aclose(self) -> None:
         """Close all."""
         for place in self._places.values():
-            if place.closing is not None:
-                place.closing.cancel()
-            if place.shell is not None:
-                await place.shell.close()
-                place.shell = None
+            place.keep()
+            await place.close()
         await asyncio.gather(*self._tasks)
 
     def stop(self) -> None:
@@ -296,9 +302,7 @@ class Shells:
         """Return the place's shell, a new one where there is none that is as the box says."""
         if place.shell is not None and place.shell.alive and place.shell.box == box:
             return place.shell
-        if place.shell is not None:
-            await place.shell.close()
-            place.shell = None
+        await place.close()
         others = [each for each in self._places.values() if each.shell is not None and not each.lock.locked()]
         if len(others) >= MOST_SHELLS:
             oldest = min(others, key=lambda each: each.closing.when() if each.closing else 0.0)
@@ -313,9 +317,7 @@ class Shells:
 
     async def _close(self, place: _Place) -> None:
         async with place.lock:
-            if place.shell is not None:
-                await place.shell.close()
-                place.shell = None
+            await place.close()
 
 
 def _limits(box: Box) -> str:

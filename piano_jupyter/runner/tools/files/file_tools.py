@@ -6,12 +6,13 @@ import io
 import json
 import posixpath
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.runner.tools.files.beneath import Way, layer
@@ -19,6 +20,7 @@ from piano_jupyter.runner.tools.files.edits import Edited, Replacement, edited
 from piano_jupyter.runner.tools.files.protected import instructs_agents
 from piano_jupyter.runner.tools.files.read_state import Seen, short_hash
 from piano_jupyter.runner.tools.files.shadowing import shadows_import
+from piano_jupyter.runner.tools.files.skill_folders import roots_in
 from piano_jupyter.runner.tools.files.text_file import part, whole
 from piano_jupyter.runner.tools.files.workspace import Found, Sandbox, linked, refused
 from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
@@ -30,19 +32,10 @@ LARGEST_EDITED = 16 << 20  #: bytes of a file that edit_file takes
 MOST_NAMES = 200  #: of what is in a folder
 LOCKS = 64
 
-Roots = Callable[[], Sequence[Sequence[str]]]  # of skills, as paths in the workspace
 
-
-def file_tools(
-    workspace: Callable[[], Path],
-    *,
-    output_limit: Callable[[], int],
-    database: Callable[[], str] = str,
-    skills: Roots = tuple,
-    by: Way | None = None,
-) -> list[Tool]:
-    """Return the three tools. The knobs are asked at each call, so that a change works at once."""
-    desk = _Desk(workspace, output_limit, database, skills, by)
+def file_tools(config: PianoConfig, *, by: Way | None = None) -> list[Tool]:
+    """Return the three tools."""
+    desk = _Desk(config, by)
     writing = [replace(tool(each), judge=desk.judge) for each in (desk.create_file, desk.edit_file)]
     return [replace(each, subject="path") for each in (tool(desk.read_file), *writing)]
 
@@ -56,16 +49,8 @@ def file_layer() -> str:
 class _Desk:
     """What the tools share: the workspace, and what each thread has read of it."""
 
-    def __init__(
-        self,
-        workspace: Callable[[], Path],
-        output_limit: Callable[[], int],
-        database: Callable[[], str],
-        skills: Roots,
-        by: Way | None,
-    ) -> None:
-        self._workspace, self._output_limit, self._database, self._by = workspace, output_limit, database, by
-        self._skills = skills
+    def __init__(self, config: PianoConfig, by: Way | None) -> None:
+        self._config, self._by = config, by
         self._seen = Seen()
         self._locks = [threading.Lock() for _ in range(LOCKS)]
 
@@ -149,13 +134,14 @@ class _Desk:
             sandbox.check_writable(names)
         except ToolError as error:
             return Opinion(Verdict.DENY, str(error))
-        reason = shadows_import(names, self._workspace())
-        if not reason and instructs_agents(names, self._skills()):
+        workspace = Path(self._config.workspace)
+        reason = shadows_import(names, workspace)
+        if not reason and instructs_agents(names, roots_in(workspace, self._config.skills_paths)):
             reason = f"{'/'.join(names)!r} would be a part of your skills, which instruct agents later on"
         return Opinion(Verdict.ASK, reason) if reason else Opinion(Verdict.ALLOW)
 
     def _sandbox(self) -> Sandbox:
-        return Sandbox(self._workspace(), self._database(), by=self._by)
+        return Sandbox(Path(self._config.workspace), self._config.database, by=self._by)
 
     def _writing(self) -> Sandbox:
         """Return the sandbox, where the call's mode lets it be written to."""
@@ -165,11 +151,11 @@ class _Desk:
         return self._sandbox()
 
     def _file(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        return (str(self._workspace()), *names)
+        return (self._config.workspace, *names)
 
     def _read(self, found: Found, offset: int, limit: int) -> str:
         size, path = found.about.st_size, found.shown
-        room = min(MOST_BYTES, max(self._output_limit() - 200, 100))
+        room = min(MOST_BYTES, max(self._config.tool_output_limit - 200, 100))
         with found.open() as file:
             if size > LARGEST_EDITED:
                 return part(file, path, size=size, offset=offset, limit=min(limit, MOST_LINES), room=room)

@@ -5,21 +5,18 @@ A name counts at any depth, in any case, and whether or not there is such a file
 
 from collections.abc import Collection, Sequence
 
-
-def _names(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
+from piano_jupyter.text.words import words
 
 PRIVATE = frozenset({".piano"})  #: Piano's own data: not even read
 #: What runs by itself later, or instructs an agent: not written.
-PROTECTED = PRIVATE | _names(
+PROTECTED = PRIVATE | words(
     """
     .agents .claude .codex .cursor .cursorrules .devcontainer .env .envrc .git .githooks .husky .idea .ipython
     .jupyter .mcp.json .pdbrc .pre-commit-config.yaml .vscode .windsurfrules agents.md claude.md copilot-instructions.md
     """
 )
 #: Of the user's home folder, where that lies in the workspace: what holds keys, and is not even read,
-KEYS = _names(
+KEYS = words(
     """
     .aws .azure .bash_history .boto .cache .cargo/credentials.toml .config .databrickscfg .docker .git-credentials
     .gnupg .huggingface .ipython .jupyter .kube .local/share .local/state .m2 .mozilla .my.cnf .mysql_history .netrc
@@ -28,7 +25,7 @@ KEYS = _names(
     """
 )
 #: and what starts by itself, and is not written.
-STARTERS = _names(
+STARTERS = words(
     """
     .bash_aliases .bash_login .bash_logout .bash_profile .bashrc .condarc .cshrc .emacs .emacs.d .exrc .forward
     .gdbinit .gitconfig .inputrc .kshrc .lldbinit .local .login .pam_environment .profile .Renviron .Rprofile .screenrc

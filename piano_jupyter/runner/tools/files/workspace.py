@@ -116,12 +116,14 @@ class Sandbox:
     def find(self, path: str) -> Iterator[Found]:
         """Give what a path leads to. Raises ToolError, from FileNotFoundError where there is nothing."""
         relative = self._relative(path)
-        with _told(path), self._opened() as root, self._held(root, relative) as (found, names):
-            about = os.fstat(found)
-            self._check_shown(names)
-            if about.st_dev == _processes():
-                raise _outside()
-            yield Found(path, names, about, found, self._way)
+        with _told(path), self._opened() as root:
+            found, names = self._hold(root, relative)
+            with held_open(found):
+                about = os.fstat(found)
+                self._check_shown(names)
+                if about.st_dev == _processes():
+                    raise _outside()
+                yield Found(path, names, about, found, self._way)
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return where a path leads beneath the workspace, whether or not there is something. Raises ToolError."""
@@ -206,12 +208,6 @@ class Sandbox:
             with held_open(held[0]):
                 yield *held, missing
             return
-
-    @contextmanager
-    def _held(self, root: int, relative: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-        found, names = self._hold(root, relative)
-        with held_open(found):
-            yield found, names
 
     def _hold(self, root: int, relative: str) -> tuple[int, tuple[str, ...]]:
         """Open what a path leads to, and say where that is; what is exchanged at that moment is opened anew."""

@@ -9,13 +9,10 @@ who write rules, not a wall: the sandbox is the wall. What an interpreter does w
 import re
 from collections.abc import Mapping, Sequence
 
-
-def _names(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
+from piano_jupyter.text.words import words
 
 #: Whose very purpose it is, in one way or another.
-ALWAYS = _names(
+ALWAYS = words(
     """
     . alias at awk ash batch bash bind builtin busybox bwrap capsh chroot chrt command compgen complete coproc crontab
     csh dash dc declare doas docker duckdb ed emacs enable entr env eval ex exec expect export fc firejail fish flock
@@ -69,10 +66,10 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "wget": ("--execute --use-askpass --config", "e"),
     "zip": ("--unzip-command", "T"),
 }
-FIND = _names("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
+FIND = words("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
 
 #: What git does by itself; any other word may be an alias, which is whatever its configuration says.
-GIT = _names(
+GIT = words(
     """
     add annotate apply archive bisect blame branch cat-file check-ignore checkout cherry cherry-pick clean clone commit
     count-objects describe diff diff-files diff-index diff-tree fetch for-each-ref format-patch fsck gc grep init log

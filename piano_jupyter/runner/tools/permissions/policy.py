@@ -24,11 +24,9 @@ COMMAND, PATH = "command", "path"  # what a tool's subject may be, beside any ot
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Opinion):
     """Whether a call may run."""
 
-    verdict: Verdict
-    reason: str = ""  #: why it is denied, as the model is told it, or why the user is asked
     always: str = ""  #: the rule that "always" adds; "" where no rule would make the next such call run
 
 

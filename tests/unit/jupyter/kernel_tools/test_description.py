@@ -20,6 +20,7 @@ from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, capture
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, size_text
 from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, _listed
+from piano_jupyter.runner.tools.permissions.policy import judge
 from piano_jupyter.tool import Verdict
 
 SALES = {"item": ["tea", "bread", "tea", None], "price": [2.5, 3.2, 2.5, None]}
@@ -266,7 +267,8 @@ def test_only_what_this_thread_prints_and_displays_is_captured(capsys):
 
 @pytest.mark.parametrize("mode", ["read", "write", "full"])
 def test_looks_are_allowed_in_each_mode_and_code_never_without_being_asked(mode):
-    opinions = {each.name: each.judge({}, mode).verdict for each in KernelTools(SimpleNamespace()).all()}
+    tools = KernelTools(SimpleNamespace()).all()
+    opinions = {each.name: judge(each, {}, mode=mode, rules=(), workspace="").verdict for each in tools}
     run = opinions.pop("run_python")
 
     assert set(opinions.values()) == {Verdict.ALLOW}

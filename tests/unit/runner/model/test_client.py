@@ -481,21 +481,6 @@ async def test_while_llama_swap_loads_the_model_that_is_told_and_measured(stub, 
     assert 0 < reply.usage["load_s"] <= reply.usage["first_token_s"] < DEADLINE
 
 
-async def test_while_the_model_loads_its_events_are_followed_and_no_longer(stub, speak, client_of):
-    followed = stub.opens["/api/events"] = asyncio.Event()
-    model = json.dumps([{"id": "m", "state": "starting"}])
-    stub.serves["/v1/models"] = {"data": [{"id": "m"}]}
-    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
-    stub.serves["/api/events"] = [sse({"type": "modelStatus", "data": model}), asyncio.Event()]
-    stub.answers(followed, *speak("Paris"))
-
-    async with asyncio.timeout(DEADLINE):
-        *_, reply = await pieces(client_of(base_url=stub.url))
-        await stub.closed.wait()
-
-    assert reply.text == "Paris"
-
-
 @pytest.mark.parametrize(
     ("running", "says"),
     [

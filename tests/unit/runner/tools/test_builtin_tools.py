@@ -2,13 +2,12 @@
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.builtin_tools import builtin_tools
+from piano_jupyter.runner.tools.files.file_tools import file_tools
 
 
 def test_there_are_four_tools_and_none_asks_whatever_the_call(tmp_path):
-    tools = builtin_tools(
-        lambda: tmp_path, output_limit=lambda: 1, database=str, skills=tuple, bash=BashTool(PianoConfig())
-    )
+    config = PianoConfig(workspace=str(tmp_path))
+    tools = [*file_tools(config), BashTool(config).tool()]
 
     assert {each.name: each.asks for each in tools} == {
         "read_file": False,

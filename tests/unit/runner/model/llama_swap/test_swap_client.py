@@ -10,9 +10,7 @@ from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailab
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
-from piano_jupyter.runner.model.llama_swap.event_stream import LOOK_AGAIN, SwapEvents
-from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
-from piano_jupyter.runner.model.server.transport import ServerTransport, client
+from piano_jupyter.runner.model.llama_swap.swap_client import LOOK_AGAIN, SwapClient
 
 DEADLINE = 10
 TROUBLES = [(None, {}, []), (500, {}, ["x"]), (401, {}, ["x"]), (0, {}, [])]
@@ -48,26 +46,6 @@ def log_event(text):
 def elapsed():
     """The seconds that have gone by, as the test says."""
     return Elapsed()
-
-
-@pytest.fixture
-async def events_of(stub):
-    """Make SwapEvents that put the states that they tell into a queue."""
-    made = []
-
-    async def connect():
-        return Endpoint(url=stub.url)
-
-    def make(hear=None):
-        config, news = PianoConfig(base_url=stub.url, connect_timeout=1.0), asyncio.Queue()
-        http = client(ServerTransport(connect, config))
-        made.append((SwapEvents(http, config, hear or (lambda told: news.put_nowait(told.states()))), http))
-        return made[-1][0], news
-
-    yield make
-    for events, http in made:
-        await events.stop()
-        await http.aclose()
 
 
 @pytest.fixture
@@ -275,17 +253,6 @@ async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_th
     assert await swap.loaded(["a", "b"]) == {"a"}
 
 
-async def test_a_list_of_models_does_not_take_back_what_the_events_have_told(llama_swap, swap_of):
-    llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
-    swap = swap_of()
-
-    async with asyncio.timeout(DEADLINE), swap.following() as events:
-        await events.looked.wait()
-        await swap.models()
-
-        assert await swap.loaded(["a", "b"]) == {"b"}
-
-
 async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of, elapsed):
     swap = swap_of()
     await swap.loaded(["a"])
@@ -307,21 +274,23 @@ async def test_whatever_is_wrong_is_logged_and_no_reason_not_to_schedule(caplog)
     assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
 
 
-async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of):
+async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of, elapsed):
     deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
     llama_swap.serves["/api/events"] = [
         f"data:{deep}\n\ndata:{'[' * 200_000}\n\n",
-        states_event(a="ready"),
+        states_event(a="ready", b="stopped"),
         asyncio.Event(),
     ]
+    running = llama_swap.serves["/running"]
     llama_swap.serves["/running"] = ["[" * 200_000]
     swap = swap_of()
 
     assert [model.name for model in await swap.models()] == ["a", "b"]
     assert await swap.loaded(["a"]) is None
-    async with asyncio.timeout(DEADLINE), swap.following() as events:
-        await events.looked.wait()
-        assert await swap.loaded(["a", "b"]) == {"a"}
+    llama_swap.serves["/running"] = running
+    elapsed.seconds += LOOK_AGAIN
+    assert await swap.loaded(["a", "bee"]) == {"a"}
+    assert swap.own_name("bee") == "b"
 
 
 async def test_a_server_that_is_not_there_is_none_either(swap_of):
@@ -373,135 +342,6 @@ async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_th
         await swap.load("b")
 
 
-async def test_what_is_loaded_is_not_asked_for_while_the_events_tell_it(llama_swap, swap_of):
-    llama_swap.serves["/api/events"] = [states_event(a="stopping", b="starting"), asyncio.Event()]
-    swap = swap_of()
-
-    async with asyncio.timeout(DEADLINE), swap.following() as events:
-        await events.looked.wait()
-        loaded = await swap.loaded(["a", "b", "bee"])
-
-    assert loaded == {"b", "bee"}
-    assert "/running" not in llama_swap.looked
-
-
-async def test_the_events_tell_each_change(llama_swap, events_of):
-    gate = asyncio.Event()
-    first, second = states_event(a="ready", b="stopped"), states_event(a="stopping", b="starting")
-    llama_swap.serves["/api/events"] = [first, gate, second, asyncio.Event()]
-    events, news = events_of()
-
-    events.follow()
-    async with asyncio.timeout(DEADLINE):
-        begun = await news.get()
-        gate.set()
-        changed = await news.get()
-
-    assert (begun, changed) == ({"a": LOADED}, {"a": UNLOADING, "b": LOADING})
-
-
-async def test_two_follow_once_and_the_last_one_ends_it(llama_swap, swap_of):
-    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
-    swap = swap_of()
-
-    async with asyncio.timeout(DEADLINE):
-        async with swap.following() as one:
-            async with swap.following():
-                await one.looked.wait()
-            assert one.live
-        await llama_swap.closed.wait()
-
-    assert llama_swap.looked.count("/api/events") == 1
-
-
-async def test_the_events_are_followed_on_when_they_broke_off(llama_swap, events_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
-    llama_swap.serves["/api/events"] = [states_event(a="ready"), None]
-    events, news = events_of()
-
-    events.follow()
-    async with asyncio.timeout(DEADLINE):
-        assert await news.get() == {"a": LOADED}
-        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
-        while (told := await news.get()) == {"a": LOADED}:
-            pass
-
-    assert told == {"b": LOADED}
-
-
-async def test_events_that_fall_silent_are_asked_for_anew_as_their_connection_may_be_dead(
-    llama_swap, events_of, monkeypatch
-):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.SILENCE", 0.2)
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.LOOK_AGAIN", 0.01)
-    llama_swap.serves["/api/events"] = [states_event(a="ready"), asyncio.Event()]
-    events, news = events_of()
-
-    events.follow()
-    async with asyncio.timeout(DEADLINE):
-        assert await news.get() == {"a": LOADED}
-        llama_swap.serves["/api/events"] = [states_event(b="ready"), asyncio.Event()]
-        while (told := await news.get()) == {"a": LOADED}:
-            pass
-
-    assert told == {"b": LOADED}
-
-
-async def test_what_was_heard_before_the_events_are_followed_is_asked_anew_until_they_tell(llama_swap, swap_of):
-    swap = swap_of(now=lambda: 1_000.0)  # no time goes by, in which it would be forgotten
-    before = await swap.loaded(["a", "b"])
-    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
-    llama_swap.serves["/api/events"] = [asyncio.Event()]
-    known = await swap.loaded(["a", "b"])
-
-    async with asyncio.timeout(DEADLINE), swap.following():
-        assert (before, known, await swap.loaded(["a", "b"])) == ({"a"}, {"a"}, {"b"})
-
-
-async def test_the_events_are_followed_on_whatever_goes_wrong_with_one_and_that_is_logged(
-    llama_swap, events_of, monkeypatch, caplog
-):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.RECONNECT", 0.01)
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.event_stream.LOOK_AGAIN", 0.01)
-    llama_swap.serves["/api/events"] = [states_event(a="ready"), states_event(b="ready"), asyncio.Event()]
-    heard, live, again = [], [], asyncio.Event()
-
-    def hear(news):
-        heard.append(news.states())
-        live.append(events.live)
-        if len(heard) == 2:
-            raise LookupError("odd")
-        if len(heard) == 3:
-            again.set()
-
-    events, _ = events_of(hear)
-    events.follow()
-    async with asyncio.timeout(DEADLINE):
-        await again.wait()
-    await events.stop()
-
-    assert heard[:3] == [{"a": LOADED}, {"b": LOADED}, {"a": LOADED}]
-    assert live[:3] == [False, True, False]
-    assert [record.exc_info[0] for record in caplog.records] == [LookupError]
-
-
-async def test_to_follow_the_events_does_not_start_the_embedded_model(swap_of):
-    asked = []
-
-    class Finder:
-        async def find(self):
-            asked.append("find")
-            return Endpoint(url="http://127.0.0.1:9/v1")
-
-    swap = SwapClient(Finder().find, PianoConfig(base_url="http://127.0.0.1:9/v1", connect_timeout=1.0))
-    async with asyncio.timeout(DEADLINE), swap.following() as events:
-        await events.looked.wait()
-    await swap.aclose()
-
-    assert asked == []
-
-
 async def test_when_the_address_changes_what_the_old_server_said_is_forgotten(llama_swap):
     places = [llama_swap.url]
 
@@ -527,5 +367,4 @@ async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, t
     assert await replay.loaded(["a"]) is None
     with pytest.raises(PianoError, match="a cassette is open"):
         await replay.load("a")
-    async with replay.following():
-        assert "/api/events" not in llama_swap.looked
+    assert "/api/events" not in llama_swap.looked

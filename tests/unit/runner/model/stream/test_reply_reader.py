@@ -16,20 +16,24 @@ from piano_jupyter.runner.model.protocol import Delta, Loading
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.stream.lenient_json import CUT
 from piano_jupyter.runner.model.stream.reasoning import Written
-from piano_jupyter.runner.model.stream.reply_reader import ReplyBuilder
+from piano_jupyter.runner.model.stream.reply_reader import Reading
 from piano_jupyter.runner.model.stream.sse import LONGEST_LINE, SseDecoder
 
 
 def read(*chunks, finish="stop"):
     """Return the pieces and the reply of a stream of these deltas."""
-    builder, pieces = ReplyBuilder(), []
+    reading, pieces = Reading(), []
     for chunk in chunks:
-        pieces += builder.feed(
-            chunk if isinstance(chunk, str) else json.dumps({"id": "c", "choices": [{"delta": chunk}]})
+        pieces += reading.feed(
+            event(chunk if isinstance(chunk, str) else json.dumps({"id": "c", "choices": [{"delta": chunk}]}))
         )
     if finish:
-        pieces += builder.feed(json.dumps({"id": "c", "choices": [{"delta": {}, "finish_reason": finish}]}))
-    return pieces, builder.reply()
+        pieces += reading.feed(event(json.dumps({"id": "c", "choices": [{"delta": {}, "finish_reason": finish}]})))
+    return pieces, reading.reply()
+
+
+def event(data):
+    return f"data: {data}\n\n".encode()
 
 
 def call(arguments="", name=None, **where):
@@ -75,13 +79,13 @@ def test_a_line_that_does_not_end_is_not_kept_and_the_next_one_is_read():
 
 
 def test_of_several_choices_the_first_is_the_answer():
-    builder = ReplyBuilder()
+    reading = Reading()
     for index, text in ((0, "red"), (1, "blue"), (0, "dish"), (1, "ish")):
-        builder.feed(json.dumps({"choices": [{"index": index, "delta": {"content": text}}]}))
+        reading.feed(event(json.dumps({"choices": [{"index": index, "delta": {"content": text}}]})))
     for index in (1, 0):
-        builder.feed(json.dumps({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}))
+        reading.feed(event(json.dumps({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]})))
 
-    assert builder.reply().text == "reddish"
+    assert reading.reply().text == "reddish"
 
 
 def test_text_and_reasoning_come_as_deltas_and_whole():
@@ -187,11 +191,11 @@ def test_a_character_cut_between_two_deltas_is_put_together():
 @pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
 def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
     said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
-    builder = ReplyBuilder(["look"])
-    builder.feed(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": finish}]}))
-    builder.feed("[DONE]")
+    reading = Reading(["look"])
+    reading.feed(event(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": finish}]})))
+    reading.feed(event("[DONE]"))
 
-    reply = builder.reply()
+    reply = reading.reply()
 
     assert (len(reply.calls), reply.text) == (calls, "" if calls else said)
 

@@ -22,7 +22,7 @@ def killer(name, args):
     global seen
     if name == event and (seen := seen + 1) == int(which):
         os.kill(os.getpid(), 9)
-create, edit = file_tools(lambda: Path(ws), output_limit=lambda: 1000)[1:]
+create, edit = file_tools(PianoConfig(workspace=ws, tool_output_limit=1000))[1:]
 sys.addaudithook(killer)
 if tool == "edit":
     edit("d/f", [{"old_text": "old", "new_text": "new"}])
@@ -154,7 +154,7 @@ def test_a_file_system_without_hard_links_gets_new_files_too_and_never_over_anot
     said = run_child(
         """
 refuse({"x86_64": 265, "aarch64": 37}, 1)
-create = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)[1]
+create = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))[1]
 folder = os.open(sys.argv[1] + "/d", os.O_RDONLY)
 try:
     os.link("f", "l", src_dir_fd=folder, dst_dir_fd=folder)
@@ -185,7 +185,7 @@ def test_a_user_may_not_do_with_file_tools_what_the_user_may_not_do():
             os.chown(ws / name, user, user)
         said = run_child(
             """
-read, create, edit = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)
+read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 for call in (lambda: read("closed"), lambda: create("folder/x", ""), lambda: create("own", "x"),
              lambda: edit("own", [{"old_text": "x", "new_text": "y"}]), lambda: read("own")):
     try:
@@ -215,7 +215,7 @@ def test_a_file_of_another_owner_loses_the_rights_of_that_owner_when_a_user_repl
         (ws / "f").chmod(0o4755)
         said = run_child(
             """
-edit = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)[2]
+edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))[2]
 print(edit("f", [{"old_text": "x", "new_text": "y"}]), oct(os.stat(sys.argv[1] + "/f").st_mode))
 """,
             ws,
@@ -242,7 +242,7 @@ def test_a_file_with_a_second_name_outside_the_workspace_is_written_by_neither_t
         (folder / "ws/f").hardlink_to(folder / "outside")
         said = run_child(
             """
-read, create, edit = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)
+read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 edits = [{"old_text": "x", "new_text": "y"}]
 for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f"),
              lambda: os.unlink(sys.argv[1] + "/../outside"), lambda: edit("f", edits)):

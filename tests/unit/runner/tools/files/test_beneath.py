@@ -163,7 +163,7 @@ def test_a_system_without_openat2_gets_the_walk_and_says_so(tmp_path):
     said = run_child(
         """
 refuse({"x86_64": 437, "aarch64": 437}, 38)
-read = file_tools(lambda: Path(sys.argv[1]), output_limit=lambda: 1000)[0]
+read = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))[0]
 try:
     read("l")
 except Exception as error:

@@ -10,25 +10,26 @@ from uuid import UUID
 
 import pytest
 
+from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
-from piano_jupyter.runner.tools.files.skill_folders import roots_in
 from piano_jupyter.runner.tools.tool_registry import run_tool
 from piano_jupyter.tool import Calling, Verdict
 
 
 @pytest.fixture
-def limits():
-    return {"output": 30_000}
+def config(tmp_path):
+    return PianoConfig(workspace=str(tmp_path))
 
 
 @pytest.fixture
-def call(tmp_path, limits):
+def call(config):
     """Call a tool in an empty workspace, in a thread if one is named; return whether it went well, and its text."""
-    tools = {each.name: each for each in file_tools(lambda: tmp_path, output_limit=lambda: limits["output"])}
+    tools = {each.name: each for each in file_tools(config)}
 
     async def call(name, *, thread=0, mode="write", **arguments):
         known = Calling(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
-        result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limits["output"])
+        limit = config.tool_output_limit
+        result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limit)
         return result.ok, result.text
 
     call.tools = tools
@@ -50,7 +51,7 @@ async def test_a_file_is_created_read_and_edited(call, tmp_path):
     assert (tmp_path / "src" / "a.py").read_text() == "one\nzwei\ndrei\n"
 
 
-async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, limits):
+async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, config):
     lines = [f"line {number}" for number in range(1, 5001)]
     (tmp_path / "log").write_text("\n".join(lines))
     read, offset = [], 1
@@ -63,7 +64,7 @@ async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, 
     assert [line.partition("\t")[2] for line in read] == lines
     assert ok
     assert (await call("read_file", path="log", offset="4999", limit=1))[1].startswith("4999\tline 4999\n['log' has ")
-    limits["output"] = 500
+    config.tool_output_limit = 500
     assert len((await call("read_file", path="log"))[1]) < 500
 
 
@@ -384,8 +385,8 @@ async def test_a16_a_number_given_as_a_string_is_taken(call, tmp_path):
     )
 
 
-async def test_a_part_of_a_file_has_no_more_bytes_than_are_told_whatever_the_characters(call, tmp_path, limits):
-    limits["output"] = 1_000_000
+async def test_a_part_of_a_file_has_no_more_bytes_than_are_told_whatever_the_characters(call, tmp_path, config):
+    config.tool_output_limit = 1_000_000
     (tmp_path / "f").write_text(("ü" * 999 + "\n") * 100, encoding="utf-8")
 
     _, text = await call("read_file", path="f")
@@ -425,9 +426,7 @@ async def test_a17_a_protected_name_is_not_edited(call, tmp_path, path, mode):
 
 async def test_a17_the_history_database_is_neither_read_nor_written_wherever_it_is(tmp_path):
     (tmp_path / "chat.db.wal").write_text("old")
-    read, create, edit = file_tools(
-        lambda: tmp_path, output_limit=lambda: 1000, database=lambda: str(tmp_path / "chat.db")
-    )
+    read, create, edit = file_tools(PianoConfig(workspace=str(tmp_path), database=str(tmp_path / "chat.db")))
     calls = [(read, {"path": "chat.db.wal"}), (create, {"path": "chat.db", "content": ""})]
     calls.append((edit, {"path": "chat.db.wal", "edits": [{"old_text": "old", "new_text": "new"}]}))
 
@@ -456,7 +455,7 @@ def test_a19_what_the_kernel_would_import_is_asked_about(call, tmp_path, monkeyp
 def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "skills").symlink_to("docs")
-    tools = file_tools(lambda: tmp_path, output_limit=lambda: 100, skills=lambda: roots_in(tmp_path, ["team/skills"]))
+    tools = file_tools(PianoConfig(workspace=str(tmp_path), skills_paths=["team/skills"]))
     judge = tools[1].judge
 
     for path in ("skills/tea.md", "docs/tea/SKILL.md", "./skills/../docs/x.txt", "team/skills/x.md"):
