@@ -64,8 +64,8 @@ from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.model.server.endpoint import EndpointFinder
 from piano_jupyter.runner.schema.response_format import Form, form_of
-from piano_jupyter.runner.skills.skill_context import handed_out
-from piano_jupyter.runner.skills.skill_registry import Skill, SkillRegistry, place
+from piano_jupyter.runner.skills.skill import Skill, place
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
 from piano_jupyter.runner.tools.builtin_tools import builtin_tools
 from piano_jupyter.runner.tools.files.file_tools import file_layer
@@ -731,9 +731,8 @@ class Piano:
             )
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
-        skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
-        handout = handed_out(skills)
-        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *handout.tools)}
+        skills = await asyncio.to_thread(self._skills.get_prompts, agent.enabled_skills)
+        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *skills.tools)}
         askers = self._questions.askers(job, conversation)
         history = conversation.tree.history(job)
         has_begun = any(message.job_id == job.id for message in history)
@@ -745,8 +744,8 @@ class Piano:
             calls=conversation.tool_calls(),
             pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
-            skills=handout.prompt,
-            versions=handout.versions,
+            skills=skills.prompt,
+            versions=skills.versions,
             tools=[tools[name] for name in sorted(tools)],
             max_iterations=agent.max_iterations or self.config.max_iterations,
             max_tool_calls=self.config.max_tool_calls,
@@ -759,7 +758,7 @@ class Piano:
             mask=self._mask,
         )
 
-        permit = self._permits.of(job, agent, askers, left, handed_out=handout.tools)
+        permit = self._permits.of(job, agent, askers, left, handed_out=skills.tools)
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
@@ -803,7 +802,7 @@ class Piano:
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
-        self._skills.get_skills(fields.get("enabled_skills", ()))
+        self._skills.get_prompts(fields.get("enabled_skills", ()))
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)
