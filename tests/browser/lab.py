@@ -194,6 +194,12 @@ class Notebook:
         self.page.evaluate("path => panels[path].sessionContext.session.kernel.restart()", self.path)
         self._wait_until_ready()
 
+    def kill(self, pid):
+        """Kill the kernel, which is that process; return when the server has started another in its place."""
+        os.kill(pid, signal.SIGKILL)
+        self.page.locator(".jp-Dialog").get_by_role("button", name="Ok").click()  # it has died and will be restarted
+        self._wait_until_ready()
+
     def end_kernel(self):
         """Shut the kernel down."""
         self.page.evaluate("path => panels[path].sessionContext.shutdown()", self.path)

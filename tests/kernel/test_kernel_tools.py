@@ -324,9 +324,7 @@ def test_code_that_takes_too_long_is_ended_and_what_it_printed_is_told(kernel, s
 def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
     kernel.run("class Hangs:\n    def __repr__(self):\n        while True: pass\nhangs = Hangs()")
     kernel.run(LOOKS)
-    kernel.run(
-        "from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.KernelTools._look.__defaults__ = (0.5,)"
-    )
+    kernel.run("from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.LOOK = 0.5")
     calls(stub_model, "inspect", name="hangs")
 
     cell = kernel.run("%%piano\nlook")
