@@ -731,7 +731,8 @@ class Piano:
             )
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
-        skills = await asyncio.to_thread(self._skills.get_prompts, agent.enabled_skills)
+        look, names = self._skills.get_prompts, agent.enabled_skills
+        skills = await asyncio.to_thread(look, names) if names else look(())
         tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *skills.tools)}
         askers = self._questions.askers(job, conversation)
         history = conversation.tree.history(job)

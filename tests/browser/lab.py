@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 LONG = 60_000  # ms
@@ -74,7 +75,8 @@ class Lab:
                 except (OSError, ValueError):
                     continue
                 return
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
         self.stop()
         raise RuntimeError("JupyterLab did not start:\n" + (self._folder / "lab.log").read_text()[-3000:])
 

@@ -49,16 +49,20 @@ logging.basicConfig(filename="piano.log", level=logging.DEBUG)
 %config PianoConfig.mode = MODE
 %config PianoConfig.mask_secrets = MASKED
 %config PianoConfig.rules = ["allow bash(cat keys.txt)", "allow run_python"]
-%piano agent Assistant --tools bash,run_python,inspect
-keys = open("keys.txt").read()
-heard = []
-bus = piano._loop.run(piano._opened()).bus
-bus.subscribe(heard.append)
+from piano_jupyter.bus import EventBus
+
+keys, heard, begin = open("keys.txt").read(), [], EventBus.__init__
 
 def stumble(event):
     raise ValueError(keys)
 
-bus.subscribe(stumble)
+def heard_by(bus):
+    begin(bus)
+    bus.subscribe(heard.append)
+    bus.subscribe(stumble)
+
+EventBus.__init__ = heard_by
+%piano agent Assistant --tools bash,run_python,inspect
 "ready"
 """
 PROMPT = "You are a very particular assistant."
@@ -68,11 +72,11 @@ ada = await piano.add_agent(
 )
 """
 UNTIL_ASKED = """
-import asyncio
-begun = len(heard)
+stream = piano.events()
 job = await piano.send("act")
-while not await piano.approvals() and "JobDone" not in [type(each).__name__ for each in heard[begun:]]:
-    await asyncio.sleep(0.01)
+async for event in stream:
+    if type(event).__name__ in {"ApprovalRequested", "JobDone"}:
+        break
 %piano approve
 """
 KEEP = """
