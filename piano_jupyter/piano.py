@@ -66,8 +66,8 @@ from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.model.server.endpoint import EndpointFinder
 from piano_jupyter.runner.schema.response_format import Form, form_of
-from piano_jupyter.runner.skills.skill_context import handed_out
-from piano_jupyter.runner.skills.skill_registry import Skill, SkillRegistry, place
+from piano_jupyter.runner.skills.skill import Skill, place
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
 from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
@@ -743,9 +743,9 @@ class Piano:
             )
         conversation = await self._conversations.get(job.thread_id)
         agent = self._roster.by_id(job.agent_id)
-        skills = await asyncio.to_thread(self._skills.get_skills, agent.enabled_skills) if agent.enabled_skills else []
-        handout = handed_out(skills)
-        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *handout.tools)}
+        look, names = self._skills.get_prompts, agent.enabled_skills
+        skills = await asyncio.to_thread(look, names) if names else look(())
+        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *skills.tools)}
         askers = self._questions.askers(job, conversation)
         branch = conversation.tree.history(job)
         cut = last_cut(branch.messages, agent.id)
@@ -764,8 +764,8 @@ class Piano:
             else 0,
             pending=calls_of(left),
             names={each.id: each.name for each in self._roster.all()},
-            skills=handout.prompt,
-            versions=handout.versions,
+            skills=skills.prompt,
+            versions=skills.versions,
             tools=[tools[name] for name in sorted(tools)],
             max_iterations=agent.max_iterations or self.config.max_iterations,
             max_tool_calls=self.config.max_tool_calls,
@@ -778,7 +778,7 @@ class Piano:
             mask=self._mask,
         )
 
-        permit = self._permits.of(job, agent, askers, left, handed_out=handout.tools)
+        permit = self._permits.of(job, agent, askers, left, handed_out=skills.tools)
         async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
             async for event in events:
                 yield event
@@ -826,7 +826,7 @@ class Piano:
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self._tools.get_tools(fields.get("enabled_tools", ()))
-        self._skills.get_skills(fields.get("enabled_skills", ()))
+        self._skills.get_prompts(fields.get("enabled_skills", ()))
 
     def _workspace(self) -> Path:
         return Path(self.config.workspace)

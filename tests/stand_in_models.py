@@ -183,7 +183,8 @@ class Swapper:
                 if aborted:
                     return "aborted"
                 return "upstream command exited prematurely" if ended else "health check timed out"
-            time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
         properties = model.get("/props") or {}
         model.context = properties.get("default_generation_settings", {}).get("n_ctx")
         self._tell(model, "ready")

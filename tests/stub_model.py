@@ -16,6 +16,7 @@ class Say:
 
     text: str = ""
     call: tuple[str, dict] | None = None  # a tool's name and arguments
+    calls: tuple[tuple[str, dict], ...] = ()  # several at once
     held: bool = False  # stop after the first word until `stub_model.release` is set
     status: int = 200
     reasoning: str = ""
@@ -88,10 +89,11 @@ class Handler(BaseHTTPRequestHandler):
                 return
             while i == 0 and say.held and not release.wait(0.05):
                 self.wfile.write(b": still here\n\n")
-        if say.call:
-            function = {"name": say.call[0], "arguments": json.dumps(say.call[1])}
-            self._chunk({"tool_calls": [{"index": 0, "id": "call00001", "type": "function", "function": function}]})
-        self._chunk({}, finish="tool_calls" if say.call else "stop")
+        calls = (say.call,) if say.call else say.calls
+        for index, (name, arguments) in enumerate(calls):
+            call = {"index": index, "id": f"call{index + 1:05}", "type": "function"}
+            self._chunk({"tool_calls": [{**call, "function": {"name": name, "arguments": json.dumps(arguments)}}]})
+        self._chunk({}, finish="tool_calls" if calls else "stop")
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _chunk(self, delta, finish=None):

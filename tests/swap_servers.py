@@ -77,7 +77,8 @@ class SwapServer:
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > late:
                 raise RuntimeError(f"{self.command[0]} did not start; see {self.folder / 'llama-swap.log'}")
-            time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02)
         self._told = threading.Condition()
         self._following = threading.Thread(target=self._follow, daemon=True)
         self._following.start()

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -163,7 +164,7 @@ class Session:
         """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""
         piano, self._untold = self._untold, None
         if piano is not None and (notice := piano.distrust()):
-            print(terminal_text(notice))  # noqa: T201  A notice in the cell.
+            print(fill(terminal_text(notice), 80, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
     def variables(self) -> dict[str, Any]:
         """Return the variables that the user made."""

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap
+from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, python_prefixes
+from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
 from piano_jupyter.runner.tools.bash.output import Output
 from piano_jupyter.runner.tools.bash.shell import Shells
 from piano_jupyter.runner.tools.files.beneath import Walk, way
@@ -92,11 +93,23 @@ def files():
             yield f"edit_file ({by.name})", median(tools(by)[1])
 
 
+def box_of(folder):
+    """Return the sandbox that the tool bash would have there."""
+    workspace = os.path.realpath(folder)
+    environment = {**clean_environment(os.environ), **git_identity(workspace)}
+    return Box(
+        workspace=workspace,
+        writable=True,
+        environment=tuple(sorted(environment.items())),
+        prefixes=python_prefixes(),
+    )
+
+
 def shell():
     """Run a command that does nothing."""
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
         tool, bubblewrap = BashTool(PianoConfig(workspace=folder)), Bubblewrap()
-        box, shells = tool._box("write"), Shells(bubblewrap)
+        box, shells = box_of(folder), Shells(bubblewrap)
         if why := bubblewrap.why_not(box):
             sys.exit(f"no sandbox here: {why}")
 

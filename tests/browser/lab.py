@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 LONG = 60_000  # ms
@@ -74,7 +75,8 @@ class Lab:
                 except (OSError, ValueError):
                     continue
                 return
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
         self.stop()
         raise RuntimeError("JupyterLab did not start:\n" + (self._folder / "lab.log").read_text()[-3000:])
 
@@ -192,6 +194,12 @@ class Notebook:
     def restart(self):
         """Restart the kernel."""
         self.page.evaluate("path => panels[path].sessionContext.session.kernel.restart()", self.path)
+        self._wait_until_ready()
+
+    def kill(self, pid):
+        """Kill the kernel, which is that process; return when the server has started another in its place."""
+        os.kill(pid, signal.SIGKILL)
+        self.page.locator(".jp-Dialog").get_by_role("button", name="Ok").click()  # it has died and will be restarted
         self._wait_until_ready()
 
     def end_kernel(self):

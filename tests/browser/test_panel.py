@@ -469,25 +469,28 @@ def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
 
 
 HOLD = """
-import asyncio
+import asyncio, threading
+from piano_jupyter import Piano
 
-do, go = panel._do, asyncio.Event()
+verbs, go = {name: getattr(Piano, name) for name in ("send_all", "edit", "regenerate")}, threading.Event()
 
-async def held(content):
-    if content["do"] in {"send", "edit", "regenerate"}:
-        await go.wait()
-    await do(content)
+def held(name):
+    async def later(*arguments, **more):
+        await asyncio.to_thread(go.wait)
+        return await verbs[name](*arguments, **more)
+    return later
 
-panel._do = held
+for name in verbs:
+    setattr(Piano, name, held(name))
 """
-RELEASE = "panel._loop.loop.call_soon_threadsafe(go.set);"
+RELEASE = "go.set();"
 REFUSE = """
 from piano_jupyter import PianoError
 
-async def refuse(content):
+async def refuse(*_, **__):
     raise PianoError("not now")
 
-do = refuse
+verbs = dict.fromkeys(verbs, refuse)
 """
 
 
@@ -598,3 +601,43 @@ def test_two_agents_that_are_asked_together_answer_in_the_order_asked(notebook, 
 
     expect(written(nb)).to_have_text(["from Bo", "from Ada"])
     expect(nb.panel.locator(".piano-who")).to_have_text(["You", "bo", "ada"])
+
+
+PID = "import os\nprint(os.getpid())"
+
+
+def test_a_panel_in_a_fresh_kernel_lets_what_a_killed_one_left_go_on_and_shows_the_answer(notebook, stub_model):
+    stub_model.says(Say("never finished", held=True))
+    nb = notebook([PID, OPEN, OPEN])
+    nb.run(0)
+    nb.run(1)
+    ask(nb, "Who was first?")
+    nb.until(lambda: stub_model.asked)
+    nb.kill(int(nb.text(0)))
+    stub_model.reset()
+    stub_model.says("Ada was.")
+
+    nb.run(2)
+
+    expect(written(nb)).to_have_text("Ada was.")
+    expect(nb.panel.locator(".piano-said").first).to_have_text("Who was first?")
+    assert len(stub_model.asked) == 1
+
+
+def test_above_a_panel_on_a_database_from_elsewhere_stands_why_nothing_of_it_goes_on(notebook, stub_model, tmp_path):
+    stub_model.says(Say("never finished", held=True))
+    nb = notebook([f"{PID}\nos.environ['XDG_DATA_HOME'] = {str(tmp_path)!r}", OPEN, OPEN])
+    nb.run(0)
+    nb.run(1)
+    ask(nb, "Who was first?")
+    nb.until(lambda: stub_model.asked)
+    nb.kill(int(nb.text(0)))
+    stub_model.reset()
+
+    nb.run(2)
+
+    lines = nb.outputs(2)[0]["text"].splitlines()
+    assert "was not made by you here, so nothing in it goes on by itself" in " ".join(lines)
+    assert max(len(line) for line in lines if "/" not in line) <= 80  # no word is broken by the cell's edge
+    expect(answers(nb, "queued")).to_have_count(1)
+    assert stub_model.asked == []

@@ -167,7 +167,7 @@ async def test_a_time_comes_back_as_the_same_moment_in_utc(store, make):
         await store.add_message(replace(make.message(), inserted_at=datetime(2026, 5, 1)))  # noqa: DTZ001  On purpose.
 
 
-async def test_a_message_that_is_sent_twice_is_kept_once_with_its_first_jobs(store, make):
+async def test_j7_a_message_that_is_sent_twice_is_kept_once_with_its_first_jobs(store, make):
     message = make.message()
     job = make.job(message)
     first = await store.enqueue(message, [job])
@@ -305,7 +305,7 @@ async def test_of_an_answer_that_cannot_be_kept_whole_nothing_is_kept(store, mak
     assert (await store.ack(job, answer, make.now())).answer.seq == 2
 
 
-async def test_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
+async def test_j2_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
     job = await running("dead kernel")
     await store.recover((), 3, make.now())
     taken = await store.claim_next(make.clock.new_id(), "new kernel", [job.id], make.now())
@@ -376,7 +376,7 @@ async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, mak
     assert await store.jobs(JobStatus.QUEUED) == [again]
 
 
-async def test_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_often(store, make, running):
+async def test_j3_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_often(store, make, running):
     job = await running()
     started = await store.start_call(make.call(await store.add_message(make.answer(job))))
     waiting = make.message()

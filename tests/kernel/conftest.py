@@ -2,14 +2,13 @@
 
 import os
 import queue
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from jupyter_client import KernelManager
-from jupyter_client.kernelspec import KernelSpec
+from own_kernel import OwnKernels
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds
@@ -52,10 +51,7 @@ class Kernel:
 
     def __init__(self, folder, stub, *, stdin=False, **env):
         self.folder, self.stdin = folder, stdin
-        self.manager = KernelManager()
-        self.manager._kernel_spec = KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        )
+        self.manager = KernelManager(kernel_spec_manager=OwnKernels())
         paths = {"IPYTHONDIR": folder / ".ipython", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "PYTHONPATH": ROOT}
         self.env = os.environ | {name: str(path) for name, path in paths.items()} | {"PIANO_BASE_URL": stub.url} | env
         self.manager.start_kernel(cwd=str(folder), env=self.env)

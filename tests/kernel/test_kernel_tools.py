@@ -7,7 +7,9 @@ import sys
 import time
 
 import pytest
+from kernel.conftest import Kernel
 from stub_model import Say
+from waiting import until
 
 SALES = "import pandas as pd\nsales = pd.DataFrame({'item': ['tea', 'bread'], 'price': [2.5, 3.2]})"
 LOOKS = "%piano agent Assistant --tools variables,inspect,query,add_cell"
@@ -19,13 +21,6 @@ def until(sign):
         time.sleep(0.01)
 """
 LONG = "import time\nbegun = True\nfor _ in range(6000):\n    time.sleep(0.01)\nended = True"
-
-
-def until(condition, what):
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-    return found
 
 
 def told(stub_model):
@@ -42,6 +37,18 @@ def run_python(kernel, stub_model, code):
     calls(stub_model, "run_python", code=code)
     cell = kernel.run("%%piano\ngo", answers=["y"])
     return cell, told(stub_model)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, _stub_server):
+    """One kernel, with `price`, for all code of agents that must leave it as it is."""
+    home = tmp_path_factory.mktemp("running")
+    (home / ".ipython").mkdir()
+    kernel = Kernel(home, _stub_server, stdin=True).load()
+    kernel.run("price = 2")
+    kernel.run(RUNS)
+    yield kernel
+    kernel.end()
 
 
 def test_a_waiting_cell_lets_its_agent_see_the_variables(kernel, stub_model):
@@ -176,18 +183,15 @@ def test_code_that_an_agent_runs_leaves_the_history_of_cells_as_it_is(kernel_of,
         ("x = 1", "it ran and printed nothing"),
     ],
 )
-def test_what_code_says_and_how_it_fails_is_told_and_nothing_lands_in_the_cell(kernel_of, stub_model, code, says):
-    kernel = kernel_of(stdin=True).load()
-    kernel.run(RUNS)
-
-    cell, result = run_python(kernel, stub_model, code)
+def test_what_code_says_and_how_it_fails_is_told_and_nothing_lands_in_the_cell(running, stub_model, code, says):
+    cell, result = run_python(running, stub_model, code)
 
     assert says in result
     assert len(result) < 31_000
     assert cell.status == "ok"
     assert cell.stream == ""
     assert [output for output, _ in cell.outputs].count("display_data") == 2  # the live output and the answer
-    assert kernel.run("1").text == "1"
+    assert running.run("1").text == "1"
 
 
 SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is told to exit ends in 0.1 s
@@ -210,18 +214,12 @@ SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is
         ),
     ],
 )
-def test_an_exit_in_code_that_an_agent_runs_is_told_to_the_agent_and_the_kernel_lives(
-    kernel_of, stub_model, code, says
-):
-    kernel = kernel_of(stdin=True).load()
-    kernel.run("price = 2")
-    kernel.run(RUNS)
-
-    cell, result = run_python(kernel, stub_model, code)
+def test_an_exit_in_code_that_an_agent_runs_is_told_to_the_agent_and_the_kernel_lives(running, stub_model, code, says):
+    cell, result = run_python(running, stub_model, code)
 
     assert says in result
     assert cell.status == "ok"
-    assert kernel.run(SURVIVES).text == "2"
+    assert running.run(SURVIVES).text == "2"
 
 
 def test_an_exit_in_a_tool_a_repr_or_a_task_left_behind_does_not_end_the_kernel(kernel_of, stub_model):
@@ -324,9 +322,7 @@ def test_code_that_takes_too_long_is_ended_and_what_it_printed_is_told(kernel, s
 def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
     kernel.run("class Hangs:\n    def __repr__(self):\n        while True: pass\nhangs = Hangs()")
     kernel.run(LOOKS)
-    kernel.run(
-        "from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.KernelTools._look.__defaults__ = (0.5,)"
-    )
+    kernel.run("from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.LOOK = 0.5")
     calls(stub_model, "inspect", name="hangs")
 
     cell = kernel.run("%%piano\nlook")

@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import string
-import sys
 from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
 from html.parser import HTMLParser
@@ -13,10 +12,10 @@ import duckdb
 import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
 from kernel.conftest import DEADLINE, ROOT
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from own_kernel import OwnKernels
 from stub_model import Say
 
 LETTERS = string.ascii_letters + string.digits
@@ -50,16 +49,20 @@ logging.basicConfig(filename="piano.log", level=logging.DEBUG)
 %config PianoConfig.mode = MODE
 %config PianoConfig.mask_secrets = MASKED
 %config PianoConfig.rules = ["allow bash(cat keys.txt)", "allow run_python"]
-%piano agent Assistant --tools bash,run_python,inspect
-keys = open("keys.txt").read()
-heard = []
-bus = piano._loop.run(piano._opened()).bus
-bus.subscribe(heard.append)
+from piano_jupyter.bus import EventBus
+
+keys, heard, begin = open("keys.txt").read(), [], EventBus.__init__
 
 def stumble(event):
     raise ValueError(keys)
 
-bus.subscribe(stumble)
+def heard_by(bus):
+    begin(bus)
+    bus.subscribe(heard.append)
+    bus.subscribe(stumble)
+
+EventBus.__init__ = heard_by
+%piano agent Assistant --tools bash,run_python,inspect
 "ready"
 """
 PROMPT = "You are a very particular assistant."
@@ -69,11 +72,11 @@ ada = await piano.add_agent(
 )
 """
 UNTIL_ASKED = """
-import asyncio
-begun = len(heard)
+stream = piano.events()
 job = await piano.send("act")
-while not await piano.approvals() and "JobDone" not in [type(each).__name__ for each in heard[begun:]]:
-    await asyncio.sleep(0.01)
+async for event in stream:
+    if type(event).__name__ in {"ApprovalRequested", "JobDone"}:
+        break
 %piano approve
 """
 KEEP = """
@@ -87,15 +90,11 @@ subprocess.run(["cp", "-r", ".piano", "copy"], check=True)  # while the last of 
 def executed(folder, stub, cells, *, environment):
     """Return a notebook as nbclient saves it."""
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
-    manager = AsyncKernelManager()
-    manager._kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
+    manager = AsyncKernelManager(kernel_spec_manager=OwnKernels())
     own = {"IPYTHONDIR": folder / ".ipython", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "PYTHONPATH": ROOT}
     env = os.environ | {name: str(path) for name, path in own.items()} | {"PIANO_BASE_URL": stub.url} | environment
     client = NotebookClient(notebook, km=manager, timeout=DEADLINE, store_widget_state=True)
-    try:
-        client.execute(cwd=str(folder), env=env)
-    finally:
-        client._cleanup_kernel()
+    client.execute(cwd=str(folder), env=env, cleanup_kc=True)
     return notebook
 
 

@@ -57,12 +57,17 @@ def test_loading_opens_nothing_and_a_first_use_opens_the_database(kernel, tmp_pa
     assert (tmp_path / ".piano" / "piano.duckdb").exists()
 
 
-def test_a_second_kernel_on_the_database_says_who_has_it_and_the_way_out(kernel, kernel_of, tmp_path):
+def test_j2_a_second_kernel_says_who_has_the_database_and_the_way_out_though_that_one_is_frozen(
+    kernel, kernel_of, tmp_path
+):
     kernel.run("%%piano\nhello")
+    kernel.process.send_signal(signal.SIGSTOP)
 
     cell = kernel_of().load().run("%%piano\nhello")
+    kernel.process.send_signal(signal.SIGCONT)
 
     assert cell.status == "error"
+    assert kernel.run("%%piano\nagain").status == "ok"
     assert cell.stream.startswith("UsageError: ")
     for part in (str(tmp_path / ".piano" / "piano.duckdb"), str(kernel.process.pid), "PianoConfig.database"):
         assert part in cell.stream
@@ -131,7 +136,9 @@ def test_the_package_imports_no_jupyter(kernel_of):
     assert kernel_of().run(code).stream.strip() == "[]"
 
 
-async def test_killed_at_twenty_random_moments_nothing_is_lost_and_nothing_done_twice(kernel_of, stub_model, tmp_path):
+async def test_j1_killed_at_twenty_random_moments_nothing_is_lost_and_nothing_done_twice(
+    kernel_of, stub_model, tmp_path
+):
     """Each message asks for one effect, a line in a file; the model answers once it has read the tool's result."""
 
     def answer(asked):

@@ -5,13 +5,7 @@ import time
 
 import pytest
 from stub_model import Say
-
-
-def until(condition, what):
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-    return found
+from waiting import until
 
 
 def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):

@@ -1,16 +1,8 @@
 """A cell that asks several agents, and one whose answer asks others, in a real kernel."""
 
-import time
-
 import pytest
 from stub_model import Say
-
-
-def until(condition, what):
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-    return found
+from waiting import until
 
 
 @pytest.fixture

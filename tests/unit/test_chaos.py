@@ -114,7 +114,7 @@ async def wild():
 
 
 @pytest.mark.parametrize(("seed", "share"), [(1, FAILING), (2, 0.4)])
-async def test_whatever_fails_each_message_ends_once_and_in_its_threads_order(wild, tmp_path, seed, share):
+async def test_j1_whatever_fails_each_message_ends_once_and_in_its_threads_order(wild, tmp_path, seed, share):
     server, dice = await wild(seed, share), random.Random(seed)
     knobs = {"embedded": "never", "max_demand": DEMAND, "idle_timeout": 0.5, "request_retries": 2}
     async with Piano(database=":memory:", workspace=tmp_path, base_url=server.url, **knobs) as piano:

@@ -14,6 +14,8 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.panel.widget import ChatPanel
 from piano_jupyter.piano import Piano
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,6 +43,17 @@ def test_each_verb_is_in_the_readme_and_none_that_is_gone():
     told = README.split("The verbs:", 1)[1].split("\n## ", 1)[0]
 
     assert set(re.findall(r"`(\w+)`", told)) == verbs - {"open", "close", "close_now"}
+
+
+@pytest.mark.parametrize(
+    ("registry", "verbs"),
+    [(ToolRegistry, {"list_available", "get_tools"}), (SkillRegistry, {"list_available", "load_skill", "get_prompts"})],
+)
+def test_the_lookups_of_each_registry_are_there_and_in_the_readme(registry, verbs):
+    told = README.split(f"`{registry.__name__}` with", 1)[1].split("`Skill", 1)[0].split("\n", 1)[0]
+
+    assert set(re.findall(r"`(\w+)", told)) == verbs
+    assert all(getattr(registry, verb).__doc__ for verb in verbs)
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))

@@ -1,10 +1,13 @@
 """The service over a real store in memory and a scripted model."""
 
 import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelUnavailableError, NotFoundError, StoreError
 from piano_jupyter.events import (
     Answered,
@@ -434,6 +437,31 @@ async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path,
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
         assert (await piano.find_job(job)).attempt == 1
+
+
+async def test_j4_where_the_clock_jumps_a_day_at_each_look_each_question_is_answered_once_and_in_its_order(
+    tmp_path, scripted, monkeypatch
+):
+    jumps = itertools.cycle(timedelta(days=days) for days in (0, 1, -1))
+    monkeypatch.setattr(Clock, "now", lambda _: datetime.now(UTC) + next(jumps))
+    place = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
+    async with Piano(**place, model=scripted("A0")) as piano:
+        await piano.ask("Q0")
+        await piano.stop()
+        for number in (1, 2, 3):
+            await piano.send(f"Q{number}")
+
+    async with Piano(**place, model=scripted("A1", "A2", "A3")) as piano:
+        [thread] = await piano.threads()
+        await piano.resume()
+        async with asyncio.timeout(DEADLINE):
+            await piano.drain()
+
+        told = [message.content for message in await piano.messages(thread)]
+        jobs = [(job.status, job.attempt) for job in await piano.jobs()]
+    assert sorted(told) == ["A0", "A1", "A2", "A3", "Q0", "Q1", "Q2", "Q3"]
+    assert [text for text in told if text[0] == "A"] == ["A0", "A1", "A2", "A3"]
+    assert jobs == [(JobStatus.DONE, 1)] * 4
 
 
 async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):

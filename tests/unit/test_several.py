@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from piano_jupyter import Piano, PianoError
-from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, JobStarted, MessageAdded, ThreadBranched
+from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import Models, Producer
 from piano_jupyter.records import JobStatus
@@ -21,12 +21,14 @@ class Voices:
 
     def __init__(self, **scripts):
         self.scripts, self.asked, self.held = {name: list(script) for name, script in scripts.items()}, [], {}
+        self.begun = asyncio.Event()  # one was asked
         self.ids = []  # of the calls whose results each was told
 
     async def stream(self, request):
         name = request.messages[0]["content"]
         self.asked.append((name, [message["content"] for message in request.messages[1:]]))
         self.ids.append((name, [message["tool_call_id"] for message in request.messages if message["role"] == "tool"]))
+        self.begun.set()
         if name in self.held:
             await self.held[name].wait()
         step = self.scripts[name].pop(0)
@@ -380,7 +382,7 @@ async def test_a_turn_that_is_under_way_cannot_be_forked(chat):
         """Return the secret."""
         return "42"
 
-    piano = await chat(Voices(bo=[RequestedCall(name="secret")]), tools=[secret])
+    piano = await chat(Voices(bo=[RequestedCall(name="secret")]), tools=[secret], shutdown_timeout=0)
     await piano.update_agent("bo", enabled_tools=["secret"])
     events = piano.events()
     await piano.send("what is it?", agent="bo")
@@ -571,13 +573,10 @@ async def test_two_names_of_one_model_share_its_demand(chat, swapping):
     swapping(own_name=lambda _: "the-same")
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
-    events = piano.events()
 
     jobs = await piano.send_all("@ada @bo count")
     async with asyncio.timeout(DEADLINE):
-        async for event in events:
-            if isinstance(event, JobStarted):
-                break
+        await model.begun.wait()
         for _ in range(50):  # time enough to start another
             await asyncio.sleep(0)
     asked = [name for name, _ in model.asked]

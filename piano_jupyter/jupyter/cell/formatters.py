@@ -18,7 +18,7 @@ LINES = {
     RECORDS: ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall"),
     "piano_jupyter.piano": ("Status",),
     "piano_jupyter.tool": ("Tool",),
-    "piano_jupyter.runner.skills.skill_registry": ("Skill",),
+    "piano_jupyter.runner.skills.skill": ("Skill",),
 }
 Formatters = list[tuple[Any, str, dict[str, Callable[..., Any]]]]  # a formatter, and how it shows a module's classes
 

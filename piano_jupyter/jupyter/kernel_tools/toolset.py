@@ -56,7 +56,7 @@ class KernelTools:
 
         pattern: only names with this in them, for example "sales" or "df_*"; "" lists all.
         """
-        return await self._look(lambda: _listed(self._session.variables(), pattern))
+        return await self._look(lambda: variables_table(self._session.variables(), pattern))
 
     async def inspect(self, name: str) -> str:
         """Look at one variable: a data frame's columns and first rows, a function's signature and source.
@@ -129,7 +129,7 @@ class KernelTools:
             return "the code is put into a new cell below; the user decides whether to run it"
         raise ToolError(NO_PLACE)
 
-    async def _look(self, function: Callable[[], str], running: float = LOOK) -> str:
+    async def _look(self, function: Callable[[], str], running: float | None = None) -> str:
         """Have a look at the user's variables; what their own code prints meanwhile is nobody's."""
 
         def look() -> str:
@@ -137,7 +137,7 @@ class KernelTools:
                 return function()
 
         try:
-            return await self._on_kernel(look, running)
+            return await self._on_kernel(look, running or LOOK)
         except WorkLateError as late:
             raise ToolError(_told_late(late)) from late
         except NotFoundError as error:
@@ -179,13 +179,13 @@ def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> Opinion:
     return Opinion(Verdict.ASK, "it runs in your kernel, with your variables and your rights")
 
 
-def _listed(variables: Mapping[str, Any], pattern: str) -> str:
+def variables_table(variables: Mapping[str, Any], pattern: str) -> str:
     """Return the variables as a table, and below it the functions and the modules."""
     wanted = pattern.casefold() if any(each in pattern for each in "*?[") else f"*{pattern.casefold()}*"
     names = sorted(name for name in variables if not name.startswith("_"))
     found = [name for name in names if fnmatch.fnmatchcase(name.casefold(), wanted)]
     if names and not found:
-        return f"no name is like {pattern!r}; these are all:\n{_listed(variables, '')}"
+        return f"no name is like {pattern!r}; these are all:\n{variables_table(variables, '')}"
     if not names:
         return "there are no variables yet"
     modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]

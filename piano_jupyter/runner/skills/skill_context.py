@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from piano_jupyter.errors import NotFoundError, SkillError
-from piano_jupyter.runner.skills.skill_registry import Skill, as_text, read_beneath
+from piano_jupyter.runner.skills.skill import Skill, as_text, read_beneath
 from piano_jupyter.runner.tools.files.workspace import refused
 from piano_jupyter.tool import Tool, tool
 
@@ -24,7 +24,7 @@ CATALOGUE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Handout:
+class SkillContext:
     """What a turn is given of its agent's skills."""
 
     prompt: str = ""  #: a part of the system prompt
@@ -32,14 +32,14 @@ class Handout:
     tools: tuple[Tool, ...] = ()
 
 
-def handed_out(skills: Sequence[Skill]) -> Handout:
+def context_of(skills: Sequence[Skill]) -> SkillContext:
     """Return what a turn is given of these skills; the same skills give the same bytes."""
     whole = "\n\n".join(skill.prompt for skill in skills)
     versions = {skill.name: skill.sha for skill in skills}
     if len(whole) <= WHOLE:
-        return Handout(whole, versions)
+        return SkillContext(whole, versions)
     listed = "\n".join(f"- {skill.name}: {skill.description}" for skill in skills)
-    return Handout(CATALOGUE.format(skills=listed), versions, (_loader(skills),))
+    return SkillContext(CATALOGUE.format(skills=listed), versions, (_loader(skills),))
 
 
 def _loader(skills: Sequence[Skill]) -> Tool:

@@ -80,7 +80,7 @@ def variables(monkeypatch):
         "nested": {"all": [os.environ]},
         "copies": [{"env": os.environ.copy(), "size": 3}],
         "chains": [collections.ChainMap(os.environ)],
-        "frame": sys._getframe(),
+        "frame": inspect.currentframe(),
         "stack": inspect.stack(),
         "gen": generator(),
         "waits": waits,

@@ -64,7 +64,7 @@ class Caps:
 def _made(controller: str, limit: int, root: Path) -> Path | None:
     """Make a group under our own or beside it, with the limit in force."""
     for folder in _homes(controller, root):
-        _sweep(folder)
+        remove_empty_groups(folder)
         group = folder / f"piano-{secrets.token_hex(8)}"
         with suppress(OSError):  # Read-only, not ours, or without this controller: another place is tried.
             group.mkdir()
@@ -90,7 +90,7 @@ def _homes(controller: str, root: Path) -> Iterator[Path]:
             yield from dict.fromkeys((own, own.parent) if own != base else (own,))
 
 
-def _sweep(folder: Path) -> None:
+def remove_empty_groups(folder: Path) -> None:
     """Remove groups that nobody is in; the system lets none be removed that has a process."""
     for group in folder.glob("piano-*"):
         with suppress(OSError):  # Another kernel removed it.

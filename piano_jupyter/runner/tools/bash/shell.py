@@ -75,7 +75,7 @@ class Shell:
                 os.set_blocking(descriptor, False)
             with suppress(OSError):  # More than the user may have: then it is smaller.
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
-            script = LOOP % {"limits": _limits(box), "private": inner.fileno()}
+            script = LOOP % {"limits": limits_of(box), "private": inner.fileno()}
             process = bubblewrap.start(  # It returns within two milliseconds.
                 box,
                 ["--noprofile", "--norc", "-c", script, "bash", box.workspace],
@@ -320,7 +320,7 @@ class Shells:
             await place.close()
 
 
-def _limits(box: Box) -> str:
+def limits_of(box: Box) -> str:
     """Return the commands that set the limits of each process; none can be raised again."""
     limits = box.limits
     values = {"c": 0, "f": limits.file >> 10, "v": limits.memory >> 10}

@@ -66,7 +66,7 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
                     await asyncio.wait({exited, pipe.closed}, timeout=GRACE_AT_CANCEL)
                     raise
                 finally:
-                    _kill(process.pid, mark)
+                    kill_group(process.pid, mark)
                     await asyncio.wait({exited, pipe.closed}, timeout=1.0)
                     exited.cancel()
             finally:
@@ -174,7 +174,7 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _kill(group: int, mark: str) -> None:
+def kill_group(group: int, mark: str) -> None:
     """Kill the group, and those that left it: they still carry the call's mark in their environment."""
     _signal(group, signal.SIGKILL)
     _kill_marked(mark)

@@ -19,7 +19,7 @@ from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, size_text
-from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, _listed
+from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, variables_table
 from piano_jupyter.runner.tools.permissions.policy import judge
 from piano_jupyter.tool import Verdict
 
@@ -166,7 +166,7 @@ class Hostile:
 def test_an_object_that_fails_wherever_it_is_touched_is_told_all_the_same():
     assert "<a Hostile, whose repr raised OSError>" in described(Hostile())
     assert "such as <a Hostile" in described(pd.DataFrame({"x": pd.Series([Hostile()], dtype=object)}))
-    assert _listed({"bad": Hostile()}, "").endswith("Hostile  unknown (OSError)")
+    assert variables_table({"bad": Hostile()}, "").endswith("Hostile  unknown (OSError)")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
         "numbers": np.zeros((2, 3)),
     }
 
-    assert _listed(variables, "").splitlines() == [
+    assert variables_table(variables, "").splitlines() == [
         "name     type           size          memory",
         f"a        str            4 characters  {sys.getsizeof('text')} B",
         f"b        list           2 items       {sys.getsizeof([1, 2])} B",
@@ -208,11 +208,12 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
         "functions and classes: size_text",
         "modules: sys",
     ]
-    assert _listed(variables, "NUM").splitlines()[1:] == ["numbers  numpy.ndarray  2 × 3  48 B"]
-    assert _listed(variables, "?").splitlines()[1].startswith("a ")
-    assert _listed(variables, "zzz") == f"no name is like 'zzz'; these are all:\n{_listed(variables, '')}"
-    assert _listed({"_": 1}, "zzz") == "there are no variables yet"
-    assert "… and 200 more; narrow them down with pattern" in _listed({f"v{n}": n for n in range(300)}, "")
+    assert variables_table(variables, "NUM").splitlines()[1:] == ["numbers  numpy.ndarray  2 × 3  48 B"]
+    assert variables_table(variables, "?").splitlines()[1].startswith("a ")
+    everything = variables_table(variables, "")
+    assert variables_table(variables, "zzz") == f"no name is like 'zzz'; these are all:\n{everything}"
+    assert variables_table({"_": 1}, "zzz") == "there are no variables yet"
+    assert "… and 200 more; narrow them down with pattern" in variables_table({f"v{n}": n for n in range(300)}, "")
 
 
 def test_what_query_reads_are_the_frames_among_the_variables():
@@ -321,7 +322,7 @@ def test_variables_runs_none_of_the_users_code_and_a_proxy_that_raises_hides_no_
             ran.append("repr")
             return "p"
 
-    table = _listed({"request": Proxy(), "x": np.zeros((2, 3)), "text": "abc"}, "")
+    table = variables_table({"request": Proxy(), "x": np.zeros((2, 3)), "text": "abc"}, "")
 
     assert re.search(r"^request +\S+Proxy  ", table, re.MULTILINE)
     assert "2 × 3" in table

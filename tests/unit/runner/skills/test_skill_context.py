@@ -8,7 +8,7 @@ from piano_jupyter import Piano
 from piano_jupyter.errors import ToolError
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.records import CallStatus
-from piano_jupyter.runner.skills.skill_context import WHOLE, handed_out
+from piano_jupyter.runner.skills.skill_context import WHOLE
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.tool import tool
 
@@ -27,7 +27,7 @@ def write(tmp_path):
 @pytest.fixture
 def given(tmp_path):
     """Return what is handed out of the skills of these names, read now."""
-    return lambda *names: handed_out(SkillRegistry(lambda: [tmp_path / "skills"]).get_skills(names))
+    return lambda *names: SkillRegistry(lambda: [tmp_path / "skills"]).get_prompts(names)
 
 
 @pytest.fixture

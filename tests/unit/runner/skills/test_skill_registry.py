@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, assume, example, given, settings, strategies
 from skills_ref import validate
 
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.runner.skills.skill_registry import SkillRegistry, place
+from piano_jupyter.runner.skills.skill import place
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
 from piano_jupyter.shipped import shipped
 
@@ -83,11 +84,18 @@ def test_a_prompt_is_the_same_bytes_whatever_the_order_of_the_names(registry, wr
     write("first/b.md", "\ufeffB\r\nbee\r\n")
     write("second/a/SKILL.md", in_folder("a"))
 
-    prompt = registry.get_prompts(["b", "a", "b"])
+    prompt = registry.get_prompts(["b", "a", "b"]).prompt
 
     assert prompt == '<skill name="a">\nDo it.\n</skill>\n\n<skill name="b">\nB\nbee\n</skill>'
-    assert registry.get_prompts(["a", "b"]) == prompt
-    assert registry.get_prompts([]) == ""
+    assert registry.get_prompts(["a", "b"]).prompt == prompt
+    assert registry.get_prompts([]).prompt == ""
+
+
+def test_for_an_agent_without_skills_no_folder_is_looked_at():
+    looked = []
+
+    assert SkillRegistry(lambda: looked.append("at the folders")).get_prompts([]).prompt == ""
+    assert looked == []
 
 
 def test_a_new_or_changed_or_removed_file_counts_at_once(registry, write):

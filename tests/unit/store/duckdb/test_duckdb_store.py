@@ -20,7 +20,7 @@ from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.duckdb.error_messages import opening_fault
 
 
-async def test_a_file_that_another_process_has_names_it_and_the_way_out(tmp_path):
+async def test_j5_a_file_that_another_process_has_names_it_and_the_way_out(tmp_path):
     path = tmp_path / "piano.duckdb"
     with started(HOLD, path) as holder:
         assert holder.stdout.readline() == "open\n"
@@ -90,7 +90,7 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path, content, to
     assert path.read_bytes() == content
 
 
-async def test_a_damaged_file_says_so_and_is_not_held(tmp_path, make):
+async def test_j5_a_damaged_file_says_so_and_is_not_held(tmp_path, make):
     path = tmp_path / "piano.duckdb"
     async with opened(path) as store:
         await store.add_message(make.message("x" * 10_000))
@@ -134,7 +134,7 @@ for each in (path, folder + "/new.duckdb", folder + "/new/new.duckdb"):
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not IS_ROOT, reason="this root can become nobody else")
-def test_a_file_or_folder_that_is_read_only_says_so():
+def test_j5_a_file_or_folder_that_is_read_only_says_so():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder, "piano.duckdb")
@@ -171,7 +171,7 @@ asyncio.run(write())
 """
 
 
-async def test_a_kill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(tmp_path):
+async def test_j1_a_kill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(tmp_path):
     path = tmp_path / "piano.duckdb"
     with started(KILLED, path) as writer:
         acknowledged = [writer.stdout.readline().strip() for _ in range(100)]
@@ -273,7 +273,7 @@ asyncio.run(write())
 """
 
 
-async def test_a_full_disk_says_so_and_is_got_over_when_there_is_room_again(tmp_path):
+async def test_j5_a_full_disk_says_so_and_is_got_over_when_there_is_room_again(tmp_path):
     path = tmp_path / "piano.duckdb"
     error, interrupted, counts = outcome(FULL, path).splitlines()
     acknowledged, kept = map(int, counts.split())
@@ -453,9 +453,8 @@ ENDLESS = "SELECT count(*) FROM range(10_000_000) a, range(10_000_000) b WHERE a
 async def start(query, store):
     """Return a task in which the query already runs."""
     asked = asyncio.ensure_future(store.sql(query))
-    async with asyncio.timeout(30):
-        while not any(aside._lent for aside in store._reports):
-            await asyncio.wait([asked], timeout=0.01)
+    await asyncio.sleep(0)  # it stands in line
+    await store.counts()  # it has had its turn
     await asyncio.wait([asked], timeout=0.1)
     assert not asked.done()
     return asked

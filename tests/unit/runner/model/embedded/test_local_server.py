@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
 
 import psutil
 import pytest
+from waiting import until
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint, LocalServer
@@ -57,13 +57,6 @@ def answers(endpoint):
     with suppress(urllib.error.URLError, ConnectionError):
         return post(endpoint, path="/health") == {"status": "ok"}
     return False
-
-
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in 30 seconds"
-        time.sleep(0.01)
 
 
 def servers():

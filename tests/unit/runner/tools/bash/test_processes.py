@@ -16,10 +16,10 @@ from child import ROOT
 from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, Limits
-from piano_jupyter.runner.tools.bash.cgroup import Caps, _sweep
+from piano_jupyter.runner.tools.bash.cgroup import Caps, remove_empty_groups
 from piano_jupyter.runner.tools.bash.output import LARGEST_SPILL, Output
-from piano_jupyter.runner.tools.bash.shell import Shells, _limits, counts_apart
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK, _kill
+from piano_jupyter.runner.tools.bash.shell import Shells, counts_apart, limits_of
+from piano_jupyter.runner.tools.bash.unsandboxed import MARK, kill_group
 
 MB = 1 << 20
 #: Starts 2,000 children one after the other, and says how many there are when the system gives no more.
@@ -237,10 +237,10 @@ def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monk
         each.mkdir()
     (used / "a process").touch()  # what is not empty is not removed
 
-    _sweep(tmp_path)
+    remove_empty_groups(tmp_path)
     new = empty.exists()
     monkeypatch.setattr("piano_jupyter.runner.tools.bash.cgroup.STARTING", -1)
-    _sweep(tmp_path)
+    remove_empty_groups(tmp_path)
 
     assert new
     assert [empty.exists(), used.exists(), other.exists()] == [False, True, True]
@@ -251,7 +251,7 @@ def test_c7_without_a_control_group_the_limit_on_processes_holds_all_but_root(bo
     box = replace(box, limits=Limits(processes=50))
     root = os.geteuid() == 0 and not launcher
 
-    code, said = run_in(box, _limits(box) + BOMB.replace("2000", "200"), launcher)
+    code, said = run_in(box, limits_of(box) + BOMB.replace("2000", "200"), launcher)
 
     assert code == (0 if root else 1)
     assert (int(said.split()[0]) < 50) != root
@@ -391,6 +391,6 @@ async def test_c14_nothing_is_left_of_a_command_that_is_cancelled_while_it_start
 def test_c2_a_child_is_found_though_its_number_is_lower_than_that_of_its_bash():
     with subprocess.Popen(["sleep", "300"], env={MARK: "call"}) as child:
         with subprocess.Popen(["true"], start_new_session=True) as bash:
-            _kill(bash.pid, "call")
+            kill_group(bash.pid, "call")
 
         assert child.wait(5) == -9
