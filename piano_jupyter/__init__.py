@@ -5,6 +5,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
 
     jupyter | __main__           the front ends: magics, panel, terminal
     piano                        THE SERVICE: every verb, said once
+    wiring                       builds what Piano works with
     pipeline                     the work: producer, consumer
     runner | store | bus         one turn | the memory | who hears of it
     config                       every setting

@@ -6,12 +6,8 @@ verb is a coroutine on the loop that opened it.
 
 import asyncio
 import contextlib
-import os
 import re
-import secrets
-import socket
-from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,30 +16,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
-from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, PianoError
+from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import (
     ApprovalRequested,
     Closed,
     Event,
-    ModelLoading,
 )
 from piano_jupyter.logs import LOGS
-from piano_jupyter.pipeline.agent_registry import Roster
-from piano_jupyter.pipeline.approval_gate import Permits
-from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.cancellation import whole
-from piano_jupyter.pipeline.consumer import Consumer
-from piano_jupyter.pipeline.job_results import Happened
-from piano_jupyter.pipeline.messages import Questions
-from piano_jupyter.pipeline.producer import Models, Producer
-from piano_jupyter.pipeline.thread_cache import Conversations
-from piano_jupyter.pipeline.threads import Threads
-from piano_jupyter.pipeline.trust import Trust
-from piano_jupyter.pipeline.unfinished import Unfinished
 from piano_jupyter.records import (
-    EMBEDDED,
     Agent,
     Hit,
     Job,
@@ -61,25 +43,14 @@ from piano_jupyter.records import (
 )
 from piano_jupyter.rules import parsed_rule
 from piano_jupyter.runner.model.cassette import Cassette
-from piano_jupyter.runner.model.client import ChatClient
-from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatModel
-from piano_jupyter.runner.model.server.endpoint import EndpointFinder
 from piano_jupyter.runner.schema.response_format import Form, form_of
-from piano_jupyter.runner.skills.skill import Skill, place
-from piano_jupyter.runner.skills.skill_registry import SkillRegistry
-from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
-from piano_jupyter.runner.tools.files.skill_folders import skill_roots
-from piano_jupyter.runner.tools.tool_registry import ToolRegistry
-from piano_jupyter.runner.turn.context_window import last_cut
-from piano_jupyter.runner.turn.run_turn import run_turn
-from piano_jupyter.runner.turn.turn_input import Turn
-from piano_jupyter.secrets.known_secrets import Mask
-from piano_jupyter.store.base import Store, UsageBy
-from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.runner.skills.skill import Skill
+from piano_jupyter.runner.tools.files.file_tools import file_layer
+from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.tool import Tool, Verdict, as_tool
+from piano_jupyter.wiring import Parts
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
@@ -140,48 +111,8 @@ class Piano:
         self._resumes = resumes
         self.config = configured(config, **knobs)
         self.bus = EventBus()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mask = Mask(wanted=lambda: self.config.mask_secrets, keys=self._keys)
-        self._cassette: Cassette | None = None
-        if record is not None or replay is not None:
-            file = Path(record or replay or "")
-            self._cassette = Cassette(file, recording=record is not None, mask=self._mask, workspace=self._workspace)
-        self._clock = self._cassette.clock() if self._cassette else Clock()
-        database = IN_MEMORY if self._cassette else self.config.database
-        self._store: Store = DuckDBStore(database)
-        self._trust = Trust(database, self._workspace, in_memory=database == IN_MEMORY)
-        self._finder = EndpointFinder(self.config, self._tell_loading, self._take_jobs)
-        wrap = self._cassette.wrap if self._cassette else None
-        self._swap = SwapClient(self._finder.find, self.config, wrap)
-        self._client = None if model else ChatClient(self._finder.find, self.config, wrap, self._swap)
-        self._model: ChatModel = model or self._client  # type: ignore[assignment]  # one of the two is there
-        owner = (
-            f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # what this very Piano runs, not a dead one
-        )
-        self._happened = Happened(self.bus)
-        self._conversations = Conversations(self._store, self.bus)
-        self._roster = Roster(self._store, self.bus, self._clock, self._trust, self._check_agent)
-        self._threads = Threads(self._store, self.bus, self._clock, self._conversations)
-        self._approvals = Approvals(self._store, self.bus, self._clock)
-        self._permits = Permits(self.config, self._approvals, self.bus, self._clock)
-        self._unfinished = Unfinished(self._roster, self._trust, self._missing_tools, self._known_address)
-        self._producer = Producer(
-            self._store, self.bus, self._clock, owner, self.config, self._models(), self._unfinished
-        )
-        self._questions = Questions(
-            self.bus, self._clock, self._producer, self._conversations, self._roster, self._threads
-        )
-        self._consumer = Consumer(
-            self._store, self.bus, self._clock, self._producer, self._turn, self._questions.hand_on, self._mask
-        )
-        self._skills = SkillRegistry(
-            lambda: skill_roots(self._workspace(), self.config.skills_paths),
-            lambda path: place(path, self._workspace()),
-        )
-        self._bash = BashTool(self.config)
-        self._tools = ToolRegistry()
-        for each in (*file_tools(self.config), self._bash.tool(), *map(as_tool, tools)):
-            self._tools.add(each)
+        own = map(as_tool, tools)
+        self._parts = Parts(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -203,13 +134,12 @@ class Piano:
             raise
 
     async def _open(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        LOGS.masks.append(self._mask)
-        await self._store.open()
-        await asyncio.to_thread(self._trust.open, await self._store.identity())
-        await self._roster.open(self.config.default_model)
-        await self._producer.recover(self.config.max_attempts)
-        self._consumer.start()
+        LOGS.masks.append(self._parts.mask)
+        await self._parts.store.open()
+        await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
+        await self._parts.roster.open(self.config.default_model)
+        await self._parts.producer.recover(self.config.max_attempts)
+        self._parts.consumer.start()
 
     async def close(self) -> None:
         """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice.
@@ -219,24 +149,24 @@ class Piano:
         await whole(self._close())
 
     async def _close(self) -> None:
-        await self._consumer.stop(self.config.shutdown_timeout)
-        self._happened.close()
+        await self._parts.consumer.stop(self.config.shutdown_timeout)
+        self._parts.happened.close()
         self.bus.publish(Closed())
         self.bus.close()
-        await self._swap.aclose()
-        if self._client is not None:
-            await self._client.aclose()
-        await self._bash.aclose()
-        await self._store.close()
-        self._finder.stop()
-        if self._mask in LOGS.masks:  # not before: what is told of the end is logged too
-            LOGS.masks.remove(self._mask)
+        await self._parts.swap.aclose()
+        if self._parts.client is not None:
+            await self._parts.client.aclose()
+        await self._parts.bash.aclose()
+        await self._parts.store.close()
+        self._parts.finder.stop()
+        if self._parts.mask in LOGS.masks:  # not before: what is told of the end is logged too
+            LOGS.masks.remove(self._parts.mask)
 
     def close_now(self, timeout: float = 2.0) -> None:
         """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
-        self._bash.stop()
-        self._store.close_now(timeout)
-        self._finder.stop()
+        self._parts.bash.stop()
+        self._parts.store.close_now(timeout)
+        self._parts.finder.stop()
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -261,7 +191,7 @@ class Piano:
         checked value: of a type (a dataclass, a TypedDict, a pydantic model, `list[str]`, ...), or as a JSON Schema has
         it (a dict, its text, or a file).
         """
-        form = await _form(schema, self._workspace())
+        form = await _form(schema, Path(self.config.workspace))
         answers = await self._asked(self._send_one(text, agent, thread, "api", form))
         return form.value(answers[0].content) if form else answers[0]
 
@@ -284,7 +214,7 @@ class Piano:
 
         Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
         """
-        form = await _form(schema, self._workspace())
+        form = await _form(schema, Path(self.config.workspace))
         answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
         return [form.value(each.content) for each in answers] if form else answers
 
@@ -344,23 +274,23 @@ class Piano:
         self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
     ) -> list[Job]:
         _check_text(text)
-        text, form = self._mask(text), await _form(schema, self._workspace())
+        form = await _form(schema, Path(self.config.workspace))
         for name in names:
-            self._roster.named(name)  # before a thread is opened for nothing
-        into = await self._threads.go_to(thread) or await self._threads.open(text)
-        agents = self._questions.addressed(text, names, into)
+            self._parts.roster.named(name)  # before a thread is opened for nothing
+        into = await self._parts.threads.go_to(thread) or await self._parts.threads.open(text)
+        agents = self._parts.questions.addressed(text, names, into)
         if alone and len(agents) > 1:
             raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._questions.ask(
+        return await self._parts.questions.ask(
             text, agents, into, source, await self._begin_sending(), form.schema if form else None
         )
 
     async def _begin_sending(self) -> Terms:
         """Return what a question is sent under now. What an earlier kernel left goes on from here."""
-        terms = Terms(self.config.mode, tuple(self.config.rules), await self._address())
+        terms = Terms(self.config.mode, tuple(self.config.rules), await self._parts.address())
         if self._resumes:
-            self._unfinished.resume()
-        self._producer.stir()
+            self._parts.unfinished.resume()
+        self._parts.producer.stir()
         return terms
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
@@ -370,14 +300,14 @@ class Piano:
         """
         _check_text(text)
         question = await self.find_message(message)
-        return await self._questions.edit(question, self._mask(text), source, await self._begin_sending())
+        return await self._parts.questions.edit(question, text, source, await self._begin_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
 
         The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
-        return await self._questions.regenerate(await self.find_message(message), await self._begin_sending())
+        return await self._parts.questions.regenerate(await self.find_message(message), await self._begin_sending())
 
     @overload
     async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
@@ -385,9 +315,9 @@ class Piano:
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any: ...
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any:
         """Return the value that an answer is, as `schema` has it, by default as what it was asked to fit."""
-        answer, form = await self.find_message(message), await _form(schema, self._workspace())
+        answer, form = await self.find_message(message), await _form(schema, Path(self.config.workspace))
         if form is None:
-            job = await self._store.job(answer.job_id) if answer.job_id else None
+            job = await self._parts.store.job(answer.job_id) if answer.job_id else None
             if job is None or job.schema is None:
                 raise PianoError(f"{short(answer.id)} was asked for as text; name the schema that it fits")
             form = Form(job.schema)
@@ -399,14 +329,14 @@ class Piano:
         Raises what it failed with; PianoError if it was cancelled, or waits for the user to resume it.
         """
         await self._look_where_questions_go()
-        if why := self._unfinished.why_held(job):
+        if why := self._parts.unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
-        if answer := await self._happened.answer(job):
+        if answer := await self._parts.happened.answer(job):
             return answer
-        job = await self._store.job(job.id)
+        job = await self._parts.store.job(job.id)
         if job.status is not JobStatus.DONE:
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
-        said = await self._store.messages(job.thread_id)
+        said = await self._parts.store.messages(job.thread_id)
         return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]
 
     def events(self, thread: Thread | None = None) -> EventStream:
@@ -415,34 +345,34 @@ class Piano:
 
     def recent_events(self, last: int = 50) -> list[tuple[datetime, Event]]:
         """Return what has happened of late, each with its time (UTC), oldest first; pieces of answers are left out."""
-        return self._happened.recent(last)
+        return self._parts.happened.recent(last)
 
     async def drain(self) -> None:
         """Return when nothing runs, and nothing waits that would be taken."""
-        await self._consumer.drain()
+        await self._parts.consumer.drain()
 
     async def stop(self) -> None:
         """Take no more jobs for now: what runs goes on to its end, what is asked waits."""
-        self._consumer.pause()
+        self._parts.consumer.pause()
 
     async def start(self) -> None:
         """Take jobs again."""
-        self._consumer.go_on()
+        self._parts.consumer.go_on()
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
     async def jobs(self, *statuses: JobStatus, thread: Thread | None = None, last: int | None = None) -> list[Job]:
         """Return jobs (only the `last` so many), oldest first."""
-        return await self._store.jobs(*statuses, thread_id=thread.id if thread else None, last=last)
+        return await self._parts.store.jobs(*statuses, thread_id=thread.id if thread else None, last=last)
 
     async def find_job(self, job: Job | UUID | str) -> Job:
         """Return a job as it now stands, by itself, its id or the end of its id. Raises NotFoundError."""
         if not isinstance(job, str):
-            return await self._store.job(job.id if isinstance(job, Job) else job)
+            return await self._parts.store.job(job.id if isinstance(job, Job) else job)
         digits = job.replace("-", "").strip().lower()
-        found = await self._store.jobs_ending(digits) if HEX.fullmatch(digits) else []
+        found = await self._parts.store.jobs_ending(digits) if HEX.fullmatch(digits) else []
         if not found:
-            newest = await self._store.jobs(last=20)
+            newest = await self._parts.store.jobs(last=20)
             raise NotFoundError.among("job", job, [short(each.id) for each in reversed(newest)])
         return found[-1]
 
@@ -451,68 +381,68 @@ class Piano:
         return await whole(self._cancel(job))
 
     async def _cancel(self, job: Job | UUID | str) -> Job:
-        return await self._consumer.cancel(await self.find_job(job))
+        return await self._parts.consumer.cancel(await self.find_job(job))
 
     async def retry(self, job: Job | UUID | str) -> Job:
         """Queue a job again that failed, was cancelled or is unfinished, for its agent and the settings as they are."""
         found = await self.find_job(job)
-        if why := self._unfinished.why_held(found):
-            if not self._trust.given:
+        if why := self._parts.unfinished.why_held(found):
+            if not self._parts.trust.given:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
             found = await whole(self._cancel(found))
         terms = await self._begin_sending()
-        model = self._roster.by_id(found.agent_id).model
-        return await self._producer.retry(replace(found, model=model, **terms._asdict()))
+        model = self._parts.roster.by_id(found.agent_id).model
+        return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
         """Return the jobs that an earlier kernel left, each with what it waits for, "" where it only waits its turn."""
         await self._look_where_questions_go()
-        return self._unfinished.all()
+        return self._parts.unfinished.all()
 
     async def _look_where_questions_go(self) -> None:
         """See whether the settings name another server by now, where an unfinished job may wait for its own."""
-        if self._unfinished.resumed and self._known_address() is None:
-            await self._address()
+        if self._parts.unfinished.resumed and self._parts.known_address() is None:
+            await self._parts.address()
 
     async def resume(self, job: Job | UUID | str | None = None) -> list[tuple[Job, str]]:
         """Let unfinished jobs go on, or one; return those that still wait for something, and what.
 
         The first question that is sent does the same. Raises PianoError where the database is not trusted.
         """
-        if not self._trust.given:
+        if not self._parts.trust.given:
             raise PianoError(f"nothing of a database that is not known to be yours goes on: {self.distrust()}")
-        await self._address()
-        self._unfinished.resume(await self.find_job(job) if job is not None else None)
-        self._producer.stir()
-        return [(each, why) for each, why in self._unfinished.all() if why]
+        await self._parts.address()
+        self._parts.unfinished.resume(await self.find_job(job) if job is not None else None)
+        self._parts.producer.stir()
+        return [(each, why) for each, why in self._parts.unfinished.all() if why]
 
     async def trust(self) -> str:
         """Trust the database: its agents' tools count, its jobs may be resumed. Returns a sentence that says so."""
-        if self._trust.given and not self._trust.problem:
-            return f"trusted already: {self._trust.path}{' (only memory)' if self._trust.in_memory else ''}"
-        withheld = self._roster.withheld()
-        left = len(self._unfinished.all())
-        await asyncio.to_thread(self._trust.give)
+        if self._parts.trust.given and not self._parts.trust.problem:
+            return f"trusted already: {self._parts.trust.path}{' (only memory)' if self._parts.trust.in_memory else ''}"
+        withheld = self._parts.roster.withheld()
+        left = len(self._parts.unfinished.all())
+        await asyncio.to_thread(self._parts.trust.give)
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
         jobs = f"{left} unfinished job{'' if left == 1 else 's'} may go on (%piano resume)" if left else ""
-        note = f"this counts until this kernel ends: {self._trust.problem}" if self._trust.problem else ""
-        return "; ".join(filter(None, [f"trusted from now on: {self._trust.path}", tools, jobs, note]))
+        note = f"this counts until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
+        return "; ".join(filter(None, [f"trusted from now on: {self._parts.trust.path}", tools, jobs, note]))
 
     @property
     def trusted(self) -> bool:
         """Whether the database is the user's own: made by this user on this machine, or trusted with `trust`."""
-        return self._trust.given
+        return self._parts.trust.given
 
     def distrust(self) -> str:
         """Return why this database is not trusted, or will not be by the next kernel, a sentence; "" if all is well."""
-        problem = self._trust.problem
-        if not self._trust.given:
+        problem = self._parts.trust.problem
+        if not self._parts.trust.given:
             return (
-                f"database {self._trust.path} was not made by you here, so nothing in it goes on by itself and the "
-                f"tools of its agents do not count; if it is yours, say %piano trust{problem and f' ({problem})'}"
+                f"database {self._parts.trust.path} was not made by you here, so nothing in it goes on by itself and "
+                f"the tools of its agents do not count; if it is yours, say %piano trust{problem and f' ({problem})'}"
             )
         if problem:
-            return f"the next kernel will not know that database {self._trust.path} is yours: {problem}"
+            return f"the next kernel will not know that database {self._parts.trust.path} is yours: {problem}"
         return ""
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
@@ -530,149 +460,148 @@ class Piano:
         return await self._decide(call, allowed=False, always=always)
 
     async def _decide(self, call: ApprovalRequested | ToolCall | UUID, *, allowed: bool, always: bool) -> bool:
-        request = self._approvals.find(call)
-        if request is None or not await self._approvals.decide(request, allowed=allowed, always=always):
+        request = self._parts.approvals.find(call)
+        if request is None or not await self._parts.approvals.decide(request, allowed=allowed, always=always):
             return False
         if always:
-            self._permits.add_rule(request.always if allowed else request.never)
+            self._parts.permits.add_rule(request.always if allowed else request.never)
         return True
 
     async def approvals(self) -> list[ApprovalRequested]:
         """Return the tool calls that wait for a yes or no, oldest first."""
-        return self._approvals.waiting()
+        return self._parts.approvals.waiting()
 
     # -- threads and messages ----------------------------------------------------------------------
 
     @property
     def thread(self) -> Thread | None:
         """The current thread: where a question goes that names none."""
-        return self._threads.current
+        return self._parts.threads.current
 
     @thread.setter
     def thread(self, thread: Thread | None) -> None:
-        self._threads.current = thread
+        self._parts.threads.current = thread
 
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
         """Create a thread and make it the current one; `agent` answers there when nobody is addressed."""
-        primary = self._roster.named(agent) if agent is not None else None
-        return await self._threads.open(self._mask(title), primary_agent_id=primary.id if primary else None)
+        primary = self._parts.roster.named(agent) if agent is not None else None
+        return await self._parts.threads.open(title, primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         """Return threads, newest first."""
-        return await self._threads.all(status)
+        return await self._parts.threads.all(status)
 
     async def find_thread(self, name: str | UUID) -> Thread:
         """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
-        return await self._threads.find(name)
+        return await self._parts.threads.find(name)
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
         """Give a thread another title."""
-        return await self._threads.change(thread, title=self._mask(title))
+        return await self._parts.threads.change(thread, title=title)
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Put a thread away: it is listed as archived, and no longer the current one."""
-        return await self._threads.change(thread, status="archived")
+        return await self._parts.threads.change(thread, status="archived")
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
-        return await self._threads.fork(await self.find_message(message), self._mask(title))
+        return await self._parts.threads.fork(await self.find_message(message), title)
 
     async def messages(self, thread: Thread, last: int | None = None, *, at: Message | None = None) -> list[Message]:
         """Return a thread's messages (only the `last` so many) in reading order: each answer after its question.
 
         Of branches it is the one that leads to `at`, by default to where the thread goes on.
         """
-        return await self._threads.messages(thread, last, at)
+        return await self._parts.threads.messages(thread, last, at)
 
     async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
         """Return where a thread's branches part: for each message that has others in its place, the ids of them all."""
-        return await self._threads.branches(thread)
+        return await self._parts.threads.branches(thread)
 
     async def message(self, message_id: UUID) -> Message:
         """Return one message. Raises NotFoundError."""
-        return await self._store.message(message_id)
+        return await self._parts.store.message(message_id)
 
     async def find_message(self, name: Message | UUID | str) -> Message:
         """Return a message by itself, its id or the end of its id. Raises NotFoundError."""
-        return await self._threads.find_message(name)
+        return await self._parts.threads.find_message(name)
 
     async def tool_calls(self, thread: Thread) -> list[ToolCall]:
         """Return a thread's tool calls, in order."""
-        return await self._threads.tool_calls(thread)
+        return await self._parts.threads.tool_calls(thread)
 
     async def search(self, text: str, limit: int = 20) -> list[Hit]:
         """Return where all the words of `text` occur, in titles and in what was said, best first."""
         if not text.strip():
             raise PianoError("name the words to search for")
-        return await self._store.search(text, limit)
+        return await self._parts.store.search(text, limit)
 
     async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
         """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
         from piano_jupyter.export import exported  # noqa: PLC0415  Rarely wanted.
 
-        names = {agent.id: agent.name for agent in self._roster.all()}
+        names = {agent.id: agent.name for agent in self._parts.roster.all()}
         return exported(format, thread, await self.messages(thread), await self.tool_calls(thread), names)
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
         """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
         from piano_jupyter.export import imported  # noqa: PLC0415
 
-        told = imported(text, title, self._clock, self._roster.all())
-        return await self._threads.add(*self._mask(told))
+        told = imported(text, title, self._parts.clock, self._parts.roster.all())
+        return await self._parts.threads.add(*told)
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
     async def agents(self) -> list[Agent]:
         """Return the agents, oldest first."""
-        return self._roster.all()
+        return self._parts.roster.all()
 
     async def agent(self, name: str) -> Agent:
         """Return one agent. Raises NotFoundError."""
-        return self._roster.named(name)
+        return self._parts.roster.named(name)
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
         """Create an agent; `fields` are those of `Agent`. Raises PianoError for a name that is taken or no handle."""
-        return await self._roster.add(name, model or self.config.default_model, **self._mask(fields))
+        return await self._parts.roster.add(name, model or self.config.default_model, **fields)
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent; `fields` are those of `Agent`. Its next turn sees the change."""
-        return await self._roster.update(name, **self._mask(fields))
+        return await self._parts.roster.update(name, **fields)
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, or a function as one; return the tool that had its name before, if any. On any thread.
 
         Jobs that an earlier kernel left and that waited for it go on.
         """
-        replaced = self._tools.add(as_tool(thing))
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._producer.stir)
+        replaced = self._parts.tools.add(as_tool(thing))
+        self._parts.producer.stir_from_any_thread()
         return replaced
 
     async def tools(self) -> list[Tool]:
         """Return the tools that there are, by name."""
-        return self._tools.list_available()
+        return self._parts.tools.list_available()
 
     async def tool_verdicts(self) -> dict[str, Verdict]:
         """Return what becomes of a plain call of each tool, by its name, in the mode and with the rules as they are."""
-        return {tool.name: self._permits.usually(tool) for tool in self._tools.list_available()}
+        return {tool.name: self._parts.permits.usually(tool) for tool in self._parts.tools.list_available()}
 
     async def skills(self) -> list[Skill]:
         """Return the skills that there are, by name."""
-        return await asyncio.to_thread(self._skills.list_available)
+        return await asyncio.to_thread(self._parts.skills.list_available)
 
     async def skill(self, name: str) -> Skill:
         """Return one skill. Raises NotFoundError, which also says if its file is broken."""
-        return await asyncio.to_thread(self._skills.load_skill, name)
+        return await asyncio.to_thread(self._parts.skills.load_skill, name)
 
     async def skill_problems(self) -> list[str]:
         """Return what is wrong with skill files, or not as the standard has it, a sentence each."""
-        return await asyncio.to_thread(self._skills.diagnostics)
+        return await asyncio.to_thread(self._parts.skills.diagnostics)
 
     # -- looking -----------------------------------------------------------------------------------
 
     async def sql(self, query: str) -> Rows:
         """Run one SELECT over everything that is kept. Raises StoreError."""
-        return await self._store.sql(query)
+        return await self._parts.store.sql(query)
 
     @staticmethod
     def query_frames(query: str, frames: Mapping[str, Any], most: int = 100) -> tuple[Rows, bool]:
@@ -684,16 +613,16 @@ class Piano:
 
     async def stats(self, by: UsageBy = "agent") -> Rows:
         """Return what the answers cost, a row for each agent, model or day (UTC)."""
-        return await self._store.usage(by)
+        return await self._parts.store.usage(by)
 
     async def status(self) -> Status:
         """Return how things stand. Asks the server which models it has, if one answers; starts none."""
         config = self.config
         server, models = await self._glance()
-        counts = await self._store.counts()
-        tools = {tool.name for tool in self._tools.list_available()}
+        counts = await self._parts.store.counts()
+        tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
-            database=IN_MEMORY if self._cassette else config.database,
+            database=IN_MEMORY if self._parts.cassette else config.database,
             server=server,
             models=models,
             workspace=config.workspace,
@@ -702,7 +631,7 @@ class Piano:
             threads=counts.threads,
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
             running=counts.jobs.get(JobStatus.RUNNING, 0),
-            approvals=len(self._approvals.waiting()),
+            approvals=len(self._parts.approvals.waiting()),
             unfinished=await self.unfinished(),
             distrust=self.distrust(),
             mode=config.mode,
@@ -710,144 +639,50 @@ class Piano:
                 rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
-            stopped=self._consumer.paused,
-            cassette=_about(self._cassette),
+            stopped=self._parts.consumer.paused,
+            cassette=_about(self._parts.cassette),
         )
 
     # -- models ------------------------------------------------------------------------------------
 
     async def models(self) -> list[Model]:
         """Return the models that the server has, as they stand. Raises ModelError."""
-        return await self._swap.models()
+        return await self._parts.swap.models()
 
     async def load_model(self, name: str) -> None:
         """Have the server load a model, and return when it is loaded. Raises ModelError."""
-        await self._swap.load(name)
+        await self._parts.swap.load(name)
 
     async def unload_model(self, name: str | None = None) -> None:
         """Have the server unload a model, or all. Raises ModelError."""
-        await self._swap.unload(name)
+        await self._parts.swap.unload(name)
 
     def known_models(self) -> list[str]:
         """Return the names of the models that the server was last heard of to have."""
-        return self._swap.known()
+        return self._parts.swap.known()
 
     # -- within ------------------------------------------------------------------------------------
 
-    async def _turn(self, job: Job) -> AsyncGenerator[Event, None]:
-        """Read what a job's turn needs to know, then run it."""
-        if job.server not in {"", EMBEDDED} and await self._address() == EMBEDDED:
-            raise ModelUnavailableError(
-                f"this was sent to {job.server}, and questions go to the embedded model now: "
-                f"%piano retry {short(job.id)} sends it there"
-            )
-        conversation = await self._conversations.get(job.thread_id)
-        agent = self._roster.by_id(job.agent_id)
-        look, names = self._skills.get_prompts, agent.enabled_skills
-        skills = await asyncio.to_thread(look, names) if names else look(())
-        tools = {tool.name: tool for tool in (*self._tools.of_agent(agent), *skills.tools)}
-        askers = self._questions.askers(job, conversation)
-        branch = conversation.tree.history(job)
-        cut = last_cut(branch.messages, agent.id)
-        begins = cut.begins(branch.questions)
-        history, gone = branch.messages[begins:], branch.messages[:begins]
-        has_begun = history[-1].job_id == job.id
-        left = await self._approvals.left(job) if has_begun else []
-        turn = Turn(
-            job=job,
-            agent=agent,
-            history=history,
-            calls=conversation.tool_calls(history),
-            turns_left=bisect_left(branch.questions, begins),
-            calls_left=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id))
-            if conversation.calls
-            else 0,
-            pending=calls_of(left),
-            names={each.id: each.name for each in self._roster.all()},
-            skills=skills.prompt,
-            versions=skills.versions,
-            tools=[tools[name] for name in sorted(tools)],
-            max_iterations=agent.max_iterations or self.config.max_iterations,
-            max_tool_calls=self.config.max_tool_calls,
-            max_turn_tokens=self.config.max_turn_tokens,
-            max_turn_s=self.config.max_turn_s,
-            tool_timeout=self.config.tool_timeout,
-            tool_output_limit=self.config.tool_output_limit,
-            context=self._client.context if self._client is not None else _unknown,
-            summarize=self.config.summarize,
-            mask=self._mask,
-        )
-
-        permit = self._permits.of(job, agent, askers, left, handed_out=skills.tools)
-        async with contextlib.aclosing(run_turn(turn, self._model, permit, self._tell, self._clock)) as events:
-            async for event in events:
-                yield event
-
-    def _take_jobs(self) -> None:
-        """Have a look at the queue: a job that waited for its server may go on."""
-        self._producer.stir()
-
-    async def _address(self) -> str:
-        """Return where a question goes that is sent now; "" where something stands in for the server."""
-        return "" if self._client is None or self._cassette is not None else await self._finder.address()
-
-    def _known_address(self) -> str | None:
-        return "" if self._client is None or self._cassette is not None else self._finder.known_address()
-
-    def _missing_tools(self, names: Iterable[str]) -> list[str]:
-        return self._tools.missing(names)
-
-    def _models(self) -> Models:
-        """Return what the queue has to know of the server's models; what stands in for a server has them all."""
-        return Models(
-            loaded=self._swap.loaded if self._client is not None else None,
-            own_name=self._swap.own_name,
-            idle=lambda: {request.job_id for request in self._approvals.waiting()},
-        )
-
     async def _glance(self) -> tuple[str, list[Model]]:
         """Return how to call the server, and its models if it tells them soon."""
-        config, found = self.config, self._finder.current()
+        config, found = self.config, self._parts.finder.current()
         where = found.note or found.url if found else config.base_url
-        if self._client is None or (self._cassette is None and not await self._finder.answers()):
+        if self._parts.client is None or (self._parts.cassette is None and not await self._parts.finder.answers()):
             return f"{where} (does not answer)", []
         with contextlib.suppress(ModelError, TimeoutError):
             async with asyncio.timeout(GLANCE):
-                return where, await self._swap.models()
+                return where, await self._parts.swap.models()
         return where, []
 
     def _layers(self) -> list[str]:
         """Return what stands between tools and the machine, a sentence each."""
-        return [file_layer(), *self._bash.layers(self.config.mode)]
-
-    def _keys(self) -> list[str]:
-        """Return the keys of the servers that are asked."""
-        return [self.config.api_key, self._finder.endpoint.api_key if self._finder.endpoint else ""]
-
-    def _check_agent(self, fields: Mapping[str, Any]) -> None:
-        self._tools.get_tools(fields.get("enabled_tools", ()))
-        self._skills.get_prompts(fields.get("enabled_skills", ()))
-
-    def _workspace(self) -> Path:
-        return Path(self.config.workspace)
-
-    def _tell(self, event: Event) -> None:
-        """Publish from whichever thread a tool runs on."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self.bus.publish, self._mask(event))
-
-    def _tell_loading(self, note: str, fraction: float | None) -> None:
-        self.bus.publish(ModelLoading(note=note, fraction=fraction))
+        return [file_layer(), *self._parts.bash.layers(self.config.mode)]
 
 
 async def _form(schema: Any, workspace: Path) -> Form | None:
     if schema is None:
         return None
     return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file
-
-
-async def _unknown(_model: str) -> None:
-    """Say nothing of a model's window: what stands in for a server has none."""
 
 
 def _check_text(text: str) -> None:

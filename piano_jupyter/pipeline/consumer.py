@@ -5,7 +5,7 @@ exactly one answer.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from uuid import UUID
@@ -26,8 +26,10 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.messages import Questions
 from piano_jupyter.pipeline.producer import ClaimError, Producer
-from piano_jupyter.records import Job, JobStatus, Message
+from piano_jupyter.pipeline.turns import Turns
+from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
 
 log = logger(__name__)
@@ -36,15 +38,11 @@ KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of 
 AGAIN = 1.0  # seconds until it is tried again after an error inside Piano
 STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
 
-StartTurn = Callable[[Job], AsyncGenerator[Event, None]]
-HandOn = Callable[[Job, Message], Awaitable[tuple[list[Job], Message | None]]]
-
 
 class Consumer:
     """Works on the jobs that the producer gives it, side by side.
 
-    `turn` runs a job's turn; `hand_on` says which jobs an answer asks for, and what is to be noted beside it; `mask`
-    takes the secrets out of the reason for which a job fails.
+    `mask` takes the secrets out of the reason for which a job fails.
     """
 
     def __init__(
@@ -53,12 +51,12 @@ class Consumer:
         bus: EventBus,
         clock: Clock,
         producer: Producer,
-        turn: StartTurn,
-        hand_on: HandOn,
+        turns: Turns,
+        questions: Questions,
         mask: Callable[[str], str],
     ) -> None:
         self._store, self._bus, self._clock, self._producer = store, bus, clock, producer
-        self._turn, self._hand_on, self._mask = turn, hand_on, mask
+        self._turns, self._questions, self._mask = turns, questions, mask
         self._going = asyncio.Event()
         self._going.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
@@ -161,7 +159,7 @@ class Consumer:
         """Run a job to its end. Cancelled, it leaves the job to whoever cancelled it."""
         try:
             self._bus.publish(JobStarted(thread_id=job.thread_id, job=job))
-            async with aclosing(self._turn(job)) as events:
+            async with aclosing(self._turns.run(job)) as events:
                 async for event in events:
                     if isinstance(event, KEPT):
                         await whole(self._keep(job, event))
@@ -192,7 +190,7 @@ class Consumer:
                 call = await self._store.finish_call(call)
                 self._bus.publish(ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call))
             case Answered(message=message):
-                asked, note = await self._hand_on(job, message)
+                asked, note = await self._questions.hand_on(job, message)
                 job, message, asked, note = await self._store.ack(
                     job, message, self._clock.now(), asked=asked, note=note
                 )

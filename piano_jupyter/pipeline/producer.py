@@ -1,6 +1,7 @@
 """Producer: takes messages in with their jobs, and claims queued jobs, never more than the demand."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
@@ -53,11 +54,13 @@ class Producer:
         self._queued: dict[UUID, Waiting] = {}
         self._swapped = 0.0  # when a model was swapped in last, as `Clock.monotonic` has it
         self._claiming = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stirred = asyncio.Event()
         bus.subscribe(lambda _: self.stir(), ApprovalRequested)  # its model is free while the user thinks
 
     async def recover(self, max_attempts: int) -> None:
         """Queue what a dead kernel left; it is held until the user goes on."""
+        self._loop = asyncio.get_running_loop()
         for job in await self._store.recover({self._owner}, max_attempts, self._clock.now()):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
@@ -153,6 +156,12 @@ class Producer:
     def stir(self) -> None:
         """Wake whoever waits: something may be there to claim."""
         self._stirred.set()
+
+    def stir_from_any_thread(self) -> None:
+        """Do the same from another thread, or before or after the loop runs."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.stir)
 
     async def wait(self) -> None:
         """Return when something may be there to claim."""

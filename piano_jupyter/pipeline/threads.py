@@ -1,6 +1,6 @@
 """Threads: where the talk goes on, what was said there, and what goes on from an earlier place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,21 +22,27 @@ SHORTEST_ID = 4  # digits
 class Threads:
     """The threads of a store; one of them may be the current one."""
 
-    def __init__(self, store: Store, bus: EventBus, clock: Clock, conversations: Conversations) -> None:
+    def __init__(
+        self, store: Store, bus: EventBus, clock: Clock, conversations: Conversations, mask: Callable[[str], str]
+    ) -> None:
         self._store, self._bus, self._clock, self._conversations = store, bus, clock, conversations
+        self._mask = mask
         self.current: Thread | None = None  #: where a question goes that names no thread
 
     async def open(self, title: str, **fields: Any) -> Thread:
         """Create a thread and make it the current one; `fields` are those of `Thread`."""
-        thread = Thread(id=self._clock.new_id(), title=short_title(title), inserted_at=self._clock.now(), **fields)
+        thread = Thread(id=self._clock.new_id(), title=self._title(title), inserted_at=self._clock.now(), **fields)
         return self._opened(await self._store.add_thread(thread))
 
     async def add(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
         """Keep a whole thread that was made elsewhere, and make it the current one."""
-        thread = replace(thread, title=short_title(thread.title))
-        self._opened(await self._store.add_conversation(thread, messages, calls))
+        thread = replace(thread, title=self._title(thread.title))
+        thread = self._opened(await self._store.add_conversation(thread, messages, calls))
         self._conversations.forget(thread.id)  # a thread that was opened is taken for empty
         return thread
+
+    def _title(self, text: str) -> str:
+        return short_title(self._mask(text))  # of a secret that is cut nobody would see any more that it is one
 
     def _opened(self, thread: Thread) -> Thread:
         self.current = thread
@@ -71,7 +77,7 @@ class Threads:
     async def change(self, thread: Thread, **fields: Any) -> Thread:
         """Change a thread; one that is archived is no longer the current one."""
         if "title" in fields:
-            fields["title"] = short_title(fields["title"])
+            fields["title"] = self._title(fields["title"])
         thread = await self._store.update_thread(replace(thread, **fields))
         if self.current is not None and self.current.id == thread.id:
             self.current = thread if thread.status == "active" else None

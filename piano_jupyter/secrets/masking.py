@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 MASK = "…[masked]"
 SHORTEST = 8  #: characters of a value that is known to be a secret
+SHORT = 200  #: characters of a text that is masked as soon as it is looked up
+ROOM = 8_000_000  #: characters of texts that are remembered
 LONGEST_KEY = 20_000  #: characters of a private key block
 
 BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -122,6 +124,8 @@ class Redactor:
         self.known = dict(known or {})
         usable = {value: name for value, name in self.known.items() if len(value) >= SHORTEST and value not in MASK}
         written = {form: name for value, name in usable.items() for form in _forms(value)}
+        self._masked_before: dict[str, str] = {}
+        self._room = ROOM
         self._exact = [(form, written[form] + MASK) for form in sorted(written, key=lambda form: (-len(form), form))]
 
     def __call__(self, thing: T) -> T:
@@ -130,7 +134,7 @@ class Redactor:
 
     def _masked(self, thing: Any) -> Any:
         if isinstance(thing, str):
-            return self._text(thing)
+            return self._text(thing) if len(thing) < SHORT else self._remembered(thing)
         if isinstance(thing, Mapping):
             masked: Any = {self._masked(key): self._masked(value) for key, value in thing.items()}
         elif isinstance(thing, list | tuple) and type(thing) in {list, tuple}:
@@ -142,6 +146,19 @@ class Redactor:
         else:
             return thing
         return thing if masked == thing else masked
+
+    def _remembered(self, text: str) -> str:
+        """Return a text without secrets: a conversation is sent again and again, and masked once."""
+        masked = self._masked_before.get(text)
+        if masked is None:
+            masked = self._text(text)
+            self._room -= len(text)
+            if self._room < 0:
+                self._masked_before.clear()
+                self._room = ROOM - len(text)
+            if len(text) < ROOM:
+                self._masked_before[text] = masked
+        return masked
 
     def _text(self, text: str) -> str:
         for value, mask in self._exact:

@@ -7,7 +7,7 @@ to the agent. The requests that follow read the note and leave out the same (`co
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelError
@@ -51,7 +51,7 @@ async def ask(
     """
     options, job = turn.agent.options, turn.job
     told, questions, left = list(history), questions_in(history), turn.turns_left
-    tools = turn.mask([tool.schema() for tool in turn.tools])
+    tools = [tool.schema() for tool in turn.tools]
 
     def messages(cut: Cut) -> list[dict[str, Any]]:
         said = chat_messages(
@@ -65,7 +65,7 @@ async def ask(
             begins=cut.begins(questions, left),
             calls_left=turn.calls_left,
         )
-        return cast("list[dict[str, Any]]", turn.mask(with_schema(said, job.schema)))
+        return with_schema(said, job.schema)
 
     def bytes_of(cut: Cut) -> int:
         return size(messages(cut), tools)
@@ -114,8 +114,8 @@ async def _summed_up(
 ) -> Message:
     """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
     question = replace(note, role="user", content=SUMMARY)
-    messages = turn.mask(
-        chat_messages(turn.agent, "", [*leaving, question], calls, turn.names, None, cut, calls_left=turn.calls_left)
+    messages = chat_messages(
+        turn.agent, "", [*leaving, question], calls, turn.names, None, cut, calls_left=turn.calls_left
     )
     limits = {"max_tokens": SUMMARY_TOKENS, "response_format": {"type": "text"}}
     request = ChatRequest(model=turn.job.model, messages=messages, options={**turn.agent.options, **limits})

@@ -4,25 +4,20 @@ A turn only tells what happens; it keeps nothing and shows nothing. Whoever iter
 the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
-from piano_jupyter.records import Job, Message
+from piano_jupyter.records import Job
 from piano_jupyter.runner.model.protocol import Again, ChatModel, Delta, Loading, Reply
 from piano_jupyter.runner.turn.limits import Limits, no_answer
-from piano_jupyter.runner.turn.masked_stream import without_secrets
 from piano_jupyter.runner.turn.request import ask
 from piano_jupyter.runner.turn.tool_call_executor import Caller, Permit
 from piano_jupyter.runner.turn.turn_input import Turn
-
-LONG = 1_000_000  # characters that take too long to mask on the loop
 
 
 async def run_turn(
@@ -41,7 +36,7 @@ async def run_turn(
     for _ in range(turn.max_iterations):
         message = turn.message(clock, history, "assistant")
         reply = Reply()
-        async with aclosing(without_secrets(ask(turn, model, history, calls, clock), turn.mask)) as pieces:
+        async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
             async for piece in pieces:
                 match piece:
                     case Delta() | Loading():
@@ -57,7 +52,9 @@ async def run_turn(
                     case Reply():
                         reply = piece
                         limits.spend(reply.usage)
-        message = await _said(turn, message, reply)
+        skills = {"skills": dict(turn.versions)} if turn.versions else {}
+        usage = {**reply.usage, **skills}
+        message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=usage)
         if not reply.calls:
             if not reply.text.strip():
                 raise no_answer(reply)
@@ -89,12 +86,3 @@ def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
         model=job.model,
         seconds=piece.seconds,
     )
-
-
-async def _said(turn: Turn, message: Message, reply: Reply) -> Message:
-    """Return the message with what the model said in it, without secrets."""
-    skills = {"skills": dict(turn.versions)} if turn.versions else {}
-    said = replace(message, content=reply.text, reasoning=reply.reasoning, usage={**reply.usage, **skills})
-    if len(said.content) + len(said.reasoning) < LONG:
-        return cast("Message", turn.mask(said))
-    return cast("Message", await asyncio.to_thread(turn.mask, said))

@@ -68,14 +68,14 @@ class Caller:
             id=self._clock.new_id(),
             message_id=message_id,
             name=requested.name,
-            arguments=self._turn.mask(requested.arguments),
+            arguments=requested.arguments,
             started_at=self._clock.now(),
         )
 
     async def _make(self, calls: Iterable[tuple[ToolCall, RequestedCall]]) -> AsyncGenerator[Event, None]:
         job = self._turn.job
         for asked, requested in calls:
-            refusal, tool = self._runnable(asked, requested)
+            refusal, tool = self._runnable(requested)
             permission = await self._permit(asked, tool) if tool is not None else Permission(refusal)
             yield ToolCalled(thread_id=job.thread_id, job_id=job.id, call=asked)
             result = await self._result(asked, tool, permission)
@@ -93,7 +93,7 @@ class Caller:
     async def _result(self, call: ToolCall, tool: Tool | None, permission: Permission) -> ToolResult:
         turn = self._turn
         if tool is None or permission.refusal:
-            return ToolResult(ok=False, text=turn.mask(permission.refusal))
+            return ToolResult(ok=False, text=permission.refusal)
         return await run_tool(
             tool,
             call.arguments,
@@ -103,8 +103,8 @@ class Caller:
             output_limit=turn.tool_output_limit,
         )
 
-    def _runnable(self, call: ToolCall, requested: RequestedCall) -> tuple[str, Tool | None]:
-        """Return the tool to run, or why none is run. `call` is what is kept and shown: nothing else is run."""
+    def _runnable(self, requested: RequestedCall) -> tuple[str, Tool | None]:
+        """Return the tool to run, or why none is run: what is kept and shown, without secrets, is what runs."""
         self._count += 1
         if self._count > self._turn.max_tool_calls:
             return (
@@ -112,7 +112,7 @@ class Caller:
                 f"answer with what you have"
             ), None
         refusal, tool = self._limits.judge(requested, self._turn.tools)
-        if tool is not None and (call.arguments != requested.arguments or MASK in repr(requested.arguments)):
+        if tool is not None and MASK in repr(requested.arguments):
             return REVEALING, None
         return refusal, tool
 

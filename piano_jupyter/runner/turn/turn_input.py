@@ -34,7 +34,7 @@ class Turn:
     tool_output_limit: int  #: characters
     context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
     summarize: bool = False  #: whether the turns that no longer fit are summed up
-    mask: Callable[[Any], Any] = redact  #: takes the secrets out of a text, JSON or record
+    mask: Callable[[str], str] = redact  #: takes the secrets out of what a tool tells, before that is cut
 
     def message(self, clock: Clock, history: Sequence[Message], role: Role, said: str = "", **usage: Any) -> Message:
         """Return a new message of the turn's agent, behind those of a history."""

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, strategies as st
 
-from piano_jupyter.runner.turn.masked_stream import LONGEST, Streamed
+from piano_jupyter.runner.model.masked_model import LONGEST, Streamed
 from piano_jupyter.secrets.masking import MASK, Redactor
 
 RANDOM = random.Random(3)

@@ -1,46 +1,55 @@
-"""What is told of an answer while it is written, without secrets. Pure.
+"""MaskedModel: the door between a turn and its model. No secret goes out in a request, and none comes in with a reply.
 
-A word is held back until it is whole, as only then one sees whether it is a secret; so is a line that may begin or end
-a private key. What is kept in the end is masked as a whole: a secret that has blanks in it is found only then.
+While a reply is written, a word is held back until it is whole, as only then one sees whether it is a secret; so is a
+line that may begin or end a private key. The whole reply is masked as a whole: a secret that has blanks in it is found
+only then.
 """
 
+import asyncio
 import re
 import string
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from os.path import commonprefix
-from typing import TypeVar
+from typing import Any
 
-from piano_jupyter.runner.model.protocol import Again, Delta, Reply
+from piano_jupyter.runner.model.protocol import Again, ChatModel, ChatRequest, Delta, Piece, Reply
 from piano_jupyter.secrets.masking import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
-
-T = TypeVar("T")
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
 NOTHING = Delta()
+LONG = 1_000_000  #: characters that take too long to mask on the loop
 LONGEST = 1_000  #: characters that are held back
 REMEMBERED = 300  #: characters of a long line that say what a word in it is
 
 
-async def without_secrets(
-    pieces: AsyncGenerator[T, None], mask: Callable[[str], str]
-) -> AsyncGenerator[T | Delta, None]:
-    """Yield the pieces of a reply, those of its text without secrets."""
-    text, reasoning = Streamed(mask), Streamed(mask)
-    async with aclosing(pieces):
-        async for piece in pieces:
-            told: T | Delta = piece
-            if isinstance(piece, Delta):
-                told = Delta(text=text.add(piece.text), reasoning=reasoning.add(piece.reasoning))
-            elif isinstance(piece, Reply):
-                rest = Delta(text=text.rest(), reasoning=reasoning.rest())
-                if rest != NOTHING:
-                    yield rest
-            elif isinstance(piece, Again):
-                text, reasoning = Streamed(mask), Streamed(mask)
-            if told != NOTHING:
-                yield told
+class MaskedModel:
+    """A model whose requests and replies hold no secrets, as far as `mask` knows them."""
+
+    def __init__(self, model: ChatModel, mask: Callable[[Any], Any]) -> None:
+        self._model, self._mask = model, mask
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+        """Yield the reply's pieces as they come, last the whole reply. Raises ModelError."""
+        text, reasoning = Streamed(self._mask), Streamed(self._mask)
+        request = replace(request, messages=self._mask(request.messages), tools=self._mask(request.tools))
+        async with aclosing(self._model.stream(request)) as pieces:
+            async for piece in pieces:
+                told: Piece = piece
+                if isinstance(piece, Delta):
+                    told = Delta(text=text.add(piece.text), reasoning=reasoning.add(piece.reasoning))
+                elif isinstance(piece, Reply):
+                    rest = Delta(text=text.rest(), reasoning=reasoning.rest())
+                    if rest != NOTHING:
+                        yield rest
+                    is_long = len(piece.text) + len(piece.reasoning) > LONG
+                    told = await asyncio.to_thread(self._mask, piece) if is_long else self._mask(piece)
+                elif isinstance(piece, Again):
+                    text, reasoning = Streamed(self._mask), Streamed(self._mask)
+                if told != NOTHING:
+                    yield told
 
 
 class Streamed:

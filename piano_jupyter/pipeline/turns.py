@@ -1,0 +1,118 @@
+"""Turns: a job becomes its turn. What the turn needs to know is read when it starts, then it runs."""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.errors import ModelUnavailableError
+from piano_jupyter.events import Event
+from piano_jupyter.pipeline.agent_registry import Roster
+from piano_jupyter.pipeline.approval_gate import Permits
+from piano_jupyter.pipeline.approvals import Approvals, calls_of
+from piano_jupyter.pipeline.message_tree import Branch
+from piano_jupyter.pipeline.messages import Questions
+from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
+from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, short
+from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.skills.skill_context import SkillContext
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry
+from piano_jupyter.runner.turn.context_window import last_cut
+from piano_jupyter.runner.turn.run_turn import run_turn
+from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.secrets.known_secrets import Mask
+
+
+class Around(Protocol):
+    """What turns need of what is around them."""
+
+    clock: Clock
+    conversations: Conversations
+    roster: Roster
+    questions: Questions
+    approvals: Approvals
+    permits: Permits
+    tools: ToolRegistry
+    skills: SkillRegistry
+    mask: Mask
+
+    async def context(self, model: str) -> int | None:
+        """Return how many tokens fit into a model's window, where that is known."""
+
+    async def address(self) -> str:
+        """Return where a question goes that is asked now."""
+        ...
+
+
+class Turns:
+    """Runs the turns of jobs."""
+
+    def __init__(self, around: Around, config: PianoConfig, bus: EventBus, model: ChatModel) -> None:
+        self._around, self._config, self._bus, self._model = around, config, bus, model
+
+    async def run(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Yield what happens in a job's turn; last an `Answered`. Raises PianoError where there is no answer."""
+        if job.server not in {"", EMBEDDED} and await self._around.address() == EMBEDDED:
+            raise ModelUnavailableError(
+                f"this was sent to {job.server}, and questions go to the embedded model now: "
+                f"%piano retry {short(job.id)} sends it there"
+            )
+        conversation = await self._around.conversations.get(job.thread_id)
+        agent = self._around.roster.by_id(job.agent_id)
+        look, names = self._around.skills.get_prompts, agent.enabled_skills
+        skills = await asyncio.to_thread(look, names) if names else look(())
+        branch = conversation.tree.history(job)
+        has_begun = branch.messages[-1].job_id == job.id
+        asked_before = await self._around.approvals.left(job) if has_begun else []
+        turn = self._input(job, agent, conversation, branch, skills, asked_before)
+        askers = self._around.questions.askers(job, conversation)
+        permit = self._around.permits.of(job, agent, askers, asked_before, handed_out=skills.tools)
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Event) -> None:  # on whichever thread a tool runs
+            loop.call_soon_threadsafe(self._bus.publish, self._around.mask(event))
+
+        async with aclosing(run_turn(turn, self._model, permit, tell, self._around.clock)) as events:
+            async for event in events:
+                yield event
+
+    def _input(
+        self,
+        job: Job,
+        agent: Agent,
+        conversation: Conversation,
+        branch: Branch,
+        skills: SkillContext,
+        asked_before: list[Approval],
+    ) -> Turn:
+        config = self._config
+        begins = last_cut(branch.messages, agent.id).begins(branch.questions)
+        history, gone = branch.messages[begins:], branch.messages[:begins] if conversation.calls else []
+        tools = {tool.name: tool for tool in (*self._around.tools.of_agent(agent), *skills.tools)}
+        return Turn(
+            job=job,
+            agent=agent,
+            history=history,
+            calls=conversation.tool_calls(history),
+            turns_left=bisect_left(branch.questions, begins),
+            calls_left=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
+            pending=calls_of(asked_before),
+            names={each.id: each.name for each in self._around.roster.all()},
+            skills=skills.prompt,
+            versions=skills.versions,
+            tools=[tools[name] for name in sorted(tools)],
+            max_iterations=agent.max_iterations or config.max_iterations,
+            max_tool_calls=config.max_tool_calls,
+            max_turn_tokens=config.max_turn_tokens,
+            max_turn_s=config.max_turn_s,
+            tool_timeout=config.tool_timeout,
+            tool_output_limit=config.tool_output_limit,
+            context=self._around.context,
+            summarize=config.summarize,
+            mask=self._around.mask,
+        )

@@ -1,0 +1,126 @@
+"""Wiring: builds what a Piano works with, and says who is told of whom. It does nothing else."""
+
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from piano_jupyter.bus import EventBus
+from piano_jupyter.clock import Clock
+from piano_jupyter.config import PianoConfig
+from piano_jupyter.events import ModelLoading
+from piano_jupyter.pipeline.agent_registry import Roster
+from piano_jupyter.pipeline.approval_gate import Permits
+from piano_jupyter.pipeline.approvals import Approvals
+from piano_jupyter.pipeline.consumer import Consumer
+from piano_jupyter.pipeline.job_results import Happened
+from piano_jupyter.pipeline.messages import Questions
+from piano_jupyter.pipeline.producer import Models, Producer
+from piano_jupyter.pipeline.thread_cache import Conversations
+from piano_jupyter.pipeline.threads import Threads
+from piano_jupyter.pipeline.trust import Trust
+from piano_jupyter.pipeline.turns import Turns
+from piano_jupyter.pipeline.unfinished import Unfinished
+from piano_jupyter.runner.model.cassette import Cassette
+from piano_jupyter.runner.model.client import ChatClient
+from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
+from piano_jupyter.runner.model.masked_model import MaskedModel
+from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.model.server.endpoint import EndpointFinder
+from piano_jupyter.runner.skills.skill import place
+from piano_jupyter.runner.skills.skill_registry import SkillRegistry
+from piano_jupyter.runner.tools.bash.bash_tool import BashTool
+from piano_jupyter.runner.tools.files.file_tools import file_tools
+from piano_jupyter.runner.tools.files.skill_folders import skill_roots
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry
+from piano_jupyter.secrets.known_secrets import Mask
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.masking import MaskingStore
+from piano_jupyter.tool import Tool
+
+IN_MEMORY = ":memory:"
+
+
+class Parts:
+    """What a Piano works with; nothing of it is open yet. `model` takes the place of the server."""
+
+    def __init__(
+        self,
+        config: PianoConfig,
+        bus: EventBus,
+        *,
+        tools: Iterable[Tool],
+        record: str | Path | None,
+        replay: str | Path | None,
+        model: ChatModel | None,
+    ) -> None:
+        self._config = config
+        self.mask = mask = Mask(wanted=lambda: config.mask_secrets, keys=self._keys)
+        self.cassette: Cassette | None = None
+        if record is not None or replay is not None:
+            file = Path(record or replay or "")
+            self.cassette = Cassette(file, recording=record is not None, mask=mask, workspace=self._workspace)
+        wrap = self.cassette.wrap if self.cassette else None
+        self.clock = clock = self.cassette.clock() if self.cassette else Clock()
+        self.database = IN_MEMORY if self.cassette else config.database
+        self.store = store = MaskingStore(DuckDBStore(self.database), mask)
+
+        self.finder = EndpointFinder(
+            config,
+            lambda note, fraction: bus.publish(ModelLoading(note=note, fraction=fraction)),
+            lambda: self.producer.stir(),  # noqa: PLW0108  It is not there yet.
+        )
+        self.swap = SwapClient(self.finder.find, config, wrap)
+        self.client = None if model else ChatClient(self.finder.find, config, wrap, self.swap)
+        self._has_server = self.client is not None and self.cassette is None
+        asked: Any = model or self.client
+
+        self.bash = BashTool(config)
+        self.tools = ToolRegistry([*file_tools(config), self.bash.tool(), *tools])
+        self.skills = SkillRegistry(
+            lambda: skill_roots(self._workspace(), config.skills_paths),
+            lambda path: place(path, self._workspace()),
+        )
+
+        self.happened = Happened(bus)
+        self.trust = Trust(self.database, self._workspace, in_memory=self.database == IN_MEMORY)
+        self.conversations = Conversations(store, bus)
+        self.roster = Roster(store, bus, clock, self.trust, self._check_agent)
+        self.threads = Threads(store, bus, clock, self.conversations, mask)
+        self.approvals = Approvals(store, bus, clock)
+        self.permits = Permits(config, self.approvals, bus, clock)
+        self.unfinished = Unfinished(self.roster, self.trust, self.tools.missing, self.known_address)
+        models = Models(
+            loaded=self.swap.loaded if self.client is not None else None,  # what stands in for a server has them all
+            own_name=self.swap.own_name,
+            idle=lambda: {request.job_id for request in self.approvals.waiting()},
+        )
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # this very Piano, not a dead one
+        self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished)
+        self.questions = Questions(bus, clock, self.producer, self.conversations, self.roster, self.threads)
+        turns = Turns(self, config, bus, MaskedModel(asked, mask))
+        self.consumer = Consumer(store, bus, clock, self.producer, turns, self.questions, mask)
+
+    async def address(self) -> str:
+        """Return where a question goes that is sent now; "" where something stands in for the server."""
+        return await self.finder.address() if self._has_server else ""
+
+    def known_address(self) -> str | None:
+        """Return the same as far as it is known, without a look."""
+        return self.finder.known_address() if self._has_server else ""
+
+    async def context(self, model: str) -> int | None:
+        """Return how many tokens fit into a model's window, where that is known."""
+        return await self.client.context(model) if self.client is not None else None
+
+    def _keys(self) -> list[str]:
+        return [self._config.api_key, self.finder.endpoint.api_key if self.finder.endpoint else ""]
+
+    def _check_agent(self, fields: Mapping[str, Any]) -> None:
+        self.tools.get_tools(fields.get("enabled_tools", ()))
+        self.skills.get_prompts(fields.get("enabled_skills", ()))
+
+    def _workspace(self) -> Path:
+        return Path(self._config.workspace)
