@@ -5,7 +5,7 @@ from typing import Any
 
 from piano_jupyter import events
 from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, speaker
-from piano_jupyter.records import Job, Message, short
+from piano_jupyter.records import Job, short
 from piano_jupyter.text.truncation import truncated
 
 LONGEST = 100  # characters
@@ -25,7 +25,7 @@ def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR091
         case events.AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"
         case events.MessageAdded(message=message) | events.Answered(message=message):
-            return _said(message, names)
+            return f"{speaker(message, names)}: {message.content}"
         case events.JobFailed(job=job, reason=reason):
             return f"{_job(job, names)}: {reason}"
         case (
@@ -45,10 +45,6 @@ def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR091
             return note
         case _:
             return ""
-
-
-def _said(message: Message, names: Mapping[Any, str]) -> str:
-    return f"{speaker(message, names)}: {message.content}"
 
 
 def _job(job: Job, names: Mapping[Any, str]) -> str:
