@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piano_jupyter.runner.tools.files.protected import instructs_agents, is_key, is_private, is_protected, is_starter
+from piano_jupyter.runner.tools.files.protected import instructs_agents, is_key, is_private, is_starter, protected_part
 from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import
 from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open
 
@@ -165,7 +165,7 @@ class Guards:
             if name == ".git" and is_folder:
                 folder.protected.append(name)
                 folder.folders.append(name)
-            elif name in wanted or is_protected((*parents, name)) or instructs_agents((*parents, name), self.skills):
+            elif name in wanted or protected_part((*parents, name)) or instructs_agents((*parents, name), self.skills):
                 folder.protected.append(name)
             elif is_private((*parents, name), self.database):
                 folder.private.append(name)
