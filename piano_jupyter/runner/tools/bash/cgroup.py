@@ -15,7 +15,6 @@ from pathlib import Path
 from piano_jupyter.runner.tools.bash.bwrap import Limits
 
 ROOT = Path("/sys/fs/cgroup")
-CONTROLLERS = ("memory", "pids")
 NAME = re.compile(r"piano-[0-9a-f]{16}")
 STARTING = 60.0  #: seconds within which a group that was made gets its first process
 

@@ -77,11 +77,6 @@ def protected_part(parts: Sequence[str]) -> str | None:
     return next((part for part in parts if _is_protected(part.casefold())), None)
 
 
-def is_protected(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
-    """Return whether a path beneath the workspace is not to be written."""
-    return protected_part(parts) is not None or is_private(parts, database)
-
-
 def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> bool:
     """Return whether a path beneath the workspace lies in a folder of skills, and so is put into later prompts.
 

