@@ -27,4 +27,4 @@ class MaskingStore(Store):
         """Do an operation with what it is given, without secrets."""
         if operation not in AS_THEY_ARE:
             arguments, options = self._mask(arguments), self._mask(options)
-        return await self._store.call(operation, *arguments, **options)
+        return await getattr(self._store, operation)(*arguments, **options)

@@ -539,7 +539,7 @@ def swapping(monkeypatch):
             return frozenset(loaded) & frozenset(models)
 
         told = {"loaded": which, "own_name": own_name}
-        monkeypatch.setattr("piano_jupyter.piano.Models", lambda **fields: Models(**(fields | told)))
+        monkeypatch.setattr("piano_jupyter.wiring.Models", lambda **fields: Models(**(fields | told)))
 
     return make
 

@@ -24,8 +24,8 @@ from piano_jupyter.runner.tools.files.protected import (
     instructs_agents,
     is_key,
     is_private,
-    is_protected,
     is_starter,
+    protected_part,
     shares_folder,
 )
 from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import, user_packages
@@ -221,14 +221,20 @@ class Guards:
             return
         wanted: Collection[str] = {"HEAD", *GIT} if here.keys() >= BARE else ()
         for name, is_folder in here.items():
+            at_name = (*parents, name)
             if name == ".git" and is_folder:
                 folder.protected.append(name)
                 folder.folders.append(name)
-            elif name in wanted or is_protected((*parents, name)) or instructs_agents((*parents, name), self._skills):
+            elif (
+                name in wanted
+                or protected_part(at_name)
+                or is_private(at_name, ())
+                or instructs_agents(at_name, self._skills)
+            ):
                 folder.protected.append(name)
-            elif is_private((*parents, name), self._database):
+            elif is_private(at_name, self._database):
                 folder.private.append(name)
-            elif self._is_users((*parents, name)):
+            elif self._is_users(at_name):
                 folder.users.append(name)
             elif not is_folder and self._shadows(at, name, folder.imports):
                 folder.shadows.append(name)
