@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from kernel.conftest import Kernel
 from stub_model import Say
@@ -406,6 +407,8 @@ def test_a_query_that_runs_for_long_is_ended_by_an_interrupt(kernel, stub_model)
     until(lambda: stub_model.asked, "the model was not asked")
     while "running query" not in str(kernel.client.get_iopub_msg(timeout=30)["content"].get("data")):
         pass  # it comes, or the client says that nothing did
+    before = psutil.Process(kernel.process.pid).cpu_times().user
+    until(lambda: psutil.Process(kernel.process.pid).cpu_times().user > before + 1, "the query did not run")
     kernel.manager.interrupt_kernel()
     cell = kernel.finish(started)
     stub_model.script.clear()

@@ -1,6 +1,11 @@
 """Queries over data frames that are in memory, read where they are: a fresh, locked connection for each query."""
 
-from collections.abc import Mapping
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -30,14 +35,52 @@ def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool
             connection.execute(queries.LOCK_SETTINGS)
             for name, frame in _named(tables_in(checked(connection, query, SEES)), frames).items():
                 connection.register(name, _Stream(frame) if isinstance(frame, duckdb.DuckDBPyRelation) else frame)
-            result = connection.execute(query)
+            with _interruptible(connection):
+                result = connection.execute(query)
+                rows = result.fetchmany(most + 1)
             columns = tuple(column[0] for column in result.description)
-            rows = result.fetchmany(most + 1)
             return Rows(columns, tuple(rows[:most])), len(rows) > most
     except duckdb.CatalogException as error:
         raise _unknown(error, frames) from error
     except duckdb.Error as error:
         raise StoreError(words(error)) from error
+
+
+@contextmanager
+def _interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let an interrupt end a query on the main thread at once, wherever it is.
+
+    DuckDB looks for signals only between pieces of work, and one such piece may take for ever. Python's handlers wait
+    for the query, too; but the byte that a signal writes does not, and a thread reads it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(0)
+    heard = bytearray()
+
+    def watch() -> None:
+        while signals := ours.recv(64):
+            heard.extend(signals)
+            if signal.SIGINT in signals:
+                connection.interrupt()
+
+    watching = threading.Thread(target=watch, name="piano-query", daemon=True)
+    watching.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+    finally:
+        theirs.close()
+        watching.join()
+        ours.close()
+        if heard and before != -1:
+            with suppress(OSError):  # who listened before hears of it as well
+                os.write(before, heard)
 
 
 class _Stream:
