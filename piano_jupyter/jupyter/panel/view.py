@@ -4,8 +4,9 @@ A conversation is entries (what the user said; the work of one job) and an entry
 tells what is new since it was last asked, `everything` tells it all: the page applies both in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -137,8 +138,12 @@ class Conversation:
         calls: Sequence[ToolCall],
         jobs: Sequence[Job],
         approvals: Sequence[ApprovalRequested] = (),
+        held: Mapping[UUID, str] = MappingProxyType({}),
     ) -> None:
-        """Show what is kept. What was shown before and is not kept (an answer being written) stays."""
+        """Show what is kept. What was shown before and is not kept (an answer being written) stays.
+
+        `held` are unfinished jobs of an earlier kernel, each with what it waits for.
+        """
         self._names |= {agent.id: agent.name for agent in agents}
         before, self._entries = self._entries, {}
         questions = {job.id: job.message_id for job in jobs}
@@ -149,7 +154,7 @@ class Conversation:
                     progress.add_call(call)
         for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
             if job.status is not JobStatus.DONE and self._has(job.id, job.message_id):
-                self._answer(job).progress.stand(job.status, job.reason or "")
+                self._answer(job).progress.stand(job.status, held.get(job.id) or job.reason or "")
         for key, entry in self._entries.items():
             if key in before:
                 entry.progress.go_on_from(before[key].progress)

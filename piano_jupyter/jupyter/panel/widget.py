@@ -125,6 +125,7 @@ class ChatPanel(anywidget.AnyWidget):
             await piano.tool_calls(thread),
             await piano.jobs(thread=thread),
             [request for request in await piano.approvals() if request.thread_id == thread.id],
+            {job.id: f"waits: {why}" for job, why in await piano.unfinished() if why},
         )
 
     def _hear(self, event: Event) -> None:

@@ -529,3 +529,17 @@ def test_a_model_that_is_loaded_for_whoever_asks_holds_up_what_runs_and_not_what
     scene.happens(ModelLoading(job_id=queued.id, note="loading m"))
 
     assert scene.note() == "loading m"
+
+
+def test_a_job_that_an_earlier_kernel_left_says_what_it_waits_for(scene, make):
+    question = make.message("?")
+    job = make.job(question, scene.ada)
+    why = "waits: a tool that is not defined here: price; run their cells"
+
+    scene.shown.load([scene.ada], [question], [], [job], held={job.id: why})
+    scene.page.apply(scene.shown.everything())
+    shown = scene.note()
+    scene.starts(job)
+
+    assert shown == why
+    assert scene.note() == "thinking"
