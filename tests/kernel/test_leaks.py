@@ -243,3 +243,12 @@ def test_g1_g2_a_notebook_as_html_runs_and_loads_no_more_than_one_without_html(t
     assert page.literal > 8
     assert HOSTILE[1] not in html
     assert Counter(page.found) == Counter(without.found)
+
+
+def test_g4_a_mistake_that_quotes_a_secret_is_told_without_it(kernel):
+    token = f"ghp_{drawn(36)}"
+
+    cell = kernel.run(f"%piano thread {token}")
+
+    assert "no thread named 'ghp_…[masked]'" in cell.stream
+    assert token not in cell.stream

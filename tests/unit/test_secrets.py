@@ -1,5 +1,6 @@
 """No secret is kept, told or sent: the service over a real store, a scripted model and tools that leak."""
 
+import contextlib
 import json
 import random
 import string
@@ -200,3 +201,75 @@ async def test_g4_a_secret_at_the_place_where_a_long_output_is_cut_leaves_no_hal
 
         assert not any(piece in result.text for piece in (OWN, OWN[:6], OWN[-6:]))
         assert "left out" in result.text
+
+
+#: What is said with each verb that takes a text; what it raises counts as said by it.
+SAID = {
+    "ask": lambda piano, _: piano.ask(f"ask {TOKEN}"),
+    "ask_all": lambda piano, _: piano.ask_all(f"ask all {TOKEN}", agents=["ada"]),
+    "send": lambda piano, _: piano.send(f"send {TOKEN}"),
+    "send_all": lambda piano, _: piano.send_all(f"send all {TOKEN}"),
+    "edit": lambda piano, question: piano.edit(question, f"edit {TOKEN}"),
+    "regenerate": lambda piano, _: piano.regenerate(TOKEN),
+    "value": lambda piano, _: piano.value(TOKEN, str),
+    "open_thread": lambda piano, _: piano.open_thread(f"open {TOKEN}"),
+    "find_thread": lambda piano, _: piano.find_thread(f"find {TOKEN}"),
+    "rename_thread": lambda piano, _: piano.rename_thread(piano.thread, f"rename {TOKEN}"),
+    "fork_thread": lambda piano, question: piano.fork_thread(question, f"fork {TOKEN}"),
+    "find_message": lambda piano, _: piano.find_message(TOKEN),
+    "search": lambda piano, _: piano.search(TOKEN),
+    "import_thread": lambda piano, _: piano.import_thread(LINE, f"import {TOKEN}"),
+    "agent": lambda piano, _: piano.agent(TOKEN),
+    "add_agent": lambda piano, _: piano.add_agent("bo", system_prompt=f"add {TOKEN}", options={"stop": TOKEN}),
+    "update_agent": lambda piano, _: piano.update_agent("ada", description=f"update {TOKEN}"),
+    "skill": lambda piano, _: piano.skill(TOKEN),
+    "sql": lambda piano, _: piano.sql(f"SELECT {TOKEN}"),
+    "load_model": lambda piano, _: piano.load_model(TOKEN),
+    "unload_model": lambda piano, _: piano.unload_model(TOKEN),
+    "find_job": lambda piano, _: piano.find_job(TOKEN),
+    "cancel": lambda piano, _: piano.cancel(TOKEN),
+    "retry": lambda piano, _: piano.retry(TOKEN),
+    "resume": lambda piano, _: piano.resume(TOKEN),
+}
+LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
+#: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
+SAYS_NOTHING = {
+    *("add_tool", "agents", "approvals", "approve", "archive_thread", "branches", "close", "close_now", "deny"),
+    *("distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages", "models", "open"),
+    *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
+    *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
+}
+
+
+def test_g4_each_verb_that_takes_a_text_is_among_those_that_a_secret_goes_through():
+    verbs = {name for name, value in vars(Piano).items() if callable(value) or isinstance(value, staticmethod)}
+
+    assert {name for name in verbs if not name.startswith("_")} == SAID.keys() | SAYS_NOTHING
+
+
+async def test_g4_a_secret_that_goes_through_every_verb_is_in_nothing_that_is_kept_told_sent_or_logged(
+    piano_of, scripted, caplog, tmp_path
+):
+    caplog.set_level("DEBUG")
+    database = tmp_path / "kept.duckdb"
+    model = scripted(*(lambda _: f"I say {TOKEN}" for _ in range(20)))
+    async with piano_of(model, database=database, embedded="never", base_url="http://127.0.0.1:9/v1") as piano:
+        events, exports = [], []
+        piano.bus.subscribe(events.append)
+        await piano.add_agent("ada")
+        question = (await piano.messages((await piano.ask("first")) and piano.thread))[0]
+        for say in SAID.values():
+            with contextlib.suppress(PianoError):  # nothing is called so
+                await say(piano, question)
+        await piano.drain()
+        for thread in await piano.threads():
+            exports += [await piano.export(thread, form) for form in ("markdown", "notebook", "jsonl")]
+        whole = await everything(piano, model, events)
+        titles = [thread.title for thread in await piano.threads()]
+
+    assert len(model.asked) > 5
+    assert {f"rename ghp_{MASK}", f"fork ghp_{MASK}", f"import ghp_{MASK}"} <= set(titles)
+    assert TOKEN not in whole
+    assert TOKEN not in "\n".join(exports)
+    assert TOKEN not in caplog.text
+    assert TOKEN.encode() not in database.read_bytes()

@@ -13,6 +13,7 @@ from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.options import split_options, split_words
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.session import Session
+from piano_jupyter.secrets.masking import redact
 
 HELP = {"--help": "", "-h": ""}
 SINGLE = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # it takes one of these: a word, or in quotes
@@ -24,7 +25,7 @@ def run_magic(session: Session, line: str, cell: str | None) -> Any:
         session.adopt_tools()
         return _dispatch(session, line, cell)
     except PianoError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(redact(str(error)) if session.config.mask_secrets else str(error)) from None
     finally:
         session.tell()
 
