@@ -68,11 +68,9 @@ class Tables:
         return self._identity
 
     def add_agent(self, agent: Agent) -> Agent:
-        known = self.agents()
-        for each in known:
-            if each.id == agent.id:
-                return each
-        self._check_name(agent, known)
+        if (known := self._find(Agent, agent.id)) is not None:
+            return known
+        self._check_name(agent, self.agents())
         return self._add(agent)
 
     def update_agent(self, agent: Agent) -> Agent:
