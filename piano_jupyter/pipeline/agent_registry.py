@@ -4,7 +4,7 @@ In a database that the user does not trust, an agent has only the tools that the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,16 +19,7 @@ from piano_jupyter.store.base import Store
 
 FIRST_AGENT = "Assistant"
 FIRST_PROMPT = "You are a helpful assistant. Answer briefly and plainly."
-FIELDS = (
-    "name",
-    "model",
-    "description",
-    "system_prompt",
-    "enabled_tools",
-    "enabled_skills",
-    "options",
-    "max_iterations",
-)
+FIELDS = [field.name for field in fields(Agent) if field.name not in {"id", "inserted_at"}]
 LISTS = ("enabled_tools", "enabled_skills")
 
 Check = Callable[[Mapping[str, Any]], None]

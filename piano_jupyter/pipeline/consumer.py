@@ -10,20 +10,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from uuid import UUID
 
+from piano_jupyter import events
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import (
-    Answered,
-    Event,
-    JobCancelled,
-    JobDone,
-    JobFailed,
-    JobStarted,
-    MessageAdded,
-    ToolCalled,
-    ToolReturned,
-)
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.pipeline.messages import Questions
@@ -34,7 +24,7 @@ from piano_jupyter.store.base import Store
 
 log = logger(__name__)
 
-KEPT = (MessageAdded, ToolCalled, ToolReturned, Answered)  # the others tell of a moment
+KEPT = (events.MessageAdded, events.ToolCalled, events.ToolReturned, events.Answered)  # the others tell of a moment
 AGAIN = 1.0  # seconds until it is tried again after an error inside Piano
 STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
 
@@ -158,9 +148,9 @@ class Consumer:
     async def _work(self, job: Job) -> None:
         """Run a job to its end. Cancelled, it leaves the job to whoever cancelled it."""
         try:
-            self._bus.publish(JobStarted(thread_id=job.thread_id, job=job))
-            async with aclosing(self._turns.run(job)) as events:
-                async for event in events:
+            self._bus.publish(events.JobStarted(thread_id=job.thread_id, job=job))
+            async with aclosing(self._turns.run(job)) as told:
+                async for event in told:
                     if isinstance(event, KEPT):
                         await whole(self._keep(job, event))
                     else:
@@ -177,28 +167,23 @@ class Consumer:
         self._ended.set()
         self._producer.stir()
 
-    async def _keep(self, job: Job, event: Event) -> None:
+    async def _keep(self, job: Job, event: events.Event) -> None:
         """Keep what an event tells, then publish it; both, so that nothing is kept that nobody hears of."""
         match event:
-            case MessageAdded(message=message):
-                message = await self._store.add_message(message)
-                self._bus.publish(MessageAdded(thread_id=job.thread_id, message=message))
-            case ToolCalled(call=call):
-                call = await self._store.start_call(call)
-                self._bus.publish(ToolCalled(thread_id=job.thread_id, job_id=job.id, call=call))
-            case ToolReturned(call=call):
-                call = await self._store.finish_call(call)
-                self._bus.publish(ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call))
-            case Answered(message=message):
+            case events.MessageAdded(message=message):
+                self._bus.publish(replace(event, message=await self._store.add_message(message)))
+            case events.ToolCalled(call=call):
+                self._bus.publish(replace(event, call=await self._store.start_call(call)))
+            case events.ToolReturned(call=call):
+                self._bus.publish(replace(event, call=await self._store.finish_call(call)))
+            case events.Answered(message=message):
                 asked, note = await self._questions.hand_on(job, message)
-                job, message, asked, note = await self._store.ack(
-                    job, message, self._clock.now(), asked=asked, note=note
-                )
-                self._bus.publish(Answered(thread_id=job.thread_id, message=message))
-                if note is not None:
-                    self._bus.publish(MessageAdded(thread_id=job.thread_id, message=note))
-                self._producer.admit(asked)
-                self._bus.publish(JobDone(thread_id=job.thread_id, job=job, message=message))
+                kept = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
+                self._bus.publish(replace(event, message=kept.answer))
+                if kept.note is not None:
+                    self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=kept.note))
+                self._producer.admit(kept.asked)
+                self._bus.publish(events.JobDone(thread_id=job.thread_id, job=kept.job, message=kept.answer))
 
     async def _release(self, job: Job) -> None:
         try:
@@ -219,7 +204,7 @@ class Consumer:
             reason, error = f"{reason or 'cancelled'}; and that could not be kept: {unkept}", unkept
             closed = replace(job, status=JobStatus.FAILED, reason=reason)
         if closed.status is JobStatus.FAILED and reason:
-            self._bus.publish(JobFailed(thread_id=job.thread_id, job=closed, reason=reason, error=error))
+            self._bus.publish(events.JobFailed(thread_id=job.thread_id, job=closed, reason=reason, error=error))
         elif closed.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
-            self._bus.publish(JobCancelled(thread_id=job.thread_id, job=closed))
+            self._bus.publish(events.JobCancelled(thread_id=job.thread_id, job=closed))
         return closed

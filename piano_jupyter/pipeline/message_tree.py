@@ -102,10 +102,8 @@ class Tree:
 
     def question_of(self, message_id: UUID) -> UUID | None:
         """Return the user's question that a message belongs to; a question belongs to itself."""
-        message = self._messages.get(message_id)
-        while message is not None and message.role != "user":
-            message = self._messages.get(message.parent_id) if message.parent_id is not None else None
-        return message.id if message is not None else None
+        turn = self._turn_of(message_id)
+        return turn[0].id if turn and turn[0].role == "user" else None
 
     def alternatives(self) -> dict[UUID, list[UUID]]:
         """Return where the branches part: for each question or answer that has others beside it, all of them."""

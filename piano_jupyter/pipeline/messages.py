@@ -15,7 +15,7 @@ from piano_jupyter.pipeline.message_tree import AT_WORK
 from piano_jupyter.pipeline.producer import Producer
 from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
 from piano_jupyter.pipeline.threads import Threads
-from piano_jupyter.records import Agent, Job, Message, Source, Terms, Thread, short
+from piano_jupyter.records import Agent, Job, Message, Role, Source, Terms, Thread, short
 
 LONG = 10_000  # characters of Markdown that take too long to read on the loop
 
@@ -55,7 +55,8 @@ class Questions:
         """Keep a message behind what was said last, with a job for each agent."""
         async with self._conversations.adding(thread.id):
             told = await self._threads.messages(thread, last=1)
-            return await self._ask(text, agents, thread, told[-1].id if told else None, source, terms, schema)
+            question = self._message(thread.id, "user", text, told[-1].id if told else None, source)
+            return await self._ask(question, agents, terms, schema)
 
     async def edit(self, message: Message, text: str, source: Source, terms: Terms) -> list[Job]:
         """Keep another question in the place of one, for the same agents or those that it begins with.
@@ -67,9 +68,9 @@ class Questions:
         thread, conversation = await self._threads.home(message)
         agents = begins_with(text, self._roster.all()) or self._asked_before(message, thread, conversation)
         async with self._conversations.adding(thread.id):
-            schema = _schema(conversation, message.id)
-            jobs = await self._ask(text, agents, thread, message.parent_id, source, terms, schema)
-        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=jobs[0].message_id))
+            question = self._message(thread.id, "user", text, message.parent_id, source)
+            jobs = await self._ask(question, agents, terms, _schema(conversation, message.id))
+        self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question.id))
         return jobs
 
     async def regenerate(self, message: Message, terms: Terms) -> list[Job]:
@@ -88,18 +89,16 @@ class Questions:
             known = [agent for agent in self._roster.all() if agent.id == message.agent_id]
             agents = known or self._asked_before(conversation.messages[question], thread, conversation)
         async with self._conversations.adding(thread.id):
-            jobs = [await self._again(conversation, thread, question, agent, hops, terms) for agent in agents]
+            asked = [job for job in conversation.jobs.values() if job.message_id == question]
+            at_work = {job.agent_id: job for job in asked if job.status in AT_WORK}
+            schema = _schema(conversation, question)
+            jobs = [
+                at_work.get(agent.id)
+                or await self._producer.add(self._job(thread.id, question, agent, hops, terms, schema))
+                for agent in agents
+            ]
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question))
         return jobs
-
-    async def _again(
-        self, conversation: Conversation, thread: Thread, question: UUID, agent: Agent, hops: int, terms: Terms
-    ) -> Job:
-        for job in conversation.jobs.values():
-            if (job.message_id, job.agent_id) == (question, agent.id) and job.status in AT_WORK:
-                return job
-        schema = _schema(conversation, question)
-        return await self._producer.add(self._job(thread.id, question, agent, hops, terms, schema))
 
     def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
         asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
@@ -122,18 +121,7 @@ class Questions:
             return [], None
         handed_on = (await self._conversations.get(job.thread_id)).tree.handed_on(job)
         asked, why_not = follow_ups(addressees, job.hops, handed_on)
-        note = None
-        if why_not is not None:
-            note = Message(
-                id=self._clock.new_id(),
-                thread_id=job.thread_id,
-                role="system",
-                content=why_not,
-                inserted_at=self._clock.now(),
-                parent_id=answer.id,
-                source="agent",
-                job_id=job.id,
-            )
+        note = self._message(job.thread_id, "system", why_not, answer.id, "agent", job.id) if why_not else None
         return [self._job(job.thread_id, answer.id, agent, job.hops + 1, job.terms) for agent in asked], note
 
     def askers(self, job: Job, conversation: Conversation) -> list[Agent]:
@@ -147,29 +135,30 @@ class Questions:
             job = conversation.jobs[answer.job_id]
         return found
 
-    async def _ask(
+    async def _ask(self, question: Message, agents: Sequence[Agent], terms: Terms, schema: Schema) -> list[Job]:
+        jobs = [self._job(question.thread_id, question.id, agent, 0, terms, schema) for agent in agents]
+        _, kept = await self._producer.enqueue(question, jobs)
+        return kept
+
+    def _message(
         self,
-        text: str,
-        agents: Sequence[Agent],
-        thread: Thread,
+        thread_id: UUID,
+        role: Role,
+        content: str,
         parent_id: UUID | None,
         source: Source,
-        terms: Terms,
-        schema: Schema,
-    ) -> list[Job]:
-        message = Message(
+        job_id: UUID | None = None,
+    ) -> Message:
+        return Message(
             id=self._clock.new_id(),
-            thread_id=thread.id,
-            role="user",
-            content=text,
+            thread_id=thread_id,
+            role=role,
+            content=content,
             inserted_at=self._clock.now(),
             parent_id=parent_id,
             source=source,
+            job_id=job_id,
         )
-        _, jobs = await self._producer.enqueue(
-            message, [self._job(thread.id, message.id, agent, 0, terms, schema) for agent in agents]
-        )
-        return jobs
 
     def _job(
         self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, terms: Terms, schema: Schema = None

@@ -11,23 +11,14 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from piano_jupyter import events
 from piano_jupyter.bus import EventBus
-from piano_jupyter.events import (
-    Event,
-    JobCancelled,
-    JobEvent,
-    JobFailed,
-    MessageEvent,
-    ThreadOpened,
-    ToolCalled,
-    ToolReturned,
-)
 from piano_jupyter.pipeline.message_tree import Tree
 from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
-TOLD = (ThreadOpened, MessageEvent, ToolCalled, ToolReturned, JobEvent)
+TOLD = (events.ThreadOpened, events.MessageEvent, events.ToolCalled, events.ToolReturned, events.JobEvent)
 
 
 class Conversation:
@@ -122,8 +113,8 @@ class Conversations:
         )
         conversation.begin_with(messages, jobs, calls)
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, ThreadOpened):  # nothing is in it yet, so there is nothing to read
+    def _note(self, event: events.Event) -> None:
+        if isinstance(event, events.ThreadOpened):  # nothing is in it yet, so there is nothing to read
             read = asyncio.get_running_loop().create_future()
             read.set_result(None)
             self._keep(event.thread.id, Conversation(), read)
@@ -131,11 +122,11 @@ class Conversations:
             return
         conversation, _ = self._kept[event.thread_id]
         match event:
-            case MessageEvent(message=told):
+            case events.MessageEvent(message=told):
                 conversation.add(told)
-            case ToolCalled(call=call) | ToolReturned(call=call):
+            case events.ToolCalled(call=call) | events.ToolReturned(call=call):
                 conversation.add(call)
-            case JobFailed() | JobCancelled():  # the store has given its open calls a result: read anew
+            case events.JobFailed() | events.JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
-            case JobEvent(job=job):
+            case events.JobEvent(job=job):
                 conversation.add(job)

@@ -145,17 +145,12 @@ class Threads:
         """Return messages and their calls once more, one behind the other, as no job's of the new thread."""
         ids = {message.id: self._clock.new_id() for message in messages}
         parents = [None, *ids.values()]
-        return (
-            [
-                replace(message, id=ids[message.id], thread_id=thread_id, parent_id=parent, job_id=None)
-                for message, parent in zip(messages, parents, strict=False)
-            ],
-            [
-                replace(call, id=self._clock.new_id(), message_id=ids[call.message_id])
-                for call in calls
-                if call.message_id in ids
-            ],
-        )
+        said = [
+            replace(message, id=ids[message.id], thread_id=thread_id, parent_id=parent, job_id=None)
+            for message, parent in zip(messages, parents, strict=False)
+        ]
+        asked = [call for call in calls if call.message_id in ids]
+        return said, [replace(call, id=self._clock.new_id(), message_id=ids[call.message_id]) for call in asked]
 
 
 def short_title(text: str) -> str:

@@ -43,12 +43,8 @@ def utc(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(tzinfo=None)
 
 
-def _utc_or_none(time: datetime | None) -> datetime | None:
-    return None if time is None else utc(time)
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC)
+def _aware(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC)
 
 
 def _json_of_mapping(value: Mapping[str, Any]) -> str:
@@ -58,19 +54,11 @@ def _json_of_mapping(value: Mapping[str, Any]) -> str:
         raise StoreError(f"{value!r:.200} cannot be kept as JSON: {error}") from error
 
 
-def _json_of_mapping_or_none(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else _json_of_mapping(value)
-
-
 def _mapping_of_json(text: str) -> Mapping[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise TypeError(f"{text:.100} is no JSON object")
     return value
-
-
-def _mapping_or_none(text: str | None) -> Mapping[str, Any] | None:
-    return None if text is None else _mapping_of_json(text)
 
 
 def _json_of_list(value: Iterable[str]) -> str:
@@ -94,19 +82,24 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what converts a value where there is one."""
+    return lambda value: None if value is None else convert(value)
+
+
 TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
 LISTS = ("enabled_tools", "enabled_skills", "rules")
 STATUSES: Mapping[type, type[JobStatus | CallStatus]] = {Job: JobStatus, ToolCall: CallStatus}
 ENCODERS: dict[str, Callable[[Any], Any]] = (
-    dict.fromkeys(TIMES, _utc_or_none)
+    dict.fromkeys(TIMES, _or_none(utc))
     | dict.fromkeys(MAPPINGS, _json_of_mapping)
     | dict.fromkeys(LISTS, _json_of_list)
-    | {"status": str, "schema": _json_of_mapping_or_none}
+    | {"status": str, "schema": _or_none(_json_of_mapping)}
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
-    dict.fromkeys(TIMES, _aware)
+    dict.fromkeys(TIMES, _or_none(_aware))
     | dict.fromkeys(MAPPINGS, _mapping_of_json)
     | dict.fromkeys(LISTS, _tuple_of_json)
-    | {"schema": _mapping_or_none, "mode": _mode}
+    | {"schema": _or_none(_mapping_of_json), "mode": _mode}
 )

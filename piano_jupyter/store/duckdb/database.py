@@ -120,14 +120,11 @@ class Database:
             identity = Identity(identify(self.connection), is_new=self._is_new)
             self.tables = Tables(_Parsed(self.connection), identity)
             self.tables.count_on()
-        except SCHEMA_ERRORS as error:
+        except BaseException as error:
             self.connection.close()
-            raise schema_fault(error, self.name) from error
-        except duckdb.Error as error:
-            self.connection.close()
-            raise opening_fault(error, self.name) from error
-        except BaseException:
-            self.connection.close()
+            if isinstance(error, duckdb.Error):
+                what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
+                raise what_is_wrong(error, self.name) from error
             raise
 
 

@@ -42,32 +42,25 @@ def fault(error: Exception, name: str) -> StoreError:
 
 def opening_fault(error: Exception, name: str) -> StoreError:
     """Return what to raise for an error that DuckDB raised while it opened the database."""
-    text = str(error)
+    text, said = str(error), words(error)
     if found := LOCK.search(text):
         return _locked(found["why"], name)
     if "different configuration" in text:
         return StoreLockedError(
             f"this process has {name} open with duckdb.connect: close that connection, or {ELSEWHERE}"
         )
+    what = f"cannot be opened ({said}): fix that"
     if any(sign in text for sign in FORBIDDEN):
-        return StoreError(f"database {name} cannot be written ({words(error)}): allow it, or {ELSEWHERE}")
-    if any(sign in text for sign in FULL):
+        what = f"cannot be written ({said}): allow it"
+    elif any(sign in text for sign in FULL):
         return fault(error, name)
-    if NEWER in text:
-        return StoreError(
-            f"database {name} was written by a newer DuckDB ({words(error).splitlines()[0]}): "
-            f"pip install -U piano_jupyter duckdb, or {ELSEWHERE}"
-        )
-    if "Out of Memory" in text or isinstance(error, MemoryError):
-        return StoreError(
-            f"there is too little memory to open database {name} ({words(error)}): free some and try again"
-        )
-    if any(sign in text for sign in DAMAGED) and not any(told in text for told in SYSTEM):
-        return StoreError(
-            f"database {name} is damaged or not one of DuckDB's ({words(error)}): "
-            f"move it out of the way, or {ELSEWHERE}"
-        )
-    return StoreError(f"database {name} cannot be opened ({words(error)}): fix that, or {ELSEWHERE}")
+    elif NEWER in text:
+        what = f"was written by a newer DuckDB ({said.splitlines()[0]}): pip install -U piano_jupyter duckdb"
+    elif "Out of Memory" in text or isinstance(error, MemoryError):
+        return StoreError(f"there is too little memory to open database {name} ({said}): free some and try again")
+    elif any(sign in text for sign in DAMAGED) and not any(told in text for told in SYSTEM):
+        what = f"is damaged or not one of DuckDB's ({said}): move it out of the way"
+    return StoreError(f"database {name} {what}, or {ELSEWHERE}")
 
 
 def schema_fault(error: Exception, name: str) -> StoreError:

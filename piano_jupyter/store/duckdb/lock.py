@@ -73,12 +73,9 @@ def _open(path: str, name: str) -> int:
     except OSError as error:
         if error.errno in NO_FILE:
             raise _not_ours(path, name) from error
-        if error.errno in FORBIDDEN:
-            raise StoreError(
-                f"database {name} cannot be written ({error.strerror}: {path}): allow it, or {ELSEWHERE}"
-            ) from error
+        what, way_out = ("written", "allow it") if error.errno in FORBIDDEN else ("locked", "fix that")
         raise StoreError(
-            f"database {name} cannot be locked ({error.strerror}: {path}): fix that, or {ELSEWHERE}"
+            f"database {name} cannot be {what} ({error.strerror}: {path}): {way_out}, or {ELSEWHERE}"
         ) from error
     about = os.fstat(file)
     if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1 and MARK.startswith(os.pread(file, len(MARK), 0)):

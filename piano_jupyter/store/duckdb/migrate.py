@@ -58,7 +58,7 @@ def identify(connection: Connection) -> UUID:
     known = connection.execute(queries.IDENTITY).fetchall()
     identity = uuid4()
     if not known:
-        connection.execute(queries.ADD_IDENTITY, {"id": identity})
+        connection.execute(queries.insert("identity", ["id"]), {"id": identity})
     elif len(known) == 1 and isinstance(known[0][0], UUID):
         return known[0][0]
     return identity  # of one that was tampered with, nobody can say which it is: no folder knows the new one either
@@ -80,7 +80,7 @@ def _apply(connection: Connection, migration: Migration) -> None:
     try:
         connection.execute(migration.text)
         note = {"version": migration.version, "checksum": migration.checksum, "applied_at": utc(datetime.now(UTC))}
-        connection.execute(queries.ADD_SCHEMA_VERSION, note)
+        connection.execute(queries.insert("schema_version", note), note)
         connection.execute(queries.COMMIT)
     except Exception:
         connection.execute(queries.ROLLBACK)

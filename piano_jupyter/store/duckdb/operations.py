@@ -5,7 +5,7 @@ It knows no database library: a connection is whatever executes a query and give
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -30,7 +30,9 @@ from piano_jupyter.store.base import Acknowledged
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
 
+RESULT = ("status", "result", "finished_at")
 DECISION = ("allowed", "note", "decided_at")
+LATER: Mapping[type, tuple[str, ...]] = {ToolCall: RESULT, Approval: DECISION}  #: columns of a row that is added later
 PROGRESS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
@@ -66,128 +68,107 @@ class Tables:
         return self._identity
 
     def add_agent(self, agent: Agent) -> Agent:
-        known = self.agents()
-        for each in known:
-            if each.id == agent.id:
-                return each
-        self._check_name(agent, known)
-        self._write(queries.ADD_AGENT, row_of(agent) | {"seq": self._next("agents")})
-        return agent
+        if (known := self._find(Agent, agent.id)) is not None:
+            return known
+        self._check_name(agent, self.agents())
+        return self._add(agent)
 
     def update_agent(self, agent: Agent) -> Agent:
         known = self.agents()
         if all(each.id != agent.id for each in known):
             raise NotFoundError.among("agent", agent.name, [each.name for each in known])
         self._check_name(agent, known)
-        self._write(queries.UPDATE_AGENT, row_of(agent))
-        return agent
+        return self._update(agent)
 
     def agents(self) -> list[Agent]:
-        return self._all(Agent, queries.AGENTS, {})
+        return self._all(Agent, queries.AGENTS)
 
     def add_thread(self, thread: Thread) -> Thread:
-        known = self._one(Thread, queries.THREAD, {"id": thread.id})
-        if known is None:
-            self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
-        return known or thread
+        return self._find(Thread, thread.id) or self._add(thread)
 
     def update_thread(self, thread: Thread) -> Thread:
         self.thread(thread.id)
-        self._write(queries.UPDATE_THREAD, row_of(thread))
-        return thread
+        return self._update(thread)
 
     def thread(self, thread_id: UUID) -> Thread:
-        return self._found("thread", thread_id, self._one(Thread, queries.THREAD, {"id": thread_id}))
+        return self._get(Thread, thread_id)
 
     def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
-        return self._all(Thread, queries.THREADS, {"status": status})
+        return self._all(Thread, queries.THREADS, status=status)
 
     def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
-        known = self._one(Message, queries.MESSAGE, {"id": message.id})
+        known = self._find(Message, message.id)
         if known is not None:
-            kept = self._all(Job, queries.JOBS_OF_MESSAGE, {"message_id": message.id}) if jobs else []
+            kept = self._all(Job, queries.JOBS_OF_MESSAGE, message_id=message.id) if jobs else []
             asked = {job.id for job in jobs}
             return known, [job for job in kept if job.id in asked] or kept  # others may have been added since
-        return self._add_message(message), [self._add_job(job) for job in jobs]
+        return self._add(message), [self._add(job) for job in jobs]
 
     def add_message(self, message: Message) -> Message:
-        return self._one(Message, queries.MESSAGE, {"id": message.id}) or self._add_message(message)
+        return self._find(Message, message.id) or self._add(message)
 
     def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        return [self._one(Job, queries.JOB, {"id": job.id}) or self._add_job(job) for job in jobs]
+        return [self._find(Job, job.id) or self._add(job) for job in jobs]
 
     def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
-        known_thread = self._one(Thread, queries.THREAD, {"id": thread.id})
+        known_thread = self._find(Thread, thread.id)
         if known_thread is not None and self._has(thread.id, messages, calls):
             return known_thread
-        self._check_new("thread", thread.id, known_thread)
-        self._write(queries.ADD_THREAD, row_of(thread) | {"seq": self._next("threads")})
+        self._add_new(thread)
         for message in messages:
             if message.thread_id != thread.id:
                 raise StoreError(f"message {message.id} is not of the thread {thread.id} that it comes with")
-            self._check_new("message", message.id, self._one(Message, queries.MESSAGE, {"id": message.id}))
-            self._add_message(message)
+            self._add_new(message)
         known = {message.id for message in messages}
         for call in calls:
             if call.message_id not in known:
                 raise StoreError(f"tool call {call.id} is of no message that it comes with")
             if call.status is CallStatus.STARTED:
                 raise StoreError(f"tool call {call.id} has no result: only calls that have ended can be taken in")
-            self._check_new("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
-            self._finish(
-                replace(self._start(call), status=call.status, result=call.result, finished_at=call.finished_at)
-            )
+            self._finish(self._add_new(call))
         return thread
 
     def message(self, message_id: UUID) -> Message:
-        return self._found("message", message_id, self._one(Message, queries.MESSAGE, {"id": message_id}))
+        return self._get(Message, message_id)
 
     def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
-        return self._all(Message, queries.MESSAGES, {"thread_id": thread_id, "last": last})[::-1]
+        return self._all(Message, queries.MESSAGES, thread_id=thread_id, last=last)[::-1]
 
     def messages_ending(self, digits: str) -> list[Message]:
-        ending = _ending(digits)
-        return self._all(Message, queries.MESSAGES_ENDING, ending) if ending else []
+        return self._ending(Message, digits)
 
     def start_call(self, call: ToolCall) -> ToolCall:
-        known = self._one(ToolCall, queries.CALL, {"id": call.id})
-        if known is not None:
-            return known
-        return self._start(call)
+        started = replace(call, status=CallStatus.STARTED, result=None, finished_at=None)
+        return self._find(ToolCall, call.id) or self._add(started)
 
     def finish_call(self, call: ToolCall) -> ToolCall:
-        known = self._found("tool call", call.id, self._one(ToolCall, queries.CALL, {"id": call.id}))
+        known = self._get(ToolCall, call.id)
         if known.status is not CallStatus.STARTED:
             return known
         return self._finish(replace(known, status=call.status, result=call.result, finished_at=call.finished_at))
 
     def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
-        return self._all(ToolCall, queries.CALLS, {"thread_id": thread_id})
+        return self._all(ToolCall, queries.CALLS, thread_id=thread_id)
 
     def request_approval(self, approval: Approval) -> Approval:
-        known = self._one(Approval, queries.APPROVAL, {"id": approval.id})
-        if known is not None:
-            return known
-        kept = replace(approval, seq=self._next("approvals"), allowed=None, note="", decided_at=None)
-        columns = [field.name for field in fields(Approval) if field.name not in DECISION]
-        self._write(queries.ADD_APPROVAL, _only(row_of(kept), columns))
-        return kept
+        asked = replace(approval, allowed=None, note="", decided_at=None)
+        return self._find(Approval, approval.id) or self._add(asked)
 
     def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
-        known = self._found("approval", approval.id, self._one(Approval, queries.APPROVAL, {"id": approval.id}))
+        known = self._get(Approval, approval.id)
         if approval.allowed is None or approval.decided_at is None:
             raise StoreError(f"approval {approval.id} has no answer to keep")
         kept = replace(known, allowed=approval.allowed, note=approval.note, decided_at=approval.decided_at)
         if known.allowed is not None:
             return known, known == kept
-        self._write(queries.ADD_DECISION, _only(row_of(kept), ("id", *DECISION)))
+        self._insert("decisions", {"approval_id": kept.id} | _only(row_of(kept), DECISION))
         return kept, True
 
     def unbegun(self, job_id: UUID) -> list[Approval]:
-        return self._all(Approval, queries.UNBEGUN, {"job_id": job_id})
+        return self._all(Approval, queries.UNBEGUN, job_id=job_id)
 
     def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
-        found = self._kept(Job, queries.JOB, wanted)
+        found = self._found(Job, wanted)
         given = [job for job in found if job.request_id == request_id]
         begun = [job for job in found if (job.status, job.owner) == (JobStatus.RUNNING, owner)]
         job = next(iter(given or begun or [job for job in found if job.status is JobStatus.QUEUED]), None)
@@ -202,12 +183,12 @@ class Tables:
         fence = {"id": job.id, "owner": job.owner, "request_id": job.request_id, "now": utc(now)}
         if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
             done = replace(job, status=JobStatus.DONE, finished_at=now)
-            kept, noted = self._add_message(answer), None if note is None else self._add_message(note)
+            kept, noted = self._add(answer), None if note is None else self._add(note)
             return Acknowledged(done, kept, self.add_jobs(asked), noted)
         known = self.job(job.id)
-        if known.status is JobStatus.DONE and (said := self._one(Message, queries.MESSAGE, {"id": answer.id})):
-            there = self._kept(Job, queries.JOB, [each.id for each in asked])
-            return Acknowledged(known, said, there, note and self._one(Message, queries.MESSAGE, {"id": note.id}))
+        if known.status is JobStatus.DONE and (said := self._find(Message, answer.id)):
+            there = self._found(Job, [each.id for each in asked])
+            return Acknowledged(known, said, there, note and self._find(Message, note.id))
         if known.status is not JobStatus.RUNNING:
             raise StoreError(
                 f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
@@ -245,15 +226,14 @@ class Tables:
         return [self._recover(job, max_attempts, now) for job in running if job.owner not in alive]
 
     def job(self, job_id: UUID) -> Job:
-        return self._found("job", job_id, self._one(Job, queries.JOB, {"id": job_id}))
+        return self._get(Job, job_id)
 
     def jobs(self, *statuses: JobStatus, thread_id: UUID | None = None, last: int | None = None) -> list[Job]:
         words = [status.value for status in statuses] if 0 < len(set(statuses)) < len(JobStatus) else None
-        return self._all(Job, queries.JOBS, {"statuses": words, "thread_id": thread_id, "last": last})[::-1]
+        return self._all(Job, queries.JOBS, statuses=words, thread_id=thread_id, last=last)[::-1]
 
     def jobs_ending(self, digits: str) -> list[Job]:
-        ending = _ending(digits)
-        return self._all(Job, queries.JOBS_ENDING, ending) if ending else []
+        return self._ending(Job, digits)
 
     def counts(self) -> Counts:
         kept = dict(self._connection.execute(queries.COUNTS).fetchall())
@@ -284,32 +264,15 @@ class Tables:
         return self._move(replace(job, status=status, reason=reason, finished_at=now))
 
     def _finish_open_calls(self, job: Job, status: CallStatus, result: str, now: datetime) -> None:
-        for call in self._all(ToolCall, queries.OPEN_CALLS, {"job_id": job.id}):
+        for call in self._all(ToolCall, queries.OPEN_CALLS, job_id=job.id):
             self._finish(replace(call, status=status, result=result, finished_at=now))
 
-    def _add_message(self, message: Message) -> Message:
-        kept = replace(message, seq=self._next("messages"))
-        self._write(queries.ADD_MESSAGE, row_of(kept))
-        return kept
-
-    def _add_job(self, job: Job) -> Job:
-        kept = replace(job, seq=self._next("jobs"))
-        self._write(queries.ADD_JOB, row_of(kept))
-        return kept
-
-    def _start(self, call: ToolCall) -> ToolCall:
-        kept = replace(call, seq=self._next("tool_calls"), status=CallStatus.STARTED, result=None, finished_at=None)
-        columns = ("id", "seq", "message_id", "name", "arguments", "started_at")
-        self._write(queries.ADD_CALL, _only(row_of(kept), columns))
-        return kept
-
     def _finish(self, call: ToolCall) -> ToolCall:
-        self._write(queries.ADD_RESULT, _only(row_of(call), ("id", "status", "result", "finished_at")))
+        self._insert("tool_results", {"call_id": call.id} | _only(row_of(call), RESULT))
         return call
 
     def _move(self, job: Job) -> Job:
-        self._write(queries.UPDATE_JOB, _only(row_of(job), ("id", "model", *Terms._fields, *PROGRESS)))
-        return job
+        return self._update(job, ("id", "model", *Terms._fields, *PROGRESS))
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
         for each in known:
@@ -318,30 +281,48 @@ class Tables:
                     f"there is an agent named {each.name!r} already; choose another name, or change that agent"
                 )
 
-    def _check_new(self, kind: str, identity: UUID, known: object) -> None:
-        if known is not None:
-            raise StoreError(f"there is a {kind} with the id {identity} already")
+    def _add_new(self, record: Record) -> Record:
+        """Keep a record that nobody has kept. Raises StoreError where somebody has."""
+        if self._find(type(record), record.id) is not None:
+            raise StoreError(f"there is a {_word(type(record))} with the id {record.id} already")
+        return self._add(record)
 
-    def _found(self, kind: str, identity: UUID, record: Record | None) -> Record:
-        if record is None:
-            raise NotFoundError(f"no {kind} with the id {identity}")
+    def _add(self, record: Record) -> Record:
+        """Keep a record, but not what is added to it later; return it with its `seq`, if it has one."""
+        table, later = queries.TABLES[type(record)], LATER.get(type(record), ())
+        self.seqs[table] = seq = self.seqs[table] + 1
+        row = row_of(record) | {"seq": seq}
+        self._insert(table, {column: value for column, value in row.items() if column not in later})
+        return record if isinstance(record, Agent | Thread) else replace(record, seq=seq)
+
+    def _update(self, record: Record, columns: Sequence[str] = ()) -> Record:
+        row = row_of(record)
+        row = _only(row, columns or tuple(row))
+        self._connection.execute(queries.update(queries.TABLES[type(record)], row), row)
         return record
 
-    def _next(self, table: str) -> int:
-        self.seqs[table] += 1
-        return self.seqs[table]
+    def _insert(self, table: str, row: dict[str, Any]) -> None:
+        self._connection.execute(queries.insert(table, row), row)
 
-    def _write(self, query: str, values: Mapping[str, Any]) -> None:
-        self._connection.execute(query, dict(values))
+    def _get(self, kind: type[Record], identity: UUID) -> Record:
+        if (record := self._find(kind, identity)) is None:
+            raise NotFoundError(f"no {_word(kind)} with the id {identity}")
+        return record
 
-    def _one(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> Record | None:
-        found = self._all(kind, query, values)
-        return found[0] if found else None
+    def _found(self, kind: type[Record], ids: Iterable[UUID]) -> list[Record]:
+        return [record for each in ids if (record := self._find(kind, each))]
 
-    def _kept(self, kind: type[Record], query: str, ids: Iterable[UUID]) -> list[Record]:
-        return [record for each in ids if (record := self._one(kind, query, {"id": each}))]
+    def _find(self, kind: type[Record], identity: UUID) -> Record | None:
+        return next(iter(self._all(kind, queries.by_id(kind), id=identity)), None)
 
-    def _all(self, kind: type[Record], query: str, values: Mapping[str, Any]) -> list[Record]:
+    def _ending(self, kind: type[Record], digits: str) -> list[Record]:
+        """Return the records whose ids end in these hexadecimal digits, by the bits of an id that they give."""
+        if not re.fullmatch("[0-9a-f]{1,32}", digits):
+            return []
+        mask, wanted = UUID(int=16 ** len(digits) - 1), UUID(int=int(digits, 16))
+        return self._all(kind, queries.ending(kind), mask=mask, digits=wanted)
+
+    def _all(self, kind: type[Record], query: str, **values: Any) -> list[Record]:
         return read(self._connection, kind, query, values)
 
 
@@ -355,11 +336,9 @@ def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     return {column: row[column] for column in columns}
 
 
-def _ending(digits: str) -> dict[str, UUID]:
-    """Return which bits of an id are given by its last digits, and what they are; nothing for what ends no id."""
-    if not re.fullmatch("[0-9a-f]{1,32}", digits):
-        return {}
-    return {"mask": UUID(int=16 ** len(digits) - 1), "digits": UUID(int=int(digits, 16))}
+def _word(kind: type[Record]) -> str:
+    """Return what people call a record."""
+    return queries.TABLES[kind].removesuffix("s").replace("_", " ")
 
 
 def _is_held(known: Job, job: Job) -> bool:

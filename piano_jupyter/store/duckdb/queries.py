@@ -1,5 +1,19 @@
 """The queries of the store, each with a name and a line that says what it is for. Values are always bound."""
 
+from collections.abc import Iterable, Mapping
+
+from piano_jupyter.records import Agent, Approval, Job, Message, Thread, ToolCall
+
+#: Where each kind of record is kept.
+TABLES: Mapping[type, str] = {
+    Agent: "agents",
+    Thread: "threads",
+    Message: "messages",
+    ToolCall: "tool_calls",
+    Approval: "approvals",
+    Job: "jobs",
+}
+
 BEGIN = "BEGIN TRANSACTION"
 
 #: Nothing can be written in it, not even by a SELECT that has an INSERT inside.
@@ -23,92 +37,20 @@ TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT
 #: The migrations that the file has seen.
 SCHEMA_VERSIONS = "SELECT version, checksum FROM schema_version ORDER BY version"
 
-#: Note a migration, in its own transaction.
-ADD_SCHEMA_VERSION = (
-    "INSERT INTO schema_version (version, checksum, applied_at) VALUES ($version, $checksum, $applied_at)"
-)
-
-#: Which database this is, and the id that it gets when it is made.
+#: Which database this is.
 IDENTITY = "SELECT id FROM identity"
-ADD_IDENTITY = "INSERT INTO identity (id) VALUES ($id)"
 
 #: Where the counters go on.
-LAST_SEQS = """
-SELECT 'agents', max(seq) FROM agents
-UNION ALL SELECT 'threads', max(seq) FROM threads
-UNION ALL SELECT 'messages', max(seq) FROM messages
-UNION ALL SELECT 'tool_calls', max(seq) FROM tool_calls
-UNION ALL SELECT 'approvals', max(seq) FROM approvals
-UNION ALL SELECT 'jobs', max(seq) FROM jobs
-"""
-
-ADD_AGENT = """
-INSERT INTO agents
-    (id, seq, name, description, model, system_prompt, enabled_tools, enabled_skills, options, max_iterations,
-     inserted_at)
-VALUES
-    ($id, $seq, $name, $description, $model, $system_prompt, $enabled_tools, $enabled_skills, $options, $max_iterations,
-     $inserted_at)
-"""
-
-UPDATE_AGENT = """
-UPDATE agents SET
-    name = $name, description = $description, model = $model, system_prompt = $system_prompt,
-    enabled_tools = $enabled_tools, enabled_skills = $enabled_skills, options = $options,
-    max_iterations = $max_iterations, inserted_at = $inserted_at
-WHERE id = $id
-"""
+LAST_SEQS = " UNION ALL ".join(f"SELECT '{table}', max(seq) FROM {table}" for table in TABLES.values())  # noqa: S608
 
 #: All agents, oldest first. They are few: a name is compared in Python, which knows every alphabet's cases.
 AGENTS = "SELECT * FROM agents ORDER BY seq"
 
-ADD_THREAD = """
-INSERT INTO threads
-    (id, seq, title, status, primary_agent_id, forked_from_thread_id, forked_from_message_id, inserted_at)
-VALUES
-    ($id, $seq, $title, $status, $primary_agent_id, $forked_from_thread_id, $forked_from_message_id, $inserted_at)
-"""
-
-UPDATE_THREAD = """
-UPDATE threads SET
-    title = $title, status = $status, primary_agent_id = $primary_agent_id,
-    forked_from_thread_id = $forked_from_thread_id, forked_from_message_id = $forked_from_message_id,
-    inserted_at = $inserted_at
-WHERE id = $id
-"""
-
-THREAD = "SELECT * FROM threads WHERE id = $id"
-
 #: Threads of a status, or all; newest first.
 THREADS = "SELECT * FROM threads WHERE $status::VARCHAR IS NULL OR status = $status ORDER BY seq DESC"
 
-ADD_MESSAGE = """
-INSERT INTO messages
-    (id, seq, thread_id, parent_id, role, content, source, agent_id, job_id, reasoning, usage, inserted_at)
-VALUES
-    ($id, $seq, $thread_id, $parent_id, $role, $content, $source, $agent_id, $job_id, $reasoning, $usage, $inserted_at)
-"""
-
-MESSAGE = "SELECT * FROM messages WHERE id = $id"
-
 #: The newest so many messages of a thread (all where `last` is null), newest first.
 MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
-
-#: Messages by the last digits of their ids, in order. (As numbers: as texts it takes ten times as long.)
-MESSAGES_ENDING = """
-SELECT * FROM messages
-WHERE (id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT
-ORDER BY seq
-"""
-
-ADD_CALL = """
-INSERT INTO tool_calls (id, seq, message_id, name, arguments, started_at)
-VALUES ($id, $seq, $message_id, $name, $arguments, $started_at)
-"""
-
-ADD_RESULT = """
-INSERT INTO tool_results (call_id, status, result, finished_at) VALUES ($id, $status, $result, $finished_at)
-"""
 
 #: A call with what came of it.
 CALL = """
@@ -133,18 +75,6 @@ WHERE m.job_id = $job_id
 ORDER BY c.seq
 """
 
-ADD_APPROVAL = """
-INSERT INTO approvals
-    (id, seq, call_id, message_id, job_id, thread_id, name, arguments, digest, question, reason, always, requested_at)
-VALUES
-    ($id, $seq, $call_id, $message_id, $job_id, $thread_id, $name, $arguments, $digest, $question, $reason, $always,
-     $requested_at)
-"""
-
-ADD_DECISION = """
-INSERT INTO decisions (approval_id, allowed, note, decided_at) VALUES ($id, $allowed, $note, $decided_at)
-"""
-
 #: A question with its answer.
 APPROVAL = """
 SELECT a.*, d.allowed, coalesce(d.note, '') AS note, d.decided_at
@@ -161,31 +91,12 @@ QUALIFY row_number() OVER (PARTITION BY a.call_id ORDER BY a.seq DESC) = 1
 ORDER BY a.seq
 """
 
-ADD_JOB = """
-INSERT INTO jobs
-    (id, seq, thread_id, message_id, agent_id, model, hops, schema, mode, rules, server, status, attempt, owner,
-     request_id, reason, inserted_at, started_at, finished_at)
-VALUES
-    ($id, $seq, $thread_id, $message_id, $agent_id, $model, $hops, $schema, $mode, $rules, $server, $status, $attempt,
-     $owner, $request_id, $reason, $inserted_at, $started_at, $finished_at)
-"""
-
-#: Move a job on. What it is about never changes.
-UPDATE_JOB = """
-UPDATE jobs SET
-    model = $model, mode = $mode, rules = $rules, server = $server, status = $status, attempt = $attempt,
-    owner = $owner, request_id = $request_id, reason = $reason, started_at = $started_at, finished_at = $finished_at
-WHERE id = $id
-"""
-
 #: Mark a job done, if this owner runs it under this claim; counts it. (With RETURNING it would cost twice as much.)
 DONE_JOB = """
 UPDATE jobs SET status = 'done', finished_at = $now
 WHERE id = $id AND status = 'running' AND owner IS NOT DISTINCT FROM $owner
     AND request_id IS NOT DISTINCT FROM $request_id
 """
-
-JOB = "SELECT * FROM jobs WHERE id = $id"
 
 #: The jobs that are to answer a message, oldest first.
 JOBS_OF_MESSAGE = "SELECT * FROM jobs WHERE message_id = $message_id ORDER BY seq"
@@ -198,11 +109,6 @@ WHERE ($statuses::VARCHAR[] IS NULL OR list_contains($statuses::VARCHAR[], statu
 ORDER BY seq DESC LIMIT $last
 """
 
-#: Jobs by the last digits of their ids, oldest first.
-JOBS_ENDING = """
-SELECT * FROM jobs WHERE (id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT ORDER BY seq
-"""
-
 #: How much is kept, a row for each kind of record and for each status of jobs.
 COUNTS = """
 SELECT 'agents' AS kind, count(*) FROM agents
@@ -210,3 +116,28 @@ UNION ALL SELECT 'threads', count(*) FROM threads
 UNION ALL SELECT 'messages', count(*) FROM messages
 UNION ALL SELECT status, count(*) FROM jobs GROUP BY status
 """
+
+
+def insert(table: str, columns: Iterable[str]) -> str:
+    """Return what adds a row to a table."""
+    names = list(columns)
+    values = ", ".join(f"${name}" for name in names)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"  # noqa: S608  The names are our own.
+
+
+def update(table: str, columns: Iterable[str]) -> str:
+    """Return what changes the row with an id."""
+    changes = ", ".join(f"{name} = ${name}" for name in columns if name != "id")
+    return f"UPDATE {table} SET {changes} WHERE id = $id"  # noqa: S608  The names are our own.
+
+
+def by_id(kind: type) -> str:
+    """Return what gives the record with an id."""
+    joined = {ToolCall: CALL, Approval: APPROVAL}
+    return joined.get(kind, f"SELECT * FROM {TABLES[kind]} WHERE id = $id")  # noqa: S608  The names are our own.
+
+
+def ending(kind: type) -> str:
+    """Return what gives the records whose ids end in some digits, in order."""
+    ends = "(id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT"  # as texts it takes ten times as long
+    return f"SELECT * FROM {TABLES[kind]} WHERE {ends} ORDER BY seq"  # noqa: S608  The names are our own.

@@ -59,17 +59,11 @@ SUMS = """
     median(first_token_s) AS first_token_s, sum(load_s) AS load_s
 """
 
-#: What answers cost; most answers first, days newest first.
-USAGE: Mapping[UsageBy, str] = {
-    "agent": COSTS
-    + "SELECT coalesce(a.name, 'unknown') AS agent,"
-    + SUMS
-    + "FROM costs c LEFT JOIN agents a ON a.id = c.agent_id GROUP BY 1 ORDER BY answers DESC, 1",
-    "model": COSTS
-    + "SELECT coalesce(c.model, j.model, 'unknown') AS model,"
-    + SUMS
-    + "FROM costs c LEFT JOIN jobs j ON j.id = c.job_id GROUP BY 1 ORDER BY answers DESC, 1",
-    "day": COSTS + "SELECT inserted_at::DATE AS day," + SUMS + "FROM costs c GROUP BY 1 ORDER BY 1 DESC",
+#: What answers are grouped by, and where that stands.
+GROUPS: Mapping[UsageBy, tuple[str, str]] = {
+    "agent": ("coalesce(a.name, 'unknown') AS agent", "LEFT JOIN agents a ON a.id = c.agent_id"),
+    "model": ("coalesce(c.model, j.model, 'unknown') AS model", "LEFT JOIN jobs j ON j.id = c.job_id"),
+    "day": ("inserted_at::DATE AS day", ""),
 }
 
 
@@ -84,17 +78,21 @@ def sql(aside: Aside[Any], query: str) -> Rows:
 
 
 def usage(connection: Connection, by: UsageBy) -> Rows:
-    """Return what answers cost, a row for each agent, model or day."""
-    return _rows(connection.execute(USAGE[by], {}))
+    """Return what answers cost, a row for each agent, model or day; most answers first, days newest first."""
+    group, join = GROUPS[by]
+    order = "1 DESC" if by == "day" else "answers DESC, 1"
+    query = f"{COSTS} SELECT {group}, {SUMS} FROM costs c {join} GROUP BY 1 ORDER BY {order}"  # noqa: S608  All our own.
+    return _rows(connection.execute(query, {}))
 
 
 def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     """Return where all the words of `text` occur, best first; what fits equally well, newest first."""
     wanted = Wanted(text)
-    titles = dict(_titled(connection, wanted))
+    titled = read(connection, Thread, TITLED, _words(wanted))
+    titles = [(thread, tally) for thread in titled if (tally := wanted.tally(thread.title)) is not None]
     ranked: list[tuple[float, Any, Thread | Message]] = [
         (TITLE_WEIGHT * score, thread.inserted_at, thread)
-        for thread, score in zip(titles, scores(list(titles.values())), strict=True)
+        for (thread, _), score in zip(titles, scores([tally for _, tally in titles]), strict=True)
     ]
     said = _said(connection, wanted)
     best = sorted(zip(scores(list(said.values())), said, strict=True), reverse=True)[: max(limit, 0)]
@@ -117,11 +115,6 @@ def _once(messages: Iterable[Message]) -> list[Message]:
     for message in sorted(messages, key=lambda each: each.seq):
         first.setdefault((message.inserted_at, message.role, message.content), message)
     return list(first.values())
-
-
-def _titled(connection: Connection, wanted: Wanted) -> list[tuple[Thread, Tally]]:
-    threads = read(connection, Thread, TITLED, _words(wanted))
-    return [(thread, tally) for thread in threads if (tally := wanted.tally(thread.title)) is not None]
 
 
 def _said(connection: Connection, wanted: Wanted) -> dict[int, Tally]:

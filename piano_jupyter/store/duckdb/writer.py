@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -50,13 +51,13 @@ class Writer(Generic[Owned]):
 
     async def open(self) -> None:
         """Connect, on the thread. Raises what connecting raises, or StoreError if it was closed meanwhile."""
-        opened: _Answer[None] = _Answer()
+        opened = _answer()
         with self._guard:
             if self._closing:
                 raise self._closed()
             self._thread = threading.Thread(target=self._live, args=(opened,), name="piano-store", daemon=True)
             self._thread.start()
-        await opened.future
+        await asyncio.wrap_future(opened)
 
     async def run(self, function: Callable[[Owned], Result], *, alone: bool = False) -> Result:
         """Return what `function` returns, once its transaction is committed.
@@ -66,12 +67,12 @@ class Writer(Generic[Owned]):
         """
         if self.forked:
             raise StoreError(f"this process was forked from the one that has database {self._name} open; open it there")
-        answer: _Answer[Result] = _Answer()
+        answer: Future[Result] = _answer()
         with self._guard:
             if self._closing:
                 raise self._closed()
             self._queue.put(_Work(function, answer, alone))
-        return await answer.future
+        return await asyncio.wrap_future(answer)
 
     @property
     def forked(self) -> bool:
@@ -85,9 +86,9 @@ class Writer(Generic[Owned]):
 
     async def close(self) -> None:
         """Do what waits, close the connection, end the thread."""
-        closed: _Answer[None] = _Answer()
+        closed = _answer()
         if thread := self._stop(closed):
-            await closed.future
+            await asyncio.wrap_future(closed)
             thread.join()  # it is at its last line
 
     def close_now(self, timeout: float) -> None:
@@ -95,7 +96,7 @@ class Writer(Generic[Owned]):
         if thread := self._stop(None):
             thread.join(timeout)
 
-    def _stop(self, answer: "_Answer[None] | None") -> threading.Thread | None:
+    def _stop(self, answer: "Future[None] | None") -> threading.Thread | None:
         """Return the thread that is going to end, if there is one."""
         if self.forked:  # before the guard: another thread may have held it at the fork
             return None
@@ -109,22 +110,20 @@ class Writer(Generic[Owned]):
         self._end(None)
         return None
 
-    def _live(self, opened: "_Answer[None]") -> None:
+    def _live(self, opened: "Future[None]") -> None:
         error = self._serve(opened)  # with whose frame the connection goes, before anybody hears that it is closed
         self._end(error)
-        opened.settle(error=error)  # heard only where `_serve` could not connect
+        if not opened.done():
+            opened.set_exception(error)
 
-    def _serve(self, opened: "_Answer[None]") -> Exception | None:
+    def _serve(self, opened: "Future[None]") -> Exception | None:
         try:
             connection = self._connect()
-        except Exception as error:  # noqa: BLE001  Whoever opens is told.
-            return error
-        opened.settle()
-        while self._serve_waiting(connection):
-            pass
-        try:
+            opened.set_result(None)
+            while self._serve_waiting(connection):
+                pass
             connection.close()
-        except Exception as error:  # noqa: BLE001  Whoever closes is told.
+        except Exception as error:  # noqa: BLE001  Whoever opens or closes is told.
             return error
         return None
 
@@ -161,19 +160,19 @@ class Writer(Generic[Owned]):
         except Exception as error:  # noqa: BLE001  Whoever asked is told.
             connection.rollback()
             if len(group) == 1:
-                group[0].answer.settle(error=error)
+                group[0].answer.set_exception(error)
             else:
                 for work in group:
                     self._run(connection, [work])
             return
         for work, result in zip(group, results, strict=True):
-            work.answer.settle(result)
+            work.answer.set_result(result)
 
     def _run_alone(self, connection: Owned, work: "_Work") -> None:
         try:
-            work.answer.settle(work.function(connection))
+            work.answer.set_result(work.function(connection))
         except Exception as error:  # noqa: BLE001  Whoever asked is told.
-            work.answer.settle(error=error)
+            work.answer.set_exception(error)
 
     def _closed(self) -> StoreError:
         return StoreError(f"database {self._name} is closed")
@@ -185,38 +184,25 @@ class Writer(Generic[Owned]):
             while True:
                 item = self._queue.get_nowait()
                 if isinstance(item, _Work):
-                    item.answer.settle(error=self._closed())
+                    item.answer.set_exception(self._closed())
                 elif item.answer is not None:
-                    item.answer.settle(error=error)
+                    item.answer.set_exception(error)  # None where all went well
 
 
-class _Answer(Generic[Result]):
-    """A future of the loop that asks, settled from the thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Result] = self._loop.create_future()
-
-    def settle(self, result: Any = None, error: Exception | None = None) -> None:
-        def tell() -> None:
-            if self.future.done():
-                return
-            if error is None:
-                self.future.set_result(result)
-            else:
-                self.future.set_exception(error)
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(tell)
+def _answer() -> "Future[Any]":
+    """Return what the thread settles, whether or not anybody waits for it still."""
+    answer = Future[Any]()
+    answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+    return answer
 
 
 @dataclass(eq=False, slots=True)
 class _Work:
     function: Callable[[Any], Any]
-    answer: _Answer[Any]
+    answer: "Future[Any]"
     alone: bool
 
 
 @dataclass(eq=False, slots=True)
 class _Stop:
-    answer: _Answer[None] | None
+    answer: "Future[None] | None"
