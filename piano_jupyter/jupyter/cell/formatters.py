@@ -43,7 +43,7 @@ def _formatters(shell: Any, session: "Session") -> Formatters:
     by_itself, plain = shell.display_formatter.ipython_display_formatter, formats["text/plain"]
     return [
         (by_itself, RECORDS, records.kinds()),
-        (by_itself, "piano_jupyter.piano", {"Status": _show_status}),
+        (by_itself, "piano_jupyter.piano", {"Status": records.show_card}),
         (formats["text/html"], RECORDS, {"Rows": _html_rows}),
         (plain, RECORDS, {"Rows": _plain_rows}),
         *((plain, module, dict.fromkeys(kinds, _line)) for module, kinds in LINES.items()),
@@ -57,10 +57,10 @@ class _Records:
         self._session = session
 
     def kinds(self) -> dict[str, Callable[..., Any]]:
-        cards = dict.fromkeys(("Agent", "Model", "Thread", "Job"), self._show_card)
+        cards = dict.fromkeys(("Agent", "Model", "Thread", "Job"), self.show_card)
         return {"Message": self._show_message, **cards}
 
-    def _show_card(self, record: Any) -> None:
+    def show_card(self, record: Any) -> None:
         from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
 
         kind = type(record).__name__
@@ -103,12 +103,6 @@ def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPy
     printer.text(record_lines.line(record))
 
 
-def _show_status(status: Any) -> None:
-    from piano_jupyter.jupyter.render import cards  # noqa: PLC0415
-
-    display(cards.status_card(status))
-
-
 def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
     from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
 
@@ -118,4 +112,4 @@ def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT0
 def _html_rows(rows: "Rows") -> str:
     from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
 
-    return tables.rows_html(rows)
+    return tables.html_table(rows.columns, rows)

@@ -59,7 +59,5 @@ def _make_plain(axes: Any) -> None:
     axes.tick_params(colors=GREY)
     axes.title.set_color(GREY)
     axes.title.set_fontsize(10)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_color(GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(GREY)
