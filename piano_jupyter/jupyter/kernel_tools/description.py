@@ -137,7 +137,7 @@ def _frame(kind: str, value: Any, seen: Glance) -> str:
         if seen.width > len(seen.columns):
             lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
     if seen.head:
-        names = [each.name for each in seen.columns[:MOST_HEAD]]
+        names = [str(each.name) for each in seen.columns[:MOST_HEAD]]
         first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
         more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
         lines += [f"first rows{more}:", plain_table(names, first)]
@@ -151,7 +151,7 @@ def _sample(seen: Glance) -> str:
 
 def _column(column: Column) -> tuple[str, str, int, str]:
     known = [each for each in column.values if not _is_null(each)]
-    return column.name, column.type, len(column.values) - len(known), _values(known)
+    return str(column.name), str(column.type), len(column.values) - len(known), _values(known)
 
 
 def _is_null(value: Any) -> bool:
@@ -209,10 +209,8 @@ def _code(value: Any) -> str:
         signature = str(called.replace(parameters=shown))
     except (TypeError, ValueError):
         signature = "(…)"
-    lines = [
-        f"{kind} {value.__qualname__}{signature}",
-        truncated(inspect.getdoc(value) or "without a docstring", LONGEST),
-    ]
+    about = inspect.getdoc(value) or "without a docstring"
+    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, LONGEST)]
     with suppress(OSError, TypeError):
         lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
     return "\n".join(lines)
@@ -238,6 +236,5 @@ def is_code(value: Any) -> bool:
 
 def _has_shape(value: Any) -> bool:
     """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
-    return isinstance(
-        inspect.getattr_static(type(value), "shape", None), types.GetSetDescriptorType | types.MemberDescriptorType
-    )
+    shape = inspect.getattr_static(type(value), "shape", None)
+    return isinstance(shape, types.GetSetDescriptorType | types.MemberDescriptorType)

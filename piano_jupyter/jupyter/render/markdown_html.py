@@ -192,10 +192,8 @@ def _image(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: An
 
 
 def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
-    token = tokens[i]
-    style = str(token.attrs.pop("style", ""))
-    if style:
-        token.attrs["align"] = style.removeprefix("text-align:")
+    if style := str(tokens[i].attrs.pop("style", "")):
+        tokens[i].attrs["align"] = style.removeprefix("text-align:")
     return str(renderer.renderToken(tokens, i, options, env))
 
 

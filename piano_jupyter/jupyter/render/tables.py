@@ -123,10 +123,8 @@ def plain_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> s
 def html_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> str:
     """Return a table as HTML."""
     head = "".join(f"<th{LEFT}>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) + "</tr>"
-        for row in islice(rows, MOST_ROWS)
-    )
+    shown = ("".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) for row in islice(rows, MOST_ROWS))
+    body = "".join(f"<tr>{row}</tr>" for row in shown)
     more = "".join(f"<div {QUIET}>{line}</div>" for line in _more(len(rows)))
     return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 

@@ -151,12 +151,9 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     """Return what a message says as HTML: its thoughts and calls folded, and its text."""
     from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when something is shown.
 
-    body = (
-        render(as_markdown(message.content))
-        if message.role == "assistant"
-        else f"<p>{lines_html(capped(message.content))}</p>"
-    )
-    said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
+    text = message.content
+    body = render(as_markdown(text)) if message.role == "assistant" else f"<p>{lines_html(capped(text))}</p>"
+    said = body.replace("<pre>", f"<pre {BLOCK}>") if text else ""
     return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
 
 
@@ -170,10 +167,8 @@ def thoughts_html(message: Message) -> str:
     thought = message.reasoning.strip()
     if not thought:
         return ""
-    shown = truncated(thought, LONGEST_THOUGHT, HOW_MUCH)
-    return (
-        f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{escape(shown)}</div></details>'
-    )
+    shown = escape(truncated(thought, LONGEST_THOUGHT, HOW_MUCH))
+    return f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{shown}</div></details>'
 
 
 def call_line(call: ToolCall) -> str:
