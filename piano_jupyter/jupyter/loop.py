@@ -24,7 +24,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="piano-loop", daemon=True)
+        self._thread = threading.Thread(target=self.loop.run_forever, name="piano-loop", daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -46,10 +46,6 @@ class LoopThread:
         self._thread.join(2)
         if not self._thread.is_alive():
             self.loop.close()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
 
 
 class Work(concurrent.futures.Future[T]):

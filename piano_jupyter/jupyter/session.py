@@ -186,11 +186,8 @@ class Session:
     def adopt_tools(self, *_: object) -> None:
         """Take the tools that cells have defined."""
         for name, value in list(self.shell.user_ns.items()):
-            if (
-                issubclass(type(value), Tool)
-                and not name.startswith("_")
-                and all(value is not seen for seen in self._adopted)
-            ):
+            is_tool = issubclass(type(value), Tool) and not name.startswith("_")
+            if is_tool and all(value is not seen for seen in self._adopted):
                 taken = value.name in self._tools
                 self._adopted.append(value)
                 self._tools[value.name] = value

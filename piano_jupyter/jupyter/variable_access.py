@@ -38,7 +38,6 @@ DATA = (
     "IPython.utils",  # the lines of `!ls`, what %%capture has captured
     "piano_jupyter.errors",
     "piano_jupyter.events",
-    "piano_jupyter.jupyter.render.transcript",
     "piano_jupyter.jupyter.render",
     "piano_jupyter.records",
     "piano_jupyter.tool",

@@ -14,39 +14,32 @@ if TYPE_CHECKING:
     from piano_jupyter.records import Message, Rows
 
 RECORDS = "piano_jupyter.records"
-LINES = {
-    RECORDS: ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall"),
-    "piano_jupyter.piano": ("Status",),
-    "piano_jupyter.tool": ("Tool",),
-    "piano_jupyter.runner.skills.skill": ("Skill",),
-}
-Formatters = list[tuple[Any, str, dict[str, Callable[..., Any]]]]  # a formatter, and how it shows a module's classes
+CARDS = (*(f"{RECORDS}.{kind}" for kind in ("Agent", "Job", "Model", "Thread")), "piano_jupyter.piano.Status")
+LINES = (
+    *(f"{RECORDS}.{kind}" for kind in ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall")),
+    "piano_jupyter.piano.Status",
+    "piano_jupyter.tool.Tool",
+    "piano_jupyter.runner.skills.skill.Skill",
+)
 
 
 def register(shell: Any, session: "Session") -> None:
-    """Let a shell show records."""
-    for formatter, module, kinds in _formatters(shell, session):
-        for kind, show in kinds.items():
-            formatter.for_type_by_name(module, kind, show)
+    """Let a shell show records, until the session is unloaded."""
+    for formatter, name, show in _formatters(shell, session):
+        formatter.for_type(name, show)
+        session.unloading.callback(formatter.pop, name, None)
 
 
-def unregister(shell: Any, session: "Session") -> None:
-    """Undo `register`."""
-    for formatter, module, kinds in _formatters(shell, session):
-        for kind in kinds:
-            formatter.pop(f"{module}.{kind}", None)
-
-
-def _formatters(shell: Any, session: "Session") -> Formatters:
+def _formatters(shell: Any, session: "Session") -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return how each class is shown: the formatter, the name of the class, and what shows it."""
     records = _Records(session)
-    formats = shell.display_formatter.formatters
-    by_itself, plain = shell.display_formatter.ipython_display_formatter, formats["text/plain"]
+    by_itself, formats = shell.display_formatter.ipython_display_formatter, shell.display_formatter.formatters
     return [
-        (by_itself, RECORDS, records.kinds()),
-        (by_itself, "piano_jupyter.piano", {"Status": _show_status}),
-        (formats["text/html"], RECORDS, {"Rows": _html_rows}),
-        (plain, RECORDS, {"Rows": _plain_rows}),
-        *((plain, module, dict.fromkeys(kinds, _line)) for module, kinds in LINES.items()),
+        *((by_itself, name, records.show_card) for name in CARDS),
+        (by_itself, f"{RECORDS}.Message", records.show_message),
+        (formats["text/html"], f"{RECORDS}.Rows", _html_rows),
+        (formats["text/plain"], f"{RECORDS}.Rows", _plain_rows),
+        *((formats["text/plain"], name, _line) for name in LINES),
     ]
 
 
@@ -56,11 +49,7 @@ class _Records:
     def __init__(self, session: "Session") -> None:
         self._session = session
 
-    def kinds(self) -> dict[str, Callable[..., Any]]:
-        cards = dict.fromkeys(("Agent", "Model", "Thread", "Job"), self._show_card)
-        return {"Message": self._show_message, **cards}
-
-    def _show_card(self, record: Any) -> None:
+    def show_card(self, record: Any) -> None:
         from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
 
         kind = type(record).__name__
@@ -76,7 +65,7 @@ class _Records:
             return self._session.call(read)
         return {}
 
-    def _show_message(self, message: "Message") -> None:
+    def show_message(self, message: "Message") -> None:
         from piano_jupyter.jupyter.render import transcript as look  # noqa: PLC0415
 
         if message.id in self._session.shown:
@@ -103,12 +92,6 @@ def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPy
     printer.text(record_lines.line(record))
 
 
-def _show_status(status: Any) -> None:
-    from piano_jupyter.jupyter.render import cards  # noqa: PLC0415
-
-    display(cards.status_card(status))
-
-
 def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
     from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
 
@@ -118,4 +101,4 @@ def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT0
 def _html_rows(rows: "Rows") -> str:
     from piano_jupyter.jupyter.render import tables  # noqa: PLC0415
 
-    return tables.rows_html(rows)
+    return tables.html_table(rows.columns, rows)

@@ -59,10 +59,10 @@ def follow_in_cell(
     """
     session.kernel.check()
     happened: Events = queue.SimpleQueue()
-    undo: list[Callable[[], None]] = []
+    leaving = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> Following:
-        undo.append(piano.bus.subscribe(happened.put))
+        leaving.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(happened.put))
         for request in await piano.approvals():
             happened.put(request)
         jobs = await begin(piano)
@@ -72,19 +72,18 @@ def follow_in_cell(
         return following
 
     asking = session.work(start)
-    live: LiveCell | None = None
-    try:
-        asking.begin()
-        live = LiveCell(in_notebook=session.in_notebook)
-        following = asking.result()
-        with session.kernel.lent(happened):
-            _follow(session, following, happened, live)
-    except KeyboardInterrupt as interrupt:
-        cancels |= isinstance(interrupt, CellInterrupt)
-        goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-        raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
-    finally:
-        _leave(session, undo, live)
+    with leaving:
+        try:
+            asking.begin()
+            live = LiveCell(in_notebook=session.in_notebook)
+            leaving.callback(live.end)
+            following = asking.result()
+            with session.kernel.lent(happened):
+                _follow(session, following, happened, live)
+        except KeyboardInterrupt as interrupt:
+            cancels |= isinstance(interrupt, CellInterrupt)
+            goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
+            raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
     return _answers(session, following, raw=raw)
 
 
@@ -92,38 +91,30 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
     """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
     session.kernel.check()
     happened: Events = queue.SimpleQueue()
-    undo: list[Callable[[], None]] = []
+    leaving = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> T:
-        undo.append(piano.bus.subscribe(happened.put, ModelLoading))
+        leaving.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(happened.put, ModelLoading))
         return await verb(piano)
 
     running = session.work(start)
     running.add_done_callback(lambda _: happened.put(None))
-    live: LiveCell | None = None
-    try:
-        running.begin()
-        live = LiveCell(in_notebook=session.in_notebook)
-        with session.kernel.lent(happened):
-            for event in iter(happened.get, None):
-                if isinstance(event, Errand):
-                    session.kernel.do(event)
-                elif isinstance(event, ModelLoading):
-                    live.rest()
-                    live.draw([Shown("", status=event.note, fraction=event.fraction)])
-        return running.result()
-    except KeyboardInterrupt:
-        running.stop()
-        raise PianoError("interrupted; what the server has begun, it may still end") from None
-    finally:
-        _leave(session, undo, live)
-
-
-def _leave(session: "Session", undo: Sequence[Callable[[], None]], live: LiveCell | None) -> None:
-    for unsubscribe in undo:
-        session.loop.loop.call_soon_threadsafe(unsubscribe)
-    if live is not None:
-        live.end()
+    with leaving:
+        try:
+            running.begin()
+            live = LiveCell(in_notebook=session.in_notebook)
+            leaving.callback(live.end)
+            with session.kernel.lent(happened):
+                for event in iter(happened.get, None):
+                    if isinstance(event, Errand):
+                        session.kernel.do(event)
+                    elif isinstance(event, ModelLoading):
+                        live.rest()
+                        live.draw([Shown("", status=event.note, fraction=event.fraction)])
+            return running.result()
+        except KeyboardInterrupt:
+            running.stop()
+            raise PianoError("interrupted; what the server has begun, it may still end") from None
 
 
 async def _catch_up(piano: "Piano", following: Following, job: Job, asker: JobProgress | None = None) -> None:
@@ -196,10 +187,10 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
             display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
-            for note in each.notes:
+        for note in each.notes:
+            if session.in_notebook:
                 display(answer_bundle(note, speaker(note, {})), raw=True)
-        else:
-            for note in each.notes:
+            else:
                 print(terminal_text(f"{speaker(note, {})}: {note.content}"))  # noqa: T201  On a terminal, below the answer.
     failed = [(each.name, each.error) for each in following.all if each.error is not None]
     if failed:

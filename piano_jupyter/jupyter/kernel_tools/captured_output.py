@@ -13,17 +13,14 @@ class Captured:
 
     def __init__(self, limit: int) -> None:
         self._half = max(limit // 2, 1)
-        self._head: list[str] = []
-        self._room = self._half  # characters that the head still takes
-        self._tail = ""
+        self._head = self._tail = ""
         self._lost = 0
 
     def write(self, text: str) -> int:
         """Add to it."""
-        kept = text[: self._room]
-        self._head.append(kept)
-        self._room -= len(kept)
-        tail = self._tail + text[len(kept) :]
+        room = self._half - len(self._head)
+        self._head += text[:room]
+        tail = self._tail + text[room:]
         self._lost += max(len(tail) - self._half, 0)
         self._tail = tail[-self._half :]
         return len(text)
@@ -31,7 +28,7 @@ class Captured:
     def text(self) -> str:
         """Return it."""
         gap = f"\n[... {self._lost:,} characters left out ...]\n" if self._lost else ""
-        return "".join(self._head) + gap + self._tail
+        return self._head + gap + self._tail
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 A frame of any kind becomes a `Glance`: its size, and for each of its first columns the type and the values of a sample.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from random import Random
 from typing import Any
 
@@ -15,26 +14,24 @@ MOST_ROWS = 10_000  # of the sample
 MOST_VALUES = 200_000  # of the sample
 AHEAD = 1_000  # rows of what is only computed when asked for
 
-Looked = tuple[object, object, Sequence[Any], Sequence[Any]]  # a column: name, type, values of the sample, first ones
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its type, and the values of the sample."""
+    """One column: its name and type as the library has them, the values of the sample, and the first ones."""
 
-    name: str
-    type: str
+    name: object
+    type: object
     values: Sequence[Any]
+    head: Sequence[Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Glance:
     """A look into a frame."""
 
     rows: int | None  #: None: it is not known before all is computed
     width: int  #: how many columns there are
     columns: Sequence[Column]  #: the first of them
-    head: Sequence[Sequence[Any]]  #: the first rows of these
     index: str = ""
 
     @property
@@ -42,14 +39,16 @@ class Glance:
         """Whether the sample is all of it."""
         return self.rows is not None and all(len(each.values) == self.rows for each in self.columns)
 
+    @property
+    def head(self) -> list[tuple[Any, ...]]:
+        """The first rows of these columns."""
+        return list(zip(*(each.head for each in self.columns), strict=True))
+
 
 def frame_kind(value: Any) -> str:
     """Return the kind of frame that a value is, "" for none."""
-    for each in type(value).__mro__:
-        kind = f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}"
-        if kind in LOOKS:
-            return kind
-    return ""
+    kinds = (f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
+    return next((kind for kind in kinds if kind in LOOKS), "")
 
 
 def glance(value: Any) -> Glance:
@@ -68,23 +67,12 @@ def _sampled(rows: int, width: int) -> list[int]:
     return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
 
 
-def _glance(rows: int | None, width: int, columns: Iterable[Looked], index: str = "") -> Glance:
-    shown = list(columns)
-    return Glance(
-        rows=rows,
-        width=width,
-        columns=[Column(name=str(name), type=str(kind), values=values) for name, kind, values, _ in shown],
-        head=list(zip(*(head for *_, head in shown), strict=True)),
-        index=index,
-    )
-
-
 def _pandas(frame: Any) -> Glance:
     rows, width = frame.shape
     shown = [frame.iloc[:, at] for at in range(min(width, MOST_COLUMNS))]  # views; a slice of columns may be a copy
     sample = _sampled(rows, len(shown))
-    columns = ((each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown)
-    return _glance(rows, width, columns, _pandas_index(frame.index))
+    columns = [Column(each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown]
+    return Glance(rows, width, columns, _pandas_index(frame.index))
 
 
 def _pandas_index(index: Any) -> str:
@@ -97,8 +85,8 @@ def _pandas_index(index: Any) -> str:
 def _polars(frame: Any) -> Glance:
     shown = frame[:, :MOST_COLUMNS]
     sample = _sampled(frame.height, shown.width)
-    columns = ((each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown)
-    return _glance(frame.height, frame.width, columns)
+    columns = [Column(each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown]
+    return Glance(frame.height, frame.width, columns)
 
 
 def _polars_lazy(frame: Any) -> Glance:
@@ -109,16 +97,18 @@ def _pyarrow(table: Any) -> Glance:
     rows, width = table.num_rows, table.num_columns
     shown = list(zip(table.column_names, table.columns, strict=True))[:MOST_COLUMNS]
     sample = _sampled(rows, len(shown))
-    columns = ((name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist()) for name, each in shown)
-    return _glance(rows, width, columns)
+    columns = [
+        Column(name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist()) for name, each in shown
+    ]
+    return Glance(rows, width, columns)
 
 
 def _duckdb(relation: Any) -> Glance:
-    rows = relation.limit(AHEAD).fetchall()
-    named = zip(relation.columns, relation.types, strict=True)
-    values = ([row[at] for row in rows] for at in range(len(relation.columns)))
-    columns = ((name, kind, told, told[:HEAD]) for (name, kind), told in zip(named, values, strict=True))
-    return _glance(None, len(relation.columns), islice(columns, MOST_COLUMNS))
+    rows, columns = relation.limit(AHEAD).fetchall(), []
+    for at, name in enumerate(relation.columns[:MOST_COLUMNS]):
+        values = [row[at] for row in rows]
+        columns.append(Column(name, relation.types[at], values, values[:HEAD]))
+    return Glance(None, len(relation.columns), columns)
 
 
 def _numpy(array: Any) -> Glance:
@@ -126,8 +116,8 @@ def _numpy(array: Any) -> Glance:
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
     shown = [array[:, at] for at in range(min(width, MOST_COLUMNS))] if array.ndim == 2 else [array.flat]
     sample = _sampled(rows, len(shown))  # `flat` copies nothing, as `ravel` may
-    columns = ((at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown))
-    return _glance(rows, width, columns)
+    columns = [Column(at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown)]
+    return Glance(rows, width, columns)
 
 
 def _series(series: Any) -> Glance:

@@ -13,7 +13,7 @@ from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
 from piano_jupyter.jupyter.kernel_tools.data_frames import Column, Glance, frame_kind, glance
-from piano_jupyter.jupyter.render.tables import plain_table
+from piano_jupyter.jupyter.render.tables import counted, plain_table
 from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
 from piano_jupyter.tool import Tool
@@ -89,10 +89,10 @@ def extent(value: Any) -> str:
         return "computed when it is read"
     if isinstance(shape, tuple) and all(isinstance(each, int) for each in shape):
         if len(shape) == 2 and "numpy" not in type_name(value):
-            return f"{_count(shape[0], 'row')} × {_count(shape[1], 'column')}"
+            return f"{counted(shape[0], 'row')} × {counted(shape[1], 'column')}"
         return " × ".join(f"{each:,}" for each in shape) or "one value"
     if issubclass(type(value), COUNTED):
-        return _count(len(value), "character" if isinstance(value, str) else "item")
+        return counted(len(value), "character" if isinstance(value, str) else "item")
     return ""
 
 
@@ -119,13 +119,13 @@ def size_text(size: float) -> str:
 
 
 def _frame(kind: str, value: Any, seen: Glance) -> str:
-    size = _count(seen.rows, "row") if seen.rows is not None else "rows are counted when it is read"
+    size = counted(seen.rows, "row") if seen.rows is not None else "rows are counted when it is read"
     if kind in {"pandas.Series", "polars.Series"}:
-        head = f"{kind}, {_count(seen.rows or 0, 'value')}"
+        head = f"{kind}, {counted(seen.rows or 0, 'value')}"
     elif kind == "numpy.ndarray":
         head = f"{kind}, {extent(value)}"
     else:
-        head = f"{kind}, {size} × {_count(seen.width, 'column')}"
+        head = f"{kind}, {size} × {counted(seen.width, 'column')}"
     if seen.rows is not None:
         head += f", {size_text(memory(value))}"
     lines = [head, *([f"index: {seen.index}"] if seen.index else [])]
@@ -137,7 +137,7 @@ def _frame(kind: str, value: Any, seen: Glance) -> str:
         if seen.width > len(seen.columns):
             lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
     if seen.head:
-        names = [each.name for each in seen.columns[:MOST_HEAD]]
+        names = [str(each.name) for each in seen.columns[:MOST_HEAD]]
         first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
         more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
         lines += [f"first rows{more}:", plain_table(names, first)]
@@ -151,7 +151,7 @@ def _sample(seen: Glance) -> str:
 
 def _column(column: Column) -> tuple[str, str, int, str]:
     known = [each for each in column.values if not _is_null(each)]
-    return column.name, column.type, len(column.values) - len(known), _values(known)
+    return str(column.name), str(column.type), len(column.values) - len(known), _values(known)
 
 
 def _is_null(value: Any) -> bool:
@@ -209,33 +209,24 @@ def _code(value: Any) -> str:
         signature = str(called.replace(parameters=shown))
     except (TypeError, ValueError):
         signature = "(…)"
-    lines = [
-        f"{kind} {value.__qualname__}{signature}",
-        truncated(inspect.getdoc(value) or "without a docstring", LONGEST),
-    ]
+    about = inspect.getdoc(value) or "without a docstring"
+    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, LONGEST)]
     with suppress(OSError, TypeError):
         lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
     return "\n".join(lines)
 
 
-class _Shown:
+class _Shown(str):
     """A default, as a signature is to show it."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
     """Return names in one line, so many at most."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def is_code(value: Any) -> bool:
@@ -245,6 +236,5 @@ def is_code(value: Any) -> bool:
 
 def _has_shape(value: Any) -> bool:
     """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
-    return isinstance(
-        inspect.getattr_static(type(value), "shape", None), types.GetSetDescriptorType | types.MemberDescriptorType
-    )
+    shape = inspect.getattr_static(type(value), "shape", None)
+    return isinstance(shape, types.GetSetDescriptorType | types.MemberDescriptorType)

@@ -4,6 +4,7 @@ There `exit()` does what `sys.exit()` does: it ends the code, and the agent is t
 asking IPython, such as `os._exit()`, cannot be held back: `run_python` shows the user the code before it runs.
 """
 
+import contextlib
 from typing import Any
 
 from piano_jupyter import agent_code
@@ -12,8 +13,8 @@ HELD = "code that an agent runs does not end the kernel"
 EXIT_NOW = "exit_now"  #: the trait that ends a kernel: `exit()` and a shutdown set it
 
 
-def hold_back(shell: Any) -> None:
-    """From now on, end the shell only where the user wants it."""
+def hold_back(shell: Any, until: contextlib.ExitStack) -> None:
+    """Until that is closed, end the shell only where the user wants it."""
     ask_exit = getattr(shell, "ask_exit", None)
     if ask_exit is not None:  # of a kernel and of a terminal; `exit` and `quit` call it
 
@@ -22,13 +23,9 @@ def hold_back(shell: Any) -> None:
             ask_exit()
 
         shell.ask_exit = held
+        until.callback(vars(shell).pop, "ask_exit", None)
     shell._register_validator(_checked, (EXIT_NOW,))  # noqa: SLF001  What `@validate` does, for an instance.
-
-
-def let_go(shell: Any) -> None:
-    """End the shell wherever it is asked for, as before."""
-    vars(shell).pop("ask_exit", None)
-    shell._trait_validators.pop(EXIT_NOW, None)  # noqa: SLF001
+    until.callback(shell._trait_validators.pop, EXIT_NOW, None)  # noqa: SLF001
 
 
 def _checked(_shell: Any, proposal: Any) -> Any:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.jupyter.kernel_thread import WorkInterruptedError, WorkLateError
@@ -18,13 +18,12 @@ from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
+from piano_jupyter.jupyter.session import Session
 from piano_jupyter.jupyter.variable_access import looked_up
+from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
 from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
-
-if TYPE_CHECKING:
-    from piano_jupyter.jupyter.session import Session
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ NO_PLACE = (
 class KernelTools:
     """The tools of one session."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         self._ending: set[asyncio.Task[Any]] = set()
 
@@ -81,7 +80,6 @@ class KernelTools:
 
         sql: for example "SELECT item, sum(price) FROM sales GROUP BY item".
         """
-        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy; it is open by now.
 
         def look() -> str:
             rows, more = Piano.query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
@@ -118,9 +116,8 @@ class KernelTools:
         if not code.strip():
             raise ToolError("empty: there is no code to put into a cell")
         if found := UNSEEN.search(code):
-            raise ToolError(
-                f"hidden: {to_the_letter(found[0][:200])} in the code is not seen, or hides what comes after"
-            )
+            unseen = to_the_letter(found[0][:200])
+            raise ToolError(f"hidden: {unseen} in the code is not seen, or hides what comes after")
         session, call = self._session, calling.get()
         for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
             if await panel.add_cell(code):

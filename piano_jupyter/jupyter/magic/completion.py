@@ -6,18 +6,15 @@ open; one that is late to answer is not waited for, and what it says is known at
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from piano_jupyter.jupyter.magic.completion_names import TABLES, Names, files
+from piano_jupyter.jupyter.magic.command import Command
+from piano_jupyter.jupyter.magic.completion_names import TABLES, Names, Peek, files
 from piano_jupyter.jupyter.magic.options import quoted
 
-if TYPE_CHECKING:
-    from piano_jupyter.jupyter.magic.command import Command
-    from piano_jupyter.jupyter.magic.completion_names import Peek
-
-IDENTIFIER = "piano_jupyter.completion"
 MOST = 100  # names
 LINE = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
 CELL = re.compile(r"\s*%%piano(?:\s+(.*))?")
@@ -43,10 +40,10 @@ class Place(NamedTuple):
 
     kinds: tuple[str, ...]  #: what may stand there: "option", SUB-COMMAND, AGENT, THREAD, ..., "agent|model|day"
     written: str  #: what is there of it already
-    command: "Command | None" = None
+    command: Command | None = None
 
 
-def place(typed: str, commands: Mapping[str, "Command"], *, is_cell: bool = False) -> Place | None:
+def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False) -> Place | None:
     """Return what may stand at the end of `typed`, which follows %piano or %%piano; None where that is free text."""
     found = list(WORD.finditer(typed))
     words = [match[0] for match in found]
@@ -65,7 +62,7 @@ def place(typed: str, commands: Mapping[str, "Command"], *, is_cell: bool = Fals
     return _argument(rest, typed[found[0].end() :].lstrip(), commands[name])
 
 
-def _argument(words: list[str], typed: str, command: "Command") -> Place | None:
+def _argument(words: list[str], typed: str, command: Command) -> Place | None:
     """Return what may stand at the last of the words that follow a sub-command."""
     value, positional, options = "", 0, 0  # the value that is awaited; how many words and options there were
     *before, written = words
@@ -98,14 +95,13 @@ def _argument(words: list[str], typed: str, command: "Command") -> Place | None:
     return Place(kinds, written, command)
 
 
-def candidates(where: Place, commands: Mapping[str, "Command"], names: Callable[[str], list[str]]) -> list[str]:
+def candidates(where: Place, commands: Mapping[str, Command], names: Callable[[str], list[str]]) -> list[str]:
     """Return what may stand at a place, as it is written; `names` gives the names of a kind."""
     found: list[str] = []
     for kind in where.kinds:
         if kind in {"SUB-COMMAND", "cell"}:
-            found += _beginning(
-                where.written, [each for each in sorted(commands) if kind != "cell" or commands[each].cell]
-            )
+            known = [each for each in sorted(commands) if kind != "cell" or commands[each].cell]
+            found += _beginning(where.written, known)
         elif kind == "option":
             found += _beginning(where.written, where.command.options if where.command else ())
         else:
@@ -134,11 +130,11 @@ def _beginning(written: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.casefold().startswith(written.casefold())]
 
 
-def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
-    """Let a shell complete what follows %piano; `peek` starts a verb of the Piano, if one is open."""
+def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> Callable[[], None]:
+    """Let a shell complete what follows %piano, and return what undoes it; `peek` starts a verb of an open Piano."""
     names = Names(peek, variables)
 
-    @context_matcher(identifier=IDENTIFIER, priority=1000)
+    @context_matcher(identifier="piano_jupyter.completion", priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:
@@ -159,12 +155,7 @@ def register(shell: Any, peek: "Peek", variables: Callable[[], Mapping[str, Any]
         }
 
     shell.Completer.custom_matchers.append(matcher)
-
-
-def unregister(shell: Any) -> None:
-    """Undo `register`."""
-    matchers = shell.Completer.custom_matchers
-    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != IDENTIFIER]
+    return partial(shell.Completer.custom_matchers.remove, matcher)
 
 
 def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,9 +16,8 @@ from piano_jupyter.text.truncation import truncated
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-    Read = Callable[[Piano], Coroutine[Any, Any, list[str]]]
-    Peek = Callable[[Read], "concurrent.futures.Future[list[str]] | None"]
-
+Read = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
+Peek = Callable[[Read], concurrent.futures.Future[list[str]] | None]
 #: that a query can read
 TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
 PATIENCE = 0.04  # seconds
@@ -43,7 +43,7 @@ class Told(str):
 class Names:
     """The names that an open Piano knows; the last answer stands where a new one is late."""
 
-    def __init__(self, peek: "Peek", variables: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(self, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._peek, self._variables = peek, variables
         self._known: dict[str, list[str]] = {}
 
@@ -65,12 +65,9 @@ class Names:
             self._known[kind] = answered.result()
 
 
-async def _named(records: Awaitable[Iterable[Any]]) -> list[str]:
-    return [each.name for each in await records]
-
-
-async def _threads(piano: "Piano") -> list[str]:
-    return list(dict.fromkeys(thread.title for thread in await piano.threads("active")))
+async def _named(records: Awaitable[Iterable[Any]], name: Callable[[Any], str] = attrgetter("name")) -> list[str]:
+    """Return the names of records, each once."""
+    return list(dict.fromkeys(map(name, await records)))
 
 
 async def _models(piano: "Piano") -> list[str]:
@@ -86,24 +83,16 @@ async def _messages(piano: "Piano") -> list[str]:
     return [Told(short(each.id), each.content) for each in reversed(said)]
 
 
-async def _columns(piano: "Piano") -> list[str]:
-    return [row[0] for row in await piano.sql(COLUMNS)]
-
-
-async def _calls(piano: "Piano") -> list[str]:
-    return [short(request.call.id) for request in await piano.approvals()]
-
-
-READ: Mapping[str, "Callable[[Piano], Coroutine[Any, Any, list[str]]]"] = {
+READ: Mapping[str, Read] = {
     "AGENT": lambda piano: _named(piano.agents()),
-    "THREAD": _threads,
+    "THREAD": lambda piano: _named(piano.threads("active"), attrgetter("title")),
     "MODEL": _models,
     "TOOL": lambda piano: _named(piano.tools()),
     "SKILL": lambda piano: _named(piano.skills()),
     "JOB": _jobs,
     "MESSAGE": _messages,
-    "CALL": _calls,
-    "COLUMN": _columns,
+    "CALL": lambda piano: _named(piano.approvals(), lambda request: short(request.call.id)),
+    "COLUMN": lambda piano: _named(piano.sql(COLUMNS), itemgetter(0)),
 }
 
 

@@ -10,16 +10,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter import events
 from piano_jupyter.approval_prompt import written
-from piano_jupyter.events import (
-    AgentAdded,
-    ApprovalRequested,
-    Event,
-    JobEvent,
-    MessageAdded,
-    MessageEvent,
-    ModelLoading,
-)
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, Stream, exact, legible, render
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT, capped
@@ -137,7 +129,7 @@ class Conversation:
         messages: Sequence[Message],
         calls: Sequence[ToolCall],
         jobs: Sequence[Job],
-        approvals: Sequence[ApprovalRequested] = (),
+        approvals: Sequence[events.ApprovalRequested] = (),
         held: Mapping[UUID, str] = MappingProxyType({}),
     ) -> None:
         """Show what is kept. What was shown before and is not kept (an answer being written) stays.
@@ -161,18 +153,18 @@ class Conversation:
         for request in approvals:
             self.apply(request)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: events.Event) -> None:
         """Take in what has happened. What follows a message that is not shown (on another branch) is left out."""
         match event:
-            case AgentAdded(agent=agent):
+            case events.AgentAdded(agent=agent):
                 self._names[agent.id] = agent.name
-            case MessageEvent(message=message):
+            case events.MessageEvent(message=message):
                 if message.job_id is None or self._has(message.job_id, message.parent_id):
                     self._add(message)
-            case JobEvent(job=job):
+            case events.JobEvent(job=job):
                 if self._has(job.id, job.message_id):
                     self._answer(job).progress.take(event)
-            case ModelLoading(job_id=None):
+            case events.ModelLoading(job_id=None):
                 for entry in self._entries.values():
                     if entry.progress.status != "queued" and entry.progress.waits_for(event):
                         self._touched.add(entry.key)
@@ -186,7 +178,7 @@ class Conversation:
         parts = self._entries[key].progress.parts if key in self._entries else {}
         return next((str(each) for each, part in parts.items() if isinstance(part, TextProgress)), None)
 
-    def leads_to(self, event: MessageAdded) -> bool:
+    def leads_to(self, event: events.MessageAdded) -> bool:
         """Whether a new question follows what is shown; anything else that is added does."""
         message = event.message
         return message.role != "user" or message.parent_id is None or self._home(message.parent_id) is not None

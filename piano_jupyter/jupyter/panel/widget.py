@@ -8,7 +8,7 @@ thread and only hop onto the chat's loop; each is acknowledged, then answered.
 import asyncio
 import concurrent.futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 import anywidget
@@ -22,14 +22,11 @@ from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, Conversation
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
+from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Thread
-
-if TYPE_CHECKING:
-    from piano_jupyter.piano import Piano
 
 log = logger(__name__)
 
-HERE = Path(__file__).parent
 PAUSE = 0.05  # seconds between two messages to the page
 PATIENCE = 3.0  # seconds for a page to add a cell
 REMEMBERED = 300  # actions
@@ -38,11 +35,11 @@ REMEMBERED = 300  # actions
 class ChatPanel(anywidget.AnyWidget):
     """The chat of one thread, as a widget."""
 
-    _esm = HERE / "panel.js"
-    _css = HERE / "panel.css"
+    _esm = Path(__file__).with_name("panel.js")
+    _css = Path(__file__).with_name("panel.css")
     title = Unicode().tag(sync=True)
 
-    def __init__(self, piano: "Piano", loop: LoopThread, thread: Thread) -> None:
+    def __init__(self, piano: Piano, loop: LoopThread, thread: Thread) -> None:
         self._piano, self._loop, self._thread = piano, loop, thread
         self._shown = Conversation()
         self._heard_early: list[Event] | None = []  # events that came while the store was read; None: it is
@@ -108,25 +105,22 @@ class ChatPanel(anywidget.AnyWidget):
         """Read the thread; what happens meanwhile is heard afterwards, even if it cannot be read."""
         async with self._loading:
             self._heard_early = self._heard_early or []
+            piano, thread = self._piano, self._thread
             try:
-                await self._read()
+                messages = await piano.messages(thread, self._limit + 1)
+                self._has_earlier = len(messages) > self._limit
+                self._shown.load(
+                    await piano.agents(),
+                    messages[-self._limit :],
+                    await piano.tool_calls(thread),
+                    await piano.jobs(thread=thread),
+                    [request for request in await piano.approvals() if request.thread_id == thread.id],
+                    {job.id: f"waits: {why}" for job, why in await piano.unfinished() if why},
+                )
             finally:
                 heard, self._heard_early = self._heard_early, None
                 for event in heard:
                     self._hear(event)
-
-    async def _read(self) -> None:
-        piano, thread = self._piano, self._thread
-        messages = await piano.messages(thread, self._limit + 1)
-        self._has_earlier = len(messages) > self._limit
-        self._shown.load(
-            await piano.agents(),
-            messages[-self._limit :],
-            await piano.tool_calls(thread),
-            await piano.jobs(thread=thread),
-            [request for request in await piano.approvals() if request.thread_id == thread.id],
-            {job.id: f"waits: {why}" for job, why in await piano.unfinished() if why},
-        )
 
     def _hear(self, event: Event) -> None:
         if self._heard_early is not None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from piano_jupyter.approval_prompt import put
 from piano_jupyter.events import ApprovalRequested
-from piano_jupyter.jupyter.render.tables import Card, Listing, Marked, Records
+from piano_jupyter.jupyter.render.tables import Card, Listing, Marked, Records, counted
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
@@ -40,16 +40,14 @@ def _request(request: ApprovalRequested) -> str:
 def agent_card(agent: Agent) -> Card:
     """Return an agent's card: all that is set of it."""
     return Card(
-        {
-            "name": f"@{agent.name}",
-            "model": agent.model,
-            "description": agent.description,
-            "system prompt": agent.system_prompt,
-            "tools": ", ".join(agent.enabled_tools),
-            "skills": ", ".join(agent.enabled_skills),
-            "options": ", ".join(f"{name}={value}" for name, value in sorted(agent.options.items())),
-            "rounds": f"{agent.max_iterations} at most" if agent.max_iterations else "",
-        }
+        name=f"@{agent.name}",
+        model=agent.model,
+        description=agent.description,
+        system_prompt=agent.system_prompt,
+        tools=", ".join(agent.enabled_tools),
+        skills=", ".join(agent.enabled_skills),
+        options=", ".join(f"{name}={value}" for name, value in sorted(agent.options.items())),
+        rounds=f"{agent.max_iterations} at most" if agent.max_iterations else "",
     )
 
 
@@ -57,55 +55,47 @@ def skill_card(skill: Any) -> Card:
     """Return a skill's card: what is known of it, without its text."""
     about = skill.metadata
     return Card(
-        {
-            "skill": skill.name,
-            "description": skill.description,
-            "license": _plain(about.get("license")),
-            "compatibility": _plain(about.get("compatibility")),
-            "allowed tools": f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
-            "metadata": _plain(about.get("metadata")),
-            "file": skill.place,
-            "version": skill.sha,
-            "to mend": "\n".join(skill.warnings),
-        }
+        skill=skill.name,
+        description=skill.description,
+        license=_plain(about.get("license")),
+        compatibility=_plain(about.get("compatibility")),
+        allowed_tools=f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
+        metadata=_plain(about.get("metadata")),
+        file=skill.place,
+        version=skill.sha,
+        to_mend="\n".join(skill.warnings),
     )
 
 
 def thread_card(thread: Thread, names: Names) -> Card:
     """Return a thread's card."""
     return Card(
-        {
-            "thread": thread.title,
-            "status": thread.status,
-            "answers": f"@{names[thread.primary_agent_id]}" if thread.primary_agent_id in names else "",
-            "forked from": names.get(thread.forked_from_thread_id, ""),
-        }
+        thread=thread.title,
+        status=thread.status,
+        answers=f"@{names[thread.primary_agent_id]}" if thread.primary_agent_id in names else "",
+        forked_from=names.get(thread.forked_from_thread_id, ""),
     )
 
 
 def job_card(job: Job, names: Names) -> Card:
     """Return a job's card, without its times."""
     return Card(
-        {
-            "job": short(job.id),
-            "status": job.status,
-            "agent": f"@{names.get(job.agent_id, '?')}",
-            "model": job.model,
-            "reason": job.reason or "",
-        }
+        job=short(job.id),
+        status=job.status,
+        agent=f"@{names.get(job.agent_id, '?')}",
+        model=job.model,
+        reason=job.reason or "",
     )
 
 
 def model_card(model: Model) -> Card:
     """Return a model's card."""
     return Card(
-        {
-            "model": model.name,
-            "state": model.state,
-            "context": _tokens(model),
-            "aliases": ", ".join(model.aliases),
-            "description": model.description,
-        }
+        model=model.name,
+        state=model.state,
+        context=_tokens(model),
+        aliases=", ".join(model.aliases),
+        description=model.description,
     )
 
 
@@ -113,20 +103,18 @@ def status_card(status: "Status", no_thread: str = "") -> Card:
     """Return how things stand; `no_thread` is what to say where there is no current thread."""
     jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
     return Card(
-        {
-            "thread": status.thread.title if status.thread else no_thread,
-            "server": status.server,
-            "models": models_line(status.models),
-            "jobs": jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
-            "unfinished": "\n".join(_unfinished(status.unfinished)),
-            "trust": status.distrust,
-            "tools": f"mode {status.mode}, {_count(len(status.rules), 'rule')}; %piano tools says which ask",
-            "rules": "\n".join(status.rules),
-            "layers": "\n".join(status.layers),
-            "kept": f"{_count(status.threads, 'thread')}, {_count(status.agents, 'agent')} in {status.database}",
-            "workspace": status.workspace,
-            "cassette": status.cassette or "",
-        }
+        thread=status.thread.title if status.thread else no_thread,
+        server=status.server,
+        models=models_line(status.models),
+        jobs=jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+        unfinished="\n".join(_unfinished(status.unfinished)),
+        trust=status.distrust,
+        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
+        rules="\n".join(status.rules),
+        layers="\n".join(status.layers),
+        kept=f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
+        workspace=status.workspace,
+        cassette=status.cassette or "",
     )
 
 
@@ -204,13 +192,14 @@ def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
             return "(title)"
         return names.get(hit.message.agent_id, "You" if hit.message.role == "user" else hit.message.role)
 
-    columns: dict[str, Any] = {
-        "thread": lambda hit: hit.thread.title,
-        "who": who,
-        "said": lambda hit: Marked(hit.excerpt, hit.marks),
-        "id": lambda hit: short(hit.message.id) if hit.message else "",
-    }
-    return Listing(hits, "found nothing", **columns)
+    return Listing(
+        hits,
+        "found nothing",
+        thread=lambda hit: hit.thread.title,
+        who=who,
+        said=lambda hit: Marked(hit.excerpt, hit.marks),
+        id=lambda hit: short(hit.message.id) if hit.message else "",
+    )
 
 
 def _plain(value: Any) -> str:
@@ -227,8 +216,4 @@ def _tokens(model: Model) -> str:
 def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:
     """Return what jobs that an earlier kernel left wait for, a line for each such thing."""
     waits = Counter(why for _, why in jobs if why)
-    return [f"{_count(many, 'job')} waiting: {why}" for why, many in waits.items()]
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many:,} {what}{'' if many == 1 else 's'}"
+    return [f"{counted(many, 'job')} waiting: {why}" for why, many in waits.items()]

@@ -17,15 +17,16 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
+from piano_jupyter.text.words import words
+
 LENGTH_LIMIT = 2_000  # characters of one formula
 LINES_LIMIT = 100  # lines of one formula
 COUNT_LIMIT = 300  # formulas of one text
 
-CONTAINERS = (
-    "math menclose mfrac mover mphantom mroot mrow msqrt mstyle msub msubsup msup mtable mtd mtr munder munderover"
+TAGS = words(
+    "math menclose mfrac mi mn mo mover mphantom mroot mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr "
+    "munder munderover"
 )
-LEAVES = "mi mn mo mspace mtext"
-TAGS = set(CONTAINERS.split()) | set(LEAVES.split())
 ATTRIBUTES = {
     "math": {"display"},
     "menclose": {"notation"},

@@ -147,15 +147,12 @@ def _parser() -> MarkdownIt:
     parser.inline.ruler.at("image", _in_reach(image))
     parser.validateLink = lambda url: _host(url) is not None  # type: ignore[method-assign]
     formulas.plug_into(parser)
-    for name, rule in {
-        "link_open": _link_open,
-        "link_close": _link_close,
-        "image": _image,
-        "fence": _code,
-        "th_open": _cell,
-        "td_open": _cell,
-    }.items():
-        parser.add_render_rule(name, rule)
+    parser.add_render_rule("link_open", _link_open)
+    parser.add_render_rule("link_close", _link_close)
+    parser.add_render_rule("image", _image)
+    parser.add_render_rule("fence", _code)
+    parser.add_render_rule("th_open", _cell)
+    parser.add_render_rule("td_open", _cell)
     return parser
 
 
@@ -195,10 +192,8 @@ def _image(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: An
 
 
 def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
-    token = tokens[i]
-    style = str(token.attrs.pop("style", ""))
-    if style:
-        token.attrs["align"] = style.removeprefix("text-align:")
+    if style := str(tokens[i].attrs.pop("style", "")):
+        tokens[i].attrs["align"] = style.removeprefix("text-align:")
     return str(renderer.renderToken(tokens, i, options, env))
 
 

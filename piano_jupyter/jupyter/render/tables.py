@@ -3,7 +3,7 @@
 Colours are the notebook's own, with one grey for pages without a theme that can be read on white and on black.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from html import escape
 from itertools import islice, zip_longest
 from typing import Any, Generic, TypeVar
@@ -58,10 +58,10 @@ class Listing(Records[R]):
 
 
 class Card:
-    """Names and values, a line each; those without a value are left out."""
+    """Names and values, a line each; those without a value are left out. A `_` in a name stands for a space."""
 
-    def __init__(self, rows: Mapping[str, str]) -> None:
-        self._rows = {name: value for name, value in rows.items() if value}
+    def __init__(self, **rows: str) -> None:
+        self._rows = {name.replace("_", " "): value for name, value in rows.items() if value}
 
     def __repr__(self) -> str:
         width = max(map(len, self._rows), default=0) + 2
@@ -123,10 +123,8 @@ def plain_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> s
 def html_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> str:
     """Return a table as HTML."""
     head = "".join(f"<th{LEFT}>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) + "</tr>"
-        for row in islice(rows, MOST_ROWS)
-    )
+    shown = ("".join(f"<td{LEFT}>{_cell_html(cell)}</td>" for cell in row) for row in islice(rows, MOST_ROWS))
+    body = "".join(f"<tr>{row}</tr>" for row in shown)
     more = "".join(f"<div {QUIET}>{line}</div>" for line in _more(len(rows)))
     return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
@@ -136,14 +134,14 @@ def rows_plain(rows: Rows) -> str:
     return plain_table(rows.columns, rows) if rows else "no rows"
 
 
-def rows_html(rows: Rows) -> str:
-    """Return a query's result as HTML."""
-    return html_table(rows.columns, rows)
-
-
 def capped(text: str) -> str:
     """Return a text, or its beginning and how much more there is."""
     return truncated(text, PLAIN_LIMIT, HOW_MUCH)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def lines_html(text: str) -> str:

@@ -68,10 +68,7 @@ class Transcript:
     def __repr__(self) -> str:
         if not self.messages:
             return terminal_text(f"{self.title}: nothing said yet")
-        told = (
-            "\n".join(self._line(message, calls, first=i == 0) for i, (message, calls) in enumerate(turn))
-            for turn in self._turns()
-        )
+        told = map(self._turn_plain, self._turns())
         return terminal_text("\n\n".join([self.title, *told, *self._how_to_go_on()]))
 
     def _repr_html_(self) -> str:
@@ -87,19 +84,18 @@ class Transcript:
         ):
             yield [(each, [call for call in self.calls if call.message_id == each.id]) for each in turn]
 
-    def _line(self, message: Message, calls: Sequence[ToolCall], *, first: bool) -> str:
-        text = _plain(message)
-        head = f"{self._who(message)}: {text}".rstrip() if first else text
-        below = (f"  {line}" for line in [*map(call_line, calls), *self._parted(message)])
-        return "\n".join([*([head] if head else []), *below])
+    def _turn_plain(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
+        lines: list[str] = []
+        for message, calls in turn:
+            lines += [_plain(message), *(f"  {line}" for line in [*map(call_line, calls), *self._parted(message)])]
+        lines[0] = f"{self._who(turn[0][0])}: {lines[0]}".rstrip()
+        return "\n".join(filter(None, lines))
 
     def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
-        head, last = f"<div><strong>{escape(self._who(turn[0][0]))}</strong></div>", turn[-1][0]
-        told = (
-            "".join([body_html(message), *map(call_html, calls), _quiet(self._parted(message))])
-            for message, calls in turn
-        )
-        return "".join([head, *told, _quiet([" · ".join(usage_parts(last))])])
+        told = [f"<div><strong>{escape(self._who(turn[0][0]))}</strong></div>"]
+        for message, calls in turn:
+            told += [body_html(message), *map(call_html, calls), _quiet(self._parted(message))]
+        return "".join([*told, _quiet([" · ".join(usage_parts(turn[-1][0]))])])
 
     def _who(self, message: Message) -> str:
         return speaker(message, self.names) + (f" [{short(message.id)}]" if self.ids else "")
@@ -151,12 +147,9 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     """Return what a message says as HTML: its thoughts and calls folded, and its text."""
     from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when something is shown.
 
-    body = (
-        render(as_markdown(message.content))
-        if message.role == "assistant"
-        else f"<p>{lines_html(capped(message.content))}</p>"
-    )
-    said = body.replace("<pre>", f"<pre {BLOCK}>") if message.content else ""
+    text = message.content
+    body = render(as_markdown(text)) if message.role == "assistant" else f"<p>{lines_html(capped(text))}</p>"
+    said = body.replace("<pre>", f"<pre {BLOCK}>") if text else ""
     return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
 
 
@@ -170,10 +163,8 @@ def thoughts_html(message: Message) -> str:
     thought = message.reasoning.strip()
     if not thought:
         return ""
-    shown = truncated(thought, LONGEST_THOUGHT, HOW_MUCH)
-    return (
-        f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{escape(shown)}</div></details>'
-    )
+    shown = escape(truncated(thought, LONGEST_THOUGHT, HOW_MUCH))
+    return f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{shown}</div></details>'
 
 
 def call_line(call: ToolCall) -> str:

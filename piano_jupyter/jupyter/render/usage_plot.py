@@ -30,9 +30,8 @@ def bars(rows: Rows) -> Image:
     left.invert_yaxis()
     for axes in (left, right):
         _make_plain(axes)
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=GREY
-    )
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=GREY)
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=144, transparent=True, metadata={"Software": None})
     return Image(picture.getvalue(), format="png", retina=True)
@@ -59,7 +58,5 @@ def _make_plain(axes: Any) -> None:
     axes.tick_params(colors=GREY)
     axes.title.set_color(GREY)
     axes.title.set_fontsize(10)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_color(GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(GREY)

@@ -59,9 +59,8 @@ async def history(
     """
     newest = number("--last", last)
     message = await piano.find_message(at) if at is not None else None
-    thread = await piano.find_thread(text) if text else piano.thread
-    if message is not None and not text and (thread is None or thread.id != message.thread_id):
-        thread = await piano.find_thread(message.thread_id)
+    name = text or (message.thread_id if message is not None else None)
+    thread = await piano.find_thread(name) if name else piano.thread
     if thread is None:
         raise PianoError(await no_thread(piano))
     messages = await piano.messages(thread, newest, at=message)

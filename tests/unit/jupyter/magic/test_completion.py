@@ -9,7 +9,7 @@ from IPython.core.completer import CompletionContext
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
-from piano_jupyter.jupyter.magic.completion import candidates, place, register, unregister
+from piano_jupyter.jupyter.magic.completion import candidates, place, register
 from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, Names, Told
 
 KNOWN = {
@@ -107,7 +107,7 @@ def complete():
     shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
     answered = Future()
     answered.set_result(["Assistant", "ada"])
-    register(shell, lambda _: answered)
+    unregister = register(shell, lambda _: answered)
     (matcher,) = shell.Completer.custom_matchers
 
     def at_the_end(text):
@@ -116,7 +116,7 @@ def complete():
         return [each.text for each in result["completions"]], result.get("matched_fragment"), result.get("suppress")
 
     yield at_the_end
-    unregister(shell)
+    unregister()
     assert shell.Completer.custom_matchers == []
 
 

@@ -10,7 +10,7 @@ from piano_jupyter import events
 from piano_jupyter.jupyter.render.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
 from piano_jupyter.jupyter.render.event_lines import about
 from piano_jupyter.jupyter.render.record_lines import line as in_a_line
-from piano_jupyter.jupyter.render.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, rows_html, rows_plain
+from piano_jupyter.jupyter.render.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, html_table, rows_plain
 from piano_jupyter.jupyter.render.transcript import (
     HOW_TO_GO_ON,
     Answers,
@@ -320,7 +320,7 @@ def test_long_tables_end_with_how_much_more_there_is():
 
     assert len(rows_plain(rows).splitlines()) == MOST_ROWS + 2
     assert rows_plain(rows).endswith("… and 1,500 more rows")
-    assert rows_html(rows).endswith("… and 1,500 more rows</div>")
+    assert html_table(rows.columns, rows).endswith("… and 1,500 more rows</div>")
     assert rows_plain(Rows(("n",), ())) == "no rows"
 
 
@@ -332,7 +332,7 @@ def test_a_listing_is_a_sequence_and_escapes_what_it_shows():
     assert "b<br>c" in listing._repr_html_()
     assert "b⏎c" in repr(listing)
     assert (repr(Listing([], "none")), Listing([], "none")._repr_html_()) == ("none", "<p>none</p>")
-    assert repr(Card({})) == ""
+    assert repr(Card()) == ""
 
 
 JOB = Job(
