@@ -30,6 +30,7 @@ async def run_turn(
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
     limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
     caller = Caller(turn, calls, limits, permit, tell, clock)
+    skills = {"skills": dict(turn.versions)} if turn.versions else {}
     async with aclosing(caller.make_again(turn.pending)) as events:
         async for event in events:
             yield event
@@ -52,13 +53,11 @@ async def run_turn(
                     case Reply():
                         reply = piece
                         limits.spend(reply.usage)
-        skills = {"skills": dict(turn.versions)} if turn.versions else {}
-        usage = {**reply.usage, **skills}
+        if not (reply.calls or reply.text.strip()):
+            raise no_answer(reply)
+        usage = {**reply.usage, **skills, **({} if reply.calls else limits.cost())}
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=usage)
         if not reply.calls:
-            if not reply.text.strip():
-                raise no_answer(reply)
-            message = replace(message, usage={**message.usage, **limits.cost()})
             yield Answered(thread_id=job.thread_id, message=message)
             return
         history.append(message)
