@@ -109,15 +109,11 @@ def _loaded(front: str) -> Any:
     for token in yaml.scan(front):
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
             raise SkillError("its front matter has anchors or tags of YAML, which are not read; write them out")
-    loader = yaml.BaseLoader(front)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        _check_once(node)
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
+    node = yaml.compose(front, yaml.BaseLoader)
+    if node is None:
+        return {}
+    _check_once(node)
+    return yaml.constructor.BaseConstructor().construct_document(node)
 
 
 def _check_once(node: Any) -> None:
