@@ -114,10 +114,9 @@ async def _summed_up(
         async with aclosing(model.stream(request)) as pieces:
             async for piece in pieces:
                 reply = piece if isinstance(piece, Reply) else reply
-    except ContextOverflowError:
-        return replace(note, content=f"{note.content} They could not be summed up: they do not fit by themselves.")
     except ModelError as error:  # the question itself is still to be asked
-        return replace(note, content=f"{note.content} They could not be summed up: {error}.")
+        why = "they do not fit by themselves" if isinstance(error, ContextOverflowError) else error
+        return replace(note, content=f"{note.content} They could not be summed up: {why}.")
     if not reply.text.strip():
         return note
     text = f"{note.content} What was said in them, in short:\n\n{reply.text.strip()}"
