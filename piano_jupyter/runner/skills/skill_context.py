@@ -78,9 +78,8 @@ def _file(skill: Skill, name: str) -> str:
     try:
         return as_text(read_beneath(folder, folder / given))
     except OSError:
-        near = difflib.get_close_matches(
-            name, [each for each, _ in islice(_files(skill), MOST_FILES + 1)], n=5, cutoff=0.4
-        )
+        there = [each for each, _ in islice(_files(skill), MOST_FILES + 1)]
+        near = difflib.get_close_matches(name, there, n=5, cutoff=0.4)
         hint = f"near it: {', '.join(near)}" if near else "load the skill without `file` to see which there are"
         raise refused("not_found", f"the skill {skill.name!r} has no file {name!r}; {hint}") from None
     except SkillError as error:
