@@ -115,9 +115,8 @@ class ChatClient:
         """Yield what the server does until the answer begins."""
         while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
             note = await self._swap.why_waiting(model) if self._server.used else None
-            watch.look(loading=note is not None)
-            if note and (seconds := watch.tell()) is not None:
-                yield Loading(note=note, seconds=seconds)
+            if (told := watch.loading(note)) is not None:
+                yield told
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
@@ -144,7 +143,8 @@ class ChatClient:
         try:
             while True:
                 for told in reading.feed(piece):
-                    if (heard := _timed(told, watch, request.model)) is not None:
+                    heard = watch.loading(f"{request.model} is loading") if isinstance(told, Loading) else told
+                    if heard is not None:
                         yield heard
                 last = now() if reading.heard else last  # a comment is no sign that the model goes on
                 if not figures and reading.begun:
@@ -236,20 +236,8 @@ class ChatClient:
         return refusal
 
     def _broken(self, error: Exception) -> PassingError:
-        return PassingError(
-            ModelUnavailableError(
-                f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
-            )
-        )
-
-
-def _timed(told: Piece, watch: Stopwatch, model: str) -> Piece | None:
-    """Return a piece as it is, a note that the model is loading once in a while, with its seconds."""
-    if not isinstance(told, Loading):
-        return told
-    watch.look(loading=True)
-    seconds = watch.tell()
-    return None if seconds is None else Loading(note=f"{model} is loading", seconds=seconds)
+        said = f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
+        return PassingError(ModelUnavailableError(said))
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:
