@@ -10,14 +10,8 @@ from typing import Any
 
 import httpx
 
+from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import (
-    ContextOverflowError,
-    ModelError,
-    ModelNotServedError,
-    ModelTimeoutError,
-    ModelUnavailableError,
-)
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import Properties
 from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loading, Piece, Reply
@@ -95,7 +89,7 @@ class ChatClient:
                 if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
                     raise trouble.error from trouble
                 pause = retries.pause(trouble)
-            except ContextOverflowError as error:
+            except errors.ContextOverflowError as error:
                 self._properties.learn(request.model, error.n_ctx)
                 raise
             else:
@@ -160,7 +154,7 @@ class ChatClient:
                 await _finish(begun.pieces)
         except httpx.HTTPError as error:
             raise self._broken(error) from error
-        except ModelError as error:
+        except errors.ModelError as error:
             raise (PassingError(error) if reading.passes else error) from error
         finally:
             await begun.response.aclose()
@@ -186,7 +180,7 @@ class ChatClient:
             if not begun:
                 raise self._server.too_slow() from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
-            raise PassingError(ModelTimeoutError(silent)) from error
+            raise PassingError(errors.ModelTimeoutError(silent)) from error
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
         """Send the request; return the response with its body to come. Raises PassingError or ModelError."""
@@ -226,10 +220,10 @@ class ChatClient:
             raise PassingError(refusal, retry_after(response.headers))
         raise await self._with_models(refusal, request.model)
 
-    async def _with_models(self, refusal: ModelError, model: str) -> ModelError:
+    async def _with_models(self, refusal: errors.ModelError, model: str) -> errors.ModelError:
         """Add which models are served, where this one is not."""
-        if isinstance(refusal, ModelNotServedError):
-            with contextlib.suppress(ModelError):
+        if isinstance(refusal, errors.ModelNotServedError):
+            with contextlib.suppress(errors.ModelError):
                 await self._swap.models()
                 if model not in (known := self._swap.known()):
                     return not_served(model, known)
@@ -237,7 +231,7 @@ class ChatClient:
 
     def _broken(self, error: Exception) -> PassingError:
         said = f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
-        return PassingError(ModelUnavailableError(said))
+        return PassingError(errors.ModelUnavailableError(said))
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:
