@@ -63,14 +63,13 @@ class Cassette:
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """Return the answer to a request: asked the second time, the second one recorded; then the last again."""
-        known = [each["response"] for each in self._exchanges if each["request"] == key]
+        known: list[dict[str, Any]] = [each["response"] for each in self._exchanges if each["request"] == key]
         if not known:
             path, query, _ = key["path"].partition("?")
             return self.find({**key, "path": path}) if query else None  # an older cassette keeps no queries
         written = json.dumps(key, sort_keys=True)
         times = self._played[written] = self._played.get(written, 0) + 1
-        answer: dict[str, Any] = known[min(times, len(known)) - 1]
-        return answer
+        return known[min(times, len(known)) - 1]
 
     def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
         """Keep one exchange."""

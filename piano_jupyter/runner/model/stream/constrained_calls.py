@@ -28,10 +28,8 @@ def constrained(request: ChatRequest) -> ChatRequest:
     if not request.tools:
         return replace(request, messages=merged(_plain(request.messages, _in_words)))
     functions = [tool["function"] for tool in request.tools]
-    example = {
-        "tool": functions[0]["name"],
-        "arguments": dict.fromkeys(functions[0]["parameters"].get("properties", {}), "..."),
-    }
+    first = functions[0]
+    example = {"tool": first["name"], "arguments": dict.fromkeys(first["parameters"].get("properties", {}), "...")}
     told = (  # of nine wordings tried on the embedded model, the one that chose rightly most often (15 of 19)
         "You can call tools. Tools:\n"
         + "\n".join(map(_described, functions))

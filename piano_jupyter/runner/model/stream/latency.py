@@ -24,12 +24,11 @@ class Stopwatch:
     def loading(self, note: str | None) -> Loading | None:
         """Take what is said of a model that is being loaded, None for one that is not; return it, if it is time to."""
         self._look(loading=note is not None)
-        now = self._now()
-        if not note or now - self._told < TELL_AGAIN:
+        if not note or self._looked - self._told < TELL_AGAIN:
             return None
-        self._told = now
+        self._told = self._looked
         since = self._sent if self._loading_since is None else self._loading_since
-        return Loading(note=note, seconds=round(now - since, 1))
+        return Loading(note=note, seconds=round(self._told - since, 1))
 
     def _look(self, *, loading: bool) -> None:
         """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
