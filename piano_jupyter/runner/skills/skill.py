@@ -56,10 +56,9 @@ def read_skill(root: Path, path: Path, shown: str) -> Skill:
         raise SkillError("its front matter must have name and description, between two lines of ---")
     name = front_matter.checked_name(metadata.get("name", path.stem), folder.name if folder else None)
     description = front_matter.checked_description(metadata.get("description"))
-    doubts = [
-        *front_matter.warnings(metadata, in_folder=folder is not None),
-        *([] if body else ["it says nothing beyond its description"]),
-    ]
+    doubts = list(front_matter.warnings(metadata, in_folder=folder is not None))
+    if not body:
+        doubts.append("it says nothing beyond its description")
     if not description and (folder is not None or not body):
         raise SkillError("it says nothing; write what the agent should do, and when")
     about = description or " ".join(body.split("\n", 1)[0].lstrip("# ").split())

@@ -88,13 +88,17 @@ class Caller:
             self.limits.check()
 
     async def _result(self, call: ToolCall, tool: Tool | None, permission: Permission) -> ToolResult:
-        turn = self.turn
         if tool is None or permission.refusal:
             return ToolResult(ok=False, text=permission.refusal)
+        turn, job = self.turn, self.turn.job
+
+        def say(note: str) -> None:
+            self.tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
+
         return await run_tool(
             tool,
             call.arguments,
-            calling=self._calling(call, permission.mode),
+            calling=Calling(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
             mask=turn.mask,
             timeout=turn.tool_timeout,
             output_limit=turn.tool_output_limit,
@@ -112,11 +116,3 @@ class Caller:
         if tool is not None and MASK in repr(requested.arguments):
             return REVEALING, None
         return refusal, tool
-
-    def _calling(self, call: ToolCall, mode: Mode) -> Calling:
-        job = self.turn.job
-
-        def say(note: str) -> None:
-            self.tell(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
-
-        return Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=say)
