@@ -42,7 +42,8 @@ def constrained(request: ChatRequest) -> ChatRequest:
         messages[0]["content"] = f"{messages[0]['content']}\n\n{told}"
     else:
         messages.insert(0, {"role": "system", "content": told})
-    schema: dict[str, Any] = {"anyOf": [_answer(request.schema), *map(_call, offered)]}
+    answer = {"type": "string"} if request.schema is None else {"$ref": "#/$defs/answer"}
+    schema: dict[str, Any] = {"anyOf": [_object({"answer": answer}), *map(_call, offered)]}
     if request.schema is not None:
         schema["$defs"] = {"answer": _moved(request.schema)}
     options = {**request.options, "response_format": response_format(schema, "reply")}
@@ -124,10 +125,6 @@ def _returned(messages: Sequence[Mapping[str, Any]]) -> set[str]:
 def _described(function: Mapping[str, Any]) -> str:
     parameters = ", ".join(function["parameters"].get("properties", {}))
     return f"- {function['name']}({parameters}): {function['description'].splitlines()[0]}"
-
-
-def _answer(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    return _object({"answer": {"type": "string"} if schema is None else {"$ref": "#/$defs/answer"}})
 
 
 def _moved(schema: Any) -> Any:

@@ -19,7 +19,8 @@ def usage_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if model and isinstance(model, str):
         told["model"] = whole_characters(truncated(model, 200, ""))
-    usage, timings = _usage(chunk), mapping(chunk.get("timings"))
+    usage = mapping(chunk.get("usage")) or mapping(mapping(chunk.get("x_groq")).get("usage"))  # Groq's own part
+    timings = mapping(chunk.get("timings"))
     cached = timings.get("cache_n")  # llama.cpp
     if _counts(evaluated=timings.get("prompt_n")):
         reused = cached if _counts(cached=cached) else 0
@@ -40,11 +41,6 @@ def summed(usages: list[Mapping[str, Any]]) -> dict[str, int]:
     """Return the tokens of several answers together, as far as they are told."""
     told = {name: [usage[name] for usage in usages if name in usage] for name in TOKENS}
     return {name: sum(counts) for name, counts in told.items() if counts}
-
-
-def _usage(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the usage, or what stands in the vendor's own part (Groq)."""
-    return mapping(chunk.get("usage")) or mapping(mapping(chunk.get("x_groq")).get("usage"))
 
 
 def _counts(**counts: Any) -> dict[str, int]:
