@@ -1,7 +1,7 @@
 """JSON in texts that others wrote. Pure; any text gives some."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -14,6 +14,11 @@ def json_or_none(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return an object; what is none has no fields."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def is_deeper(value: Any, levels: int) -> bool:

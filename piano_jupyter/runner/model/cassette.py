@@ -63,14 +63,13 @@ class Cassette:
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """Return the answer to a request: asked the second time, the second one recorded; then the last again."""
-        known = [each["response"] for each in self._exchanges if each["request"] == key]
+        known: list[dict[str, Any]] = [each["response"] for each in self._exchanges if each["request"] == key]
         if not known:
             path, query, _ = key["path"].partition("?")
             return self.find({**key, "path": path}) if query else None  # an older cassette keeps no queries
         written = json.dumps(key, sort_keys=True)
         times = self._played[written] = self._played.get(written, 0) + 1
-        answer: dict[str, Any] = known[min(times, len(known)) - 1]
-        return answer
+        return known[min(times, len(known)) - 1]
 
     def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
         """Keep one exchange."""
@@ -177,17 +176,12 @@ class _Tap(httpx.AsyncByteStream):
         if self._kept:
             return
         self._kept = True
-        kind = self._response.headers.get("content-type", "application/json")
         packed = {"content-encoding": self._response.headers.get("content-encoding", "identity")}
         body = httpx.Response(200, headers=packed, content=self._whole).content.decode("utf-8", "replace")
         if self._key["path"].startswith("/props"):
             body = _what_is_asked_of_props(body)
-        body = self._cassette.mask(body)
-        answer = {
-            "status": self._response.status_code,
-            "headers": {"content-type": kind},
-            "body": self._cassette.mask(body),
-        }
+        headers = {"content-type": self._response.headers.get("content-type", "application/json")}
+        answer = {"status": self._response.status_code, "headers": headers, "body": self._cassette.mask(body)}
         if self._measure:
             answer["measured"] = dict(self._measure)
         self._cassette.add(self._key, answer)
@@ -207,8 +201,9 @@ def _what_is_asked_of_props(body: str) -> str:
     try:
         told = json.loads(body)
         settings = {"n_ctx": (told.get("default_generation_settings") or {}).get("n_ctx")}
-        kept = {"chat_template_caps": told.get("chat_template_caps"), "default_generation_settings": settings}
-        return json.dumps(kept)
+        return json.dumps(
+            {"chat_template_caps": told.get("chat_template_caps"), "default_generation_settings": settings}
+        )
     except (ValueError, AttributeError):
         return "{}"
 

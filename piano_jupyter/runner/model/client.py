@@ -10,14 +10,8 @@ from typing import Any
 
 import httpx
 
+from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import (
-    ContextOverflowError,
-    ModelError,
-    ModelNotServedError,
-    ModelTimeoutError,
-    ModelUnavailableError,
-)
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import Properties
 from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loading, Piece, Reply
@@ -95,7 +89,7 @@ class ChatClient:
                 if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
                     raise trouble.error from trouble
                 pause = retries.pause(trouble)
-            except ContextOverflowError as error:
+            except errors.ContextOverflowError as error:
                 self._properties.learn(request.model, error.n_ctx)
                 raise
             else:
@@ -115,9 +109,8 @@ class ChatClient:
         """Yield what the server does until the answer begins."""
         while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
             note = await self._swap.why_waiting(model) if self._server.used else None
-            watch.look(loading=note is not None)
-            if note and (seconds := watch.tell()) is not None:
-                yield Loading(note=note, seconds=seconds)
+            if (told := watch.loading(note)) is not None:
+                yield told
 
     async def _begin(self, request: ChatRequest) -> _Begun:
         """Send the request and wait for the first bytes of the answer."""
@@ -144,7 +137,8 @@ class ChatClient:
         try:
             while True:
                 for told in reading.feed(piece):
-                    if (heard := _timed(told, watch, request.model)) is not None:
+                    heard = watch.loading(f"{request.model} is loading") if isinstance(told, Loading) else told
+                    if heard is not None:
                         yield heard
                 last = now() if reading.heard else last  # a comment is no sign that the model goes on
                 if not figures and reading.begun:
@@ -160,7 +154,7 @@ class ChatClient:
                 await _finish(begun.pieces)
         except httpx.HTTPError as error:
             raise self._broken(error) from error
-        except ModelError as error:
+        except errors.ModelError as error:
             raise (PassingError(error) if reading.passes else error) from error
         finally:
             await begun.response.aclose()
@@ -186,7 +180,7 @@ class ChatClient:
             if not begun:
                 raise self._server.too_slow() from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
-            raise PassingError(ModelTimeoutError(silent)) from error
+            raise PassingError(errors.ModelTimeoutError(silent)) from error
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
         """Send the request; return the response with its body to come. Raises PassingError or ModelError."""
@@ -226,30 +220,18 @@ class ChatClient:
             raise PassingError(refusal, retry_after(response.headers))
         raise await self._with_models(refusal, request.model)
 
-    async def _with_models(self, refusal: ModelError, model: str) -> ModelError:
+    async def _with_models(self, refusal: errors.ModelError, model: str) -> errors.ModelError:
         """Add which models are served, where this one is not."""
-        if isinstance(refusal, ModelNotServedError):
-            with contextlib.suppress(ModelError):
+        if isinstance(refusal, errors.ModelNotServedError):
+            with contextlib.suppress(errors.ModelError):
                 await self._swap.models()
                 if model not in (known := self._swap.known()):
                     return not_served(model, known)
         return refusal
 
     def _broken(self, error: Exception) -> PassingError:
-        return PassingError(
-            ModelUnavailableError(
-                f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
-            )
-        )
-
-
-def _timed(told: Piece, watch: Stopwatch, model: str) -> Piece | None:
-    """Return a piece as it is, a note that the model is loading once in a while, with its seconds."""
-    if not isinstance(told, Loading):
-        return told
-    watch.look(loading=True)
-    seconds = watch.tell()
-    return None if seconds is None else Loading(note=f"{model} is loading", seconds=seconds)
+        said = f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
+        return PassingError(errors.ModelUnavailableError(said))
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:

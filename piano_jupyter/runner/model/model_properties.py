@@ -5,6 +5,8 @@ of models, or when it overflows. Each model of a server is asked once. What is n
 """
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.server.model_list import size_of_window
+from piano_jupyter.text.json_text import mapping
 
 Key = tuple[str, str, str]
 
@@ -22,13 +25,13 @@ class Properties:
 
     def __init__(self, http: httpx.AsyncClient, config: PianoConfig, swap: SwapClient) -> None:
         self._http, self._config, self._swap = http, config, swap
-        self._props: dict[Key, dict[str, Any]] = {}
+        self._props: dict[Key, Mapping[str, Any]] = {}
         self._contexts: dict[Key, int | None] = {}
 
     async def lacks_tools(self, model: str) -> bool:
         """Whether the model's template has no place for tools, as far as the server says."""
-        caps = (await self._told(model) or {}).get("chat_template_caps")
-        return isinstance(caps, dict) and caps.get("supports_tools") is False
+        told = mapping(await self._told(model))
+        return mapping(told.get("chat_template_caps")).get("supports_tools") is False
 
     async def context(self, model: str) -> int | None:
         """Return how many tokens fit into the model's window; None where that is not known. Never raises ModelError.
@@ -41,14 +44,11 @@ class Properties:
         loaded = await self._swap.loaded([model])
         if loaded is not None and model not in loaded:
             return None
-        try:
-            told = await self._told(model, only_recorded=True)
-            if told is None:
-                return None
-            self._contexts[key] = _n_ctx(told) or await self._swap.context(model)
-        except ModelError:  # it is trouble, or was not recorded: the question itself will tell
-            return None
-        return self._contexts[key]
+        with suppress(ModelError):  # it is trouble, or was not recorded: the question itself will tell
+            if (told := await self._told(model, only_recorded=True)) is not None:
+                settings = mapping(told.get("default_generation_settings"))
+                self._contexts[key] = size_of_window(settings.get("n_ctx")) or await self._swap.context(model)
+        return self._contexts.get(key)
 
     def learn(self, model: str, n_ctx: int | None) -> None:
         """Take the size of a window from the error that names it."""
@@ -58,7 +58,7 @@ class Properties:
     def _key(self, model: str) -> Key:
         return self._config.embedded, self._config.base_url, model
 
-    async def _told(self, model: str, *, only_recorded: bool = False) -> dict[str, Any] | None:
+    async def _told(self, model: str, *, only_recorded: bool = False) -> Mapping[str, Any] | None:
         """Return what `/props` tells, empty where there is none; None where it says nothing now.
 
         llama-swap loads the model to answer that, which is to be asked next anyway.
@@ -77,11 +77,5 @@ class Properties:
                 return None
             if response.extensions.get("not_recorded"):
                 return {}
-            self._props[key] = told if isinstance(told, dict) else {}
+            self._props[key] = mapping(told)
         return self._props[key]
-
-
-def _n_ctx(told: dict[str, Any]) -> int | None:
-    settings = told.get("default_generation_settings")
-    n_ctx = settings.get("n_ctx") if isinstance(settings, dict) else None
-    return size_of_window(n_ctx)

@@ -15,23 +15,15 @@ from piano_jupyter.runner.schema.validator import FORMATS, has_format, violation
 from piano_jupyter.text.truncation import short_json
 from piano_jupyter.tool import Tool
 
-NOUNS = {
-    "string": "a string",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
-TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-    "null": (type(None),),
+#: what a schema calls a type: how people are told it, and what it is in Python
+TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "string": ("a string", (str,)),
+    "integer": ("a whole number", (int,)),
+    "number": ("a number", (int, float)),
+    "boolean": ("true or false", (bool,)),
+    "array": ("a list", (list, tuple)),
+    "object": ("an object", (dict,)),
+    "null": ("null", (type(None),)),
 }
 WORDS = {
     "additionalProperties", "anyOf", "default", "description", "enum", "format", "items", "maxItems", "minItems",
@@ -174,7 +166,7 @@ def _named(where: str) -> str:
 
 
 def _is(kind: str, value: Any) -> bool:
-    return isinstance(value, TYPES.get(kind, ())) and (kind == "boolean" or not isinstance(value, bool))
+    return kind in TYPES and isinstance(value, TYPES[kind][1]) and (kind == "boolean" or not isinstance(value, bool))
 
 
 def _expected(schema: Any) -> str:
@@ -184,8 +176,10 @@ def _expected(schema: Any) -> str:
         return _either([short_json(each) for each in schema["enum"]])
     if schema.get("format") in FORMATS:
         return FORMATS[schema["format"]][1]
-    options = _options(schema)
-    return _either([_expected(each) for each in options]) if options else NOUNS.get(schema.get("type", ""), "given")
+    if options := _options(schema):
+        return _either([_expected(each) for each in options])
+    kind = schema.get("type")
+    return TYPES[kind][0] if kind in TYPES else "given"
 
 
 def _either(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -20,17 +20,13 @@ from uuid import UUID
 from piano_jupyter.errors import PianoError
 from piano_jupyter.runner.schema.coercion import MisfitError, fitted, misfit
 from piano_jupyter.runner.schema.schema_check import checked_schema
+from piano_jupyter.runner.schema.validator import FORMATS
 from piano_jupyter.safe_files import read_file
 from piano_jupyter.text.json_text import STRICT
 from piano_jupyter.text.truncation import short_json, truncated
 from piano_jupyter.tool import is_json, json_schema
 
-TEXTS: dict[type, tuple[str, Callable[[str], Any]]] = {  # types that JSON has as texts
-    date: ("date", date.fromisoformat),
-    datetime: ("date-time", datetime.fromisoformat),
-    time: ("time", time.fromisoformat),
-    UUID: ("uuid", UUID),
-}
+TEXTS: dict[type, str] = {date: "date", datetime: "date-time", time: "time", UUID: "uuid"}  # their FORMATS in JSON
 LARGEST_SCHEMA = 10_000_000  # bytes
 WRAPPERS = (Annotated, Required, NotRequired)
 FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
@@ -111,7 +107,7 @@ class _Schemas:
         if not isinstance(hint, type):
             raise _no_form(hint)
         if hint in TEXTS:
-            return {"type": "string", "format": TEXTS[hint][0]}
+            return {"type": "string", "format": TEXTS[hint]}
         if issubclass(hint, Enum) and is_json(members := [each.value for each in hint]):
             return {"enum": members}
         if _is_pydantic(hint):
@@ -189,7 +185,7 @@ def _built(hint: Any, value: Any) -> Any:
 
 def _instance(kind: Any, value: Any) -> Any:
     if kind in TEXTS:
-        return TEXTS[kind][1](value)
+        return FORMATS[TEXTS[kind]][0](value)
     if kind in {float, tuple} or issubclass(kind, Enum):
         return kind(value)
     if _is_pydantic(kind):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.schema.coercion import NOUNS, is_plain, misfits
+from piano_jupyter.runner.schema.coercion import TYPES, is_plain, misfits
 from piano_jupyter.runner.schema.validator import schema_problem
 from piano_jupyter.text.truncation import short_json
 
@@ -18,7 +18,7 @@ PLAIN["properties"] = {
     "title": {"type": "string"},
     "description": {"type": "string"},
     "format": {"type": "string"},
-    "type": {"anyOf": [{"enum": [*NOUNS]}, {"type": "array", "minItems": 1, "items": {"enum": [*NOUNS]}}]},
+    "type": {"anyOf": [{"enum": [*TYPES]}, {"type": "array", "minItems": 1, "items": {"enum": [*TYPES]}}]},
     "enum": {"type": "array", "minItems": 1},
     "properties": {"type": "object", "additionalProperties": PLAIN},
     "required": {"type": "array", "items": {"type": "string"}},

@@ -7,6 +7,7 @@ process: what would go too deep is refused before.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -74,8 +75,7 @@ def _compiled(schema: Mapping[str, Any]) -> "Draft202012Validator":
 
     named = {part["format"] for part in _parts(schema) if isinstance(part.get("format"), str)}
     formats: dict[str, Callable[[str], bool]] = dict.fromkeys(named, lambda _: True)  # a format that is not known fits
-    for name in FORMATS:
-        formats[name] = lambda text, name=name: has_format(name, text)  # type: ignore[misc]
+    formats |= {name: partial(has_format, name) for name in FORMATS}
     # A pattern is matched in linear time, or, with a look-around or a back reference, in a bounded number of steps.
     return Draft202012Validator(dict(schema), formats=formats, validate_formats=True, mask=MASK, offline=True)
 

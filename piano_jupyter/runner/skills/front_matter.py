@@ -88,9 +88,8 @@ def warnings(metadata: Mapping[str, Any], *, in_folder: bool) -> Iterator[str]:
     description, compatibility = metadata.get("description"), metadata.get("compatibility")
     if isinstance(description, str) and len(description) > LONGEST_DESCRIPTION:
         yield f"its description has {len(description):,} characters, only the first {LONGEST_DESCRIPTION:,} are used"
-    if compatibility is not None and not (
-        isinstance(compatibility, str) and len(compatibility) <= LONGEST_COMPATIBILITY
-    ):
+    is_short = isinstance(compatibility, str) and len(compatibility) <= LONGEST_COMPATIBILITY
+    if compatibility is not None and not is_short:
         yield f"its compatibility must be a text of at most {LONGEST_COMPATIBILITY} characters"
     if not isinstance(metadata.get("license", ""), str):
         yield "its license must be a text: a name, or the file that has it"
@@ -109,15 +108,11 @@ def _loaded(front: str) -> Any:
     for token in yaml.scan(front):
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
             raise SkillError("its front matter has anchors or tags of YAML, which are not read; write them out")
-    loader = yaml.BaseLoader(front)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        _check_once(node)
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
+    node = yaml.compose(front, yaml.BaseLoader)
+    if node is None:
+        return {}
+    _check_once(node)
+    return yaml.constructor.BaseConstructor().construct_document(node)
 
 
 def _check_once(node: Any) -> None:

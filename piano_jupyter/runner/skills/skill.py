@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.errors import PianoError, SkillError
-from piano_jupyter.runner.skills.front_matter import (
-    LONGEST_DESCRIPTION,
-    checked_description,
-    checked_name,
-    parsed,
-    split,
-    warnings,
-)
+from piano_jupyter.runner.skills import front_matter
 from piano_jupyter.runner.tools.files.workspace import open_regular
 from piano_jupyter.shipped import shipped
 from piano_jupyter.text.truncation import truncated
@@ -56,23 +49,22 @@ def place(path: Path, workspace: Path) -> str:
 def read_skill(root: Path, path: Path, shown: str) -> Skill:
     """Read a skill. Raises SkillError with the reason and the way out."""
     data = read_beneath(root, path)
-    front, body = split(as_text(data))
-    metadata = parsed(front) if front.strip() else {}
+    front, body = front_matter.split(as_text(data))
+    metadata = front_matter.parsed(front) if front.strip() else {}
     folder = path.parent if path.parent != root else None
     if folder is not None and not {"name", "description"} <= metadata.keys():
         raise SkillError("its front matter must have name and description, between two lines of ---")
-    name = checked_name(metadata.get("name", path.stem), folder.name if folder else None)
-    description = checked_description(metadata.get("description"))
-    doubts = [
-        *warnings(metadata, in_folder=folder is not None),
-        *([] if body else ["it says nothing beyond its description"]),
-    ]
+    name = front_matter.checked_name(metadata.get("name", path.stem), folder.name if folder else None)
+    description = front_matter.checked_description(metadata.get("description"))
+    doubts = list(front_matter.warnings(metadata, in_folder=folder is not None))
+    if not body:
+        doubts.append("it says nothing beyond its description")
     if not description and (folder is not None or not body):
         raise SkillError("it says nothing; write what the agent should do, and when")
     about = description or " ".join(body.split("\n", 1)[0].lstrip("# ").split())
     return Skill(
         name=name,
-        description=truncated(about, LONGEST_DESCRIPTION, ""),
+        description=truncated(about, front_matter.LONGEST_DESCRIPTION, ""),
         body=body,
         path=path,
         place=shown,

@@ -8,6 +8,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from piano_jupyter.errors import NotFoundError, SkillError
@@ -59,7 +60,7 @@ def _loader(skills: Sequence[Skill]) -> Tool:
 
 
 def _whole(skill: Skill) -> str:
-    files = [f"- {name} ({size:,} bytes)" for name, size in _files(skill)]
+    files = [f"- {name} ({size:,} bytes)" for name, size in islice(_files(skill), MOST_FILES + 1)]
     if not files:
         return skill.body or skill.description
     more = "\nand more" if len(files) > MOST_FILES else ""
@@ -77,7 +78,8 @@ def _file(skill: Skill, name: str) -> str:
     try:
         return as_text(read_beneath(folder, folder / given))
     except OSError:
-        near = difflib.get_close_matches(name, [each for each, _ in _files(skill)], n=5, cutoff=0.4)
+        there = [each for each, _ in islice(_files(skill), MOST_FILES + 1)]
+        near = difflib.get_close_matches(name, there, n=5, cutoff=0.4)
         hint = f"near it: {', '.join(near)}" if near else "load the skill without `file` to see which there are"
         raise refused("not_found", f"the skill {skill.name!r} has no file {name!r}; {hint}") from None
     except SkillError as error:
@@ -88,7 +90,6 @@ def _files(skill: Skill) -> Iterator[tuple[str, int]]:
     """Yield the files beside a skill's own, with their sizes, by name; links and what is hidden are left out."""
     if skill.folder is None:
         return
-    count = 0
     for here, folders, names in os.walk(skill.folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for each in sorted(names):
@@ -96,6 +97,3 @@ def _files(skill: Skill) -> Iterator[tuple[str, int]]:
             if each.startswith(".") or path.is_symlink() or not path.is_file() or str(path) == str(skill.path):
                 continue
             yield path.relative_to(skill.folder).as_posix(), path.stat().st_size
-            count += 1
-            if count > MOST_FILES:
-                return

@@ -30,9 +30,7 @@ class Limits:
     def check(self) -> None:
         """Raise TurnLimitError where the turn has gone on for long enough."""
         if not self._over and self._now() - self._began > self._max_seconds:
-            self._over = (
-                f"stopped after {self._max_seconds:g} s; ask for a smaller step, or raise PianoConfig.max_turn_s"
-            )
+            self._over = stopped_after(f"{self._max_seconds:g} s", "max_turn_s")
         if self._over:
             raise TurnLimitError(self._over)
 
@@ -42,9 +40,7 @@ class Limits:
         told = summed(self._spent)
         tokens = told.get("prompt_tokens", 0) + told.get("completion_tokens", 0)
         if 0 < self._max_tokens < tokens:
-            self._over = (
-                f"stopped after {tokens:,} tokens; ask for a smaller step, or raise PianoConfig.max_turn_tokens"
-            )
+            self._over = stopped_after(f"{tokens:,} tokens", "max_turn_tokens")
 
     def cost(self) -> dict[str, Any]:
         """Return what all rounds together have cost, where they were several, as part of the answer's usage."""
@@ -70,6 +66,11 @@ class Limits:
                 f"ask in other words, or give the agent another model"
             )
         return refusal, tool
+
+
+def stopped_after(what: str, setting: str) -> str:
+    """Return the sentence for a turn that has used up what a setting allows."""
+    return f"stopped after {what}; ask for a smaller step, or raise PianoConfig.{setting}"
 
 
 def no_answer(reply: Reply) -> ModelError:

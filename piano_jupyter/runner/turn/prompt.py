@@ -89,12 +89,7 @@ def _own(
         arguments = json.dumps(within(dict(call.arguments), written), ensure_ascii=False)
         function = {"name": written(call.name), "arguments": arguments}
         told.append({**said, "tool_calls": [{"id": numbered[call.id], "type": "function", "function": function}]})
-        told.append(
-            {
-                "role": "tool",
-                "tool_call_id": numbered[call.id],
-                "content": UNFINISHED if call.result is None else written(call.result) or "(no output)",
-            }
-        )
+        result = UNFINISHED if call.result is None else written(call.result) or "(no output)"
+        told.append({"role": "tool", "tool_call_id": numbered[call.id], "content": result})
         said = {"role": "assistant", "content": ""}
     return told

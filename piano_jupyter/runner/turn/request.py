@@ -7,30 +7,19 @@ to the agent. The requests that follow read the note and leave out the same (`co
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply
-from piano_jupyter.runner.turn.context_window import (
-    Cut,
-    fitting,
-    last_cut,
-    measured,
-    questions_in,
-    room,
-    sentence,
-    size,
-    smaller,
-)
+from piano_jupyter.runner.turn import context_window
+from piano_jupyter.runner.turn.context_window import Cut
 from piano_jupyter.runner.turn.control_tokens import unescaped, within
 from piano_jupyter.runner.turn.prompt import chat_messages
 from piano_jupyter.runner.turn.structured_output import fitting_reply, with_schema
-
-if TYPE_CHECKING:
-    from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.runner.turn.turn_input import Turn
 
 SMALL = 4000  # bytes that fit into any window: how large it is, is not asked
 SUMMARY = (
@@ -43,14 +32,14 @@ Asked = Piece | HistoryTrimmed | MessageAdded
 
 
 async def ask(
-    turn: "Turn", model: ChatModel, history: Sequence[Message], calls: Sequence[ToolCall], clock: Clock
+    turn: Turn, model: ChatModel, history: Sequence[Message], calls: Sequence[ToolCall], clock: Clock
 ) -> AsyncGenerator[Asked, None]:
     """Yield the pieces of a reply, last the whole one; before them what no longer fits, and the note on it.
 
     Raises ModelError; ContextOverflowError where nothing more can be left out.
     """
     options, job = turn.agent.options, turn.job
-    told, questions, left = list(history), questions_in(history), turn.turns_left
+    told, questions, left = list(history), context_window.questions_in(history), turn.turns_left
     tools = [tool.schema() for tool in turn.tools]
 
     def messages(cut: Cut) -> list[dict[str, Any]]:
@@ -68,27 +57,28 @@ async def ask(
         return with_schema(said, job.schema)
 
     def bytes_of(cut: Cut) -> int:
-        return size(messages(cut), tools)
+        return context_window.size(messages(cut), tools)
 
-    cut = last_cut(told, turn.agent.id)
+    cut = context_window.last_cut(told, turn.agent.id)
     n_ctx = await turn.context(job.model) if bytes_of(cut) > SMALL else None
-    space = room(n_ctx, options.get("max_tokens"), measured(told, turn.agent.id)) if n_ctx else None
+    density = context_window.measured(told, turn.agent.id)
+    space = context_window.room(n_ctx, options.get("max_tokens"), density) if n_ctx else None
     overflow: ContextOverflowError | None = None
     while True:
-        fits = fitting(left + len(questions), cut, space, bytes_of) if space is not None else cut
+        fits = context_window.fitting(left + len(questions), cut, space, bytes_of) if space is not None else cut
         if fits != cut:
-            note = sentence(fits, turn.agent.name, n_ctx)
+            note = context_window.sentence(fits, turn.agent.name, n_ctx)
             yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=fits.turns, note=note)
             kept = turn.message(clock, told, "system", note, left_out=fits.turns, longest=fits.longest)
             if turn.summarize and fits.turns > cut.turns:
                 kept = await _summed_up(turn, model, told[: fits.begins(questions, left)], calls, cut, kept)
             yield MessageAdded(thread_id=job.thread_id, message=kept)
             told.append(kept)
-            cut = last_cut(told, turn.agent.id)
+            cut = context_window.last_cut(told, turn.agent.id)
         elif overflow is not None:
             raise _too_much(overflow)
         request = ChatRequest(model=job.model, messages=messages(cut), tools=tools, options=options, schema=job.schema)
-        sent, begun = size(request.messages, tools), False
+        sent, begun = context_window.size(request.messages, tools), False
         try:
             async with aclosing(fitting_reply(model, request)) as pieces:
                 async for piece in pieces:
@@ -98,7 +88,7 @@ async def ask(
             if begun or overflow is not None:
                 raise _too_much(error) from error
             overflow, n_ctx = error, error.n_ctx or n_ctx
-            space = smaller(n_ctx, error.n_prompt, sent, options.get("max_tokens"))
+            space = context_window.smaller(n_ctx, error.n_prompt, sent, options.get("max_tokens"))
         else:
             return
 
@@ -110,7 +100,7 @@ def _read(reply: Reply, sent: int) -> Reply:
 
 
 async def _summed_up(
-    turn: "Turn", model: ChatModel, leaving: Sequence[Message], calls: Sequence[ToolCall], cut: Cut, note: Message
+    turn: Turn, model: ChatModel, leaving: Sequence[Message], calls: Sequence[ToolCall], cut: Cut, note: Message
 ) -> Message:
     """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
     question = replace(note, role="user", content=SUMMARY)
@@ -124,10 +114,9 @@ async def _summed_up(
         async with aclosing(model.stream(request)) as pieces:
             async for piece in pieces:
                 reply = piece if isinstance(piece, Reply) else reply
-    except ContextOverflowError:
-        return replace(note, content=f"{note.content} They could not be summed up: they do not fit by themselves.")
     except ModelError as error:  # the question itself is still to be asked
-        return replace(note, content=f"{note.content} They could not be summed up: {error}.")
+        why = "they do not fit by themselves" if isinstance(error, ContextOverflowError) else error
+        return replace(note, content=f"{note.content} They could not be summed up: {why}.")
     if not reply.text.strip():
         return note
     text = f"{note.content} What was said in them, in short:\n\n{reply.text.strip()}"

@@ -6,7 +6,7 @@ the next: a yield is a barrier. A turn never yields inside a task group, a timeo
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
@@ -14,7 +14,7 @@ from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
 from piano_jupyter.records import Job
 from piano_jupyter.runner.model.protocol import Again, ChatModel, Delta, Loading, Reply
-from piano_jupyter.runner.turn.limits import Limits, no_answer
+from piano_jupyter.runner.turn.limits import Limits, no_answer, stopped_after
 from piano_jupyter.runner.turn.request import ask
 from piano_jupyter.runner.turn.tool_call_executor import Caller, Permit
 from piano_jupyter.runner.turn.turn_input import Turn
@@ -30,6 +30,7 @@ async def run_turn(
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
     limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
     caller = Caller(turn, calls, limits, permit, tell, clock)
+    skills = {"skills": dict(turn.versions)} if turn.versions else {}
     async with aclosing(caller.make_again(turn.pending)) as events:
         async for event in events:
             yield event
@@ -52,13 +53,11 @@ async def run_turn(
                     case Reply():
                         reply = piece
                         limits.spend(reply.usage)
-        skills = {"skills": dict(turn.versions)} if turn.versions else {}
-        usage = {**reply.usage, **skills}
+        if not (reply.calls or reply.text.strip()):
+            raise no_answer(reply)
+        usage = {**reply.usage, **skills, **({} if reply.calls else limits.cost())}
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=usage)
         if not reply.calls:
-            if not reply.text.strip():
-                raise no_answer(reply)
-            message = replace(message, usage={**message.usage, **limits.cost()})
             yield Answered(thread_id=job.thread_id, message=message)
             return
         history.append(message)
@@ -67,22 +66,10 @@ async def run_turn(
         async with aclosing(caller.make(message.id, reply.calls)) as events:
             async for event in events:
                 yield event
-    raise TurnLimitError(
-        f"stopped after {turn.max_iterations} rounds of tool calls; ask for a smaller step, "
-        f"or raise PianoConfig.max_iterations"
-    )
+    raise TurnLimitError(stopped_after(f"{turn.max_iterations} rounds of tool calls", "max_iterations"))
 
 
 def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
     if isinstance(piece, Delta):
-        return MessageDelta(
-            thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning
-        )
-    return ModelLoading(
-        thread_id=job.thread_id,
-        job_id=job.id,
-        note=piece.note,
-        fraction=piece.fraction,
-        model=job.model,
-        seconds=piece.seconds,
-    )
+        return MessageDelta(thread_id=job.thread_id, job_id=job.id, message_id=message_id, **asdict(piece))
+    return ModelLoading(thread_id=job.thread_id, job_id=job.id, model=job.model, **asdict(piece))

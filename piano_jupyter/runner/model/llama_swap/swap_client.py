@@ -19,16 +19,9 @@ from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
 from piano_jupyter.runner.model.llama_swap.event_stream import first_news
 from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, Heard
+from piano_jupyter.runner.model.server import model_list
 from piano_jupyter.runner.model.server.error_responses import error_from
-from piano_jupyter.runner.model.server.model_list import (
-    States,
-    listed,
-    loading_note,
-    not_served,
-    not_swapped,
-    running,
-    with_aliases,
-)
+from piano_jupyter.runner.model.server.model_list import States
 from piano_jupyter.runner.model.server.transport import TROUBLE, Connect, ServerTransport, Wrap
 from piano_jupyter.text.json_text import json_or_none
 
@@ -74,10 +67,10 @@ class SwapClient:
         states = self._heard.states
         with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
             states = self._hear_running(await self._ask("/running"))
-        models = listed(json_or_none(response.text), states)
+        models = model_list.listed(json_or_none(response.text), states)
         if states is not None:
             await self._learn_aliases()
-        models = with_aliases(models, self._heard.aliases)
+        models = model_list.with_aliases(models, self._heard.aliases)
         self._heard.hear_models(models)
         return models
 
@@ -119,7 +112,7 @@ class SwapClient:
         """
         async with _glance():
             states = await self._look()
-            return None if states is None else loading_note(self._heard.own_name(name), states)
+            return None if states is None else model_list.loading_note(self._heard.own_name(name), states)
         return None
 
     async def load(self, name: str) -> None:
@@ -169,7 +162,7 @@ class SwapClient:
         That is raised by a server that was heard to swap, and now neither says its states nor that it has none.
         """
         code = response.status_code
-        states = running(json_or_none(response.text)) if code == 200 else None
+        states = model_list.running(json_or_none(response.text)) if code == 200 else None
         if self._heard.states is not None and code != 404:
             response.raise_for_status()
         self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
@@ -200,10 +193,10 @@ class SwapClient:
             raise PianoError("a cassette is open: no model is loaded or unloaded while it records or replays")
         await self.models()
         if self._heard.states is None:
-            raise not_swapped(self._heard.url)
+            raise model_list.not_swapped(self._heard.url)
         own = self._heard.own_name(name or "")
         if name is not None and not self._heard.serves(own):
-            raise not_served(name, self.known())
+            raise model_list.not_served(name, self.known())
         return own
 
 

@@ -5,15 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from piano_jupyter.errors import (
-    ContextOverflowError,
-    ModelError,
-    ModelNotServedError,
-    ModelRefusedError,
-    ModelUnavailableError,
-)
+from piano_jupyter import errors
 from piano_jupyter.runner.model.server.model_list import size_of_window
-from piano_jupyter.text.json_text import json_or_none
+from piano_jupyter.text.json_text import json_or_none, mapping
 from piano_jupyter.text.truncation import truncated
 
 #: what passes: the usual ones, a proxy's own for a server that it does not reach, and for one that has too much to do
@@ -35,12 +29,12 @@ SENTENCES = ("message", "detail", "errors", "msg", "error")
 UNSPECIFIC = "unspecific error: "  # llama-swap's word for what befalls it while it loads a model
 
 
-def error_from(status: int, body: str, model: str = "the model") -> ModelError:
+def error_from(status: int, body: str, model: str = "the model") -> errors.ModelError:
     """Return the error that a server's status and body mean, as a sentence with the way out."""
     fields, said = _words(body)
     if failed_to_start(body):
         cause = said.removeprefix(UNSPECIFIC).removeprefix("unable to start process: ")
-        return ModelUnavailableError(
+        return errors.ModelUnavailableError(
             f"{model} could not be loaded ({cause}); the server's log says why "
             f"(llama-swap shows it at /logs), and %piano models which others there are"
         )
@@ -48,20 +42,22 @@ def error_from(status: int, body: str, model: str = "the model") -> ModelError:
     if is_named or TOO_LONG.search(said):
         n_ctx = _window(said) or size_of_window(fields.get("n_ctx"))
         window = f" of {n_ctx:,} tokens" if n_ctx else ""
-        return ContextOverflowError(
+        return errors.ContextOverflowError(
             f"the conversation no longer fits in the model's context{window}; open a new thread",
             n_ctx=n_ctx,
             n_prompt=size_of_window(fields.get("n_prompt_tokens")),
         )
     if status in {401, 403}:
-        return ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
+        return errors.ModelError(f"the server refused the key ({said}); set PianoConfig.api_key or PIANO_API_KEY")
     if status == 404:
-        return ModelNotServedError(f"the server does not serve {model} ({said}); %piano models lists what it has")
+        return errors.ModelNotServedError(
+            f"the server does not serve {model} ({said}); %piano models lists what it has"
+        )
     if status in BUSY:
-        return ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
+        return errors.ModelUnavailableError(f"the server is busy ({said}); retry in a moment")
     if status in PASSING:
-        return ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
-    return ModelRefusedError(f"the server answered {status}: {said}")
+        return errors.ModelUnavailableError(f"the model's server is down or still starting ({said}); retry in a moment")
+    return errors.ModelRefusedError(f"the server answered {status}: {said}")
 
 
 def passes(status: int, body: str) -> bool:
@@ -72,8 +68,7 @@ def passes(status: int, body: str) -> bool:
 def failed_to_start(body: str) -> bool:
     """Return whether llama-swap says that it could not load the model: to ask again would only load it again."""
     fields, said = _words(body)
-    read = json_or_none(body)
-    by_llama_swap = isinstance(read, dict) and read.get("src") == "llama-swap"
+    by_llama_swap = mapping(json_or_none(body)).get("src") == "llama-swap"
     in_stream = by_llama_swap and fields.get("code") == "internal_error"
     return in_stream or said.startswith((UNSPECIFIC, "unable to start process"))
 
@@ -87,7 +82,7 @@ def _words(body: str) -> tuple[Mapping[str, Any], str]:
     page = TITLE.search(body) if read is None else None
     said = page[1] if page else _sentence(error)
     plain = "".join(each if each.isprintable() else " " for each in truncated(said, 500))
-    return error if isinstance(error, dict) else {}, plain.strip() or "no reason given"
+    return mapping(error), plain.strip() or "no reason given"
 
 
 def _sentence(said: Any) -> str:

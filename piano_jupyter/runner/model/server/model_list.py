@@ -12,6 +12,7 @@ from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelNotServedError, NotFoundError, PianoError
 from piano_jupyter.records import Model, ModelState
+from piano_jupyter.text.json_text import mapping
 
 STATES = {
     "ready": ModelState.LOADED,
@@ -70,12 +71,7 @@ def told(data: str) -> Told | None:
         return None
     return Told(
         models=tuple(
-            Model(
-                name=record["id"],
-                state=ModelState.LOADED if record.get("peerID") else _state(record.get("state")),
-                aliases=_aliases(record),
-                description=_text(record.get("description")) or _text(record.get("name")),
-            )
+            _model(record, ModelState.LOADED if record.get("peerID") else _state(record.get("state")))
             for record in records
         ),
         hidden=frozenset(record["id"] for record in records if record.get("unlisted")),
@@ -120,8 +116,8 @@ def loading_note(name: str, states: States) -> str | None:
 
 
 def _listed(record: Mapping[str, Any], running: States | None) -> Model:
-    name, meta = record["id"], _mapping(record.get("meta"))
-    own = _mapping(meta.get("llamaswap"))
+    name, meta = record["id"], mapping(record.get("meta"))
+    own = mapping(meta.get("llamaswap"))
     status = record.get("status")
     word = status.get("value") if isinstance(status, dict) else status or record.get("state")
     if own.get("peerID") or (running is None and not word):
@@ -129,13 +125,12 @@ def _listed(record: Mapping[str, Any], running: States | None) -> Model:
     else:
         state = (running or {}).get(name) or _state(word)
     sizes = (record.get("context_length"), meta.get("n_ctx"), own.get("context_length"), *map(record.get, SIZES))
-    return Model(
-        name=name,
-        state=state,
-        context=next(filter(None, map(size_of_window, sizes)), None),
-        aliases=_aliases(record),
-        description=_text(record.get("description")) or _text(record.get("name")),
-    )
+    return _model(record, state, next(filter(None, map(size_of_window, sizes)), None))
+
+
+def _model(record: Mapping[str, Any], state: ModelState, context: int | None = None) -> Model:
+    description = _text(record.get("description")) or _text(record.get("name"))
+    return Model(name=record["id"], state=state, context=context, aliases=_aliases(record), description=description)
 
 
 def size_of_window(told: Any) -> int | None:
@@ -151,10 +146,6 @@ def _aliases(record: Mapping[str, Any]) -> tuple[str, ...]:
     given = record.get("aliases")
     names = given if isinstance(given, list) else []
     return tuple(alias for alias in dict.fromkeys(map(_text, names)) if alias and alias != record["id"])
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

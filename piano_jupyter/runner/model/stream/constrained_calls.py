@@ -28,10 +28,8 @@ def constrained(request: ChatRequest) -> ChatRequest:
     if not request.tools:
         return replace(request, messages=merged(_plain(request.messages, _in_words)))
     functions = [tool["function"] for tool in request.tools]
-    example = {
-        "tool": functions[0]["name"],
-        "arguments": dict.fromkeys(functions[0]["parameters"].get("properties", {}), "..."),
-    }
+    first = functions[0]
+    example = {"tool": first["name"], "arguments": dict.fromkeys(first["parameters"].get("properties", {}), "...")}
     told = (  # of nine wordings tried on the embedded model, the one that chose rightly most often (15 of 19)
         "You can call tools. Tools:\n"
         + "\n".join(map(_described, functions))
@@ -44,7 +42,8 @@ def constrained(request: ChatRequest) -> ChatRequest:
         messages[0]["content"] = f"{messages[0]['content']}\n\n{told}"
     else:
         messages.insert(0, {"role": "system", "content": told})
-    schema: dict[str, Any] = {"anyOf": [_answer(request.schema), *map(_call, offered)]}
+    answer = {"type": "string"} if request.schema is None else {"$ref": "#/$defs/answer"}
+    schema: dict[str, Any] = {"anyOf": [_object({"answer": answer}), *map(_call, offered)]}
     if request.schema is not None:
         schema["$defs"] = {"answer": _moved(request.schema)}
     options = {**request.options, "response_format": response_format(schema, "reply")}
@@ -126,10 +125,6 @@ def _returned(messages: Sequence[Mapping[str, Any]]) -> set[str]:
 def _described(function: Mapping[str, Any]) -> str:
     parameters = ", ".join(function["parameters"].get("properties", {}))
     return f"- {function['name']}({parameters}): {function['description'].splitlines()[0]}"
-
-
-def _answer(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    return _object({"answer": {"type": "string"} if schema is None else {"$ref": "#/$defs/answer"}})
 
 
 def _moved(schema: Any) -> Any:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from piano_jupyter.runner.model.protocol import Loading
+
 TELL_AGAIN = 1.0  # seconds between two notes that a model loads
 LONG_ENOUGH = 0.1  # seconds of writing that a speed can be told from
 
@@ -19,7 +21,16 @@ class Stopwatch:
         self._told = float("-inf")
         self._began = 0.0  #: when the reply did
 
-    def look(self, *, loading: bool) -> None:
+    def loading(self, note: str | None) -> Loading | None:
+        """Take what is said of a model that is being loaded, None for one that is not; return it, if it is time to."""
+        self._look(loading=note is not None)
+        if not note or self._looked - self._told < TELL_AGAIN:
+            return None
+        self._told = self._looked
+        since = self._sent if self._loading_since is None else self._loading_since
+        return Loading(note=note, seconds=round(self._told - since, 1))
+
+    def _look(self, *, loading: bool) -> None:
         """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
         now = self._now()
         if loading and self._loading_since is None:
@@ -29,17 +40,9 @@ class Stopwatch:
             self._loading_since = None
         self._looked = now
 
-    def tell(self) -> float | None:
-        """Return how long it has been loading, if it is time to say so again."""
-        now = self._now()
-        if now - self._told < TELL_AGAIN:
-            return None
-        self._told = now
-        return round(now - (self._sent if self._loading_since is None else self._loading_since), 1)
-
     def first_word(self) -> dict[str, float]:
         """Note that the reply begins; return `first_token_s`, and `load_s` where it was loaded."""
-        self.look(loading=False)
+        self._look(loading=False)
         self._began = self._looked
         taken = {"first_token_s": round(self._began - self._sent, 3), "load_s": round(self._loaded, 3)}
         return {name: seconds for name, seconds in taken.items() if seconds or name == "first_token_s"}

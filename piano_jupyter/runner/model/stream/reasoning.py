@@ -62,17 +62,13 @@ class Written:
         added: list[Delta | Again] = []
         while self._rest:
             before = len(self._rest), self._block, self._begun
-            if self._block:
-                added += self._within(last=last)
-            elif not self._begun:
-                self._before(last=last)
-            else:
-                added += self._after(last=last)
+            take = self._within if self._block else self._after if self._begun else self._before
+            added += take(last=last)
             if before == (len(self._rest), self._block, self._begun):
                 break
         return added
 
-    def _before(self, *, last: bool) -> None:
+    def _before(self, *, last: bool) -> list[Delta | Again]:
         """Look whether a block of reasoning begins, or the answer."""
         told = self._rest.lstrip()
         opening = next((each for each in OPENINGS if told.startswith(each)), "")
@@ -83,6 +79,7 @@ class Written:
         elif last or (told and not any(each.startswith(told) for each in OPENINGS)):
             self._begun = True
             self._rest = told if self._thought else self._rest
+        return []
 
     def _within(self, *, last: bool) -> list[Delta | Again]:
         """Take what is within a block, up to its end."""

@@ -8,7 +8,7 @@ Its parts: `sse` (bytes to events), `tool_calls` (pieces to calls), `lenient_jso
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
@@ -35,6 +35,7 @@ SAME = {
 }
 #: after which the end of an answer, or of its last call, may be missing; and how its usage tells that
 CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
+NOTHING = Delta()
 
 
 class Reading:
@@ -82,7 +83,10 @@ class Reading:
         self.ended = self._done or not piece
         if self.ended:
             told += self._close()
-        return told if self._answer is None else list(_inside(told, self._answer))
+        if self._answer is None:
+            return told
+        inside = [self._answer.feed(each) if isinstance(each, Delta) else each for each in told]
+        return [each for each in inside if each != NOTHING]
 
     def reply(self) -> Reply:
         """Return the whole reply. Raises ModelError where the stream ended in the middle."""
@@ -184,14 +188,6 @@ class Reading:
         if not self._gate.closed or self._calls or self._finish_reason != "stop":
             return ()
         return written_calls(self._written.text, self._names)
-
-
-def _inside(told: Sequence[Delta | Loading | Again], answer: AnswerStream) -> Iterator[Delta | Loading | Again]:
-    """Yield the pieces of JSON as pieces of the answer in it."""
-    for piece in told:
-        inside = answer.feed(piece) if isinstance(piece, Delta) else piece
-        if not isinstance(inside, Delta) or inside.text or inside.reasoning:
-            yield inside
 
 
 def _strange(data: str) -> ModelError:

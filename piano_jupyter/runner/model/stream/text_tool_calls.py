@@ -39,12 +39,11 @@ class Gate:
             return ""
         self._held += text
         told = self._held.lstrip()
-        if len(self._held) - len(told) > MOST_BLANKS or not (
-            told.startswith(OPENINGS) or any(each.startswith(told) for each in OPENINGS)
-        ):
-            self.closed = False
-            return self._held
-        return ""
+        begins = told.startswith(OPENINGS) or any(each.startswith(told) for each in OPENINGS)
+        if begins and len(self._held) - len(told) <= MOST_BLANKS:
+            return ""
+        self.closed = False
+        return self._held
 
 
 def written_calls(text: str, names: Collection[str]) -> tuple[RequestedCall, ...]:

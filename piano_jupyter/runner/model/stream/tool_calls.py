@@ -37,9 +37,7 @@ class _Call:
 
     def requested(self, *, cut: bool) -> RequestedCall:
         read = read_arguments(joined(self.arguments), cut=cut)
-        return RequestedCall(
-            name=joined([self.name]), arguments=read.arguments, problem=read.problem, repaired=read.repaired
-        )
+        return RequestedCall(name=joined([self.name]), **read._asdict())
 
 
 class Calls:

@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from piano_jupyter.runner.model.stream.tool_calls import whole_characters
+from piano_jupyter.text.json_text import mapping
 from piano_jupyter.text.truncation import truncated
 
 LARGEST = 1 << 53  #: what is more is no count
@@ -18,12 +19,13 @@ def usage_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if model and isinstance(model, str):
         told["model"] = whole_characters(truncated(model, 200, ""))
-    usage, timings = _usage(chunk), _mapping(chunk.get("timings"))
+    usage = mapping(chunk.get("usage")) or mapping(mapping(chunk.get("x_groq")).get("usage"))  # Groq's own part
+    timings = mapping(chunk.get("timings"))
     cached = timings.get("cache_n")  # llama.cpp
     if _counts(evaluated=timings.get("prompt_n")):
         reused = cached if _counts(cached=cached) else 0
         told |= _counts(prompt_tokens=timings["prompt_n"] + reused, completion_tokens=timings.get("predicted_n"))
-    details = _mapping(usage.get("prompt_tokens_details"))
+    details = mapping(usage.get("prompt_tokens_details"))
     for elsewhere in (usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"), details.get("cached_tokens")):
         cached = cached if elsewhere is None else elsewhere
     told |= _counts(
@@ -39,16 +41,6 @@ def summed(usages: list[Mapping[str, Any]]) -> dict[str, int]:
     """Return the tokens of several answers together, as far as they are told."""
     told = {name: [usage[name] for usage in usages if name in usage] for name in TOKENS}
     return {name: sum(counts) for name, counts in told.items() if counts}
-
-
-def _usage(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the usage, or what stands in the vendor's own part (Groq)."""
-    return _mapping(chunk.get("usage")) or _mapping(_mapping(chunk.get("x_groq")).get("usage"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """Return what is no part of an answer's cost as nothing: an answer is not lost for it."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def _counts(**counts: Any) -> dict[str, int]:
