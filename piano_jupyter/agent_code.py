@@ -30,7 +30,7 @@ class _Capture:
 
 
 _capture: ContextVar[_Capture | None] = ContextVar("capture", default=None)
-_proxies: "list[StandardStream]" = []  #: all that there are: they are never freed
+_proxies: "dict[tuple[str, int], StandardStream]" = {}  #: by stream, all that there are: they are never freed
 _guard = threading.Lock()
 
 
@@ -77,11 +77,10 @@ def install() -> None:
 
 def _proxy_of(name: str, stream: Any) -> "StandardStream":
     with _guard:
-        for proxy in _proxies:
-            if proxy.stands_for(name, stream):
-                return proxy
-        _proxies.append(StandardStream(name, stream))
-        return _proxies[-1]
+        key = (name, id(stream))  # its proxy keeps the stream, so no other gets this id
+        if key not in _proxies:
+            _proxies[key] = StandardStream(name, stream)
+        return _proxies[key]
 
 
 class StandardStream:
@@ -102,10 +101,6 @@ class StandardStream:
         """Write each of them."""
         for line in lines:
             self.write(line)
-
-    def stands_for(self, name: str, stream: Any) -> bool:
-        """Return whether this is the proxy of that stream."""
-        return self._name == name and self._stream is stream
 
     def _pass_on(self, text: str) -> int:
         written: int = self._stream.write(text)

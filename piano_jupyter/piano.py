@@ -6,23 +6,17 @@ verb is a coroutine on the loop that opened it.
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
-from piano_jupyter.events import (
-    ApprovalRequested,
-    Closed,
-    Event,
-)
+from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
@@ -57,10 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-IN_MEMORY = ":memory:"
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
-
-HEX = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,9 +109,7 @@ class Piano:
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def open(self) -> None:
@@ -369,8 +358,7 @@ class Piano:
         """Return a job as it now stands, by itself, its id or the end of its id. Raises NotFoundError."""
         if not isinstance(job, str):
             return await self._parts.store.job(job.id if isinstance(job, Job) else job)
-        digits = job.replace("-", "").strip().lower()
-        found = await self._parts.store.jobs_ending(digits) if HEX.fullmatch(digits) else []
+        found = await self._parts.store.jobs_ending(job.replace("-", "").strip().lower())
         if not found:
             newest = await self._parts.store.jobs(last=20)
             raise NotFoundError.among("job", job, [short(each.id) for each in reversed(newest)])
@@ -622,7 +610,7 @@ class Piano:
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
-            database=IN_MEMORY if self._parts.cassette else config.database,
+            database=self._parts.database,
             server=server,
             models=models,
             workspace=config.workspace,
