@@ -526,10 +526,11 @@ class Piano:
 
     async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
         """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
-        from piano_jupyter.export import exported  # noqa: PLC0415  Rarely wanted.
+        from piano_jupyter.export import Transcript, exported  # noqa: PLC0415  Rarely wanted.
 
         names = {agent.id: agent.name for agent in self._parts.roster.all()}
-        return exported(format, thread, await self.messages(thread), await self.tool_calls(thread), names)
+        told = Transcript(thread, await self.messages(thread), await self.tool_calls(thread), names)
+        return exported(format, told)
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
         """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
