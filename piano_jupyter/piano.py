@@ -114,11 +114,9 @@ class Piano:
 
     async def open(self) -> None:
         """Open the database and begin to work; what a dead kernel left waits for `resume`. Raises StoreError."""
-        opening = asyncio.ensure_future(self._open())
         try:
-            await asyncio.shield(opening)
+            await whole(self._open())
         except BaseException:  # a database that is half open would be locked to everybody, us included
-            await asyncio.wait([opening])
             await self.close()
             raise
 
@@ -211,16 +209,12 @@ class Piano:
         sending = asyncio.ensure_future(sends)
         try:
             jobs = await asyncio.shield(sending)
-            ends = await asyncio.gather(*map(self.wait, jobs), return_exceptions=True)  # one that fails stops no other
+            waits = [asyncio.ensure_future(self.wait(job)) for job in jobs]
+            await asyncio.gather(*waits, return_exceptions=True)  # one that fails stops no other
         except asyncio.CancelledError:
             await whole(self._cancel_sent(sending))
             raise
-        answers = []
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-            answers.append(end)
-        return answers
+        return [each.result() for each in waits]
 
     async def _cancel_sent(self, sending: "asyncio.Future[list[Job]]") -> None:
         with contextlib.suppress(PianoError):
