@@ -6,7 +6,6 @@ stream is freed while another thread is inside `print` (https://github.com/pytho
 """
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,8 +29,8 @@ class _Capture:
 
 
 _capture: ContextVar[_Capture | None] = ContextVar("capture", default=None)
-_proxies: "dict[tuple[str, int], StandardStream]" = {}  #: by stream, all that there are: they are never freed
-_guard = threading.Lock()
+#: Each stream's proxy, by its name and `id`: never freed, as neither is the stream.
+_proxies: "dict[tuple[str, int], StandardStream]" = {}
 
 
 def runs_here() -> bool:
@@ -70,17 +69,9 @@ def install() -> None:
     streams = vars(sys)
     for name in ("stdout", "stderr"):
         while (stream := streams[name]) is not None and type(stream) is not StandardStream:
-            proxy = _proxy_of(name, stream)
+            proxy = _proxies.setdefault((name, id(stream)), StandardStream(name, stream))  # one for all threads
             if streams[name] is stream:  # without a call before the next line no other thread comes in between
                 streams[name] = proxy
-
-
-def _proxy_of(name: str, stream: Any) -> "StandardStream":
-    with _guard:
-        key = (name, id(stream))  # its proxy keeps the stream, so no other gets this id
-        if key not in _proxies:
-            _proxies[key] = StandardStream(name, stream)
-        return _proxies[key]
 
 
 class StandardStream:
