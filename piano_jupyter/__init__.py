@@ -51,25 +51,14 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-_HOMES = {
-    "Agent": "records",
-    "Job": "records",
-    "JobStatus": "records",
-    "Message": "records",
-    "Piano": "piano",
-    "PianoConfig": "config",
-    "PianoError": "errors",
-    "Rows": "records",
-    "Thread": "records",
-    "ToolCall": "records",
-}
+_HOMES = {"Piano": "piano", "PianoConfig": "config", "PianoError": "errors"}  # the others are records
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `%load_ext` costs nothing."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'records')}"), name)
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -5,7 +5,6 @@ What is written goes through `say`, `tell` or a `TerminalStream`: no answer, not
 
 import argparse
 import asyncio
-import contextlib
 import importlib.util
 import io
 import os
@@ -13,22 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from piano_jupyter import events
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import (
-    ApprovalRequested,
-    Event,
-    HistoryTrimmed,
-    JobDone,
-    MessageDelta,
-    ModelLoading,
-    ToolFlagged,
-    ToolReturned,
-    ToolWaiting,
-)
 from piano_jupyter.piano import Piano
 from piano_jupyter.progress import Following
 from piano_jupyter.records import Job
@@ -88,19 +78,19 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
             tell(await piano.trust())
         elif notice := piano.distrust():
             tell(notice.replace("%piano trust", "--trust"))
-        events = piano.events()
+        heard = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:
-            await follow(piano, events, jobs)
+            await follow(piano, heard, jobs)
         except asyncio.CancelledError:
             for job in jobs:
                 await asyncio.shield(piano.cancel(job))
             raise
         finally:
-            await events.aclose()
+            await heard.aclose()
 
 
-async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) -> None:  # noqa: C901  One case an event.
+async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Job]) -> None:  # noqa: C901  One case an event.
     """Write one answer as it comes, several whole, each with its agent's name.
 
     Raises PianoError with the first reason, once nothing more comes.
@@ -108,28 +98,28 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
     following = Following(jobs, {each.id: each.name for each in await piano.agents()})
     streamed = jobs[0].id if len(jobs) == 1 else None
     loading, writing, written = Progress(), None, TerminalStream()
-    async for event in events:
+    async for event in heard:
         progress = following.take(event)
         match event:
-            case ModelLoading(note=note, fraction=fraction):
+            case events.ModelLoading(note=note, fraction=fraction):
                 loading.show(note, fraction)
-            case ApprovalRequested():  # of another job too: it stands in the way
+            case events.ApprovalRequested():  # of another job too: it stands in the way
                 await decide(piano, event, await asked(event))
             case _ if progress is None:
                 continue
-            case MessageDelta(message_id=message_id, text=piece) if event.job_id == streamed and piece:
+            case events.MessageDelta(message_id=message_id, text=piece) if event.job_id == streamed and piece:
                 if writing not in {None, message_id}:
                     print(written.end())
                     written = TerminalStream()
                 writing = message_id
                 print(written.feed(piece), end="", flush=True)
-            case HistoryTrimmed() | ToolWaiting():
+            case events.HistoryTrimmed() | events.ToolWaiting():
                 tell(to_the_letter(f"[{progress.note}]"))
-            case ToolReturned(call=call):
+            case events.ToolReturned(call=call):
                 tell(to_the_letter(f"[{call.name}: {call.outcome}]"))
-            case ToolFlagged(call=call):
+            case events.ToolFlagged(call=call):
                 tell(to_the_letter(f"[{progress.flags[-1]}]"))
-            case JobDone(message=message):
+            case events.JobDone(message=message):
                 say(written.end() if event.job_id == streamed else f"{progress.name}: {message.content}\n")
         if following.over:
             break
@@ -138,7 +128,7 @@ async def follow(piano: Piano, events: AsyncIterable[Event], jobs: list[Job]) ->
             raise each.error
 
 
-async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> None:
+async def decide(piano: Piano, request: events.ApprovalRequested, answer: Answer) -> None:
     """Pass on what was answered, and say what came of it if that is not plain."""
     if not await (piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")):
         tell(f"the call of {request.call.name} {TOO_LATE}")
@@ -146,27 +136,18 @@ async def decide(piano: Piano, request: ApprovalRequested, answer: Answer) -> No
         tell(f"from now on, as long as this runs: {to_the_letter(request.always)}")
 
 
-async def asked(request: ApprovalRequested) -> Answer:
+async def asked(request: events.ApprovalRequested) -> Answer:
     """Ask on the terminal whether a tool call may run; without a terminal the answer is no, and that is told."""
     tell(put(request))
     if not sys.stdin.isatty():
         tell("No: nobody is at a keyboard here who could be asked.")
         return "no"
     tell(choices(request), end="")
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[str] = loop.create_future()
-
-    def answer_with(line: str) -> None:
-        if not typed.done():
-            typed.set_result(line)
-
-    def read() -> None:
-        line = sys.stdin.readline()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(answer_with, line)
-
-    threading.Thread(target=read, daemon=True).start()  # a daemon, so that Ctrl-C need not wait for Enter
-    return answer_of(await typed, request)
+    typed: Future[str] = Future()
+    typed.set_running_or_notify_cancel()  # who waits may give up, reading goes on
+    read = threading.Thread(target=lambda: typed.set_result(sys.stdin.readline()), daemon=True)
+    read.start()  # a daemon, so that Ctrl-C need not wait for Enter
+    return answer_of(await asyncio.wrap_future(typed), request)
 
 
 class Progress:

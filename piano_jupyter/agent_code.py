@@ -6,7 +6,6 @@ stream is freed while another thread is inside `print` (https://github.com/pytho
 """
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,8 +29,8 @@ class _Capture:
 
 
 _capture: ContextVar[_Capture | None] = ContextVar("capture", default=None)
-_proxies: "list[StandardStream]" = []  #: all that there are: they are never freed
-_guard = threading.Lock()
+#: Each stream's proxy, by its name and `id`: never freed, as neither is the stream.
+_proxies: "dict[tuple[str, int], StandardStream]" = {}
 
 
 def runs_here() -> bool:
@@ -70,18 +69,9 @@ def install() -> None:
     streams = vars(sys)
     for name in ("stdout", "stderr"):
         while (stream := streams[name]) is not None and type(stream) is not StandardStream:
-            proxy = _proxy_of(name, stream)
+            proxy = _proxies.setdefault((name, id(stream)), StandardStream(name, stream))  # one for all threads
             if streams[name] is stream:  # without a call before the next line no other thread comes in between
                 streams[name] = proxy
-
-
-def _proxy_of(name: str, stream: Any) -> "StandardStream":
-    with _guard:
-        for proxy in _proxies:
-            if proxy.stands_for(name, stream):
-                return proxy
-        _proxies.append(StandardStream(name, stream))
-        return _proxies[-1]
 
 
 class StandardStream:
@@ -102,10 +92,6 @@ class StandardStream:
         """Write each of them."""
         for line in lines:
             self.write(line)
-
-    def stands_for(self, name: str, stream: Any) -> bool:
-        """Return whether this is the proxy of that stream."""
-        return self._name == name and self._stream is stream
 
     def _pass_on(self, text: str) -> int:
         written: int = self._stream.write(text)

@@ -6,23 +6,17 @@ verb is a coroutine on the loop that opened it.
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
-from piano_jupyter.events import (
-    ApprovalRequested,
-    Closed,
-    Event,
-)
+from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
@@ -57,10 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-IN_MEMORY = ":memory:"
 GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
-
-HEX = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,18 +109,14 @@ class Piano:
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def open(self) -> None:
         """Open the database and begin to work; what a dead kernel left waits for `resume`. Raises StoreError."""
-        opening = asyncio.ensure_future(self._open())
         try:
-            await asyncio.shield(opening)
+            await whole(self._open())
         except BaseException:  # a database that is half open would be locked to everybody, us included
-            await asyncio.wait([opening])
             await self.close()
             raise
 
@@ -222,16 +209,12 @@ class Piano:
         sending = asyncio.ensure_future(sends)
         try:
             jobs = await asyncio.shield(sending)
-            ends = await asyncio.gather(*map(self.wait, jobs), return_exceptions=True)  # one that fails stops no other
+            waits = [asyncio.ensure_future(self.wait(job)) for job in jobs]
+            await asyncio.gather(*waits, return_exceptions=True)  # one that fails stops no other
         except asyncio.CancelledError:
             await whole(self._cancel_sent(sending))
             raise
-        answers = []
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-            answers.append(end)
-        return answers
+        return [each.result() for each in waits]
 
     async def _cancel_sent(self, sending: "asyncio.Future[list[Job]]") -> None:
         with contextlib.suppress(PianoError):
@@ -369,8 +352,7 @@ class Piano:
         """Return a job as it now stands, by itself, its id or the end of its id. Raises NotFoundError."""
         if not isinstance(job, str):
             return await self._parts.store.job(job.id if isinstance(job, Job) else job)
-        digits = job.replace("-", "").strip().lower()
-        found = await self._parts.store.jobs_ending(digits) if HEX.fullmatch(digits) else []
+        found = await self._parts.store.jobs_ending(job.replace("-", "").strip().lower())
         if not found:
             newest = await self._parts.store.jobs(last=20)
             raise NotFoundError.among("job", job, [short(each.id) for each in reversed(newest)])
@@ -538,10 +520,11 @@ class Piano:
 
     async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
         """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
-        from piano_jupyter.export import exported  # noqa: PLC0415  Rarely wanted.
+        from piano_jupyter.export import Transcript, exported  # noqa: PLC0415  Rarely wanted.
 
         names = {agent.id: agent.name for agent in self._parts.roster.all()}
-        return exported(format, thread, await self.messages(thread), await self.tool_calls(thread), names)
+        told = Transcript(thread, await self.messages(thread), await self.tool_calls(thread), names)
+        return exported(format, told)
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
         """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
@@ -622,7 +605,7 @@ class Piano:
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
-            database=IN_MEMORY if self._parts.cassette else config.database,
+            database=self._parts.database,
             server=server,
             models=models,
             workspace=config.workspace,

@@ -8,27 +8,8 @@ from dataclasses import dataclass, field
 from io import StringIO
 from uuid import UUID
 
+from piano_jupyter import events
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import (
-    AgentAdded,
-    ApprovalRequested,
-    Event,
-    HistoryTrimmed,
-    JobCancelled,
-    JobDone,
-    JobEvent,
-    JobFailed,
-    JobQueued,
-    JobStarted,
-    MessageDelta,
-    MessageEvent,
-    ModelLoading,
-    ToolCalled,
-    ToolEvent,
-    ToolFlagged,
-    ToolReturned,
-    ToolWaiting,
-)
 from piano_jupyter.records import CallStatus, Job, Message, ToolCall
 
 BEFORE_TEXT = frozenset({"queued", "running", "loading", "thinking"})
@@ -50,7 +31,7 @@ class CallProgress:
 
     call: ToolCall
     state: str  #: running, waiting, asks (for approval); then its outcome, or how its job ended
-    request: ApprovalRequested | None = None  #: while it asks
+    request: events.ApprovalRequested | None = None  #: while it asks
     flag: str = ""  #: what it reaches for
 
     @property
@@ -100,40 +81,38 @@ class JobProgress:
         """It, and after it all that its answer asks for."""
         return [self, *(each for asked in self.asked for each in asked.with_asked)]
 
-    def take(self, event: Event) -> None:  # noqa: C901  One case an event.
+    def take(self, event: events.Event) -> None:  # noqa: C901  One case an event.
         """Take an event of this job. What tells of a moment does not bring back a job that has ended."""
-        if self.over and not isinstance(event, JobEvent | MessageEvent | ToolReturned):
+        if self.over and not isinstance(event, events.JobEvent | events.MessageEvent | events.ToolReturned):
             return
         match event:
-            case MessageDelta():  # by far the most, so first
+            case events.MessageDelta():  # by far the most, so first
                 self._write(event)
-            case MessageEvent(message=message):
+            case events.MessageEvent(message=message):
                 self.add_message(message)
-            case JobQueued():
+            case events.JobQueued():
                 self.stand("queued")
-            case JobStarted():
+            case events.JobStarted():
                 self._drop_unfinished()
                 self.stand("running")
-            case JobDone(message=message):
+            case events.JobDone(message=message):
                 self.add_message(message)
                 self.answer = message
                 self.stand("done")
-            case JobFailed(reason=reason, error=error):
+            case events.JobFailed(reason=reason, error=error):
                 self.error = error or PianoError(reason)
                 self.stand("failed", reason)
-            case JobCancelled():
+            case events.JobCancelled():
                 self.error = PianoError("the job was cancelled")
                 self.stand("cancelled")
-            case ModelLoading(note=note, fraction=fraction, seconds=seconds):
+            case events.ModelLoading(note=note, fraction=fraction, seconds=seconds):
                 if seconds is not None:
                     note = f"{event.model or 'the model'} is loading, {seconds:.0f} s"
                 self.stand("loading", note, fraction if fraction is not None and fraction < 1 else None)
-            case HistoryTrimmed(note=note):
+            case events.HistoryTrimmed(note=note):
                 self.stand("thinking", note)
-            case ToolEvent():
+            case events.ToolEvent():
                 self._take_of_call(event)
-            case _:
-                pass
 
     def stand(self, status: str, note: str = "", fraction: float | None = None) -> None:
         """Say how it stands; calls that its end left open are over."""
@@ -150,11 +129,11 @@ class JobProgress:
         if isinstance(part, TextProgress):
             part.message = message
 
-    def add_call(self, call: ToolCall, state: str = "", request: ApprovalRequested | None = None) -> CallProgress:
+    def add_call(self, call: ToolCall, state: str = "") -> CallProgress:
         """Add a call, or how it stands now."""
         part = self.parts.setdefault(call.id, CallProgress(call, ""))
         assert isinstance(part, CallProgress)
-        part.call, part.state, part.request = call, state or call.outcome, request
+        part.call, part.state, part.request = call, state or call.outcome, None
         return part
 
     def go_on_from(self, before: "JobProgress") -> None:
@@ -165,22 +144,22 @@ class JobProgress:
             if isinstance(mine, CallProgress) and isinstance(part, CallProgress):
                 mine.flag = part.flag
 
-    def waits_for(self, event: ModelLoading) -> bool:
+    def waits_for(self, event: events.ModelLoading) -> bool:
         """Whether it waits for a model that is loaded for no job in particular."""
         return event.job_id is None and event.model in {None, self.model} and self.status in BEFORE_TEXT
 
-    def _take_of_call(self, event: ToolEvent) -> None:
+    def _take_of_call(self, event: events.ToolEvent) -> None:
         call = event.call
         match event:
-            case ToolFlagged(reason=reason):
+            case events.ToolFlagged(reason=reason):
                 self.add_call(call).flag = reason
-            case ApprovalRequested():
-                self.add_call(call, "asks", event)
+            case events.ApprovalRequested():
+                self.add_call(call, "asks").request = event
                 self.stand("asking", "waits for your yes")
-            case ToolCalled():
+            case events.ToolCalled():
                 self.add_call(call)
                 self.stand("calling", f"running {call.name}")
-            case ToolWaiting(note=note):
+            case events.ToolWaiting(note=note):
                 self.add_call(call, "waiting")
                 self.stand("calling", f"{call.name} waits: {note}")
             case _:
@@ -188,7 +167,7 @@ class JobProgress:
                 if not self.over:
                     self.stand("running")
 
-    def _write(self, delta: MessageDelta) -> None:
+    def _write(self, delta: events.MessageDelta) -> None:
         """Take the next piece of a message; one that begins anew replaces what was not finished."""
         part = self.parts.get(delta.message_id)
         if part is None:
@@ -233,19 +212,19 @@ class Following:
                 asker.asked.append(self.known[job.id])
         return self.known[job.id]
 
-    def take(self, event: Event) -> JobProgress | None:
+    def take(self, event: events.Event) -> JobProgress | None:
         """Take an event; return the job that it is about, or None where that is not followed or has ended."""
         progress = self.known.get(event.job_id)
         if progress is not None:
             if progress.over:
                 return None
             progress.take(event)
-        elif isinstance(event, AgentAdded):
+        elif isinstance(event, events.AgentAdded):
             self._names[event.agent.id] = event.agent.name
-        elif isinstance(event, JobQueued):
+        elif isinstance(event, events.JobQueued):
             asker = next((each for each in self.known.values() if event.job.message_id in each.parts), None)
             progress = self.follow(event.job, asker) if asker else None
-        elif isinstance(event, ModelLoading):
+        elif isinstance(event, events.ModelLoading):
             for each in self.known.values():
                 if each.waits_for(event):
                     each.take(event)

@@ -84,19 +84,11 @@ def fits_words(pattern: list[Word], words: list[str]) -> bool:
 
 def fits_text(pattern: Word, text: str) -> bool:
     """Return whether a text is the pieces of a pattern with anything between them."""
-    first, *between = pattern
-    if not between:
-        return text == first
-    last = between.pop()
-    at, end = len(first), len(text) - len(last)
-    if at > end or not (text.startswith(first) and text.endswith(last)):
-        return False
-    for piece in between:  # the first place that fits leaves the most to the others
-        found = text.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True
+    if len(pattern) == 1:
+        return text == pattern[0]
+    first, *between, last = map(re.escape, pattern)
+    middle = "".join(f"(?>.*?{piece})" for piece in between)  # the first place that fits leaves the most to the others
+    return re.fullmatch(f"{first}{middle}.*{last}", text, re.DOTALL) is not None
 
 
 def _word(written: str) -> Word:

@@ -1,12 +1,13 @@
-"""A conversation turn by turn: what the formats for readers share."""
+"""A thread to be written to a file: what the formats share."""
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import UUID
 
-from piano_jupyter.records import Message, ToolCall
+from piano_jupyter.records import Message, Thread, ToolCall
 
 SPECIAL = re.compile(r"[\\`*_\[\]<>&$~#|]")
 
@@ -18,43 +19,47 @@ class Turn:
     question: Message | None  #: None before the first one
     answers: list[Message] = field(default_factory=list)
 
-    def asked(self, names: Mapping[UUID, str]) -> list[str]:
+
+@dataclass(frozen=True)
+class Transcript:
+    """A thread, what was said and done in it, in order, and the names of the agents by id."""
+
+    thread: Thread
+    messages: Sequence[Message]
+    calls: Sequence[ToolCall]
+    names: Mapping[UUID, str]
+
+    @cached_property
+    def calls_of(self) -> Mapping[UUID, list[ToolCall]]:
+        """The calls of each message, in order; none for one that made none."""
+        found: defaultdict[UUID, list[ToolCall]] = defaultdict(list)
+        for call in self.calls:
+            found[call.message_id].append(call)
+        return found
+
+    def turns(self) -> list[Turn]:
+        """Return the turns, in order."""
+        found = [Turn(None)]
+        for message in self.messages:
+            if message.role == "user":
+                found.append(Turn(message))
+            else:
+                found[-1].answers.append(message)
+        return found if found[0].answers else found[1:]
+
+    def asked(self, turn: Turn) -> list[str]:
         """Return the names of the agents that the user asked; not of those that these asked in turn."""
-        direct = [
-            each
-            for each in self.answers
-            if each.job_id is None or (self.question and each.parent_id == self.question.id)
-        ]
-        return list(dict.fromkeys(name for each in direct if (name := author(each, names))))
+        question = turn.question
+        direct = [each for each in turn.answers if not each.job_id or (question and each.parent_id == question.id)]
+        return list(dict.fromkeys(name for each in direct if (name := self.author(each))))
 
+    def author(self, message: Message) -> str | None:
+        """Return the name of the agent that wrote a message, if one did that is known."""
+        return self.names.get(message.agent_id) if message.agent_id else None
 
-def turns(messages: Sequence[Message]) -> list[Turn]:
-    """Return the turns, in order."""
-    found = [Turn(None)]
-    for message in messages:
-        if message.role == "user":
-            found.append(Turn(message))
-        else:
-            found[-1].answers.append(message)
-    return found if found[0].answers else found[1:]
-
-
-def by_message(calls: Sequence[ToolCall]) -> Mapping[UUID, list[ToolCall]]:
-    """Return the calls of each message, in order; none for one that made none."""
-    found: defaultdict[UUID, list[ToolCall]] = defaultdict(list)
-    for call in calls:
-        found[call.message_id].append(call)
-    return found
-
-
-def speaker(message: Message, names: Mapping[UUID, str]) -> str:
-    """Return who speaks, for people."""
-    return author(message, names) or {"user": "You", "system": "Note"}.get(message.role, message.role.capitalize())
-
-
-def author(message: Message, names: Mapping[UUID, str]) -> str | None:
-    """Return the name of the agent that wrote a message, if one did that is known."""
-    return names.get(message.agent_id) if message.agent_id else None
+    def speaker(self, message: Message) -> str:
+        """Return who speaks, for people."""
+        return self.author(message) or {"user": "You", "system": "Note"}.get(message.role, message.role.capitalize())
 
 
 def signature(call: ToolCall) -> str:

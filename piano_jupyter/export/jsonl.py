@@ -11,14 +11,13 @@ import itertools
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
-from uuid import UUID
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export.exchanges import author, by_message
-from piano_jupyter.records import Message, Role, Thread, ToolCall
+from piano_jupyter.export.exchanges import Transcript
+from piano_jupyter.records import Role, ToolCall
 
 LONGEST = 50_000_000  # characters of a file
 UNFINISHED = "outcome unknown: the conversation holds no result"
@@ -44,20 +43,20 @@ class Said:
     calls: list[SaidCall] = field(default_factory=list)
 
 
-def to_jsonl(_thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall], names: Mapping[UUID, str]) -> str:
+def to_jsonl(transcript: Transcript) -> str:
     """Return a thread as one line. Notes, reasoning and the agents' system prompts are left out."""
-    made = by_message(calls)
     numbers = itertools.count(1)
     told: list[dict[str, Any]] = []
-    for message in messages:
+    for message in transcript.messages:
         if message.role not in {"user", "assistant"}:
             continue
         said: dict[str, Any] = {"role": message.role, "content": message.content}
-        if name := author(message, names):
+        if name := transcript.author(message):
             said["name"] = name
-        requests = [_requested(call, f"call{next(numbers):05d}") for call in made[message.id]]
+        calls = transcript.calls_of[message.id]
+        requests = [_requested(call, f"call{next(numbers):05d}") for call in calls]
         told += [said | ({"tool_calls": requests} if requests else {})]
-        for call, request in zip(made[message.id], requests, strict=True):
+        for call, request in zip(calls, requests, strict=True):
             result = UNFINISHED if call.result is None else call.result
             told.append({"role": "tool", "tool_call_id": request["id"], "content": result})
     return writable(json.dumps({"messages": told}, ensure_ascii=False)) + "\n"

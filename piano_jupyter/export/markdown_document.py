@@ -1,25 +1,20 @@
 """A thread as Markdown, for readers."""
 
 import re
-from collections.abc import Mapping, Sequence
-from uuid import UUID
 
-from piano_jupyter.export.exchanges import by_message, heading, signature, speaker
-from piano_jupyter.records import Message, Thread, ToolCall
+from piano_jupyter.export.exchanges import Transcript, heading, signature
 from piano_jupyter.text.markdown import as_markdown, closed
 
 
-def to_markdown(
-    thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall], names: Mapping[UUID, str]
-) -> str:
+def to_markdown(transcript: Transcript) -> str:
     """Return a thread as Markdown: who speaks in bold, what is said as it stands, a tool's call and result as code."""
-    made = by_message(calls)
-    parts = [heading(thread.title)]
-    for message in messages:
-        parts.append(f"**{speaker(message, names)}:**")
+    parts = [heading(transcript.thread.title)]
+    for message in transcript.messages:
+        parts.append(f"**{transcript.speaker(message)}:**")
         said = as_markdown(message.content) if message.role == "assistant" else message.content
         parts += [closed(said.strip("\n"))] if said.strip() else []
-        parts += [_fenced(f"{signature(call)}\n→ {call.result or ''}".rstrip()) for call in made[message.id]]
+        calls = transcript.calls_of[message.id]
+        parts += [_fenced(f"{signature(call)}\n→ {call.result or ''}".rstrip()) for call in calls]
     return ("\n\n".join(parts) + "\n").encode(errors="replace").decode()
 
 

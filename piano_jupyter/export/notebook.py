@@ -3,13 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
-from piano_jupyter.export.exchanges import Turn, by_message, heading, signature, speaker, turns
+from piano_jupyter.export.exchanges import Transcript, Turn, heading, signature
 from piano_jupyter.export.jsonl import writable
-from piano_jupyter.records import Message, Thread, ToolCall
+from piano_jupyter.records import Message
 
 PLACEHOLDER = re.compile(r"\{{2,}[^{}]+\}{2,}")
 PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[)")
@@ -19,21 +18,18 @@ METADATA = {
 }
 
 
-def to_notebook(
-    thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall], names: Mapping[UUID, str]
-) -> str:
+def to_notebook(transcript: Transcript) -> str:
     """Return a thread as the JSON text of a notebook (nbformat 4.5). What a model wrote is plain text in it.
 
     https://nbformat.readthedocs.io/en/latest/format_description.html
     """
-    made = by_message(calls)
-    cells = [_cell("markdown", heading(thread.title)), _code("%load_ext piano_jupyter", [])]
-    for turn in turns(messages):
-        told = [text for each in turn.answers if (text := _told(each, turn, made[each.id], names))]
+    cells = [_cell("markdown", heading(transcript.thread.title)), _code("%load_ext piano_jupyter", [])]
+    for turn in transcript.turns():
+        told = [text for each in turn.answers if (text := _told(each, turn, transcript))]
         if turn.question is None:
             cells += [_cell("raw", text) for text in told]
         else:
-            cells.append(_code(_asking(turn.question.content, turn.asked(names)), told))
+            cells.append(_code(_asking(turn.question.content, transcript.asked(turn)), told))
     for number, cell in enumerate(cells):
         content = f"{number} {cell['cell_type']} {''.join(cell['source'])}"
         cell["id"] = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
@@ -50,11 +46,12 @@ def _asking(text: str, agents: Sequence[str]) -> str:
     return f"%%piano {line}".rstrip() + f"\n{text}"
 
 
-def _told(message: Message, turn: Turn, calls: Sequence[ToolCall], names: Mapping[UUID, str]) -> str:
+def _told(message: Message, turn: Turn, transcript: Transcript) -> str:
     """Return an answer as text, headed with its author's name where another agent could be meant."""
-    lines = [*([message.content] if message.content.strip() else []), *(f"[{signature(call)}]" for call in calls)]
+    lines = [message.content] if message.content.strip() else []
+    lines += [f"[{signature(call)}]" for call in transcript.calls_of[message.id]]
     several = len({each.agent_id for each in turn.answers}) > 1 or turn.question is None
-    return "\n".join([f"{speaker(message, names)}:", *lines] if several and lines else lines)
+    return "\n".join([f"{transcript.speaker(message)}:", *lines] if several and lines else lines)
 
 
 def _code(source: str, outputs: Sequence[str]) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def own_secrets(environ: Mapping[str, str], runtime: Path | None = None) -> dict
 
     `runtime` is the folder in which Jupyter's servers say where they are, by default the user's.
     """
-    found = dict.fromkeys(_server_tokens(runtime or _runtime(environ)), "Jupyter's token ")
+    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415  Loaded in every kernel, and nowhere else.
+
+    found = dict.fromkeys(_server_tokens(runtime or Path(jupyter_runtime_dir())), "Jupyter's token ")
     for name, value in environ.items():
         secrets = [value] if SECRET_NAME.search(name) and not PLACE.match(value) else IN_URL.findall(value)
         found |= dict.fromkeys(filter(_is_secret, secrets), f"${name} ")
@@ -59,14 +61,6 @@ def own_secrets(environ: Mapping[str, str], runtime: Path | None = None) -> dict
 
 def _is_secret(value: str) -> bool:
     return len(value) >= SHORTEST and not value.isdigit() and (len(value) >= SHORTEST_WORD or not value.isalpha())
-
-
-def _runtime(environ: Mapping[str, str]) -> Path:
-    if named := environ.get("JUPYTER_RUNTIME_DIR"):
-        return Path(named)
-    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415  Loaded in every kernel, and nowhere else.
-
-    return Path(jupyter_runtime_dir())
 
 
 def _server_tokens(folder: Path) -> Iterable[str]:

@@ -33,10 +33,8 @@ def short_json(value: Any) -> str:
 
 def _boundary(text: str, end: int) -> int:
     """Return where to cut at the latest."""
-    for at in range(end, max(end - MOST_MARKS, 0), -1):
-        if not _continues(text[at - 1], text[at]):
-            return at
-    return end
+    places = range(end, max(end - MOST_MARKS, 0), -1)
+    return next((at for at in places if not _continues(text[at - 1], text[at])), end)
 
 
 def _continues(before: str, after: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export import imported, jsonl
+from piano_jupyter.export import Transcript, imported, jsonl
 from piano_jupyter.export.jsonl import UNFINISHED, Said, SaidCall, from_jsonl, to_jsonl
 from piano_jupyter.export.thread_import import to_records
 from piano_jupyter.records import Agent, CallStatus
@@ -103,7 +103,7 @@ def test_each_result_stands_directly_after_its_call_and_one_that_is_missing_is_t
 def test_what_is_exported_is_imported_as_it_was(conversation):
     thread, messages, calls = to_records(conversation, None, Clock(START), AGENTS)
 
-    text = to_jsonl(thread, messages, calls, NAMES)
+    text = to_jsonl(Transcript(thread, messages, calls, NAMES))
 
     assert from_jsonl(text) == [conversation]
     assert len(text.splitlines()) == 1  # also for those who break lines at U+2028
