@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from piano_jupyter.errors import PianoError
@@ -191,11 +191,8 @@ def _reached(
 
     `make` makes folders that are missing; `follow` follows a link that is the last name.
     """
-    way = _Way(path, workspace, make=make)
-    try:
+    with closing(_Way(path, workspace, make=make)) as way:
         yield way.go(follow=follow)
-    finally:
-        way.close()
 
 
 class _Way:
@@ -218,15 +215,10 @@ class _Way:
         """Return the last folder, and the name in it that was not followed."""
         while self._names:
             name = self._names.popleft()
+            is_last = not self._names
             if name == "..":
                 self._up()
-                continue
-            if not self._names and not follow:
-                self._check()
-                return self._at[-1], name
-            if self._down(name):
-                continue
-            if not self._names:
+            elif (is_last and not follow) or not self._down(name):
                 self._check()
                 return self._at[-1], name
         raise PianoError(f"{self._path} is a folder; name a file in it")
@@ -237,7 +229,10 @@ class _Way:
             os.close(each)
 
     def _down(self, name: str) -> bool:
-        """Go into a folder, or put what a link says before the names that are left; return whether it is either."""
+        """Go into a folder, or put what a link says before the names that are left.
+
+        Return whether it is either; False comes only of the last name, others raise.
+        """
         try:
             folder = os.open(name, LOOK | FOLDER | NO_FOLLOW, dir_fd=self._at[-1])
         except OSError as error:
@@ -268,7 +263,7 @@ class _Way:
         if self._links > MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if self._inside is not None and not self._link:
-            self._link = self._where(name)
+            self._link = "/".join((*self._called, name))
         while target.startswith("/") and len(self._at) > 1:
             self._up()
         self._names.extendleft(part for part in reversed(target.split("/")) if part not in {"", "."})
@@ -293,6 +288,3 @@ class _Way:
                 f"{self._link} is a link that leads out of the workspace, and Piano follows none of those: a command "
                 "may have made it; name the file where it really is"
             )
-
-    def _where(self, name: str) -> str:
-        return "/".join((*self._called, name))

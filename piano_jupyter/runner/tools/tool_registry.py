@@ -7,6 +7,7 @@ import re
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -48,9 +49,8 @@ class ToolRegistry:
     def get_tools(self, names: Iterable[str]) -> list[Tool]:
         """Return these tools, by name, each once. Raises NotFoundError."""
         wanted = sorted(set(names))
-        for name in wanted:
-            if name not in self._tools:
-                raise NotFoundError.among("tool", name, sorted(self._tools))
+        for name in self.missing(wanted):
+            raise NotFoundError.among("tool", name, sorted(self._tools))
         return [self._tools[name] for name in wanted]
 
     def missing(self, names: Iterable[str]) -> list[str]:
@@ -136,19 +136,16 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
     """Call the tool where it belongs: a coroutine function on the loop, any other in a thread."""
     printed = _Printed(8 * limit)
 
-    def settle(value: Any) -> ToolResult:
-        return ToolResult(ok=True, text=readable(_joined(printed.text(), _told(value)), limit, mask))
-
-    def failed(error: BaseException) -> ToolResult:
-        return ToolResult(ok=False, text=readable(_joined(printed.text(), _reason(tool, error)), limit, mask))
+    def result(told: str, *, ok: bool) -> ToolResult:
+        return ToolResult(ok, readable(_joined(printed.text(), told), limit, mask))
 
     def in_thread() -> ToolResult | Awaitable[Any]:
         try:
             with printed_to(printed):
                 value = tool.function(**arguments)
-                return value if inspect.isawaitable(value) else settle(value)
+                return value if inspect.isawaitable(value) else result(_told(value), ok=True)
         except BaseException as error:  # noqa: BLE001  A tool that raises SystemExit must not end silently.
-            return failed(error)
+            return result(_reason(tool, error), ok=False)
 
     if inspect.iscoroutinefunction(tool.function):
         outcome: ToolResult | Awaitable[Any] = tool.function(**arguments)
@@ -158,9 +155,9 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
         return outcome
     try:
         with printed_to(printed):
-            return settle(await outcome)
+            return result(_told(await outcome), ok=True)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  The loop would end with the last two.
-        return failed(error)
+        return result(_reason(tool, error), ok=False)
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
@@ -174,10 +171,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
     def run() -> None:
         value = function()
-        try:
+        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             loop.call_soon_threadsafe(settle, value)
-        except RuntimeError:
-            return  # The loop is closed: nobody waits any more.
 
     threading.Thread(target=copy_context().run, args=(run,), daemon=True, name="piano-tool").start()
     return await future

@@ -6,7 +6,7 @@ import platform
 import re
 import secrets
 import signal
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ class BashTool:
         self._shells = Shells(self._bubblewrap)
         self._folders: dict[tuple[str, str], str] = {}  #: where each thread's commands outside the sandbox stand
         self._guards: dict[Hashable, Guards] = {}
-        self._bare: dict[Hashable, None] = {}  #: calls that were judged while there was no sandbox
+        self._bare: dict[Hashable, bool] = {}  #: calls that were judged while there was no sandbox
 
     def tool(self) -> Tool:
         """Return the tool that a model calls."""
@@ -63,7 +63,7 @@ class BashTool:
             return Opinion(Verdict.ALLOW)
         if mode == "read":
             return Opinion(Verdict.DENY, f"no_sandbox: in mode read bash runs only in a sandbox: {why}")
-        self._bare[call] = None
+        self._bare[call] = True
         if len(self._bare) > MOST_JUDGED:
             del self._bare[next(iter(self._bare))]
         return Opinion(Verdict.ASK, f"there is no sandbox here: {why}; it runs with your rights{self._elsewhere()}")
@@ -96,13 +96,12 @@ class BashTool:
         finally:
             output.close()
         printed = ran.output.strip("\n")
+        notes = [f"[{note}]" for note in ran.notes]
         if ran.ended:
-            raise refused(
-                "ended",
-                "\n".join([f"the command was {ran.ended}; it had printed:", printed or "(nothing)", *_noted(ran)]),
-            )
+            told = [f"the command was {ran.ended}; it had printed:", printed or "(nothing)", *notes]
+            raise refused("ended", "\n".join(told))
         code = f"[exit code {ran.exit_code}]" if ran.exit_code else ""
-        return "\n".join(each for each in (printed, code, *_noted(ran)) if each) or "[exit code 0, nothing printed]"
+        return "\n".join(each for each in (printed, code, *notes) if each) or "[exit code 0, nothing printed]"
 
     def layers(self, mode: Mode) -> list[str]:
         """Return what holds commands in a mode, and what is missing and why, a sentence each."""
@@ -133,9 +132,7 @@ class BashTool:
 
     def _runs_bare(self, command: str, box: Box) -> bool:
         """Return whether there is no sandbox and the user was told so. Raises ToolError where nobody was."""
-        why, call = self._bubblewrap.why_not(box), _call(command)
-        asked = call in self._bare
-        self._bare.pop(call, None)
+        why, asked = self._bubblewrap.why_not(box), self._bare.pop(_call(command), False)
         if why and not (asked and box.writable):
             raise _no_sandbox(why)
         return bool(why)
@@ -155,14 +152,12 @@ class BashTool:
         return ran
 
     async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
-        workspace = Path(box.workspace)
-        database = self._database_in(workspace)
-        if box.writable:
-            _check_apart(database)
+        workspace, named = Path(box.workspace), self._config.database
+        database = inside(workspace, named) if named != ":memory:" else ()
         skills, own = roots_in(workspace, self._config.skills_paths), own_folders(workspace)
         known = workspace, database, home_in(workspace), skills, own
         guards = self._guards.setdefault(known, Guards(*known))
-        await asyncio.to_thread(_prepare, guards, box, own)
+        await asyncio.to_thread(_prepare, guards, box)
         before, taken = guards.begin() if box.writable else guards.look(), list[str]()
         try:
             box = replace(box, shields=before.shields)
@@ -190,10 +185,6 @@ class BashTool:
     def _workspace(self) -> Path:
         return Path(os.path.realpath(self._config.workspace))
 
-    def _database_in(self, workspace: Path) -> tuple[str, ...]:
-        database = self._config.database
-        return inside(workspace, database) if database != ":memory:" else ()
-
     def _in_force(self, box: Box) -> Iterator[str]:
         limits, caps = box.limits, Caps(box.limits)
         held = caps.held
@@ -211,10 +202,20 @@ class BashTool:
             yield "processes: no limit: neither a control group can be made here, nor does the system count them apart"
 
 
-def _prepare(guards: Guards, box: Box, own: Sequence[tuple[str, ...]]) -> None:
-    """Look into a workspace, which may take a while. Raises ToolError where not all of it can be shielded."""
+def _prepare(guards: Guards, box: Box) -> None:
+    """Look into a workspace, which may take a while. Raises ToolError where not all of it can be shielded.
+
+    Nor can a database that has no folder in the workspace which could be shown read-only.
+    """
     if box.writable:
-        for parts in ((PRIVATE,), *own):
+        if len(guards.database) == 1:
+            raise refused(
+                "unsafe",
+                f"nothing was run: the database {guards.database[0]!r} lies in the workspace itself, where a command "
+                f"could put a link in place of what DuckDB writes beside it; tell the user to set "
+                f"PianoConfig.database to a file in .piano (the default), in another folder, or to ':memory:'",
+            )
+        for parts in ((PRIVATE,), *guards.own):
             with suppress(OSError):  # A workspace that nobody can write.
                 Path(box.workspace, *parts).mkdir(parents=True, exist_ok=True)  # What is there can be hidden.
     names = guards.look().shields.names
@@ -224,17 +225,6 @@ def _prepare(guards: Guards, box: Box, own: Sequence[tuple[str, ...]]) -> None:
             f"nothing was run: the workspace has {len(names):,} names that a command must not change or see, "
             f"{names[0]!r} for one, and {MOST_SHIELDS} at most can be kept from it; tell the user to choose "
             f"a smaller workspace",
-        )
-
-
-def _check_apart(database: Sequence[str]) -> None:
-    """Raise ToolError where a database in the workspace has no folder there that could be shown read-only."""
-    if len(database) == 1:
-        raise refused(
-            "unsafe",
-            f"nothing was run: the database {database[0]!r} lies in the workspace itself, where a command could put a "
-            f"link in place of what DuckDB writes beside it; tell the user to set PianoConfig.database to a file in "
-            f".piano (the default), in another folder, or to ':memory:'",
         )
 
 
@@ -252,19 +242,14 @@ def _encoded(command: str) -> bytes:
 
 
 def _no_sandbox(why: str) -> Exception:
-    return refused(
-        "no_sandbox", f"nothing was run: there is no sandbox ({why}); call it again, then the user is asked about it"
-    )
+    told = f"nothing was run: there is no sandbox ({why}); call it again, then the user is asked about it"
+    return refused("no_sandbox", told)
 
 
 def _call(otherwise: Hashable) -> Hashable:
     """Return what tells this call from others."""
     now = calling.get()
     return now.call_id if now else otherwise
-
-
-def _noted(ran: Ran) -> list[str]:
-    return [f"[{note}]" for note in ran.notes]
 
 
 def _run_into(ran: Ran, limits: Limits) -> list[str]:
@@ -275,9 +260,8 @@ def _run_into(ran: Ran, limits: Limits) -> list[str]:
         "file": f"{_size(limits.file)} a file",
         "tmpfs": f"{_size(limits.tmpfs)} each in /tmp, /dev/shm and the home folder, if the disk is not full",
     }
-    told = (
-        {limit for limit, pattern in LIMITS if re.search(pattern, ran.output)} if ran.exit_code or ran.ended else set()
-    )
+    failed = ran.exit_code or ran.ended
+    told = {limit for limit, pattern in LIMITS if failed and re.search(pattern, ran.output)}
     if ran.exit_code == 128 + signal.SIGXFSZ:
         told.add("file")
     return [f"limit: {sentence}" for limit, sentence in names.items() if limit in told.union(ran.capped)]

@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,41 +91,31 @@ def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[st
         found += ["--setenv", name, value]
     for path in SYSTEM:
         here = Path(path)
-        found += ["--symlink", str(here.readlink()), path] if here.is_symlink() else _bind("--ro-bind-try", path)
-    for name in (*ETC, *_versioned()):
-        found += _bind("--ro-bind-try", f"/etc/{name}")
-    found += ["--proc", "/proc"]
-    for path in SETTINGS:
-        found += _bind("--ro-bind-try", path)
+        found += ["--symlink", str(here.readlink()), path] if here.is_symlink() else _binds("--ro-bind-try", path)
+    versioned = sorted(each.name for each in Path("/etc").iterdir() if each.name.startswith(ETC_STARTS))
+    found += _binds("--ro-bind-try", *(f"/etc/{name}" for name in (*ETC, *versioned)))
+    found += ["--proc", "/proc", *_binds("--ro-bind-try", *SETTINGS)]
     for path in FIRST:
-        found += _bind("--ro-bind", os.devnull, path)
+        found += ["--ro-bind", os.devnull, path]
     found += ["--dev", "/dev", "--size", str(1 << 16), "--tmpfs", "/run"]
     for path in ("/dev/shm", "/tmp", HOME):  # noqa: S108
         found += [*size, "--tmpfs", path]
-    for path in (*box.readable, *box.prefixes):
-        found += _bind("--ro-bind-try", path)
-    found += _bind("--bind" if box.writable else "--ro-bind", box.workspace)
-    found += _kept_in(box) + _bind("--ro-bind", box.spill, SPILL)
+    found += _binds("--ro-bind-try", *box.readable, *box.prefixes)
+    found += [*_workspace_in(box), "--ro-bind", box.spill, SPILL]
     return [*found, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def _kept_in(box: Box) -> list[str]:
-    """Return what shields parts of the workspace: read-only, hidden, or at least not to be moved away."""
-    found: list[str] = []
+def _workspace_in(box: Box) -> list[str]:
+    """Return what shows the workspace, and shields parts of it: read-only, hidden, or at least not to be moved away."""
     prefixes = [Path(each) for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
     above = {folder for each in prefixes for folder in each.parents if Path(box.workspace) in folder.parents}
-    for folder in sorted(above):  # else it could be moved away, and another Python put into its place
-        found += _bind("--bind" if box.writable else "--ro-bind", str(folder))
-    for name in box.shields.fixed:
-        found += _bind("--bind" if box.writable else "--ro-bind", f"{box.workspace}/{name}")
+    fixed = [*map(str, sorted(above))]  # else one could be moved away, and another Python put into its place
+    fixed += [f"{box.workspace}/{name}" for name in box.shields.fixed]
     guarded = [f"{box.workspace}/{name}" for name in box.shields.guarded]
     hidden = [f"{box.workspace}/{name}" for name in box.shields.hidden]
-    guarded += _at_home(STARTERS, box)
-    hidden += _at_home(KEYS, box)
-    guarded += map(str, prefixes)
-    for path in guarded:
-        found += _bind("--ro-bind", path)
-    for path in hidden:
+    found = _binds("--bind" if box.writable else "--ro-bind", box.workspace, *fixed)
+    found += _binds("--ro-bind", *guarded, *_at_home(STARTERS, box), *map(str, prefixes))
+    for path in (*hidden, *_at_home(KEYS, box)):
         found += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return found
 
@@ -138,12 +128,9 @@ def _at_home(names: Collection[str], box: Box) -> list[str]:
     return [path for path in found if any(Path(path).is_relative_to(each) for each in shown)]
 
 
-def _bind(how: str, source: str, target: str = "") -> list[str]:
-    return [how, source, target or source]
-
-
-def _versioned() -> Iterable[str]:
-    return sorted(each.name for each in Path("/etc").iterdir() if each.name.startswith(ETC_STARTS))
+def _binds(how: str, *paths: str) -> list[str]:
+    """Return what shows these paths where they are outside, too."""
+    return [word for path in paths for word in (how, path, path)]
 
 
 @cache
@@ -153,11 +140,8 @@ def python_prefixes() -> tuple[str, ...]:
     found += user_packages()
     found += [os.path.realpath(each) for each in found]
     homes = Path.home(), Path(os.path.realpath(Path.home()))
-    return tuple(
-        dict.fromkeys(
-            each for each in found if not any(home.is_relative_to(each) for home in homes) and each not in SYSTEM
-        )
-    )
+    none = {each for each in found if each in SYSTEM or any(home.is_relative_to(each) for home in homes)}
+    return tuple(each for each in dict.fromkeys(found) if each not in none)
 
 
 class Bubblewrap:

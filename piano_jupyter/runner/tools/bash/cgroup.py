@@ -8,7 +8,7 @@ that died are removed when the next one is made.
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from piano_jupyter.runner.tools.bash.bwrap import Limits
 
 ROOT = Path("/sys/fs/cgroup")
 NAME = re.compile(r"piano-[0-9a-f]{16}")
+#: What the kernel counts for each cap, and the files that may say so.
+COUNTS = {"pids": ("max", ["pids.events"]), "memory": ("oom_kill", ["memory.events", "memory.oom_control"])}
 STARTING = 60.0  #: seconds within which a group that was made gets its first process
 
 
@@ -23,12 +25,9 @@ class Caps:
     """Control groups for one sandbox: as many of the two caps as the system gives."""
 
     def __init__(self, limits: Limits, root: Path = ROOT) -> None:
-        self._groups: dict[str, Path] = {}
+        caps = {"memory": limits.memory, "pids": limits.processes}
+        self._groups = {each: group for each, limit in caps.items() if (group := _made(each, limit, root))}
         self._hits: dict[str, int] = {}
-        for controller, limit in (("memory", limits.memory), ("pids", limits.processes)):
-            group = _made(controller, limit, root)
-            if group is not None:
-                self._groups[controller] = group
 
     @property
     def held(self) -> frozenset[str]:
@@ -45,13 +44,8 @@ class Caps:
 
     def hit(self) -> list[str]:
         """Return the caps that were run into since this was asked last."""
-        found = []
-        for controller, group in self._groups.items():
-            count = _hits(controller, group)
-            if count > self._hits.get(controller, 0):
-                found.append(controller)
-            self._hits[controller] = count
-        return found
+        before, self._hits = self._hits, {each: _hits(each, group) for each, group in self._groups.items()}
+        return [each for each, count in self._hits.items() if count > before.get(each, 0)]
 
     def remove(self) -> None:
         """Remove the groups; those that are not empty yet are left to the next sandbox."""
@@ -79,14 +73,10 @@ def _homes(controller: str, root: Path) -> Iterator[Path]:
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, names, path = line.split(":", 2)
-            if controller in names.split(","):
-                base = root / controller
-            elif not names:
-                base = root
-            else:
-                continue
-            own = base / path.strip("/")
-            yield from dict.fromkeys((own, own.parent) if own != base else (own,))
+            if not names or controller in names.split(","):
+                base = root / controller if names else root
+                own = base / path.strip("/")
+                yield from (own, own.parent) if own != base else (own,)
 
 
 def remove_empty_groups(folder: Path) -> None:
@@ -99,16 +89,11 @@ def remove_empty_groups(folder: Path) -> None:
 
 def _hits(controller: str, group: Path) -> int:
     """Return how often a cap was run into, as the kernel counts."""
-    names: Mapping[str, tuple[str, str]] = {
-        "pids.events": ("pids", "max"),
-        "memory.events": ("memory", "oom_kill"),
-        "memory.oom_control": ("memory", "oom_kill"),
-    }
-    for name, (of, word) in names.items():
+    word, names = COUNTS[controller]
+    for name in names:
         with suppress(OSError):
-            if of == controller:
-                lines = dict(each.split() for each in (group / name).read_text(encoding="utf-8").splitlines())
-                return int(lines.get(word, 0))
+            lines = dict(each.split() for each in (group / name).read_text(encoding="utf-8").splitlines())
+            return int(lines.get(word, 0))
     return 0
 
 

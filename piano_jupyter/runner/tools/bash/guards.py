@@ -20,14 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.quarantine import move, reopen
-from piano_jupyter.runner.tools.files.protected import (
-    instructs_agents,
-    is_key,
-    is_private,
-    is_starter,
-    protected_part,
-    shares_folder,
-)
+from piano_jupyter.runner.tools.files import protected
 from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import, user_packages
 from piano_jupyter.runner.tools.files.workspace import inside
 
@@ -82,24 +75,24 @@ class _Folder:
     users: list[str] = field(default_factory=list)  #: of the user's home folder
     has_notebooks: bool = False  #: whose kernels import from here
 
+    @property
+    def names(self) -> list[str]:
+        """All that are not to be new or exchanged after a command; what DuckDB makes beside its file may be."""
+        return [*self.protected, *self.shadows, *self.users]
 
+
+@dataclass(eq=False)
 class Guards:
     """Looks after one workspace."""
 
-    def __init__(
-        self,
-        workspace: Path,
-        database: tuple[str, ...] = (),
-        home: tuple[str, ...] | None = None,
-        skills: tuple[tuple[str, ...], ...] = (),
-        own: tuple[tuple[str, ...], ...] = (),
-    ) -> None:
-        self._workspace = workspace
-        self._database = database  #: where it is in the workspace, if it is
-        self._home = home  #: where the user's home folder is in it, if it is
-        self._skills = skills  #: where they are
-        self._own = own  #: where Piano has other folders of its own
-        self._packages = [inside(workspace, each) for each in user_packages()]
+    workspace: Path
+    database: tuple[str, ...] = ()  #: where it is in the workspace, if it is
+    home: tuple[str, ...] | None = None  #: where the user's home folder is in it, if it is
+    skills: tuple[tuple[str, ...], ...] = ()  #: where they are
+    own: tuple[tuple[str, ...], ...] = ()  #: where Piano has other folders of its own
+
+    def __post_init__(self) -> None:
+        self._packages = [inside(self.workspace, each) for each in user_packages()]
         self._folders: dict[str, _Folder] = {}
         self._closed: dict[str, int] = {}  #: folders that nobody could look into, with their ctime
         self._running: list[Seen] = []  #: what was there before each command that runs now
@@ -110,10 +103,6 @@ class Guards:
         `after` a command, folders of ours that it closed are opened again.
         """
         imported = {"", *self._import_folders()}
-        protected: list[str] = []
-        private: list[str] = []
-        users: list[str] = []
-        names: set[tuple[str, int]] = set()
         known: dict[str, _Folder] = {}
         waiting = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
         most = len(waiting) + MOST_FOLDERS
@@ -124,17 +113,13 @@ class Guards:
             known[at] = folder
             if folder.has_notebooks:
                 imported.add(at)
-            protected += [at + name for name in folder.protected]
-            private += [at + name for name in folder.private]
-            users += [at + name for name in folder.users]
-            names.update((at + name, folder.inode) for name in (*folder.protected, *folder.shadows, *folder.users))
             if ".git" in folder.folders:  # However many folders there are: somebody may have made them for that.
                 waiting.append(f"{at}.git/")
                 most += 1
             if at.count("/") < DEPTH:
                 waiting += [f"{at}{name}/" for name in folder.folders if name != ".git"][: max(most - len(waiting), 0)]
         self._folders = known
-        return self._seen(protected, private, users, names)
+        return self._seen(known)
 
     def begin(self) -> Seen:
         """Return what there is before a command, but nothing that one of those that run now may have made."""
@@ -160,7 +145,7 @@ class Guards:
             if any(name.startswith(f"{other}/") for other in new):
                 continue
             try:
-                moved = move(self._workspace, name, where, links.get(name))
+                moved = move(self.workspace, name, where, links.get(name))
             except OSError as error:
                 told.append(f"protected: tools do not make {name!r}, and it could not be taken away: {error.strerror}")
                 continue
@@ -177,25 +162,26 @@ class Guards:
         What is installed there is not among it: the sandbox shows that read-only.
         """
         prefixes = [Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)]
-        installed = [each for each in prefixes if self._workspace in each.parents]
+        installed = [each for each in prefixes if self.workspace in each.parents]
         for each in dict.fromkeys((".", *sys.path)):
             with suppress(OSError, ValueError):  # It is gone, or elsewhere.
                 real = Path(os.path.realpath(each))
-                parts = real.relative_to(self._workspace).parts
+                parts = real.relative_to(self.workspace).parts
                 if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
                     yield "".join(f"{part}/" for part in parts)
 
     def _read(self, at: str, imported: Collection[str], *, after: bool = False) -> _Folder | None:
-        path, changed = self._workspace / at, 0
+        path, changed = self.workspace / at, 0
         try:
             about = path.lstat()
             changed = about.st_ctime_ns
-            known = self._folders.get(at)
-            if known is not None and (known.changed, known.imports) == (
-                changed,
-                _imports(at, imported, has_notebooks=known.has_notebooks),
+            was = self._folders.get(at)
+            if (
+                was
+                and was.changed == changed
+                and was.imports == _imports(at, imported, has_notebooks=was.has_notebooks)
             ):
-                return known
+                return was
             os.stat(f"{path}/.")  # noqa: PTH116  Of one that is closed to us, some could read the names all the same.
             with os.scandir(path) as entries:
                 here = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
@@ -221,20 +207,15 @@ class Guards:
             return
         wanted: Collection[str] = {"HEAD", *GIT} if here.keys() >= BARE else ()
         for name, is_folder in here.items():
-            at_name = (*parents, name)
+            parts = (*parents, name)
             if name == ".git" and is_folder:
                 folder.protected.append(name)
                 folder.folders.append(name)
-            elif (
-                name in wanted
-                or protected_part(at_name)
-                or is_private(at_name, ())
-                or instructs_agents(at_name, self._skills)
-            ):
+            elif name in wanted or protected.protected_part(parts) or protected.instructs_agents(parts, self.skills):
                 folder.protected.append(name)
-            elif is_private(at_name, self._database):
+            elif protected.is_private(parts, self.database):
                 folder.private.append(name)
-            elif self._is_users(at_name):
+            elif self._is_users(parts):
                 folder.users.append(name)
             elif not is_folder and self._shadows(at, name, folder.imports):
                 folder.shadows.append(name)
@@ -243,39 +224,44 @@ class Guards:
 
     def _is_users(self, parts: Sequence[str]) -> bool:
         """Return whether it is the user's: keys, what starts with a shell or with Python, what Piano has of its own."""
-        return self._is_hidden(parts) or is_starter(parts, self._home) or parts in self._packages
+        return self._is_hidden(parts) or protected.is_starter(parts, self.home) or parts in self._packages
 
     def _is_hidden(self, parts: Sequence[str]) -> bool:
-        return is_key(parts, self._home) or parts in self._own
+        return protected.is_key(parts, self.home) or parts in self.own
 
     def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
         """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
         if at not in imports and not name.startswith("__init__."):
             return False
-        parts, folders = (*Path(at).parts, name), [self._workspace / each for each in imports]
-        if "." not in name and not (self._workspace / at / name / "__init__.py").exists():
+        parts, folders = (*Path(at).parts, name), [self.workspace / each for each in imports]
+        if "." not in name and not (self.workspace / at / name / "__init__.py").exists():
             return False
         parts = parts if "." in name else (*parts, "__init__.py")
-        return shadows_import(parts, self._workspace, folders) is not None
+        return shadows_import(parts, self.workspace, folders) is not None
 
     def _reopened(self, at: str) -> bool:
         with suppress(OSError):  # It is gone, or a link by now.
-            return reopen(self._workspace, at)
+            return reopen(self.workspace, at)
         return False
 
-    def _seen(self, protected: list[str], private: list[str], users: list[str], names: set[tuple[str, int]]) -> Seen:
+    def _seen(self, folders: Mapping[str, _Folder]) -> Seen:
+        """Return what was found, of all folders together."""
+        found = folders.items()
+        protected_names = [at + name for at, folder in found for name in folder.protected]
+        private = [at + name for at, folder in found for name in folder.private]
+        users = [at + name for at, folder in found for name in folder.users]
         guarded, hidden, files = [], [], []
-        own = [name for name in protected if Path(name).name == PRIVATE] + private  # nobody sees it
+        own = [name for name in protected_names if Path(name).name == PRIVATE] + private  # nobody sees it
         own += [name for name in users if self._is_hidden(Path(name).parts)]
         fixed = [folder for name in own for folder in _above(name)]
         links = []
-        shared = [str(Path(*self._database[:-1]))] if shares_folder(self._database) else []
-        for name in sorted([*private, *protected, *users, *shared]):
-            path = self._workspace / name
+        shared = [str(Path(*self.database[:-1]))] if protected.shares_folder(self.database) else []
+        for name in sorted([*private, *protected_names, *users, *shared]):
+            path = self.workspace / name
             with suppress(OSError):  # It is gone meanwhile.
                 if path.is_symlink():
                     links.append((name, str(path.readlink())))
-                    fixed += _above("/".join(inside(self._workspace, str(path)))) if name in users else ()
+                    fixed += _above("/".join(inside(self.workspace, str(path)))) if name in users else ()
                     continue
                 files.append(path.stat().st_ino)
                 if name in own:
@@ -287,12 +273,12 @@ class Guards:
         return Seen(
             Shields(tuple(guarded), tuple(hidden), tuple(dict.fromkeys(fixed)), tuple(files)),
             tuple(links),
-            frozenset(names),
+            frozenset((at + name, each.inode) for at, each in found for name in each.names),
         )
 
     def _quarantine(self, call: str, new: Collection[str]) -> Path:
         """Return the folder for what a call made: in `.piano`, unless the call made that, or it is a link."""
-        if PRIVATE in new or (self._workspace / PRIVATE).is_symlink():
+        if PRIVATE in new or (self.workspace / PRIVATE).is_symlink():
             return Path(f"{PRIVATE}-quarantine-{call}")
         return Path(PRIVATE, "quarantine", call)
 

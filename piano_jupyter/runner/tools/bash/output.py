@@ -41,13 +41,11 @@ def spill_folder(thread: str, workspace: Path) -> Path:
     It is in the user's cache, unless that cannot be written, or is where commands in the workspace reach it.
     """
     folder = Path(platformdirs.user_cache_dir("piano_jupyter"), "spill", thread)
-    try:
-        if _is_reached(folder, workspace):
-            return _elsewhere(thread, workspace)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:  # A home folder that cannot be written.
-        return _elsewhere(thread, workspace)
-    return folder
+    with suppress(OSError):  # A home folder that cannot be written.
+        if not _is_reached(folder, workspace):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return folder
+    return _elsewhere(thread, workspace)
 
 
 def _is_reached(folder: Path, workspace: Path) -> bool:
@@ -90,8 +88,7 @@ class Output:
         """Take the next piece."""
         if self.total <= 2 * self._half < self.total + len(data):
             self._begin_spill()
-        if self._file is not None:
-            self._write(data)
+        self._write(data)
         room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]

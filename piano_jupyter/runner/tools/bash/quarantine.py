@@ -34,14 +34,9 @@ def move(workspace: Path, name: str, into: Path, back: str | None) -> Path | Non
 
 def reopen(workspace: Path, name: str) -> bool:
     """Let us look into a folder of ours that a command has closed; return whether it was ours and closed."""
-    with (
-        held_open(os.open(workspace, LOOK | FOLDER)) as root,
-        held_open(folder_beneath(root, Path(name).parts)) as here,
-    ):
-        closed = _lacks_rights(here) is not None
-        if closed:
-            _give_rights(here)
-        return closed
+    names = Path(name).parts
+    with held_open(os.open(workspace, LOOK | FOLDER)) as root, held_open(folder_beneath(root, names)) as here:
+        return _give_rights(here) is not None
 
 
 def _moved(root: int, folder: int, last: str, into: Path) -> Path | None:
@@ -65,33 +60,28 @@ def _open_up(folder: int, name: str) -> None:
     """Make a folder one that can be moved to another: its owner must be able to write in it."""
     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         with held_open(folder_beneath(folder, [name])) as there:
-            if _lacks_rights(there) is not None:
-                _give_rights(there)
+            _give_rights(there)
 
 
 @contextmanager
 def _changeable(folder: int) -> Iterator[None]:
     """Let us change what is in a folder of ours, then give it back the rights that it had."""
-    had = _lacks_rights(folder)
-    if had is None:
-        yield
-        return
-    _give_rights(folder)
+    had = _give_rights(folder)
     try:
         yield
     finally:
-        _set_mode(folder, had)
+        if had is not None:
+            _set_mode(folder, had)
 
 
-def _lacks_rights(folder: int) -> int | None:
-    """Return the mode of a folder of ours in which we may not read, write or search; None for any other."""
+def _give_rights(folder: int) -> int | None:
+    """Let us read, write and search in a folder of ours; return the mode that it had, None where we could before."""
     about = os.fstat(folder)
     mode = stat.S_IMODE(about.st_mode)
-    return mode if about.st_uid == os.geteuid() and mode & stat.S_IRWXU != stat.S_IRWXU else None
-
-
-def _give_rights(folder: int) -> None:
-    _set_mode(folder, stat.S_IMODE(os.fstat(folder).st_mode) | stat.S_IRWXU)
+    if about.st_uid != os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
+        return None
+    _set_mode(folder, mode | stat.S_IRWXU)
+    return mode
 
 
 def _set_mode(folder: int, mode: int) -> None:

@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # what a filter may answer
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # codes of classic BPF
@@ -77,8 +77,7 @@ MODES: dict[str, tuple[tuple[int, int | None], int]] = {
 OPENS: dict[str, tuple[tuple[int, int | None], int]] = {"open": ((2, None), 2), "openat": ((257, 56), 3)}
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """What differs between processors: its number for the kernel, and which column of the tables is its own."""
 
     audit: int
@@ -92,7 +91,7 @@ def program(machine: str) -> bytes | None:
     """Return the filter for a processor as `struct sock_filter[]`, None where there is none for it."""
     if machine not in MACHINES or sys.byteorder != "little":
         return None
-    audit, column = MACHINES[machine].audit, MACHINES[machine].column
+    audit, column = MACHINES[machine]
     forbid = _answer(ERRNO | errno.EPERM)
     code = _load(ARCHITECTURE) + _unless(EQUAL, audit, _answer(KILL)) + _load(NUMBER)
     if machine == "x86_64":

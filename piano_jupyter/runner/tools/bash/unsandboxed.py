@@ -18,6 +18,7 @@ from piano_jupyter.runner.tools.bash.environment import clean_environment
 from piano_jupyter.runner.tools.bash.output import Output, Ran
 from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
 from piano_jupyter.runner.tools.files.workspace import refused
+from piano_jupyter.safe_files import held_open
 
 MARK = "PIANO_CALL"  #: in the environment of all that a call starts
 GRACE = 2.0  #: seconds between TERM and KILL at a timeout
@@ -87,7 +88,7 @@ async def _watched(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]
         with suppress(BrokenPipeError):  # somebody has killed the watcher
             os.write(says, f"{what}\n".encode())
 
-    try:
+    with held_open(hears), held_open(says):
         watcher = await asyncio.create_subprocess_exec(
             *(bash, "-c", WATCH, "bash", f"{MARK}={mark}"),
             env={},
@@ -101,9 +102,6 @@ async def _watched(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]
         finally:
             tell("over")
             await watcher.wait()
-    finally:
-        os.close(hears)
-        os.close(says)
 
 
 async def _start(bash: str, words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asyncio.subprocess.Process:

@@ -67,24 +67,18 @@ def staged(root: int, folder: int, write: Callable[[int], None]) -> None:
 
 @contextmanager
 def _temporary(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
-    """Give a temporary file that holds the data, on the disk: its name and a descriptor."""
-    with _locked(staging), temporary(staging, data) as made:
-        yield made
+    """Give a temporary file that holds the data, on the disk: its name and a descriptor.
 
-
-@contextmanager
-def _locked(folder: int) -> Iterator[None]:
-    """Share the folder with others that write; who has it alone first removes what was left behind."""
-    own = os.open(".", FOLDER, dir_fd=folder)  # A lock belongs to a descriptor: each writer needs one of its own.
-    try:
+    The folder is shared with others that write; who has it alone first removes what was left behind.
+    """
+    with held_open(os.open(".", FOLDER, dir_fd=staging)) as own:  # A lock is a descriptor's: each writer needs its own.
         with suppress(OSError):  # Held by others, or a file system without locks: then nothing is removed.
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in filter(TEMPORARY.fullmatch, os.listdir(own)):  # noqa: PTH208  A descriptor has no Path.
                 os.unlink(name, dir_fd=own)
         _share(own)
-        yield
-    finally:
-        os.close(own)
+        with temporary(staging, data) as made:
+            yield made
 
 
 def _share(folder: int) -> None:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypedDict
 
 from piano_jupyter.errors import ToolError
@@ -16,6 +17,7 @@ from piano_jupyter.runner.tools.files.workspace import refused
 from piano_jupyter.text.truncation import truncated
 
 LINE_END = re.compile(r"\r\n|\r(?!\n)|(?<!\r)\n")
+LINE = re.compile(r"(?!\Z)([^\r\n]*)(?:\r\n|\r|\n|\Z)")  #: with its end
 NUMBERED = re.compile(r"\s*\d+\t")
 MANY = 20  #: matches to tell of
 LONGEST = 160  #: characters of a line that is quoted
@@ -104,13 +106,8 @@ def _replaced(text: str, old: str, new: str) -> tuple[str, int, bool]:
 
 def _exact(text: str, old: str) -> list[_Match]:
     """Return where the old text stands, whatever the line ends are; overlaps count."""
-    pattern = re.compile(f"(?:{LINE_END.pattern})".join(re.escape(line) for line in old.split("\n")))
-    matches: list[_Match] = []
-    found = pattern.search(text)
-    while found and len(matches) <= MANY:
-        matches.append(_Match(*found.span()))
-        found = pattern.search(text, found.start() + 1)
-    return matches
+    pattern = f"(?:{LINE_END.pattern})".join(re.escape(line) for line in old.split("\n"))
+    return [_Match(*found.span(1)) for found in islice(re.finditer(f"(?=({pattern}))", text), MANY + 1)]
 
 
 def _loose(lines: Sequence[_Line], old: Sequence[_Line]) -> list[_Match]:
@@ -175,12 +172,7 @@ def _nearest(lines: Sequence[_Line], old: Sequence[_Line]) -> str:
 
 
 def _lines(text: str) -> list[_Line]:
-    lines: list[_Line] = []
-    start = 0
-    for mark in LINE_END.finditer(text):
-        lines.append(_Line(start, text[start : mark.start()], mark.end()))
-        start = mark.end()
-    return [*lines, _Line(start, text[start:], len(text))] if start < len(text) else lines
+    return [_Line(found.start(), found[1], found.end()) for found in LINE.finditer(text)]
 
 
 def _number(text: str, position: int) -> int:

@@ -7,6 +7,7 @@ import json
 import posixpath
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class _Desk:
         path: relative to the workspace, for example "src/report.py".
         content: the whole text of the file.
         """
-        sandbox = self._writing()
+        sandbox = self._writing(_mode())
         data = _encoded(content)
         if path.casefold().endswith(".ipynb"):
             _check_notebook(content, path)
@@ -102,7 +103,7 @@ class _Desk:
         old_text is copied exactly from the file, without line numbers. It must be in the file only once: give enough
         lines to make it so. new_text takes its place; "" deletes it.
         """
-        sandbox = self._writing()
+        sandbox = self._writing(_mode())
         file = self._file(sandbox.names(path))
         with self._locks[hash(file) % LOCKS], sandbox.find(path) as found:  # Of two edits at a time, one would be lost.
             sandbox.check_writable(found.names)
@@ -126,10 +127,8 @@ class _Desk:
 
     def judge(self, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
         """Return whether a file may be written: not where tools do not write, nor unasked what is run or obeyed."""
-        if mode == "read":
-            return Opinion(Verdict.DENY, str(_read_only()))
         try:
-            sandbox = self._sandbox()
+            sandbox = self._writing(mode)
             names = sandbox.names(str(arguments.get("path", "")))
             sandbox.check_writable(names)
         except ToolError as error:
@@ -143,11 +142,11 @@ class _Desk:
     def _sandbox(self) -> Sandbox:
         return Sandbox(Path(self._config.workspace), self._config.database, by=self._by)
 
-    def _writing(self) -> Sandbox:
-        """Return the sandbox, where the call's mode lets it be written to."""
-        call = calling.get()
-        if call is not None and call.mode == "read":
-            raise _read_only()
+    def _writing(self, mode: Mode) -> Sandbox:
+        """Return the sandbox, where the mode lets it be written to. Raises ToolError."""
+        if mode == "read":
+            told = "nothing is changed in mode 'read'; the user can set another with %config PianoConfig"
+            raise refused("read_mode", told)
         return self._sandbox()
 
     def _file(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,8 +169,9 @@ def _thread() -> UUID | None:
     return call.thread_id if call is not None else None
 
 
-def _read_only() -> ToolError:
-    return refused("read_mode", "nothing is changed in mode 'read'; the user can set another with %config PianoConfig")
+def _mode() -> Mode:
+    call = calling.get()
+    return call.mode if call is not None else "write"
 
 
 def _encoded(content: str) -> bytes:
@@ -206,11 +206,9 @@ def _check_new(sandbox: Sandbox, path: str) -> None:
 def _near(sandbox: Sandbox, path: str) -> str:
     """Return which names in a folder are like one that is not there."""
     folder, name = posixpath.split(path.rstrip("/"))
-    try:
-        with sandbox.find(folder or ".") as found:
-            near = difflib.get_close_matches(name, _names(found), n=5, cutoff=0.5)
-    except ToolError:
-        near = []
+    near: list[str] = []
+    with suppress(ToolError), sandbox.find(folder or ".") as found:
+        near = difflib.get_close_matches(name, _names(found), n=5, cutoff=0.5)
     return f"near it: {', '.join(near)}" if near else "list its folder first"
 
 

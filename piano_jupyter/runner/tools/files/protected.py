@@ -74,7 +74,7 @@ def shares_folder(database: Sequence[str]) -> bool:
 
 def protected_part(parts: Sequence[str]) -> str | None:
     """Return the first name of a path that is protected."""
-    return next((part for part in parts if _is_protected(part.casefold())), None)
+    return next((part for part in parts if part.casefold() in PROTECTED or part.casefold().startswith(".env.")), None)
 
 
 def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> bool:
@@ -85,7 +85,3 @@ def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> b
     folded = [part.casefold() for part in parts]
     roots = ([part.casefold() for part in root] for root in skills)
     return any(root and folded[: len(root)] == root for root in roots)
-
-
-def _is_protected(name: str) -> bool:
-    return name in PROTECTED or name.startswith(".env.")

@@ -31,12 +31,13 @@ def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path
     `folders` are those that are imported from: by default the workspace itself, from which Python may be started next,
     the working directory, `sys.path`, and those on the way to the file that have a notebook in them.
     """
-    if _is_pythons(parts, workspace):
+    home = Path(os.path.realpath(workspace))
+    file = home.joinpath(*parts)
+    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix, *user_packages())}
+    if any(home in prefix.parents and file.is_relative_to(prefix) for prefix in prefixes):
         return f"{'/'.join(parts)!r} is a part of your kernel's Python, which runs outside the sandbox"
     if not parts or (not parts[-1].endswith((*SUFFIXES, ".pth")) and INSTALLED.isdisjoint(parts)):
         return None
-    home = Path(os.path.realpath(workspace))
-    file = home.joinpath(*parts)
     for folder in _import_folders(home, file) if folders is None else folders:
         real = Path(os.path.realpath(folder))
         if real in file.parents and real.is_relative_to(home):
@@ -44,13 +45,6 @@ def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path
             if _is_installed(real) or inside[-1].endswith(".pth") or _takes_a_place(inside, real, home):
                 return f"{'/'.join(parts)!r} would be imported by your kernel, outside the sandbox"
     return None
-
-
-def _is_pythons(parts: Sequence[str], workspace: Path) -> bool:
-    """Return whether a file is of the kernel's environment, where that lies in the workspace."""
-    home = Path(os.path.realpath(workspace))
-    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix, *user_packages())}
-    return any(home in prefix.parents and home.joinpath(*parts).is_relative_to(prefix) for prefix in prefixes)
 
 
 def user_packages() -> list[str]:

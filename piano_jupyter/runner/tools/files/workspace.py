@@ -249,9 +249,8 @@ def _told(path: str) -> Iterator[None]:
     except LinkedError:
         raise linked(path) from None
     except FolderHeldError:
-        raise refused(
-            "in_use", f"{path!r}: another program holds a lock on the folder; try again when it has ended"
-        ) from None
+        why = "another program holds a lock on the folder; try again when it has ended"
+        raise refused("in_use", f"{path!r}: {why}") from None
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise _outside() from None

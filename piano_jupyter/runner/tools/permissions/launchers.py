@@ -24,32 +24,25 @@ ALWAYS = words(
     """
 )
 
-#: Long options (any beginning of one counts), single letters, and whole words that run something.
-OPTIONS: Mapping[str, tuple[str, str]] = {
-    "ack": ("--pager", ""),
-    "ag": ("--pager", ""),
-    "bat": ("--pager", ""),
+#: Long options (any beginning of one counts), single letters, and whole words that run something, for the programs that
+#: have them alike.
+OPTIONS_OF: Mapping[str, tuple[str, str]] = {
+    "ack ag bat": ("--pager", ""),
     "bun": ("--eval --print", "ep"),
     "cargo": ("--config", ""),
-    "fd": ("--exec --exec-batch", "xX"),
-    "fdfind": ("--exec --exec-batch", "xX"),
-    "gmake": ("--eval", "E"),
+    "fd fdfind": ("--exec --exec-batch", "xX"),
     "hg": ("--config --config-file", ""),
-    "ipython": ("", "c"),
+    "ipython pypy python": ("", "c"),
     "julia": ("--eval --print", "eE"),
-    "lua": ("", "e"),
-    "make": ("--eval", "E"),
+    "lua r rscript": ("", "e"),
+    "make gmake": ("--eval", "E"),
     "man": ("--pager --html --preprocessor --config-file --local-file", "PHpCl"),
     "node": ("--eval --print --import --require --loader", "epr"),
     "npm": ("--node-options --script-shell", ""),
     "perl": ("", "eEMmd"),
     "php": ("--run --process-code", "rBRE"),
     "printf": ("", "v"),
-    "pypy": ("", "c"),
-    "python": ("", "c"),
-    "r": ("", "e"),
     "rg": ("--pre --hostname-bin", ""),
-    "rscript": ("", "e"),
     "rsync": ("--rsh --rsync-path", "e"),
     "ruby": ("", "er"),
     "sort": ("--compress-program --output", "o"),
@@ -61,11 +54,11 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
         "IF",
     ),
     "tcpdump": ("", "z"),
-    "test": ("", "vR"),
-    "[": ("", "vR"),
+    "test [": ("", "vR"),
     "wget": ("--execute --use-askpass --config", "e"),
     "zip": ("--unzip-command", "T"),
 }
+OPTIONS = {name: options for names, options in OPTIONS_OF.items() for name in names.split()}
 FIND = words("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
 
 #: What git does by itself; any other word may be an alias, which is whatever its configuration says.
