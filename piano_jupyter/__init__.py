@@ -20,7 +20,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     text                         what a text says
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
-`python -m piano_jupyter "a question"` in a terminal.
+`python -m piano_jupyter "a question"` in a terminal. The manual is docs/, one topic a file: `%piano help TOPIC`.
 """
 
 from importlib import import_module

@@ -42,6 +42,7 @@ def known(seen_kernel):
         ("%piano agent ada --tools read_file,ba", ["bash"], "ba"),
         ("%piano agent ada --skills sql", ["sql-with-duckdb"], "sql"),
         ("%piano help fo", ["fork"], "fo"),
+        ("%piano help trou", ["trouble"], "trou"),
         ("%piano import notes", ["notes.txt"], "notes"),
         ("%piano agent ada --system-file ", ["notes.txt"], ""),
     ],

@@ -225,7 +225,7 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
         ("%piano wait abcdef", "no job named 'abcdef'; known: "),
         ("%piano retry", "name the job: %piano retry 3fa9c1"),
         ("%piano status now", "%piano status takes no name, but here is 'now'; %piano status --help"),
-        ("%piano help nothing", "no sub-command named 'nothing'"),
+        ("%piano help nothing", "no sub-command or topic named 'nothing'"),
     ],
 )
 def test_a_mistake_is_one_sentence_without_a_traceback(seen_kernel, code, says):
@@ -271,6 +271,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano approve", "no tool call waits for a yes"),
         ("%piano sql SELECT role, content FROM messages ORDER BY seq", "user       hello\nassistant  You said: hello"),
         ("%piano help", "ask "),
+        ("%piano help trouble", "# Trouble\n\nWhat you see when"),
         ("%piano help cancel", "%piano cancel JOB\n\nEnd a job"),
         ("%%piano --help\nx", "As %%piano ask, the cell is what you say"),
         ("%piano ask --help me", "For example:  %piano ask @ada"),

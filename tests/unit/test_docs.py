@@ -12,6 +12,7 @@ import piano_jupyter
 from piano_jupyter import events
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
+from piano_jupyter.jupyter.magic.manual import DOCS, topics
 from piano_jupyter.jupyter.panel.widget import ChatPanel
 from piano_jupyter.piano import Piano
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
@@ -19,6 +20,8 @@ from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MANUAL = {topic: (DOCS / f"{topic}.md").read_text(encoding="utf-8") for topic in topics()}
+MARKDOWN = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"piano_jupyter/docs/{topic}.md" for topic in MANUAL)}
 KINDS = {name: each for name, each in vars(events).items() if isinstance(each, type) and issubclass(each, events.Event)}
 EVENTS = [
     name for name, kind in KINDS.items() if not kind.__subclasses__()
@@ -26,21 +29,21 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("name", sorted(PianoConfig.class_trait_names(config=True)))
-def test_each_knob_is_in_the_readme(name):
-    assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+def test_each_setting_is_in_the_manual(name):
+    assert re.search(rf"^\| `{name}` \|", MANUAL["settings"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_each_sub_command_is_in_the_readme_with_its_options(name):
-    row = re.search(rf"^\| `%piano {name}\b.*", README, re.MULTILINE)
+def test_each_sub_command_is_in_the_manual_with_its_options(name):
+    row = re.search(rf"^\| `%piano {name}\b.*", MANUAL["commands"], re.MULTILINE)
 
     assert row
     assert all(option in row[0] for option in COMMANDS[name].options)
 
 
-def test_each_verb_is_in_the_readme_and_none_that_is_gone():
+def test_each_verb_is_in_the_manual_and_none_that_is_gone():
     verbs = {name for name, thing in vars(Piano).items() if callable(thing) and not name.startswith("_")}
-    told = README.split("The verbs:", 1)[1].split("\n## ", 1)[0]
+    told = MANUAL["python-api"].split("The verbs:", 1)[1].split("\n## ", 1)[0]
 
     assert set(re.findall(r"`(\w+)`", told)) == verbs - {"open", "close", "close_now"}
 
@@ -49,16 +52,16 @@ def test_each_verb_is_in_the_readme_and_none_that_is_gone():
     ("registry", "verbs"),
     [(ToolRegistry, {"list_available", "get_tools"}), (SkillRegistry, {"list_available", "load_skill", "get_prompts"})],
 )
-def test_the_lookups_of_each_registry_are_there_and_in_the_readme(registry, verbs):
-    told = README.split(f"`{registry.__name__}` with", 1)[1].split("`Skill", 1)[0].split("\n", 1)[0]
+def test_the_lookups_of_each_registry_are_there_and_in_the_manual(registry, verbs):
+    told = MANUAL["python-api"].split(f"`{registry.__name__}` with", 1)[1].split("`Skill", 1)[0].split("\n", 1)[0]
 
     assert set(re.findall(r"`(\w+)", told)) == verbs
     assert all(getattr(registry, verb).__doc__ for verb in verbs)
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
-def test_each_event_is_in_the_readme(name):
-    assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+def test_each_event_is_in_the_manual(name):
+    assert re.search(rf"^\| `{name}` \|", MANUAL["lifecycle-events"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(error for error in dir(piano_jupyter.errors) if error.endswith("Error")))
@@ -66,12 +69,58 @@ def test_each_error_is_in_the_tree(name):
     assert re.search(rf"[*x-] {name}\n", piano_jupyter.errors.__doc__)
 
 
-def test_the_readme_names_nothing_that_is_gone():
-    assert set(re.findall(r"^\| `%piano (\w+)", README, re.MULTILINE)) == set(COMMANDS)
-    knobs = README.split("## Knobs", 1)[1].split("\n## ", 1)[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", knobs, re.MULTILINE)) == set(PianoConfig.class_trait_names(config=True))
-    told = README.split("## Events", 1)[1].split("\n## ", 1)[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == set(EVENTS)
+def test_the_manual_names_nothing_that_is_gone():
+    first = re.compile(r"^\| `(?:%piano )?(\w+)", re.MULTILINE)
+
+    assert set(first.findall(MANUAL["commands"])) == set(COMMANDS)
+    assert set(first.findall(MANUAL["settings"])) == set(PianoConfig.class_trait_names(config=True))
+    assert set(first.findall(MANUAL["lifecycle-events"])) == set(EVENTS)
+    shown = "\n".join([README, *MANUAL.values()])
+    assert set(re.findall(r"(?:^|`)%piano ([a-z_]+)", shown, re.MULTILINE)) <= set(COMMANDS)
+    assert set(re.findall(r"PianoConfig\.(\w+)", shown)) <= set(PianoConfig.class_trait_names(config=True))
+    assert set(re.findall(r"%piano help ([a-z-]+)", shown)) <= set(MANUAL)
+
+
+def test_the_manual_ships_with_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+
+    assert DOCS.parent == Path(piano_jupyter.__file__).parent
+    assert wheel["packages"] == ["piano_jupyter"]
+    assert not {"exclude", "include", "only-include"} & set(wheel), "all files of the package go into the wheel"
+
+
+def test_the_readme_is_a_front_door():
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("topic", MANUAL)
+def test_each_topic_begins_with_a_sentence_that_the_readme_has_in_its_table(topic):
+    title, nothing, sentence, *_ = MANUAL[topic].splitlines()
+
+    assert title.startswith("# ")
+    assert nothing == ""
+    assert f"| [{topic}](piano_jupyter/docs/{topic}.md) | {sentence} |" in README
+
+
+@pytest.mark.parametrize("name", sorted(MARKDOWN))
+def test_every_link_leads_somewhere(name):
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith("https://")]
+
+    lost = [link for link in links if not (ROOT / name).parent.joinpath(link).is_file()]
+
+    assert lost == []
+
+
+def test_the_two_commands_of_the_readme_are_those_that_ci_runs():
+    first, second, *_ = re.findall(r"```bash\n(.*?)\n```", README, re.DOTALL)
+    install, ask = first.split(" && ")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+    assert install.removeprefix("pip ") in run.replace("install -q", "install")
+    assert ask.removeprefix("python ") in run
+    assert second == "python -m piano_jupyter --lab"
 
 
 def test_the_map_in_the_package_docstring_is_the_import_contract():
@@ -115,14 +164,14 @@ def test_each_module_says_what_it_is_in_its_first_line():
     assert silent == []
 
 
-def test_what_one_sees_when_something_is_wrong_is_said_as_the_readme_has_it():
+def test_what_one_sees_when_something_is_wrong_is_said_as_the_manual_has_it():
     said = "\0".join(
         node.value
         for path in (ROOT / "piano_jupyter").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
-    rows = re.findall(r"^\|[^|]+\|([^|]+)\|", README.partition("## When something is wrong")[2], re.MULTILINE)
+    rows = re.findall(r"^\|[^|]+\|([^|]+)\|", MANUAL["trouble"], re.MULTILINE)
     quoted = [each for row in rows for each in re.findall(r"`([^`]+)`", row)]
     parts = [part for each in quoted for part in re.split(r"[…()]|\bqwen3:8b|\bbash\b|http://\S+|\d[\d,]*", each)]
 

@@ -6,6 +6,7 @@ from typing import Any
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.commands import agents, ask, history, import_export, models, queue, status
+from piano_jupyter.jupyter.magic.manual import Page, topics
 from piano_jupyter.jupyter.render.tables import Listing, Note
 from piano_jupyter.jupyter.session import Session
 
@@ -15,16 +16,19 @@ WHOLE_CELL = ("%%piano", "[@AGENT …] [options]", "Ask what the cell says; {{na
 
 
 def help_(_session: Session, text: str) -> Any:
-    """List the sub-commands, or explain one; so does --help after it."""
-    if text:
-        if text not in COMMANDS:
-            raise NotFoundError.among("sub-command", text, COMMANDS)
+    """List the sub-commands, explain one (so does --help after it), or show a page of the manual."""
+    if text in COMMANDS:
         return Note(COMMANDS[text].explanation)
+    if text in topics():
+        return Page(text)
+    if text:
+        raise NotFoundError.among("sub-command or topic", text, [*COMMANDS, *topics()])
     rows = [
         (name, each.usage if len(each.usage) < LONGEST_USAGE else f"{each.takes} [options]", each.help.splitlines()[0])
         for name, each in COMMANDS.items()
     ]
-    return Listing([WHOLE_CELL, *rows], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
+    manual = ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
+    return Listing([WHOLE_CELL, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
 
 
 ALL = [
@@ -73,7 +77,7 @@ ALL = [
     Command(status.trust),
     Command(status.sql, "SELECT …", "SELECT role, count(*) FROM messages GROUP BY role", cell="the query"),
     Command(status.events, "[--last N]", "--last 20"),
-    Command(help_, "[SUB-COMMAND]", "fork"),
+    Command(help_, "[SUB-COMMAND|TOPIC]", "trouble"),
     Command(
         import_export.export, "FILE [--thread THREAD] [--format md|ipynb|jsonl] [--force]", "review.md --thread Sales"
     ),

@@ -106,7 +106,7 @@ def candidates(where: Place, commands: Mapping[str, Command], names: Callable[[s
             found += _beginning(where.written, where.command.options if where.command else ())
         else:
             for part in kind.split("|"):
-                known = [part] if part.islower() else _known(part, where.written, names)
+                known = [part] if part.islower() else _known(part, where.written, commands, names)
                 if part == "AGENT" and where.written.startswith("@"):
                     found += _beginning(where.written, [f"@{name}" for name in known])
                 else:
@@ -120,10 +120,11 @@ def _written(name: str) -> str:
     return written[:-1] if name.endswith("/") and written != name else written
 
 
-def _known(kind: str, written: str, names: Callable[[str], list[str]]) -> list[str]:
+def _known(kind: str, written: str, commands: Iterable[str], names: Callable[[str], list[str]]) -> list[str]:
     if kind == "FILE":
         return files(written.lstrip("\"'"))
-    return [*TABLES] if kind == "TABLE" else names(kind)
+    fixed = {"SUB-COMMAND": sorted(commands), "TABLE": [*TABLES]}
+    return fixed[kind] if kind in fixed else names(kind)
 
 
 def _beginning(written: str, names: Iterable[str]) -> list[str]:

@@ -210,7 +210,7 @@ def test_written_words_do_not_look_random():
 
 
 HOSTILE = {
-    "prose": (ROOT / "README.md").read_text(encoding="utf-8"),
+    "prose": (ROOT / "piano_jupyter" / "docs" / "tools-and-security.md").read_text(encoding="utf-8"),
     "every-sign": "".join(sign for shape in SHAPES for sign in shape.signs),
     "begins": "-----BEGIN PRIVATE KEY-----",
     "ends": "-----BEGIN PRIVATE KEY----- aa -----END PRIVATE KEY-----",

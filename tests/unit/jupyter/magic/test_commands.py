@@ -2,25 +2,25 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.magic.catalog import ALL, COMMANDS
 from piano_jupyter.jupyter.magic.commands.agents import request_options
+from piano_jupyter.jupyter.magic.manual import DOCS, Page, topics
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.jupyter.render.usage_plot import token_bars
 from piano_jupyter.records import Rows
 
-README = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+COMMANDS_PAGE = (DOCS / "commands.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_the_readme_has_each_usage_as_help_shows_it(name):
+def test_the_manual_has_each_usage_as_help_shows_it(name):
     head = f"%piano {name} {COMMANDS[name].usage}".strip().replace("|", r"\|")
 
-    assert f"| `{head}` |" in README
+    assert f"| `{head}` |" in COMMANDS_PAGE
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -40,11 +40,37 @@ def test_options_stand_before_text_and_after_names(each):
     assert each.usage == " ".join(filter(None, [names, *options, text]))
 
 
-def test_help_lists_each_sub_command_once_in_the_order_of_the_list():
-    shown = [name for name, _, _ in COMMANDS["help"].run(None, text="")]
+def test_help_lists_each_sub_command_once_in_the_order_of_the_list_then_the_topics():
+    *commands, manual = COMMANDS["help"].run(None, text="")
+    shown = [name for name, _, _ in commands]
 
     assert shown == ["%%piano", *(each.name for each in ALL)]
     assert list(COMMANDS) == shown[1:]
+    assert manual == ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
+    assert ", ".join(topics()) in repr(COMMANDS["help"].run(None, text="")), "all are seen"
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_a_page_of_the_manual_is_rendered_whole_and_names_the_pages_that_it_leads_to(topic):
+    page = COMMANDS["help"].run(None, text=topic)
+    text, html = repr(page), page._repr_html_()
+
+    assert isinstance(page, Page)
+    assert text.startswith("# ")
+    assert "<h1>" in html
+    assert "<math" not in html, "a price is no formula"
+    assert ".md)" not in text, "a link in the manual leads nowhere in a notebook"
+    assert text.count("\n| --- |") == html.count("<table")
+    assert all(named in topics() for named in re.findall(r"`%piano help ([a-z-]+)`", text))
+
+
+def test_no_topic_has_the_name_of_a_sub_command():
+    assert not set(topics()) & set(COMMANDS)
+
+
+def test_help_of_something_unknown_names_sub_commands_and_topics():
+    with pytest.raises(NotFoundError, match=r"no sub-command or topic named 'setings'.*settings"):
+        COMMANDS["help"].run(None, text="setings")
 
 
 def test_a_usage_says_what_follows_the_name_and_which_options_there_are():

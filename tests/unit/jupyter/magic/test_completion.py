@@ -20,6 +20,7 @@ KNOWN = {
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
     "COLUMN": ["content", "role"],
+    "TOPIC": ["agents-and-skills", "settings"],
 }
 
 
@@ -43,6 +44,8 @@ def offered(typed, **where):
         ("regen", ["regenerate"]),
         ("th", ["thread", "threads"]),
         ("help fo", ["fork"]),
+        ("help set", ["settings"]),
+        ("help a", ["agent", "agents", "approve", "ask", "agents-and-skills"]),
         ("ask @a", ["@Assistant", "@ada"]),
         ("ask @ada @as", ["@Assistant"]),
         ("ask --t", ["--thread"]),
@@ -203,7 +206,7 @@ def test_what_can_be_a_schema_is_offered_after_json():
 
 def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND", "SCHEMA", *READ} - {"COLUMN"}
+    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", *READ} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

@@ -1,0 +1,32 @@
+"""The manual: pages of Markdown in piano_jupyter/docs, one topic a file, as `%piano help TOPIC` shows them."""
+
+import re
+from pathlib import Path
+
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, LEFT, TABLE
+from piano_jupyter.text.invisible import terminal_text
+
+DOCS = Path(__file__).parents[2] / "docs"
+LINK = re.compile(r"\[([^\]]+)\]\(([\w-]+)\.md\)")
+
+
+def topics() -> list[str]:
+    """Return the topics of the manual."""
+    return sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+class Page:
+    """A page of the manual: rendered in a notebook, as text in a terminal. Links to pages name their command."""
+
+    def __init__(self, topic: str) -> None:
+        source = (DOCS / f"{topic}.md").read_text(encoding="utf-8")
+        self._text = LINK.sub(r"\1 (`%piano help \2`)", source)
+
+    def __repr__(self) -> str:
+        return terminal_text(self._text)
+
+    def _repr_html_(self) -> str:
+        from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when it is shown.
+
+        html = render(self._text).replace("<table>", TABLE).replace("<th>", f"<th{LEFT}>")
+        return f'<div class="{AS_IT_IS}">{html.replace("<td>", f"<td{LEFT}>")}</div>'

@@ -1,0 +1,85 @@
+"""Each example of the README and of the manual runs in a real kernel, cell after cell, as its page has them."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stub_model import Say
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+CELLS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [
+    page
+    for page in (README, *sorted((ROOT / "piano_jupyter" / "docs").glob("*.md")))
+    if CELLS.search(page.read_text("utf-8"))
+]
+INVOICE = '{"number": "7", "total": 12.5, "paid": true}'
+CALLS = {"price": {"item": "tea"}, "variables": {}}
+
+
+def answer(asked):
+    """Answer as a good model does: call the tool of the example, say what it returned, keep to the schema."""
+    last = asked["messages"][-1]
+    if "response_format" in asked:
+        return Say(INVOICE)
+    if last["role"] == "tool":
+        return Say(f"It says: {last['content']}")
+    offered = {each["function"]["name"] for each in asked.get("tools", [])} & set(CALLS)
+    return Say(call=(name, CALLS[name])) if (name := min(offered, default="")) else Say(f"You said: {last['content']}")
+
+
+@pytest.fixture
+def read_aloud(kernel, stub_model):
+    """`read_aloud(page)` runs the page's examples and returns the cells, each with its code."""
+    stub_model.models, stub_model.answer = ["qwen3:32b", "qwen3:8b"], answer
+
+    def run(page):
+        codes = [
+            code.replace("http://gpu-box:8080/v1", stub_model.url) for code in CELLS.findall(page.read_text("utf-8"))
+        ]
+        return [(code, kernel.run(code)) for code in codes]
+
+    return run
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_each_example_of_a_page_runs(read_aloud, page):
+    ran = read_aloud(page)
+
+    assert [(code, cell.stream) for code, cell in ran if cell.status != "ok"] == []
+
+
+def test_the_five_things_of_the_readme_do_what_it_says(read_aloud, kernel, stub_model):
+    said = {code: cell.text for code, cell in read_aloud(README)}
+    asked = [each["messages"][-1]["content"] for each in stub_model.asked]
+
+    assert "Which of these regions grew? {'north': [120, 95], 'south': [88, 143]}" in asked
+    assert "figures" in next(text for code, text in said.items() if "@ada" in code), "ada has seen the variable"
+    assert json.loads(next(text for code, text in said.items() if "--json" in code)) == json.loads(INVOICE)
+    assert "It says: 2.5" in next(text for code, text in said.items() if "tea cost" in code)
+    requests = len(stub_model.asked)
+    again = kernel.run("%piano replay talk.jsonl\n%piano ask What is the capital of France?")
+    assert again.text.endswith("You said: What is the capital of France?")
+    assert len(stub_model.asked) == requests, "a replay asks no server"
+
+
+def test_the_command_of_the_readme_answers_in_a_terminal(tmp_path, stub_model):
+    command = re.search(r"&& python (.*)$", README.read_text("utf-8"), re.MULTILINE)[1]
+
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)],
+        cwd=tmp_path,
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert "You said: What is the capital of France?" in done.stdout
