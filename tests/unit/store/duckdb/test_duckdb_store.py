@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -393,7 +394,6 @@ REFUSED = [
     ("FROM force_checkpoint()", r"force_checkpoint\(\) may not run here"),
     ("SELECT nextval('s')", "does not exist"),
     ("SELECT " + "(" * 3000 + "1" + ")" * 3000, "depth limit"),
-    ("SELECT 1" + "+ 1" * 900, "nested too deeply"),
 ]
 
 
@@ -405,6 +405,16 @@ async def test_g7_a_query_that_could_do_anything_else_is_refused(asked_store, tm
         await asked_store.sql(query)
     assert len(await asked_store.sql("FROM messages")) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_g7_a_deeply_nested_query_is_answered_or_refused_with_a_sentence(asked_store):
+    try:
+        answer = list(await asked_store.sql("SELECT 1" + "+ 1" * 900))
+    except StoreError as error:
+        answer = str(error)
+
+    # Python 3.11 reads JSON less deep than later ones, whose depth is bounded by DuckDB.
+    assert answer == ("this query is nested too deeply" if sys.version_info < (3, 12) else [(901,)])
 
 
 async def test_g7_a_query_cannot_take_the_lock_off_the_file(tmp_path, make):
