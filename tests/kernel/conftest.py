@@ -101,11 +101,20 @@ class Kernel:
         elif kind in {"display_data", "execute_result", "update_display_data"}:
             cell.outputs.append((kind, content["data"]))
         elif kind == "error":
-            cell.outputs.append(("stderr", "\n".join(content["traceback"])))
+            cell.outputs.append(("stderr", "\n".join(content["traceback"]) + "\n"))
         return kind == "status" and content["execution_state"] == "idle"
 
     def run(self, code, answers=()):
         return self.finish(self.start(code), answers)
+
+    def error_of(self, code):
+        """Return the error that a cell ends in, as front ends and the tools that run notebooks are told of it."""
+        started = self.start(code)
+        while True:
+            message = self.client.get_iopub_msg(timeout=DEADLINE)
+            if message["msg_type"] == "error" and message["parent_header"].get("msg_id") == started:
+                self.finish(started)
+                return message["content"]
 
     def load(self):
         assert self.run("%load_ext piano_jupyter").status == "ok"

@@ -97,7 +97,7 @@ def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
     kept = (tmp_path / "talk.md").read_text()
     kernel.run("%piano export talk.md --force")
 
-    assert refused.stream == "UsageError: talk.md exists; --force replaces it\n"
+    assert refused.stream == "PianoError: talk.md exists; --force replaces it\n"
     assert kept == "mine"
     assert "hello" in (tmp_path / "talk.md").read_text()
 
@@ -202,8 +202,8 @@ def test_where_threads_are_kept_and_none_is_current_the_way_there_is_named(kerne
 
     assert f"thread     {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says
-    assert kernel.run("%piano history").stream == f"UsageError: {says}\n"
-    assert kernel.run("%piano export talk.md").stream == f"UsageError: {says}\n"
+    assert kernel.run("%piano history").stream == f"PianoError: {says}\n"
+    assert kernel.run("%piano export talk.md").stream == f"PianoError: {says}\n"
 
 
 def test_a_message_outlives_its_chat(kernel, stub_model):

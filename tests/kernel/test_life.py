@@ -68,7 +68,7 @@ def test_j2_a_second_kernel_says_who_has_the_database_and_the_way_out_though_tha
 
     assert cell.status == "error"
     assert kernel.run("%%piano\nagain").status == "ok"
-    assert cell.stream.startswith("UsageError: ")
+    assert cell.stream.startswith("StoreLockedError: ")
     for part in (str(tmp_path / ".piano" / "piano.duckdb"), str(kernel.process.pid), "PianoConfig.database"):
         assert part in cell.stream
 

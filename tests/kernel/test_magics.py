@@ -1,6 +1,7 @@
 """%piano and %%piano in a real kernel."""
 
 import json
+import re
 import time
 
 import pytest
@@ -83,7 +84,7 @@ def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_m
     cell = kernel.finish(started)
 
     assert cell.status == "error"
-    assert cell.stream == "UsageError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
     assert stub_model.gone.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
@@ -232,9 +233,25 @@ def test_a_mistake_is_one_sentence_without_a_traceback(seen_kernel, code, says):
     cell = seen_kernel.run(code)
 
     assert cell.status == "error"
-    assert cell.stream.startswith("UsageError: ")
+    assert re.match(r"\w+Error: ", cell.stream)
     assert says in cell.stream
     assert "Traceback" not in cell.stream
+
+
+def test_a_mistake_can_be_caught_by_its_class_and_says_the_same_to_whoever_runs_the_notebook(kernel, stub_model):
+    stub_model.says(Say("the template is broken", status=500))
+
+    caught = kernel.run(
+        "from piano_jupyter.errors import ModelError\n"
+        "try:\n    get_ipython().run_line_magic('piano', 'ask hi')\n"
+        "except ModelError as error:\n    print('caught:', error)"
+    )
+    told = kernel.error_of("%piano thread nowhere")
+
+    assert "caught: the server answered 500: the template is broken" in caught.stream
+    assert told["ename"] == "NotFoundError"
+    assert told["evalue"].startswith("no thread named 'nowhere'")
+    assert told["traceback"] == [f"NotFoundError: {told['evalue']}"]
 
 
 def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
@@ -245,7 +262,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
     job = failed.text.splitlines()[1].split()[0]
     kernel.run(f"%piano retry {job}")
 
-    assert cell.stream == "UsageError: the server answered 500: the template is broken\n"
+    assert cell.stream == "ModelRefusedError: the server answered 500: the template is broken\n"
     assert "failed" in failed.text
     assert kernel.run("%piano wait").text == "fine"
 
@@ -497,8 +514,8 @@ def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kerne
     stub_model.script.clear()
 
     assert cell.stream in {  # it depends on how far the loop has come
-        "UsageError: interrupted; nothing was sent\n",
-        "UsageError: interrupted; the job was cancelled, what was said before is kept\n",
+        "NoAnswerError: interrupted; nothing was sent\n",
+        "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n",
     }
     jobs = kernel.run("%piano queue --all").text
     assert "running" not in jobs
@@ -512,7 +529,7 @@ def test_an_interrupt_while_a_model_is_loaded_is_a_sentence(kernel, stub_model):
 
     cell = kernel.run("%piano models")
 
-    assert cell.stream == "UsageError: interrupted; what the server has begun, it may still end\n"
+    assert cell.stream == "PianoError: interrupted; what the server has begun, it may still end\n"
     assert "qwen3:32b" in kernel.run("%piano models").text
 
 

@@ -194,8 +194,9 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
                 print(terminal_text(f"{speaker(note, {})}: {note.content}"))  # noqa: T201  On a terminal, below the answer.
     failed = [(each.name, each.error) for each in following.all if each.error is not None]
     if failed:
-        told = (f"{name} has no answer: {error}" if several else str(error) for name, error in failed)
-        raise NoAnswerError("; ".join(told)) from failed[0][1]
+        if not several:
+            raise failed[0][1]
+        raise NoAnswerError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
     told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
     return told_first[0][1] if len(told_first) == 1 else Answers(told_first, session.shown)
 

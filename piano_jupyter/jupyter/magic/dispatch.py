@@ -4,8 +4,6 @@ import re
 from functools import partial
 from typing import Any
 
-from IPython.core.error import UsageError
-
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.cell.waiting import NoAnswerError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
@@ -20,12 +18,14 @@ SINGLE = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # it takes one 
 
 
 def run_magic(session: Session, line: str, cell: str | None) -> Any:
-    """Do what %piano, or %%piano with a cell, says. A PianoError is shown as one sentence, without a traceback."""
+    """Do what %piano, or %%piano with a cell, says. Raises PianoError, which a cell shows as one sentence."""
     try:
         session.adopt_tools()
         return _dispatch(session, line, cell)
     except PianoError as error:
-        raise UsageError(redact(str(error)) if session.config.mask_secrets else str(error)) from None
+        if session.config.mask_secrets:
+            error.args = (redact(str(error)),)
+        raise
     finally:
         session.tell()
 
@@ -48,7 +48,8 @@ def _dispatch(session: Session, line: str, cell: str | None) -> Any:
         raise
     except PianoError as error:
         as_text = "; to ask it as it stands, put it below the first line" if cell and not chosen.asks else ""
-        raise PianoError(f"{error}{_unquoted_title(chosen, rest)}{as_text}") from error
+        error.args = (f"{error}{_unquoted_title(chosen, rest)}{as_text}",)
+        raise
 
 
 def _run(session: Session, chosen: Command, rest: str, cell: str | None) -> Any:
