@@ -12,6 +12,15 @@ def tab(kernel, code):
     return content["matches"], code[content["cursor_start"] : content["cursor_end"]]
 
 
+def offered_for(kernel, code):
+    """Complete until something is offered: TAB waits for no name that is late, which comes with the next TAB."""
+    for _ in range(100):
+        found = tab(kernel, code)
+        if found[0]:
+            break
+    return found
+
+
 @pytest.fixture(scope="module")
 def known(seen_kernel):
     """The kernel of this module, with an agent and a thread of a long name."""
@@ -48,7 +57,7 @@ def known(seen_kernel):
     ],
 )
 def test_tab_offers_what_fits_and_nothing_else(known, code, offered, of):
-    assert tab(known, code) == (offered, of)
+    assert offered_for(known, code) == (offered, of)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +70,9 @@ def test_tab_offers_nothing_where_nothing_fits(known, code):
 def test_jobs_and_messages_are_offered_by_their_short_ids(known):
     job = known.run("%piano queue --all").text.splitlines()[1].split()[0]
 
-    assert tab(known, "%piano retry ") == ([job], "")
+    assert offered_for(known, "%piano retry ") == ([job], "")
     known.run("%piano thread hello")
-    assert len(tab(known, "%piano history --at ")[0]) == 2
+    assert len(offered_for(known, "%piano history --at ")[0]) == 2
 
 
 def test_elsewhere_tab_is_as_it_was(known):
@@ -83,7 +92,8 @@ def test_tab_opens_nothing_and_is_gone_after_unload(kernel, tmp_path):
 
 def test_tab_offers_what_it_knows_while_the_chat_is_busy(known):
     known.run("import threading\ngate = threading.Event()\nasync def busy(piano):\n    gate.wait(30)")
-    tab(known, "%piano ask @ad")
+    offered_for(known, "%piano ask @ad")
+    offered_for(known, "%piano thread hel")
     session = "get_ipython().magics_manager.magics['line']['piano'].__self__"
 
     known.run(f"waiting = {session}.start(busy)")
