@@ -6,7 +6,7 @@ the next: a yield is a barrier. A turn never yields inside a task group, a timeo
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from uuid import UUID
 
 from piano_jupyter.clock import Clock
@@ -71,5 +71,14 @@ async def run_turn(
 
 def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
     if isinstance(piece, Delta):
-        return MessageDelta(thread_id=job.thread_id, job_id=job.id, message_id=message_id, **asdict(piece))
-    return ModelLoading(thread_id=job.thread_id, job_id=job.id, model=job.model, **asdict(piece))
+        return MessageDelta(
+            thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning
+        )
+    return ModelLoading(
+        thread_id=job.thread_id,
+        job_id=job.id,
+        note=piece.note,
+        fraction=piece.fraction,
+        model=job.model,
+        seconds=piece.seconds,
+    )
