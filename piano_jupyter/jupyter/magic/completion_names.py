@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.manual import topics
 from piano_jupyter.jupyter.magic.schema_option import schemas_in
 from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
@@ -53,6 +52,8 @@ class Names:
         if kind == "SCHEMA":
             return schemas_in(self._variables())
         if kind == "TOPIC":
+            from piano_jupyter.jupyter.magic.manual import topics  # noqa: PLC0415  It brings the renderer of tables.
+
             return topics()
         read = READ.get(kind)
         asked = self._peek(read) if read else None
