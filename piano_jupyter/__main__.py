@@ -20,7 +20,7 @@ from piano_jupyter import events
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.piano import Piano
-from piano_jupyter.progress import Following
+from piano_jupyter.progress import ProgressTracker
 from piano_jupyter.records import Job
 from piano_jupyter.safe_files import write_file
 from piano_jupyter.shipped import shipped
@@ -95,9 +95,9 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
 
     Raises PianoError with the first reason, once nothing more comes.
     """
-    following = Following(jobs, {each.id: each.name for each in await piano.agents()})
+    following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
     streamed = jobs[0].id if len(jobs) == 1 else None
-    loading, writing, written = Progress(), None, TerminalStream()
+    loading, writing, written = StderrProgress(), None, TerminalStream()
     async for event in heard:
         progress = following.take(event)
         match event:
@@ -150,7 +150,7 @@ async def asked(request: events.ApprovalRequested) -> Answer:
     return answer_of(await asyncio.wrap_future(typed), request)
 
 
-class Progress:
+class StderrProgress:
     """Says on standard error what takes a moment; a fetch has a bar."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class Writer(Protocol):
+class TextWriter(Protocol):
     """Something that text is written to."""
 
     def write(self, text: str, /) -> int:
@@ -21,14 +21,14 @@ class Writer(Protocol):
 
 
 @dataclass(slots=True)
-class _Capture:
+class _CallStreams:
     """Where the standard streams of one call lead: stream name -> writer. Over when the call has ended."""
 
-    writers: dict[str, Writer]
+    writers: dict[str, TextWriter]
     over: bool = False
 
 
-_capture: ContextVar[_Capture | None] = ContextVar("capture", default=None)
+_capture: ContextVar[_CallStreams | None] = ContextVar("capture", default=None)
 #: Each stream's proxy, by its name and `id`: never freed, as neither is the stream.
 _proxies: "dict[tuple[str, int], StandardStream]" = {}
 
@@ -45,13 +45,13 @@ def left_behind() -> bool:
 
 
 @contextmanager
-def printed_to(stdout: Writer, stderr: Writer | None = None) -> Iterator[None]:
+def printed_to(stdout: TextWriter, stderr: TextWriter | None = None) -> Iterator[None]:
     """Run code of an agent: what this context prints goes to `stdout`, and where `stderr` is given, errors to that.
 
     What the code leaves running, such as a task on the event loop, prints to where all others print afterwards.
     """
     install()
-    capture = _Capture({"stdout": stdout} if stderr is None else {"stdout": stdout, "stderr": stderr})
+    capture = _CallStreams({"stdout": stdout} if stderr is None else {"stdout": stdout, "stderr": stderr})
     token = _capture.set(capture)
     try:
         yield
@@ -107,7 +107,7 @@ class StandardStream:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set it on the stream; a `write` that somebody sets, as IPython does in each cell, goes on top of our own."""
         if name == "write":
-            object.__setattr__(self, name, value if isinstance(value, _Write) else _Write(self._name, value))
+            object.__setattr__(self, name, value if isinstance(value, _ProxyWrite) else _ProxyWrite(self._name, value))
         else:
             setattr(self._stream, name, value)
 
@@ -132,7 +132,7 @@ class StandardStream:
 
 
 @dataclass(frozen=True, slots=True)
-class _Write:
+class _ProxyWrite:
     """How one writes to a proxy: to where the context says, by default as those do who are no agent's code."""
 
     name: str

@@ -12,7 +12,7 @@ from traitlets.config import Configurable
 from piano_jupyter.errors import PianoError
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import parsed_rule
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.tool import MODES
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")

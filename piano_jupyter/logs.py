@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.text.invisible import terminal_text
 
 

@@ -24,12 +24,12 @@ from piano_jupyter.records import (
     Hit,
     Job,
     JobStatus,
+    JobTerms,
     Message,
     Mode,
     Model,
     Rows,
     Source,
-    Terms,
     Thread,
     ThreadStatus,
     ToolCall,
@@ -38,13 +38,13 @@ from piano_jupyter.records import (
 from piano_jupyter.rules import parsed_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
-from piano_jupyter.runner.schema.response_format import Form, form_of
+from piano_jupyter.runner.schema.response_format import ResponseFormat, form_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
 from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.tool import Tool, Verdict, as_tool
-from piano_jupyter.wiring import Parts
+from piano_jupyter.wiring import Components
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
@@ -103,7 +103,7 @@ class Piano:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
         own = map(as_tool, tools)
-        self._parts = Parts(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
+        self._parts = Components(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -268,9 +268,9 @@ class Piano:
             text, agents, into, source, await self._begin_sending(), form.schema if form else None
         )
 
-    async def _begin_sending(self) -> Terms:
+    async def _begin_sending(self) -> JobTerms:
         """Return what a question is sent under now. What an earlier kernel left goes on from here."""
-        terms = Terms(self.config.mode, tuple(self.config.rules), await self._parts.address())
+        terms = JobTerms(self.config.mode, tuple(self.config.rules), await self._parts.address())
         if self._resumes:
             self._parts.unfinished.resume()
         self._parts.producer.stir()
@@ -303,7 +303,7 @@ class Piano:
             job = await self._parts.store.job(answer.job_id) if answer.job_id else None
             if job is None or job.schema is None:
                 raise PianoError(f"{short(answer.id)} was asked for as text; name the schema that it fits")
-            form = Form(job.schema)
+            form = ResponseFormat(job.schema)
         return form.value(answer.content)
 
     async def wait(self, job: Job) -> Message:
@@ -520,10 +520,10 @@ class Piano:
 
     async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
         """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
-        from piano_jupyter.export import Transcript, exported  # noqa: PLC0415  Rarely wanted.
+        from piano_jupyter.export import ExportedThread, exported  # noqa: PLC0415  Rarely wanted.
 
         names = {agent.id: agent.name for agent in self._parts.roster.all()}
-        told = Transcript(thread, await self.messages(thread), await self.tool_calls(thread), names)
+        told = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
         return exported(format, told)
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
@@ -662,7 +662,7 @@ class Piano:
         return [file_layer(), *self._parts.bash.layers(self.config.mode)]
 
 
-async def _form(schema: Any, workspace: Path) -> Form | None:
+async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
     return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file

@@ -184,7 +184,7 @@ class JobProgress:
                 del self.parts[key]
 
 
-class Following:
+class ProgressTracker:
     """Jobs that are followed, in the order in which they were asked; `names` are those of the agents."""
 
     def __init__(self, jobs: Sequence[Job], names: Mapping[UUID, str]) -> None:

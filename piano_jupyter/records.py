@@ -162,7 +162,7 @@ class Approval:
     decided_at: datetime | None = None
 
 
-class Terms(NamedTuple):
+class JobTerms(NamedTuple):
     """What a question is sent under. A job never runs under a wider mode or looser rules than it was sent under."""
 
     mode: Mode = "read"
@@ -195,13 +195,13 @@ class Job:
     finished_at: datetime | None = None
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> JobTerms:
         """What it was sent under."""
-        return Terms(self.mode, self.rules, self.server)
+        return JobTerms(self.mode, self.rules, self.server)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DatabaseIdentity:
     """Which database this is."""
 
     id: UUID  #: random; a copy of the file has the same

@@ -25,7 +25,7 @@ RESERVED = frozenset(
 )
 
 #: A word of a pattern: the texts between its stars.
-Word = tuple[str, ...]
+PatternWord = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def plain_command(text: str) -> list[str] | None:
     return [text for (text,) in words]
 
 
-def pattern_words(text: str) -> list[Word] | None:
+def pattern_words(text: str) -> list[PatternWord] | None:
     """Return the words of a pattern of commands, each as the texts between its stars; None where they are not plain.
 
     A star in quotes is a star.
@@ -75,14 +75,14 @@ def pattern_words(text: str) -> list[Word] | None:
     return words
 
 
-def fits_words(pattern: list[Word], words: list[str]) -> bool:
+def fits_words(pattern: list[PatternWord], words: list[str]) -> bool:
     """Return whether a plain command fits a pattern word by word; a star that stands alone at the end fits the rest."""
     if pattern[-1:] == [("", "")]:
         pattern, words = pattern[:-1], words[: len(pattern) - 1]
     return len(pattern) == len(words) and all(fits_text(each, word) for each, word in zip(pattern, words, strict=True))
 
 
-def fits_text(pattern: Word, text: str) -> bool:
+def fits_text(pattern: PatternWord, text: str) -> bool:
     """Return whether a text is the pieces of a pattern with anything between them."""
     if len(pattern) == 1:
         return text == pattern[0]
@@ -91,7 +91,7 @@ def fits_text(pattern: Word, text: str) -> bool:
     return re.fullmatch(f"{first}{middle}.*{last}", text, re.DOTALL) is not None
 
 
-def _word(written: str) -> Word:
+def _word(written: str) -> PatternWord:
     pieces = [""]
     for plain, single, double, star in PIECE.findall(written):
         if star:

@@ -165,7 +165,7 @@ def _replaceable(path: Path, folder: int, name: str, *, replace: bool, otherwise
     return about
 
 
-class _NoFolderError(FileNotFoundError):
+class _FolderMissingError(FileNotFoundError):
     """A folder on the way to a file is missing."""
 
 
@@ -175,7 +175,7 @@ def _told(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, _NoFolderError) and done == "written":
+        if isinstance(error, _FolderMissingError) and done == "written":
             raise PianoError(f"there is no folder {path.parent}; create it first") from error
         why = error.strerror or type(error).__name__
         raise PianoError(f"{path} cannot be {done}: {why[:1].lower()}{why[1:]}") from error
@@ -191,11 +191,11 @@ def _reached(
 
     `make` makes folders that are missing; `follow` follows a link that is the last name.
     """
-    with closing(_Way(path, workspace, make=make)) as way:
+    with closing(_PathWalk(path, workspace, make=make)) as way:
         yield way.go(follow=follow)
 
 
-class _Way:
+class _PathWalk:
     """Follows a path; each folder from the root to where it stands is held open."""
 
     def __init__(self, path: Path, workspace: str | Path, *, make: bool) -> None:
@@ -244,7 +244,7 @@ class _Way:
                 raise
             self._check()
             if not self._make:
-                raise _NoFolderError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+                raise _FolderMissingError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self._at[-1])
             self._names.appendleft(name)

@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class ToolAssessment:
     """What a tool itself thinks of a call, before rules and people are asked."""
 
     verdict: Verdict
@@ -46,7 +46,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calling:
+class ToolCallContext:
     """What a tool may know of the call that it runs for, from `calling`."""
 
     thread_id: UUID
@@ -56,7 +56,7 @@ class Calling:
 
 
 #: The call that a tool runs for or judges; None where it is called otherwise.
-calling: ContextVar[Calling | None] = ContextVar("calling", default=None)
+calling: ContextVar[ToolCallContext | None] = ContextVar("calling", default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +72,7 @@ class Tool:
     parameters: Mapping[str, Any]
     function: Callable[..., Any | Awaitable[Any]]
     asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
-    judge: Callable[[Mapping[str, Any], Mode], Opinion] | None = None  #: the tool's own opinion of a call
+    judge: Callable[[Mapping[str, Any], Mode], ToolAssessment] | None = None  #: the tool's own opinion of a call
     subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
     seconds: Callable[[Mapping[str, Any]], float] | None = None  #: how long a call may take, if it is the tool's to say
 

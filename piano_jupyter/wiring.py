@@ -11,18 +11,18 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import ModelLoading
-from piano_jupyter.pipeline.agent_registry import Roster
-from piano_jupyter.pipeline.approval_gate import Permits
+from piano_jupyter.pipeline.agent_registry import AgentRegistry
+from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
-from piano_jupyter.pipeline.job_results import Happened
-from piano_jupyter.pipeline.messages import Questions
-from piano_jupyter.pipeline.producer import Models, Producer
-from piano_jupyter.pipeline.thread_cache import Conversations
+from piano_jupyter.pipeline.job_results import JobResults
+from piano_jupyter.pipeline.messages import QuestionSender
+from piano_jupyter.pipeline.producer import JobModels, Producer
+from piano_jupyter.pipeline.thread_cache import ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.trust import Trust
-from piano_jupyter.pipeline.turns import Turns
-from piano_jupyter.pipeline.unfinished import Unfinished
+from piano_jupyter.pipeline.turns import TurnRunner
+from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
@@ -35,15 +35,15 @@ from piano_jupyter.runner.tools.bash.bash_tool import BashTool
 from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
-from piano_jupyter.secrets.known_secrets import Mask
+from piano_jupyter.secrets.known_secrets import SecretMask
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
-from piano_jupyter.store.masking import MaskingStore
+from piano_jupyter.store.masking_store import MaskingStore
 from piano_jupyter.tool import Tool
 
 IN_MEMORY = ":memory:"
 
 
-class Parts:
+class Components:
     """What a Piano works with; nothing of it is open yet. `model` takes the place of the server."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Parts:
         model: ChatModel | None,
     ) -> None:
         self._config = config
-        self.mask = mask = Mask(wanted=lambda: config.mask_secrets, keys=self._keys)
+        self.mask = mask = SecretMask(wanted=lambda: config.mask_secrets, keys=self._keys)
         self.cassette: Cassette | None = None
         if record is not None or replay is not None:
             file = Path(record or replay or "")
@@ -84,23 +84,23 @@ class Parts:
             lambda path: place(path, self._workspace()),
         )
 
-        self.happened = Happened(bus)
+        self.happened = JobResults(bus)
         self.trust = Trust(self.database, self._workspace, in_memory=self.database == IN_MEMORY)
-        self.conversations = Conversations(store, bus)
-        self.roster = Roster(store, bus, clock, self.trust, self._check_agent)
+        self.conversations = ThreadCache(store, bus)
+        self.roster = AgentRegistry(store, bus, clock, self.trust, self._check_agent)
         self.threads = Threads(store, bus, clock, self.conversations, mask)
         self.approvals = Approvals(store, bus, clock)
-        self.permits = Permits(config, self.approvals, bus, clock)
-        self.unfinished = Unfinished(self.roster, self.trust, self.tools.missing, self.known_address)
-        models = Models(
+        self.permits = ApprovalGate(config, self.approvals, bus, clock)
+        self.unfinished = UnfinishedJobs(self.roster, self.trust, self.tools.missing, self.known_address)
+        models = JobModels(
             loaded=self.swap.loaded if self.client is not None else None,  # what stands in for a server has them all
             own_name=self.swap.own_name,
             idle=lambda: {request.job_id for request in self.approvals.waiting()},
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # this very Piano, not a dead one
         self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished)
-        self.questions = Questions(bus, clock, self.producer, self.conversations, self.roster, self.threads)
-        turns = Turns(self, config, bus, MaskedModel(asked, mask))
+        self.questions = QuestionSender(bus, clock, self.producer, self.conversations, self.roster, self.threads)
+        turns = TurnRunner(self, config, bus, MaskedModel(asked, mask))
         self.consumer = Consumer(store, bus, clock, self.producer, turns, self.questions, mask)
 
     async def address(self) -> str:

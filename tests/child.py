@@ -49,12 +49,12 @@ def run_child(code, *arguments, user=None):
     drop = f"import os; os.setgroups([]); os.setresgid(*[{user}] * 3); os.setresuid(*[{user}] * 3)\n" if user else ""
     imports = "import os, sys, stat, encodings.idna\nfrom pathlib import Path\nfrom uuid import UUID\n"
     imports += "from piano_jupyter.pipeline import trust\n"
-    imports += "from piano_jupyter.records import Identity\n"
+    imports += "from piano_jupyter.records import DatabaseIdentity\n"
     imports += "from piano_jupyter.config import PianoConfig\n"
     imports += "from piano_jupyter.runner.tools.files import beneath\n"
     imports += "from piano_jupyter.runner.tools.files.file_tools import file_tools\n"
     imports += "from piano_jupyter.runner.tools.bash.programs import program\n"
-    imports += "from piano_jupyter.runner.tools.bash.guards import Guards\n"
+    imports += "from piano_jupyter.runner.tools.bash.guards import WorkspaceGuard\n"
     done = subprocess.run(
         [sys.executable, "-c", REFUSE + imports + drop + code, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},  # it would be renamed, too

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, arguments
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, arguments
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 
 ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -33,7 +33,7 @@ def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
         return "only root can become another user"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        return Bubblewrap(launcher).why_not(Box(workspace=folder, writable=True, environment=SYSTEM))
+        return Bubblewrap(launcher).why_not(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
 
 
 def run_in(box, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):

@@ -6,19 +6,19 @@ A file holds the conversation only: what was said, by whom, and the calls of too
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from piano_jupyter.export.exchanges import Transcript
+from piano_jupyter.export.exchanges import ExportedThread
 from piano_jupyter.export.jsonl import to_jsonl
 from piano_jupyter.export.markdown_document import to_markdown
 from piano_jupyter.export.notebook import to_notebook
 from piano_jupyter.export.thread_import import imported
 
-__all__ = ["ExportFormat", "Transcript", "exported", "imported"]
+__all__ = ["ExportFormat", "ExportedThread", "exported", "imported"]
 
 ExportFormat = Literal["markdown", "notebook", "jsonl"]
-Writer = Callable[[Transcript], str]
+Writer = Callable[[ExportedThread], str]
 WRITERS: Mapping[ExportFormat, Writer] = {"markdown": to_markdown, "notebook": to_notebook, "jsonl": to_jsonl}
 
 
-def exported(form: ExportFormat, transcript: Transcript) -> str:
+def exported(form: ExportFormat, transcript: ExportedThread) -> str:
     """Return a thread as the text of a file."""
     return WRITERS[form](transcript)

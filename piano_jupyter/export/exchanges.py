@@ -13,7 +13,7 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>&$~#|]")
 
 
 @dataclass(slots=True)
-class Turn:
+class Exchange:
     """A question, and all that was said until the next one."""
 
     question: Message | None  #: None before the first one
@@ -21,7 +21,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class ExportedThread:
     """A thread, what was said and done in it, in order, and the names of the agents by id."""
 
     thread: Thread
@@ -37,17 +37,17 @@ class Transcript:
             found[call.message_id].append(call)
         return found
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[Exchange]:
         """Return the turns, in order."""
-        found = [Turn(None)]
+        found = [Exchange(None)]
         for message in self.messages:
             if message.role == "user":
-                found.append(Turn(message))
+                found.append(Exchange(message))
             else:
                 found[-1].answers.append(message)
         return found if found[0].answers else found[1:]
 
-    def asked(self, turn: Turn) -> list[str]:
+    def asked(self, turn: Exchange) -> list[str]:
         """Return the names of the agents that the user asked; not of those that these asked in turn."""
         question = turn.question
         direct = [each for each in turn.answers if not each.job_id or (question and each.parent_id == question.id)]

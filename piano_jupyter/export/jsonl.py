@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export.exchanges import Transcript
+from piano_jupyter.export.exchanges import ExportedThread
 from piano_jupyter.records import Role, ToolCall
 
 LONGEST = 50_000_000  # characters of a file
@@ -25,7 +25,7 @@ ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system":
 
 
 @dataclass(slots=True)
-class SaidCall:
+class ToolCallLine:
     """A tool's call in a file."""
 
     name: str
@@ -34,16 +34,16 @@ class SaidCall:
 
 
 @dataclass(slots=True)
-class Said:
+class MessageLine:
     """A message in a file."""
 
     role: Role
     content: str
     name: str | None = None
-    calls: list[SaidCall] = field(default_factory=list)
+    calls: list[ToolCallLine] = field(default_factory=list)
 
 
-def to_jsonl(transcript: Transcript) -> str:
+def to_jsonl(transcript: ExportedThread) -> str:
     """Return a thread as one line. Notes, reasoning and the agents' system prompts are left out."""
     numbers = itertools.count(1)
     told: list[dict[str, Any]] = []
@@ -67,18 +67,18 @@ def writable(text: str) -> str:
     return re.sub("[\x85\u2028\u2029\ud800-\udfff]", lambda odd: f"\\u{ord(odd[0]):04x}", text)
 
 
-def from_jsonl(text: str) -> list[list[Said]]:
+def from_jsonl(text: str) -> list[list[MessageLine]]:
     """Return the conversations. Raises PianoError, which names the line, for a text that is in another form."""
     if len(text) > LONGEST:
         raise PianoError(f"the file is too long: {len(text):,} characters, at most {LONGEST:,} are read; split it")
-    conversations: list[list[Said]] = []
-    single = Conversation()
+    conversations: list[list[MessageLine]] = []
+    single = ImportedThread()
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
         entry = _object(line, f"line {number}")
         if isinstance(entry.get("messages"), list):
-            whole = Conversation()
+            whole = ImportedThread()
             for at, message in enumerate(entry["messages"], 1):
                 whole.add(message, f"line {number}, message {at}")
             conversations.append(whole.said)
@@ -93,12 +93,12 @@ def from_jsonl(text: str) -> list[list[Said]]:
     return conversations
 
 
-class Conversation:
+class ImportedThread:
     """Takes messages as they come; a result goes to the call that it answers."""
 
     def __init__(self) -> None:
-        self.said: list[Said] = []
-        self._open: dict[str, deque[SaidCall]] = {}  # calls without a result, by id
+        self.said: list[MessageLine] = []
+        self._open: dict[str, deque[ToolCallLine]] = {}  # calls without a result, by id
 
     def add(self, entry: Any, where: str) -> None:
         """Take the next message. Raises PianoError, which says `where` it stands."""
@@ -116,18 +116,18 @@ class Conversation:
         calls = self._calls(entry.get("tool_calls") or [], where) if role == "assistant" else []
         if content is None and not calls:
             raise PianoError(f"{where} has no 'content'")
-        self.said.append(Said(ROLES[role], content or "", name, calls))
+        self.said.append(MessageLine(ROLES[role], content or "", name, calls))
 
-    def _calls(self, entries: Any, where: str) -> list[SaidCall]:
+    def _calls(self, entries: Any, where: str) -> list[ToolCallLine]:
         calls = []
-        here: dict[str, deque[SaidCall]] = {}
+        here: dict[str, deque[ToolCallLine]] = {}
         for entry in entries if isinstance(entries, list) else [entries]:
             function = entry.get("function") if isinstance(entry, dict) else None
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
                 raise PianoError(f"{where} has a tool call without a 'function' and its 'name'")
             given = function.get("arguments") or {}
             arguments = given if isinstance(given, dict) else _object(given, f"the arguments of a tool call in {where}")
-            calls.append(SaidCall(function["name"], arguments))
+            calls.append(ToolCallLine(function["name"], arguments))
             here.setdefault(str(entry.get("id")), deque()).append(calls[-1])
         self._open |= here
         return calls

@@ -2,11 +2,11 @@
 
 import re
 
-from piano_jupyter.export.exchanges import Transcript, heading, signature
+from piano_jupyter.export.exchanges import ExportedThread, heading, signature
 from piano_jupyter.text.markdown import as_markdown, closed
 
 
-def to_markdown(transcript: Transcript) -> str:
+def to_markdown(transcript: ExportedThread) -> str:
     """Return a thread as Markdown: who speaks in bold, what is said as it stands, a tool's call and result as code."""
     parts = [heading(transcript.thread.title)]
     for message in transcript.messages:

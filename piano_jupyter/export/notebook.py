@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from piano_jupyter.export.exchanges import Transcript, Turn, heading, signature
+from piano_jupyter.export.exchanges import Exchange, ExportedThread, heading, signature
 from piano_jupyter.export.jsonl import writable
 from piano_jupyter.records import Message
 
@@ -18,7 +18,7 @@ METADATA = {
 }
 
 
-def to_notebook(transcript: Transcript) -> str:
+def to_notebook(transcript: ExportedThread) -> str:
     """Return a thread as the JSON text of a notebook (nbformat 4.5). What a model wrote is plain text in it.
 
     https://nbformat.readthedocs.io/en/latest/format_description.html
@@ -46,7 +46,7 @@ def _asking(text: str, agents: Sequence[str]) -> str:
     return f"%%piano {line}".rstrip() + f"\n{text}"
 
 
-def _told(message: Message, turn: Turn, transcript: Transcript) -> str:
+def _told(message: Message, turn: Exchange, transcript: ExportedThread) -> str:
     """Return an answer as text, headed with its author's name where another agent could be meant."""
     lines = [message.content] if message.content.strip() else []
     lines += [f"[{signature(call)}]" for call in transcript.calls_of[message.id]]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export.jsonl import UNFINISHED, Said, from_jsonl
+from piano_jupyter.export.jsonl import UNFINISHED, MessageLine, from_jsonl
 from piano_jupyter.records import Agent, CallStatus, Message, Thread, ToolCall
 from piano_jupyter.text.truncation import truncated
 
@@ -26,7 +26,7 @@ def imported(
 
 
 def to_records(
-    conversation: Sequence[Said], title: str | None, clock: Clock, agents: Iterable[Agent]
+    conversation: Sequence[MessageLine], title: str | None, clock: Clock, agents: Iterable[Agent]
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
     """Return a conversation as a new thread, its messages and its tool calls; without a title, it has its beginning."""
     ids = {agent.name.casefold(): agent.id for agent in agents}
@@ -68,6 +68,6 @@ def to_records(
     return thread, messages, calls
 
 
-def _beginning(conversation: Sequence[Said]) -> str:
+def _beginning(conversation: Sequence[MessageLine]) -> str:
     first = next((said.content for said in conversation if said.role == "user"), "")
     return truncated(" ".join(first[: 2 * TITLE_LENGTH].split()), TITLE_LENGTH) or "Imported"

@@ -28,11 +28,11 @@ WAITS = "another cell runs"
 TERMINAL = "not_here: in a terminal this works only while %%piano waits for the answer; ask the user to ask there"
 
 
-class WorkInterruptedError(PianoError):
+class TaskInterruptedError(PianoError):
     """The user interrupted the kernel while the work ran."""
 
 
-class WorkLateError(PianoError):
+class TaskTimeoutError(PianoError):
     """The work did not end in time; it was ended, if it had begun."""
 
     def __init__(self, seconds: float, *, begun: bool) -> None:
@@ -44,7 +44,7 @@ class CellInterrupt(KeyboardInterrupt):
     """An interrupt that reached the work of a tool, for the cell in which that ran."""
 
 
-class Errand(concurrent.futures.Future[T], Generic[T]):
+class MainThreadTask(concurrent.futures.Future[T], Generic[T]):
     """One piece of work for the main thread. Cancelled before it has begun, it never begins.
 
     An interrupt ends the work and nothing else: while it runs, Ctrl-C and the kernel's interrupt are its own.
@@ -124,7 +124,7 @@ class KernelThread:
         self._shell = shell
         self._guard = threading.Lock()
         self._cells: list[Offers] = []  # of the cells that wait, the innermost last
-        self._offered: set[Errand[Any]] = set()
+        self._offered: set[MainThreadTask[Any]] = set()
         self._doing = False
 
     @property
@@ -156,7 +156,7 @@ class KernelThread:
             for errand in left:
                 errand.cancel()
 
-    def do(self, errand: Errand[Any]) -> None:
+    def do(self, errand: MainThreadTask[Any]) -> None:
         """Do a piece of work in a cell that waits. Raises CellInterrupt where the user interrupted it."""
         self._do(errand)
         if errand.interrupted:
@@ -165,10 +165,10 @@ class KernelThread:
     async def run(self, function: Callable[[], T], *, within: float, running: float | None = None) -> T:
         """Have a function run on the main thread, and return what it returns; `await` it on any loop.
 
-        It takes `within` seconds at most, of which it runs `running`. Raises WorkLateError, and WorkInterruptedError
+        It takes `within` seconds at most, of which it runs `running`. Raises TaskTimeoutError, and TaskInterruptedError
         where the user interrupted it. If this is cancelled, so is the work.
         """
-        errand = Errand(function)
+        errand = MainThreadTask(function)
         self._offer(errand)
         began, ended = asyncio.wrap_future(errand.began), asyncio.wrap_future(errand)
         until = time.monotonic() + within
@@ -183,18 +183,18 @@ class KernelThread:
             if not ended.done():
                 await _end(errand, ended)
                 begun = began.done()
-                raise WorkLateError(running if begun and running is not None else within, begun=begun)
+                raise TaskTimeoutError(running if begun and running is not None else within, begun=begun)
         except asyncio.CancelledError:
             await _end(errand, ended)
             raise
         if errand.interrupted:
             _ = ended.cancelled() or ended.exception()  # looked at: nobody else does
-            raise WorkInterruptedError("the user interrupted the kernel while it ran")
+            raise TaskInterruptedError("the user interrupted the kernel while it ran")
         if ended.cancelled():
             raise ToolError(TERMINAL)
         return ended.result()
 
-    def _offer(self, errand: Errand[Any]) -> None:
+    def _offer(self, errand: MainThreadTask[Any]) -> None:
         loop = self._loop()
         with self._guard:
             if not self._cells and loop is None:
@@ -210,14 +210,14 @@ class KernelThread:
         with self._guard:
             self._offered = {each for each in self._offered if each is not errand}
 
-    def _do_on_loop(self, errand: Errand[Any]) -> None:
+    def _do_on_loop(self, errand: MainThreadTask[Any]) -> None:
         """Do it between two cells, or while a cell awaits: then an interrupt is that cell's too."""
         self._do(errand)
         others = signal.getsignal(signal.SIGINT)
         if errand.interrupted and callable(others) and others is not signal.default_int_handler:
             others(signal.SIGINT, None)
 
-    def _do(self, errand: Errand[Any]) -> None:
+    def _do(self, errand: MainThreadTask[Any]) -> None:
         outer, self._doing = self._doing, True
         try:
             errand.do()
@@ -242,7 +242,7 @@ async def _first(*futures: "asyncio.Future[Any]", seconds: float) -> None:
     await asyncio.wait(futures, timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _end(errand: Errand[Any], ended: "asyncio.Future[Any]") -> None:
+async def _end(errand: MainThreadTask[Any], ended: "asyncio.Future[Any]") -> None:
     """End the work: say it again while it does not listen."""
     late = time.monotonic() + STUBBORN
     while not ended.done() and time.monotonic() < late:

@@ -48,7 +48,7 @@ class LoopThread:
             self.loop.close()
 
 
-class Work(concurrent.futures.Future[T]):
+class LoopTask(concurrent.futures.Future[T]):
     """What is to be done on a loop: there before it is begun, so that an interrupt finds it at any moment.
 
     `cancel` is true where it has not begun; it never will, then.

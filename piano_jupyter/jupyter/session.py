@@ -16,7 +16,7 @@ from IPython.core.magic import no_var_expand
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.kernel_thread import KernelThread
-from piano_jupyter.jupyter.loop import LoopThread, PianoInCell, Work
+from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
 from piano_jupyter.jupyter.render.shown_values import ShownValues
 from piano_jupyter.logs import logger
 from piano_jupyter.text.invisible import terminal_text
@@ -33,7 +33,7 @@ AT_EXIT = 2.0  # seconds
 IN_MEMORY = ":memory:"
 
 
-class Panel(Protocol):
+class OpenPanel(Protocol):
     """An open chat panel, as a session knows it."""
 
     @property
@@ -65,7 +65,7 @@ class Session:
         self.in_cell = PianoInCell(self.loop, self.opened)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
-        self.panels: weakref.WeakSet[Panel] = weakref.WeakSet()
+        self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self._cells = 0  # that run, one inside the other
         self._next_cells: list[str] = []  # code for a new cell below the one that runs
         self._piano: Piano | None = None
@@ -97,9 +97,9 @@ class Session:
         """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
         return self.loop.submit(self._opened_then(verb))
 
-    def work(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> Work[T]:
+    def work(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> LoopTask[T]:
         """Return a verb of the kernel's Piano that is still to be started: an interrupt finds it at any moment."""
-        return Work(self.loop.loop, partial(self._opened_then, verb))
+        return LoopTask(self.loop.loop, partial(self._opened_then, verb))
 
     def peek(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T] | None":
         """Start a verb of a Piano that is open already; None where it is not."""
@@ -179,7 +179,7 @@ class Session:
         self.shell.set_next_input("\n\n".join(self._next_cells))
         return True
 
-    def panels_for(self, thread_id: Any) -> list[Panel]:
+    def panels_for(self, thread_id: Any) -> list[OpenPanel]:
         """Return the panels that are open, those of this thread first."""
         return sorted(self.panels, key=lambda panel: panel.thread_id != thread_id)
 

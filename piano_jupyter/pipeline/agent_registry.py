@@ -1,4 +1,4 @@
-"""Roster: the agents. Kept in the store, at hand here: only this process changes them.
+"""AgentRegistry: the agents. Kept in the store, at hand here: only this process changes them.
 
 In a database that the user does not trust, an agent has only the tools that the user has given it since it was opened.
 """
@@ -25,7 +25,7 @@ LISTS = ("enabled_tools", "enabled_skills")
 Check = Callable[[Mapping[str, Any]], None]
 
 
-class Roster:
+class AgentRegistry:
     """Who can answer. `check` raises NotFoundError for tools and skills that do not exist."""
 
     def __init__(self, store: Store, bus: EventBus, clock: Clock, trust: Trust, check: Check) -> None:

@@ -1,4 +1,4 @@
-"""Permits: each call of a turn is judged by the policy, asked about where it must be, and let through or not.
+"""ApprovalGate: each call of a turn is judged by the policy, asked about where it must be, and let through or not.
 
 A call runs under what its job was sent under and under what is in force now: what either denies is denied, what either
 asks about is asked about, and of the two modes it has the narrower. A yes is for exactly what was asked: if the mode or
@@ -22,14 +22,14 @@ from piano_jupyter.runner.schema.coercion import check_arguments
 from piano_jupyter.runner.tools.permissions.policy import COMMAND, Decision, judge, usually
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
 from piano_jupyter.runner.turn.tool_call_executor import Permission, Permit
-from piano_jupyter.tool import MODES, Calling, Tool, Verdict, calling
+from piano_jupyter.tool import MODES, Tool, ToolCallContext, Verdict, calling
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
 STRICTNESS = (Verdict.ALLOW, Verdict.ASK, Verdict.DENY)
 ASKED_BEFORE = "it was asked about before, and the kernel stopped"
 
 
-class Permits:
+class ApprovalGate:
     """Says which calls may run, for one turn after the other."""
 
     def __init__(self, config: PianoConfig, approvals: Approvals, bus: EventBus, clock: Clock) -> None:
@@ -122,7 +122,7 @@ class Permits:
         sent = (*job.rules, *(rule for rule in self._always if rule in config.rules and rule not in job.rules))
 
         def judged(mode: Mode, rules: Sequence[str]) -> Decision:
-            with _judged(Calling(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
+            with _judged(ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=mode, say=_nobody)):
                 return judge(tool, arguments, mode=mode, rules=rules, workspace=config.workspace, ask_first=ask_first)
 
         decisions = []
@@ -142,7 +142,7 @@ class Permits:
 
 
 @contextmanager
-def _judged(call: Calling) -> Iterator[None]:
+def _judged(call: ToolCallContext) -> Iterator[None]:
     """Let the tool know which call it judges."""
     token = calling.set(call)
     try:

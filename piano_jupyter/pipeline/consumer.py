@@ -16,9 +16,9 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.cancellation import whole
-from piano_jupyter.pipeline.messages import Questions
+from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import ClaimError, Producer
-from piano_jupyter.pipeline.turns import Turns
+from piano_jupyter.pipeline.turns import TurnRunner
 from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
 
@@ -41,8 +41,8 @@ class Consumer:
         bus: EventBus,
         clock: Clock,
         producer: Producer,
-        turns: Turns,
-        questions: Questions,
+        turns: TurnRunner,
+        questions: QuestionSender,
         mask: Callable[[str], str],
     ) -> None:
         self._store, self._bus, self._clock, self._producer = store, bus, clock, producer

@@ -13,7 +13,7 @@ from piano_jupyter.records import Job, Message
 REMEMBERED = 1000  # events
 
 
-class Happened:
+class JobResults:
     """Listens to the bus; remembers the events, but no pieces of answers."""
 
     def __init__(self, bus: EventBus) -> None:

@@ -34,7 +34,7 @@ class Branch(NamedTuple):
         return self
 
 
-class Tree:
+class MessageTree:
     """The messages and jobs of a thread. What is said next is added; what was told before is not put together anew."""
 
     def __init__(self, messages: Iterable[Message], jobs: Iterable[Job]) -> None:

@@ -9,20 +9,20 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ThreadBranched
-from piano_jupyter.pipeline.agent_registry import Roster
+from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.mentions import addressed, asked_by, begins_with, follow_ups
 from piano_jupyter.pipeline.message_tree import AT_WORK
 from piano_jupyter.pipeline.producer import Producer
-from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
+from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.pipeline.threads import Threads
-from piano_jupyter.records import Agent, Job, Message, Role, Source, Terms, Thread, short
+from piano_jupyter.records import Agent, Job, JobTerms, Message, Role, Source, Thread, short
 
 LONG = 10_000  # characters of Markdown that take too long to read on the loop
 
 Schema = Mapping[str, Any] | None  # that answers are to fit
 
 
-class Questions:
+class QuestionSender:
     """Puts questions into the queue."""
 
     def __init__(
@@ -30,8 +30,8 @@ class Questions:
         bus: EventBus,
         clock: Clock,
         producer: Producer,
-        conversations: Conversations,
-        roster: Roster,
+        conversations: ThreadCache,
+        roster: AgentRegistry,
         threads: Threads,
     ) -> None:
         self._bus, self._clock, self._producer = bus, clock, producer
@@ -49,7 +49,7 @@ class Questions:
         agents: Sequence[Agent],
         thread: Thread,
         source: Source,
-        terms: Terms,
+        terms: JobTerms,
         schema: Schema = None,
     ) -> list[Job]:
         """Keep a message behind what was said last, with a job for each agent."""
@@ -58,7 +58,7 @@ class Questions:
             question = self._message(thread.id, "user", text, told[-1].id if told else None, source)
             return await self._ask(question, agents, terms, schema)
 
-    async def edit(self, message: Message, text: str, source: Source, terms: Terms) -> list[Job]:
+    async def edit(self, message: Message, text: str, source: Source, terms: JobTerms) -> list[Job]:
         """Keep another question in the place of one, for the same agents or those that it begins with.
 
         Its answers are to fit what those of the first were to fit.
@@ -73,7 +73,7 @@ class Questions:
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question.id))
         return jobs
 
-    async def regenerate(self, message: Message, terms: Terms) -> list[Job]:
+    async def regenerate(self, message: Message, terms: JobTerms) -> list[Job]:
         """Queue the question anew that a message answers, or is; who answered it before answers.
 
         Who is at work on it already is not asked twice.
@@ -135,7 +135,7 @@ class Questions:
             job = conversation.jobs[answer.job_id]
         return found
 
-    async def _ask(self, question: Message, agents: Sequence[Agent], terms: Terms, schema: Schema) -> list[Job]:
+    async def _ask(self, question: Message, agents: Sequence[Agent], terms: JobTerms, schema: Schema) -> list[Job]:
         jobs = [self._job(question.thread_id, question.id, agent, 0, terms, schema) for agent in agents]
         _, kept = await self._producer.enqueue(question, jobs)
         return kept
@@ -161,7 +161,7 @@ class Questions:
         )
 
     def _job(
-        self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, terms: Terms, schema: Schema = None
+        self, thread_id: UUID, message_id: UUID, agent: Agent, hops: int, terms: JobTerms, schema: Schema = None
     ) -> Job:
         return Job(
             id=self._clock.new_id(),

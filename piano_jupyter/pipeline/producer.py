@@ -12,14 +12,14 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.cancellation import whole
-from piano_jupyter.pipeline.unfinished import Unfinished
+from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
-from piano_jupyter.store.scheduling import Limits, Waiting, next_job, ready
+from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Models:
+class JobModels:
     """What the queue has to know of the models that its jobs are for."""
 
     #: Which of some models answer without a swap, or None where the server never swaps.
@@ -46,12 +46,12 @@ class Producer:
         clock: Clock,
         owner: str,
         config: PianoConfig,
-        models: Models,
-        unfinished: Unfinished,
+        models: JobModels,
+        unfinished: UnfinishedJobs,
     ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._config, self._models, self._unfinished = config, models, unfinished
-        self._queued: dict[UUID, Waiting] = {}
+        self._queued: dict[UUID, QueuedJob] = {}
         self._swapped = 0.0  # when a model was swapped in last, as `Clock.monotonic` has it
         self._claiming = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +115,7 @@ class Producer:
     async def _next(self, running: Sequence[Job]) -> Job | None:
         if running and self._clock.repeats:
             return None  # side by side, jobs would draw their ids in another order each time
-        limits = Limits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
+        limits = SchedulingLimits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
         at_work = list(map(self._by_own_name, running))
         waiting = [replace(each, job=self._by_own_name(each.job)) for each in self._takeable()]
         able = ready(waiting, at_work, limits)
@@ -145,7 +145,7 @@ class Producer:
         """Whether any job waits to be claimed, and nothing else holds it."""
         return bool(self._takeable())
 
-    def _takeable(self) -> list[Waiting]:
+    def _takeable(self) -> list[QueuedJob]:
         return [each for each in self._queued.values() if not self._unfinished.why_held(each.job)]
 
     @property
@@ -171,6 +171,6 @@ class Producer:
         """Queue jobs that are kept already; those that are no longer to be done are left out."""
         for job in jobs:
             if job.status is JobStatus.QUEUED:
-                self._queued[job.id] = Waiting(job, self._clock.monotonic())
+                self._queued[job.id] = QueuedJob(job, self._clock.monotonic())
                 self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
                 self.stir()

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from piano_jupyter import events
 from piano_jupyter.bus import EventBus
-from piano_jupyter.pipeline.message_tree import Tree
+from piano_jupyter.pipeline.message_tree import MessageTree
 from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
@@ -29,13 +29,13 @@ class Conversation:
         self.jobs: dict[UUID, Job] = {}
         self.calls: dict[UUID, list[ToolCall]] = {}  #: by the message that asked for them, in order
         self._newest = {Message: 0, Job: 0}  # the highest `seq` of each
-        self._tree: Tree | None = Tree((), ())
+        self._tree: MessageTree | None = MessageTree((), ())
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> MessageTree:
         """The messages as a tree of branches."""
         if self._tree is None:
-            self._tree = Tree(self.messages.values(), self.jobs.values())
+            self._tree = MessageTree(self.messages.values(), self.jobs.values())
         return self._tree
 
     def begin_with(self, messages: Iterable[Message], jobs: Iterable[Job], calls: Iterable[ToolCall]) -> None:
@@ -70,7 +70,7 @@ class Conversation:
         return sorted((call for each in ids for call in self.calls.get(each, ())), key=lambda call: call.seq)
 
 
-class Conversations:
+class ThreadCache:
     """Gives a thread's conversation; the ones used last stay at hand."""
 
     def __init__(self, store: Store, bus: EventBus) -> None:

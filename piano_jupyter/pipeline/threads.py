@@ -10,7 +10,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import ThreadOpened
 from piano_jupyter.pipeline.message_tree import AT_WORK
-from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
+from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 from piano_jupyter.text.truncation import truncated
@@ -23,7 +23,7 @@ class Threads:
     """The threads of a store; one of them may be the current one."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, conversations: Conversations, mask: Callable[[str], str]
+        self, store: Store, bus: EventBus, clock: Clock, conversations: ThreadCache, mask: Callable[[str], str]
     ) -> None:
         self._store, self._bus, self._clock, self._conversations = store, bus, clock, conversations
         self._mask = mask

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import platformdirs
 
-from piano_jupyter.records import Identity
+from piano_jupyter.records import DatabaseIdentity
 
 _made_here: set[UUID] = set()  #: what this process has made, which is its own whether or not that can be noted
 
@@ -40,7 +40,7 @@ class Trust:
         self.given = in_memory  #: whether it is the user's own
         self.problem = ""  #: why that could not be looked up or noted, if so
 
-    def open(self, identity: Identity) -> None:
+    def open(self, identity: DatabaseIdentity) -> None:
         """Look whether the database is known; one that this process has made is noted. It blocks for a moment."""
         self._id = identity.id
         if self.in_memory:

@@ -11,12 +11,12 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.events import Event
-from piano_jupyter.pipeline.agent_registry import Roster
-from piano_jupyter.pipeline.approval_gate import Permits
+from piano_jupyter.pipeline.agent_registry import AgentRegistry
+from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals, calls_of
 from piano_jupyter.pipeline.message_tree import Branch
-from piano_jupyter.pipeline.messages import Questions
-from piano_jupyter.pipeline.thread_cache import Conversation, Conversations
+from piano_jupyter.pipeline.messages import QuestionSender
+from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, short
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.skills.skill_context import SkillContext
@@ -24,22 +24,22 @@ from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 from piano_jupyter.runner.turn.context_window import last_cut
 from piano_jupyter.runner.turn.run_turn import run_turn
-from piano_jupyter.runner.turn.turn_input import Turn
-from piano_jupyter.secrets.known_secrets import Mask
+from piano_jupyter.runner.turn.turn_input import TurnInput
+from piano_jupyter.secrets.known_secrets import SecretMask
 
 
-class Around(Protocol):
+class TurnDependencies(Protocol):
     """What turns need of what is around them."""
 
     clock: Clock
-    conversations: Conversations
-    roster: Roster
-    questions: Questions
+    conversations: ThreadCache
+    roster: AgentRegistry
+    questions: QuestionSender
     approvals: Approvals
-    permits: Permits
+    permits: ApprovalGate
     tools: ToolRegistry
     skills: SkillRegistry
-    mask: Mask
+    mask: SecretMask
 
     async def context(self, model: str) -> int | None:
         """Return how many tokens fit into a model's window, where that is known."""
@@ -49,10 +49,10 @@ class Around(Protocol):
         ...
 
 
-class Turns:
+class TurnRunner:
     """Runs the turns of jobs."""
 
-    def __init__(self, around: Around, config: PianoConfig, bus: EventBus, model: ChatModel) -> None:
+    def __init__(self, around: TurnDependencies, config: PianoConfig, bus: EventBus, model: ChatModel) -> None:
         self._around, self._config, self._bus, self._model = around, config, bus, model
 
     async def run(self, job: Job) -> AsyncGenerator[Event, None]:
@@ -89,12 +89,12 @@ class Turns:
         branch: Branch,
         skills: SkillContext,
         asked_before: list[Approval],
-    ) -> Turn:
+    ) -> TurnInput:
         config = self._config
         begins = last_cut(branch.messages, agent.id).begins(branch.questions)
         history, gone = branch.messages[begins:], branch.messages[:begins] if conversation.calls else []
         tools = {tool.name: tool for tool in (*self._around.tools.of_agent(agent), *skills.tools)}
-        return Turn(
+        return TurnInput(
             job=job,
             agent=agent,
             history=history,

@@ -8,12 +8,12 @@ was sent to.
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from piano_jupyter.pipeline.agent_registry import Roster
+from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.records import EMBEDDED, Job, short
 
 
-class Unfinished:
+class UnfinishedJobs:
     """Knows which jobs were left, and what each still waits for.
 
     `missing` returns which of some tools do not exist; `server` where a question goes now, None if it is not known.
@@ -21,7 +21,7 @@ class Unfinished:
 
     def __init__(
         self,
-        roster: Roster,
+        roster: AgentRegistry,
         trust: Trust,
         missing: Callable[[Iterable[str]], list[str]],
         server: Callable[[], str | None],

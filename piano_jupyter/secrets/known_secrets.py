@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from piano_jupyter.secrets.masking import SHORTEST, Redactor
+from piano_jupyter.secrets.redactor import SHORTEST, Redactor
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ MOST_SERVERS = 200
 FRESH = 0.05  #: seconds for which they are known: an answer is masked word by word
 
 
-class Mask:
+class SecretMask:
     """Takes the secrets out of a text, JSON or a record, as far as they are known at that moment."""
 
     def __init__(self, *, wanted: Callable[[], bool], keys: Callable[[], Iterable[str]]) -> None:

@@ -18,8 +18,8 @@ from piano_jupyter.records import (
     Agent,
     Approval,
     Counts,
+    DatabaseIdentity,
     Hit,
-    Identity,
     Job,
     JobStatus,
     Message,
@@ -33,7 +33,7 @@ Declared = TypeVar("Declared", bound="Backend")
 UsageBy = Literal["agent", "model", "day"]
 
 
-class Acknowledged(NamedTuple):
+class AckResult(NamedTuple):
     """What `ack` has kept, with each row's `seq`."""
 
     job: Job
@@ -86,7 +86,7 @@ class Store(Backend):
     what the first has kept, as it now stands.
     """
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> DatabaseIdentity:
         """Return which database this is."""
 
     async def add_agent(self, agent: Agent) -> Agent:
@@ -164,7 +164,7 @@ class Store(Backend):
 
     async def ack(
         self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
-    ) -> Acknowledged:
+    ) -> AckResult:
         """Keep the answer and mark the job done, together with the jobs that the answer asks for and a note on it.
 
         Raises StoreError if `job.owner` no longer runs it under this claim, unless this very answer is kept.

@@ -15,7 +15,7 @@ from piano_jupyter.records import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedJob:
     """A queued job."""
 
     job: Job
@@ -23,14 +23,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class SchedulingLimits:
     """What the scheduler has to keep to."""
 
     max_demand: int  #: jobs at once on one model
     max_wait_s: float  #: seconds that a job may wait behind newer ones of a model that is loaded
 
 
-def ready(queued: Iterable[Waiting], running: Iterable[Job], limits: Limits) -> list[Waiting]:
+def ready(queued: Iterable[QueuedJob], running: Iterable[Job], limits: SchedulingLimits) -> list[QueuedJob]:
     """Return what may go now as far as order and demand are concerned, oldest first."""
     working = list(running)
     load = Counter(job.model for job in working)
@@ -44,9 +44,9 @@ def ready(queued: Iterable[Waiting], running: Iterable[Job], limits: Limits) -> 
 
 
 def next_job(
-    able: Iterable[Waiting],
+    able: Iterable[QueuedJob],
     running: Iterable[Job],
-    limits: Limits,
+    limits: SchedulingLimits,
     *,
     loaded: Collection[str] | None,
     swapped: float,

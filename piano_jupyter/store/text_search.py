@@ -21,7 +21,7 @@ TERM = re.compile(r'"([^"]*[^\s"][^"]*)"|(\S+)')
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class TermCounts:
     """How often each term stands in a text, and how long the text is."""
 
     whole: tuple[int, ...]  #: as a word, or as words
@@ -29,7 +29,7 @@ class Tally:
     length: int
 
 
-class Wanted:
+class SearchTerms:
     """The terms of a search. Raises StoreError where there are none, or one that no text can hold."""
 
     def __init__(self, text: str) -> None:
@@ -48,7 +48,7 @@ class Wanted:
         #: The pattern of the longest phrase, if there is one.
         self.phrase = max((pattern for term, pattern in once.items() if len(term) > 1), key=len, default="")
 
-    def tally(self, text: str) -> Tally | None:
+    def tally(self, text: str) -> TermCounts | None:
         """Count the terms in a text; None where one is missing."""
         whole, parts = [], []
         for pattern in self._patterns:
@@ -57,7 +57,7 @@ class Wanted:
                 return None
             whole.append(sum(_is_whole(text, *span) for span in spans))
             parts.append(len(spans) - whole[-1])
-        return Tally(tuple(whole), tuple(parts), len(text))
+        return TermCounts(tuple(whole), tuple(parts), len(text))
 
     def excerpt(self, text: str) -> tuple[str, tuple[tuple[int, int], ...], int]:
         """Return a line around the best place, the marks of the terms in it, and where in the text that place is.
@@ -78,7 +78,7 @@ class Wanted:
         return before + line + after, tuple((first + shift, last + shift) for first, last in marks), at
 
 
-def scores(tallies: Sequence[Tally]) -> list[float]:
+def scores(tallies: Sequence[TermCounts]) -> list[float]:
     """Return how well each text fits, BM25-like: more often is better, ever less so, and a long text counts less.
 
     A term's rarity is left out: every text here has all of them.
@@ -87,7 +87,7 @@ def scores(tallies: Sequence[Tally]) -> list[float]:
     return [_score(tally, mean) for tally in tallies]
 
 
-def _score(tally: Tally, mean: float) -> float:
+def _score(tally: TermCounts, mean: float) -> float:
     damping = K1 * (1 - B + B * tally.length / max(mean, 1.0))
     return sum(
         times * (K1 + 1) / (times + damping) * weight

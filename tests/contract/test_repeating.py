@@ -10,7 +10,7 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Approval, CallStatus, JobStatus
 from piano_jupyter.store.base import Backend, Store
 from piano_jupyter.store.duckdb.duckdb_store import REPORTS
-from piano_jupyter.store.duckdb.operations import Tables
+from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
 TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
@@ -128,7 +128,7 @@ async def test_an_operation_that_is_called_twice_returns_the_same_and_has_no_sec
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_is_written_in_duckdb_as_it_is_declared(name):
     declared = inspect.signature(getattr(Store, name))
-    written = inspect.signature(REPORTS.get(name) or getattr(Tables, name))
+    written = inspect.signature(REPORTS.get(name) or getattr(Operations, name))
 
     assert list(written.parameters.values())[1:] == list(declared.parameters.values())[1:]
     assert written.return_annotation == declared.return_annotation

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from piano_jupyter.errors import NotFoundError, StoreError
-from piano_jupyter.pipeline.message_tree import Tree
+from piano_jupyter.pipeline.message_tree import MessageTree
 from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
@@ -499,7 +499,7 @@ async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
         claimed = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
         answers.append((await store.ack(claimed, make.answer(job), make.now())).answer)
 
-    told = Tree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
+    told = MessageTree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
     assert told == [each for pair in zip(questions, answers, strict=True) for each in pair]
 
 

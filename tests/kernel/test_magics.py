@@ -491,10 +491,10 @@ def test_an_exported_cell_says_again_what_was_said_with_its_braces(kernel, stub_
 INTERRUPTED = """
 from piano_jupyter.jupyter import loop
 from piano_jupyter.jupyter.cell import waiting
-begin, live = loop.Work.begin, waiting.LiveCell
+begin, live = loop.LoopTask.begin, waiting.LiveCell
 
 def interrupt(*args, **kwargs):
-    loop.Work.begin, waiting.LiveCell = begin, live
+    loop.LoopTask.begin, waiting.LiveCell = begin, live
     {first}
     raise KeyboardInterrupt
 
@@ -503,7 +503,8 @@ def interrupt(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("place", "first"), [("loop.Work.begin", "pass"), ("loop.Work.begin", "begin(*args)"), ("waiting.LiveCell", "pass")]
+    ("place", "first"),
+    [("loop.LoopTask.begin", "pass"), ("loop.LoopTask.begin", "begin(*args)"), ("waiting.LiveCell", "pass")],
 )
 def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kernel, stub_model, place, first):
     stub_model.says(Say("one two", held=True))

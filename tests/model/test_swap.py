@@ -14,7 +14,7 @@ from piano_jupyter.records import JobStatus, ModelState
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
-from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Loading
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice
 
 pytestmark = pytest.mark.model
 DEADLINE = 120
@@ -158,7 +158,7 @@ async def test_while_a_model_loads_that_is_told_with_its_seconds_and_measured(od
         odd.gate.touch()
         *_, reply = [piece async for piece in stream]
 
-    assert isinstance(first, Loading)
+    assert isinstance(first, LoadingNotice)
     assert first.note in {"held is loading", "held is about to be loaded"}
     assert first.seconds > 0
     assert reply.text == "Here at last."
@@ -174,7 +174,7 @@ async def test_llama_swaps_own_loading_chunks_are_status_and_never_content(start
 
     assert "".join(piece.text for piece in early if isinstance(piece, Delta)) == reply.text == SAYS[ONE]
     assert reply.reasoning == ""
-    assert {piece.note for piece in early if isinstance(piece, Loading)} == {f"{ONE} is loading"}
+    assert {piece.note for piece in early if isinstance(piece, LoadingNotice)} == {f"{ONE} is loading"}
     assert reply.usage["load_s"] > 0
 
 

@@ -22,7 +22,7 @@ from piano_jupyter.events import (
     ToolFlagged,
     ToolReturned,
 )
-from piano_jupyter.progress import CallProgress, Following, JobProgress, TextProgress
+from piano_jupyter.progress import CallProgress, JobProgress, ProgressTracker, TextProgress
 from piano_jupyter.records import CallStatus
 
 KINDS = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event)]
@@ -157,7 +157,7 @@ def test_what_is_never_kept_is_taken_over_when_a_job_is_read_again(make, job):
 
 def test_an_event_of_a_followed_job_names_its_progress_and_others_name_none(make, job):
     stranger = make.job(make.message("elsewhere"), make.agent("bo"))
-    following = Following([job], {})
+    following = ProgressTracker([job], {})
 
     assert following.take(JobStarted(job=job)) is following.known[job.id]
     assert following.take(JobQueued(job=stranger)) is None

@@ -12,7 +12,7 @@ from piano_jupyter.errors import ModelError
 from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
 from piano_jupyter.records import CallStatus
 from piano_jupyter.runner.tools.tool_registry import run_tool
-from piano_jupyter.secrets.masking import MASK
+from piano_jupyter.secrets.redactor import MASK
 from piano_jupyter.tool import calling, tool
 
 RANDOM = random.Random(11)

@@ -7,7 +7,7 @@ import pytest
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
-from piano_jupyter.pipeline.producer import Models, Producer
+from piano_jupyter.pipeline.producer import JobModels, Producer
 from piano_jupyter.records import JobStatus
 from piano_jupyter.runner.model.protocol import Reply, RequestedCall
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
@@ -539,7 +539,7 @@ def swapping(monkeypatch):
             return frozenset(loaded) & frozenset(models)
 
         told = {"loaded": which, "own_name": own_name}
-        monkeypatch.setattr("piano_jupyter.wiring.Models", lambda **fields: Models(**(fields | told)))
+        monkeypatch.setattr("piano_jupyter.wiring.JobModels", lambda **fields: JobModels(**(fields | told)))
 
     return make
 

@@ -32,7 +32,7 @@ def register(shell: Any, session: "Session") -> None:
 
 def _formatters(shell: Any, session: "Session") -> list[tuple[Any, str, Callable[..., Any]]]:
     """Return how each class is shown: the formatter, the name of the class, and what shows it."""
-    records = _Records(session)
+    records = _RecordFormatter(session)
     by_itself, formats = shell.display_formatter.ipython_display_formatter, shell.display_formatter.formatters
     return [
         *((by_itself, name, records.show_card) for name in CARDS),
@@ -43,7 +43,7 @@ def _formatters(shell: Any, session: "Session") -> list[tuple[Any, str, Callable
     ]
 
 
-class _Records:
+class _RecordFormatter:
     """Shows records with the names that the session's Piano knows; where it is closed, without."""
 
     def __init__(self, session: "Session") -> None:

@@ -10,7 +10,7 @@ from IPython.display import display
 
 from piano_jupyter.jupyter.render.tables import AS_IT_IS, QUIET
 from piano_jupyter.jupyter.render.transcript import call_line
-from piano_jupyter.progress import CallProgress, Following, JobProgress
+from piano_jupyter.progress import CallProgress, JobProgress, ProgressTracker
 from piano_jupyter.records import CallStatus
 from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
@@ -19,7 +19,7 @@ LONGEST = 20_000  # characters of an answer that a notebook shows while it is wr
 SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
 
 
-class Shown(NamedTuple):
+class LiveAnswer(NamedTuple):
     """One answer while it is written."""
 
     name: str
@@ -29,13 +29,13 @@ class Shown(NamedTuple):
     over: bool = False
 
 
-def shown(following: Following) -> list[Shown]:
+def shown(following: ProgressTracker) -> list[LiveAnswer]:
     """Return how all the jobs look while the cell waits."""
     said = {"thinking": "thinking", "cancelled": "cancelled"}
     if len(following.asked) > 1:
         said["queued"] = "waiting for its turn"
     return [
-        Shown(each.name, _told(each), each.note or said.get(each.status, ""), each.fraction, each.over)
+        LiveAnswer(each.name, _told(each), each.note or said.get(each.status, ""), each.fraction, each.over)
         for each in following.all
     ]
 
@@ -57,7 +57,7 @@ class LiveCell:
     def __init__(self, *, in_notebook: bool) -> None:
         self._handle = display({}, raw=True, display_id=True) if in_notebook else None
         self._next = 0.0  # when the output may be drawn again
-        self._drawn: list[Shown] = []
+        self._drawn: list[LiveAnswer] = []
         self._printed = ""  # what a terminal has of the answer that it is at
         self._terminal = TerminalStream()  # through which it has it
         self._done = 0  # answers that a terminal has whole
@@ -66,7 +66,7 @@ class LiveCell:
         """Return when the output may be drawn again."""
         time.sleep(max(0.0, self._next - time.monotonic()))
 
-    def draw(self, answers: Sequence[Shown]) -> None:
+    def draw(self, answers: Sequence[LiveAnswer]) -> None:
         """Bring what is shown up to date. Answers are headed by who gives them where they are several."""
         if answers == self._drawn or not (self._drawn or any(each.text or each.status for each in answers)):
             return
@@ -89,7 +89,7 @@ class LiveCell:
         elif self._printed:
             sys.stdout.write(self._terminal.end() + "\n")
 
-    def _print(self, answers: Sequence[Shown]) -> None:
+    def _print(self, answers: Sequence[LiveAnswer]) -> None:
         """Write what is new: one answer after the other, as a terminal cannot take back what it has shown.
 
         One that begins anew does so on a line of its own.
@@ -115,13 +115,13 @@ def _end(text: str) -> str:
     return text if rest <= 0 else f"… {rest:,} characters before\n{text[-LONGEST:]}"
 
 
-def _html(answer: Shown, *, headed: bool) -> str:
+def _html(answer: LiveAnswer, *, headed: bool) -> str:
     head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
     bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
     status = f"<div {QUIET}>{escape(answer.status)}{bar}</div>" if answer.status else ""
     return f'{head}<div style="white-space:pre-wrap">{escape(answer.text.strip())}</div>{status}'
 
 
-def _plain(answer: Shown, *, headed: bool) -> str:
+def _plain(answer: LiveAnswer, *, headed: bool) -> str:
     text = answer.text.strip() or answer.status
     return terminal_text(f"{answer.name}:\n{text}" if headed and text else text)

@@ -19,11 +19,11 @@ from IPython.display import display
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown, shown
-from piano_jupyter.jupyter.kernel_thread import CellInterrupt, Errand
-from piano_jupyter.jupyter.loop import Work
-from piano_jupyter.jupyter.render.transcript import Answers, answer_bundle, speaker
-from piano_jupyter.progress import Following, JobProgress
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
+from piano_jupyter.jupyter.loop import LoopTask
+from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
+from piano_jupyter.progress import JobProgress, ProgressTracker
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 T = TypeVar("T")
-Happened = Event | Errand[Any]
-Events = queue.SimpleQueue[Happened | None]
+Happening = Event | MainThreadTask[Any]
+Events = queue.SimpleQueue[Happening | None]
 
 LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
 HOW_TO_ALLOW = "it is not run; %piano panel asks, and so does %piano approve for what %piano send has sent"
 
 
-class NoAnswerError(PianoError):
+class AnswerFailedError(PianoError):
     """What was asked has no answer: it failed, or was interrupted."""
 
 
@@ -50,23 +50,23 @@ def follow_in_cell(
     *,
     cancels: bool = True,
     raw: bool = False,
-) -> Message | Answers:
+) -> Message | AnswerGroup:
     """Show what becomes of the jobs that `begin` returns, in this cell; return the answer, or all if it is several.
 
-    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises NoAnswerError
-    with the reason where there is no answer, after showing those that there are. An interrupt, at whatever moment, ends
-    the wait and, if it `cancels`, the jobs.
+    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises
+    AnswerFailedError with the reason where there is no answer, after showing those that there are. An interrupt, at
+    whatever moment, ends the wait and, if it `cancels`, the jobs.
     """
     session.kernel.check()
     happened: Events = queue.SimpleQueue()
     leaving = contextlib.ExitStack()
 
-    async def start(piano: "Piano") -> Following:
+    async def start(piano: "Piano") -> ProgressTracker:
         leaving.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(happened.put))
         for request in await piano.approvals():
             happened.put(request)
         jobs = await begin(piano)
-        following = Following(jobs, {each.id: each.name for each in await piano.agents()})
+        following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
         for job in jobs:
             await _catch_up(piano, following, job)
         return following
@@ -83,7 +83,7 @@ def follow_in_cell(
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
             goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-            raise NoAnswerError(_cancelled(session, asking, happened) if cancels else goes_on) from None
+            raise AnswerFailedError(_cancelled(session, asking, happened) if cancels else goes_on) from None
     return _answers(session, following, raw=raw)
 
 
@@ -106,18 +106,18 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
             leaving.callback(live.end)
             with session.kernel.lent(happened):
                 for event in iter(happened.get, None):
-                    if isinstance(event, Errand):
+                    if isinstance(event, MainThreadTask):
                         session.kernel.do(event)
                     elif isinstance(event, ModelLoading):
                         live.rest()
-                        live.draw([Shown("", status=event.note, fraction=event.fraction)])
+                        live.draw([LiveAnswer("", status=event.note, fraction=event.fraction)])
             return running.result()
         except KeyboardInterrupt:
             running.stop()
             raise PianoError("interrupted; what the server has begun, it may still end") from None
 
 
-async def _catch_up(piano: "Piano", following: Following, job: Job, asker: JobProgress | None = None) -> None:
+async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, asker: JobProgress | None = None) -> None:
     """Follow a job, and take over what was done of it before, and how it ended, if it is over already."""
     progress = following.follow(job, asker)
     if job.status is JobStatus.QUEUED:
@@ -145,12 +145,12 @@ async def _catch_up(piano: "Piano", following: Following, job: Job, asker: JobPr
             await _catch_up(piano, following, each, progress)
 
 
-def _follow(session: "Session", following: Following, happened: Events, live: LiveCell) -> None:
+def _follow(session: "Session", following: ProgressTracker, happened: Events, live: LiveCell) -> None:
     """Show each event of the jobs until all have ended."""
     frames = _in_frames(happened, live, following)
     while not following.over:
         event = next(frames)
-        if isinstance(event, Errand):
+        if isinstance(event, MainThreadTask):
             live.draw(shown(following))
             session.kernel.do(event)
             continue
@@ -159,11 +159,11 @@ def _follow(session: "Session", following: Following, happened: Events, live: Li
             live.draw(shown(following))
             _ask(session, following, event)
         elif isinstance(event, Closed):
-            raise NoAnswerError("the chat was closed before the answer came; the next one goes on with it")
+            raise AnswerFailedError("the chat was closed before the answer came; the next one goes on with it")
     live.draw(shown(following))
 
 
-def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterator[Happened]:
+def _in_frames(happened: Events, live: LiveCell, following: ProgressTracker) -> Iterator[Happening]:
     """Yield events, and draw between them: what came in one frame is drawn once."""
     while True:
         if event := happened.get():
@@ -176,7 +176,7 @@ def _in_frames(happened: Events, live: LiveCell, following: Following) -> Iterat
         live.draw(shown(following))
 
 
-def _answers(session: "Session", following: Following, *, raw: bool) -> Message | Answers:
+def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Message | AnswerGroup:
     """Show the answers for good, and return those to what was asked. Raises PianoError for those that failed."""
     several = len(following.all) > 1
     for each in following.all:
@@ -196,12 +196,12 @@ def _answers(session: "Session", following: Following, *, raw: bool) -> Message 
     if failed:
         if not several:
             raise failed[0][1]
-        raise NoAnswerError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
+        raise AnswerFailedError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
     told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
-    return told_first[0][1] if len(told_first) == 1 else Answers(told_first, session.shown)
+    return told_first[0][1] if len(told_first) == 1 else AnswerGroup(told_first, session.shown)
 
 
-def _cancelled(session: "Session", asking: Work[Following], happened: Events) -> str:
+def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: Events) -> str:
     """Cancel the jobs, if need be as soon as they are sent; return what to say."""
     if asking.cancel():
         return "interrupted; nothing was sent"
@@ -232,7 +232,7 @@ async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
     return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
-def _ask(session: "Session", following: Following, request: ApprovalRequested) -> None:
+def _ask(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
     """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
     if request not in session.call(lambda piano: piano.approvals()):
         return  # somebody else has answered

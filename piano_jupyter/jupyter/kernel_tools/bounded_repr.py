@@ -12,11 +12,11 @@ MOST_ITEMS = 50  # of a list, a dict or a set
 UNREAD = "<the environment, which is not read>"
 
 
-class _FullError(Exception):
+class _NoRoomError(Exception):
     """There is no more room."""
 
 
-class _Bounded(io.StringIO):
+class _BoundedRepr(io.StringIO):
     def __init__(self, room: int) -> None:
         super().__init__()
         self._room = room
@@ -25,11 +25,11 @@ class _Bounded(io.StringIO):
         super().write(text[: self._room])
         self._room -= len(text)
         if self._room < 0:
-            raise _FullError
+            raise _NoRoomError
         return len(text)
 
 
-class _Printer(RepresentationPrinter):
+class _BoundedPrinter(RepresentationPrinter):
     def pretty(self, obj: Any) -> None:
         """Show a value, and each part of it in turn."""
         if is_environment(obj):
@@ -43,12 +43,12 @@ def bounded(value: Any, limit: int) -> str:
     if type(value) in {str, bytes, bytearray} and len(value) > limit:
         kind = "characters" if isinstance(value, str) else "bytes"
         return f"{value[:limit]!r}… ({len(value):,} {kind})"
-    text = _Bounded(limit)
+    text = _BoundedRepr(limit)
     try:
-        printer = _Printer(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
+        printer = _BoundedPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
         printer.pretty(value)
         printer.flush()
-    except _FullError:
+    except _NoRoomError:
         return text.getvalue() + "…"
     except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
         return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"

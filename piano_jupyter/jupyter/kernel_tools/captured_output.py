@@ -8,7 +8,7 @@ from typing import Any
 from piano_jupyter.agent_code import printed_to
 
 
-class Captured:
+class CapturedText:
     """A text that grows: of one that is too long, its head and its tail."""
 
     def __init__(self, limit: int) -> None:
@@ -32,10 +32,10 @@ class Captured:
 
 
 @contextmanager
-def captured(shell: Any, kept: Captured) -> Iterator[None]:
+def captured(shell: Any, kept: CapturedText) -> Iterator[None]:
     """Keep what code of an agent prints and displays on this thread."""
     before = shell.display_pub
-    shell.display_pub = _Publisher(before, kept)
+    shell.display_pub = _CapturingPublisher(before, kept)
     try:
         with printed_to(kept, kept):
             yield
@@ -43,10 +43,10 @@ def captured(shell: Any, kept: Captured) -> Iterator[None]:
         shell.display_pub = before
 
 
-class _Publisher:
+class _CapturingPublisher:
     """What `display` gives its data to, as this thread and the others see it."""
 
-    def __init__(self, real: Any, kept: Captured) -> None:
+    def __init__(self, real: Any, kept: CapturedText) -> None:
         self._real, self._kept, self._thread = real, kept, threading.get_ident()
 
     def publish(self, data: Any, *args: Any, **kwargs: Any) -> None:

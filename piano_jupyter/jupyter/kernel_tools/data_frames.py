@@ -1,6 +1,7 @@
 """What kind of data frame a value is, and a look into it that copies few of its values. No library is imported.
 
-A frame of any kind becomes a `Glance`: its size, and for each of its first columns the type and the values of a sample.
+A frame of any kind becomes a `FrameSummary`: its size, and the type and a sample of the values of each of its first
+columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ AHEAD = 1_000  # rows of what is only computed when asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FrameColumn:
     """One column: its name and type as the library has them, the values of the sample, and the first ones."""
 
     name: object
@@ -26,12 +27,12 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class FrameSummary:
     """A look into a frame."""
 
     rows: int | None  #: None: it is not known before all is computed
     width: int  #: how many columns there are
-    columns: Sequence[Column]  #: the first of them
+    columns: Sequence[FrameColumn]  #: the first of them
     index: str = ""
 
     @property
@@ -51,7 +52,7 @@ def frame_kind(value: Any) -> str:
     return next((kind for kind in kinds if kind in LOOKS), "")
 
 
-def glance(value: Any) -> Glance:
+def glance(value: Any) -> FrameSummary:
     """Look into a frame."""
     return LOOKS[frame_kind(value)](value)
 
@@ -67,12 +68,14 @@ def _sampled(rows: int, width: int) -> list[int]:
     return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
 
 
-def _pandas(frame: Any) -> Glance:
+def _pandas(frame: Any) -> FrameSummary:
     rows, width = frame.shape
     shown = [frame.iloc[:, at] for at in range(min(width, MOST_COLUMNS))]  # views; a slice of columns may be a copy
     sample = _sampled(rows, len(shown))
-    columns = [Column(each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown]
-    return Glance(rows, width, columns, _pandas_index(frame.index))
+    columns = [
+        FrameColumn(each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown
+    ]
+    return FrameSummary(rows, width, columns, _pandas_index(frame.index))
 
 
 def _pandas_index(index: Any) -> str:
@@ -82,49 +85,52 @@ def _pandas_index(index: Any) -> str:
     return f"{type(index).__name__}{f' {name}' if name else ''}, from {index[0]} to {index[-1]}"
 
 
-def _polars(frame: Any) -> Glance:
+def _polars(frame: Any) -> FrameSummary:
     shown = frame[:, :MOST_COLUMNS]
     sample = _sampled(frame.height, shown.width)
-    columns = [Column(each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown]
-    return Glance(frame.height, frame.width, columns)
+    columns = [FrameColumn(each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown]
+    return FrameSummary(frame.height, frame.width, columns)
 
 
-def _polars_lazy(frame: Any) -> Glance:
+def _polars_lazy(frame: Any) -> FrameSummary:
     return replace(_polars(frame.head(AHEAD).collect()), rows=None)
 
 
-def _pyarrow(table: Any) -> Glance:
+def _pyarrow(table: Any) -> FrameSummary:
     rows, width = table.num_rows, table.num_columns
     shown = list(zip(table.column_names, table.columns, strict=True))[:MOST_COLUMNS]
     sample = _sampled(rows, len(shown))
     columns = [
-        Column(name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist()) for name, each in shown
+        FrameColumn(name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist())
+        for name, each in shown
     ]
-    return Glance(rows, width, columns)
+    return FrameSummary(rows, width, columns)
 
 
-def _duckdb(relation: Any) -> Glance:
+def _duckdb(relation: Any) -> FrameSummary:
     rows, columns = relation.limit(AHEAD).fetchall(), []
     for at, name in enumerate(relation.columns[:MOST_COLUMNS]):
         values = [row[at] for row in rows]
-        columns.append(Column(name, relation.types[at], values, values[:HEAD]))
-    return Glance(None, len(relation.columns), columns)
+        columns.append(FrameColumn(name, relation.types[at], values, values[:HEAD]))
+    return FrameSummary(None, len(relation.columns), columns)
 
 
-def _numpy(array: Any) -> Glance:
+def _numpy(array: Any) -> FrameSummary:
     """Look into an array of two dimensions as a frame; of another, as one column in the order of its elements."""
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
     shown = [array[:, at] for at in range(min(width, MOST_COLUMNS))] if array.ndim == 2 else [array.flat]
     sample = _sampled(rows, len(shown))  # `flat` copies nothing, as `ravel` may
-    columns = [Column(at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown)]
-    return Glance(rows, width, columns)
+    columns = [
+        FrameColumn(at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown)
+    ]
+    return FrameSummary(rows, width, columns)
 
 
-def _series(series: Any) -> Glance:
+def _series(series: Any) -> FrameSummary:
     return glance(series.to_frame())
 
 
-LOOKS: Mapping[str, Callable[[Any], Glance]] = {
+LOOKS: Mapping[str, Callable[[Any], FrameSummary]] = {
     "pandas.DataFrame": _pandas,
     "pandas.Series": _series,
     "polars.DataFrame": _polars,

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
-from piano_jupyter.jupyter.kernel_tools.data_frames import Column, Glance, frame_kind, glance
+from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, glance
 from piano_jupyter.jupyter.render.tables import counted, plain_table
 from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
@@ -118,7 +118,7 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _frame(kind: str, value: Any, seen: Glance) -> str:
+def _frame(kind: str, value: Any, seen: FrameSummary) -> str:
     size = counted(seen.rows, "row") if seen.rows is not None else "rows are counted when it is read"
     if kind in {"pandas.Series", "polars.Series"}:
         head = f"{kind}, {counted(seen.rows or 0, 'value')}"
@@ -144,12 +144,12 @@ def _frame(kind: str, value: Any, seen: Glance) -> str:
     return "\n".join(lines)
 
 
-def _sample(seen: Glance) -> str:
+def _sample(seen: FrameSummary) -> str:
     taken = len(seen.columns[0].values)
     return f"the first {taken:,} rows" if seen.rows is None else f"{taken:,} rows, drawn at random"
 
 
-def _column(column: Column) -> tuple[str, str, int, str]:
+def _column(column: FrameColumn) -> tuple[str, str, int, str]:
     known = [each for each in column.values if not _is_null(each)]
     return str(column.name), str(column.type), len(column.values) - len(known), _values(known)
 
@@ -203,7 +203,9 @@ def _code(value: Any) -> str:
     try:
         called = inspect.signature(value)
         shown = [
-            each if each.default is each.empty else each.replace(default=_Shown(bounded(each.default, LONGEST_DEFAULT)))
+            each
+            if each.default is each.empty
+            else each.replace(default=_DefaultValue(bounded(each.default, LONGEST_DEFAULT)))
             for each in called.parameters.values()
         ]
         signature = str(called.replace(parameters=shown))
@@ -216,7 +218,7 @@ def _code(value: Any) -> str:
     return "\n".join(lines)
 
 
-class _Shown(str):
+class _DefaultValue(str):
     """A default, as a signature is to show it."""
 
     __slots__ = ()

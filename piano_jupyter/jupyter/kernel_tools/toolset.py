@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
-from piano_jupyter.jupyter.kernel_thread import WorkInterruptedError, WorkLateError
-from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
+from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeoutError
+from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
@@ -23,7 +23,7 @@ from piano_jupyter.jupyter.variable_access import looked_up
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
-from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
 
 T = TypeVar("T")
 
@@ -98,10 +98,10 @@ class KernelTools:
         code: for example "sales['price'].sum()".
         """
         limit = self._session.config.tool_output_limit
-        printed = Captured(limit)
+        printed = CapturedText(limit)
         try:
             went_well = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, limit))
-        except WorkLateError as late:
+        except TaskTimeoutError as late:
             raise ToolError(f"{_told_late(late)}; it had printed:\n{printed.text() or '(nothing)'}") from late
         if not went_well:
             raise ToolError(f"failed: the code raised an error:\n{printed.text()}")
@@ -130,12 +130,12 @@ class KernelTools:
         """Have a look at the user's variables; what their own code prints meanwhile is nobody's."""
 
         def look() -> str:
-            with captured(self._session.shell, Captured(0)):
+            with captured(self._session.shell, CapturedText(0)):
                 return function()
 
         try:
             return await self._on_kernel(look, running or LOOK)
-        except WorkLateError as late:
+        except TaskTimeoutError as late:
             raise ToolError(_told_late(late)) from late
         except NotFoundError as error:
             raise ToolError(f"not_found: {error}") from error
@@ -147,7 +147,7 @@ class KernelTools:
     async def _on_kernel(self, function: Callable[[], T], running: float | None = None) -> T:
         try:
             return await self._session.kernel.run(function, within=self._limit(), running=running)
-        except WorkInterruptedError:
+        except TaskInterruptedError:
             await self._end_turn()
             raise
 
@@ -170,10 +170,12 @@ class KernelTools:
         await asyncio.Event().wait()  # until the job's end cancels this
 
 
-def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> Opinion:
+def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> ToolAssessment:
     if mode == "read":
-        return Opinion(Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only look")
-    return Opinion(Verdict.ASK, "it runs in your kernel, with your variables and your rights")
+        return ToolAssessment(
+            Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only look"
+        )
+    return ToolAssessment(Verdict.ASK, "it runs in your kernel, with your variables and your rights")
 
 
 def variables_table(variables: Mapping[str, Any], pattern: str) -> str:
@@ -197,7 +199,7 @@ def variables_table(variables: Mapping[str, Any], pattern: str) -> str:
     return "\n".join(lines)
 
 
-def _told_late(late: WorkLateError) -> str:
+def _told_late(late: TaskTimeoutError) -> str:
     if late.begun:
         return f"timeout: it was ended after {late.seconds:g} s"
     return f"busy: the kernel was busy with another cell for {late.seconds:g} s, so it did not run"

@@ -10,7 +10,7 @@ import traceback
 from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
-from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
+from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.text.truncation import truncated
 
 MOST_FRAMES = 10  # of a traceback
@@ -19,7 +19,7 @@ LONGEST_LINE = 200  # characters of a line of code in it
 _numbers = itertools.count(1)
 
 
-def run_code(shell: Any, code: str, printed: Captured, limit: int) -> bool:
+def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
     """Run code; write what comes of it to `printed`, the value of its last line included. Return whether it went well.
 
     An interrupt ends it like any error.

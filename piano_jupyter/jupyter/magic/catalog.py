@@ -6,8 +6,8 @@ from typing import Any
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.commands import agents, ask, history, import_export, models, queue, status
-from piano_jupyter.jupyter.magic.manual import Page, topics
-from piano_jupyter.jupyter.render.tables import Listing, Note
+from piano_jupyter.jupyter.magic.manual import ManualPage, topics
+from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
 
 LONGEST_USAGE = 60  # characters, in the list of all
@@ -20,7 +20,7 @@ def help_(_session: Session, text: str) -> Any:
     if text in COMMANDS:
         return Note(COMMANDS[text].explanation)
     if text in topics():
-        return Page(text)
+        return ManualPage(text)
     if text:
         raise NotFoundError.among("sub-command or topic", text, [*COMMANDS, *topics()])
     rows = [
@@ -28,7 +28,7 @@ def help_(_session: Session, text: str) -> Any:
         for name, each in COMMANDS.items()
     ]
     manual = ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
-    return Listing([WHOLE_CELL, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
+    return RecordTable([WHOLE_CELL, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
 
 
 ALL = [

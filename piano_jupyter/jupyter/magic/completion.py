@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.completion_names import TABLES, Names, Peek, files
+from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, files
 from piano_jupyter.jupyter.magic.options import quoted
 
 MOST = 100  # names
@@ -27,7 +27,7 @@ SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
 WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
 
 
-class Nothing(list[SimpleCompletion]):
+class NoCompletions(list[SimpleCompletion]):
     """No completions, from a matcher that wants no others: IPython asks how many there are before it heeds that."""
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Nothing(list[SimpleCompletion]):
         return 1
 
 
-class Place(NamedTuple):
+class CompletionPoint(NamedTuple):
     """Where a word is being written."""
 
     kinds: tuple[str, ...]  #: what may stand there: "option", SUB-COMMAND, AGENT, THREAD, ..., "agent|model|day"
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     command: Command | None = None
 
 
-def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False) -> Place | None:
+def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False) -> CompletionPoint | None:
     """Return what may stand at the end of `typed`, which follows %piano or %%piano; None where that is free text."""
     found = list(WORD.finditer(typed))
     words = [match[0] for match in found]
@@ -54,15 +54,15 @@ def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False)
         asked = _argument(words, typed, commands["ask"])
         if rest or name[:1] in {"-", "@"}:
             return asked
-        return Place(("cell", *(asked.kinds if asked else ())), name, commands["ask"])
+        return CompletionPoint(("cell", *(asked.kinds if asked else ())), name, commands["ask"])
     if not rest:
-        return Place(("SUB-COMMAND",), name)
+        return CompletionPoint(("SUB-COMMAND",), name)
     if name not in commands:
-        return Place((), words[-1])
+        return CompletionPoint((), words[-1])
     return _argument(rest, typed[found[0].end() :].lstrip(), commands[name])
 
 
-def _argument(words: list[str], typed: str, command: Command) -> Place | None:
+def _argument(words: list[str], typed: str, command: Command) -> CompletionPoint | None:
     """Return what may stand at the last of the words that follow a sub-command."""
     value, positional, options = "", 0, 0  # the value that is awaited; how many words and options there were
     *before, written = words
@@ -78,24 +78,26 @@ def _argument(words: list[str], typed: str, command: Command) -> Place | None:
     if not value and is_given and option in command.options:
         value, written = command.options[option], rest
     if value:
-        return Place((value.removesuffix(",…"),), written.rpartition(",")[2].lstrip() if "…" in value else written)
+        return CompletionPoint(
+            (value.removesuffix(",…"),), written.rpartition(",")[2].lstrip() if "…" in value else written
+        )
     if command.name == "sql":
         after, word = SQL_WORD.search(typed).groups()  # type: ignore[union-attr]  # it always matches
-        return Place(("TABLE",) if after else ("TABLE", "COLUMN"), word)
+        return CompletionPoint(("TABLE",) if after else ("TABLE", "COLUMN"), word)
     if positional and command.is_text:
-        return Place((), written) if written.startswith("@") else None
+        return CompletionPoint((), written) if written.startswith("@") else None
     kind = command.takes.partition(" ")[0].strip("[]@")
     if command.asks and not written.startswith("@"):
         kind = ""
     elif kind == "THREAD" and positional and not options and not written.startswith("-"):  # a title needs no quotes
-        return Place((kind,), typed)
+        return CompletionPoint((kind,), typed)
     elif positional:
         kind = ""
     kinds = tuple(filter(None, [kind if not written.startswith("-") else "", "option"]))
-    return Place(kinds, written, command)
+    return CompletionPoint(kinds, written, command)
 
 
-def candidates(where: Place, commands: Mapping[str, Command], names: Callable[[str], list[str]]) -> list[str]:
+def candidates(where: CompletionPoint, commands: Mapping[str, Command], names: Callable[[str], list[str]]) -> list[str]:
     """Return what may stand at a place, as it is written; `names` gives the names of a kind."""
     found: list[str] = []
     for kind in where.kinds:
@@ -133,7 +135,7 @@ def _beginning(written: str, names: Iterable[str]) -> list[str]:
 
 def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> Callable[[], None]:
     """Let a shell complete what follows %piano, and return what undoes it; `peek` starts a verb of an open Piano."""
-    names = Names(peek, variables)
+    names = CompletionNames(peek, variables)
 
     @context_matcher(identifier="piano_jupyter.completion", priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
@@ -149,7 +151,7 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
         found = candidates(where, COMMANDS, names.of)
         offered = [SimpleCompletion(text, type=getattr(text, "about", where.kinds[0].lower())) for text in found]
         return {
-            "completions": offered or Nothing(),
+            "completions": offered or NoCompletions(),
             "matched_fragment": where.written,
             "ordered": True,
             "suppress": True,

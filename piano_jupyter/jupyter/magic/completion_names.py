@@ -26,7 +26,7 @@ BEGINNING = 40  # characters of a message
 COLUMNS = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
 
 
-class Told(str):
+class LabelledId(str):
     """An id, with what tells people which it is."""
 
     __slots__ = ("about",)
@@ -40,7 +40,7 @@ class Told(str):
         return told
 
 
-class Names:
+class CompletionNames:
     """The names that an open Piano knows; the last answer stands where a new one is late."""
 
     def __init__(self, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> None:
@@ -84,7 +84,7 @@ async def _jobs(piano: "Piano") -> list[str]:
 
 async def _messages(piano: "Piano") -> list[str]:
     said = await piano.messages(piano.thread, MOST) if piano.thread else []
-    return [Told(short(each.id), each.content) for each in reversed(said)]
+    return [LabelledId(short(each.id), each.content) for each in reversed(said)]
 
 
 READ: Mapping[str, Read] = {

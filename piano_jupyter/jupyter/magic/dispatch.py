@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.cell.waiting import NoAnswerError
+from piano_jupyter.jupyter.cell.waiting import AnswerFailedError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.options import split_options, split_words
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 
 HELP = {"--help": "", "-h": ""}
 SINGLE = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # it takes one of these: a word, or in quotes
@@ -44,7 +44,7 @@ def _dispatch(session: Session, line: str, cell: str | None) -> Any:
     chosen = COMMANDS[name]
     try:
         return _run(session, chosen, rest, cell)
-    except NoAnswerError:
+    except AnswerFailedError:
         raise
     except PianoError as error:
         as_text = "; to ask it as it stands, put it below the first line" if cell and not chosen.asks else ""

@@ -15,7 +15,7 @@ def topics() -> list[str]:
     return sorted(path.stem for path in DOCS.glob("*.md"))
 
 
-class Page:
+class ManualPage:
     """A page of the manual: rendered in a notebook, as text in a terminal. Links to pages name their command."""
 
     def __init__(self, topic: str) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from piano_jupyter import events
 from piano_jupyter.approval_prompt import written
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, Stream, exact, legible, render
+from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, legible, render
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT, capped
 from piano_jupyter.progress import CallProgress, JobProgress, TextProgress
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
@@ -34,12 +34,12 @@ NOTES = {
 
 
 @dataclass
-class Part:
+class EntryPart:
     """A text or a tool call, as the page has it."""
 
     shown: Change
     drawn: Any = None  # what it was drawn from
-    stream: Stream | None = None  # while the text is being written
+    stream: MarkdownStream | None = None  # while the text is being written
     length: int = 0  # of what the stream has of it
     is_new: bool = True
 
@@ -64,14 +64,14 @@ class Part:
 
 
 @dataclass
-class Entry:
+class PanelEntry:
     """What the user said, or the work of one job."""
 
     key: str
     turn: str  # the key of the question that it belongs to
     progress: JobProgress  # "said" is what the user said
     question: str = ""
-    parts: dict[UUID, Part] = field(default_factory=dict)  # those that were shown
+    parts: dict[UUID, EntryPart] = field(default_factory=dict)  # those that were shown
     told: Change = field(default_factory=dict)  # how the page has it
 
     @property
@@ -110,12 +110,12 @@ class Entry:
         return list(self.progress.parts.items())
 
 
-class Conversation:
+class ThreadView:
     """A thread as the panel shows it."""
 
     def __init__(self) -> None:
         self._names: dict[UUID, str] = {}
-        self._entries: dict[str, Entry] = {}  # in reading order
+        self._entries: dict[str, PanelEntry] = {}  # in reading order
         self._touched: set[str] = set()  # entries that the page may not have as they are
 
     @property
@@ -192,7 +192,7 @@ class Conversation:
         """Return all of it, for a page that has nothing. Send `changes` first."""
         return [each for after, entry in self._in_order() for each in entry.everything(after)]
 
-    def _in_order(self) -> "zip[tuple[str | None, Entry]]":
+    def _in_order(self) -> "zip[tuple[str | None, PanelEntry]]":
         """Return each entry with the key of the one before it."""
         return zip((None, *self._entries), self._entries.values(), strict=False)
 
@@ -200,12 +200,12 @@ class Conversation:
         """Whether a job's work is shown, or else the message that it follows."""
         return str(job_id) in self._entries or self._home(message_id) is not None
 
-    def _home(self, message_id: UUID | None) -> Entry | None:
+    def _home(self, message_id: UUID | None) -> PanelEntry | None:
         """Return the entry that a message is shown in."""
         entries = (entry for entry in self._entries.values() if message_id in entry.progress.parts)
         return self._entries.get(str(message_id)) or next(entries, None)
 
-    def _add(self, message: Message, question: UUID | None = None) -> Entry:
+    def _add(self, message: Message, question: UUID | None = None) -> PanelEntry:
         """Show a kept message: the user's as an entry of its own, an agent's in the entry of its job."""
         if message.role == "user":
             entry = self._entry(str(message.id), message.id, "You", "said")
@@ -217,28 +217,28 @@ class Conversation:
             entry.progress.add_message(message)
         return entry
 
-    def _answer(self, job: Job) -> Entry:
+    def _answer(self, job: Job) -> PanelEntry:
         entry = self._entry(str(job.id), job.message_id, self._names.get(job.agent_id, "Assistant"))
         entry.progress.model = job.model
         return entry
 
-    def _entry(self, key: str, follows: UUID | None, who: str, status: str = "done") -> Entry:
+    def _entry(self, key: str, follows: UUID | None, who: str, status: str = "done") -> PanelEntry:
         """Return the entry of this key; a new one stands last in the turn of the message that it follows."""
         if key not in self._entries:
             home = self._home(follows)
             turn = home.turn if home else str(follows or key)
             told = list(self._entries.items())
             at = max((i + 1 for i, (_, each) in enumerate(told) if each.turn == turn), default=len(told))
-            entry = Entry(key, turn, JobProgress(who, status=status))
+            entry = PanelEntry(key, turn, JobProgress(who, status=status))
             self._entries = dict([*told[:at], (key, entry), *told[at:]])
         self._touched.add(key)
         return self._entries[key]
 
 
-def _part(key: UUID, now: TextProgress | CallProgress) -> Part:
+def _part(key: UUID, now: TextProgress | CallProgress) -> EntryPart:
     if isinstance(now, CallProgress):
-        return Part(_call(now), replace(now))
-    return Part(_text(key, now.message), now.message or now, None if now.message else Stream())
+        return EntryPart(_call(now), replace(now))
+    return EntryPart(_text(key, now.message), now.message or now, None if now.message else MarkdownStream())
 
 
 def _text(key: UUID, message: Message | None) -> Change:

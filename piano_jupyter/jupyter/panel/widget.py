@@ -1,6 +1,6 @@
 """ChatPanel: events -> view, clicks -> Piano.
 
-The panel holds no truth. Events go into a `Conversation`, and what has changed there goes to the page at most every
+The panel holds no truth. Events go into a `ThreadView`, and what has changed there goes to the page at most every
 50 ms, in numbered messages; a page that missed one, or that was just opened, asks for everything. Clicks arrive on any
 thread and only hop onto the chat's loop; each is acknowledged, then answered.
 """
@@ -19,7 +19,7 @@ from piano_jupyter.approval_prompt import TOO_LATE
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.view import Change, Conversation
+from piano_jupyter.jupyter.panel.view import Change, ThreadView
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
@@ -41,7 +41,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     def __init__(self, piano: Piano, loop: LoopThread, thread: Thread) -> None:
         self._piano, self._loop, self._thread = piano, loop, thread
-        self._shown = Conversation()
+        self._shown = ThreadView()
         self._heard_early: list[Event] | None = []  # events that came while the store was read; None: it is
         self._limit = piano.config.panel_messages
         self._has_earlier = False

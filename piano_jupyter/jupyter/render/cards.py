@@ -8,7 +8,7 @@ from uuid import UUID
 
 from piano_jupyter.approval_prompt import put
 from piano_jupyter.events import ApprovalRequested
-from piano_jupyter.jupyter.render.tables import Card, Listing, Marked, Records, counted
+from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
 
 
-class Requests(Records[ApprovalRequested]):
+class ApprovalCards(RecordList[ApprovalRequested]):
     """The tool calls that wait for a yes, each to the letter and whole."""
 
     def __repr__(self) -> str:
@@ -37,9 +37,9 @@ def _request(request: ApprovalRequested) -> str:
     return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
-def agent_card(agent: Agent) -> Card:
+def agent_card(agent: Agent) -> RecordCard:
     """Return an agent's card: all that is set of it."""
-    return Card(
+    return RecordCard(
         name=f"@{agent.name}",
         model=agent.model,
         description=agent.description,
@@ -51,10 +51,10 @@ def agent_card(agent: Agent) -> Card:
     )
 
 
-def skill_card(skill: Any) -> Card:
+def skill_card(skill: Any) -> RecordCard:
     """Return a skill's card: what is known of it, without its text."""
     about = skill.metadata
-    return Card(
+    return RecordCard(
         skill=skill.name,
         description=skill.description,
         license=_plain(about.get("license")),
@@ -67,9 +67,9 @@ def skill_card(skill: Any) -> Card:
     )
 
 
-def thread_card(thread: Thread, names: Names) -> Card:
+def thread_card(thread: Thread, names: Names) -> RecordCard:
     """Return a thread's card."""
-    return Card(
+    return RecordCard(
         thread=thread.title,
         status=thread.status,
         answers=f"@{names[thread.primary_agent_id]}" if thread.primary_agent_id in names else "",
@@ -77,9 +77,9 @@ def thread_card(thread: Thread, names: Names) -> Card:
     )
 
 
-def job_card(job: Job, names: Names) -> Card:
+def job_card(job: Job, names: Names) -> RecordCard:
     """Return a job's card, without its times."""
-    return Card(
+    return RecordCard(
         job=short(job.id),
         status=job.status,
         agent=f"@{names.get(job.agent_id, '?')}",
@@ -88,9 +88,9 @@ def job_card(job: Job, names: Names) -> Card:
     )
 
 
-def model_card(model: Model) -> Card:
+def model_card(model: Model) -> RecordCard:
     """Return a model's card."""
-    return Card(
+    return RecordCard(
         model=model.name,
         state=model.state,
         context=_tokens(model),
@@ -99,10 +99,10 @@ def model_card(model: Model) -> Card:
     )
 
 
-def status_card(status: "Status", no_thread: str = "") -> Card:
+def status_card(status: "Status", no_thread: str = "") -> RecordCard:
     """Return how things stand; `no_thread` is what to say where there is no current thread."""
     jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
-    return Card(
+    return RecordCard(
         thread=status.thread.title if status.thread else no_thread,
         server=status.server,
         models=models_line(status.models),
@@ -131,9 +131,9 @@ def models_line(models: Sequence[Model]) -> str:
     return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
 
 
-def agents_table(agents: Sequence[Agent]) -> Listing[Agent]:
+def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
     """Return agents as a table."""
-    return Listing(
+    return RecordTable(
         agents,
         "no agents",
         name=lambda agent: f"@{agent.name}",
@@ -144,9 +144,9 @@ def agents_table(agents: Sequence[Agent]) -> Listing[Agent]:
     )
 
 
-def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
+def threads_table(threads: Sequence[Thread]) -> RecordTable[Thread]:
     """Return threads as a table."""
-    return Listing(
+    return RecordTable(
         threads,
         "no threads yet; %%piano opens one",
         id=lambda thread: short(thread.id),
@@ -156,10 +156,10 @@ def threads_table(threads: Sequence[Thread]) -> Listing[Thread]:
     )
 
 
-def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> Listing[Job]:
+def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> RecordTable[Job]:
     """Return jobs as a table; `held` is what those wait for that an earlier kernel left."""
     waits = held or {}
-    return Listing(
+    return RecordTable(
         jobs,
         "nothing runs and nothing waits",
         id=lambda job: short(job.id),
@@ -171,9 +171,9 @@ def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | Non
     )
 
 
-def models_table(models: Sequence[Model]) -> Listing[Model]:
+def models_table(models: Sequence[Model]) -> RecordTable[Model]:
     """Return models as a table."""
-    return Listing(
+    return RecordTable(
         models,
         "the server names no models",
         name=lambda model: model.name,
@@ -184,7 +184,7 @@ def models_table(models: Sequence[Model]) -> Listing[Model]:
     )
 
 
-def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
+def hits_table(hits: Sequence[Hit], names: Names) -> RecordTable[Hit]:
     """Return what a search found as a table; the ids are those of the messages."""
 
     def who(hit: Hit) -> str:
@@ -192,12 +192,12 @@ def hits_table(hits: Sequence[Hit], names: Names) -> Listing[Hit]:
             return "(title)"
         return names.get(hit.message.agent_id, "You" if hit.message.role == "user" else hit.message.role)
 
-    return Listing(
+    return RecordTable(
         hits,
         "found nothing",
         thread=lambda hit: hit.thread.title,
         who=who,
-        said=lambda hit: Marked(hit.excerpt, hit.marks),
+        said=lambda hit: HighlightedText(hit.excerpt, hit.marks),
         id=lambda hit: short(hit.message.id) if hit.message else "",
     )
 

@@ -57,7 +57,7 @@ def legible(text: str) -> str:
     return "".join(piece if i % 2 else exact(piece) for i, piece in enumerate(pieces))
 
 
-class Stream:
+class MarkdownStream:
     """A text that is being written, as HTML: a block is rendered once, when it is finished.
 
     Only the last block can still change. It is rendered again with each update while it is short; once it is long, or

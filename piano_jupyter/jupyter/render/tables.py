@@ -25,7 +25,7 @@ QUIET = 'style="color:var(--jp-ui-font-color2,#767676);font-size:0.85em"'
 MARK = 'style="background:none;color:inherit;font-weight:bold;border-bottom:2px solid var(--jp-brand-color1,#1976d2)"'
 
 
-class Records(Sequence[R], Generic[R]):
+class RecordList(Sequence[R], Generic[R]):
     """Records that look in their own way in a cell; a sequence of the records themselves."""
 
     def __init__(self, records: Iterable[R]) -> None:
@@ -38,7 +38,7 @@ class Records(Sequence[R], Generic[R]):
         return len(self._records)
 
 
-class Listing(Records[R]):
+class RecordTable(RecordList[R]):
     """Records as a table."""
 
     def __init__(self, records: Iterable[R], empty: str, **columns: Callable[[R], object]) -> None:
@@ -57,7 +57,7 @@ class Listing(Records[R]):
         return [[column(record) for column in self._columns.values()] for record in self._records]
 
 
-class Card:
+class RecordCard:
     """Names and values, a line each; those without a value are left out. A `_` in a name stands for a space."""
 
     def __init__(self, **rows: str) -> None:
@@ -87,7 +87,7 @@ class Note:
         return terminal_text(self._text)
 
 
-class Marked:
+class HighlightedText:
     """A piece of text in which some places are marked: where a search found its words."""
 
     def __init__(self, text: str, marks: Iterable[tuple[int, int]]) -> None:
@@ -150,7 +150,7 @@ def lines_html(text: str) -> str:
 
 
 def _cell_html(cell: object) -> str:
-    return cell.html if isinstance(cell, Marked) else lines_html(truncated(_text(cell), LONGEST_CELL))
+    return cell.html if isinstance(cell, HighlightedText) else lines_html(truncated(_text(cell), LONGEST_CELL))
 
 
 def _text(cell: object) -> str:

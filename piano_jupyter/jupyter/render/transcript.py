@@ -15,7 +15,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, Records, capped, lines_html
+from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, RecordList, capped, lines_html
 from piano_jupyter.records import Message, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.markdown import as_markdown, indented
@@ -34,7 +34,7 @@ HOW_TO_GO_ON = (
 )
 
 
-class Answers(Records[Message]):
+class AnswerGroup(RecordList[Message]):
     """The answers to one question, in the order in which the agents were asked.
 
     Each comes with the name of its agent and its tool calls; `shown` are the ids of those that the running cell has

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from piano_jupyter.jupyter.render.tables import Listing
+from piano_jupyter.jupyter.render.tables import RecordTable
 from piano_jupyter.records import Rows
 
 HEADS = {
@@ -16,7 +16,7 @@ HEADS = {
 }
 
 
-class Figures(Listing[tuple[Any, ...]]):
+class UsageStatistics(RecordTable[tuple[Any, ...]]):
     """Statistics (`Piano.stats`): shown with short heads, without what nobody knows; a sequence of its rows."""
 
     def __init__(self, rows: Rows) -> None:

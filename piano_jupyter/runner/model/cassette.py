@@ -21,7 +21,7 @@ import httpx
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.safe_files import read_file, write_file
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 
 FORMAT = 1
 LARGEST = 1 << 30  #: bytes of a cassette
@@ -141,7 +141,7 @@ class CassetteTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Tap(self._cassette, key, response, measure),
+            stream=_RecordingStream(self._cassette, key, response, measure),
             extensions={**response.extensions, "measure": measure},
             request=request,
         )
@@ -151,7 +151,7 @@ class CassetteTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-class _Tap(httpx.AsyncByteStream):
+class _RecordingStream(httpx.AsyncByteStream):
     """Passes a response's bytes on; once they came whole, keeps the exchange."""
 
     def __init__(

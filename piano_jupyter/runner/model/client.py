@@ -13,16 +13,16 @@ import httpx
 from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
-from piano_jupyter.runner.model.model_properties import Properties
-from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loading, Piece, Reply
+from piano_jupyter.runner.model.model_properties import ModelProperties
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.model.server.error_responses import error_from, passes
 from piano_jupyter.runner.model.server.model_list import not_served
-from piano_jupyter.runner.model.server.retries import PassingError, Retries, retry_after
+from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError, retry_after
 from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
-from piano_jupyter.runner.model.server.unsupported_options import Unwanted
+from piano_jupyter.runner.model.server.unsupported_options import UnsupportedOptions
 from piano_jupyter.runner.model.stream.constrained_calls import constrained, response_format
 from piano_jupyter.runner.model.stream.latency import Stopwatch
-from piano_jupyter.runner.model.stream.reply_reader import Reading
+from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 
 AFTER_THE_LAST_WORD = 0.5  # seconds
 AFTER_THE_FINISH = 5.0  # seconds that the last word is waited for, once the answer is whole
@@ -31,7 +31,7 @@ WORTH_TELLING = 1.0  # seconds of a pause
 
 
 @dataclass(slots=True)
-class _Begun:
+class _StartedAnswer:
     """An answer that has begun: its first bytes are there."""
 
     response: httpx.Response
@@ -51,8 +51,8 @@ class ChatClient:
         self._config, self._swap = config, swap
         self._server = ServerTransport(connect, config)
         self._http = self._server.client(wrap)
-        self._properties = Properties(self._http, config, swap)
-        self._unwanted = Unwanted()
+        self._properties = ModelProperties(self._http, config, swap)
+        self._unwanted = UnsupportedOptions()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -69,9 +69,9 @@ class ChatClient:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, last the whole reply. Raises ModelError.
 
-        What fails in a way that may pass is asked again; where something was told already, an `Again` says so.
+        What fails in a way that may pass is asked again; where text was sent already, `StreamRestarted` says so.
         """
-        watch, retries, unloads = Stopwatch(), Retries(self._config.request_retries), self._swap.unloads
+        watch, retries, unloads = Stopwatch(), RetryBudget(self._config.request_retries), self._swap.unloads
         while True:
             beginning = asyncio.create_task(self._begin(request), name="piano-request")
             try:
@@ -85,7 +85,7 @@ class ChatClient:
                         elif isinstance(piece, Reply):
                             retries.check(piece)
                         yield piece
-            except PassingError as trouble:
+            except TransientError as trouble:
                 if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
                     raise trouble.error from trouble
                 pause = retries.pause(trouble)
@@ -98,21 +98,21 @@ class ChatClient:
                 await _end(beginning)
             if retries.told:
                 retries.told = False
-                yield Again()
+                yield StreamRestarted()
             if pause > WORTH_TELLING:
-                yield Loading(note=f"the server gave no answer; asking again in {pause:.0f} s")
+                yield LoadingNotice(note=f"the server gave no answer; asking again in {pause:.0f} s")
             await asyncio.sleep(pause)
 
     async def _waiting(
-        self, beginning: "asyncio.Task[_Begun]", model: str, watch: Stopwatch
-    ) -> AsyncGenerator[Loading, None]:
+        self, beginning: "asyncio.Task[_StartedAnswer]", model: str, watch: Stopwatch
+    ) -> AsyncGenerator[LoadingNotice, None]:
         """Yield what the server does until the answer begins."""
         while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
             note = await self._swap.why_waiting(model) if self._server.used else None
             if (told := watch.loading(note)) is not None:
                 yield told
 
-    async def _begin(self, request: ChatRequest) -> _Begun:
+    async def _begin(self, request: ChatRequest) -> _StartedAnswer:
         """Send the request and wait for the first bytes of the answer."""
         of_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
         lacks = of_tools and await self.lacks_tools(request.model)
@@ -120,7 +120,7 @@ class ChatClient:
         response = await self._send(constrained(request) if lacks else request)
         pieces, since = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
-            return _Begun(response, pieces, await self._next(pieces, since), since, held)
+            return _StartedAnswer(response, pieces, await self._next(pieces, since), since, held)
         except httpx.HTTPError as error:
             await response.aclose()
             raise self._broken(error) from error
@@ -128,16 +128,18 @@ class ChatClient:
             await response.aclose()
             raise
 
-    async def _pieces(self, begun: _Begun, request: ChatRequest, watch: Stopwatch) -> AsyncGenerator[Piece, None]:
+    async def _pieces(
+        self, begun: _StartedAnswer, request: ChatRequest, watch: Stopwatch
+    ) -> AsyncGenerator[Piece, None]:
         names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
         as_json = request.schema is not None
-        reading = Reading(names, text_calls=self._config.text_calls, held=begun.held, as_json=as_json)
+        reading = ReplyReader(names, text_calls=self._config.text_calls, held=begun.held, as_json=as_json)
         extensions, figures = begun.response.extensions, dict[str, float]()
         piece, last, now = begun.first, begun.since, asyncio.get_running_loop().time
         try:
             while True:
                 for told in reading.feed(piece):
-                    heard = watch.loading(f"{request.model} is loading") if isinstance(told, Loading) else told
+                    heard = watch.loading(f"{request.model} is loading") if isinstance(told, LoadingNotice) else told
                     if heard is not None:
                         yield heard
                 last = now() if reading.heard else last  # a comment is no sign that the model goes on
@@ -155,16 +157,16 @@ class ChatClient:
         except httpx.HTTPError as error:
             raise self._broken(error) from error
         except errors.ModelError as error:
-            raise (PassingError(error) if reading.passes else error) from error
+            raise (TransientError(error) if reading.passes else error) from error
         finally:
             await begun.response.aclose()
         yield replace(reply, usage={**reply.usage, **extensions.get("measured", figures)})
 
-    async def _next(self, pieces: AsyncIterator[bytes], last: float, reading: Reading | None = None) -> bytes:
+    async def _next(self, pieces: AsyncIterator[bytes], last: float, reading: ReplyReader | None = None) -> bytes:
         """Return the next piece, empty at the end; a whole answer needs none.
 
         `last` is when the server last said anything of the answer. Raises ModelTimeoutError if none begins in time, and
-        PassingError if one that has begun stands still.
+        TransientError if one that has begun stands still.
         """
         config, begun = self._config, reading is not None and reading.begun
         finished = reading is not None and reading.finished
@@ -180,10 +182,10 @@ class ChatClient:
             if not begun:
                 raise self._server.too_slow() from error
             silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
-            raise PassingError(errors.ModelTimeoutError(silent)) from error
+            raise TransientError(errors.ModelTimeoutError(silent)) from error
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
-        """Send the request; return the response with its body to come. Raises PassingError or ModelError."""
+        """Send the request; return the response with its body to come. Raises TransientError or ModelError."""
         body: dict[str, Any] = {
             **request.options,
             "model": request.model,
@@ -212,12 +214,12 @@ class ChatClient:
                 if response.has_redirect_location:
                     told = f"it leads to {response.headers['location']}; mend PianoConfig.base_url"
             except (httpx.HTTPError, TimeoutError) as error:
-                raise PassingError(await self._server.unreachable(error)) from error
+                raise TransientError(await self._server.unreachable(error)) from error
             if not self._unwanted.learn(server, body, response.status_code, told):
                 break
         refusal = error_from(response.status_code, self._server.without_key(told), request.model)
         if passes(response.status_code, told):
-            raise PassingError(refusal, retry_after(response.headers))
+            raise TransientError(refusal, retry_after(response.headers))
         raise await self._with_models(refusal, request.model)
 
     async def _with_models(self, refusal: errors.ModelError, model: str) -> errors.ModelError:
@@ -229,9 +231,9 @@ class ChatClient:
                     return not_served(model, known)
         return refusal
 
-    def _broken(self, error: Exception) -> PassingError:
+    def _broken(self, error: Exception) -> TransientError:
         said = f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
-        return PassingError(errors.ModelUnavailableError(said))
+        return TransientError(errors.ModelUnavailableError(said))
 
 
 async def _finish(pieces: AsyncIterator[bytes]) -> None:
@@ -242,7 +244,7 @@ async def _finish(pieces: AsyncIterator[bytes]) -> None:
                 pass
 
 
-async def _end(beginning: "asyncio.Task[_Begun]") -> None:
+async def _end(beginning: "asyncio.Task[_StartedAnswer]") -> None:
     """Free a request, wherever it is."""
     if beginning.cancel():
         await asyncio.wait([beginning])

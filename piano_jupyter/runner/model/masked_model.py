@@ -14,8 +14,8 @@ from dataclasses import replace
 from os.path import commonprefix
 from typing import Any
 
-from piano_jupyter.runner.model.protocol import Again, ChatModel, ChatRequest, Delta, Piece, Reply
-from piano_jupyter.secrets.masking import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
+from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
+from piano_jupyter.secrets.redactor import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
@@ -33,7 +33,7 @@ class MaskedModel:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, last the whole reply. Raises ModelError."""
-        text, reasoning = Streamed(self._mask), Streamed(self._mask)
+        text, reasoning = StreamMask(self._mask), StreamMask(self._mask)
         request = replace(request, messages=self._mask(request.messages), tools=self._mask(request.tools))
         async with aclosing(self._model.stream(request)) as pieces:
             async for piece in pieces:
@@ -46,13 +46,13 @@ class MaskedModel:
                         yield rest
                     is_long = len(piece.text) + len(piece.reasoning) > LONG
                     told = await asyncio.to_thread(self._mask, piece) if is_long else self._mask(piece)
-                elif isinstance(piece, Again):
-                    text, reasoning = Streamed(self._mask), Streamed(self._mask)
+                elif isinstance(piece, StreamRestarted):
+                    text, reasoning = StreamMask(self._mask), StreamMask(self._mask)
                 if told != NOTHING:
                     yield told
 
 
-class Streamed:
+class StreamMask:
     """What may be told of a text, as its pieces come."""
 
     def __init__(self, mask: Callable[[str], str]) -> None:

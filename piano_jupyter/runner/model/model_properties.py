@@ -20,7 +20,7 @@ from piano_jupyter.text.json_text import mapping
 Key = tuple[str, str, str]
 
 
-class Properties:
+class ModelProperties:
     """The properties of the models that were asked."""
 
     def __init__(self, http: httpx.AsyncClient, config: PianoConfig, swap: SwapClient) -> None:

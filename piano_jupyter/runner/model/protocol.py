@@ -31,7 +31,7 @@ class Delta:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
+class LoadingNotice:
     """The server says that the model is on its way."""
 
     note: str
@@ -40,7 +40,7 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class StreamRestarted:
     """The reply begins anew: what was told of it so far is void."""
 
 
@@ -65,7 +65,7 @@ class Reply:
     usage: Mapping[str, Any] = field(default_factory=dict)
 
 
-Piece = Delta | Loading | Again | Reply
+Piece = Delta | LoadingNotice | StreamRestarted | Reply
 
 
 class ChatModel(Protocol):

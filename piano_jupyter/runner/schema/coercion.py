@@ -31,7 +31,7 @@ WORDS = {
 }  # fmt: skip
 
 
-class MisfitError(PianoError):
+class SchemaMismatchError(PianoError):
     """A value does not fit its schema: one sentence that names the field and what was expected."""
 
 
@@ -39,7 +39,7 @@ def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a call's arguments as the tool takes them. Raises ToolError with the sentence for the model."""
     try:
         return dict(fitted(tool.parameters, dict(arguments)))
-    except MisfitError as error:
+    except SchemaMismatchError as error:
         raise ToolError(f"{tool.name} did not run: {error}") from error
 
 
@@ -47,12 +47,12 @@ def fitted(schema: Mapping[str, Any], value: Any) -> Any:
     """Return the value as the schema has it.
 
     "10" becomes 10 where a number is due, a list given as a JSON string becomes a list, and null for what may be left
-    out leaves it out. Raises MisfitError.
+    out leaves it out. Raises SchemaMismatchError.
     """
     value = _fit(schema, value)
     problem = misfit(schema, value)
     if problem is not None:
-        raise MisfitError(problem)
+        raise SchemaMismatchError(problem)
     return value
 
 

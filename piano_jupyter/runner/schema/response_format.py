@@ -18,7 +18,7 @@ from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_o
 from uuid import UUID
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.schema.coercion import MisfitError, fitted, misfit
+from piano_jupyter.runner.schema.coercion import SchemaMismatchError, fitted, misfit
 from piano_jupyter.runner.schema.schema_check import checked_schema
 from piano_jupyter.runner.schema.validator import FORMATS
 from piano_jupyter.safe_files import read_file
@@ -34,50 +34,50 @@ TAKEN = "give a dataclass, a TypedDict, a pydantic model, a type such as list[st
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ResponseFormat:
     """What an answer is asked for as: a JSON Schema, and the type of the value where there is one."""
 
     schema: Mapping[str, Any]
     kind: Any = None
 
     def value(self, text: str) -> Any:
-        """Return what a text says, checked. Raises MisfitError: one sentence that names what does not fit."""
+        """Return what a text says, checked. Raises SchemaMismatchError: one sentence that names what does not fit."""
         value = fitted(self.schema, parsed(text))
         if self.kind is None:
             return value
         try:
             return _built(self.kind, value)
         except RecursionError as error:
-            raise MisfitError("it is nested too deep") from error
+            raise SchemaMismatchError("it is nested too deep") from error
         except (ArithmeticError, TypeError, ValueError) as error:
-            raise MisfitError(f"{_name(self.kind)} does not take it: {_sentence(error)}") from error
+            raise SchemaMismatchError(f"{_name(self.kind)} does not take it: {_sentence(error)}") from error
 
 
-def form_of(thing: Any, workspace: str | Path = ".") -> Form:
+def form_of(thing: Any, workspace: str | Path = ".") -> ResponseFormat:
     """Return the form that a user means by a type, a JSON Schema, or the text or file of one. Raises PianoError."""
-    if isinstance(thing, Form):
+    if isinstance(thing, ResponseFormat):
         return thing
     if isinstance(thing, str | Path):
-        return Form(checked_schema(_read(thing, workspace)))
+        return ResponseFormat(checked_schema(_read(thing, workspace)))
     if isinstance(thing, Mapping):
-        return Form(checked_schema(thing))
+        return ResponseFormat(checked_schema(thing))
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         raise PianoError(f"{_name(type(thing))} itself is the schema, not a value of it")
-    schemas = _Schemas()
+    schemas = _SchemaBuilder()
     schema = schemas.of(thing)
     if not is_json([schema, schemas.definitions]):  # a Literal of what JSON does not have
         raise _no_form(thing)
-    return Form({**schema, "$defs": schemas.definitions} if schemas.definitions else schema, thing)
+    return ResponseFormat({**schema, "$defs": schemas.definitions} if schemas.definitions else schema, thing)
 
 
 def parsed(text: str) -> Any:
-    """Return the JSON that a text is, without the code fence around it. Raises MisfitError."""
+    """Return the JSON that a text is, without the code fence around it. Raises SchemaMismatchError."""
     try:
         return STRICT.decode(unfenced(text))
     except RecursionError as error:
-        raise MisfitError("it is nested too deep") from error
+        raise SchemaMismatchError("it is nested too deep") from error
     except ValueError as error:
-        raise MisfitError(f"it is no JSON ({error})" if text.strip() else "it is empty") from error
+        raise SchemaMismatchError(f"it is no JSON ({error})" if text.strip() else "it is empty") from error
 
 
 def unfenced(text: str) -> str:
@@ -87,7 +87,7 @@ def unfenced(text: str) -> str:
     return fence[1].strip() if fence else text
 
 
-class _Schemas:
+class _SchemaBuilder:
     """JSON Schemas of types. A type that holds itself is a definition, all others stand where they are used."""
 
     def __init__(self) -> None:

@@ -16,8 +16,8 @@ from piano_jupyter.agent_code import printed_to
 from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.runner.schema.coercion import check_arguments
-from piano_jupyter.secrets.masking import redact
-from piano_jupyter.tool import Calling, Tool, calling as the_calling
+from piano_jupyter.secrets.redactor import redact
+from piano_jupyter.tool import Tool, ToolCallContext, calling as the_calling
 
 LONGEST_WORD = 4_096  #: characters
 ENDING = 5.0  #: seconds that a cancelled coroutine tool gets to tidy up
@@ -80,7 +80,7 @@ async def run_tool(
     tool: Tool,
     arguments: Mapping[str, Any],
     *,
-    calling: Calling | None = None,
+    calling: ToolCallContext | None = None,
     mask: Callable[[str], str] = redact,
     timeout: float,
     output_limit: int,
@@ -134,7 +134,7 @@ async def _end(work: asyncio.Task[ToolResult]) -> None:
 
 async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callable[[str], str]) -> ToolResult:
     """Call the tool where it belongs: a coroutine function on the loop, any other in a thread."""
-    printed = _Printed(8 * limit)
+    printed = _PrintedOutput(8 * limit)
 
     def result(told: str, *, ok: bool) -> ToolResult:
         return ToolResult(ok, readable(_joined(printed.text(), told), limit, mask))
@@ -204,7 +204,7 @@ def _reason(tool: Tool, error: BaseException) -> str:
     return f"{what} (line {frames[-1].lineno} in {frames[-1].name}: {(frames[-1].line or '').strip()})"
 
 
-class _Printed:
+class _PrintedOutput:
     """What one call printed, its beginning at least."""
 
     def __init__(self, limit: int) -> None:

@@ -24,7 +24,7 @@ HEAD = 2 / 3  # of what is left of a long message stands before the gap
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class HistoryTrim:
     """What does not go along."""
 
     turns: int = 0  #: so many of the oldest turns: a user's question and all that follows it
@@ -50,18 +50,18 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class PromptBudget:
     """How many bytes a prompt may have."""
 
     limit: float
     after: float  #: once it was cut
 
 
-def room(n_ctx: int, max_tokens: Any, bytes_per_token: float) -> Room:
+def room(n_ctx: int, max_tokens: Any, bytes_per_token: float) -> PromptBudget:
     """Return how much room a window of `n_ctx` tokens has beside an answer of `max_tokens`."""
     wanted = max_tokens if isinstance(max_tokens, int) and max_tokens > 0 else min(n_ctx // 4, LARGEST_RESERVE)
     limit = n_ctx - min(wanted, n_ctx // 2)
-    return Room(limit * bytes_per_token, min(AFTER * n_ctx, 0.8 * limit) * bytes_per_token)
+    return PromptBudget(limit * bytes_per_token, min(AFTER * n_ctx, 0.8 * limit) * bytes_per_token)
 
 
 def size(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> int:
@@ -69,13 +69,13 @@ def size(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any
     return len(json.dumps([*messages, *tools], ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def last_cut(history: Sequence[Message], agent_id: UUID) -> Cut:
+def last_cut(history: Sequence[Message], agent_id: UUID) -> HistoryTrim:
     """Return what has left of an agent's history so far: the last note on it tells."""
     for message in reversed(history):
         if message.role == "system" and message.agent_id == agent_id and "left_out" in message.usage:
             usage = message.usage
-            return Cut(usage["left_out"], usage.get("longest"), message.content if usage["left_out"] else "")
-    return Cut()
+            return HistoryTrim(usage["left_out"], usage.get("longest"), message.content if usage["left_out"] else "")
+    return HistoryTrim()
 
 
 def measured(history: Sequence[Message], agent_id: UUID) -> float:
@@ -87,30 +87,30 @@ def measured(history: Sequence[Message], agent_id: UUID) -> float:
     return BYTES_PER_TOKEN
 
 
-def smaller(n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any) -> Room:
+def smaller(n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any) -> PromptBudget:
     """Return the room of a window that `sent` bytes did not fit into, as far as the server tells its tokens."""
     if n_ctx is None:
-        return Room(AFTER * sent, AFTER * sent)
+        return PromptBudget(AFTER * sent, AFTER * sent)
     return room(n_ctx, max_tokens, sent / max(n_prompt or n_ctx, n_ctx))
 
 
-def fitting(turns: int, cut: Cut, room: Room, size_of: Callable[[Cut], int]) -> Cut:
+def fitting(turns: int, cut: HistoryTrim, room: PromptBudget, size_of: Callable[[HistoryTrim], int]) -> HistoryTrim:
     """Return what of so many turns must leave so that the prompt fits: `cut` as it was, where it does."""
     if size_of(cut) <= room.limit:
         return cut
     newest = max(turns - 1, 0)
     candidates = range(cut.turns + 1, newest)
-    fits = bisect_left(candidates, 1, key=lambda leave: size_of(Cut(leave)) <= room.after)
+    fits = bisect_left(candidates, 1, key=lambda leave: size_of(HistoryTrim(leave)) <= room.after)
     leave = candidates[fits] if fits < len(candidates) else max(newest, cut.turns)
-    if size_of(Cut(leave)) <= room.limit:
-        return Cut(leave)
+    if size_of(HistoryTrim(leave)) <= room.limit:
+        return HistoryTrim(leave)
     longest = int(room.after / 2)
-    while longest > SHORTEST and size_of(Cut(leave, longest)) > room.after:
+    while longest > SHORTEST and size_of(HistoryTrim(leave, longest)) > room.after:
         longest //= 2
-    return Cut(leave, max(longest, SHORTEST))
+    return HistoryTrim(leave, max(longest, SHORTEST))
 
 
-def sentence(cut: Cut, name: str, n_ctx: int | None) -> str:
+def sentence(cut: HistoryTrim, name: str, n_ctx: int | None) -> str:
     """Say what an agent no longer reads, for people and for the agent."""
     window = f"the context of {n_ctx:,} tokens" if n_ctx else "the model's context"
     told = []

@@ -16,7 +16,7 @@ MOST_ALIKE = 5  #: calls in a row with the same arguments
 REPAIRED = "(its arguments were not quite JSON and were put right; send plain JSON)"
 
 
-class Limits:
+class TurnLimits:
     """The limits of one turn: what it did is told, and `check` ends it. `max_tokens` 0 is no limit."""
 
     def __init__(self, *, max_tokens: int, max_seconds: float, now: Callable[[], float] = time.monotonic) -> None:

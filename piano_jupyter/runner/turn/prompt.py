@@ -14,11 +14,11 @@ from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
 from piano_jupyter.runner.model.message_roles import merged
-from piano_jupyter.runner.turn.context_window import Cut
+from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escaped, within
 
 UNFINISHED = "outcome unknown: it did not finish"
-NOTHING = Cut()
+NOTHING = HistoryTrim()
 
 
 def chat_messages(
@@ -28,7 +28,7 @@ def chat_messages(
     calls: Sequence[ToolCall],
     names: Mapping[UUID, str],
     job_id: UUID | None = None,
-    cut: Cut = NOTHING,
+    cut: HistoryTrim = NOTHING,
     *,
     begins: int = 0,
     calls_left: int = 0,

@@ -15,11 +15,11 @@ from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply
 from piano_jupyter.runner.turn import context_window
-from piano_jupyter.runner.turn.context_window import Cut
+from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import unescaped, within
 from piano_jupyter.runner.turn.prompt import chat_messages
 from piano_jupyter.runner.turn.structured_output import fitting_reply, with_schema
-from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.runner.turn.turn_input import TurnInput
 
 SMALL = 4000  # bytes that fit into any window: how large it is, is not asked
 SUMMARY = (
@@ -32,7 +32,7 @@ Asked = Piece | HistoryTrimmed | MessageAdded
 
 
 async def ask(
-    turn: Turn, model: ChatModel, history: Sequence[Message], calls: Sequence[ToolCall], clock: Clock
+    turn: TurnInput, model: ChatModel, history: Sequence[Message], calls: Sequence[ToolCall], clock: Clock
 ) -> AsyncGenerator[Asked, None]:
     """Yield the pieces of a reply, last the whole one; before them what no longer fits, and the note on it.
 
@@ -42,7 +42,7 @@ async def ask(
     told, questions, left = list(history), context_window.questions_in(history), turn.turns_left
     tools = [tool.schema() for tool in turn.tools]
 
-    def messages(cut: Cut) -> list[dict[str, Any]]:
+    def messages(cut: HistoryTrim) -> list[dict[str, Any]]:
         said = chat_messages(
             turn.agent,
             turn.skills,
@@ -56,7 +56,7 @@ async def ask(
         )
         return with_schema(said, job.schema)
 
-    def bytes_of(cut: Cut) -> int:
+    def bytes_of(cut: HistoryTrim) -> int:
         return context_window.size(messages(cut), tools)
 
     cut = context_window.last_cut(told, turn.agent.id)
@@ -100,7 +100,12 @@ def _read(reply: Reply, sent: int) -> Reply:
 
 
 async def _summed_up(
-    turn: Turn, model: ChatModel, leaving: Sequence[Message], calls: Sequence[ToolCall], cut: Cut, note: Message
+    turn: TurnInput,
+    model: ChatModel,
+    leaving: Sequence[Message],
+    calls: Sequence[ToolCall],
+    cut: HistoryTrim,
+    note: Message,
 ) -> Message:
     """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
     question = replace(note, role="user", content=SUMMARY)

@@ -13,23 +13,23 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
 from piano_jupyter.records import Job
-from piano_jupyter.runner.model.protocol import Again, ChatModel, Delta, Loading, Reply
-from piano_jupyter.runner.turn.limits import Limits, no_answer, stopped_after
+from piano_jupyter.runner.model.protocol import ChatModel, Delta, LoadingNotice, Reply, StreamRestarted
+from piano_jupyter.runner.turn.limits import TurnLimits, no_answer, stopped_after
 from piano_jupyter.runner.turn.request import ask
-from piano_jupyter.runner.turn.tool_call_executor import Caller, Permit
-from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.runner.turn.tool_call_executor import Permit, ToolCallExecutor
+from piano_jupyter.runner.turn.turn_input import TurnInput
 
 
 async def run_turn(
-    turn: Turn, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
+    turn: TurnInput, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
 ) -> AsyncGenerator[Event, None]:
     """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError where it has gone on for long.
 
     `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
-    limits = Limits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
-    caller = Caller(turn, calls, limits, permit, tell, clock)
+    limits = TurnLimits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
+    caller = ToolCallExecutor(turn, calls, limits, permit, tell, clock)
     skills = {"skills": dict(turn.versions)} if turn.versions else {}
     async with aclosing(caller.make_again(turn.pending)) as events:
         async for event in events:
@@ -40,10 +40,10 @@ async def run_turn(
         async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
             async for piece in pieces:
                 match piece:
-                    case Delta() | Loading():
+                    case Delta() | LoadingNotice():
                         limits.check()
                         yield _told(piece, job, message.id)
-                    case Again():
+                    case StreamRestarted():
                         message = replace(message, id=clock.new_id())
                     case HistoryTrimmed():
                         yield piece
@@ -69,7 +69,7 @@ async def run_turn(
     raise TurnLimitError(stopped_after(f"{turn.max_iterations} rounds of tool calls", "max_iterations"))
 
 
-def _told(piece: Delta | Loading, job: Job, message_id: UUID) -> Event:
+def _told(piece: Delta | LoadingNotice, job: Job, message_id: UUID) -> Event:
     if isinstance(piece, Delta):
         return MessageDelta(
             thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning

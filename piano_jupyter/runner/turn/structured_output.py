@@ -12,8 +12,8 @@ from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelRefusedError
 from piano_jupyter.runner.model.message_roles import merged
-from piano_jupyter.runner.model.protocol import Again, ChatModel, ChatRequest, Loading, Piece, Reply
-from piano_jupyter.runner.schema.coercion import MisfitError, fitted
+from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, LoadingNotice, Piece, Reply, StreamRestarted
+from piano_jupyter.runner.schema.coercion import SchemaMismatchError, fitted
 from piano_jupyter.runner.schema.response_format import parsed, unfenced
 from piano_jupyter.runner.turn.context_window import size
 from piano_jupyter.runner.turn.control_tokens import escaped
@@ -37,7 +37,7 @@ def with_schema(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]
 async def fitting_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerator[Piece, None]:
     """Yield what the model's tries say, last a reply that calls tools or fits. Raises ModelError.
 
-    After a `Reply` that does not fit comes an `Again`. A request without a schema is asked as it is.
+    After a `Reply` that does not fit comes an `StreamRestarted`. A request without a schema is asked as it is.
     """
     asked, misfits = request, 0
     while True:
@@ -67,12 +67,12 @@ async def fitting_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerato
                 f"the answer does not fit what was asked for, {TRIES} times: {problem}. It was "
                 f"{short_json(reply.text)}; ask for something simpler, or ask a larger model"
             )
-        yield Again()
+        yield StreamRestarted()
         if asked.may_call:
             asked, told = replace(asked, answer_now=True), NOW
         else:
             told = f"That does not fit: {problem}. Give the JSON again, alone and whole."
-            yield Loading(note=f"the answer does not fit ({problem}); asking again")
+            yield LoadingNotice(note=f"the answer does not fit ({problem}); asking again")
         again = [{"role": "assistant", "content": truncated(reply.text, QUOTED, "")}, {"role": "user", "content": told}]
         again = [{**message, "content": escaped(message["content"])} for message in again]
         asked = replace(asked, messages=merged([*map(dict, asked.messages), *again]))
@@ -87,6 +87,6 @@ def _read(reply: Reply, asked: ChatRequest) -> Reply:
 def _misfit(schema: Mapping[str, Any], reply: Reply) -> str | None:
     try:
         fitted(schema, parsed(reply.text))
-    except MisfitError as error:
+    except SchemaMismatchError as error:
         return f"it was cut off, so {error}" if reply.finish_reason == "length" else str(error)
     return None

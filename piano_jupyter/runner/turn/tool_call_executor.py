@@ -1,4 +1,4 @@
-"""Caller: makes the calls of one turn, one after the other: may it run, is it asked about, what came of it."""
+"""Makes the tool calls of one turn, one after the other: may it run, is it asked about, what came of it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -10,10 +10,10 @@ from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
 from piano_jupyter.records import CallStatus, Mode, ToolCall
 from piano_jupyter.runner.model.protocol import RequestedCall
 from piano_jupyter.runner.tools.tool_registry import ToolResult, run_tool
-from piano_jupyter.runner.turn.limits import REPAIRED, Limits
-from piano_jupyter.runner.turn.turn_input import Turn
-from piano_jupyter.secrets.masking import MASK
-from piano_jupyter.tool import Calling, Tool
+from piano_jupyter.runner.turn.limits import REPAIRED, TurnLimits
+from piano_jupyter.runner.turn.turn_input import TurnInput
+from piano_jupyter.secrets.redactor import MASK
+from piano_jupyter.tool import Tool, ToolCallContext
 
 REVEALING = (
     "secret: the arguments hold a secret, or the mask that stands for one, so this was not run; "
@@ -33,12 +33,12 @@ Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
 
 
 @dataclass(slots=True)
-class Caller:
+class ToolCallExecutor:
     """Makes the calls of a turn, and adds them to those of the thread."""
 
-    turn: Turn
+    turn: TurnInput
     calls: list[ToolCall]
-    limits: Limits
+    limits: TurnLimits
     permit: Permit
     tell: Callable[[Event], None]
     clock: Clock
@@ -98,7 +98,7 @@ class Caller:
         return await run_tool(
             tool,
             call.arguments,
-            calling=Calling(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
+            calling=ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
             mask=turn.mask,
             timeout=turn.tool_timeout,
             output_limit=turn.tool_output_limit,

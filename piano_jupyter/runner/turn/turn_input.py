@@ -7,12 +7,12 @@ from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.records import Agent, Job, Message, Role, ToolCall
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.tool import Tool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class TurnInput:
     """All that a turn needs to know, read when it starts."""
 
     job: Job

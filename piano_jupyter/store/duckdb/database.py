@@ -8,12 +8,12 @@ from typing import Any, Generic, TypeVar
 import duckdb
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Identity
+from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
-from piano_jupyter.store.duckdb.operations import Tables
+from piano_jupyter.store.duckdb.operations import Operations
 
 MEMORY = ":memory:"
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -45,13 +45,13 @@ class Database:
     """The connection, as the writer's thread owns it."""
 
     connection: duckdb.DuckDBPyConnection
-    tables: Tables
+    tables: Operations
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._broken = False
         self._seqs: dict[str, int] = {}
-        self.lent: set[Aside[Any]] = set()  #: who has a cursor
+        self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
         self._real_path = ""
         if name != MEMORY:
             make_ready(name)
@@ -82,7 +82,7 @@ class Database:
         finally:
             self._let_go()
 
-    def do(self, function: Callable[[Tables], Result]) -> Result:
+    def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
         try:
             return function(self.tables)
@@ -117,8 +117,8 @@ class Database:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
-            identity = Identity(identify(self.connection), is_new=self._is_new)
-            self.tables = Tables(_Parsed(self.connection), identity)
+            identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
+            self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.count_on()
         except BaseException as error:
             self.connection.close()
@@ -128,7 +128,7 @@ class Database:
             raise
 
 
-class _Parsed:
+class _ParsedOnceConnection:
     """A connection that parses each query once: parsing is a third of what a short query costs."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -141,7 +141,7 @@ class _Parsed:
         return self._connection.execute(self._statements[query], parameters)
 
 
-class Nothing:
+class ThreadLocalState:
     """What a thread that reads has of its own: each read brings its cursor."""
 
     def begin(self) -> None: ...
@@ -150,10 +150,10 @@ class Nothing:
     def close(self) -> None: ...
 
 
-class Aside(Generic[Result]):
+class ReadCursor(Generic[Result]):
     """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread."""
 
-    def __init__(self, read: "Callable[[Aside[Any]], Result]") -> None:
+    def __init__(self, read: "Callable[[ReadCursor[Any]], Result]") -> None:
         self._read = read
         self._guard = threading.Lock()
         self._stopped = False
@@ -168,7 +168,7 @@ class Aside(Generic[Result]):
                 self._lent = database, database.connection.cursor()
                 database.lent.add(self)
 
-    def run(self, _: Nothing) -> Result:
+    def run(self, _: ThreadLocalState) -> Result:
         """Read, on another thread."""
         try:
             self.execute(queries.BEGIN_READ_ONLY)

@@ -17,14 +17,14 @@ BESIDE = (".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")  # what DuckDB mak
 OWN_FOLDER = ".piano"
 
 
-class _Held(NamedTuple):
+class _OpenFile(NamedTuple):
     """A file that is open: in which process, and the descriptor of its lock."""
 
     owner: int
     lock: int | None  #: None: a forked child has closed it
 
 
-_held: dict[str, _Held] = {}
+_held: dict[str, _OpenFile] = {}
 _guard = threading.Lock()
 
 
@@ -82,7 +82,7 @@ def hold(path: str) -> str:
     with _guard:
         held = _held.get(real)
         if held is None:
-            _held[real] = _Held(os.getpid(), take_lock(f"{real}.lock", path))
+            _held[real] = _OpenFile(os.getpid(), take_lock(f"{real}.lock", path))
         elif held.owner == os.getpid():
             raise StoreLockedError(
                 f"this process has database {path} open already; use that Piano, close it, or {ELSEWHERE}"

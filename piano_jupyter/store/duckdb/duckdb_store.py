@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb import reports
-from piano_jupyter.store.duckdb.database import MEMORY, Aside, Database, Nothing
+from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.database_file import whole_path
-from piano_jupyter.store.duckdb.operations import Tables
-from piano_jupyter.store.duckdb.writer import Writer
+from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.writer import WriterThread
 
 #: Reads of what may be many rows: beside the writer.
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
@@ -32,15 +32,17 @@ class DuckDBStore(Store):
 
     def __init__(self, path: str | Path) -> None:
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
-        self._threads: _Threads | None = None
-        self._reports: set[Aside[Any]] = set()
+        self._threads: _StoreThreads | None = None
+        self._reports: set[ReadCursor[Any]] = set()
 
     async def open(self) -> None:
         if self._threads is not None and not self._threads.writer.closed:
             await self._threads.writer.run(lambda _: None, alone=True)  # whoever opened it may still be at it
             return
-        self._threads = _Threads(
-            Writer(Nothing, self.name), Writer(Nothing, self.name), Writer(lambda: Database(self.name), self.name)
+        self._threads = _StoreThreads(
+            WriterThread(ThreadLocalState, self.name),
+            WriterThread(ThreadLocalState, self.name),
+            WriterThread(lambda: Database(self.name), self.name),
         )
         try:
             for thread in self._threads:
@@ -66,18 +68,18 @@ class DuckDBStore(Store):
             return await self._report(lambda aside: report(aside, *arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
-            return await self._beside(Aside(lambda aside: do(Tables(aside))), self._opened().reader)
+            return await self._beside(ReadCursor(lambda aside: do(Operations(aside))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
-    async def _report(self, read: "Callable[[Aside[Any]], Result]") -> Result:
-        aside = Aside(read)
+    async def _report(self, read: "Callable[[ReadCursor[Any]], Result]") -> Result:
+        aside = ReadCursor(read)
         self._reports.add(aside)
         try:
             return await self._beside(aside, self._opened().reporter)
         finally:
             self._reports.discard(aside)
 
-    async def _beside(self, aside: "Aside[Result]", thread: "Writer[Nothing]") -> Result:
+    async def _beside(self, aside: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
         """Run a read on another thread, after all that was asked for before it."""
         try:
             await self._opened().writer.run(aside.borrow, alone=True)
@@ -93,15 +95,15 @@ class DuckDBStore(Store):
         for report in tuple(self._reports):
             report.stop()
 
-    def _opened(self) -> "_Threads":
+    def _opened(self) -> "_StoreThreads":
         if self._threads is None:
             raise StoreError(f"database {self.name} is not open")
         return self._threads
 
 
-class _Threads(NamedTuple):
+class _StoreThreads(NamedTuple):
     """The threads of a store, in the order in which they are closed: while a cursor is open, so is the file."""
 
-    reporter: Writer[Nothing]
-    reader: Writer[Nothing]
-    writer: Writer[Database]
+    reporter: WriterThread[ThreadLocalState]
+    reader: WriterThread[ThreadLocalState]
+    writer: WriterThread[Database]

@@ -34,7 +34,9 @@ def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool
             connection.execute(queries.USE_UTC)
             connection.execute(queries.LOCK_SETTINGS)
             for name, frame in _named(tables_in(checked(connection, query, SEES)), frames).items():
-                connection.register(name, _Stream(frame) if isinstance(frame, duckdb.DuckDBPyRelation) else frame)
+                connection.register(
+                    name, _FrameRelation(frame) if isinstance(frame, duckdb.DuckDBPyRelation) else frame
+                )
             with _interruptible(connection):
                 result = connection.execute(query)
                 rows = result.fetchmany(most + 1)
@@ -83,7 +85,7 @@ def _interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
                 os.write(before, heard)
 
 
-class _Stream:
+class _FrameRelation:
     """A relation of another connection, which runs it each time it is read."""
 
     def __init__(self, relation: Any) -> None:

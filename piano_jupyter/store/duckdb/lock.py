@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.text.truncation import truncated
 
 ELSEWHERE = "set PianoConfig.database to another file or ':memory:'"

@@ -16,17 +16,17 @@ from piano_jupyter.records import (
     Approval,
     CallStatus,
     Counts,
-    Identity,
+    DatabaseIdentity,
     Job,
     JobStatus,
+    JobTerms,
     Message,
-    Terms,
     Thread,
     ThreadStatus,
     ToolCall,
     short,
 )
-from piano_jupyter.store.base import Acknowledged
+from piano_jupyter.store.base import AckResult
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
 
@@ -37,7 +37,7 @@ PROGRESS = ("status", "attempt", "owner", "request_id", "reason", "started_at", 
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
 
-class Result(Protocol):
+class QueryResult(Protocol):
     """What a query gave."""
 
     @property
@@ -48,13 +48,13 @@ class Result(Protocol):
 class Connection(Protocol):
     """Whatever executes queries."""
 
-    def execute(self, query: str, parameters: Any = None, /) -> Result: ...
+    def execute(self, query: str, parameters: Any = None, /) -> QueryResult: ...
 
 
-class Tables:
+class Operations:
     """The operations of a store on one connection, as the contract has them. Each is whole: it checks, then writes."""
 
-    def __init__(self, connection: Connection, identity: Identity | None = None) -> None:
+    def __init__(self, connection: Connection, identity: DatabaseIdentity | None = None) -> None:
         self._connection = connection
         self._identity = identity
         self.seqs: dict[str, int] = {}
@@ -63,7 +63,7 @@ class Tables:
         """Go on counting where the rows end: before anything is kept."""
         self.seqs = {name: seq or 0 for name, seq in self._connection.execute(queries.LAST_SEQS).fetchall()}
 
-    def identity(self) -> Identity:
+    def identity(self) -> DatabaseIdentity:
         assert self._identity is not None
         return self._identity
 
@@ -179,16 +179,16 @@ class Tables:
 
     def ack(
         self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
-    ) -> Acknowledged:
+    ) -> AckResult:
         fence = {"id": job.id, "owner": job.owner, "request_id": job.request_id, "now": utc(now)}
         if self._connection.execute(queries.DONE_JOB, fence).fetchall() == [(1,)]:
             done = replace(job, status=JobStatus.DONE, finished_at=now)
             kept, noted = self._add(answer), None if note is None else self._add(note)
-            return Acknowledged(done, kept, self.add_jobs(asked), noted)
+            return AckResult(done, kept, self.add_jobs(asked), noted)
         known = self.job(job.id)
         if known.status is JobStatus.DONE and (said := self._find(Message, answer.id)):
             there = self._found(Job, [each.id for each in asked])
-            return Acknowledged(known, said, there, note and self._find(Message, note.id))
+            return AckResult(known, said, there, note and self._find(Message, note.id))
         if known.status is not JobStatus.RUNNING:
             raise StoreError(
                 f"job {short(job.id)} is {known.status} already: this answer came too late and is not kept"
@@ -272,7 +272,7 @@ class Tables:
         return call
 
     def _move(self, job: Job) -> Job:
-        return self._update(job, ("id", "model", *Terms._fields, *PROGRESS))
+        return self._update(job, ("id", "model", *JobTerms._fields, *PROGRESS))
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
         for each in known:

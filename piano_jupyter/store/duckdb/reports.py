@@ -8,11 +8,11 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Hit, Message, Rows, Thread
 from piano_jupyter.store.base import UsageBy
-from piano_jupyter.store.duckdb.database import Aside
+from piano_jupyter.store.duckdb.database import ReadCursor
 from piano_jupyter.store.duckdb.error_messages import words
-from piano_jupyter.store.duckdb.operations import Connection, Result, read
+from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
 from piano_jupyter.store.duckdb.query_guard import checked
-from piano_jupyter.store.text_search import TITLE_WEIGHT, Tally, Wanted, scores
+from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
 ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
 SLICE = 8_192  #: messages that are looked through first; then four times as many, and so on
@@ -67,7 +67,7 @@ GROUPS: Mapping[UsageBy, tuple[str, str]] = {
 }
 
 
-def sql(aside: Aside[Any], query: str) -> Rows:
+def sql(aside: ReadCursor[Any], query: str) -> Rows:
     """Return what a query of the user's gives, if it may run. Raises StoreError with DuckDB's own words."""
     try:
         checked(aside.cursor(), query, "Piano's own tables")
@@ -87,7 +87,7 @@ def usage(connection: Connection, by: UsageBy) -> Rows:
 
 def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     """Return where all the words of `text` occur, best first; what fits equally well, newest first."""
-    wanted = Wanted(text)
+    wanted = SearchTerms(text)
     titled = read(connection, Thread, TITLED, _words(wanted))
     titles = [(thread, tally) for thread in titled if (tally := wanted.tally(thread.title)) is not None]
     ranked: list[tuple[float, Any, Thread | Message]] = [
@@ -105,7 +105,7 @@ def search(connection: Connection, text: str, limit: int) -> list[Hit]:
     return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
 
 
-def _rows(result: Result) -> Rows:
+def _rows(result: QueryResult) -> Rows:
     return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
 
 
@@ -117,9 +117,9 @@ def _once(messages: Iterable[Message]) -> list[Message]:
     return list(first.values())
 
 
-def _said(connection: Connection, wanted: Wanted) -> dict[int, Tally]:
+def _said(connection: Connection, wanted: SearchTerms) -> dict[int, TermCounts]:
     """Return the tally of the newest messages that fit, by their seq. Looks no further back than it must."""
-    found: dict[int, Tally] = {}
+    found: dict[int, TermCounts] = {}
     look_for = _words(wanted) | {"phrase": wanted.phrase}
     ((upto,),) = connection.execute(NEWEST, {}).fetchall()
     size = SLICE
@@ -131,11 +131,11 @@ def _said(connection: Connection, wanted: Wanted) -> dict[int, Tally]:
     return found
 
 
-def _words(wanted: Wanted) -> dict[str, Any]:
+def _words(wanted: SearchTerms) -> dict[str, Any]:
     return dict(zip(("one", "two", "three", "four"), [*wanted.words, "", "", "", ""], strict=False))
 
 
-def _hit(wanted: Wanted, found: Thread | Message, score: float, known: Mapping[Any, Thread]) -> Hit:
+def _hit(wanted: SearchTerms, found: Thread | Message, score: float, known: Mapping[Any, Thread]) -> Hit:
     thread, message = (found, None) if isinstance(found, Thread) else (known[found.thread_id], found)
     excerpt, marks, at = wanted.excerpt(thread.title if message is None else message.content)
     return Hit(thread=thread, message=message, excerpt=excerpt, marks=marks, at=at, score=score)

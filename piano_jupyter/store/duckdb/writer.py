@@ -32,7 +32,7 @@ Owned = TypeVar("Owned", bound=Transactional)
 Result = TypeVar("Result")
 
 
-class Writer(Generic[Owned]):
+class WriterThread(Generic[Owned]):
     """Begins at `open` with connecting, ends at `close` with closing; between them runs functions of the connection.
 
     The thread is a daemon, so that the exit of the process can go on to `close_now`. Nothing but the thread's own
@@ -42,7 +42,7 @@ class Writer(Generic[Owned]):
     def __init__(self, connect: Callable[[], Owned], name: str) -> None:
         self._connect = connect
         self._name = name
-        self._queue: queue.SimpleQueue[_Work | _Stop] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_WriterTask | _StopRequest] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._closing = False
         self._ended = False
@@ -71,7 +71,7 @@ class Writer(Generic[Owned]):
         with self._guard:
             if self._closing:
                 raise self._closed()
-            self._queue.put(_Work(function, answer, alone))
+            self._queue.put(_WriterTask(function, answer, alone))
         return await asyncio.wrap_future(answer)
 
     @property
@@ -104,7 +104,7 @@ class Writer(Generic[Owned]):
             if self._ended:
                 return None
             self._closing = True
-            self._queue.put(_Stop(answer))
+            self._queue.put(_StopRequest(answer))
             if self._thread is not None:
                 return self._thread
         self._end(None)
@@ -129,9 +129,9 @@ class Writer(Generic[Owned]):
 
     def _serve_waiting(self, connection: Owned) -> bool:
         """Do all that waits, at least one; return whether there may be more."""
-        group: list[_Work] = []
+        group: list[_WriterTask] = []
         for item in self._waiting():
-            if isinstance(item, _Stop):
+            if isinstance(item, _StopRequest):
                 self._queue.put(item)  # `_end` answers it
                 self._run(connection, group)
                 return False
@@ -144,13 +144,13 @@ class Writer(Generic[Owned]):
         self._run(connection, group)
         return True
 
-    def _waiting(self) -> "Iterator[_Work | _Stop]":
+    def _waiting(self) -> "Iterator[_WriterTask | _StopRequest]":
         yield self._queue.get()
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._queue.get_nowait()
 
-    def _run(self, connection: Owned, group: "Sequence[_Work]") -> None:
+    def _run(self, connection: Owned, group: "Sequence[_WriterTask]") -> None:
         if not group:
             return
         try:
@@ -168,7 +168,7 @@ class Writer(Generic[Owned]):
         for work, result in zip(group, results, strict=True):
             work.answer.set_result(result)
 
-    def _run_alone(self, connection: Owned, work: "_Work") -> None:
+    def _run_alone(self, connection: Owned, work: "_WriterTask") -> None:
         try:
             work.answer.set_result(work.function(connection))
         except Exception as error:  # noqa: BLE001  Whoever asked is told.
@@ -183,7 +183,7 @@ class Writer(Generic[Owned]):
         with contextlib.suppress(queue.Empty):
             while True:
                 item = self._queue.get_nowait()
-                if isinstance(item, _Work):
+                if isinstance(item, _WriterTask):
                     item.answer.set_exception(self._closed())
                 elif item.answer is not None:
                     item.answer.set_exception(error)  # None where all went well
@@ -197,12 +197,12 @@ def _answer() -> "Future[Any]":
 
 
 @dataclass(eq=False, slots=True)
-class _Work:
+class _WriterTask:
     function: Callable[[Any], Any]
     answer: "Future[Any]"
     alone: bool
 
 
 @dataclass(eq=False, slots=True)
-class _Stop:
+class _StopRequest:
     answer: "Future[None] | None"

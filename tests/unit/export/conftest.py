@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from piano_jupyter.export import Transcript, exported
+from piano_jupyter.export import ExportedThread, exported
 from piano_jupyter.records import Agent, Message, Thread, ToolCall
 
 
@@ -34,7 +34,7 @@ class Talk:
 
     def export(self, form):
         names = {agent.id: agent.name for agent in self.agents.values()}
-        return exported(form, Transcript(self.thread, self.messages, self.calls, names))
+        return exported(form, ExportedThread(self.thread, self.messages, self.calls, names))
 
 
 @pytest.fixture

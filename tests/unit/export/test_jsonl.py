@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
-from piano_jupyter.export import Transcript, imported, jsonl
-from piano_jupyter.export.jsonl import UNFINISHED, Said, SaidCall, from_jsonl, to_jsonl
+from piano_jupyter.export import ExportedThread, imported, jsonl
+from piano_jupyter.export.jsonl import UNFINISHED, MessageLine, ToolCallLine, from_jsonl, to_jsonl
 from piano_jupyter.export.thread_import import to_records
 from piano_jupyter.records import Agent, CallStatus
 
@@ -24,11 +24,11 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
-said_calls = st.builds(SaidCall, name=texts, arguments=st.dictionaries(texts, values, max_size=3), result=texts)
+said_calls = st.builds(ToolCallLine, name=texts, arguments=st.dictionaries(texts, values, max_size=3), result=texts)
 conversations = st.lists(
-    st.builds(Said, role=st.just("user"), content=texts)
+    st.builds(MessageLine, role=st.just("user"), content=texts)
     | st.builds(
-        Said,
+        MessageLine,
         role=st.just("assistant"),
         content=texts,
         name=st.sampled_from([None, *NAMES.values()]),
@@ -103,7 +103,7 @@ def test_each_result_stands_directly_after_its_call_and_one_that_is_missing_is_t
 def test_what_is_exported_is_imported_as_it_was(conversation):
     thread, messages, calls = to_records(conversation, None, Clock(START), AGENTS)
 
-    text = to_jsonl(Transcript(thread, messages, calls, NAMES))
+    text = to_jsonl(ExportedThread(thread, messages, calls, NAMES))
 
     assert from_jsonl(text) == [conversation]
     assert len(text.splitlines()) == 1  # also for those who break lines at U+2028
@@ -114,15 +114,18 @@ def test_a_message_a_line_is_read_too():
         ["\ufeff" + json.dumps(USER), "", json.dumps({"role": "assistant", "content": "ho", "name": "ada"})]
     )
 
-    assert from_jsonl(text + "\r\n") == [[Said("user", "hi"), Said("assistant", "ho", "ada")]]
+    assert from_jsonl(text + "\r\n") == [[MessageLine("user", "hi"), MessageLine("assistant", "ho", "ada")]]
 
 
 def test_a_line_ends_at_a_newline_only():
-    assert from_jsonl('{"role": "user", "content": "a\u2028b\x85c"}') == [[Said("user", "a\u2028b\x85c")]]
+    assert from_jsonl('{"role": "user", "content": "a\u2028b\x85c"}') == [[MessageLine("user", "a\u2028b\x85c")]]
 
 
 def test_each_line_is_a_conversation():
-    assert from_jsonl(f"{line(USER)}\n{line(USER, USER)}") == [[Said("user", "hi")], [Said("user", "hi")] * 2]
+    assert from_jsonl(f"{line(USER)}\n{line(USER, USER)}") == [
+        [MessageLine("user", "hi")],
+        [MessageLine("user", "hi")] * 2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_each_line_is_a_conversation():
     ],
 )
 def test_content_is_a_text_or_a_list_of_parts(content, expected):
-    assert from_jsonl(line({"role": "user", "content": content})) == [[Said("user", expected)]]
+    assert from_jsonl(line({"role": "user", "content": content})) == [[MessageLine("user", expected)]]
 
 
 @pytest.mark.parametrize(
@@ -145,13 +148,13 @@ def test_content_is_a_text_or_a_list_of_parts(content, expected):
     [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("", {}), (None, {}), ("{}", {}), (r'{"a": "\ud800"}', {"a": "?"})],
 )
 def test_arguments_are_a_text_or_an_object(arguments, expected):
-    assert from_jsonl(line(calling(call(arguments=arguments))))[0][0].calls == [SaidCall("add", expected)]
+    assert from_jsonl(line(calling(call(arguments=arguments))))[0][0].calls == [ToolCallLine("add", expected)]
 
 
 def test_a_call_without_text_is_a_message():
     [[said]] = from_jsonl(line({"role": "assistant", "tool_calls": [call()]}))
 
-    assert said == Said("assistant", "", None, [SaidCall("add", {"a": 1})])
+    assert said == MessageLine("assistant", "", None, [ToolCallLine("add", {"a": 1})])
 
 
 def test_results_find_their_calls_in_any_order_and_where_ids_are_used_again():
@@ -171,7 +174,7 @@ def test_results_find_their_calls_in_any_order_and_where_ids_are_used_again():
 def test_instructions_are_read_as_notes():
     text = line({"role": "system", "content": "Be kind."}, {"role": "developer", "content": "Be brief."})
 
-    assert from_jsonl(text) == [[Said("system", "Be kind."), Said("system", "Be brief.")]]
+    assert from_jsonl(text) == [[MessageLine("system", "Be kind."), MessageLine("system", "Be brief.")]]
 
 
 DEEP = '{"a":' * 200_000

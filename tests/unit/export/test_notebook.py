@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from piano_jupyter.export import Transcript
+from piano_jupyter.export import ExportedThread
 from piano_jupyter.export.notebook import to_notebook
 from piano_jupyter.jupyter.magic.options import split_options
 from piano_jupyter.jupyter.placeholders import fill_in
@@ -158,7 +158,7 @@ def test_any_text_survives_that_it_is_run_again_but_for_blanks_on_empty_lines(te
     thread = Thread(id=UUID(int=1), title="t", inserted_at=START)
     asked = Message(id=UUID(int=2), thread_id=thread.id, role="user", content=text, inserted_at=START)
 
-    source = json.loads(to_notebook(Transcript(thread, [asked], [], {})))["cells"][2]["source"]
+    source = json.loads(to_notebook(ExportedThread(thread, [asked], [], {})))["cells"][2]["source"]
 
     handles, again = run("".join(source))
 

@@ -12,10 +12,10 @@ import pytest
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.jupyter.kernel_thread import (
     CellInterrupt,
-    Errand,
     KernelThread,
-    WorkInterruptedError,
-    WorkLateError,
+    MainThreadTask,
+    TaskInterruptedError,
+    TaskTimeoutError,
 )
 
 SHELL = SimpleNamespace()  # as in a terminal: no kernel
@@ -40,7 +40,7 @@ def chat():
 
 def test_what_several_would_do_is_done_once():
     done = []
-    errand = Errand(lambda: done.append(1))
+    errand = MainThreadTask(lambda: done.append(1))
 
     for _ in range(3):
         errand.do()
@@ -50,7 +50,7 @@ def test_what_several_would_do_is_done_once():
 
 def test_what_is_stopped_before_it_begins_never_begins():
     done = []
-    errand = Errand(lambda: done.append(1))
+    errand = MainThreadTask(lambda: done.append(1))
 
     errand.stop()
     errand.do()
@@ -60,7 +60,7 @@ def test_what_is_stopped_before_it_begins_never_begins():
 
 
 def test_what_it_raises_is_its_result_and_an_exit_is_none():
-    wrong, leaves = Errand(lambda: 1 / 0), Errand(lambda: exec("raise SystemExit(3)"))
+    wrong, leaves = MainThreadTask(lambda: 1 / 0), MainThreadTask(lambda: exec("raise SystemExit(3)"))
 
     wrong.do()
     leaves.do()
@@ -71,7 +71,7 @@ def test_what_it_raises_is_its_result_and_an_exit_is_none():
 
 def test_a_stop_ends_what_runs_and_leaves_the_handler_of_interrupts_as_it_was():
     before = signal.getsignal(signal.SIGINT)
-    errand = Errand(spin)
+    errand = MainThreadTask(spin)
     errand.began.add_done_callback(lambda _: threading.Timer(0.01, errand.stop).start())
 
     errand.do()
@@ -84,7 +84,7 @@ def test_a_stop_ends_what_runs_and_leaves_the_handler_of_interrupts_as_it_was():
 def test_a_stop_at_whatever_moment_does_not_hit_what_comes_after():
     ended = 0
     for nth in range(300):
-        errand = Errand(lambda: time.sleep(0.001))
+        errand = MainThreadTask(lambda: time.sleep(0.001))
         stopper = threading.Thread(target=lambda errand=errand, nth=nth: (time.sleep(nth * 1e-5), errand.stop()))
         stopper.start()
         errand.do()
@@ -108,7 +108,7 @@ def test_an_interrupt_of_the_users_ends_the_work_and_the_cell_in_which_it_ran(ch
         with pytest.raises(CellInterrupt):
             kernel.do(errand)
 
-    with pytest.raises(WorkInterruptedError):
+    with pytest.raises(TaskInterruptedError):
         waiting.result(5)
 
 
@@ -119,11 +119,11 @@ def test_work_that_takes_too_long_is_ended_and_says_whether_it_had_begun(chat):
         late = chat(kernel.run(spin, within=30, running=0.05))
         kernel.do(happened.get(timeout=5))
         never = chat(kernel.run(spin, within=0.05))
-        with pytest.raises(WorkLateError, match=r"^not begun after 0.05 s"):
+        with pytest.raises(TaskTimeoutError, match=r"^not begun after 0.05 s"):
             never.result(5)
         kernel.do(happened.get(timeout=5))  # it does nothing any more
 
-    with pytest.raises(WorkLateError, match=r"^ended after 0.05 s"):
+    with pytest.raises(TaskTimeoutError, match=r"^ended after 0.05 s"):
         late.result(5)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from piano_jupyter.pipeline.message_tree import Tree
+from piano_jupyter.pipeline.message_tree import MessageTree
 from piano_jupyter.records import JobStatus
 
 
@@ -22,11 +22,11 @@ def texts(messages):
 
 
 def told(messages, jobs=(), leaf=None, first=None):
-    return texts(Tree(messages, jobs).told(leaf and leaf.id, first and first.id))
+    return texts(MessageTree(messages, jobs).told(leaf and leaf.id, first and first.id))
 
 
 def test_nothing_said_is_nothing_told():
-    assert Tree([], []).told() == []
+    assert MessageTree([], []).told() == []
 
 
 def test_each_answer_stands_after_its_own_question(make):
@@ -106,7 +106,7 @@ def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_wa
     said = [answer(make, jobs[1], "bo says"), answer(make, jobs[0], "ada says")]
     next_question = question(make, "and?", said[1])
     job = make.job(next_question, bo)
-    tree = Tree([asked, *said, next_question], [*jobs, job])
+    tree = MessageTree([asked, *said, next_question], [*jobs, job])
 
     assert texts(tree.told()) == ["?", "ada says", "bo says", "and?"]
     assert texts(tree.history(job).messages) == ["?", "bo says", "ada says", "and?"]
@@ -116,7 +116,7 @@ def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     asked = question(make, "?")
     jobs = [make.job(asked, ada), make.job(asked, bo)]
-    tree = Tree([asked, answer(make, jobs[0], "ada says"), answer(make, jobs[1], "let me see")], jobs)
+    tree = MessageTree([asked, answer(make, jobs[0], "ada says"), answer(make, jobs[1], "let me see")], jobs)
 
     assert texts(tree.history(jobs[1]).messages) == ["?", "let me see"]
 
@@ -130,7 +130,7 @@ def test_who_is_handed_a_question_reads_what_led_to_it(make):
     jobs = [make.job(asked, ada), make.job(asked, cy)]
     asks = answer(make, jobs[0], "@bo?")
     handed = make.job(asks, bo, hops=1)
-    tree = Tree([before, was, asked, answer(make, jobs[1], "cy says"), asks], [earlier, *jobs, handed])
+    tree = MessageTree([before, was, asked, answer(make, jobs[1], "cy says"), asks], [earlier, *jobs, handed])
 
     assert texts(tree.history(handed).messages) == ["before?", "before", "?", "@bo?"]
 
@@ -154,7 +154,7 @@ def done(job):
 def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
     one, old, two, second, jobs = anew(make, JobStatus.DONE)
     new = answer(make, jobs[2], "new")
-    tree = Tree([one, old, two, second, new], jobs)
+    tree = MessageTree([one, old, two, second, new], jobs)
 
     assert texts(tree.told()) == ["one?", "new"]
     assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
@@ -220,14 +220,16 @@ def test_a_note_behind_an_answer_is_no_alternative_of_it(make):
     old, new = answer(make, jobs[0], "old"), answer(make, jobs[1], "new")
     note = make.message("not asked: @bo", role="system", job_id=jobs[1].id, parent_id=new.id)
 
-    assert Tree([asked, old, new, note], jobs).alternatives() == {each.id: [old.id, new.id] for each in (old, new)}
+    assert MessageTree([asked, old, new, note], jobs).alternatives() == {
+        each.id: [old.id, new.id] for each in (old, new)
+    }
 
 
 def test_two_questions_in_one_place_are_alternatives(make):
     first = question(make, "first")
     meant, edited = question(make, "meant", first), question(make, "edited", first)
 
-    assert Tree([first, meant, edited], []).alternatives() == {
+    assert MessageTree([first, meant, edited], []).alternatives() == {
         each.id: [meant.id, edited.id] for each in (meant, edited)
     }
 
@@ -244,7 +246,7 @@ def test_what_was_imported_is_told_as_it_stands(make):
 def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed):
     chance, agents = random.Random(seed), [make.agent("ada"), make.agent("bo")]
     messages, jobs = [], {}
-    grown = Tree([], [])
+    grown = MessageTree([], [])
 
     def ask(question):
         job = make.job(question, chance.choice(agents), hops=int(question.role != "user"))
@@ -270,7 +272,7 @@ def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed)
                 job = chance.choice(list(jobs.values()))
                 jobs[job.id] = replace(job, status=chance.choice(list(JobStatus)))
                 grown.put(jobs[job.id])
-        at_once = Tree(messages, jobs.values())
+        at_once = MessageTree(messages, jobs.values())
         leaf, job = (
             (chance.choice(messages).id if messages else None),
             (chance.choice(list(jobs.values())) if jobs else None),

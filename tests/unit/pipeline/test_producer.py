@@ -12,15 +12,15 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
-from piano_jupyter.pipeline.agent_registry import Roster
-from piano_jupyter.pipeline.producer import Models, Producer
+from piano_jupyter.pipeline.agent_registry import AgentRegistry
+from piano_jupyter.pipeline.producer import JobModels, Producer
 from piano_jupyter.pipeline.trust import Trust
-from piano_jupyter.pipeline.unfinished import Unfinished
+from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
-ALWAYS_LOADED = Models(loaded=None, own_name=lambda name: name, idle=tuple)
+ALWAYS_LOADED = JobModels(loaded=None, own_name=lambda name: name, idle=tuple)
 
 
 class StoppedClock(Clock):
@@ -42,7 +42,7 @@ class Server:
         async def loaded(_):
             return frozenset({self.loaded})
 
-        return Models(loaded=loaded, own_name=lambda name: name, idle=tuple)
+        return JobModels(loaded=loaded, own_name=lambda name: name, idle=tuple)
 
 
 @asynccontextmanager
@@ -51,8 +51,10 @@ async def producing(clock, models):
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
-        roster = Roster(store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None)
-        unfinished = Unfinished(roster, trust, list, lambda: "")
+        roster = AgentRegistry(
+            store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None
+        )
+        unfinished = UnfinishedJobs(roster, trust, list, lambda: "")
         yield Producer(store, bus, clock, "kernel", config, models, unfinished), store, bus
     finally:
         await store.close()

@@ -10,7 +10,7 @@ import pytest
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import StoreError
 from piano_jupyter.events import Answered, JobFailed, JobQueued, MessageAdded, ToolCalled
-from piano_jupyter.pipeline.thread_cache import KEPT, Conversations
+from piano_jupyter.pipeline.thread_cache import KEPT, ThreadCache
 from piano_jupyter.records import Thread
 
 THREAD = UUID(int=0)
@@ -57,7 +57,7 @@ async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
     job = make.job(question, make.agent(), thread_id=THREAD)
     asked = make.message("let me see", "assistant", thread_id=THREAD, job_id=job.id)
     answer = make.message("42", "assistant", thread_id=THREAD, job_id=job.id)
-    conversations = Conversations(store, bus)
+    conversations = ThreadCache(store, bus)
 
     await conversations.get(THREAD)
     bus.publish(MessageAdded(thread_id=THREAD, message=question))
@@ -75,7 +75,7 @@ async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
 async def test_what_is_published_while_it_is_read_is_the_newer(store, bus, make):
     store.gate, old = asyncio.Event(), make.message("old", thread_id=THREAD)
     store.kept = [old]
-    conversations = Conversations(store, bus)
+    conversations = ThreadCache(store, bus)
 
     reading = asyncio.create_task(conversations.get(THREAD))
     await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_what_is_published_while_it_is_read_is_the_newer(store, bus, make)
 
 
 async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
-    conversations = Conversations(store, bus)
+    conversations = ThreadCache(store, bus)
     await conversations.get(THREAD)
 
     job = make.job(make.message("?", thread_id=THREAD), make.agent())
@@ -99,7 +99,7 @@ async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
 
 
 async def test_a_reading_that_failed_is_tried_again(store, bus):
-    conversations = Conversations(store, bus)
+    conversations = ThreadCache(store, bus)
     store.error = StoreError("the disk is gone")
 
     with pytest.raises(StoreError):
@@ -110,7 +110,7 @@ async def test_a_reading_that_failed_is_tried_again(store, bus):
 
 
 async def test_only_so_many_threads_stay_at_hand(store, bus):
-    conversations = Conversations(store, bus)
+    conversations = ThreadCache(store, bus)
 
     for number in range(KEPT + 1):
         await conversations.get(UUID(int=number))

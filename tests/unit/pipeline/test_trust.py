@@ -203,7 +203,7 @@ os.environ["XDG_DATA_HOME"] = sys.argv[1]
 os.environ.pop("HOME", None)
 for is_new in (False, True):
     one = trust.Trust("piano.duckdb", lambda: Path("/workspace"), in_memory=False)
-    one.open(Identity(UUID(int=1), is_new=is_new))
+    one.open(DatabaseIdentity(UUID(int=1), is_new=is_new))
     print(one.given, one.problem)
 """
 

@@ -11,7 +11,7 @@ from piano_jupyter import Piano, tool
 from piano_jupyter.errors import ModelUnavailableError, PianoError
 from piano_jupyter.events import ApprovalRequested, JobStarted, MessageDelta
 from piano_jupyter.records import EMBEDDED, JobStatus, short
-from piano_jupyter.tool import Opinion, Verdict, calling
+from piano_jupyter.tool import ToolAssessment, Verdict, calling
 
 DEADLINE = 10  # seconds
 LEFT = "an earlier kernel left it; %piano resume"
@@ -32,7 +32,7 @@ class Acts:
     @staticmethod
     def judge(_arguments, mode):
         verdict = {"read": Verdict.DENY, "write": Verdict.ALLOW, "full": Verdict.ASK}[mode]
-        return Opinion(verdict, f"act is for {mode}")
+        return ToolAssessment(verdict, f"act is for {mode}")
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from sandboxing import ANOTHER_USER, SYSTEM, why_no_sandbox
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.bash.bwrap import Box
+from piano_jupyter.runner.tools.bash.bwrap import SandboxSpec
 from piano_jupyter.runner.tools.tool_registry import run_tool
-from piano_jupyter.tool import Calling
+from piano_jupyter.tool import ToolCallContext
 
 
 def event(**delta):
@@ -150,7 +150,7 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
         tools.append(made)
 
         async def bash(command, *, mode="full", **arguments):
-            calling = Calling(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
+            calling = ToolCallContext(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
             given = {"command": command, **arguments}
             limit = config.tool_output_limit
             result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=limit)
@@ -206,6 +206,6 @@ def box(common):
     for name in ("workspace", "readable"):
         (common / name).mkdir()
         (common / name).chmod(0o777)
-    return Box(
+    return SandboxSpec(
         workspace=str(common / "workspace"), writable=True, readable=(str(common / "readable"),), environment=SYSTEM
     )

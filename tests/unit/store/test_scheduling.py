@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from piano_jupyter.store.scheduling import Limits, Waiting, next_job, ready
+from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 
 PATIENCE = 60.0
 
@@ -21,8 +21,8 @@ def jobs(make, *kinds):
 
 def goes(queued, running=(), demand=1, loaded=None, swapped=0.0, now=0.0, since=0.0):
     """Return the next of `queued`, which all came at `since`."""
-    limits = Limits(max_demand=demand, max_wait_s=PATIENCE)
-    able = ready([Waiting(job, since) for job in queued], running, limits)
+    limits = SchedulingLimits(max_demand=demand, max_wait_s=PATIENCE)
+    able = ready([QueuedJob(job, since) for job in queued], running, limits)
     return next_job(able, running, limits, loaded=loaded, swapped=swapped, now=now)
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.store.text_search import EXCERPT, Wanted, scores
+from piano_jupyter.store.text_search import EXCERPT, SearchTerms, scores
 
 
 def shown(text, wanted):
-    excerpt, marks, at = Wanted(wanted).excerpt(text)
+    excerpt, marks, at = SearchTerms(wanted).excerpt(text)
     return excerpt, [excerpt[begin:end] for begin, end in marks], at
 
 
@@ -30,7 +30,7 @@ def shown(text, wanted):
     ],
 )
 def test_a_text_with_all_the_terms_fits_whatever_their_case_and_order(wanted, text):
-    assert Wanted(wanted).tally(text) is not None
+    assert SearchTerms(wanted).tally(text) is not None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_text_with_all_the_terms_fits_whatever_their_case_and_order(wanted, te
     ],
 )
 def test_a_text_without_one_of_the_terms_does_not(wanted, text):
-    assert Wanted(wanted).tally(text) is None
+    assert SearchTerms(wanted).tally(text) is None
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_a_text_without_one_of_the_terms_does_not(wanted, text):
 )
 def test_a_search_that_can_find_nothing_says_so(wanted, told):
     with pytest.raises(StoreError, match=told):
-        Wanted(wanted)
+        SearchTerms(wanted)
 
 
 def test_what_a_store_has_to_look_for_first_is_long_and_has_no_letter_with_two_lower_cases():
-    wanted = Wanted('of elephants "grey of ΟΔΟΣ"')
+    wanted = SearchTerms('of elephants "grey of ΟΔΟΣ"')
 
     assert wanted.words == ["elephants", "grey", "ΟΔΟ", "of"]
     assert wanted.phrase == r"grey\s+of\s+ΟΔΟΣ"
@@ -66,7 +66,7 @@ def test_what_a_store_has_to_look_for_first_is_long_and_has_no_letter_with_two_l
 
 def test_more_often_is_better_and_a_word_is_better_than_a_part_of_one_and_a_short_text_than_a_long_one():
     texts = ["a port here", "a port, a port", "transport is", "a port " + "and more " * 50]
-    wanted = Wanted("port")
+    wanted = SearchTerms("port")
     once, twice, part, long = scores([wanted.tally(text) for text in texts])
 
     assert twice > once > part > 0
@@ -88,8 +88,8 @@ def test_an_excerpt_is_one_line_around_the_place_with_its_words_marked():
 def test_the_place_that_is_shown_is_where_most_of_the_terms_are_together():
     text = "fox " + "- " * 300 + "foxes, " + "- " * 300 + "a red fox"
 
-    assert text[Wanted("red fox").excerpt(text)[2] :] == "red fox"
-    assert Wanted("fox").excerpt(text)[2] == 0
+    assert text[SearchTerms("red fox").excerpt(text)[2] :] == "red fox"
+    assert SearchTerms("fox").excerpt(text)[2] == 0
 
 
 def test_a_short_text_is_shown_whole_and_marks_that_touch_are_one():

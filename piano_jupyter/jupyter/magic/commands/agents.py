@@ -10,7 +10,7 @@ from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.magic.command import named, number
 from piano_jupyter.jupyter.magic.user_files import read_text
 from piano_jupyter.jupyter.render.cards import agents_table, skill_card
-from piano_jupyter.jupyter.render.tables import Listing
+from piano_jupyter.jupyter.render.tables import RecordTable
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.tool import Verdict
@@ -64,7 +64,7 @@ async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: 
 async def tools(piano: "Piano") -> Any:
     """List the tools that agents can be given, and what becomes of a call in the present mode."""
     verdicts = await piano.tool_verdicts()
-    return Listing(
+    return RecordTable(
         await piano.tools(),
         "no tools",
         name=lambda tool: tool.name,
@@ -81,7 +81,7 @@ def skills(session: Session, text: str) -> Any:
     found = session.call(lambda piano: piano.skills())
     for problem in session.call(lambda piano: piano.skill_problems()):
         print(terminal_text(problem))  # noqa: T201  Beside the table, in the cell.
-    return Listing(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
+    return RecordTable(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
 
 
 def request_options(temperature: str | None, written: str) -> dict[str, Any]:

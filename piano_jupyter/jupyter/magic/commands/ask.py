@@ -10,7 +10,7 @@ from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.jupyter.render.cards import jobs_table
-from piano_jupyter.jupyter.render.transcript import Answers
+from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Job, Message, Thread, short
 
@@ -79,7 +79,7 @@ def panel(session: Session) -> Any:
     return panel
 
 
-async def _value(answers: Message | Answers, schema: Any, piano: "Piano") -> Any:
+async def _value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
     """Return what was answered as the value that was asked for, or as a list of several."""
     if isinstance(answers, Message):
         return await piano.value(answers, schema)

@@ -9,7 +9,7 @@ from IPython.display import display
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cell.waiting import wait_in_cell
 from piano_jupyter.jupyter.render.cards import models_table
-from piano_jupyter.jupyter.render.usage_table import Figures
+from piano_jupyter.jupyter.render.usage_table import UsageStatistics
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Model, Rows
 
@@ -34,7 +34,7 @@ def stats(session: Session, *, by: str = "agent", plot: bool = False) -> Any:
         from piano_jupyter.jupyter.render.usage_plot import bars  # noqa: PLC0415  Only where it is installed and wanted.
 
         display(bars(rows))
-    return Figures(rows)
+    return UsageStatistics(rows)
 
 
 async def _swapped(load: str | None, unload: str | None, piano: "Piano") -> list[Model]:

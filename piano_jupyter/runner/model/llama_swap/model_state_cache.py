@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from piano_jupyter.records import Model, ModelState
-from piano_jupyter.runner.model.server.model_list import States, Told
+from piano_jupyter.runner.model.server.model_list import ModelListUpdate, States
 
 REMEMBERED = 0.05  # seconds that what was heard is good for: a small model is swapped in a tenth of a second
 
 
-class Heard:
+class ModelStateCache:
     """What one server has said of its models; `forget` when it is another's turn."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -46,7 +46,7 @@ class Heard:
         self.models = {model.name: model for model in models}
         self.aliases |= {alias: model.name for model in self.models.values() for alias in model.aliases}
 
-    def hear(self, news: Told) -> None:
+    def hear(self, news: ModelListUpdate) -> None:
         """Take what an event tells."""
         self.hidden = news.hidden
         self.aliases |= {alias: model.name for model in news.models for alias in model.aliases}

@@ -18,7 +18,7 @@ from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
 from piano_jupyter.runner.model.llama_swap.event_stream import first_news
-from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, Heard
+from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, ModelStateCache
 from piano_jupyter.runner.model.server import model_list
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.server.model_list import States
@@ -46,7 +46,7 @@ class SwapClient:
         self._server = ServerTransport(connect, config)
         self._http = self._server.client()
         self._taped = self._server.client(wrap) if wrap else None
-        self._heard = Heard(now)
+        self._heard = ModelStateCache(now)
         self.unloads = 0  #: how often it has unloaded a model, or all
 
     async def aclose(self) -> None:

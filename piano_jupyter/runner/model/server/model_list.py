@@ -29,7 +29,7 @@ States = Mapping[str, ModelState]  #: by the model's own name; those that are no
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ModelListUpdate:
     """The models that an event of llama-swap tells of."""
 
     models: tuple[Model, ...]
@@ -60,7 +60,7 @@ def running(body: Any) -> dict[str, ModelState] | None:
     }
 
 
-def told(data: str) -> Told | None:
+def told(data: str) -> ModelListUpdate | None:
     """Read the data of one event of `GET /api/events`; None if it is not about the models' states."""
     try:
         envelope = json.loads(data)
@@ -69,7 +69,7 @@ def told(data: str) -> Told | None:
         records = [record for record in json.loads(envelope["data"]) if _text(record.get("id"))]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-    return Told(
+    return ModelListUpdate(
         models=tuple(
             _model(record, ModelState.LOADED if record.get("peerID") else _state(record.get("state")))
             for record in records

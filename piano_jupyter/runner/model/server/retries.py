@@ -1,4 +1,4 @@
-"""Whether a request is sent again, and when. It knows no HTTP: trouble comes as a `PassingError`."""
+"""Whether a request is sent again, and when. It knows no HTTP: trouble comes as a `TransientError`."""
 
 import random
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ FIRST_PAUSE = 0.3  # seconds, twice as many each time
 LONGEST_PAUSE = 30.0  # seconds, whatever a server asks for
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A request failed in a way that may pass: with which error, and for how long the server asks to be let alone."""
 
     def __init__(self, error: ModelError, pause: float = 0.0) -> None:
@@ -20,7 +20,7 @@ class PassingError(Exception):
         self.error, self.pause = error, pause
 
 
-class Retries:
+class RetryBudget:
     """One request's tries: `allowed` more before its answer begins, one more in the middle, one for an empty answer."""
 
     def __init__(self, allowed: int) -> None:
@@ -28,7 +28,7 @@ class Retries:
         self._made = 0
         self.told = False  #: something of the answer was told
 
-    def pause(self, trouble: PassingError) -> float:
+    def pause(self, trouble: TransientError) -> float:
         """Return the seconds until the next try. Raises the trouble's error where there is none."""
         if not (self._in_the_middle if self.told else self._left):
             raise trouble.error from trouble
@@ -41,10 +41,10 @@ class Retries:
         return min(trouble.pause * random.uniform(1, 1.1) or backoff, LONGEST_PAUSE)  # noqa: S311
 
     def check(self, reply: Reply) -> None:
-        """Raise PassingError for an empty reply, once; one that was cut for its length would be cut again."""
+        """Raise TransientError for an empty reply, once; one that was cut for its length would be cut again."""
         if self._if_empty and not (reply.calls or reply.text.strip() or reply.finish_reason == "length"):
             self._if_empty = False
-            raise PassingError(ModelError("the model gave an empty answer"))
+            raise TransientError(ModelError("the model gave an empty answer"))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -15,7 +15,7 @@ import httpx
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelTimeoutError, ModelUnavailableError, PianoError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
-from piano_jupyter.secrets.masking import redact
+from piano_jupyter.secrets.redactor import redact
 
 Http = httpx.AsyncClient
 Connect = Callable[[], Awaitable[Endpoint]]

@@ -6,7 +6,7 @@ from typing import Any
 CAN_DO_WITHOUT = ("stream_options", "reasoning_content")
 
 
-class Unwanted:
+class UnsupportedOptions:
     """Remembers which model of which server does not take what."""
 
     def __init__(self) -> None:

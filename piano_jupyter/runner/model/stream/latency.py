@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from piano_jupyter.runner.model.protocol import Loading
+from piano_jupyter.runner.model.protocol import LoadingNotice
 
 TELL_AGAIN = 1.0  # seconds between two notes that a model loads
 LONG_ENOUGH = 0.1  # seconds of writing that a speed can be told from
@@ -21,14 +21,14 @@ class Stopwatch:
         self._told = float("-inf")
         self._began = 0.0  #: when the reply did
 
-    def loading(self, note: str | None) -> Loading | None:
+    def loading(self, note: str | None) -> LoadingNotice | None:
         """Take what is said of a model that is being loaded, None for one that is not; return it, if it is time to."""
         self._look(loading=note is not None)
         if not note or self._looked - self._told < TELL_AGAIN:
             return None
         self._told = self._looked
         since = self._sent if self._loading_since is None else self._loading_since
-        return Loading(note=note, seconds=round(self._told - since, 1))
+        return LoadingNotice(note=note, seconds=round(self._told - since, 1))
 
     def _look(self, *, loading: bool) -> None:
         """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""

@@ -27,7 +27,7 @@ WORDS = {"True": "true", "False": "false", "None": "null", ",": ""}
 IN_QUOTES = re.compile(r'\\(.)|"', re.DOTALL)
 
 
-class Read(NamedTuple):
+class ParsedArguments(NamedTuple):
     """What was read: the arguments, or why there are none."""
 
     arguments: dict[str, Any]
@@ -35,21 +35,21 @@ class Read(NamedTuple):
     repaired: bool = False  #: it was complete, but not quite JSON
 
 
-def read_arguments(text: str, *, cut: bool = False) -> Read:
+def read_arguments(text: str, *, cut: bool = False) -> ParsedArguments:
     """Read a call's arguments. `cut`: the answer ended before its end, so nothing is put right."""
     text = text.strip()
     if not text or text == "null":
-        return Read({}, CUT if cut else None)
+        return ParsedArguments({}, CUT if cut else None)
     try:
         return _checked(STRICT.decode(text), text)
     except json.JSONDecodeError as error:
         if not cut and (repaired := _repaired(text)) is not None:
             return repaired
-        return Read({}, CUT if cut else _problem(error, text))
+        return ParsedArguments({}, CUT if cut else _problem(error, text))
     except RecursionError:
-        return Read({}, DEEP)
+        return ParsedArguments({}, DEEP)
     except ValueError as error:  # a number that no JSON can hold
-        return Read({}, f"its arguments are not JSON ({error})")
+        return ParsedArguments({}, f"its arguments are not JSON ({error})")
 
 
 def is_whole(text: str) -> bool:
@@ -71,7 +71,7 @@ def read_object(text: str, at: int) -> tuple[dict[str, Any] | None, int]:
     return (None if read.problem else read.arguments), end
 
 
-def _repaired(text: str) -> Read | None:
+def _repaired(text: str) -> ParsedArguments | None:
     """Read what is complete, but sloppy; None where it is neither."""
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].lstrip("abcdefghijklmnopqrstuvwxyz").strip()
@@ -100,16 +100,16 @@ def _strict_inside(found: re.Match[str]) -> str:
     return "'" if found[1] == "'" else '\\"' if found[0] == '"' else found[0]
 
 
-def _checked(value: Any, text: str, *, repaired: bool = False) -> Read:
+def _checked(value: Any, text: str, *, repaired: bool = False) -> ParsedArguments:
     if isinstance(value, str) and value.lstrip().startswith("{"):  # JSON within JSON
         value, repaired = STRICT.decode(value.strip()), True
     if not isinstance(value, dict):
-        return Read({}, "its arguments must be a JSON object")
+        return ParsedArguments({}, "its arguments must be a JSON object")
     if text.count("{") + text.count("[") > DEEPEST and is_deeper(value, DEEPEST):
-        return Read({}, DEEP)
+        return ParsedArguments({}, DEEP)
     if "\\ud" in text.lower():  # half of a character can be neither kept nor sent
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    return Read(value, None, repaired)
+    return ParsedArguments(value, None, repaired)
 
 
 def _problem(error: json.JSONDecodeError, text: str) -> str:

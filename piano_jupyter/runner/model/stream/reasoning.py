@@ -4,7 +4,7 @@ Pure. A block of reasoning stands before the answer. Some templates open it them
 was taken for the answer until then turns out to be reasoning, and is told again as that.
 """
 
-from piano_jupyter.runner.model.protocol import Again, Delta
+from piano_jupyter.runner.model.protocol import Delta, StreamRestarted
 from piano_jupyter.runner.model.stream.tool_calls import joined, whole_characters
 
 OPENINGS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
@@ -14,7 +14,7 @@ MOST_BLANKS = 1000  #: before a block
 QUOTES = ("`", '"', "'", "\u201c", "\u2018")
 
 
-class Written:
+class ReasoningSplitter:
     """What a model has written so far: `feed` what comes, then `close`."""
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class Written:
         self._reasoning.append(text)
         return Delta(reasoning=whole_characters(text))
 
-    def feed(self, text: str) -> list[Delta | Again]:
+    def feed(self, text: str) -> list[Delta | StreamRestarted]:
         """Take a piece of what is written; return what it adds."""
         if self._begun and not self._rest and "<" not in text:
             return self._answer(text)
         self._rest += text
         return self._read(last=False)
 
-    def close(self) -> list[Delta | Again]:
+    def close(self) -> list[Delta | StreamRestarted]:
         """Take the end; return what was held back."""
         return self._read(last=True) if self._rest else []
 
-    def _read(self, *, last: bool) -> list[Delta | Again]:
-        added: list[Delta | Again] = []
+    def _read(self, *, last: bool) -> list[Delta | StreamRestarted]:
+        added: list[Delta | StreamRestarted] = []
         while self._rest:
             before = len(self._rest), self._block, self._begun
             take = self._within if self._block else self._after if self._begun else self._before
@@ -68,7 +68,7 @@ class Written:
                 break
         return added
 
-    def _before(self, *, last: bool) -> list[Delta | Again]:
+    def _before(self, *, last: bool) -> list[Delta | StreamRestarted]:
         """Look whether a block of reasoning begins, or the answer."""
         told = self._rest.lstrip()
         opening = next((each for each in OPENINGS if told.startswith(each)), "")
@@ -81,7 +81,7 @@ class Written:
             self._rest = told if self._thought else self._rest
         return []
 
-    def _within(self, *, last: bool) -> list[Delta | Again]:
+    def _within(self, *, last: bool) -> list[Delta | StreamRestarted]:
         """Take what is within a block, up to its end."""
         end = OPENINGS[self._block]
         inside, found, after = self._rest.partition(end)
@@ -92,7 +92,7 @@ class Written:
             self._block, self._thought = "", True
         return [self.reason(inside)] if inside else []
 
-    def _after(self, *, last: bool) -> list[Delta | Again]:
+    def _after(self, *, last: bool) -> list[Delta | StreamRestarted]:
         """Take the answer; look for the end of a block that never began."""
         before, found, after = self._rest.partition(END) if self._looks else (self._rest, "", "")
         if not found:
@@ -112,7 +112,7 @@ class Written:
         self._nested = max(0, self._nested - 1)
         self._text, self._rest, self._begun, self._thought = [], after, False, True
         added = self.reason(whole)
-        return [Again(), Delta(reasoning=whole_characters(self.reasoning))] if was_told else [added]
+        return [StreamRestarted(), Delta(reasoning=whole_characters(self.reasoning))] if was_told else [added]
 
     def _ends(self, before: str, after: str, *, last: bool) -> bool | None:
         """Return whether a tag ends a block: it stands on a line's edge and is not quoted. None: too early to tell."""
@@ -122,7 +122,7 @@ class Written:
             return True
         return after.startswith(("\n", "\r")) if after or last else None
 
-    def _answer(self, text: str) -> list[Delta | Again]:
+    def _answer(self, text: str) -> list[Delta | StreamRestarted]:
         self._text.append(text)
         return [Delta(text=whole_characters(text))]
 

@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
-from piano_jupyter.runner.model.protocol import Again, Delta, Loading, Reply, RequestedCall
+from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, Reply, RequestedCall, StreamRestarted
 from piano_jupyter.runner.model.server.error_responses import code_of, error_from, passes
 from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, unconstrained
-from piano_jupyter.runner.model.stream.reasoning import Written
+from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
 from piano_jupyter.runner.model.stream.sse import SseDecoder
-from piano_jupyter.runner.model.stream.text_tool_calls import Gate, written_calls
-from piano_jupyter.runner.model.stream.tool_calls import Calls
+from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, written_calls
+from piano_jupyter.runner.model.stream.tool_calls import ToolCallAssembler
 from piano_jupyter.runner.model.stream.usage import TELLS_USAGE, usage_of
 from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
@@ -38,7 +38,7 @@ CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
 NOTHING = Delta()
 
 
-class Reading:
+class ReplyReader:
     """The bytes of a streamed answer to its pieces: `feed` what comes, nothing at the end, then take the `reply`.
 
     `names` are those of the tools that may be called; `text_calls`: a call of one that is written as text counts.
@@ -51,8 +51,8 @@ class Reading:
         self._names = () if held else names
         self._text_calls = text_calls and bool(self._names)
         self._answer, self._as_json = AnswerStream() if held else None, as_json
-        self._decoder, self._written, self._calls = SseDecoder(), Written(), Calls(self._names)
-        self._gate = Gate(closed=self._text_calls)
+        self._decoder, self._written, self._calls = SseDecoder(), ReasoningSplitter(), ToolCallAssembler(self._names)
+        self._gate = TextToolCallBuffer(closed=self._text_calls)
         self._choice: Any = None  # the index of the one that is read; a request may ask for several
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
@@ -72,11 +72,11 @@ class Reading:
         """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
         return self._finish_reason is not None
 
-    def feed(self, piece: bytes) -> list[Delta | Loading | Again]:
+    def feed(self, piece: bytes) -> list[Delta | LoadingNotice | StreamRestarted]:
         """Take the next bytes; return what they add. Raises ModelError."""
         events = self._decoder.feed(piece) if piece else self._decoder.close()
         self.heard = bool(events)
-        told: list[Delta | Loading | Again] = []
+        told: list[Delta | LoadingNotice | StreamRestarted] = []
         for data in events:
             if not self._done:  # what follows the last word is nobody's
                 told += self._take(data)
@@ -110,7 +110,7 @@ class Reading:
         )
         return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
 
-    def _take(self, data: str) -> list[Delta | Loading | Again]:
+    def _take(self, data: str) -> list[Delta | LoadingNotice | StreamRestarted]:
         """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
         chunk = json_or_none(data)
         if not isinstance(chunk, dict):
@@ -128,7 +128,7 @@ class Reading:
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise _strange(data) from error
 
-    def _close(self) -> list[Delta | Again]:
+    def _close(self) -> list[Delta | StreamRestarted]:
         """Take the end of the stream; return what was held back until now."""
         told = self._shown(self._written.close())
         if self._gate.closed and not self._written_calls():
@@ -136,12 +136,12 @@ class Reading:
             told += [Delta(text=text)] if (text := self._written.text) else []
         return told
 
-    def _add(self, chunk: Mapping[str, Any]) -> list[Delta | Loading | Again]:
+    def _add(self, chunk: Mapping[str, Any]) -> list[Delta | LoadingNotice | StreamRestarted]:
         if "choices" not in chunk and chunk.get("type") != "ping" and TELLS_USAGE.isdisjoint(chunk):
             self._other = self._other or json.dumps(chunk, ensure_ascii=False)
         if not self._usage or not TELLS_USAGE.isdisjoint(chunk):
             self._usage.update(usage_of(chunk))
-        added: list[Delta | Loading | Again] = []
+        added: list[Delta | LoadingNotice | StreamRestarted] = []
         for choice in chunk.get("choices") or ():
             self._choice = choice.get("index") if self._choice is None else self._choice
             if choice.get("index", self._choice) not in {self._choice, None}:
@@ -152,7 +152,7 @@ class Reading:
             reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking"))
             calls = delta.get("tool_calls")
             if reasoning and not (text or calls or "index" in choice or chunk.get("id") or chunk.get("model")):
-                added.append(Loading(note=reasoning.strip() or "loading"))  # llama-swap's word, not the model's
+                added.append(LoadingNotice(note=reasoning.strip() or "loading"))  # llama-swap's word, not the model's
                 continue
             if reasoning or not isinstance(delta.get("content"), str | None):
                 reasoning += _thought(delta.get("content"))
@@ -169,15 +169,15 @@ class Reading:
                 self._usage.update(usage_of({**chunk, **choice}))  # some tell it in the last choice
         return added
 
-    def _shown(self, told: list[Delta | Again]) -> list[Delta | Again]:
+    def _shown(self, told: list[Delta | StreamRestarted]) -> list[Delta | StreamRestarted]:
         """Hold back what begins like a call."""
         if not self._text_calls:
             return told
-        shown: list[Delta | Again] = []
+        shown: list[Delta | StreamRestarted] = []
         for piece in told:
-            if isinstance(piece, Again):
+            if isinstance(piece, StreamRestarted):
                 shown.append(piece)
-                self._gate = Gate(closed=True)
+                self._gate = TextToolCallBuffer(closed=True)
             elif not piece.text:
                 shown.append(piece)
             elif text := self._gate.feed(piece.text):

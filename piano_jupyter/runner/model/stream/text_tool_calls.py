@@ -25,7 +25,7 @@ MOST_BLANKS = 1000  #: before a call
 
 
 @dataclass(slots=True)
-class Gate:
+class TextToolCallBuffer:
     """Holds back an answer that begins like a call, until its end tells whether it is one."""
 
     closed: bool  #: nothing is decided yet, or it begins like a call

@@ -12,7 +12,7 @@ MOST_LOOKS = 50  #: times that it is looked whether a call is whole: a name that
 
 
 @dataclass(slots=True)
-class _Call:
+class _PartialCall:
     index: Any
     id: str
     name: str = ""
@@ -40,14 +40,14 @@ class _Call:
         return RequestedCall(name=joined([self.name]), **read._asdict())
 
 
-class Calls:
+class ToolCallAssembler:
     """Takes the pieces of calls as they come. `names` are those of the tools that may be called."""
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = frozenset(names)
-        self._calls: list[_Call] = []
-        self._by_index: dict[Any, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._calls: list[_PartialCall] = []
+        self._by_index: dict[Any, _PartialCall] = {}
+        self._by_id: dict[str, _PartialCall] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -60,7 +60,7 @@ class Calls:
             raise TypeError("a name that is no text")
         call, arguments = self._known(index, identity, name), function.get("arguments")
         if call is None or self._begins_another(call, index, identity, name, arguments):
-            call = _Call(index, identity)
+            call = _PartialCall(index, identity)
             self._calls.append(call)
         call.id = call.id or identity
         if call.index is None:
@@ -76,7 +76,7 @@ class Calls:
         last = len(self._calls) - 1
         return tuple(call.requested(cut=cut and at == last) for at, call in enumerate(self._calls))
 
-    def _known(self, index: Any, identity: str, name: str) -> _Call | None:
+    def _known(self, index: Any, identity: str, name: str) -> _PartialCall | None:
         """Find the call that a piece goes on with: by index, else by id, else the last one."""
         last = self._calls[-1] if self._calls else None
         if index is not None:
@@ -91,7 +91,7 @@ class Calls:
         goes_on = last is not None and not name and bool(last.name) and not last.whole()
         return last if goes_on else None  # a server may give each piece an id of its own
 
-    def _begins_another(self, call: _Call, index: Any, identity: str, name: str, arguments: Any) -> bool:
+    def _begins_another(self, call: _PartialCall, index: Any, identity: str, name: str, arguments: Any) -> bool:
         """Return whether a piece does not go on with a call, but begins the next one."""
         if not name or not call.name:
             return False

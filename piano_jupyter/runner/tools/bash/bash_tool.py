@@ -15,16 +15,16 @@ from typing import Any
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.records import Mode
 from piano_jupyter.runner.tools.bash import bwrap, seccomp
-from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, Limits, NoSandboxError
-from piano_jupyter.runner.tools.bash.cgroup import Caps
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits, SandboxSpec, SandboxUnavailableError
+from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits
 from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
-from piano_jupyter.runner.tools.bash.guards import MOST_SHIELDS, PRIVATE, Guards
-from piano_jupyter.runner.tools.bash.output import Output, Ran, spill_folder
-from piano_jupyter.runner.tools.bash.shell import GRACE, LONGEST_COMMAND, Shells, counts_apart
+from piano_jupyter.runner.tools.bash.guards import MOST_SHIELDS, PRIVATE, WorkspaceGuard
+from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult, spill_folder
+from piano_jupyter.runner.tools.bash.shell import GRACE, LONGEST_COMMAND, ShellPool, counts_apart
 from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
 from piano_jupyter.runner.tools.files.skill_folders import roots_in
 from piano_jupyter.runner.tools.files.workspace import home_in, inside, own_folders, refused
-from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
 
 SHORTEST = 1.0  #: seconds that a command gets at least
 MOST_JUDGED = 1000  #: commands of which it is remembered that they were judged without a sandbox
@@ -44,29 +44,31 @@ class BashTool:
     def __init__(self, config: PianoConfig, bubblewrap: Bubblewrap | None = None) -> None:
         self._config = config
         self._bubblewrap = bubblewrap or Bubblewrap()
-        self._shells = Shells(self._bubblewrap)
+        self._shells = ShellPool(self._bubblewrap)
         self._folders: dict[tuple[str, str], str] = {}  #: where each thread's commands outside the sandbox stand
-        self._guards: dict[Hashable, Guards] = {}
+        self._guards: dict[Hashable, WorkspaceGuard] = {}
         self._bare: dict[Hashable, bool] = {}  #: calls that were judged while there was no sandbox
 
     def tool(self) -> Tool:
         """Return the tool that a model calls."""
         return replace(tool(self.bash), judge=self.judge, subject="command", seconds=self._longest)
 
-    def judge(self, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
+    def judge(self, arguments: Mapping[str, Any], mode: Mode) -> ToolAssessment:
         """Return what to do with a call: in a sandbox it may run, without one the user is asked."""
         if mode == "full":
-            return Opinion(Verdict.ASK, f"it runs with your rights, outside any sandbox{self._elsewhere()}")
+            return ToolAssessment(Verdict.ASK, f"it runs with your rights, outside any sandbox{self._elsewhere()}")
         call, why = _call(arguments.get("command")), self._bubblewrap.why_not(self._box(mode))
         self._bare.pop(call, None)
         if not why:
-            return Opinion(Verdict.ALLOW)
+            return ToolAssessment(Verdict.ALLOW)
         if mode == "read":
-            return Opinion(Verdict.DENY, f"no_sandbox: in mode read bash runs only in a sandbox: {why}")
+            return ToolAssessment(Verdict.DENY, f"no_sandbox: in mode read bash runs only in a sandbox: {why}")
         self._bare[call] = True
         if len(self._bare) > MOST_JUDGED:
             del self._bare[next(iter(self._bare))]
-        return Opinion(Verdict.ASK, f"there is no sandbox here: {why}; it runs with your rights{self._elsewhere()}")
+        return ToolAssessment(
+            Verdict.ASK, f"there is no sandbox here: {why}; it runs with your rights{self._elsewhere()}"
+        )
 
     async def bash(self, command: str, timeout: float = 120) -> str:
         """Run a command with bash; return what it prints, and its exit code if that is not 0.
@@ -87,7 +89,7 @@ class BashTool:
         box = self._box(mode)
         bare = mode == "full" or self._runs_bare(command, box)
         spill = spill_folder(thread, self._workspace())
-        output = Output(self._config.tool_output_limit, spill, str(spill) if bare else bwrap.SPILL)
+        output = CommandOutput(self._config.tool_output_limit, spill, str(spill) if bare else bwrap.SPILL)
         try:
             if bare:
                 ran = await self._outside(command, thread, seconds, output)
@@ -130,7 +132,7 @@ class BashTool:
     def _longest(self, arguments: Mapping[str, Any]) -> float:
         return self._seconds(arguments.get("timeout", 120)) + AFTER
 
-    def _runs_bare(self, command: str, box: Box) -> bool:
+    def _runs_bare(self, command: str, box: SandboxSpec) -> bool:
         """Return whether there is no sandbox and the user was told so. Raises ToolError where nobody was."""
         why, asked = self._bubblewrap.why_not(box), self._bare.pop(_call(command), False)
         if why and not (asked and box.writable):
@@ -143,7 +145,7 @@ class BashTool:
         folder = self._folders.get((workspace, str(now.thread_id)), workspace) if now else workspace
         return f", in {folder!r}" if folder != workspace else ""
 
-    async def _outside(self, command: str, thread: str, seconds: float, output: Output) -> Ran:
+    async def _outside(self, command: str, thread: str, seconds: float, output: CommandOutput) -> CommandResult:
         workspace = self._workspace()
         key = (str(workspace), thread)
         folder = self._folders.get(key, str(workspace))
@@ -151,18 +153,20 @@ class BashTool:
         self._folders[key] = ran.folder
         return ran
 
-    async def _inside(self, command: bytes, key: Hashable, box: Box, seconds: float, output: Output) -> Ran:
+    async def _inside(
+        self, command: bytes, key: Hashable, box: SandboxSpec, seconds: float, output: CommandOutput
+    ) -> CommandResult:
         workspace, named = Path(box.workspace), self._config.database
         database = inside(workspace, named) if named != ":memory:" else ()
         skills, own = roots_in(workspace, self._config.skills_paths), own_folders(workspace)
         known = workspace, database, home_in(workspace), skills, own
-        guards = self._guards.setdefault(known, Guards(*known))
+        guards = self._guards.setdefault(known, WorkspaceGuard(*known))
         await asyncio.to_thread(_prepare, guards, box)
         before, taken = guards.begin() if box.writable else guards.look(), list[str]()
         try:
             box = replace(box, shields=before.shields)
             ran = await self._shells.run((box.workspace, key), box, command, seconds, output)
-        except NoSandboxError as error:
+        except SandboxUnavailableError as error:
             self._bubblewrap.forget()
             raise _no_sandbox(str(error)) from error
         finally:
@@ -171,22 +175,22 @@ class BashTool:
         limit = _run_into(ran, box.limits)
         return replace(ran, notes=(*ran.notes, *limit, *taken))
 
-    def _box(self, mode: Mode) -> Box:
+    def _box(self, mode: Mode) -> SandboxSpec:
         config, workspace = self._config, str(self._workspace())
-        return Box(
+        return SandboxSpec(
             workspace=workspace,
             writable=mode == "write",
             environment=tuple(sorted({**clean_environment(os.environ), **git_identity(workspace)}.items())),
             readable=tuple(os.path.realpath(Path(each).expanduser()) for each in config.readable_paths),
             prefixes=bwrap.python_prefixes(),
-            limits=Limits(memory=int(config.bash_memory * (1 << 30)), processes=config.bash_processes),
+            limits=SandboxLimits(memory=int(config.bash_memory * (1 << 30)), processes=config.bash_processes),
         )
 
     def _workspace(self) -> Path:
         return Path(os.path.realpath(self._config.workspace))
 
-    def _in_force(self, box: Box) -> Iterator[str]:
-        limits, caps = box.limits, Caps(box.limits)
+    def _in_force(self, box: SandboxSpec) -> Iterator[str]:
+        limits, caps = box.limits, CgroupLimits(box.limits)
         held = caps.held
         caps.remove()
         may = "the workspace is writable" if box.writable else "the workspace is read-only"
@@ -202,7 +206,7 @@ class BashTool:
             yield "processes: no limit: neither a control group can be made here, nor does the system count them apart"
 
 
-def _prepare(guards: Guards, box: Box) -> None:
+def _prepare(guards: WorkspaceGuard, box: SandboxSpec) -> None:
     """Look into a workspace, which may take a while. Raises ToolError where not all of it can be shielded.
 
     Nor can a database that has no folder in the workspace which could be shown read-only.
@@ -252,7 +256,7 @@ def _call(otherwise: Hashable) -> Hashable:
     return now.call_id if now else otherwise
 
 
-def _run_into(ran: Ran, limits: Limits) -> list[str]:
+def _run_into(ran: CommandResult, limits: SandboxLimits) -> list[str]:
     """Return a note about each limit that a command seems to have run into."""
     names = {
         "memory": f"{_size(limits.memory)} of memory (bash_memory)",

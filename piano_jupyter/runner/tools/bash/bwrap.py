@@ -24,8 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from piano_jupyter.runner.tools.bash.guards import Shields
-from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+from piano_jupyter.runner.tools.bash.guards import MountOverrides
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 from piano_jupyter.runner.tools.files.protected import KEYS, STARTERS
 from piano_jupyter.runner.tools.files.shadowing import user_packages
@@ -50,12 +50,12 @@ NO_WORKSPACE = (*SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var
 AGAIN = 10.0  #: seconds after which it is tried again whether bubblewrap works
 
 
-class NoSandboxError(Exception):
+class SandboxUnavailableError(Exception):
     """The sandbox did not start; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class SandboxLimits:
     """What a sandbox may use, in bytes where it is not a number of processes."""
 
     memory: int = 8 << 30  #: of each process, and of all together where the system can hold it
@@ -65,20 +65,20 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
+class SandboxSpec:
     """A sandbox, described."""
 
     workspace: str
     writable: bool
     spill: str = os.devnull  #: the folder of long outputs
-    shields: Shields = field(default_factory=Shields)
+    shields: MountOverrides = field(default_factory=MountOverrides)
     environment: tuple[tuple[str, str], ...] = ()
     readable: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()  #: of the kernel's Python
-    limits: Limits = field(default_factory=Limits)
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
 
 
-def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[str]:
+def arguments(box: SandboxSpec, *, seccomp: int | None, disable_userns: bool) -> list[str]:
     """Return bwrap's arguments, without the command. `seccomp` is the filter's descriptor."""
     size = ["--size", str(box.limits.tmpfs)]
     found = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
@@ -105,7 +105,7 @@ def arguments(box: Box, *, seccomp: int | None, disable_userns: bool) -> list[st
     return [*found, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def _workspace_in(box: Box) -> list[str]:
+def _workspace_in(box: SandboxSpec) -> list[str]:
     """Return what shows the workspace, and shields parts of it: read-only, hidden, or at least not to be moved away."""
     prefixes = [Path(each) for each in box.prefixes if Path(each).is_relative_to(box.workspace)]
     above = {folder for each in prefixes for folder in each.parents if Path(box.workspace) in folder.parents}
@@ -120,7 +120,7 @@ def _workspace_in(box: Box) -> list[str]:
     return found
 
 
-def _at_home(names: Collection[str], box: Box) -> list[str]:
+def _at_home(names: Collection[str], box: SandboxSpec) -> list[str]:
     """Return where those names of the home folder lead that can be seen in a box."""
     home = Path(os.path.realpath(Path.home()))  # as the workspace is: it may be reached through a link
     found = [os.path.realpath(home / name) for name in sorted(names) if (home / name).exists()]
@@ -153,7 +153,7 @@ class Bubblewrap:
         self._disable_userns = self._shields_shell = False
         self._known: dict[tuple[str | None, str], tuple[str, float]] = {}
 
-    def why_not(self, box: Box) -> str:
+    def why_not(self, box: SandboxSpec) -> str:
         """Return why there is no sandbox for this workspace, "" where there is one. It is tried once."""
         key = os.environ.get("PATH"), box.workspace
         why, asked = self._known.get(key, ("", 0.0))
@@ -165,12 +165,17 @@ class Bubblewrap:
         """Try again the next time: it failed."""
         self._known.clear()
 
-    def start(self, box: Box, words: Sequence[str], *, keep: Sequence[int] = (), **how: Any) -> subprocess.Popen[bytes]:
-        """Start bash in a box with these words; it keeps these descriptors. Raises NoSandboxError, and OSError."""
+    def start(
+        self, box: SandboxSpec, words: Sequence[str], *, keep: Sequence[int] = (), **how: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start bash in a sandbox with these words; it keeps these descriptors.
+
+        Raises SandboxUnavailableError and OSError.
+        """
         try:
             bwrap, bash = (program(each, box.workspace) for each in ("bwrap", "bash"))
-        except NoProgramError as error:
-            raise NoSandboxError(str(error)) from error
+        except ProgramNotFoundError as error:
+            raise SandboxUnavailableError(str(error)) from error
         with ExitStack() as opened:
             shell, inside, given = [], os.path.realpath(bash), list(keep)
             seccomp = filter_file()
@@ -189,14 +194,14 @@ class Bubblewrap:
                 **how,
             )
 
-    def _try(self, box: Box) -> str:
+    def _try(self, box: SandboxSpec) -> str:
         if sys.platform != "linux":
             return "bubblewrap is for Linux only"
         if any(Path(each).is_relative_to(box.workspace) for each in NO_WORKSPACE):
             return f"the workspace {box.workspace} holds the system itself"
         try:
             bwrap = program("bwrap", box.workspace)
-        except NoProgramError as error:
+        except ProgramNotFoundError as error:
             return str(error)
         try:
             self.version = _output([bwrap, "--version"]).removeprefix("bubblewrap").strip()
@@ -209,7 +214,7 @@ class Bubblewrap:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     raise
-        except (OSError, subprocess.TimeoutExpired, NoSandboxError) as error:
+        except (OSError, subprocess.TimeoutExpired, SandboxUnavailableError) as error:
             return f"bubblewrap cannot be run: {error}"
         if process.returncode:
             return why_failed(said.decode("utf-8", "replace")) or f"bubblewrap ended with {process.returncode}"

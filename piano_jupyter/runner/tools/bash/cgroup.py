@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from piano_jupyter.runner.tools.bash.bwrap import Limits
+from piano_jupyter.runner.tools.bash.bwrap import SandboxLimits
 
 ROOT = Path("/sys/fs/cgroup")
 NAME = re.compile(r"piano-[0-9a-f]{16}")
@@ -21,10 +21,10 @@ COUNTS = {"pids": ("max", ["pids.events"]), "memory": ("oom_kill", ["memory.even
 STARTING = 60.0  #: seconds within which a group that was made gets its first process
 
 
-class Caps:
+class CgroupLimits:
     """Control groups for one sandbox: as many of the two caps as the system gives."""
 
-    def __init__(self, limits: Limits, root: Path = ROOT) -> None:
+    def __init__(self, limits: SandboxLimits, root: Path = ROOT) -> None:
         caps = {"memory": limits.memory, "pids": limits.processes}
         self._groups = {each: group for each, limit in caps.items() if (group := _made(each, limit, root))}
         self._hits: dict[str, int] = {}

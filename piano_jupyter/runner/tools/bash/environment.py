@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
 from piano_jupyter.text.words import words
 
 #: Kept, beside LC_*.
@@ -47,7 +47,7 @@ def git_identity(workspace: str) -> Mapping[str, str]:
             timeout=5,
             check=False,
         )
-    except (NoProgramError, OSError, subprocess.TimeoutExpired):
+    except (ProgramNotFoundError, OSError, subprocess.TimeoutExpired):
         return {}  # No git, nobody who commits.
     told = dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)
     return {

@@ -36,7 +36,7 @@ SETTLED = 0.1  #: seconds after which another change of a folder is sure to have
 
 
 @dataclass(frozen=True, slots=True)
-class Shields:
+class MountOverrides:
     """What a sandbox shows otherwise than it is; paths are relative to the workspace."""
 
     guarded: tuple[str, ...] = ()  #: read-only
@@ -51,10 +51,10 @@ class Shields:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WorkspaceScan:
     """What was found in a workspace; paths are relative to it."""
 
-    shields: Shields = field(default_factory=Shields)
+    shields: MountOverrides = field(default_factory=MountOverrides)
     links: tuple[tuple[str, str], ...] = ()  #: protected names that are symlinks, with their targets
     #: All that are protected, or that the kernel might import, with the inode of the folder that each is in: a command
     #: can move that folder away, and put another in its place.
@@ -62,7 +62,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class _Folder:
+class _FolderScan:
     """What one folder holds of interest."""
 
     inode: int
@@ -82,7 +82,7 @@ class _Folder:
 
 
 @dataclass(eq=False)
-class Guards:
+class WorkspaceGuard:
     """Looks after one workspace."""
 
     workspace: Path
@@ -93,17 +93,17 @@ class Guards:
 
     def __post_init__(self) -> None:
         self._packages = [inside(self.workspace, each) for each in user_packages()]
-        self._folders: dict[str, _Folder] = {}
+        self._folders: dict[str, _FolderScan] = {}
         self._closed: dict[str, int] = {}  #: folders that nobody could look into, with their ctime
-        self._running: list[Seen] = []  #: what was there before each command that runs now
+        self._running: list[WorkspaceScan] = []  #: what was there before each command that runs now
 
-    def look(self, *, after: bool = False) -> Seen:
+    def look(self, *, after: bool = False) -> WorkspaceScan:
         """Return what there is. Costs one call to the system for each folder that is as it was at the last look.
 
         `after` a command, folders of ours that it closed are opened again.
         """
         imported = {"", *self._import_folders()}
-        known: dict[str, _Folder] = {}
+        known: dict[str, _FolderScan] = {}
         waiting = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
         most = len(waiting) + MOST_FOLDERS
         for at in waiting:  # It grows as it goes, so that what is near the top comes first.
@@ -121,7 +121,7 @@ class Guards:
         self._folders = known
         return self._seen(known)
 
-    def begin(self) -> Seen:
+    def begin(self) -> WorkspaceScan:
         """Return what there is before a command, but nothing that one of those that run now may have made."""
         seen = self.look()
         for first in self._running[:1]:
@@ -134,7 +134,7 @@ class Guards:
         for before in tuple(self._running):
             self.take_away(before, secrets.token_hex(8))
 
-    def take_away(self, before: Seen, into: str) -> list[str]:
+    def take_away(self, before: WorkspaceScan, into: str) -> list[str]:
         """Move what is new since `before` to `.piano/quarantine/<into>`; return a sentence about each."""
         self._running = [each for each in self._running if each is not before]
         after, links = self.look(after=True), dict(before.links)
@@ -170,7 +170,7 @@ class Guards:
                 if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
                     yield "".join(f"{part}/" for part in parts)
 
-    def _read(self, at: str, imported: Collection[str], *, after: bool = False) -> _Folder | None:
+    def _read(self, at: str, imported: Collection[str], *, after: bool = False) -> _FolderScan | None:
         path, changed = self.workspace / at, 0
         try:
             about = path.lstat()
@@ -195,11 +195,11 @@ class Guards:
         has_notebooks = any(name.endswith(".ipynb") for name in here)
         imports = _imports(at, imported, has_notebooks=has_notebooks)
         settled = changed if time.time() - changed / 1e9 > SETTLED else 0
-        folder = _Folder(about.st_ino, settled, imports, has_notebooks=has_notebooks)
+        folder = _FolderScan(about.st_ino, settled, imports, has_notebooks=has_notebooks)
         self._note(folder, at, here)
         return folder
 
-    def _note(self, folder: _Folder, at: str, here: Mapping[str, bool]) -> None:
+    def _note(self, folder: _FolderScan, at: str, here: Mapping[str, bool]) -> None:
         """Note what is of interest of the names in a folder; each comes with whether it is a folder itself."""
         parents = Path(at).parts
         if parents and parents[-1] == ".git":
@@ -244,7 +244,7 @@ class Guards:
             return reopen(self.workspace, at)
         return False
 
-    def _seen(self, folders: Mapping[str, _Folder]) -> Seen:
+    def _seen(self, folders: Mapping[str, _FolderScan]) -> WorkspaceScan:
         """Return what was found, of all folders together."""
         found = folders.items()
         protected_names = [at + name for at, folder in found for name in folder.protected]
@@ -270,8 +270,8 @@ class Guards:
                     fixed.append(name)
                 elif path.name != "HEAD":  # git writes it.
                     guarded.append(name)
-        return Seen(
-            Shields(tuple(guarded), tuple(hidden), tuple(dict.fromkeys(fixed)), tuple(files)),
+        return WorkspaceScan(
+            MountOverrides(tuple(guarded), tuple(hidden), tuple(dict.fromkeys(fixed)), tuple(files)),
             tuple(links),
             frozenset((at + name, each.inode) for at, each in found for name in each.names),
         )

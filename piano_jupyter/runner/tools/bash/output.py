@@ -24,7 +24,7 @@ KEPT = 7 * 24 * 3600.0  #: seconds that they are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class CommandResult:
     """What came of a command."""
 
     output: str  #: both streams as they came, without the middle if it was too long
@@ -72,7 +72,7 @@ def _temporary(above: Path | None) -> Path:
     return Path(folder)
 
 
-class Output:
+class CommandOutput:
     """Takes a command's output as it comes. A file in `spill`, which the model knows as `shown`, gets what is long."""
 
     def __init__(self, limit: int, spill: Path, shown: str) -> None:

@@ -19,12 +19,12 @@ CALLED = {"bwrap": "bubblewrap"}  #: by people
 SYSTEM = ("/", "/usr")  #: whoever owns these can exchange every program anyway
 
 
-class NoProgramError(Exception):
+class ProgramNotFoundError(Exception):
     """There is no such program that may be started; the text says why."""
 
 
 def program(name: str, workspace: str) -> str:
-    """Return the absolute path of a program; it is looked for once. Raises NoProgramError."""
+    """Return the absolute path of a program; it is looked for once. Raises ProgramNotFoundError."""
     return _program(name, os.path.realpath(workspace), os.environ.get("PATH", os.defpath))
 
 
@@ -36,7 +36,7 @@ def _program(name: str, workspace: str, path: str) -> str:
         if not why:
             return str(found)
         passed_over = passed_over or f"{shown} is not started from {found.parent}: {why}"
-    raise NoProgramError(passed_over or f"{shown} is not installed")
+    raise ProgramNotFoundError(passed_over or f"{shown} is not installed")
 
 
 def _candidates(name: str, path: str) -> Iterator[Path]:

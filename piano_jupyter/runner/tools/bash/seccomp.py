@@ -77,14 +77,14 @@ MODES: dict[str, tuple[tuple[int, int | None], int]] = {
 OPENS: dict[str, tuple[tuple[int, int | None], int]] = {"open": ((2, None), 2), "openat": ((257, 56), 3)}
 
 
-class Machine(NamedTuple):
+class Architecture(NamedTuple):
     """What differs between processors: its number for the kernel, and which column of the tables is its own."""
 
     audit: int
     column: int
 
 
-MACHINES = {"x86_64": Machine(0xC000003E, 0), "aarch64": Machine(0xC00000B7, 1)}
+MACHINES = {"x86_64": Architecture(0xC000003E, 0), "aarch64": Architecture(0xC00000B7, 1)}
 
 
 def program(machine: str) -> bytes | None:

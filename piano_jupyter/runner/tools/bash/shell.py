@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap, NoSandboxError, why_failed
-from piano_jupyter.runner.tools.bash.cgroup import Caps
-from piano_jupyter.runner.tools.bash.output import Output, Ran
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, SandboxUnavailableError, why_failed
+from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits
+from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult
 
 STARTING = 10.0  #: seconds until the loop must say that it is ready
 GRACE = 2.0  #: seconds between TERM and KILL at a timeout
@@ -45,26 +45,26 @@ LOOP = (
 )
 
 
-class Shell:
+class BashShell:
     """One sandbox with the loop in it."""
 
-    def __init__(self, box: Box, process: subprocess.Popen[bytes], private: socket.socket, pipe: int) -> None:
+    def __init__(self, box: SandboxSpec, process: subprocess.Popen[bytes], private: socket.socket, pipe: int) -> None:
         self.box = box
         self._loop = asyncio.get_running_loop()
         self._process, self._private, self._pipe = process, private, pipe
         self._bash: int | None = None  #: the loop's process, as it is called out here
         self._got = b""
-        self._output = Output(2000, Path(os.devnull), "")  #: before the loop is ready, it takes what bwrap says
+        self._output = CommandOutput(2000, Path(os.devnull), "")  #: before the loop is ready, it takes what bwrap says
         self._report: asyncio.Future[list[bytes]] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.caps = Caps(box.limits)
+        self.caps = CgroupLimits(box.limits)
         private.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._loop.add_reader(private, self._read_private)
         self._loop.add_reader(pipe, self._read_output)
 
     @classmethod
-    async def start(cls, bubblewrap: Bubblewrap, box: Box) -> "Shell":
-        """Start a sandbox. Raises NoSandboxError.
+    async def start(cls, bubblewrap: Bubblewrap, box: SandboxSpec) -> "BashShell":
+        """Start a sandbox. Raises SandboxUnavailableError.
 
         It dies with the thread that starts it: so that is the loop's, and no worker's.
         """
@@ -84,10 +84,10 @@ class Shell:
                 stderr=output,
                 start_new_session=True,  # so that what it has begun to start can be reached, too
             )
-        except (OSError, NoSandboxError) as error:
+        except (OSError, SandboxUnavailableError) as error:
             private.close()
             os.close(pipe)
-            raise NoSandboxError(str(error)) from error
+            raise SandboxUnavailableError(str(error)) from error
         finally:
             inner.close()
             os.close(output)
@@ -103,7 +103,9 @@ class Shell:
         await self._first_of(STARTING)
         if not self._report.done():
             self._drain()
-            raise NoSandboxError(why_failed(self._output.text()) or f"bubblewrap was not ready within {STARTING:g} s")
+            raise SandboxUnavailableError(
+                why_failed(self._output.text()) or f"bubblewrap was not ready within {STARTING:g} s"
+            )
         if self._bash is not None:
             self.caps.add(self._bash)
 
@@ -112,7 +114,7 @@ class Shell:
         """Whether it takes commands."""
         return not self.ended.done() and self._process.poll() is None
 
-    async def run(self, folder: str, command: bytes, seconds: float, output: Output) -> Ran:
+    async def run(self, folder: str, command: bytes, seconds: float, output: CommandOutput) -> CommandResult:
         """Run a command; nothing of it is left alive, however the call ends."""
         self._output, self._report, timed_out = output, self._loop.create_future(), False
         message = os.fsencode(folder) + b"\0" + command + b"\0"
@@ -133,10 +135,10 @@ class Shell:
         ended = f"ended {why}" if why else ""
         capped = tuple(self.caps.hit())
         if not self._report.done():  # The command killed the loop, or we did.
-            return Ran(output.text(), None if ended else self._exit_code(), folder, ended, capped=capped)
+            return CommandResult(output.text(), None if ended else self._exit_code(), folder, ended, capped=capped)
         code, gone, there = self._report.result()
         notes = (f"the folder {folder!r} is gone: this ran in the workspace",) if gone else ()
-        return Ran(output.text(), None if ended else int(code), os.fsdecode(there), ended, notes, capped)
+        return CommandResult(output.text(), None if ended else int(code), os.fsdecode(there), ended, notes, capped)
 
     async def kill(self) -> None:
         """End the sandbox and all that is in it."""
@@ -239,12 +241,12 @@ class Shell:
 
 
 @dataclass(slots=True)
-class _Place:
+class _ThreadShell:
     """A thread's shell, and the folder that it is in."""
 
     folder: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    shell: Shell | None = None
+    shell: BashShell | None = None
     closing: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
@@ -259,17 +261,19 @@ class _Place:
             self.closing.cancel()
 
 
-class Shells:
+class ShellPool:
     """The shells that are open, by whatever they belong to."""
 
     def __init__(self, bubblewrap: Bubblewrap) -> None:
         self._bubblewrap = bubblewrap
-        self._places: dict[Hashable, _Place] = {}
+        self._places: dict[Hashable, _ThreadShell] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, key: Hashable, box: Box, command: bytes, seconds: float, output: Output) -> Ran:
-        """Run a command in the shell of this key, where its last command ended. Raises NoSandboxError."""
-        place = self._places.setdefault(key, _Place(box.workspace))
+    async def run(
+        self, key: Hashable, box: SandboxSpec, command: bytes, seconds: float, output: CommandOutput
+    ) -> CommandResult:
+        """Run a command in the shell of this key, where its last command ended. Raises SandboxUnavailableError."""
+        place = self._places.setdefault(key, _ThreadShell(box.workspace))
         async with place.lock:
             place.keep()
             shell = await self._shell(place, box)
@@ -298,7 +302,7 @@ class Shells:
                 place.shell.kill_now()
                 place.shell.bury()
 
-    async def _shell(self, place: _Place, box: Box) -> Shell:
+    async def _shell(self, place: _ThreadShell, box: SandboxSpec) -> BashShell:
         """Return the place's shell, a new one where there is none that is as the box says."""
         if place.shell is not None and place.shell.alive and place.shell.box == box:
             return place.shell
@@ -307,20 +311,20 @@ class Shells:
         if len(others) >= MOST_SHELLS:
             oldest = min(others, key=lambda each: each.closing.when() if each.closing else 0.0)
             await self._close(oldest)
-        place.shell = await Shell.start(self._bubblewrap, box)
+        place.shell = await BashShell.start(self._bubblewrap, box)
         return place.shell
 
-    def _close_later(self, place: _Place) -> None:
+    def _close_later(self, place: _ThreadShell) -> None:
         task = asyncio.get_running_loop().create_task(self._close(place), name="close an idle shell")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _close(self, place: _Place) -> None:
+    async def _close(self, place: _ThreadShell) -> None:
         async with place.lock:
             await place.close()
 
 
-def limits_of(box: Box) -> str:
+def limits_of(box: SandboxSpec) -> str:
     """Return the commands that set the limits of each process; none can be raised again."""
     limits = box.limits
     values = {"c": 0, "f": limits.file >> 10, "v": limits.memory >> 10}

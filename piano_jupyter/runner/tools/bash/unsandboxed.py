@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.environment import clean_environment
-from piano_jupyter.runner.tools.bash.output import Output, Ran
-from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
 from piano_jupyter.runner.tools.files.workspace import refused
 from piano_jupyter.safe_files import held_open
 
@@ -34,7 +34,9 @@ WATCH = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group
 [[ $(<"$each") == *"$1"* ]] || continue; each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
 
 
-async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float, output: Output) -> Ran:
+async def run_bare(
+    command: str, *, folder: str, workspace: Path, seconds: float, output: CommandOutput
+) -> CommandResult:
     """Run a command in a session of its own; whatever it started ends with the call, however the call ends.
 
     Raises ToolError where it cannot be started.
@@ -44,7 +46,7 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
     mark = secrets.token_hex(8)
     try:
         bash = program("bash", str(workspace))
-    except NoProgramError as error:
+    except ProgramNotFoundError as error:
         raise refused("bad_command", f"no command can be run: {error}") from error
     async with _watched(bash, mark) as tell:
         with tempfile.TemporaryDirectory(prefix="piano-") as private:
@@ -74,9 +76,9 @@ async def run_bare(command: str, *, folder: str, workspace: Path, seconds: float
                 pipe.close()
             cwd = _told(left) or cwd
     if timed_out or output.flood:
-        return Ran(output.text(), None, cwd, f"ended {output.flood or f'after {seconds:g} s'}", notes)
+        return CommandResult(output.text(), None, cwd, f"ended {output.flood or f'after {seconds:g} s'}", notes)
     code = process.returncode
-    return Ran(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
+    return CommandResult(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
 
 
 @asynccontextmanager
@@ -140,7 +142,7 @@ def _told(file: Path) -> str:
 class _Pipe:
     """A pipe of our own: asyncio would wait until its own is closed, by every grandchild."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: CommandOutput) -> None:
         self._loop = asyncio.get_running_loop()
         self._receive, self.send = os.pipe()
         os.set_blocking(self._receive, False)

@@ -20,11 +20,11 @@ LONGEST_WAIT = 5.0  #: seconds to wait for who removes what was left behind
 TEMPORARY = re.compile(r"\.piano-[0-9a-f]{12}\.tmp")
 
 
-class LinkedError(OSError):
+class HardLinkError(OSError):
     """The file has more than one name: what is written there stands in another place too."""
 
 
-class FolderHeldError(OSError):
+class FolderLockedError(OSError):
     """Another program holds a lock on the folder in which the file would be written."""
 
 
@@ -36,10 +36,10 @@ def make(folder: int, name: str, data: bytes, *, staging: int) -> None:
 
 
 def exchange(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
-    """Exchange a file's content, keeping mode and, where that is allowed, owner. Raises LinkedError."""
+    """Exchange a file's content, keeping mode and, where that is allowed, owner. Raises HardLinkError."""
     with _temporary(staging, data) as (made, file):
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # those of a killed call are gone by now
-            raise LinkedError
+            raise HardLinkError
         keep_rights(file, like)
         os.rename(made, name, src_dir_fd=staging, dst_dir_fd=folder)
 
@@ -82,14 +82,14 @@ def _temporary(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
 
 
 def _share(folder: int) -> None:
-    """Lock a folder for all who write. Raises FolderHeldError: a command, too, can hold it, for as long as it runs."""
+    """Lock a folder for all who write. Raises FolderLockedError: a command can hold it, too, while it runs."""
     end = time.monotonic() + LONGEST_WAIT
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                raise FolderHeldError from None
+                raise FolderLockedError from None
             time.sleep(0.01)
         except OSError:  # A file system without locks.
             return

@@ -26,11 +26,11 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
 TRIES = 1_000  #: the kernel gives up where a folder is renamed while it follows `..`
 
 
-class RemovedError(FileNotFoundError):
+class FolderRemovedError(FileNotFoundError):
     """What a descriptor holds is in no folder any more: it was removed, or exchanged for another."""
 
 
-class Way(Protocol):
+class PathResolver(Protocol):
     """A way to follow paths. Its errors are OSErrors; EXDEV says that a path leads out."""
 
     name: str
@@ -45,7 +45,7 @@ class Way(Protocol):
         """Return a descriptor to read the same file by."""
 
 
-class OpenAt2:
+class OpenAt2Resolver:
     """The kernel's own way."""
 
     name = "openat2"
@@ -58,7 +58,7 @@ class OpenAt2:
         """Ask the kernel where it is."""
         home, here = (os.readlink(f"/proc/self/fd/{each}") for each in (root, found))  # noqa: PTH115  As it is, at once.
         if not os.fstat(found).st_nlink:  # asked after the name: a file that is gone by then is called "f (deleted)"
-            raise RemovedError(errno.ENOENT, "it was removed meanwhile")
+            raise FolderRemovedError(errno.ENOENT, "it was removed meanwhile")
         if here == home:
             return ()
         inside = here.removeprefix(home.rstrip("/") + "/")
@@ -71,7 +71,7 @@ class OpenAt2:
         return os.open(f"/proc/self/fd/{found}", READ)
 
 
-class Walk:
+class StepwiseResolver:
     """A name at a time, following no link."""
 
     name = "walk"
@@ -117,13 +117,13 @@ class Walk:
 
 
 @cache
-def way() -> Way:
+def way() -> PathResolver:
     """Return the best way that this system has."""
     if sys.platform == "linux":
         with suppress(OSError), held_open(os.open("/", FOLDER)) as root, held_open(openat2(root, ".", LOOK)) as found:
-            OpenAt2().names(root, found, ".")
-            return OpenAt2()
-    return Walk()
+            OpenAt2Resolver().names(root, found, ".")
+            return OpenAt2Resolver()
+    return StepwiseResolver()
 
 
 def layer() -> str:
@@ -145,14 +145,14 @@ def is_held(file: os.stat_result) -> bool:
     return False
 
 
-class _How(ctypes.Structure):
+class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def openat2(root: int, path: str, flags: int) -> int:
     """Open what is beneath a folder. Raises OSError: EXDEV where the path leads out."""
     call = _syscall()
-    how = _How(flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    how = _OpenHow(flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
     for _ in range(TRIES):
         found = call(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         if found >= 0:
@@ -165,6 +165,6 @@ def openat2(root: int, path: str, flags: int) -> int:
 @cache
 def _syscall() -> Any:
     call = ctypes.CDLL(None, use_errno=True).syscall
-    call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_How), ctypes.c_size_t]
+    call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t]
     call.restype = ctypes.c_long
     return call

@@ -31,7 +31,7 @@ class Replacement(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class EditResult:
     """An edited text, and what happened to it."""
 
     text: str
@@ -61,7 +61,7 @@ class _Match:
     indents: Mapping[str, str] = field(default_factory=dict)  #: the old text's indentations -> the text's
 
 
-def edited(text: str, edits: Sequence[Replacement]) -> Edited:
+def edited(text: str, edits: Sequence[Replacement]) -> EditResult:
     """Return the text after all edits, each made in the result of the one before; it keeps its own line ends.
 
     Raises ToolError where one of them cannot be made: what to do now.
@@ -79,7 +79,7 @@ def edited(text: str, edits: Sequence[Replacement]) -> Edited:
             raise refused(code, which + sentence) from None
         lines.append(line)
         loose += [] if exact else [line]
-    return Edited(text, tuple(lines), tuple(loose))
+    return EditResult(text, tuple(lines), tuple(loose))
 
 
 def _replaced(text: str, old: str, new: str) -> tuple[str, int, bool]:

@@ -16,15 +16,15 @@ from uuid import UUID
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
-from piano_jupyter.runner.tools.files.beneath import Way, layer
-from piano_jupyter.runner.tools.files.edits import Edited, Replacement, edited
+from piano_jupyter.runner.tools.files.beneath import PathResolver, layer
+from piano_jupyter.runner.tools.files.edits import EditResult, Replacement, edited
 from piano_jupyter.runner.tools.files.protected import instructs_agents
-from piano_jupyter.runner.tools.files.read_state import Seen, short_hash
+from piano_jupyter.runner.tools.files.read_state import ReadState, short_hash
 from piano_jupyter.runner.tools.files.shadowing import shadows_import
 from piano_jupyter.runner.tools.files.skill_folders import roots_in
 from piano_jupyter.runner.tools.files.text_file import part, whole
-from piano_jupyter.runner.tools.files.workspace import Found, Sandbox, linked, refused
-from piano_jupyter.tool import Opinion, Tool, Verdict, calling, tool
+from piano_jupyter.runner.tools.files.workspace import OpenedPath, Workspace, linked, refused
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
 
 MOST_LINES = 2_000
 MOST_BYTES = 50 * 1024  #: of a file, at once
@@ -34,9 +34,9 @@ MOST_NAMES = 200  #: of what is in a folder
 LOCKS = 64
 
 
-def file_tools(config: PianoConfig, *, by: Way | None = None) -> list[Tool]:
+def file_tools(config: PianoConfig, *, by: PathResolver | None = None) -> list[Tool]:
     """Return the three tools."""
-    desk = _Desk(config, by)
+    desk = _FileToolContext(config, by)
     writing = [replace(tool(each), judge=desk.judge) for each in (desk.create_file, desk.edit_file)]
     return [replace(each, subject="path") for each in (tool(desk.read_file), *writing)]
 
@@ -47,12 +47,12 @@ def file_layer() -> str:
     return f"files: only beneath the workspace, {how[layer()]}"
 
 
-class _Desk:
+class _FileToolContext:
     """What the tools share: the workspace, and what each thread has read of it."""
 
-    def __init__(self, config: PianoConfig, by: Way | None) -> None:
+    def __init__(self, config: PianoConfig, by: PathResolver | None) -> None:
         self._config, self._by = config, by
-        self._seen = Seen()
+        self._seen = ReadState()
         self._locks = [threading.Lock() for _ in range(LOCKS)]
 
     def read_file(self, path: str, offset: int = 1, limit: int = MOST_LINES) -> str:
@@ -125,24 +125,24 @@ class _Desk:
             self._seen.note(_thread(), file, data)
         return f"edited {path!r} at {_told(edit)}"
 
-    def judge(self, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
+    def judge(self, arguments: Mapping[str, Any], mode: Mode) -> ToolAssessment:
         """Return whether a file may be written: not where tools do not write, nor unasked what is run or obeyed."""
         try:
             sandbox = self._writing(mode)
             names = sandbox.names(str(arguments.get("path", "")))
             sandbox.check_writable(names)
         except ToolError as error:
-            return Opinion(Verdict.DENY, str(error))
+            return ToolAssessment(Verdict.DENY, str(error))
         workspace = Path(self._config.workspace)
         reason = shadows_import(names, workspace)
         if not reason and instructs_agents(names, roots_in(workspace, self._config.skills_paths)):
             reason = f"{'/'.join(names)!r} would be a part of your skills, which instruct agents later on"
-        return Opinion(Verdict.ASK, reason) if reason else Opinion(Verdict.ALLOW)
+        return ToolAssessment(Verdict.ASK, reason) if reason else ToolAssessment(Verdict.ALLOW)
 
-    def _sandbox(self) -> Sandbox:
-        return Sandbox(Path(self._config.workspace), self._config.database, by=self._by)
+    def _sandbox(self) -> Workspace:
+        return Workspace(Path(self._config.workspace), self._config.database, by=self._by)
 
-    def _writing(self, mode: Mode) -> Sandbox:
+    def _writing(self, mode: Mode) -> Workspace:
         """Return the sandbox, where the mode lets it be written to. Raises ToolError."""
         if mode == "read":
             told = "nothing is changed in mode 'read'; the user can set another with %config PianoConfig"
@@ -152,7 +152,7 @@ class _Desk:
     def _file(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return (self._config.workspace, *names)
 
-    def _read(self, found: Found, offset: int, limit: int) -> str:
+    def _read(self, found: OpenedPath, offset: int, limit: int) -> str:
         size, path = found.about.st_size, found.shown
         room = min(MOST_BYTES, max(self._config.tool_output_limit - 200, 100))
         with found.open() as file:
@@ -185,7 +185,7 @@ def _encoded(content: str) -> bytes:
     return data
 
 
-def _check_new(sandbox: Sandbox, path: str) -> None:
+def _check_new(sandbox: Workspace, path: str) -> None:
     """Raise ToolError, with what is there, where there is something."""
     try:
         with sandbox.find(path) as found:
@@ -203,7 +203,7 @@ def _check_new(sandbox: Sandbox, path: str) -> None:
             raise
 
 
-def _near(sandbox: Sandbox, path: str) -> str:
+def _near(sandbox: Workspace, path: str) -> str:
     """Return which names in a folder are like one that is not there."""
     folder, name = posixpath.split(path.rstrip("/"))
     near: list[str] = []
@@ -212,12 +212,12 @@ def _near(sandbox: Sandbox, path: str) -> str:
     return f"near it: {', '.join(near)}" if near else "list its folder first"
 
 
-def _names(folder: Found) -> list[str]:
+def _names(folder: OpenedPath) -> list[str]:
     """Return the names in a folder; one more than are shown, if there are more."""
     return heapq.nsmallest(MOST_NAMES + 1, folder.entries())
 
 
-def _listing(folder: Found) -> str:
+def _listing(folder: OpenedPath) -> str:
     names = _names(folder)
     if not names:
         return f"{folder.shown!r} is an empty folder"
@@ -232,7 +232,7 @@ def _check_notebook(text: str, path: str) -> None:
         raise refused("bad_notebook", f"{path!r} would be no notebook: {error}") from error
 
 
-def _told(edit: Edited) -> str:
+def _told(edit: EditResult) -> str:
     """Return where a file was edited."""
 
     def at(lines: tuple[int, ...]) -> str:

@@ -30,16 +30,16 @@ def short_hash(data: bytes) -> str:
 
 
 @dataclass(slots=True)
-class _Read:
+class _ReadRecord:
     hash: str
     data: bytes | None
 
 
-class Seen:
+class ReadState:
     """What was read, by thread and file; the least recently used goes first."""
 
     def __init__(self) -> None:
-        self._read: OrderedDict[tuple[UUID, Hashable], _Read] = OrderedDict()
+        self._read: OrderedDict[tuple[UUID, Hashable], _ReadRecord] = OrderedDict()
         self._bytes = 0
         self._guard = threading.Lock()
 
@@ -49,7 +49,7 @@ class Seen:
             return
         with self._guard:
             self._forget((thread, file))
-            self._read[thread, file] = _Read(short_hash(data), data if len(data) <= LARGEST else None)
+            self._read[thread, file] = _ReadRecord(short_hash(data), data if len(data) <= LARGEST else None)
             self._bytes += len(data) if len(data) <= LARGEST else 0
             for each in list(self._read.values()) if self._bytes > MOST_BYTES else ():
                 if self._bytes > MOST_BYTES and each.data is not None:

@@ -36,7 +36,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextFile:
     """A file's whole text, and what it takes to write it back byte for byte."""
 
     text: str
@@ -48,11 +48,11 @@ class Text:
         return self.bom + text.encode(self.encoding, "surrogateescape")
 
 
-def whole(data: bytes, shown: str) -> Text:
+def whole(data: bytes, shown: str) -> TextFile:
     """Return a file's text. Raises ToolError for what is no text."""
     bom, encoding = _encoding(data[:SAMPLE], shown)
     try:
-        return Text(data[len(bom) :].decode(encoding, "surrogateescape"), bom, encoding)
+        return TextFile(data[len(bom) :].decode(encoding, "surrogateescape"), bom, encoding)
     except UnicodeDecodeError as error:
         raise refused("binary", f"{shown!r} says that it is {encoding}, but is not") from error
 

@@ -19,8 +19,8 @@ from typing import BinaryIO
 import platformdirs
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.atomic import FolderHeldError, LinkedError, exchange, make, staged
-from piano_jupyter.runner.tools.files.beneath import TRIES, RemovedError, Way, is_held, way
+from piano_jupyter.runner.tools.files.atomic import FolderLockedError, HardLinkError, exchange, make, staged
+from piano_jupyter.runner.tools.files.beneath import TRIES, FolderRemovedError, PathResolver, is_held, way
 from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_starter, protected_part
 from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open, kind
 
@@ -69,14 +69,14 @@ def own_folders(workspace: Path) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OpenedPath:
     """What a path leads to: a file or a folder, held by a descriptor for as long as it is looked at."""
 
     shown: str  #: the path as the model gave it
     names: tuple[str, ...]  #: where it is beneath the workspace, links resolved
     about: os.stat_result
     descriptor: int
-    way: Way
+    way: PathResolver
 
     @property
     def is_folder(self) -> bool:
@@ -102,10 +102,10 @@ class Found:
                     yield f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
 
 
-class Sandbox:
+class Workspace:
     """A workspace, and what may be done in it. `database` is kept out of reach if it is there too."""
 
-    def __init__(self, root: Path, database: str = "", *, by: Way | None = None) -> None:
+    def __init__(self, root: Path, database: str = "", *, by: PathResolver | None = None) -> None:
         self._root = root
         self._home = Path(os.path.realpath(root))
         self._database = inside(self._home, database) if database else ()
@@ -113,7 +113,7 @@ class Sandbox:
         self._way = by or way()
 
     @contextmanager
-    def find(self, path: str) -> Iterator[Found]:
+    def find(self, path: str) -> Iterator[OpenedPath]:
         """Give what a path leads to. Raises ToolError, from FileNotFoundError where there is nothing."""
         relative = self._relative(path)
         with _told(path), self._opened() as root:
@@ -123,7 +123,7 @@ class Sandbox:
                 self._check_shown(names)
                 if about.st_dev == _processes():
                     raise _outside()
-                yield Found(path, names, about, found, self._way)
+                yield OpenedPath(path, names, about, found, self._way)
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return where a path leads beneath the workspace, whether or not there is something. Raises ToolError."""
@@ -161,7 +161,7 @@ class Sandbox:
                 staged(root, folder, lambda staging: make(folder, there[-1], data, staging=staging))
             return there
 
-    def replace(self, found: Found, data: bytes) -> None:
+    def replace(self, found: OpenedPath, data: bytes) -> None:
         """Exchange a file's content, old or new but never a mixture, keeping mode and owner. Raises ToolError."""
         self.check_writable(found.names)
         *parents, name = found.names
@@ -217,14 +217,14 @@ class Sandbox:
                 return found, self._way.names(root, found, relative)
             except BaseException as error:
                 os.close(found)
-                if not left or not isinstance(error, RemovedError):
+                if not left or not isinstance(error, FolderRemovedError):
                     raise
         raise AssertionError  # the last try returns or raises
 
 
 def open_regular(path: Path, shown: str) -> BinaryIO:
     """Open a regular file for reading, wherever it is, unless a link leads out of its folder. Raises ToolError."""
-    with Sandbox(path.parent).find(path.name) as found:
+    with Workspace(path.parent).find(path.name) as found:
         return replace(found, shown=shown).open()
 
 
@@ -246,9 +246,9 @@ def _told(path: str) -> Iterator[None]:
     """Turn an error of the file system into a refusal that names the path as the model gave it."""
     try:
         yield
-    except LinkedError:
+    except HardLinkError:
         raise linked(path) from None
-    except FolderHeldError:
+    except FolderLockedError:
         why = "another program holds a lock on the folder; try again when it has ended"
         raise refused("in_use", f"{path!r}: {why}") from None
     except OSError as error:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from piano_jupyter.rules import RESERVED, Word as Pattern, fits_text
+from piano_jupyter.rules import RESERVED, PatternWord, fits_text
 from piano_jupyter.runner.tools.permissions.launchers import ALWAYS
-from piano_jupyter.runner.tools.permissions.syntax_tree import Command, Word, guessed, read
+from piano_jupyter.runner.tools.permissions.syntax_tree import Command, ShellWord, guessed, read
 
 DEEP = 8  #: levels of substitutions and of commands in words that are read
 LONG = 20_000  #: characters of a line that are read
@@ -20,7 +20,7 @@ CARRIERS = ALWAYS | RESERVED | {"find", "fd", "fdfind", "!", "{", "}"}  #: whose
 IN_INDEX = re.compile(r"\[[^\]]*[$`]")  #: what bash reckons, even where it was quoted: `test -v 'a[$(rm x)]'`
 
 
-class Fits(IntEnum):
+class RuleMatch(IntEnum):
     """Whether a command is what a rule is about."""
 
     NO = 0
@@ -28,7 +28,7 @@ class Fits(IntEnum):
     YES = 2
 
 
-class UnreadableError(Exception):
+class UnparsableCommandError(Exception):
     """A line cannot be read whole; the text says why."""
 
 
@@ -40,32 +40,32 @@ TOO_MANY = f"a command in it that runs others has more than {MANY} words"
 
 
 def commands_of(line: str) -> list[Command]:
-    """Return the commands of a line. Raises UnreadableError where it cannot be read whole."""
+    """Return the commands of a line. Raises UnparsableCommandError where it cannot be read whole."""
     return list(_commands_in(line, 0))
 
 
-def fits(pattern: Sequence[Pattern], commands: Sequence[Command]) -> Fits:
+def fits(pattern: Sequence[PatternWord], commands: Sequence[Command]) -> RuleMatch:
     """Return whether any command is what a pattern is about: its name, then its words, others between them."""
     wanted = [tuple(piece.casefold() for piece in word) for word in pattern]
     while len(wanted) > 1 and wanted[-1] == ("", ""):
         wanted.pop()  # the rest is anything anyway
-    return max((_fits(wanted, command) for command in commands), default=Fits.NO)
+    return max((_fits(wanted, command) for command in commands), default=RuleMatch.NO)
 
 
 def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Command]:
     """Yield the commands of a line; of a text that may be no shell, those that are seen or guessed."""
     if depth > DEEP:
-        raise UnreadableError(TOO_DEEP)
+        raise UnparsableCommandError(TOO_DEEP)
     if len(line) > LONG:
-        raise UnreadableError(TOO_LONG)
+        raise UnparsableCommandError(TOO_LONG)
     if line.count("(") + line.count("<") > BRACKETS:
-        raise UnreadableError(TOO_BRANCHED)
+        raise UnparsableCommandError(TOO_BRANCHED)
     reading = read(line, depth)
     if reading.depth > DEEP:
-        raise UnreadableError(TOO_DEEP)
+        raise UnparsableCommandError(TOO_DEEP)
     if reading.is_unclear:
         if is_shell:
-            raise UnreadableError(UNCLEAR)
+            raise UnparsableCommandError(UNCLEAR)
         reading.commands += guessed(line)
     for text in reading.texts:
         yield from _commands_in(text.text, text.depth, is_shell=text.is_shell and is_shell)
@@ -77,7 +77,7 @@ def _with_carried(command: Command, depth: int) -> Iterator[Command]:
     yield command
     carries = _name(command[0]) in CARRIERS
     if carries and len(command) > MANY:
-        raise UnreadableError(TOO_MANY)
+        raise UnparsableCommandError(TOO_MANY)
     for later in range(1, len(command)):
         if carries:
             yield command[later:]
@@ -85,20 +85,20 @@ def _with_carried(command: Command, depth: int) -> Iterator[Command]:
             yield from _commands_in(command[later].text, depth + 1, is_shell=False)
 
 
-def _name(word: Word) -> str:
+def _name(word: ShellWord) -> str:
     return word.text.rpartition("/")[2].casefold()
 
 
-def _fits(pattern: Sequence[Pattern], command: Command) -> Fits:
+def _fits(pattern: Sequence[PatternWord], command: Command) -> RuleMatch:
     name, *words = command
     if not name.is_known:
-        return Fits.MAYBE
+        return RuleMatch.MAYBE
     if not fits_text(pattern[0], _name(name)):
-        return Fits.NO
+        return RuleMatch.NO
     wanted = list(pattern[1:])
     for word in words:
         if wanted and word.is_known and fits_text(wanted[0], word.text.casefold()):
             del wanted[0]
     if wanted:
-        return Fits.NO if all(word.is_known for word in words) else Fits.MAYBE
-    return Fits.YES
+        return RuleMatch.NO if all(word.is_known for word in words) else RuleMatch.MAYBE
+    return RuleMatch.YES

@@ -15,16 +15,16 @@ from typing import Any
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import Rule, fits_text, fits_words, parsed_rule, pattern_words, plain_command
-from piano_jupyter.runner.tools.permissions.command_line import Fits, UnreadableError, commands_of, fits
+from piano_jupyter.runner.tools.permissions.command_line import RuleMatch, UnparsableCommandError, commands_of, fits
 from piano_jupyter.runner.tools.permissions.launchers import may_run_others
 from piano_jupyter.runner.tools.permissions.syntax_tree import Command
-from piano_jupyter.tool import Opinion, Tool, Verdict
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict
 
 COMMAND, PATH = "command", "path"  # what a tool's subject may be, beside any other argument
 
 
 @dataclass(frozen=True, slots=True)
-class Decision(Opinion):
+class Decision(ToolAssessment):
     """Whether a call may run."""
 
     always: str = ""  #: the rule that "always" adds; "" where no rule would make the next such call run
@@ -48,7 +48,7 @@ def judge(
     found = {rule: _fits(rule, tool, arguments, commands, workspace) for rule in own}
     opinion = _opinion(tool, arguments, mode)
     for rule, how in found.items():
-        if rule.verdict is Verdict.DENY and how is Fits.YES:
+        if rule.verdict is Verdict.DENY and how is RuleMatch.YES:
             return Decision(Verdict.DENY, f"denied: the user's rule {rule.text!r} forbids this; do not try another way")
     if opinion.verdict is Verdict.DENY:
         return Decision(Verdict.DENY, opinion.reason)
@@ -59,12 +59,12 @@ def judge(
             f"give several short, simple commands",
         )
     for rule, how in found.items():
-        if rule.verdict is not Verdict.ALLOW and how is not Fits.NO:
+        if rule.verdict is not Verdict.ALLOW and how is not RuleMatch.NO:
             unsure = f"may be about this: {unread or 'what it does is known only when it runs'}"
-            return Decision(Verdict.ASK, f"your rule {rule.text!r} {'says so' if how is Fits.YES else unsure}")
+            return Decision(Verdict.ASK, f"your rule {rule.text!r} {'says so' if how is RuleMatch.YES else unsure}")
     if ask_first:
         return Decision(Verdict.ASK, ask_first)
-    allowing = [rule for rule, how in found.items() if rule.verdict is Verdict.ALLOW and how is Fits.YES]
+    allowing = [rule for rule, how in found.items() if rule.verdict is Verdict.ALLOW and how is RuleMatch.YES]
     if any(not unread or rule.pattern is None for rule in allowing):
         return Decision(Verdict.ALLOW)
     if unread or opinion.verdict is Verdict.ASK or tool.asks:
@@ -79,11 +79,11 @@ def usually(tool: Tool, *, mode: Mode, rules: Sequence[str], workspace: str) -> 
     return judge(tool, plain, mode=mode, rules=rules, workspace=workspace).verdict
 
 
-def _opinion(tool: Tool, arguments: Mapping[str, Any], mode: Mode) -> Opinion:
+def _opinion(tool: Tool, arguments: Mapping[str, Any], mode: Mode) -> ToolAssessment:
     try:
-        return tool.judge(arguments, mode) if tool.judge is not None else Opinion(Verdict.ALLOW)
+        return tool.judge(arguments, mode) if tool.judge is not None else ToolAssessment(Verdict.ALLOW)
     except ToolError as error:
-        return Opinion(Verdict.DENY, str(error))
+        return ToolAssessment(Verdict.DENY, str(error))
 
 
 def _commands(tool: Tool, arguments: Mapping[str, Any]) -> tuple[list[Command] | None, str]:
@@ -92,25 +92,27 @@ def _commands(tool: Tool, arguments: Mapping[str, Any]) -> tuple[list[Command] |
         return [], ""
     try:
         return commands_of(str(arguments.get(COMMAND, ""))), ""
-    except UnreadableError as error:
+    except UnparsableCommandError as error:
         return None, f"the command cannot be read whole: {error}"
 
 
-def _fits(rule: Rule, tool: Tool, arguments: Mapping[str, Any], commands: list[Command] | None, workspace: str) -> Fits:
+def _fits(
+    rule: Rule, tool: Tool, arguments: Mapping[str, Any], commands: list[Command] | None, workspace: str
+) -> RuleMatch:
     if rule.pattern is None:
-        return Fits.YES
+        return RuleMatch.YES
     subject = arguments.get(tool.subject, "")
     if rule.verdict is Verdict.ALLOW:
-        return Fits.YES if _allows(rule.pattern, tool.subject, subject, workspace) else Fits.NO
+        return RuleMatch.YES if _allows(rule.pattern, tool.subject, subject, workspace) else RuleMatch.NO
     if tool.subject == COMMAND and (words := pattern_words(rule.pattern)) is not None:
-        return Fits.MAYBE if commands is None else fits(words, commands)
+        return RuleMatch.MAYBE if commands is None else fits(words, commands)
     if tool.subject == PATH:
         about = _paths(str(subject), workspace)
         about += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in about]
     else:
         about = list(_texts(subject if tool.subject else [*_given(tool, arguments).values()]))
     pattern = tuple(rule.pattern.casefold().split("*"))
-    return Fits.YES if any(fits_text(pattern, each.casefold()) for each in about) else Fits.NO
+    return RuleMatch.YES if any(fits_text(pattern, each.casefold()) for each in about) else RuleMatch.NO
 
 
 def _given(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,18 +56,18 @@ PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|[*?\[{$]""", re.DOTAL
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
-class Word(NamedTuple):
+class ShellWord(NamedTuple):
     """A word of a command, its quotes taken off."""
 
     text: str
     is_known: bool  #: whether it is so when it runs: not where something in it is expanded
 
 
-Command = list[Word]
-UNKNOWN = Word("", is_known=False)
+Command = list[ShellWord]
+UNKNOWN = ShellWord("", is_known=False)
 
 
-class Text(NamedTuple):
+class NestedText(NamedTuple):
     """A text in a line that is read by itself."""
 
     text: str
@@ -76,16 +76,16 @@ class Text(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reading:
+class ParsedLine:
     """What was found in a line."""
 
     commands: list[Command] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
+    texts: list[NestedText] = field(default_factory=list)
     depth: int = 0  #: of substitutions, at most
     is_unclear: bool = False  #: whether bash may read it in another way
 
 
-class _Place(NamedTuple):
+class _Context(NamedTuple):
     node: "Node"
     depth: int
     parent: str = ""  #: its type
@@ -93,16 +93,16 @@ class _Place(NamedTuple):
     is_arithmetic: bool = False
 
 
-def read(line: str, depth: int) -> Reading:
+def read(line: str, depth: int) -> ParsedLine:
     """Return what is in a line that is in so many substitutions itself."""
     from tree_sitter import Parser  # noqa: PLC0415  loading the extension must not take the time
 
     line = line.replace("<>", "< ")  # a redirection that the grammar does not know; all else stays in its place
     root = Parser(_bash()).parse(FOREIGN.sub(",", line).encode()).root_node  # a byte is a character
-    reading = Reading(depth=depth, is_unclear=root.has_error)
+    reading = ParsedLine(depth=depth, is_unclear=root.has_error)
     covered = (root.children[0].start_byte, root.children[-1].end_byte) if root.children else (0, 0)
     reading.is_unclear |= GAP.fullmatch(line[: covered[0]] + line[covered[1] :]) is None
-    places = [_Place(root, depth)]
+    places = [_Context(root, depth)]
     while places:  # a tree can be deeper than Python's stack
         place = places.pop()
         reading.depth = max(reading.depth, place.depth)
@@ -122,7 +122,7 @@ def guessed(text: str) -> list[Command]:
         elif token in {*"<>"}:  # at the beginning, or behind a number, the name of the command follows
             commands[-1] = [UNKNOWN] if not commands[-1] or commands[-1][-1].text.isdigit() else commands[-1]
         elif commands[-1] or not re.match(r"#|\w+\+?=", token):
-            commands[-1].append(Word(PIECE.sub(_unquoted, token), not re.search(r"[*?\[$]", token)))
+            commands[-1].append(ShellWord(PIECE.sub(_unquoted, token), not re.search(r"[*?\[$]", token)))
     return [each for each in commands if each]
 
 
@@ -134,7 +134,7 @@ def _bash() -> "Language":
     return Language(tree_sitter_bash.language())
 
 
-def _is_read_in_the_tree(place: _Place, line: str, reading: Reading) -> bool:
+def _is_read_in_the_tree(place: _Context, line: str, reading: ParsedLine) -> bool:
     """Note what a node holds; return whether what is below it is to be looked at."""
     node, depth = place.node, place.depth + 1
     first = node.children[0] if node.children else node
@@ -146,20 +146,20 @@ def _is_read_in_the_tree(place: _Place, line: str, reading: Reading) -> bool:
     elif node.type == "heredoc_redirect":
         text = _heredoc(node, line)
         reading.is_unclear |= text is None
-        reading.texts.append(Text(text or "", depth, is_shell=False))
+        reading.texts.append(NestedText(text or "", depth, is_shell=False))
     elif node.type == "test_command" and first.type == "[":  # a command like others, whatever the tree makes of it
-        reading.texts.append(Text("\\" + _said(node, line), depth, is_shell=True))
+        reading.texts.append(NestedText("\\" + _said(node, line), depth, is_shell=True))
         return False
     elif node.type == "test_command":
-        reading.commands.append([Word("[[", is_known=True), *(_word(each, line) for each in _literals(node))])
+        reading.commands.append([ShellWord("[[", is_known=True), *(_word(each, line) for each in _literals(node))])
     elif node.type == "command_substitution" and (ticks := BACKTICKS.match(_said(node, line))):
         escaped = r'\\([`$\\"])' if place.is_quoted else r"\\([`$\\])"
-        reading.texts.append(Text(re.sub(escaped, r"\1", ticks[1]), depth, is_shell=True))
+        reading.texts.append(NestedText(re.sub(escaped, r"\1", ticks[1]), depth, is_shell=True))
         return False
     return True
 
 
-def _below(place: _Place) -> Iterator[_Place]:
+def _below(place: _Context) -> Iterator[_Context]:
     node, depth, _, is_quoted, is_arithmetic = place
     if node.type in SUBSTITUTIONS | {"do_group", "compound_statement"}:
         depth += node.type in SUBSTITUTIONS
@@ -167,10 +167,10 @@ def _below(place: _Place) -> Iterator[_Place]:
     is_arithmetic |= node.type in ARITHMETIC or any(each.type == "((" for each in node.children[:2])
     is_quoted |= node.type in {"string", "heredoc_body"}
     for child in node.children:
-        yield _Place(child, depth, node.type, is_quoted, is_arithmetic)
+        yield _Context(child, depth, node.type, is_quoted, is_arithmetic)
 
 
-def _is_unclear(place: _Place, line: str) -> bool:
+def _is_unclear(place: _Context, line: str) -> bool:
     """Return whether bash may read a node in another way."""
     node, kind, said = place.node, place.node.type, _said(place.node, line)
     if kind == "comment":
@@ -245,7 +245,7 @@ def _literals(node: "Node", kinds: set[str] = LITERALS) -> Iterator["Node"]:
             nodes += reversed(each.children)
 
 
-def _word(node: "Node", line: str) -> Word:
+def _word(node: "Node", line: str) -> ShellWord:
     said, at = [], node.start_byte
     for expanded in _literals(node, EXPANDED):
         said.append(line[at : expanded.start_byte])
@@ -253,7 +253,7 @@ def _word(node: "Node", line: str) -> Word:
     written = "".join([*said, line[at : node.end_byte]])
     text = PIECE.sub(_unquoted, written)
     is_known = not said and not any(found[0] in {*"*?[{$"} for found in PIECE.finditer(written))
-    return Word(text, is_known or text in {"{", "[", "[["})
+    return ShellWord(text, is_known or text in {"{", "[", "[["})
 
 
 def _unquoted(piece: re.Match[str]) -> str:

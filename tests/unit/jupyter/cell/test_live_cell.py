@@ -24,8 +24,8 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown, shown
-from piano_jupyter.progress import Following
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.progress import ProgressTracker
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,7 +51,7 @@ def delta(of, text, reasoning="", message=99):
 def asked():
     """Two agents are asked: the jobs, and what follows them."""
     jobs = [job(10, ADA), job(11, BOB)]
-    return *jobs, Following(jobs, {ADA: "ada", BOB: "bob"})
+    return *jobs, ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
 
 def test_answers_are_in_the_order_asked_though_they_end_in_another(asked):
@@ -81,7 +81,7 @@ def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked)
     assert following.all == [following.known[each.id] for each in (first, next_job, second)]
     assert following.asked == [following.known[each.id] for each in (first, second)]
     assert set(following.known) == {first.id, second.id, next_job.id}
-    assert shown(following)[1] == Shown("bob", "asked again")
+    assert shown(following)[1] == LiveAnswer("bob", "asked again")
 
 
 def test_the_jobs_of_others_are_not_followed(asked):
@@ -114,8 +114,8 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
     following.take(ToolReturned(job_id=first.id, call=returned))
     following.take(delta(first, "It is 3.", message=98))
 
-    assert during == Shown("ada", "I look it up.", "running price")
-    assert shown(following)[0] == Shown("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert during == LiveAnswer("ada", "I look it up.", "running price")
+    assert shown(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
     assert following.all[0].calls == [returned]
 
 
@@ -150,7 +150,7 @@ def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
     jobs = [job(10, ADA, model="small"), job(11, BOB, model="large")]
-    following = Following(jobs, {ADA: "ada", BOB: "bob"})
+    following = ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
     following.take(JobStarted(job=jobs[0]))
     following.take(ModelLoading(note="loading", model="large", seconds=12.4))
@@ -165,8 +165,8 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
     assert by_model == ["", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
-    assert shown(following)[0] == Shown("ada", "so")
-    assert shown(following)[1] == Shown("bob", "", "too late")
+    assert shown(following)[0] == LiveAnswer("ada", "so")
+    assert shown(following)[1] == LiveAnswer("bob", "", "too late")
 
 
 def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
@@ -208,9 +208,9 @@ def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
 def test_a_terminal_shows_one_answer_after_the_other_whole(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([Shown("ada", "one "), Shown("bob", "two")])
-    live.draw([Shown("ada", "one more", over=True), Shown("bob", "two, three")])
-    live.draw([Shown("ada", "one more", over=True), Shown("bob", "two, three.", over=True)])
+    live.draw([LiveAnswer("ada", "one "), LiveAnswer("bob", "two")])
+    live.draw([LiveAnswer("ada", "one more", over=True), LiveAnswer("bob", "two, three")])
+    live.draw([LiveAnswer("ada", "one more", over=True), LiveAnswer("bob", "two, three.", over=True)])
     live.end()
 
     assert capsys.readouterr().out == "ada:\none more\nbob:\ntwo, three.\n"
@@ -219,8 +219,8 @@ def test_a_terminal_shows_one_answer_after_the_other_whole(capsys):
 def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([Shown("ada", "", "loading")])
-    live.draw([Shown("ada", "one", over=True)])
+    live.draw([LiveAnswer("ada", "", "loading")])
+    live.draw([LiveAnswer("ada", "one", over=True)])
     live.end()
 
     assert capsys.readouterr().out == "one\n"
@@ -239,8 +239,8 @@ def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
 def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([Shown("ada", "Lond")])
-    live.draw([Shown("ada", "Paris, of course")])
+    live.draw([LiveAnswer("ada", "Lond")])
+    live.draw([LiveAnswer("ada", "Paris, of course")])
     live.end()
 
     assert capsys.readouterr().out == "Lond\nParis, of course\n"
@@ -257,4 +257,4 @@ def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
     following.take(ModelLoading(job_id=first.id, note="loading"))
 
     assert shown(following) == before
-    assert before[0] == Shown("ada", "half", "cancelled", None, over=True)
+    assert before[0] == LiveAnswer("ada", "half", "cancelled", None, over=True)

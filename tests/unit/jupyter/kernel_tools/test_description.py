@@ -16,7 +16,7 @@ import pytest
 from piano_jupyter import tool
 from piano_jupyter.errors import ToolError
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
-from piano_jupyter.jupyter.kernel_tools.captured_output import Captured, captured
+from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, size_text
 from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, variables_table
@@ -137,7 +137,7 @@ def test_a_function_a_class_a_module_and_a_tool_are_told_by_what_they_say_of_the
         f"function {add.__qualname__}(a: int, b: int = 1) -> int\nAdd two numbers.\nsource:\n"
     )
     assert "return a + b" in described(tool(add))
-    assert described(Captured).startswith("class Captured(limit: int) -> None\nA text that grows")
+    assert described(CapturedText).startswith("class CapturedText(limit: int) -> None\nA text that grows")
     assert described(module) == "module mine 1.2\nA module.\nnames: name"
     assert described(len).startswith("function len(obj, /)\nReturn the number of items")
 
@@ -235,7 +235,7 @@ def test_sizes_are_told_for_people():
 
 
 def test_of_a_long_text_the_head_and_the_tail_are_kept():
-    kept = Captured(10)
+    kept = CapturedText(10)
     for letter in "abcdefghijklmnopqrstuvwxyz":
         kept.write(letter)
 
@@ -245,7 +245,7 @@ def test_of_a_long_text_the_head_and_the_tail_are_kept():
 def test_only_what_this_thread_prints_and_displays_is_captured(capsys):
     shown = []
     publisher = SimpleNamespace(publish=lambda data, **_: shown.append(data), clear_output=shown.append)
-    shell, kept = SimpleNamespace(display_pub=publisher), Captured(1000)
+    shell, kept = SimpleNamespace(display_pub=publisher), CapturedText(1000)
 
     def elsewhere():
         print("other thread")

@@ -8,7 +8,7 @@ import pytest
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.magic.catalog import ALL, COMMANDS
 from piano_jupyter.jupyter.magic.commands.agents import request_options
-from piano_jupyter.jupyter.magic.manual import DOCS, Page, topics
+from piano_jupyter.jupyter.magic.manual import DOCS, ManualPage, topics
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.jupyter.render.usage_plot import token_bars
 from piano_jupyter.records import Rows
@@ -55,7 +55,7 @@ def test_a_page_of_the_manual_is_rendered_whole_and_names_the_pages_that_it_lead
     page = COMMANDS["help"].run(None, text=topic)
     text, html = repr(page), page._repr_html_()
 
-    assert isinstance(page, Page)
+    assert isinstance(page, ManualPage)
     assert text.startswith("# ")
     assert "<h1>" in html
     assert "<math" not in html, "a price is no formula"

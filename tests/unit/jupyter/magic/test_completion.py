@@ -10,7 +10,7 @@ from IPython.core.completer import CompletionContext
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.completion import candidates, place, register
-from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, Names, Told
+from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, CompletionNames, LabelledId
 
 KNOWN = {
     "AGENT": ["Assistant", "ada"],
@@ -166,7 +166,7 @@ def test_elsewhere_nothing_is_offered_and_others_may(complete, text):
 def test_what_is_offered_may_say_which_it_is_of():
     shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
     answered = Future()
-    answered.set_result([Told("3fa9c1", "What is\nthe capital of France, and how many people live there?")])
+    answered.set_result([LabelledId("3fa9c1", "What is\nthe capital of France, and how many people live there?")])
     register(shell, lambda _: answered)
 
     result = shell.Completer.custom_matchers[0](CompletionContext("", "%piano edit ", 12, 0, None))
@@ -178,7 +178,7 @@ def test_what_is_offered_may_say_which_it_is_of():
 def test_names_that_come_late_are_known_at_the_next_tab():
     late, never = Future(), Future()
     answers = iter([late, never])
-    names = Names(lambda _: next(answers))
+    names = CompletionNames(lambda _: next(answers))
 
     at_first = names.of("AGENT")
     late.set_result(["ada"])
@@ -191,14 +191,14 @@ def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
     refused = Future()
     refused.set_exception(PianoError("the database is locked"))
 
-    assert Names(lambda _: None).of("AGENT") == []
-    assert Names(lambda _: refused).of("AGENT") == []
+    assert CompletionNames(lambda _: None).of("AGENT") == []
+    assert CompletionNames(lambda _: refused).of("AGENT") == []
 
 
 def test_what_can_be_a_schema_is_offered_after_json():
     person = make_dataclass("Person", ["name"])
     variables = {"Person": person, "schema": {"type": "object"}, "ada": person("Ada"), "n": 1, "_x": {}, "Plain": int}
-    names = Names(lambda _: None, lambda: variables)
+    names = CompletionNames(lambda _: None, lambda: variables)
 
     assert candidates(place("ask --json ", COMMANDS), COMMANDS, names.of) == ["Person", "schema"]
     assert candidates(place("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]

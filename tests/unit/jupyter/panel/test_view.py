@@ -22,7 +22,7 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.panel.view import Conversation
+from piano_jupyter.jupyter.panel.view import ThreadView
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
 from piano_jupyter.records import CallStatus, JobStatus
 
@@ -78,7 +78,7 @@ class Scene:
     """A conversation with one agent, a page that follows it, and events made short."""
 
     def __init__(self, make):
-        self.make, self.shown, self.page = make, Conversation(), Page()
+        self.make, self.shown, self.page = make, ThreadView(), Page()
         self.ada = make.agent("ada")
         self.happens(AgentAdded(agent=self.ada))
 
@@ -362,7 +362,7 @@ def test_what_is_kept_is_shown_as_it_was_when_it_happened(scene, make):
         for text, job in zip(("one?", "two?", "three?"), (done, failed, queued), strict=True)
     ]
 
-    kept = Conversation()
+    kept = ThreadView()
     kept.load(
         [scene.ada],
         [questions[0], asked, answer, *questions[1:]],

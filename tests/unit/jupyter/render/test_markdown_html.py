@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, Stream, exact, render
+from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, render
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
 from piano_jupyter.text.invisible import HIDDEN
 
@@ -233,7 +233,7 @@ def test_every_character_that_unicode_calls_invisible_is_named():
 
 def shown(pieces):
     """Return what a page that applies each update shows at the end."""
-    stream, finished, tail = Stream(), "", ""
+    stream, finished, tail = MarkdownStream(), "", ""
     for piece in pieces:
         stream.add(piece)
         news = stream.update()
@@ -284,7 +284,7 @@ def test_a_streamed_text_ends_as_the_whole_text_does(size):
 
 
 def test_finished_blocks_are_rendered_once():
-    stream, rendered = Stream(), []
+    stream, rendered = MarkdownStream(), []
     for i in range(50):
         stream.add(f"Paragraph {i}.\n\n")
         rendered.append(stream.update())
@@ -294,7 +294,7 @@ def test_finished_blocks_are_rendered_once():
 
 
 def test_an_open_code_block_is_appended_to_until_it_closes():
-    stream = Stream()
+    stream = MarkdownStream()
     stream.add("Look:\n\n```python\na = 1\n")
     first = stream.update()
     stream.add("b = '<b>'\n")
@@ -311,7 +311,7 @@ def test_an_open_code_block_is_appended_to_until_it_closes():
 
 
 def test_g6_a_long_block_is_looked_at_ever_more_rarely():
-    stream, whole = Stream(), 0
+    stream, whole = MarkdownStream(), 0
     for _ in range(2_000):
         stream.add("- an item of a list that goes on and on\n")
         whole += "tail" in stream.update()

@@ -8,9 +8,9 @@ from hostile import HOSTILE, OBEYED, ORDINARY
 from making import START, Make
 
 from piano_jupyter.events import ApprovalRequested, JobFailed, ModelLoading
-from piano_jupyter.jupyter.cell.live_cell import LiveCell, Shown
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell
 from piano_jupyter.jupyter.render.cards import (
-    Requests,
+    ApprovalCards,
     agent_card,
     agents_table,
     hits_table,
@@ -23,9 +23,9 @@ from piano_jupyter.jupyter.render.cards import (
 )
 from piano_jupyter.jupyter.render.event_lines import about
 from piano_jupyter.jupyter.render.record_lines import line
-from piano_jupyter.jupyter.render.tables import Listing, Note, rows_plain
-from piano_jupyter.jupyter.render.transcript import Answers, Transcript, answer_bundle
-from piano_jupyter.jupyter.render.usage_table import Figures
+from piano_jupyter.jupyter.render.tables import Note, RecordTable, rows_plain
+from piano_jupyter.jupyter.render.transcript import AnswerGroup, Transcript, answer_bundle
+from piano_jupyter.jupyter.render.usage_table import UsageStatistics
 from piano_jupyter.records import Hit, Model, Rows, Thread
 
 make = Make()
@@ -53,14 +53,14 @@ PLAIN = {
     "jobs": repr(jobs_table([JOB], NAMES)),
     "models": repr(models_table([MODEL])),
     "hits": repr(hits_table([HIT], NAMES)),
-    "nothing": repr(Listing([], HOSTILE)),
+    "nothing": repr(RecordTable([], HOSTILE)),
     "rows": rows_plain(ROWS),
-    "figures": repr(Figures(ROWS)),
-    "requests": repr(Requests([REQUEST])),
-    "events": repr(Listing([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: about(each, NAMES))),
+    "figures": repr(UsageStatistics(ROWS)),
+    "requests": repr(ApprovalCards([REQUEST])),
+    "events": repr(RecordTable([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: about(each, NAMES))),
     "transcript": repr(Transcript(HOSTILE, [SAID], [CALL], NAMES)),
     "silence": repr(Transcript(HOSTILE, [], [], NAMES)),
-    "answers": repr(Answers([(HOSTILE, SAID, [CALL])])),
+    "answers": repr(AnswerGroup([(HOSTILE, SAID, [CALL])])),
     "answer": answer_bundle(SAID, HOSTILE, [CALL], headed=True)["text/plain"],
     "raw answer": answer_bundle(SAID, HOSTILE, [CALL], raw=True)["text/plain"],
     **{f"line of {type(each).__name__}": line(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT)},
@@ -82,9 +82,9 @@ def test_ordinary_text_is_shown_as_it_is():
 def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
     live = LiveCell(in_notebook=False)
     for end in range(size, len(HOSTILE) + size, size):
-        live.draw([Shown(HOSTILE, HOSTILE[:end]), Shown("bo")])
-    live.draw([Shown(HOSTILE, "anew\r"), Shown("bo")])
-    live.draw([Shown(HOSTILE, "anew\r\nof it", over=True), Shown("bo", "a\r", over=True)])
+        live.draw([LiveAnswer(HOSTILE, HOSTILE[:end]), LiveAnswer("bo")])
+    live.draw([LiveAnswer(HOSTILE, "anew\r"), LiveAnswer("bo")])
+    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", over=True), LiveAnswer("bo", "a\r", over=True)])
     live.end()
 
     shown = capsys.readouterr().out
@@ -94,9 +94,9 @@ def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
 
 
 def test_a_fetch_is_told_without_steering_the_terminal(capsys):
-    from piano_jupyter.__main__ import Progress
+    from piano_jupyter.__main__ import StderrProgress
 
-    progress, event = Progress(), ModelLoading(note=HOSTILE, fraction=0.5)
+    progress, event = StderrProgress(), ModelLoading(note=HOSTILE, fraction=0.5)
     progress.show(event.note, None)
     progress.show(event.note, event.fraction)
     progress.show(event.note, 1)

@@ -10,16 +10,24 @@ from piano_jupyter import events
 from piano_jupyter.jupyter.render.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
 from piano_jupyter.jupyter.render.event_lines import about
 from piano_jupyter.jupyter.render.record_lines import line as in_a_line
-from piano_jupyter.jupyter.render.tables import MOST_ROWS, PLAIN_LIMIT, Card, Listing, Marked, html_table, rows_plain
+from piano_jupyter.jupyter.render.tables import (
+    MOST_ROWS,
+    PLAIN_LIMIT,
+    HighlightedText,
+    RecordCard,
+    RecordTable,
+    html_table,
+    rows_plain,
+)
 from piano_jupyter.jupyter.render.transcript import (
     HOW_TO_GO_ON,
-    Answers,
+    AnswerGroup,
     Transcript,
     answer_bundle,
     call_line,
     message_html,
 )
-from piano_jupyter.jupyter.render.usage_table import Figures
+from piano_jupyter.jupyter.render.usage_table import UsageStatistics
 from piano_jupyter.records import (
     Agent,
     CallStatus,
@@ -230,7 +238,7 @@ def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
     columns = ("agent", "answers", "prompt_tokens", "cached_tokens", "tokens_per_second", "first_token_s")
     rows = Rows(columns, (("ada", 2, 123456, None, 23.456, 0.0105), ("bob", 1, None, None, None, 1.0)))
 
-    figures = Figures(rows)
+    figures = UsageStatistics(rows)
 
     assert repr(figures).splitlines() == [
         "agent  answers  prompt   tok/s  first s",
@@ -239,7 +247,7 @@ def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
     ]
     assert (figures[0], figures.rows) == (rows[0], rows)
     assert "None" not in figures._repr_html_()
-    assert repr(Figures(Rows(columns, ()))) == "no answers yet"
+    assert repr(UsageStatistics(Rows(columns, ()))) == "no answers yet"
 
 
 def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
@@ -252,7 +260,7 @@ def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
 
 
 def test_several_answers_are_a_sequence_of_messages():
-    answers = Answers([("ada", said(1, "one\n", "assistant"), [call()]), ("bob", said(2, "two", "assistant"), [])])
+    answers = AnswerGroup([("ada", said(1, "one\n", "assistant"), [call()]), ("bob", said(2, "two", "assistant"), [])])
 
     assert (len(answers), answers[1].content, [each.content for each in answers]) == (2, "two", ["one\n", "two"])
     assert repr(answers) == "ada:\none\n\nbob:\ntwo"
@@ -311,8 +319,8 @@ def test_what_was_found_is_marked_and_who_said_it_is_named():
 
 
 def test_marks_may_stand_anywhere():
-    assert str(Marked("abc", [(0, 1), (1, 3)])) == "*a**bc*"
-    assert str(Marked("abc", [])) == "abc"
+    assert str(HighlightedText("abc", [(0, 1), (1, 3)])) == "*a**bc*"
+    assert str(HighlightedText("abc", [])) == "abc"
 
 
 def test_long_tables_end_with_how_much_more_there_is():
@@ -325,14 +333,14 @@ def test_long_tables_end_with_how_much_more_there_is():
 
 
 def test_a_listing_is_a_sequence_and_escapes_what_it_shows():
-    listing = Listing([EVIL, "b\nc"], "none", text=lambda each: each)
+    listing = RecordTable([EVIL, "b\nc"], "none", text=lambda each: each)
 
     assert (listing[0], len(listing)) == (EVIL, 2)
     assert "<script>" not in listing._repr_html_()
     assert "b<br>c" in listing._repr_html_()
     assert "b⏎c" in repr(listing)
-    assert (repr(Listing([], "none")), Listing([], "none")._repr_html_()) == ("none", "<p>none</p>")
-    assert repr(Card()) == ""
+    assert (repr(RecordTable([], "none")), RecordTable([], "none")._repr_html_()) == ("none", "<p>none</p>")
+    assert repr(RecordCard()) == ""
 
 
 JOB = Job(

@@ -22,7 +22,7 @@ from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
-from piano_jupyter.runner.model.protocol import Again, ChatRequest, Delta, Loading, Reply
+from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Reply, StreamRestarted
 from piano_jupyter.runner.model.server.transport import trouble_at
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.tool import tool
@@ -133,7 +133,7 @@ async def test_h14_a_connection_that_breaks_before_the_first_word_is_tried_again
 
     told = await pieces(client_of(request_retries=2))
 
-    assert [piece for piece in told if not isinstance(piece, Loading)][:-1] == [Delta(text="ok")]
+    assert [piece for piece in told if not isinstance(piece, LoadingNotice)][:-1] == [Delta(text="ok")]
     assert len(stub.asked) == 3
 
 
@@ -153,7 +153,7 @@ async def test_h14_an_answer_that_breaks_in_the_middle_begins_anew_once(stub, sp
 
     *told, reply = await pieces(client_of(request_retries=1, idle_timeout=0.3))
 
-    assert told == [Delta(text="Pa"), Again(), Delta(text="Par"), Delta(text="is")]
+    assert told == [Delta(text="Pa"), StreamRestarted(), Delta(text="Par"), Delta(text="is")]
     assert reply.text == "Paris"
     assert stub.asked[0] == stub.asked[1]
 
@@ -232,7 +232,7 @@ async def test_a_pause_that_one_notices_is_told(stub, speak, client_of):
     stub.answers("{}", status=429, headers={"retry-after": "1.2"})
     stub.answers(*speak("ok"))
 
-    notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, Loading)]
+    notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, LoadingNotice)]
 
     assert notes == ["the server gave no answer; asking again in 1 s"]
 
@@ -525,7 +525,7 @@ async def test_llama_swaps_own_loading_chunks_are_status_and_count_as_loading(st
 
     *early, reply = await pieces(client_of())
 
-    assert [piece.note for piece in early if isinstance(piece, Loading)] == ["m is loading"]
+    assert [piece.note for piece in early if isinstance(piece, LoadingNotice)] == ["m is loading"]
     assert reply.text == "Paris"
     assert reply.reasoning == ""
     assert reply.usage["load_s"] <= reply.usage["first_token_s"]

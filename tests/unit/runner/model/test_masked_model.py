@@ -8,8 +8,8 @@ import tracemalloc
 import pytest
 from hypothesis import given, strategies as st
 
-from piano_jupyter.runner.model.masked_model import LONGEST, Streamed
-from piano_jupyter.secrets.masking import MASK, Redactor
+from piano_jupyter.runner.model.masked_model import LONGEST, StreamMask
+from piano_jupyter.secrets.redactor import MASK, Redactor
 
 RANDOM = random.Random(3)
 TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
@@ -20,7 +20,7 @@ mask = Redactor({OWN: "own "})
 
 
 def told(pieces):
-    stream = Streamed(mask)
+    stream = StreamMask(mask)
     return [*map(stream.add, pieces), stream.rest()]
 
 
@@ -61,7 +61,7 @@ def test_any_text_without_a_secret_is_told_as_it_is(words, size):
 
 
 def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
-    stream = Streamed(mask)
+    stream = StreamMask(mask)
 
     assert [stream.add(each) for each in ("Hi", " there", ", un", "like", "ly\n")] == [
         "",
@@ -74,7 +74,7 @@ def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
 
 
 def test_g6_a_text_without_a_blank_is_told_in_time_and_takes_little():
-    stream, began, count = Streamed(mask), time.process_time(), 0
+    stream, began, count = StreamMask(mask), time.process_time(), 0
     tracemalloc.start()
     for _ in range(20_000):
         count += len(stream.add("x" * 50))

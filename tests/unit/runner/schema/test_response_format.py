@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.schema.coercion import MisfitError, misfit
+from piano_jupyter.runner.schema.coercion import SchemaMismatchError, misfit
 from piano_jupyter.runner.schema.response_format import form_of
 
 PERSON = {
@@ -174,7 +174,7 @@ def test_a_type_that_holds_itself_has_a_definition_and_is_built_too():
 
     assert form.schema["items"] == {"$ref": "#/$defs/Tree"}
     assert form.value(text) == [Tree(1, [Tree(2, [])])]
-    with pytest.raises(MisfitError, match=r"'\[0\].children\[0\].value': \"x\" is not of type \"integer\""):
+    with pytest.raises(SchemaMismatchError, match=r"'\[0\].children\[0\].value': \"x\" is not of type \"integer\""):
         form.value(text.replace("2", '"x"'))
 
 
@@ -205,15 +205,19 @@ def test_a_pydantic_model_is_checked_by_its_schema_and_then_by_itself():
     form = form_of(Shelf)
     text = '{"movies": [{"title": "Em", "year": "1931", "released": "1931-05-11"}]}'
 
-    with pytest.raises(MisfitError, match=r"'movies\[0\].year': \"1931\" is not of type \"integer\""):
+    with pytest.raises(SchemaMismatchError, match=r"'movies\[0\].year': \"1931\" is not of type \"integer\""):
         form.value(text)
     text = text.replace('"1931"', "1931")
     assert form.value(text) == Shelf(movies=[Movie(title="Em", year=1931, released=date(1931, 5, 11))])
-    with pytest.raises(MisfitError, match=r"'movies\[0\].year': 1066 is less than the minimum of 1888"):
+    with pytest.raises(SchemaMismatchError, match=r"'movies\[0\].year': 1066 is less than the minimum of 1888"):
         form.value(text.replace("1931,", "1066,"))
-    with pytest.raises(MisfitError, match=r"'movies\[0\].released': \"1931-13-11\" is not a date like 2026-01-31"):
+    with pytest.raises(
+        SchemaMismatchError, match=r"'movies\[0\].released': \"1931-13-11\" is not a date like 2026-01-31"
+    ):
         form.value(text.replace("1931-05", "1931-13"))
-    with pytest.raises(MisfitError, match=r"Shelf does not take it: 'movies.0.title': .*it must not be shouted"):
+    with pytest.raises(
+        SchemaMismatchError, match=r"Shelf does not take it: 'movies.0.title': .*it must not be shouted"
+    ):
         form.value(text.replace('"Em"', '"LOUD"'))
 
 
@@ -236,9 +240,9 @@ def test_a_constructor_that_refuses_is_a_sentence():
                 raise ValueError("a part is at most 1")
 
     assert form_of(Share).value('{"part": 1}').part == 1.0
-    with pytest.raises(MisfitError, match="Share does not take it: a part is at most 1"):
+    with pytest.raises(SchemaMismatchError, match="Share does not take it: a part is at most 1"):
         form_of(Share).value('{"part": 2}')
-    with pytest.raises(MisfitError, match=r"float does not take it: .*too large"):
+    with pytest.raises(SchemaMismatchError, match=r"float does not take it: .*too large"):
         form_of(float).value("1" + "0" * 400)
 
 
@@ -259,7 +263,7 @@ def test_a_constructor_that_refuses_is_a_sentence():
     ],
 )
 def test_a_text_that_does_not_fit_is_told_with_the_field_and_what_was_expected(text, problem):
-    with pytest.raises(MisfitError) as caught:
+    with pytest.raises(SchemaMismatchError) as caught:
         form_of(PERSON).value(text)
 
     assert str(caught.value) == problem
@@ -273,7 +277,7 @@ def test_white_space_and_a_code_fence_around_the_json_fall_away(text):
 
 
 def test_what_is_wrong_inside_an_option_is_named_there():
-    with pytest.raises(MisfitError, match=r"'home.zip' must be a whole number, not \"x\""):
+    with pytest.raises(SchemaMismatchError, match=r"'home.zip' must be a whole number, not \"x\""):
         form_of(Person).value(
             '{"name": "a", "born": "2000-01-01", "height": 1, "favourite": "red", "home": {"city": "b", "zip": "x"}}'
         )
@@ -290,7 +294,7 @@ def test_what_is_wrong_inside_an_option_is_named_there():
     ],
 )
 def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
-    with pytest.raises(MisfitError) as caught:
+    with pytest.raises(SchemaMismatchError) as caught:
         form_of(kind).value(text)
 
     assert str(caught.value) == f"it must be {expected}, not {text}"
@@ -340,7 +344,7 @@ def test_what_is_no_schema_is_refused_with_the_way_out(thing, sentence):
 
 
 def test_a_value_of_a_type_that_holds_itself_may_be_nested_too_deep():
-    with pytest.raises(MisfitError, match="nested too deep"):
+    with pytest.raises(SchemaMismatchError, match="nested too deep"):
         form_of(Tree).value('{"value": 1, "children": [' * 300 + "]}" * 300)
 
 
@@ -454,7 +458,7 @@ NODES = st.recursive(
 def value_or_sentence(form, text):
     try:
         return form.value(text)
-    except MisfitError as error:
+    except SchemaMismatchError as error:
         return error
 
 
@@ -466,7 +470,7 @@ def test_whatever_a_model_writes_is_a_value_that_fits_or_one_sentence(made, node
 
     said = value_or_sentence(form, text)
 
-    if isinstance(said, MisfitError):
+    if isinstance(said, SchemaMismatchError):
         assert str(said)
         assert "\n" not in str(said)
     else:
@@ -485,10 +489,10 @@ def test_the_field_that_is_wrong_is_named(fields, data):
     wrong = data.draw(st.sampled_from(list(fields)))
 
     assert form_of(schema).value(json.dumps(good)) == good
-    with pytest.raises(MisfitError) as caught:
+    with pytest.raises(SchemaMismatchError) as caught:
         form_of(schema).value(json.dumps({**good, wrong: ["wrong"]}))
     assert str(caught.value).startswith(f"{wrong!r} must be ")
-    with pytest.raises(MisfitError) as caught:
+    with pytest.raises(SchemaMismatchError) as caught:
         form_of(schema).value(json.dumps({name: each for name, each in good.items() if name != wrong}))
     assert str(caught.value).startswith(f"{wrong!r} is missing")
 
@@ -502,4 +506,4 @@ def test_whatever_is_given_as_a_schema_is_taken_or_refused_with_a_sentence(schem
         return
     said = value_or_sentence(form, "[1]")
 
-    assert said == [1] or isinstance(said, MisfitError)
+    assert said == [1] or isinstance(said, SchemaMismatchError)

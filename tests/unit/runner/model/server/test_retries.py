@@ -6,15 +6,15 @@ from email.utils import format_datetime
 import pytest
 
 from piano_jupyter.errors import ModelError
-from piano_jupyter.runner.model.server.retries import LONGEST_PAUSE, PassingError, Retries, retry_after
+from piano_jupyter.runner.model.server.retries import LONGEST_PAUSE, RetryBudget, TransientError, retry_after
 
 BUSY = ModelError("busy")
 
 
 def test_h14_pauses_double_and_differ_a_little():
     def pauses():
-        retries = Retries(4)
-        return [retries.pause(PassingError(BUSY)) for _ in range(4)]
+        retries = RetryBudget(4)
+        return [retries.pause(TransientError(BUSY)) for _ in range(4)]
 
     several = [pauses() for _ in range(20)]
 
@@ -24,29 +24,29 @@ def test_h14_pauses_double_and_differ_a_little():
 
 
 def test_h14_a_servers_own_pause_is_kept_but_not_for_ever():
-    assert 2 <= Retries(1).pause(PassingError(BUSY, 2)) <= 2.2
-    assert Retries(1).pause(PassingError(BUSY, 3600)) == LONGEST_PAUSE
+    assert 2 <= RetryBudget(1).pause(TransientError(BUSY, 2)) <= 2.2
+    assert RetryBudget(1).pause(TransientError(BUSY, 3600)) == LONGEST_PAUSE
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 3])
 def test_h14_before_an_answer_begins_it_is_tried_as_often_as_the_knob_says(allowed):
-    retries = Retries(allowed)
+    retries = RetryBudget(allowed)
 
     for _ in range(allowed):
-        retries.pause(PassingError(BUSY))
+        retries.pause(TransientError(BUSY))
 
     with pytest.raises(ModelError, match="busy"):
-        retries.pause(PassingError(BUSY))
+        retries.pause(TransientError(BUSY))
 
 
 def test_h14_in_the_middle_it_is_tried_once_whatever_the_knob_says():
-    retries = Retries(9)
+    retries = RetryBudget(9)
     retries.told = True
 
-    retries.pause(PassingError(BUSY))
+    retries.pause(TransientError(BUSY))
 
     with pytest.raises(ModelError, match="busy"):
-        retries.pause(PassingError(BUSY))
+        retries.pause(TransientError(BUSY))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from piano_jupyter.errors import ModelError
-from piano_jupyter.runner.model.protocol import Again, Delta, Reply
+from piano_jupyter.runner.model.protocol import Delta, Reply, StreamRestarted
 from piano_jupyter.runner.model.stream.lenient_json import read_arguments
-from piano_jupyter.runner.model.stream.reasoning import Written
-from piano_jupyter.runner.model.stream.reply_reader import Reading
+from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
+from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 
@@ -73,7 +73,7 @@ streams = st.lists(lines | st.binary(max_size=20), max_size=12).map(b"".join)
 
 def outcome(stream, sizes=()):
     """Return the reply, or the error's words, of a stream that comes in pieces of these sizes."""
-    reading, at, sizes = Reading(("look", "rest")), 0, list(sizes)
+    reading, at, sizes = ReplyReader(("look", "rest")), 0, list(sizes)
     try:
         while not reading.ended:
             size = sizes.pop(0) if sizes else len(stream)
@@ -106,8 +106,8 @@ def test_any_bytes_end_the_same_however_they_are_cut(stream, sizes):
 @given(pieces=st.lists(texts, max_size=12), sizes=st.lists(st.integers(1, 5), max_size=40))
 @example(pieces=["\n" * 1500 + "<think>a</think>b"], sizes=[1] * 40)
 def test_h17_reasoning_is_told_from_the_answer_however_it_is_cut(pieces, sizes):
-    text, slowly, at = "".join(pieces), Written(), 0
-    whole = Written()
+    text, slowly, at = "".join(pieces), ReasoningSplitter(), 0
+    whole = ReasoningSplitter()
     whole.feed(text)
     whole.close()
 
@@ -118,7 +118,7 @@ def test_h17_reasoning_is_told_from_the_answer_however_it_is_cut(pieces, sizes):
     told += slowly.feed(text[at:]) + slowly.close()
 
     assert (slowly.text, slowly.reasoning) == (whole.text, whole.reasoning)
-    begun = max((place for place, piece in enumerate(told) if isinstance(piece, Again)), default=-1) + 1
+    begun = max((place for place, piece in enumerate(told) if isinstance(piece, StreamRestarted)), default=-1) + 1
     assert "".join(piece.text for piece in told[begun:] if isinstance(piece, Delta)) == slowly.text
     assert "".join(piece.reasoning for piece in told[begun:] if isinstance(piece, Delta)) == slowly.reasoning
 
@@ -208,7 +208,7 @@ def test_h10_a_call_in_very_many_pieces_takes_as_long_as_it_has_pieces(piece):
     )
 
     def seconds(count):
-        reading, begun = Reading(("look",)), time.perf_counter()
+        reading, begun = ReplyReader(("look",)), time.perf_counter()
         for _ in range(count):
             reading.feed(data)
         reading.feed(b"")

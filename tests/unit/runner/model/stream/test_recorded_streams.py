@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelUnavailableError
-from piano_jupyter.runner.model.protocol import Again, Delta, Loading
+from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, StreamRestarted
 from piano_jupyter.runner.model.stream.lenient_json import CUT, TWO
-from piano_jupyter.runner.model.stream.reply_reader import Reading
+from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 
 STREAMS = Path(__file__).parents[4] / "fixtures" / "streams"
 TOOLS = ("look", "rest", "edit_file")
@@ -129,7 +129,7 @@ def read(name, size=None, **how):
 
 
 def read_bytes(stream, sizes=(), *, reading=None, **how):
-    reading, told, at = reading or Reading(TOOLS, **how), [], 0
+    reading, told, at = reading or ReplyReader(TOOLS, **how), [], 0
     sizes = list(sizes)
     while not reading.ended:
         size = sizes[0] if len(sizes) == 1 else sizes.pop(0) if sizes else len(stream)
@@ -140,7 +140,7 @@ def read_bytes(stream, sizes=(), *, reading=None, **how):
 
 def shown(told):
     """Return the answer and the reasoning as a face has them after these pieces."""
-    begun = max((at for at, piece in enumerate(told) if isinstance(piece, Again)), default=-1) + 1
+    begun = max((at for at, piece in enumerate(told) if isinstance(piece, StreamRestarted)), default=-1) + 1
     deltas = [piece for piece in told[begun:] if isinstance(piece, Delta)]
     return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
 
@@ -198,7 +198,7 @@ def test_h17_a_reply_without_an_answer_is_empty_and_says_why(name):
 @pytest.mark.parametrize("name", FAILED)
 def test_h14_what_goes_wrong_in_a_stream_is_an_error_of_its_kind(name):
     kind, says, passes = FAILED[name]
-    reading = Reading(TOOLS)
+    reading = ReplyReader(TOOLS)
 
     with pytest.raises(kind, match=says) as caught:
         read(name, reading=reading)
@@ -209,7 +209,7 @@ def test_h14_what_goes_wrong_in_a_stream_is_an_error_of_its_kind(name):
 def test_h13_loading_chunks_are_a_status_and_no_reasoning():
     told, reply = read("loading_chunks")
 
-    assert [piece.note for piece in told if isinstance(piece, Loading)][-1] == "loading model: m"
+    assert [piece.note for piece in told if isinstance(piece, LoadingNotice)][-1] == "loading model: m"
     assert reply.reasoning == ""
 
 

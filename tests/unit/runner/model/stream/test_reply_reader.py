@@ -12,17 +12,17 @@ from piano_jupyter.errors import (
     ModelRefusedError,
     ModelUnavailableError,
 )
-from piano_jupyter.runner.model.protocol import Delta, Loading
+from piano_jupyter.runner.model.protocol import Delta, LoadingNotice
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.stream.lenient_json import CUT
-from piano_jupyter.runner.model.stream.reasoning import Written
-from piano_jupyter.runner.model.stream.reply_reader import Reading
+from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
+from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 from piano_jupyter.runner.model.stream.sse import LONGEST_LINE, SseDecoder
 
 
 def read(*chunks, finish="stop"):
     """Return the pieces and the reply of a stream of these deltas."""
-    reading, pieces = Reading(), []
+    reading, pieces = ReplyReader(), []
     for chunk in chunks:
         pieces += reading.feed(
             event(chunk if isinstance(chunk, str) else json.dumps({"id": "c", "choices": [{"delta": chunk}]}))
@@ -79,7 +79,7 @@ def test_a_line_that_does_not_end_is_not_kept_and_the_next_one_is_read():
 
 
 def test_of_several_choices_the_first_is_the_answer():
-    reading = Reading()
+    reading = ReplyReader()
     for index, text in ((0, "red"), (1, "blue"), (0, "dish"), (1, "ish")):
         reading.feed(event(json.dumps({"choices": [{"index": index, "delta": {"content": text}}]})))
     for index in (1, 0):
@@ -191,7 +191,7 @@ def test_a_character_cut_between_two_deltas_is_put_together():
 @pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
 def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
     said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
-    reading = Reading(["look"])
+    reading = ReplyReader(["look"])
     reading.feed(event(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": finish}]})))
     reading.feed(event("[DONE]"))
 
@@ -245,7 +245,7 @@ def test_a_loading_chunk_is_a_status_and_no_reasoning():
 
     pieces, reply = read(loading, {"content": "x"})
 
-    assert pieces == [Loading(note="swapping model"), Delta(text="x")]
+    assert pieces == [LoadingNotice(note="swapping model"), Delta(text="x")]
     assert reply.reasoning == ""
 
 
@@ -326,7 +326,7 @@ def test_the_end_of_a_block_of_reasoning_that_is_code_in_the_answer_stays_there(
     text = "Such a block ends so:\n```\n</think>\n```\nand the answer follows."
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
 
-    written = Written()
+    written = ReasoningSplitter()
     for piece in pieces:
         written.feed(piece)
     written.close()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from child import needs_root, run_child, users_folder
 
-from piano_jupyter.runner.tools.bash.guards import MOST_FOLDERS, Guards
+from piano_jupyter.runner.tools.bash.guards import MOST_FOLDERS, WorkspaceGuard
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def here(tmp_path, monkeypatch):
 
 def made(here, *paths, guards=None):
     """Return which files are still there after a command made them."""
-    guards = guards or Guards(here)
+    guards = guards or WorkspaceGuard(here)
     before = guards.look()
     for path in paths:
         (here / path).parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def test_a19_what_a_command_makes_in_place_of_a_module_is_taken_away(here):
 
 
 def test_a19_a_link_to_a_package_of_such_a_name_is_taken_away(here):
-    guards = Guards(here)
+    guards = WorkspaceGuard(here)
     (here / "mine").mkdir()
     (here / "mine/__init__.py").touch()
     before = guards.look()
@@ -55,7 +55,7 @@ def test_a19_a_link_to_a_package_of_such_a_name_is_taken_away(here):
 def test_a17_skills_are_shown_read_only_and_what_a_command_makes_of_them_is_taken_away(here):
     skills = (("skills",), ("team", "skills"))
     (here / "skills").mkdir()
-    guards = Guards(here, skills=skills)
+    guards = WorkspaceGuard(here, skills=skills)
 
     assert guards.look().shields.guarded == ("skills",)
     assert made(here, "team/skills/x.md", "team/x.md", guards=guards) == ["team/x.md"]
@@ -77,7 +77,7 @@ def test_a_folder_that_only_has_the_name_of_a_module_stays(here):
 def test_a17_the_history_database_is_hidden_and_what_the_kernel_makes_of_it_meanwhile_is_not_taken_away(here):
     (here / "data").mkdir()
     (here / "data/chat.duckdb").touch()
-    guards = Guards(here, ("data", "chat.duckdb"))
+    guards = WorkspaceGuard(here, ("data", "chat.duckdb"))
 
     assert guards.look().shields.hidden == (".piano", "data/chat.duckdb")
     assert made(here, "data/chat.duckdb.wal", guards=guards) == ["data/chat.duckdb.wal"]
@@ -85,7 +85,7 @@ def test_a17_the_history_database_is_hidden_and_what_the_kernel_makes_of_it_mean
 
 
 def test_a17_many_folders_do_not_hide_that_of_git_or_one_that_was_guarded_before(here):
-    guards = Guards(here)
+    guards = WorkspaceGuard(here)
     (here / ".git").mkdir()
     (here / ".git/config").touch()
     (here / "zoo").mkdir()
@@ -97,7 +97,7 @@ def test_a17_many_folders_do_not_hide_that_of_git_or_one_that_was_guarded_before
     found = guards.look().shields
 
     assert {".git/config", "zoo/.env"} <= set(found.guarded)
-    assert ".git/config" in Guards(here).look().shields.guarded
+    assert ".git/config" in WorkspaceGuard(here).look().shields.guarded
     assert made(here, ".git/hooks/pre-commit", "zoo/AGENTS.md", guards=guards) == []
 
 
@@ -107,7 +107,7 @@ def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_taken_away
     for name in ("lib/mine.py", "notes/day.ipynb"):
         (here / name).parent.mkdir()
         (here / name).touch()
-    guards = Guards(here)
+    guards = WorkspaceGuard(here)
 
     assert made(here, path, guards=guards) == []
     assert made(here, path, guards=guards) == []  # now that the folders are known
@@ -117,22 +117,22 @@ def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_taken_away
 def test_d7_what_would_start_with_the_users_shell_is_taken_away_where_home_is_in_the_workspace(here):
     paths = [".zshenv", ".config/autostart/x.desktop", ".ssh/authorized_keys", "bin/ls"]
 
-    assert made(here, *paths, guards=Guards(here, home=())) == []
-    assert made(here, *(f"ada/{path}" for path in paths), guards=Guards(here, home=("ada",))) == []
-    assert made(here, *paths, guards=Guards(here)) == paths
+    assert made(here, *paths, guards=WorkspaceGuard(here, home=())) == []
+    assert made(here, *(f"ada/{path}" for path in paths), guards=WorkspaceGuard(here, home=("ada",))) == []
+    assert made(here, *paths, guards=WorkspaceGuard(here)) == paths
 
 
 def test_a17_a_folder_with_the_history_database_in_it_cannot_be_moved_away(here):
     (here / "data/own").mkdir(parents=True)
     (here / "data/own/chat.duckdb").touch()
 
-    assert Guards(here, ("data", "own", "chat.duckdb")).look().shields.fixed == ("data", "data/own")
+    assert WorkspaceGuard(here, ("data", "own", "chat.duckdb")).look().shields.fixed == ("data", "data/own")
 
 
 def test_a_folder_of_pianos_own_below_the_workspace_is_hidden_and_cannot_be_moved_away(here):
     (here / "notes/may/.piano").mkdir(parents=True)
 
-    shields = Guards(here).look().shields
+    shields = WorkspaceGuard(here).look().shields
 
     assert shields.hidden == (".piano", "notes/may/.piano")
     assert shields.fixed == ("notes", "notes/may")
@@ -143,8 +143,8 @@ def test_the_folder_of_a_database_is_read_only_for_commands_but_not_one_of_piano
         (here / name).mkdir(parents=True)
         (here / name / "chat.duckdb").touch()
 
-    assert Guards(here, ("data", "own", "chat.duckdb")).look().shields.guarded == ("data/own",)
-    assert Guards(here, ("notes", ".piano", "chat.duckdb")).look().shields.guarded == ()
+    assert WorkspaceGuard(here, ("data", "own", "chat.duckdb")).look().shields.guarded == ("data/own",)
+    assert WorkspaceGuard(here, ("notes", ".piano", "chat.duckdb")).look().shields.guarded == ()
 
 
 @pytest.mark.parametrize("path", ["repo/.git/hooks/pre-commit", "repo/.env", "repo/skills/x.md", "repo/.vscode/x"])
@@ -152,7 +152,7 @@ def test_what_comes_with_another_folder_in_the_place_of_its_own_is_taken_away(he
     (here / path).parent.mkdir(parents=True)
     (here / path).touch()
     (here / "repo/mine").touch()
-    guards = Guards(here, skills=(("repo", "skills"),))
+    guards = WorkspaceGuard(here, skills=(("repo", "skills"),))
     before = guards.look()
 
     (here / "repo").rename(here / "other")
@@ -169,7 +169,7 @@ def test_a_file_of_the_users_shell_that_is_a_link_is_put_back_as_it_was(here, ta
     (here / "dotfiles").mkdir()
     (here / "dotfiles/bashrc").touch()
     (here / ".bashrc").symlink_to(target)
-    guards = Guards(here, home=())
+    guards = WorkspaceGuard(here, home=())
     before = guards.look()
     (here / ".bashrc").unlink()
     (here / ".bashrc").write_text("evil")
@@ -181,7 +181,7 @@ def test_a_file_of_the_users_shell_that_is_a_link_is_put_back_as_it_was(here, ta
 
 
 def test_keys_that_the_user_gets_later_are_hidden_from_the_next_command(here):
-    guards = Guards(here, home=())
+    guards = WorkspaceGuard(here, home=())
     before = guards.look().shields
     (here / ".ssh").mkdir()
     (here / ".profile").touch()
@@ -200,7 +200,7 @@ os.chdir(here)
 (here / ".piano").mkdir()
 (here / "kept").mkdir(0o311)
 (here / "kept/AGENTS.md").touch()
-guards = Guards(here)
+guards = WorkspaceGuard(here)
 before = guards.look()
 for name in ("d/.vscode", "d/.piano"):
     (here / name).mkdir(parents=True)
@@ -238,7 +238,7 @@ def test_what_cannot_be_moved_to_the_quarantine_loses_its_name_where_it_is(tmp_p
     (tmp_path / "m").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=5", "tmpfs", tmp_path / "m"], check=True)
     try:
-        guards = Guards(workspace)
+        guards = WorkspaceGuard(workspace)
         before = guards.look()
         for name in ("AGENTS.md", ".env", ".envrc", ".mcp.json"):
             (tmp_path / "m" / name).touch()
@@ -251,7 +251,7 @@ def test_what_cannot_be_moved_to_the_quarantine_loses_its_name_where_it_is(tmp_p
 
 
 def test_what_two_commands_make_one_after_the_other_is_taken_away_from_both(here):
-    guards = Guards(here, home=())
+    guards = WorkspaceGuard(here, home=())
     (here / ".bashrc").symlink_to("mine")
     first = guards.begin()
     (here / "json.py").touch()

@@ -12,7 +12,7 @@ from sandboxing import FORBIDDEN
 from piano_jupyter import Piano
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap
-from piano_jupyter.tool import Opinion, Verdict
+from piano_jupyter.tool import ToolAssessment, Verdict
 
 MISSING, FAILS, PLANTED = "bubblewrap is not installed", "bubblewrap fails here (", "bubblewrap is not started from "
 
@@ -138,7 +138,7 @@ async def test_d11_a_call_whose_sandbox_fails_after_it_worked_is_refused_and_the
 ):
     monkeypatch.setattr("piano_jupyter.runner.tools.bash.bwrap.AGAIN", 0)
     bash, call = bash_of(), {"command": "echo ran; echo ran >made"}
-    assert bash.tool.judge(call, mode) == Opinion(Verdict.ALLOW)
+    assert bash.tool.judge(call, mode) == ToolAssessment(Verdict.ALLOW)
     assert (await bash("kill -9 $$", mode=mode))[1] == "[exit code 137]"  # so that the next one starts a sandbox anew
 
     forbid(now=True)
@@ -151,7 +151,7 @@ async def test_d11_a_call_whose_sandbox_fails_after_it_worked_is_refused_and_the
     assert refused[1].startswith(f"no_sandbox: nothing was run: there is no sandbox ({FAILS}")
     assert not (tmp_path / "made").exists()
     assert after.verdict is (Verdict.ASK if mode == "write" else Verdict.DENY)
-    assert again == (Opinion(Verdict.ALLOW), (True, "again"))
+    assert again == (ToolAssessment(Verdict.ALLOW), (True, "again"))
 
 
 async def test_d11_a_sandbox_that_is_there_by_the_probe_but_whose_program_is_gone_is_refused(

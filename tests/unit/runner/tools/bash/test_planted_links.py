@@ -12,9 +12,9 @@ from sandboxing import wait_until
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.runner.model.cassette import Cassette
-from piano_jupyter.runner.tools.bash.guards import Guards
+from piano_jupyter.runner.tools.bash.guards import WorkspaceGuard
 from piano_jupyter.runner.tools.files.shadowing import shadows_import
-from piano_jupyter.runner.tools.files.workspace import Sandbox
+from piano_jupyter.runner.tools.files.workspace import Workspace
 
 KEY = {"method": "POST", "path": "/chat/completions", "body": None}
 ANSWER = {"status": 200, "headers": {}, "body": "alias ls=evil"}
@@ -100,7 +100,7 @@ async def test_a_command_that_exchanges_pianos_own_folder_gets_nothing_moved_els
 def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_loses_its_name(tmp_path, outside):
     (tmp_path / ".piano").mkdir()
     (tmp_path / ".piano/quarantine").symlink_to(outside)
-    guards = Guards(tmp_path)
+    guards = WorkspaceGuard(tmp_path)
     before = guards.look()
     (tmp_path / "AGENTS.md").touch()
 
@@ -172,7 +172,7 @@ async def test_nothing_is_planted_where_the_users_settings_put_pianos_own_folder
     assert "weights" not in text
     assert sorted(each.name for each in (tmp_path / "xdg").rglob("*") if not each.is_dir()) == ["model.gguf"]
     with pytest.raises(ToolError, match=r"^private: "):
-        Sandbox(tmp_path).make("xdg/data/piano_jupyter/databases/x.json", b"")
+        Workspace(tmp_path).make("xdg/data/piano_jupyter/databases/x.json", b"")
 
 
 def test_the_folder_of_the_users_own_packages_is_not_made_by_a_command_where_it_is_in_the_workspace(
@@ -181,7 +181,7 @@ def test_the_folder_of_the_users_own_packages_is_not_made_by_a_command_where_it_
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     packages = tmp_path / ".own/lib/python3/site-packages"
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(packages))
-    guards = Guards(tmp_path)
+    guards = WorkspaceGuard(tmp_path)
     before = guards.begin()
     packages.mkdir(parents=True)
     (packages / "usercustomize.py").touch()

@@ -15,10 +15,10 @@ import pytest
 from child import ROOT
 from sandboxing import run_in, running, wait_until
 
-from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, Limits
-from piano_jupyter.runner.tools.bash.cgroup import Caps, remove_empty_groups
-from piano_jupyter.runner.tools.bash.output import LARGEST_SPILL, Output
-from piano_jupyter.runner.tools.bash.shell import Shells, counts_apart, limits_of
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
+from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
+from piano_jupyter.runner.tools.bash.output import LARGEST_SPILL, CommandOutput
+from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_apart, limits_of
 from piano_jupyter.runner.tools.bash.unsandboxed import MARK, kill_group
 
 MB = 1 << 20
@@ -93,9 +93,9 @@ import asyncio, sys
 from uuid import UUID
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.tool import Calling, calling
+from piano_jupyter.tool import ToolCallContext, calling
 
-calling.set(Calling(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
+calling.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
 asyncio.run(BashTool(PianoConfig(workspace=sys.argv[2])).bash(sys.stdin.read(), 60))
 """
 
@@ -171,7 +171,7 @@ async def test_c6_output_without_end_and_sense_is_made_text_and_stopped_at_its_c
 
 
 def needs_pids(limits):
-    caps = Caps(limits)
+    caps = CgroupLimits(limits)
     held = "pids" in caps.held
     caps.remove()
     if os.geteuid() == 0 and not held:
@@ -179,7 +179,7 @@ def needs_pids(limits):
 
 
 async def test_c7_a_fork_bomb_stops_at_the_cap_which_is_named_while_the_kernel_goes_on(bash_of, sandboxed):
-    needs_pids(Limits())
+    needs_pids(SandboxLimits())
     bash, gaps = bash_of(bash_processes=50), []
 
     async def beat():
@@ -202,11 +202,11 @@ async def test_c7_a_fork_bomb_stops_at_the_cap_which_is_named_while_the_kernel_g
 
 async def test_c7_the_cap_on_processes_holds_each_user(box, launcher, tmp_path):
     needs_pids(box.limits)
-    shells = Shells(Bubblewrap(launcher))
+    shells = ShellPool(Bubblewrap(launcher))
 
     async def started(processes):
-        output = Output(2000, tmp_path, "")
-        limited = replace(box, limits=Limits(processes=processes))
+        output = CommandOutput(2000, tmp_path, "")
+        limited = replace(box, limits=SandboxLimits(processes=processes))
         ran = await shells.run("key", limited, BOMB.replace("2000", "200").encode(), 60, output)
         return ran.exit_code, int(ran.output.split()[0])
 
@@ -220,8 +220,8 @@ async def test_c7_the_cap_on_processes_holds_each_user(box, launcher, tmp_path):
 
 async def test_d3_a_command_does_not_learn_the_kernels_process_id(box, launcher, tmp_path):
     needs_pids(box.limits)
-    shells = Shells(Bubblewrap(launcher))
-    output = Output(1_000_000, tmp_path, "")
+    shells = ShellPool(Bubblewrap(launcher))
+    output = CommandOutput(1_000_000, tmp_path, "")
     reading = "for each in cgroup cmdline environ mounts status; do cat /proc/{[0-9]*,self}/$each; done; ps -ef; env"
 
     ran = await shells.run("key", box, reading.encode(), 30, output)
@@ -248,7 +248,7 @@ def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monk
 
 @pytest.mark.skipif(not counts_apart(), reason="this kernel counts a user's processes together")
 def test_c7_without_a_control_group_the_limit_on_processes_holds_all_but_root(box, launcher):
-    box = replace(box, limits=Limits(processes=50))
+    box = replace(box, limits=SandboxLimits(processes=50))
     root = os.geteuid() == 0 and not launcher
 
     code, said = run_in(box, limits_of(box) + BOMB.replace("2000", "200"), launcher)
@@ -269,8 +269,8 @@ CAPS = [
 @pytest.fixture
 def small(bash_of, sandboxed, monkeypatch):
     """Run a command in a sandbox that may use little."""
-    small = partial(Limits, file=16 * MB, tmpfs=8 * MB)
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bash_tool.Limits", small)
+    small = partial(SandboxLimits, file=16 * MB, tmpfs=8 * MB)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bash_tool.SandboxLimits", small)
     bash = bash_of(bash_memory=0.25)
     return lambda command: bash(command, mode="write")
 
@@ -296,7 +296,7 @@ async def test_c8_what_uses_little_is_told_of_no_cap(small):
 
 
 async def test_c8_processes_that_want_too_much_memory_together_are_stopped(small):
-    caps = Caps(Limits())
+    caps = CgroupLimits(SandboxLimits())
     held = "memory" in caps.held
     caps.remove()
     if not held:

@@ -11,9 +11,9 @@ from child import NOBODY, ROOT, needs_root, run_child
 from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.tools.bash import programs
-from piano_jupyter.runner.tools.bash.bwrap import Box, Bubblewrap
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec
 from piano_jupyter.runner.tools.bash.environment import git_identity
-from piano_jupyter.runner.tools.bash.programs import NoProgramError, program
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
 
 LEADS_IN = "that leads into the workspace, where commands write"
 #: What a command leaves on PATH, under the names of all that Piano starts.
@@ -93,7 +93,9 @@ def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_is_not_one_on_path_either
     old.write_text(OLD.format(shutil.which("bwrap")))
     on_path(monkeypatch, old.parent, os.environ["PATH"])
     bubblewrap = Bubblewrap()
-    box = Box(workspace=box.workspace, writable=True, environment=(("PATH", f"{box.workspace}/bin:/usr/bin:/bin"),))
+    box = SandboxSpec(
+        workspace=box.workspace, writable=True, environment=(("PATH", f"{box.workspace}/bin:/usr/bin:/bin"),)
+    )
     assert bubblewrap.why_not(box) == ""
 
     with bubblewrap.start(box, ["--norc", "-c", "echo $BASH_VERSION"], stdout=subprocess.PIPE) as process:
@@ -107,10 +109,10 @@ KERNEL = """
 import asyncio, sys
 from pathlib import Path
 from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
-from piano_jupyter.runner.tools.bash.output import Output
+from piano_jupyter.runner.tools.bash.output import CommandOutput
 
 workspace = Path(sys.argv[1])
-output = Output(2000, workspace / "spill", "spill")
+output = CommandOutput(2000, workspace / "spill", "spill")
 asyncio.run(run_bare(sys.argv[2], folder=str(workspace), workspace=workspace, seconds=60, output=output))
 """
 
@@ -152,7 +154,7 @@ def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, m
     on_path(monkeypatch, tools)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(workspace))
     bubblewrap = Bubblewrap()
-    bubblewrap.why_not(Box(workspace=str(workspace), writable=True))
+    bubblewrap.why_not(SandboxSpec(workspace=str(workspace), writable=True))
 
     assert git_identity(str(workspace))["GIT_AUTHOR_NAME"] == "none none"
     assert bubblewrap.version == "user.name none none"
@@ -170,7 +172,7 @@ def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_i
     put(tools / "earlier")
     beside.unlink()
     assert program("tool", str(workspace)) == str(beside)
-    with pytest.raises(NoProgramError, match=r"^other is not installed$"):
+    with pytest.raises(ProgramNotFoundError, match=r"^other is not installed$"):
         program("other", str(workspace))
     put(tools, "other")
     assert program("other", str(workspace)) == str(tools / "other")  # what is installed later is found
@@ -189,7 +191,7 @@ def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(fol
 
     for folder in (tools / "program", tools / "folder", tools / "through", workspace.parent / "same/bin"):
         on_path(monkeypatch, folder)
-        with pytest.raises(NoProgramError) as refused:
+        with pytest.raises(ProgramNotFoundError) as refused:
             program("tool", str(workspace.parent / "same"))
         assert str(refused.value) == f"tool is not started from {folder}: {LEADS_IN}"
     (tools / "harmless").symlink_to("real/../real")
@@ -204,7 +206,7 @@ def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, 
     on_path(monkeypatch, tools / "bin")
     (tools / "bin").chmod(mode)
 
-    with pytest.raises(NoProgramError) as refused:
+    with pytest.raises(ProgramNotFoundError) as refused:
         program("tool", str(workspace))
 
     assert str(refused.value) == f"tool is not started from {tools / 'bin'}: other users can write to {tools / 'bin'}"
@@ -213,7 +215,7 @@ def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, 
     if mode == 0o1777:  # as /tmp: there nobody can exchange what is ours
         assert program("tool", str(workspace)) == str(tools / "bin/tool")
     else:
-        with pytest.raises(NoProgramError, match=f"other users can write to {tools}$"):
+        with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
             program("tool", str(workspace))
 
 
@@ -222,7 +224,7 @@ def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
     put(tools).chmod(0o757)
     on_path(monkeypatch, tools)
 
-    with pytest.raises(NoProgramError, match=f"other users can write to {tools / 'tool'}$"):
+    with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools / 'tool'}$"):
         program("tool", str(workspace))
 
 
@@ -233,12 +235,12 @@ def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_w
     on_path(monkeypatch, tools)
     for place in (tools, tools / "tool"):
         os.chown(place, NOBODY, NOBODY)
-        with pytest.raises(NoProgramError, match=f"{place} belongs to another user$"):
+        with pytest.raises(ProgramNotFoundError, match=f"{place} belongs to another user$"):
             program("tool", str(workspace))
         os.chown(place, 0, 0)
     os.chown(tools, 0, 4343)
     tools.chmod(0o775)
-    with pytest.raises(NoProgramError, match=f"other users can write to {tools}$"):
+    with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
         program("tool", str(workspace))
     os.chown(tools, 0, 0)
 

@@ -11,7 +11,7 @@ from child import needs_root, run_child, users_folder
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.tools.files import atomic
-from piano_jupyter.runner.tools.files.workspace import Sandbox
+from piano_jupyter.runner.tools.files.workspace import Workspace
 from piano_jupyter.safe_files import held_open
 
 #: The kernel of the test's own kills itself when it is about to make a system call, at an event of Python's audit.
@@ -68,7 +68,7 @@ def test_b9_a_kill_before_the_rename_leaves_the_old_content_and_the_next_use_tid
 
     assert (ws / "d/f").read_bytes() == before
     assert len(files(ws)) == 2, "the kill came too early or too late"
-    Sandbox(ws).make("other", b"")
+    Workspace(ws).make("other", b"")
     assert files(ws) == ["d/f", "other"]
 
 
@@ -78,7 +78,7 @@ def test_b9_a_kill_while_a_file_is_created_leaves_the_whole_file_or_none(ws, eve
 
     assert (ws / "d/new").exists() == there
     assert not there or (ws / "d/new").read_text() == "new"
-    Sandbox(ws).make("other", b"")
+    Workspace(ws).make("other", b"")
     assert files(ws) == ["d/f", *["d/new"] * there, "other"]
 
 
@@ -96,15 +96,15 @@ def test_b9_a_kill_leaves_nothing_on_another_file_system_in_the_workspace(ws):
         assert run_child(code, ws, "edit", "os.rename", 2) == -signal.SIGKILL  # the first one finds that it cannot be
 
         assert len(files(ws / "m")) == 2
-        write(Sandbox(ws), "m/f", b"new")
+        write(Workspace(ws), "m/f", b"new")
         assert files(ws / "m") == ["f"]
         assert (ws / "m/f").read_text() == "new"
-        Sandbox(ws).make("m/g", b"made")
+        Workspace(ws).make("m/g", b"made")
         assert (ws / "m/g").read_text() == "made"
 
 
 def test_what_a_living_process_writes_is_not_tidied_away(ws):
-    sandbox = Sandbox(ws)
+    sandbox = Workspace(ws)
     sandbox.make("first", b"")
     living = ws / ".piano/tmp/.piano-0123456789ab.tmp"
     living.write_text("being written")
@@ -124,11 +124,11 @@ def test_a_folder_that_another_program_holds_locked_is_a_refusal_and_not_waited_
     with held_open(os.open(ws / "d", os.O_RDONLY)) as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
 
-        for call in (lambda: write(Sandbox(ws), "d/f", b"new"), lambda: Sandbox(ws).make("d/g", b"new")):
+        for call in (lambda: write(Workspace(ws), "d/f", b"new"), lambda: Workspace(ws).make("d/g", b"new")):
             with pytest.raises(ToolError, match=r"^in_use: 'd/[fg]': another program holds a lock on the folder; "):
                 call()
 
-    write(Sandbox(ws), "d/f", b"new")
+    write(Workspace(ws), "d/f", b"new")
     assert (ws / "d/f").read_text() == "new"
     assert files(ws) == [".piano", "d/f"]
 
@@ -138,7 +138,7 @@ def test_b11_a_full_disk_leaves_the_old_content_and_is_refused(tmp_path):
     with mounted(tmp_path / "ws", "64k"):
         ws = tmp_path / "ws"
         (ws / "f").write_text("old")
-        sandbox = Sandbox(ws)
+        sandbox = Workspace(ws)
         sandbox.make("small", b"")
 
         for call in (lambda: write(sandbox, "f", b"x" * 100_000), lambda: sandbox.make("g", b"x" * 100_000)):
@@ -228,7 +228,7 @@ print(edit("f", [{"old_text": "x", "new_text": "y"}]), oct(os.stat(sys.argv[1] +
 def test_an_edited_file_lends_nobody_the_rights_of_its_owner(ws):
     (ws / "d/f").chmod(0o6751)
 
-    write(Sandbox(ws), "d/f", b"new")
+    write(Workspace(ws), "d/f", b"new")
 
     assert (ws / "d/f").stat().st_mode & 0o7777 == 0o751
 
@@ -264,7 +264,7 @@ def test_a_file_that_a_killed_create_file_left_with_two_names_can_be_edited(ws):
     assert run_child(KILLED, ws, "create", "os.remove", 1) == -signal.SIGKILL
     assert (ws / "d/new").stat().st_nlink == 2
 
-    write(Sandbox(ws), "d/new", b"newer")
+    write(Workspace(ws), "d/new", b"newer")
 
     assert (ws / "d/new").read_text() == "newer"
     assert files(ws) == ["d/f", "d/new"]

@@ -18,8 +18,8 @@ import pytest
 from child import run_child
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2, Walk, layer, way
-from piano_jupyter.runner.tools.files.workspace import Sandbox
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer, way
+from piano_jupyter.runner.tools.files.workspace import Workspace
 
 READS = 20_000
 SWAPPER = """
@@ -35,10 +35,12 @@ while os.getppid() == parent:
 """
 
 needs_openat2 = pytest.mark.skipif(layer() != "openat2", reason="this system has no openat2")
-ways = pytest.mark.parametrize("by", [pytest.param(OpenAt2(), marks=needs_openat2), Walk()], ids=lambda by: by.name)
+ways = pytest.mark.parametrize(
+    "by", [pytest.param(OpenAt2Resolver(), marks=needs_openat2), StepwiseResolver()], ids=lambda by: by.name
+)
 
 
-class Realpath(Walk):
+class Realpath(StepwiseResolver):
     """The defence taken out: resolve, look, then open."""
 
     name = "realpath"
@@ -96,7 +98,7 @@ def outside(ws):
 @ways
 def test_a4_a_folder_that_is_exchanged_for_a_link_gives_away_nothing(racing, by):
     with racing() as ws:
-        sandbox = Sandbox(ws, by=by)
+        sandbox = Workspace(ws, by=by)
         came = Counter(attempt(lambda: read(sandbox)) for _ in range(READS))
 
     assert came["secret"] == 0
@@ -108,20 +110,20 @@ def test_a4_the_race_is_real_resolving_a_path_and_then_opening_it_gives_the_secr
     came, deadline = Counter(), time.monotonic() + 60
     with racing() as ws:
         while not came["secret"] and time.monotonic() < deadline:
-            came.update(attempt(lambda: read(Sandbox(ws, by=Realpath()))) for _ in range(1000))
+            came.update(attempt(lambda: read(Workspace(ws, by=Realpath()))) for _ in range(1000))
 
     assert came["secret"] > 0, came
 
 
 def edit(ws, by, number):
-    sandbox = Sandbox(ws, by=by)
+    sandbox = Workspace(ws, by=by)
     with sandbox.find("d/f") as found:
         sandbox.replace(found, f"inside {number}".encode())
     return "edited"
 
 
 def create(ws, by, number):
-    Sandbox(ws, by=by).make(f"d/new{number}/file", b"made")
+    Workspace(ws, by=by).make(f"d/new{number}/file", b"made")
     return "created"
 
 
@@ -175,7 +177,7 @@ except Exception as error:
     assert said == ("walk|1\tone|bad_path: 'l': it is a link, which cannot be followed safely on this system")
 
 
-class Exchanging(OpenAt2):
+class Exchanging(OpenAt2Resolver):
     """Somebody acts between the first look at where something is, and the second."""
 
     def __init__(self, act):
@@ -190,7 +192,7 @@ class Exchanging(OpenAt2):
 @needs_openat2
 def test_a5_a_folder_that_is_renamed_while_a_file_is_made_in_it_is_looked_at_again(tmp_path):
     (tmp_path / "d").mkdir()
-    sandbox = Sandbox(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
+    sandbox = Workspace(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
 
     with pytest.raises(ToolError, match=r"^protected: tools do not write '\.git'"):
         sandbox.make("d/hooks/post-checkout", b"#!/bin/sh")
@@ -209,7 +211,7 @@ def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_i
         (tmp_path / "d").rename(tmp_path / "before")
         (tmp_path / "d").symlink_to(".git")
 
-    sandbox = Sandbox(tmp_path)
+    sandbox = Workspace(tmp_path)
     with sandbox.find("d/config") as found:
         exchange()
         with pytest.raises(ToolError, match=r"^stale: 'd/config' was changed by somebody"):

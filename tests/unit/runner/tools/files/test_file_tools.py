@@ -13,7 +13,7 @@ import pytest
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.files.file_tools import file_layer, file_tools
 from piano_jupyter.runner.tools.tool_registry import run_tool
-from piano_jupyter.tool import Calling, Verdict
+from piano_jupyter.tool import ToolCallContext, Verdict
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def call(config):
     tools = {each.name: each for each in file_tools(config)}
 
     async def call(name, *, thread=0, mode="write", **arguments):
-        known = Calling(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
+        known = (
+            ToolCallContext(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
+        )
         limit = config.tool_output_limit
         result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limit)
         return result.ok, result.text

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.read_state import LARGEST, MOST_BYTES, MOST_FILES, Seen
+from piano_jupyter.runner.tools.files.read_state import LARGEST, MOST_BYTES, MOST_FILES, ReadState
 
 THREAD = UUID(int=1)
 
@@ -17,7 +17,7 @@ def said(seen, file, data=b"new"):
 
 
 def test_the_files_that_were_not_used_for_longest_are_forgotten_first():
-    seen = Seen()
+    seen = ReadState()
     seen.note(THREAD, "kept", b"x")
     for number in range(MOST_FILES - 1):
         seen.note(THREAD, number, b"x")
@@ -30,7 +30,7 @@ def test_the_files_that_were_not_used_for_longest_are_forgotten_first():
 
 
 def test_of_more_text_than_there_is_room_for_only_the_hash_is_kept():
-    seen = Seen()
+    seen = ReadState()
     data = b"x\n" * (LARGEST // 2)
     for number in range(MOST_BYTES // LARGEST + 1):
         seen.note(THREAD, number, data)
@@ -44,7 +44,7 @@ def test_of_more_text_than_there_is_room_for_only_the_hash_is_kept():
 
 
 def test_one_thread_does_not_know_what_another_has_read():
-    seen = Seen()
+    seen = ReadState()
     seen.note(UUID(int=2), "f", b"x")
 
     assert said(seen, "f") == ["read_first: read 'f' before you edit it"]

@@ -10,11 +10,11 @@ import pytest
 from child import IS_ROOT, needs_root
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2, Walk, layer
-from piano_jupyter.runner.tools.files.workspace import Sandbox, open_regular
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer
+from piano_jupyter.runner.tools.files.workspace import Workspace, open_regular
 
 OUTSIDE = "outside_workspace: file tools reach only what is in the workspace; give a path relative to it"
-WAYS = [OpenAt2, Walk] if layer() == "openat2" else [Walk]
+WAYS = [OpenAt2Resolver, StepwiseResolver] if layer() == "openat2" else [StepwiseResolver]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def way(request):
 
 @pytest.fixture
 def sandbox(root, way):
-    return Sandbox(root, by=way)
+    return Workspace(root, by=way)
 
 
 def read(sandbox, path):
@@ -75,7 +75,7 @@ def test_a_path_in_the_workspace_is_found_relative_and_absolute(root, sandbox):
 
 
 def test_a_link_in_the_workspace_is_followed_where_the_kernel_can_do_it_safely(root, way):
-    sandbox = Sandbox(root, by=way)
+    sandbox = Workspace(root, by=way)
 
     if way.name == "openat2":
         assert sandbox.names("in/a.txt") == ("sub", "a.txt")
@@ -88,7 +88,7 @@ def test_a_workspace_that_is_itself_a_link_is_reached_by_both_names(root, tmp_pa
     (tmp_path / "link").symlink_to(root)
 
     for path in ("sub/a.txt", str(tmp_path / "link" / "sub" / "a.txt"), str(root / "sub" / "a.txt")):
-        assert read(Sandbox(tmp_path / "link", by=way), path) == b"a"
+        assert read(Workspace(tmp_path / "link", by=way), path) == b"a"
 
 
 @pytest.mark.parametrize("path", ["../outside/secret", "../outside/missing", "..", "sub/../../outside/secret"])
@@ -106,7 +106,7 @@ def test_a2_an_absolute_path_outside_is_refused_in_the_same_words_whether_or_not
 
 
 def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole_machine(way, tmp_path):
-    machine = Sandbox(Path("/"), by=way)
+    machine = Workspace(Path("/"), by=way)
 
     assert said(read, machine, f"/proc/{os.getpid()}/environ") == OUTSIDE
     (tmp_path / "f").write_text("x")
@@ -114,7 +114,7 @@ def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole
 
 
 def test_a3_a_link_that_leads_out_is_refused(root, way):
-    sandbox = Sandbox(root, by=way)
+    sandbox = Workspace(root, by=way)
     paths = ["out/secret", "out/missing", "up/secret", "up", "nowhere", "out/../ws/sub/a.txt"]
     refusals = {code(read, sandbox, path) for path in paths[: -1 if way.name == "walk" else None]}
 
@@ -166,7 +166,7 @@ def test_pianos_own_data_is_not_reached(root, way):
     (root / ".piano/piano.duckdb").touch()
     (root / "data").mkdir()
     (root / "data/mine.duckdb.wal").touch()
-    sandbox = Sandbox(root, str(root / "data/mine.duckdb"), by=way)
+    sandbox = Workspace(root, str(root / "data/mine.duckdb"), by=way)
 
     assert code(read, sandbox, ".piano/piano.duckdb") == "private"
     assert code(read, sandbox, "data/mine.duckdb.wal") == "private"
@@ -179,7 +179,7 @@ def test_pianos_own_data_is_not_reached(root, way):
 
 def test_a_link_to_a_protected_folder_does_not_let_one_write_there(root, way):
     (root / "hooks").symlink_to(".git")
-    sandbox = Sandbox(root, by=way)
+    sandbox = Workspace(root, by=way)
     (root / ".git/config").write_text("old")
 
     assert code(sandbox.make, "hooks/pre-commit", b"") == ("protected" if way.name == "openat2" else "bad_path")
@@ -192,7 +192,7 @@ def test_what_is_not_there_or_cannot_be_is_refused_with_the_reason(root, sandbox
     assert code(read, sandbox, "sub/a.txt/x") == "not_found"
     assert code(read, sandbox, "loop") == "bad_path"
     assert code(read, sandbox, "x" * 300) == "bad_path"
-    assert code(Sandbox(root / "gone").names, "a") == "not_found"
+    assert code(Workspace(root / "gone").names, "a") == "not_found"
 
 
 def test_a_file_that_this_process_may_have_locked_is_not_opened_but_a_log_is(root, sandbox):

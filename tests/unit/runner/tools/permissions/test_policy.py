@@ -14,7 +14,7 @@ from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.rules import fits_text
 from piano_jupyter.runner.tools.permissions.policy import Decision, judge, usually
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
-from piano_jupyter.tool import Opinion, Tool, Verdict, tool
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, tool
 
 ALLOW, ASK, DENY = Verdict.ALLOW, Verdict.ASK, Verdict.DENY
 
@@ -459,8 +459,8 @@ def test_deny_goes_before_ask_and_ask_before_allow(judged):
 
 
 def test_what_a_tool_denies_no_rule_allows_and_what_it_asks_about_a_rule_does(judged):
-    denies = replace(BASH, judge=lambda _, mode: Opinion(DENY, f"read_only: mode {mode}"))
-    asks = replace(EDIT, judge=lambda *_: Opinion(ASK, "your kernel would import it"))
+    denies = replace(BASH, judge=lambda _, mode: ToolAssessment(DENY, f"read_only: mode {mode}"))
+    asks = replace(EDIT, judge=lambda *_: ToolAssessment(ASK, "your kernel would import it"))
 
     assert judged(denies, "ls", "allow bash") == Decision(DENY, "read_only: mode write")
     assert judged(asks, "a.py") == Decision(ASK, "your kernel would import it", "allow edit_file(a.py)")
@@ -534,7 +534,9 @@ def test_a_rule_that_slipped_in_unchecked_stops_everything_with_its_sentence(jud
 
 
 def test_what_becomes_of_a_tool_is_known_without_a_call():
-    reads = replace(EDIT, judge=lambda arguments, mode: Opinion(DENY if mode == "read" else ALLOW, arguments["path"]))
+    reads = replace(
+        EDIT, judge=lambda arguments, mode: ToolAssessment(DENY if mode == "read" else ALLOW, arguments["path"])
+    )
     knobs = {"workspace": "/nowhere"}
 
     assert [usually(reads, mode=mode, rules=[], **knobs) for mode in ("read", "write")] == [DENY, ALLOW]

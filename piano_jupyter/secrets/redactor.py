@@ -36,7 +36,7 @@ REFERENCE = re.compile(r"[~./]|[a-z_]+(?:\.[a-z_]+)+\Z|\d+\Z|(?:true|false|none|
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class _SecretPattern:
     """What secrets of one kind look like; `keep` is shown, `secret` is not."""
 
     signs: tuple[str, ...]  #: without one of these there is none
@@ -57,8 +57,10 @@ def looks_random(value: str) -> bool:
     return length >= (16 if "0" in kinds else 24) and changes * (4 if "0" in kinds else 5) >= length
 
 
-def _token(signs: str, prefix: str, body: str, judge: Callable[[str], bool] | None = None) -> _Shape:
-    return _Shape(tuple(signs.split("|")), re.compile(rf"(?P<keep>{prefix})(?P<secret>{body})", re.ASCII), judge)
+def _token(signs: str, prefix: str, body: str, judge: Callable[[str], bool] | None = None) -> _SecretPattern:
+    return _SecretPattern(
+        tuple(signs.split("|")), re.compile(rf"(?P<keep>{prefix})(?P<secret>{body})", re.ASCII), judge
+    )
 
 
 def _begins(prefix: str, no: str = "A-Za-z0-9") -> str:

@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.logs import LOGS, logger
 from piano_jupyter.records import Message
 from piano_jupyter.secrets.known_secrets import own_secrets
-from piano_jupyter.secrets.masking import MASK, SHAPES, Redactor, looks_random, redact
+from piano_jupyter.secrets.redactor import MASK, SHAPES, Redactor, looks_random, redact
 
 ROOT = Path(__file__).parents[3]
 RANDOM = random.Random(7)
