@@ -1,8 +1,8 @@
 """The file of an open database, watched: deleted, replaced or moved while DuckDB has it open.
 
 DuckDB goes on with the file that it has open, whatever its path now leads to: what is committed from then on would be
-gone with the kernel. Its descriptors still reach every byte, so everything is copied from them into a new file. They
-are read in place (`pread`): opening the file by name and closing it again would drop DuckDB's lock.
+gone with the kernel. Its descriptors still reach every byte, so everything is copied from them into a new file. The
+file is read in place (`pread`): to open it once more and close it again would drop DuckDB's lock on it.
 """
 
 import errno
@@ -24,7 +24,7 @@ class WatchedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._opened = os.stat(path)
+        self._opened = Path(path).stat()
         self._log: tuple[int, int] | None = None  #: device and inode of the log when it was last found to be DuckDB's
 
     def what_happened(self) -> str:
@@ -50,17 +50,21 @@ class WatchedFile:
         file = next(_open_files(self._opened), None)
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "this system does not show a process what it has open", self.path)
-        for log in self._log_descriptors():
-            _copy(log, Path(f"{path}{LOG_SUFFIX}"))
+        for each in self._log_descriptors():
+            log = os.open(DESCRIPTORS / str(each), os.O_RDONLY | os.O_CLOEXEC)  # DuckDB only writes it
+            try:
+                _copy(log, Path(f"{path}{LOG_SUFFIX}"))
+            finally:
+                os.close(log)
         _copy(file, path)
 
     def _moved_to(self) -> str:
-        paths = (os.readlink(DESCRIPTORS / str(each)) for each in _open_files(self._opened))
+        paths = (_path(each) for each in _open_files(self._opened))
         return next((path for path in paths if not path.endswith(DELETED)), "")
 
     def _log_descriptors(self) -> list[int]:
         """Return the descriptor of the log, if it is open: the log is beside the file, wherever that is now."""
-        beside = {f"{_plain(os.readlink(DESCRIPTORS / str(each)))}{LOG_SUFFIX}" for each in _open_files(self._opened)}
+        beside = {f"{_plain(_path(each))}{LOG_SUFFIX}" for each in _open_files(self._opened)}
         return [each for each, path in _descriptors() if _plain(path) in beside][:1]
 
 
@@ -98,14 +102,18 @@ def _open_files(opened: os.stat_result) -> Iterator[int]:
 def _descriptors() -> Iterator[tuple[int, str]]:
     """Yield what this process has open, as (descriptor, path); nothing where the system does not tell."""
     with suppress(OSError):
-        for name in os.listdir(DESCRIPTORS):
+        for each in DESCRIPTORS.iterdir():
             with suppress(OSError):
-                yield int(name), os.readlink(DESCRIPTORS / name)
+                yield int(each.name), str(each.readlink())
+
+
+def _path(descriptor: int) -> str:
+    return str((DESCRIPTORS / str(descriptor)).readlink())
 
 
 def _stat(path: str) -> os.stat_result | None:
     try:
-        return os.stat(path)
+        return Path(path).stat()
     except OSError:
         return None
 
