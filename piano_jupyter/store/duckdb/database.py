@@ -1,8 +1,10 @@
 """The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import duckdb
@@ -12,8 +14,11 @@ from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
+
+log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -47,8 +52,11 @@ class Database:
     connection: duckdb.DuckDBPyConnection
     tables: Operations
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, notify: Callable[[str, str], None] = lambda _, notice: log.warning(notice)) -> None:
         self.name = name
+        self._notify = notify
+        self._watched: WatchedFile | None = None
+        self._told = ""
         self._broken = False
         self._seqs: dict[str, int] = {}
         self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
@@ -70,17 +78,65 @@ class Database:
 
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
+        self.rescue()  # before anybody hears that it is stored
 
-    def rollback(self) -> None:
+    def rollback(self) -> bool:
         self.tables.seqs = self._seqs
         with contextlib.suppress(duckdb.Error):
             self.connection.execute(queries.ROLLBACK)
+        with contextlib.suppress(StoreError):  # it is raised again by the next transaction
+            return self.rescue()
+        return False
+
+    def idle(self) -> None:
+        """Look after the file while nothing is asked; what is wrong is told once."""
+        try:
+            self.rescue()
+        except StoreError as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                self._notify(self.name, self._told)
 
     def close(self) -> None:
         try:
-            self.connection.close()  # which moves the log into the file
+            self.rescue()
+            if not self._broken and self._watched is not None:
+                with contextlib.suppress(duckdb.Error):  # then the log has it all
+                    self.connection.execute(queries.CHECKPOINT)
+            self.connection.close()
         finally:
             self._let_go()
+
+    def rescue(self) -> bool:
+        """Go on in a copy if the file was deleted, moved or replaced; return whether it was. Raises StoreError."""
+        what = self._watched.what_happened() if self._watched is not None else ""
+        if self._watched is None or not what:
+            return False
+        lost, lost_path = self.name, self._real_path
+        try:
+            path = str(recovered_path(lost_path))
+            make_ready(path)
+            held = hold(path)
+            try:
+                self._watched.copy_to(Path(path))
+            except BaseException:
+                let_go(held)
+                raise
+        except OSError as error:
+            raise StoreError(
+                f"the file of database {lost} {what}, and what it held cannot be saved ({error}): make room for it in "
+                f"{Path(lost_path).parent}; nothing more is stored until then"
+            ) from error
+        self._close_broken()
+        self.name, self._real_path = path, held
+        let_go(lost_path)
+        self._connect()
+        self._notify(
+            path,
+            f"the file of database {lost} {what}; everything in it was saved to {path}, which this kernel uses now. "
+            f"To keep it, move it to the place of the old one when this kernel has ended, or set PianoConfig.database",
+        )
+        return True
 
     def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
@@ -96,13 +152,17 @@ class Database:
 
     def mend(self) -> None:
         """Open the file anew if DuckDB has given it up."""
+        self.rescue()
         if self._broken:
-            for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
-                aside.stop()
-                aside.ended.wait(STUBBORN)
-            self.connection.close()
+            self._close_broken()
             self._connect()
-            self._broken = False
+
+    def _close_broken(self) -> None:
+        for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
+            aside.stop()
+            aside.ended.wait(STUBBORN)
+        self.connection.close()
+        self._broken = False
 
     def _let_go(self) -> None:
         if self._real_path:
@@ -115,11 +175,13 @@ class Database:
             raise opening_fault(error, self.name) from error
         try:
             self.connection.execute(queries.USE_UTC)
+            self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.count_on()
+            self._watched = WatchedFile(self._real_path) if self._real_path else None
         except BaseException as error:
             self.connection.close()
             if isinstance(error, duckdb.Error):
@@ -146,7 +208,10 @@ class ThreadLocalState:
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
-    def rollback(self) -> None: ...
+    def rollback(self) -> bool:
+        return False
+
+    def idle(self) -> None: ...
     def close(self) -> None: ...
 
 

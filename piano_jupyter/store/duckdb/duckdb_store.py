@@ -1,6 +1,8 @@
 """DuckDBStore: the store in one DuckDB file, or in memory."""
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Callable
 from operator import methodcaller
@@ -14,6 +16,8 @@ from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, Th
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.writer import WriterThread
+
+log = logging.getLogger(__name__)
 
 #: Reads of what may be many rows: beside the writer.
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
@@ -30,8 +34,9 @@ class DuckDBStore(Store):
     open is a StoreLockedError.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, notify: Callable[[str], None] = log.warning) -> None:
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
+        self._notify = notify
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
 
@@ -39,10 +44,17 @@ class DuckDBStore(Store):
         if self._threads is not None and not self._threads.writer.closed:
             await self._threads.writer.run(lambda _: None, alone=True)  # whoever opened it may still be at it
             return
+        loop = asyncio.get_running_loop()
+
+        def tell(path: str, notice: str) -> None:
+            self.name = path
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._notify, notice)
+
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name), self.name),
+            WriterThread(lambda: Database(self.name, tell), self.name),
         )
         try:
             for thread in self._threads:

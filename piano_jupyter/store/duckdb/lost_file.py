@@ -74,9 +74,8 @@ def recovered_path(lost: str) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     time = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     names = (f"piano-recovered-{time}{again}.duckdb" for again in ("", *(f"-{number}" for number in range(2, 100))))
-    return next(
-        folder / name for name in names if not any((folder / f"{name}{end}").exists() for end in ("", LOG_SUFFIX))
-    )
+    paths = (folder / name for name in names if str(folder / name) != lost)
+    return next(path for path in paths if not any(os.path.lexists(f"{path}{end}") for end in ("", LOG_SUFFIX)))
 
 
 def _copy(descriptor: int, path: Path) -> None:

@@ -26,6 +26,8 @@ ROLLBACK = "ROLLBACK"
 USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
 
 #: From here on no query can loosen the settings.
+NO_CHECKPOINT_AT_CLOSE = "PRAGMA disable_checkpoint_on_shutdown"
+CHECKPOINT = "CHECKPOINT"
 LOCK_SETTINGS = "SET lock_configuration = true"
 
 #: The parse tree of a query, as JSON.

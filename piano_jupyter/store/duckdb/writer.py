@@ -22,11 +22,16 @@ class Transactional(Protocol):
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
-    def rollback(self) -> None:
-        """Undo what was done since `begin`. Never raises."""
+    def rollback(self) -> bool:
+        """Undo what was done since `begin`; return whether what failed can succeed now. Never raises."""
+
+    def idle(self) -> None:
+        """Called every `IDLE_CHECK_S` while there is nothing to do. Never raises."""
 
     def close(self) -> None: ...
 
+
+IDLE_CHECK_S = 2.0
 
 Owned = TypeVar("Owned", bound=Transactional)
 Result = TypeVar("Result")
@@ -130,7 +135,7 @@ class WriterThread(Generic[Owned]):
     def _serve_waiting(self, connection: Owned) -> bool:
         """Do all that waits, at least one; return whether there may be more."""
         group: list[_WriterTask] = []
-        for item in self._waiting():
+        for item in self._waiting(connection):
             if isinstance(item, _StopRequest):
                 self._queue.put(item)  # `_end` answers it
                 self._run(connection, group)
@@ -144,11 +149,18 @@ class WriterThread(Generic[Owned]):
         self._run(connection, group)
         return True
 
-    def _waiting(self) -> "Iterator[_WriterTask | _StopRequest]":
-        yield self._queue.get()
+    def _waiting(self, connection: Owned) -> "Iterator[_WriterTask | _StopRequest]":
+        yield self._first(connection)
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._queue.get_nowait()
+
+    def _first(self, connection: Owned) -> "_WriterTask | _StopRequest":
+        while True:
+            try:
+                return self._queue.get(timeout=IDLE_CHECK_S)
+            except queue.Empty:
+                connection.idle()
 
     def _run(self, connection: Owned, group: "Sequence[_WriterTask]") -> None:
         if not group:
@@ -158,8 +170,8 @@ class WriterThread(Generic[Owned]):
             results = [work.function(connection) for work in group]
             connection.commit()
         except Exception as error:  # noqa: BLE001  Whoever asked is told.
-            connection.rollback()
-            if len(group) == 1:
+            can_succeed = connection.rollback()
+            if len(group) == 1 and not can_succeed:
                 group[0].answer.set_exception(error)
             else:
                 for work in group:
