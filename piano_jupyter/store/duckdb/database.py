@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,7 @@ from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, sche
 from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, add_next_block
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ SCHEMA_ERRORS = (
     duckdb.NotSupportedError,
     duckdb.DependencyException,
 )
+INDEX_STEP_S = 0.1  #: for how long the writer adds to the index of searches, while nothing is asked
 STUBBORN = 5.0  # seconds for a read to end once it is stopped
 
 Result = TypeVar("Result")
@@ -58,6 +61,7 @@ class Database:
         self._watched: WatchedFile | None = None
         self._told = ""
         self._broken = False
+        self._indexed = 0  #: full blocks of messages that are in the index of searches
         self._seqs: dict[str, int] = {}
         self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
         self._real_path = ""
@@ -89,13 +93,24 @@ class Database:
         return False
 
     def idle(self) -> None:
-        """Look after the file while nothing is asked; what is wrong is told once."""
+        """Look after the file while nothing is asked, and index for searches; what is wrong is told once."""
         try:
             self.rescue()
+            self._index()
         except StoreError as error:
             if str(error) != self._told:
                 self._told = str(error)
                 self._notify(self.name, self._told)
+
+    def _index(self) -> None:
+        """Add full blocks of messages to the index of searches, for a moment."""
+        full = self.tables.seqs.get("messages", 0) // BLOCK_MESSAGES
+        end = time.monotonic() + INDEX_STEP_S
+        while full != self._indexed and not self._broken:
+            if not self.do(lambda _: add_next_block(self.connection, full * BLOCK_MESSAGES)):
+                self._indexed = full
+            if time.monotonic() > end:
+                break
 
     def close(self) -> None:
         try:

@@ -12,6 +12,7 @@ from piano_jupyter.store.duckdb.database import ReadCursor
 from piano_jupyter.store.duckdb.error_messages import words
 from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
 from piano_jupyter.store.duckdb.query_guard import checked
+from piano_jupyter.store.duckdb.search_index import ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
 ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
@@ -120,15 +121,23 @@ def _once(messages: Iterable[Message]) -> list[Message]:
 def _said(connection: Connection, wanted: SearchTerms) -> dict[int, TermCounts]:
     """Return the tally of the newest messages that fit, by their seq. Looks no further back than it must."""
     found: dict[int, TermCounts] = {}
-    look_for = _words(wanted) | {"phrase": wanted.phrase}
-    ((upto,),) = connection.execute(NEWEST, {}).fetchall()
-    size = SLICE
-    while upto > 0 and len(found) < ENOUGH:
-        after, most = upto - size, ENOUGH - len(found)
-        rows = connection.execute(SAID, look_for | {"after": after, "upto": upto, "most": most}).fetchall()
-        found |= {seq: tally for seq, content in rows if (tally := wanted.tally(content)) is not None}
-        upto, size = (rows[-1][0] - 1, SLICE) if len(rows) == most else (after, size * 4)
+    ((newest,),) = connection.execute(NEWEST, {}).fetchall()
+    _look(connection, wanted, max(0, newest - SLICE), newest, found)
+    if len(found) < ENOUGH and newest > SLICE:
+        for after, upto in ranges_to_search(connection, _words(wanted), newest - SLICE):
+            _look(connection, wanted, after, upto, found)
     return found
+
+
+def _look(connection: Connection, wanted: SearchTerms, after: int, upto: int, found: dict[int, TermCounts]) -> None:
+    """Add the newest messages of a range that fit, until there are enough of them."""
+    look_for = _words(wanted) | {"phrase": wanted.phrase}
+    size = SLICE
+    while upto > after and len(found) < ENOUGH:
+        begin, most = max(after, upto - size), ENOUGH - len(found)
+        rows = connection.execute(SAID, look_for | {"after": begin, "upto": upto, "most": most}).fetchall()
+        found |= {seq: tally for seq, content in rows if (tally := wanted.tally(content)) is not None}
+        upto, size = (rows[-1][0] - 1, SLICE) if len(rows) == most else (begin, size * 4)
 
 
 def _words(wanted: SearchTerms) -> dict[str, Any]:
