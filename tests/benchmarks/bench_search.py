@@ -15,7 +15,7 @@ from million import FEW, RARE, fill_duckdb
 
 from piano_jupyter.store.duckdb.database import Database
 from piano_jupyter.store.duckdb.reports import search
-from piano_jupyter.store.duckdb.search_index import add_next_block
+from piano_jupyter.store.duckdb.search_index import SearchIndexer
 
 SEARCHES = {
     "a rare word": RARE,
@@ -45,18 +45,20 @@ def main(count):
         path = Path(temporary, "piano.duckdb")
         fill_duckdb(path, count)
         database = Database(str(path))
-        database.connection.execute("DELETE FROM search_words")
+        database.connection.execute("DELETE FROM search_segments")
         before = path.stat().st_size
         scanned, found = times(database)
-        begun, blocks = time.perf_counter(), 0
-        while add_next_block(database.connection, count):
-            blocks += 1
-        took = time.perf_counter() - begun
+        indexer, steps, more = SearchIndexer(database.connection), [], True
+        while more:
+            begun = time.perf_counter()
+            more = indexer.step(count)
+            steps.append(time.perf_counter() - begun)
         database.connection.execute("CHECKPOINT")
         indexed, found_again = times(database)
         assert found == found_again
         grown = path.stat().st_size - before
-        print(f"{count:,} messages, {before / 1e6:,.0f} MB; index: {blocks} blocks, {grown / 1e6:.0f} MB, {took:.1f} s")
+        print(f"{count:,} messages, {before / 1e6:,.0f} MB; index: {grown / 1e6:.0f} MB, made in {sum(steps):.1f} s")
+        print(f"the longest of {len(steps)} steps: {max(steps) * 1000:.0f} ms")
         print(f"{'milliseconds, median':28}{'scan':>10}{'index':>10}{'ratio':>10}")
         for name, figure in indexed.items():
             print(f"  {name:26}{scanned[name]:10.1f}{figure:10.1f}{figure / scanned[name]:10.3f}")

@@ -18,7 +18,7 @@ from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, sche
 from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
-from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, add_next_block
+from piano_jupyter.store.duckdb.search_index import SearchIndexer
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ class Database:
         self._watched: WatchedFile | None = None
         self._told = ""
         self._broken = False
-        self._indexed = 0  #: full blocks of messages that are in the index of searches
         self._seqs: dict[str, int] = {}
         self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
         self._real_path = ""
@@ -103,14 +102,10 @@ class Database:
                 self._notify(self.name, self._told)
 
     def _index(self) -> None:
-        """Add full blocks of messages to the index of searches, for a moment."""
-        full = self.tables.seqs.get("messages", 0) // BLOCK_MESSAGES
-        end = time.monotonic() + INDEX_STEP_S
-        while full != self._indexed and not self._broken:
-            if not self.do(lambda _: add_next_block(self.connection, full * BLOCK_MESSAGES)):
-                self._indexed = full
-            if time.monotonic() > end:
-                break
+        """Add to the index of searches, for a moment."""
+        end, newest = time.monotonic() + INDEX_STEP_S, self.tables.seqs["messages"]
+        while not self._broken and self.do(lambda _: self._indexer.step(newest)) and time.monotonic() < end:
+            pass
 
     def close(self) -> None:
         try:
@@ -196,6 +191,7 @@ class Database:
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.count_on()
+            self._indexer = SearchIndexer(self.connection)
             self._watched = WatchedFile(self._real_path) if self._real_path else None
         except BaseException as error:
             self.connection.close()

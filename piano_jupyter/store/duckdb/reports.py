@@ -12,7 +12,7 @@ from piano_jupyter.store.duckdb.database import ReadCursor
 from piano_jupyter.store.duckdb.error_messages import words
 from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
 from piano_jupyter.store.duckdb.query_guard import checked
-from piano_jupyter.store.duckdb.search_index import ranges_to_search
+from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
 ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
@@ -123,9 +123,10 @@ def _said(connection: Connection, wanted: SearchTerms) -> dict[int, TermCounts]:
     found: dict[int, TermCounts] = {}
     ((newest,),) = connection.execute(NEWEST, {}).fetchall()
     _look(connection, wanted, max(0, newest - SLICE), newest, found)
-    if len(found) < ENOUGH and newest > SLICE:
-        for after, upto in ranges_to_search(connection, _words(wanted), newest - SLICE):
-            _look(connection, wanted, after, upto, found)
+    older = max(0, newest - SLICE)
+    is_rare = len(found) * BLOCK_MESSAGES < SLICE  # else nearly every block has it
+    for after, upto in ranges_to_search(connection, wanted.words, older) if is_rare and older else [(0, older)]:
+        _look(connection, wanted, after, upto, found)
     return found
 
 

@@ -6,9 +6,15 @@ import pytest
 from piano_jupyter.records import Thread
 from piano_jupyter.store.duckdb.database import Database
 from piano_jupyter.store.duckdb.reports import search
-from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, add_next_block, ranges_to_search
+from piano_jupyter.store.duckdb.search_index import (
+    BLOCK_MESSAGES,
+    SEGMENT_MESSAGES,
+    SearchIndexer,
+    forget_words,
+    ranges_to_search,
+)
 
-MESSAGES = 20 * BLOCK_MESSAGES + 700
+MESSAGES = 2 * SEGMENT_MESSAGES + 4 * BLOCK_MESSAGES + 700
 FILL = """
 INSERT INTO messages BY NAME
 SELECT uuidv7() AS id, i AS seq, $thread AS thread_id, 'user' AS role, 'magic' AS source, '' AS reasoning,
@@ -35,8 +41,9 @@ def filled(database):
     return database
 
 
-def words(*given):
-    return dict(zip(("one", "two", "three", "four"), [*given, "", "", "", ""], strict=False))
+def index(database, steps=1_000):
+    indexer = SearchIndexer(database.connection)
+    return sum(indexer.step(MESSAGES) for _ in range(steps))
 
 
 def found(database, text):
@@ -48,27 +55,43 @@ def test_a_search_gives_the_same_with_and_without_the_index(filled):
     before = {term: found(filled, term) for term in terms}
     assert before["quokka"] == [5, 2048, 2049, 9000, 41000]
 
-    assert add_next_block(filled.connection, MESSAGES)
-    assert {term: found(filled, term) for term in terms} == before
-    while add_next_block(filled.connection, MESSAGES):
-        pass
-    assert {term: found(filled, term) for term in terms} == before
+    for _ in range(3):  # in the middle of a segment, after the first, after the second
+        index(filled, steps=20)
+        assert {term: found(filled, term) for term in terms} == before
 
 
 def test_only_blocks_that_may_hold_the_words_are_searched(filled):
-    while add_next_block(filled.connection, MESSAGES):
-        pass
-    blocks = [(block * BLOCK_MESSAGES, (block + 1) * BLOCK_MESSAGES) for block in (20, 4)]
+    index(filled)
+    tail = (2 * SEGMENT_MESSAGES, MESSAGES)
 
-    ranges = ranges_to_search(filled.connection, words("okka,"), MESSAGES)
-    assert ranges == [(blocks[0][0], MESSAGES), blocks[1], (0, 2 * BLOCK_MESSAGES)]
-    assert ranges_to_search(filled.connection, words("platypus"), MESSAGES) == [(blocks[0][0], MESSAGES)]
-    assert ranges_to_search(filled.connection, words("word"), MESSAGES) == [(0, MESSAGES)]
+    assert ranges_to_search(filled.connection, ["okka,", "a"], MESSAGES) == [
+        tail,
+        (20 * BLOCK_MESSAGES, 21 * BLOCK_MESSAGES),
+        (0, 5 * BLOCK_MESSAGES),
+    ]
+    assert ranges_to_search(filled.connection, ["platypus"], MESSAGES) == [tail]
+    assert ranges_to_search(filled.connection, ["okka", "platypus"], MESSAGES) == [tail]
+    assert ranges_to_search(filled.connection, ["word"], MESSAGES) == [(0, MESSAGES)]
 
 
 async def test_an_idle_store_indexes_what_is_full(filled):
-    filled.connection.execute("DELETE FROM search_words")
-    for _ in range(500):
+    for table in ("search_words", "search_postings", "search_segments"):
+        filled.connection.execute(f"DELETE FROM {table}")
+    for _ in range(100):
         filled.idle()
 
-    assert filled.connection.execute("SELECT count(*) FROM search_words").fetchone() == (MESSAGES // BLOCK_MESSAGES,)
+    assert filled.connection.execute("FROM search_segments ORDER BY 1").fetchall() == [(0,), (1,)]
+
+
+def test_words_of_deleted_messages_are_in_the_index_no_more(filled):
+    index(filled)
+    rare = "SELECT word FROM search_words WHERE contains(word, 'quokka')"
+    assert filled.connection.execute(rare).fetchall()
+
+    filled.connection.execute("BEGIN")
+    filled.connection.execute("DELETE FROM messages WHERE contains(content, 'Quokka')")
+    forget_words(filled.connection, [5, 9000, 2048, 2049, 41000])
+    assert not filled.connection.execute(rare).fetchall()
+    assert found(filled, "quokka") == []
+    assert found(filled, "word96")
+    filled.connection.execute("ROLLBACK")
