@@ -70,7 +70,7 @@ async def test_a_second_question_goes_on_in_the_thread_with_its_history(piano_of
         await piano.ask("Capital?")
         await piano.ask("How many live there?")
 
-    assert [message["content"] for message in model.asked[1].messages[1:]] == [
+    assert [message["content"] for message in model.requests[1].messages[1:]] == [
         "Capital?",
         "Paris.",
         "How many live there?",
@@ -109,7 +109,7 @@ async def test_a_tool_call_is_run_and_the_model_reads_its_result(piano_of, scrip
 
         [call] = await piano.tool_calls(piano.thread)
         assert (call.name, call.status, call.result) == ("add", CallStatus.OK, "42")
-        assert model.asked[1].messages[-1] == {"role": "tool", "tool_call_id": "call00001", "content": "42"}
+        assert model.requests[1].messages[-1] == {"role": "tool", "tool_call_id": "call00001", "content": "42"}
         kinds = [type(event) for event in await until(events, JobDone)]
         assert kinds.index(ToolCalled) < kinds.index(ToolReturned) < kinds.index(Answered)
 
@@ -293,7 +293,7 @@ async def test_i2_cancelled_at_any_point_of_a_turn_the_next_question_finds_each_
         model.script[:] = ["Ok."]
         await piano.ask("Well?")
 
-    messages = model.asked[-1].messages
+    messages = model.requests[-1].messages
     called = [call["id"] for message in messages for call in message.get("tool_calls", ())]
     assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == called
     for at, message in enumerate(messages):
@@ -327,7 +327,7 @@ async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, s
         go.set()
         await piano.wait(first)
         await piano.drain()
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
 
 async def test_a_cancelled_ask_cancels_its_job(piano_of, scripted):
@@ -353,7 +353,7 @@ async def test_questions_asked_ahead_are_answered_in_order_each_after_its_own(pi
         assert answers == ["A1", "A2", "A3"]
         told = [message.content for message in await piano.messages(piano.thread)]
         assert told == ["Q1", "A1", "Q2", "A2", "Q3", "A3"]
-        assert [message["content"] for message in model.asked[2].messages[1:]] == ["Q1", "A1", "Q2", "A2", "Q3"]
+        assert [message["content"] for message in model.requests[2].messages[1:]] == ["Q1", "A1", "Q2", "A2", "Q3"]
 
 
 async def test_questions_sent_at_the_same_moment_are_all_in_one_line(piano_of, scripted):
@@ -392,8 +392,8 @@ async def test_a_handle_chooses_the_agent_and_its_model_and_prompt(piano_of, scr
         answer = await piano.ask("@ada hi")
 
     assert answer.agent_id == ada.id
-    assert (model.asked[0].model, model.asked[0].options) == ("small", {"temperature": 0})
-    assert model.asked[0].messages[0] == {"role": "system", "content": "You are Ada."}
+    assert (model.requests[0].model, model.requests[0].options) == ("small", {"temperature": 0})
+    assert model.requests[0].messages[0] == {"role": "system", "content": "You are Ada."}
 
 
 async def test_the_primary_agent_of_a_thread_answers_there(piano_of, scripted):
@@ -415,8 +415,8 @@ async def test_a_skill_is_read_when_the_turn_starts(piano_of, scripted, tmp_path
         skill.write_text("---\nname: greet\ndescription: how to greet\n---\nSay good evening.\n")
         await piano.ask("hi")
 
-    assert "Say ahoy." in model.asked[0].messages[0]["content"]
-    assert "Say good evening." in model.asked[1].messages[0]["content"]
+    assert "Say ahoy." in model.requests[0].messages[0]["content"]
+    assert "Say good evening." in model.requests[1].messages[0]["content"]
 
 
 async def test_the_first_agent_is_seeded_once(tmp_path, scripted):

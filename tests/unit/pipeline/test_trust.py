@@ -71,7 +71,7 @@ async def test_nothing_of_it_goes_on_whatever_is_sent(foreign, piano_of, scripte
         await piano.ask("hi", thread=await piano.open_thread("new"))
         await piano.drain()
 
-        assert [request.messages[-1]["content"] for request in model.asked] == ["hi"]
+        assert [request.messages[-1]["content"] for request in model.requests] == ["hi"]
         ((job, why),) = await piano.unfinished()
         assert (job.id, why) == (foreign.id, "its database is not known to be yours; %piano trust")
         with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you here.*say %piano trust"):
@@ -93,7 +93,7 @@ async def test_the_tools_of_its_agents_do_not_count(foreign, piano_of, scripted,
         await piano.ask("hi", thread=await piano.open_thread("new"))
 
         assert (await piano.agent("Assistant")).enabled_tools == ()
-        assert not model.asked[0].tools
+        assert not model.requests[0].tools
         (call,) = await piano.tool_calls(piano.thread)
         assert call.result != "did it"
 
