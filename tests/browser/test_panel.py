@@ -640,7 +640,7 @@ def test_above_a_panel_on_a_database_from_elsewhere_stands_why_nothing_of_it_goe
     nb.run(2)
 
     lines = nb.outputs(2)[0]["text"].splitlines()
-    assert "was not made by you here, so nothing in it goes on by itself" in " ".join(lines)
+    assert "was not made by you on this machine, so its jobs are not resumed" in " ".join(lines)
     assert max(len(line) for line in lines if "/" not in line) <= 80  # no word is broken by the cell's edge
     expect(answers(nb, "queued")).to_have_count(1)
     assert stub_model.requests == []

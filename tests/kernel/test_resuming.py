@@ -159,15 +159,15 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     kernel.end()
     next_kernel = kernel_of(**mine).load()
 
-    assert "was not made by you here" in first
+    assert "was not made by you on this machine" in first
     assert "say %piano trust" in first
     assert again == ""
     assert "its database is not known to be yours" in status
-    assert "nothing of a database that is not known to be yours goes on" in refused
+    assert "jobs of a database that is not trusted are not resumed" in refused
     assert not made_before
     assert trusted.startswith("trusted from now on: ")
     assert "Assistant may use create_file" in trusted
-    assert "1 unfinished job may go on (%piano resume)" in trusted
+    assert "1 unfinished job may be resumed (%piano resume)" in trusted
     assert (tmp_path / "made").read_text() == "x"
     assert next_kernel.run("%piano threads").stream == ""
 
@@ -180,7 +180,7 @@ def test_where_the_data_folder_cannot_be_written_the_user_is_told_once(kernel_of
     first = kernel.run("%%piano\nhello")
     again = kernel.run("%%piano\nhello")
 
-    assert "the next kernel will not know that database" in " ".join(first.stream.split())
+    assert "the next kernel will not trust database" in " ".join(first.stream.split())
     assert first.text == "You said: hello"
     assert again.stream == ""
 

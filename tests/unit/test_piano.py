@@ -33,8 +33,8 @@ DEADLINE = 10
 
 @pytest.fixture
 def piano_of(tmp_path):
-    def make(model, **knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+    def make(model, **settings):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **settings})
 
     return make
 
@@ -427,13 +427,13 @@ async def test_the_first_agent_is_seeded_once(tmp_path, scripted):
 
 
 async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path, scripted):
-    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0}
-    async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+    settings = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0}
+    async with Piano(model=scripted(asyncio.Event()), **settings) as piano:
         events = piano.events()
         job = await piano.send("Capital?")
         await until(events, MessageDelta)
 
-    async with Piano(model=scripted("Paris."), **knobs) as piano:
+    async with Piano(model=scripted("Paris."), **settings) as piano:
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
         assert (await piano.find_job(job)).attempt == 1
@@ -465,23 +465,23 @@ async def test_j4_where_the_clock_jumps_a_day_at_each_look_each_question_is_answ
 
 
 async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):
-    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
+    settings = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
     for opening in range(3):
-        async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+        async with Piano(model=scripted(asyncio.Event()), **settings) as piano:
             events = piano.events()
             if opening == 0:
                 job = await piano.send("Capital?")
             await piano.resume()
             await until(events, MessageDelta)
 
-    async with Piano(model=scripted("Paris."), **knobs) as piano:
+    async with Piano(model=scripted("Paris."), **settings) as piano:
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
 
 
 async def test_what_runs_when_it_is_closed_has_its_time_to_finish(tmp_path, scripted):
-    go, knobs = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
-    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **knobs)
+    go, settings = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
+    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **settings)
     await piano.open()
     events = piano.events()
     asking = asyncio.create_task(piano.ask("Capital?"))
@@ -537,8 +537,8 @@ async def test_a_mistake_is_a_sentence_that_names_the_thing(piano_of, scripted, 
         assert await piano.jobs() == []
 
 
-async def test_an_unknown_knob_names_the_known_ones():
-    with pytest.raises(PianoError, match=r"no knob named 'databse'; known: .*database"):
+async def test_an_unknown_setting_names_the_known_ones():
+    with pytest.raises(PianoError, match=r"no setting named 'databse'; known: .*database"):
         Piano(databse="x")
 
 
@@ -562,7 +562,7 @@ async def test_the_status_tells_how_things_stand(piano_of, scripted):
         assert status.thread == piano.thread
 
 
-async def test_the_status_tells_the_server_that_the_knobs_name_and_whether_it_answers(tmp_path, stub_model):
+async def test_the_status_tells_the_server_that_the_settings_name_and_whether_it_answers(tmp_path, stub_model):
     async with Piano(
         database=":memory:", workspace=tmp_path, base_url=stub_model.url, default_model="qwen3:32b"
     ) as piano:

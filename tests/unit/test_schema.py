@@ -80,7 +80,7 @@ async def test_send_gives_a_job_whose_answer_is_json_and_value_makes_a_value_of_
         assert answer.content == ADA
         assert await piano.value(answer) == {"name": "Ada", "age": 36}
         assert await piano.value(str(answer.id), Person) == Person("Ada", 36)
-        with pytest.raises(PianoError, match="was asked for as text; name the schema that it fits"):
+        with pytest.raises(PianoError, match="was asked for without a schema; pass one to value"):
             await piano.value(as_text)
         with pytest.raises(PianoError, match="it is no JSON"):
             await piano.value(as_text, Person)

@@ -93,7 +93,7 @@ async def test_ask_all_gives_the_answers_in_the_order_asked(chat):
 async def test_ask_says_so_when_several_are_addressed_and_keeps_nothing(chat):
     piano = await chat(Voices(ada=[], bo=[]))
 
-    with pytest.raises(PianoError, match="this asks ada, bo: ask_all and send_all ask several"):
+    with pytest.raises(PianoError, match="the message mentions ada, bo; use ask_all or send_all"):
         await piano.ask("@ada @bo who are you?")
 
     assert await piano.jobs() == []
