@@ -97,7 +97,7 @@ class Status:
 
 
 class Piano:
-    """Agents on your own models, with threads, tools and a queue, all kept in one DuckDB file.
+    """Agents on your own models, with threads, tools and a queue, all stored in one DuckDB file.
 
     Use it with `async with`, or call `open` and `close`. Every verb but the few that answer at once is a coroutine, and
     runs on the event loop that opened it. In a notebook `piano` is the kernel's own Piano, so use another name for one
@@ -106,8 +106,8 @@ class Piano:
     Args:
         config: Settings to start from. By default those of the environment and of `PianoConfig`.
         tools: Functions, or tools, that agents can be given by name.
-        record: A cassette file to record the exchanges with the model to. Nothing else is kept.
-        replay: A cassette file to take the answers from instead of asking a model. Nothing is kept.
+        record: A cassette file that records the exchanges with the model. The database is in memory then.
+        replay: A cassette file with the answers, so that no model is asked. The database is in memory then.
         model: What answers in place of a server, such as a `piano_jupyter.testing.ScriptedModel`.
         resumes: Whether sending a message also resumes the jobs that an earlier kernel left. If not, only `resume`
             does.
@@ -167,7 +167,7 @@ class Piano:
         """
         try:
             await whole(self._open())
-        except BaseException:  # a database that is half open would be locked to everybody, us included
+        except BaseException:  # a half-open database would stay locked, for us too
             await self.close()
             raise
 
@@ -300,7 +300,7 @@ class Piano:
             The answers, or with `schema` the values, in the order in which the agents were asked.
 
         Raises:
-            PianoError: An agent has no answer, as in `ask`. The others are finished first, and their answers are kept.
+            PianoError: An agent has no answer, as in `ask`. The others are finished first, and stored.
 
         Example:
             >>> ada = await piano.add_agent("ada")
@@ -404,7 +404,7 @@ class Piano:
         _check_text(text)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
-            self._parts.roster.named(name)  # before a thread is opened for nothing
+            self._parts.roster.named(name)  # a wrong name must not open a thread
         into = await self._parts.threads.go_to(thread) or await self._parts.threads.open(text)
         agents = self._parts.questions.addressed(text, names, into)
         if alone and len(agents) > 1:
@@ -1536,7 +1536,7 @@ class Piano:
 async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
-    return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file
+    return await asyncio.to_thread(form_of, schema, workspace)  # the schema may be a file
 
 
 def _check_text(text: str) -> None:

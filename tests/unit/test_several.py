@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.errors import NotFoundError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -504,6 +505,14 @@ async def test_what_is_asked_while_stopped_waits_until_started(chat):
 
     assert (await piano.wait(job)).content == "at last"
     assert not (await piano.status()).stopped
+
+
+async def test_a_format_that_export_does_not_know_is_named_with_the_known_ones(chat):
+    piano = await chat(Voices(ada=["one"]))
+    await piano.ask("one?", agent="ada")
+
+    with pytest.raises(NotFoundError, match="no format named 'markdwon'; known: markdown, notebook, jsonl"):
+        await piano.export(piano.thread, "markdwon")
 
 
 async def test_a_thread_that_was_exported_is_imported_as_it_was(chat):
