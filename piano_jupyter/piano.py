@@ -714,9 +714,6 @@ class Piano:
         Returns:
             Each job with a sentence that says what it waits for; "" if it only waits for its turn.
 
-        Raises:
-            PianoError: The server that the settings name cannot be determined.
-
         Example:
             >>> await piano.unfinished()
             []
@@ -1346,7 +1343,8 @@ class Piano:
         """Run one SELECT over everything that is stored.
 
         Args:
-            query: SQL of DuckDB. The tables are agents, threads, messages, tool_calls, approvals and jobs.
+            query: SQL of DuckDB. The tables are agents, threads, messages, jobs, tool_calls and tool_results,
+                approvals and decisions.
 
         Returns:
             The rows, a sequence of tuples that knows its `columns`; `.df()` makes a pandas DataFrame of it.

@@ -117,7 +117,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(pi
     assert (job.status, job.attempt) == (JobStatus.DONE, 1)
     assert set(said.values()) == {"Ada, 36.", '{"name": "Ada"}', ADA}
     assert told[1].usage["completion_tokens"] == 4
-    assert told[1].usage["turn"] == {"rounds": 3, "completion_tokens": 9}
+    assert told[1].usage["turn"] == {"rounds": 3, "completion_tokens": 8}
     assert notes == [
         "the answer does not fit (it is no JSON (Expecting value: line 1 column 1 (char 0))); asking again",
         "the answer does not fit ('age' is missing; it must be a whole number); asking again",
