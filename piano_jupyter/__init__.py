@@ -61,6 +61,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'records')}"), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Add `%piano` and `%%piano` to an IPython shell; `%load_ext piano_jupyter` calls this.
 

@@ -158,6 +158,7 @@ def test_the_public_names_are_these():
         "unload_ipython_extension",
     ]
     assert all(getattr(piano_jupyter, name) for name in piano_jupyter.__all__)
+    assert set(piano_jupyter.__all__) <= set(dir(piano_jupyter))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         piano_jupyter.nothing  # noqa: B018
 
