@@ -97,7 +97,7 @@ class ScriptedServer:
         self.requests: list[dict[str, Any]] = []
         self.release = threading.Event()
         self.disconnected = threading.Event()
-        self._http: _Server | None = None
+        self._http: _ScriptHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class ScriptedServer:
             True
             >>> server.stop()
         """
-        self._http = _Server(self)
+        self._http = _ScriptHTTPServer(self)
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(KEEP_ALIVE_S,), daemon=True)
         self._thread.start()
@@ -186,17 +186,17 @@ class ScriptedServer:
         return ServerReply(calls=[given] if isinstance(given, RequestedCall) else given)
 
 
-class _Server(ThreadingHTTPServer):
+class _ScriptHTTPServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, scripted: ScriptedServer) -> None:
         self.scripted = scripted
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _ScriptHandler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _ScriptHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _ScriptHTTPServer
 
     def log_message(self, *_: object) -> None:
         """Log nothing: the requests are recorded."""
