@@ -160,7 +160,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     next_kernel = kernel_of(**mine).load()
 
     assert "was not made by you on this machine" in first
-    assert "say %piano trust" in first
+    assert "run %piano trust" in first
     assert again == ""
     assert "its database is not known to be yours" in status
     assert "jobs of a database that is not trusted are not resumed" in refused
