@@ -25,7 +25,18 @@ from piano_jupyter.text.invisible import terminal_text
 
 
 class PianoError(Exception):
-    """Anything that Piano itself refuses or reports."""
+    """What Piano refuses or reports: one sentence that says what is wrong and what to do.
+
+    It is the base of all errors in `piano_jupyter.errors`. A notebook shows the sentence without a traceback; with
+    any other exception the traceback is shown, because that is a bug of Piano or of a tool.
+
+    Example:
+        >>> try:
+        ...     await piano.ask("How many rows are there?", agent="adda")
+        ... except PianoError as error:
+        ...     print(error)
+        no agent named 'adda'; known: Assistant
+    """
 
     def __str__(self) -> str:
         return terminal_text(super().__str__())

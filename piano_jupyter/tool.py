@@ -61,20 +61,38 @@ calling: ContextVar[ToolCallContext | None] = ContextVar("calling", default=None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
-    """Something that a model can ask to be run.
+    """A function that a model can call, with what the model is told about it. `tool` makes one of a function.
 
-    `parameters` is a JSON Schema of type object. The function takes them by name and returns what the model is to
-    read; it may be a coroutine function. A `ToolError` that it raises is the model's answer.
+    Attributes:
+        name: Its name: up to 64 letters, digits, `_` and `-`.
+        description: What the model is told that it does.
+        parameters: The parameters, as a JSON Schema of type object.
+        function: The function, or coroutine function. It is called with the arguments by name, and returns what the
+            model is to read. If it raises a `ToolError`, the model reads its sentence.
+        asks: Whether every call needs the user's approval, unless a rule allows it.
+        judge: A function of the arguments and the mode that decides whether a call runs, asks or is denied.
+        subject: The argument that the pattern of a rule is about, such as "command" or "path".
+        seconds: A function of the arguments that returns how many seconds a call may take; by default `tool_timeout`.
+
+    Example:
+        >>> def price(item: str) -> float:
+        ...     "Return today's price of an item, in euros."
+        ...     return {"tea": 2.5, "bread": 3.2}[item]
+        >>> made = tool(price)
+        >>> made.name, made.parameters["required"]
+        ('price', ['item'])
+        >>> made("tea")
+        2.5
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     function: Callable[..., Any | Awaitable[Any]]
-    asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
-    judge: Callable[[Mapping[str, Any], Mode], ToolAssessment] | None = None  #: the tool's own opinion of a call
-    subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
-    seconds: Callable[[Mapping[str, Any]], float] | None = None  #: how long a call may take, if it is the tool's to say
+    asks: bool = False
+    judge: Callable[[Mapping[str, Any], Mode], ToolAssessment] | None = None
+    subject: str = ""
+    seconds: Callable[[Mapping[str, Any]], float] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had not become a tool."""
@@ -93,13 +111,32 @@ def tool(*, name: str | None = None, asks: bool = False) -> Callable[[Callable[.
 def tool(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, asks: bool = False
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a function a tool: its name, docstring and signature say what the model is told.
+    """Make a function a tool that agents can be given.
 
-        @tool
-        def rows(table: str, limit: int = 5) -> str:
-            "Return the first rows of a table."
+    The model is told the function's name, its docstring, and its parameters with their types. In a cell of a notebook
+    the tool is added to the kernel's Piano; elsewhere, pass it to `Piano(tools=...)` or `Piano.add_tool`.
 
-    Raises ToolError where the function has no docstring, no fitting name, or a parameter of a type that JSON lacks.
+    Args:
+        function: The function, or coroutine function. Parameters may be of JSON's types, `Literal`, `list`, `dict` and
+            `TypedDict`; `Annotated[int, "in years"]` describes one.
+        name: The name of the tool; by default that of the function.
+        asks: Whether every call needs the user's approval, unless a rule allows it.
+
+    Returns:
+        The tool, which can still be called like the function; without `function` a decorator that returns it.
+
+    Raises:
+        ToolError: The function has no docstring or no fitting name, or a parameter has a type that JSON lacks.
+
+    Example:
+        >>> @tool
+        ... def rows(table: str, limit: int = 5) -> str:
+        ...     "Return the first rows of a table."
+        ...     return f"{limit} rows of {table}"
+        >>> rows("sales")
+        '5 rows of sales'
+        >>> rows.description
+        'Return the first rows of a table.'
     """
 
     def make(function: Callable[..., Any]) -> Tool:

@@ -4,7 +4,8 @@ import signal
 import time
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 DEADLINE = 30
 FULL = "%config PianoConfig.mode = 'full'\n%piano agent Assistant --tools bash"  # each call asks, in every sandbox
@@ -22,7 +23,7 @@ def waiting(kernel):
 
 
 def bash(command):
-    return Say(call=("bash", {"command": command}))
+    return tool_call("bash", command=command)
 
 
 def test_always_at_the_prompt_adds_the_rule_that_it_shows_and_is_not_asked_again(kernel_of, stub_model, tmp_path):
@@ -129,7 +130,7 @@ def test_e7_a_call_that_waits_when_the_kernel_is_killed_waits_in_the_next_one(ke
     assert not ran_before
     assert answer.text.endswith("\ndone")
     assert (tmp_path / "made").read_text() == "again\n"
-    assert stub_model.asked[-1]["messages"][-1]["role"] == "tool"
+    assert stub_model.requests[-1]["messages"][-1]["role"] == "tool"
 
 
 def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel, stub_model):

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 
 def ids(kernel):
@@ -19,7 +20,7 @@ def test_an_agent_is_made_of_a_cell_with_options_that_reach_the_model(kernel, st
 
     kernel.run("%piano ask @ada hi")
 
-    asked = stub_model.asked[0]
+    asked = stub_model.requests[0]
     assert asked["messages"][0] == {"role": "system", "content": "You are Ada.\nBe kind."}
     assert (asked["temperature"], asked["stop"], "seed" in asked) == (0.2, "END", False)
     assert shown.text.splitlines()[0] == "name           @ada"
@@ -29,12 +30,12 @@ def test_an_agent_is_made_of_a_cell_with_options_that_reach_the_model(kernel, st
 
 def test_an_agents_prompt_comes_from_a_file_and_its_rounds_are_limited(kernel, stub_model, tmp_path):
     (tmp_path / "ada.md").write_text("You are Ada.\n")
-    stub_model.answer = lambda _: Say(call=("read_file", {"path": "ada.md"}))
+    stub_model.answer = lambda _: tool_call("read_file", path="ada.md")
 
     kernel.run("%piano agent ada --system-file ada.md --tools read_file --max-iterations 2")
     cell = kernel.run("%piano ask @ada go round")
 
-    assert stub_model.asked[0]["messages"][0]["content"] == "You are Ada."
+    assert stub_model.requests[0]["messages"][0]["content"] == "You are Ada."
     assert "stopped after 2 rounds of tool calls" in cell.stream
 
 
@@ -68,7 +69,7 @@ def test_a_question_is_answered_anew_and_forked_from(kernel, stub_model):
 
     assert again.text == "two"
     assert forked.text == "current thread: Another way"
-    told = [message["content"] for message in stub_model.asked[2]["messages"] if message["role"] != "system"]
+    told = [message["content"] for message in stub_model.requests[2]["messages"] if message["role"] != "system"]
     assert told == ["Say something?", "two", "and then?"]
     assert "and then?" not in kernel.run("%piano history Say something?").text
 
@@ -107,7 +108,7 @@ def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel
 
     sent = kernel.run("%%piano send\nhello\nthere")
     status = kernel.run("%piano").text
-    asked = list(stub_model.asked)
+    asked = list(stub_model.requests)
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
@@ -136,7 +137,7 @@ def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
     kernel.run("from piano_jupyter import tool")
     kernel.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
     kernel.run("%piano agent Assistant --tools price")
-    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3.\n```python\nx = 3\n```")
+    stub_model.says(tool_call("price", item="tea"), "It is 3.\n```python\nx = 3\n```")
 
     at_once = kernel.run("answer = %piano ask tea?")
     later = kernel.run("answer")

@@ -5,9 +5,8 @@ import signal
 import threading
 from pathlib import Path
 
-from stub_model import Say
-
 from piano_jupyter import Piano
+from piano_jupyter.testing import ServerReply, tool_call
 
 LEFT = [".gitignore", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
 
@@ -33,10 +32,10 @@ def test_the_exit_of_a_kernel_leaves_one_clean_file(kernel, tmp_path):
 
 def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answers(kernel_of, stub_model, tmp_path):
     first = kernel_of().load()
-    stub_model.says(Say("never finished", held=True))
+    stub_model.says(ServerReply("never finished", held=True))
     first.run("%config PianoConfig.shutdown_timeout = 0.1")
     first.run("%%piano --no-wait\nhello")
-    while not stub_model.asked:
+    while not stub_model.requests:
         first.run("pass")
 
     first.end()
@@ -144,8 +143,8 @@ async def test_j1_killed_at_twenty_random_moments_nothing_is_lost_and_nothing_do
     def answer(asked):
         last = asked["messages"][-1]
         if last["role"] == "tool":
-            return Say(f"read: {last['content']}")
-        return Say("calling", call=("effect", {"token": last["content"].splitlines()[-1]}))
+            return f"read: {last['content']}"
+        return ServerReply("calling", calls=[tool_call("effect", token=last["content"].splitlines()[-1])])
 
     define = """
 %load_ext piano_jupyter

@@ -5,8 +5,9 @@ import re
 import time
 
 import pytest
-from stub_model import Say
 from waiting import until
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 
 def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):
@@ -19,14 +20,14 @@ def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):
     assert "<strong>Paris</strong>" in cell.shown[0]["text/html"]
     assert cell.outputs[0] == ("display_data", {})
     assert cell.outputs[-2:] == [("update_display_data", {}), ("display_data", cell.shown[0])]
-    assert stub_model.asked[0]["messages"][-1] == {"role": "user", "content": "What is the capital of France?"}
+    assert stub_model.requests[0]["messages"][-1] == {"role": "user", "content": "What is the capital of France?"}
 
 
 def test_the_answer_streams_into_the_cell(kernel, stub_model):
-    stub_model.says(Say("one two three", held=True))
+    stub_model.says(ServerReply("one two three", held=True))
 
     started = kernel.start("%%piano\ncount")
-    until(lambda: stub_model.asked, "the model was not asked")
+    until(lambda: stub_model.requests, "the model was not asked")
     seen = until(
         lambda: (message := kernel.client.get_iopub_msg(timeout=30))["msg_type"] == "update_display_data" and message,
         "nothing was streamed",
@@ -53,7 +54,7 @@ def test_a_follow_up_goes_on_in_the_same_thread(kernel, stub_model):
     kernel.run("%%piano\nCapital?")
     kernel.run("%%piano\nHow many live there?")
 
-    told = [message["content"] for message in stub_model.asked[1]["messages"] if message["role"] != "system"]
+    told = [message["content"] for message in stub_model.requests[1]["messages"] if message["role"] != "system"]
     assert told == ["Capital?", "Paris.", "How many live there?"]
 
 
@@ -62,36 +63,36 @@ def test_variables_are_filled_in_and_other_braces_stay(kernel, stub_model):
 
     kernel.run("%%piano\nIs {{price['tea']}} much? $PATH {price} \\frac{a}{b}")
 
-    assert stub_model.asked[0]["messages"][-1]["content"] == "Is 3 much? $PATH {price} \\frac{a}{b}"
+    assert stub_model.requests[0]["messages"][-1]["content"] == "Is 3 much? $PATH {price} \\frac{a}{b}"
 
 
 def test_an_agent_is_created_addressed_and_listed(kernel, stub_model):
     kernel.run('%piano agent ada --model small --system "You are Ada." --tools read_file')
     kernel.run("%%piano @ada\nhi")
 
-    assert stub_model.asked[0]["model"] == "small"
-    assert stub_model.asked[0]["messages"][0]["content"] == "You are Ada."
-    assert [tool["function"]["name"] for tool in stub_model.asked[0]["tools"]] == ["read_file"]
+    assert stub_model.requests[0]["model"] == "small"
+    assert stub_model.requests[0]["messages"][0]["content"] == "You are Ada."
+    assert [tool["function"]["name"] for tool in stub_model.requests[0]["tools"]] == ["read_file"]
     assert "@ada        small      read_file" in kernel.run("%piano agents").text
 
 
 def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_model):
-    stub_model.says(Say("one two", held=True), "fine")
+    stub_model.says(ServerReply("one two", held=True), "fine")
 
     started = kernel.start("%%piano\ncount")
-    until(lambda: stub_model.asked, "the model was not asked")
+    until(lambda: stub_model.requests, "the model was not asked")
     kernel.manager.interrupt_kernel()
     cell = kernel.finish(started)
 
     assert cell.status == "error"
     assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
-    assert stub_model.gone.wait(30)
+    assert stub_model.disconnected.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
 
 
 def test_no_wait_returns_at_once_and_wait_brings_the_answer(kernel, stub_model):
-    stub_model.says(Say("late answer", held=True))
+    stub_model.says(ServerReply("late answer", held=True))
 
     sent = kernel.run("%%piano --no-wait\nhi")
     stub_model.release.set()
@@ -128,19 +129,19 @@ print(names[-1], "MessageDelta" in names)
 def test_a_tool_from_a_cell_is_called_and_its_line_stands_above_the_answer(kernel, stub_model):
     kernel.run("from piano_jupyter import tool")
     kernel.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return {'tea': 3}[item]")
-    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3.")
+    stub_model.says(tool_call("price", item="tea"), "It is 3.")
 
     kernel.run("%piano agent Assistant --tools price")
     cell = kernel.run("%%piano\nWhat is the price of tea?")
 
     assert cell.text == "[price(item='tea') → ok: 3]\nIt is 3."
-    assert stub_model.asked[1]["messages"][-1]["content"] == "3"
+    assert stub_model.requests[1]["messages"][-1]["content"] == "3"
 
 
 @pytest.mark.parametrize(("typed", "outcome"), [("y", "ok: made"), ("", "denied: the user did not allow this call")])
 def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, tmp_path, typed, outcome):
     kernel = kernel_of(stdin=True).load()
-    stub_model.says(Say(call=("bash", {"command": "echo made; touch made"})), "done")
+    stub_model.says(tool_call("bash", command="echo made; touch made"), "done")
     kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
 
@@ -152,7 +153,7 @@ def test_bash_asks_at_the_prompt_and_only_a_yes_runs_it(kernel_of, stub_model, t
 
 
 def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    stub_model.says(tool_call("bash", command="touch made"), "done")
     kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
 
@@ -239,7 +240,7 @@ def test_a_mistake_is_one_sentence_without_a_traceback(seen_kernel, code, says):
 
 
 def test_a_mistake_can_be_caught_by_its_class_and_says_the_same_to_whoever_runs_the_notebook(kernel, stub_model):
-    stub_model.says(Say("the template is broken", status=500))
+    stub_model.says(ServerReply("the template is broken", status=500))
 
     caught = kernel.run(
         "from piano_jupyter.errors import ModelError\n"
@@ -255,7 +256,7 @@ def test_a_mistake_can_be_caught_by_its_class_and_says_the_same_to_whoever_runs_
 
 
 def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
-    stub_model.says(Say("the template is broken", status=500), "fine")
+    stub_model.says(ServerReply("the template is broken", status=500), "fine")
 
     cell = kernel.run("%%piano\nhi")
     failed = kernel.run("%piano queue")
@@ -333,7 +334,7 @@ def test_a_thread_is_opened_renamed_left_and_found_again(kernel, stub_model):
 def test_config_works_at_once(kernel, stub_model):
     kernel.run("%config PianoConfig.max_iterations = 1")
     kernel.run("%piano agent Assistant --tools read_file")
-    stub_model.says(Say(call=("read_file", {"path": "."})))
+    stub_model.says(tool_call("read_file", path="."))
 
     assert "stopped after 1 rounds" in kernel.run("%%piano\ngo").stream
     assert "must look like" in kernel.run("%config PianoConfig.base_url = 'file:///etc'").stream
@@ -374,7 +375,7 @@ def test_what_was_recorded_is_replayed_to_the_letter_without_a_server(kernel, ke
 def test_interrupts_at_bad_moments_leave_a_kernel_that_works(kernel, stub_model):
     kernel.run("%piano")
     for pause in (0.01, 0.015, 0.02, 0.025, 0.03, 0.05):  # while the question is being sent
-        stub_model.says(Say("one two", held=True))
+        stub_model.says(ServerReply("one two", held=True))
         started = kernel.start("%%piano\ncount")
         until(lambda: kernel.client.get_iopub_msg(timeout=30)["msg_type"] == "execute_input", "the cell did not begin")
         time.sleep(pause)
@@ -403,7 +404,7 @@ def test_an_interrupt_in_the_first_use_does_not_lock_the_kernel_out(kernel, stub
 
 def test_a_waiting_cell_asks_for_the_approval_that_stands_in_its_way(kernel_of, stub_model, tmp_path):
     kernel = kernel_of(stdin=True).load()
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done", "second")
+    stub_model.says(tool_call("bash", command="touch made"), "done", "second")
     kernel.run("%config PianoConfig.mode = 'full'")
     kernel.run("%piano agent Assistant --tools bash")
     kernel.run("%piano thread --new Other work\n%piano ask --no-wait go")
@@ -419,7 +420,7 @@ def test_a_waiting_cell_asks_for_the_approval_that_stands_in_its_way(kernel_of, 
 def test_what_the_cell_says_stays_whole_though_it_begins_with_an_agents_name(kernel, stub_model):
     kernel.run("%%piano\nAssistant means what?")
 
-    assert stub_model.asked[0]["messages"][-1]["content"] == "Assistant means what?"
+    assert stub_model.requests[0]["messages"][-1]["content"] == "Assistant means what?"
 
 
 def test_a_tool_that_is_defined_anew_is_the_new_one_and_said_once(kernel, stub_model):
@@ -429,7 +430,7 @@ def test_a_tool_that_is_defined_anew_is_the_new_one_and_said_once(kernel, stub_m
     again = kernel.run(define.format(2))
     silent = kernel.run("price('tea')")
     kernel.run("%piano agent Assistant --tools price")
-    stub_model.says(Say(call=("price", {"item": "tea"})), "ok")
+    stub_model.says(tool_call("price", item="tea"), "ok")
 
     assert "the tool 'price' replaces" in again.stream
     assert (silent.stream, silent.text) == ("", "2")
@@ -471,7 +472,7 @@ def test_a_sentence_that_begins_with_ask_or_send_is_said_as_it_stands(kernel, st
     kernel.run("%%piano send me a card\nplease")
     kernel.run("%%piano ask\nme")
 
-    assert [each["messages"][-1]["content"] for each in stub_model.asked] == ["send me a card\nplease", "me"]
+    assert [each["messages"][-1]["content"] for each in stub_model.requests] == ["send me a card\nplease", "me"]
 
 
 def test_an_exported_cell_says_again_what_was_said_with_its_braces(kernel, stub_model, tmp_path):
@@ -485,7 +486,7 @@ def test_an_exported_cell_says_again_what_was_said_with_its_braces(kernel, stub_
     again = kernel.run("".join(cell["source"]))
 
     assert again.status == "ok"
-    assert [each["messages"][-1]["content"] for each in stub_model.asked] == [said, said]
+    assert [each["messages"][-1]["content"] for each in stub_model.requests] == [said, said]
 
 
 INTERRUPTED = """
@@ -507,7 +508,7 @@ def interrupt(*args, **kwargs):
     [("loop.LoopTask.begin", "pass"), ("loop.LoopTask.begin", "begin(*args)"), ("waiting.LiveCell", "pass")],
 )
 def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kernel, stub_model, place, first):
-    stub_model.says(Say("one two", held=True))
+    stub_model.says(ServerReply("one two", held=True))
     kernel.run("%piano")
     kernel.run(INTERRUPTED.format(place=place, first=first))
 

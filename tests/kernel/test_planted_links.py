@@ -4,7 +4,8 @@ import json
 
 import pytest
 from sandboxing import why_no_sandbox
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 
 @pytest.mark.skipif(bool(why_no_sandbox()), reason="a command runs unasked in a sandbox only")
@@ -15,9 +16,7 @@ def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_pl
     start_file.write_text("mine\n")
     pid = kernel.process.pid
     names = ["talk.jsonl", f"talk.jsonl.{pid}", "out.md", f".out.md.{pid}.part"]
-    stub_model.says(
-        Say(call=("bash", {"command": f"for each in {' '.join(names)}; do ln -sf {start_file} $each; done"}))
-    )
+    stub_model.says(tool_call("bash", command=f"for each in {' '.join(names)}; do ln -sf {start_file} $each; done"))
     stub_model.says("planted")
 
     kernel.run("%piano record talk.jsonl\n%piano agent Assistant --tools bash")

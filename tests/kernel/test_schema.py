@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from stub_model import Say
 
 ADA = '{"name": "Ada <b>", "age": 36}'
 PERSON = "from dataclasses import dataclass\n@dataclass\nclass Person:\n    name: str\n    age: int"
@@ -20,7 +19,7 @@ def test_a_cell_gives_a_value_of_a_dataclass_that_another_cell_defines(kernel, s
     assert cell.text == PRETTY  # shown once: the result itself stays silent
     assert '<code>{\n  "name": "Ada &lt;b&gt;",' in cell.shown[0]["text/html"]
     assert kernel.run("print(_ == Person('Ada <b>', 36), _)").stream == "True Person(name='Ada <b>', age=36)\n"
-    (asked,) = stub_model.asked
+    (asked,) = stub_model.requests
     assert asked["response_format"]["json_schema"]["schema"]["required"] == ["name", "age"]
     assert asked["messages"][-1]["content"].startswith("Who is it?\n\nYour answer must be JSON alone")
 
@@ -46,7 +45,7 @@ def test_annotations_that_are_texts_are_looked_up_among_the_users_variables(kern
 
 def test_a_file_is_a_schema_and_several_agents_give_a_list(kernel, stub_model, tmp_path):
     (tmp_path / "count.json").write_text(json.dumps({"type": "integer"}))
-    stub_model.answer = lambda asked: Say("1" if asked["model"] == "small" else "2")
+    stub_model.answer = lambda asked: "1" if asked["model"] == "small" else "2"
     kernel.run("%piano agent ada --model small")
     kernel.run("%piano agent bo --model large")
 
@@ -123,4 +122,4 @@ def test_a_notebook_with_values_is_replayed(kernel, stub_model):
     assert again.text == first.text == PRETTY
     assert again.shown == first.shown
     assert kernel.run("print(_)").stream == "Person(name='Ada <b>', age=36)\n"
-    assert len(stub_model.asked) == 2
+    assert len(stub_model.requests) == 2

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from hostile import HOSTILE, OBEYED, ORDINARY
-from stub_model import Say
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 DEADLINE = 60  # seconds
 
@@ -39,11 +40,11 @@ def test_a_question_is_answered_and_the_next_step_named(terminal, stub_model):
 
     assert (ran.returncode, ran.stdout) == (0, "Paris.\n")
     assert "python -m piano_jupyter --lab" in ran.stderr
-    assert stub_model.asked[0]["messages"][-1]["content"] == "What is the capital of France?"
+    assert stub_model.requests[0]["messages"][-1]["content"] == "What is the capital of France?"
 
 
 def test_an_answer_that_broke_off_begins_anew_on_a_line_of_its_own(terminal, stub_model):
-    stub_model.says(Say("London is", breaks=True), "Paris.")
+    stub_model.says(ServerReply("London is", breaks_off=True), "Paris.")
 
     assert terminal("capital?").stdout == "London \nParis.\n"
 
@@ -65,7 +66,7 @@ def test_a_thread_is_gone_on_in(terminal, stub_model):
 
     terminal("--thread", "hello", "again")
 
-    assert [message["content"] for message in stub_model.asked[1]["messages"][1:]] == [
+    assert [message["content"] for message in stub_model.requests[1]["messages"][1:]] == [
         "hello",
         "You said: hello",
         "again",
@@ -84,7 +85,7 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
 
     asyncio.run(add_agents())
     says = {"ada": "What do you think, @cy?", "bo": "Two.", "cy": "Three."}
-    stub_model.answer = lambda asked: Say(says[asked["messages"][0]["content"]])
+    stub_model.answer = lambda asked: says[asked["messages"][0]["content"]]
 
     ran = terminal("@ada @bo count")
 
@@ -108,7 +109,7 @@ sys.exit(terminal.main())
 
 @pytest.mark.parametrize("typed", ["", "y\n", "always\n"])
 def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_model, tmp_path, typed):
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "It was not allowed.")
+    stub_model.says(tool_call("bash", command="touch made"), "It was not allowed.")
 
     ran = subprocess.run(
         [sys.executable, "-c", IN_MODE_FULL],
@@ -124,7 +125,7 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
     assert (ran.returncode, ran.stdout) == (0, "It was not allowed.\n")
     assert "Assistant wants to run bash (it runs with your rights, outside any sandbox):\n" in ran.stderr
     assert "  command │ touch made\nNo: nobody is at a keyboard here who could be asked.\n[bash: denied]" in ran.stderr
-    assert stub_model.asked[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
+    assert stub_model.requests[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
     assert not (tmp_path / "made").exists()
 
 
@@ -137,7 +138,7 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
     ],
 )
 def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+    stub_model.says(tool_call("bash", command="touch made"), "done")
     keyboard, screen = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", IN_MODE_FULL],
@@ -177,7 +178,7 @@ def test_a_mistake_is_a_sentence(terminal, words, env, code, says):
 
 
 def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
-    stub_model.says(Say("no template", status=500))
+    stub_model.says(ServerReply("no template", status=500))
 
     ran = terminal("hi")
 
@@ -281,7 +282,7 @@ def screen(tmp_path, stub_model):
 
 
 def in_pieces(text, size=1):
-    return Say(text, pieces=tuple(text[at : at + size] for at in range(0, len(text), size)))
+    return ServerReply(text, pieces=tuple(text[at : at + size] for at in range(0, len(text), size)))
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -302,7 +303,7 @@ def test_ordinary_text_reaches_a_real_terminal_as_it_is(screen, stub_model):
 
 def test_notes_errors_and_names_on_a_real_terminal_cannot_steer_it(screen, stub_model, tmp_path):
     (tmp_path / "notes.txt").write_text(HOSTILE)
-    stub_model.says(Say(call=("read_file", {"path": HOSTILE})), Say(HOSTILE, status=500))
+    stub_model.says(tool_call("read_file", path=HOSTILE), ServerReply(HOSTILE, status=500))
     stub_model.models = [HOSTILE, "qwen3:32b"]
 
     shown = screen("-m", "piano_jupyter", "hi").end() + screen("-m", "piano_jupyter", "--agent", HOSTILE, "hi").end()
@@ -313,7 +314,7 @@ def test_notes_errors_and_names_on_a_real_terminal_cannot_steer_it(screen, stub_
 
 
 def test_a_question_on_a_real_terminal_cannot_steer_it(screen, stub_model):
-    stub_model.says(Say(call=("bash", {"command": f"echo {HOSTILE}"})), "done")
+    stub_model.says(tool_call("bash", command=f"echo {HOSTILE}"), "done")
 
     asking = screen("-c", IN_MODE_FULL)
     asking.until("[N]o ")
@@ -350,9 +351,9 @@ def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(screen, stub_model,
     def answer(asked):
         last = asked["messages"][-1]
         if "fail" in last["content"]:
-            return Say(HOSTILE, status=500)
+            return ServerReply(HOSTILE, status=500)
         if last["role"] == "user" and "read" in last["content"]:
-            return Say(call=("read_file", {"path": "notes.txt"}))
+            return tool_call("read_file", path="notes.txt")
         return in_pieces(HOSTILE)
 
     stub_model.answer = answer

@@ -79,7 +79,7 @@ async def test_f1_a_file_has_a_key_sent_away_and_nothing_leaves_the_sandbox(
     assert listener.connections == len(listener.paths)
     assert len(asked) == arrives
     assert KEY not in str(told)
-    assert KEY not in str(model.asked)
+    assert KEY not in str(model.requests)
     flagged = next(event for event in happened if isinstance(event, ToolFlagged))
     assert flagged.reason == "it reaches for keys (.ssh) and the network " + (
         "(curl)" if "curl" in command else "(http://)"

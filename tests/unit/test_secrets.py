@@ -49,7 +49,7 @@ async def everything(piano, model, events):
     tables = [await piano.sql(f"SELECT * FROM {table}") for table in ("agents", "threads", "messages", "tool_calls")]
     tables += [await piano.sql("SELECT * FROM tool_results"), await piano.sql("SELECT * FROM jobs")]
     told = [*map(repr, events), *map(repr, (event for _, event in piano.recent_events(1000)))]
-    return "\n".join([*map(str, map(list, tables)), *told, *map(repr, model.asked)])
+    return "\n".join([*map(str, map(list, tables)), *told, *map(repr, model.requests)])
 
 
 @pytest.mark.parametrize("kind", ["prints", "returns", "raises", "says"])
@@ -66,7 +66,7 @@ async def test_g4_what_a_tool_leaks_is_neither_kept_nor_told_nor_sent(piano_of, 
     assert OWN not in whole
     assert "ghp_" + MASK in whole
     if kind == "returns":
-        assert f"$TEA_API_KEY {MASK}" in model.asked[-1].messages[-1]["content"]
+        assert f"$TEA_API_KEY {MASK}" in model.requests[-1].messages[-1]["content"]
     if kind == "says":
         assert [event.note for event in events if isinstance(event, ToolWaiting)] == [f"waits with ghp_{MASK}"]
 
@@ -110,7 +110,7 @@ async def test_g4_what_was_kept_before_and_what_a_tools_schema_holds_is_masked_a
         piano.config.mask_secrets = True
         await piano.ask("and now?")
 
-    sent = [json.dumps([request.messages, request.tools]) for request in model.asked]
+    sent = [json.dumps([request.messages, request.tools]) for request in model.requests]
     assert (sent[0].count(TOKEN), sent[0].count(OWN)) == (2, 1)
     assert (TOKEN in sent[1], OWN in sent[1]) == (False, False)
 
@@ -267,7 +267,7 @@ async def test_g4_a_secret_that_goes_through_every_verb_is_in_nothing_that_is_ke
         whole = await everything(piano, model, events)
         titles = [thread.title for thread in await piano.threads()]
 
-    assert len(model.asked) > 5
+    assert len(model.requests) > 5
     assert {f"rename ghp_{MASK}", f"fork ghp_{MASK}", f"import ghp_{MASK}"} <= set(titles)
     assert TOKEN not in whole
     assert TOKEN not in "\n".join(exports)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.errors import NotFoundError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -93,7 +94,7 @@ async def test_ask_all_gives_the_answers_in_the_order_asked(chat):
 async def test_ask_says_so_when_several_are_addressed_and_keeps_nothing(chat):
     piano = await chat(Voices(ada=[], bo=[]))
 
-    with pytest.raises(PianoError, match="this asks ada, bo: ask_all and send_all ask several"):
+    with pytest.raises(PianoError, match="the message mentions ada, bo; use ask_all or send_all"):
         await piano.ask("@ada @bo who are you?")
 
     assert await piano.jobs() == []
@@ -504,6 +505,14 @@ async def test_what_is_asked_while_stopped_waits_until_started(chat):
 
     assert (await piano.wait(job)).content == "at last"
     assert not (await piano.status()).stopped
+
+
+async def test_a_format_that_export_does_not_know_is_named_with_the_known_ones(chat):
+    piano = await chat(Voices(ada=["one"]))
+    await piano.ask("one?", agent="ada")
+
+    with pytest.raises(NotFoundError, match="no format named 'markdwon'; known: markdown, notebook, jsonl"):
+        await piano.export(piano.thread, "markdwon")
 
 
 async def test_a_thread_that_was_exported_is_imported_as_it_was(chat):

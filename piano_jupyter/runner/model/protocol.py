@@ -7,14 +7,23 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRequest:
-    """One question to a model: chat messages and tools in the form of the OpenAI chat API."""
+    """A request to a model: chat messages and tools in the form of the OpenAI chat API.
+
+    Attributes:
+        model: The name of the model.
+        messages: The messages, each with a `role` and `content`.
+        tools: The tools that the model may call.
+        options: Options of the agent, such as `temperature`.
+        schema: The JSON Schema that the answer has to fit, if it is to be JSON.
+        answer_now: Whether the model may call no more tools.
+    """
 
     model: str
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    schema: Mapping[str, Any] | None = None  #: what the server is to hold the answer to
-    answer_now: bool = False  #: no tool is to be called any more
+    schema: Mapping[str, Any] | None = None
+    answer_now: bool = False
 
     @property
     def may_call(self) -> bool:
@@ -24,7 +33,12 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delta:
-    """A piece of a reply."""
+    """A piece of a reply.
+
+    Attributes:
+        text: A piece of the answer.
+        reasoning: A piece of what the model thinks before it answers.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -56,7 +70,15 @@ class RequestedCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A whole reply."""
+    """A whole reply.
+
+    Attributes:
+        text: The answer.
+        reasoning: What the model thought before it answered.
+        calls: The tool calls that it asks for.
+        finish_reason: Why it ended: "stop", "tool_calls", or "length" if it was cut off.
+        usage: What it cost, such as `prompt_tokens` and `completion_tokens`.
+    """
 
     text: str = ""
     reasoning: str = ""

@@ -286,7 +286,7 @@ async def test_j8_a_job_that_waits_for_a_yes_is_cancelled_at_once_with_a_valid_h
         assert await piano.approvals() == []
         assert await piano.approve(request) is False
         assert acts.done == ["a"]
-        told = model.asked[1].messages[1:]
+        told = model.requests[1].messages[1:]
         assert [(each["role"], "tool_calls" in each) for each in told] == [
             ("user", False),
             ("assistant", True),
@@ -379,7 +379,7 @@ async def test_e7_what_waited_when_the_kernel_died_waits_again_and_goes_on_with_
         assert answer.content == "done"
         assert acts.done == ["a", "b"]  # what came after it, the model may ask for again
         assert await results_of(piano, job) == ["did a", "did b"]
-        told = model.asked[0].messages
+        told = model.requests[0].messages
         assert [message["content"] for message in told if message["role"] == "tool"] == ["did a", "did b"]
 
 

@@ -71,10 +71,10 @@ async def test_nothing_of_it_goes_on_whatever_is_sent(foreign, piano_of, scripte
         await piano.ask("hi", thread=await piano.open_thread("new"))
         await piano.drain()
 
-        assert [request.messages[-1]["content"] for request in model.asked] == ["hi"]
+        assert [request.messages[-1]["content"] for request in model.requests] == ["hi"]
         ((job, why),) = await piano.unfinished()
         assert (job.id, why) == (foreign.id, "its database is not known to be yours; %piano trust")
-        with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you here.*say %piano trust"):
+        with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you on this machine.*run %piano trust"):
             await piano.resume()
 
 
@@ -93,7 +93,7 @@ async def test_the_tools_of_its_agents_do_not_count(foreign, piano_of, scripted,
         await piano.ask("hi", thread=await piano.open_thread("new"))
 
         assert (await piano.agent("Assistant")).enabled_tools == ()
-        assert not model.asked[0].tools
+        assert not model.requests[0].tools
         (call,) = await piano.tool_calls(piano.thread)
         assert call.result != "did it"
 
@@ -122,7 +122,7 @@ async def test_once_it_is_trusted_its_tools_count_and_its_jobs_may_go_on(foreign
 
         assert told == (
             f"trusted from now on: {piano.config.database}; Assistant may use act; "
-            f"1 unfinished job may go on (%piano resume)"
+            f"1 unfinished job may be resumed (%piano resume)"
         )
         await piano.drain()
         assert (await piano.unfinished())[0][1] == "an earlier kernel left it; %piano resume"
@@ -193,7 +193,7 @@ async def test_where_the_data_folder_cannot_be_written_what_was_made_here_is_tru
         async with piano_of(scripted()) as piano:
             assert piano.trusted
     assert piano.distrust() == (
-        f"the next kernel will not know that database {piano.config.database} is yours: "
+        f"the next kernel will not trust database {piano.config.database}: "
         f"that it is yours cannot be noted (Not a directory: {data_folder()})"
     )
 
@@ -260,7 +260,7 @@ async def test_where_the_workspace_is_the_home_folder_the_data_folder_in_it_coun
 async def test_trust_of_what_is_trusted_notes_nothing(piano_of, scripted, database):
     before = set(data_folder().glob("*"))
     async with piano_of(scripted(), database=":memory:") as piano:
-        assert await piano.trust() == "trusted already: :memory: (only memory)"
+        assert await piano.trust() == "trusted already: :memory: (in memory)"
     assert set(data_folder().glob("*")) == before
 
     async with piano_of(scripted()) as piano:

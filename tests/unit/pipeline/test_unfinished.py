@@ -83,7 +83,7 @@ async def test_opening_and_looking_run_nothing(left_behind, piano_of, scripted):
         await piano.search("go")
         await piano.drain()
 
-        assert model.asked == []
+        assert model.requests == []
         assert await piano.unfinished() == [(await piano.find_job(job), LEFT)]
         with pytest.raises(PianoError, match="waits: an earlier kernel left it; %piano resume"):
             await piano.wait(job)
@@ -319,7 +319,7 @@ async def test_a_job_is_not_sent_to_another_server_than_before(sent_to, piano_of
         await piano.drain()
 
         assert why.startswith(f"{closed_port}, which it was sent to; questions go to {stub_model.url} now")
-        assert stub_model.asked == []
+        assert stub_model.requests == []
 
 
 async def test_a_job_that_waits_for_another_server_is_sent_to_this_one_by_retry(

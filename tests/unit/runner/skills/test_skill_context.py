@@ -163,9 +163,9 @@ async def test_an_agent_with_long_skills_reads_one_when_it_needs_it_and_others_c
 
     assert answer.content == "Boil it."
     assert (read.status, read.result) == (CallStatus.OK, "Boil water.")
-    assert "- tea: Boil water." in model.asked[0].messages[0]["content"]
-    assert [schema["function"]["name"] for schema in model.asked[0].tools] == ["load_skill"]
-    assert model.asked[2].tools == []
+    assert "- tea: Boil water." in model.requests[0].messages[0]["content"]
+    assert [schema["function"]["name"] for schema in model.requests[0].tools] == ["load_skill"]
+    assert model.requests[2].tools == []
     assert refused.result == "no tool named 'load_skill'; known: none"
 
 
@@ -198,7 +198,7 @@ async def test_f3_f7_a_skill_that_allows_or_asks_for_a_tool_grants_none(
     assert [call.result for call in calls] == [
         f"no tool named {name!r}; known: {known}" for name in ("bash", "create_file")
     ]
-    assert not {"bash", "create_file"} & {schema["function"]["name"] for schema in model.asked[0].tools}
+    assert not {"bash", "create_file"} & {schema["function"]["name"] for schema in model.requests[0].tools}
     assert not (tmp_path / "made").exists()
 
 
@@ -230,7 +230,7 @@ async def test_f6_a_turn_keeps_the_version_that_it_began_with_and_the_next_takes
 
     texts = [
         next(water for water in ("Boil water.", "Cool water.") if water in str(request.messages[-1 if many else 0]))
-        for request in model.asked
+        for request in model.requests
         if not many or (request.messages[-1].get("role") == "tool" and "water" in request.messages[-1]["content"])
     ]
     assert before != after

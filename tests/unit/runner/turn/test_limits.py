@@ -65,7 +65,7 @@ async def test_h11_a_wrong_call_is_not_run_and_comes_back_as_one_sentence(chat, 
 
     [kept] = await piano.tool_calls(piano.thread)
     assert (kept.status, kept.result) == (CallStatus.FAILED, sentence)
-    assert model.asked[1].messages[-1]["content"] == sentence
+    assert model.requests[1].messages[-1]["content"] == sentence
 
 
 async def test_three_wrong_calls_in_a_row_end_the_turn_with_the_last_ones_sentence(chat):
@@ -74,7 +74,7 @@ async def test_three_wrong_calls_in_a_row_end_the_turn_with_the_last_ones_senten
     with pytest.raises(TurnLimitError, match=r"stopped after 3 tool calls in a row that could not be run.*cut off"):
         await piano.ask("go")
 
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
     calls = await piano.tool_calls(piano.thread)
     assert [call.status for call in calls] == [CallStatus.FAILED] * 3
 
@@ -98,7 +98,7 @@ async def test_h18_the_same_call_five_times_in_a_row_is_stopped_and_the_thread_g
     assert [call.status for call in calls] == [CallStatus.OK] * 4 + [CallStatus.FAILED]
     assert calls[-1].result == "not run: the same call for the 5th time in a row"
     assert answer.content == "And now?"
-    told = model.asked[-1].messages
+    told = model.requests[-1].messages
     results = [message["tool_call_id"] for message in told if message["role"] == "tool"]
     assert results == [call["id"] for message in told for call in message.get("tool_calls", ())]
 

@@ -44,7 +44,7 @@ def ask(scripted):
                 pieces.append(piece)
         except ModelError as error:
             pieces.append(error)
-        return pieces, model.asked
+        return pieces, model.requests
 
     return ask
 
@@ -201,6 +201,6 @@ async def test_each_try_tells_what_it_cost_and_how_much_was_asked(ask):
     pieces, asked = await ask("no", "no", '{"age": 1}')
 
     costs = [piece.usage for piece in pieces if isinstance(piece, Reply)]
-    assert [cost["completion_tokens"] for cost in costs] == [3, 3, 3]
+    assert [cost["completion_tokens"] for cost in costs] == [1, 1, 2]
     assert [cost["prompt_bytes"] for cost in costs] == [size(each.messages, ()) for each in asked]
     assert costs[0]["prompt_bytes"] < costs[1]["prompt_bytes"] < costs[2]["prompt_bytes"]
