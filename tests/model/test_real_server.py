@@ -47,7 +47,7 @@ async def test_a_follow_up_evaluates_only_what_is_new(piano_at, tiny_server):
 
 async def test_a_wrong_key_is_a_sentence(piano_at, tiny_server):
     async with piano_at(tiny_server, api_key="wrong") as piano:
-        with pytest.raises(ModelError, match="the server refused the key"):
+        with pytest.raises(ModelError, match="the server rejected the API key"):
             await piano.ask("hi")
 
 
@@ -118,7 +118,7 @@ async def test_where_nothing_answers_the_embedded_model_does_and_says_so(embedde
 
     assert "Paris" in answer.content
     assert answer.usage["model"] == "SmolLM2-135M-Instruct"
-    assert notes[0] == "nothing answers at http://127.0.0.1:9/v1, so the embedded model does"
+    assert notes[0] == "nothing answers at http://127.0.0.1:9/v1; using the embedded model instead"
     assert "SmolLM2-135M-Instruct" in notes[-1]
     assert "MB" in notes[-1]
     assert status.server == notes[-1]

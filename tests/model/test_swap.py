@@ -92,7 +92,7 @@ async def state_of(models, name):
     return next(model.state for model in await models.models() if model.name == name)
 
 
-async def test_models_are_told_with_state_alias_and_after_the_first_load_their_context(swap, clients):
+async def test_models_are_listed_with_state_alias_and_after_the_first_load_their_context(swap, clients):
     chat, models = clients(swap)
 
     assert {model.name: model.state for model in await models.models()} == dict.fromkeys(
@@ -142,7 +142,7 @@ async def test_what_is_loaded_follows_the_swaps(swap, clients):
     assert swap.swaps() == 1
 
 
-async def test_an_unknown_model_is_told_with_those_that_are_served(swap, clients):
+async def test_an_unknown_model_is_an_error_that_lists_the_served_ones(swap, clients):
     chat, models = clients(swap)
 
     for asking in (pieces(chat, question("tiny-c")), models.load("tiny-c"), models.unload("tiny-c")):
@@ -150,7 +150,7 @@ async def test_an_unknown_model_is_told_with_those_that_are_served(swap, clients
             await asking
 
 
-async def test_while_a_model_loads_that_is_told_with_its_seconds_and_measured(odd, clients):
+async def test_loading_a_model_is_reported_with_its_seconds_and_measured(odd, clients):
     chat, _ = clients(odd)
 
     async with asyncio.timeout(DEADLINE), aclosing(chat.stream(question("held"))) as stream:
@@ -193,7 +193,7 @@ async def test_a_wrong_key_is_a_sentence_everywhere(odd, clients):
     chat, models = clients(odd, key="sk-wrong")
 
     for asking in (pieces(chat, question("held")), models.models()):
-        with pytest.raises(ModelError, match="the server refused the key"):
+        with pytest.raises(ModelError, match="the server rejected the API key"):
             await asking
     assert await models.loaded(["held"]) is None
 
@@ -262,7 +262,7 @@ async def test_twenty_jobs_that_alternate_between_two_models_cause_one_swap(swap
     assert swap.swaps() <= 2
 
 
-async def test_the_user_hears_that_a_model_loads(odd, piano_at):
+async def test_the_user_sees_that_a_model_loads(odd, piano_at):
     async with asyncio.timeout(DEADLINE), piano_at(odd, default_model="held") as piano:
         events = piano.events()
         job = await piano.send("Are you there?")

@@ -144,7 +144,7 @@ async def test_an_older_cassette_knows_the_properties_of_its_only_server(ask_thr
 
 
 @pytest.mark.parametrize("replay", ["", "strict"])
-async def test_a_window_that_is_not_in_an_older_cassette_is_unknown_and_no_server_is_looked_for(
+async def test_a_window_missing_in_an_older_cassette_is_unknown_and_starts_no_server(
     recorded, stub, ask_through, monkeypatch, replay
 ):
     monkeypatch.setenv("PIANO_REPLAY", replay)

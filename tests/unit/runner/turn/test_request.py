@@ -8,8 +8,8 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelRefusedError
 from piano_jupyter.events import Answered, HistoryTrimmed, MessageAdded
 from piano_jupyter.runner.model.protocol import Delta, Reply, RequestedCall
-from piano_jupyter.runner.turn.context_window import size
-from piano_jupyter.runner.turn.request import SUMMARY
+from piano_jupyter.runner.turn.context_window import prompt_size
+from piano_jupyter.runner.turn.request import SUMMARY_PROMPT
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.tool_call_executor import Permission
 from piano_jupyter.runner.turn.turn_input import TurnInput
@@ -29,7 +29,7 @@ class SmallModel:
     refused: list = field(default_factory=list)
 
     async def stream(self, request):
-        tokens = int(size(request.messages, request.tools) / self.a_token)
+        tokens = int(prompt_size(request.messages, request.tools) / self.a_token)
         if tokens >= self.n_ctx or self.stubborn:
             self.refused.append(request)
             told = {"n_ctx": self.n_ctx, "n_prompt": tokens} if self.tells else {}
@@ -130,7 +130,7 @@ async def test_old_turns_leave_before_the_server_refuses_and_each_prompt_begins_
     assert model.asked[-1].messages[1]["content"].startswith(f"[note] {notes[-1].content}")
 
 
-async def test_an_overflow_is_mended_once_by_what_the_error_names(talk):
+async def test_an_overflow_is_fixed_once_by_the_window_in_the_error(talk):
     model = SmallModel(a_token=1.0)
     here = talk(model)
     for number in range(4):
@@ -140,7 +140,7 @@ async def test_an_overflow_is_mended_once_by_what_the_error_names(talk):
 
     assert kinds(events) == ["HistoryTrimmed", "MessageAdded", "Answered"]
     assert len(model.refused) == 1
-    assert size(model.asked[-1].messages, []) < 0.6 * 2_000 + 200
+    assert prompt_size(model.asked[-1].messages, []) < 0.6 * 2_000 + 200
     assert "the context of 2,000 tokens" in events[0].note
 
 
@@ -154,7 +154,7 @@ async def test_an_overflow_that_names_nothing_leaves_six_tenths_of_what_was_sent
 
     assert kinds(events)[0] == "HistoryTrimmed"
     assert "the model's context" in events[0].note
-    assert size(model.asked[-1].messages, []) <= 0.6 * size(model.refused[0].messages, []) + 200
+    assert prompt_size(model.asked[-1].messages, []) <= 0.6 * prompt_size(model.refused[0].messages, []) + 200
 
 
 async def test_one_huge_message_loses_its_middle_and_the_question_is_answered(talk):
@@ -197,19 +197,19 @@ async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk
     assert len(model.refused) == 2
 
 
-async def test_an_overflow_is_mended_once_though_more_could_leave(talk):
+async def test_an_overflow_is_fixed_only_once_even_if_more_could_be_trimmed(talk):
     model = SmallModel(n_ctx=100_000)
     here = talk(model)
     for number in range(12):
         await here.ask(f"{number}: " + "word " * 2_000)
     model.stubborn, model.tells = True, False  # so that each cut leaves more to cut
 
-    with pytest.raises(ContextOverflowError, match="even without what was said before"):
+    with pytest.raises(ContextOverflowError, match="even without the earlier turns"):
         await here.ask("and now?")
     assert len(model.refused) == 2
 
 
-async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
+async def test_trimmed_turns_are_summarized_once_where_the_setting_says_so(talk):
     model = SmallModel()
     here = talk(model, 2_000, summarize=True)
     number = 0
@@ -220,10 +220,10 @@ async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
 
     *_, asked, after = model.asked
     [note] = [message for message in here.history if message.role == "system"]
-    assert asked.messages[-1]["content"].endswith(SUMMARY)
+    assert asked.messages[-1]["content"].endswith(SUMMARY_PROMPT)
     assert asked.tools == ()
     assert asked.options["max_tokens"] == 300
-    assert note.content.endswith("What was said in them, in short:\n\nyes")
+    assert note.content.endswith("Summary of these turns:\n\nyes")
     assert note.usage["prompt_tokens"] > 0
     assert after.messages[1]["content"].startswith("[note] The first")
 
@@ -234,7 +234,7 @@ async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
 async def test_a_summary_that_fails_does_not_cost_the_answer(talk):
     class Refusing(SmallModel):
         async def stream(self, request):
-            if request.messages[-1]["content"].endswith(SUMMARY):
+            if request.messages[-1]["content"].endswith(SUMMARY_PROMPT):
                 raise ModelRefusedError("the server answered 400: no")
             async for piece in super().stream(request):
                 yield piece
@@ -244,7 +244,7 @@ async def test_a_summary_that_fails_does_not_cost_the_answer(talk):
         await here.ask("word " * 40)
 
     [note] = [message for message in here.history if message.role == "system"]
-    assert note.content.endswith("They could not be summed up: the server answered 400: no.")
+    assert note.content.endswith("They could not be summarized: the server answered 400: no.")
     assert here.history[-1].content == "yes"
 
 
