@@ -33,11 +33,11 @@ async def clients():
     """Make a ChatClient and a SwapClient of a server."""
     opened = []
 
-    def make(server, key="", **knobs):
+    def make(server, key="", **settings):
         async def connect():
             return Endpoint(url=server.url, api_key=key or server.key)
 
-        config = PianoConfig(base_url=server.url, api_key=key or server.key, **knobs)
+        config = PianoConfig(base_url=server.url, api_key=key or server.key, **settings)
         models = SwapClient(connect, config)
         opened.extend([ChatClient(connect, config, None, models), models])
         return opened[-2:]
@@ -49,9 +49,9 @@ async def clients():
 
 @pytest.fixture
 def piano_at(tmp_path):
-    def make(server, **knobs):
+    def make(server, **settings):
         place = {"database": ":memory:", "workspace": tmp_path, "embedded": "never"}
-        return Piano(**{**place, "base_url": server.url, "api_key": server.key, "default_model": ONE, **knobs})
+        return Piano(**{**place, "base_url": server.url, "api_key": server.key, "default_model": ONE, **settings})
 
     return make
 

@@ -29,8 +29,8 @@ class Row(TypedDict):
 
 @pytest.fixture
 def piano_of(tmp_path):
-    def make(model, **knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+    def make(model, **settings):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **settings})
 
     return make
 

@@ -12,6 +12,7 @@ import httpx
 
 from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
+from piano_jupyter.logs import logger
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import ModelProperties
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
@@ -23,6 +24,8 @@ from piano_jupyter.runner.model.server.unsupported_options import UnsupportedOpt
 from piano_jupyter.runner.model.stream.constrained_calls import constrained_request, response_format
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
+
+log = logger(__name__)
 
 DRAIN_TIMEOUT_S = 0.5  #: for the rest of the stream, once the server said [DONE]
 DONE_TIMEOUT_S = 5.0  #: for [DONE], once the answer is complete
@@ -89,6 +92,7 @@ class ChatClient:
                 if self._swap.unloads != unloads:  # the user unloaded it: do not load it again
                     raise failure.error from failure
                 pause = retries.pause(failure)
+                log.debug("model=%s retry in %.1f s: %s", request.model, pause, failure)
             except errors.ContextOverflowError as error:
                 self._properties.remember_window(request.model, error.n_ctx)
                 raise

@@ -12,12 +12,15 @@ from uuid import UUID
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
+from piano_jupyter.logs import logger
 from piano_jupyter.records import Job
 from piano_jupyter.runner.model.protocol import ChatModel, Delta, LoadingNotice, Reply, StreamRestarted
 from piano_jupyter.runner.turn.limits import TurnLimits, empty_answer_error, limit_reached
 from piano_jupyter.runner.turn.request import ask_within_window
 from piano_jupyter.runner.turn.tool_call_executor import Permit, ToolCallExecutor
 from piano_jupyter.runner.turn.turn_input import TurnInput
+
+log = logger(__name__)
 
 
 async def run_turn(
@@ -34,7 +37,8 @@ async def run_turn(
     async with aclosing(executor.run_pending(turn.pending)) as events:
         async for event in events:
             yield event
-    for _ in range(turn.max_iterations):
+    for attempt in range(1, turn.max_iterations + 1):
+        log.debug("job=%s agent=%s model=%s round=%d asks the model", job.id, turn.agent.name, job.model, attempt)
         message = turn.message(clock, history, "assistant")
         reply = Reply()
         async with aclosing(ask_within_window(turn, model, history, calls, clock)) as pieces:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
+from piano_jupyter.logs import logger
 from piano_jupyter.records import CallStatus, Mode, ToolCall
 from piano_jupyter.runner.model.protocol import RequestedCall
 from piano_jupyter.runner.tools.tool_registry import ToolResult, run_tool
@@ -14,6 +15,8 @@ from piano_jupyter.runner.turn.limits import REPAIRED_NOTE, TurnLimits
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.redactor import MASK
 from piano_jupyter.tool import Tool, ToolCallContext
+
+log = logger(__name__)
 
 MASKED_ARGUMENTS = (
     "secret: the arguments contain a secret, or the mask in place of one, so this was not run; "
@@ -84,6 +87,9 @@ class ToolCallExecutor:
                 finished_at=self.clock.now(),
             )
             self.calls.append(call)
+            log.debug(
+                "job=%s agent=%s tool=%s call=%s %s", job.id, self.turn.agent.name, call.name, call.id, call.status
+            )
             yield ToolReturned(thread_id=job.thread_id, job_id=job.id, call=call)
             self.limits.check()
 

@@ -41,7 +41,7 @@ class ModelWeights:
 
     @property
     def size(self) -> str:
-        """The size that people are told: that of the download."""
+        """The size as shown to people: that of the download, everywhere."""
         return megabytes(self.download_bytes)
 
 
@@ -55,7 +55,7 @@ SMOLLM2 = ModelWeights(
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size as people are told it."""
+    """Format a size for people."""
     return f"{size_bytes / 1e6:.0f} MB"
 
 

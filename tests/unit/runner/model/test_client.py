@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -46,11 +47,11 @@ DEADLINE = 10
 async def client_of(stub):
     clients = []
 
-    def make(url=None, key="", wrap=None, **knobs):
+    def make(url=None, key="", wrap=None, **settings):
         async def connect():
             return Endpoint(url=url or stub.url, api_key=key)
 
-        config = PianoConfig(**{"request_retries": 0, **knobs})
+        config = PianoConfig(**{"request_retries": 0, **settings})
         swap = SwapClient(connect, config, wrap)
         clients.extend([swap, ChatClient(connect, config, wrap, swap)])
         return clients[-1]
@@ -228,13 +229,15 @@ async def test_h12_a_call_as_text_counts_unless_it_is_turned_off(stub, speak, cl
     assert (reply.text, len(reply.calls)) == (("", 1) if counts else (said, 0))
 
 
-async def test_a_noticeable_pause_is_announced(stub, speak, client_of):
+async def test_a_noticeable_pause_is_announced_and_logged(stub, speak, client_of, caplog):
+    caplog.set_level(logging.DEBUG, "piano_jupyter.runner.model.client")
     stub.answers("{}", status=429, headers={"retry-after": "1.2"})
     stub.answers(*speak("ok"))
 
     notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, LoadingNotice)]
 
     assert notes == ["the server did not answer; retrying in 1 s"]
+    assert [record.message.partition(" in ")[0] for record in caplog.records] == ["model=m retry"]
 
 
 async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of, monkeypatch):

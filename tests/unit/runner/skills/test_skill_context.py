@@ -32,7 +32,7 @@ def given(tmp_path):
 
 @pytest.fixture
 def piano_of(tmp_path):
-    return lambda model, **knobs: Piano(database=":memory:", workspace=tmp_path, model=model, **knobs)
+    return lambda model, **settings: Piano(database=":memory:", workspace=tmp_path, model=model, **settings)
 
 
 def in_folder(name, body, more=""):

@@ -1,4 +1,6 @@
-"""What ends a turn that would not end by itself, and that its thread is valid afterwards."""
+"""What stops a runaway turn, that its thread is valid afterwards, and what a turn logs."""
+
+import logging
 
 import pytest
 
@@ -22,9 +24,9 @@ def look(where: str, times: int = 1) -> str:
 async def chat(tmp_path, scripted):
     opened = []
 
-    async def make(*script, tools=("look",), **knobs):
+    async def make(*script, tools=("look",), **settings):
         model = scripted(*script)
-        piano = Piano(database=":memory:", workspace=tmp_path, model=model, tools=[look], **knobs)
+        piano = Piano(database=":memory:", workspace=tmp_path, model=model, tools=[look], **settings)
         opened.append(await piano.__aenter__())
         await piano.update_agent("Assistant", enabled_tools=list(tools))
         return piano, model
@@ -66,6 +68,21 @@ async def test_h11_an_invalid_call_is_not_run_and_returns_one_sentence(chat, wro
     [kept] = await piano.tool_calls(piano.thread)
     assert (kept.status, kept.result) == (CallStatus.FAILED, sentence)
     assert model.asked[1].messages[-1]["content"] == sentence
+
+
+async def test_each_model_request_and_each_tool_call_of_a_turn_is_a_line_in_the_log(chat, caplog):
+    piano, _ = await chat([asks(arguments={"where": "here"})], "Well.")
+
+    with caplog.at_level(logging.DEBUG, "piano_jupyter.runner.turn"):
+        await piano.ask("go")
+
+    [job] = await piano.jobs()
+    [call] = await piano.tool_calls(piano.thread)
+    assert [record.message for record in caplog.records] == [
+        f"job={job.id} agent=Assistant model={job.model} round=1 asks the model",
+        f"job={job.id} agent=Assistant tool=look call={call.id} ok",
+        f"job={job.id} agent=Assistant model={job.model} round=2 asks the model",
+    ]
 
 
 async def test_three_wrong_calls_in_a_row_end_the_turn_with_the_last_ones_sentence(chat):

@@ -53,7 +53,7 @@ class Talk:
     history: list = field(default_factory=list)
     calls: list = field(default_factory=list)
     asked_window: list = field(default_factory=list)
-    knobs: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.agent = self.make.agent("ada", system_prompt="Be kind.")
@@ -76,7 +76,7 @@ class Talk:
             calls=self.calls,
             names={self.agent.id: "ada"},
             skills="",
-            tools=self.knobs.get("tools", []),
+            tools=self.settings.get("tools", []),
             max_iterations=20,
             max_tool_calls=50,
             max_turn_tokens=0,
@@ -84,7 +84,7 @@ class Talk:
             tool_timeout=9,
             tool_output_limit=100_000,
             context=context,
-            summarize=self.knobs.get("summarize", False),
+            summarize=self.settings.get("summarize", False),
         )
         told = [event async for event in run_turn(turn, self.model, permit, lambda _: None, Clock())]
         self.history += [event.message for event in told if isinstance(event, MessageAdded | Answered)]
@@ -93,7 +93,7 @@ class Talk:
 
 @pytest.fixture
 def talk(make):
-    return lambda model, context=None, **knobs: Talk(make, model, context, knobs=knobs)
+    return lambda model, context=None, **settings: Talk(make, model, context, settings=settings)
 
 
 def kinds(events):

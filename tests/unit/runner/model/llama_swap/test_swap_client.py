@@ -52,11 +52,11 @@ def elapsed():
 async def swap_of(stub, elapsed):
     clients = []
 
-    def make(url=None, wrap=None, now=elapsed, **knobs):
+    def make(url=None, wrap=None, now=elapsed, **settings):
         async def connect():
             return Endpoint(url=url or stub.url)
 
-        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **knobs})
+        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **settings})
         clients.append(SwapClient(connect, config, wrap, now=now))
         return clients[-1]
 
