@@ -1,4 +1,4 @@
-"""The whole way on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
+"""End to end on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
 
 import asyncio
 import itertools
@@ -78,7 +78,7 @@ async def test_a_long_talk_stays_within_the_window_and_the_cache_warm(piano_at, 
             assert after.usage["cached_tokens"] >= before.usage["prompt_tokens"] - 1
 
 
-async def test_what_can_not_be_made_to_fit_names_the_window_and_the_way_out(piano_at, tiny_server):
+async def test_what_cannot_fit_is_an_error_with_the_window_and_what_to_do(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
         await piano.update_agent("Assistant", system_prompt="Be kind. " * 500)
         with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens, .*; ask for less at once"):

@@ -58,7 +58,7 @@ def piano_at(tmp_path):
 
 @pytest.fixture(scope="module", params=KINDS)
 def odd_swap(request, start_swap, tiny, tmp_path_factory):
-    """Models that are trouble: `held` loads until `odd_swap.gate` is there, `broken` never, `endless` never stops."""
+    """Models that misbehave: `held` loads until `odd_swap.gate` is there, `broken` never, `endless` never stops."""
     folder = tmp_path_factory.mktemp("odd")
     gguf = tiny.write_tiny_gguf(folder / "plain.gguf", says="Here at last.")
     noise = tiny.write_tiny_gguf(folder / "noise.gguf", context=32_768)
@@ -179,7 +179,7 @@ async def test_llama_swaps_own_loading_chunks_are_status_and_never_content(start
 
 
 @pytest.mark.parametrize("verb", ["ask", "load"])
-async def test_a_model_that_fails_to_start_is_a_sentence_with_the_servers_words_and_the_way_out(odd, clients, verb):
+async def test_a_model_that_fails_to_start_is_an_error_with_the_servers_message(odd, clients, verb):
     chat, models = clients(odd)
     asking = pieces(chat, question("broken")) if verb == "ask" else models.load("broken")
 

@@ -1,4 +1,4 @@
-"""Answers as values, over a real store and a scripted model: ask, send, value; what fails; what is taken up again."""
+"""Answers as values, over a real store and a scripted model: ask, send, value; what fails; what is resumed."""
 
 import asyncio
 import json
@@ -97,7 +97,7 @@ async def test_a_wrong_schema_is_refused_before_anything_is_sent(piano_of, scrip
         assert model.asked == []
 
 
-async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(piano_of, scripted):
+async def test_an_answer_that_does_not_match_is_asked_for_again_within_the_turn(piano_of, scripted):
     model = scripted("Ada, 36.", '{"name": "Ada"}', ADA)
     async with piano_of(model) as piano:
         events = piano.events()

@@ -111,7 +111,7 @@ async def test_h14_a_connection_that_breaks_before_the_answer_is_tried_again(stu
         (500, '{"error": {"message": "template"}}', ModelError),
     ],
 )
-async def test_h14_a_refusal_is_not_tried_again(stub, client_of, status, body, kind):
+async def test_h14_a_rejection_is_not_retried(stub, client_of, status, body, kind):
     stub.answers(body, status=status)
 
     with pytest.raises(kind):
@@ -148,7 +148,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("breaks", BREAKS)
-async def test_h14_an_answer_that_breaks_in_the_middle_begins_anew_once(stub, speak, client_of, breaks):
+async def test_h14_an_answer_that_breaks_in_the_middle_restarts_once(stub, speak, client_of, breaks):
     stub.answers(speak("Pa")[0], *BREAKS[breaks]())
     stub.answers(*speak("Par", "is"))
 
@@ -209,7 +209,7 @@ async def test_h17_an_answer_that_stays_empty_is_asked_for_twice_and_no_more(stu
     assert len(stub.asked) == 2
 
 
-async def test_h17_thinking_that_was_cut_for_its_length_is_not_asked_for_again(stub, client_of):
+async def test_h17_reasoning_that_hit_the_length_limit_is_not_retried(stub, client_of):
     stub.answers(event(reasoning_content="hm", finish="length"))
 
     assert (await pieces(client_of(request_retries=3)))[-1].finish_reason == "length"
@@ -315,7 +315,7 @@ async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_
 
 
 @pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])
-async def test_an_answer_that_is_whole_is_taken_though_its_stream_has_no_end(stub, client_of, end):
+async def test_a_complete_answer_is_accepted_though_its_stream_does_not_end(stub, client_of, end):
     stub.answers(event(content="Paris"), event(finish="stop"), end)
 
     reply = (await pieces(client_of(request_retries=2, idle_timeout=0.3)))[-1]
@@ -346,7 +346,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(stub, speak, client_of, name):
+async def test_an_optional_field_that_a_server_rejects_is_left_out_from_then_on(stub, speak, client_of, name):
     request = replace(
         REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "reasoning_content": "reasoning_content"}]
     )
@@ -361,7 +361,7 @@ async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(
     assert [f'"{name}":' in json.dumps(body) for _, _, body in stub.asked] == [True, False, False, True]
 
 
-async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
+async def test_a_rejection_after_that_is_an_error(stub, client_of):
     for _ in range(2):
         stub.answers(FORBIDDEN["stream_options"], status=422)
 
@@ -462,7 +462,7 @@ async def test_a_schema_that_the_server_does_not_take_is_an_error_of_its_own(stu
         await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA))
 
 
-async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the_connection(stub, speak, client_of):
+async def test_an_answer_is_complete_with_done_though_the_server_keeps_the_connection_open(stub, speak, client_of):
     stub.answers(*speak("Paris"), asyncio.Event())
 
     assert (await pieces(client_of(idle_timeout=30)))[-1].text == "Paris"
@@ -686,7 +686,7 @@ async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub
     assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
 
 
-async def test_what_sends_bytes_that_cannot_be_unpacked_is_no_model_server(stub):
+async def test_a_server_whose_response_cannot_be_decompressed_is_not_a_model_server(stub):
     stub.answers("{}", headers={"content-encoding": "gzip"})
 
     assert await connection_problem(stub.url, 2) == f"nothing answers at {stub.url}"

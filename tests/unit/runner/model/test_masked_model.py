@@ -1,4 +1,4 @@
-"""What is told of a text while it is written."""
+"""What is shown of a text while it streams."""
 
 import random
 import string

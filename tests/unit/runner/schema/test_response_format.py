@@ -228,7 +228,7 @@ def test_models_of_pydantic_stand_inside_other_types():
     }
 
 
-def test_a_constructor_that_refuses_is_a_sentence():
+def test_an_error_of_a_constructor_is_one_sentence():
     @dataclass
     class Share:
         part: float
@@ -466,7 +466,7 @@ def value_or_sentence(form, text):
 
 @settings(max_examples=100, deadline=None)
 @given(kinds(), NODES | st.text().map(str))
-def test_whatever_a_model_writes_is_a_value_that_fits_or_one_sentence(made, node):
+def test_any_answer_is_a_matching_value_or_one_sentence(made, node):
     form = response_format_of(made[0])
     text = json.dumps(node)
 
@@ -501,7 +501,7 @@ def test_the_field_that_is_wrong_is_named(fields, data):
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "properties", "items", "anyOf", "enum", "required", "x"]), NODES))
-def test_whatever_is_given_as_a_schema_is_taken_or_refused_with_a_sentence(schema):
+def test_any_schema_is_accepted_or_rejected_with_a_sentence(schema):
     try:
         form = response_format_of(schema)
     except PianoError:

@@ -1,4 +1,4 @@
-"""What a turn is given of its agent's skills: texts, or a catalogue and load_skill; and nothing else."""
+"""What a turn gets of its agent's skills: their texts, or a list and load_skill; and nothing else."""
 
 import os
 
@@ -26,7 +26,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def given(tmp_path):
-    """Return what is handed out of the skills of these names, read now."""
+    """Return the context of the skills of these names, read now."""
     return lambda *names: SkillRegistry(lambda: [tmp_path / "skills"]).get_prompts(names)
 
 

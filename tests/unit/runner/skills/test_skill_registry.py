@@ -110,7 +110,7 @@ def test_a_new_or_changed_or_removed_file_counts_at_once(registry, write):
     assert registry.list_available() == []
 
 
-def test_an_unknown_skill_is_refused_with_those_that_there_are_and_the_reason_if_its_file_is_broken(registry, write):
+def test_an_unknown_skill_is_an_error_with_the_known_ones_and_the_reason_if_its_file_is_broken(registry, write):
     write("first/tell.md", "Tell.")
     write("first/broken/SKILL.md", "no front matter")
 
@@ -191,7 +191,7 @@ def test_f4_f5_a_broken_file_is_a_diagnostic_and_the_others_are_used(registry, w
     assert told.startswith(f"{path}: {reason}")
 
 
-def test_f5_a_file_that_is_no_file_is_a_diagnostic(registry, write, tmp_path):
+def test_f5_a_special_file_is_a_diagnostic(registry, write, tmp_path):
     root = write("first/fine.md", "Do.").parent
     secret = write("secret.md", "s")
     (root / "out.md").symlink_to(secret)
@@ -270,7 +270,7 @@ def test_violations_of_the_standard_are_warnings_if_the_skill_is_usable(registry
     assert registry.diagnostics() == [f"{path}: {WARNED[line]}"]
 
 
-def test_a_description_that_is_too_long_is_cut_and_one_without_a_body_is_used(registry, write):
+def test_a_long_description_is_truncated_and_a_skill_without_a_body_is_used(registry, write):
     write("first/long/SKILL.md", f"---\nname: long\ndescription: {'x' * 2000}\n---\nDo.")
     write("first/bare/skill.md", "---\nname: bare\ndescription: Say please.\n---\n")
 

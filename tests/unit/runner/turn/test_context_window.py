@@ -37,7 +37,7 @@ def sized(ada, told):
 
 
 def prompt(ada, told, cut, calls=()):
-    """Return what is sent of a history where so much does not go along."""
+    """Return what is sent of a trimmed history."""
     return chat_messages(ada, "", told, calls, {}, None, cut, start_index=cut.start_index(question_indexes(told)))
 
 
@@ -75,7 +75,7 @@ def test_the_newest_turn_stays_and_loses_the_middle_of_its_long_messages(make):
     assert prompt_size([sent], []) < 6_000
 
 
-def test_results_and_arguments_are_cut_too_and_a_call_keeps_its_result(make):
+def test_results_and_arguments_are_shortened_too_and_a_call_keeps_its_result(make):
     ada = make.agent()
     asked = make.message("", "assistant", agent_id=ada.id)
     call = make.call(asked, result="r" * 9_000, arguments={"text": ["t" * 9_000]})
@@ -88,7 +88,7 @@ def test_results_and_arguments_are_cut_too_and_a_call_keeps_its_result(make):
 
 
 @pytest.mark.parametrize("text", ["é" * 500, "𝛼" * 300, "ab\ud800" * 300, "x" * 301])
-def test_a_text_is_cut_between_characters_and_says_how_many_are_left_out(text):
+def test_a_text_is_shortened_between_characters_and_says_how_many_are_left_out(text):
     cut = HistoryTrim(0, 300).shortened(text)
 
     first, gap, last = cut.split("\n")
@@ -97,7 +97,7 @@ def test_a_text_is_cut_between_characters_and_says_how_many_are_left_out(text):
     assert f"{len(text) - len(first) - len(last):,} characters" in gap
 
 
-def test_the_numbers_of_calls_do_not_change_when_turns_leave(make):
+def test_call_ids_do_not_change_when_turns_are_trimmed(make):
     ada = make.agent()
     told, calls = [], []
     for _ in range(3):

@@ -69,7 +69,7 @@ def test_f2_a_control_token_is_text_and_can_be_turned_back(token):
 @pytest.mark.parametrize(
     "text", ["a <| b |> c <|> d", "List<String> x[0]", "<br> <p></p> [x](y) [ ]", "if a < b: c[INST]", ""]
 )
-def test_f2_what_is_no_control_token_stays_as_it_is(text):
+def test_f2_other_text_stays_unchanged(text):
     assert escape(text.replace("[INST]", "")) == text.replace("[INST]", "")
 
 

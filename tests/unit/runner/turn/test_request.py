@@ -1,4 +1,4 @@
-"""Asking a model whose window is small: what is sent, told and kept when not all of it fits."""
+"""Requests to a model with a small window: what is sent, yielded and stored when the history does not fit."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from piano_jupyter.tool import tool
 
 @dataclass
 class SmallModel:
-    """A model with a window of so many tokens, each of so many bytes; it refuses what is longer, as llama.cpp does."""
+    """A model with a window of so many tokens, each of so many bytes; it rejects longer prompts, as llama.cpp does."""
 
     n_ctx: int = 2_000
     a_token: float = 4.0
@@ -59,7 +59,7 @@ class Talk:
         self.agent = self.make.agent("ada", system_prompt="Be kind.")
 
     async def ask(self, text):
-        """Return the events of a turn, and keep what it tells as the consumer does."""
+        """Return the events of a turn, and store its messages as the consumer does."""
         self.history.append(self.make.message(text))
 
         async def context(model):
@@ -108,7 +108,7 @@ async def test_a_short_talk_does_not_ask_how_large_the_window_is(talk):
     assert here.asked_window == []
 
 
-async def test_old_turns_leave_before_the_server_refuses_and_each_prompt_begins_with_the_one_before(talk):
+async def test_old_turns_are_trimmed_before_the_server_rejects_and_each_prompt_begins_with_the_one_before(talk):
     model = SmallModel()
     here = talk(model, 2_000)
     trimmed = []
@@ -144,7 +144,7 @@ async def test_an_overflow_is_fixed_once_by_the_window_in_the_error(talk):
     assert "the context of 2,000 tokens" in events[0].note
 
 
-async def test_an_overflow_that_names_nothing_leaves_six_tenths_of_what_was_sent(talk):
+async def test_an_overflow_without_numbers_trims_to_six_tenths_of_what_was_sent(talk):
     model = SmallModel(a_token=1.0, tells=False)
     here = talk(model)
     for number in range(5):
@@ -189,7 +189,7 @@ async def test_a_tool_loop_that_fills_the_window_goes_on_with_shorter_results(ta
     assert all(text.startswith(f"begin {at}") and text.endswith(f"end {at}") for at, text in enumerate(last))
 
 
-async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk):
+async def test_what_cannot_be_made_to_fit_is_an_error_that_says_what_to_do(talk):
     model = SmallModel(stubborn=True)
 
     with pytest.raises(ContextOverflowError, match=r"context of 2,000 tokens.*fewer tools and skills.*larger context"):

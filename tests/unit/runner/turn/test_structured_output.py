@@ -1,4 +1,4 @@
-"""A model that is held to a schema: what is asked, what is told, when it ends."""
+"""A model that is constrained to a schema: what is asked, what is yielded, when it ends."""
 
 import json
 
@@ -190,7 +190,7 @@ async def test_an_answer_beside_tools_that_fits_is_asked_for_once(ask):
     assert pieces[-1].text == '{"age": 36}'
 
 
-async def test_a_refusal_while_tools_may_be_called_is_not_about_the_schema(ask):
+async def test_a_rejection_while_tools_may_be_called_is_not_about_the_schema(ask):
     refused = ModelRefusedError("the server answered 500: template error")
 
     pieces, asked = await ask(refused, tools=[look])

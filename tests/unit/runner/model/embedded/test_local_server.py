@@ -100,7 +100,7 @@ def test_a_wrong_key_is_refused(tiny_server):
         assert (answer.code, json.load(answer)["error"]["type"]) == (401, "authentication_error")
 
 
-def test_the_server_tells_whether_its_template_has_tools(tiny_server, serve_tiny, tiny):
+def test_the_server_reports_whether_its_template_has_tools(tiny_server, serve_tiny, tiny):
     with_tools = serve_tiny(chat_template=tiny.TOOLS, says="Hi.")
 
     told = [post(each, path="/props")["chat_template_caps"]["supports_tools"] for each in (tiny_server, with_tools)]

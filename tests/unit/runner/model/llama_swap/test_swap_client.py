@@ -1,4 +1,4 @@
-"""SwapClient over real HTTP: what llama-swap tells, and what any other server does."""
+"""SwapClient over real HTTP: with llama-swap, and with any other server."""
 
 import asyncio
 import json
@@ -100,7 +100,7 @@ async def test_the_state_is_that_of_the_running_process(llama_swap, swap_of, wor
     assert [model.state for model in await swap_of().models() if model.name == "b"] == [state]
 
 
-async def test_an_alias_that_is_listed_by_itself_is_no_model_of_its_own(llama_swap, swap_of):
+async def test_an_alias_that_is_listed_separately_is_not_a_model(llama_swap, swap_of):
     llama_swap.serves["/v1/models"]["data"].append({"id": "bee", "status": {"value": "unloaded"}})
 
     assert [model.name for model in await swap_of().models()] == ["a", "b"]
@@ -156,7 +156,7 @@ async def test_loaded_models_are_returned_by_name_and_by_alias(llama_swap, swap_
     assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
 
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
 
 
@@ -227,13 +227,13 @@ async def test_the_last_known_states_are_used_while_llama_swap_fails(llama_swap,
     swap = swap_of()
     before = await swap.loaded(["a", "b"])
     fine = llama_swap.serves.pop("/running")
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     llama_swap.script.append(answer)
 
     assert await swap.loaded(["a", "b"]) == before == {"a"}
 
     llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     assert await swap.loaded(["a", "b"]) == {"b"}
 
 
@@ -241,7 +241,7 @@ async def test_the_last_known_states_are_used_while_llama_swap_fails(llama_swap,
 async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_the_server_swaps(
     llama_swap, swap_of, answer
 ):
-    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version tells it
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version sends it
     swap = swap_of(idle_timeout=0.5)
     await swap.models()
     del llama_swap.serves["/running"]
@@ -255,7 +255,7 @@ async def test_a_server_that_is_no_longer_llama_swap_is_recognized(llama_swap, s
     swap = swap_of()
     await swap.loaded(["a"])
     llama_swap.serves["/running"] = None
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
 
     assert await swap.loaded(["a"]) is None
 
@@ -272,7 +272,7 @@ async def test_an_unexpected_error_is_logged_and_does_not_stop_scheduling(caplog
     assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
 
 
-async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of, elapsed):
+async def test_an_answer_that_is_nested_too_deeply_is_ignored(llama_swap, swap_of, elapsed):
     deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
     llama_swap.serves["/api/events"] = [
         f"data:{deep}\n\ndata:{'[' * 200_000}\n\n",

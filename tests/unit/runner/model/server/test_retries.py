@@ -1,4 +1,4 @@
-"""When a request is sent again, and for how long one waits before that."""
+"""When a request is retried, and after which pause."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

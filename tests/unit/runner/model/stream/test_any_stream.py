@@ -1,4 +1,4 @@
-"""What holds of any stream: whatever the bytes, a reply or a ModelError; however they are cut, the same one."""
+"""Properties of any stream: it gives a reply or a ModelError, and the same one however the bytes are split."""
 
 import json
 import time
@@ -98,7 +98,7 @@ def test_any_bytes_end_in_a_reply_or_a_model_error(stream):
 
 @EXAMPLES
 @given(stream=streams, sizes=st.lists(st.integers(1, 30), max_size=60))
-def test_any_bytes_end_the_same_however_they_are_cut(stream, sizes):
+def test_any_bytes_give_the_same_result_however_they_are_split(stream, sizes):
     assert outcome(stream, sizes) == outcome(stream)
 
 

@@ -42,7 +42,7 @@ def test_the_schema_allows_an_answer_or_a_call_of_an_enabled_tool():
     assert asked.tools == ()
 
 
-def test_an_answer_with_a_schema_of_its_own_is_held_to_it_with_its_references():
+def test_an_answers_own_schema_is_embedded_with_its_references():
     tree = {
         "type": "object",
         "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}, "leaf": {"$ref": "#/$defs/Leaf"}},
@@ -124,7 +124,7 @@ def test_a_written_answer_becomes_text():
     assert read_constrained_reply(Reply(text='{"answer": "Two\\n."}', finish_reason="stop")).text == "Two\n."
 
 
-def test_an_escape_that_json_does_not_know_stays_as_it_stands():
+def test_an_invalid_escape_stays_unchanged():
     assert partial_answer('{"answer": "C:\\q') == "C:\\q"
     assert read_constrained_reply(Reply(text='{"answer": "C:\\q"}', finish_reason="stop")).text == "C:\\q"
 
@@ -135,11 +135,11 @@ def test_a_result_and_the_next_question_are_one_message_of_the_user():
     assert [message["role"] for message in asked.messages] == ["system", "user", "assistant", "user"]
 
 
-def test_a_cut_answer_keeps_what_there_is():
+def test_a_cut_off_answer_keeps_its_text():
     assert read_constrained_reply(Reply(text='{"answer": "Two and', finish_reason="length")).text == "Two and"
 
 
-def test_a_cut_call_is_not_run():
+def test_a_cut_off_call_is_not_run():
     reply = read_constrained_reply(Reply(text='{"tool": "add", "argum', finish_reason="length"))
 
     assert [call.problem for call in reply.calls] == ["the call was cut off; send it again, shorter"]

@@ -73,7 +73,7 @@ ANSWERED = {
     "llama_cpp_held_to_a_schema": ('{\n    "answer": "Paris"\n}', []),
 }
 
-#: complete, but sloppy: run, and marked
+#: complete, but invalid JSON: run, and marked
 REPAIRED = {
     "sloppy_single_quotes": ("look", {"where": 'at the "lake"', "deep": True}),
     "sloppy_fence": LAKE,
@@ -104,7 +104,7 @@ EMPTY = {
     "llama_cpp_only_reasoning": "stop",
 }  # fmt: skip
 
-#: the error's kind, what it says, and whether to ask again may help
+#: the error's kind, what it says, and whether a retry may help
 FAILED = {
     "error_in_the_stream": (ModelError, "out of memory", False),
     "error_as_text": (ModelUnavailableError, r"could not be loaded \(exit status 1\)", False),
@@ -139,7 +139,7 @@ def read_bytes(stream, sizes=(), *, reading=None, **how):
 
 
 def shown(told):
-    """Return the answer and the reasoning as a face has them after these pieces."""
+    """Return the answer and the reasoning as a front end shows them after these pieces."""
     begun = max((at for at, piece in enumerate(told) if isinstance(piece, StreamRestarted)), default=-1) + 1
     deltas = [piece for piece in told[begun:] if isinstance(piece, Delta)]
     return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
@@ -263,7 +263,7 @@ def test_a_stream_byte_by_byte_is_the_same_reply(name):
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(READABLE), sizes=st.lists(st.integers(1, 200), min_size=2, max_size=200))
-def test_a_stream_cut_anywhere_is_the_same_reply(name, sizes):
+def test_a_stream_split_anywhere_is_the_same_reply(name, sizes):
     stream = (STREAMS / f"{name}.sse").read_bytes()
     told, whole = read_bytes(stream)
 
@@ -275,7 +275,7 @@ def test_a_stream_cut_anywhere_is_the_same_reply(name, sizes):
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(READABLE), share=st.floats(0, 1))
-def test_h7_a_stream_that_stops_anywhere_runs_no_call_that_the_whole_stream_does_not(name, share):
+def test_h7_an_incomplete_stream_runs_no_call_that_the_complete_one_does_not(name, share):
     stream = (STREAMS / f"{name}.sse").read_bytes()
     _, whole = read_bytes(stream)
 

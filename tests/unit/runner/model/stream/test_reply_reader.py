@@ -45,7 +45,7 @@ def wanted(reply):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_a_stream_cut_anywhere_decodes_to_the_same_events(size):
+def test_a_stream_split_anywhere_decodes_to_the_same_events(size):
     stream = b'\xef\xbb\xbf: a comment\r\n\r\ndata: {"a": "\xc3\xa9"}\r\n\r\nevent: x\ndata:second\n\ndata: [DONE]'
     decoder = SseDecoder()
 
@@ -88,7 +88,7 @@ def test_of_several_choices_the_first_is_the_answer():
     assert reading.reply().text == "reddish"
 
 
-def test_text_and_reasoning_come_as_deltas_and_whole():
+def test_text_and_reasoning_come_as_deltas_and_in_the_reply():
     pieces, reply = read(
         {"content": None, "role": "assistant"}, {"reasoning_content": "hm"}, {"content": "4"}, {"content": "2"}
     )
@@ -122,7 +122,7 @@ def test_usage_is_read_from_a_chunk_without_choices():
         [call({"x": 1}, "f", index=0)],
     ],
 )
-def test_one_call_is_put_together_whatever_its_pieces_carry(pieces):
+def test_one_call_is_assembled_from_any_kind_of_pieces(pieces):
     _, reply = read(*pieces, finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None)]
@@ -181,7 +181,7 @@ def test_a_chunk_of_a_strange_shape_is_a_model_error(chunk):
         read(json.dumps(chunk))
 
 
-def test_a_character_cut_between_two_deltas_is_put_together():
+def test_a_character_split_between_two_deltas_is_joined():
     pieces, reply = read({"content": "\ud83d"}, {"content": "\ude00"})
 
     assert reply.text == "\U0001f600"
@@ -200,20 +200,20 @@ def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish,
     assert (len(reply.calls), reply.text) == (calls, "" if calls else said)
 
 
-def test_an_id_that_is_a_number_is_one_like_any_other():
+def test_an_id_may_be_a_number():
     _, reply = read(call('{"x":', "f", id=7), call("1}", id=7), call('{"x": 2}', "f", id=8), finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
 @pytest.mark.parametrize("again", ['{"x": 2}', {"x": 2}])
-def test_h2_a_call_whose_name_and_arguments_begin_anew_is_another_whatever_its_index_and_id(again):
+def test_h2_a_call_with_a_new_name_and_arguments_is_another_whatever_its_index_and_id(again):
     _, reply = read(call('{"x": 1}', "f", index=0, id="a"), call(again, "f", index=0, id="a"), finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
-def test_an_answer_of_which_the_rest_was_withheld_says_so():
+def test_a_partly_withheld_answer_says_so():
     _, reply = read({"content": "One could"}, finish="content_filter")
 
     assert (reply.text, reply.usage) == ("One could", {"withheld": True})
@@ -225,7 +225,7 @@ def test_a_lone_surrogate_in_a_models_name_is_replaced():
     assert reply.usage["model"] == "m?"
 
 
-def test_cut_arguments_are_marked_and_not_repaired():
+def test_cut_off_arguments_are_marked_and_not_repaired():
     _, reply = read(call('{"command": "rm -rf /tmp/bui', "bash", index=0), finish="length")
 
     assert wanted(reply) == [("bash", {}, CUT_OFF)]
