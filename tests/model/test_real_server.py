@@ -61,7 +61,7 @@ async def test_a_question_that_is_longer_than_the_window_loses_its_middle_and_is
 
     assert answer.content == "All is well on this tiny server."
     assert answer.usage["prompt_tokens"] < 2_048
-    assert trimmed[-1].note.endswith("the context of 2,048 tokens is full.")
+    assert trimmed[-1].note.startswith("The context of 2,048 tokens is full: ")
     assert [message.role for message in told] == ["user", *["system"] * len(trimmed), "assistant"]
 
 
