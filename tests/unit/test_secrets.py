@@ -171,7 +171,7 @@ async def test_g4_a_call_that_holds_a_secret_or_a_mask_is_shown_masked_and_does_
 
     assert ran == []
     assert call.status is CallStatus.FAILED
-    assert call.result.startswith("secret: the arguments hold a secret, or the mask that stands for one")
+    assert call.result.startswith("secret: the arguments contain a secret, or the mask in place of one")
     assert [MASK in event.call.arguments["text"] for event in events if isinstance(event, ToolCalled)] == [True]
     assert TOKEN not in whole
     assert OWN not in whole

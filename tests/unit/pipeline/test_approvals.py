@@ -305,7 +305,7 @@ async def test_c15_the_calls_of_a_turn_are_capped_and_each_has_a_result(piano_of
         assert acts.done == [str(number) for number in range(50)]
         assert len(calls) == 202
         assert {call.result for call in calls[50:]} == {
-            "too_many_calls: this turn has made 50 calls and may make no more; answer with what you have"
+            "too_many_calls: this turn has made 50 calls, which is the limit; answer with what you have"
         }
         await piano.drain()
 

@@ -109,7 +109,7 @@ async def test_a_schema_with_other_words_is_checked_by_the_validator():
 
     assert (await run(made, n="3")).text == "3"
     assert (await run(made, n=0)).text == "t did not run: 'n': 0 is less than the minimum of 1"
-    assert (await run(broken)).text.startswith("t did not run: its own schema is wrong")
+    assert (await run(broken)).text.startswith("t did not run: its schema is wrong")
 
 
 def test_a_tool_made_from_a_function_does_not_load_the_validator():
