@@ -1,6 +1,6 @@
 """What tests of the sandbox share: whether there is one here, other users, processes by a word, and boxes to break.
 
-A test of a defence runs its attack twice: in the box as it is, and in one with that defence taken out, where the
+A test of a defence runs its attack twice: in the spec as it is, and in one with that defence taken out, where the
 attack must succeed. So it fails where the defence is missing, and where the attack has become harmless by itself.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, arguments
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, bwrap_arguments
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 
 ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -33,12 +33,12 @@ def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
         return "only root can become another user"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        return Bubblewrap(launcher).why_not(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
+        return Bubblewrap(launcher).unavailable_reason(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
 
 
-def run_in(box, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
-    """Run a command in a box; `without` some of bwrap's options, `also` with others. Return code and output."""
-    words = arguments(box, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
+def run_in(spec, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
+    """Run a command in a spec; `without` some of bwrap's options, `also` with others. Return code and output."""
+    words = bwrap_arguments(spec, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
     for option in without:
         at = next(i for i in range(len(words)) if words[i : i + len(option)] == list(option))
         del words[at : at + len(option)]

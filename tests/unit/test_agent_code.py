@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from piano_jupyter.agent_code import StandardStream, install, printed_to, runs_here
+from piano_jupyter.agent_code import StandardStream, in_agent_code, install_proxies, redirect_output
 
 
 @contextmanager
 def standard_output():
     """Yield a standard output of the test's own, with its proxy in front."""
     with redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)) as own:
-        install()
+        install_proxies()
         yield own
 
 
@@ -31,7 +31,7 @@ def test_only_what_this_context_prints_is_kept():
     with standard_output() as stream:
         kept = io.StringIO()
 
-        with printed_to(kept):
+        with redirect_output(kept):
             print("mine")
             sys.stdout.writelines(["and ", "more"])
             thread = threading.Thread(target=print, args=["theirs"])
@@ -46,7 +46,11 @@ def test_only_what_this_context_prints_is_kept():
 
 def test_what_is_no_text_is_refused_as_the_stream_refuses_it():
     kept = []
-    with standard_output(), printed_to(SimpleNamespace(write=kept.append)), pytest.raises(TypeError, match="not bytes"):
+    with (
+        standard_output(),
+        redirect_output(SimpleNamespace(write=kept.append)),
+        pytest.raises(TypeError, match="not bytes"),
+    ):
         sys.stdout.write(b"")
 
     assert kept == []
@@ -56,9 +60,9 @@ def test_errors_are_kept_where_somebody_wants_them():
     kept = io.StringIO()
 
     with redirect_stderr(io.StringIO()) as errors:
-        with printed_to(kept):
+        with redirect_output(kept):
             print("shown", file=sys.stderr)
-        with printed_to(kept, kept):
+        with redirect_output(kept, kept):
             print("kept", file=sys.stderr)
 
     assert (errors.getvalue(), kept.getvalue()) == ("shown\n", "kept\n")
@@ -68,9 +72,9 @@ def test_a_call_within_a_call_keeps_its_own():
     with standard_output():
         outer, inner = io.StringIO(), io.StringIO()
 
-        with printed_to(outer):
+        with redirect_output(outer):
             print("outer")
-            with printed_to(inner):
+            with redirect_output(inner):
                 print("inner")
             print("outer again")
 
@@ -86,7 +90,7 @@ async def test_a_task_that_code_leaves_behind_prints_where_others_print():
             await over.wait()
             print("later")
 
-        with printed_to(kept):
+        with redirect_output(kept):
             task = asyncio.create_task(left_behind())
             await asyncio.sleep(0)
         over.set()
@@ -118,11 +122,11 @@ def test_a_proxy_stays_and_there_is_one_for_a_stream():
     with standard_output() as stream:
         proxy = sys.stdout
 
-        with printed_to(io.StringIO()):
-            install()
+        with redirect_output(io.StringIO()):
+            install_proxies()
         assert sys.stdout is proxy
         sys.stdout = stream
-        install()
+        install_proxies()
 
         assert sys.stdout is proxy
 
@@ -133,7 +137,7 @@ def test_a_stream_that_was_put_above_for_a_moment_goes_and_its_proxy_is_not_free
 
         with redirect_stdout(io.StringIO()) as above:
             print("above")
-            with printed_to(kept):
+            with redirect_output(kept):
                 print("mine")
                 with redirect_stdout(io.StringIO()) as own:
                     print("the code's own")
@@ -150,9 +154,9 @@ def test_a_stream_that_was_put_above_for_a_moment_goes_and_its_proxy_is_not_free
 def test_a_stream_that_was_there_before_comes_back_below():
     with standard_output() as stream:
         with redirect_stdout(io.StringIO()) as below:
-            install()
+            install_proxies()
             sys.stdout = stream  # somebody puts back what they found, beneath the proxy
-            with printed_to(io.StringIO()) as _:
+            with redirect_output(io.StringIO()) as _:
                 print("kept")
             print("shown")
 
@@ -163,12 +167,12 @@ def test_a_stream_that_was_there_before_comes_back_below():
 def test_a_process_without_streams_runs_and_one_with_them_ends_cleanly():
     code = """
 import io, os, sys
-from piano_jupyter.agent_code import install, printed_to
+from piano_jupyter.agent_code import install_proxies, redirect_output
 out, sys.stdout = sys.stdout, None
-with printed_to(io.StringIO()):
+with redirect_output(io.StringIO()):
     print("nowhere")
 sys.stdout = out
-install()
+install_proxies()
 print(sys.stdout.fileno(), input("typed: "))
 sys.stdout.reconfigure(line_buffering=False)
 print("not flushed yet", end="")
@@ -179,10 +183,10 @@ print("not flushed yet", end="")
 
 
 def test_code_knows_that_an_agent_runs_it():
-    with printed_to(io.StringIO()):
-        inside = runs_here()
+    with redirect_output(io.StringIO()):
+        inside = in_agent_code()
 
-    assert (inside, runs_here()) == (True, False)
+    assert (inside, in_agent_code()) == (True, False)
 
 
 def test_a_write_that_somebody_sets_sees_what_others_print_and_is_gone_when_it_is_put_back():
@@ -197,7 +201,7 @@ def test_a_write_that_somebody_sets_sees_what_others_print_and_is_gone_when_it_i
         for _ in range(2):
             sys.stdout.write = tee
             print("shown", end=" ")
-            with printed_to(kept):
+            with redirect_output(kept):
                 print("mine")
             sys.stdout.write = before
         print("after", end="")

@@ -51,7 +51,7 @@ def test_a_link_counts_as_a_file_that_exists_wherever_it_leads(places, target):
     (workspace / "talk.md").symlink_to(outside / target)
 
     with pytest.raises(PianoError, match=r"talk\.md exists \(it is a link\); say so"):
-        write(workspace / "talk.md", b"", workspace, replace=False, otherwise="say so")
+        write(workspace / "talk.md", b"", workspace, replace=False, advice="say so")
     with pytest.raises(PianoError, match=r"talk\.md exists \(it is a link\); name another file"):
         check_writable(workspace / "talk.md", workspace=workspace, replace=False)
     assert everything(outside) == ["profile"]
@@ -80,7 +80,7 @@ def test_what_is_outside_of_the_workspace_is_not_read_through_a_link_in_it(place
 
     for path, named in (("prompt.md", "prompt.md"), ("data/profile", "data")):
         with pytest.raises(PianoError, match=rf"{named} is a link that leads out of the workspace"):
-            read_file(workspace / path, workspace=workspace, limit=100)
+            read_file(workspace / path, workspace=workspace, max_bytes=100)
 
 
 def test_a_link_that_stays_in_the_workspace_is_followed(places):
@@ -94,7 +94,7 @@ def test_a_link_that_stays_in_the_workspace_is_followed(places):
     write(workspace / "whole/b.md", b"b", workspace)
 
     assert everything(workspace / "runs") == ["may", "may/a.md", "may/b.md"]
-    assert read_file(workspace / "prompt.md", workspace=workspace, limit=100) == b"a"
+    assert read_file(workspace / "prompt.md", workspace=workspace, max_bytes=100) == b"a"
 
 
 def test_links_outside_of_the_workspace_are_the_users_own_and_are_followed(places, tmp_path):
@@ -105,7 +105,7 @@ def test_links_outside_of_the_workspace_are_the_users_own_and_are_followed(place
     write(tmp_path / "out/talk.md", b"new", workspace)
     write(tmp_path / "alias/talk.md", b"new", tmp_path / "alias")
 
-    assert read_file(tmp_path / "out/talk.md", workspace=workspace, limit=3) == b"new"
+    assert read_file(tmp_path / "out/talk.md", workspace=workspace, max_bytes=3) == b"new"
     assert (outside / "talk.md").read_bytes() == (workspace / "talk.md").read_bytes() == b"new"
 
 
@@ -146,7 +146,7 @@ def test_what_is_no_file_is_not_replaced_and_not_waited_for(places):
             write(workspace / name, b"", workspace)
     for name in ("pipe", "folder"):
         with pytest.raises(PianoError, match=rf"{name} is a "):
-            read_file(workspace / name, workspace=workspace, limit=1)
+            read_file(workspace / name, workspace=workspace, max_bytes=1)
     assert everything(workspace) == ["folder", "pipe", "socket"]
 
 
@@ -190,7 +190,7 @@ def test_missing_folders_are_made_where_that_is_asked_and_named_where_not(places
     with pytest.raises(PianoError, match=r"^there is no folder .*workspace/a/b; create it first$"):
         write(workspace / "a/b/talk.md", b"", workspace)
     with pytest.raises(PianoError, match=r"talk\.md cannot be read: no such file or directory$"):
-        read_file(workspace / "a/b/talk.md", workspace=workspace, limit=1)
+        read_file(workspace / "a/b/talk.md", workspace=workspace, max_bytes=1)
     write(workspace / "a/b/talk.md", b"new", workspace, make_folders=True)
 
     assert (workspace / "a/b/talk.md").read_bytes() == b"new"
@@ -202,7 +202,7 @@ def test_no_descriptor_is_left_open(places):
     before = len([*Path("/dev/fd").iterdir()])
 
     write(workspace / "a/b/talk.md", b"new", workspace, make_folders=True)
-    read_file(workspace / "a/../a/b/talk.md", workspace=workspace, limit=10)
+    read_file(workspace / "a/../a/b/talk.md", workspace=workspace, max_bytes=10)
     for path in ("data/x", "a", "none/x"):
         with pytest.raises(PianoError):
             write(workspace / path, b"", workspace)

@@ -150,11 +150,11 @@ class _Callable:
     ("thing", "sentence"),
     [
         (_undocumented, "'_undocumented' needs a docstring"),
-        (_rest, "spell them out"),
-        (_bytes, "'data' as <class 'bytes'>, which JSON cannot carry"),
-        (_blob, "'blob.data' as <class 'bytes'>, which JSON cannot carry"),
-        (_unresolved, "'_unresolved' has an annotation that cannot be looked up"),
-        (größe, "'größe' is no name for a tool; use @tool\\(name=...\\)"),
+        (_rest, "list them"),
+        (_bytes, "'data' as <class 'bytes'>, which JSON does not support"),
+        (_blob, "'blob.data' as <class 'bytes'>, which JSON does not support"),
+        (_unresolved, "'_unresolved' has an annotation that cannot be resolved"),
+        (größe, "'größe' is not a valid tool name; use @tool\\(name=...\\)"),
         (_Callable(), "is not a function"),
     ],
 )

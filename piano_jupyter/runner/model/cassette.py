@@ -88,7 +88,7 @@ class Cassette:
 
     def _load(self) -> None:
         try:
-            data = read_file(self.path, workspace=self._workspace(), limit=LARGEST)
+            data = read_file(self.path, workspace=self._workspace(), max_bytes=LARGEST)
         except PianoError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 why = f"there is no cassette at {self.path}; record one with %piano record {self.path}"

@@ -203,7 +203,7 @@ def _read(given: str | Path, workspace: str | Path) -> Mapping[str, Any]:
     text, where = str(given), "the schema"
     if isinstance(given, Path) or not given.lstrip().startswith("{"):
         try:
-            data = read_file(Path(given).expanduser(), workspace=workspace, limit=LARGEST_SCHEMA)
+            data = read_file(Path(given).expanduser(), workspace=workspace, max_bytes=LARGEST_SCHEMA)
             text, where = data.decode("utf-8"), str(given)
         except (PianoError, UnicodeDecodeError, RuntimeError) as error:
             raise PianoError(f"{short_json(str(given))} is neither JSON nor the name of a file: {error}") from error

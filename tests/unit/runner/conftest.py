@@ -153,7 +153,7 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
             calling = ToolCallContext(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
             given = {"command": command, **arguments}
             limit = config.tool_output_limit
-            result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=limit)
+            result = await run_tool(made.tool(), given, call=calling, timeout=60, output_limit=limit)
             return result.ok, result.text
 
         bash.tool = made

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from piano_jupyter.errors import NotFoundError, ToolError
-from piano_jupyter.runner.tools.tool_registry import ToolRegistry, readable, run_tool
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry, make_readable, run_tool
 from piano_jupyter.tool import Tool, tool
 
 
@@ -162,7 +162,7 @@ async def test_a_result_that_is_too_long_keeps_its_head_and_its_tail():
 
 
 def test_a_text_that_fits_is_left_as_it_is():
-    assert readable("x" * 50, 50) == "x" * 50
+    assert make_readable("x" * 50, 50) == "x" * 50
 
 
 async def test_what_a_tool_prints_is_in_its_result_and_nowhere_else(capsys):

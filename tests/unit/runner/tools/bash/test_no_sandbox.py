@@ -52,7 +52,7 @@ def planted(missing, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     shutil.copy(shutil.which("true", path="/usr/bin:/bin"), folder / "bwrap")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return f"{folder}: that leads into the workspace, where commands write"
+    return f"{folder}: its path leads into the workspace, which commands can change"
 
 
 @pytest.fixture(params=[MISSING, FAILS, PLANTED])
@@ -99,7 +99,7 @@ async def test_d9_where_there_is_no_sandbox_the_status_says_why_each_command_ask
 
         [layer] = [each for each in status.layers if each.startswith("no sandbox: ")]
         assert layer.removeprefix("no sandbox: ").startswith(why)
-        assert layer.endswith("; commands are asked about, and run with your rights")
+        assert layer.endswith("; commands need your approval, and run with your rights")
         assert str(verdicts["bash"]) == "ask"
         assert "a note" in results[0]
         assert [each.split(":")[0] for each in results[1:4]] == ["denied", "[exit code 0, nothing printed]", "denied"]
@@ -136,7 +136,7 @@ async def test_d9_a_command_that_nobody_was_asked_about_is_not_run_without_a_san
 async def test_d11_a_call_whose_sandbox_fails_after_it_worked_is_refused_and_the_next_one_asks(
     bash_of, forbid, tmp_path, monkeypatch, mode
 ):
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bwrap.AGAIN", 0)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bwrap.RETRY_AFTER_S", 0)
     bash, call = bash_of(), {"command": "echo ran; echo ran >made"}
     assert bash.tool.judge(call, mode) == ToolAssessment(Verdict.ALLOW)
     assert (await bash("kill -9 $$", mode=mode))[1] == "[exit code 137]"  # so that the next one starts a sandbox anew

@@ -77,7 +77,7 @@ async def test_what_is_taken_away_goes_through_no_link_of_the_quarantine(boxed, 
     ok, text = await boxed("echo evil >AGENTS.md; mkdir deep; echo evil >deep/CLAUDE.md")
 
     assert ok
-    assert "'AGENTS.md' was taken away to .piano-quarantine-" in text
+    assert "'AGENTS.md' was moved to .piano-quarantine-" in text
     assert sorted(os.listdir(outside)) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
     taken = next(tmp_path.glob(".piano-quarantine-*"))
@@ -91,7 +91,7 @@ async def test_a_command_that_exchanges_pianos_own_folder_gets_nothing_moved_els
     ok, text = await boxed(f"ln -sfT {outside} .piano; echo evil >AGENTS.md")
 
     assert ok
-    assert "'.piano' was taken away" in text
+    assert "'.piano' was moved to" in text
     assert (tmp_path / ".piano").readlink() == Path("real")
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
@@ -101,12 +101,12 @@ def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_loses_its_na
     (tmp_path / ".piano").mkdir()
     (tmp_path / ".piano/quarantine").symlink_to(outside)
     guards = WorkspaceGuard(tmp_path)
-    before = guards.look()
+    before = guards.scan()
     (tmp_path / "AGENTS.md").touch()
 
-    (told,) = guards.take_away(before, "call")
+    (told,) = guards.quarantine_new(before, "call")
 
-    assert "'AGENTS.md' was taken away to .piano-quarantine-" in told
+    assert "'AGENTS.md' was moved to .piano-quarantine-" in told
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
 
@@ -136,7 +136,7 @@ async def test_no_command_runs_beside_a_database_that_has_no_folder_of_its_own(b
     ok, text = await bash("touch chat.duckdb.wal", mode="write")
 
     assert not ok
-    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' lies in the workspace itself")
+    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' is in the workspace itself")
     assert not (tmp_path / "chat.duckdb.wal").exists()
     assert (await bash("true", mode="read"))[0]
     assert (await bash_of(database=":memory:")("true", mode="write"))[0]
@@ -182,11 +182,11 @@ def test_the_folder_of_the_users_own_packages_is_not_made_by_a_command_where_it_
     packages = tmp_path / ".own/lib/python3/site-packages"
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(packages))
     guards = WorkspaceGuard(tmp_path)
-    before = guards.begin()
+    before = guards.begin_command()
     packages.mkdir(parents=True)
     (packages / "usercustomize.py").touch()
 
-    guards.take_away(before, "call")
+    guards.quarantine_new(before, "call")
 
     assert not packages.exists()
     assert shadows_import((*packages.relative_to(tmp_path).parts, "usercustomize.py"), tmp_path)

@@ -17,9 +17,9 @@ from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
-from piano_jupyter.runner.tools.bash.output import LARGEST_SPILL, CommandOutput
-from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_apart, limits_of
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK, kill_group
+from piano_jupyter.runner.tools.bash.output import MAX_SPILL_BYTES, CommandOutput
+from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_processes_per_sandbox, ulimit_commands
+from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE, kill_group
 
 MB = 1 << 20
 #: Starts 2,000 children one after the other, and says how many there are when the system gives no more.
@@ -83,7 +83,7 @@ async def test_c3_a_command_that_ignores_all_signals_is_killed_in_time(either, s
     ok, text = await either(f'trap "" TERM INT HUP; echo begun; {sleeper}', timeout=1)
 
     assert time.monotonic() - begun < 1 + 3
-    assert (ok, text) == (False, "ended: the command was ended after 1 s; it had printed:\nbegun")
+    assert (ok, text) == (False, "ended: the command was ended after 1 s; it printed:\nbegun")
     await gone(sleeper)
     assert await either("echo again") == (True, "again")
 
@@ -93,9 +93,9 @@ import asyncio, sys
 from uuid import UUID
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.tool import ToolCallContext, calling
+from piano_jupyter.tool import ToolCallContext, current_call
 
-calling.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
+current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
 asyncio.run(BashTool(PianoConfig(workspace=sys.argv[2])).bash(sys.stdin.read(), 60))
 """
 
@@ -154,26 +154,26 @@ async def test_c5_half_a_gigabyte_of_output_is_cut_for_the_model_and_capped_on_t
     assert grown < 32 * MB
     assert took < 3  # of this process; how long it takes in all depends on who else is at work
     assert read.split() == ["y"] * 200
-    assert int(size) == LARGEST_SPILL
+    assert int(size) == MAX_SPILL_BYTES
 
 
 @pytest.mark.parametrize("mode", ["write", "full"])
 async def test_c6_output_without_end_and_sense_is_made_text_and_stopped_at_its_cap(bash_of, there, monkeypatch, mode):
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.output.FLOOD", 16 * MB)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.output.MAX_OUTPUT_BYTES", 16 * MB)
 
     ok, text = await bash_of()("cat /dev/urandom", mode=mode)
 
     assert not ok
-    assert text.startswith("ended: the command was ended after 16,777,216 bytes of output; it had printed:\n")
+    assert text.startswith("ended: the command was ended after 16,777,216 bytes of output; it printed:\n")
     assert "\ufffd" in text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
     assert len(text) <= 30_000
 
 
 def needs_pids(limits):
-    caps = CgroupLimits(limits)
-    held = "pids" in caps.held
-    caps.remove()
+    cgroups = CgroupLimits(limits)
+    held = "pids" in cgroups.controllers
+    cgroups.remove()
     if os.geteuid() == 0 and not held:
         pytest.skip("root's processes are counted by a control group only, and none can be made here")
 
@@ -239,19 +239,19 @@ def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monk
 
     remove_empty_groups(tmp_path)
     new = empty.exists()
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.cgroup.STARTING", -1)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.cgroup.STARTUP_TIMEOUT_S", -1)
     remove_empty_groups(tmp_path)
 
     assert new
     assert [empty.exists(), used.exists(), other.exists()] == [False, True, True]
 
 
-@pytest.mark.skipif(not counts_apart(), reason="this kernel counts a user's processes together")
+@pytest.mark.skipif(not counts_processes_per_sandbox(), reason="this kernel counts a user's processes together")
 def test_c7_without_a_control_group_the_limit_on_processes_holds_all_but_root(box, launcher):
     box = replace(box, limits=SandboxLimits(processes=50))
     root = os.geteuid() == 0 and not launcher
 
-    code, said = run_in(box, limits_of(box) + BOMB.replace("2000", "200"), launcher)
+    code, said = run_in(box, ulimit_commands(box) + BOMB.replace("2000", "200"), launcher)
 
     assert code == (0 if root else 1)
     assert (int(said.split()[0]) < 50) != root
@@ -259,7 +259,7 @@ def test_c7_without_a_control_group_the_limit_on_processes_holds_all_but_root(bo
 
 CAPS = [
     ("python3 -c 'bytearray(64 << 30)'", "MemoryError", "0.25 GiB of memory (bash_memory)"),
-    ("head -c 64G /dev/zero >big", "File size limit exceeded", "0.015625 GiB a file"),
+    ("head -c 64G /dev/zero >big", "File size limit exceeded", "0.015625 GiB per file"),
     ("head -c 64G /dev/zero >/dev/shm/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
     ("head -c 64G /dev/zero >/tmp/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
     ("head -c 64G /dev/zero >~/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
@@ -269,7 +269,7 @@ CAPS = [
 @pytest.fixture
 def small(bash_of, sandboxed, monkeypatch):
     """Run a command in a sandbox that may use little."""
-    small = partial(SandboxLimits, file=16 * MB, tmpfs=8 * MB)
+    small = partial(SandboxLimits, file_bytes=16 * MB, tmpfs_bytes=8 * MB)
     monkeypatch.setattr("piano_jupyter.runner.tools.bash.bash_tool.SandboxLimits", small)
     bash = bash_of(bash_memory=0.25)
     return lambda command: bash(command, mode="write")
@@ -296,9 +296,9 @@ async def test_c8_what_uses_little_is_told_of_no_cap(small):
 
 
 async def test_c8_processes_that_want_too_much_memory_together_are_stopped(small):
-    caps = CgroupLimits(SandboxLimits())
-    held = "memory" in caps.held
-    caps.remove()
+    cgroups = CgroupLimits(SandboxLimits())
+    held = "memory" in cgroups.controllers
+    cgroups.remove()
     if not held:
         pytest.skip("memory is counted together by a control group only, and none can be made here")
     takes = "python3 -c 'import time; taken = bytearray(150 << 20); time.sleep(60)'"
@@ -361,8 +361,8 @@ TOO_LONG = "bad_command: bash cannot start this command: it is too long; put it 
         ("echo no; kill -9 $$", (True, "no\n[exit code 137]")),
         ("kill -TERM $BASHPID", (True, "[exit code 143]")),
         ("echo " + "x" * MB, (False, TOO_LONG)),
-        ("echo \0", (False, "bad_command: a command cannot hold the character NUL")),
-        ("echo \ud800", (False, "bad_command: the command has half a character at position 5")),
+        ("echo \0", (False, "bad_command: a command cannot contain the character NUL")),
+        ("echo \ud800", (False, "bad_command: the command has an incomplete character at position 5")),
     ],
     ids=["exit", "KILL", "TERM", "1 MB", "NUL", "surrogate"],
 )
@@ -389,7 +389,7 @@ async def test_c14_nothing_is_left_of_a_command_that_is_cancelled_while_it_start
 
 
 def test_c2_a_child_is_found_though_its_number_is_lower_than_that_of_its_bash():
-    with subprocess.Popen(["sleep", "300"], env={MARK: "call"}) as child:
+    with subprocess.Popen(["sleep", "300"], env={MARK_VARIABLE: "call"}) as child:
         with subprocess.Popen(["true"], start_new_session=True) as bash:
             kill_group(bash.pid, "call")
 

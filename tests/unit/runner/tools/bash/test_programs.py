@@ -13,9 +13,9 @@ from sandboxing import run_in, running, wait_until
 from piano_jupyter.runner.tools.bash import programs
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec
 from piano_jupyter.runner.tools.bash.environment import git_identity
-from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 
-LEADS_IN = "that leads into the workspace, where commands write"
+LEADS_IN = "its path leads into the workspace, which commands can change"
 #: What a command leaves on PATH, under the names of all that Piano starts.
 PLANT = """mkdir -p bin; printf '#!/bin/sh\\ntouch %s/ran-$(basename "$0")\\n' "$PWD" >bin/bwrap; chmod +x bin/bwrap
 for each in bash sh git grep kill python; do cp bin/bwrap bin/$each; done"""
@@ -75,7 +75,7 @@ async def test_what_a_command_puts_on_path_is_not_started_by_the_next_piano(boxe
 async def test_a_command_without_a_sandbox_is_refused_where_only_a_command_could_have_put_bash_there(
     bash_of, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(programs, "BASH", ())
+    monkeypatch.setattr(programs, "SYSTEM_BASH", ())
     put(tmp_path / "bin", "bash")
     on_path(monkeypatch, tmp_path / "bin")
 
@@ -96,7 +96,7 @@ def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_is_not_one_on_path_either
     box = SandboxSpec(
         workspace=box.workspace, writable=True, environment=(("PATH", f"{box.workspace}/bin:/usr/bin:/bin"),)
     )
-    assert bubblewrap.why_not(box) == ""
+    assert bubblewrap.unavailable_reason(box) == ""
 
     with bubblewrap.start(box, ["--norc", "-c", "echo $BASH_VERSION"], stdout=subprocess.PIPE) as process:
         printed = process.stdout.read()
@@ -108,12 +108,12 @@ def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_is_not_one_on_path_either
 KERNEL = """
 import asyncio, sys
 from pathlib import Path
-from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
+from piano_jupyter.runner.tools.bash.unsandboxed import run_unsandboxed
 from piano_jupyter.runner.tools.bash.output import CommandOutput
 
 workspace = Path(sys.argv[1])
 output = CommandOutput(2000, workspace / "spill", "spill")
-asyncio.run(run_bare(sys.argv[2], folder=str(workspace), workspace=workspace, seconds=60, output=output))
+asyncio.run(run_unsandboxed(sys.argv[2], folder=str(workspace), workspace=workspace, timeout_s=60, output=output))
 """
 
 
@@ -154,7 +154,7 @@ def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, m
     on_path(monkeypatch, tools)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(workspace))
     bubblewrap = Bubblewrap()
-    bubblewrap.why_not(SandboxSpec(workspace=str(workspace), writable=True))
+    bubblewrap.unavailable_reason(SandboxSpec(workspace=str(workspace), writable=True))
 
     assert git_identity(str(workspace))["GIT_AUTHOR_NAME"] == "none none"
     assert bubblewrap.version == "user.name none none"
@@ -168,14 +168,14 @@ def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_i
     monkeypatch.chdir(workspace)
     put(workspace)
 
-    assert program("tool", str(workspace)) == str(beside)
+    assert find_program("tool", str(workspace)) == str(beside)
     put(tools / "earlier")
     beside.unlink()
-    assert program("tool", str(workspace)) == str(beside)
+    assert find_program("tool", str(workspace)) == str(beside)
     with pytest.raises(ProgramNotFoundError, match=r"^other is not installed$"):
-        program("other", str(workspace))
+        find_program("other", str(workspace))
     put(tools, "other")
-    assert program("other", str(workspace)) == str(tools / "other")  # what is installed later is found
+    assert find_program("other", str(workspace)) == str(tools / "other")  # what is installed later is found
 
 
 def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
@@ -192,11 +192,11 @@ def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(fol
     for folder in (tools / "program", tools / "folder", tools / "through", workspace.parent / "same/bin"):
         on_path(monkeypatch, folder)
         with pytest.raises(ProgramNotFoundError) as refused:
-            program("tool", str(workspace.parent / "same"))
+            find_program("tool", str(workspace.parent / "same"))
         assert str(refused.value) == f"tool is not started from {folder}: {LEADS_IN}"
     (tools / "harmless").symlink_to("real/../real")
     on_path(monkeypatch, tools / "harmless")
-    assert program("tool", str(workspace)) == str(tools / "harmless/tool")
+    assert find_program("tool", str(workspace)) == str(tools / "harmless/tool")
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
@@ -207,16 +207,16 @@ def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, 
     (tools / "bin").chmod(mode)
 
     with pytest.raises(ProgramNotFoundError) as refused:
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
 
     assert str(refused.value) == f"tool is not started from {tools / 'bin'}: other users can write to {tools / 'bin'}"
     (tools / "bin").chmod(0o755)
     tools.chmod(mode)
     if mode == 0o1777:  # as /tmp: there nobody can exchange what is ours
-        assert program("tool", str(workspace)) == str(tools / "bin/tool")
+        assert find_program("tool", str(workspace)) == str(tools / "bin/tool")
     else:
         with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
-            program("tool", str(workspace))
+            find_program("tool", str(workspace))
 
 
 def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
@@ -225,7 +225,7 @@ def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
     on_path(monkeypatch, tools)
 
     with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools / 'tool'}$"):
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
 
 
 @needs_root
@@ -236,15 +236,15 @@ def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_w
     for place in (tools, tools / "tool"):
         os.chown(place, NOBODY, NOBODY)
         with pytest.raises(ProgramNotFoundError, match=f"{place} belongs to another user$"):
-            program("tool", str(workspace))
+            find_program("tool", str(workspace))
         os.chown(place, 0, 0)
     os.chown(tools, 0, 4343)
     tools.chmod(0o775)
     with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
     os.chown(tools, 0, 0)
 
-    assert program("tool", str(workspace)) == str(tools / "tool")
+    assert find_program("tool", str(workspace)) == str(tools / "tool")
 
 
 @needs_root
@@ -259,7 +259,7 @@ def test_a_user_starts_the_systems_programs_and_ones_own_but_not_another_users(f
 for name, folder in (("tool", "own"), ("tool", "theirs"), ("bash", "own"), ("sed", "own")):
     os.environ["PATH"] = sys.argv[2] + "/" + folder + ":/usr/bin"
     try:
-        print(program(name, sys.argv[1]))
+        print(find_program(name, sys.argv[1]))
     except Exception as error:
         print(error)
 """

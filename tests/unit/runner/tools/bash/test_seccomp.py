@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 from sandboxing import run_in
 
-from piano_jupyter.runner.tools.bash.seccomp import ALLOW, ERRNO, KILL, MACHINES, MODES, OPENS, X32, program
+from piano_jupyter.runner.tools.bash.seccomp import (
+    ALLOW,
+    ARCHITECTURES,
+    ERRNO,
+    KILL,
+    MODE_CALLS,
+    OPEN_CALLS,
+    X32_CALLS_START,
+    filter_program,
+)
 
 CREAT_AND_WRITE, TMPFILE, BITS = 0o101, 0o20200002, (0o4755, 0o2755, 0o6755)
 #: Tries each call with each mode, and prints which left a file that has the bits, and which failed with what.
@@ -43,9 +52,9 @@ for name, number in calls.items():
             set_.append(file)
 print(json.dumps([sorted(set_), failed]))
 """
-FILTERED = {name: numbers for table in (MODES, OPENS) for name, (numbers, _) in table.items()}
+FILTERED = {name: numbers for table in (MODE_CALLS, OPEN_CALLS) for name, (numbers, _) in table.items()}
 NUMBERS = FILTERED | {"openat2": (437, 437), "mkdir": (83, None), "mkdirat": (258, 34)}
-COLUMN = MACHINES[platform.machine()].column if platform.machine() in MACHINES else None
+COLUMN = ARCHITECTURES[platform.machine()].column if platform.machine() in ARCHITECTURES else None
 PLAIN = 0o755
 
 
@@ -154,14 +163,14 @@ def answer(code, audit, number, *arguments):
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_of_each_processor_refuses_the_bits_and_nothing_else_of_these_calls(machine):
-    code, audit, column = program(machine), MACHINES[machine].audit, MACHINES[machine].column
+    code, audit, column = filter_program(machine), ARCHITECTURES[machine].audit, ARCHITECTURES[machine].column
     refused = ERRNO | errno.EPERM
 
-    for numbers, mode in MODES.values():
+    for numbers, mode in MODE_CALLS.values():
         for bits, wanted in ((0o4755, refused), (0o2755, refused), (0o1777, ALLOW), (0o100644, ALLOW)):
             if numbers[column] is not None:
                 assert answer(code, audit, numbers[column], *[1 << 32] * mode, bits | 1 << 40) == wanted
-    for numbers, mode in OPENS.values():
+    for numbers, mode in OPEN_CALLS.values():
         for flags, bits, wanted in (
             (CREAT_AND_WRITE, 0o4755, refused),
             (TMPFILE, 0o2755, refused),
@@ -173,8 +182,8 @@ def test_the_filter_of_each_processor_refuses_the_bits_and_nothing_else_of_these
 
 
 def test_the_calls_of_other_kinds_of_programs_are_refused_altogether():
-    code, audit = program("x86_64"), MACHINES["x86_64"].audit
-    i386, chmod_of_i386, chmod_of_x32 = 0x40000003, 15, X32 | 90
+    code, audit = filter_program("x86_64"), ARCHITECTURES["x86_64"].audit
+    i386, chmod_of_i386, chmod_of_x32 = 0x40000003, 15, X32_CALLS_START | 90
 
     assert answer(code, i386, chmod_of_i386, 0, 0o755) == KILL
     assert answer(code, audit, chmod_of_x32, 0, 0o755) == ERRNO | errno.EPERM

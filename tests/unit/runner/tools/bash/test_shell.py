@@ -10,11 +10,11 @@ import psutil
 import pytest
 from sandboxing import wait_until, wait_until_gone
 
-from piano_jupyter.runner.tools.bash.environment import KNOWN, QUIET, clean_environment
-from piano_jupyter.runner.tools.bash.guards import MOST_SHIELDS
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK
+from piano_jupyter.runner.tools.bash.environment import ALLOWED_VARIABLES, NON_INTERACTIVE, clean_environment
+from piano_jupyter.runner.tools.bash.guards import MAX_OVERRIDES
+from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE
 
-MADE = {"OLDPWD", "PWD", "SHLVL", "_", MARK}  #: by bash itself, and by us
+MADE = {"OLDPWD", "PWD", "SHLVL", "_", MARK_VARIABLE}  #: by bash itself, and by us
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ async def test_d4_bash_knows_no_key_and_no_token(either, monkeypatch):
     assert "left out" not in text
     assert "secret" not in text
     assert {"PAGER=cat", "GIT_TERMINAL_PROMPT=0", "LC_TIME=C"} <= set(text.split("\n"))
-    assert {each for each in names if not each.startswith(("LC_", "GIT_"))} <= KNOWN | set(QUIET) | MADE
+    assert {each for each in names if not each.startswith(("LC_", "GIT_"))} <= ALLOWED_VARIABLES | set(
+        NON_INTERACTIVE
+    ) | MADE
     assert clean_environment({"PATH": "/p"})["PATH"].endswith("/p")
 
 
@@ -167,7 +169,7 @@ async def test_a17_a18_a_command_neither_changes_nor_makes_a_skill(boxed, tmp_pa
     assert [each.name for each in (tmp_path / "docs").iterdir()] == ["tea.md"]
     assert (tmp_path / "docs" / "tea.md").read_text() == "Boil water."
     assert not (tmp_path / "skills").exists()
-    assert "'skills' was taken away" in told
+    assert "'skills' was moved to" in told
 
 
 async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_start(boxed, tmp_path):
@@ -188,7 +190,7 @@ async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_st
 async def test_more_names_than_can_be_shielded_end_in_no_command_at_all_not_in_one_without_shields(boxed, tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git/config").write_text("mine")
-    for number in range(MOST_SHIELDS - 4):
+    for number in range(MAX_OVERRIDES - 4):
         folder = tmp_path / f"!{number % 20}"  # first by name
         folder.mkdir(exist_ok=True)
         (folder / f".env.{number}").touch()
@@ -203,7 +205,7 @@ async def test_more_names_than_can_be_shielded_end_in_no_command_at_all_not_in_o
         assert not ok
         assert re.fullmatch(
             rf"too_many: nothing was run: the workspace has \d+ names that a command must not change or see, "
-            rf"'!0/\.env\.0' for one, and {MOST_SHIELDS} at most can be kept from it; tell the user to choose "
+            rf"such as '!0/\.env\.0', but at most {MAX_OVERRIDES} can be protected; tell the user to choose "
             rf"a smaller workspace",
             text,
         )

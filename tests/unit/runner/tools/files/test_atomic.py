@@ -12,7 +12,7 @@ from child import needs_root, run_child, users_folder
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.tools.files import atomic
 from piano_jupyter.runner.tools.files.workspace import Workspace
-from piano_jupyter.safe_files import held_open
+from piano_jupyter.safe_files import closing_descriptor
 
 #: The kernel of the test's own kills itself when it is about to make a system call, at an event of Python's audit.
 KILLED = """
@@ -119,9 +119,9 @@ def test_what_a_living_process_writes_is_not_tidied_away(ws):
 
 
 def test_a_folder_that_another_program_holds_locked_is_a_refusal_and_not_waited_for_without_end(ws, monkeypatch):
-    monkeypatch.setattr(atomic, "LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(atomic, "LOCK_TIMEOUT_S", 0.0)
     (ws / ".piano").touch()  # so that it is written in the file's own folder, which commands see
-    with held_open(os.open(ws / "d", os.O_RDONLY)) as holder:
+    with closing_descriptor(os.open(ws / "d", os.O_RDONLY)) as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
 
         for call in (lambda: write(Workspace(ws), "d/f", b"new"), lambda: Workspace(ws).make("d/g", b"new")):
@@ -160,9 +160,9 @@ try:
     os.link("f", "l", src_dir_fd=folder, dst_dir_fd=folder)
 except PermissionError:
     print(create("d/new", "new"))
-from piano_jupyter.runner.tools.files.atomic import make
+from piano_jupyter.runner.tools.files.atomic import create_file
 try:
-    make(folder, "f", b"lost", staging=folder)
+    create_file(folder, "f", b"lost", staging=folder)
 except FileExistsError as error:
     print(error.filename)
 """,
@@ -192,7 +192,7 @@ for call in (lambda: read("closed"), lambda: create("folder/x", ""), lambda: cre
         print(call())
     except Exception as error:
         print(error)
-print(beneath.layer())
+print(beneath.resolver_name())
 """,
             ws,
             user=user,
@@ -255,8 +255,8 @@ for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f
             user=user,
         )
 
-    linked = "linked: 'f' has another name (a hard link), maybe outside the workspace, so tools do not write it; "
-    linked += "write a file of a new name, or tell the user"
+    linked = "linked: 'f' has another name (a hard link), maybe outside the workspace, so tools cannot write it; "
+    linked += "write a file with a new name, or tell the user"
     assert said.splitlines() == [linked, linked, "1\tx", "None", "edited 'f' at line 1"]
 
 

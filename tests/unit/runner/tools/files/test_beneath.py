@@ -18,7 +18,7 @@ import pytest
 from child import run_child
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer, way
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, best_resolver, resolver_name
 from piano_jupyter.runner.tools.files.workspace import Workspace
 
 READS = 20_000
@@ -34,7 +34,7 @@ while os.getppid() == parent:
             sys.exit(os.strerror(ctypes.get_errno()))
 """
 
-needs_openat2 = pytest.mark.skipif(layer() != "openat2", reason="this system has no openat2")
+needs_openat2 = pytest.mark.skipif(resolver_name() != "openat2", reason="this system has no openat2")
 ways = pytest.mark.parametrize(
     "by", [pytest.param(OpenAt2Resolver(), marks=needs_openat2), StepwiseResolver()], ids=lambda by: by.name
 )
@@ -98,7 +98,7 @@ def outside(ws):
 @ways
 def test_a4_a_folder_that_is_exchanged_for_a_link_gives_away_nothing(racing, by):
     with racing() as ws:
-        sandbox = Workspace(ws, by=by)
+        sandbox = Workspace(ws, resolver=by)
         came = Counter(attempt(lambda: read(sandbox)) for _ in range(READS))
 
     assert came["secret"] == 0
@@ -110,20 +110,20 @@ def test_a4_the_race_is_real_resolving_a_path_and_then_opening_it_gives_the_secr
     came, deadline = Counter(), time.monotonic() + 60
     with racing() as ws:
         while not came["secret"] and time.monotonic() < deadline:
-            came.update(attempt(lambda: read(Workspace(ws, by=Realpath()))) for _ in range(1000))
+            came.update(attempt(lambda: read(Workspace(ws, resolver=Realpath()))) for _ in range(1000))
 
     assert came["secret"] > 0, came
 
 
 def edit(ws, by, number):
-    sandbox = Workspace(ws, by=by)
+    sandbox = Workspace(ws, resolver=by)
     with sandbox.find("d/f") as found:
         sandbox.replace(found, f"inside {number}".encode())
     return "edited"
 
 
 def create(ws, by, number):
-    Workspace(ws, by=by).make(f"d/new{number}/file", b"made")
+    Workspace(ws, resolver=by).make(f"d/new{number}/file", b"made")
     return "created"
 
 
@@ -154,8 +154,8 @@ def test_a5_the_race_is_real_resolving_a_path_and_then_writing_there_reaches_out
 
 
 def test_the_layer_in_force_can_be_asked_for():
-    assert layer() == way().name
-    assert layer() in {"openat2", "walk"}
+    assert resolver_name() == best_resolver().name
+    assert resolver_name() in {"openat2", "walk"}
 
 
 def test_a_system_without_openat2_gets_the_walk_and_says_so(tmp_path):
@@ -169,7 +169,7 @@ read = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))[0]
 try:
     read("l")
 except Exception as error:
-    print(beneath.layer(), read("f"), error, sep="|")
+    print(beneath.resolver_name(), read("f"), error, sep="|")
 """,
         tmp_path,
     )
@@ -183,18 +183,18 @@ class Exchanging(OpenAt2Resolver):
     def __init__(self, act):
         self.acts = [lambda: None, act]
 
-    def names(self, root, found, path):
+    def resolved_names(self, root, found, path):
         if self.acts:
             self.acts.pop(0)()
-        return super().names(root, found, path)
+        return super().resolved_names(root, found, path)
 
 
 @needs_openat2
 def test_a5_a_folder_that_is_renamed_while_a_file_is_made_in_it_is_looked_at_again(tmp_path):
     (tmp_path / "d").mkdir()
-    sandbox = Workspace(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
+    sandbox = Workspace(tmp_path, resolver=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
 
-    with pytest.raises(ToolError, match=r"^protected: tools do not write '\.git'"):
+    with pytest.raises(ToolError, match=r"^protected: tools must not write '\.git'"):
         sandbox.make("d/hooks/post-checkout", b"#!/bin/sh")
 
     assert list((tmp_path / ".git" / "hooks").iterdir()) == []
@@ -214,7 +214,7 @@ def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_i
     sandbox = Workspace(tmp_path)
     with sandbox.find("d/config") as found:
         exchange()
-        with pytest.raises(ToolError, match=r"^stale: 'd/config' was changed by somebody"):
+        with pytest.raises(ToolError, match=r"^stale: 'd/config' was just changed by somebody"):
             sandbox.replace(found, b"new")
 
     assert (tmp_path / ".git" / "config").read_text() == "old"

@@ -31,7 +31,7 @@ def call(config):
             ToolCallContext(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
         )
         limit = config.tool_output_limit
-        result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limit)
+        result = await run_tool(tools[name], arguments, call=known, timeout=60, output_limit=limit)
         return result.ok, result.text
 
     call.tools = tools
@@ -83,7 +83,7 @@ async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memo
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert "[line cut at 2,000 characters]\n3\tthird\n['huge' has 3,221,225,473 bytes and goes on; " in huge
+    assert "[line cut at 2,000 characters]\n3\tthird\n['huge' has 3,221,225,473 bytes and continues; " in huge
     assert line.endswith("x [line cut at 2,000 characters]\n2\tlast")
     assert peak < 5_000_000
 
@@ -91,16 +91,16 @@ async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memo
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"offset": 4}, "bad_range: 'a' has 3 lines, none at offset 4"),
+        ({"offset": 4}, "bad_range: 'a' has only 3 lines, so none at offset 4"),
         ({"offset": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
         ({"limit": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
         ({"path": "b"}, "not_found: there is no file 'b'; list its folder first"),
-        ({"path": "sales.cvs"}, "not_found: there is no file 'sales.cvs'; near it: sales.csv"),
+        ({"path": "sales.cvs"}, "not_found: there is no file 'sales.cvs'; similar names: sales.csv"),
         ({"path": "a/b"}, "not_found: 'a/b': not a directory"),
         ({"path": "pipe"}, "not_a_regular_file: 'pipe' is a named pipe"),
         (
             {"path": "null"},
-            "outside_workspace: file tools reach only what is in the workspace; give a path relative to it",
+            "outside_workspace: file tools can access only the workspace; give a path relative to it",
         ),
     ],
 )
@@ -130,7 +130,7 @@ async def test_a_large_folder_is_listed_in_part(call, tmp_path):
     assert text.split("\n") == [
         "'.' is a folder:",
         *(f"{number:03}" for number in range(200)),
-        "[and more than these 200]",
+        "[only the first 200 names are shown]",
     ]
 
 
@@ -183,7 +183,7 @@ async def test_a_character_that_the_encoding_lacks_is_refused(call, tmp_path):
 
     ok, text = await call("edit_file", path="f", edits=[{"old_text": "café", "new_text": "→"}])
 
-    assert (ok, text) == (False, "bad_character: 'f' is latin-1, which has no '→'")
+    assert (ok, text) == (False, "bad_character: 'f' is encoded as latin-1, which has no '→'")
     assert (tmp_path / "f").read_bytes() == b"caf\xe9\n"
 
 
@@ -204,31 +204,31 @@ def second(x):
 @pytest.mark.parametrize(
     ("old", "text"),
     [
-        ("return 2", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
-        ("  return  2 ", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
+        ("return 2", "not_unique: old_text occurs more than once, at lines 4, 10; include more lines"),
+        ("  return  2 ", "not_unique: old_text occurs more than once, at lines 4, 10; include more lines"),
         (
             "def first(x):\n    if not x:\n        return 1",
-            "not_found: nearest are lines 1-3; at line 2 the file has '    if x:', old_text has '    if not x:'",
+            "not_found: most similar are lines 1-3: at line 2 the file has '    if x:', old_text has '    if not x:'",
         ),
         (
             "def secnd(y):",
-            "not_found: nearest are lines 7-7; at line 7 the file has 'def second(x):', old_text has 'def secnd(y):'",
+            "not_found: most similar are lines 7-7: at line 7 the file has 'def second(x):', old_text has 'def secnd(y):'",
         ),
         (
             "    return 2\nend",
-            "not_found: nearest are lines 4-5; at line 5 the file has '', old_text has 'end'",
+            "not_found: most similar are lines 4-5: at line 5 the file has '', old_text has 'end'",
         ),
         (
             "1\tdef first(x):\n2\t    if x:",
-            "not_found: old_text has line numbers at its start; give the text without them",
+            "not_found: old_text starts with line numbers; give the text without them",
         ),
         (
             "if x:\nreturn 3",
-            "not_found: nearest are lines 8-9; at line 8 the file has '\\tif x:', old_text has 'if x:'",
+            "not_found: most similar are lines 8-9: at line 8 the file has '\\tif x:', old_text has 'if x:'",
         ),
-        ("zebra", "not_found: old_text is not in the file, nor is anything like it; read the file first"),
+        ("zebra", "not_found: neither old_text nor anything similar is in the file; read the file first"),
         ("", "empty: old_text is empty; give the text to replace, or use create_file for a new file"),
-        ("new", "same: old_text and new_text are equal; there is nothing to change"),
+        ("new", "same: old_text and new_text are the same; there is nothing to change"),
     ],
 )
 async def test_b1_b2_b7_an_edit_that_is_not_certain_is_refused_and_changes_nothing(call, tmp_path, old, text):
@@ -343,13 +343,13 @@ async def test_b12_a_notebook_stays_one(call, tmp_path):
         (
             "f",
             "new",
-            "exists: 'f' is already a file of 3 bytes, sha256 cba06b5736fa; read it, then change it with edit_file",
+            "exists: 'f' already exists: a file of 3 bytes, sha256 cba06b5736fa; read it, then change it with edit_file",
         ),
-        ("d", "new", "exists: 'd' is already a folder; read it, then change it with edit_file"),
+        ("d", "new", "exists: 'd' already exists: a folder; read it, then change it with edit_file"),
         ("f/g", "new", "not_found: 'f/g': not a directory"),
-        ("big", "x" * 1_048_577, "too_large: content has more than 1,048,576 bytes; write it with code"),
-        ("half", "\ud83d", "bad_character: content has half a character at position 0"),
-        (".git/config", "x", "protected: tools do not write '.git'; tell the user what should be in it"),
+        ("big", "x" * 1_048_577, "too_large: content is larger than 1,048,576 bytes; write it with code"),
+        ("half", "\ud83d", "bad_character: content has an incomplete character at position 0"),
+        (".git/config", "x", "protected: tools must not write '.git'; tell the user what should be in it"),
     ],
 )
 async def test_a11_a_file_that_must_not_be_created_is_refused(call, tmp_path, path, content, text):
@@ -369,7 +369,7 @@ async def test_a12_a_file_that_is_too_large_is_refused_before_a_byte_is_written(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert refusal == (False, "too_large: content has more than 1,048,576 bytes; write it with code")
+    assert refusal == (False, "too_large: content is larger than 1,048,576 bytes; write it with code")
     assert peak < 10_000_000
     assert list(tmp_path.iterdir()) == []
 
@@ -379,7 +379,7 @@ async def test_a16_a_number_given_as_a_string_is_taken(call, tmp_path):
 
     assert await call("read_file", path="a", offset="2", limit="1") == (
         True,
-        "2\t2\n['a' has 6 bytes and goes on; read it with offset=3]",
+        "2\t2\n['a' has 6 bytes and continues; read it with offset=3]",
     )
     assert await call("read_file", path="a", offset="-1") == (
         False,
@@ -463,7 +463,7 @@ def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
     for path in ("skills/tea.md", "docs/tea/SKILL.md", "./skills/../docs/x.txt", "team/skills/x.md"):
         opinion = judge({"path": path, "content": ""}, "write")
         assert opinion.verdict is Verdict.ASK, path
-        assert opinion.reason.endswith("would be a part of your skills, which instruct agents later on")
+        assert opinion.reason.endswith("would become part of your skills, which instruct agents")
     assert judge({"path": "docs.md", "content": ""}, "write").verdict is Verdict.ALLOW
     assert tools[2].judge({"path": "skills/tea.md", "edits": []}, "full").verdict is Verdict.ASK
 
@@ -498,16 +498,16 @@ def test_rules_are_about_the_path(call):
 async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call, tmp_path):
     (tmp_path / "f").write_text("one\ntwo\n  three\n")
 
-    none_made = "not_found: edit 3 of 3, so none was made: "
+    none_made = "not_found: edit 3 of 3 failed, so none was made: "
     made = [{"old_text": "one", "new_text": "1"}, {"old_text": "1\ntwo", "new_text": "2"}]
     assert await call("edit_file", path="f", edits=[*made, {"old_text": "four", "new_text": "4"}]) == (
         False,
-        f"{none_made}old_text is not in the file, nor is anything like it; read the file first",
+        f"{none_made}neither old_text nor anything similar is in the file; read the file first",
     )
     assert (tmp_path / "f").read_text() == "one\ntwo\n  three\n"
     assert await call("edit_file", path="f", edits=[*made, {"old_text": "2\nthree", "new_text": "3"}]) == (
         False,
-        f"{none_made}nearest are lines 1-2; at line 2 the file has '  three', old_text has 'three'",
+        f"{none_made}most similar are lines 1-2: at line 2 the file has '  three', old_text has 'three'",
     )
     assert await call("edit_file", path="f", edits=made) == (
         True,
@@ -516,7 +516,7 @@ async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call,
     assert (tmp_path / "f").read_text() == "2\n  three\n"
     assert await call("edit_file", path="f", edits=[{"old_text": "three  ", "new_text": "3"}]) == (
         True,
-        "edited 'f' at line 2; match=whitespace at line 2: read the result",
+        "edited 'f' at line 2; match=whitespace at line 2: check the result",
     )
     assert await call("edit_file", path="f", edits=[]) == (
         False,
@@ -534,7 +534,7 @@ async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_cha
 
     assert not ok
     assert text.split("\n") == [
-        "stale: 'f' changed since it was read here (sha256 now cd10fba0118b); read it again",
+        "stale: 'f' has changed since you read it (sha256 now cd10fba0118b); read it again",
         "@@ line 2 @@",
         "-two",
         "+zwei",
@@ -549,10 +549,10 @@ async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_cha
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("a\nb\n", "a\r\nb\r\n", ["[only its encoding or its line ends]"]),
-        ("a\n", "\0", ["[it is no text any more]"]),
-        ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines became 9,000 others @@"]),
-        ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this difference]"]),
+        ("a\nb\n", "a\r\nb\r\n", ["[only its encoding or its line ends changed]"]),
+        ("a\n", "\0", ["[it is not text any more]"]),
+        ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines were replaced by 9,000 others @@"]),
+        ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this diff]"]),
         ("x" * 300_000, "y", []),
         ("x", "y" * 1000, ["@@ line 1 @@", "-x", "+" + "y" * 298 + "…"]),
     ],
@@ -608,12 +608,12 @@ async def test_b4_quotes_dashes_and_odd_blanks_elsewhere_stay_as_they_are(call, 
 
     ok, text = await call("edit_file", path="f", edits=[{"old_text": "def f( ):  ", "new_text": "def g():"}])
 
-    assert (ok, text) == (True, "edited 'f' at line 3; match=whitespace at line 3: read the result")
+    assert (ok, text) == (True, "edited 'f' at line 3; match=whitespace at line 3: check the result")
     assert (tmp_path / "f").read_bytes() == (rest + "def g():\n" + rest).encode()
 
 
 async def test_b12_a_notebook_that_is_none_is_not_created(call, tmp_path):
-    assert (await call("create_file", path="a.IPYNB", content="{"))[1].startswith("bad_notebook: 'a.IPYNB' would be no")
+    assert (await call("create_file", path="a.IPYNB", content="{"))[1].startswith("bad_notebook: 'a.IPYNB' would not be a valid")
     assert (await call("create_file", path="b.ipynb", content="[" * 100_000))[1].startswith("bad_notebook: ")
     assert (await call("create_file", path="c.ipynb", content='{"cells": []}'))[0]
 
@@ -655,15 +655,15 @@ async def test_a7_a_socket_is_refused_and_a_folder_is_listed_without_pianos_own(
         assert await call("read_file", path="s") == (False, "not_a_regular_file: 's' is a socket")
         assert await call("read_file", path="") == (
             False,
-            "bad_path: a path is one line of plain characters, without blanks around it",
+            "bad_path: a path is one line without control characters or surrounding blanks",
         )
         assert await call("read_file", path=".") == (True, "'.' is a folder:\ndata/\nout\ns")
 
 
 def test_the_status_says_what_holds_file_tools():
     assert file_layer() in {
-        "files: only beneath the workspace, by the kernel (openat2)",
-        "files: only beneath the workspace, name by name, following no link (no openat2 here)",
+        "files: only within the workspace, paths are checked by the kernel (openat2)",
+        "files: only within the workspace, paths are followed step by step, without links (no openat2)",
     }
 
 
@@ -680,7 +680,7 @@ async def test_d7_keys_and_what_starts_by_itself_are_kept_where_the_workspace_is
 
     assert await call("read_file", path="ada/keys/id_rsa") == (
         False,
-        "private: this is where the user's home folder has keys, which tools do not see",
+        "private: this is where the user keeps keys, which tools cannot access",
     )
     assert (await call("read_file", path="ada/.bashrc"))[1] == "1\talias ll='ls -l'"
     for path in ("ada/.ssh/authorized_keys", "ada/.zshenv", "ada/.config/autostart/x.desktop", "ada/bin/ls"):

@@ -1,4 +1,4 @@
-"""Names that file tools do not write, and files that the kernel would import."""
+"""Names that file tools must not write, and files that the kernel would import."""
 
 import json
 import sys
@@ -218,5 +218,5 @@ def test_a19_a_module_that_is_not_installed_but_wanted_by_one_that_is_would_be_i
 def test_a_program_of_the_kernels_own_environment_asks(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
 
-    assert shadows_import([".venv", "bin", "activate"], tmp_path).startswith("'.venv/bin/activate' is a part of your")
+    assert shadows_import([".venv", "bin", "activate"], tmp_path).startswith("'.venv/bin/activate' is part of your")
     assert shadows_import([".venv2", "bin", "activate"], tmp_path) is None

@@ -10,11 +10,11 @@ import pytest
 from child import IS_ROOT, needs_root
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, resolver_name
 from piano_jupyter.runner.tools.files.workspace import Workspace, open_regular
 
-OUTSIDE = "outside_workspace: file tools reach only what is in the workspace; give a path relative to it"
-WAYS = [OpenAt2Resolver, StepwiseResolver] if layer() == "openat2" else [StepwiseResolver]
+OUTSIDE = "outside_workspace: file tools can access only the workspace; give a path relative to it"
+WAYS = [OpenAt2Resolver, StepwiseResolver] if resolver_name() == "openat2" else [StepwiseResolver]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def way(request):
 
 @pytest.fixture
 def sandbox(root, way):
-    return Workspace(root, by=way)
+    return Workspace(root, resolver=way)
 
 
 def read(sandbox, path):
@@ -75,7 +75,7 @@ def test_a_path_in_the_workspace_is_found_relative_and_absolute(root, sandbox):
 
 
 def test_a_link_in_the_workspace_is_followed_where_the_kernel_can_do_it_safely(root, way):
-    sandbox = Workspace(root, by=way)
+    sandbox = Workspace(root, resolver=way)
 
     if way.name == "openat2":
         assert sandbox.names("in/a.txt") == ("sub", "a.txt")
@@ -88,7 +88,7 @@ def test_a_workspace_that_is_itself_a_link_is_reached_by_both_names(root, tmp_pa
     (tmp_path / "link").symlink_to(root)
 
     for path in ("sub/a.txt", str(tmp_path / "link" / "sub" / "a.txt"), str(root / "sub" / "a.txt")):
-        assert read(Workspace(tmp_path / "link", by=way), path) == b"a"
+        assert read(Workspace(tmp_path / "link", resolver=way), path) == b"a"
 
 
 @pytest.mark.parametrize("path", ["../outside/secret", "../outside/missing", "..", "sub/../../outside/secret"])
@@ -106,7 +106,7 @@ def test_a2_an_absolute_path_outside_is_refused_in_the_same_words_whether_or_not
 
 
 def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole_machine(way, tmp_path):
-    machine = Workspace(Path("/"), by=way)
+    machine = Workspace(Path("/"), resolver=way)
 
     assert said(read, machine, f"/proc/{os.getpid()}/environ") == OUTSIDE
     (tmp_path / "f").write_text("x")
@@ -114,7 +114,7 @@ def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole
 
 
 def test_a3_a_link_that_leads_out_is_refused(root, way):
-    sandbox = Workspace(root, by=way)
+    sandbox = Workspace(root, resolver=way)
     paths = ["out/secret", "out/missing", "up/secret", "up", "nowhere", "out/../ws/sub/a.txt"]
     refusals = {code(read, sandbox, path) for path in paths[: -1 if way.name == "walk" else None]}
 
@@ -166,7 +166,7 @@ def test_pianos_own_data_is_not_reached(root, way):
     (root / ".piano/piano.duckdb").touch()
     (root / "data").mkdir()
     (root / "data/mine.duckdb.wal").touch()
-    sandbox = Workspace(root, str(root / "data/mine.duckdb"), by=way)
+    sandbox = Workspace(root, str(root / "data/mine.duckdb"), resolver=way)
 
     assert code(read, sandbox, ".piano/piano.duckdb") == "private"
     assert code(read, sandbox, "data/mine.duckdb.wal") == "private"
@@ -179,7 +179,7 @@ def test_pianos_own_data_is_not_reached(root, way):
 
 def test_a_link_to_a_protected_folder_does_not_let_one_write_there(root, way):
     (root / "hooks").symlink_to(".git")
-    sandbox = Workspace(root, by=way)
+    sandbox = Workspace(root, resolver=way)
     (root / ".git/config").write_text("old")
 
     assert code(sandbox.make, "hooks/pre-commit", b"") == ("protected" if way.name == "openat2" else "bad_path")

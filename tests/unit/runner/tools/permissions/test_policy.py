@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from piano_jupyter.errors import PianoError, ToolError
-from piano_jupyter.rules import fits_text
-from piano_jupyter.runner.tools.permissions.policy import Decision, judge, usually
+from piano_jupyter.rules import matches_text
+from piano_jupyter.runner.tools.permissions.policy import Decision, judge, typical_verdict
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, tool
 
@@ -305,7 +305,7 @@ def test_e5_what_is_known_only_when_it_runs_asks_where_a_name_is_denied(judged, 
     assert judged(SANDBOXED, command).verdict is ALLOW
 
 
-UNCLEAR = "a quote or a bracket in it is not closed, or it is written in a way that rules cannot follow"
+UNCLEAR = "a quote or a bracket in it is not closed, or its syntax is too unusual for rules"
 LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a" * 501
 
 
@@ -349,17 +349,17 @@ LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a
 def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and_asked_about_otherwise(
     judged, command, why
 ):
-    unread = f"the command cannot be read whole: {why}"
+    unread = f"the command cannot be read completely: {why}"
 
     for deny in ("deny bash(curl *)", "deny bash(a | b)"):
         denied = judged(BASH, command, "allow bash", "ask bash(rm *)", deny)
         assert denied == Decision(
             DENY,
-            f"denied: {unread}, and the user's rule {deny!r} forbids what may be in it; "
-            f"give several short, simple commands",
+            f"denied: {unread}, and it may contain what the user's rule {deny!r} forbids; "
+            f"run several short, simple commands instead",
         )
     asked = judged(SANDBOXED, command, "allow bash", "ask bash(rm *)", "deny edit_file")
-    assert asked == Decision(ASK, f"your rule 'ask bash(rm *)' may be about this: {unread}")
+    assert asked == Decision(ASK, f"your rule 'ask bash(rm *)' may apply: {unread}")
     for rules in ([], ["allow bash(echo *)"], ["deny edit_file(secrets/*)"]):
         assert judged(SANDBOXED, command, *rules) == Decision(ASK, unread)
     assert judged(BASH, command, "allow bash") == Decision(ALLOW)  # whatever it says
@@ -454,7 +454,7 @@ def test_deny_goes_before_ask_and_ask_before_allow(judged):
     rules = ["allow bash", "ask bash(git *)", "deny bash(git push)"]
 
     assert judged(BASH, "ls", *rules) == Decision(ALLOW)
-    assert judged(BASH, "git log", *rules) == Decision(ASK, "your rule 'ask bash(git *)' says so")
+    assert judged(BASH, "git log", *rules) == Decision(ASK, "your rule 'ask bash(git *)' applies")
     assert judged(BASH, "git push", *rules).verdict is DENY
 
 
@@ -529,7 +529,7 @@ def test_a_pattern_for_a_tool_of_ones_own_is_about_its_subject_or_denies_by_any_
 
 
 def test_a_rule_that_slipped_in_unchecked_stops_everything_with_its_sentence(judged):
-    with pytest.raises(PianoError, match="'allows price' is no rule"):
+    with pytest.raises(PianoError, match="'allows price' is not a valid rule"):
         judged(PRICE, {}, "allows price")
 
 
@@ -539,8 +539,8 @@ def test_what_becomes_of_a_tool_is_known_without_a_call():
     )
     knobs = {"workspace": "/nowhere"}
 
-    assert [usually(reads, mode=mode, rules=[], **knobs) for mode in ("read", "write")] == [DENY, ALLOW]
-    assert [usually(BASH, mode="write", rules=rules, **knobs) for rules in ([], ["allow bash"])] == [ASK, ALLOW]
+    assert [typical_verdict(reads, mode=mode, rules=[], **knobs) for mode in ("read", "write")] == [DENY, ALLOW]
+    assert [typical_verdict(BASH, mode="write", rules=rules, **knobs) for rules in ([], ["allow bash"])] == [ASK, ALLOW]
 
 
 @pytest.mark.parametrize(
@@ -601,9 +601,9 @@ def test_a_rule_that_denies_sees_what_is_within_an_argument_and_what_is_taken_fo
 def test_a_pattern_fits_what_its_texts_with_anything_between_them_are(pattern, text):
     expected = re.fullmatch(".*".join(map(re.escape, pattern)), text, re.DOTALL) is not None
 
-    assert fits_text(pattern, text) is expected
+    assert matches_text(pattern, text) is expected
 
 
 def test_a_rule_with_many_stars_is_compared_with_a_long_argument_at_once():
     """Some ways to compare take longer than anybody lives."""
-    assert not fits_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
+    assert not matches_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
