@@ -1,7 +1,7 @@
-"""What tests of the sandbox share: whether there is one here, other users, processes by a word, and boxes to break.
+"""What the tests of the sandbox share: whether it works here, other users, finding processes, and weakened sandboxes.
 
-A test of a defence runs its attack twice: in the spec as it is, and in one with that defence taken out, where the
-attack must succeed. So it fails where the defence is missing, and where the attack has become harmless by itself.
+A test of a defence runs its attack twice: in the sandbox as it is, and in one without that defence, where the attack
+must succeed. So it fails if the defence is missing, and if the attack has become harmless by itself.
 """
 
 import functools
@@ -28,7 +28,7 @@ SYSTEM = (("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),)
 
 @functools.cache
 def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
-    """Return why the tests of the sandbox cannot run here, "" where they can."""
+    """Return why the tests of the sandbox cannot run here, "" if they can."""
     if launcher and (os.geteuid() or shutil.which(launcher[0]) is None):
         return "only root can become another user"
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
 
 
 def run_in(spec, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
-    """Run a command in a spec; `without` some of bwrap's options, `also` with others. Return code and output."""
+    """Run a command in a sandbox; `without` some of bwrap's options, `also` with others. Return code and output."""
     words = bwrap_arguments(spec, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
     for option in without:
         at = next(i for i in range(len(words)) if words[i : i + len(option)] == list(option))

@@ -187,4 +187,4 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
 def test_a_wrong_rule_is_said_at_once(kernel):
     cell = kernel.run("%config PianoConfig.rules = ['allow bash(a | b)']")
 
-    assert "can never match: what it allows must be one plain command" in cell.stream
+    assert "can never match: it can only allow one plain command" in cell.stream

@@ -1,4 +1,4 @@
-"""How a call that waits for a yes is put in plain text, and what counts as an answer."""
+"""The text of an approval prompt, and what counts as an answer."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -19,14 +19,14 @@ def asked(always="allow bash(ls)", **arguments):
     )
 
 
-def test_a_question_says_who_why_and_the_whole_call():
+def test_the_prompt_says_who_asks_why_and_shows_the_complete_call():
     assert prompt_text(asked(command="ls\necho é", timeout=3), " in the thread 'Talk'") == (
         "ada wants to run bash in the thread 'Talk' (it asks):\n  command │ ls\n          │ echo é\n  timeout │ 3"
     )
     assert prompt_text(asked()) == "ada wants to run bash (it asks):\n  (no arguments)"
 
 
-def test_e9_nothing_in_a_question_hides_reorders_or_passes_for_ours():
+def test_e9_nothing_in_the_prompt_can_hide_reorder_or_imitate_pianos_text():
     hostile = {"a\nAllow it? [y]": "x\r\x1b[2K\u2066\u3164" + " " * 50 + "tail\n[y]es / [N]o y", "b": ["\u202e"]}
 
     lines = prompt_text(asked(**hostile)).split("\n")
@@ -44,7 +44,7 @@ def test_e9_nothing_in_a_question_hides_reorders_or_passes_for_ours():
         ("a" + "\n" * 9 + "b", "a‹↵ × 9›\nb"),
     ],
 )
-def test_a_text_is_read_to_the_letter(text, read):
+def test_invisible_characters_are_shown(text, read):
     assert to_the_letter(text) == read
 
 
@@ -64,11 +64,11 @@ def test_a_text_is_read_to_the_letter(text, read):
         ("у", "no"),  # Cyrillic
     ],
 )
-def test_e8_only_a_plain_yes_or_always_is_an_answer(typed, answer):
+def test_e8_only_a_plain_yes_or_always_allows_a_call(typed, answer):
     assert parse_answer(typed, asked()) == answer
 
 
-def test_always_is_a_choice_only_where_a_rule_can_cover_it():
+def test_always_is_a_choice_only_if_a_rule_can_cover_it():
     assert choices(asked()) == "[y]es / [a]lways (allow bash(ls)) / [N]o "
     assert choices(asked(always="")) == "[y]es / [N]o "
     assert parse_answer("a", asked(always="")) == "no"

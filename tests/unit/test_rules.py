@@ -1,4 +1,4 @@
-"""How rules are written, and what a plain command is."""
+"""The syntax of rules, and what a plain command is."""
 
 import subprocess
 import tempfile
@@ -22,7 +22,7 @@ from piano_jupyter.tool import Verdict
         ("deny bash(curl * | (sh))", (Verdict.DENY, "bash", "curl * | (sh)")),
     ],
 )
-def test_a_rule_is_a_verdict_a_tool_and_perhaps_a_pattern(text, rule):
+def test_a_rule_is_a_verdict_a_tool_and_an_optional_pattern(text, rule):
     assert parse_rule(text) == Rule(text.strip(), *rule)
 
 
@@ -41,7 +41,7 @@ def test_a_rule_is_a_verdict_a_tool_and_perhaps_a_pattern(text, rule):
         ("allow bash(FOO=1 make)", "can never match"),
     ],
 )
-def test_a_wrong_rule_is_a_sentence_at_once_when_it_is_set(text, says):
+def test_setting_an_invalid_rule_is_an_error_at_once(text, says):
     config = PianoConfig(rules=["ask edit_file"])
 
     with pytest.raises(TraitError, match=says):
@@ -71,7 +71,7 @@ def test_a_wrong_rule_is_a_sentence_at_once_when_it_is_set(text, says):
         ("echo a\nls", None),
     ],
 )
-def test_a_plain_command_is_its_words_and_anything_more_is_none(text, words):
+def test_only_a_plain_command_is_split_into_words(text, words):
     assert plain_command_words(text) == words
 
 
@@ -81,7 +81,7 @@ anything = st.sampled_from([*"ab '\"$(){}[]<>|&;*?~#!\\,=:%-.@+`\n\t"])
 
 @settings(deadline=None, max_examples=150)
 @given((st.lists(harmless, max_size=9) | st.lists(anything, max_size=6)).map("".join))
-def test_the_words_of_a_plain_command_are_those_that_bash_hands_over(written):
+def test_the_words_of_a_plain_command_are_those_that_bash_passes_on(written):
     text = f"printf_ {written}"
     words = plain_command_words(text)
     if words is not None:
@@ -108,5 +108,5 @@ def test_the_words_of_a_plain_command_are_those_that_bash_hands_over(written):
         ("*", "anything at all", True),
     ],
 )
-def test_an_allow_pattern_fits_word_by_word_and_a_last_star_the_rest(pattern, command, fits):
+def test_an_allow_pattern_matches_word_by_word_and_a_last_star_matches_the_rest(pattern, command, fits):
     assert matches_words(pattern_words(pattern), plain_command_words(command)) is fits

@@ -138,9 +138,8 @@ class BashTool:
             guards.quarantine_all()
 
     def _timeout(self, timeout: float) -> float:
-        return min(
-            max(MIN_TIMEOUT_S, timeout), max(MIN_TIMEOUT_S, self._config.bash_timeout)
-        )  # NaN becomes the minimum
+        longest_s = max(MIN_TIMEOUT_S, self._config.bash_timeout)
+        return min(max(MIN_TIMEOUT_S, timeout), longest_s)  # in this order, NaN becomes the minimum
 
     def _call_timeout(self, arguments: Mapping[str, Any]) -> float:
         return self._timeout(arguments.get("timeout", 120)) + EXTRA_TIME_S
@@ -150,10 +149,8 @@ class BashTool:
 
         Raises ToolError unless the user was asked about that.
         """
-        reason, was_asked = (
-            self._bubblewrap.unavailable_reason(spec),
-            self._judged_unsandboxed.pop(_call_id(command), False),
-        )
+        reason = self._bubblewrap.unavailable_reason(spec)
+        was_asked = self._judged_unsandboxed.pop(_call_id(command), False)
         if reason and not (was_asked and spec.writable):
             raise _no_sandbox_error(reason)
         return bool(reason)
@@ -180,8 +177,8 @@ class BashTool:
         workspace, database_setting = Path(spec.workspace), self._config.database
         database = parts_inside(workspace, database_setting) if database_setting != ":memory:" else ()
         skills, piano_folders = skill_roots_in(workspace, self._config.skills_paths), piano_folders_in(workspace)
-        key_of_guard = workspace, database, home_parts_in(workspace), skills, piano_folders
-        guards = self._guards.setdefault(key_of_guard, WorkspaceGuard(*key_of_guard))
+        guard_key = workspace, database, home_parts_in(workspace), skills, piano_folders
+        guards = self._guards.setdefault(guard_key, WorkspaceGuard(*guard_key))
         await asyncio.to_thread(_prepare_workspace, guards, spec)
         before, notes = guards.begin_command() if spec.writable else guards.scan(), list[str]()
         try:
@@ -219,12 +216,10 @@ class BashTool:
         machine = platform.machine()
         no_filter = f"no filter for {machine}, so commands can connect to the system's Unix sockets that they can see"
         yield f"system calls: {'filtered (seccomp)' if seccomp.filter_program(machine) else no_filter}"
-        memory_together = (
-            "and for all together"
-            if "memory" in controllers
-            else "but no limit for all together (no control group here)"
+        together = (
+            "and for all together" if "memory" in controllers else "but not for all together (no control group here)"
         )
-        yield f"memory: {_size(limits.memory_bytes)} per process, {memory_together}"
+        yield f"memory: {_size(limits.memory_bytes)} per process, {together}"
         if "pids" in controllers or (os.geteuid() and counts_processes_per_sandbox()):
             yield f"processes: at most {limits.processes}"
         else:
@@ -276,7 +271,7 @@ def _no_sandbox_error(reason: str) -> Exception:
 
 
 def _call_id(default: Hashable) -> Hashable:
-    """Return the id of the current call, or `otherwise` outside a call."""
+    """Return the id of the current call, or `default` outside a call."""
     call = current_call.get()
     return call.call_id if call else default
 

@@ -257,7 +257,7 @@ class WorkspaceGuard:
         private = [at + name for at, folder in found for name in folder.private]
         home_names = [at + name for at, folder in found for name in folder.home_names]
         read_only, hidden, inodes = [], [], []
-        hidden_names = [name for name in protected_names if Path(name).name == PRIVATE] + private  # hidden
+        hidden_names = [name for name in protected_names if Path(name).name == PRIVATE] + private
         hidden_names += [name for name in home_names if self._is_hidden(Path(name).parts)]
         not_movable = [folder for name in hidden_names for folder in _parents_of(name)]
         links = []

@@ -45,7 +45,7 @@ def create_file(folder: int, name: str, data: bytes, *, staging: int) -> None:
 def replace_content(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
     """Replace a file's content, keeping its mode and, if allowed, its owner. Raises HardLinkError."""
     with _staged_file(staging, data) as (temporary, file):
-        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # a killed call's links are gone
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # those of a killed call are gone
             raise HardLinkError
         copy_permissions(file, like)
         os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)

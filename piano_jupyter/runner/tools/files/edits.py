@@ -172,7 +172,7 @@ def _nearest_place(lines: Sequence[_Line], old: Sequence[_Line]) -> str:
     file_line = "the file has no such line" if real is None else f"the file has {truncated(real, MAX_QUOTED_CHARS)!r}"
     region = f"lines {max(at, 0) + 1}-{min(at + len(old), len(lines))}"
     wanted = truncated(old[place].text, MAX_QUOTED_CHARS)
-    return f"most similar are {region}: at line {at + place + 1} {file_line}, old_text has {wanted!r}"
+    return f"most similar: {region}; at line {at + place + 1} {file_line}, old_text has {wanted!r}"
 
 
 def _split_lines(text: str) -> list[_Line]:

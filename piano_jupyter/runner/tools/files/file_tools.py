@@ -108,10 +108,8 @@ class _FileToolContext:
         """
         workspace = self._writable_workspace(_current_mode())
         file = self._file_key(workspace.names(path))
-        with (
-            self._locks[hash(file) % LOCK_COUNT],
-            workspace.find(path) as found,
-        ):  # Else one of two edits is lost.
+        lock = self._locks[hash(file) % LOCK_COUNT]  # Without it, one of two simultaneous edits could be lost.
+        with lock, workspace.find(path) as found:
             workspace.check_writable(found.names)
             with found.open() as opened:
                 data = opened.read(MAX_EDIT_BYTES + 1)
@@ -207,7 +205,7 @@ def _check_does_not_exist(workspace: Workspace, path: str) -> None:
                     data = file.read(MAX_EDIT_BYTES + 1)
                 known = f", sha256 {short_hash(data)}" if len(data) <= MAX_EDIT_BYTES else ""
                 what = f"a file of {found.status.st_size:,} bytes{known}"
-            raise tool_error("exists", f"{path!r} already exists: {what}; read it, then change it with edit_file")
+            raise tool_error("exists", f"{path!r} is already {what}; read it, then change it with edit_file")
     except ToolError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise

@@ -61,15 +61,15 @@ def numbered_lines(file: BinaryIO, shown: str, *, size: int, offset: int, limit:
     """Return at most `limit` numbered lines from `offset` on, within `max_bytes`, and how to continue."""
     bom, encoding = _detect_encoding(file.read(SAMPLE_BYTES), shown)
     file.seek(len(bom))
-    number = 0
+    number, remaining_bytes = 0, max_bytes
     lines: list[str] = []
     with io.TextIOWrapper(file, encoding, errors="replace") as text:
         for number, line in enumerate(_cut_lines(text), start=1):
             if number < offset:
                 continue
             lines.append(f"{number}\t{line}")
-            max_bytes -= len(lines[-1].encode()) + 1
-            if len(lines) > 1 and (max_bytes < 0 or len(lines) > limit):
+            remaining_bytes -= len(lines[-1].encode()) + 1
+            if len(lines) > 1 and (remaining_bytes < 0 or len(lines) > limit):
                 lines[-1] = f"[{shown!r} has {size:,} bytes and continues; read it with offset={number}]"
                 break
     if not lines and offset > 1:

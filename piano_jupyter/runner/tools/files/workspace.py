@@ -191,12 +191,12 @@ class Workspace:
             closing_descriptor(self._resolver.find(root, above)) as folder,
         ):
             now = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            moved = self._resolver.resolved_names(root, folder, above) != (*parents,) or not os.path.samestat(
-                now, found.status
-            )
-            if moved or (now.st_mtime_ns, now.st_size) != (
-                found.status.st_mtime_ns,
-                found.status.st_size,
+            before = found.status
+            moved = self._resolver.resolved_names(root, folder, above) != (*parents,)
+            if (
+                moved
+                or not os.path.samestat(now, before)
+                or (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size)
             ):
                 raise tool_error("stale", f"{found.shown!r} was just changed by somebody else; read it again")
             write_staged(

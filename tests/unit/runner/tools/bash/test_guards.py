@@ -1,4 +1,4 @@
-"""What a command made in the workspace that tools do not make."""
+"""Files in the workspace that a command must not create."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def here(tmp_path, monkeypatch):
 
 
 def made(here, *paths, guards=None):
-    """Return which files are still there after a command made them."""
+    """Return which files are still there after a command has created them."""
     guards = guards or WorkspaceGuard(here)
     before = guards.scan()
     for path in paths:
@@ -29,7 +29,7 @@ def made(here, *paths, guards=None):
     return [path for path in paths if (here / path).exists()]
 
 
-def test_a19_what_a_command_makes_in_place_of_a_module_is_taken_away(here):
+def test_a19_a_file_that_shadows_a_module_is_quarantined(here):
     paths = ["pytest.py", "json.pyc", "conftest.py", "yaml/__init__.py", "x.pth"]
 
     assert made(here, *paths) == []
@@ -38,7 +38,7 @@ def test_a19_what_a_command_makes_in_place_of_a_module_is_taken_away(here):
     )
 
 
-def test_a19_a_link_to_a_package_of_such_a_name_is_taken_away(here):
+def test_a19_a_link_to_a_package_with_such_a_name_is_quarantined(here):
     guards = WorkspaceGuard(here)
     (here / "mine").mkdir()
     (here / "mine/__init__.py").touch()
@@ -52,7 +52,7 @@ def test_a19_a_link_to_a_package_of_such_a_name_is_taken_away(here):
     assert (here / "other").is_symlink()
 
 
-def test_a17_skills_are_shown_read_only_and_what_a_command_makes_of_them_is_taken_away(here):
+def test_a17_skills_are_read_only_and_new_ones_are_quarantined(here):
     skills = (("skills",), ("team", "skills"))
     (here / "skills").mkdir()
     guards = WorkspaceGuard(here, skills=skills)
@@ -68,13 +68,13 @@ def test_a17_skills_are_shown_read_only_and_what_a_command_makes_of_them_is_take
     assert not (here / "team/skills").is_symlink()
 
 
-def test_a_folder_that_only_has_the_name_of_a_module_stays(here):
+def test_a_folder_with_only_the_name_of_a_module_stays(here):
     paths = ["site/index.html", "platform/notes.py", "test/__init__.py", "report.py", "src/json.py", "json.txt"]
 
     assert made(here, *paths) == paths
 
 
-def test_a17_the_history_database_is_hidden_and_what_the_kernel_makes_of_it_meanwhile_is_not_taken_away(here):
+def test_a17_the_history_database_is_hidden_and_the_kernels_files_beside_it_stay(here):
     (here / "data").mkdir()
     (here / "data/chat.duckdb").touch()
     guards = WorkspaceGuard(here, ("data", "chat.duckdb"))
@@ -84,7 +84,7 @@ def test_a17_the_history_database_is_hidden_and_what_the_kernel_makes_of_it_mean
     assert guards.scan().overrides.hidden == (".piano", "data/chat.duckdb", "data/chat.duckdb.wal")
 
 
-def test_a17_many_folders_do_not_hide_that_of_git_or_one_that_was_guarded_before(here):
+def test_a17_git_and_folders_protected_before_are_scanned_however_many_folders_there_are(here):
     guards = WorkspaceGuard(here)
     (here / ".git").mkdir()
     (here / ".git/config").touch()
@@ -102,7 +102,7 @@ def test_a17_many_folders_do_not_hide_that_of_git_or_one_that_was_guarded_before
 
 
 @pytest.mark.parametrize("path", ["lib/pytest.py", "lib/yaml/__init__.py", "notes/pytest.py", "notes/yaml/__init__.py"])
-def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_taken_away(here, monkeypatch, path):
+def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_quarantined(here, monkeypatch, path):
     monkeypatch.setattr(sys, "path", [str(here / "lib"), *sys.path])
     for name in ("lib/mine.py", "notes/day.ipynb"):
         (here / name).parent.mkdir()
@@ -114,7 +114,7 @@ def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_taken_away
     assert made(here, "other/pytest.py", "lib/report.py", guards=guards) == ["other/pytest.py", "lib/report.py"]
 
 
-def test_d7_what_would_start_with_the_users_shell_is_taken_away_where_home_is_in_the_workspace(here):
+def test_d7_startup_files_are_quarantined_if_the_home_folder_is_in_the_workspace(here):
     paths = [".zshenv", ".config/autostart/x.desktop", ".ssh/authorized_keys", "bin/ls"]
 
     assert made(here, *paths, guards=WorkspaceGuard(here, home=())) == []
@@ -138,7 +138,7 @@ def test_a_folder_of_pianos_own_below_the_workspace_is_hidden_and_cannot_be_move
     assert shields.not_movable == ("notes", "notes/may")
 
 
-def test_the_folder_of_a_database_is_read_only_for_commands_but_not_one_of_pianos_own(here):
+def test_the_folder_of_a_database_is_read_only_unless_it_is_pianos_own(here):
     for name in ("data/own", "notes/.piano"):
         (here / name).mkdir(parents=True)
         (here / name / "chat.duckdb").touch()
@@ -148,7 +148,7 @@ def test_the_folder_of_a_database_is_read_only_for_commands_but_not_one_of_piano
 
 
 @pytest.mark.parametrize("path", ["repo/.git/hooks/pre-commit", "repo/.env", "repo/skills/x.md", "repo/.vscode/x"])
-def test_what_comes_with_another_folder_in_the_place_of_its_own_is_taken_away(here, path):
+def test_protected_files_that_come_with_a_replaced_folder_are_quarantined(here, path):
     (here / path).parent.mkdir(parents=True)
     (here / path).touch()
     (here / "repo/mine").touch()
@@ -165,7 +165,7 @@ def test_what_comes_with_another_folder_in_the_place_of_its_own_is_taken_away(he
 
 
 @pytest.mark.parametrize("target", ["dotfiles/bashrc", "../elsewhere"])
-def test_a_file_of_the_users_shell_that_is_a_link_is_put_back_as_it_was(here, target):
+def test_a_startup_file_that_is_a_link_is_restored(here, target):
     (here / "dotfiles").mkdir()
     (here / "dotfiles/bashrc").touch()
     (here / ".bashrc").symlink_to(target)
@@ -221,7 +221,7 @@ print(left, oct(mode), oct(kept), all("was moved to" in each for each in told))
 
 @pytest.mark.parametrize("mode", ["555", "311", "111", "666", "0"])
 @pytest.mark.parametrize("folder", [".", "d", "d/.vscode"])
-def test_a_folder_that_a_command_closes_keeps_nothing_in_its_place(folder, mode):
+def test_new_files_are_quarantined_from_a_folder_that_the_command_made_unreadable(folder, mode):
     with users_folder() as (here, user):
         left, now, kept, told = run_child(CLOSED, here, folder, mode, user=user).rsplit(maxsplit=3)
         (here / "kept").chmod(0o755)
@@ -232,8 +232,8 @@ def test_a_folder_that_a_command_closes_keeps_nothing_in_its_place(folder, mode)
 
 @needs_root
 @pytest.mark.parametrize("size", ["1m", "4k"])
-def test_what_cannot_be_moved_to_the_quarantine_loses_its_name_where_it_is(tmp_path, size):
-    """On another file system, or where a command has filled the disk."""
+def test_what_cannot_be_moved_to_the_quarantine_is_renamed_in_place(tmp_path, size):
+    """On another file system, or if a command has filled the disk."""
     workspace = tmp_path if size == "1m" else tmp_path / "m"
     (tmp_path / "m").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=5", "tmpfs", tmp_path / "m"], check=True)
@@ -250,7 +250,7 @@ def test_what_cannot_be_moved_to_the_quarantine_loses_its_name_where_it_is(tmp_p
         subprocess.run(["umount", tmp_path / "m"], check=True)
 
 
-def test_what_two_commands_make_one_after_the_other_is_taken_away_from_both(here):
+def test_what_one_of_two_parallel_commands_makes_is_quarantined_for_both(here):
     guards = WorkspaceGuard(here, home=())
     (here / ".bashrc").symlink_to("mine")
     first = guards.begin_command()

@@ -16,7 +16,7 @@ def said(seen, file, data=b"new"):
     return str(caught.value).split("\n")
 
 
-def test_the_files_that_were_not_used_for_longest_are_forgotten_first():
+def test_the_least_recently_used_files_are_forgotten_first():
     seen = ReadState()
     seen.record(THREAD, "kept", b"x")
     for number in range(MAX_FILES - 1):
@@ -29,7 +29,7 @@ def test_the_files_that_were_not_used_for_longest_are_forgotten_first():
     assert said(seen, 0) == ["read_first: read 'f' before you edit it"]
 
 
-def test_of_more_text_than_there_is_room_for_only_the_hash_is_kept():
+def test_only_the_hash_is_kept_of_content_beyond_the_limit():
     seen = ReadState()
     data = b"x\n" * (MAX_KEPT_FILE_BYTES // 2)
     for number in range(MAX_KEPT_BYTES // MAX_KEPT_FILE_BYTES + 1):
