@@ -34,7 +34,7 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
-from piano_jupyter.rules import parsed_rule
+from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
@@ -1442,7 +1442,7 @@ class Piano:
             distrust=self.distrust(),
             mode=config.mode,
             rules=[
-                rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
+                rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
             stopped=self._parts.consumer.paused,

@@ -93,7 +93,7 @@ class TurnRunner:
         config = self._config
         begins = last_trim(branch.messages, agent.id).start_index(branch.questions)
         history, gone = branch.messages[begins:], branch.messages[:begins] if conversation.calls else []
-        tools = {tool.name: tool for tool in (*self._around.tools.of_agent(agent), *skills.tools)}
+        tools = {tool.name: tool for tool in (*self._around.tools.tools_of_agent(agent), *skills.tools)}
         return TurnInput(
             job=job,
             agent=agent,

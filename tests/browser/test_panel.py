@@ -350,10 +350,10 @@ def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook,
         nb.run(i)
     ask(nb, "clean up")
 
-    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("accesses keys")
     button(nb, "Deny").click()
     expect(written(nb).last).to_have_text("Finished.")
-    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("accesses keys")
 
 
 def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):

@@ -13,7 +13,7 @@ from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
 from piano_jupyter.records import CallStatus
 from piano_jupyter.runner.tools.tool_registry import run_tool
 from piano_jupyter.secrets.redactor import MASK
-from piano_jupyter.tool import calling, tool
+from piano_jupyter.tool import current_call, tool
 
 RANDOM = random.Random(11)
 TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
@@ -36,7 +36,7 @@ def leaky(kind):
         if kind == "prints":
             print(f"it is {TOKEN}")
         if kind == "says":
-            calling.get().say(f"waits with {TOKEN}")
+            current_call.get().say(f"waits with {TOKEN}")
         if kind == "raises":
             raise ValueError(f"no {TOKEN}")
         return {"returns": TOKEN, "own": OWN} if kind == "returns" else "done"

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core.error import StdinNotImplementedError
 from IPython.display import display
 
-from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
+from piano_jupyter.approval_prompt import (
+    ALREADY_ANSWERED,
+    Answer,
+    choices,
+    parse_answer,
+    prompt_text,
+    rule_added_message,
+)
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
 from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
@@ -242,13 +249,13 @@ def _ask(session: "Session", following: ProgressTracker, request: ApprovalReques
         where = f" in the thread {thread.title!r}"
     answer: Answer = "no"
     try:
-        answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
+        answer = parse_answer(input(f"{prompt_text(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
         told = f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}"
         print(terminal_text(told))  # noqa: T201  In the cell.
     if not session.call(
         lambda piano: piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")
     ):
-        print(terminal_text(f"the call of {request.call.name} {TOO_LATE}"))  # noqa: T201
+        print(terminal_text(f"the call of {request.call.name} {ALREADY_ANSWERED}"))  # noqa: T201
     elif answer == "always":
-        print(how_to_keep(request.always))  # noqa: T201
+        print(rule_added_message(request.always))  # noqa: T201

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from piano_jupyter.agent_code import printed_to
+from piano_jupyter.agent_code import redirect_output
 
 
 class CapturedText:
@@ -37,7 +37,7 @@ def captured(shell: Any, kept: CapturedText) -> Iterator[None]:
     before = shell.display_pub
     shell.display_pub = _CapturingPublisher(before, kept)
     try:
-        with printed_to(kept, kept):
+        with redirect_output(kept, kept):
             yield
     finally:
         shell.display_pub = before

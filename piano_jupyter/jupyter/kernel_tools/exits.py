@@ -35,7 +35,7 @@ def _checked(_shell: Any, proposal: Any) -> Any:
 
 
 def _check() -> None:
-    if agent_code.left_behind():
+    if agent_code.call_has_ended():
         raise RuntimeError(HELD)  # a SystemExit would end the event loop that this task runs on
-    if agent_code.runs_here():
+    if agent_code.in_agent_code():
         raise SystemExit(HELD)

@@ -23,7 +23,7 @@ from piano_jupyter.jupyter.variable_access import looked_up
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
-from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class KernelTools:
         if found := UNSEEN.search(code):
             unseen = to_the_letter(found[0][:200])
             raise ToolError(f"hidden: {unseen} in the code is not seen, or hides what comes after")
-        session, call = self._session, calling.get()
+        session, call = self._session, current_call.get()
         for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
             if await panel.add_cell(code):
                 return "the code is in a new cell below the chat panel; the user decides whether to run it"
@@ -158,7 +158,7 @@ class KernelTools:
 
     async def _end_turn(self) -> None:
         """Cancel the job that this call is of: the user interrupted the kernel, as one interrupts a cell."""
-        call = calling.get()
+        call = current_call.get()
         if call is None:
             return
         piano = await self._session.opened()

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter import events
-from piano_jupyter.approval_prompt import written
+from piano_jupyter.approval_prompt import argument_text
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, legible, render
 from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT, capped
@@ -253,7 +253,7 @@ def _text(key: UUID, message: Message | None) -> Change:
 
 def _call(now: CallProgress) -> Change:
     call, request = now.call, now.request
-    values = {name: written(value) for name, value in call.arguments.items()}
+    values = {name: argument_text(value) for name, value in call.arguments.items()}
     preview = " ".join(", ".join(values.values()).split())
     return {
         "part": str(call.id),

@@ -15,7 +15,7 @@ import anywidget
 from IPython.display import display
 from traitlets import Unicode
 
-from piano_jupyter.approval_prompt import TOO_LATE
+from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
 from piano_jupyter.jupyter.loop import LoopThread
@@ -245,7 +245,7 @@ class ChatPanel(anywidget.AnyWidget):
             case "approve" | "always" | "deny" as verb:
                 request, always = _id(about), verb == "always"
                 if not await (piano.deny(request) if verb == "deny" else piano.approve(request, always=always)):
-                    raise PianoError(f"this call {TOO_LATE}")
+                    raise PianoError(f"this call {ALREADY_ANSWERED}")
             case "cancel" | "retry" as verb:
                 await getattr(piano, verb)(_id(about))
             case unknown:

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from piano_jupyter.approval_prompt import put
+from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
@@ -34,7 +34,7 @@ class ApprovalCards(RecordList[ApprovalRequested]):
 def _request(request: ApprovalRequested) -> str:
     name = short(request.call.id)
     always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
-    return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
+    return f"{name}  {prompt_text(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
 def agent_card(agent: Agent) -> RecordCard:

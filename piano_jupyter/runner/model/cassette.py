@@ -88,7 +88,7 @@ class Cassette:
 
     def _load(self) -> None:
         try:
-            data = read_file(self.path, workspace=self._workspace(), limit=MAX_CASSETTE_BYTES)
+            data = read_file(self.path, workspace=self._workspace(), max_bytes=MAX_CASSETTE_BYTES)
         except PianoError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 message = f"there is no cassette at {self.path}; record one with %piano record {self.path}"

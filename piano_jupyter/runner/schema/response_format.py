@@ -210,7 +210,7 @@ def _read_schema(given: str | Path, workspace: str | Path) -> Mapping[str, Any]:
     text, where = str(given), "the schema"
     if isinstance(given, Path) or not given.lstrip().startswith("{"):
         try:
-            data = read_file(Path(given).expanduser(), workspace=workspace, limit=MAX_SCHEMA_BYTES)
+            data = read_file(Path(given).expanduser(), workspace=workspace, max_bytes=MAX_SCHEMA_BYTES)
             text, where = data.decode("utf-8"), str(given)
         except (PianoError, UnicodeDecodeError, RuntimeError) as error:
             raise PianoError(f"{short_json(str(given))} is neither JSON nor the name of a file: {error}") from error

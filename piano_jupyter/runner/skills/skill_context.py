@@ -13,7 +13,7 @@ from pathlib import Path
 
 from piano_jupyter.errors import NotFoundError, SkillError
 from piano_jupyter.runner.skills.skill import Skill, as_text, read_beneath
-from piano_jupyter.runner.tools.files.workspace import refused
+from piano_jupyter.runner.tools.files.workspace import tool_error
 from piano_jupyter.tool import Tool, tool
 
 MAX_INLINE_CHARS = 16_000  #: longer skills are only listed in the system prompt; about 4,000 tokens
@@ -53,7 +53,7 @@ def _load_skill_tool(skills: Sequence[Skill]) -> Tool:
         file: one of those other files, for example "references/tables.md"; without it, the instructions.
         """
         if name not in known:
-            raise refused("no_skill", str(NotFoundError.among("skill", name, known)))
+            raise tool_error("no_skill", str(NotFoundError.among("skill", name, known)))
         return _file_text(known[name], file) if file else _instructions(known[name])
 
     return tool(load_skill)
@@ -71,19 +71,19 @@ def _instructions(skill: Skill) -> str:
 def _file_text(skill: Skill, name: str) -> str:
     folder = skill.folder
     if folder is None:
-        raise refused("not_found", f"the skill {skill.name!r} has no other files")
+        raise tool_error("not_found", f"the skill {skill.name!r} has no other files")
     given = Path(name)
     if "\0" in name or given.is_absolute() or ".." in given.parts:
-        raise refused("outside_skill", "name a file as the skill lists it, relative to the skill")
+        raise tool_error("outside_skill", "name a file as the skill lists it, relative to the skill")
     try:
         return as_text(read_beneath(folder, folder / given))
     except OSError:
         existing = [each for each, _ in islice(_files(skill), MAX_LISTED_FILES + 1)]
         matches = difflib.get_close_matches(name, existing, n=5, cutoff=0.4)
         hint = f"similar: {', '.join(matches)}" if matches else "call load_skill without `file` to see its files"
-        raise refused("not_found", f"the skill {skill.name!r} has no file {name!r}; {hint}") from None
+        raise tool_error("not_found", f"the skill {skill.name!r} has no file {name!r}; {hint}") from None
     except SkillError as error:
-        raise refused("not_readable", f"{name!r}: {error}") from error
+        raise tool_error("not_readable", f"{name!r}: {error}") from error
 
 
 def _files(skill: Skill) -> Iterator[tuple[str, int]]:

@@ -104,7 +104,7 @@ class ToolCallExecutor:
         return await run_tool(
             tool,
             call.arguments,
-            calling=ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
+            call=ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
             mask=turn.mask,
             timeout=turn.tool_timeout,
             output_limit=turn.tool_output_limit,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from piano_jupyter.approval_prompt import TOO_LATE, how_to_keep
+from piano_jupyter.approval_prompt import ALREADY_ANSWERED, rule_added_message
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import agent_names, named
 from piano_jupyter.jupyter.render.cards import ApprovalCards, job_line, jobs_table
@@ -86,9 +86,11 @@ async def _decided(piano: "Piano", name: str, *, allowed: bool, always: bool) ->
         return ApprovalCards(waiting)
     found = {short(each.call.id): each for each in waiting}
     if name not in found:
-        raise NotFoundError(f"{NotFoundError.among('waiting call', name, found)}; any other {TOO_LATE}, or never asked")
+        raise NotFoundError(
+            f"{NotFoundError.among('waiting call', name, found)}; any other {ALREADY_ANSWERED}, or never asked"
+        )
     request = found[name]
     if not await (piano.approve if allowed else piano.deny)(request, always=always):
-        return Note(TOO_LATE)
-    rule = f" {how_to_keep(request.always if allowed else request.never)}" if always else ""
+        return Note(ALREADY_ANSWERED)
+    rule = f" {rule_added_message(request.always if allowed else request.never)}" if always else ""
     return Note(f"{'allowed' if allowed else 'denied'}{rule}")

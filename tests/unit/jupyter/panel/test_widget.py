@@ -417,4 +417,4 @@ def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_
     for action, choice in enumerate(("approve", "always", "deny"), 2):
         panel.clicks(choice, str(UUID(int=7)), action)
 
-    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call was answered already"] * 3
+    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call has already been answered"] * 3
