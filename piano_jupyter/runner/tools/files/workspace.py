@@ -198,7 +198,7 @@ class Workspace:
                 or not os.path.samestat(now, before)
                 or (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size)
             ):
-                raise tool_error("stale", f"{found.shown!r} was just changed by somebody else; read it again")
+                raise tool_error("stale", f"{found.shown!r} was just changed by another program; read it again")
             write_staged(
                 root, folder, lambda staging: replace_content(folder, name, data, staging=staging, like=found.status)
             )

@@ -214,7 +214,7 @@ def test_a5_a_folder_that_is_replaced_with_a_link_while_a_file_in_it_is_edited_i
     sandbox = Workspace(tmp_path)
     with sandbox.find("d/config") as found:
         exchange()
-        with pytest.raises(ToolError, match=r"^stale: 'd/config' was just changed by somebody"):
+        with pytest.raises(ToolError, match=r"^stale: 'd/config' was just changed by another program"):
             sandbox.replace(found, b"new")
 
     assert (tmp_path / ".git" / "config").read_text() == "old"
