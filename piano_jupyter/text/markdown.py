@@ -5,7 +5,10 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Self
+
+from piano_jupyter.text.aligned import has_aligned_block, is_aligned
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -18,6 +21,7 @@ CLOSED_BY = {pair[1]: [each[0] for each in QUOTES if each[1] == pair[1]] for pai
 MARK = re.compile(f"[{''.join(OPENERS | set(CLOSED_BY))}]")
 BARE_LINK = re.compile(rf"\b\w+://(?:(?!{MARK.pattern})[^\s<>])*")
 QUOTING_TAG = re.compile(r"<(/?)(?:blockquote|code|kbd|pre|q|samp|script|style|textarea|tt)\b", re.IGNORECASE)
+MARKUP = re.compile(r"\*\*|`|\]\(")  # in columns: they are prose, spaced by hand
 HTML_ENDS = ("-->", "</pre></script></style></textarea>", "?>", "]]>")  # as CommonMark ends its kinds of blocks
 
 
@@ -54,9 +58,9 @@ def indented(text: str) -> str | None:
 
 
 def as_markdown(text: str) -> str:
-    """Return a text as Markdown: JSON alone is a code block."""
+    """Return a text as Markdown: JSON alone is a code block, and so is a printed data frame."""
     data = indented(text)
-    return text if data is None else f"```json\n{data}\n```"
+    return _with_fenced_columns(text) if data is None else f"```json\n{data}\n```"
 
 
 def prose(text: str) -> str:
@@ -84,6 +88,26 @@ def closed(text: str) -> str:
         if _blocks(f"{whole}\n\nnext")[-1].type == "paragraph_close":
             break
     return whole
+
+
+def _with_fenced_columns(text: str) -> str:
+    """Put columns that line up only in a fixed-width font into code blocks; Markdown would run their lines together."""
+    if not has_aligned_block(text):
+        return text
+    lines = text.split("\n")
+    kinds: dict[int, str] = {}  # of the lines outside lists, tables, quotations and fences
+    for token in _blocks(text):
+        if token.level == 0 and token.map and token.type in {"paragraph_open", "code_block"}:
+            kinds |= dict.fromkeys(range(*token.map), token.type)
+    parts: list[str] = []
+    for is_text, group in groupby(range(len(lines)), lambda at: at in kinds and bool(lines[at].strip())):
+        numbers = list(group)
+        block = [lines[at] for at in numbers]
+        is_prose = any(kinds.get(at) == "paragraph_open" for at in numbers)
+        if is_text and is_prose and is_aligned(block) and not MARKUP.search("\n".join(block)):
+            block = ["```text", *block, "```"]
+        parts += block
+    return "\n".join(parts)
 
 
 def _blocks(text: str) -> "list[Token]":

@@ -17,6 +17,7 @@ from IPython.display import display
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, RecordList, capped, lines_html
 from piano_jupyter.records import Message, ToolCall, short
+from piano_jupyter.text.aligned import has_aligned_block, text_blocks
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.markdown import as_markdown, indented
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
@@ -88,7 +89,8 @@ class Transcript:
         lines: list[str] = []
         for message, calls in turn:
             lines += [_plain(message), *(f"  {line}" for line in [*map(call_line, calls), *self._parted(message)])]
-        lines[0] = f"{self._who(turn[0][0])}: {lines[0]}".rstrip()
+        after_name = "\n" if has_aligned_block(lines[0]) else " "  # a name would push a frame's first line to the right
+        lines[0] = f"{self._who(turn[0][0])}:{after_name}{lines[0]}".rstrip()
         return "\n".join(filter(None, lines))
 
     def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
@@ -148,9 +150,19 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when something is shown.
 
     text = message.content
-    body = render(as_markdown(text)) if message.role == "assistant" else f"<p>{lines_html(capped(text))}</p>"
+    body = render(as_markdown(text)) if message.role == "assistant" else _text_html(capped(text))
     said = body.replace("<pre>", f"<pre {BLOCK}>") if text else ""
     return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
+
+
+def _text_html(text: str) -> str:
+    """Return text that is no Markdown as HTML; columns that line up, such as a printed frame, stay so."""
+    if not has_aligned_block(text):
+        return f"<p>{lines_html(text)}</p>"
+    return "".join(
+        f"<pre>{escape(block)}</pre>" if aligned else f"<p>{lines_html(block)}</p>"
+        for block, aligned in text_blocks(text)
+    )
 
 
 def _plain(message: Message) -> str:

@@ -1,5 +1,6 @@
 """How records look in a cell: plain text and HTML."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -78,6 +79,18 @@ def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
     assert answer_bundle(answer, "ada", raw=True) == {"text/plain": answer.content}
     assert '"age": 36' in repr(Transcript("Talk", [answer], [], NAMES))
     assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
+
+
+FRAME = "    item  price\n0  apple    1.5\n1   kiwi   20.0"
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("text", [FRAME, f"What is this?\n\n{FRAME}\n\nThanks."])
+def test_a_data_frame_in_a_message_keeps_its_columns(role, text):
+    talk = Transcript("Talk", [said(1, text, role)], [], NAMES)
+
+    assert FRAME in repr(talk).split("\n\n") or f":\n{FRAME}" in repr(talk)
+    assert FRAME in re.sub("</?code>", "", talk._repr_html_()).partition("<pre")[2]
 
 
 def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
