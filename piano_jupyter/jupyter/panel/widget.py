@@ -7,6 +7,7 @@ thread and only hop onto the chat's loop; each is acknowledged, then answered.
 
 import asyncio
 import concurrent.futures
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
+from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
@@ -30,6 +32,7 @@ log = logger(__name__)
 PAUSE = 0.05  # seconds between two messages to the page
 PATIENCE = 3.0  # seconds for a page to add a cell
 REMEMBERED = 300  # actions
+CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -52,7 +55,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._loading = asyncio.Lock()
         self._acting: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
-        self._static: Any = None  # the handle of the transcript beside the live view
+        self._live: list[Any] = []  # the handles of the outputs that show the live view
+        self._static: Any = None  # the handle of the transcript below the live view
         super().__init__(title=thread.title)
         _answer_where_asked(self.comm)
         self.on_msg(self.take)
@@ -67,15 +71,32 @@ class ChatPanel(anywidget.AnyWidget):
         return f"ChatPanel({self.title!r})"
 
     def _ipython_display_(self) -> None:
-        """Show the live view, and beside it a transcript, which is what a notebook keeps that is saved."""
+        """Show the live view, and below it a transcript, which is what a saved notebook keeps."""
+        static = self._static_bundle() if self.comm is not None else None
+        if static is None:
+            display(Note(CLOSED))
+            return
         data, metadata = self._repr_mimebundle_() or ({}, {})
-        display(data, metadata=metadata, raw=True)
-        self._static = display(self._loop.run(self._transcript()), raw=True, display_id=True)
+        self._live.append(display(data, metadata=metadata, raw=True, display_id=True))
+        self._static = display(static, raw=True, display_id=True)
+
+    def _static_bundle(self) -> dict[str, str] | None:
+        """Return the transcript; None once the chat is closed."""
+        transcript = self._transcript()
+        try:
+            return self._loop.run(transcript)
+        except (PianoError, RuntimeError):
+            transcript.close()
+            return None
 
     def close(self) -> None:
-        """Take the panel away; the conversation stays."""
+        """Close the panel: a sentence takes its place in the cells that show it. The conversation stays."""
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
+        if self.comm is not None and not sys.is_finalizing():
+            for live in filter(None, self._live):
+                live.update(Note(CLOSED))
+            self._live.clear()
         super().close()
 
     @property

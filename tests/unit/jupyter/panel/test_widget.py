@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 import time
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.widget import PAUSE, ChatPanel
+from piano_jupyter.jupyter.panel.widget import CLOSED, PAUSE, ChatPanel
 from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT
 from piano_jupyter.piano import Piano
 
@@ -197,6 +198,54 @@ def test_a_closed_panel_hears_no_more(opened):
     loop.run(piano.ask("?"))
 
     assert panel.told("changes") == []
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """Return what panels show, an output each, as a notebook has it after all updates."""
+    shown = []
+
+    def display(value, **_options):
+        at = len(shown)
+        shown.append(value)
+        return SimpleNamespace(update=lambda new, **_: shown.__setitem__(at, new))
+
+    monkeypatch.setattr("piano_jupyter.jupyter.panel.widget.display", display)
+    return shown
+
+
+def test_closing_a_panel_puts_a_sentence_in_its_place(opened, outputs):
+    panel, _, _ = opened()
+    panel._ipython_display_()
+
+    panel.close()
+
+    assert repr(outputs[0]) == CLOSED
+    assert "nothing said yet" in outputs[1]["text/plain"]
+
+
+def test_a_closed_panel_that_is_shown_again_is_a_sentence(opened, outputs):
+    panel, _, _ = opened()
+    panel.close()
+
+    panel._ipython_display_()
+
+    assert list(map(repr, outputs)) == [CLOSED]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_panel_that_is_shown_after_the_loop_has_ended_is_a_sentence(scripted, tmp_path, outputs):
+    loop = LoopThread()
+    piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
+    loop.run(piano.open())
+    panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+    loop.run(piano.close())
+    loop.stop()
+
+    panel._ipython_display_()
+    panel.close()
+
+    assert list(map(repr, outputs)) == [CLOSED]
 
 
 def test_a_click_after_the_loop_has_ended_is_answered(scripted, tmp_path):
