@@ -16,11 +16,11 @@ from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeou
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
+from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.jupyter.variable_access import looked_up
-from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
@@ -82,11 +82,11 @@ class KernelTools:
         """
 
         def look() -> str:
-            rows, more = Piano.query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
-            if not rows:
-                return f"no rows; the columns are {', '.join(rows.columns)}"
-            note = f"\n… and more: these are the first {MOST_ROWS} rows" if more else ""
-            return plain_table(rows.columns, rows) + note
+            rows, more, notes = query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
+            if more:
+                notes = [f"… and more: these are the first {MOST_ROWS} rows", *notes]
+            told = plain_table(rows.columns, rows) if rows else f"no rows; the columns are {', '.join(rows.columns)}"
+            return "\n".join([told, *notes])
 
         return await self._look(look, running=self._limit())
 
