@@ -14,6 +14,7 @@ from uuid import UUID
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
+from piano_jupyter.text.docstrings import docstring
 
 #: From the narrowest to the widest: read only; write beneath the workspace; anything.
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -110,7 +111,7 @@ def tool(
             raise ToolError(
                 f"{title!r} is no name for a tool; use @tool(name=...) with letters, digits, _ and -, 64 at most"
             )
-        description = inspect.getdoc(function)
+        description = docstring(function)
         if not description:
             raise ToolError(f"{title!r} needs a docstring: it is what the model reads about the tool")
         return Tool(
