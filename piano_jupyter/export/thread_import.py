@@ -1,4 +1,4 @@
-"""What was read from a file as records of a new thread."""
+"""Conversations from a file, as the records of a new thread."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from piano_jupyter.export.jsonl import UNFINISHED, MessageLine, from_jsonl
 from piano_jupyter.records import Agent, CallStatus, Message, Thread, ToolCall
 from piano_jupyter.text.truncation import truncated
 
-TITLE_LENGTH = 60  # characters
+MAX_TITLE_CHARS = 60  # characters
 
 
 def imported(
@@ -16,8 +16,8 @@ def imported(
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
     """Return the conversation in a text of JSON Lines as a new thread, its messages and its tool calls.
 
-    Each message follows the one before. The agent that answers first is the thread's own; the messages of a name that
-    no agent has are nobody's. Raises PianoError.
+    Each message follows the one before. The agent that answers first becomes the agent of the thread; messages with an
+    unknown name have no agent. Raises PianoError.
     """
     conversations = from_jsonl(text)
     if len(conversations) > 1:
@@ -28,12 +28,12 @@ def imported(
 def to_records(
     conversation: Sequence[MessageLine], title: str | None, clock: Clock, agents: Iterable[Agent]
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
-    """Return a conversation as a new thread, its messages and its tool calls; without a title, it has its beginning."""
+    """Return a conversation as a new thread, its messages and its tool calls."""
     ids = {agent.name.casefold(): agent.id for agent in agents}
     authors = [ids.get((said.name or "").casefold()) if said.role == "assistant" else None for said in conversation]
     thread = Thread(
         id=clock.new_id(),
-        title=title or _beginning(conversation),
+        title=title or _title(conversation),
         inserted_at=clock.now(),
         primary_agent_id=next(filter(None, authors), None),
     )
@@ -68,6 +68,6 @@ def to_records(
     return thread, messages, calls
 
 
-def _beginning(conversation: Sequence[MessageLine]) -> str:
+def _title(conversation: Sequence[MessageLine]) -> str:
     first = next((said.content for said in conversation if said.role == "user"), "")
-    return truncated(" ".join(first[: 2 * TITLE_LENGTH].split()), TITLE_LENGTH) or "Imported"
+    return truncated(" ".join(first[: 2 * MAX_TITLE_CHARS].split()), MAX_TITLE_CHARS) or "Imported"

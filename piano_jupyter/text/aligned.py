@@ -1,4 +1,4 @@
-"""Columns of text that line up only in a fixed-width font, such as a printed data frame. Pure; any text gives some."""
+"""Columns of text that line up only in a fixed-width font, such as a printed data frame. Pure."""
 
 import re
 from collections.abc import Sequence

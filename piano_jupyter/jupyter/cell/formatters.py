@@ -89,7 +89,7 @@ class _RecordFormatter:
 def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
     from piano_jupyter.jupyter.render import record_lines  # noqa: PLC0415
 
-    printer.text(record_lines.line(record))
+    printer.text(record_lines.record_line(record))
 
 
 def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, QUIET
+from piano_jupyter.jupyter.render.tables import NO_MATHJAX, SMALL_GREY
 from piano_jupyter.jupyter.render.transcript import call_line
 from piano_jupyter.progress import CallProgress, JobProgress, ProgressTracker
 from piano_jupyter.records import CallStatus
 from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
-FRAME = 0.05  # seconds between two updates of the cell, at least
-LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
-SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
+FRAME_INTERVAL_S = 0.05  # seconds between two updates of the cell, at least
+MAX_LIVE_CHARS = 20_000  # characters of an answer that a notebook shows while it is written: its end
+PAUSE_PER_DRAWING_TIME = 20  # an update may take one part in so many of the time: a long answer is drawn less often
 
 
 class LiveAnswer(NamedTuple):
@@ -29,18 +29,18 @@ class LiveAnswer(NamedTuple):
     over: bool = False
 
 
-def shown(following: ProgressTracker) -> list[LiveAnswer]:
+def live_answers(following: ProgressTracker) -> list[LiveAnswer]:
     """Return how all the jobs look while the cell waits."""
     said = {"thinking": "thinking", "cancelled": "cancelled"}
     if len(following.asked) > 1:
         said["queued"] = "waiting for its turn"
     return [
-        LiveAnswer(each.name, _told(each), each.note or said.get(each.status, ""), each.fraction, each.over)
+        LiveAnswer(each.name, _text_so_far(each), each.note or said.get(each.status, ""), each.fraction, each.over)
         for each in following.all
     ]
 
 
-def _told(progress: JobProgress) -> str:
+def _text_so_far(progress: JobProgress) -> str:
     lines = []
     for part in progress.parts.values():
         if isinstance(part, CallProgress):
@@ -75,12 +75,12 @@ class LiveCell:
         if self._handle is None:
             self._print(answers)
         else:
-            several, answers = len(answers) > 1, [each._replace(text=_end(each.text)) for each in answers]
+            several, answers = len(answers) > 1, [each._replace(text=_last_part(each.text)) for each in answers]
             html = "".join(_html(each, headed=several) for each in answers)
             plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
-            self._handle.update({"text/html": f'<div class="{AS_IT_IS}">{html}</div>', "text/plain": plain}, raw=True)
+            self._handle.update({"text/html": f'<div class="{NO_MATHJAX}">{html}</div>', "text/plain": plain}, raw=True)
         ended = time.monotonic()
-        self._next = ended + max(FRAME, SHARE * (ended - begun))
+        self._next = ended + max(FRAME_INTERVAL_S, PAUSE_PER_DRAWING_TIME * (ended - begun))
 
     def end(self) -> None:
         """Empty the live output."""
@@ -110,15 +110,15 @@ class LiveCell:
         sys.stdout.flush()
 
 
-def _end(text: str) -> str:
-    rest = len(text) - LONGEST
-    return text if rest <= 0 else f"… {rest:,} characters before\n{text[-LONGEST:]}"
+def _last_part(text: str) -> str:
+    rest = len(text) - MAX_LIVE_CHARS
+    return text if rest <= 0 else f"… {rest:,} characters before\n{text[-MAX_LIVE_CHARS:]}"
 
 
 def _html(answer: LiveAnswer, *, headed: bool) -> str:
     head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
     bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
-    status = f"<div {QUIET}>{escape(answer.status)}{bar}</div>" if answer.status else ""
+    status = f"<div {SMALL_GREY}>{escape(answer.status)}{bar}</div>" if answer.status else ""
     return f'{head}<div style="white-space:pre-wrap">{escape(answer.text.strip())}</div>{status}'
 
 

@@ -19,7 +19,7 @@ from IPython.display import display
 from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 T = TypeVar("T")
-Happening = Event | MainThreadTask[Any]
-Events = queue.SimpleQueue[Happening | None]
+CellEvent = Event | MainThreadTask[Any]
+CellEvents = queue.SimpleQueue[CellEvent | None]
 
-LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
-AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
+UNFINISHED = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+CANCEL_TIMEOUT_S = 5.0  # seconds for cancelled jobs to end
 HOW_TO_ALLOW = "it is not run; %piano panel asks, and so does %piano approve for what %piano send has sent"
 
 
@@ -58,7 +58,7 @@ def follow_in_cell(
     whatever moment, ends the wait and, if it `cancels`, the jobs.
     """
     session.kernel.check()
-    happened: Events = queue.SimpleQueue()
+    happened: CellEvents = queue.SimpleQueue()
     leaving = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> ProgressTracker:
@@ -79,18 +79,18 @@ def follow_in_cell(
             leaving.callback(live.end)
             following = asking.result()
             with session.kernel.lent(happened):
-                _follow(session, following, happened, live)
+                _show_until_all_ended(session, following, happened, live)
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
             goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-            raise AnswerFailedError(_cancelled(session, asking, happened) if cancels else goes_on) from None
-    return _answers(session, following, raw=raw)
+            raise AnswerFailedError(_cancel_jobs(session, asking, happened) if cancels else goes_on) from None
+    return _show_answers(session, following, raw=raw)
 
 
 def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
     """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
     session.kernel.check()
-    happened: Events = queue.SimpleQueue()
+    happened: CellEvents = queue.SimpleQueue()
     leaving = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> T:
@@ -125,7 +125,7 @@ async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, asker:
     progress.stand("running")
     thread = await piano.find_thread(job.thread_id)
     try:
-        answer = await piano.wait(job) if job.status not in LIVE else None
+        answer = await piano.wait(job) if job.status not in UNFINISHED else None
     except PianoError as error:
         progress.error = error
         progress.stand("failed")
@@ -145,25 +145,25 @@ async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, asker:
             await _catch_up(piano, following, each, progress)
 
 
-def _follow(session: "Session", following: ProgressTracker, happened: Events, live: LiveCell) -> None:
+def _show_until_all_ended(session: "Session", following: ProgressTracker, happened: CellEvents, live: LiveCell) -> None:
     """Show each event of the jobs until all have ended."""
-    frames = _in_frames(happened, live, following)
+    frames = _events_between_frames(happened, live, following)
     while not following.over:
         event = next(frames)
         if isinstance(event, MainThreadTask):
-            live.draw(shown(following))
+            live.draw(live_answers(following))
             session.kernel.do(event)
             continue
         following.take(event)
         if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
-            live.draw(shown(following))
-            _ask(session, following, event)
+            live.draw(live_answers(following))
+            _ask_for_approval(session, following, event)
         elif isinstance(event, Closed):
             raise AnswerFailedError("the chat was closed before the answer came; the next one goes on with it")
-    live.draw(shown(following))
+    live.draw(live_answers(following))
 
 
-def _in_frames(happened: Events, live: LiveCell, following: ProgressTracker) -> Iterator[Happening]:
+def _events_between_frames(happened: CellEvents, live: LiveCell, following: ProgressTracker) -> Iterator[CellEvent]:
     """Yield events, and draw between them: what came in one frame is drawn once."""
     while True:
         if event := happened.get():
@@ -173,10 +173,10 @@ def _in_frames(happened: Events, live: LiveCell, following: ProgressTracker) -> 
             while True:
                 if event := happened.get_nowait():
                     yield event
-        live.draw(shown(following))
+        live.draw(live_answers(following))
 
 
-def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Message | AnswerGroup:
+def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Message | AnswerGroup:
     """Show the answers for good, and return those to what was asked. Raises PianoError for those that failed."""
     several = len(following.all) > 1
     for each in following.all:
@@ -201,7 +201,7 @@ def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Me
     return told_first[0][1] if len(told_first) == 1 else AnswerGroup(told_first, session.shown)
 
 
-def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: Events) -> str:
+def _cancel_jobs(session: "Session", asking: LoopTask[ProgressTracker], happened: CellEvents) -> str:
     """Cancel the jobs, if need be as soon as they are sent; return what to say."""
     if asking.cancel():
         return "interrupted; nothing was sent"
@@ -212,14 +212,16 @@ def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: 
             if isinstance(event := happened.get(), Event):
                 following.take(event)
         ids = set(following.known)
-        while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
+        while live := [
+            job for job in await piano.jobs(*UNFINISHED) if job.id in ids or await _was_delegated_by(ids, job, piano)
+        ]:
             for job in live:
                 ids.add(job.id)
                 await piano.cancel(job)
 
     cancelling = session.start(cancel)
     try:
-        cancelling.result(AFTER_INTERRUPT)
+        cancelling.result(CANCEL_TIMEOUT_S)
     except PianoError as error:
         return f"interrupted: {error}"
     except (KeyboardInterrupt, TimeoutError, concurrent.futures.TimeoutError):
@@ -227,12 +229,12 @@ def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: 
     return "interrupted; the job was cancelled, what was said before is kept"
 
 
-async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
+async def _was_delegated_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
     """Return whether the answer of one of these jobs asks for a job."""
     return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
-def _ask(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
+def _ask_for_approval(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
     """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
     if request not in session.call(lambda piano: piano.approvals()):
         return  # somebody else has answered

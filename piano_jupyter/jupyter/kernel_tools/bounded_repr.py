@@ -7,12 +7,12 @@ from IPython.lib.pretty import RepresentationPrinter
 
 from piano_jupyter.jupyter.variable_access import is_environment
 
-WIDTH = 100  # characters of a line
-MOST_ITEMS = 50  # of a list, a dict or a set
-UNREAD = "<the environment, which is not read>"
+MAX_LINE_CHARS = 100  # characters of a line
+MAX_ITEMS = 50  # of a list, a dict or a set
+ENVIRONMENT_WITHHELD = "<the environment, which is not read>"
 
 
-class _NoRoomError(Exception):
+class _LimitReachedError(Exception):
     """There is no more room."""
 
 
@@ -25,7 +25,7 @@ class _BoundedRepr(io.StringIO):
         super().write(text[: self._room])
         self._room -= len(text)
         if self._room < 0:
-            raise _NoRoomError
+            raise _LimitReachedError
         return len(text)
 
 
@@ -33,7 +33,7 @@ class _BoundedPrinter(RepresentationPrinter):
     def pretty(self, obj: Any) -> None:
         """Show a value, and each part of it in turn."""
         if is_environment(obj):
-            self.text(UNREAD)
+            self.text(ENVIRONMENT_WITHHELD)
         else:
             super().pretty(obj)
 
@@ -45,10 +45,10 @@ def bounded(value: Any, limit: int) -> str:
         return f"{value[:limit]!r}… ({len(value):,} {kind})"
     text = _BoundedRepr(limit)
     try:
-        printer = _BoundedPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
+        printer = _BoundedPrinter(text, max_width=MAX_LINE_CHARS, max_seq_length=MAX_ITEMS)
         printer.pretty(value)
         printer.flush()
-    except _NoRoomError:
+    except _LimitReachedError:
         return text.getvalue() + "…"
     except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
         return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"

@@ -11,20 +11,20 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
-from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, glance
+from piano_jupyter.jupyter.kernel_tools.bounded_repr import ENVIRONMENT_WITHHELD, bounded
+from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, summary_of
 from piano_jupyter.jupyter.render.tables import counted, plain_table
 from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
 from piano_jupyter.tool import Tool
 
-LONGEST = 4_000  # characters of a look
-LONGEST_SOURCE = 6_000
-LONGEST_CELL = 60
-LONGEST_DEFAULT = 200  # of a parameter
-MOST_HEAD = 20  # columns of the first rows
-MOST_NAMES = 60  # attributes
-COMMON = 5  # values that are named
+MAX_VALUE_CHARS = 4_000  # characters of a look
+MAX_SOURCE_CHARS = 6_000
+MAX_CELL_CHARS = 60
+MAX_DEFAULT_CHARS = 200  # of a parameter
+MAX_HEAD_COLUMNS = 20  # columns of the first rows
+MAX_NAMES = 60  # attributes
+MAX_COMMON_VALUES = 5  # values that are named
 NUMBERS = (int, float, Decimal)
 TIMES = (date, time, timedelta)
 ROUTINES = (
@@ -41,15 +41,15 @@ def described(value: Any) -> str:
     """Return what a model should know of a value, up to where its text would show the environment of the process."""
     text = _described(value)
     begins = [text.index(each) for each in ENVIRONMENT_TEXT if each in text]
-    return text[: min(begins)] + UNREAD if begins else text
+    return text[: min(begins)] + ENVIRONMENT_WITHHELD if begins else text
 
 
 def _described(value: Any) -> str:
     if kind := frame_kind(value):
         try:
-            return _frame(kind, value, glance(value))
+            return _frame(kind, value, summary_of(value))
         except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
-            return truncated(f"{kind}, which cannot be looked into: {type(error).__name__}: {error}", LONGEST)
+            return truncated(f"{kind}, which cannot be looked into: {type(error).__name__}: {error}", MAX_VALUE_CHARS)
     kinds = type(value)  # what it is, whatever its `__class__` says or does
     if issubclass(kinds, Tool):
         value = value.function
@@ -59,18 +59,18 @@ def _described(value: Any) -> str:
     if is_code(value):
         return _code(value)
     if issubclass(kinds, COUNTED):
-        return f"{type_name(value)}, {extent(value)}\n{bounded(value, LONGEST)}"
-    lines = [type_name(value), bounded(value, LONGEST)]
+        return f"{type_name(value)}, {size_of(value)}\n{bounded(value, MAX_VALUE_CHARS)}"
+    lines = [type_name(value), bounded(value, MAX_VALUE_CHARS)]
     names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
     if names and type(value).__module__ != "builtins":
         lines.append(f"attributes: {listed(sorted(set(names)))}")
     return "\n".join(lines)
 
 
-def facts(name: str, value: Any) -> tuple[str, str, str, str]:
+def variable_row(name: str, value: Any) -> tuple[str, str, str, str]:
     """Return a variable's name, type, size and memory."""
     try:
-        return name, type_name(value), extent(value), size_text(memory(value))
+        return name, type_name(value), size_of(value), bytes_text(memory_bytes(value))
     except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
         return name, type_name(value), f"unknown ({type(error).__name__})", ""
 
@@ -82,7 +82,7 @@ def type_name(value: Any) -> str:
     return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"
 
 
-def extent(value: Any) -> str:
+def size_of(value: Any) -> str:
     """Return how long or large a value is, "" where that is not known at once."""
     shape = value.shape if frame_kind(value) or _has_shape(value) else None
     if type_name(value) in {"duckdb.DuckDBPyRelation", "polars.LazyFrame"}:
@@ -96,7 +96,7 @@ def extent(value: Any) -> str:
     return ""
 
 
-def memory(value: Any) -> int:
+def memory_bytes(value: Any) -> int:
     """Return how many bytes a value takes, what it only refers to not counted."""
     kind = frame_kind(value)
     if kind.startswith("pandas"):
@@ -109,7 +109,7 @@ def memory(value: Any) -> int:
     return sys.getsizeof(value)
 
 
-def size_text(size: float) -> str:
+def bytes_text(size: float) -> str:
     """Return a number of bytes for people."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
@@ -123,11 +123,11 @@ def _frame(kind: str, value: Any, seen: FrameSummary) -> str:
     if kind in {"pandas.Series", "polars.Series"}:
         head = f"{kind}, {counted(seen.rows or 0, 'value')}"
     elif kind == "numpy.ndarray":
-        head = f"{kind}, {extent(value)}"
+        head = f"{kind}, {size_of(value)}"
     else:
         head = f"{kind}, {size} × {counted(seen.width, 'column')}"
     if seen.rows is not None:
-        head += f", {size_text(memory(value))}"
+        head += f", {bytes_text(memory_bytes(value))}"
     lines = [head, *([f"index: {seen.index}"] if seen.index else [])]
     if seen.columns:
         if not seen.whole:
@@ -137,9 +137,9 @@ def _frame(kind: str, value: Any, seen: FrameSummary) -> str:
         if seen.width > len(seen.columns):
             lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
     if seen.head:
-        names = [str(each.name) for each in seen.columns[:MOST_HEAD]]
-        first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
-        more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
+        names = [str(each.name) for each in seen.columns[:MAX_HEAD_COLUMNS]]
+        first = [[_cell(each) for each in row[:MAX_HEAD_COLUMNS]] for row in seen.head]
+        more = f" of the first {MAX_HEAD_COLUMNS} columns" if len(seen.columns) > MAX_HEAD_COLUMNS else ""
         lines += [f"first rows{more}:", plain_table(names, first)]
     return "\n".join(lines)
 
@@ -174,8 +174,8 @@ def _values(known: Sequence[Any]) -> str:
         if all(isinstance(each, TIMES) for each in known):
             return f"{_cell(min(known))} to {_cell(max(known))}"
         counts = Counter(known)
-        named = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(COMMON))
-        return f"{len(counts):,} different: {named}{', …' if len(counts) > COMMON else ''}"
+        named = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(MAX_COMMON_VALUES))
+        return f"{len(counts):,} different: {named}{', …' if len(counts) > MAX_COMMON_VALUES else ''}"
     return f"such as {_cell(known[0])}"
 
 
@@ -186,7 +186,7 @@ def _cell(value: Any) -> str:
         text = str(value).removesuffix(" 00:00:00")  # a day
     else:
         text = str(value) if isinstance(value, (str, Decimal)) else bounded(value, 200)
-    return truncated(text, LONGEST_CELL)
+    return truncated(text, MAX_CELL_CHARS)
 
 
 def _module(module: types.ModuleType) -> str:
@@ -194,7 +194,7 @@ def _module(module: types.ModuleType) -> str:
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
     head = f"module {module.__name__}{f' {version}' if version else ''}"
-    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {listed(names)}"]))
+    return "\n".join(filter(None, [head, truncated(about, MAX_VALUE_CHARS), f"names: {listed(names)}"]))
 
 
 def _code(value: Any) -> str:
@@ -205,16 +205,16 @@ def _code(value: Any) -> str:
         shown = [
             each
             if each.default is each.empty
-            else each.replace(default=_DefaultValue(bounded(each.default, LONGEST_DEFAULT)))
+            else each.replace(default=_DefaultValue(bounded(each.default, MAX_DEFAULT_CHARS)))
             for each in called.parameters.values()
         ]
         signature = str(called.replace(parameters=shown))
     except (TypeError, ValueError):
         signature = "(…)"
     about = inspect.getdoc(value) or "without a docstring"
-    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, LONGEST)]
+    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, MAX_VALUE_CHARS)]
     with suppress(OSError, TypeError):
-        lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
+        lines += ["source:", truncated(inspect.getsource(value), MAX_SOURCE_CHARS, HOW_MUCH)]
     return "\n".join(lines)
 
 
@@ -225,7 +225,7 @@ class _DefaultValue(str):
     __repr__ = str.__str__
 
 
-def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+def listed(names: Sequence[str], most: int = MAX_NAMES) -> str:
     """Return names in one line, so many at most."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

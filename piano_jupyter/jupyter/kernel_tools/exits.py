@@ -9,33 +9,33 @@ from typing import Any
 
 from piano_jupyter import agent_code
 
-HELD = "code that an agent runs does not end the kernel"
+EXIT_REFUSED = "code that an agent runs does not end the kernel"
 EXIT_NOW = "exit_now"  #: the trait that ends a kernel: `exit()` and a shutdown set it
 
 
-def hold_back(shell: Any, until: contextlib.ExitStack) -> None:
+def refuse_exits_of_agents(shell: Any, until: contextlib.ExitStack) -> None:
     """Until that is closed, end the shell only where the user wants it."""
     ask_exit = getattr(shell, "ask_exit", None)
     if ask_exit is not None:  # of a kernel and of a terminal; `exit` and `quit` call it
 
         def held() -> None:
-            _check()
+            _refuse_if_agent_code()
             ask_exit()
 
         shell.ask_exit = held
         until.callback(vars(shell).pop, "ask_exit", None)
-    shell._register_validator(_checked, (EXIT_NOW,))  # noqa: SLF001  What `@validate` does, for an instance.
+    shell._register_validator(_validated, (EXIT_NOW,))  # noqa: SLF001  What `@validate` does, for an instance.
     until.callback(shell._trait_validators.pop, EXIT_NOW, None)  # noqa: SLF001
 
 
-def _checked(_shell: Any, proposal: Any) -> Any:
+def _validated(_shell: Any, proposal: Any) -> Any:
     if proposal["value"]:
-        _check()
+        _refuse_if_agent_code()
     return proposal["value"]
 
 
-def _check() -> None:
+def _refuse_if_agent_code() -> None:
     if agent_code.left_behind():
-        raise RuntimeError(HELD)  # a SystemExit would end the event loop that this task runs on
+        raise RuntimeError(EXIT_REFUSED)  # a SystemExit would end the event loop that this task runs on
     if agent_code.runs_here():
-        raise SystemExit(HELD)
+        raise SystemExit(EXIT_REFUSED)

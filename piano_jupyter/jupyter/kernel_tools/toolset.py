@@ -15,24 +15,26 @@ from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeoutError
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
-from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
+from piano_jupyter.jupyter.kernel_tools.description import described, is_code, listed, variable_row
 from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.jupyter.variable_access import looked_up
 from piano_jupyter.records import JobStatus, Mode
-from piano_jupyter.text.invisible import ODD, to_the_letter
+from piano_jupyter.text.invisible import INVISIBLE, to_the_letter
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
 
 T = TypeVar("T")
 
-LOOK = 10.0  # seconds that a look at a variable may take
-KEPT_BACK = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
-MOST_VARIABLES = 100
-MOST_ROWS = 100  # of a query
-UNSEEN = re.compile(f"[{ODD}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in a cell that the user is to read before it runs
-NO_PLACE = (
+LOOK_TIMEOUT_S = 10.0  # seconds that a look at a variable may take
+RESERVED_FOR_RESULT_S = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
+MAX_VARIABLES = 100
+MAX_ROWS = 100  # of a query
+HIDDEN_CODE = re.compile(
+    f"[{INVISIBLE}]| {{200,}}|\t{{50,}}|\n{{20,}}"
+)  # in a cell that the user is to read before it runs
+NO_NOTEBOOK = (
     "no_place: no cell waits and no chat panel is open that could add a cell; "
     "write the code into your answer as a code block, for the user to copy"
 )
@@ -82,9 +84,9 @@ class KernelTools:
         """
 
         def look() -> str:
-            rows, more, notes = query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
+            rows, more, notes = query_frames(sql, frames_in(self._session.variables()), MAX_ROWS)
             if more:
-                notes = [f"… and more: these are the first {MOST_ROWS} rows", *notes]
+                notes = [f"… and more: these are the first {MAX_ROWS} rows", *notes]
             told = plain_table(rows.columns, rows) if rows else f"no rows; the columns are {', '.join(rows.columns)}"
             return "\n".join([told, *notes])
 
@@ -102,7 +104,7 @@ class KernelTools:
         try:
             went_well = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, limit))
         except TaskTimeoutError as late:
-            raise ToolError(f"{_told_late(late)}; it had printed:\n{printed.text() or '(nothing)'}") from late
+            raise ToolError(f"{_timeout_text(late)}; it had printed:\n{printed.text() or '(nothing)'}") from late
         if not went_well:
             raise ToolError(f"failed: the code raised an error:\n{printed.text()}")
         return printed.text().rstrip("\n") or "it ran and printed nothing"
@@ -115,7 +117,7 @@ class KernelTools:
         code = code.replace("\r\n", "\n")
         if not code.strip():
             raise ToolError("empty: there is no code to put into a cell")
-        if found := UNSEEN.search(code):
+        if found := HIDDEN_CODE.search(code):
             unseen = to_the_letter(found[0][:200])
             raise ToolError(f"hidden: {unseen} in the code is not seen, or hides what comes after")
         session, call = self._session, calling.get()
@@ -124,7 +126,7 @@ class KernelTools:
                 return "the code is in a new cell below the chat panel; the user decides whether to run it"
         if await self._on_kernel(lambda: session.next_cell(code)):
             return "the code is put into a new cell below; the user decides whether to run it"
-        raise ToolError(NO_PLACE)
+        raise ToolError(NO_NOTEBOOK)
 
     async def _look(self, function: Callable[[], str], running: float | None = None) -> str:
         """Have a look at the user's variables; what their own code prints meanwhile is nobody's."""
@@ -134,9 +136,9 @@ class KernelTools:
                 return function()
 
         try:
-            return await self._on_kernel(look, running or LOOK)
+            return await self._on_kernel(look, running or LOOK_TIMEOUT_S)
         except TaskTimeoutError as late:
-            raise ToolError(_told_late(late)) from late
+            raise ToolError(_timeout_text(late)) from late
         except NotFoundError as error:
             raise ToolError(f"not_found: {error}") from error
         except ToolError:
@@ -154,7 +156,7 @@ class KernelTools:
     def _limit(self) -> float:
         """Return the seconds that a call has: some less than it is given up after."""
         longest = self._session.config.tool_timeout
-        return longest - min(KEPT_BACK, longest / 2)
+        return longest - min(RESERVED_FOR_RESULT_S, longest / 2)
 
     async def _end_turn(self) -> None:
         """Cancel the job that this call is of: the user interrupted the kernel, as one interrupts a cell."""
@@ -190,16 +192,16 @@ def variables_table(variables: Mapping[str, Any], pattern: str) -> str:
     modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]
     functions = [name for name in found if is_code(variables[name])]
     plain = [name for name in found if name not in {*modules, *functions}]
-    rows = [facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]
+    rows = [variable_row(name, variables[name]) for name in plain[:MAX_VARIABLES]]
     lines = [plain_table(("name", "type", "size", "memory"), rows)] if rows else []
-    if len(plain) > MOST_VARIABLES:
-        lines.append(f"… and {len(plain) - MOST_VARIABLES:,} more; narrow them down with pattern")
-    lines += [f"functions and classes: {listed(functions, MOST_VARIABLES)}"] if functions else []
-    lines += [f"modules: {listed(modules, MOST_VARIABLES)}"] if modules else []
+    if len(plain) > MAX_VARIABLES:
+        lines.append(f"… and {len(plain) - MAX_VARIABLES:,} more; narrow them down with pattern")
+    lines += [f"functions and classes: {listed(functions, MAX_VARIABLES)}"] if functions else []
+    lines += [f"modules: {listed(modules, MAX_VARIABLES)}"] if modules else []
     return "\n".join(lines)
 
 
-def _told_late(late: TaskTimeoutError) -> str:
+def _timeout_text(late: TaskTimeoutError) -> str:
     if late.begun:
         return f"timeout: it was ended after {late.seconds:g} s"
     return f"busy: the kernel was busy with another cell for {late.seconds:g} s, so it did not run"

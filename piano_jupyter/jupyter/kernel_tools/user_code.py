@@ -13,8 +13,8 @@ from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.text.truncation import truncated
 
-MOST_FRAMES = 10  # of a traceback
-LONGEST_LINE = 200  # characters of a line of code in it
+MAX_FRAMES = 10  # of a traceback
+MAX_LINE_CHARS = 200  # characters of a line of code in it
 
 _numbers = itertools.count(1)
 
@@ -27,16 +27,16 @@ def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
     with captured(shell, printed), shell.builtin_trap:
         name = f"<run_python {next(_numbers)}>"
         try:
-            value = _value(shell, code, name)
+            value = _run(shell, code, name)
             if value is not None and not code.rstrip().endswith(";"):
                 printed.write(f"{bounded(value, limit)}\n")
         except BaseException as error:  # noqa: BLE001  SystemExit must not end the kernel, nor an interrupt the cell.
-            printed.write(_told(error, name))
+            printed.write(_error_text(error, name))
             return False
     return True
 
 
-def _value(shell: Any, code: str, name: str) -> Any:
+def _run(shell: Any, code: str, name: str) -> Any:
     """Run the code; return what its last line is, if that is an expression."""
     cell = shell.transform_cell(code)
     linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)  # for `inspect.getsource`
@@ -46,16 +46,18 @@ def _value(shell: Any, code: str, name: str) -> Any:
     return None if last is None else eval(shell.compile(ast.Expression(last.value), name, "eval"), shell.user_ns)  # noqa: S307
 
 
-def _told(error: BaseException, name: str) -> str:
+def _error_text(error: BaseException, name: str) -> str:
     """Return an error with the lines of the user's own code that led to it."""
     if isinstance(error, SyntaxError) and error.filename in {name, None, "<unknown>"}:
         hint = "; await works only in a cell" if "await" in str(error.msg) else ""
         line = error.text or linecache.getline(name, error.lineno or 0)
-        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {truncated(line.strip(), LONGEST_LINE)})\n"
+        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {truncated(line.strip(), MAX_LINE_CHARS)})\n"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_own(each.filename)]
-    lines = [f"  line {each.lineno}{_where(each, name)}: {truncated(each.line or '', LONGEST_LINE)}" for each in frames]
-    if len(lines) > MOST_FRAMES:
-        lines[MOST_FRAMES // 2 : -MOST_FRAMES // 2] = ["  ..."]
+    lines = [
+        f"  line {each.lineno}{_place(each, name)}: {truncated(each.line or '', MAX_LINE_CHARS)}" for each in frames
+    ]
+    if len(lines) > MAX_FRAMES:
+        lines[MAX_FRAMES // 2 : -MAX_FRAMES // 2] = ["  ..."]
     return "\n".join([*lines, "".join(traceback.format_exception_only(error)).strip()]) + "\n"
 
 
@@ -63,6 +65,6 @@ def _is_own(file: str) -> bool:
     return file.startswith(("<run_python ", "<ipython-input-")) or "ipykernel_" in file
 
 
-def _where(frame: traceback.FrameSummary, name: str) -> str:
+def _place(frame: traceback.FrameSummary, name: str) -> str:
     function = "" if frame.name == "<module>" else f" in {frame.name}"
     return f"{function} of an earlier cell" if frame.filename != name else function

@@ -13,8 +13,14 @@ from uuid import UUID
 from piano_jupyter import events
 from piano_jupyter.approval_prompt import written
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, legible, render
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT, capped
+from piano_jupyter.jupyter.render.markdown_html import (
+    MAX_RENDERED_CHARS,
+    MarkdownStream,
+    exact_html,
+    readable_html,
+    render,
+)
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS, capped
 from piano_jupyter.progress import CallProgress, JobProgress, TextProgress
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
 from piano_jupyter.text.markdown import as_markdown
@@ -22,9 +28,9 @@ from piano_jupyter.text.truncation import truncated
 
 Change = dict[str, Any]
 
-SEEN = 10  # lines of a value that are seen without scrolling
-PREVIEW = 90  # characters of a call's arguments that stand beside its name
-NOTES = {
+VISIBLE_LINES = 10  # lines of a value that are seen without scrolling
+MAX_PREVIEW_CHARS = 90  # characters of a call's arguments that stand beside its name
+STATUS_NOTES = {
     "queued": "waiting in the queue",
     "thinking": "thinking",
     "writing": "writing",
@@ -53,7 +59,7 @@ class EntryPart:
         if self.stream is None or isinstance(now, CallProgress):
             return self.shown if was_new else {}
         written = now.text.getvalue()[self.length :]
-        reasoning = now.reasoning.getvalue()[len(self.shown["reasoning"]) : TEXT_LIMIT]
+        reasoning = now.reasoning.getvalue()[len(self.shown["reasoning"]) : MAX_RENDERED_CHARS]
         if not (was_new or written or reasoning):
             return {}
         self.stream.add(written)
@@ -78,13 +84,18 @@ class PanelEntry:
     def can(self) -> str:
         """What a click may do with it, now that it stands."""
         if self.progress.status == "said":
-            return "edit" if 0 < len(self.question) <= PLAIN_LIMIT else ""
+            return "edit" if 0 < len(self.question) <= MAX_TEXT_CHARS else ""
         return "regenerate" if self.progress.status == "done" else ""
 
     def shown(self, after: str | None) -> Change:
         now = self.progress
         state = "thinking" if now.status == "running" else now.status
-        told = {"who": now.name, "state": state, "note": now.note or NOTES.get(state, ""), "fraction": now.fraction}
+        told = {
+            "who": now.name,
+            "state": state,
+            "note": now.note or STATUS_NOTES.get(state, ""),
+            "fraction": now.fraction,
+        }
         return {"entry": self.key, "after": after, "can": self.can, "text": capped(self.question), **told}
 
     def news(self, after: str | None) -> list[Change]:
@@ -106,7 +117,7 @@ class PanelEntry:
         for key, now in self.progress.parts.items():
             source = now if isinstance(now, CallProgress) else now.message or now
             if key not in self.parts or self.parts[key].drawn != source:
-                self.parts[key] = _part(key, now)
+                self.parts[key] = _entry_part(key, now)
         return list(self.progress.parts.items())
 
 
@@ -235,43 +246,43 @@ class ThreadView:
         return self._entries[key]
 
 
-def _part(key: UUID, now: TextProgress | CallProgress) -> EntryPart:
+def _entry_part(key: UUID, now: TextProgress | CallProgress) -> EntryPart:
     if isinstance(now, CallProgress):
-        return EntryPart(_call(now), replace(now))
-    return EntryPart(_text(key, now.message), now.message or now, None if now.message else MarkdownStream())
+        return EntryPart(_call_change(now), replace(now))
+    return EntryPart(_text_change(key, now.message), now.message or now, None if now.message else MarkdownStream())
 
 
-def _text(key: UUID, message: Message | None) -> Change:
+def _text_change(key: UUID, message: Message | None) -> Change:
     shown = {"part": str(key), "kind": "text", "html": "", "tail": "", "reasoning": ""}
     if message is None:
         return shown
     if message.role == "system":
-        return shown | {"html": f"<p><em>{exact(message.content)}</em></p>"}
-    html, cost = render(as_markdown(message.content), highlight=True), exact(" · ".join(usage_parts(message)))
+        return shown | {"html": f"<p><em>{exact_html(message.content)}</em></p>"}
+    html, cost = render(as_markdown(message.content), highlight=True), exact_html(" · ".join(usage_parts(message)))
     return shown | {"html": html, "reasoning": capped(message.reasoning)} | ({"cost": cost} if cost else {})
 
 
-def _call(now: CallProgress) -> Change:
+def _call_change(now: CallProgress) -> Change:
     call, request = now.call, now.request
     values = {name: written(value) for name, value in call.arguments.items()}
     preview = " ".join(", ".join(values.values()).split())
     return {
         "part": str(call.id),
         "kind": "call",
-        "name": exact(call.name),
-        "preview": exact(truncated(preview, PREVIEW)),
-        "arguments": [[exact(name) + _lines(value), exact(value)] for name, value in values.items()],
-        "result": legible(call.result) if call.result else None,
+        "name": exact_html(call.name),
+        "preview": exact_html(truncated(preview, MAX_PREVIEW_CHARS)),
+        "arguments": [[exact_html(name) + _line_count(value), exact_html(value)] for name, value in values.items()],
+        "result": readable_html(call.result) if call.result else None,
         "state": now.state,
-        "flag": exact(now.flag),
+        "flag": exact_html(now.flag),
         "question": request.question if request else "",
-        "reason": exact(request.reason.removesuffix(f"; {now.flag}")) if request else "",
-        "always": exact(request.always) if request else "",
+        "reason": exact_html(request.reason.removesuffix(f"; {now.flag}")) if request else "",
+        "always": exact_html(request.always) if request else "",
         "request": str(request.id) if request else "",
     }
 
 
-def _lines(value: str) -> str:
+def _line_count(value: str) -> str:
     """Return how many lines a value has, where they are more than are seen at once."""
     many = value.count("\n") + 1
-    return f"<br>{many:,} lines" if many > SEEN else ""
+    return f"<br>{many:,} lines" if many > VISIBLE_LINES else ""

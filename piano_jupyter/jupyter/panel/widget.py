@@ -29,9 +29,9 @@ from piano_jupyter.records import JobStatus, Thread
 
 log = logger(__name__)
 
-PAUSE = 0.05  # seconds between two messages to the page
-PATIENCE = 3.0  # seconds for a page to add a cell
-REMEMBERED = 300  # actions
+FLUSH_INTERVAL_S = 0.05  # seconds between two messages to the page
+ADD_CELL_TIMEOUT_S = 3.0  # seconds for a page to add a cell
+MAX_REMEMBERED_ACTIONS = 300  # actions
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 
 
@@ -58,7 +58,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._live: list[Any] = []  # the handles of the outputs that show the live view
         self._static: Any = None  # the handle of the transcript below the live view
         super().__init__(title=thread.title)
-        _answer_where_asked(self.comm)
+        _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.take)
         self._unsubscribe = piano.bus.subscribe(self._hear, thread=thread.id)
         try:
@@ -111,7 +111,7 @@ class ChatPanel(anywidget.AnyWidget):
             self._added[ticket] = asyncio.get_running_loop().create_future()
             try:
                 self._tell("cell", page=page, ticket=ticket, view=self.model_id, code=code)
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(ADD_CELL_TIMEOUT_S):
                     if await self._added[ticket]:
                         return True
             except TimeoutError:
@@ -155,7 +155,7 @@ class ChatPanel(anywidget.AnyWidget):
         if not self._flushing:
             self._flushing = True
             loop = asyncio.get_running_loop()
-            loop.call_later(max(0.0, self._last_flush + PAUSE - loop.time()), self._flush)
+            loop.call_later(max(0.0, self._last_flush + FLUSH_INTERVAL_S - loop.time()), self._flush)
         if self._static is not None and self._pages and isinstance(event, JobEnded):
             self._start(self._renew_transcript())
 
@@ -224,7 +224,7 @@ class ChatPanel(anywidget.AnyWidget):
             error = self._answered[page, action]
         else:
             self._answered[page, action] = None
-            if len(self._answered) > REMEMBERED:
+            if len(self._answered) > MAX_REMEMBERED_ACTIONS:
                 del self._answered[next(iter(self._answered))]
             try:
                 await self._do(content)
@@ -254,33 +254,33 @@ class ChatPanel(anywidget.AnyWidget):
             case "send":
                 await piano.send_all(about, thread=self._thread, source="panel")
             case "edit":
-                await piano.edit(_id(content.get("message")), about, source="panel")
+                await piano.edit(_parse_id(content.get("message")), about, source="panel")
                 piano.thread = self._thread  # as `send_all` does: one goes on where one asks
             case "regenerate":
-                await piano.regenerate(_id(self._shown.answer_in(about) or about))
+                await piano.regenerate(_parse_id(self._shown.answer_in(about) or about))
                 piano.thread = self._thread
             case "stop":
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
             case "approve" | "always" | "deny" as verb:
-                request, always = _id(about), verb == "always"
+                request, always = _parse_id(about), verb == "always"
                 if not await (piano.deny(request) if verb == "deny" else piano.approve(request, always=always)):
                     raise PianoError(f"this call {TOO_LATE}")
             case "cancel" | "retry" as verb:
-                await getattr(piano, verb)(_id(about))
+                await getattr(piano, verb)(_parse_id(about))
             case unknown:
                 raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")
 
 
-def _id(text: object) -> UUID:
+def _parse_id(text: object) -> UUID:
     try:
         return UUID(str(text))
     except ValueError:
         raise PianoError(f"the panel asks about {text!r}, which is no id: reload the page") from None
 
 
-def _answer_where_asked(comm: Any) -> None:
+def _reply_on_chosen_subshell(comm: Any) -> None:
     """Let the page's messages be handled on the subshell that the page chose, so that a click works while a cell runs.
 
     ipykernel 7.4 handles them where the comm last published from: for a panel, where the cells run.

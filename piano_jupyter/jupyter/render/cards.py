@@ -22,7 +22,7 @@ class ApprovalCards(RecordList[ApprovalRequested]):
     """The tool calls that wait for a yes, each to the letter and whole."""
 
     def __repr__(self) -> str:
-        return "\n\n".join(map(_request, self._records)) or "no tool call waits for a yes"
+        return "\n\n".join(map(_request_text, self._records)) or "no tool call waits for a yes"
 
     def _repr_html_(self) -> str:
         if not self._records:
@@ -31,7 +31,7 @@ class ApprovalCards(RecordList[ApprovalRequested]):
         return f'<pre style="{style}">{escape(repr(self))}</pre>'
 
 
-def _request(request: ApprovalRequested) -> str:
+def _request_text(request: ApprovalRequested) -> str:
     name = short(request.call.id)
     always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
     return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
@@ -57,10 +57,12 @@ def skill_card(skill: Any) -> RecordCard:
     return RecordCard(
         skill=skill.name,
         description=skill.description,
-        license=_plain(about.get("license")),
-        compatibility=_plain(about.get("compatibility")),
-        allowed_tools=f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
-        metadata=_plain(about.get("metadata")),
+        license=_front_matter_text(about.get("license")),
+        compatibility=_front_matter_text(about.get("compatibility")),
+        allowed_tools=f"{_front_matter_text(about['allowed-tools'])} (shown only)"
+        if about.get("allowed-tools")
+        else "",
+        metadata=_front_matter_text(about.get("metadata")),
         file=skill.place,
         version=skill.sha,
         to_mend="\n".join(skill.warnings),
@@ -93,7 +95,7 @@ def model_card(model: Model) -> RecordCard:
     return RecordCard(
         model=model.name,
         state=model.state,
-        context=_tokens(model),
+        context=_context_text(model),
         aliases=", ".join(model.aliases),
         description=model.description,
     )
@@ -107,7 +109,7 @@ def status_card(status: "Status", no_thread: str = "") -> RecordCard:
         server=status.server,
         models=models_line(status.models),
         jobs=jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
-        unfinished="\n".join(_unfinished(status.unfinished)),
+        unfinished="\n".join(_unfinished_lines(status.unfinished)),
         trust=status.distrust,
         tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
         rules="\n".join(status.rules),
@@ -126,7 +128,7 @@ def job_line(job: Job) -> str:
 def models_line(models: Sequence[Model]) -> str:
     """Return the models that take up room on the server, in one line."""
     busy = [model for model in models if model.state != "unloaded"]
-    told = [" ".join(filter(None, [model.name, model.state, _tokens(model)])) for model in busy]
+    told = [" ".join(filter(None, [model.name, model.state, _context_text(model)])) for model in busy]
     rest = len(models) - len(busy)
     return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
 
@@ -178,7 +180,7 @@ def models_table(models: Sequence[Model]) -> RecordTable[Model]:
         "the server names no models",
         name=lambda model: model.name,
         state=lambda model: model.state,
-        context=_tokens,
+        context=_context_text,
         aliases=lambda model: ", ".join(model.aliases),
         description=lambda model: model.description,
     )
@@ -202,18 +204,18 @@ def hits_table(hits: Sequence[Hit], names: Names) -> RecordTable[Hit]:
     )
 
 
-def _plain(value: Any) -> str:
+def _front_matter_text(value: Any) -> str:
     """Return a value of front matter as text."""
     if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {_plain(each)}" for name, each in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value or "")
+        return "\n".join(f"{name}: {_front_matter_text(each)}" for name, each in value.items())
+    return ", ".join(map(_front_matter_text, value)) if isinstance(value, list) else str(value or "")
 
 
-def _tokens(model: Model) -> str:
+def _context_text(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
 
 
-def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:
+def _unfinished_lines(jobs: Sequence[tuple[Job, str]]) -> list[str]:
     """Return what jobs that an earlier kernel left wait for, a line for each such thing."""
     waits = Counter(why for _, why in jobs if why)
     return [f"{counted(many, 'job')} waiting: {why}" for why, many in waits.items()]

@@ -5,7 +5,7 @@ from typing import Any
 
 from piano_jupyter.records import Message
 
-SHORTEST = 0.05  # seconds that are worth telling
+MIN_SHOWN_S = 0.05  # seconds that are worth telling
 
 
 def usage_parts(message: Message) -> list[str]:
@@ -15,9 +15,9 @@ def usage_parts(message: Message) -> list[str]:
     parts += _tokens(usage)
     if "tokens_per_second" in usage:
         parts.append(f"{usage['tokens_per_second']:g} tokens/s")
-    if usage.get("first_token_s", 0) >= SHORTEST:
+    if usage.get("first_token_s", 0) >= MIN_SHOWN_S:
         parts.append(f"first after {usage['first_token_s']:.1f} s")
-    if usage.get("load_s", 0) >= SHORTEST:
+    if usage.get("load_s", 0) >= MIN_SHOWN_S:
         parts.append(f"loading {usage['load_s']:.1f} s")
     if usage.get("cut"):
         parts.append("cut off: it reached the limit of its length")

@@ -8,15 +8,15 @@ from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, s
 from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
 
-LONGEST = 100  # characters
+MAX_LINE_CHARS = 100  # characters
 
 
-def about(event: events.Event, names: Mapping[Any, str]) -> str:
+def event_line(event: events.Event, names: Mapping[Any, str]) -> str:
     """Return what an event tells, in one line; `names` are those of the agents, by id."""
-    return truncated(" ".join(_told(event, names).split()), LONGEST)
+    return truncated(" ".join(_event_text(event, names).split()), MAX_LINE_CHARS)
 
 
-def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
+def _event_text(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
     match event:
         case events.ThreadOpened(thread=thread):
             return thread.title

@@ -21,13 +21,13 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 
 from piano_jupyter.jupyter.render import formulas
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
-from piano_jupyter.text.invisible import spelled
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
+from piano_jupyter.text.invisible import name_invisible
 from piano_jupyter.text.words import words
 
-TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
-CODE_LIMIT = 20_000  # characters of one code block that are coloured
-LINK_LIMIT = 1_000  # characters of what a link says
+MAX_RENDERED_CHARS = 50_000  # characters of one text that are rendered; what follows is shown as it is
+MAX_HIGHLIGHTED_CHARS = 20_000  # characters of one code block that are coloured
+MAX_LINK_TEXT_CHARS = 1_000  # characters of what a link says
 
 LANGUAGES = words(
     "bash c c++ console cpp css diff go html java javascript js json julia latex python py py3 pycon python3 r rust sh "
@@ -46,15 +46,15 @@ def render(text: str, *, highlight: bool = False) -> str:
     return _render(text, highlight)
 
 
-def exact(text: str) -> str:
+def exact_html(text: str) -> str:
     """Return the HTML of a text to be read to the letter: whatever hides, reorders or pushes out of sight is named."""
-    return spelled(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
+    return name_invisible(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
 
 
-def legible(text: str) -> str:
+def readable_html(text: str) -> str:
     """Return the HTML of a text to be read, blanks and line ends as they are: what else hides or reorders is named."""
     pieces = re.split("([ \t\n]+)", text)
-    return "".join(piece if i % 2 else exact(piece) for i, piece in enumerate(pieces))
+    return "".join(piece if i % 2 else exact_html(piece) for i, piece in enumerate(pieces))
 
 
 class MarkdownStream:
@@ -77,7 +77,7 @@ class MarkdownStream:
 
     def add(self, text: str) -> None:
         """Take the next piece. What is beyond the limit is dropped: the finished message says so."""
-        self._last += text[: max(0, TEXT_LIMIT - self._length)].replace("\r", "")
+        self._last += text[: max(0, MAX_RENDERED_CHARS - self._length)].replace("\r", "")
         self._length += len(text)
 
     def update(self) -> dict[str, str]:
@@ -132,10 +132,10 @@ def _last_block(text: str) -> tuple[int, str]:
 
 @functools.lru_cache(maxsize=256)
 def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys are positional.
-    left = len(text) - PLAIN_LIMIT
-    text = text[:PLAIN_LIMIT].encode(errors="replace").decode()
-    html = _CLEAN.clean(_PARSER.render(text[:TEXT_LIMIT], {"highlight": highlight}))
-    if rest := text[TEXT_LIMIT:]:
+    left = len(text) - MAX_TEXT_CHARS
+    text = text[:MAX_TEXT_CHARS].encode(errors="replace").decode()
+    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS], {"highlight": highlight}))
+    if rest := text[MAX_RENDERED_CHARS:]:
         html += f"<pre><code>{escape(rest)}</code></pre>"
     return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
 
@@ -143,10 +143,10 @@ def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"])
     parser.disable(["reference", "html_inline", "html_block"])
-    parser.inline.ruler.at("link", _in_reach(link))
-    parser.inline.ruler.at("image", _in_reach(image))
+    parser.inline.ruler.at("link", _if_link_ends_soon(link))
+    parser.inline.ruler.at("image", _if_link_ends_soon(image))
     parser.validateLink = lambda url: _host(url) is not None  # type: ignore[method-assign]
-    formulas.plug_into(parser)
+    formulas.add_formulas(parser)
     parser.add_render_rule("link_open", _link_open)
     parser.add_render_rule("link_close", _link_close)
     parser.add_render_rule("image", _image)
@@ -156,11 +156,11 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def _in_reach(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
+def _if_link_ends_soon(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
     """Try a rule for links only where one can end: a thousand open brackets are otherwise each followed up."""
 
     def tried(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  The parser calls it so.
-        return state.src.find("](", state.pos, state.pos + LINK_LIMIT) > 0 and rule(state, silent)
+        return state.src.find("](", state.pos, state.pos + MAX_LINK_TEXT_CHARS) > 0 and rule(state, silent)
 
     return tried
 
@@ -199,7 +199,7 @@ def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any
 
 def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[str, Any]) -> str:
     code, language = tokens[i].content, (tokens[i].info.split() or [""])[0].lower()
-    if env["highlight"] and language in LANGUAGES and len(code) <= CODE_LIMIT:
+    if env["highlight"] and language in LANGUAGES and len(code) <= MAX_HIGHLIGHTED_CHARS:
         inner = highlighted(code, get_lexer_by_name(language, stripnl=False), HtmlFormatter(nowrap=True))
     else:
         inner = escape(code)
@@ -209,7 +209,7 @@ def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[s
 _CLEAN = nh3.Cleaner(
     tags=TAGS | formulas.TAGS | {"span"},
     attributes=ATTRIBUTES | formulas.ATTRIBUTES,
-    attribute_filter=formulas.attribute,
+    attribute_filter=formulas.safe_attribute,
     allowed_classes={"span": {name for name in STANDARD_TYPES.values() if name}},
     set_tag_attribute_values={"a": {"target": "_blank"}},
     url_schemes=SCHEMES,

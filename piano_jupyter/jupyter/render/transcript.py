@@ -15,7 +15,7 @@ from uuid import UUID
 from IPython.display import display
 
 from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, LONGEST_CELL, QUIET, RecordList, capped, lines_html
+from piano_jupyter.jupyter.render.tables import MAX_CELL_CHARS, NO_MATHJAX, SMALL_GREY, RecordList, capped, lines_html
 from piano_jupyter.records import Message, ToolCall, short
 from piano_jupyter.text.aligned import has_aligned_block, text_blocks
 from piano_jupyter.text.invisible import terminal_text
@@ -24,13 +24,13 @@ from piano_jupyter.text.truncation import HOW_MUCH, truncated
 
 Names = Mapping[Any, str]  # of agents, by id
 
-BLOCK = 'style="margin:0 0 1em"'  # JupyterLab has none around code
-LONGEST_RESULT = 100  # characters of a result of several lines, in one
-BROKEN = " ⏎ "
-LONGEST_THOUGHT = 20_000  # characters that are shown
-PARTED = "⇄"
-HOW_TO_GO_ON = (
-    f"{PARTED} marks where branches part: %piano history --ids names the others, "
+BLOCK_STYLE = 'style="margin:0 0 1em"'  # JupyterLab has none around code
+MAX_RESULT_CHARS = 100  # characters of a result of several lines, in one
+LINE_BREAK_SIGN = " ⏎ "
+MAX_REASONING_CHARS = 20_000  # characters that are shown
+BRANCH_SIGN = "⇄"
+BRANCH_HINT = (
+    f"{BRANCH_SIGN} marks where branches part: %piano history --ids names the others, "
     "--at ID shows one, %piano fork ID goes on from it"
 )
 
@@ -74,9 +74,9 @@ class Transcript:
 
     def _repr_html_(self) -> str:
         told = "".join(f'<div style="margin-bottom:1em">{self._turn_html(turn)}</div>' for turn in self._turns())
-        body = told + _quiet(self._how_to_go_on()) if self.messages else "<p>nothing said yet</p>"
+        body = told + _small_lines(self._how_to_go_on()) if self.messages else "<p>nothing said yet</p>"
         title = f'<div style="margin-bottom:1em"><strong>{escape(self.title)}</strong></div>'
-        return f'<div class="{AS_IT_IS}">{title}{body}</div>'
+        return f'<div class="{NO_MATHJAX}">{title}{body}</div>'
 
     def _turns(self) -> Iterator[list[tuple[Message, list[ToolCall]]]]:
         """Yield what belongs together, with its calls: all that one agent said in one turn, or else one message."""
@@ -96,8 +96,8 @@ class Transcript:
     def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
         told = [f"<div><strong>{escape(self._who(turn[0][0]))}</strong></div>"]
         for message, calls in turn:
-            told += [body_html(message), *map(call_html, calls), _quiet(self._parted(message))]
-        return "".join([*told, _quiet([" · ".join(usage_parts(turn[-1][0]))])])
+            told += [body_html(message), *map(call_html, calls), _small_lines(self._parted(message))]
+        return "".join([*told, _small_lines([" · ".join(usage_parts(turn[-1][0]))])])
 
     def _who(self, message: Message) -> str:
         return speaker(message, self.names) + (f" [{short(message.id)}]" if self.ids else "")
@@ -107,12 +107,12 @@ class Transcript:
         branches = list(self.others.get(message.id, ()))
         if not branches:
             return []
-        where = f"{PARTED} {branches.index(message.id) + 1} of {len(branches)}"
+        where = f"{BRANCH_SIGN} {branches.index(message.id) + 1} of {len(branches)}"
         others = ", ".join(short(each) for each in branches if each != message.id)
         return [f"{where}; beside it {others}" if self.ids else where]
 
     def _how_to_go_on(self) -> list[str]:
-        return [HOW_TO_GO_ON] if any(self.others.get(message.id) for message in self.messages) else []
+        return [BRANCH_HINT] if any(self.others.get(message.id) for message in self.messages) else []
 
 
 def speaker(message: Message, names: Names) -> str:
@@ -139,10 +139,10 @@ def answer_bundle(
 def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
     """Return a message as HTML, with who says it and what it cost."""
     if message.role == "system" and not headed:
-        return f'<div class="{AS_IT_IS}">{_quiet([f"{name}: {message.content}"])}</div>'
+        return f'<div class="{NO_MATHJAX}">{_small_lines([f"{name}: {message.content}"])}</div>'
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
-    about = _quiet([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    return f'<div class="{AS_IT_IS}">{above}{body_html(message, calls)}{about}</div>'
+    about = _small_lines([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
+    return f'<div class="{NO_MATHJAX}">{above}{body_html(message, calls)}{about}</div>'
 
 
 def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
@@ -151,8 +151,8 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
 
     text = message.content
     body = render(as_markdown(text)) if message.role == "assistant" else _text_html(capped(text))
-    said = body.replace("<pre>", f"<pre {BLOCK}>") if text else ""
-    return f"{thoughts_html(message)}{''.join(map(call_html, calls))}{said}"
+    said = body.replace("<pre>", f"<pre {BLOCK_STYLE}>") if text else ""
+    return f"{reasoning_html(message)}{''.join(map(call_html, calls))}{said}"
 
 
 def _text_html(text: str) -> str:
@@ -170,31 +170,31 @@ def _plain(message: Message) -> str:
     return capped(message.content.rstrip() if data is None else data)
 
 
-def thoughts_html(message: Message) -> str:
+def reasoning_html(message: Message) -> str:
     """Return what a model thought before it answered, as a folded line of HTML."""
     thought = message.reasoning.strip()
     if not thought:
         return ""
-    shown = escape(truncated(thought, LONGEST_THOUGHT, HOW_MUCH))
-    return f'<details {QUIET}><summary>Thoughts</summary><div style="white-space:pre-wrap">{shown}</div></details>'
+    shown = escape(truncated(thought, MAX_REASONING_CHARS, HOW_MUCH))
+    return f'<details {SMALL_GREY}><summary>Thoughts</summary><div style="white-space:pre-wrap">{shown}</div></details>'
 
 
 def call_line(call: ToolCall) -> str:
     """Return a tool call as one line of text."""
     word = call.outcome
     first, *rest = (call.result or "no output").strip().removeprefix(f"{word}: ").splitlines() or ["no output"]
-    told = truncated(" ".join(first.split()), LONGEST_CELL)
+    told = truncated(" ".join(first.split()), MAX_CELL_CHARS)
     for line in rest:
-        if len(told) + len(line) > LONGEST_RESULT:
-            told += f"{BROKEN}…"
+        if len(told) + len(line) > MAX_RESULT_CHARS:
+            told += f"{LINE_BREAK_SIGN}…"
             break
-        told += BROKEN + " ".join(line.split())
+        told += LINE_BREAK_SIGN + " ".join(line.split())
     return f"[{call.name}({arguments_text(call)}) → {word}: {told}]"
 
 
 def call_html(call: ToolCall) -> str:
     """Return a tool call as a folded line of HTML."""
-    head = f"<code>{escape(call.name)}({escape(truncated(arguments_text(call), LONGEST_CELL))})</code> {call.outcome}"
+    head = f"<code>{escape(call.name)}({escape(truncated(arguments_text(call), MAX_CELL_CHARS))})</code> {call.outcome}"
     return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
 
 
@@ -203,5 +203,5 @@ def arguments_text(call: ToolCall) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
 
 
-def _quiet(lines: Sequence[str]) -> str:
-    return "".join(f"<div {QUIET}>{escape(line)}</div>" for line in lines if line)
+def _small_lines(lines: Sequence[str]) -> str:
+    return "".join(f"<div {SMALL_GREY}>{escape(line)}</div>" for line in lines if line)

@@ -10,7 +10,7 @@ from piano_jupyter.records import Rows
 GREY = "#8a8a8a"  # can be read on white and on black
 COLOURS = {"prompt_tokens": "#90a4ae", "cached_tokens": "#80cbc4", "completion_tokens": "#1976d2"}
 LABELS = {"prompt_tokens": "prompt, read", "cached_tokens": "prompt, from the cache", "completion_tokens": "written"}
-BAR, MARGIN, WIDTH = 0.35, 1.1, 9.0  # inches
+BAR_INCHES, MARGIN_INCHES, WIDTH_INCHES = 0.35, 1.1, 9.0  # inches
 
 
 def bars(rows: Rows) -> Image:
@@ -18,7 +18,7 @@ def bars(rows: Rows) -> Image:
     from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  Optional.
 
     names = [str(row[0]) for row in rows]
-    figure = Figure(figsize=(WIDTH, MARGIN + BAR * len(names)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, MARGIN_INCHES + BAR_INCHES * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     begin = [0.0] * len(names)
     for kind, values in token_bars(rows).items():

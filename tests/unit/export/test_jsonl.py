@@ -204,9 +204,9 @@ DEEP = '{"a":' * 200_000
         (line({"content": ""}), "line 1, message 1 has the role None"),
         (line({"role": "user"}), "line 1, message 1 has no 'content'"),
         (line(calling()), "line 1, message 1 has no 'content'"),
-        (line({"role": "user", "content": 1}), "neither a text nor a list of parts"),
+        (line({"role": "user", "content": 1}), "neither a string nor a list of parts"),
         (line({"role": "user", "content": [{"type": "text"}]}), "a part of its 'content' without its 'text'"),
-        (line({"role": "user", "content": "", "name": 1}), "has a 'name' that is not a text"),
+        (line({"role": "user", "content": "", "name": 1}), "has a 'name' that is not a string"),
         (line(calling({})), "a tool call without a 'function' and its 'name'"),
         (line(calling(1)), "a tool call without a 'function' and its 'name'"),
         (line({"role": "assistant", "tool_calls": 1}), "a tool call without a 'function' and its 'name'"),
@@ -230,7 +230,7 @@ def test_what_is_in_another_form_is_refused_with_its_place(text, sentence):
 
 
 def test_a_file_that_is_too_long_is_refused(monkeypatch):
-    monkeypatch.setattr(jsonl, "LONGEST", 1000)
+    monkeypatch.setattr(jsonl, "MAX_FILE_CHARS", 1000)
 
     with pytest.raises(PianoError, match="1,001 characters, at most 1,000 are read"):
         from_jsonl(" " * 1001)

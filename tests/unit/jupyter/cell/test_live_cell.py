@@ -24,7 +24,7 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.progress import ProgressTracker
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 
@@ -81,7 +81,7 @@ def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked)
     assert following.all == [following.known[each.id] for each in (first, next_job, second)]
     assert following.asked == [following.known[each.id] for each in (first, second)]
     assert set(following.known) == {first.id, second.id, next_job.id}
-    assert shown(following)[1] == LiveAnswer("bob", "asked again")
+    assert live_answers(following)[1] == LiveAnswer("bob", "asked again")
 
 
 def test_the_jobs_of_others_are_not_followed(asked):
@@ -95,7 +95,7 @@ def test_the_jobs_of_others_are_not_followed(asked):
     following.take(JobDone(job=first, message=answer(20, first)))
 
     assert len(following.all) == 2
-    assert [each.text for each in shown(following)] == ["", ""]
+    assert [each.text for each in live_answers(following)] == ["", ""]
 
 
 def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn(asked):
@@ -110,12 +110,12 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
     following.take(delta(first, "it up."))
     following.take(MessageAdded(message=answer(99, first, "I look it up.")))
     following.take(ToolCalled(job_id=first.id, call=call))
-    during = shown(following)[0]
+    during = live_answers(following)[0]
     following.take(ToolReturned(job_id=first.id, call=returned))
     following.take(delta(first, "It is 3.", message=98))
 
     assert during == LiveAnswer("ada", "I look it up.", "running price")
-    assert shown(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert live_answers(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
     assert following.all[0].calls == [returned]
 
 
@@ -124,11 +124,11 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
     following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
-    asked_for = [each.status for each in shown(following)]
+    asked_for = [each.status for each in live_answers(following)]
     following.take(ToolCalled(job_id=first.id, call=call))
 
     assert asked_for == ["waits for your yes", "waiting for its turn"]
-    assert shown(following)[0].status == "running bash"
+    assert live_answers(following)[0].status == "running bash"
     assert following.threads == {THREAD}
 
 
@@ -142,10 +142,10 @@ def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
     following.take(delta(first, "So."))
     flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
 
-    assert shown(following)[0].text == f"{flag}\nSo."
+    assert live_answers(following)[0].text == f"{flag}\nSo."
     assert following.all[0].flags == ["look at this call of bash: it reaches for keys (\u202e)"]
     following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
-    assert shown(following)[0].status == "bash waits: another cell runs"
+    assert live_answers(following)[0].status == "bash waits: another cell runs"
 
 
 def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
@@ -154,19 +154,19 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
 
     following.take(JobStarted(job=jobs[0]))
     following.take(ModelLoading(note="loading", model="large", seconds=12.4))
-    by_model = [each.status for each in shown(following)]
+    by_model = [each.status for each in live_answers(following)]
     following.take(ModelLoading(note="fetching", job_id=jobs[0].id, fraction=0.25))
-    by_job = shown(following)[0]
+    by_job = live_answers(following)[0]
     following.take(delta(jobs[0], "", "hm"))
-    thinks = shown(following)[0].status
+    thinks = live_answers(following)[0].status
     following.take(delta(jobs[0], "so"))
     following.take(ModelLoading(note="too late", fraction=1.0))
 
     assert by_model == ["", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
-    assert shown(following)[0] == LiveAnswer("ada", "so")
-    assert shown(following)[1] == LiveAnswer("bob", "", "too late")
+    assert live_answers(following)[0] == LiveAnswer("ada", "so")
+    assert live_answers(following)[1] == LiveAnswer("bob", "", "too late")
 
 
 def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
@@ -174,7 +174,7 @@ def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
 
     following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
 
-    assert shown(following)[0].status == "The first 3 turns no longer fit"
+    assert live_answers(following)[0].status == "The first 3 turns no longer fit"
 
 
 def test_how_jobs_end_without_an_answer_is_told(asked):
@@ -187,7 +187,7 @@ def test_how_jobs_end_without_an_answer_is_told(asked):
     assert following.over
     assert following.all[0].error is error
     assert str(following.all[1].error) == "the job was cancelled"
-    assert [each.status for each in shown(following)] == ["it broke", "cancelled"]
+    assert [each.status for each in live_answers(following)] == ["it broke", "cancelled"]
 
 
 def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
@@ -233,7 +233,7 @@ def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
     following.take(delta(first, "Par", message=98))
     following.take(delta(first, "is", message=98))
 
-    assert shown(following)[0].text == "Paris"
+    assert live_answers(following)[0].text == "Paris"
 
 
 def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
@@ -250,11 +250,11 @@ def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
     first, _, following = asked
     following.take(delta(first, "half"))
     following.take(JobCancelled(job=first))
-    before = shown(following)
+    before = live_answers(following)
 
     following.take(delta(first, " of it"))
     following.take(delta(first, "anew", message=98))
     following.take(ModelLoading(job_id=first.id, note="loading"))
 
-    assert shown(following) == before
+    assert live_answers(following) == before
     assert before[0] == LiveAnswer("ada", "half", "cancelled", None, over=True)

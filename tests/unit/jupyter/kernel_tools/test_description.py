@@ -18,7 +18,7 @@ from piano_jupyter.errors import ToolError
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
-from piano_jupyter.jupyter.kernel_tools.description import described, size_text
+from piano_jupyter.jupyter.kernel_tools.description import bytes_text, described
 from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, variables_table
 from piano_jupyter.runner.tools.permissions.policy import judge
 from piano_jupyter.tool import Verdict
@@ -196,7 +196,7 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
         "b": [1, 2],
         "a": "text",
         "_hidden": 1,
-        "size_text": size_text,
+        "size_text": bytes_text,
         "numbers": np.zeros((2, 3)),
     }
 
@@ -229,7 +229,7 @@ def test_what_query_reads_are_the_frames_among_the_variables():
 
 
 def test_sizes_are_told_for_people():
-    assert [size_text(each) for each in (0, 999, 1500, 15_000, 2.5e8, 4e10)] == [
+    assert [bytes_text(each) for each in (0, 999, 1500, 15_000, 2.5e8, 4e10)] == [
         "0 B", "999 B", "1.5 kB", "15 kB", "250 MB", "40.0 GB",
     ]  # fmt: skip
 

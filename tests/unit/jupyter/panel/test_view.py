@@ -23,7 +23,7 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.jupyter.panel.view import ThreadView
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.records import CallStatus, JobStatus
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus
@@ -438,7 +438,7 @@ def test_a_question_can_be_edited_and_a_finished_answer_asked_for_again(scene):
 
 
 def test_a_question_that_is_too_long_to_be_shown_whole_cannot_be_edited(scene):
-    scene.asks("x" * (PLAIN_LIMIT + 1))
+    scene.asks("x" * (MAX_TEXT_CHARS + 1))
 
     assert scene.page.entries[0]["can"] == ""
 

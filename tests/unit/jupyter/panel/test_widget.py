@@ -10,8 +10,8 @@ import pytest
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.widget import CLOSED, PAUSE, ChatPanel
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT
+from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, ChatPanel
+from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS
 from piano_jupyter.piano import Piano
 
 SENT = threading.Condition()
@@ -113,8 +113,8 @@ def test_g6_many_deltas_become_at_most_twenty_messages_a_second(opened):
     until(lambda: "cancelled" in panel.states())
     took = time.monotonic() - began
 
-    assert len(panel.told("changes")) <= took / PAUSE + 2
-    assert len(json.dumps(panel.sent)) < 3 * TEXT_LIMIT
+    assert len(panel.told("changes")) <= took / FLUSH_INTERVAL_S + 2
+    assert len(json.dumps(panel.sent)) < 3 * MAX_RENDERED_CHARS
 
 
 def test_no_message_to_the_page_has_an_id_at_its_top(opened):

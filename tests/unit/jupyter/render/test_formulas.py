@@ -1,6 +1,6 @@
 import pytest
 
-from piano_jupyter.jupyter.render.formulas import COUNT_LIMIT
+from piano_jupyter.jupyter.render.formulas import MAX_FORMULAS
 from piano_jupyter.jupyter.render.markdown_html import render
 
 
@@ -62,6 +62,6 @@ def test_g1_a_formula_holds_no_more_than_a_formula_needs(latex, kept):
 
 
 def test_g6_formulas_beyond_the_limit_stay_text():
-    html = render("$x$ " * (COUNT_LIMIT + 5))
+    html = render("$x$ " * (MAX_FORMULAS + 5))
 
-    assert (html.count("<math"), html.count("<code>$x$</code>")) == (COUNT_LIMIT, 5)
+    assert (html.count("<math"), html.count("<code>$x$</code>")) == (MAX_FORMULAS, 5)

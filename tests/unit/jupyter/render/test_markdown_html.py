@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, render
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS, MarkdownStream, exact_html, render
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.text.invisible import HIDDEN
 
 HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
@@ -196,10 +196,10 @@ def test_g6_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
 
 
 def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
-    html = render("*a* " * (PLAIN_LIMIT // 4) + "x" * 1_234)
+    html = render("*a* " * (MAX_TEXT_CHARS // 4) + "x" * 1_234)
 
-    assert html.count("<em>a</em>") == TEXT_LIMIT // 4
-    assert html.count("*a*") == (PLAIN_LIMIT - TEXT_LIMIT) // 4
+    assert html.count("<em>a</em>") == MAX_RENDERED_CHARS // 4
+    assert html.count("*a*") == (MAX_TEXT_CHARS - MAX_RENDERED_CHARS) // 4
     assert html.endswith("<p><em>… and 1,234 more characters</em></p>")
 
 
@@ -217,7 +217,7 @@ def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
     ],
 )
 def test_exact_text_names_what_the_eye_would_miss(text, html):
-    assert exact(text) == html
+    assert exact_html(text) == html
 
 
 def test_every_character_that_unicode_calls_invisible_is_named():

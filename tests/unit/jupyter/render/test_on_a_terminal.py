@@ -21,8 +21,8 @@ from piano_jupyter.jupyter.render.cards import (
     thread_card,
     threads_table,
 )
-from piano_jupyter.jupyter.render.event_lines import about
-from piano_jupyter.jupyter.render.record_lines import line
+from piano_jupyter.jupyter.render.event_lines import event_line
+from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import Note, RecordTable, rows_plain
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, Transcript, answer_bundle
 from piano_jupyter.jupyter.render.usage_table import UsageStatistics
@@ -57,13 +57,13 @@ PLAIN = {
     "rows": rows_plain(ROWS),
     "figures": repr(UsageStatistics(ROWS)),
     "requests": repr(ApprovalCards([REQUEST])),
-    "events": repr(RecordTable([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: about(each, NAMES))),
+    "events": repr(RecordTable([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: event_line(each, NAMES))),
     "transcript": repr(Transcript(HOSTILE, [SAID], [CALL], NAMES)),
     "silence": repr(Transcript(HOSTILE, [], [], NAMES)),
     "answers": repr(AnswerGroup([(HOSTILE, SAID, [CALL])])),
     "answer": answer_bundle(SAID, HOSTILE, [CALL], headed=True)["text/plain"],
     "raw answer": answer_bundle(SAID, HOSTILE, [CALL], raw=True)["text/plain"],
-    **{f"line of {type(each).__name__}": line(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT)},
+    **{f"line of {type(each).__name__}": record_line(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT)},
     **{f"repr of {type(each).__name__}": repr(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT, ROWS)},
 }
 

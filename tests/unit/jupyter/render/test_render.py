@@ -9,11 +9,11 @@ import pytest
 
 from piano_jupyter import events
 from piano_jupyter.jupyter.render.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
-from piano_jupyter.jupyter.render.event_lines import about
-from piano_jupyter.jupyter.render.record_lines import line as in_a_line
+from piano_jupyter.jupyter.render.event_lines import event_line
+from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import (
-    MOST_ROWS,
-    PLAIN_LIMIT,
+    MAX_ROWS,
+    MAX_TEXT_CHARS,
     HighlightedText,
     RecordCard,
     RecordTable,
@@ -21,7 +21,7 @@ from piano_jupyter.jupyter.render.tables import (
     rows_plain,
 )
 from piano_jupyter.jupyter.render.transcript import (
-    HOW_TO_GO_ON,
+    BRANCH_HINT,
     AnswerGroup,
     Transcript,
     answer_bundle,
@@ -162,7 +162,7 @@ def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_the
 
     for message in (answer, asked):
         bundle = answer_bundle(message, "ada", raw=raw)
-        assert all(len(each) < 2 * PLAIN_LIMIT for each in bundle.values())
+        assert all(len(each) < 2 * MAX_TEXT_CHARS for each in bundle.values())
         assert "more characters" in bundle["text/plain"]
 
 
@@ -176,11 +176,11 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
 
     transcript = Transcript("Talk", messages, [], NAMES, others)
 
-    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3", "Note: note", HOW_TO_GO_ON]
+    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3", "Note: note", BRANCH_HINT]
     assert repr(transcript) == "\n\n".join(plain)
     assert "⇄ 2 of 3</div>" in transcript._repr_html_()
     assert '<div style="margin-bottom:1em"><strong>Talk</strong></div>' in transcript._repr_html_()
-    assert HOW_TO_GO_ON in transcript._repr_html_()
+    assert BRANCH_HINT in transcript._repr_html_()
     named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
     assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
 
@@ -244,7 +244,7 @@ def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
     ],
 )
 def test_a_record_in_a_list_is_one_line_without_ids_and_times(record, line):
-    assert in_a_line(record) == line
+    assert record_line(record) == line
 
 
 def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
@@ -337,9 +337,9 @@ def test_marks_may_stand_anywhere():
 
 
 def test_long_tables_end_with_how_much_more_there_is():
-    rows = Rows(("n",), tuple((number,) for number in range(MOST_ROWS + 1500)))
+    rows = Rows(("n",), tuple((number,) for number in range(MAX_ROWS + 1500)))
 
-    assert len(rows_plain(rows).splitlines()) == MOST_ROWS + 2
+    assert len(rows_plain(rows).splitlines()) == MAX_ROWS + 2
     assert rows_plain(rows).endswith("… and 1,500 more rows")
     assert html_table(rows.columns, rows).endswith("… and 1,500 more rows</div>")
     assert rows_plain(Rows(("n",), ())) == "no rows"
@@ -384,4 +384,4 @@ JOB = Job(
     ],
 )
 def test_each_event_is_told_in_one_line(event, line):
-    assert about(event, NAMES) == line
+    assert event_line(event, NAMES) == line
