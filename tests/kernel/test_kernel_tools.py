@@ -201,8 +201,8 @@ SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        ("print('so far')\nexit()", "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the"),
-        ("exit", "  line 1: exit()\nSystemExit: code that an agent runs does not end the kernel"),
+        ("print('so far')\nexit()", "so far\n  line 2: exit()\nSystemExit: an agent's code cannot end the"),
+        ("exit", "  line 1: exit()\nSystemExit: an agent's code cannot end the kernel"),
         ("quit()", "  line 1: quit()\nSystemExit: code"),
         ("exit(keep_kernel=True)", "SystemExit: code"),
         ("get_ipython().ask_exit()", "SystemExit: code"),
@@ -244,8 +244,8 @@ def test_an_exit_in_a_tool_a_repr_or_a_task_left_behind_does_not_end_the_kernel(
     kernel.run("%%piano\ngo", answers=["y"])
 
     left, gone, looked, _ = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
-    assert "SystemExit: code that an agent runs does not end the kernel" in left
-    assert "SystemExit: code that an agent runs does not end the kernel" in gone
+    assert "SystemExit: an agent's code cannot end the kernel" in left
+    assert "SystemExit: an agent's code cannot end the kernel" in gone
     assert looked == "it ended with SystemExit"
     assert kernel.run(SURVIVES).text == "2"
     assert "RuntimeError('code that an agent runs" in kernel.run("task.exception()").text
@@ -316,7 +316,7 @@ def test_code_that_takes_too_long_is_ended_and_what_it_printed_is_told(kernel, s
     begin_while_idle(kernel, stub_model, "print('so far')\n" + code)
     until(lambda: len(stub_model.asked) == 2, "the tool did not return")
 
-    assert told(stub_model).startswith("timeout: it was ended after 1 s; it had printed:\nso far")
+    assert told(stub_model).startswith("timeout: it was stopped after 1 s; it had printed:\nso far")
     assert kernel.run("'ended' in globals()").text == "False"
 
 
@@ -328,7 +328,7 @@ def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
 
     cell = kernel.run("%%piano\nlook")
 
-    assert told(stub_model) == "timeout: it was ended after 0.5 s"
+    assert told(stub_model) == "timeout: it was stopped after 0.5 s"
     assert cell.text.endswith("done")
 
 
@@ -570,7 +570,7 @@ def test_in_a_terminal_an_exit_of_an_agent_is_held_back_and_tools_keep_what_they
 
     results = [asked["messages"][-1]["content"] for asked in stub_model.asked[1:]]
     assert results[0] == "kept by the tool\nfound"
-    assert "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the kernel" in results[1]
+    assert "so far\n  line 2: exit()\nSystemExit: an agent's code cannot end the kernel" in results[1]
     assert "SystemExit: code that an agent runs" in results[2]
     assert "still here True 1" in printed
     assert "\nkept by the tool\n" not in printed

@@ -159,7 +159,9 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
     cell = kernel.run("%%piano\ngo")
 
     assert "did not allow" in cell.text
-    assert "Assistant wants to run bash, and nobody could be asked here: it is not run; %piano panel" in cell.stream
+    assert (
+        "Assistant wants to run bash, but nobody could be asked here: it was not run; use %piano panel" in cell.stream
+    )
     assert not (tmp_path / "made").exists()
 
 
@@ -285,7 +287,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano stats --by model", "qwen3:32b  1"),
         ("%piano events", "JobDone"),
         ("%piano events --last 1", "at        event    about"),
-        ("%piano approve", "no tool call waits for a yes"),
+        ("%piano approve", "no tool call waits for your approval"),
         ("%piano sql SELECT role, content FROM messages ORDER BY seq", "user       hello\nassistant  You said: hello"),
         ("%piano help", "ask "),
         ("%piano help trouble", "# Trouble\n\nWhat you see when"),
@@ -530,7 +532,7 @@ def test_an_interrupt_while_a_model_is_loaded_is_a_sentence(kernel, stub_model):
 
     cell = kernel.run("%piano models")
 
-    assert cell.stream == "PianoError: interrupted; what the server has begun, it may still end\n"
+    assert cell.stream == "PianoError: interrupted; the server may still finish what it has started\n"
     assert "qwen3:32b" in kernel.run("%piano models").text
 
 

@@ -1,7 +1,6 @@
-"""What kind of data frame a value is, and a look into it that copies few of its values. No library is imported.
+"""Recognizes data frames of all libraries and summarizes them, copying few values. No library is imported.
 
-A frame of any kind becomes a `FrameSummary`: its size, and the type and a sample of the values of each of its first
-columns.
+A `FrameSummary` has the size of a frame, and the type and a sample of the values of each of its first columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +8,16 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-HEAD_ROWS = 5  # rows
+HEAD_ROWS = 5
 MAX_COLUMNS = 60
-MAX_SAMPLE_ROWS = 10_000  # of the sample
-MAX_SAMPLE_VALUES = 200_000  # of the sample
-MAX_LAZY_ROWS = 1_000  # rows of what is only computed when asked for
+MAX_SAMPLE_ROWS = 10_000
+MAX_SAMPLE_VALUES = 200_000
+MAX_LAZY_ROWS = 1_000  # of lazy frames and relations
 
 
 @dataclass(frozen=True, slots=True)
 class FrameColumn:
-    """One column: its name and type as the library has them, the values of the sample, and the first ones."""
+    """A column: its name and type in the library, the values of the sample, and the first values."""
 
     name: object
     type: object
@@ -28,16 +27,16 @@ class FrameColumn:
 
 @dataclass(frozen=True, slots=True)
 class FrameSummary:
-    """A look into a frame."""
+    """The size of a frame and a sample of its values."""
 
-    rows: int | None  #: None: it is not known before all is computed
-    width: int  #: how many columns there are
+    rows: int | None  #: None for lazy frames
+    width: int  #: the number of columns
     columns: Sequence[FrameColumn]  #: the first of them
     index: str = ""
 
     @property
-    def whole(self) -> bool:
-        """Whether the sample is all of it."""
+    def is_complete(self) -> bool:
+        """Whether the sample is the whole frame."""
         return self.rows is not None and all(len(each.values) == self.rows for each in self.columns)
 
     @property
@@ -47,25 +46,25 @@ class FrameSummary:
 
 
 def frame_kind(value: Any) -> str:
-    """Return the kind of frame that a value is, "" for none."""
+    """Return the kind of a frame, such as "pandas.DataFrame"; "" for other values."""
     kinds = (f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
     return next((kind for kind in kinds if kind in SUMMARIES), "")
 
 
 def summary_of(value: Any) -> FrameSummary:
-    """Look into a frame."""
+    """Summarize a frame."""
     return SUMMARIES[frame_kind(value)](value)
 
 
 def frames_in(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those variables that `query` can read."""
+    """Return the variables that `query` can read."""
     return {name: value for name, value in variables.items() if frame_kind(value) in QUERYABLE}
 
 
 def _sample_rows(rows: int, width: int) -> list[int]:
-    """Return which rows are looked at: all of few, of many a random sample, the same each time."""
-    most = min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // max(width, 1))
-    return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
+    """Return the row numbers of the sample: all, or in a large frame the same random rows each time."""
+    max_rows = min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // max(width, 1))
+    return list(range(rows)) if rows <= max_rows else sorted(Random(0).sample(range(rows), max_rows))  # noqa: S311
 
 
 def _pandas(frame: Any) -> FrameSummary:
@@ -116,7 +115,7 @@ def _duckdb(relation: Any) -> FrameSummary:
 
 
 def _numpy(array: Any) -> FrameSummary:
-    """Look into an array of two dimensions as a frame; of another, as one column in the order of its elements."""
+    """Summarize a two-dimensional array as a frame, any other as one column of its elements."""
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
     shown = [array[:, at] for at in range(min(width, MAX_COLUMNS))] if array.ndim == 2 else [array.flat]
     sample = _sample_rows(rows, len(shown))  # `flat` copies nothing, as `ravel` may

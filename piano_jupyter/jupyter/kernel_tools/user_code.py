@@ -1,6 +1,6 @@
-"""Running code in the user's namespace as a cell does, but as nobody's: In, Out, `_` and the hooks stay as they are.
+"""Runs code in the user's namespace like a cell, but without effect on In, Out, `_` and the hooks.
 
-Magics and `!` work. What it prints, displays and raises becomes text, in the lines of the code itself.
+Magics and `!` work. What the code prints, displays and raises becomes text, with its own line numbers.
 """
 
 import ast
@@ -14,15 +14,15 @@ from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, cap
 from piano_jupyter.text.truncation import truncated
 
 MAX_FRAMES = 10  # of a traceback
-MAX_LINE_CHARS = 200  # characters of a line of code in it
+MAX_LINE_CHARS = 200  # of a line of code in a traceback
 
 _numbers = itertools.count(1)
 
 
 def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
-    """Run code; write what comes of it to `printed`, the value of its last line included. Return whether it went well.
+    """Run code and write its output and the value of its last line to `printed`; return whether it succeeded.
 
-    An interrupt ends it like any error.
+    An interrupt ends it like any other error.
     """
     with captured(shell, printed), shell.builtin_trap:
         name = f"<run_python {next(_numbers)}>"
@@ -37,17 +37,17 @@ def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
 
 
 def _run(shell: Any, code: str, name: str) -> Any:
-    """Run the code; return what its last line is, if that is an expression."""
+    """Run the code; return the value of its last line, if that is an expression."""
     cell = shell.transform_cell(code)
     linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)  # for `inspect.getsource`
     tree = shell.transform_ast(shell.compile.ast_parse(cell, name))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(shell.compile(tree, name, "exec"), shell.user_ns)  # noqa: S102  It is what it is for; the user was asked.
+    exec(shell.compile(tree, name, "exec"), shell.user_ns)  # noqa: S102  The purpose of the tool; the user has approved.
     return None if last is None else eval(shell.compile(ast.Expression(last.value), name, "eval"), shell.user_ns)  # noqa: S307
 
 
 def _error_text(error: BaseException, name: str) -> str:
-    """Return an error with the lines of the user's own code that led to it."""
+    """Return an error with the lines of the user's own code in its traceback."""
     if isinstance(error, SyntaxError) and error.filename in {name, None, "<unknown>"}:
         hint = "; await works only in a cell" if "await" in str(error.msg) else ""
         line = error.text or linecache.getline(name, error.lineno or 0)

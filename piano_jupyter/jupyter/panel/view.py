@@ -132,7 +132,7 @@ class ThreadView:
     @property
     def busy(self) -> bool:
         """Whether a job of the thread waits or runs."""
-        return any(not entry.progress.over for entry in self._entries.values())
+        return any(not entry.progress.has_ended for entry in self._entries.values())
 
     def load(
         self,
@@ -157,10 +157,10 @@ class ThreadView:
                     progress.add_call(call)
         for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
             if job.status is not JobStatus.DONE and self._has(job.id, job.message_id):
-                self._answer(job).progress.stand(job.status, held.get(job.id) or job.reason or "")
+                self._answer(job).progress.set_status(job.status, held.get(job.id) or job.reason or "")
         for key, entry in self._entries.items():
             if key in before:
-                entry.progress.go_on_from(before[key].progress)
+                entry.progress.carry_over(before[key].progress)
         for request in approvals:
             self.apply(request)
 
@@ -174,15 +174,15 @@ class ThreadView:
                     self._add(message)
             case events.JobEvent(job=job):
                 if self._has(job.id, job.message_id):
-                    self._answer(job).progress.take(event)
+                    self._answer(job).progress.apply(event)
             case events.ModelLoading(job_id=None):
                 for entry in self._entries.values():
-                    if entry.progress.status != "queued" and entry.progress.waits_for(event):
+                    if entry.progress.status != "queued" and entry.progress.waits_for_model(event):
                         self._touched.add(entry.key)
-                        entry.progress.take(event)
+                        entry.progress.apply(event)
             case _ if (key := str(event.job_id)) in self._entries:
                 self._touched.add(key)
-                self._entries[key].progress.take(event)
+                self._entries[key].progress.apply(event)
 
     def answer_in(self, key: str) -> str | None:
         """Return the id of the message that ends an entry's work, if it has said anything."""

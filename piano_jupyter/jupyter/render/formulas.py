@@ -1,7 +1,7 @@
-r"""Formulas in Markdown, as MathML: what stands between $ $, $$ $$, \( \) or \[ \].
+r"""Formulas in Markdown, between $ $, $$ $$, \( \) or \[ \], as MathML.
 
-A formula that cannot be converted is shown as it was written. What comes out holds no link, style or size beyond what a
-formula needs.
+A formula that cannot be converted is shown as it was written. The MathML has no links and no styles, and only sizes
+that a formula needs.
 """
 
 import functools
@@ -44,14 +44,14 @@ SIZE = re.compile(r"\d?(\.\d+)?(em|ex)")
 
 
 def add_formulas(parser: MarkdownIt) -> None:
-    """Teach a Markdown parser to find formulas and to render them."""
+    """Add the rules for formulas to a Markdown parser."""
     parser.inline.ruler.before("escape", "formula", _inline)
     parser.block.ruler.before("fence", "formula", _block, {"alt": ["paragraph", "blockquote", "list"]})
     parser.add_render_rule("formula", _rendered)
 
 
 def safe_attribute(tag: str, name: str, value: str) -> str | None:
-    """Return the value of an attribute that may stay: a formula is no larger than a formula, and covers nothing."""
+    """Return the value of an attribute if it is safe: no size may let a formula cover other content."""
     if name in {"width", "minsize", "maxsize"}:
         return value if SIZE.fullmatch(value) else None
     return value if tag != "math" or value in {"block", "inline"} else None
@@ -121,7 +121,7 @@ def _rendered(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mutab
 
 @functools.lru_cache(maxsize=1024)
 def _mathml(latex: str, display: str) -> str | None:
-    """Return a formula as MathML, cleaned by itself: the converter leaves what stands in a text as it is."""
+    """Return a formula as sanitized MathML: the converter does not escape text in formulas."""
     latex = latex.replace("{aligned}", "{split}").replace("{gathered}", "{matrix}")
     try:
         return _MATH.clean(convert(latex, display=display))

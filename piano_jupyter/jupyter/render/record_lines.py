@@ -1,4 +1,4 @@
-"""A record in one line, as it stands in a list: `[<Thread 'Sales review'>, …]`. No times, and no ids but a job's."""
+"""Records as single lines, as in `[<Thread 'Sales review'>, …]`. Without times and, except for jobs, without ids."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolC
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.truncation import truncated
 
-MAX_EXCERPT_CHARS = 60  # characters of what was said
+MAX_EXCERPT_CHARS = 60  # of a message
 
 
 def record_line(record: Any) -> str:
-    """Return a record in one line: what it is, its name, how it stands."""
+    """Return a record in one line: its type, name and status."""
     return terminal_text(f"<{type(record).__name__} {_summary(record)}>")
 
 

@@ -1,6 +1,6 @@
-"""Tables, notes and marked text in a cell: as HTML for the page, as aligned text for terminals and nbval.
+"""Tables, notes and highlighted text: as HTML for notebooks, as aligned text for terminals and nbval.
 
-Colours are the notebook's own, with one grey for pages without a theme that can be read on white and on black.
+Colours come from the theme of the notebook; pages without one get a grey that is legible on white and on black.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -14,10 +14,10 @@ from piano_jupyter.text.truncation import HOW_MUCH, truncated
 
 R = TypeVar("R")
 
-MAX_TEXT_CHARS = 500_000  # characters of one text that are shown
-MAX_CELL_CHARS = 300  # characters of a table's cell
-MAX_ROWS = 200  # that a table shows
-NO_MATHJAX = "tex2jax_ignore mathjax_ignore"  # classes: MathJax makes no formulas of what people and models wrote
+MAX_TEXT_CHARS = 500_000  # of one text
+MAX_CELL_CHARS = 300  # of a table's cell
+MAX_ROWS = 200  # of a table
+NO_MATHJAX = "tex2jax_ignore mathjax_ignore"  # CSS classes: MathJax leaves the text of people and models alone
 TABLE_TAG = f'<table class="piano-table {NO_MATHJAX}" style="text-align:left">'
 LEFT_ALIGNED = ' style="text-align:left"'
 TOP_LEFT_ALIGNED = ' style="text-align:left;vertical-align:top"'
@@ -28,7 +28,7 @@ HIGHLIGHT = (
 
 
 class RecordList(Sequence[R], Generic[R]):
-    """Records that look in their own way in a cell; a sequence of the records themselves."""
+    """A sequence of records with its own display in a cell."""
 
     def __init__(self, records: Iterable[R]) -> None:
         self._records = list(records)
@@ -60,7 +60,7 @@ class RecordTable(RecordList[R]):
 
 
 class RecordCard:
-    """Names and values, a line each; those without a value are left out. A `_` in a name stands for a space."""
+    """Names and values, one a line; empty values are left out. A `_` in a name becomes a space."""
 
     def __init__(self, **rows: str) -> None:
         self._rows = {name.replace("_", " "): value for name, value in rows.items() if value}
@@ -80,7 +80,7 @@ class RecordCard:
 
 
 class Note:
-    """A sentence or a few lines of Piano's own, as text."""
+    """A short message of Piano's, shown as plain text."""
 
     def __init__(self, text: str) -> None:
         self._cell_text = text
@@ -90,7 +90,7 @@ class Note:
 
 
 class HighlightedText:
-    """A piece of text in which some places are marked: where a search found its words."""
+    """A text in which the words that a search found are highlighted."""
 
     def __init__(self, text: str, marks: Iterable[tuple[int, int]]) -> None:
         self._cell_text, self._marks = text, tuple(marks)
@@ -100,7 +100,7 @@ class HighlightedText:
 
     @property
     def html(self) -> str:
-        """The text with its marks."""
+        """The text with its highlights."""
         shown = ((escape(piece), marked) for piece, marked in self._pieces())
         return "".join(f"<mark {HIGHLIGHT}>{piece}</mark>" if marked else piece for piece, marked in shown)
 
@@ -132,22 +132,22 @@ def html_table(columns: Sequence[str], rows: Collection[Sequence[object]]) -> st
 
 
 def rows_plain(rows: Rows) -> str:
-    """Return a query's result as text."""
+    """Return the result of a query as text."""
     return plain_table(rows.columns, rows) if rows else "no rows"
 
 
 def capped(text: str) -> str:
-    """Return a text, or its beginning and how much more there is."""
+    """Return a text; of a very long one, the start and how many characters follow."""
     return truncated(text, MAX_TEXT_CHARS, HOW_MUCH)
 
 
 def counted(number: int, noun: str) -> str:
-    """Return how many there are of something: `1 row`, `2,000 rows`."""
+    """Return a number with its noun: `1 row`, `2,000 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def lines_html(text: str) -> str:
-    """Return plain text as HTML, its lines kept."""
+    """Return plain text as HTML with its line breaks."""
     return escape(text).replace("\n", "<br>")
 
 
@@ -156,7 +156,7 @@ def _cell_html(cell: object) -> str:
 
 
 def _cell_text(cell: object) -> str:
-    """Return a cell as text: a sum of floats without the dust in its last digits."""
+    """Return a cell as text; floats are rounded to 15 digits, so that 0.1 + 0.2 is 0.3."""
     return str(float(f"{cell:.15g}")) if isinstance(cell, float) else str(cell)
 
 

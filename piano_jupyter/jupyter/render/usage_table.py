@@ -1,4 +1,4 @@
-"""Figures: what the answers cost, as a table that fits below a cell."""
+"""What answers cost, as a table narrow enough for a cell."""
 
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ COLUMN_HEADS = {
 
 
 class UsageStatistics(RecordTable[tuple[Any, ...]]):
-    """Statistics (`Piano.stats`): shown with short heads, without what nobody knows; a sequence of its rows."""
+    """Statistics (`Piano.stats`) as a table with short column heads and without empty columns."""
 
     def __init__(self, rows: Rows) -> None:
         known = [at for at in range(len(rows.columns)) if any(row[at] is not None for row in rows)]

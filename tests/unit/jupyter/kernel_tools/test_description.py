@@ -137,7 +137,7 @@ def test_a_function_a_class_a_module_and_a_tool_are_told_by_what_they_say_of_the
         f"function {add.__qualname__}(a: int, b: int = 1) -> int\nAdd two numbers.\nsource:\n"
     )
     assert "return a + b" in described(tool(add))
-    assert described(CapturedText).startswith("class CapturedText(limit: int) -> None\nA text that grows")
+    assert described(CapturedText).startswith("class CapturedText(limit: int) -> None\nA growing text")
     assert described(module) == "module mine 1.2\nA module.\nnames: name"
     assert described(len).startswith("function len(obj, /)\nReturn the number of items")
 
@@ -211,9 +211,9 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
     assert variables_table(variables, "NUM").splitlines()[1:] == ["numbers  numpy.ndarray  2 × 3  48 B"]
     assert variables_table(variables, "?").splitlines()[1].startswith("a ")
     everything = variables_table(variables, "")
-    assert variables_table(variables, "zzz") == f"no name is like 'zzz'; these are all:\n{everything}"
+    assert variables_table(variables, "zzz") == f"no name matches 'zzz'; all variables:\n{everything}"
     assert variables_table({"_": 1}, "zzz") == "there are no variables yet"
-    assert "… and 200 more; narrow them down with pattern" in variables_table({f"v{n}": n for n in range(300)}, "")
+    assert "… and 200 more; use pattern to list fewer" in variables_table({f"v{n}": n for n in range(300)}, "")
 
 
 def test_what_query_reads_are_the_frames_among_the_variables():
@@ -291,7 +291,7 @@ def test_the_tools_load_no_library_for_data_frames():
 def test_a_frame_that_cannot_be_looked_into_is_told_with_the_reason():
     relation = duckdb.connect().sql("SELECT error('broken') AS x")
 
-    assert "duckdb.DuckDBPyRelation, which cannot be looked into: InvalidInputException: " in described(relation)
+    assert "duckdb.DuckDBPyRelation, which cannot be read: InvalidInputException: " in described(relation)
 
 
 def test_variables_runs_none_of_the_users_code_and_a_proxy_that_raises_hides_no_other():

@@ -84,7 +84,7 @@ def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
     for end in range(size, len(HOSTILE) + size, size):
         live.draw([LiveAnswer(HOSTILE, HOSTILE[:end]), LiveAnswer("bo")])
     live.draw([LiveAnswer(HOSTILE, "anew\r"), LiveAnswer("bo")])
-    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", over=True), LiveAnswer("bo", "a\r", over=True)])
+    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", has_ended=True), LiveAnswer("bo", "a\r", has_ended=True)])
     live.end()
 
     shown = capsys.readouterr().out

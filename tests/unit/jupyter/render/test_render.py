@@ -127,13 +127,13 @@ def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
     assert "ada · 6 written · 3 rounds in all: 4,200 tokens read (2,600 cached), 90 written" in html
 
 
-def test_what_a_model_thought_is_folded_above_its_answer_and_not_in_the_plain_text():
+def test_reasoning_is_folded_above_its_answer_and_not_in_the_plain_text():
     message = said(11, "3", "assistant", agent_id=ADA.id, reasoning=f"hm {EVIL}" + "x" * 30_000)
 
     bundle = answer_bundle(message, "ada")
 
     head, _, answer = bundle["text/html"].partition("</details>")
-    assert "<summary>Thoughts</summary>" in head
+    assert "<summary>Reasoning</summary>" in head
     assert "hm &lt;" in head
     assert "more characters" in head
     assert len(head) < 21_000
@@ -182,7 +182,7 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
     assert '<div style="margin-bottom:1em"><strong>Talk</strong></div>' in transcript._repr_html_()
     assert BRANCH_HINT in transcript._repr_html_()
     named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
-    assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
+    assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; the others are abc009, abc00a\n" in named
 
 
 def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its_words():
@@ -293,7 +293,7 @@ def test_cards_show_all_that_is_set_and_leave_out_the_rest():
         "               Kind & brief.",
         "tools          bash, read_file",
         "options        seed=7, temperature=0.2",
-        "rounds         4 at most",
+        "rounds         at most 4",
     ]
     assert "You are Ada.<br>Kind &amp; brief." in agent_card(ADA)._repr_html_()
     assert repr(thread_card(fork, NAMES)) == "thread       Fork\nstatus       active\nforked from  Talk <b>"
@@ -365,7 +365,7 @@ JOB = Job(
     ("event", "line"),
     [
         (events.ThreadOpened(thread=TALK), "Talk <b>"),
-        (events.ThreadBranched(message_id=UUID(int=0xABC)), "goes on from message 000abc"),
+        (events.ThreadBranched(message_id=UUID(int=0xABC)), "continues from message 000abc"),
         (events.AgentAdded(agent=ADA), "@ada, small"),
         (events.MessageAdded(message=said(1, "hello\nthere")), "You: hello there"),
         (events.Answered(message=said(1, "x" * 200, "assistant", agent_id=ADA.id)), "ada: " + "x" * 94 + "…"),
