@@ -536,7 +536,7 @@ def test_a_job_that_an_earlier_kernel_left_says_what_it_waits_for(scene, make):
     job = make.job(question, scene.ada)
     why = "waits: a tool that is not defined here: price; run their cells"
 
-    scene.shown.load([scene.ada], [question], [], [job], held={job.id: why})
+    scene.shown.load([scene.ada], [question], [], [job], unfinished={job.id: why})
     scene.page.apply(scene.shown.everything())
     shown = scene.note()
     scene.starts(job)

@@ -30,7 +30,7 @@ class Recorded(ChatPanel):
         return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
 
     def clicks(self, do, about="", action=1, page="p", message=""):
-        self.take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+        self.receive(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
 
     def edits(self, message, text, action=1):
         self.clicks("edit", text, action, message=message)
@@ -71,7 +71,7 @@ def opened(scripted, tmp_path):
     loop.stop()
 
 
-def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
+def test_a_click_is_received_then_done_and_its_answer_reaches_the_page(opened):
     panel, _, _ = opened("It is fine.")
     panel.clicks("hello")
 
@@ -79,8 +79,8 @@ def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
 
     assert panel.answer(2) == ""
     until(lambda: "done" in panel.states())
-    assert [message["kind"] for message in panel.sent[:3]] == ["heard", "all", "done"]
-    assert panel.told("heard")[1]["action"] == 2
+    assert [message["kind"] for message in panel.sent[:3]] == ["received", "all", "done"]
+    assert panel.told("received")[1]["action"] == 2
     assert [message["sequence"] for message in panel.told("changes")] == list(range(1, len(panel.told("changes")) + 1))
 
 
@@ -142,9 +142,9 @@ def test_an_action_that_is_sent_again_is_done_once(opened):
     [
         ("send", "   ", "the message is empty"),
         ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job with the id"),
-        ("retry", "what", "the panel asks about 'what', which is no id: reload the page"),
-        ("regenerate", "what", "the panel asks about 'what', which is no id: reload the page"),
-        ("edit", "what", "the panel asks about '', which is no id: reload the page"),
+        ("retry", "what", "the panel sent 'what', which is not an id; reload the page"),
+        ("regenerate", "what", "the panel sent 'what', which is not an id; reload the page"),
+        ("edit", "what", "the panel sent '', which is not an id; reload the page"),
         ("dance", "", "reload the page"),
     ],
 )
