@@ -58,7 +58,7 @@ def test_every_event_of_a_job_carries_its_id_whatever_it_holds(make, job):
     assert all("job_id" in {each.name for each in fields(kind)} for kind in KINDS)
 
 
-def test_texts_and_calls_stand_in_the_order_in_which_they_came(make, job, progress):
+def test_texts_and_calls_are_in_order_of_arrival(make, job, progress):
     said = replace(make.message("I look.", role="assistant", job_id=job.id), id=UUID(int=1000))
     call = make.call(said, result=None)
     returned = replace(call, status=CallStatus.OK, result="3")
@@ -90,7 +90,7 @@ def test_texts_and_calls_stand_in_the_order_in_which_they_came(make, job, progre
         (lambda job, message: JobDone(job=job, message=message), "done", ""),
     ],
 )
-def test_a_job_that_has_ended_stays_so_and_its_open_calls_are_over(make, job, progress, end, status, note):
+def test_a_job_that_has_ended_stays_ended_and_so_do_its_open_calls(make, job, progress, end, status, note):
     message = make.message("so", role="assistant", job_id=job.id)
     call = make.call(message, result=None)
     asks = ApprovalRequested(id=UUID(int=9), job_id=job.id, call=call, question="may I?")
@@ -107,7 +107,7 @@ def test_a_job_that_has_ended_stays_so_and_its_open_calls_are_over(make, job, pr
     assert (progress.answer is None) == (progress.error is not None) == (status != "done")
 
 
-def test_what_was_kept_of_a_job_that_has_ended_is_still_taken(make, job, progress):
+def test_stored_messages_of_a_job_that_has_ended_are_still_added(make, job, progress):
     call = make.call(make.message("so"), status=CallStatus.OK)
     progress.apply(JobCancelled(job=job))
 
@@ -116,7 +116,7 @@ def test_what_was_kept_of_a_job_that_has_ended_is_still_taken(make, job, progres
     assert (progress.calls, progress.status) == ([call], "cancelled")
 
 
-def test_a_job_that_is_started_anew_goes_on_without_what_it_had_not_finished(make, job, progress):
+def test_a_restarted_job_drops_its_unfinished_messages(make, job, progress):
     kept = replace(make.message("kept", role="assistant", job_id=job.id), id=UUID(int=1000))
     for event in (delta("kept"), MessageAdded(message=kept), delta("half", message=1001)):
         progress.apply(event)
@@ -128,7 +128,7 @@ def test_a_job_that_is_started_anew_goes_on_without_what_it_had_not_finished(mak
     assert (half, list(progress.parts), progress.status) == (2, [kept.id], "running")
 
 
-def test_a_piece_of_a_message_that_is_kept_already_changes_nothing(make, job, progress):
+def test_a_late_piece_of_a_stored_message_changes_nothing(make, job, progress):
     kept = replace(make.message("kept", role="assistant", job_id=job.id), id=UUID(int=1000))
     progress.apply(MessageAdded(message=kept))
 
@@ -138,7 +138,7 @@ def test_a_piece_of_a_message_that_is_kept_already_changes_nothing(make, job, pr
     assert (part.text.getvalue(), part.message, progress.status) == ("", kept, "queued")
 
 
-def test_what_is_never_kept_is_taken_over_when_a_job_is_read_again(make, job):
+def test_what_is_never_stored_is_carried_over_when_a_job_is_read_again(make, job):
     said = make.message("so", role="assistant", job_id=job.id)
     call = make.call(said, result=None)
     before, anew = JobProgress("ada"), JobProgress("ada")
@@ -155,7 +155,7 @@ def test_what_is_never_kept_is_taken_over_when_a_job_is_read_again(make, job):
     assert isinstance(anew.parts[UUID(int=1001)], TextProgress)
 
 
-def test_an_event_of_a_followed_job_names_its_progress_and_others_name_none(make, job):
+def test_an_event_returns_the_progress_of_its_job_if_that_is_followed(make, job):
     stranger = make.job(make.message("elsewhere"), make.agent("bo"))
     following = ProgressTracker([job], {})
 
@@ -167,7 +167,7 @@ def test_an_event_of_a_followed_job_names_its_progress_and_others_name_none(make
     assert following.has_ended
 
 
-def test_a_long_answer_is_not_put_together_anew_for_each_of_its_pieces(progress):
+def test_a_long_answer_is_not_joined_again_for_each_piece(progress):
     for _ in range(20_000):
         progress.apply(delta("word "))
 

@@ -54,7 +54,7 @@ def test_an_empty_code_block_and_a_text_without_one():
         ("", None),
     ],
 )
-def test_json_alone_is_a_code_block_with_a_value_a_line_and_any_other_text_is_as_it_is(text, data):
+def test_a_text_of_only_json_becomes_a_code_block_and_other_text_is_unchanged(text, data):
     assert indented(text) == data
     assert as_markdown(text) == (text if data is None else f"```json\n{data}\n```")
     if data is not None:

@@ -54,7 +54,7 @@ def asked():
     return *jobs, ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
 
-def test_answers_are_in_the_order_asked_though_they_end_in_another(asked):
+def test_answers_are_in_the_order_asked_whatever_order_they_end_in(asked):
     first, second, following = asked
 
     following.apply(JobDone(job=second, message=answer(21, second, "two")))
@@ -65,7 +65,7 @@ def test_answers_are_in_the_order_asked_though_they_end_in_another(asked):
     assert [each.answer.content for each in following.all] == ["one", "two"]
 
 
-def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked):
+def test_delegated_jobs_are_followed_and_shown_after_the_answer_that_delegates(asked):
     first, second, following = asked
     said = answer(20, first)
     next_job = job(12, BOB, about=said.id, hops=1)
@@ -119,7 +119,7 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
     assert following.all[0].calls == [returned]
 
 
-def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
+def test_the_cell_says_that_a_call_waits_for_approval(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
@@ -132,7 +132,7 @@ def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
     assert following.threads == {THREAD}
 
 
-def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
+def test_the_cell_says_what_a_call_waits_for_and_shows_its_flag(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
@@ -148,7 +148,7 @@ def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
     assert live_answers(following)[0].status == "bash waits: another cell runs"
 
 
-def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
+def test_the_cell_says_how_long_a_model_has_been_loading():
     jobs = [job(10, ADA, model="small"), job(11, BOB, model="large")]
     following = ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
@@ -169,7 +169,7 @@ def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
     assert live_answers(following)[1] == LiveAnswer("bob", "", "too late")
 
 
-def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
+def test_the_cell_says_that_history_was_trimmed_until_the_answer_comes(asked):
     first, _, following = asked
 
     following.apply(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
@@ -177,7 +177,7 @@ def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
     assert live_answers(following)[0].status == "The first 3 turns no longer fit"
 
 
-def test_how_jobs_end_without_an_answer_is_told(asked):
+def test_the_cell_says_why_a_job_ended_without_an_answer(asked):
     first, second, following = asked
     error = ModelError("it broke")
 
@@ -190,7 +190,7 @@ def test_how_jobs_end_without_an_answer_is_told(asked):
     assert [each.status for each in live_answers(following)] == ["it broke", "cancelled"]
 
 
-def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
+def test_notes_on_an_answer_and_new_agents_are_followed(asked):
     first, _, following = asked
     said, note = answer(20, first), answer(60, first, "carl was not asked", role="system")
     carl = Agent(id=UUID(int=5), name="carl", model="small", inserted_at=NOW)
@@ -205,7 +205,7 @@ def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
     assert following.all[1].name == "carl"
 
 
-def test_a_terminal_shows_one_answer_after_the_other_whole(capsys):
+def test_a_terminal_shows_each_answer_completely_before_the_next(capsys):
     live = LiveCell(in_notebook=False)
 
     live.draw([LiveAnswer("ada", "one "), LiveAnswer("bob", "two")])
@@ -226,7 +226,7 @@ def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     assert capsys.readouterr().out == "one\n"
 
 
-def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
+def test_an_answer_that_restarts_replaces_the_text_so_far(asked):
     first, _, following = asked
 
     following.apply(delta(first, "Lond"))
@@ -236,7 +236,7 @@ def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
     assert live_answers(following)[0].text == "Paris"
 
 
-def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
+def test_on_a_terminal_an_answer_that_restarts_begins_a_new_line(capsys):
     live = LiveCell(in_notebook=False)
 
     live.draw([LiveAnswer("ada", "Lond")])
@@ -246,7 +246,7 @@ def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsy
     assert capsys.readouterr().out == "Lond\nParis, of course\n"
 
 
-def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
+def test_late_text_of_a_job_that_has_ended_changes_nothing(asked):
     first, _, following = asked
     following.apply(delta(first, "half"))
     following.apply(JobCancelled(job=first))

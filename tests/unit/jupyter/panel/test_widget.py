@@ -84,7 +84,7 @@ def test_a_click_is_received_then_done_and_its_answer_reaches_the_page(opened):
     assert [message["sequence"] for message in panel.told("changes")] == list(range(1, len(panel.told("changes")) + 1))
 
 
-def test_nothing_is_sent_while_no_page_looks(opened):
+def test_nothing_is_sent_while_no_page_is_open(opened):
     panel, piano, loop = opened("fine")
 
     loop.run(piano.ask("How is it?"))
@@ -126,7 +126,7 @@ def test_no_message_to_the_page_has_an_id_at_its_top(opened):
     assert not any("id" in message for message in panel.sent)
 
 
-def test_an_action_that_is_sent_again_is_done_once(opened):
+def test_a_repeated_action_runs_once(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("send", "hello", action=7)
     panel.answer(7)
@@ -148,7 +148,7 @@ def test_an_action_that_is_sent_again_is_done_once(opened):
         ("dance", "", "reload the page"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, words):
+def test_an_action_that_fails_is_answered_with_a_sentence(opened, do, about, words):
     panel, _, _ = opened()
 
     panel.clicks(do, about)
@@ -156,7 +156,7 @@ def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, word
     assert words in panel.answer()
 
 
-def test_stop_cancels_what_runs_and_leaves_what_waits(opened):
+def test_stop_cancels_running_jobs_and_leaves_queued_ones(opened):
     panel, piano, loop = opened(asyncio.Event(), "never", "the second")
     panel.clicks("hello")
     panel.clicks("send", "one", action=2)
@@ -189,7 +189,7 @@ def test_a_new_panel_shows_the_last_messages_and_earlier_ones_on_demand(opened):
     assert (first["earlier"], second["earlier"], second["page"]) == (True, True, None)
 
 
-def test_a_closed_panel_hears_no_more(opened):
+def test_a_closed_panel_gets_no_more_events(opened):
     panel, piano, loop = opened("fine")
     panel.clicks("hello")
     panel.answer()
@@ -248,7 +248,7 @@ def test_a_panel_that_is_shown_after_the_loop_has_ended_is_a_sentence(scripted, 
     assert list(map(repr, outputs)) == [CLOSED]
 
 
-def test_a_click_after_the_loop_has_ended_is_answered(scripted, tmp_path):
+def test_a_click_after_the_loop_has_stopped_is_answered(scripted, tmp_path):
     loop = LoopThread()
     piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
     loop.run(piano.open())
@@ -292,7 +292,7 @@ def shown(panel):
     return [change.get("text") or change.get("html") for change in panel.told("all")[-1]["changes"]]
 
 
-def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
+def test_an_edited_question_replaces_the_messages_from_there_on(opened):
     panel, piano, loop = opened("four", "nine")
     panel.clicks("hello")
     loop.run(piano.ask("2 + 2?"))
@@ -307,7 +307,7 @@ def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
     assert [message.content for message in loop.run(piano.messages(piano.thread))] == ["3 * 3?", "nine"]
 
 
-def test_an_answer_that_is_asked_for_again_takes_the_place_of_the_old_one(opened):
+def test_a_regenerated_answer_replaces_the_old_one(opened):
     panel, piano, loop = opened("old", "new")
     panel.clicks("hello")
     loop.run(piano.ask("?"))
@@ -334,7 +334,7 @@ def test_a_message_that_names_two_agents_is_answered_by_both(opened):
     assert [job.status for job in loop.run(piano.jobs())] == ["done", "done"]
 
 
-def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile(opened):
+def test_the_old_answer_does_not_appear_below_an_edited_question(opened):
     slow = asyncio.Event()
     panel, piano, loop = opened(slow, "old answer", "new answer")
     panel.clicks("hello")
@@ -351,7 +351,7 @@ def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile
     assert "old answer" not in str(panel.sent)
 
 
-def test_two_readings_at_once_lose_nothing(opened):
+def test_two_concurrent_loads_lose_nothing(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("hello")
     loop.run(piano.ask("1?"))
@@ -378,7 +378,7 @@ def test_two_readings_at_once_lose_nothing(opened):
     assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
 
 
-def test_after_a_reading_that_failed_the_panel_goes_on(opened):
+def test_the_panel_still_works_after_a_failed_load(opened):
     panel, piano, loop = opened("one")
     panel.clicks("hello")
     read = piano.messages
@@ -396,7 +396,7 @@ def test_after_a_reading_that_failed_the_panel_goes_on(opened):
     assert failed == "the disk is gone"
 
 
-def test_what_fails_inside_piano_is_told_apart_from_a_users_mistake(opened):
+def test_an_internal_error_is_distinguished_from_a_users_mistake(opened):
     panel, piano, _ = opened()
 
     async def fail(*_arguments, **_more):
@@ -425,7 +425,7 @@ def test_the_panel_remembers_only_its_last_actions(opened):
 
 
 @pytest.mark.parametrize("do", ["edit", "regenerate"])
-def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened, do):
+def test_an_action_makes_the_thread_of_the_panel_the_current_one(opened, do):
     panel, piano, loop = opened("one", "two")
     loop.run(piano.ask("1?"))
     here, [question, _] = piano.thread, loop.run(piano.messages(piano.thread))
@@ -444,7 +444,7 @@ def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened,
     assert {job.thread_id for job in loop.run(piano.jobs())} == {here.id}
 
 
-def test_a_question_that_goes_on_from_another_branch_is_shown_on_it(opened):
+def test_a_question_on_another_branch_is_shown_there(opened):
     panel, piano, loop = opened("one", "two", PianoError("the model is down"), "three")
     panel.clicks("hello")
     for text in ("1?", "2?"):

@@ -69,7 +69,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("shown", PLAIN.values(), ids=PLAIN)
-def test_plain_text_steers_no_terminal(shown):
+def test_plain_text_cannot_control_a_terminal(shown):
     assert not OBEYED.search(shown)
 
 
@@ -79,7 +79,7 @@ def test_ordinary_text_is_shown_as_it_is():
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
+def test_an_answer_in_pieces_cannot_control_a_terminal(capsys, size):
     live = LiveCell(in_notebook=False)
     for end in range(size, len(HOSTILE) + size, size):
         live.draw([LiveAnswer(HOSTILE, HOSTILE[:end]), LiveAnswer("bo")])
@@ -93,7 +93,7 @@ def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
     assert not OBEYED.search(shown)
 
 
-def test_a_fetch_is_told_without_steering_the_terminal(capsys):
+def test_the_progress_of_a_download_cannot_control_a_terminal(capsys):
     from piano_jupyter.__main__ import StderrProgress
 
     progress, event = StderrProgress(), ModelLoading(note=HOSTILE, fraction=0.5)

@@ -69,7 +69,7 @@ def call(result="3\nand more", **fields):
     return ToolCall(id=UUID(int=8), started_at=NOW, result=result, **given | fields)
 
 
-def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
+def test_an_answer_in_json_is_pretty_printed():
     answer = said(1, '{"name": "<b>", "age": 36}', "assistant", agent_id=ADA.id)
 
     bundle = answer_bundle(answer, "ada")
@@ -93,7 +93,7 @@ def test_a_data_frame_in_a_message_keeps_its_columns(role, text):
     assert FRAME in re.sub("</?code>", "", talk._repr_html_()).partition("<pre")[2]
 
 
-def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
+def test_an_answer_shows_folded_calls_its_text_and_its_cost():
     usage = {
         "model": "small", "prompt_tokens": 1400, "cached_tokens": 1300, "completion_tokens": 56,
         "tokens_per_second": 23.5, "first_token_s": 12.42, "load_s": 11.0, "cut": True,
@@ -112,13 +112,13 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
     )
 
 
-def test_an_answer_tells_that_the_server_withheld_its_end():
+def test_an_answer_says_that_the_server_withheld_its_end():
     message = said(11, "One could", "assistant", agent_id=ADA.id, usage={"withheld": True})
 
     assert "ada · cut off: the server withheld the rest" in answer_bundle(message, "ada")["text/html"]
 
 
-def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
+def test_an_answer_shows_the_cost_of_all_rounds_of_its_turn():
     turn = {"rounds": 3, "prompt_tokens": 4200, "cached_tokens": 2600, "completion_tokens": 90}
     message = said(11, "3", "assistant", agent_id=ADA.id, usage={"completion_tokens": 6, "turn": turn})
 
@@ -141,7 +141,7 @@ def test_reasoning_is_folded_above_its_answer_and_not_in_the_plain_text():
     assert bundle["text/plain"] == "3"
 
 
-def test_an_answer_that_cost_nothing_known_has_only_its_name():
+def test_an_answer_of_unknown_cost_has_only_its_name():
     assert message_html(said(11, "hi", "assistant"), "ada").endswith(">ada</div></div>")
 
 
@@ -157,7 +157,7 @@ def test_a_raw_answer_is_its_text_alone_and_one_of_several_is_headed():
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_there_is(raw):
+def test_g6_a_cell_shows_the_start_of_a_very_long_text_and_how_much_follows(raw):
     answer, asked = said(1, "a < b " * 200_000, "assistant", agent_id=ADA.id), said(2, "c < d " * 200_000)
 
     for message in (answer, asked):
@@ -166,7 +166,7 @@ def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_the
         assert "more characters" in bundle["text/plain"]
 
 
-def test_a_transcript_says_where_branches_part_and_how_to_go_on():
+def test_a_transcript_marks_branches_and_says_how_to_use_them():
     messages = [
         said(0xABC001, "Capital?"),
         said(0xABC002, "Paris.", "assistant", agent_id=ADA.id),
@@ -185,7 +185,7 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
     assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; the others are abc009, abc00a\n" in named
 
 
-def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its_words():
+def test_the_messages_of_one_turn_have_one_name_and_each_call_follows_its_message():
     job, cost = UUID(int=99), {"model": "m"}
     looks = said(0xABC002, "Let me see.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
     looks_again = said(0xABC003, "", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
@@ -207,7 +207,7 @@ def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its
     assert html.index("Let me see.") < html.index("<pre>3</pre>") < html.index("<pre>a  b") < html.index("Three.")
 
 
-def test_of_a_long_result_a_line_shows_how_it_begins():
+def test_a_line_shows_the_start_of_a_long_result():
     table = "max_temp  day\n19        6"
     many = "\n".join(f"line {number}" for number in range(400))
 
@@ -217,7 +217,7 @@ def test_of_a_long_result_a_line_shows_how_it_begins():
     assert call_line(denied) == "[price() → denied: the user did not allow this call]"
 
 
-def test_a_sum_of_floats_shows_without_dust():
+def test_floats_are_shown_without_rounding_errors():
     rows = Rows(("sum", "mean"), ((0.1 + 0.2, 11.0),))
 
     assert rows_plain(rows).splitlines()[1] == "0.3  11.0"
@@ -247,7 +247,7 @@ def test_a_record_in_a_list_is_one_line_without_ids_and_times(record, line):
     assert record_line(record) == line
 
 
-def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
+def test_statistics_have_short_heads_and_no_empty_columns():
     columns = ("agent", "answers", "prompt_tokens", "cached_tokens", "tokens_per_second", "first_token_s")
     rows = Rows(columns, (("ada", 2, 123456, None, 23.456, 0.0105), ("bob", 1, None, None, None, 1.0)))
 
@@ -263,7 +263,7 @@ def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
     assert repr(UsageStatistics(Rows(columns, ()))) == "no answers yet"
 
 
-def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
+def test_a_transcript_without_branches_has_no_ids_unless_requested():
     messages = [said(0xABC001, "Capital?")]
 
     assert repr(Transcript("Talk", messages, [], NAMES)) == "Talk\n\nYou: Capital?"
@@ -305,7 +305,7 @@ def test_cards_show_all_that_is_set_and_leave_out_the_rest():
     assert repr(model_card(model)) == "model    small\nstate    loading\ncontext  32,768 tokens\naliases  s"
 
 
-def test_the_models_in_one_line_are_those_that_take_up_room():
+def test_the_models_in_one_line_are_those_that_are_loaded():
     loaded, idle = Model(name="small", context=8192), Model(name="large", state=ModelState.UNLOADED)
 
     assert models_line([loaded, idle, idle]) == "small loaded 8,192 tokens; 2 more, not loaded"
@@ -313,7 +313,7 @@ def test_the_models_in_one_line_are_those_that_take_up_room():
     assert models_line([]) == ""
 
 
-def test_what_was_found_is_marked_and_who_said_it_is_named():
+def test_search_results_are_highlighted_with_their_authors():
     message = said(0xABC, "the capital city", "assistant", agent_id=ADA.id)
     hits = [
         Hit(thread=TALK, message=message, excerpt="the capital <i>", marks=((4, 11),), at=4, score=2.0),
@@ -331,12 +331,12 @@ def test_what_was_found_is_marked_and_who_said_it_is_named():
     assert repr(hits_table([], NAMES)) == "found nothing"
 
 
-def test_marks_may_stand_anywhere():
+def test_highlights_may_be_anywhere():
     assert str(HighlightedText("abc", [(0, 1), (1, 3)])) == "*a**bc*"
     assert str(HighlightedText("abc", [])) == "abc"
 
 
-def test_long_tables_end_with_how_much_more_there_is():
+def test_long_tables_end_with_the_number_of_rows_left_out():
     rows = Rows(("n",), tuple((number,) for number in range(MAX_ROWS + 1500)))
 
     assert len(rows_plain(rows).splitlines()) == MAX_ROWS + 2
@@ -383,5 +383,5 @@ JOB = Job(
         (events.Closed(), ""),
     ],
 )
-def test_each_event_is_told_in_one_line(event, line):
+def test_each_event_is_one_line(event, line):
     assert event_line(event, NAMES) == line
