@@ -30,7 +30,7 @@ def to_records(
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
     """Return a conversation as a new thread, its messages and its tool calls."""
     ids = {agent.name.casefold(): agent.id for agent in agents}
-    authors = [ids.get((said.name or "").casefold()) if said.role == "assistant" else None for said in conversation]
+    authors = [ids.get((line.name or "").casefold()) if line.role == "assistant" else None for line in conversation]
     thread = Thread(
         id=clock.new_id(),
         title=title or _title(conversation),
@@ -39,16 +39,16 @@ def to_records(
     )
     messages: list[Message] = []
     calls: list[ToolCall] = []
-    for said, author in zip(conversation, authors, strict=True):
+    for line, author in zip(conversation, authors, strict=True):
         messages.append(
             Message(
                 id=clock.new_id(),
                 thread_id=thread.id,
-                role=said.role,
-                content=said.content,
+                role=line.role,
+                content=line.content,
                 inserted_at=clock.now(),
                 parent_id=messages[-1].id if messages else None,
-                source="agent" if said.role == "assistant" else "api",
+                source="agent" if line.role == "assistant" else "api",
                 agent_id=author,
             )
         )
@@ -63,11 +63,11 @@ def to_records(
                 result=UNFINISHED if call.result is None else call.result,
                 finished_at=clock.now(),
             )
-            for call in said.calls
+            for call in line.calls
         ]
     return thread, messages, calls
 
 
 def _title(conversation: Sequence[MessageLine]) -> str:
-    first = next((said.content for said in conversation if said.role == "user"), "")
+    first = next((line.content for line in conversation if line.role == "user"), "")
     return truncated(" ".join(first[: 2 * MAX_TITLE_CHARS].split()), MAX_TITLE_CHARS) or "Imported"

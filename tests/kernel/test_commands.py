@@ -111,7 +111,7 @@ def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "0 running, 1 queued, 0 waiting for your approval; stopped, %piano start goes on" in status
+    assert "0 running, 1 queued, 0 waiting for your approval; stopped, %piano start continues" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
 
