@@ -99,7 +99,7 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
     streamed = jobs[0].id if len(jobs) == 1 else None
     loading, writing, written = StderrProgress(), None, TerminalStream()
     async for event in heard:
-        progress = following.take(event)
+        progress = following.apply(event)
         match event:
             case events.ModelLoading(note=note, fraction=fraction):
                 loading.show(note, fraction)
@@ -121,7 +121,7 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
                 tell(to_the_letter(f"[{progress.flags[-1]}]"))
             case events.JobDone(message=message):
                 say(written.end() if event.job_id == streamed else f"{progress.name}: {message.content}\n")
-        if following.over:
+        if following.has_ended:
             break
     for each in following.all:
         if each.error is not None:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
+from piano_jupyter.text.docstrings import docstring
 
 #: From the narrowest to the widest: only read; write in the workspace; anything.
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -147,7 +148,7 @@ def tool(
             raise ToolError(
                 f"{title!r} is not a valid tool name; use @tool(name=...) with at most 64 letters, digits, _ and -"
             )
-        description = inspect.getdoc(function)
+        description = docstring(function)
         if not description:
             raise ToolError(f"{title!r} needs a docstring, which is what the model reads about the tool")
         return Tool(

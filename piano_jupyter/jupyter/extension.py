@@ -28,7 +28,7 @@ def load(shell: Any) -> None:
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)
-    exits.hold_back(shell, session.unloading)
+    exits.refuse_exits_of_agents(shell, session.unloading)
     undo(completion.register(shell, session.peek, session.variables))
     formatters.register(shell, session)
     if shell.user_ns.get(NAME) is None:

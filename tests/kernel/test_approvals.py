@@ -17,7 +17,7 @@ SNEAKY = (
 def waiting(kernel):
     """Return what %piano approve shows, once something waits."""
     deadline = time.monotonic() + DEADLINE
-    while (shown := kernel.run("%piano approve").text) == "no tool call waits for a yes":
+    while (shown := kernel.run("%piano approve").text) == "no tool call waits for your approval":
         assert time.monotonic() < deadline
     return shown
 
@@ -146,7 +146,7 @@ def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel,
     took = time.monotonic() - began
 
     assert took < 1
-    assert kernel.run("%piano approve").text == "no tool call waits for a yes"
+    assert kernel.run("%piano approve").text == "no tool call waits for your approval"
     assert kernel.run("%piano ask so?").text == "now?"
 
 
