@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter import events
-from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, put
+from piano_jupyter.approval_prompt import ALREADY_ANSWERED, Answer, choices, parse_answer, prompt_text
 from piano_jupyter.errors import PianoError
 from piano_jupyter.piano import Piano
 from piano_jupyter.progress import ProgressTracker
@@ -99,7 +99,7 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
     streamed = jobs[0].id if len(jobs) == 1 else None
     loading, writing, written = StderrProgress(), None, TerminalStream()
     async for event in heard:
-        progress = following.take(event)
+        progress = following.apply(event)
         match event:
             case events.ModelLoading(note=note, fraction=fraction):
                 loading.show(note, fraction)
@@ -121,7 +121,7 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
                 tell(to_the_letter(f"[{progress.flags[-1]}]"))
             case events.JobDone(message=message):
                 say(written.end() if event.job_id == streamed else f"{progress.name}: {message.content}\n")
-        if following.over:
+        if following.has_ended:
             break
     for each in following.all:
         if each.error is not None:
@@ -131,14 +131,14 @@ async def follow(piano: Piano, heard: AsyncIterable[events.Event], jobs: list[Jo
 async def decide(piano: Piano, request: events.ApprovalRequested, answer: Answer) -> None:
     """Pass on what was answered, and say what came of it if that is not plain."""
     if not await (piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")):
-        tell(f"the call of {request.call.name} {TOO_LATE}")
+        tell(f"the call of {request.call.name} {ALREADY_ANSWERED}")
     elif answer == "always":
         tell(f"from now on, as long as this runs: {to_the_letter(request.always)}")
 
 
 async def asked(request: events.ApprovalRequested) -> Answer:
     """Ask on the terminal whether a tool call may run; without a terminal the answer is no, and that is told."""
-    tell(put(request))
+    tell(prompt_text(request))
     if not sys.stdin.isatty():
         tell("No: nobody is at a keyboard here who could be asked.")
         return "no"
@@ -147,7 +147,7 @@ async def asked(request: events.ApprovalRequested) -> Answer:
     typed.set_running_or_notify_cancel()  # who waits may give up, reading goes on
     read = threading.Thread(target=lambda: typed.set_result(sys.stdin.readline()), daemon=True)
     read.start()  # a daemon, so that Ctrl-C need not wait for Enter
-    return answer_of(await asyncio.wrap_future(typed), request)
+    return parse_answer(await asyncio.wrap_future(typed), request)
 
 
 class StderrProgress:

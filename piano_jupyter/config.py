@@ -11,7 +11,7 @@ from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.records import Mode
-from piano_jupyter.rules import parsed_rule
+from piano_jupyter.rules import parse_rule
 from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.tool import MODES
 
@@ -139,7 +139,7 @@ class PianoConfig(Configurable):
     @validate("rules")
     def _sensible_rules(self, proposal: dict[str, list[str]]) -> list[str]:
         try:
-            return [parsed_rule(rule).text for rule in proposal["value"]]
+            return [parse_rule(rule).text for rule in proposal["value"]]
         except PianoError as error:
             raise TraitError(str(error)) from error
 

@@ -34,10 +34,10 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
-from piano_jupyter.rules import parsed_rule
+from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
-from piano_jupyter.runner.schema.response_format import ResponseFormat, form_of
+from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
 from piano_jupyter.store.base import UsageBy
@@ -1442,7 +1442,7 @@ class Piano:
             distrust=self.distrust(),
             mode=config.mode,
             rules=[
-                rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
+                rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
             stopped=self._parts.consumer.paused,
@@ -1534,7 +1534,7 @@ class Piano:
 async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
-    return await asyncio.to_thread(form_of, schema, workspace)  # the schema may be a file
+    return await asyncio.to_thread(response_format_of, schema, workspace)  # the schema may be a file
 
 
 def _check_text(text: str) -> None:

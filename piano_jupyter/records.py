@@ -364,6 +364,15 @@ class Counts:
     jobs: Mapping[JobStatus, int]
 
 
+class Row(tuple[Any, ...]):  # noqa: SLOT001  A tuple cannot keep `_fields` in a slot.
+    """A tuple with its column names in `_fields`, as a named tuple has them: `pd.DataFrame(rows)` looks there.
+
+    A named tuple itself could not have a column such as `count(*)`.
+    """
+
+    _fields: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Rows(Sequence[tuple[Any, ...]]):
     """The rows of a query: a sequence of tuples with the names of its columns.
@@ -392,7 +401,11 @@ class Rows(Sequence[tuple[Any, ...]]):
         return iter(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
+        if isinstance(index, slice):
+            return self.rows[index]
+        row = Row(self.rows[index])
+        row._fields = self.columns
+        return row
 
     def df(self) -> Any:
         """Return the rows as a pandas DataFrame.

@@ -94,7 +94,7 @@ class Components:
         self.unfinished = UnfinishedJobs(self.roster, self.trust, self.tools.missing, self.known_address)
         models = JobModels(
             loaded=self.swap.loaded if self.client is not None else None,  # what stands in for a server has them all
-            own_name=self.swap.own_name,
+            own_name=self.swap.resolve_alias,
             idle=lambda: {request.job_id for request in self.approvals.waiting()},
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # this very Piano, not a dead one

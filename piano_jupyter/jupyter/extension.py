@@ -22,13 +22,13 @@ def load(shell: Any) -> None:
     """Begin a session in this shell; a second load has no effect."""
     if _session_of(shell) is not None:
         return
-    agent_code.install()
+    agent_code.install_proxies()
     session = Session(shell, _magic, _kernel_tools)
     undo = session.unloading.callback  # of what is done here, in reverse; the session closes last
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)
-    exits.hold_back(shell, session.unloading)
+    exits.refuse_exits_of_agents(shell, session.unloading)
     undo(completion.register(shell, session.peek, session.variables))
     formatters.register(shell, session)
     if shell.user_ns.get(NAME) is None:

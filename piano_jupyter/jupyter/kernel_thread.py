@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from piano_jupyter.errors import PianoError, ToolError
-from piano_jupyter.tool import calling
+from piano_jupyter.tool import current_call
 
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ class KernelThread:
         try:
             await _first(began, ended, seconds=min(MOMENT, within))
             if not (began.done() or ended.done()):
-                if (call := calling.get()) is not None:
+                if (call := current_call.get()) is not None:
                     call.say(WAITS)
                 await _first(began, ended, seconds=until - time.monotonic())
             seconds = min(until - time.monotonic(), within if running is None else running)

@@ -19,10 +19,10 @@ from piano_jupyter.events import ToolFlagged
 from piano_jupyter.pipeline.approvals import ALWAYS, NO, Approvals
 from piano_jupyter.records import Agent, Approval, Job, Mode, ToolCall
 from piano_jupyter.runner.schema.coercion import check_arguments
-from piano_jupyter.runner.tools.permissions.policy import COMMAND, Decision, judge, usually
+from piano_jupyter.runner.tools.permissions.policy import COMMAND, Decision, judge, typical_verdict
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
 from piano_jupyter.runner.turn.tool_call_executor import Permission, Permit
-from piano_jupyter.tool import MODES, Tool, ToolCallContext, Verdict, calling
+from piano_jupyter.tool import MODES, Tool, ToolCallContext, Verdict, current_call
 
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
 STRICTNESS = (Verdict.ALLOW, Verdict.ASK, Verdict.DENY)
@@ -71,7 +71,7 @@ class ApprovalGate:
     def usually(self, tool: Tool) -> Verdict:
         """Return what becomes of a call of a tool that is nothing special, as things stand."""
         config = self._config
-        return usually(tool, mode=config.mode, rules=config.rules, workspace=config.workspace)
+        return typical_verdict(tool, mode=config.mode, rules=config.rules, workspace=config.workspace)
 
     async def _permit(
         self, job: Job, agent: Agent, askers: Sequence[Agent], call: ToolCall, tool: Tool, asked_before: str
@@ -144,11 +144,11 @@ class ApprovalGate:
 @contextmanager
 def _judged(call: ToolCallContext) -> Iterator[None]:
     """Let the tool know which call it judges."""
-    token = calling.set(call)
+    token = current_call.set(call)
     try:
         yield
     finally:
-        calling.reset(token)
+        current_call.reset(token)
 
 
 def _nobody(_: str) -> None:

@@ -22,7 +22,7 @@ from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
-from piano_jupyter.runner.turn.context_window import last_cut
+from piano_jupyter.runner.turn.context_window import last_trim
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.known_secrets import SecretMask
@@ -91,16 +91,16 @@ class TurnRunner:
         asked_before: list[Approval],
     ) -> TurnInput:
         config = self._config
-        begins = last_cut(branch.messages, agent.id).begins(branch.questions)
+        begins = last_trim(branch.messages, agent.id).start_index(branch.questions)
         history, gone = branch.messages[begins:], branch.messages[:begins] if conversation.calls else []
-        tools = {tool.name: tool for tool in (*self._around.tools.of_agent(agent), *skills.tools)}
+        tools = {tool.name: tool for tool in (*self._around.tools.tools_of_agent(agent), *skills.tools)}
         return TurnInput(
             job=job,
             agent=agent,
             history=history,
             calls=conversation.tool_calls(history),
-            turns_left=bisect_left(branch.questions, begins),
-            calls_left=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
+            trimmed_turns=bisect_left(branch.questions, begins),
+            trimmed_calls=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
             pending=calls_of(asked_before),
             names={each.id: each.name for each in self._around.roster.all()},
             skills=skills.prompt,

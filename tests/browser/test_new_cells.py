@@ -26,7 +26,7 @@ def told(stub_model):
     return stub_model.requests[-1]["messages"][-1]["content"]
 
 
-def test_code_stands_in_a_new_cell_below_the_one_that_asked_and_does_not_run(notebook, stub_model):
+def test_code_is_added_in_a_cell_below_and_does_not_run(notebook, stub_model):
     stub_model.says(add("made = 1"), add("made + 1"), "There you are.")
     nb = notebook([ADDS, "%%piano\nWrite me a cell.", "'last'"])
     nb.run(0)
@@ -41,7 +41,7 @@ def test_code_stands_in_a_new_cell_below_the_one_that_asked_and_does_not_run(not
     assert nb.text(2) == "2"
 
 
-def test_code_from_the_panel_stands_in_new_cells_below_it_in_order(notebook, stub_model):
+def test_code_from_the_panel_is_added_in_cells_below_it_in_order(notebook, stub_model):
     stub_model.says(add("made = 1"), add("made + 1"), "There you are.")
     nb = notebook([ADDS, "%piano panel", "'last'"])
     nb.run(0)

@@ -76,7 +76,7 @@ def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
     expect(button(nb, "Stop")).to_be_hidden()
 
 
-def test_after_a_reload_of_the_page_it_is_all_there_and_goes_on(notebook, stub_model):
+def test_after_a_reload_the_panel_is_complete_and_continues(notebook, stub_model):
     stub_model.says("first *answer*", ServerReply("second answer, slowly", held=True))
     nb = notebook([OPEN])
     nb.run(0)
@@ -147,7 +147,7 @@ def test_the_log_follows_only_a_reader_who_is_at_its_end(notebook, stub_model):
     assert log.evaluate("node => node.scrollTop") == 40
 
 
-def test_stop_ends_the_answer_and_keeps_what_was_said(notebook, stub_model):
+def test_stop_ends_the_answer_and_keeps_its_text(notebook, stub_model):
     stub_model.says(ServerReply("word after word", held=True), "and now in full")
     nb = notebook([OPEN])
     nb.run(0)
@@ -216,7 +216,7 @@ def test_enter_that_ends_a_composition_does_not_send(notebook, stub_model):
     assert len(stub_model.requests) == 1
 
 
-def test_plain_keys_in_the_panel_are_no_commands_of_the_notebook(notebook):
+def test_plain_keys_in_the_panel_are_not_notebook_commands(notebook):
     nb = notebook([OPEN, "'another'"])
     nb.run(0)
     places = [button(nb, "Send"), nb.panel.get_by_role("log"), box(nb)]
@@ -337,8 +337,8 @@ def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook,
     expect(nb.panel.locator(".piano-call[data-state='ok']")).to_have_count(2)
 
 
-def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook, stub_model):
-    stub_model.says(tool_call("bash", command="cat ~/.ssh/id_rsa"), "Finished.")
+def test_f1_a_command_that_reads_keys_is_flagged_on_its_card(notebook, stub_model):
+    stub_model.says(ServerReply("", calls=[tool_call("bash", command="cat ~/.ssh/id_rsa")]), "Finished.")
     nb = notebook(
         [
             LOAD + "\n%config PianoConfig.mode = 'full'",
@@ -350,10 +350,10 @@ def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook,
         nb.run(i)
     ask(nb, "clean up")
 
-    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("accesses keys")
     button(nb, "Deny").click()
     expect(written(nb).last).to_have_text("Finished.")
-    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("accesses keys")
 
 
 def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):
@@ -456,7 +456,7 @@ panel.send = lose_one
 """
 
 
-def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
+def test_a_missing_message_makes_the_page_ask_for_everything(notebook, stub_model):
     stub_model.says("first", ServerReply("second one", held=True))
     nb = notebook([PANEL, LOSE_ONE])
     nb.run(0)
@@ -518,7 +518,7 @@ def test_after_an_edit_the_next_message_is_a_new_one_whatever_was_typed_meanwhil
     expect(nb.panel.locator(".piano-said")).to_have_text(["3 * 3?", "", "thank you", ""])
 
 
-def test_of_two_messages_on_their_way_the_first_leaves_the_box_to_the_second(notebook, stub_model):
+def test_the_reply_to_the_first_of_two_messages_keeps_the_second_in_the_box(notebook, stub_model):
     stub_model.says("one answer", "another")
     nb = notebook([PANEL, HOLD, RELEASE])
     nb.run(0)
@@ -532,7 +532,7 @@ def test_of_two_messages_on_their_way_the_first_leaves_the_box_to_the_second(not
     expect(box(nb)).to_have_value("")
 
 
-def test_an_answer_is_asked_for_again_once_unless_that_fails(notebook, stub_model):
+def test_an_answer_is_regenerated_once_unless_that_fails(notebook, stub_model):
     stub_model.says("It is 4.")
     nb = notebook([PANEL, HOLD, REFUSE, RELEASE])
     nb.run(0)
@@ -550,7 +550,7 @@ def test_an_answer_is_asked_for_again_once_unless_that_fails(notebook, stub_mode
     expect(button(nb, "Ask again")).to_be_enabled()
 
 
-def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
+def test_an_error_is_shown_as_a_sentence(notebook):
     nb = notebook([OPEN, "%unload_ext piano_jupyter"])
     nb.run(0)
     expect(nb.panel.locator(".piano-empty")).to_be_visible()
@@ -562,7 +562,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
     expect(box(nb)).to_have_value("hello?")
 
 
-def test_a_question_is_edited_and_an_answer_asked_for_again_in_its_place(notebook, stub_model):
+def test_a_question_is_edited_and_an_answer_regenerated_in_place(notebook, stub_model):
     stub_model.says("It is 4.", "It is 9.", "Nine, it is.", "Both.")
     nb = notebook([OPEN])
     nb.run(0)
@@ -609,7 +609,7 @@ def test_two_agents_that_are_asked_together_answer_in_the_order_asked(notebook, 
 PID = "import os\nprint(os.getpid())"
 
 
-def test_a_panel_in_a_fresh_kernel_lets_what_a_killed_one_left_go_on_and_shows_the_answer(notebook, stub_model):
+def test_a_panel_in_a_new_kernel_resumes_the_jobs_of_a_killed_one(notebook, stub_model):
     stub_model.says(ServerReply("never finished", held=True))
     nb = notebook([PID, OPEN, OPEN])
     nb.run(0)
@@ -627,7 +627,7 @@ def test_a_panel_in_a_fresh_kernel_lets_what_a_killed_one_left_go_on_and_shows_t
     assert len(stub_model.requests) == 1
 
 
-def test_above_a_panel_on_a_database_from_elsewhere_stands_why_nothing_of_it_goes_on(notebook, stub_model, tmp_path):
+def test_a_panel_on_a_foreign_database_says_why_its_jobs_do_not_resume(notebook, stub_model, tmp_path):
     stub_model.says(ServerReply("never finished", held=True))
     nb = notebook([f"{PID}\nos.environ['XDG_DATA_HOME'] = {str(tmp_path)!r}", OPEN, OPEN])
     nb.run(0)

@@ -17,7 +17,7 @@ SNEAKY = (
 def waiting(kernel):
     """Return what %piano approve shows, once something waits."""
     deadline = time.monotonic() + DEADLINE
-    while (shown := kernel.run("%piano approve").text) == "no tool call waits for a yes":
+    while (shown := kernel.run("%piano approve").text) == "no tool call waits for your approval":
         assert time.monotonic() < deadline
     return shown
 
@@ -74,7 +74,7 @@ def test_a_call_of_a_job_without_a_cell_is_shown_whole_and_allowed_for_always(ke
     assert f"%piano approve {call} lets it run, %piano deny {call} does not" in shown
     assert allowed.text.startswith("allowed from now on: the rule 'allow bash(touch made)' is added")
     assert (answer.text.splitlines()[-1], again.text.splitlines()[-1]) == ("done", "done again")
-    assert "any other was answered already, or never asked" in late.stream
+    assert "any other has already been answered, or never asked" in late.stream
     assert (tmp_path / "made").exists()
 
 
@@ -146,7 +146,7 @@ def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel,
     took = time.monotonic() - began
 
     assert took < 1
-    assert kernel.run("%piano approve").text == "no tool call waits for a yes"
+    assert kernel.run("%piano approve").text == "no tool call waits for your approval"
     assert kernel.run("%piano ask so?").text == "now?"
 
 
@@ -188,4 +188,4 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
 def test_a_wrong_rule_is_said_at_once(kernel):
     cell = kernel.run("%config PianoConfig.rules = ['allow bash(a | b)']")
 
-    assert "can never fit: what it allows must be one plain command" in cell.stream
+    assert "can never match: it can only allow one plain command" in cell.stream

@@ -52,7 +52,7 @@ def test_an_edit_asks_anew_beside_the_old_question_and_history_shows_both(kernel
 
     assert "no variable named 'country'" in cell.stream
     assert edited.text == "Madrid."
-    assert "]: Capital of Spain?\n  ⇄ 2 of 2; beside it " + question in now
+    assert "]: Capital of Spain?\n  ⇄ 2 of 2; the others are " + question in now
     assert "Paris." not in now
     assert "You: Capital of France?\n  ⇄ 1 of 2\n\nAssistant: Paris." in before
     assert "%piano history --ids names the others" in before
@@ -112,7 +112,7 @@ def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "0 running, 1 queued, 0 waiting for a yes; stopped, %piano start goes on" in status
+    assert "0 running, 1 queued, 0 waiting for your approval; stopped, %piano start continues" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
 

@@ -15,7 +15,7 @@ FRAME = 0.05  # seconds between two updates, at least
         pytest.param(f"{'x' * 9_999} " * 5_000, id="50 MB"),
     ],
 )
-def test_g6_a_flood_makes_few_updates_and_little_output_and_the_kernel_goes_on(kernel, stub_model, text):
+def test_g6_a_flood_makes_few_updates_and_little_output_and_the_kernel_works(kernel, stub_model, text):
     stub_model.says(text)
 
     began = time.monotonic()

@@ -85,7 +85,7 @@ def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_m
     cell = kernel.finish(started)
 
     assert cell.status == "error"
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert stub_model.disconnected.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
@@ -160,7 +160,9 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
     cell = kernel.run("%%piano\ngo")
 
     assert "did not allow" in cell.text
-    assert "Assistant wants to run bash, and nobody could be asked here: it is not run; %piano panel" in cell.stream
+    assert (
+        "Assistant wants to run bash, but nobody could be asked here: it was not run; use %piano panel" in cell.stream
+    )
     assert not (tmp_path / "made").exists()
 
 
@@ -286,7 +288,7 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
         ("%piano stats --by model", "qwen3:32b  1"),
         ("%piano events", "JobDone"),
         ("%piano events --last 1", "at        event    about"),
-        ("%piano approve", "no tool call waits for a yes"),
+        ("%piano approve", "no tool call waits for your approval"),
         ("%piano sql SELECT role, content FROM messages ORDER BY seq", "user       hello\nassistant  You said: hello"),
         ("%piano help", "ask "),
         ("%piano help trouble", "# Trouble\n\nWhat you see when"),
@@ -516,8 +518,8 @@ def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kerne
     stub_model.script.clear()
 
     assert cell.stream in {  # it depends on how far the loop has come
-        "NoAnswerError: interrupted; nothing was sent\n",
-        "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n",
+        "AnswerFailedError: interrupted; nothing was sent\n",
+        "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n",
     }
     jobs = kernel.run("%piano queue --all").text
     assert "running" not in jobs
@@ -531,7 +533,7 @@ def test_an_interrupt_while_a_model_is_loaded_is_a_sentence(kernel, stub_model):
 
     cell = kernel.run("%piano models")
 
-    assert cell.stream == "PianoError: interrupted; what the server has begun, it may still end\n"
+    assert cell.stream == "PianoError: interrupted; the server may still finish what it has started\n"
     assert "qwen3:32b" in kernel.run("%piano models").text
 
 

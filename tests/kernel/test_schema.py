@@ -63,8 +63,8 @@ def test_a_file_is_a_schema_and_several_agents_give_a_list(kernel, stub_model, t
             '"nobody.json" is neither JSON nor the name of a file: nobody.json cannot be read: no such file',
         ),
         ("%piano ask --json _wrong Who?", "the schema is wrong: 'type' must be"),
-        ("%piano ask --json number Who?", "an answer cannot be asked for as 5; give a dataclass"),
-        ("""%piano ask --json '{"type": ' Who?""", "the schema is no JSON"),
+        ("%piano ask --json number Who?", "5 cannot be the format of an answer; give a dataclass"),
+        ("""%piano ask --json '{"type": ' Who?""", "the schema is not JSON"),
         ("%%piano --json\nWho?", "--json needs a value after it"),
     ],
 )
@@ -86,7 +86,7 @@ def test_an_answer_that_never_fits_fails_with_what_it_was(kernel, stub_model):
 
     cell = kernel.run("""%%piano --json {"type":"integer"}\nHow old?""")
 
-    assert "does not fit what was asked for, 3 times: it is no JSON" in cell.stream
+    assert "did not match the schema 3 times; the last one: it is not JSON" in cell.stream
     assert 'It was "It is Ada."' in cell.stream
     assert cell.text == ""
 

@@ -84,7 +84,7 @@ def test_an_interrupt_cancels_every_job_that_is_followed(agents, stub_model):
     agents.manager.interrupt_kernel()
     cell = agents.finish(started)
 
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert agents.run("%piano queue --all").text.count("cancelled") == 2
 
 
@@ -106,7 +106,7 @@ def test_where_one_fails_the_other_is_shown_and_the_sentence_names_it(agents, st
     cell = agents.run("%%piano @ada @bob\ngo")
 
     assert cell.text == "bob:\ntwo"
-    assert cell.stream == "NoAnswerError: ada has no answer: the server answered 500: the template is broken\n"
+    assert cell.stream == "AnswerFailedError: ada has no answer: the server answered 500: the template is broken\n"
 
 
 def test_wait_shows_a_job_that_is_over_with_its_calls_and_what_it_asked_for(agents, stub_model):

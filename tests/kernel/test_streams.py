@@ -73,7 +73,7 @@ def test_the_streams_stay_the_same_objects_through_tool_calls_and_reloads(kernel
     assert seen.stream == "True True\n"
 
 
-def test_output_is_where_it_was_before_the_extension_was_loaded(kernel):
+def test_unloading_restores_the_output_streams(kernel):
     seen = kernel.run(
         "import io, ipykernel.iostream, sys, threading\n"
         "print(isinstance(sys.stdout, ipykernel.iostream.OutStream), sys.stdout.name, sys.stdout.encoding)\n"

@@ -86,9 +86,7 @@ def test_a_docstring_says_what_is_returned_where_something_is(thing):
     assert ("Returns" in sections(thing)) is (returned is not None and thing is not piano_jupyter.Rows.df)
 
 
-@pytest.mark.parametrize(
-    "name", VERBS.keys() | {"piano_jupyter.Piano", "piano_jupyter.tool", "piano_jupyter.PianoConfig"}
-)
+@pytest.mark.parametrize("name", [*VERBS, "piano_jupyter.Piano", "piano_jupyter.tool", "piano_jupyter.PianoConfig"])
 def test_a_docstring_says_what_is_raised_and_these_errors_exist(name):
     known = {
         **vars(errors),

@@ -81,7 +81,7 @@ async def test_f1_a_file_has_a_key_sent_away_and_nothing_leaves_the_sandbox(
     assert KEY not in str(told)
     assert KEY not in str(model.requests)
     flagged = next(event for event in happened if isinstance(event, ToolFlagged))
-    assert flagged.reason == "it reaches for keys (.ssh) and the network " + (
+    assert flagged.reason == "it accesses keys (.ssh) and the network " + (
         "(curl)" if "curl" in command else "(http://)"
     )
     assert flagged.call.arguments["command"] == command

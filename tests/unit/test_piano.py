@@ -139,7 +139,7 @@ async def test_an_agent_whose_tool_is_missing_says_how_to_fix_that(scripted, tmp
         piano.add_tool(price)
 
         assert str(caught.value) == (
-            "Assistant has the tool 'price', which is not there: run the cell that defines it, or take it away with "
+            "Assistant has the tool 'price', which does not exist: run the cell that defines it, or remove it with "
             "%piano agent Assistant --tools bash"
         )
         assert (await piano.ask("And now?")).content == "2.5"

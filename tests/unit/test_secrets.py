@@ -13,7 +13,7 @@ from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
 from piano_jupyter.records import CallStatus
 from piano_jupyter.runner.tools.tool_registry import run_tool
 from piano_jupyter.secrets.redactor import MASK
-from piano_jupyter.tool import calling, tool
+from piano_jupyter.tool import current_call, tool
 
 RANDOM = random.Random(11)
 TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
@@ -36,7 +36,7 @@ def leaky(kind):
         if kind == "prints":
             print(f"it is {TOKEN}")
         if kind == "says":
-            calling.get().say(f"waits with {TOKEN}")
+            current_call.get().say(f"waits with {TOKEN}")
         if kind == "raises":
             raise ValueError(f"no {TOKEN}")
         return {"returns": TOKEN, "own": OWN} if kind == "returns" else "done"
@@ -171,7 +171,7 @@ async def test_g4_a_call_that_holds_a_secret_or_a_mask_is_shown_masked_and_does_
 
     assert ran == []
     assert call.status is CallStatus.FAILED
-    assert call.result.startswith("secret: the arguments hold a secret, or the mask that stands for one")
+    assert call.result.startswith("secret: the arguments contain a secret, or the mask in place of one")
     assert [MASK in event.call.arguments["text"] for event in events if isinstance(event, ToolCalled)] == [True]
     assert TOKEN not in whole
     assert OWN not in whole

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.text.docstrings import docstring
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -63,7 +64,7 @@ class Command:
     @property
     def help(self) -> str:
         """What it does; the first line is a sentence of its own."""
-        return inspect.getdoc(self.run) or ""
+        return docstring(self.run)
 
     @property
     def explanation(self) -> str:

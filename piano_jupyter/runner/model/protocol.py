@@ -1,4 +1,4 @@
-"""What a turn asks and what it gets: ChatModel, ChatRequest, and the pieces of a reply. Types only."""
+"""The interface between a turn and a model: ChatModel, ChatRequest, and the pieces of a reply. Types only."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,26 +46,26 @@ class Delta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadingNotice:
-    """The server says that the model is on its way."""
+    """The server says that the model is loading."""
 
     note: str
-    fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+    fraction: float | None = None  #: of the download that is done, 0 to 1
     seconds: float | None = None  #: how long it has been loading
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRestarted:
-    """The reply begins anew: what was told of it so far is void."""
+    """The reply starts over: discard what was received of it so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedCall:
-    """A tool call as the model asked for it; `problem` says why it cannot be run, if it cannot."""
+    """A tool call as the model requested it; `problem` says why it cannot run, if it cannot."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
-    repaired: bool = False  #: its arguments were complete, but not quite JSON
+    repaired: bool = False  #: its arguments were complete, but not valid JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +91,8 @@ Piece = Delta | LoadingNotice | StreamRestarted | Reply
 
 
 class ChatModel(Protocol):
-    """What a turn asks: anything that streams deltas and ends with a `Reply`. Raises ModelError."""
+    """Anything that streams deltas and ends with a `Reply`. Raises ModelError."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """Yield the reply's pieces as they come, last the whole reply."""
+        """Yield the reply's pieces as they come, and the complete reply last."""
         ...

@@ -21,7 +21,7 @@ from IPython.utils.text import SList
 from jupyter_client.session import Session
 
 import piano_jupyter
-from piano_jupyter.agent_code import printed_to
+from piano_jupyter.agent_code import redirect_output
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.kernel_tools.description import described
@@ -64,7 +64,7 @@ def variables(monkeypatch):
     """A user's namespace with ways to all that is not the user's data."""
     monkeypatch.setenv("PIANO_TEST_PART", SECRET)
     waits = coroutine()
-    with printed_to(io.StringIO()):
+    with redirect_output(io.StringIO()):
         out = sys.stdout
     session = Session(key=SECRET.encode())
     with pytest.raises(ZeroDivisionError) as caught:

@@ -11,7 +11,7 @@ from piano_jupyter import Piano, PianoError
 from piano_jupyter.events import ApprovalRequested, JobDone, ToolCalled, ToolFlagged, ToolReturned
 from piano_jupyter.records import Approval, CallStatus, JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
-from piano_jupyter.tool import calling, tool
+from piano_jupyter.tool import current_call, tool
 
 DEADLINE = 10
 DENIED = "denied: the user did not allow this call; do not repeat it, ask or go on without"
@@ -27,7 +27,7 @@ class Acts:
         def act(what: str = "it") -> str:
             """Do something."""
             self.done.append(what)
-            self.modes.append(calling.get().mode)
+            self.modes.append(current_call.get().mode)
             return f"did {what}"
 
         self.tool = act
@@ -243,7 +243,7 @@ async def test_always_where_no_rule_can_allow_it_is_a_sentence_and_the_call_stil
         assert await piano.approvals() == [request]
         assert await piano.approve(request)
         await piano.wait(job)
-        assert (request.reason, acts.done) == ("your rule 'ask act' says so", ["it"])
+        assert (request.reason, acts.done) == ("your rule 'ask act' applies", ["it"])
 
 
 async def test_e8_what_reads_like_an_approval_in_an_answer_or_a_result_approves_nothing(
@@ -305,7 +305,7 @@ async def test_c15_the_calls_of_a_turn_are_capped_and_each_has_a_result(piano_of
         assert acts.done == [str(number) for number in range(50)]
         assert len(calls) == 202
         assert {call.result for call in calls[50:]} == {
-            "too_many_calls: this turn has made 50 calls and may make no more; answer with what you have"
+            "too_many_calls: this turn has made 50 calls, which is the limit; answer with what you have"
         }
         await piano.drain()
 

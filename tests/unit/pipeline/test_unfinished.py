@@ -11,7 +11,7 @@ from piano_jupyter import Piano, tool
 from piano_jupyter.errors import ModelUnavailableError, PianoError
 from piano_jupyter.events import ApprovalRequested, JobStarted, MessageDelta
 from piano_jupyter.records import EMBEDDED, JobStatus, short
-from piano_jupyter.tool import ToolAssessment, Verdict, calling
+from piano_jupyter.tool import ToolAssessment, Verdict, current_call
 
 DEADLINE = 10  # seconds
 LEFT = "an earlier kernel left it; %piano resume"
@@ -26,7 +26,7 @@ class Acts:
 
     def act(self):
         """Do something."""
-        self.modes.append(calling.get().mode)
+        self.modes.append(current_call.get().mode)
         return "did it"
 
     @staticmethod

@@ -56,8 +56,8 @@ def record(session: Session, text: str, *, stop: bool = False, force: bool = Fal
     if stop:
         return _go_back(session)
     file = named("file", text, "%piano record talk.jsonl")
-    otherwise = f"--force records it anew, %piano replay {quoted(file)} answers from it"
-    path = writable(file, session.config.workspace, otherwise, force=force)
+    advice = f"--force records it anew, %piano replay {quoted(file)} answers from it"
+    path = writable(file, session.config.workspace, advice, force=force)
     session.loop.run(session.use_cassette(record=path))
     return Note(f"recording to {file}")
 

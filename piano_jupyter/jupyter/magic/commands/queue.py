@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from piano_jupyter.approval_prompt import TOO_LATE, how_to_keep
+from piano_jupyter.approval_prompt import ALREADY_ANSWERED, rule_added_message
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import agent_names, named
 from piano_jupyter.jupyter.render.cards import ApprovalCards, job_line, jobs_table
-from piano_jupyter.jupyter.render.tables import MOST_ROWS, Note
+from piano_jupyter.jupyter.render.tables import MAX_ROWS, Note
 from piano_jupyter.records import JobStatus, short
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ async def queue(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It 
     """List the jobs that run, wait (and for what) or failed; --all lists every job, the newest 200."""
     shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
     held = {job.id: why for job, why in await piano.unfinished()}
-    return jobs_table(await piano.jobs(*shown, last=MOST_ROWS), await agent_names(piano), held)
+    return jobs_table(await piano.jobs(*shown, last=MAX_ROWS), await agent_names(piano), held)
 
 
 async def resume(piano: "Piano", text: str) -> Any:
@@ -86,9 +86,11 @@ async def _decided(piano: "Piano", name: str, *, allowed: bool, always: bool) ->
         return ApprovalCards(waiting)
     found = {short(each.call.id): each for each in waiting}
     if name not in found:
-        raise NotFoundError(f"{NotFoundError.among('waiting call', name, found)}; any other {TOO_LATE}, or never asked")
+        raise NotFoundError(
+            f"{NotFoundError.among('waiting call', name, found)}; any other {ALREADY_ANSWERED}, or never asked"
+        )
     request = found[name]
     if not await (piano.approve if allowed else piano.deny)(request, always=always):
-        return Note(TOO_LATE)
-    rule = f" {how_to_keep(request.always if allowed else request.never)}" if always else ""
+        return Note(ALREADY_ANSWERED)
+    rule = f" {rule_added_message(request.always if allowed else request.never)}" if always else ""
     return Note(f"{'allowed' if allowed else 'denied'}{rule}")

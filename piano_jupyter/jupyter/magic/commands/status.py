@@ -8,7 +8,7 @@ from piano_jupyter.jupyter.magic.command import agent_names, named, number
 from piano_jupyter.jupyter.magic.commands.history import no_thread
 from piano_jupyter.jupyter.magic.completion_names import TABLES
 from piano_jupyter.jupyter.render.cards import status_card
-from piano_jupyter.jupyter.render.event_lines import about
+from piano_jupyter.jupyter.render.event_lines import event_line
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 
 if TYPE_CHECKING:
@@ -52,5 +52,5 @@ async def events(piano: "Piano", *, last: str | None = None) -> Any:
         "nothing has happened yet",
         at=lambda each: f"{each[0]:%H:%M:%S}",
         event=lambda each: type(each[1]).__name__,
-        about=lambda each: about(each[1], names),
+        about=lambda each: event_line(each[1], names),
     )
