@@ -89,6 +89,22 @@ def test_a_thread_is_exported_and_read_again(kernel, stub_model, tmp_path):
     assert kernel.run("%piano history").text == "An old talk\n\nYou: Capital?\n\nAssistant: **Paris**."
 
 
+def test_threads_are_listed_with_their_messages_and_last_use_in_local_time(kernel_of, stub_model):
+    kernel = kernel_of(TZ="Asia/Kolkata").load()  # half an hour off: no time in it is taken for UTC
+    kernel.run("%piano thread --new Empty\n%piano thread --new Talk\n%piano ask one\n%piano ask two")
+    times = "SELECT strftime(max(inserted_at) + INTERVAL '330 minutes', '%H:%M') AS t FROM {}"
+    used, opened = (
+        kernel.run(f"%piano sql {times.format(name)}").text.splitlines()[1] for name in ("messages", "threads")
+    )
+
+    header, talk, empty = kernel.run("%piano threads").text.splitlines()
+
+    assert header.split() == ["id", "title", "status", "messages", "last", "used", "opened"]
+    assert talk.split()[1:4] == ["Talk", "active", "4"]
+    assert (talk.split()[5], talk.split()[7]) == (used, opened)
+    assert empty.split()[1:4] == ["Empty", "active", "0"]
+
+
 def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
     (tmp_path / "talk.md").write_text("mine")
     kernel.run("%piano ask hello")

@@ -84,7 +84,7 @@ def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_m
     cell = kernel.finish(started)
 
     assert cell.status == "error"
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert stub_model.gone.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
@@ -515,8 +515,8 @@ def test_an_interrupt_while_a_question_is_handed_over_leaves_no_job_behind(kerne
     stub_model.script.clear()
 
     assert cell.stream in {  # it depends on how far the loop has come
-        "NoAnswerError: interrupted; nothing was sent\n",
-        "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n",
+        "AnswerFailedError: interrupted; nothing was sent\n",
+        "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n",
     }
     jobs = kernel.run("%piano queue --all").text
     assert "running" not in jobs

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -144,15 +145,29 @@ def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
     )
 
 
-def threads_table(threads: Sequence[Thread]) -> RecordTable[Thread]:
-    """Return threads as a table."""
+def threads_table(
+    threads: Sequence[Thread], use: Mapping[UUID, tuple[int, datetime]], zone: tzinfo | None = None
+) -> RecordTable[Thread]:
+    """Return threads as a table, with the number of messages and the time of the last one.
+
+    Times are local and short, or full in a `zone`.
+    """
+
+    def used(thread: Thread) -> tuple[int, datetime]:
+        return use.get(thread.id, (0, thread.inserted_at))
+
+    heading = f" ({zone})" if zone else ""
     return RecordTable(
         threads,
         "no threads yet; %%piano opens one",
         id=lambda thread: short(thread.id),
         title=lambda thread: thread.title,
         status=lambda thread: thread.status,
-        **{"opened (UTC)": lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}"},
+        messages=lambda thread: used(thread)[0],
+        **{
+            f"last used{heading}": lambda thread: _time(used(thread)[1], zone),
+            f"opened{heading}": lambda thread: _time(thread.inserted_at, zone),
+        },
     )
 
 
@@ -211,6 +226,15 @@ def _plain(value: Any) -> str:
 
 def _tokens(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
+
+
+def _time(time: datetime, zone: tzinfo | None) -> str:
+    """Return a time in a zone; without one in local time, short where it was today or yesterday."""
+    if zone is not None:
+        return f"{time.astimezone(zone):%Y-%m-%d %H:%M}"
+    local, today = time.astimezone(), datetime.now().astimezone().date()
+    day = {0: "today", 1: "yesterday"}.get((today - local.date()).days, f"{local:%Y-%m-%d}")
+    return f"{day} {local:%H:%M}"
 
 
 def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:

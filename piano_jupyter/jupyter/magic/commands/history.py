@@ -1,23 +1,34 @@
-"""%piano threads, thread, fork, history, search: where the talk goes on, what was said, and where."""
+"""%piano threads, thread, fork, history, search: the conversations, what was said in them, and where."""
 
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import agent_names, named, number
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
-from piano_jupyter.records import Message, short
+from piano_jupyter.jupyter.session import Session
+from piano_jupyter.records import Message, Thread, ThreadStatus, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-MOST_HITS = 20
+MAX_HITS = 20
+THREAD_USE = """
+SELECT thread_id, count(*), max(inserted_at) FROM messages WHERE role IN ('user', 'assistant') GROUP BY thread_id
+"""
 
 
-async def threads(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
-    """List the threads, newest first; --all also those that are archived."""
-    return threads_table(await piano.threads(None if all else "active"))
+def threads(session: Session, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
+    """List the threads, newest first, with their messages and last use; --all also the archived ones.
+
+    Times are local; while a cassette is in use they are in UTC, so that the table is the same on every machine.
+    """
+    found, use = session.call(partial(_threads_and_use, None if all else "active"))
+    return threads_table(found, use, zone=UTC if session.cassette else None)
 
 
 async def thread(
@@ -71,7 +82,7 @@ async def history(
 async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:
     """Find where all the words occur, in titles and in what was said, best first; id names the message."""
     words = named("words", text, "%piano search quarterly revenue")
-    most = number("--limit", limit, least=1) or MOST_HITS
+    most = number("--limit", limit, least=1) or MAX_HITS
     return hits_table(await piano.search(words, most), await agent_names(piano))
 
 
@@ -91,3 +102,11 @@ async def no_thread(piano: "Piano") -> str:
     if not threads:
         return "no thread yet; %%piano opens one"
     return f"no current thread; %piano threads lists {threads:,}, %piano thread TITLE goes on with one"
+
+
+async def _threads_and_use(
+    status: ThreadStatus | None, piano: "Piano"
+) -> tuple[list[Thread], dict[UUID, tuple[int, datetime]]]:
+    """Return the threads, and by thread the number of messages and the time of the last one."""
+    use = {thread: (count, last.replace(tzinfo=UTC)) for thread, count, last in await piano.sql(THREAD_USE)}
+    return await piano.threads(status), use
