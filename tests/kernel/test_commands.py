@@ -127,7 +127,7 @@ def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "0 running, 1 queued, 0 waiting for a yes; stopped, %piano start goes on" in status
+    assert "jobs    1 queued; stopped, %piano start starts them again" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
 
@@ -170,7 +170,7 @@ def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
         ("(await piano.agents())[0]", "name           @Assistant"),
         ("(await piano.jobs())[0]", "status  done\nagent   @Assistant"),
         ("(await piano.models())[0]", "model  qwen3:32b\nstate  loaded"),
-        ("await piano.status()", "thread     hello\nserver     http"),
+        ("await piano.status()", "thread     hello\njobs       nothing runs or waits\nserver     http"),
         ("await piano.sql('SELECT 1 AS n')", "n\n1"),
     ],
 )
@@ -216,7 +216,7 @@ def test_where_threads_are_kept_and_none_is_current_the_way_there_is_named(kerne
     kernel.restart()
     kernel.load()
 
-    assert f"thread     {says}\n" in kernel.run("%piano").text
+    assert f"thread  {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says
     assert kernel.run("%piano history").stream == f"PianoError: {says}\n"
     assert kernel.run("%piano export talk.md").stream == f"PianoError: {says}\n"

@@ -270,7 +270,11 @@ def test_a_model_that_fails_is_a_sentence_and_retry_answers(kernel, stub_model):
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        ("%piano", "thread     hello"),
+        (
+            "%piano",
+            "agent   @Assistant\nmodel   qwen3:32b loaded\nthread  hello\njobs    nothing runs or waits\nserver  http",
+        ),
+        ("%piano status --all", "sandbox    files: "),
         ("%piano threads", "hello"),
         ("%piano thread", "current thread: hello"),
         ("%piano history", "You: hello\n\nAssistant: You said: hello"),
@@ -304,6 +308,15 @@ def test_what_is_there_can_be_looked_at(seen_kernel, code, says):
     assert cell.status == "ok"
     assert says in cell.text
     assert "text/html" in cell.shown[0] or "help" in code or code in {"%piano thread", "%piano threads?"}
+
+
+def test_the_status_leads_with_who_answers_and_keeps_the_details_for_all(seen_kernel):
+    short, full = (seen_kernel.run(f"%piano status{option}").text.splitlines() for option in ("", " --all"))
+
+    named = [line.split()[0] for line in short]
+    assert named == ["agent", "model", "thread", "jobs", "server", "tools", "more"]
+    assert named[:-1] == [line.split()[0] for line in full][:6]
+    assert {"models", "sandbox", "database", "workspace"} <= {line.split()[0] for line in full}
 
 
 def test_statistics_are_drawn_where_matplotlib_is(kernel, stub_model):

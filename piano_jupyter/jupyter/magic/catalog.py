@@ -73,7 +73,7 @@ ALL = [
     Command(queue.deny, "[CALL] [--always]", "3fa9c1"),
     Command(queue.stop),
     Command(queue.start),
-    Command(status.status),
+    Command(status.status, "[--all]", "--all"),
     Command(status.trust),
     Command(status.sql, "SELECT …", "SELECT role, count(*) FROM messages GROUP BY role", cell="the query"),
     Command(status.events, "[--last N]", "--last 20"),

@@ -100,22 +100,29 @@ def model_card(model: Model) -> RecordCard:
     )
 
 
-def status_card(status: "Status", no_thread: str = "") -> RecordCard:
-    """Return how things stand; `no_thread` is what to say where there is no current thread."""
-    jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
+def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False) -> RecordCard:
+    """Return the state as a card: who answers and what waits come first, the details last, if at all.
+
+    `no_thread` is what to say where there is no current thread.
+    """
+    details = {
+        "models": models_line(status.models),
+        "rules": "\n".join(status.rules),
+        "sandbox": "\n".join(status.layers),
+        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
+        "workspace": status.workspace,
+    }
     return RecordCard(
+        agent=f"@{status.agent.name}" if status.agent else "",
+        model=_model_of(status.agent, status.models) if status.agent else "",
         thread=status.thread.title if status.thread else no_thread,
-        server=status.server,
-        models=models_line(status.models),
-        jobs=jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
+        jobs=_jobs(status),
         unfinished="\n".join(_unfinished(status.unfinished)),
         trust=status.distrust,
-        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
-        rules="\n".join(status.rules),
-        layers="\n".join(status.layers),
-        kept=f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
-        workspace=status.workspace,
+        server=status.server,
         cassette=status.cassette or "",
+        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools shows which calls ask you",
+        **({"more": "%piano status --all"} if is_short else details),
     )
 
 
@@ -127,7 +134,7 @@ def job_line(job: Job) -> str:
 def models_line(models: Sequence[Model]) -> str:
     """Return the models that take up room on the server, in one line."""
     busy = [model for model in models if model.state != "unloaded"]
-    told = [" ".join(filter(None, [model.name, model.state, _tokens(model)])) for model in busy]
+    told = [_model_line(model.name, model) for model in busy]
     rest = len(models) - len(busy)
     return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
 
@@ -226,6 +233,27 @@ def _plain(value: Any) -> str:
 
 def _tokens(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
+
+
+def _model_line(name: str, model: Model) -> str:
+    return " ".join(filter(None, [name, model.state, _tokens(model)]))
+
+
+def _model_of(agent: Agent, models: Sequence[Model]) -> str:
+    """Return an agent's model, and its state if the server has it."""
+    found = next((model for model in models if agent.model in {model.name, *model.aliases}), None)
+    return agent.model if found is None else _model_line(agent.model, found)
+
+
+def _jobs(status: "Status") -> str:
+    """Return what runs and what waits."""
+    counts = {
+        "running": status.running,
+        "queued": status.queued,
+        "waiting for your approval (%piano approve shows what)": status.approvals,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
+    return told + ("; stopped, %piano start starts them again" if status.stopped else "")
 
 
 def _time(time: datetime, zone: tzinfo | None) -> str:

@@ -18,9 +18,12 @@ MOST_EVENTS = 50
 NO_TABLE = re.compile(r"^Catalog Error: Table .* does not exist")
 
 
-async def status(piano: "Piano") -> Any:
-    """Show how things stand; %piano alone does the same."""
-    return status_card(await piano.status(), "" if piano.thread else await no_thread(piano))
+async def status(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
+    """Show who answers, the model, the thread and what waits; %piano alone does the same.
+
+    --all also shows the server's models, the rules, the sandbox, the database and the workspace.
+    """
+    return status_card(await piano.status(), "" if piano.thread else await no_thread(piano), is_short=not all)
 
 
 async def trust(piano: "Piano") -> Any:
