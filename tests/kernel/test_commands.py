@@ -118,6 +118,25 @@ def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
     assert "hello" in (tmp_path / "talk.md").read_text()
 
 
+def test_a_file_name_that_is_not_ascii_works_under_an_ascii_locale(kernel_of, stub_model, tmp_path):
+    kernel = kernel_of(LC_ALL="C", PYTHONUTF8="0").load()
+    assert kernel.run("import sys; print(sys.getfilesystemencoding())").stream == "ascii\n"
+    kernel.run("%piano ask h\xe9llo")
+
+    exported = kernel.run("%piano export Pr\xfcfung.jsonl")
+    again = kernel.run("%piano export Pr\xfcfung.jsonl")
+    read = kernel.run("%piano import Pr\xfcfung.jsonl --title Wieder")
+    recorded = kernel.run("%piano record Aufnahme-\xfc.jsonl")
+    replayed = kernel.run("%piano replay Aufnahme-\xfc.jsonl")
+
+    assert exported.text == "'h\xe9llo' is in Pr\xfcfung.jsonl"
+    assert "h\xe9llo" in (tmp_path / "Pr\xfcfung.jsonl").read_text(encoding="utf-8")
+    assert again.stream == "PianoError: Pr\xfcfung.jsonl exists; --force replaces it\n"
+    assert read.text == "current thread: Wieder"
+    assert recorded.text == "recording to Aufnahme-\xfc.jsonl"
+    assert replayed.text == "replaying Aufnahme-\xfc.jsonl"
+
+
 def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel, stub_model):
     kernel.run("%piano stop")
 

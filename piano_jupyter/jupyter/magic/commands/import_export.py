@@ -8,7 +8,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import named
 from piano_jupyter.jupyter.magic.commands.history import no_thread
 from piano_jupyter.jupyter.magic.options import quoted
-from piano_jupyter.jupyter.magic.user_files import read_text, writable, write_text
+from piano_jupyter.jupyter.magic.user_files import read_text, user_path, writable, write_text
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.session import Session
 
@@ -67,7 +67,8 @@ def replay(session: Session, text: str, *, stop: bool = False) -> Any:
     if stop:
         return _go_back(session)
     file = named("file", text, "%piano replay talk.jsonl")
-    session.loop.run(session.use_cassette(replay=Path(file).expanduser()))
+    with user_path(file) as path:
+        session.loop.run(session.use_cassette(replay=path))
     return Note(f"replaying {file}")
 
 
