@@ -9,6 +9,7 @@ from typing import Any
 
 from piano_jupyter import agent_code
 from piano_jupyter.jupyter.cell import formatters
+from piano_jupyter.jupyter.cell.terminal_display import TerminalDisplayHook
 from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
 from piano_jupyter.jupyter.magic.options import questions
@@ -31,6 +32,9 @@ def load(shell: Any) -> None:
     exits.hold_back(shell, session.unloading)
     undo(completion.register(shell, session.peek, session.variables))
     formatters.register(shell, session)
+    if not session.in_notebook:
+        undo(setattr, shell.display_trap, "hook", shell.display_trap.hook)
+        shell.display_trap.hook = TerminalDisplayHook(shell.displayhook, session)
     if shell.user_ns.get(NAME) is None:
         shell.push({NAME: session.in_cell}, interactive=False)
     undo(shell.drop_by_id, {NAME: session.in_cell})

@@ -343,7 +343,44 @@ LOOKS = [
 ]
 
 
-def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(screen, stub_model, tmp_path):
+@pytest.fixture
+def typed_into_ipython(screen):
+    """`typed_into_ipython(lines)` types lines into IPython, each at its prompt, and returns all that is shown."""
+
+    def type_all(lines):
+        shell = screen(
+            *("-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor"),
+            *("--no-confirm-exit", "--no-term-title"),
+        )
+        at = 0
+        for number, line in enumerate([*lines, "exit"], 1):
+            at = shell.until(f"In [{number}]: ", at)
+            shell.type(line)
+        return shell.end().replace("\r\n", "\n")
+
+    return type_all
+
+
+def test_a_terminal_shows_an_answer_once_and_no_empty_out(typed_into_ipython):
+    lines = ["%load_ext piano_jupyter", "%piano agent ada --model small", "%piano ask hi", "_"]
+    more = [
+        "%piano ask @ada @Assistant both?",
+        "job = %piano send later",
+        "await piano.wait(job);",
+        "%piano wait",
+        "Out[3]",
+    ]
+
+    shown = typed_into_ipython([*lines, *more])
+
+    assert "%piano ask hi\nYou said: hi\n\nIn [4]: " in shown
+    assert "In [4]: _\nOut[4]: You said: hi\n" in shown
+    assert "Assistant:\nYou said: both?\n\nIn [6]: " in shown
+    assert "%piano wait\nOut[8]: You said: " in shown, "it was answered before, so nothing was streamed"
+    assert "In [9]: Out[3]\nOut[9]: You said: hi\n" in shown
+
+
+def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(typed_into_ipython, stub_model, tmp_path):
     (tmp_path / "notes.txt").write_text(HOSTILE)
     stub_model.models = [HOSTILE, "qwen3:32b"]
 
@@ -356,18 +393,10 @@ def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(screen, stub_model,
         return in_pieces(HOSTILE)
 
     stub_model.answer = answer
-    shell = screen(
-        "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--no-confirm-exit", "--no-term-title"
-    )
-    at = 0
     lines = ["%load_ext piano_jupyter", "%piano agent Assistant --tools read_file", "%piano thread --new talk"]
-    for number, line in enumerate([*lines, "%piano ask hi", "%piano ask read", *LOOKS], 1):
-        at = shell.until(f"In [{number}]: ", at)
-        shell.type(line)
-    shell.until(f"In [{number + 1}]: ", at)
-    shell.type("exit")
 
-    shown = shell.end()
+    shown = typed_into_ipython([*lines, "%piano ask hi", "%piano ask read", *LOOKS])
+
     assert shown.count("a‹U+001B›[2J") > len(LOOKS)
     assert shown.count("Error: the server answered 500: a") == 2
     assert not OBEYED.search(shown)

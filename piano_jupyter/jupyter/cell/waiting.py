@@ -23,7 +23,7 @@ from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
-from piano_jupyter.progress import JobProgress, ProgressTracker
+from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
@@ -182,7 +182,8 @@ def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Me
     for each in following.all:
         if each.answer is None:
             continue
-        session.shown.add(each.answer.id)
+        if session.in_notebook or _is_streamed(each):  # else a terminal shows it as the result of the cell
+            session.shown.add(each.answer.id)
         for flag in each.flags:
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
@@ -199,6 +200,12 @@ def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Me
         raise AnswerFailedError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
     told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
     return told_first[0][1] if len(told_first) == 1 else AnswerGroup(told_first, session.shown)
+
+
+def _is_streamed(progress: JobProgress) -> bool:
+    """Return whether the answer was shown while it was written: one that was there already was not."""
+    part = progress.parts.get(progress.answer.id) if progress.answer else None
+    return isinstance(part, TextProgress) and bool(part.text.getvalue())
 
 
 def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: Events) -> str:
