@@ -5,6 +5,8 @@ goes on when the user first sends something, opens a panel or says %piano resume
 """
 
 import atexit
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from piano_jupyter import agent_code
@@ -12,7 +14,7 @@ from piano_jupyter.jupyter.cell import formatters
 from piano_jupyter.jupyter.cell.terminal_display import TerminalDisplayHook
 from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
-from piano_jupyter.jupyter.magic.options import questions
+from piano_jupyter.jupyter.magic.options import missing_percent, questions
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.tool import Tool
 
@@ -35,14 +37,18 @@ def load(shell: Any) -> None:
     if not session.in_notebook:
         undo(setattr, shell.display_trap, "hook", shell.display_trap.hook)
         shell.display_trap.hook = TerminalDisplayHook(shell.displayhook, session)
-    if shell.user_ns.get(NAME) is None:
-        shell.push({NAME: session.in_cell}, interactive=False)
+    _define_variable(shell, session)
     undo(shell.drop_by_id, {NAME: session.in_cell})
-    shell.input_transformers_cleanup.append(questions)
-    undo(shell.input_transformers_cleanup.remove, questions)
+    for transformer in (questions, partial(_missing_percent, shell)):
+        shell.input_transformers_cleanup.append(transformer)
+        undo(shell.input_transformers_cleanup.remove, transformer)
     shell.configurables.append(session.config)
     undo(shell.configurables.remove, session.config)
-    hooks = {"pre_run_cell": [session.begin_cell], "post_run_cell": [session.adopt_tools, session.end_cell]}
+    restore = partial(_restore_variable, shell, session)
+    hooks: dict[str, list[Callable[..., None]]] = {
+        "pre_run_cell": [session.begin_cell, restore],
+        "post_run_cell": [session.adopt_tools, session.end_cell],
+    }
     for event, handlers in hooks.items():
         for handler in handlers:
             shell.events.register(event, handler)
@@ -57,6 +63,21 @@ def unload(shell: Any) -> None:
     session = _session_of(shell)
     if session is not None:
         session.unloading.close()
+
+
+def _define_variable(shell: Any, session: Session) -> None:
+    if shell.user_ns.get(NAME) is None:
+        shell.push({NAME: session.in_cell}, interactive=False)
+
+
+def _restore_variable(shell: Any, session: Session, *_: object) -> None:
+    """Define the variable again after %reset, which removes it from the hidden ones too; `del piano` does not."""
+    if NAME not in shell.user_ns_hidden:
+        _define_variable(shell, session)
+
+
+def _missing_percent(shell: Any, lines: list[str]) -> list[str]:
+    return missing_percent(lines) if NAME in shell.user_ns else lines
 
 
 def _magic(session: Session, line: str, cell: str | None) -> Any:

@@ -8,7 +8,9 @@ import asyncio
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -85,11 +87,56 @@ class LoopTask(concurrent.futures.Future[T]):
             self.set_result(task.result())
 
 
+class VerbCall(Coroutine[Any, Any, Any]):
+    """A verb of the Piano that begins when it is awaited: `asyncio.run` in a notebook fails before anything is asked.
+
+    One that was never awaited is warned of in the cell that made it, the number of which `cell` gives.
+    """
+
+    def __init__(
+        self, name: str, begin: Callable[[], Coroutine[Any, Any, Any]], cell: Callable[[], object] = lambda: None
+    ) -> None:
+        self._name, self._begin, self._cell = name, begin, cell
+        self._made_in = cell()
+        self._begun: Coroutine[Any, Any, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<piano.{self._name}(...){'' if self._begun else ' has not begun: write await before it'}>"
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Begin."""
+        return self._coroutine().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Begin, or go on."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where it is."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """End it."""
+        self._coroutine().close()
+
+    def __del__(self) -> None:
+        """Warn of a forgotten `await`; later, an error that is let go of may hold what could not be awaited."""
+        if self._begun is None and self._cell() == self._made_in:
+            warnings.warn(f"piano.{self._name}(...) was never awaited: write await before it", RuntimeWarning, 2)
+
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        if self._begun is None:
+            self._begun = self._begin()
+        return self._begun
+
+
 class PianoInCell:
     """The kernel's Piano, for `await piano.ask(...)` in a cell: opened when first used, its verbs hop onto its loop."""
 
-    def __init__(self, loop: LoopThread, opened: Callable[[], Awaitable["Piano"]]) -> None:
-        self._loop, self._opened = loop, opened
+    def __init__(
+        self, loop: LoopThread, opened: Callable[[], Awaitable["Piano"]], cell: Callable[[], object] = lambda: None
+    ) -> None:
+        self._loop, self._opened, self._cell = loop, opened, cell
 
     def __getattr__(self, name: str) -> Any:
         """Return a verb that can be awaited on any loop."""
@@ -99,7 +146,7 @@ class PianoInCell:
         if name.startswith("_") or name in {"open", "close", "close_now"} or not callable(verb):
             raise AttributeError(f"the kernel's piano has no verb {name!r}")
         if inspect.iscoroutinefunction(verb):
-            return lambda *args, **kwargs: asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
+            return lambda *args, **kwargs: VerbCall(name, partial(self._hop, name, *args, **kwargs), self._cell)
         return lambda *args, **kwargs: self._loop.run(self._call(name, *args, **kwargs))
 
     def __dir__(self) -> list[str]:
@@ -121,6 +168,9 @@ class PianoInCell:
                     return
         finally:
             self._loop.submit(stream.aclose())
+
+    async def _hop(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
 
     async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         result = getattr(await self._opened(), name)(*args, **kwargs)

@@ -62,7 +62,7 @@ class Session:
         self.loop = LoopThread()
         self.kernel = KernelThread(shell)
         self.unloading = contextlib.ExitStack()  #: what is undone when the extension is unloaded
-        self.in_cell = PianoInCell(self.loop, self.opened)
+        self.in_cell = PianoInCell(self.loop, self.opened, lambda: shell.execution_count)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
         self.shown_values = ShownValues(shell)
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()

@@ -9,6 +9,11 @@ from stub_model import Say
 from waiting import until
 
 
+def plain(stream):
+    """Return what a cell wrote, without its colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", stream)
+
+
 def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):
     stub_model.says("The capital is **Paris**.")
 
@@ -106,6 +111,77 @@ def test_await_in_a_cell_gives_the_answer(kernel, stub_model):
     cell = kernel.run("answer = await piano.ask('Capital?')\nprint(answer.content)")
 
     assert (cell.status, cell.stream) == ("ok", "Paris.\n")
+
+
+def test_asyncio_run_in_a_notebook_fails_without_having_asked(kernel, stub_model):
+    run = kernel.run("import asyncio\nasyncio.run(piano.ask('hi'))")
+    later = kernel.run("1 / 0"), kernel.run("import gc\ngc.collect()")
+
+    assert "RuntimeError: asyncio.run() cannot be called from a running event loop" in plain(run.stream)
+    assert "never awaited" not in run.stream + "".join(cell.stream for cell in later)
+    assert kernel.run("%piano queue --all").text == "nothing runs and nothing waits"
+    assert stub_model.asked == []
+
+
+def test_a_verb_can_be_a_task_of_the_notebook(kernel, stub_model):
+    code = "import asyncio\ntask = asyncio.create_task(piano.ask('hi'))\nprint((await task).content)"
+    together = "print(*[each.content for each in await asyncio.gather(piano.ask('one'), piano.ask('two'))])"
+
+    assert kernel.run(code).stream == "You said: hi\n"
+    assert kernel.run(together).stream == "You said: one You said: two\n"
+    stub_model.says(Say("never", held=True))
+    cut = kernel.run("await asyncio.wait_for(piano.ask('slow'), 0.5)")
+    assert "TimeoutError" in cut.stream
+    assert "cancelled" in kernel.run("%piano queue --all").text
+
+
+def test_a_forgotten_await_is_told_and_asks_nothing(kernel, stub_model):
+    middle = kernel.run("piano.ask('hi')\nx = 1")
+    last = kernel.run("piano.ask('hi')")
+
+    assert "RuntimeWarning: piano.ask(...) was never awaited: write await before it" in middle.stream
+    assert last.text == "<piano.ask(...) has not begun: write await before it>"
+    assert stub_model.asked == []
+
+
+def test_after_a_reset_the_magic_and_the_variable_work(kernel, stub_model):
+    kernel.run("%piano ask hello")
+
+    kernel.run("%reset -f")
+    kernel.run("%load_ext piano_jupyter")
+
+    assert "hello" in kernel.run("%piano threads").text
+    assert kernel.run("answer = await piano.ask('again')\nprint(answer.content)").stream == "You said: again\n"
+    kernel.run("del piano")
+    assert "piano" not in kernel.run("print([*globals()])").stream.replace("piano_jupyter", ""), "its user deleted it"
+
+
+def test_a_working_folder_that_was_deleted_is_one_sentence(kernel_of, stub_model):
+    kernel = kernel_of()
+    kernel.run("import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')")
+
+    kernel.load()
+    asked = [kernel.run(code).stream for code in ("%piano ask hi", "%piano", "await piano.ask('hi')")]
+    kernel.run("os.chdir('..')")
+
+    assert set(asked) == {"PianoError: the working folder was deleted; go to another one (%cd), then try again\n"}
+    assert kernel.run("%piano ask hi").text == "You said: hi"
+
+
+@pytest.mark.parametrize("code", ["piano ask what's up?", "piano help", "\npiano @Assistant hi\nx = 1"])
+def test_a_magic_without_its_percent_sign_is_told_to_have_one(seen_kernel, code):
+    first = code.strip().splitlines()[0]
+
+    told = seen_kernel.run(code).stream
+
+    assert told == f"PianoError: write %{first}: without the %, piano is the variable of that name\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("piano is None", "False"), ('text = """\npiano ask hi"""\ntext', "'\\npiano ask hi'")]
+)
+def test_python_that_names_piano_stays_python(seen_kernel, code, says):
+    assert seen_kernel.run(code).text == says
 
 
 def test_events_can_be_followed_in_a_cell(kernel, stub_model):

@@ -1,5 +1,7 @@
 """What stands after `%piano`: options first, then text as it stands; and `{{name}}` in a prompt. Pure."""
 
+import ast
+import keyword
 import re
 from collections.abc import Mapping
 
@@ -7,6 +9,7 @@ from piano_jupyter.errors import NotFoundError, PianoError
 
 VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
 QUESTION = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([\w@-].*\?)(\s*)$")
+HIDDEN_MAGIC = re.compile(r"piano[ \t]+(?:([A-Za-z]\w*)\b|@[\w.-]+[,:]?[ \t]+\w)")
 QUOTED = re.compile(r"""\s|^["'@-]""")
 
 
@@ -69,6 +72,30 @@ def questions(lines: list[str]) -> list[str]:
 
 def _as_call(match: re.Match[str]) -> str:
     return f"{match[1]}get_ipython().run_line_magic('piano', {match[2]!r}){match[3]}"
+
+
+def missing_percent(lines: list[str]) -> list[str]:
+    """Explain a cell that begins with `piano ask …`, as an IPython input transformer, instead of a SyntaxError.
+
+    IPython would take it for the magic, but the variable `piano` hides that.
+    """
+    at = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if at is None:
+        return lines
+    line = lines[at].strip()
+    match = HIDDEN_MAGIC.match(line)
+    if match is None or keyword.iskeyword(match[1] or "") or _is_python(line):
+        return lines
+    sentence = f"write %{line}: without the %, piano is the variable of that name"
+    return [*lines[:at], f"raise __import__('piano_jupyter').PianoError({sentence!r})\n", *lines[at + 1 :]]
+
+
+def _is_python(line: str) -> bool:
+    try:
+        ast.parse(line)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def quoted(name: str) -> str:
