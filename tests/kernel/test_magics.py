@@ -269,6 +269,7 @@ def test_a_front_end_without_input_means_no(kernel, stub_model, tmp_path):
         ("%piano record --stop", "nothing is recorded or replayed\n"),
         ("%piano ask;", "there is nothing to ask"),
         ("%piano ASK hi", "sub-commands are written in small letters: %piano ask\n"),
+        ("%piano settings", "settings is a topic of the manual: %piano help settings\n"),
         ("%piano what?", "no sub-command named 'what?'; known: "),
         ("%piano history --last x", "--last takes a whole number, not 'x'"),
         ("%piano replay none.jsonl", "no cassette at none.jsonl"),

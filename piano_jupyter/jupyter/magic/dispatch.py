@@ -8,6 +8,7 @@ from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.cell.waiting import AnswerFailedError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.command import Command
+from piano_jupyter.jupyter.magic.manual import topics
 from piano_jupyter.jupyter.magic.options import split_options, split_words
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.session import Session
@@ -104,6 +105,8 @@ def _is_for_cell(name: str, rest: str) -> bool:
 def _unknown(name: str, line: str) -> str:
     if name.lower() in COMMANDS:
         return f"sub-commands are written in small letters: %piano {name.lower()}"
+    if name.lower() in topics():
+        return f"{name} is a topic of the manual: %piano help {name.lower()}"
     return f"{NotFoundError.among('sub-command', name, COMMANDS)}. To ask: %piano ask {line}"
 
 
