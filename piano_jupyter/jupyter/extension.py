@@ -1,7 +1,7 @@
-"""%load_ext: opens one Piano for the kernel, closes it at unload or exit.
+"""%load_ext piano_jupyter: sets up the session of a kernel; unloading or the exit of the kernel closes it.
 
-Loading opens nothing, runs nothing and imports little. The first use opens the database; what an earlier kernel left
-goes on when the user first sends something, opens a panel or says %piano resume.
+Loading opens nothing, runs nothing and imports little. The first use opens the database; the jobs that an earlier
+kernel left resume when the user first sends something, opens a panel or runs %piano resume.
 """
 
 import atexit
@@ -14,7 +14,7 @@ from piano_jupyter.jupyter.cell import formatters
 from piano_jupyter.jupyter.cell.terminal_display import TerminalDisplayHook
 from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
-from piano_jupyter.jupyter.magic.options import missing_percent, questions
+from piano_jupyter.jupyter.magic.options import keep_question_marks, missing_percent
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.tool import Tool
 
@@ -22,12 +22,12 @@ NAME = "piano"
 
 
 def load(shell: Any) -> None:
-    """Begin a session in this shell; a second load has no effect."""
+    """Start a session in this shell; loading twice has no effect."""
     if _session_of(shell) is not None:
         return
     agent_code.install()
     session = Session(shell, _magic, _kernel_tools)
-    undo = session.unloading.callback  # of what is done here, in reverse; the session closes last
+    undo = session.unloading.callback  # undoes each step below, in reverse; the session closes last
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)
@@ -39,7 +39,7 @@ def load(shell: Any) -> None:
         shell.display_trap.hook = TerminalDisplayHook(shell.displayhook, session)
     _define_variable(shell, session)
     undo(shell.drop_by_id, {NAME: session.in_cell})
-    for transformer in (questions, partial(_missing_percent, shell)):
+    for transformer in (keep_question_marks, partial(_missing_percent, shell)):
         shell.input_transformers_cleanup.append(transformer)
         undo(shell.input_transformers_cleanup.remove, transformer)
     shell.configurables.append(session.config)
@@ -81,7 +81,7 @@ def _missing_percent(shell: Any, lines: list[str]) -> list[str]:
 
 
 def _magic(session: Session, line: str, cell: str | None) -> Any:
-    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  All else waits until it is used.
+    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  Loaded at first use.
 
     return run_magic(session, line, cell)
 

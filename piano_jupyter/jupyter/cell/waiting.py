@@ -78,7 +78,7 @@ def follow_in_cell(
             live = LiveCell(in_notebook=session.in_notebook)
             leaving.callback(live.end)
             following = asking.result()
-            with session.kernel.lent(happened):
+            with session.kernel.lend(happened):
                 _follow(session, following, happened, live)
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
@@ -104,7 +104,7 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
             running.begin()
             live = LiveCell(in_notebook=session.in_notebook)
             leaving.callback(live.end)
-            with session.kernel.lent(happened):
+            with session.kernel.lend(happened):
                 for event in iter(happened.get, None):
                     if isinstance(event, MainThreadTask):
                         session.kernel.do(event)

@@ -19,7 +19,7 @@ from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.jupyter.variable_access import looked_up
+from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import ODD, to_the_letter
@@ -66,7 +66,7 @@ class KernelTools:
 
         def look() -> str:
             try:
-                value = looked_up(name, self._session.variables())
+                value = look_up(name, self._session.variables())
             except PianoError:
                 raise
             except Exception as error:
