@@ -18,6 +18,7 @@ from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.mentions import addressed
 from piano_jupyter.records import (
     Agent,
     Hit,
@@ -82,6 +83,7 @@ class Status:
     models: list[Model]
     workspace: str
     thread: Thread | None
+    agent: Agent | None  #: who answers a message that mentions nobody
     agents: int
     threads: int
     queued: int
@@ -1433,6 +1435,7 @@ class Piano:
             models=models,
             workspace=config.workspace,
             thread=self.thread,
+            agent=next(iter(addressed("", self._parts.roster.all(), self.thread)), None),
             agents=counts.agents,
             threads=counts.threads,
             queued=counts.jobs.get(JobStatus.QUEUED, 0),

@@ -38,10 +38,10 @@ def named(agents: Iterable[Agent], name: str) -> Agent:
     return known[wanted.casefold()]
 
 
-def addressed(text: str, agents: Iterable[Agent], thread: Thread) -> list[Agent]:
+def addressed(text: str, agents: Iterable[Agent], thread: Thread | None) -> list[Agent]:
     """Return who answers: those whose handles the text begins with, else the thread's own agent, else the first."""
     everyone = list(agents)
-    primary = [agent for agent in everyone if agent.id == thread.primary_agent_id]
+    primary = [agent for agent in everyone if thread is not None and agent.id == thread.primary_agent_id]
     return begins_with(text, everyone) or (primary or everyone)[:1]
 
 

@@ -53,7 +53,7 @@ def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
     assert before == 0
     assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
     assert "waits: an earlier kernel left it; %piano resume" in seen[2]
-    assert resumed.text == "1 job goes on"
+    assert resumed.text == "resumed 1 job"
     assert answer.text.endswith("it was denied")
     assert not (tmp_path / "made").exists()
     assert "read" in stub_model.requests[-1]["messages"][-1]["content"]
