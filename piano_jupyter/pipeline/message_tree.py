@@ -86,6 +86,11 @@ class MessageTree:
         """
         return self._told_to(leaf if leaf is not None else self.goes_on(), first).messages
 
+    def last(self) -> Message | None:
+        """Return the last message of the branch on which the thread goes on, without putting the branch together."""
+        turn = self._turn_of(self.goes_on())
+        return [*self._told_in(turn, sys.maxsize, None)][-1] if turn else None
+
     def history(self, job: Job) -> Branch:
         """Return what a job's agent has read when it answers: the turns before, its question, what it has said so far.
 

@@ -17,6 +17,7 @@ from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.records import Agent, Job, JobTerms, Message, Role, Source, Thread, short
 
+MAX_SENDS_AT_ONCE = 2  # the others wait here, not in the store's queue, where answers would wait behind them
 LONG = 10_000  # characters of Markdown that take too long to read on the loop
 
 Schema = Mapping[str, Any] | None  # that answers are to fit
@@ -36,6 +37,7 @@ class QuestionSender:
     ) -> None:
         self._bus, self._clock, self._producer = bus, clock, producer
         self._conversations, self._roster, self._threads = conversations, roster, threads
+        self._room = asyncio.Semaphore(MAX_SENDS_AT_ONCE)
 
     def addressed(self, text: str, names: Sequence[str], thread: Thread) -> list[Agent]:
         """Return who is to answer: those named, else those that the text begins with, else the thread's own agent."""
@@ -53,9 +55,9 @@ class QuestionSender:
         schema: Schema = None,
     ) -> list[Job]:
         """Keep a message behind what was said last, with a job for each agent."""
-        async with self._conversations.adding(thread.id):
-            told = await self._threads.messages(thread, last=1)
-            question = self._message(thread.id, "user", text, told[-1].id if told else None, source)
+        async with self._conversations.adding(thread.id), self._room:
+            last = (await self._conversations.get(thread.id)).tree.last()
+            question = self._message(thread.id, "user", text, last.id if last else None, source)
             return await self._ask(question, agents, terms, schema)
 
     async def edit(self, message: Message, text: str, source: Source, terms: JobTerms) -> list[Job]:

@@ -17,7 +17,8 @@ from piano_jupyter.pipeline.message_tree import MessageTree
 from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
-KEPT = 16  # threads
+MIN_THREADS = 16  # that stay in the cache, however long they are
+MAX_MESSAGES = 4_000  # in the cache, where it has more threads than that; an empty thread counts as one
 TOLD = (events.ThreadOpened, events.MessageEvent, events.ToolCalled, events.ToolReturned, events.JobEvent)
 
 
@@ -104,8 +105,10 @@ class ThreadCache:
 
     def _keep(self, thread_id: UUID, conversation: Conversation, reading: "asyncio.Future[None]") -> None:
         self._kept[thread_id] = conversation, reading
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        size = sum(1 + len(each.messages) for each, _ in self._kept.values())
+        while size > MAX_MESSAGES and len(self._kept) > MIN_THREADS:
+            _, (oldest, _) = self._kept.popitem(last=False)
+            size -= 1 + len(oldest.messages)
 
     async def _read(self, thread_id: UUID, conversation: Conversation) -> None:
         messages, jobs, calls = await asyncio.gather(  # in one transaction

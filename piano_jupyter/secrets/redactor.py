@@ -156,6 +156,8 @@ class Redactor:
         return masked
 
     def _text(self, text: str) -> str:
+        if len(text) < SHORTEST:
+            return text
         for value, mask in self._exact:
             if value in text:
                 text = text.replace(value, mask)

@@ -10,7 +10,8 @@ import pytest
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import StoreError
 from piano_jupyter.events import Answered, JobFailed, JobQueued, MessageAdded, ToolCalled
-from piano_jupyter.pipeline.thread_cache import KEPT, ThreadCache
+from piano_jupyter.pipeline import thread_cache
+from piano_jupyter.pipeline.thread_cache import MIN_THREADS, ThreadCache
 from piano_jupyter.records import Thread
 
 THREAD = UUID(int=0)
@@ -109,12 +110,26 @@ async def test_a_reading_that_failed_is_tried_again(store, bus):
     assert (await conversations.get(THREAD)).tree.told() == []
 
 
-async def test_only_so_many_threads_stay_at_hand(store, bus):
+async def test_short_threads_stay_in_the_cache_until_they_are_too_many(store, bus, monkeypatch):
+    monkeypatch.setattr(thread_cache, "MAX_MESSAGES", 50)
     conversations = ThreadCache(store, bus)
 
-    for number in range(KEPT + 1):
+    for number in range(51):
         await conversations.get(UUID(int=number))
     await conversations.get(UUID(int=1))
     await conversations.get(UUID(int=0))
 
-    assert store.read == KEPT + 2
+    assert store.read == 52
+
+
+async def test_of_long_threads_only_the_last_few_stay_in_the_cache(store, bus, make, monkeypatch):
+    monkeypatch.setattr(thread_cache, "MAX_MESSAGES", 50)
+    conversations = ThreadCache(store, bus)
+    store.kept = [make.message("long", thread_id=THREAD) for _ in range(25)]
+
+    for number in range(MIN_THREADS + 1):
+        await conversations.get(UUID(int=number))
+    await conversations.get(UUID(int=1))
+    await conversations.get(UUID(int=0))
+
+    assert store.read == MIN_THREADS + 2
