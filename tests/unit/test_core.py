@@ -1,14 +1,16 @@
 """The small parts: bus, config, errors."""
 
 import asyncio
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
-from piano_jupyter.bus import EventBus
+from piano_jupyter import Piano, clock
+from piano_jupyter.bus import MAX_UNREAD, EventBus
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.events import MessageDelta, ModelLoading
+from piano_jupyter.events import DeltasDropped, MessageDelta, ModelLoading
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -66,6 +68,50 @@ async def test_a_stream_gives_events_until_it_is_closed():
 
     assert first == delta(ONE)
     assert await waiting == "closed"
+
+
+async def test_a_stream_that_is_not_read_drops_only_deltas_and_says_how_many():
+    bus = EventBus()
+    stream = bus.stream()
+    loading = ModelLoading(note="starting")
+
+    for _ in range(MAX_UNREAD + 5):
+        bus.publish(delta(ONE))
+    bus.publish(loading)
+    bus.publish(delta(ONE))
+    bus.close()
+    told = [event async for event in stream]
+
+    assert told == [delta(ONE)] * MAX_UNREAD + [DeltasDropped(count=5), loading, DeltasDropped(count=1)]
+
+
+async def test_a_stream_that_is_read_again_continues_after_the_gap():
+    bus = EventBus()
+    stream = bus.stream(MessageDelta)
+
+    for _ in range(MAX_UNREAD + 5):
+        bus.publish(delta(ONE))
+    read = [await anext(stream) for _ in range(MAX_UNREAD + 1)]
+    bus.publish(delta(OTHER))
+
+    assert read[-1] == DeltasDropped(count=5)
+    assert await anext(stream) == delta(OTHER)
+
+
+async def test_a_clock_before_1970_is_no_trouble(monkeypatch, scripted):
+    class Early(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(1969, 7, 20, tzinfo=tz)
+
+    monkeypatch.setattr(clock, "datetime", Early)
+    async with Piano(database=":memory:", model=scripted("hello")) as piano:
+        answer = await piano.ask("hi")
+        told = await piano.messages(piano.thread)
+
+    assert answer.content == "hello"
+    assert [message.inserted_at.year for message in told] == [1969, 1969]
+    assert answer.id.version == 7
 
 
 def test_the_nearest_name_comes_first_and_a_long_list_is_cut():
