@@ -17,7 +17,7 @@ from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
-from piano_jupyter.logs import LOGS
+from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
     Agent,
@@ -122,6 +122,8 @@ class Piano:
 
     async def _open(self) -> None:
         LOGS.masks.append(self._parts.mask)
+        if in_notebook():
+            keep_out_of_cells()
         await self._parts.store.open()
         await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
         await self._parts.roster.open(self.config.default_model)

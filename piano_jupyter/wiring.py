@@ -15,6 +15,7 @@ from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -88,8 +89,9 @@ class Components:
         self.trust = Trust(self.database, self._workspace, in_memory=self.database == IN_MEMORY)
         self.conversations = ThreadCache(store, bus)
         self.roster = AgentRegistry(store, bus, clock, self.trust, self._check_agent)
+        self.job_log = job_log = JobLog(bus, self.roster)
         self.threads = Threads(store, bus, clock, self.conversations, mask)
-        self.approvals = Approvals(store, bus, clock)
+        self.approvals = Approvals(store, bus, clock, job_log)
         self.permits = ApprovalGate(config, self.approvals, bus, clock)
         self.unfinished = UnfinishedJobs(self.roster, self.trust, self.tools.missing, self.known_address)
         models = JobModels(
@@ -98,10 +100,10 @@ class Components:
             idle=lambda: {request.job_id for request in self.approvals.waiting()},
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # this very Piano, not a dead one
-        self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished)
+        self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished, job_log)
         self.questions = QuestionSender(bus, clock, self.producer, self.conversations, self.roster, self.threads)
         turns = TurnRunner(self, config, bus, MaskedModel(asked, mask))
-        self.consumer = Consumer(store, bus, clock, self.producer, turns, self.questions, mask)
+        self.consumer = Consumer(store, bus, clock, self.producer, turns, self.questions, job_log, mask)
 
     async def address(self) -> str:
         """Return where a question goes that is sent now; "" where something stands in for the server."""

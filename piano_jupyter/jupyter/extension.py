@@ -7,7 +7,7 @@ goes on when the user first sends something, opens a panel or says %piano resume
 import atexit
 from typing import Any
 
-from piano_jupyter import agent_code
+from piano_jupyter import agent_code, logs
 from piano_jupyter.jupyter.cell import formatters
 from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
@@ -23,8 +23,10 @@ def load(shell: Any) -> None:
     if _session_of(shell) is not None:
         return
     agent_code.install()
+    logs.keep_out_of_cells()
     session = Session(shell, _magic, _kernel_tools)
     undo = session.unloading.callback  # of what is done here, in reverse; the session closes last
+    undo(logs.let_into_cells)
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)

@@ -14,6 +14,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.records import Approval, CallStatus, Job, ToolCall
 from piano_jupyter.store.base import Store
 
@@ -23,8 +24,8 @@ YES, ALWAYS, NO = "yes", "always", "no"
 class Approvals:
     """Asks, and keeps what was asked and answered."""
 
-    def __init__(self, store: Store, bus: EventBus, clock: Clock) -> None:
-        self._store, self._bus, self._clock = store, bus, clock
+    def __init__(self, store: Store, bus: EventBus, clock: Clock, job_log: JobLog) -> None:
+        self._store, self._bus, self._clock, self._log = store, bus, clock, job_log
         self._waiting: dict[UUID, tuple[Approval, ApprovalRequested, asyncio.Future[Approval]]] = {}
 
     def waiting(self) -> list[ApprovalRequested]:
@@ -82,9 +83,11 @@ class Approvals:
         return await self._store.unbegun(job.id)
 
     async def _settle(self, approval: Approval, note: str, *, allowed: bool) -> tuple[Approval, bool]:
-        return await self._store.decide_approval(
+        kept, is_first = await self._store.decide_approval(
             replace(approval, allowed=allowed, note=note, decided_at=self._clock.now())
         )
+        self._log.step(approval.job_id, "approval decided", f"{approval.name}, {kept.note}")
+        return kept, is_first
 
 
 def calls_of(approvals: Sequence[Approval]) -> list[ToolCall]:

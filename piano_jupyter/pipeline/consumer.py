@@ -16,6 +16,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import ClaimError, Producer
 from piano_jupyter.pipeline.turns import TurnRunner
@@ -43,10 +44,11 @@ class Consumer:
         producer: Producer,
         turns: TurnRunner,
         questions: QuestionSender,
+        job_log: JobLog,
         mask: Callable[[str], str],
     ) -> None:
         self._store, self._bus, self._clock, self._producer = store, bus, clock, producer
-        self._turns, self._questions, self._mask = turns, questions, mask
+        self._turns, self._questions, self._log, self._mask = turns, questions, job_log, mask
         self._going = asyncio.Event()
         self._going.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
@@ -177,8 +179,10 @@ class Consumer:
             case events.ToolReturned(call=call):
                 self._bus.publish(replace(event, call=await self._store.finish_call(call)))
             case events.Answered(message=message):
+                self._log.step(job.id, "answered")
                 asked, note = await self._questions.hand_on(job, message)
                 kept = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
+                self._log.step(job.id, "acked")
                 self._bus.publish(replace(event, message=kept.answer))
                 if kept.note is not None:
                     self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=kept.note))
@@ -188,6 +192,7 @@ class Consumer:
     async def _release(self, job: Job) -> None:
         try:
             await whole(self._store.release(job, self._clock.now()))
+            self._log.step(job.id, "released")
         except PianoError:  # whoever opens the store next finds it marked as running
             log.exception("job %s, which was cut off, could not be put back into the queue", job.id)
 

@@ -12,6 +12,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.store.base import Store
@@ -48,9 +49,10 @@ class Producer:
         config: PianoConfig,
         models: JobModels,
         unfinished: UnfinishedJobs,
+        job_log: JobLog,
     ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
-        self._config, self._models, self._unfinished = config, models, unfinished
+        self._config, self._models, self._unfinished, self._log = config, models, unfinished, job_log
         self._queued: dict[UUID, QueuedJob] = {}
         self._swapped = 0.0  # when a model was swapped in last, as `Clock.monotonic` has it
         self._claiming = asyncio.Lock()
@@ -95,6 +97,7 @@ class Producer:
         job = await self._store.retry(job)
         self._unfinished.forget(job)
         self.admit([job])
+        self._log.step(job.id, "retried")
         return job
 
     async def claim(self, running: Sequence[Job]) -> Job | None:

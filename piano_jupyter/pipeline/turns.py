@@ -14,6 +14,7 @@ from piano_jupyter.events import Event
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals, calls_of
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.message_tree import Branch
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
@@ -35,6 +36,7 @@ class TurnDependencies(Protocol):
     conversations: ThreadCache
     roster: AgentRegistry
     questions: QuestionSender
+    job_log: JobLog
     approvals: Approvals
     permits: ApprovalGate
     tools: ToolRegistry
@@ -77,7 +79,8 @@ class TurnRunner:
         def tell(event: Event) -> None:  # on whichever thread a tool runs
             loop.call_soon_threadsafe(self._bus.publish, self._around.mask(event))
 
-        async with aclosing(run_turn(turn, self._model, permit, tell, self._around.clock)) as events:
+        model = self._around.job_log.watch(self._model, job.id)
+        async with aclosing(run_turn(turn, model, permit, tell, self._around.clock)) as events:
             async for event in events:
                 yield event
 

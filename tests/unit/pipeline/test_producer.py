@@ -13,6 +13,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.producer import JobModels, Producer
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
@@ -55,7 +56,7 @@ async def producing(clock, models):
             store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None
         )
         unfinished = UnfinishedJobs(roster, trust, list, lambda: "")
-        yield Producer(store, bus, clock, "kernel", config, models, unfinished), store, bus
+        yield Producer(store, bus, clock, "kernel", config, models, unfinished, JobLog(bus, roster)), store, bus
     finally:
         await store.close()
 
