@@ -18,7 +18,7 @@ from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
-from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.records import (
     Agent,
     Hit,
@@ -115,7 +115,7 @@ class Piano:
     async def open(self) -> None:
         """Open the database and begin to work; what a dead kernel left waits for `resume`. Raises StoreError."""
         try:
-            await whole(self._open())
+            await finish_even_if_cancelled(self._open())
         except BaseException:  # a database that is half open would be locked to everybody, us included
             await self.close()
             raise
@@ -126,7 +126,7 @@ class Piano:
             keep_out_of_cells()
         await self._parts.store.open()
         await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
-        await self._parts.roster.open(self.config.default_model)
+        await self._parts.agents.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
 
@@ -135,11 +135,11 @@ class Piano:
 
         Who still waits for an answer gets a PianoError.
         """
-        await whole(self._close())
+        await finish_even_if_cancelled(self._close())
 
     async def _close(self) -> None:
         await self._parts.consumer.stop(self.config.shutdown_timeout)
-        self._parts.happened.close()
+        self._parts.job_results.close()
         self.bus.publish(Closed())
         self.bus.close()
         await self._parts.swap.aclose()
@@ -214,7 +214,7 @@ class Piano:
             waits = [asyncio.ensure_future(self.wait(job)) for job in jobs]
             await asyncio.gather(*waits, return_exceptions=True)  # one that fails stops no other
         except asyncio.CancelledError:
-            await whole(self._cancel_sent(sending))
+            await finish_even_if_cancelled(self._cancel_sent(sending))
             raise
         return [each.result() for each in waits]
 
@@ -261,12 +261,12 @@ class Piano:
         _check_text(text)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
-            self._parts.roster.named(name)  # before a thread is opened for nothing
-        into = await self._parts.threads.go_to(thread) or await self._parts.threads.open(text)
-        agents = self._parts.questions.addressed(text, names, into)
+            self._parts.agents.by_name(name)  # before a thread is opened for nothing
+        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text)
+        agents = self._parts.question_sender.answering_agents(text, names, into)
         if alone and len(agents) > 1:
             raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._parts.questions.ask(
+        return await self._parts.question_sender.ask(
             text, agents, into, source, await self._begin_sending(), form.schema if form else None
         )
 
@@ -275,7 +275,7 @@ class Piano:
         terms = JobTerms(self.config.mode, tuple(self.config.rules), await self._parts.address())
         if self._resumes:
             self._parts.unfinished.resume()
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return terms
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
@@ -285,14 +285,16 @@ class Piano:
         """
         _check_text(text)
         question = await self.find_message(message)
-        return await self._parts.questions.edit(question, text, source, await self._begin_sending())
+        return await self._parts.question_sender.edit(question, text, source, await self._begin_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
 
         The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
         """
-        return await self._parts.questions.regenerate(await self.find_message(message), await self._begin_sending())
+        return await self._parts.question_sender.regenerate(
+            await self.find_message(message), await self._begin_sending()
+        )
 
     @overload
     async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
@@ -316,7 +318,7 @@ class Piano:
         await self._look_where_questions_go()
         if why := self._parts.unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
-        if answer := await self._parts.happened.answer(job):
+        if answer := await self._parts.job_results.answer(job):
             return answer
         job = await self._parts.store.job(job.id)
         if job.status is not JobStatus.DONE:
@@ -330,7 +332,7 @@ class Piano:
 
     def recent_events(self, last: int = 50) -> list[tuple[datetime, Event]]:
         """Return what has happened of late, each with its time (UTC), oldest first; pieces of answers are left out."""
-        return self._parts.happened.recent(last)
+        return self._parts.job_results.recent(last)
 
     async def drain(self) -> None:
         """Return when nothing runs, and nothing waits that would be taken."""
@@ -342,7 +344,7 @@ class Piano:
 
     async def start(self) -> None:
         """Take jobs again."""
-        self._parts.consumer.go_on()
+        self._parts.consumer.resume()
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
@@ -362,7 +364,7 @@ class Piano:
 
     async def cancel(self, job: Job | UUID | str) -> Job:
         """End a job, wherever it is; one that has ended is left as it is."""
-        return await whole(self._cancel(job))
+        return await finish_even_if_cancelled(self._cancel(job))
 
     async def _cancel(self, job: Job | UUID | str) -> Job:
         return await self._parts.consumer.cancel(await self.find_job(job))
@@ -371,11 +373,11 @@ class Piano:
         """Queue a job again that failed, was cancelled or is unfinished, for its agent and the settings as they are."""
         found = await self.find_job(job)
         if why := self._parts.unfinished.why_held(found):
-            if not self._parts.trust.given:
+            if not self._parts.trust.is_trusted:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
-            found = await whole(self._cancel(found))
+            found = await finish_even_if_cancelled(self._cancel(found))
         terms = await self._begin_sending()
-        model = self._parts.roster.by_id(found.agent_id).model
+        model = self._parts.agents.by_id(found.agent_id).model
         return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
@@ -393,20 +395,20 @@ class Piano:
 
         The first question that is sent does the same. Raises PianoError where the database is not trusted.
         """
-        if not self._parts.trust.given:
+        if not self._parts.trust.is_trusted:
             raise PianoError(f"nothing of a database that is not known to be yours goes on: {self.distrust()}")
         await self._parts.address()
         self._parts.unfinished.resume(await self.find_job(job) if job is not None else None)
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return [(each, why) for each, why in self._parts.unfinished.all() if why]
 
     async def trust(self) -> str:
         """Trust the database: its agents' tools count, its jobs may be resumed. Returns a sentence that says so."""
-        if self._parts.trust.given and not self._parts.trust.problem:
+        if self._parts.trust.is_trusted and not self._parts.trust.problem:
             return f"trusted already: {self._parts.trust.path}{' (only memory)' if self._parts.trust.in_memory else ''}"
-        withheld = self._parts.roster.withheld()
+        withheld = self._parts.agents.withheld()
         left = len(self._parts.unfinished.all())
-        await asyncio.to_thread(self._parts.trust.give)
+        await asyncio.to_thread(self._parts.trust.grant)
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
         jobs = f"{left} unfinished job{'' if left == 1 else 's'} may go on (%piano resume)" if left else ""
         note = f"this counts until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
@@ -415,12 +417,12 @@ class Piano:
     @property
     def trusted(self) -> bool:
         """Whether the database is the user's own: made by this user on this machine, or trusted with `trust`."""
-        return self._parts.trust.given
+        return self._parts.trust.is_trusted
 
     def distrust(self) -> str:
         """Return why this database is not trusted, or will not be by the next kernel, a sentence; "" if all is well."""
         problem = self._parts.trust.problem
-        if not self._parts.trust.given:
+        if not self._parts.trust.is_trusted:
             return (
                 f"database {self._parts.trust.path} was not made by you here, so nothing in it goes on by itself and "
                 f"the tools of its agents do not count; if it is yours, say %piano trust{problem and f' ({problem})'}"
@@ -448,7 +450,7 @@ class Piano:
         if request is None or not await self._parts.approvals.decide(request, allowed=allowed, always=always):
             return False
         if always:
-            self._parts.permits.add_rule(request.always if allowed else request.never)
+            self._parts.approval_gate.add_rule(request.always if allowed else request.never)
         return True
 
     async def approvals(self) -> list[ApprovalRequested]:
@@ -468,7 +470,7 @@ class Piano:
 
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
         """Create a thread and make it the current one; `agent` answers there when nobody is addressed."""
-        primary = self._parts.roster.named(agent) if agent is not None else None
+        primary = self._parts.agents.by_name(agent) if agent is not None else None
         return await self._parts.threads.open(title, primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
@@ -481,11 +483,11 @@ class Piano:
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
         """Give a thread another title."""
-        return await self._parts.threads.change(thread, title=title)
+        return await self._parts.threads.update(thread, title=title)
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Put a thread away: it is listed as archived, and no longer the current one."""
-        return await self._parts.threads.change(thread, status="archived")
+        return await self._parts.threads.update(thread, status="archived")
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
@@ -524,7 +526,7 @@ class Piano:
         """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
         from piano_jupyter.export import ExportedThread, exported  # noqa: PLC0415  Rarely wanted.
 
-        names = {agent.id: agent.name for agent in self._parts.roster.all()}
+        names = {agent.id: agent.name for agent in self._parts.agents.all()}
         told = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
         return exported(format, told)
 
@@ -532,26 +534,26 @@ class Piano:
         """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
         from piano_jupyter.export import imported  # noqa: PLC0415
 
-        told = imported(text, title, self._parts.clock, self._parts.roster.all())
+        told = imported(text, title, self._parts.clock, self._parts.agents.all())
         return await self._parts.threads.add(*told)
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
     async def agents(self) -> list[Agent]:
         """Return the agents, oldest first."""
-        return self._parts.roster.all()
+        return self._parts.agents.all()
 
     async def agent(self, name: str) -> Agent:
         """Return one agent. Raises NotFoundError."""
-        return self._parts.roster.named(name)
+        return self._parts.agents.by_name(name)
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
         """Create an agent; `fields` are those of `Agent`. Raises PianoError for a name that is taken or no handle."""
-        return await self._parts.roster.add(name, model or self.config.default_model, **fields)
+        return await self._parts.agents.add(name, model or self.config.default_model, **fields)
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent; `fields` are those of `Agent`. Its next turn sees the change."""
-        return await self._parts.roster.update(name, **fields)
+        return await self._parts.agents.update(name, **fields)
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, or a function as one; return the tool that had its name before, if any. On any thread.
@@ -559,7 +561,7 @@ class Piano:
         Jobs that an earlier kernel left and that waited for it go on.
         """
         replaced = self._parts.tools.add(as_tool(thing))
-        self._parts.producer.stir_from_any_thread()
+        self._parts.producer.wake_from_any_thread()
         return replaced
 
     async def tools(self) -> list[Tool]:
@@ -568,7 +570,9 @@ class Piano:
 
     async def tool_verdicts(self) -> dict[str, Verdict]:
         """Return what becomes of a plain call of each tool, by its name, in the mode and with the rules as they are."""
-        return {tool.name: self._parts.permits.usually(tool) for tool in self._parts.tools.list_available()}
+        return {
+            tool.name: self._parts.approval_gate.default_verdict(tool) for tool in self._parts.tools.list_available()
+        }
 
     async def skills(self) -> list[Skill]:
         """Return the skills that there are, by name."""

@@ -132,7 +132,7 @@ def test_a_job_for_a_server_goes_on_once_the_settings_name_it(killed_in_the_midd
     answer = kernel.run("%piano wait")
 
     assert (
-        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume tries again"
         in waits
     )
     assert answer.text == "You said: write it"
@@ -161,7 +161,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     assert "was not made by you here" in first
     assert "say %piano trust" in first
     assert again == ""
-    assert "its database is not known to be yours" in status
+    assert "its database is not trusted" in status
     assert "nothing of a database that is not known to be yours goes on" in refused
     assert not made_before
     assert trusted.startswith("trusted from now on: ")

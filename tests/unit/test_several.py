@@ -153,7 +153,7 @@ async def test_f8_two_agents_that_address_each_other_stop_at_four_hops_with_a_no
         ("ada", "@bo?"),
         ("bo", "@ada?"),
         ("ada", "@bo?"),
-        ("system", "not asked: @bo; a question is handed on at most 4 times"),
+        ("system", "not asked: @bo; the chain stops after 4 delegations"),
     ]
     assert [job.hops for job in await piano.jobs()] == [0, 1, 2, 3, 4]
     notes = [event.message for _, event in piano.recent_events() if isinstance(event, MessageAdded)]
@@ -189,7 +189,7 @@ async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_tha
                 break
     await drained(piano)
 
-    assert event.question == "bo wants to run secret, asked by ada"
+    assert event.question == "bo wants to run secret, delegated by ada"
     assert (event.reason, event.always) == ("ada may not use secret", "")
     assert [call.result for call in await piano.tool_calls(piano.thread)] == [
         "denied: the user did not allow this call; do not repeat it, ask or go on without"
@@ -219,7 +219,7 @@ async def test_f12_an_answer_asks_four_others_at_most_and_never_itself(chat):
     await drained(piano)
 
     assert len(await piano.jobs()) == 5
-    assert "an answer asks at most 4 agents" in dict(await told(piano))["system"]
+    assert "an answer can ask at most 4 agents" in dict(await told(piano))["system"]
 
 
 async def test_f12_what_comes_of_one_question_ends_though_all_ask_all(chat):
@@ -534,11 +534,11 @@ async def test_an_imported_thread_goes_on(chat):
 def swapping(monkeypatch):
     """Have the queue of the next Piano believe that the server swaps, and has these models loaded."""
 
-    def make(*, loaded=(), own_name=lambda name: name):
+    def make(*, loaded=(), resolve_alias=lambda name: name):
         async def which(models):
             return frozenset(loaded) & frozenset(models)
 
-        told = {"loaded": which, "own_name": own_name}
+        told = {"loaded": which, "resolve_alias": resolve_alias}
         monkeypatch.setattr("piano_jupyter.wiring.JobModels", lambda **fields: JobModels(**(fields | told)))
 
     return make
@@ -570,7 +570,7 @@ async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(
 
 async def test_two_names_of_one_model_share_its_demand(chat, swapping):
     model = Voices(ada=["one"], bo=["two"])
-    swapping(own_name=lambda _: "the-same")
+    swapping(resolve_alias=lambda _: "the-same")
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
 
@@ -589,7 +589,7 @@ async def test_two_names_of_one_model_share_its_demand(chat, swapping):
 
 
 async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, caplog):
-    monkeypatch.setattr(consumer, "AGAIN", 0.01)
+    monkeypatch.setattr(consumer, "RETRY_DELAY_S", 0.01)
     claim, failing = Producer.claim, [RuntimeError("oops")]
 
     async def broken(producer, running):
@@ -602,7 +602,7 @@ async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, capl
     answer = await piano.ask("one?", agent="ada")
 
     assert answer.content == "at last"
-    assert "no job could be taken" in caplog.text
+    assert "no job could be claimed" in caplog.text
 
 
 async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat, monkeypatch):

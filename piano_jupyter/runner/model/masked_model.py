@@ -15,10 +15,10 @@ from os.path import commonprefix
 from typing import Any
 
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
-from piano_jupyter.secrets.redactor import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
+from piano_jupyter.secrets.redactor import BEGIN, END, MASK, MAX_KEY_BLOCK_CHARS, MIN_SECRET_CHARS
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation
-LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
+LONG_WORD = re.compile(f"[!-~]{{{MIN_SECRET_CHARS}}}")
 NOTHING = Delta()
 LONG = 1_000_000  #: characters that take too long to mask on the loop
 LONGEST = 1_000  #: characters that are held back
@@ -76,7 +76,7 @@ class StreamMask:
     def _let(self, end: int) -> str:
         if end <= self._passed:
             return ""
-        if LONG_WORD.search(self._raw, max(self._passed - SHORTEST, 0), end):
+        if LONG_WORD.search(self._raw, max(self._passed - MIN_SECRET_CHARS, 0), end):
             whole = self._mask(self._raw[:end])
             told = self._told if whole.startswith(self._told) else commonprefix([self._told, whole])  # noqa: RUF071  No paths.
             news = whole[len(told) :]
@@ -91,7 +91,7 @@ class StreamMask:
     def _forget(self) -> None:
         """Forget what has no say any more in what a word is."""
         keys = [found.end() for found in BEGIN.finditer(self._raw)] if "PRIVATE KEY" in self._raw else []
-        if keys and not END.search(self._raw, keys[-1], self._passed) and self._passed - keys[-1] < LONGEST_KEY:
+        if keys and not END.search(self._raw, keys[-1], self._passed) and self._passed - keys[-1] < MAX_KEY_BLOCK_CHARS:
             return
         if cut := self._raw.rfind("\n", 0, self._passed) + 1:
             self._told = self._told.rpartition("\n")[2]

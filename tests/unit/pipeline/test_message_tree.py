@@ -22,11 +22,11 @@ def texts(messages):
 
 
 def told(messages, jobs=(), leaf=None, first=None):
-    return texts(MessageTree(messages, jobs).told(leaf and leaf.id, first and first.id))
+    return texts(MessageTree(messages, jobs).branch(leaf and leaf.id, first and first.id))
 
 
 def test_nothing_said_is_nothing_told():
-    assert MessageTree([], []).told() == []
+    assert MessageTree([], []).branch() == []
 
 
 def test_each_answer_stands_after_its_own_question(make):
@@ -108,7 +108,7 @@ def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_wa
     job = make.job(next_question, bo)
     tree = MessageTree([asked, *said, next_question], [*jobs, job])
 
-    assert texts(tree.told()) == ["?", "ada says", "bo says", "and?"]
+    assert texts(tree.branch()) == ["?", "ada says", "bo says", "and?"]
     assert texts(tree.history(job).messages) == ["?", "bo says", "ada says", "and?"]
 
 
@@ -156,8 +156,8 @@ def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
     new = answer(make, jobs[2], "new")
     tree = MessageTree([one, old, two, second, new], jobs)
 
-    assert texts(tree.told()) == ["one?", "new"]
-    assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
+    assert texts(tree.branch()) == ["one?", "new"]
+    assert texts(tree.branch(two.id)) == ["one?", "old", "two?", "two"]
     assert texts(tree.history(jobs[2]).messages) == ["one?", "new"]
     assert tree.alternatives() == {old.id: [old.id, new.id], new.id: [old.id, new.id]}
 
@@ -251,14 +251,14 @@ def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed)
     def ask(question):
         job = make.job(question, chance.choice(agents), hops=int(question.role != "user"))
         jobs[job.id] = job
-        grown.put(job)
+        grown.put_job(job)
 
     for _ in range(40):
         match chance.choice(["question", "again", "answer", "status"]):
             case "question":
                 parent = chance.choice([*messages[-3:], *messages[-1:], None])
                 messages.append(make.message("?", parent_id=parent and parent.id))
-                grown.add(messages[-1])
+                grown.add_message(messages[-1])
                 ask(messages[-1])
             case "again" if messages:
                 ask(chance.choice(messages[-4:]))
@@ -267,19 +267,19 @@ def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed)
                 messages.append(
                     make.message("!", "assistant", parent_id=job.message_id, job_id=job.id, agent_id=job.agent_id)
                 )
-                grown.add(messages[-1])
+                grown.add_message(messages[-1])
             case "status" if jobs:
                 job = chance.choice(list(jobs.values()))
                 jobs[job.id] = replace(job, status=chance.choice(list(JobStatus)))
-                grown.put(jobs[job.id])
+                grown.put_job(jobs[job.id])
         at_once = MessageTree(messages, jobs.values())
         leaf, job = (
             (chance.choice(messages).id if messages else None),
             (chance.choice(list(jobs.values())) if jobs else None),
         )
 
-        assert grown.told() == at_once.told()
-        assert grown.told(leaf, agents[0].id) == at_once.told(leaf, agents[0].id)
+        assert grown.branch() == at_once.branch()
+        assert grown.branch(leaf, agents[0].id) == at_once.branch(leaf, agents[0].id)
         if job is not None:
             assert grown.history(job) == at_once.history(job)
             told = grown.history(job)

@@ -21,7 +21,7 @@ from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
-ALWAYS_LOADED = JobModels(loaded=None, own_name=lambda name: name, idle=tuple)
+ALWAYS_LOADED = JobModels(loaded=None, resolve_alias=lambda name: name, idle=tuple)
 
 
 class StoppedClock(Clock):
@@ -43,7 +43,7 @@ class Server:
         async def loaded(_):
             return frozenset({self.loaded})
 
-        return JobModels(loaded=loaded, own_name=lambda name: name, idle=tuple)
+        return JobModels(loaded=loaded, resolve_alias=lambda name: name, idle=tuple)
 
 
 @asynccontextmanager
@@ -52,11 +52,11 @@ async def producing(clock, models):
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
-        roster = AgentRegistry(
+        agents = AgentRegistry(
             store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None
         )
-        unfinished = UnfinishedJobs(roster, trust, list, lambda: "")
-        yield Producer(store, bus, clock, "kernel", config, models, unfinished, JobLog(bus, roster)), store, bus
+        unfinished = UnfinishedJobs(agents, trust, list, lambda: "")
+        yield Producer(store, bus, clock, "kernel", config, models, unfinished, JobLog(bus, agents)), store, bus
     finally:
         await store.close()
 
@@ -102,7 +102,7 @@ async def test_a_job_that_has_ended_is_not_taken_in(make):
         told = []
         bus.subscribe(lambda event: told.append(event.job.id), JobQueued)
 
-        producer.admit([ended, replace(queued, status=JobStatus.DONE), queued])
+        producer.add_to_queue([ended, replace(queued, status=JobStatus.DONE), queued])
 
         assert told == [queued.id]
         assert (await producer.claim([])).id == queued.id

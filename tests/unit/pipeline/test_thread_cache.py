@@ -68,7 +68,7 @@ async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
     bus.publish(Answered(thread_id=THREAD, message=answer))
 
     conversation = await conversations.get(THREAD)
-    assert conversation.tree.told() == [question, asked, answer]
+    assert conversation.tree.branch() == [question, asked, answer]
     assert [call.message_id for call in conversation.tool_calls()] == [asked.id]
     assert store.read == 1
 
@@ -107,7 +107,7 @@ async def test_a_reading_that_failed_is_tried_again(store, bus):
         await conversations.get(THREAD)
     store.error = None
 
-    assert (await conversations.get(THREAD)).tree.told() == []
+    assert (await conversations.get(THREAD)).tree.branch() == []
 
 
 async def test_short_threads_stay_in_the_cache_until_they_are_too_many(store, bus, monkeypatch):

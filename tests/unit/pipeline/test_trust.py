@@ -73,14 +73,14 @@ async def test_nothing_of_it_goes_on_whatever_is_sent(foreign, piano_of, scripte
 
         assert [request.messages[-1]["content"] for request in model.asked] == ["hi"]
         ((job, why),) = await piano.unfinished()
-        assert (job.id, why) == (foreign.id, "its database is not known to be yours; %piano trust")
+        assert (job.id, why) == (foreign.id, "its database is not trusted; %piano trust")
         with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you here.*say %piano trust"):
             await piano.resume()
 
 
 async def test_no_job_of_it_is_sent_anew_by_retry(foreign, piano_of, scripted):
     async with piano_of(scripted()) as piano:
-        with pytest.raises(PianoError, match=r"waits: its database is not known to be yours; %piano trust"):
+        with pytest.raises(PianoError, match=r"waits: its database is not trusted; %piano trust"):
             await piano.retry(foreign)
         await piano.drain()
 
@@ -194,7 +194,7 @@ async def test_where_the_data_folder_cannot_be_written_what_was_made_here_is_tru
             assert piano.trusted
     assert piano.distrust() == (
         f"the next kernel will not know that database {piano.config.database} is yours: "
-        f"that it is yours cannot be noted (Not a directory: {data_folder()})"
+        f"that it is yours cannot be recorded (Not a directory: {data_folder()})"
     )
 
 
@@ -204,7 +204,7 @@ os.environ.pop("HOME", None)
 for is_new in (False, True):
     one = trust.Trust("piano.duckdb", lambda: Path("/workspace"), in_memory=False)
     one.open(DatabaseIdentity(UUID(int=1), is_new=is_new))
-    print(one.given, one.problem)
+    print(one.is_trusted, one.problem)
 """
 
 
@@ -216,8 +216,8 @@ def test_where_an_ordinary_user_may_not_look_into_the_data_folder_nothing_is_kno
 
     databases = folder / "piano_jupyter" / "databases"
     assert told.splitlines() == [
-        f"False what is yours cannot be looked up (Permission denied: {databases / str(UUID(int=1))}.json)",
-        f"True that it is yours cannot be noted (Permission denied: {databases})",
+        f"False which databases are yours cannot be looked up (Permission denied: {databases / str(UUID(int=1))}.json)",
+        f"True that it is yours cannot be recorded (Permission denied: {databases})",
     ]
 
 
@@ -226,8 +226,8 @@ def test_a_user_without_a_home_folder_is_told_that_nothing_is_known():
     told = run_child(OPENED, "", user=54321)
 
     assert re.fullmatch(
-        r"False what is yours cannot be looked up \(.*user data folder.*\)\n"
-        r"True that it is yours cannot be noted \(.*user data folder.*\)",
+        r"False which databases are yours cannot be looked up \(.*user data folder.*\)\n"
+        r"True that it is yours cannot be recorded \(.*user data folder.*\)",
         told,
     )
 

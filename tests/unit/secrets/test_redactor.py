@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.logs import LOGS, logger
 from piano_jupyter.records import Message
 from piano_jupyter.secrets.known_secrets import own_secrets
-from piano_jupyter.secrets.redactor import MASK, SHAPES, Redactor, looks_random, redact
+from piano_jupyter.secrets.redactor import MASK, PATTERNS, Redactor, looks_random, redact
 
 ROOT = Path(__file__).parents[3]
 RANDOM = random.Random(7)
@@ -151,7 +151,7 @@ def test_nothing_in_this_repository_is_taken_for_a_secret():
 
 
 pieces = st.sampled_from(
-    [*(text for text, _ in SECRETS.values()), *HARMLESS, *(s for each in SHAPES for s in each.signs)]
+    [*(text for text, _ in SECRETS.values()), *HARMLESS, *(s for each in PATTERNS for s in each.signs)]
 )
 
 
@@ -211,7 +211,7 @@ def test_written_words_do_not_look_random():
 
 HOSTILE = {
     "prose": (ROOT / "piano_jupyter" / "docs" / "tools-and-security.md").read_text(encoding="utf-8"),
-    "every-sign": "".join(sign for shape in SHAPES for sign in shape.signs),
+    "every-sign": "".join(sign for shape in PATTERNS for sign in shape.signs),
     "begins": "-----BEGIN PRIVATE KEY-----",
     "ends": "-----BEGIN PRIVATE KEY----- aa -----END PRIVATE KEY-----",
     "tokens": "eyJaaaaaaaaa.",
