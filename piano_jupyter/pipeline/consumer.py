@@ -58,7 +58,7 @@ class Consumer:
         self._not_paused.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
-        self._job_ended = asyncio.Event()
+        self._state_changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -85,7 +85,7 @@ class Consumer:
             for task in late:
                 await self._release(tasks[task])
         self._running.clear()
-        self._job_ended.set()
+        self._state_changed.set()
 
     @property
     def paused(self) -> bool:
@@ -95,7 +95,7 @@ class Consumer:
     def pause(self) -> None:
         """Claim no more jobs for now; those that run continue to their end."""
         self._not_paused.clear()
-        self._job_ended.set()
+        self._state_changed.set()
 
     def resume(self) -> None:
         """Claim jobs again."""
@@ -107,8 +107,8 @@ class Consumer:
         while self._running or (
             self._loop is not None and (self._producer.claiming or (self._producer.waiting and not self.paused))
         ):
-            self._job_ended.clear()
-            await self._job_ended.wait()
+            self._state_changed.clear()
+            await self._state_changed.wait()
 
     async def cancel(self, job: Job) -> Job:
         """Cancel a job, queued or running, and return its new state. A job that has ended stays as it is.
@@ -146,7 +146,7 @@ class Consumer:
                 await asyncio.sleep(RETRY_DELAY_S)
                 continue
             if job is None:
-                self._job_ended.set()
+                self._state_changed.set()
                 await self._producer.wait()
                 continue
             task = asyncio.create_task(self._run_job(job), name=f"piano-job-{job.id}")
@@ -171,7 +171,7 @@ class Consumer:
 
     def _forget(self, job_id: UUID) -> None:
         self._running.pop(job_id, None)
-        self._job_ended.set()
+        self._state_changed.set()
         self._producer.wake()
 
     async def _store_event(self, job: Job, event: events.Event) -> None:
@@ -186,13 +186,13 @@ class Consumer:
             case events.Answered(message=message):
                 self._log.step(job.id, "answered")
                 delegated, note = await self._question_sender.delegate(job, message)
-                kept = await self._store.ack(job, message, self._clock.now(), asked=delegated, note=note)
+                acked = await self._store.ack(job, message, self._clock.now(), asked=delegated, note=note)
                 self._log.step(job.id, "acked")
-                self._bus.publish(replace(event, message=kept.answer))
-                if kept.note is not None:
-                    self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=kept.note))
-                self._producer.add_to_queue(kept.asked)
-                self._bus.publish(events.JobDone(thread_id=job.thread_id, job=kept.job, message=kept.answer))
+                self._bus.publish(replace(event, message=acked.answer))
+                if acked.note is not None:
+                    self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=acked.note))
+                self._producer.add_to_queue(acked.asked)
+                self._bus.publish(events.JobDone(thread_id=job.thread_id, job=acked.job, message=acked.answer))
 
     async def _release(self, job: Job) -> None:
         try:

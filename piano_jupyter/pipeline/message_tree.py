@@ -16,7 +16,7 @@ from piano_jupyter.records import Job, JobStatus, Message
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
 ACTIVE_OR_DONE = (*ACTIVE, JobStatus.DONE)
-MAX_CACHED_BRANCHES = 8  # in the cache
+MAX_CACHED_BRANCHES = 8  # per thread
 
 
 class Branch(NamedTuple):
@@ -40,7 +40,7 @@ class MessageTree:
     def __init__(self, messages: Iterable[Message], jobs: Iterable[Job]) -> None:
         self._messages: dict[UUID, Message] = {}
         self._jobs: dict[UUID, Job] = {}
-        self._by_job: defaultdict[UUID | None, list[Message]] = defaultdict(list)  # by job
+        self._by_job: defaultdict[UUID | None, list[Message]] = defaultdict(list)
         self._attempts: defaultdict[UUID, dict[UUID, list[UUID]]] = defaultdict(dict)  # jobs by question, then agent
         self._cached_branches: dict[tuple[UUID, UUID | None], Branch] = {}  # the branch before a question
         for message in sorted(messages, key=lambda each: each.seq):
@@ -67,16 +67,15 @@ class MessageTree:
         question = self.question_of(message_id)
         since = self._messages[question].seq if question is not None else 0
         self._cached_branches = {
-            key: told for key, told in self._cached_branches.items() if self._messages[key[0]].seq <= since
+            key: branch for key, branch in self._cached_branches.items() if self._messages[key[0]].seq <= since
         }
 
     def current_leaf(self) -> UUID | None:
         """Return the message at which the thread continues: the last question that was asked, edited or regenerated."""
         for job in reversed(self._jobs.values()):
             is_first = self._attempts[job.message_id][job.agent_id][0] == job.id
-            moves = (
-                job.hops == 0 if is_first else job.status in ACTIVE_OR_DONE
-            )  # a new attempt that failed changes nothing
+            # a later attempt that failed changes nothing
+            moves = job.hops == 0 if is_first else job.status in ACTIVE_OR_DONE
             if moves and job.message_id in self._messages:
                 return job.message_id
         return next(reversed(self._messages), None)
@@ -106,8 +105,8 @@ class MessageTree:
 
     def count_delegated(self, job: Job) -> int:
         """Return how many jobs agents have delegated since the user's question that this job belongs to."""
-        begun = self.question_of(job.message_id)
-        return sum(each.hops > 0 and self.question_of(each.message_id) == begun for each in self._jobs.values())
+        question = self.question_of(job.message_id)
+        return sum(each.hops > 0 and self.question_of(each.message_id) == question for each in self._jobs.values())
 
     def question_of(self, message_id: UUID) -> UUID | None:
         """Return the user's question that a message belongs to; a question belongs to itself."""
@@ -128,8 +127,8 @@ class MessageTree:
         return {each: group for group in (*questions.values(), *answers) if len(group) > 1 for each in group}
 
     def _answer(self, job_id: UUID) -> UUID | None:
-        said = (each for each in reversed(self._by_job.get(job_id, ())) if each.role == "assistant")
-        return next((each.id for each in said), None)
+        answers = (each for each in reversed(self._by_job.get(job_id, ())) if each.role == "assistant")
+        return next((each.id for each in answers), None)
 
     def _turn_of(self, leaf: UUID | None) -> list[Message]:
         """Return the messages from the user's question to `leaf` along their parents."""
@@ -142,40 +141,40 @@ class MessageTree:
     def _branch_to(self, leaf: UUID | None, first: UUID | None) -> Branch:
         """Return the branch up to a message, with the current state of its turn."""
         turn = self._turn_of(leaf)
-        told = self._branch_before(turn, first)
-        return Branch([*told.messages], [*told.questions]).add(self._messages_of_turn(turn, sys.maxsize, first))
+        before = self._branch_before(turn, first)
+        return Branch([*before.messages], [*before.questions]).add(self._messages_of_turn(turn, sys.maxsize, first))
 
     def _branch_before(self, turn: list[Message], first: UUID | None) -> Branch:
         """Return the branch before a turn."""
-        turns, later, told = [], sys.maxsize, Branch([], [])
-        beginning = turn[:1]
-        while beginning:
-            (question,) = beginning
+        turns, until, branch = [], sys.maxsize, Branch([], [])
+        first_message = turn[:1]
+        while first_message:
+            (question,) = first_message
             if (question.id, first) in self._cached_branches:
-                told = self._cached_branches[question.id, first]
+                branch = self._cached_branches[question.id, first]
                 break
             attempts = self._attempts.get(question.id, {}).values()
-            later = min((self._jobs[each].seq for jobs in attempts for each in jobs), default=later)
-            turns.append((self._turn_of(question.parent_id), later))
-            beginning = turns[-1][0][:1]
-        told = Branch([*told.messages], [*told.questions])
+            until = min((self._jobs[each].seq for jobs in attempts for each in jobs), default=until)
+            turns.append((self._turn_of(question.parent_id), until))
+            first_message = turns[-1][0][:1]
+        branch = Branch([*branch.messages], [*branch.questions])
         for each, until in reversed(turns):
-            told.add(self._messages_of_turn(each, until, first))
+            branch.add(self._messages_of_turn(each, until, first))
         if turn and self._attempts.get(turn[0].id):
-            self._cached_branches[turn[0].id, first] = told
+            self._cached_branches[turn[0].id, first] = branch
             for key in list(self._cached_branches)[:-MAX_CACHED_BRANCHES]:
                 del self._cached_branches[key]
-        return told
+        return branch
 
     def _messages_of_turn(self, turn: list[Message], until: int, first: UUID | None) -> Iterable[Message]:
         """Return the messages of a turn, as it was before the job `until`."""
         through = {message.job_id for message in turn if message.job_id is not None}
-        told: dict[UUID, Message] = {}
+        messages: dict[UUID, Message] = {}
         for message in turn:
-            told[message.id] = message
+            messages[message.id] = message
             if message.role == "user":
-                told |= {each.id: each for each in self._answers(message, through, until, first)}
-        return told.values()
+                messages |= {each.id: each for each in self._answers(message, through, until, first)}
+        return messages.values()
 
     def _answers(self, question: Message, through: set[UUID], until: int, first: UUID | None) -> Iterator[Message]:
         """Yield the answers to a question, as it was before the job `until`, each followed by those it delegated to."""
@@ -191,10 +190,10 @@ class MessageTree:
         for job in attempts:
             if job.id in through:
                 return job
-        there = [job for job in attempts if job is attempts[0] or job.seq < until]
-        there = [job for job in there if job.status in ACTIVE or self._by_job.get(job.id)]
-        good = [job for job in there if job.status in ACTIVE_OR_DONE] or there
-        return max(good, key=lambda job: (job.status in ACTIVE, self._last_seq(job)), default=None)
+        known = [job for job in attempts if job is attempts[0] or job.seq < until]
+        known = [job for job in known if job.status in ACTIVE or self._by_job.get(job.id)]
+        candidates = [job for job in known if job.status in ACTIVE_OR_DONE] or known
+        return max(candidates, key=lambda job: (job.status in ACTIVE, self._last_seq(job)), default=None)
 
     def _last_seq(self, job: Job) -> int:
         return max((message.seq for message in self._by_job.get(job.id, ())), default=0)

@@ -143,8 +143,8 @@ class QuestionSender:
 
     async def _ask(self, question: Message, agents: Sequence[Agent], terms: JobTerms, schema: Schema) -> list[Job]:
         jobs = [self._job(question.thread_id, question.id, agent, 0, terms, schema) for agent in agents]
-        _, kept = await self._producer.enqueue(question, jobs)
-        return kept
+        _, jobs = await self._producer.enqueue(question, jobs)
+        return jobs
 
     def _message(
         self,

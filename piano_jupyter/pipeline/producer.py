@@ -75,10 +75,10 @@ class Producer:
         return await finish_even_if_cancelled(self._enqueue(message, jobs))
 
     async def _enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
-        message, kept = await self._store.enqueue(message, jobs)
+        message, jobs = await self._store.enqueue(message, jobs)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
-        self.add_to_queue(kept)
-        return message, kept
+        self.add_to_queue(jobs)
+        return message, jobs
 
     async def add(self, job: Job) -> Job:
         """Store a job for a message that is stored already, and queue it."""
@@ -133,8 +133,8 @@ class Producer:
         return self._queued[job.id].job if job is not None else None
 
     def _with_resolved_alias(self, job: Job) -> Job:
-        own = self._models.resolve_alias(job.model)
-        return job if own == job.model else replace(job, model=own)
+        model = self._models.resolve_alias(job.model)
+        return job if model == job.model else replace(job, model=model)
 
     async def withdraw(self, job: Job) -> Job | None:
         """Remove a job from the queue before it starts; return None if it is not there (any more)."""

@@ -18,7 +18,7 @@ def steps(caplog, level=logging.DEBUG):
     return [record.what for record in caplog.records if hasattr(record, "what") and record.levelno >= level]
 
 
-async def test_each_step_of_a_job_is_a_line_with_its_job_agent_model_and_attempt(tmp_path, scripted, asks_for, caplog):
+async def test_each_step_of_a_job_is_logged_with_its_job_agent_model_and_attempt(tmp_path, scripted, asks_for, caplog):
     caplog.set_level("DEBUG", logger="piano_jupyter")
     model = scripted([asks_for("bash", command="curl example.com")], "done that")
     async with Piano(database=":memory:", workspace=tmp_path, model=model, default_model="qwen") as piano:
@@ -42,7 +42,7 @@ async def test_each_step_of_a_job_is_a_line_with_its_job_agent_model_and_attempt
     assert lines[0].getMessage() == f"job {short(job.id)} (Assistant, qwen, attempt 0): queued"
 
 
-async def test_a_model_that_loads_and_a_reply_that_begins_again_are_lines(tmp_path, scripted, caplog):
+async def test_a_model_that_loads_and_a_reply_that_restarts_are_logged(tmp_path, scripted, caplog):
     caplog.set_level("DEBUG", logger="piano_jupyter")
     loading = [LoadingNotice(note="qwen is loading", seconds=each) for each in (1, 2)]
     async with Piano(
@@ -54,7 +54,7 @@ async def test_a_model_that_loads_and_a_reply_that_begins_again_are_lines(tmp_pa
     assert caplog.text.count("qwen is loading") == 1
 
 
-async def test_why_a_job_failed_and_that_it_is_retried_are_lines_without_secrets(tmp_path, scripted, caplog):
+async def test_a_failure_with_its_reason_and_a_retry_are_logged_without_secrets(tmp_path, scripted, caplog):
     caplog.set_level("DEBUG", logger="piano_jupyter")
     model = scripted(ModelError(f"wrong key {TOKEN}"), "hi")
     async with Piano(database=":memory:", workspace=tmp_path, model=model) as piano:
@@ -70,7 +70,7 @@ async def test_why_a_job_failed_and_that_it_is_retried_are_lines_without_secrets
     assert TOKEN not in failed.detail + caplog.text
 
 
-async def test_a_job_that_is_cancelled_is_a_line(tmp_path, scripted, caplog):
+async def test_a_cancelled_job_is_logged(tmp_path, scripted, caplog):
     caplog.set_level("INFO", logger="piano_jupyter")
     async with Piano(database=":memory:", workspace=tmp_path, model=scripted(asyncio.Event())) as piano:
         await piano.cancel(await piano.send("?"))

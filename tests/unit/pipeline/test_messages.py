@@ -23,7 +23,7 @@ async def test_the_first_answer_comes_before_all_the_messages_sent_at_once_are_s
     assert queued_at_first_answer[0] < MANY / 2
 
 
-async def test_messages_sent_to_one_thread_at_once_follow_each_other(tmp_path, scripted):
+async def test_messages_sent_to_one_thread_at_once_keep_their_order(tmp_path, scripted):
     async with Piano(database=":memory:", workspace=tmp_path, model=scripted(*["hi"] * 10)) as piano:
         thread = await piano.open_thread("numbers")
 

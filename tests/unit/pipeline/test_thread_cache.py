@@ -1,4 +1,4 @@
-"""The threads at work are read once, and kept in step."""
+"""Threads are read once, then updated from events."""
 
 import asyncio
 from dataclasses import replace
@@ -19,7 +19,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class OneThread:
-    """As much of a store as is read; `gate` holds a reading up, an `error` fails it."""
+    """The part of a store that is read; `gate` delays a read, `error` makes it fail."""
 
     def __init__(self):
         self.kept, self.read, self.gate, self.error = [], 0, None, None
@@ -53,7 +53,7 @@ def bus():
     return EventBus()
 
 
-async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
+async def test_a_thread_is_read_once_and_then_updated_from_events(store, bus, make):
     question = make.message("?", thread_id=THREAD)
     job = make.job(question, make.agent(), thread_id=THREAD)
     asked = make.message("let me see", "assistant", thread_id=THREAD, job_id=job.id)
@@ -88,7 +88,7 @@ async def test_what_is_published_while_it_is_read_is_the_newer(store, bus, make)
     assert list((await reading).messages.values()) == [new, added]
 
 
-async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
+async def test_a_thread_whose_job_failed_is_read_again(store, bus, make):
     conversations = ThreadCache(store, bus)
     await conversations.get(THREAD)
 
@@ -99,7 +99,7 @@ async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
     assert store.read == 2
 
 
-async def test_a_reading_that_failed_is_tried_again(store, bus):
+async def test_a_read_that_failed_is_repeated(store, bus):
     conversations = ThreadCache(store, bus)
     store.error = StoreError("the disk is gone")
 
