@@ -14,7 +14,7 @@ from piano_jupyter.text.invisible import terminal_text
 
 PACKAGE = "piano_jupyter"
 LIBRARIES = ("asyncio", "httpcore", "httpx", "markdown_it")  # that log what they do for Piano
-PASSED_OVER = {*LIBRARIES, "anyio", "concurrent", "contextlib", "logging"}  # on the way to whoever called a library
+PASSED_OVER = {*LIBRARIES, "anyio", "concurrent", "contextlib", "logging"}  # between a library's record and its caller
 FIELDS = ("agent", "model", "what", "detail")  # texts that a record may have as `extra`
 
 

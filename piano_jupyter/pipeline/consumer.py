@@ -211,7 +211,7 @@ class Consumer:
             ended = await finish_even_if_cancelled(
                 self._store.fail(job, reason, now) if reason else self._store.cancel(job, now)
             )
-        except PianoError as store_error:  # a full disk, for example: those who wait must be told all the same
+        except PianoError as store_error:  # a full disk, for example: those who wait must get an event all the same
             log.exception("the end of job %s could not be stored", job.id)
             reason, error = f"{reason or 'cancelled'}; and that could not be stored: {store_error}", store_error
             ended = replace(job, status=JobStatus.FAILED, reason=reason)

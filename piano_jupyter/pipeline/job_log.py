@@ -1,7 +1,7 @@
 """JobLog: one structured log line for each step of a job, so that a job that stands still leaves a trace.
 
 Each line has the fields `job`, `agent`, `model`, `attempt`, `what` and `detail` (as `extra`). The end of a job is
-logged at INFO, also where it failed: the user is told of that by other means. All other steps are logged at DEBUG.
+logged at INFO, also if it failed: the user sees the reason anyway. All other steps are logged at DEBUG.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logger(__name__)
 
 
 class JobLog:
-    """Logs the steps that events report, and those that it is told."""
+    """Logs the steps that events report; `step` logs the others."""
 
     def __init__(self, bus: EventBus, agents: AgentRegistry) -> None:
         self._agents = agents

@@ -120,7 +120,7 @@ class Producer:
             return None  # at once, jobs would draw their ids in another order each time
         limits = SchedulingLimits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
         resolved = list(map(self._with_resolved_alias, running))
-        waiting = [replace(each, job=self._with_resolved_alias(each.job)) for each in self._claimable()]
+        waiting = [self._resolved(each) for each in self._claimable()]
         ready_jobs = ready(waiting, resolved, limits)
         models = {each.job.model for each in ready_jobs} | {job.model for job in resolved}
         find_loaded = self._models.loaded if ready_jobs and len(models) > 1 else None
@@ -131,6 +131,10 @@ class Producer:
         if job is not None and loaded is not None and job.model not in loaded:
             self._swapped = now
         return self._queued[job.id].job if job is not None else None
+
+    def _resolved(self, queued: QueuedJob) -> QueuedJob:
+        job = self._with_resolved_alias(queued.job)
+        return queued if job is queued.job else replace(queued, job=job)
 
     def _with_resolved_alias(self, job: Job) -> Job:
         model = self._models.resolve_alias(job.model)

@@ -52,11 +52,11 @@ class Conversation:
             others = [each for each in self.calls.get(record.message_id, ()) if each.id != record.id]
             self.calls[record.message_id] = sorted([*others, record], key=lambda call: call.seq)
             return
-        kept: dict[UUID, Any] = self.jobs if isinstance(record, Job) else self.messages
-        is_next = (record.id in kept and isinstance(record, Job)) or record.seq > self._newest[type(record)]
-        if kept.get(record.id) == record:
+        records: dict[UUID, Any] = self.jobs if isinstance(record, Job) else self.messages
+        is_next = (record.id in records and isinstance(record, Job)) or record.seq > self._newest[type(record)]
+        if records.get(record.id) == record:
             return
-        kept[record.id] = record
+        records[record.id] = record
         self._newest[type(record)] = max(record.seq, self._newest[type(record)])
         if self._tree is None or not is_next:
             self._tree = None  # it is built again, in order

@@ -110,7 +110,7 @@ class Threads:
         return found[-1]
 
     async def locate(self, message: Message) -> tuple[Thread, Conversation]:
-        """Return the thread to go on in from a message: the current one if it is told there, else its own."""
+        """Return the thread that has a message, the current one if it does, and its conversation."""
         if self.current is not None:
             conversation = await self._thread_cache.get(self.current.id)
             if message.id in conversation.messages:
@@ -119,14 +119,14 @@ class Threads:
         return thread, await self._thread_cache.get(thread.id)
 
     async def fork(self, message: Message, title: str | None) -> Thread:
-        """Create a thread that has the talk up to a message and goes on by itself; make it the current one.
+        """Copy the messages of a branch up to `message` into a new thread, and make it the current one.
 
-        What was said is copied, in its order: whatever becomes of the other thread, this one stays as it is.
+        It does not change with the other thread: it has copies of the messages and tool calls.
         """
         thread, conversation = await self.locate(message)
-        told = conversation.tree.branch(message.id)
-        told = told[: 1 + next(at for at, each in enumerate(told) if each.id == message.id)]
-        for each in told:
+        branch = conversation.tree.branch(message.id)
+        branch = branch[: 1 + next(at for at, each in enumerate(branch) if each.id == message.id)]
+        for each in branch:
             if each.job_id is not None and conversation.jobs[each.job_id].status in ACTIVE:
                 raise PianoError(f"{short(each.id)} is still being answered: wait for it, or fork from before it")
         fork = Thread(
@@ -137,20 +137,20 @@ class Threads:
             forked_from_thread_id=thread.id,
             forked_from_message_id=message.id,
         )
-        return await self.add(fork, *self._copied(fork.id, told, conversation.tool_calls()))
+        return await self.add(fork, *self._copied(fork.id, branch, conversation.tool_calls()))
 
     def _copied(
         self, thread_id: UUID, messages: Sequence[Message], calls: Sequence[ToolCall]
     ) -> tuple[list[Message], list[ToolCall]]:
-        """Return messages and their calls once more, one behind the other, as no job's of the new thread."""
+        """Return copies of messages and their calls for another thread, as one branch and without jobs."""
         ids = {message.id: self._clock.new_id() for message in messages}
         parents = [None, *ids.values()]
-        said = [
+        copies = [
             replace(message, id=ids[message.id], thread_id=thread_id, parent_id=parent, job_id=None)
             for message, parent in zip(messages, parents, strict=False)
         ]
-        asked = [call for call in calls if call.message_id in ids]
-        return said, [replace(call, id=self._clock.new_id(), message_id=ids[call.message_id]) for call in asked]
+        copied = [call for call in calls if call.message_id in ids]
+        return copies, [replace(call, id=self._clock.new_id(), message_id=ids[call.message_id]) for call in copied]
 
 
 def short_title(text: str) -> str:
