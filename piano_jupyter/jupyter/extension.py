@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from piano_jupyter import agent_code
+from piano_jupyter import agent_code, logs
 from piano_jupyter.jupyter.cell import formatters
 from piano_jupyter.jupyter.cell.terminal_display import TerminalDisplayHook
 from piano_jupyter.jupyter.kernel_tools import exits
@@ -26,8 +26,10 @@ def load(shell: Any) -> None:
     if _session_of(shell) is not None:
         return
     agent_code.install_proxies()
+    logs.keep_out_of_cells()
     session = Session(shell, _magic, _kernel_tools)
     undo = session.unloading.callback  # undoes each step below, in reverse; the session closes last
+    undo(logs.let_into_cells)
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)

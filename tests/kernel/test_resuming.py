@@ -133,7 +133,7 @@ def test_a_job_for_a_server_goes_on_once_the_settings_name_it(killed_in_the_midd
     answer = kernel.run("%piano wait")
 
     assert (
-        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume tries again"
         in waits
     )
     assert answer.text == "You said: write it"
@@ -162,7 +162,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     assert "was not made by you on this machine" in first
     assert "run %piano trust" in first
     assert again == ""
-    assert "its database is not known to be yours" in status
+    assert "its database is not trusted" in status
     assert "jobs of a database that is not trusted are not resumed" in refused
     assert not made_before
     assert trusted.startswith("trusted from now on: ")
