@@ -1,8 +1,8 @@
 """Piano's loggers: their records hold no secrets, nothing that steers a terminal, and do not land in notebook cells.
 
-`logging.basicConfig()` sends the records of all libraries to the cell that runs. In a notebook, Piano's own go only to
-handlers on the logger `piano_jupyter`, and those that libraries make in Piano's service (an HTTP request, a Markdown
-text) only to handlers on the loggers of these libraries. Their records of the user's own work are not affected.
+`logging.basicConfig()` sends the records of all libraries to the cell that runs. In a notebook, Piano's own, and those
+that libraries make in Piano's service (an HTTP request, a Markdown text), go to log files and to handlers on the logger
+`piano_jupyter`, but not to a cell. The libraries' records of the user's own work are not affected.
 """
 
 import logging
@@ -55,35 +55,44 @@ def logger(name: str) -> logging.Logger:
 
 
 class _PassOn(logging.Handler):
-    """Passes a library's records on to the handlers of the root logger, but those of what it did for Piano."""
+    """Passes records on to the root logger's handlers; Piano's own, and those made for it, not to those of cells."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Pass a record on, as `propagate` would."""
-        if not _called_by_piano():
-            logging.getLogger().callHandlers(record)
+        for_cells = record.name.partition(".")[0] != PACKAGE and not _called_by_piano()
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level and (for_cells or not _writes_to_cell(handler)):
+                handler.handle(record)
         return True
 
 
 _pass_on = _PassOn()
-_nowhere = logging.NullHandler()
 
 
 def keep_out_of_cells() -> None:
-    """Keep Piano's records, and those made in its service, from the root logger's handlers."""
-    for name, handler in ((PACKAGE, _nowhere), *((name, _pass_on) for name in LIBRARIES)):
+    """Keep Piano's records, and those made in its service, out of the output of cells."""
+    for name in (PACKAGE, *LIBRARIES):
         log = logging.getLogger(name)
         if log.propagate:
             log.propagate = False
-            log.addHandler(handler)
+            log.addHandler(_pass_on)
 
 
 def let_into_cells() -> None:
     """Undo `keep_out_of_cells`."""
-    for name, handler in ((PACKAGE, _nowhere), *((name, _pass_on) for name in LIBRARIES)):
+    for name in (PACKAGE, *LIBRARIES):
         log = logging.getLogger(name)
-        if handler in log.handlers:
-            log.removeHandler(handler)
+        if _pass_on in log.handlers:
+            log.removeHandler(_pass_on)
             log.propagate = True
+
+
+def _writes_to_cell(handler: logging.Handler) -> bool:
+    """Return whether a handler writes to a standard stream, which in a kernel is the output of the cell that runs."""
+    stream = getattr(handler, "stream", None)
+    return isinstance(handler, logging.StreamHandler) and (
+        stream in (sys.stdout, sys.stderr) or type(stream).__module__.partition(".")[0] in {"ipykernel", PACKAGE}
+    )
 
 
 def in_notebook() -> bool:

@@ -107,7 +107,7 @@ def test_of_many_jobs_that_wait_the_first_are_named(kernel_of, stub_model):
     lines = kernel.run("%piano resume").text.splitlines()
 
     assert len(lines) == 21
-    assert lines[-1] == "10 more wait; %piano says for what"
+    assert lines[-1] == "10 more are waiting; %piano shows for what"
 
 
 def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
