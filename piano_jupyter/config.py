@@ -127,7 +127,11 @@ class PianoConfig(Configurable):
 
     @default("workspace")
     def _find_workspace(self) -> str:
-        here, home = Path.cwd(), Path(os.path.realpath(Path.home()))  # the first one has its links resolved, too
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise PianoError("the working folder was deleted; go to another one (%cd), then try again") from None
+        home = Path(os.path.realpath(Path.home()))  # the first one has its links resolved, too
         above = (each for each in (here, *here.parents) if not home.is_relative_to(each))  # ~/.agents is the user's own
         found = (each for each in above if any((each / mark).exists() for mark in ROOT_MARKS))
         return str(next(found, here))

@@ -16,8 +16,9 @@ from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
-from piano_jupyter.logs import LOGS
-from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
+from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
+from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.records import (
     Agent,
     Hit,
@@ -82,6 +83,7 @@ class Status:
     models: list[Model]
     workspace: str
     thread: Thread | None
+    agent: Agent | None  #: who answers a message that mentions nobody
     agents: int
     threads: int
     queued: int
@@ -166,16 +168,18 @@ class Piano:
             >>> await other.close()
         """
         try:
-            await whole(self._open())
+            await finish_even_if_cancelled(self._open())
         except BaseException:  # a half-open database would stay locked, for us too
             await self.close()
             raise
 
     async def _open(self) -> None:
         LOGS.masks.append(self._parts.mask)
+        if in_notebook():
+            keep_out_of_cells()
         await self._parts.store.open()
         await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
-        await self._parts.roster.open(self.config.default_model)
+        await self._parts.agents.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
 
@@ -191,11 +195,11 @@ class Piano:
         Example:
             >>> await piano.close()
         """
-        await whole(self._close())
+        await finish_even_if_cancelled(self._close())
 
     async def _close(self) -> None:
         await self._parts.consumer.stop(self.config.shutdown_timeout)
-        self._parts.happened.close()
+        self._parts.job_results.close()
         self.bus.publish(Closed())
         self.bus.close()
         await self._parts.swap.aclose()
@@ -319,7 +323,7 @@ class Piano:
             waits = [asyncio.ensure_future(self.wait(job)) for job in jobs]
             await asyncio.gather(*waits, return_exceptions=True)  # a job that fails stops no other
         except asyncio.CancelledError:
-            await whole(self._cancel_sent(sending))
+            await finish_even_if_cancelled(self._cancel_sent(sending))
             raise
         return [each.result() for each in waits]
 
@@ -404,13 +408,13 @@ class Piano:
         _check_text(text)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
-            self._parts.roster.named(name)  # a wrong name must not open a thread
-        into = await self._parts.threads.go_to(thread) or await self._parts.threads.open(text)
-        agents = self._parts.questions.addressed(text, names, into)
+            self._parts.agents.by_name(name)  # a wrong name must not open a thread
+        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text)
+        agents = self._parts.question_sender.answering_agents(text, names, into)
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
-        return await self._parts.questions.ask(
+        return await self._parts.question_sender.ask(
             text, agents, into, source, await self._terms_of_sending(), form.schema if form else None
         )
 
@@ -419,7 +423,7 @@ class Piano:
         terms = JobTerms(self.config.mode, tuple(self.config.rules), await self._parts.address())
         if self._resumes:
             self._parts.unfinished.resume()
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return terms
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
@@ -447,7 +451,7 @@ class Piano:
         """
         _check_text(text)
         question = await self.find_message(message)
-        return await self._parts.questions.edit(question, text, source, await self._terms_of_sending())
+        return await self._parts.question_sender.edit(question, text, source, await self._terms_of_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered again.
@@ -470,7 +474,9 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        return await self._parts.questions.regenerate(await self.find_message(message), await self._terms_of_sending())
+        return await self._parts.question_sender.regenerate(
+            await self.find_message(message), await self._terms_of_sending()
+        )
 
     @overload
     async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
@@ -527,7 +533,7 @@ class Piano:
         await self._find_present_server()
         if why := self._parts.unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
-        if answer := await self._parts.happened.answer(job):
+        if answer := await self._parts.job_results.answer(job):
             return answer
         job = await self._parts.store.job(job.id)
         if job.status is not JobStatus.DONE:
@@ -569,7 +575,7 @@ class Piano:
             >>> type(event).__name__
             'JobDone'
         """
-        return self._parts.happened.recent(last)
+        return self._parts.job_results.recent(last)
 
     async def drain(self) -> None:
         """Wait until the queue is empty: nothing runs, and nothing waits that could run.
@@ -605,7 +611,7 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        self._parts.consumer.go_on()
+        self._parts.consumer.resume()
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
@@ -672,7 +678,7 @@ class Piano:
             >>> (await piano.cancel(job)).status
             <JobStatus.CANCELLED: 'cancelled'>
         """
-        return await whole(self._cancel(job))
+        return await finish_even_if_cancelled(self._cancel(job))
 
     async def _cancel(self, job: Job | UUID | str) -> Job:
         return await self._parts.consumer.cancel(await self.find_job(job))
@@ -701,11 +707,11 @@ class Piano:
         """
         found = await self.find_job(job)
         if why := self._parts.unfinished.why_held(found):
-            if not self._parts.trust.given:
+            if not self._parts.trust.is_trusted:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
-            found = await whole(self._cancel(found))
+            found = await finish_even_if_cancelled(self._cancel(found))
         terms = await self._terms_of_sending()
-        model = self._parts.roster.by_id(found.agent_id).model
+        model = self._parts.agents.by_id(found.agent_id).model
         return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
@@ -743,11 +749,11 @@ class Piano:
             >>> await piano.resume()
             []
         """
-        if not self._parts.trust.given:
+        if not self._parts.trust.is_trusted:
             raise PianoError(f"jobs of a database that is not trusted are not resumed: {self.distrust()}")
         await self._parts.address()
         self._parts.unfinished.resume(await self.find_job(job) if job is not None else None)
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return [(each, why) for each, why in self._parts.unfinished.all() if why]
 
     async def trust(self) -> str:
@@ -762,11 +768,11 @@ class Piano:
             >>> await piano.trust()
             'trusted already: :memory: (in memory)'
         """
-        if self._parts.trust.given and not self._parts.trust.problem:
+        if self._parts.trust.is_trusted and not self._parts.trust.problem:
             return f"trusted already: {self._parts.trust.path}{' (in memory)' if self._parts.trust.in_memory else ''}"
-        withheld = self._parts.roster.withheld()
+        withheld = self._parts.agents.withheld()
         left = len(self._parts.unfinished.all())
-        await asyncio.to_thread(self._parts.trust.give)
+        await asyncio.to_thread(self._parts.trust.grant)
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
         jobs = f"{left} unfinished job{'' if left == 1 else 's'} may be resumed (%piano resume)" if left else ""
         note = f"trusted only until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
@@ -775,7 +781,7 @@ class Piano:
     @property
     def trusted(self) -> bool:
         """Whether the database was made by this user on this machine, or is trusted because of `trust`."""
-        return self._parts.trust.given
+        return self._parts.trust.is_trusted
 
     def distrust(self) -> str:
         """Return why the database is not trusted.
@@ -788,7 +794,7 @@ class Piano:
             ''
         """
         problem = self._parts.trust.problem
-        if not self._parts.trust.given:
+        if not self._parts.trust.is_trusted:
             return (
                 f"database {self._parts.trust.path} was not made by you on this machine, so its jobs are not resumed "
                 f"and its agents may not use their tools; if it is yours, run %piano trust{problem and f' ({problem})'}"
@@ -847,7 +853,7 @@ class Piano:
         if request is None or not await self._parts.approvals.decide(request, allowed=allowed, always=always):
             return False
         if always:
-            self._parts.permits.add_rule(request.always if allowed else request.never)
+            self._parts.approval_gate.add_rule(request.always if allowed else request.never)
         return True
 
     async def approvals(self) -> list[ApprovalRequested]:
@@ -893,7 +899,7 @@ class Piano:
             >>> piano.thread.title
             'Sales in May'
         """
-        primary = self._parts.roster.named(agent) if agent is not None else None
+        primary = self._parts.agents.by_name(agent) if agent is not None else None
         return await self._parts.threads.open(title, primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
@@ -951,7 +957,7 @@ class Piano:
             >>> (await piano.rename_thread(piano.thread, "Capitals")).title
             'Capitals'
         """
-        return await self._parts.threads.change(thread, title=title)
+        return await self._parts.threads.update(thread, title=title)
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Archive a thread: it is listed as archived, and is no longer the current one.
@@ -969,7 +975,7 @@ class Piano:
             >>> (await piano.archive_thread(piano.thread)).status
             'archived'
         """
-        return await self._parts.threads.change(thread, status="archived")
+        return await self._parts.threads.update(thread, status="archived")
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Copy a conversation up to a message into a new thread, and make that the current one.
@@ -1133,7 +1139,7 @@ class Piano:
 
         if format not in WRITERS:
             raise NotFoundError.among("format", format, WRITERS)
-        names = {agent.id: agent.name for agent in self._parts.roster.all()}
+        names = {agent.id: agent.name for agent in self._parts.agents.all()}
         transcript = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
         return exported(format, transcript)
 
@@ -1158,7 +1164,7 @@ class Piano:
         """
         from piano_jupyter.export import imported  # noqa: PLC0415
 
-        records = imported(text, title, self._parts.clock, self._parts.roster.all())
+        records = imported(text, title, self._parts.clock, self._parts.agents.all())
         return await self._parts.threads.add(*records)
 
     # -- agents, tools, skills ---------------------------------------------------------------------
@@ -1174,7 +1180,7 @@ class Piano:
             >>> [agent.name for agent in await piano.agents()]
             ['Assistant']
         """
-        return self._parts.roster.all()
+        return self._parts.agents.all()
 
     async def agent(self, name: str) -> Agent:
         """Return one agent.
@@ -1192,7 +1198,7 @@ class Piano:
             >>> (await piano.agent("assistant")).name
             'Assistant'
         """
-        return self._parts.roster.named(name)
+        return self._parts.agents.by_name(name)
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
         """Create an agent.
@@ -1214,7 +1220,7 @@ class Piano:
             >>> (await piano.ask("@ada What is the capital of France?")).agent_id == ada.id
             True
         """
-        return await self._parts.roster.add(name, model or self.config.default_model, **fields)
+        return await self._parts.agents.add(name, model or self.config.default_model, **fields)
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent. Its next turn sees the change.
@@ -1235,7 +1241,7 @@ class Piano:
             >>> agent.options
             {'temperature': 0}
         """
-        return await self._parts.roster.update(name, **fields)
+        return await self._parts.agents.update(name, **fields)
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, from any thread. Agents that have its name among their tools can call it from now on.
@@ -1261,7 +1267,7 @@ class Piano:
             'It costs 2.5 euros.'
         """
         replaced = self._parts.tools.add(as_tool(thing))
-        self._parts.producer.stir_from_any_thread()
+        self._parts.producer.wake_from_any_thread()
         return replaced
 
     async def tools(self) -> list[Tool]:
@@ -1287,7 +1293,9 @@ class Piano:
             >>> str((await piano.tool_verdicts())["read_file"])
             'allow'
         """
-        return {tool.name: self._parts.permits.usually(tool) for tool in self._parts.tools.list_available()}
+        return {
+            tool.name: self._parts.approval_gate.default_verdict(tool) for tool in self._parts.tools.list_available()
+        }
 
     async def skills(self) -> list[Skill]:
         """Return all skills, by name.
@@ -1433,6 +1441,7 @@ class Piano:
             models=models,
             workspace=config.workspace,
             thread=self.thread,
+            agent=next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None),
             agents=counts.agents,
             threads=counts.threads,
             queued=counts.jobs.get(JobStatus.QUEUED, 0),

@@ -499,7 +499,7 @@ async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
         claimed = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
         answers.append((await store.ack(claimed, make.answer(job), make.now())).answer)
 
-    told = MessageTree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
+    told = MessageTree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).branch()
     assert told == [each for pair in zip(questions, answers, strict=True) for each in pair]
 
 

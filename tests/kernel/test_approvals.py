@@ -173,7 +173,7 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
     asks = kernel.run("%piano tools").text
     kernel.run("%config PianoConfig.rules = ['allow act', 'deny create_file', 'ask read_file', 'deny bsh(curl *)']")
     told = kernel.run("%piano tools").text
-    status = kernel.run("%piano").text
+    status = kernel.run("%piano status --all").text
 
     assert "in mode write" in told
     becomes = {line.split()[0]: line for line in told.splitlines()}

@@ -1,7 +1,8 @@
 """A kernel that drops docstrings and assertions (`PYTHONOPTIMIZE=2`): what the model and the user read is there."""
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 TOOL = '''
 from piano_jupyter import tool
@@ -22,14 +23,14 @@ def optimized(kernel_of):
 
 
 def test_without_docstrings_tools_are_described_to_the_model_and_run(optimized, stub_model):
-    stub_model.says("hello to you", Say(call=("price", {"item": "tea"})), "It costs 2.5.")
+    stub_model.says("hello to you", tool_call("price", item="tea"), "It costs 2.5.")
 
     assert optimized.run("%%piano\nhello").text == "hello to you"
     assert optimized.run(f"assert False\n{TOOL}").status == "ok"
     optimized.run("%piano agent Assistant --tools price,variables,bash")
     assert "It costs 2.5." in optimized.run("%%piano\nWhat does tea cost?").text
 
-    *_, last = stub_model.asked
+    *_, last = stub_model.requests
     assert last["messages"][-1]["content"] == "2.5"
     about = {each["function"]["name"]: each["function"]["description"] for each in last["tools"]}
     assert about["price"] == 'Return the price of an item.\n\nitem: its name, such as "tea".'

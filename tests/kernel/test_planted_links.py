@@ -28,7 +28,7 @@ def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_pl
     assert start_file.read_text() == "mine\n"
     assert (tmp_path / names[1]).is_symlink()  # so it was planted
     assert "out.md exists (it is a link); --force replaces it" in refused.stream
-    assert "is in out.md" in forced.text
+    assert "to out.md" in forced.text
     assert "planted" in (tmp_path / "out.md").read_text()
     assert not (tmp_path / "talk.jsonl").is_symlink()
     assert len([json.loads(line) for line in (tmp_path / "talk.jsonl").read_text().splitlines()]) > 2

@@ -53,7 +53,7 @@ def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
     assert before == 0
     assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
     assert "waits: an earlier kernel left it; %piano resume" in seen[2]
-    assert resumed.text == "1 job goes on"
+    assert resumed.text == "resumed 1 job"
     assert answer.text.endswith("it was denied")
     assert not (tmp_path / "made").exists()
     assert "read" in stub_model.requests[-1]["messages"][-1]["content"]
@@ -107,7 +107,7 @@ def test_of_many_jobs_that_wait_the_first_are_named(kernel_of, stub_model):
     lines = kernel.run("%piano resume").text.splitlines()
 
     assert len(lines) == 21
-    assert lines[-1] == "10 more wait; %piano says for what"
+    assert lines[-1] == "10 more are waiting; %piano shows for what"
 
 
 def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
@@ -133,7 +133,7 @@ def test_a_job_for_a_server_goes_on_once_the_settings_name_it(killed_in_the_midd
     answer = kernel.run("%piano wait")
 
     assert (
-        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume tries again"
         in waits
     )
     assert answer.text == "You said: write it"
@@ -162,7 +162,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     assert "was not made by you on this machine" in first
     assert "run %piano trust" in first
     assert again == ""
-    assert "its database is not known to be yours" in status
+    assert "its database is not trusted" in status
     assert "jobs of a database that is not trusted are not resumed" in refused
     assert not made_before
     assert trusted.startswith("trusted from now on: ")

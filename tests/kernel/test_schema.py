@@ -21,7 +21,9 @@ def test_a_cell_gives_a_value_of_a_dataclass_that_another_cell_defines(kernel, s
     assert kernel.run("print(_ == Person('Ada <b>', 36), _)").stream == "True Person(name='Ada <b>', age=36)\n"
     (asked,) = stub_model.requests
     assert asked["response_format"]["json_schema"]["schema"]["required"] == ["name", "age"]
-    assert asked["messages"][-1]["content"].startswith("Who is it?\n\nYour answer must be JSON alone")
+    assert asked["messages"][-1]["content"].startswith(
+        "Who is it?\n\nYour answer must be JSON that matches this JSON Schema"
+    )
 
 
 def test_a_value_shows_itself_as_it_does_in_any_later_cell(kernel, stub_model):

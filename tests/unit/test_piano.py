@@ -652,7 +652,7 @@ async def test_a_claim_that_fails_fails_its_job_and_the_next_question_is_answere
     monkeypatch.setattr(DuckDBStore, "claim_next", broken)
     async with piano_of(scripted("fine")) as piano:
         async with asyncio.timeout(DEADLINE):
-            with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
+            with pytest.raises(PianoError, match="could not be started: the disk is gone"):
                 await piano.ask("one")
             assert (await piano.ask("two")).content == "fine"
 

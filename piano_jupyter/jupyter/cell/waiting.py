@@ -29,7 +29,7 @@ from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answ
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
-from piano_jupyter.progress import JobProgress, ProgressTracker
+from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
@@ -84,7 +84,7 @@ def follow_in_cell(
             live = LiveCell(in_notebook=session.in_notebook)
             cleanup.callback(live.end)
             following = starting.result()
-            with session.kernel.lent(received):
+            with session.kernel.lend(received):
                 _show_until_all_ended(session, following, received, live)
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
@@ -110,7 +110,7 @@ def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any
             running.begin()
             live = LiveCell(in_notebook=session.in_notebook)
             cleanup.callback(live.end)
-            with session.kernel.lent(received):
+            with session.kernel.lend(received):
                 for event in iter(received.get, None):
                     if isinstance(event, MainThreadTask):
                         session.kernel.do(event)
@@ -188,7 +188,8 @@ def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) 
     for each in following.all:
         if each.answer is None:
             continue
-        session.shown.add(each.answer.id)
+        if session.in_notebook or _is_streamed(each):  # else a terminal shows it as the result of the cell
+            session.shown.add(each.answer.id)
         for flag in each.flags:
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
@@ -205,6 +206,12 @@ def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) 
         raise AnswerFailedError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
     answered = [(each.name, each.answer, each.calls) for each in following.requested if each.answer is not None]
     return answered[0][1] if len(answered) == 1 else AnswerGroup(answered, session.shown)
+
+
+def _is_streamed(progress: JobProgress) -> bool:
+    """Return whether the answer was shown while it was written: one that was there already was not."""
+    part = progress.parts.get(progress.answer.id) if progress.answer else None
+    return isinstance(part, TextProgress) and bool(part.text.getvalue())
 
 
 def _cancel_jobs(session: "Session", starting: LoopTask[ProgressTracker], received: CellEvents) -> str:

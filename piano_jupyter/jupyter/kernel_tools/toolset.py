@@ -20,7 +20,7 @@ from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.jupyter.variable_access import looked_up
+from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.text.invisible import INVISIBLE, to_the_letter
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
@@ -66,7 +66,7 @@ class KernelTools:
 
         def look() -> str:
             try:
-                value = looked_up(name, self._session.variables())
+                value = look_up(name, self._session.variables())
             except PianoError:
                 raise
             except Exception as error:

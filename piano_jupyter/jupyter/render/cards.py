@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -101,22 +102,29 @@ def model_card(model: Model) -> RecordCard:
     )
 
 
-def status_card(status: "Status", no_thread: str = "") -> RecordCard:
-    """Return the card of %piano status; `no_thread` is the text if there is no current thread."""
-    jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for your approval"
+def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False) -> RecordCard:
+    """Return the state as a card: who answers and what waits come first, the details last, if at all.
+
+    `no_thread` is what to say where there is no current thread.
+    """
+    details = {
+        "models": models_line(status.models),
+        "rules": "\n".join(status.rules),
+        "sandbox": "\n".join(status.layers),
+        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
+        "workspace": status.workspace,
+    }
     return RecordCard(
+        agent=f"@{status.agent.name}" if status.agent else "",
+        model=_model_of(status.agent, status.models) if status.agent else "",
         thread=status.thread.title if status.thread else no_thread,
-        server=status.server,
-        models=models_line(status.models),
-        jobs=jobs + ("; stopped, %piano start continues" if status.stopped else ""),
+        jobs=_jobs(status),
         unfinished="\n".join(_unfinished_lines(status.unfinished)),
         trust=status.distrust,
-        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
-        rules="\n".join(status.rules),
-        layers="\n".join(status.layers),
-        kept=f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
-        workspace=status.workspace,
+        server=status.server,
         cassette=status.cassette or "",
+        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools shows which calls ask you",
+        **({"more": "%piano status --all"} if is_short else details),
     )
 
 
@@ -128,7 +136,7 @@ def job_line(job: Job) -> str:
 def models_line(models: Sequence[Model]) -> str:
     """Return the models that the server has loaded, in one line."""
     busy = [model for model in models if model.state != "unloaded"]
-    texts = [" ".join(filter(None, [model.name, model.state, _context_text(model)])) for model in busy]
+    texts = [_model_line(model.name, model) for model in busy]
     rest = len(models) - len(busy)
     return "; ".join([*texts, *([f"{rest} more, not loaded" if texts else f"{rest}, none loaded"] if rest else [])])
 
@@ -146,15 +154,29 @@ def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
     )
 
 
-def threads_table(threads: Sequence[Thread]) -> RecordTable[Thread]:
-    """Return threads as a table."""
+def threads_table(
+    threads: Sequence[Thread], use: Mapping[UUID, tuple[int, datetime]], zone: tzinfo | None = None
+) -> RecordTable[Thread]:
+    """Return threads as a table, with the number of messages and the time of the last one.
+
+    Times are local and short, or full in a `zone`.
+    """
+
+    def used(thread: Thread) -> tuple[int, datetime]:
+        return use.get(thread.id, (0, thread.inserted_at))
+
+    heading = f" ({zone})" if zone else ""
     return RecordTable(
         threads,
         "no threads yet; %%piano opens one",
         id=lambda thread: short(thread.id),
         title=lambda thread: thread.title,
         status=lambda thread: thread.status,
-        **{"opened (UTC)": lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}"},
+        messages=lambda thread: used(thread)[0],
+        **{
+            f"last used{heading}": lambda thread: _time(used(thread)[1], zone),
+            f"opened{heading}": lambda thread: _time(thread.inserted_at, zone),
+        },
     )
 
 
@@ -219,3 +241,33 @@ def _unfinished_lines(jobs: Sequence[tuple[Job, str]]) -> list[str]:
     """Return what the jobs of an earlier kernel wait for, one line for each reason."""
     reasons = Counter(reason for _, reason in jobs if reason)
     return [f"{counted(number, 'job')} waiting: {reason}" for reason, number in reasons.items()]
+
+
+def _model_line(name: str, model: Model) -> str:
+    return " ".join(filter(None, [name, model.state, _context_text(model)]))
+
+
+def _model_of(agent: Agent, models: Sequence[Model]) -> str:
+    """Return an agent's model, and its state if the server has it."""
+    found = next((model for model in models if agent.model in {model.name, *model.aliases}), None)
+    return agent.model if found is None else _model_line(agent.model, found)
+
+
+def _jobs(status: "Status") -> str:
+    """Return what runs and what waits."""
+    counts = {
+        "running": status.running,
+        "queued": status.queued,
+        "waiting for your approval (%piano approve shows what)": status.approvals,
+    }
+    jobs = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
+    return jobs + ("; stopped, %piano start continues" if status.stopped else "")
+
+
+def _time(time: datetime, zone: tzinfo | None) -> str:
+    """Return a time in a zone; without one in local time, short where it was today or yesterday."""
+    if zone is not None:
+        return f"{time.astimezone(zone):%Y-%m-%d %H:%M}"
+    local, today = time.astimezone(), datetime.now().astimezone().date()
+    day = {0: "today", 1: "yesterday"}.get((today - local.date()).days, f"{local:%Y-%m-%d}")
+    return f"{day} {local:%H:%M}"

@@ -15,10 +15,10 @@ from os.path import commonprefix
 from typing import Any
 
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
-from piano_jupyter.secrets.redactor import BEGIN, END, LONGEST_KEY, MASK, SHORTEST
+from piano_jupyter.secrets.redactor import BEGIN, END, MASK, MAX_KEY_BLOCK_CHARS, MIN_SECRET_CHARS
 
 WORD_CHARS = string.ascii_letters + string.digits + string.punctuation
-LONG_WORD = re.compile(f"[!-~]{{{SHORTEST}}}")
+LONG_WORD = re.compile(f"[!-~]{{{MIN_SECRET_CHARS}}}")
 EMPTY_DELTA = Delta()
 MAX_INLINE_MASK_CHARS = 1_000_000  #: longer texts are masked in a thread, not on the loop
 MAX_HELD_CHARS = 1_000  #: more is not held back
@@ -76,7 +76,7 @@ class StreamMask:
     def _release_up_to(self, end: int) -> str:
         if end <= self._released:
             return ""
-        if LONG_WORD.search(self._raw, max(self._released - SHORTEST, 0), end):
+        if LONG_WORD.search(self._raw, max(self._released - MIN_SECRET_CHARS, 0), end):
             masked = self._mask(self._raw[:end])
             shown = self._shown if masked.startswith(self._shown) else commonprefix([self._shown, masked])  # noqa: RUF071  Not paths.
             added = masked[len(shown) :]
@@ -91,7 +91,11 @@ class StreamMask:
     def _drop_old_text(self) -> None:
         """Drop text that no longer matters for what the next words are."""
         keys = [found.end() for found in BEGIN.finditer(self._raw)] if "PRIVATE KEY" in self._raw else []
-        if keys and not END.search(self._raw, keys[-1], self._released) and self._released - keys[-1] < LONGEST_KEY:
+        if (
+            keys
+            and not END.search(self._raw, keys[-1], self._released)
+            and self._released - keys[-1] < MAX_KEY_BLOCK_CHARS
+        ):
             return
         if start := self._raw.rfind("\n", 0, self._released) + 1:
             self._shown = self._shown.rpartition("\n")[2]

@@ -49,7 +49,7 @@ PLAIN = {
     "job": repr(job_card(JOB, NAMES)),
     "model": repr(model_card(MODEL)),
     "agents": repr(agents_table([ADA])),
-    "threads": repr(threads_table([TALK])),
+    "threads": repr(threads_table([TALK], {})),
     "jobs": repr(jobs_table([JOB], NAMES)),
     "models": repr(models_table([MODEL])),
     "hits": repr(hits_table([HIT], NAMES)),
