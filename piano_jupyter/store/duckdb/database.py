@@ -1,4 +1,4 @@
-"""The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
+"""The database as its threads use it: the writer owns the connection, each read on another thread borrows a cursor."""
 
 import contextlib
 import threading
@@ -11,19 +11,19 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
-from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.error_messages import duckdb_message, error_in_use, opening_error, schema_error
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
 
 MEMORY = ":memory:"
-LOCKED: dict[str, str | bool | int | float | list[str]] = {
+LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # a query would see the variables of whoever calls
 }
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    **LOCKED,
+    **LOCKED_DOWN,
     "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
@@ -36,7 +36,7 @@ SCHEMA_ERRORS = (
     duckdb.NotSupportedError,
     duckdb.DependencyException,
 )
-STUBBORN = 5.0  # seconds for a read to end once it is stopped
+READ_STOP_TIMEOUT_S = 5.0
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ class Database:
         self.name = name
         self._broken = False
         self._seqs: dict[str, int] = {}
-        self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
+        self.open_cursors: set[ReadCursor[Any]] = set()
         self._real_path = ""
         if name != MEMORY:
             make_ready(name)
@@ -60,11 +60,11 @@ class Database:
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
-            self._let_go()
+            self._release_lock()
             raise
 
     def begin(self) -> None:
-        self.mend()
+        self.reopen_if_broken()
         self._seqs = dict(self.tables.seqs)
         self.do(lambda _: self.connection.execute(queries.BEGIN))
 
@@ -80,31 +80,31 @@ class Database:
         try:
             self.connection.close()  # which moves the log into the file
         finally:
-            self._let_go()
+            self._release_lock()
 
     def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
         try:
             return function(self.tables)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
 
-    def fault(self, error: duckdb.Error) -> StoreError:
-        # After a fatal error (a disk full at a checkpoint) DuckDB serves nobody; what was committed is in the log.
+    def translate(self, error: duckdb.Error) -> StoreError:
+        # After a fatal error (such as a full disk at a checkpoint) DuckDB refuses every query; commits are in the log.
         self._broken |= self.name != MEMORY and isinstance(error, duckdb.FatalException | duckdb.InternalException)
-        return fault(error, self.name)
+        return error_in_use(error, self.name)
 
-    def mend(self) -> None:
-        """Open the file anew if DuckDB has given it up."""
+    def reopen_if_broken(self) -> None:
+        """Open the file again if a fatal error has made DuckDB refuse every query."""
         if self._broken:
-            for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
-                aside.stop()
-                aside.ended.wait(STUBBORN)
+            for cursor in tuple(self.open_cursors):  # while one is open, connecting returns the same broken database
+                cursor.stop()
+                cursor.ended.wait(READ_STOP_TIMEOUT_S)
             self.connection.close()
             self._connect()
             self._broken = False
 
-    def _let_go(self) -> None:
+    def _release_lock(self) -> None:
         if self._real_path:
             let_go(self._real_path)
 
@@ -112,19 +112,19 @@ class Database:
         try:
             self.connection = duckdb.connect(self.name, config=SETTINGS)
         except (duckdb.Error, MemoryError) as error:
-            raise opening_fault(error, self.name) from error
+            raise opening_error(error, self.name) from error
         try:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
-            self.tables.count_on()
+            self.tables.load_counters()
         except BaseException as error:
             self.connection.close()
             if isinstance(error, duckdb.Error):
-                what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
-                raise what_is_wrong(error, self.name) from error
+                translated = schema_error if isinstance(error, SCHEMA_ERRORS) else opening_error
+                raise translated(error, self.name) from error
             raise
 
 
@@ -142,7 +142,7 @@ class _ParsedOnceConnection:
 
 
 class ThreadLocalState:
-    """What a thread that reads has of its own: each read brings its cursor."""
+    """The state of a reading thread: none, since each read brings its own cursor."""
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
@@ -157,24 +157,24 @@ class ReadCursor(Generic[Result]):
         self._read = read
         self._guard = threading.Lock()
         self._stopped = False
-        self._lent: tuple[Database, duckdb.DuckDBPyConnection] | None = None
+        self._borrowed: tuple[Database, duckdb.DuckDBPyConnection] | None = None
         self.ended = threading.Event()
 
     def borrow(self, database: Database) -> None:
-        """Take a cursor, on the writer's thread."""
-        database.mend()
+        """Take a cursor; call it on the writer's thread."""
+        database.reopen_if_broken()
         with self._guard:
             if not self._stopped:
-                self._lent = database, database.connection.cursor()
-                database.lent.add(self)
+                self._borrowed = database, database.connection.cursor()
+                database.open_cursors.add(self)
 
     def run(self, _: ThreadLocalState) -> Result:
-        """Read, on another thread."""
+        """Run the read; call it on the reading thread."""
         try:
             self.execute(queries.BEGIN_READ_ONLY)
             return self._read(self)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
         finally:
             self.give_back()
 
@@ -183,25 +183,27 @@ class ReadCursor(Generic[Result]):
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         with self._guard:
-            if self._stopped or self._lent is None:
+            if self._stopped or self._borrowed is None:
                 raise StoreError("the query was stopped before it ran")
-            return self._lent[1]
+            return self._borrowed[1]
 
-    def fault(self, error: duckdb.Error) -> StoreError:
+    def translate(self, error: duckdb.Error) -> StoreError:
         with self._guard:
-            return self._lent[0].fault(error) if self._lent is not None else StoreError(words(error))
+            return (
+                self._borrowed[0].translate(error) if self._borrowed is not None else StoreError(duckdb_message(error))
+            )
 
     def stop(self) -> None:
         with self._guard:
             self._stopped = True
-            if self._lent is not None:
-                self._lent[1].interrupt()
+            if self._borrowed is not None:
+                self._borrowed[1].interrupt()
 
     def give_back(self) -> None:
         with self._guard:
-            if self._lent is not None:
-                database, cursor = self._lent
+            if self._borrowed is not None:
+                database, cursor = self._borrowed
                 cursor.close()
-                database.lent.discard(self)
-            self._lent = None
+                database.open_cursors.discard(self)
+            self._borrowed = None
             self.ended.set()
