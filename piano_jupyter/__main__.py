@@ -78,6 +78,8 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
             tell(await piano.trust())
         elif notice := piano.distrust():
             tell(notice.replace("%piano trust", "--trust"))
+        for notice in piano.notices():
+            tell(notice)
         heard = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:

@@ -427,6 +427,11 @@ class Piano:
             return f"the next kernel will not know that database {self._parts.trust.path} is yours: {problem}"
         return ""
 
+    def notices(self) -> list[str]:
+        """Return what the user has not been told yet, a sentence each: what of a damaged database was recovered."""
+        waiting = self._parts.notices
+        return [waiting.popleft() for _ in range(len(waiting))]
+
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Let a tool call run that waits for a yes; return False where that was answered already.
 

@@ -11,9 +11,25 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
-from piano_jupyter.store.duckdb.error_messages import duckdb_message, error_in_use, opening_error, schema_error
+from piano_jupyter.store.duckdb.error_messages import (
+    duckdb_message,
+    error_in_use,
+    is_damage,
+    may_be_damage,
+    not_recovered,
+    opening_error,
+    schema_error,
+)
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.recovery import (
+    finish_recovery,
+    has_recovered,
+    is_log_broken,
+    is_repaired,
+    recover,
+    set_incomplete_aside,
+)
 
 MEMORY = ":memory:"
 LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
@@ -47,9 +63,10 @@ class Database:
     connection: duckdb.DuckDBPyConnection
     tables: Operations
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, notify: Callable[[str], None] = lambda _: None) -> None:
         self.name = name
-        self._broken = False
+        self._notify = notify  #: called with a sentence for the user
+        self._broken = self._damaged = False
         self._seqs: dict[str, int] = {}
         self.open_cursors: set[ReadCursor[Any]] = set()
         self._real_path = ""
@@ -57,6 +74,8 @@ class Database:
             make_ready(name)
             self._real_path = hold(name)
         try:
+            if name != MEMORY:
+                self._finish_recovery()
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
@@ -79,6 +98,8 @@ class Database:
     def close(self) -> None:
         try:
             self.connection.close()  # which moves the log into the file
+            if self._damaged and not self.open_cursors:
+                has_recovered(self.name)  # the next opening goes on with it
         finally:
             self._release_lock()
 
@@ -90,8 +111,10 @@ class Database:
             raise self.translate(error) from error
 
     def translate(self, error: duckdb.Error) -> StoreError:
+        self._damaged |= self.name != MEMORY and is_damage(error)
         # After a fatal error (such as a full disk at a checkpoint) DuckDB refuses every query; commits are in the log.
-        self._broken |= self.name != MEMORY and isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        is_fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        self._broken |= self.name != MEMORY and (is_fatal or self._damaged)
         return error_in_use(error, self.name)
 
     def reopen_if_broken(self) -> None:
@@ -101,18 +124,28 @@ class Database:
                 cursor.stop()
                 cursor.ended.wait(READ_STOP_TIMEOUT_S)
             self.connection.close()
+            if self._damaged and not self.open_cursors:
+                self._recover()
             self._connect()
-            self._broken = False
+            self._broken = self._damaged = False
 
     def _release_lock(self) -> None:
         if self._real_path:
             let_go(self._real_path)
 
     def _connect(self) -> None:
-        try:
-            self.connection = duckdb.connect(self.name, config=SETTINGS)
-        except (duckdb.Error, MemoryError) as error:
-            raise opening_error(error, self.name) from error
+        """Open the file; one that DuckDB refuses is repaired, or what can be read of it is recovered."""
+        fixes = iter(() if self.name == MEMORY else (self._repair, self._recover))
+        while True:
+            try:
+                return self._open()
+            except (duckdb.Error, MemoryError) as error:
+                if not may_be_damage(error) or not any(fix() for fix in fixes):
+                    translate = schema_error if isinstance(error, SCHEMA_ERRORS) else opening_error
+                    raise translate(error, self.name) from error
+
+    def _open(self) -> None:
+        self.connection = duckdb.connect(self.name, config=SETTINGS)
         try:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
@@ -120,12 +153,35 @@ class Database:
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.load_counters()
-        except BaseException as error:
+        except BaseException:
             self.connection.close()
-            if isinstance(error, duckdb.Error):
-                translated = schema_error if isinstance(error, SCHEMA_ERRORS) else opening_error
-                raise translated(error, self.name) from error
             raise
+
+    def _repair(self) -> bool:
+        try:
+            return is_repaired(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+
+    def _recover(self) -> bool:
+        try:
+            sentence = recover(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        return bool(sentence)
+
+    def _finish_recovery(self) -> None:
+        try:
+            sentence = finish_recovery(self.name) or set_incomplete_aside(self.name)
+            is_broken = is_log_broken(self.name)
+        except OSError as error:
+            raise opening_error(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        if is_broken:
+            self._recover()
 
 
 class _ParsedOnceConnection:

@@ -30,8 +30,10 @@ class DuckDBStore(Store):
     another, raises StoreLockedError.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, notify: Callable[[str], None] = lambda _: None) -> None:
+        """`notify` is called, on any thread, with a sentence for the user: what of a damaged file was recovered."""
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
+        self._notify = notify
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
 
@@ -42,7 +44,7 @@ class DuckDBStore(Store):
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name), self.name),
+            WriterThread(lambda: Database(self.name, self._notify), self.name),
         )
         try:
             for thread in self._threads:

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 
+import duckdb
+
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.store.duckdb.lock import ELSEWHERE, command_of, without_locks
 
@@ -36,6 +38,11 @@ def error_in_use(error: Exception, name: str) -> StoreError:
     if found := SURROGATE.search(text):
         return StoreError(
             f"the text holds {found[1]}, half of a surrogate pair, which cannot be kept; take it out or replace it"
+        )
+    if is_damage(error):
+        return StoreError(
+            f"database {name} is damaged ({duckdb_message(error)}): "
+            "what can be read of it is recovered when it is used next"
         )
     return StoreError(f"database {name} refused: {duckdb_message(error)}")
 
@@ -82,6 +89,26 @@ def _locked(why: str, name: str) -> StoreError:
     if any(sign in why for sign in LOCK_HELD):
         return StoreLockedError(f"another process has had database {name} open just now ({why}): try again")
     return without_locks(name, why)
+
+
+def may_be_damage(error: Exception) -> bool:
+    """Return whether the file's content can be why DuckDB did not open it, and not the machine or another program."""
+    text = str(error)
+    others = (*DISK_FULL, *NO_PERMISSION, *OS_ERRORS, "different configuration", "Out of Memory")
+    return isinstance(error, duckdb.Error) and not LOCK_ERROR.search(text) and not any(each in text for each in others)
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether DuckDB has read a block that does not fit its checksum."""
+    return "Corrupt database file" in str(error)
+
+
+def not_recovered(error: OSError, name: str) -> StoreError:
+    """Return what to raise where a damaged database could not be copied to recover what can be read of it."""
+    return StoreError(
+        f"database {name} is damaged, and what can be read of it cannot be recovered ({error}): "
+        f"free as much room on its disk as it takes and try again, or {ELSEWHERE}"
+    )
 
 
 def duckdb_message(error: Exception) -> str:

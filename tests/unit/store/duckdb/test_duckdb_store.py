@@ -77,9 +77,8 @@ async def test_a_store_that_failed_to_open_can_be_closed_and_opened_later(tmp_pa
     [
         (b"hello" * 5000, "is damaged or not one of DuckDB's"),
         (b"SQLite format 3\0" + bytes(5000), "is damaged or not one of DuckDB's"),
-        (b"", "is damaged or not one of DuckDB's"),
     ],
-    ids=["text", "sqlite", "empty"],
+    ids=["text", "sqlite"],
 )
 async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path, content, told):
     path = tmp_path / "piano.duckdb"
