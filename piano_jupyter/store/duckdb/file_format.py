@@ -68,18 +68,30 @@ def corrected_block(block: bytes) -> bytes | None:
     return None if data is None else with_checksum(block[:CHECKSUM_BYTES] + data)
 
 
+def corrections(block: bytes, limit: int) -> list[bytes]:
+    """Return what a damaged block may have been if one byte that is not zero now has changed; at most `limit`."""
+    (stored,) = struct.unpack_from("<Q", block)
+    found = islice(_corrections(block[CHECKSUM_BYTES:], stored, is_sparse=True), limit)
+    return [with_checksum(block[:CHECKSUM_BYTES] + each) for each in found]
+
+
 def corrected(data: bytes, stored: int) -> bytes | None:
     """Return data with its one changed byte put right so that it fits a checksum; None if that cannot be told."""
     found = list(islice(_corrections(data, stored), 2))
     return found[0] if len(found) == 1 else None
 
 
-def _corrections(data: bytes, stored: int) -> Iterator[bytes]:
-    """Yield each way to fit a checksum by changing one byte of the data, or one of the checksum."""
+def _corrections(data: bytes, stored: int, *, is_sparse: bool = False) -> Iterator[bytes]:
+    """Yield each way to fit a checksum by changing one byte of the data, or one of the checksum.
+
+    In sparse data, words that are zero are taken for right.
+    """
     difference = stored ^ checksum(data)
     if _is_one_byte(difference):
         yield data
     for at, word in enumerate(struct.unpack_from(f"<{len(data) // 8}Q", data)):
+        if is_sparse and not word:
+            continue
         right = (word * _WORD_FACTOR ^ difference) * _WORD_INVERSE & _MASK
         if _is_one_byte(right ^ word):
             yield data[: at * 8] + struct.pack("<Q", right) + data[at * 8 + 8 :]

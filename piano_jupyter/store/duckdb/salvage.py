@@ -27,12 +27,14 @@ from piano_jupyter.store.duckdb.queries import TABLES
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
+    "checkpoint_threshold": "1TB",  # what is only tried leaves the file as it is
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
 }
 BAD_BLOCK = re.compile(r"in block at location (\d+)")
 NEW_SUFFIX = ".new"  #: where the rows that can be read are copied to
+MAX_GUESSES = 300
 ROWS_AT_ONCE = 122_880  #: a row group
 
 SCHEMA_VERSION = "SELECT max(version) FROM schema_version"
@@ -101,9 +103,17 @@ def _open_with_checksums(copy: Path) -> tuple[duckdb.DuckDBPyConnection, list[in
 
 def _accept_block(copy: Path, at: int) -> None:
     """Give a block the checksum that fits what is in it."""
+    _write_block(copy, at, form.with_checksum(_read_block(copy, at)))
+
+
+def _read_block(copy: Path, at: int) -> bytes:
+    with copy.open("rb") as file:
+        return os.pread(file.fileno(), form.block_size(at), at)
+
+
+def _write_block(copy: Path, at: int, block: bytes) -> None:
     with copy.open("r+b") as file:
-        block = os.pread(file.fileno(), form.block_size(at), at)
-        os.pwrite(file.fileno(), form.with_checksum(block), at)
+        os.pwrite(file.fileno(), block, at)
 
 
 def _scan(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -200,13 +210,54 @@ def _open(copy: Path, done: dict[str, Any]) -> duckdb.DuckDBPyConnection | None:
                 log = Path(f"{copy}{suffix}")
                 done["commits_lost"] += form.commits_from(_read(log), 0)
                 log.unlink(missing_ok=True)
-        try:
-            connection, blocks = _open_with_checksums(copy)
-        except (duckdb.Error, OSError):
-            continue
-        done["is_unsure"] = bool(blocks)
-        return connection
+        with suppress(duckdb.Error, OSError):
+            blocks = _guess_blocks(copy)
+            connection, _ = _open_with_checksums(copy)
+            done["is_unsure"] = bool(blocks)
+            return connection
     return None
+
+
+def _guess_blocks(copy: Path) -> list[int]:
+    """Find out how the blocks that keep a copy from being opened must be; return those where that cannot be told.
+
+    One that can be read all the same, with another checksum, stays as it is. Else one byte of it is put right in each
+    way that fits its checksum, until all can be read.
+    """
+    damaged: dict[int, bytes] = {}
+    while (at := _refused_block(copy)) is not None and at not in damaged:
+        damaged[at] = _read_block(copy, at)
+        _accept_block(copy, at)
+    if not damaged or _is_readable(copy):
+        return [*damaged]
+    for at, block in damaged.items():
+        for guess in form.corrections(block, MAX_GUESSES):
+            _write_block(copy, at, guess)
+            if _is_readable(copy):
+                return [each for each in damaged if each != at]
+        _write_block(copy, at, form.with_checksum(block))
+    return [*damaged]
+
+
+def _refused_block(copy: Path) -> int | None:
+    """Return which block DuckDB refuses for its checksum when it opens a file, if any."""
+    try:
+        duckdb.connect(copy, config=CONFIG).close()
+    except duckdb.Error as error:
+        found = BAD_BLOCK.search(str(error))
+        return int(found[1]) if found else None
+    return None
+
+
+def _is_readable(copy: Path) -> bool:
+    """Return whether all rows of all tables can be read, but for blocks whose checksum is wrong."""
+    try:
+        with duckdb.connect(copy, config=CONFIG) as connection:
+            connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+            _scan(connection)
+    except duckdb.Error as error:
+        return BAD_BLOCK.search(str(error)) is not None
+    return True
 
 
 def _copy_tables(
