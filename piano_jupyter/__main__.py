@@ -79,6 +79,8 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
             print_note(await piano.trust())
         elif notice := piano.distrust():
             print_note(notice.replace("%piano trust", "--trust"))
+        for notice in piano.notices():
+            print_note(notice)
         stream = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:

@@ -803,6 +803,11 @@ class Piano:
             return f"the next kernel will not trust database {self._parts.trust.path}: {problem}"
         return ""
 
+    def notices(self) -> list[str]:
+        """Return what the user has not been told yet, a sentence each: what of a damaged database was recovered."""
+        waiting = self._parts.notices
+        return [waiting.popleft() for _ in range(len(waiting))]
+
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Approve a tool call that waits for approval, so that it runs. The first answer counts.
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class Components:
         wrap = self.cassette.wrap if self.cassette else None
         self.clock = clock = self.cassette.clock() if self.cassette else Clock()
         self.database = IN_MEMORY if self.cassette else config.database
-        self.store = store = MaskingStore(DuckDBStore(self.database), mask)
+        self.notices = deque[str]()  #: sentences that the user has still to be told
+        self.store = store = MaskingStore(DuckDBStore(self.database, self.notices.append), mask)
 
         self.finder = EndpointFinder(
             config,

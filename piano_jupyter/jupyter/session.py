@@ -161,9 +161,10 @@ class Session:
         return piano
 
     def announce_database(self) -> None:
-        """Print once in the running cell that the database is not trusted, if so; on the main thread."""
+        """Print once in the running cell what the user must know of the database; on the main thread."""
         piano, self._unannounced = self._unannounced, None
-        if piano is not None and (notice := piano.distrust()):
+        notices = [*(self._piano.notices() if self._piano else ()), *([piano.distrust()] if piano else ())]
+        for notice in filter(None, notices):
             print(fill(terminal_text(notice), 80, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
     def variables(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
+"""The database as its threads use it: the writer owns the connection, each read on another thread borrows a cursor."""
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,23 +13,37 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
-from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.error_messages import (
+    duckdb_message,
+    error_in_use,
+    is_damage,
+    may_be_damage,
+    not_recovered,
+    opening_error,
+    schema_error,
+)
 from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.recovery import (
+    finish_recovery,
+    has_recovered,
+    is_log_broken,
+    is_repaired,
+    recover,
+    set_incomplete_aside,
+)
 from piano_jupyter.store.duckdb.search_index import SearchIndexer
 
-log = logging.getLogger(__name__)
-
 MEMORY = ":memory:"
-LOCKED: dict[str, str | bool | int | float | list[str]] = {
+LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # a query would see the variables of whoever calls
 }
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    **LOCKED,
+    **LOCKED_DOWN,
     "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
@@ -44,7 +57,7 @@ SCHEMA_ERRORS = (
     duckdb.DependencyException,
 )
 INDEX_STEP_S = 0.1  #: for how long the writer adds to the index of searches, while nothing is asked
-STUBBORN = 5.0  # seconds for a read to end once it is stopped
+READ_STOP_TIMEOUT_S = 5.0
 
 Result = TypeVar("Result")
 
@@ -55,51 +68,59 @@ class Database:
     connection: duckdb.DuckDBPyConnection
     tables: Operations
 
-    def __init__(self, name: str, notify: Callable[[str, str], None] = lambda _, notice: log.warning(notice)) -> None:
+    def __init__(
+        self,
+        name: str,
+        notify: Callable[[str], None] = lambda _: None,
+        renamed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.name = name
-        self._notify = notify
+        self._notify = notify  #: called with a sentence for the user
+        self._renamed = renamed  #: called with the path if the database is in another file from now on
         self._watched: WatchedFile | None = None
-        self._told = ""
-        self._broken = False
+        self._last_problem = ""
+        self._broken = self._damaged = False
         self._seqs: dict[str, int] = {}
-        self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
+        self.open_cursors: set[ReadCursor[Any]] = set()
         self._real_path = ""
         if name != MEMORY:
             make_ready(name)
             self._real_path = hold(name)
         try:
+            if name != MEMORY:
+                self._finish_recovery()
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
-            self._let_go()
+            self._release_lock()
             raise
 
     def begin(self) -> None:
-        self.mend()
+        self.reopen_if_broken()
         self._seqs = dict(self.tables.seqs)
         self.do(lambda _: self.connection.execute(queries.BEGIN))
 
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
-        self.rescue()  # before anybody hears that it is stored
+        self.move_if_lost()  # before anybody hears that it is stored
 
     def rollback(self) -> bool:
         self.tables.seqs = self._seqs
         with contextlib.suppress(duckdb.Error):
             self.connection.execute(queries.ROLLBACK)
         with contextlib.suppress(StoreError):  # it is raised again by the next transaction
-            return self.rescue()
+            return self.move_if_lost()
         return False
 
     def idle(self) -> None:
         """Look after the file while nothing is asked, and index for searches; what is wrong is told once."""
         try:
-            self.rescue()
+            self.move_if_lost()
             self._index()
         except StoreError as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                self._notify(self.name, self._told)
+            if str(error) != self._last_problem:
+                self._last_problem = str(error)
+                self._notify(self._last_problem)
 
     def _index(self) -> None:
         """Add to the index of searches, for a moment."""
@@ -109,15 +130,17 @@ class Database:
 
     def close(self) -> None:
         try:
-            self.rescue()
+            self.move_if_lost()
             if not self._broken and self._watched is not None:
                 with contextlib.suppress(duckdb.Error):  # then the log has it all
                     self.connection.execute(queries.CHECKPOINT)
             self.connection.close()
+            if self._damaged and not self.open_cursors:
+                has_recovered(self.name)  # the next opening goes on with it
         finally:
-            self._let_go()
+            self._release_lock()
 
-    def rescue(self) -> bool:
+    def move_if_lost(self) -> bool:
         """Go on in a copy if the file was deleted, moved or replaced; return whether it was. Raises StoreError."""
         what = self._watched.what_happened() if self._watched is not None else ""
         if self._watched is None or not what:
@@ -137,12 +160,13 @@ class Database:
                 f"the file of database {lost} {what}, and what it held cannot be saved ({error}): make room for it in "
                 f"{Path(lost_path).parent}; nothing more is stored until then"
             ) from error
-        self._close_broken()
+        self._close_connection()
         self.name, self._real_path = path, held
         let_go(lost_path)
         self._connect()
+        self._broken = self._damaged = False
+        self._renamed(path)
         self._notify(
-            path,
             f"the file of database {lost} {what}; everything in it was saved to {path}, which this kernel uses now. "
             f"To keep it, move it to the place of the old one when this kernel has ended, or set PianoConfig.database",
         )
@@ -153,36 +177,48 @@ class Database:
         try:
             return function(self.tables)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
 
-    def fault(self, error: duckdb.Error) -> StoreError:
-        # After a fatal error (a disk full at a checkpoint) DuckDB serves nobody; what was committed is in the log.
-        self._broken |= self.name != MEMORY and isinstance(error, duckdb.FatalException | duckdb.InternalException)
-        return fault(error, self.name)
+    def translate(self, error: duckdb.Error) -> StoreError:
+        self._damaged |= self.name != MEMORY and is_damage(error)
+        # After a fatal error (such as a full disk at a checkpoint) DuckDB refuses every query; commits are in the log.
+        is_fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        self._broken |= self.name != MEMORY and (is_fatal or self._damaged)
+        return error_in_use(error, self.name)
 
-    def mend(self) -> None:
-        """Open the file anew if DuckDB has given it up."""
-        self.rescue()
-        if self._broken:
-            self._close_broken()
-            self._connect()
+    def reopen_if_broken(self) -> None:
+        """Open the file again if a fatal error has made DuckDB refuse every query, or another one if it was lost."""
+        if self.move_if_lost() or not self._broken:
+            return
+        self._close_connection()
+        if self._damaged and not self.open_cursors:
+            self._recover()
+        self._connect()
+        self._broken = self._damaged = False
 
-    def _close_broken(self) -> None:
-        for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
-            aside.stop()
-            aside.ended.wait(STUBBORN)
+    def _close_connection(self) -> None:
+        for cursor in tuple(self.open_cursors):  # while one is open, connecting returns the same broken database
+            cursor.stop()
+            cursor.ended.wait(READ_STOP_TIMEOUT_S)
         self.connection.close()
-        self._broken = False
 
-    def _let_go(self) -> None:
+    def _release_lock(self) -> None:
         if self._real_path:
             let_go(self._real_path)
 
     def _connect(self) -> None:
-        try:
-            self.connection = duckdb.connect(self.name, config=SETTINGS)
-        except (duckdb.Error, MemoryError) as error:
-            raise opening_fault(error, self.name) from error
+        """Open the file; one that DuckDB refuses is repaired, or what can be read of it is recovered."""
+        fixes = iter(() if self.name == MEMORY else (self._repair, self._recover))
+        while True:
+            try:
+                return self._open()
+            except (duckdb.Error, MemoryError) as error:
+                if not may_be_damage(error) or not any(fix() for fix in fixes):
+                    translate = schema_error if isinstance(error, SCHEMA_ERRORS) else opening_error
+                    raise translate(error, self.name) from error
+
+    def _open(self) -> None:
+        self.connection = duckdb.connect(self.name, config=SETTINGS)
         try:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path
@@ -190,15 +226,38 @@ class Database:
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
-            self.tables.count_on()
+            self.tables.load_counters()
             self._indexer = SearchIndexer(self.connection)
             self._watched = WatchedFile(self._real_path) if self._real_path else None
-        except BaseException as error:
+        except BaseException:
             self.connection.close()
-            if isinstance(error, duckdb.Error):
-                what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
-                raise what_is_wrong(error, self.name) from error
             raise
+
+    def _repair(self) -> bool:
+        try:
+            return is_repaired(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+
+    def _recover(self) -> bool:
+        try:
+            sentence = recover(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        return bool(sentence)
+
+    def _finish_recovery(self) -> None:
+        try:
+            sentence = finish_recovery(self.name) or set_incomplete_aside(self.name)
+            is_broken = is_log_broken(self.name)
+        except OSError as error:
+            raise opening_error(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        if is_broken:
+            self._recover()
 
 
 class _ParsedOnceConnection:
@@ -215,7 +274,7 @@ class _ParsedOnceConnection:
 
 
 class ThreadLocalState:
-    """What a thread that reads has of its own: each read brings its cursor."""
+    """The state of a reading thread: none, since each read brings its own cursor."""
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
@@ -233,24 +292,24 @@ class ReadCursor(Generic[Result]):
         self._read = read
         self._guard = threading.Lock()
         self._stopped = False
-        self._lent: tuple[Database, duckdb.DuckDBPyConnection] | None = None
+        self._borrowed: tuple[Database, duckdb.DuckDBPyConnection] | None = None
         self.ended = threading.Event()
 
     def borrow(self, database: Database) -> None:
-        """Take a cursor, on the writer's thread."""
-        database.mend()
+        """Take a cursor; call it on the writer's thread."""
+        database.reopen_if_broken()
         with self._guard:
             if not self._stopped:
-                self._lent = database, database.connection.cursor()
-                database.lent.add(self)
+                self._borrowed = database, database.connection.cursor()
+                database.open_cursors.add(self)
 
     def run(self, _: ThreadLocalState) -> Result:
-        """Read, on another thread."""
+        """Run the read; call it on the reading thread."""
         try:
             self.execute(queries.BEGIN_READ_ONLY)
             return self._read(self)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
         finally:
             self.give_back()
 
@@ -259,25 +318,27 @@ class ReadCursor(Generic[Result]):
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         with self._guard:
-            if self._stopped or self._lent is None:
+            if self._stopped or self._borrowed is None:
                 raise StoreError("the query was stopped before it ran")
-            return self._lent[1]
+            return self._borrowed[1]
 
-    def fault(self, error: duckdb.Error) -> StoreError:
+    def translate(self, error: duckdb.Error) -> StoreError:
         with self._guard:
-            return self._lent[0].fault(error) if self._lent is not None else StoreError(words(error))
+            return (
+                self._borrowed[0].translate(error) if self._borrowed is not None else StoreError(duckdb_message(error))
+            )
 
     def stop(self) -> None:
         with self._guard:
             self._stopped = True
-            if self._lent is not None:
-                self._lent[1].interrupt()
+            if self._borrowed is not None:
+                self._borrowed[1].interrupt()
 
     def give_back(self) -> None:
         with self._guard:
-            if self._lent is not None:
-                database, cursor = self._lent
+            if self._borrowed is not None:
+                database, cursor = self._borrowed
                 cursor.close()
-                database.lent.discard(self)
-            self._lent = None
+                database.open_cursors.discard(self)
+            self._borrowed = None
             self.ended.set()

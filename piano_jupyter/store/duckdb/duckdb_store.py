@@ -1,8 +1,6 @@
 """DuckDBStore: the store in one DuckDB file, or in memory."""
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Callable
 from operator import methodcaller
@@ -17,11 +15,9 @@ from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.writer import WriterThread
 
-log = logging.getLogger(__name__)
-
-#: Reads of what may be many rows: beside the writer.
+#: Reads that may return many rows: they run on the reader thread.
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
-#: Reads that may take long: beside the writer and the other reads, and closing ends them.
+#: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
 
 Result = TypeVar("Result")
@@ -30,11 +26,12 @@ Result = TypeVar("Result")
 class DuckDBStore(Store):
     """Keeps everything in a DuckDB file that this process has to itself, or in memory with ':memory:'.
 
-    A file that is not there is made, with its folders. A file is open once in a process; another process that has it
-    open is a StoreLockedError.
+    A missing file is created, with its folders. A file can be open only once: opening it again, in this process or
+    another, raises StoreLockedError.
     """
 
-    def __init__(self, path: str | Path, notify: Callable[[str], None] = log.warning) -> None:
+    def __init__(self, path: str | Path, notify: Callable[[str], None] = lambda _: None) -> None:
+        """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged."""
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._notify = notify
         self._threads: _StoreThreads | None = None
@@ -42,19 +39,12 @@ class DuckDBStore(Store):
 
     async def open(self) -> None:
         if self._threads is not None and not self._threads.writer.closed:
-            await self._threads.writer.run(lambda _: None, alone=True)  # whoever opened it may still be at it
+            await self._threads.writer.run(lambda _: None, alone=True)  # another caller may still be opening it
             return
-        loop = asyncio.get_running_loop()
-
-        def tell(path: str, notice: str) -> None:
-            self.name = path
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._notify, notice)
-
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name, tell), self.name),
+            WriterThread(lambda: Database(self.name, self._notify, self._set_name), self.name),
         )
         try:
             for thread in self._threads:
@@ -75,37 +65,40 @@ class DuckDBStore(Store):
             thread.close_now(max(0.0, ends - time.monotonic()))
 
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
-        """Do an operation on the thread where it holds up nobody."""
+        """Run an operation on the thread where it delays nobody else."""
         if report := REPORTS.get(operation):
-            return await self._report(lambda aside: report(aside, *arguments, **options))
+            return await self._report(lambda cursor: report(cursor, *arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
-            return await self._beside(ReadCursor(lambda aside: do(Operations(aside))), self._opened().reader)
+            return await self._read(ReadCursor(lambda cursor: do(Operations(cursor))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
     async def _report(self, read: "Callable[[ReadCursor[Any]], Result]") -> Result:
-        aside = ReadCursor(read)
-        self._reports.add(aside)
+        cursor = ReadCursor(read)
+        self._reports.add(cursor)
         try:
-            return await self._beside(aside, self._opened().reporter)
+            return await self._read(cursor, self._opened().reporter)
         finally:
-            self._reports.discard(aside)
+            self._reports.discard(cursor)
 
-    async def _beside(self, aside: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
-        """Run a read on another thread, after all that was asked for before it."""
+    async def _read(self, cursor: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
+        """Run a read on another thread, after every operation that was called before it."""
         try:
-            await self._opened().writer.run(aside.borrow, alone=True)
-            return await thread.run(aside.run, alone=True)
+            await self._opened().writer.run(cursor.borrow, alone=True)
+            return await thread.run(cursor.run, alone=True)
         except asyncio.CancelledError:
-            aside.stop()  # it would keep the thread from everybody else
+            cursor.stop()  # it would block the thread for all others
             raise
         except StoreError:
-            aside.give_back()  # where the thread did not take it any more
+            cursor.give_back()  # the thread may be closed and never run it
             raise
 
     def _stop_reports(self) -> None:
         for report in tuple(self._reports):
             report.stop()
+
+    def _set_name(self, name: str) -> None:
+        self.name = name
 
     def _opened(self) -> "_StoreThreads":
         if self._threads is None:

@@ -83,7 +83,8 @@ async def test_a_read_notices_it_too(store, folder, notices, make):
 
 async def test_an_idle_store_notices_it(folder, make):
     noticed = asyncio.Event()
-    store = DuckDBStore(folder / "piano.duckdb", lambda _: noticed.set())
+    loop = asyncio.get_running_loop()
+    store = DuckDBStore(folder / "piano.duckdb", lambda _: loop.call_soon_threadsafe(noticed.set))
     await store.open()
     await store.add_agent(make.agent(name="before"))
     shutil.rmtree(folder)

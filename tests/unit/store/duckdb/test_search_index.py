@@ -37,7 +37,7 @@ def filled(database):
     thread = Thread(id=uuid4(), title="all", inserted_at=datetime.now(UTC))
     database.tables.add_thread(thread)
     database.connection.execute(FILL, {"thread": thread.id, "messages": MESSAGES, "rare": RARE})
-    database.tables.count_on()
+    database.tables.load_counters()
     return database
 
 
