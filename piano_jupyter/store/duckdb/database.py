@@ -99,7 +99,8 @@ class Database:
         try:
             self.connection.close()  # which moves the log into the file
             if self._damaged and not self.open_cursors:
-                has_recovered(self.name)  # the next opening goes on with it
+                with contextlib.suppress(OSError):
+                    has_recovered(self.name)  # the next opening goes on with it
         finally:
             self._release_lock()
 
