@@ -199,12 +199,17 @@ def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
 def _sentence(name: str, kept: str, done: dict[str, Any]) -> str:
     """Return what is told of a recovery: what there is, what is missing, and where the damaged file is."""
     tables = {table: done["tables"][table] for table in KINDS if table in done["tables"]}
-    recovered = _list(_number(kept, KINDS[table]) for table, (kept, _) in tables.items() if kept) or "nothing but names"
+    recovered = _list(_number(kept, KINDS[table]) for table, (kept, _) in tables.items() if kept) or "no records"
     missing = [
         _number(total - kept, KINDS[table]) if total is not None else f"an unknown number of {KINDS[table][1]}"
         for table, (kept, total) in tables.items()
         if total is None or total > kept
     ]
+    if done["commits_lost"] == 1 and not (missing or done["is_older"] or done["is_unsure"] or done["doubtful"]):
+        return (
+            f"the last change to database {name} was not written completely, as when the power fails meanwhile: "
+            f"everything before it is there ({recovered}); the file as it was is kept as {kept}"
+        )
     if done["commits_lost"]:
         missing.append(f"up to {_number(done['commits_lost'], ('change', 'changes'))} at the end of its log")
     if done["is_older"]:
