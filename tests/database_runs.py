@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import random
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -166,3 +167,32 @@ def torn_states(changes, step, new_step, base=None, count=0):
                 yield f"change {number}, {change.kind} {where}, {length} of {len(change.data)}", state, least, most
         files.apply(change)
     yield "the end", files, least, most
+
+
+def power_cuts(changes, each, base=None, count=0):
+    """Yield what a power cut before each sync of a run may leave: of what was not synced, any pages (`each` times)."""
+    least = most = count
+    files, durable, pending = torn_writes.Files(base or {}), torn_writes.Files(base or {}), []
+    chance = random.Random(len(changes))
+    for number, change in enumerate(changes):
+        if change.kind == "M":
+            word, _, told = change.data.decode().partition(" ")
+            most = int(told) if word == "begin" else most
+            least = int(told) if word == "done" else least
+        elif change.kind == "S":
+            for turn in range(each if any(one.path == change.path for one in pending) else 0):
+                state, page = durable.copy(), (4096, 512)[turn % 2]
+                for one in pending:
+                    for at in range(0, len(one.data), page):
+                        if chance.random() < 0.5:
+                            state.apply(one._replace(offset=one.offset + at, data=one.data[at : at + page]))
+                yield f"change {number}, power {turn}, {Path(change.path).name}", state, least, most
+            pending = [one for one in pending if one.path != change.path]
+            if change.path in files:
+                durable[change.path] = files[change.path]
+        else:
+            files.apply(change)
+            if change.kind == "W":
+                pending.append(change)
+            else:
+                durable.apply(change)

@@ -3,6 +3,7 @@
 python tests/campaigns/torn.py FOLDER [MEGABYTES] [STEP_BYTES]
 """
 
+import itertools
 import json
 import sys
 import time
@@ -20,15 +21,15 @@ from piano_jupyter.store.duckdb.file_format import BLOCKS_START  # noqa: E402
 
 
 class Steps(NamedTuple):
-    """At which lengths writes are cut, in bytes."""
+    """At which lengths writes are cut, in bytes; and how often the power fails before each sync."""
 
     metadata: int  #: in the block that is rewritten in place
     others: int
     new: int  #: where the file grows
+    power_cuts: int
 
 
-CHECKPOINT = Steps(metadata=4096, others=65536, new=131072)  #: in CI
-PAGES = Steps(metadata=4096, others=4096, new=4096)
+CHECKPOINT = Steps(metadata=4096, others=65536, new=131072, power_cuts=3)  #: in CI
 
 
 def torn_checkpoint(folder, base, count, steps):
@@ -45,9 +46,11 @@ def torn_checkpoint(folder, base, count, steps):
 
     module.is_repaired = counted
     try:
-        for name, state, least, most in database_runs.torn_states(
+        torn = database_runs.torn_states(
             changes, lambda at: steps.metadata if at == BLOCKS_START else steps.others, steps.new, files, count
-        ):
+        )
+        cuts = database_runs.power_cuts(changes, steps.power_cuts, files, count)
+        for name, state, least, most in itertools.chain(torn, cuts):
             done["states"] += 1
             state.lay_down(path.parent)
             told = []
@@ -59,7 +62,8 @@ def torn_checkpoint(folder, base, count, steps):
                     database.close()
             except Exception as error:  # noqa: BLE001
                 told.append(f"{type(error).__name__}: {error}")
-            done["wrong"] += [(name, *told)] if told else []
+            is_last = "power" in name and all("the last change to database" in each for each in told)
+            done["wrong"] += [(name, *told)] if told and not is_last else []
     finally:
         module.is_repaired = repair
     return done | {"s": round(time.monotonic() - began)}
@@ -73,7 +77,7 @@ def main(folder, megabytes, step):
     count = max(megabytes * 1_000_000 // size, 10) // 10 * 10
     database_runs.run(built, count, every=count // 5, size=size)
     base = built.read_bytes()
-    done = torn_checkpoint(folder, base, count, Steps(4096, step, step))
+    done = torn_checkpoint(folder, base, count, Steps(4096, step, step, 10))
     print(json.dumps({"bytes": len(base)} | done))
 
 

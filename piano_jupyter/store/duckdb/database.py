@@ -136,7 +136,8 @@ class Database:
                     self.connection.execute(queries.CHECKPOINT)
             self.connection.close()
             if self._damaged and not self.open_cursors:
-                has_recovered(self.name)  # the next opening goes on with it
+                with contextlib.suppress(OSError):
+                    has_recovered(self.name)  # the next opening goes on with it
         finally:
             self._release_lock()
 

@@ -107,7 +107,7 @@ def not_recovered(error: OSError, name: str) -> StoreError:
     """Return what to raise where a damaged database could not be copied to recover what can be read of it."""
     return StoreError(
         f"database {name} is damaged, and what can be read of it cannot be recovered ({error}): "
-        f"free as much room on its disk as it takes and try again, or {ELSEWHERE}"
+        f"its folder must be writable and have room for two copies of it; see to that, or {ELSEWHERE}"
     )
 
 

@@ -71,7 +71,8 @@ def set_incomplete_aside(name: str) -> str:
     It has no blocks, its headers are incomplete, and there is no log: nothing was ever stored in it.
     """
     path = os.path.realpath(name)
-    if not os.path.lexists(path) or os.path.lexists(f"{path}.wal") or os.path.getsize(path) > form.BLOCKS_START:  # noqa: PTH202
+    file = Path(path)
+    if not file.is_file() or os.path.lexists(f"{path}.wal") or file.stat().st_size > form.BLOCKS_START:
         return ""
     head = _head(path)
     if form.read_headers(head) is not None:
@@ -91,10 +92,7 @@ def set_incomplete_aside(name: str) -> str:
 
 def is_log_broken(name: str) -> bool:
     """Return whether commits of the log lie behind a place where DuckDB would stop to read it, without a word."""
-    try:
-        return form.broken_at(Path(f"{os.path.realpath(name)}.wal").read_bytes()) is not None
-    except FileNotFoundError:
-        return False
+    return form.broken_at(_read(f"{os.path.realpath(name)}.wal")) is not None
 
 
 def is_repaired(name: str) -> bool:
@@ -118,6 +116,8 @@ def is_repaired(name: str) -> bool:
                 block = os.pread(file.fileno(), form.block_size(at), at)
                 os.pwrite(file.fileno(), form.with_checksum(block)[: form.CHECKSUM_BYTES], at)
             os.fsync(file.fileno())
+    except BlockingIOError:
+        return True  # another program has the file by now: opening it again says which
     finally:
         _delete_copy(path)
     return True
@@ -199,12 +199,17 @@ def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
 def _sentence(name: str, kept: str, done: dict[str, Any]) -> str:
     """Return what is told of a recovery: what there is, what is missing, and where the damaged file is."""
     tables = {table: done["tables"][table] for table in KINDS if table in done["tables"]}
-    recovered = _list(_number(kept, KINDS[table]) for table, (kept, _) in tables.items() if kept) or "nothing but names"
+    recovered = _list(_number(kept, KINDS[table]) for table, (kept, _) in tables.items() if kept) or "no records"
     missing = [
         _number(total - kept, KINDS[table]) if total is not None else f"an unknown number of {KINDS[table][1]}"
         for table, (kept, total) in tables.items()
         if total is None or total > kept
     ]
+    if done["commits_lost"] == 1 and not (missing or done["is_older"] or done["is_unsure"] or done["doubtful"]):
+        return (
+            f"the last change to database {name} was not written completely, as when the power fails meanwhile: "
+            f"everything before it is there ({recovered}); the file as it was is kept as {kept}"
+        )
     if done["commits_lost"]:
         missing.append(f"up to {_number(done['commits_lost'], ('change', 'changes'))} at the end of its log")
     if done["is_older"]:
@@ -257,15 +262,15 @@ def _write(path: str, text: str) -> None:
 
 
 def _head(path: str) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return file.read(form.BLOCKS_START)
+    return _read(path, form.BLOCKS_START)
 
 
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
+def _read(path: str, size: int = -1) -> bytes:
+    """Return the beginning of a file; nothing where none is there, or a folder or a pipe."""
+    if not os.path.isfile(path):  # noqa: PTH113
         return b""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(size)
 
 
 def _delete(path: str) -> None:

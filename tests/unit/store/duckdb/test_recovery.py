@@ -81,7 +81,7 @@ def open_and_check(path, least, most):
 
 
 @needs_compiler
-def test_j1_every_write_of_a_checkpoint_can_be_cut_short_and_everything_is_there(tmp_path, base, in_this_process):
+def test_j1_every_write_of_a_checkpoint_can_be_cut_short_by_a_kill_or_a_power_cut(tmp_path, base, in_this_process):
     done = torn_checkpoint(tmp_path, base, MESSAGES, CHECKPOINT)
 
     assert done["wrong"] == []
@@ -213,7 +213,7 @@ def test_j5_a_flipped_byte_anywhere_loses_little_and_what_is_told_of_it_is_true(
         wrong = [number for number, text in rows if not database_runs.is_text_of(number, text)]
         lost = MESSAGES + 6 - len(rows)
         assert wrong == [] or (len(wrong) == 1 and "one value may be wrong" in told[0]), (suffix, at, wrong)
-        assert lost <= 0 or "not recovered" in told[0], (suffix, at, lost)
+        assert lost <= 0 or "not recovered" in told[0] or "the last change" in told[0], (suffix, at, lost)
         assert lost <= (6 if suffix else 1), (suffix, at, told)
         for sentence in told:
             kept = Path(sentence.rpartition("kept as ")[2])
