@@ -68,7 +68,7 @@ def salvage(copy: Path, skipped: list[str], *, strict: bool) -> dict[str, Any]:
     if connection is None:
         return {}
     try:
-        is_newer = connection.execute(SCHEMA_VERSION).fetchall()[0][0] > migrations()[-1].version
+        is_newer = (connection.execute(SCHEMA_VERSION).fetchall()[0][0] or 0) > migrations()[-1].version
     except duckdb.Error:
         is_newer = False
     if is_newer:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -286,6 +287,34 @@ def test_an_interrupted_recovery_is_finished_and_told_by_the_next_opening(tmp_pa
         *("run.duckdb", "run.duckdb", "run.duckdb"),
         "run.duckdb.lock",
     ]
+
+
+def test_j5_a_table_over_which_duckdb_crashes_is_left_out_and_told(tmp_path, base, monkeypatch):
+    path, tasks = tmp_path / "run.duckdb", []
+    path.write_bytes(flipped(base, message_block(base) + 3))
+
+    def crash(task, copy, *skipped):
+        tasks.append((task, *skipped))
+        if "messages" not in skipped:
+            return {"table": "messages"}  # the last thing that was heard of it
+        return json.loads(json.dumps(salvage.salvage(Path(copy), [*skipped], strict=True)))
+
+    monkeypatch.setattr(recovery, "in_own_process", crash)
+    told = recovery.recover(str(path))
+
+    assert tasks == [("salvage",), ("strict",), ("strict", "messages")]
+    assert f"recovered 1 agent; not recovered: {MESSAGES} messages;" in told
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "run.duckdb")
+    (tmp_path / "run.duckdb.wal").mkdir()
+    name = str(tmp_path / "run.duckdb")
+
+    assert (recovery.finish_recovery(name), recovery.set_incomplete_aside(name)) == ("", "")
+    assert [check(name) for check in (recovery.is_log_broken, recovery.is_repaired, recovery.has_recovered)] == [
+        False
+    ] * 3
 
 
 def test_a_file_of_another_storage_version_or_of_another_program_is_left_as_it_is(tmp_path, base):
