@@ -365,3 +365,16 @@ def test_the_headers_are_put_right_from_each_other(base):
         right = form.corrected_head(flipped(head, at))
         assert right is not None, at
         assert form.read_headers(right)[:2] == live[:2], at
+
+
+def test_the_index_of_searches_is_left_out_of_a_rebuilt_database_and_made_again(tmp_path, base):
+    path = tmp_path / "run.duckdb"
+    path.write_bytes(base)
+    with contextlib.closing(Database(str(path))) as database:
+        database.connection.execute("INSERT INTO search_segments VALUES (0)")
+
+    salvage.salvage(path, ["agents"], strict=False)
+
+    with contextlib.closing(Database(str(path))) as database:
+        assert database.connection.execute("SELECT count(*) FROM search_segments").fetchone() == (0,)
+        assert database.connection.execute("SELECT count(*) FROM messages").fetchone() == (MESSAGES,)
