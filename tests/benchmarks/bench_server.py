@@ -107,7 +107,7 @@ async def single_calls(folder):
         await store.open()
         print(f"  open, {name:24}{(time.perf_counter() - begun) * 1000:8.0f} ms")
     heard = asyncio.Queue()
-    listener = Listener(lambda _: heard.put_nowait(time.perf_counter()), lambda _: None, lambda: None)
+    listener = Listener(lambda _: heard.put_nowait(time.perf_counter()), lambda _: None, lambda: None, lambda: None)
     second = RemoteStore(Path(folder, "b.duckdb"), owner="second", listener=listener)
     begun = time.perf_counter()
     await second.open()

@@ -45,7 +45,8 @@ class Leases:
         if orderly:
             now = datetime.now(UTC)
             running = [job for job in await self._store.jobs(JobStatus.RUNNING) if job.owner == owner]
-            self._told([await self._store.release(job, now) for job in running])
+            for job in running:
+                self._told([await self._store.release(job, now)])
         else:
             self._absent[owner] = asyncio.create_task(self._recover_after_grace(owner))
 

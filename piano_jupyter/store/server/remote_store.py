@@ -38,6 +38,7 @@ class Listener:
 
     event: Callable[[bytes], None]  #: another client published this
     recovered: Callable[[list[Job]], None]  #: jobs of a kernel that is gone, as they now are
+    stir: Callable[[], None]  #: something may be there to claim now
     reconnected: Callable[[], None]  #: the connection was broken: events may have been missed
 
 
@@ -169,9 +170,9 @@ class RemoteStore(SharedStore):
     async def _connected(self) -> None:
         """Return once there is a connection. Raises StoreError."""
         async with self._connecting:
-            if self._closed:
-                raise StoreError(f"database {self.name} is closed")
             if self._connection is None:
+                if self._closed:
+                    raise StoreError(f"database {self.name} is closed")
                 made: list[Connection] = []
                 self._connection = await self._election.connect(made.append)
                 self._keep(self._read(self._connection))
@@ -204,6 +205,8 @@ class RemoteStore(SharedStore):
                 self._tell(partial(self._listener.event, reply.event))
             case wire.Recovered() if self._listener:
                 self._tell(partial(self._listener.recovered, wire.JOBS.unpack(reply.jobs)))
+            case wire.Stir() if self._listener:
+                self._tell(self._listener.stir)
 
     async def _reconnect(self) -> None:
         with contextlib.suppress(StoreError):  # the next request tries again, and tells

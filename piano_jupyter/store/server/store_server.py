@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from piano_jupyter.records import Job
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.server import wire
 from piano_jupyter.store.server.client_connection import ClientConnection
+from piano_jupyter.store.server.grants import Grants
 from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.shared_store import OPERATIONS, Client, Operation
 from piano_jupyter.store.server.socket_folder import is_same_user, listening_socket, server_files
@@ -40,6 +41,7 @@ class StoreServer:
         self._connections: set[asyncio.Task[Any]] = set()
         self._leaving, self._left = asyncio.Event(), asyncio.Event()
         self._leases: Leases
+        self._grants = Grants(store, self._stir)
         self._server: asyncio.Server
         self._inode = 0
         self._leave_later: asyncio.TimerHandle | None = None
@@ -50,7 +52,12 @@ class StoreServer:
         listening = listening_socket(self._files.socket)
         self._inode = self._files.socket.stat().st_ino
         self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)
-        self._own_operations = {"clients": self._list_clients, "recover": self._leases.recover}
+        self._own_operations = {
+            "clients": self._list_clients,
+            "claim_next": self._grants.claim_next,
+            "recover": self._leases.recover,
+        }
+        await self._grants.board.fill(self._store)
         self._wait_for_client(self._delays.first_client_s)
         self._server = await asyncio.start_unix_server(self._connected, sock=listening)
 
@@ -131,6 +138,8 @@ class StoreServer:
                 await asyncio.wait(connection.requests.values())
             if not self._leaving.is_set():
                 with contextlib.suppress(StoreError):
+                    if all(each.client.owner != connection.client.owner for each in self._clients):
+                        self._grants.forget(connection.client.owner)
                     await self._leases.end(connection.client.owner, orderly=orderly)
             if not self._clients:
                 self._wait_for_client(self._delays.idle_s)
@@ -176,17 +185,26 @@ class StoreServer:
     async def _do(self, operation: Operation, packed: bytes) -> Any:
         arguments = operation.unpack_arguments(packed)
         function = self._own_operations.get(operation.name) or partial(self._store.call, operation.name)
-        return await function(*arguments.args[1:], **arguments.kwargs)
+        result = await function(*arguments.args[1:], **arguments.kwargs)
+        self._grants.board.note(operation.name, result)
+        return result
 
     async def _list_clients(self) -> list[Client]:
         return [each.client for each in self._clients]
 
+    def _stir(self, owners: Collection[str]) -> None:
+        data = frame(wire.Stir())
+        for each in tuple(self._clients):
+            if each.client.owner in owners:
+                each.push(data)
+
     def _tell_recovered(self, jobs: list[Job]) -> None:
+        self._grants.board.note("recover", jobs)
         self._push(wire.Recovered(wire.JOBS.pack(jobs)))
 
     def _push(self, content: wire.Event | wire.Recovered, sender: ClientConnection | None = None) -> None:
         data = frame(content)
-        for each in self._clients:
+        for each in tuple(self._clients):
             if each is not sender:
                 each.push(data)
 

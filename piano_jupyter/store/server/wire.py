@@ -98,9 +98,13 @@ class Recovered(msgspec.Struct, array_like=True, tag="recovered", frozen=True):
     jobs: bytes
 
 
+class Stir(msgspec.Struct, array_like=True, tag="stir", frozen=True):
+    """Something may be there to claim now."""
+
+
 FirstReply = Welcome | Refused | Leaving
 Request = Call | Cancel | Publish | Goodbye
-Reply = Result | Failure | Event | Recovered
+Reply = Result | Failure | Event | Recovered | Stir
 
 ERROR = Packing[PianoError](PianoError)
 JOBS = Packing[list[Job]](list[Job])

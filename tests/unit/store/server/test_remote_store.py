@@ -19,6 +19,7 @@ from store_servers import NO_DELAYS, ended, served
 
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus
+from piano_jupyter.store.base import Turn
 from piano_jupyter.store.server import election, socket_folder, wire
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
 from piano_jupyter.store.server.remote_store import Listener, RemoteStore
@@ -33,8 +34,8 @@ class Heard:
 
     def __init__(self):
         self.events, self.jobs, self.told = [], [], asyncio.Event()
-        self.reconnected = asyncio.Event()
-        self.listener = Listener(self._event, self._recovered, self.reconnected.set)
+        self.stirred, self.reconnected = asyncio.Event(), asyncio.Event()
+        self.listener = Listener(self._event, self._recovered, self.stirred.set, self.reconnected.set)
 
     async def number(self, count):
         """Return once so many events have been told."""
@@ -427,3 +428,21 @@ def test_a_system_without_unix_sockets_is_told_as_that(monkeypatch):
 def test_a_socket_that_cannot_be_made_is_told(tmp_path):
     with pytest.raises(StoreError, match=r"cannot listen at .*share to False"):
         socket_folder.listening_socket(tmp_path / "missing" / "x.sock")
+
+
+async def test_a_kernel_whose_job_has_to_wait_is_told_when_it_may_go(file):
+    async with served(file):
+        heard, turn = Heard(), Turn(max_demand=1, max_wait_s=60)
+        one, two = RemoteStore(file, owner="a"), RemoteStore(file, owner="b", listener=heard.listener)
+        await one.open()
+        await two.open()
+        running = await claimed(one, "a")
+        message = make.message("hi")
+        _, [waiting] = await two.enqueue(message, [make.job(message, make.agent())])
+
+        assert await two.claim_next(message.id, "b", [waiting.id], NOW, turn) is None
+        await one.fail(running, "over", NOW)
+        await heard.stirred.wait()
+        assert (await two.claim_next(message.id, "b", [waiting.id], NOW, turn)).id == waiting.id
+        for each in (one, two):
+            await each.close()
