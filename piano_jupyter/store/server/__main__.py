@@ -5,12 +5,14 @@ It tells on its standard output, which it then closes, that it is ready, or why 
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import time
 
 from piano_jupyter.errors import PianoError, StoreLockedError
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.server.election import STARTED
 from piano_jupyter.store.server.store_server import Delays, StoreServer
 from piano_jupyter.store.server.wire import ERROR
 
@@ -28,7 +30,6 @@ def main() -> None:
     options = parser.parse_args()
     if os.fork():
         os._exit(0)  # the kernel need not wait for a child that outlives it
-    os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(run(options.file, Delays(grace_s=options.grace_s, idle_s=options.idle_s)))
 
@@ -68,8 +69,8 @@ async def opened(file: str) -> DuckDBStore:
 
 def tell(error: bytes) -> None:
     """Tell whoever waits for the start that it is done: with an error, or with none."""
-    with os.fdopen(1, "wb") as output:
-        output.write(b"\1" + error)
+    with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+        os.write(1, STARTED + error)
     os.dup2(2, 1)
 
 

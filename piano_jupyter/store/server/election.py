@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from piano_jupyter.text.truncation import truncated
 CONNECT_TIMEOUT_S = 30.0
 RETRY_S = 0.02
 MAX_LOG_CHARS = 300
+STARTED = b"\1"  #: what a store process says before it says what is wrong, if anything is
 NO_SERVER = (FileNotFoundError, ConnectionRefusedError)
 #: What the process gets of the environment: to find its modules and its folders; no keys.
 ENVIRONMENT = {
@@ -57,8 +57,17 @@ class Election:
         Raises StoreError: it cannot be started, or it is of another version.
         """
         files = server_files(self._database)
-        ends = time.monotonic() + CONNECT_TIMEOUT_S
-        while time.monotonic() < ends:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._connected_in_the_end(files, opened)
+        except TimeoutError:
+            raise StoreLockedError(
+                f"the store process of database {self._database} did not answer within {CONNECT_TIMEOUT_S:.0f} s: it "
+                f"is stopped, or very busy; end it (see {files.log}), or {NOT_SHARED}"
+            ) from None
+
+    async def _connected_in_the_end(self, files: ServerFiles, opened: Callable[[Connection], None]) -> Connection:
+        while True:
             try:
                 if connection := await self._connected(files, opened):
                     return connection
@@ -72,10 +81,6 @@ class Election:
                     f"the store process at {files.socket} cannot be reached ({error}); {NOT_SHARED}"
                 ) from error
             await asyncio.sleep(RETRY_S)
-        raise StoreLockedError(
-            f"the store process of database {self._database} did not answer within {CONNECT_TIMEOUT_S:.0f} s; "
-            f"its log is {files.log}"
-        )
 
     async def _connected(self, files: ServerFiles, opened: Callable[[Connection], None]) -> Connection | None:
         """Return the connection, or None where the process is leaving. Raises OSError where none is there."""
@@ -135,14 +140,18 @@ class Election:
             raise StoreError(f"the store process cannot be started ({error}); {NOT_SHARED}") from error
         finally:
             os.close(writing)
-        told = await _all_of(reading)
-        process.wait()
-        if told[:1] != b"\1":
-            lines = files.log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
-            why = truncated(lines[-1], MAX_LOG_CHARS)
-            raise StoreError(f"the store process of database {self._database} did not start: {why}; {NOT_SHARED}")
-        if len(told) > 1:
-            raise wire.ERROR.unpack(told[1:])
+        try:
+            told = await _all_of(reading)
+        finally:
+            process.wait()  # it has forked
+        if told == STARTED:
+            return
+        lines = files.log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
+        files.log.unlink()
+        if told.startswith(STARTED):
+            raise wire.ERROR.unpack(told[len(STARTED) :])
+        why = truncated(lines[-1], MAX_LOG_CHARS)
+        raise StoreError(f"the store process of database {self._database} did not start: {why}; {NOT_SHARED}")
 
 
 async def _opened(path: Path) -> Connection:
@@ -169,9 +178,11 @@ async def _start_lock(files: ServerFiles) -> AsyncIterator[bool]:
             return
         try:
             is_ours = _is_at(file, files.start_lock)  # else its last owner has removed it
-            yield is_ours
-            if is_ours:
-                files.start_lock.unlink(missing_ok=True)
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    files.start_lock.unlink(missing_ok=True)
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
     finally:

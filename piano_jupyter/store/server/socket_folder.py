@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError
 
+RUNTIME_FOLDERS = "/run/user"
 LAST_RESORT = Path("/tmp")  # noqa: S108  What is made there is checked.
 FOLDER_MODE = 0o700
 SOCKET_MODE = 0o600
@@ -53,8 +54,9 @@ def private_folder(name_bytes: int = 0) -> Path:
 
 def _candidates() -> Iterator[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/"):
-        yield Path(runtime, "piano_jupyter")
+    for folder in (runtime, f"{RUNTIME_FOLDERS}/{os.getuid()}"):  # where it is not in the environment, it may be there
+        if folder.startswith("/") and Path(folder).is_dir():
+            yield Path(folder, "piano_jupyter")
     own_name = f"piano_jupyter-{os.getuid()}"
     yield from dict.fromkeys((Path(tempfile.gettempdir(), own_name), LAST_RESORT / own_name))
 

@@ -217,6 +217,8 @@ class StoreServer:
         with contextlib.suppress(FileNotFoundError):
             if self._files.socket.stat().st_ino == self._inode:
                 self._files.socket.unlink()
+            if self._files.log.stat().st_size == 0:
+                self._files.log.unlink()
 
     def _leave_if_unused(self) -> None:
         if not self._clients:

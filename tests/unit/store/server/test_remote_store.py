@@ -77,6 +77,17 @@ async def client(file):
         await ended(process)
 
 
+@pytest.fixture
+def folders(monkeypatch):
+    """Return a short folder in which nothing is yet, where sockets are kept from now on."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+        monkeypatch.setattr(socket_folder, "LAST_RESORT", Path("/nowhere"))
+        monkeypatch.setattr(socket_folder, "RUNTIME_FOLDERS", "/nowhere")
+        yield Path(folder)
+
+
 async def claimed(store, owner):
     """Return a job that the owner runs."""
     message = make.message("hi")
@@ -302,6 +313,26 @@ async def test_a_process_that_cannot_start_says_why(file, tmp_path, monkeypatch)
         await RemoteStore(tmp_path / "other.duckdb").open()
 
 
+async def test_a_process_that_is_stopped_is_told_as_that(client, monkeypatch):
+    store = await client()
+    monkeypatch.setattr(election, "CONNECT_TIMEOUT_S", 0.2)
+    os.kill(store.server_pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreLockedError, match=r"did not answer within .*share to False"):
+            await RemoteStore(store.name).open()
+    finally:
+        os.kill(store.server_pid, signal.SIGCONT)
+
+
+async def test_a_process_leaves_nothing_behind(client, folders):
+    store = await client()
+    pid = store.server_pid
+    await store.close()
+    await ended(pid)
+
+    assert list((folders / "piano_jupyter").iterdir()) == []
+
+
 async def test_an_error_of_the_store_arrives_as_what_it_is_and_the_connection_stays(client):
     store = await client()
     with pytest.raises(NotFoundError, match="no message with the id"):
@@ -375,16 +406,6 @@ store.close_now(10)
     assert said.splitlines()[1] == "0"
 
 
-@pytest.fixture
-def folders(monkeypatch):
-    """Return a short folder in which nothing is yet, where sockets are kept from now on."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-        monkeypatch.setattr(socket_folder, "LAST_RESORT", Path("/nowhere"))
-        yield Path(folder)
-
-
 def test_sockets_are_in_the_user_s_runtime_folder_where_nobody_else_can_enter(folders):
     assert socket_folder.private_folder() == folders / "piano_jupyter"
     assert (folders / "piano_jupyter").stat().st_mode & 0o777 == 0o700
@@ -411,7 +432,9 @@ def test_another_user_s_folder_is_not_used(folders):
 
 
 def test_a_folder_whose_path_is_too_long_is_passed_over(folders, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", f"/{'long' * 30}")
+    long = folders / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     monkeypatch.setattr(tempfile, "tempdir", str(folders))
     assert socket_folder.server_files("/x/piano.duckdb").socket.is_relative_to(folders)
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
