@@ -88,6 +88,35 @@ def throughput(folder, kind, clients, seconds):
           f"{percentile(times, 0.95):6.1f} ms")  # fmt: skip
 
 
+#: Opens a store and has an answer; says how many MB it takes.
+MEMORY = """
+import asyncio, psutil, sys
+from {module} import {store}
+async def main():
+    store = {store}(sys.argv[1])
+    await store.open()
+    await store.counts()
+    print(psutil.Process().memory_full_info().uss / 1e6)
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def memory(folder):
+    """Print what a kernel takes for its store, beside what Python takes."""
+    bare = "import psutil, asyncio; print(psutil.Process().memory_full_info().uss / 1e6)"
+    codes = {
+        "in process": MEMORY.format(module="piano_jupyter.store.duckdb.duckdb_store", store="DuckDBStore"),
+        "store process": MEMORY.format(module="piano_jupyter.store.server.remote_store", store="RemoteStore"),
+    }
+    empty, *sizes = [
+        float(subprocess.check_output([sys.executable, "-c", code, f"{folder}/memory-{n}.duckdb"]))
+        for n, code in enumerate((bare, *codes.values()))
+    ]
+    for name, size in zip(codes, sizes, strict=True):
+        print(f"  {f'memory per kernel, {name}':34}{size - empty:5.0f} MB")
+
+
 async def latencies(operation: Callable[[Store], object], stores):
     """Return p50 and p95 of an operation, in milliseconds, for each store; they take turns."""
     times = {store: [] for store in stores}
@@ -136,5 +165,6 @@ if __name__ == "__main__":
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with tempfile.TemporaryDirectory() as temporary:
         asyncio.run(single_calls(temporary))
+        memory(temporary)
         for kind, clients in (("alone", 1), ("shared", 1), ("shared", 4), ("alone", 1), ("shared", 4)):
             throughput(temporary, kind, clients, seconds)

@@ -27,6 +27,7 @@ from piano_jupyter.store.server.shared_store import OPERATIONS, SharedStore
 from piano_jupyter.store.server.wire import ConnectionBrokenError, frame, read_frame
 
 GOODBYE_TIMEOUT_S = 10.0
+MAX_UNSENT_EVENT_BYTES = 8 * 2**20
 MAX_SENDS = 10  #: of one request: what it asks for may be what stops the store process
 
 Returned = TypeVar("Returned")
@@ -85,7 +86,7 @@ class RemoteStore(SharedStore):
         if self._thread is not None and not self._closed:
             await asyncio.wrap_future(self._running_thread().run(self._connected()))
             return
-        self._listening_loop = asyncio.get_running_loop()
+        self._pid, self._listening_loop = os.getpid(), asyncio.get_running_loop()
         self._thread, self._closed, self._connection = _LoopThread(), False, None
         self._connecting = asyncio.Lock()
         try:
@@ -120,9 +121,9 @@ class RemoteStore(SharedStore):
             raise
 
     def publish(self, event: bytes) -> None:
-        """Tell the other clients, from any thread; without a connection nobody is told."""
+        """Tell the other clients, from any thread; nobody where the store process is not there, or hangs."""
         if self._thread is not None and not self._closed and os.getpid() == self._pid:
-            self._thread.do(partial(self._send, wire.Publish(event)))
+            self._thread.do(partial(self._send_event, event))
 
     def abandon(self) -> None:
         """Close what a forked child has of the connection."""
@@ -166,6 +167,12 @@ class RemoteStore(SharedStore):
         data = frame(content)
         if self._connection is not None:
             self._connection.writer.write(data)
+
+    def _send_event(self, event: bytes) -> None:
+        if self._connection is not None:
+            unsent = self._connection.writer.transport.get_write_buffer_size()
+            if unsent + len(event) <= MAX_UNSENT_EVENT_BYTES:
+                self._send(wire.Publish(event))
 
     async def _connected(self) -> None:
         """Return once there is a connection. Raises StoreError."""

@@ -173,6 +173,8 @@ class StoreServer:
             result = await self._do(operation, call.arguments)
             reply: wire.Result | wire.Failure = wire.Result(call.id, operation.result.pack(result))
         except PianoError as error:
+            if self._leaving.is_set():
+                return  # it is sent again, to the next process
             reply = wire.Failure(call.id, wire.ERROR.pack(error))
         except asyncio.CancelledError:
             reply = wire.Failure(call.id, wire.ERROR.pack(StoreError(f"{call.operation} was cancelled")))

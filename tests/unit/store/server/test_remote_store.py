@@ -20,9 +20,11 @@ from store_servers import NO_DELAYS, ended, served
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus
 from piano_jupyter.store.base import Turn
-from piano_jupyter.store.server import election, socket_folder, wire
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.server import client_connection, election, socket_folder, wire
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
-from piano_jupyter.store.server.remote_store import Listener, RemoteStore
+from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, Listener, RemoteStore
+from piano_jupyter.store.server.shared_store import OPERATIONS
 from piano_jupyter.store.server.socket_folder import server_files
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -256,10 +258,11 @@ async def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(file)
         await talker.open()
         while len(await talker.clients()) < 2:
             pass
-        for _ in range(MAX_UNREAD_EVENT_BYTES // 2**20 + 2):
-            talker.publish(bytes(2**20))
+        sent = 0
         while len(await talker.clients()) > 1:
-            pass
+            talker.publish(bytes(2**20))
+            sent += 2**20
+        assert sent <= MAX_UNREAD_EVENT_BYTES + 2**21
         stalled.close()
         await talker.close()
 
@@ -322,6 +325,79 @@ async def test_a_process_that_is_stopped_is_told_as_that(client, monkeypatch):
             await RemoteStore(store.name).open()
     finally:
         os.kill(store.server_pid, signal.SIGCONT)
+
+
+async def test_events_for_a_process_that_is_stopped_do_not_pile_up(client):
+    heard = Heard()
+    talker, _ = await client(owner="a"), await client(owner="b", listener=heard.listener)
+    os.kill(talker.server_pid, signal.SIGSTOP)
+    try:
+        for _ in range(3 * MAX_UNSENT_EVENT_BYTES // 2**20):
+            talker.publish(bytes(2**20))
+        asked = asyncio.create_task(talker.counts())
+        await asyncio.sleep(0)
+    finally:
+        os.kill(talker.server_pid, signal.SIGCONT)
+    await asked
+    talker.publish(b"last")
+    while b"last" not in heard.events:
+        await heard.number(len(heard.events) + 1)
+
+    assert len(heard.events) <= MAX_UNSENT_EVENT_BYTES // 2**20 + 2
+
+
+async def test_a_process_that_is_told_to_end_is_replaced_without_an_error(client):
+    store = await client()
+    messages = [make.message(str(number)) for number in range(40)]
+    pids = set()
+    for number, message in enumerate(messages):
+        adding = [asyncio.create_task(store.add_message(message)), asyncio.create_task(store.counts())]
+        await asyncio.sleep(0)
+        pids.add(store.server_pid)
+        if number in {10, 20, 30}:
+            os.kill(store.server_pid, signal.SIGTERM)
+        await asyncio.gather(*adding)
+
+    assert (await store.counts()).messages == 40
+    assert len(pids - {0}) == 4
+
+
+async def test_replies_that_a_client_does_not_read_do_not_pile_up(file, monkeypatch):
+    monkeypatch.setattr(client_connection, "MAX_WAITING_REPLY_BYTES", 4 * 2**20)
+    async with served(file):
+        other, stalled = RemoteStore(file), socket.socket(socket.AF_UNIX)
+        stalled.connect(str(server_files(str(file)).socket))
+        stalled.sendall(wire.frame(wire.Hello(wire.PROTOCOL, wire.own_version(), os.getpid(), "stalled", "")))
+        packed = OPERATIONS["sql"].pack_arguments((f"SELECT repeat('x', {2**20})",), {})
+        stalled.sendall(b"".join(wire.frame(wire.Call(number, "sql", packed)) for number in range(10)))
+        await other.open()
+        while len(await other.clients()) > 1:
+            pass
+        stalled.close()
+        await other.close()
+
+
+async def test_what_goes_wrong_in_the_process_is_told_and_it_goes_on(file, monkeypatch):
+    async with served(file):
+        store = RemoteStore(file)
+        await store.open()
+        complaints = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        monkeypatch.setattr(DuckDBStore, "call", _broken)
+        with pytest.raises(StoreError, match="store process failed at counts: ZeroDivisionError: oh"):
+            await store.counts()
+        monkeypatch.undo()
+        monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 2**20)
+        with pytest.raises(StoreError, match="MB are too much to exchange"):
+            await store.sql(f"SELECT repeat('x', {2**20})")
+
+        assert (await store.counts()).messages == 0
+        await store.close()
+    assert [type(each) for each in complaints] == [ZeroDivisionError]
+
+
+async def _broken(*_, **__):
+    raise ZeroDivisionError("oh")
 
 
 async def test_a_process_leaves_nothing_behind(client, folders):
