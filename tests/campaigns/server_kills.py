@@ -24,20 +24,30 @@ from piano_jupyter.store.server.remote_store import RemoteStore
 
 CLIENTS = 4
 MAX_ROUNDS_TO_KILL = 12
-#: Asks, claims, answers and reads until its input ends; says what it was told is kept.
+#: Asks, claims when it is its turn, answers and reads until its input ends; says what it was told is kept.
 WORKER = """
 from dataclasses import replace
-from piano_jupyter.store.server.remote_store import RemoteStore
+from piano_jupyter.store.base import Turn
+from piano_jupyter.store.server.remote_store import Listener, RemoteStore
+turn = Turn(max_demand=2, max_wait_s=60)
 async def work():
-    owner = sys.argv[2]
-    store = RemoteStore(path, owner=owner, options=("--idle-s=0",))
+    owner, stirred = sys.argv[2], asyncio.Event()
+    listener = Listener(lambda _: None, lambda _: None, stirred.set, stirred.set)
+    store = RemoteStore(path, owner=owner, options=("--idle-s=0",), listener=listener)
     await store.open()
+    async def claim(job):
+        request = clock.new_id()
+        while True:
+            stirred.clear()
+            if claimed := await store.claim_next(request, owner, [job.id], clock.now(), turn):
+                return claimed
+            await stirred.wait()
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     number = 0
     while not ended.done():
         asked = message(f"{owner} {number}")
         kept, [asked_job] = await store.enqueue(asked, [job(asked)])
-        claimed = await store.claim_next(clock.new_id(), owner, [asked_job.id], clock.now())
+        claimed = await claim(asked_job)
         answer = replace(message(), thread_id=asked.thread_id, job_id=asked_job.id, role="assistant")
         done = await store.ack(claimed, answer, clock.now())
         read = await store.messages(asked.thread_id)
