@@ -38,7 +38,7 @@ class StoreServer:
         self._version = version or wire.own_version()
         self._files = server_files(name)
         self._clients: set[ClientConnection] = set()
-        self._connections: set[asyncio.Task[Any]] = set()
+        self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._leaving, self._left = asyncio.Event(), asyncio.Event()
         self._leases: Leases
         self._grants = Grants(store, self._stir)
@@ -69,8 +69,8 @@ class StoreServer:
         self._remove_socket()
         self._server.close()
         self._left.set()
-        for client in tuple(self._clients):
-            client.cut_off()
+        for writer in self._connections.values():
+            writer.transport.abort()
         if self._connections:
             await asyncio.wait(self._connections)
 
@@ -81,14 +81,14 @@ class StoreServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._connections[task] = writer
         try:
             if is_same_user(writer.get_extra_info("socket")):
                 await self._welcome(reader, writer)
         except (OSError, wire.ConnectionBrokenError):
             pass  # it is gone
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
             writer.close()
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -132,7 +132,7 @@ async def test_of_several_that_need_it_at_once_one_starts_it(client):
     assert len(await clients[0].clients()) == 4
 
 
-async def test_the_process_is_detached_and_has_no_keys(client, monkeypatch):
+async def test_g20_the_process_is_detached_and_has_no_keys(client, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("PIANO_API_KEY", "sk-secret")
     store = await client()
@@ -250,7 +250,7 @@ async def test_after_a_start_recovering_waits_for_the_clients_that_come_back(fil
             await each.close()
 
 
-async def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(file):
+async def test_j21_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(file):
     async with served(file):
         talker, stalled = RemoteStore(file, owner="talker"), socket.socket(socket.AF_UNIX)
         stalled.connect(str(server_files(str(file)).socket))
@@ -327,7 +327,7 @@ async def test_a_process_that_is_stopped_is_told_as_that(client, monkeypatch):
         os.kill(store.server_pid, signal.SIGCONT)
 
 
-async def test_events_for_a_process_that_is_stopped_do_not_pile_up(client):
+async def test_j21_events_for_a_process_that_is_stopped_do_not_pile_up(client):
     heard = Heard()
     talker, _ = await client(owner="a"), await client(owner="b", listener=heard.listener)
     os.kill(talker.server_pid, signal.SIGSTOP)
@@ -362,7 +362,23 @@ async def test_a_process_that_is_told_to_end_is_replaced_without_an_error(client
     assert len(pids - {0}) == 4
 
 
-async def test_replies_that_a_client_does_not_read_do_not_pile_up(file, monkeypatch):
+async def test_a_connection_that_says_nothing_or_nonsense_keeps_no_process(client):
+    store = await client()
+    silent, nonsense = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    for each in (silent, nonsense):
+        each.connect(str(server_files(store.name).socket))
+    nonsense.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert nonsense.recv(1) == b""
+    pid = store.server_pid
+    await store.close()
+    await ended(pid)
+
+    assert silent.recv(1) == b""
+    silent.close()
+    nonsense.close()
+
+
+async def test_j21_replies_that_a_client_does_not_read_do_not_pile_up(file, monkeypatch):
     monkeypatch.setattr(client_connection, "MAX_WAITING_REPLY_BYTES", 4 * 2**20)
     async with served(file):
         other, stalled = RemoteStore(file), socket.socket(socket.AF_UNIX)
@@ -487,20 +503,20 @@ def test_sockets_are_in_the_user_s_runtime_folder_where_nobody_else_can_enter(fo
     assert (folders / "piano_jupyter").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_others_can_enter_is_not_used(folders):
+def test_g21_a_folder_that_others_can_enter_is_not_used(folders):
     (folders / "piano_jupyter").mkdir(0o755)
     with pytest.raises(StoreError, match=r"piano_jupyter is open to other users; .*cannot be made.*share to False"):
         socket_folder.private_folder()
 
 
-def test_a_link_in_place_of_the_folder_is_not_followed(folders, tmp_path):
+def test_g21_a_link_in_place_of_the_folder_is_not_followed(folders, tmp_path):
     (folders / "piano_jupyter").symlink_to(tmp_path)
     with pytest.raises(StoreError, match="piano_jupyter is no folder"):
         socket_folder.private_folder()
 
 
 @needs_root
-def test_another_user_s_folder_is_not_used(folders):
+def test_g21_another_user_s_folder_is_not_used(folders):
     (folders / "piano_jupyter").mkdir(0o700)
     os.chown(folders / "piano_jupyter", NOBODY, NOBODY)
     with pytest.raises(StoreError, match="piano_jupyter belongs to another user"):
