@@ -98,14 +98,14 @@ class RemoteStore(SharedStore):
     async def close(self) -> None:
         thread = self._ending_thread()
         if thread is not None:
-            await asyncio.wrap_future(thread.run(self._say_goodbye()))
+            await asyncio.wrap_future(thread.run(self._say_goodbye(GOODBYE_TIMEOUT_S)))
             thread.stop(GOODBYE_TIMEOUT_S)
 
     def close_now(self, timeout: float) -> None:
         thread = self._ending_thread()
         if thread is not None:
             with contextlib.suppress(TimeoutError):
-                thread.run(self._say_goodbye()).result(timeout)
+                thread.run(self._say_goodbye(timeout / 2)).result(timeout)
             thread.stop(timeout)
 
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
@@ -117,6 +117,8 @@ class RemoteStore(SharedStore):
         try:
             return packing.result.unpack(await asyncio.shield(answer))
         except asyncio.CancelledError:
+            if answer.cancelled():  # by the close
+                raise self._closed_error() from None
             thread.do(lambda: thread.loop.call_soon(self._send, wire.Cancel(number)))  # after the request itself
             raise
 
@@ -134,10 +136,13 @@ class RemoteStore(SharedStore):
         if os.getpid() != self._pid:
             raise StoreError(f"this process was forked from the one that has database {self.name} open; open it there")
         if self._closed:
-            raise StoreError(f"database {self.name} is closed")
+            raise self._closed_error()
         if self._thread is None:
             raise StoreError(f"database {self.name} is not open")
         return self._thread
+
+    def _closed_error(self) -> StoreError:
+        return StoreError(f"database {self.name} is closed")
 
     def _ending_thread(self) -> "_LoopThread | None":
         """Return the thread that is to be ended, if there is one; nothing is begun on it any more."""
@@ -179,7 +184,7 @@ class RemoteStore(SharedStore):
         async with self._connecting:
             if self._connection is None:
                 if self._closed:
-                    raise StoreError(f"database {self.name} is closed")
+                    raise self._closed_error()
                 made: list[Connection] = []
                 self._connection = await self._election.connect(made.append)
                 self._keep(self._read(self._connection))
@@ -221,18 +226,19 @@ class RemoteStore(SharedStore):
             if self._listener:
                 self._tell(self._listener.reconnected)
 
-    async def _say_goodbye(self) -> None:
-        """Wait until the store process has done what was asked, and end the connection."""
-        reading = [task for task in self._tasks if not task.done()]
+    async def _say_goodbye(self, timeout: float) -> None:
+        """Let the store process do what was asked, and end the connection; what waits longer is given up."""
         if self._connection is not None:
             self._send(wire.Goodbye())
-            await asyncio.wait(reading, timeout=GOODBYE_TIMEOUT_S)
-        for task in reading:
-            task.cancel()
+            await asyncio.wait(self._tasks, timeout=timeout)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
     def _tell(self, function: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -463,6 +463,20 @@ async def test_what_was_asked_for_before_the_close_is_done(client):
     assert (await store.message(message.id)).content == "hi"
 
 
+async def test_what_a_process_that_is_stopped_does_not_answer_ends_with_the_close(client):
+    store = await client()
+    os.kill(store.server_pid, signal.SIGSTOP)
+    pid = store.server_pid
+    try:
+        asked = asyncio.create_task(store.counts())
+        await asyncio.sleep(0)
+        store.close_now(0.5)
+        with pytest.raises(StoreError, match="is closed"):
+            await asked
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 async def test_it_is_closed_at_once_from_another_thread(client):
     store = await client(owner="a")
     other = await client(owner="b")
