@@ -102,7 +102,7 @@ def test_no_class_name_means_two_things():
 
 
 def test_no_two_modules_have_one_name():
-    names = Counter(path.name for path in MODULES if path.name != "__init__.py")
+    names = Counter(path.name for path in MODULES if path.name not in {"__init__.py", "__main__.py"})
     assert not [name for name, times in names.items() if times > 1]
 
 

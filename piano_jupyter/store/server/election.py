@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 
 
-class Connection:
+class ServerConnection:
     """A connection to a store process that has welcomed us."""
 
     def __init__(self, own: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +51,7 @@ class Election:
     def __init__(self, database: str, hello: wire.Hello, options: Sequence[str] = ()) -> None:
         self._database, self._hello, self._options = database, hello, options
 
-    async def connect(self, opened: Callable[[Connection], None]) -> Connection:
+    async def connect(self, opened: Callable[[ServerConnection], None]) -> ServerConnection:
         """Return a connection to the store process, which is started if need be; each that is made is told.
 
         Raises StoreError: it cannot be started, or it is of another version.
@@ -66,7 +66,9 @@ class Election:
                 f"is stopped, or very busy; end it (see {files.log}), or {NOT_SHARED}"
             ) from None
 
-    async def _connected_in_the_end(self, files: ServerFiles, opened: Callable[[Connection], None]) -> Connection:
+    async def _connected_in_the_end(
+        self, files: ServerFiles, opened: Callable[[ServerConnection], None]
+    ) -> ServerConnection:
         while True:
             try:
                 if connection := await self._connected(files, opened):
@@ -82,7 +84,9 @@ class Election:
                 ) from error
             await asyncio.sleep(RETRY_S)
 
-    async def _connected(self, files: ServerFiles, opened: Callable[[Connection], None]) -> Connection | None:
+    async def _connected(
+        self, files: ServerFiles, opened: Callable[[ServerConnection], None]
+    ) -> ServerConnection | None:
         """Return the connection, or None where the process is leaving. Raises OSError where none is there."""
         connection = await _opened(files.socket)
         opened(connection)
@@ -98,7 +102,7 @@ class Election:
         connection.close()
         return None
 
-    async def _is_welcome(self, connection: Connection, files: ServerFiles) -> bool:
+    async def _is_welcome(self, connection: ServerConnection, files: ServerFiles) -> bool:
         """Return whether we may stay; False where the process is leaving. Raises StoreError where it refuses us."""
         if not is_same_user(connection.socket):
             raise StoreError(f"the store process at {files.socket} belongs to another user; {NOT_SHARED}")
@@ -154,7 +158,7 @@ class Election:
         raise StoreError(f"the store process of database {self._database} did not start: {why}; {NOT_SHARED}")
 
 
-async def _opened(path: Path) -> Connection:
+async def _opened(path: Path) -> ServerConnection:
     own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     own.setblocking(False)  # noqa: FBT003  The socket's own signature.
     try:
@@ -163,7 +167,7 @@ async def _opened(path: Path) -> Connection:
     except BaseException:
         own.close()
         raise
-    return Connection(own, reader, writer)
+    return ServerConnection(own, reader, writer)
 
 
 @contextlib.asynccontextmanager

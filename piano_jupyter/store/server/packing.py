@@ -155,7 +155,7 @@ def _marked(value: Any) -> Any:  # noqa: C901, PLR0911  One line a type.
             return Ext(_code_of(value, datetime, date, time), value.isoformat().encode())
         case timedelta():
             return Ext(EXTENSIONS.index(timedelta), ENCODER.encode([value.days, value.seconds, value.microseconds]))
-    raise StoreError(f"{value!r:.200} cannot be kept as JSON: it is of the type {type(value).__name__}")
+    raise StoreError(f"{value!r:.200} cannot be stored as JSON: it is of the type {type(value).__name__}")
 
 
 def _code_of(value: Any, *kinds: type) -> int:

@@ -22,7 +22,7 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Job
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.server import wire
-from piano_jupyter.store.server.election import Connection, Election
+from piano_jupyter.store.server.election import Election, ServerConnection
 from piano_jupyter.store.server.shared_store import OPERATIONS, SharedStore
 from piano_jupyter.store.server.wire import ConnectionBrokenError, frame, read_frame
 
@@ -70,7 +70,7 @@ class RemoteStore(SharedStore):
         self._pid = os.getpid()
         self._thread: _LoopThread | None = None
         self._closed = False
-        self._connection: Connection | None = None
+        self._connection: ServerConnection | None = None
         self._connecting: asyncio.Lock
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -185,11 +185,11 @@ class RemoteStore(SharedStore):
             if self._connection is None:
                 if self._closed:
                     raise self._closed_error()
-                made: list[Connection] = []
+                made: list[ServerConnection] = []
                 self._connection = await self._election.connect(made.append)
                 self._keep(self._read(self._connection))
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: ServerConnection) -> None:
         """Take in what the store process sends, until the connection ends; then make another one."""
         try:
             while True:
@@ -213,7 +213,7 @@ class RemoteStore(SharedStore):
                     answer.set_result(reply.value)
                 else:
                     answer.set_exception(wire.ERROR.unpack(reply.error))
-            case wire.Event() if self._listener:
+            case wire.RelayedEvent() if self._listener:
                 self._tell(partial(self._listener.event, reply.event))
             case wire.Recovered() if self._listener:
                 self._tell(partial(self._listener.recovered, wire.JOBS.unpack(reply.jobs)))

@@ -157,7 +157,7 @@ class StoreServer:
                 if request.id in connection.requests:
                     connection.requests[request.id].cancel()
             case wire.Publish():
-                self._push(wire.Event(request.event), connection)
+                self._push(wire.RelayedEvent(request.event), connection)
             case wire.Goodbye():
                 return True
         return False
@@ -204,7 +204,7 @@ class StoreServer:
         self._grants.board.note("recover", jobs)
         self._push(wire.Recovered(wire.JOBS.pack(jobs)))
 
-    def _push(self, content: wire.Event | wire.Recovered, sender: ClientConnection | None = None) -> None:
+    def _push(self, content: wire.RelayedEvent | wire.Recovered, sender: ClientConnection | None = None) -> None:
         data = frame(content)
         for each in tuple(self._clients):
             if each is not sender:

@@ -86,7 +86,7 @@ class Failure(msgspec.Struct, array_like=True, tag="failure", frozen=True):
     error: bytes
 
 
-class Event(msgspec.Struct, array_like=True, tag="event", frozen=True):
+class RelayedEvent(msgspec.Struct, array_like=True, tag="event", frozen=True):
     """An event that another kernel published."""
 
     event: bytes
@@ -104,7 +104,7 @@ class Stir(msgspec.Struct, array_like=True, tag="stir", frozen=True):
 
 FirstReply = Welcome | Refused | Leaving
 Request = Call | Cancel | Publish | Goodbye
-Reply = Result | Failure | Event | Recovered | Stir
+Reply = Result | Failure | RelayedEvent | Recovered | Stir
 
 ERROR = Packing[PianoError](PianoError)
 JOBS = Packing[list[Job]](list[Job])

@@ -154,7 +154,7 @@ def test_an_error_arrives_with_what_it_holds_and_an_unknown_one_as_the_nearest_t
 def test_what_a_record_cannot_hold_is_refused_by_name():
     endless: dict[str, Any] = {}
     endless["self"] = endless
-    with pytest.raises(StoreError, match="cannot be kept as JSON: it is of the type object"):
+    with pytest.raises(StoreError, match="cannot be stored as JSON: it is of the type object"):
         Packing(Any).pack({"a": [object()]})
     with pytest.raises(StoreError, match="nested too deeply"):
         Packing(Any).pack(endless)
