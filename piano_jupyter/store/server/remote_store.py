@@ -1,7 +1,7 @@
 """RemoteStore: the store of a process that shares it; each operation is a request to the store process.
 
 It lives on a thread with a loop of its own, so that any loop can use it, the exit of the process can close it, and a
-kernel that computes keeps its connection. A connection that breaks is made anew, with a new store process if need be,
+kernel that computes keeps its connection. A connection that breaks is made again, with a new store process if need be,
 and what was not answered is sent again: operations are safe to repeat.
 """
 
