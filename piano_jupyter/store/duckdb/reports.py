@@ -1,6 +1,7 @@
 """Reports: reads that may take long, so they run beside the writer. Each is one function of a connection."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import duckdb
@@ -12,23 +13,36 @@ from piano_jupyter.store.duckdb.database import ReadCursor
 from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
 from piano_jupyter.store.duckdb.query_guard import parse_allowed
-from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, ranges_to_search
+from piano_jupyter.store.duckdb.search_index import ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
 MAX_RANKED_MESSAGES = 1_000  #: the newest matches that are ranked
-FIRST_SLICE_MESSAGES = 8_192  #: messages searched first; then four times as many, and so on
+FIRST_SLICE_MESSAGES = 4_096  #: messages searched first; then four times as many, and so on
+SHORT_RANGE_MESSAGES = 32_768  #: are read before they are searched
+COMMON_MATCHES = 8  #: so many in the first slice, and nearly every block has one: the index is of no use
 
 NEWEST_SEQ = "SELECT coalesce(max(seq), 0) FROM messages"
 
 #: The newest messages in a range of seq that hold these words and match this pattern (an empty one always matches).
 #: (A pattern for each word would take up to four times as long.)
 MATCHING_MESSAGES = """
-SELECT m.seq, m.content FROM messages m SEMI JOIN threads t ON t.id = m.thread_id
-WHERE m.seq > $after AND m.seq <= $upto AND m.role IN ('user', 'assistant')
-    AND contains(lower(m.content), lower($one)) AND contains(lower(m.content), lower($two))
-    AND contains(lower(m.content), lower($three)) AND contains(lower(m.content), lower($four))
-    AND ($phrase = '' OR regexp_matches(m.content, $phrase, 'i'))
-ORDER BY m.seq DESC LIMIT $most
+SELECT seq, content FROM messages
+WHERE seq > $after AND seq <= $upto AND role IN ('user', 'assistant')
+    AND contains(lower(content), lower($one)) AND contains(lower(content), lower($two))
+    AND contains(lower(content), lower($three)) AND contains(lower(content), lower($four))
+    AND ($phrase = '' OR regexp_matches(content, $phrase, 'i'))
+ORDER BY seq DESC LIMIT $most
+"""
+
+#: Those of a short range that hold one word. The range is read first: else DuckDB may look for the word before it looks
+#: at the range, and the shorter a query, the sooner it is planned.
+MATCHING_IN_SHORT_RANGE = """
+WITH short_range AS MATERIALIZED (
+    SELECT seq, content FROM messages WHERE seq > $after AND seq <= $upto AND role IN ('user', 'assistant')
+)
+SELECT seq, content FROM short_range
+WHERE contains(lower(content), lower($one)) AND ($phrase = '' OR regexp_matches(content, $phrase, 'i'))
+ORDER BY seq DESC
 """
 
 #: All threads whose title holds these words.
@@ -38,7 +52,10 @@ WHERE contains(lower(title), lower($one)) AND contains(lower(title), lower($two)
     AND contains(lower(title), lower($three)) AND contains(lower(title), lower($four))
 """
 
-MESSAGES_BY_SEQ = "SELECT m.* FROM messages m JOIN (SELECT unnest($seqs::BIGINT[]) AS seq) USING (seq)"
+MESSAGES_BY_SEQ = """
+SELECT m.* FROM messages m JOIN (SELECT unnest($seqs::BIGINT[]) AS seq) USING (seq)
+SEMI JOIN threads t ON t.id = m.thread_id
+"""
 
 THREADS_BY_ID = "SELECT t.* FROM threads t JOIN (SELECT unnest($ids::UUID[]) AS id) USING (id)"
 
@@ -124,9 +141,16 @@ def _matching_messages(connection: Connection, wanted: SearchTerms) -> dict[int,
     ((newest,),) = connection.execute(NEWEST_SEQ, {}).fetchall()
     older = max(0, newest - FIRST_SLICE_MESSAGES)
     _search_range(connection, wanted, older, newest, found)
-    is_rare = len(found) * BLOCK_MESSAGES < FIRST_SLICE_MESSAGES  # otherwise nearly every block has it
-    for after, upto in ranges_to_search(connection, wanted.words, older) if is_rare and older else [(0, older)]:
-        _search_range(connection, wanted, after, upto, found)
+    if len(found) >= COMMON_MATCHES:
+        _search_range(connection, wanted, 0, older, found)
+        return found
+    for after, upto in ranges_to_search(connection, wanted.words, older) if older else ():
+        if upto - after > SHORT_RANGE_MESSAGES:
+            _search_range(connection, wanted, after, upto, found)
+        elif len(found) < MAX_RANKED_MESSAGES:
+            given = {"after": after, "upto": upto, "one": wanted.words[0], "phrase": wanted.phrase}
+            counted = _counted(wanted, connection.execute(MATCHING_IN_SHORT_RANGE, given).fetchall())
+            found |= dict(islice(counted.items(), MAX_RANKED_MESSAGES - len(found)))
     return found
 
 
@@ -139,8 +163,12 @@ def _search_range(
     while upto > after and len(found) < MAX_RANKED_MESSAGES:
         begin, most = max(after, upto - size), MAX_RANKED_MESSAGES - len(found)
         rows = connection.execute(MATCHING_MESSAGES, look_for | {"after": begin, "upto": upto, "most": most}).fetchall()
-        found |= {seq: counts for seq, content in rows if (counts := wanted.count(content)) is not None}
+        found |= _counted(wanted, rows)
         upto, size = (rows[-1][0] - 1, FIRST_SLICE_MESSAGES) if len(rows) == most else (begin, size * 4)
+
+
+def _counted(wanted: SearchTerms, rows: Iterable[tuple[Any, ...]]) -> dict[int, TermCounts]:
+    return {seq: counts for seq, content in rows if (counts := wanted.count(content)) is not None}
 
 
 def _word_parameters(wanted: SearchTerms) -> dict[str, Any]:
