@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import duckdb
@@ -12,6 +13,7 @@ from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.file_access import begin_private_thread, narrow
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
 from piano_jupyter.store.duckdb.operations import Operations
 
@@ -53,6 +55,7 @@ class Database:
         self._seqs: dict[str, int] = {}
         self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
         self._real_path = ""
+        self._is_private = begin_private_thread()
         if name != MEMORY:
             make_ready(name)
             self._real_path = hold(name)
@@ -70,6 +73,8 @@ class Database:
 
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
+        if self._real_path and not self._is_private:
+            narrow(Path(f"{self._real_path}.wal"))  # each checkpoint has DuckDB make another
 
     def rollback(self) -> None:
         self.tables.seqs = self._seqs
@@ -113,6 +118,8 @@ class Database:
             self.connection = duckdb.connect(self.name, config=SETTINGS)
         except (duckdb.Error, MemoryError) as error:
             raise opening_fault(error, self.name) from error
+        if self._real_path:
+            narrow(Path(self._real_path))
         try:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
@@ -143,6 +150,9 @@ class _ParsedOnceConnection:
 
 class ThreadLocalState:
     """What a thread that reads has of its own: each read brings its cursor."""
+
+    def __init__(self) -> None:
+        begin_private_thread()  # a read may spill to the disk
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...

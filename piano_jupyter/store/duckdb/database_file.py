@@ -3,18 +3,16 @@
 A process that is forked while a file is open gives the lock back to its parent: it closes what it has inherited.
 """
 
-import contextlib
 import os
 import threading
 from pathlib import Path
 from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError, StoreLockedError
+from piano_jupyter.store.duckdb.file_access import check_place, make_private
 from piano_jupyter.store.duckdb.lock import ELSEWHERE, release_lock, take_lock
 
 UNREADABLE = {"?": "options", "\\": "a folder"}  # signs in a path, and what DuckDB takes for what comes after them
-BESIDE = (".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")  # what DuckDB makes beside a file; it follows links there
-OWN_FOLDER = ".piano"
 
 
 class _OpenFile(NamedTuple):
@@ -37,7 +35,7 @@ def whole_path(path: str | Path) -> str:
 
 
 def make_ready(path: str) -> None:
-    """Make the folders of a database file. Raises StoreError where no file can be there."""
+    """Make the folders of a database file, and keep others out. Raises StoreError where no file can be there."""
     if "\0" in path:
         raise StoreError(f"database {path!r} cannot be made: there is a NUL in its name; {ELSEWHERE}")
     for sign, what in UNREADABLE.items():
@@ -47,33 +45,19 @@ def make_ready(path: str) -> None:
             )
     try:
         path.encode()
+        check_place(path)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         folder = Path(path).is_dir()
-        if Path(path).parent.name == OWN_FOLDER:
-            _ignore_locks(Path(path).parent)
     except (OSError, ValueError) as error:
         raise StoreError(f"database {path!r} cannot be made: {error}; {ELSEWHERE}") from error
     if folder:
         raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
-    for each in (f"{real}{suffix}" for real in (path, os.path.realpath(path)) for suffix in BESIDE):
-        if Path(each).is_symlink():
-            raise StoreError(
-                f"database {path} cannot be opened: {each} is a link, and what DuckDB keeps there would be written "
-                f"where it leads; move it out of the way, or {ELSEWHERE}"
-            )
+    make_private(path)
 
 
 def is_nowhere(path: str) -> bool:
     """Return whether nothing is kept in a file yet, nor in the log that goes into it when it is opened."""
     return all(not os.path.lexists(each) or os.lstat(each).st_size == 0 for each in (path, f"{path}.wal"))
-
-
-def _ignore_locks(folder: Path) -> None:
-    """Keep the lock files of Piano's own folder out of git, unless somebody has decided there what is ignored."""
-    with contextlib.suppress(FileExistsError, PermissionError):  # where nothing can be written, the lock will say so
-        file = os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(file, "w", encoding="utf-8") as ignored:
-            ignored.write("*.lock\n")
 
 
 def hold(path: str) -> str:

@@ -69,7 +69,7 @@ def command_of(pid: int | str) -> str:
 
 def _open(path: str, name: str) -> int:
     try:
-        file = os.open(path, FLAGS, 0o666)
+        file = os.open(path, FLAGS, 0o600)
     except OSError as error:
         if error.errno in NO_FILE:
             raise _not_ours(path, name) from error
