@@ -76,7 +76,7 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
     async with Piano(resumes=False) as piano:  # what a notebook left is for one: this ends with its own answer
         if trust and not piano.trusted:
             tell(await piano.trust())
-        elif notice := piano.distrust():
+        for notice in piano.notices():
             tell(notice.replace("%piano trust", "--trust"))
         heard = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)

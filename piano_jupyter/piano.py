@@ -21,6 +21,7 @@ from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
     Agent,
+    DatabaseIdentity,
     Hit,
     Job,
     JobStatus,
@@ -70,6 +71,7 @@ class Status:
     approvals: int
     unfinished: list[tuple[Job, str]]  #: what an earlier kernel left, each job with what it waits for
     distrust: str  #: why the database is not trusted, "" if it is
+    notices: list[str]  #: what is to be known of the database, that included
     mode: Mode  #: what tools may do
     rules: list[str]  #: what the user has set, and which of them are about no tool
     layers: list[str]  #: what stands between tools and the machine
@@ -102,6 +104,7 @@ class Piano:
         self._resumes = resumes
         self.config = configured(config, **knobs)
         self.bus = EventBus()
+        self._identity: DatabaseIdentity | None = None
         own = map(as_tool, tools)
         self._parts = Components(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
 
@@ -123,7 +126,8 @@ class Piano:
     async def _open(self) -> None:
         LOGS.masks.append(self._parts.mask)
         await self._parts.store.open()
-        await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
+        self._identity = identity = await self._parts.store.identity()
+        await asyncio.to_thread(self._parts.trust.open, identity)
         await self._parts.roster.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
@@ -427,6 +431,15 @@ class Piano:
             return f"the next kernel will not know that database {self._parts.trust.path} is yours: {problem}"
         return ""
 
+    def notices(self) -> list[str]:
+        """Return what is to be known of the database, a sentence each: that it is not trusted, or where it lies."""
+        disk = self._identity.network_disk if self._identity is not None else ""
+        where = disk and (
+            f"database {self._parts.database} lies on a network disk ({disk}), whose locks may not keep other hosts "
+            f"out: put it on a local disk with PianoConfig.database"
+        )
+        return list(filter(None, [self.distrust(), where]))
+
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Let a tool call run that waits for a yes; return False where that was answered already.
 
@@ -617,6 +630,7 @@ class Piano:
             approvals=len(self._parts.approvals.waiting()),
             unfinished=await self.unfinished(),
             distrust=self.distrust(),
+            notices=self.notices(),
             mode=config.mode,
             rules=[
                 rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules

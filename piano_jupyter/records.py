@@ -206,6 +206,7 @@ class DatabaseIdentity:
 
     id: UUID  #: random; a copy of the file has the same
     is_new: bool  #: whether this process has made the file
+    network_disk: str = ""  #: the network disk that it lies on: its type and place; "" for a disk of this machine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

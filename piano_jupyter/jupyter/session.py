@@ -163,7 +163,7 @@ class Session:
     def tell(self) -> None:
         """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""
         piano, self._untold = self._untold, None
-        if piano is not None and (notice := piano.distrust()):
+        for notice in piano.notices() if piano is not None else ():
             print(fill(terminal_text(notice), 80, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
     def variables(self) -> dict[str, Any]:

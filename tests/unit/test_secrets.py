@@ -235,8 +235,19 @@ LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}
 #: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
 SAYS_NOTHING = {
     *("add_tool", "agents", "approvals", "approve", "archive_thread", "branches", "close", "close_now", "deny"),
-    *("distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages", "models", "open"),
-    *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
+    *("distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages", "models", "notices"),
+    *(
+        "open",
+        "query_frames",
+        "recent_events",
+        "skill_problems",
+        "skills",
+        "start",
+        "stats",
+        "status",
+        "stop",
+        "threads",
+    ),
     *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
 }
 

@@ -109,6 +109,7 @@ def status_card(status: "Status", no_thread: str = "") -> RecordCard:
         jobs=jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
         unfinished="\n".join(_unfinished(status.unfinished)),
         trust=status.distrust,
+        database="\n".join(each for each in status.notices if each != status.distrust),
         tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
         rules="\n".join(status.rules),
         layers="\n".join(status.layers),

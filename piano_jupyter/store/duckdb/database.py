@@ -15,6 +15,7 @@ from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, m
 from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
 from piano_jupyter.store.duckdb.file_access import begin_private_thread, narrow
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
+from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 
 MEMORY = ":memory:"
@@ -49,8 +50,9 @@ class Database:
     connection: duckdb.DuckDBPyConnection
     tables: Operations
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, network_disk: Callable[[str], str] = network_disk_of) -> None:
         self.name = name
+        self._disk = ""  #: the network disk that it lies on
         self._broken = False
         self._seqs: dict[str, int] = {}
         self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
@@ -58,7 +60,8 @@ class Database:
         self._is_private = begin_private_thread()
         if name != MEMORY:
             make_ready(name)
-            self._real_path = hold(name)
+            self._disk = network_disk(name)
+            self._real_path = hold(name, self._disk)
         try:
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
@@ -124,7 +127,7 @@ class Database:
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.LOCK_SETTINGS)
             migrate(self.connection, self.name, migrations())
-            identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
+            identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new, network_disk=self._disk)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.count_on()
         except BaseException as error:

@@ -5,12 +5,13 @@ A process that is forked while a file is open gives the lock back to its parent:
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.store.duckdb.file_access import check_place, make_private
-from piano_jupyter.store.duckdb.lock import ELSEWHERE, release_lock, take_lock
+from piano_jupyter.store.duckdb.lock import ELSEWHERE, keep_fresh, release_lock, take_lock
 
 UNREADABLE = {"?": "options", "\\": "a folder"}  # signs in a path, and what DuckDB takes for what comes after them
 
@@ -20,6 +21,7 @@ class _OpenFile(NamedTuple):
 
     owner: int
     lock: int | None  #: None: a forked child has closed it
+    end_touching: Callable[[], None] = lambda: None  #: ends what tells other hosts that it is open
 
 
 _held: dict[str, _OpenFile] = {}
@@ -60,13 +62,17 @@ def is_nowhere(path: str) -> bool:
     return all(not os.path.lexists(each) or os.lstat(each).st_size == 0 for each in (path, f"{path}.wal"))
 
 
-def hold(path: str) -> str:
-    """Lock the file for this process; return its real path. Raises StoreLockedError where it is open already."""
+def hold(path: str, disk: str = "") -> str:
+    """Lock the file for this process; return its real path. Raises StoreLockedError where it is open already.
+
+    `disk` is what network disk it lies on.
+    """
     real = os.path.realpath(path)
     with _guard:
         held = _held.get(real)
         if held is None:
-            _held[real] = _OpenFile(os.getpid(), take_lock(f"{real}.lock", path))
+            lock = take_lock(f"{real}.lock", path, disk)
+            _held[real] = _OpenFile(os.getpid(), lock, *([keep_fresh(lock)] if disk else []))
         elif held.owner == os.getpid():
             raise StoreLockedError(
                 f"this process has database {path} open already; use that Piano, close it, or {ELSEWHERE}"
@@ -81,6 +87,7 @@ def let_go(real: str) -> None:
     with _guard:
         held = _held.pop(real)
         if held.lock is not None:
+            held.end_touching()
             release_lock(held.lock)
 
 

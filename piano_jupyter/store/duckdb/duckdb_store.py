@@ -12,6 +12,7 @@ from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb import reports
 from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.database_file import whole_path
+from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.writer import WriterThread
 
@@ -27,10 +28,11 @@ class DuckDBStore(Store):
     """Keeps everything in a DuckDB file that this process has to itself, or in memory with ':memory:'.
 
     A file that is not there is made, with its folders. A file is open once in a process; another process that has it
-    open is a StoreLockedError.
+    open is a StoreLockedError. `network_disk` says what network disk a path is on, "" for none.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, network_disk: Callable[[str], str] = network_disk_of) -> None:
+        self._network_disk = network_disk
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
@@ -42,7 +44,7 @@ class DuckDBStore(Store):
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name), self.name),
+            WriterThread(lambda: Database(self.name, self._network_disk), self.name),
         )
         try:
             for thread in self._threads:
