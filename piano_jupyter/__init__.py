@@ -15,7 +15,7 @@ way (import-linter holds it, and a test holds this map equal to its contract):
     tool | shipped | export      a function becomes a tool | the skills that ship | a thread as a file, and back
     records                      the nouns: Agent, Thread, Message, ToolCall, Job
     logs                         the log
-    secrets | safe_files         no secret is kept, shown, logged or sent | files opened by name
+    secrets | safe_files | fork_guard  no secret is kept or shown | files opened by name | no verb in a fork
     clock | errors | agent_code  time and ids | what can go wrong | whose output is whose
     text                         what a text says
 

@@ -17,6 +17,7 @@ from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
+from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
@@ -79,6 +80,7 @@ class Status:
     cassette: str | None
 
 
+@checks_for_forks("close", "close_now")
 class Piano:
     """A multi-agent chat: opens its database, answers what is sent, keeps everything.
 
@@ -101,6 +103,7 @@ class Piano:
         resumes: bool = True,
         **knobs: object,
     ) -> None:
+        self.fork_guard = ForkGuard()
         self._resumes = resumes
         self.config = configured(config, **knobs)
         self.bus = EventBus()
@@ -135,8 +138,10 @@ class Piano:
     async def close(self) -> None:
         """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice.
 
-        Who still waits for an answer gets a PianoError.
+        Who still waits for an answer gets a PianoError. In a forked process it does nothing.
         """
+        if self.fork_guard.forked:
+            return
         await whole(self._close())
 
     async def _close(self) -> None:
@@ -155,6 +160,8 @@ class Piano:
 
     def close_now(self, timeout: float = 2.0) -> None:
         """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
+        if self.fork_guard.forked:
+            return
         self._parts.bash.stop()
         self._parts.store.close_now(timeout)
         self._parts.finder.stop()

@@ -87,6 +87,7 @@ class Session:
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
+        self.loop.fork_guard.check()
         return self._run_magic(self, line, cell)
 
     def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
@@ -208,7 +209,9 @@ class Session:
         self.shown_values.forget()
 
     def close(self) -> None:
-        """Close everything: in `shutdown_timeout` and two seconds more at most."""
+        """Close everything: in `shutdown_timeout` and two seconds more at most. A fork closes nothing."""
+        if self.loop.fork_guard.forked:
+            return
         self._closing = True
         self.shown_values.forget()
         try:
