@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
@@ -22,6 +23,7 @@ from piano_jupyter.logs import LOGS
 from piano_jupyter.pipeline.cancellation import whole
 from piano_jupyter.records import (
     Agent,
+    Backup,
     DatabaseIdentity,
     Hit,
     Job,
@@ -43,7 +45,10 @@ from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.schema.response_format import ResponseFormat, form_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
+from piano_jupyter.safe_files import copy_file
 from piano_jupyter.store.base import UsageBy
+from piano_jupyter.store.duckdb.backup_files import backups
+from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.wiring import Components
@@ -108,8 +113,14 @@ class Piano:
         self.config = configured(config, **knobs)
         self.bus = EventBus()
         self._identity: DatabaseIdentity | None = None
-        own = map(as_tool, tools)
-        self._parts = Components(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
+        self._tools = {each.name: each for each in map(as_tool, tools)}
+        self._wire = partial(Components, self.config, record=record, replay=replay, model=model)
+        self._parts = self._wire(self.bus, tools=self._tools.values())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is open."""
+        return self._identity is not None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -134,6 +145,8 @@ class Piano:
         await self._parts.roster.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
+        if not self._parts.trust.in_memory:
+            self._parts.backups.start()
 
     async def close(self) -> None:
         """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice.
@@ -145,6 +158,7 @@ class Piano:
         await whole(self._close())
 
     async def _close(self) -> None:
+        await self._parts.backups.stop()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
         self._parts.happened.close()
         self.bus.publish(Closed())
@@ -154,6 +168,7 @@ class Piano:
             await self._parts.client.aclose()
         await self._parts.bash.aclose()
         await self._parts.store.close()
+        self._identity = None
         self._parts.finder.stop()
         if self._parts.mask in LOGS.masks:  # not before: what is told of the end is logged too
             LOGS.masks.remove(self._parts.mask)
@@ -445,7 +460,7 @@ class Piano:
             f"database {self._parts.database} lies on a network disk ({disk}), whose locks may not keep other hosts "
             f"out: put it on a local disk with PianoConfig.database"
         )
-        return list(filter(None, [self.distrust(), where]))
+        return list(filter(None, [self.distrust(), where, self._parts.backups.problem]))
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Let a tool call run that waits for a yes; return False where that was answered already.
@@ -504,6 +519,23 @@ class Piano:
     async def archive_thread(self, thread: Thread) -> Thread:
         """Put a thread away: it is listed as archived, and no longer the current one."""
         return await self._parts.threads.change(thread, status="archived")
+
+    async def delete_thread(self, *threads: Thread) -> list[str]:
+        """Delete threads with all that was said and done in them, from the database and its copies, for good.
+
+        Their text is no longer in the bytes of the files, which are written anew: that takes a while, and other work
+        waits for it. Returns what may still hold it, a sentence each. Raises PianoError while a job runs in one.
+        """
+        return await whole(self._delete(threads))
+
+    async def _delete(self, threads: Sequence[Thread]) -> list[str]:
+        for thread in threads:
+            for job in await self._parts.store.jobs(JobStatus.RUNNING, thread_id=thread.id):
+                raise PianoError(f"job {short(job.id)} runs in {thread.title!r}: wait for it, or cancel it first")
+        for thread in threads:
+            for job in await self._parts.store.jobs(JobStatus.QUEUED, thread_id=thread.id):
+                await self._parts.consumer.cancel(job)
+        return await self._parts.threads.delete(threads)
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
@@ -576,7 +608,9 @@ class Piano:
 
         Jobs that an earlier kernel left and that waited for it go on.
         """
-        replaced = self._parts.tools.add(as_tool(thing))
+        added = as_tool(thing)
+        self._tools[added.name] = added
+        replaced = self._parts.tools.add(added)
         self._parts.producer.stir_from_any_thread()
         return replaced
 
@@ -599,6 +633,51 @@ class Piano:
     async def skill_problems(self) -> list[str]:
         """Return what is wrong with skill files, or not as the standard has it, a sentence each."""
         return await asyncio.to_thread(self._parts.skills.diagnostics)
+
+    # -- copies ------------------------------------------------------------------------------------
+
+    async def backup(self, file: str | Path | None = None) -> str:
+        """Copy the database while work goes on, to a file that is not there yet; return the path of the copy.
+
+        Without `file` it is the copy of this day in the backup folder. Raises PianoError.
+        """
+        self._check_kept()
+        copy = await self._parts.store.backup()
+        if file is None:
+            return copy
+        target = _users_path(file)
+        await asyncio.to_thread(copy_file, Path(copy), target, workspace=self.config.workspace)
+        return str(target)
+
+    async def backups(self) -> list[Backup]:
+        """Return the copies that the backup folder holds, newest first; also where the database cannot be opened."""
+        return await asyncio.to_thread(backups, self._parts.database)
+
+    async def restore(self, file: str | Path) -> str | None:
+        """Go on with a copy in the place of the database; return where the present one is put aside.
+
+        It may be closed, or unable to open; then it is open. Raises PianoError where `file` is no history, and while
+        a job runs; then nothing is changed.
+        """
+        self._check_kept()
+        return await whole(self._restore(_users_path(file)))
+
+    async def _restore(self, file: Path) -> str | None:
+        if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
+            raise PianoError(f"job {short(running[0].id)} runs: wait for it, or cancel it first")
+        prepared = await asyncio.to_thread(prepare_restore, self._parts.database, file)
+        await self._close()
+        try:
+            aside = await asyncio.to_thread(put_in_place, self._parts.database, prepared)
+        finally:
+            self.bus = EventBus()
+            self._parts = self._wire(self.bus, tools=self._tools.values())
+            await self.open()
+        return aside
+
+    def _check_kept(self) -> None:
+        if self._parts.trust.in_memory:
+            raise PianoError("this conversation is kept in memory only, so there is no file to copy; %piano export")
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -687,6 +766,10 @@ async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
     return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file
+
+
+def _users_path(file: str | Path) -> Path:
+    return Path(file).expanduser()
 
 
 def _check_text(text: str) -> None:

@@ -210,6 +210,16 @@ class DatabaseIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Backup:
+    """A copy of the database in its backup folder."""
+
+    file: str
+    made_at: datetime
+    size: int  #: in bytes
+    about: str  #: why it was made, for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
     """A place where a search found its words: a message, or a thread's title."""
 

@@ -9,6 +9,7 @@ a new file takes its place, whole or not at all.
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ LOOK: int = getattr(os, "O_PATH", os.O_RDONLY) | _CLOSED  #: to hold a thing wit
 READ: int = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _CLOSED
 NEW: int = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | _CLOSED
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  #: said by file systems without hard links
+COPIED_AT_ONCE = 1 << 20  #: bytes
 MOST_LINKS = 40  #: on the way to a file, as in Linux
 
 
@@ -59,6 +61,18 @@ def write_file(
                 os.rename(made, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
                 add(made, name, staging=folder, folder=folder)
+
+
+def copy_file(source: Path, path: Path, *, workspace: str | Path, otherwise: str = "name another file") -> None:
+    """Copy a file of Piano's to where nothing is yet, whole or not at all, for its user alone. Raises PianoError."""
+    with _told(path, "written"), _reached(path, workspace) as (folder, name):
+        _replaceable(path, folder, name, replace=False, otherwise=otherwise)
+        with temporary(folder, b"", sync=False) as (made, file):
+            os.fchmod(file, 0o600)
+            with source.open("rb") as data, os.fdopen(os.dup(file), "wb") as copy:
+                shutil.copyfileobj(data, copy, COPIED_AT_ONCE)
+            os.fsync(file)
+            add(made, name, staging=folder, folder=folder)
 
 
 def read_file(path: Path, *, workspace: str | Path, limit: int) -> bytes:

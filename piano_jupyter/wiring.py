@@ -18,6 +18,7 @@ from piano_jupyter.pipeline.consumer import Consumer
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import JobModels, Producer
+from piano_jupyter.pipeline.rolling_backups import RollingBackups
 from piano_jupyter.pipeline.thread_cache import ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.trust import Trust
@@ -67,6 +68,7 @@ class Components:
         self.database = IN_MEMORY if self.cassette else config.database
         self.store = store = MaskingStore(DuckDBStore(self.database), mask)
 
+        self.backups = RollingBackups(store)
         self.finder = EndpointFinder(
             config,
             lambda note, fraction: bus.publish(ModelLoading(note=note, fraction=fraction)),

@@ -24,7 +24,7 @@ from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
-    from piano_jupyter.records import Thread
+    from piano_jupyter.records import Backup, Thread
 
 log = logger(__name__)
 T = TypeVar("T")
@@ -150,16 +150,36 @@ class Session:
             if old is not None:
                 await old.close()
 
-    async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
-        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
+    async def restore(self, file: str) -> str | None:
+        """Go on with a copy of the database, also where that cannot be opened; on the loop. Raises PianoError."""
+        async with self._opening:
+            if self.cassette is not None:
+                raise PianoError("a cassette is in use; %piano record --stop or %piano replay --stop goes back first")
+            self._piano, piano = None, self._piano or self._new()
+            try:
+                return await piano.restore(file)
+            finally:
+                if piano.is_open:
+                    self._piano = self._untold = piano
 
-        tools = [*self._kernel_tools(self), *self._tools.values()]
-        piano = Piano(config=self.config, tools=tools, record=record, replay=replay)
+    async def backups(self) -> "list[Backup]":
+        """Return the copies of the database, also where that cannot be opened; on the loop."""
+        async with self._opening:
+            return await (self._piano or self._new()).backups()
+
+    async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        piano = self._new(record, replay)
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
         self._untold = piano
         return piano
+
+    def _new(self, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
+
+        tools = [*self._kernel_tools(self), *self._tools.values()]
+        return Piano(config=self.config, tools=tools, record=record, replay=replay)
 
     def tell(self) -> None:
         """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""

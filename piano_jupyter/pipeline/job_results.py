@@ -7,7 +7,16 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobDone, JobEnded, JobFailed, JobQueued, MessageDelta, ModelLoading
+from piano_jupyter.events import (
+    Event,
+    JobDone,
+    JobEnded,
+    JobFailed,
+    JobQueued,
+    MessageDelta,
+    ModelLoading,
+    ThreadDeleted,
+)
 from piano_jupyter.records import Job, Message
 
 REMEMBERED = 1000  # events
@@ -44,6 +53,10 @@ class JobResults:
         self._ends.clear()
 
     def _note(self, event: Event) -> None:
+        if isinstance(event, ThreadDeleted):
+            kept = [each for each in self._events if each[1].thread_id != event.thread_id]
+            self._events.clear()
+            self._events.extend(kept)
         if not isinstance(event, MessageDelta):
             if isinstance(event, ModelLoading) and self._events and isinstance(self._events[-1][1], ModelLoading):
                 self._events.pop()  # told each second

@@ -18,7 +18,14 @@ from piano_jupyter.records import Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 KEPT = 16  # threads
-TOLD = (events.ThreadOpened, events.MessageEvent, events.ToolCalled, events.ToolReturned, events.JobEvent)
+TOLD = (
+    events.ThreadOpened,
+    events.ThreadDeleted,
+    events.MessageEvent,
+    events.ToolCalled,
+    events.ToolReturned,
+    events.JobEvent,
+)
 
 
 class Conversation:
@@ -126,6 +133,8 @@ class ThreadCache:
                 conversation.add(told)
             case events.ToolCalled(call=call) | events.ToolReturned(call=call):
                 conversation.add(call)
+            case events.ThreadDeleted():
+                del self._kept[event.thread_id]
             case events.JobFailed() | events.JobCancelled():  # the store has given its open calls a result: read anew
                 del self._kept[event.thread_id]
             case events.JobEvent(job=job):

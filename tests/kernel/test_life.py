@@ -9,7 +9,7 @@ from stub_model import Say
 
 from piano_jupyter import Piano
 
-LEFT = [".gitignore", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
+LEFT = [".gitignore", "backup", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
 
 
 def test_a_restart_keeps_the_conversation(kernel, stub_model):

@@ -348,7 +348,7 @@ def test_unload_takes_everything_away_and_load_brings_it_back(kernel, stub_model
     kernel.run("%load_ext piano_jupyter")
 
     assert "not found" in gone.stream
-    assert left == [".gitignore", "piano.duckdb", "piano.duckdb.lock"]
+    assert left == [".gitignore", "backup", "piano.duckdb", "piano.duckdb.lock"]
     assert "hello" in kernel.run("%piano threads").text
     assert kernel.run("'piano' in globals()").text == "True"
 

@@ -1,7 +1,9 @@
 """The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,10 +13,25 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.backup_files import (
+    DAY_S,
+    MAX_BYTES_AT_CLOSE,
+    backup_folder,
+    clear_unfinished,
+    copy_closed,
+    day_name,
+    finish,
+    is_due,
+    moment,
+    prune,
+    unfinished,
+)
+from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
 from piano_jupyter.store.duckdb.file_access import begin_private_thread, narrow
-from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
+from piano_jupyter.store.duckdb.lock import ELSEWHERE
+from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations, upgrade_due
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 
@@ -27,6 +44,8 @@ LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     **LOCKED,
+    "enable_external_access": True,  # until the folder of the copies is allowed
+    "extension_directory": os.devnull,  # else a SQLite file in our place has DuckDB load its extension, if it is there
     "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
@@ -62,12 +81,18 @@ class Database:
             make_ready(name)
             self._disk = network_disk(name)
             self._real_path = hold(name, self._disk)
+            clear_unfinished(self._real_path)
         try:
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
             self._let_go()
             raise
+
+    @property
+    def real_path(self) -> str:
+        """The file, links resolved; "" for one in memory."""
+        return self._real_path
 
     def begin(self) -> None:
         self.mend()
@@ -87,8 +112,31 @@ class Database:
     def close(self) -> None:
         try:
             self.connection.close()  # which moves the log into the file
+            self._copy_at_close()
         finally:
             self._let_go()
+
+    def rewrite(self) -> None:
+        """Write the file anew, without the bytes of what was deleted. Reads that are under way are stopped."""
+        self.mend()
+        if not self._real_path:
+            return
+        self._stop_reads()
+        if self.lent:
+            raise StoreError(f"database {self.name} is still being read; try again")
+        try:
+            with unfinished(self._real_path) as made:
+                copy_into(self.connection, made)
+                self.connection.close()
+                try:
+                    if not os.path.lexists(f"{self._real_path}.wal"):  # else the log would be taken for the new file's
+                        finish(made, Path(self._real_path), time.time())
+                finally:
+                    self._connect()
+        except duckdb.Error as error:
+            raise self.fault(error) from error
+        except OSError as error:
+            raise StoreError(f"database {self.name} cannot be written anew ({error.strerror})") from error
 
     def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
@@ -105,27 +153,37 @@ class Database:
     def mend(self) -> None:
         """Open the file anew if DuckDB has given it up."""
         if self._broken:
-            for aside in tuple(self.lent):  # while one has a cursor, it is the same broken database that is opened
-                aside.stop()
-                aside.ended.wait(STUBBORN)
+            self._stop_reads()  # while one has a cursor, it is the same broken database that is opened
             self.connection.close()
             self._connect()
             self._broken = False
+
+    def _stop_reads(self) -> None:
+        for aside in tuple(self.lent):
+            aside.stop()
+            aside.ended.wait(STUBBORN)
 
     def _let_go(self) -> None:
         if self._real_path:
             let_go(self._real_path)
 
+    def _copy_at_close(self) -> None:
+        """Keep a copy of a file that is soon copied, where the newest one is older than a day."""
+        real, now = self._real_path, time.time()
+        with contextlib.suppress(OSError):  # the next kernel will try again, and say so
+            is_small = bool(real) and Path(real).stat().st_size <= MAX_BYTES_AT_CLOSE
+            if is_small and not self.lent and is_due(real, now, DAY_S):
+                copy_closed(real, day_name(now), now)
+                prune(real, now)
+
     def _connect(self) -> None:
+        self._open_file()
         try:
-            self.connection = duckdb.connect(self.name, config=SETTINGS)
-        except (duckdb.Error, MemoryError) as error:
-            raise opening_fault(error, self.name) from error
-        if self._real_path:
-            narrow(Path(self._real_path))
-        try:
-            self.connection.execute(queries.USE_UTC)
-            self.connection.execute(queries.LOCK_SETTINGS)
+            due = upgrade_due(self.connection, self.name, migrations())
+            if self._real_path and due is not None:
+                self.connection.close()
+                self._copy_before(due)
+                self._open_file()
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new, network_disk=self._disk)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
@@ -133,9 +191,38 @@ class Database:
         except BaseException as error:
             self.connection.close()
             if isinstance(error, duckdb.Error):
-                what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
-                raise what_is_wrong(error, self.name) from error
+                raise self._opening_fault(error) from error
             raise
+
+    def _open_file(self) -> None:
+        try:
+            self.connection = duckdb.connect(self.name, config=SETTINGS)
+        except (duckdb.Error, MemoryError) as error:
+            raise opening_fault(error, self.name) from error
+        try:
+            if self._real_path:
+                narrow(Path(self._real_path))
+                self.connection.execute(queries.allow_folder(f"{backup_folder(self._real_path)}/"))
+            for setting in (queries.NO_EXTERNAL_ACCESS, queries.USE_UTC, queries.LOCK_SETTINGS):
+                self.connection.execute(setting)
+        except duckdb.Error as error:
+            self.connection.close()
+            raise self._opening_fault(error) from error
+
+    def _opening_fault(self, error: duckdb.Error) -> StoreError:
+        what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
+        return what_is_wrong(error, self.name)
+
+    def _copy_before(self, version: int) -> None:
+        """Copy the file before its tables are upgraded: an older Piano reads only the copy."""
+        now = time.time()
+        try:
+            copy_closed(self._real_path, f"before-{version:04}-{moment(now)}.duckdb", now)
+        except OSError as error:
+            raise StoreError(
+                f"database {self.name} is of an older piano_jupyter and cannot be copied before it is upgraded "
+                f"({error.strerror}): fix that, or {ELSEWHERE}"
+            ) from error
 
 
 class _ParsedOnceConnection:
@@ -164,10 +251,13 @@ class ThreadLocalState:
 
 
 class ReadCursor(Generic[Result]):
-    """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread."""
+    """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread.
 
-    def __init__(self, read: "Callable[[ReadCursor[Any]], Result]") -> None:
-        self._read = read
+    One that `copies` begins its transactions itself: a copy is written to, if to another file.
+    """
+
+    def __init__(self, read: "Callable[[ReadCursor[Any]], Result]", *, copies: bool = False) -> None:
+        self._read, self._copies = read, copies
         self._guard = threading.Lock()
         self._stopped = False
         self._lent: tuple[Database, duckdb.DuckDBPyConnection] | None = None
@@ -184,7 +274,8 @@ class ReadCursor(Generic[Result]):
     def run(self, _: ThreadLocalState) -> Result:
         """Read, on another thread."""
         try:
-            self.execute(queries.BEGIN_READ_ONLY)
+            if not self._copies:
+                self.execute(queries.BEGIN_READ_ONLY)
             return self._read(self)
         except duckdb.Error as error:
             raise self.fault(error) from error
@@ -195,10 +286,18 @@ class ReadCursor(Generic[Result]):
         return self.cursor().execute(query, parameters)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._borrowed()[1]
+
+    @property
+    def database(self) -> Database:
+        """The database that it reads."""
+        return self._borrowed()[0]
+
+    def _borrowed(self) -> tuple[Database, duckdb.DuckDBPyConnection]:
         with self._guard:
             if self._stopped or self._lent is None:
                 raise StoreError("the query was stopped before it ran")
-            return self._lent[1]
+            return self._lent
 
     def fault(self, error: duckdb.Error) -> StoreError:
         with self._guard:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Store
-from piano_jupyter.store.duckdb import reports
+from piano_jupyter.store.duckdb import backups, reports
 from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
@@ -20,6 +20,8 @@ from piano_jupyter.store.duckdb.writer import WriterThread
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
 #: Reads that may take long: beside the writer and the other reads, and closing ends them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
+#: Copies of the file: beside everything else, and closing ends them.
+COPIES: dict[str, Callable[..., Any]] = {"backup": backups.backup, "erase": backups.erase}
 
 Result = TypeVar("Result")
 
@@ -42,6 +44,7 @@ class DuckDBStore(Store):
             await self._threads.writer.run(lambda _: None, alone=True)  # whoever opened it may still be at it
             return
         self._threads = _StoreThreads(
+            WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
             WriterThread(lambda: Database(self.name, self._network_disk), self.name),
@@ -67,17 +70,22 @@ class DuckDBStore(Store):
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
         """Do an operation on the thread where it holds up nobody."""
         if report := REPORTS.get(operation):
-            return await self._report(lambda aside: report(aside, *arguments, **options))
+            read = ReadCursor[Any](lambda aside: report(aside, *arguments, **options))
+            return await self._stoppable(read, self._opened().reporter)
+        if copy := COPIES.get(operation):
+            if operation == "erase":
+                await self._opened().writer.run(Database.rewrite, alone=True)
+            read = ReadCursor[Any](lambda aside: copy(aside, *arguments, **options), copies=True)
+            return await self._stoppable(read, self._opened().copier)
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
             return await self._beside(ReadCursor(lambda aside: do(Operations(aside))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
-    async def _report(self, read: "Callable[[ReadCursor[Any]], Result]") -> Result:
-        aside = ReadCursor(read)
+    async def _stoppable(self, aside: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> "Result":
         self._reports.add(aside)
         try:
-            return await self._beside(aside, self._opened().reporter)
+            return await self._beside(aside, thread)
         finally:
             self._reports.discard(aside)
 
@@ -106,6 +114,7 @@ class DuckDBStore(Store):
 class _StoreThreads(NamedTuple):
     """The threads of a store, in the order in which they are closed: while a cursor is open, so is the file."""
 
+    copier: WriterThread[ThreadLocalState]
     reporter: WriterThread[ThreadLocalState]
     reader: WriterThread[ThreadLocalState]
     writer: WriterThread[Database]

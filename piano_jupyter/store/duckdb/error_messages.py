@@ -15,6 +15,7 @@ FORBIDDEN = ("Permission denied", "Read-only file system", "Operation not permit
 NEWER = "created with a newer version of DuckDB"
 DAMAGED = (
     "Loading external extensions is disabled",  # which another program's file would need
+    "is an existing extension",  # the same, where they may be loaded and none is there
     "not a valid DuckDB database file",
     "Corrupt database file",
     "Could not read enough bytes from file",

@@ -65,7 +65,7 @@ def make_private(path: str) -> None:
     """
     folder = Path(path).parent
     if is_in_own_folder(path):
-        _ignore_in_git(folder)
+        ignore_in_git(folder)
         narrow(folder)
     for each in _files_of(path):
         narrow(each)
@@ -77,6 +77,16 @@ def narrow(path: Path) -> None:
         about = path.lstat()
         if about.st_mode & OTHERS and not stat.S_ISLNK(about.st_mode) and about.st_uid == os.geteuid():
             path.chmod(0o700 if stat.S_ISDIR(about.st_mode) else 0o600)
+
+
+def ignore_in_git(folder: Path) -> None:
+    """Keep a folder out of git, unless the user has decided there what is ignored."""
+    with contextlib.suppress(OSError):  # where nothing can be written, the lock will say so
+        ignored = folder / ".gitignore"
+        if ignored.is_symlink():
+            return
+        if not ignored.exists() or ignored.read_text(encoding="utf-8", errors="replace") in IGNORED_BEFORE:
+            ignored.write_text(IGNORE_ALL, encoding="utf-8")
 
 
 def begin_private_thread() -> bool:
@@ -105,16 +115,6 @@ def _files_of(path: str) -> Iterator[Path]:
                 yield each
                 if each.is_dir() and not each.is_symlink():
                     yield from sorted(each.iterdir())
-
-
-def _ignore_in_git(folder: Path) -> None:
-    """Keep the folder out of git, unless the user has decided there what is ignored."""
-    with contextlib.suppress(OSError):  # where nothing can be written, the lock will say so
-        ignored = folder / ".gitignore"
-        if ignored.is_symlink():
-            return
-        if not ignored.exists() or ignored.read_text(encoding="utf-8", errors="replace") in IGNORED_BEFORE:
-            ignored.write_text(IGNORE_ALL, encoding="utf-8")
 
 
 def _kind(path: str) -> str:

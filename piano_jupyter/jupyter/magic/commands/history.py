@@ -1,13 +1,17 @@
 """%piano threads, thread, fork, history, search: where the talk goes on, what was said, and where."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import agent_names, named, number
+from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
-from piano_jupyter.records import Message, short
+from piano_jupyter.jupyter.session import Session
+from piano_jupyter.records import Message, Thread, ThreadStatus, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -15,15 +19,47 @@ if TYPE_CHECKING:
 MOST_HITS = 20
 
 
-async def threads(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
-    """List the threads, newest first; --all also those that are archived."""
-    return threads_table(await piano.threads(None if all else "active"))
-
-
-async def thread(
-    piano: "Piano", text: str, *, new: bool = False, rename: str | None = None, archive: bool = False
+def threads(
+    session: Session,
+    *,
+    all: bool = False,  # noqa: A002  It is the option's name.
+    archived: bool = False,
+    purge: bool = False,
+    yes: bool = False,
 ) -> Any:
-    """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current."""
+    """List the threads, newest first; --all also those that are archived, --archived only those.
+
+    --archived --purge deletes them for good, from the history and its copies; it asks first, unless --yes is there.
+    """
+    if purge and not archived:
+        raise PianoError("only archived threads are deleted together: %piano threads --archived --purge")
+    status: ThreadStatus | None = "archived" if archived else None if all else "active"
+    found = session.call(lambda piano: piano.threads(status))
+    return _delete(session, found, yes=yes) if purge and found else threads_table(found)
+
+
+def thread(
+    session: Session,
+    text: str,
+    *,
+    new: bool = False,
+    rename: str | None = None,
+    archive: bool = False,
+    delete: bool = False,
+    yes: bool = False,
+) -> Any:
+    """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current.
+
+    --delete removes it for good, from the history and its copies; it asks first, unless --yes is there.
+    """
+    if delete and (new or archive or rename is not None):
+        raise PianoError("--delete stands alone: %piano thread Sales --delete")
+    if delete:
+        return _delete(session, session.call(partial(_to_delete, text)), yes=yes)
+    return session.call(partial(_thread, text, new=new, rename=rename, archive=archive))
+
+
+async def _thread(text: str, piano: "Piano", *, new: bool, rename: str | None, archive: bool) -> Any:
     if rename is not None and not rename.strip():
         raise PianoError('a thread needs a title: %piano thread --rename "Clean data"')
     if new:
@@ -38,6 +74,23 @@ async def thread(
         await piano.archive_thread(piano.thread)
         return Note("archived; the next question opens a new thread")
     return Note(f"current thread: {piano.thread.title} ({short(piano.thread.id)})")
+
+
+async def _to_delete(name: str, piano: "Piano") -> list[Thread]:
+    """Return the thread that is named, else the current one. Raises PianoError."""
+    found = await piano.find_thread(name) if name else piano.thread
+    if found is None:
+        raise PianoError(await no_thread(piano))
+    return [found]
+
+
+def _delete(session: Session, found: Sequence[Thread], *, yes: bool) -> Any:
+    """Delete threads, once the user has said so."""
+    told = f"the thread {found[0].title!r}" if len(found) == 1 else f"{len(found):,} threads"
+    if not confirmed(session, f"Delete {told} from the history and its copies, for good?", yes=yes):
+        return Note(UNCHANGED)
+    left = session.call(lambda piano: piano.delete_thread(*found))
+    return Note("\n".join([f"{told} {'is' if len(found) == 1 else 'are'} deleted", *left]))
 
 
 async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
