@@ -80,6 +80,24 @@ async def test_a_copy_goes_into_no_file_that_is_there(piano_of, tmp_path):
     assert (tmp_path / "mine.duckdb").read_text() == "mine"
 
 
+async def test_a_history_that_is_named_from_the_home_folder_or_over_a_link_has_its_copies_there(
+    piano_of, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link.duckdb").symlink_to(tmp_path / "data" / "real.duckdb")
+    (tmp_path / "data").mkdir()
+    for name in ("~/mine.duckdb", tmp_path / "link.duckdb"):
+        async with piano_of("one", database=name) as piano:
+            await piano.ask("first")
+            copy = await piano.backup()
+            await piano.restore(copy)
+            assert [each.file for each in await piano.backups() if each.about == "of that day"] == [copy]
+            assert (Path(copy).parent / ".gitignore").read_text() == "*\n"
+
+    found = [each.relative_to(tmp_path).as_posix() for each in sorted(tmp_path.rglob("20*.duckdb"))]
+    assert found == [f"data/real.duckdb.backup/{today()}", f"mine.duckdb.backup/{today()}"]
+
+
 async def test_what_is_only_in_memory_has_no_copies(piano_of, tmp_path):
     async with piano_of(database=":memory:") as piano:
         assert await piano.backups() == []

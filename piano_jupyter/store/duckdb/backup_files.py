@@ -16,12 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from piano_jupyter.records import Backup
+from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.file_access import ignore_in_git, is_in_own_folder
 
 DAY_S = 86_400.0
 KEPT_DAYS = 7
 MAX_TOTAL_BYTES = 1_000_000_000
 MAX_BYTES_AT_CLOSE = 64_000_000  #: of a file that is copied while it is closed: a larger one would delay the exit
+MEMORY = ":memory:"
 OWN_NAME = "piano.duckdb"
 UNFINISHED = ".new-"
 KINDS = {
@@ -40,7 +42,8 @@ def backup_folder(real: str) -> Path:
 
 def backups(path: str) -> list[Backup]:
     """Return the copies of a database, newest first."""
-    found = [(each, about) for each in _files(path) if (about := _about(each))]
+    files = _files(whole_path(path)) if path != MEMORY else []
+    found = [(each, about) for each in files if (about := _about(each))]
     listed = [
         Backup(
             file=str(each),

@@ -16,7 +16,7 @@ from piano_jupyter.safe_files import kind
 from piano_jupyter.store.duckdb import backup_files, queries
 from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database import LOCKED, ReadCursor
-from piano_jupyter.store.duckdb.database_file import hold, let_go
+from piano_jupyter.store.duckdb.database_file import hold, let_go, whole_path
 from piano_jupyter.store.duckdb.error_messages import words
 from piano_jupyter.store.duckdb.migrate import migrations
 
@@ -51,7 +51,7 @@ def prepare_restore(path: str, source: Path) -> Path:
 
     Raises StoreError where it is no history that this Piano can read.
     """
-    real = os.path.realpath(path)
+    real = os.path.realpath(whole_path(path))
     _check_source(real, source)
     made = backup_files.new_name(real)
     try:
@@ -71,7 +71,7 @@ def prepare_restore(path: str, source: Path) -> Path:
 def put_in_place(path: str, prepared: Path) -> str | None:
     """Put a database that nobody has open aside, and what was prepared in its place; return where the old one is."""
     try:
-        held = hold(path)
+        held = hold(whole_path(path))
         try:
             aside = backup_files.replace_closed(held, prepared, time.time())
         finally:

@@ -81,8 +81,9 @@ class Database:
             make_ready(name)
             self._disk = network_disk(name)
             self._real_path = hold(name, self._disk)
-            clear_unfinished(self._real_path)
         try:
+            if self._real_path:
+                clear_unfinished(self._real_path)
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
@@ -127,12 +128,11 @@ class Database:
         try:
             with unfinished(self._real_path) as made:
                 copy_into(self.connection, made)
+                self._broken = True  # whatever comes, it is opened anew
                 self.connection.close()
-                try:
-                    if not os.path.lexists(f"{self._real_path}.wal"):  # else the log would be taken for the new file's
-                        finish(made, Path(self._real_path), time.time())
-                finally:
-                    self._connect()
+                if not os.path.lexists(f"{self._real_path}.wal"):  # else the log would be taken for the new file's
+                    finish(made, Path(self._real_path), time.time())
+                self.mend()
         except duckdb.Error as error:
             raise self.fault(error) from error
         except OSError as error:
