@@ -8,6 +8,7 @@ import ctypes
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def begin_private_thread() -> bool:
     The umask of a process is all threads' own, and Jupyter's other files are none of our business; so this thread gets
     an umask of its own, and with it a working directory of its own.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or threading.current_thread() is threading.main_thread():  # which is the user's
         return False
     try:
         if ctypes.CDLL(None).unshare(CLONE_FS) != 0:  # containers may refuse it

@@ -13,6 +13,7 @@ from store_processes import TRY, opened, outcome, started
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.duckdb.file_access import begin_private_thread
 
 UNSHARE = "{'x86_64': 272, 'aarch64': 97}"
 REFUSED = f"{REFUSE}\nimport errno\nrefuse({UNSHARE}, errno.EPERM)\n"
@@ -46,6 +47,7 @@ def test_a_history_is_its_user_s_alone_while_it_is_open(tmp_path, before):
 
 
 async def test_the_umask_of_the_process_stays_as_it_is(tmp_path):
+    assert not begin_private_thread()  # not this one, which is the user's
     async with opened(tmp_path / "piano.duckdb"):
         (tmp_path / "mine").touch()
         umask = os.umask(0)

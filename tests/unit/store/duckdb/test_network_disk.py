@@ -98,7 +98,7 @@ async def test_a_history_that_another_host_has_open_is_refused_until_that_host_i
     await store.open()
     assert place.read_bytes().startswith(f"piano_jupyter {os.getpid()}\t".encode())
     await store.close()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["x.duckdb", "x.duckdb.lock"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["x.duckdb", "x.duckdb.backup", "x.duckdb.lock"]
 
 
 async def test_the_same_name_of_another_machine_is_another_host(tmp_path):
