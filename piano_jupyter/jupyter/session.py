@@ -43,6 +43,9 @@ class OpenPanel(Protocol):
     async def add_cell(self, code: str) -> bool:
         """Put code into a new cell below it; return whether it could."""
 
+    def close(self) -> None:
+        """Take it away; the conversation stays."""
+
 
 class Session:
     """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define.
@@ -157,7 +160,11 @@ class Session:
                 raise PianoError("a cassette is in use; %piano record --stop or %piano replay --stop goes back first")
             self._piano, piano = None, self._piano or self._new()
             try:
-                return await piano.restore(file)
+                aside = await piano.restore(file)
+                for panel in tuple(self.panels):  # what they show is of the history before
+                    panel.close()
+                self.panels.clear()
+                return aside
             finally:
                 if piano.is_open:
                     self._piano = self._untold = piano

@@ -17,7 +17,7 @@ from traitlets import Unicode
 
 from piano_jupyter.approval_prompt import TOO_LATE
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
+from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
 from piano_jupyter.jupyter.render.transcript import Transcript
@@ -30,6 +30,7 @@ log = logger(__name__)
 PAUSE = 0.05  # seconds between two messages to the page
 PATIENCE = 3.0  # seconds for a page to add a cell
 REMEMBERED = 300  # actions
+DELETED = "this thread was deleted"  # what is shown in its place
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -126,6 +127,9 @@ class ChatPanel(anywidget.AnyWidget):
         if self._heard_early is not None:
             self._heard_early.append(event)
             return
+        if isinstance(event, ThreadDeleted):
+            self._forget()
+            return
         if isinstance(event, ThreadBranched) or (isinstance(event, MessageAdded) and not self._shown.leads_to(event)):
             # another branch is read from now on
             self._start(self._show_anew())
@@ -137,6 +141,12 @@ class ChatPanel(anywidget.AnyWidget):
             loop.call_later(max(0.0, self._last_flush + PAUSE - loop.time()), self._flush)
         if self._static is not None and self._pages and isinstance(event, JobEnded):
             self._start(self._renew_transcript())
+
+    def _forget(self) -> None:
+        """Take the panel away, and what it has shown with it."""
+        if self._static is not None:
+            self._static.update({"text/plain": DELETED}, raw=True)
+        self.close()
 
     def _flush(self) -> None:
         self._flushing = False
