@@ -526,7 +526,12 @@ class Piano:
         Their text is no longer in the bytes of the files, which are written anew: that takes a while, and other work
         waits for it. Returns what may still hold it, a sentence each. Raises PianoError while a job runs in one.
         """
-        return await whole(self._delete(threads))
+        await self._parts.backups.stop()  # a copy that is begun now would hold them
+        try:
+            return await whole(self._delete(threads))
+        finally:
+            if not self._parts.trust.in_memory:
+                self._parts.backups.start()
 
     async def _delete(self, threads: Sequence[Thread]) -> list[str]:
         for thread in threads:

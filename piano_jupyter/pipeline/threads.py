@@ -84,6 +84,7 @@ class Threads:
         Raises StoreError while a job runs in one of them.
         """
         ids = [thread.id for thread in threads]
+        left = await self._store.erase(ids)  # first: whoever is stopped in the middle can delete the thread again
         await self._store.delete_threads(ids)
         self._deleted.update(ids)
         if self.current is not None and self.current.id in self._deleted:
@@ -91,9 +92,10 @@ class Threads:
         for each in ids:
             self._bus.publish(ThreadDeleted(thread_id=each))
         try:
-            return await self._store.erase(ids)
+            await self._store.compact()
         except StoreError as error:
-            return [f"it is deleted, but its bytes are still in the file and its copies: {error}"]
+            left.append(f"its bytes are in the file until the next deletion: {error}")
+        return left
 
     async def change(self, thread: Thread, **fields: Any) -> Thread:
         """Change a thread; one that is archived is no longer the current one."""

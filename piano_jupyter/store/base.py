@@ -113,14 +113,14 @@ class Store(Backend):
     async def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
 
-        Raises StoreError while a job runs in one of them. Their bytes stay in the file until `erase`.
+        Raises StoreError while a job runs in one of them. Their bytes stay in the file until `compact`.
         """
 
     async def erase(self, threads: Sequence[UUID]) -> list[str]:
-        """Rewrite the file and its copies so that nothing of threads that were deleted is left in their bytes.
+        """Rewrite the copies of the file without these threads; return what could not be, a sentence each."""
 
-        Returns what could not be rewritten, a sentence each.
-        """
+    async def compact(self) -> None:
+        """Rewrite the file, so that nothing of what was deleted is left in its bytes. All else waits meanwhile."""
 
     async def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         """Keep a message together with the jobs that are to answer it; return both with their `seq`.

@@ -9,7 +9,7 @@ import pytest
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Approval, CallStatus, JobStatus
 from piano_jupyter.store.base import Backend, Store
-from piano_jupyter.store.duckdb.duckdb_store import COPIES, REPORTS
+from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
 from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
@@ -112,6 +112,7 @@ def arguments(talk, make):
         "search": ["talk", 5],
         "usage": ["agent"],
         "backup": [],
+        "compact": [],
         "sql": ["FROM jobs"],
     }
 
@@ -131,7 +132,7 @@ async def test_an_operation_that_is_called_twice_returns_the_same_and_has_no_sec
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_is_written_in_duckdb_as_it_is_declared(name):
     declared = inspect.signature(getattr(Store, name))
-    written = inspect.signature((REPORTS | COPIES).get(name) or getattr(Operations, name))
+    written = inspect.signature((REPORTS | COPIES | FILE_WORK).get(name) or getattr(Operations, name))
 
     assert list(written.parameters.values())[1:] == list(declared.parameters.values())[1:]
     assert written.return_annotation == declared.return_annotation

@@ -117,7 +117,7 @@ class Database:
         finally:
             self._let_go()
 
-    def rewrite(self) -> None:
+    def compact(self) -> None:
         """Write the file anew, without the bytes of what was deleted. Reads that are under way are stopped."""
         self.mend()
         if not self._real_path:

@@ -22,6 +22,8 @@ MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jo
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
 #: Copies of the file: beside everything else, and closing ends them.
 COPIES: dict[str, Callable[..., Any]] = {"backup": backups.backup, "erase": backups.erase}
+#: Work on the file itself: nobody else has it meanwhile.
+FILE_WORK: dict[str, Callable[..., Any]] = {"compact": Database.compact}
 
 Result = TypeVar("Result")
 
@@ -73,10 +75,10 @@ class DuckDBStore(Store):
             read = ReadCursor[Any](lambda aside: report(aside, *arguments, **options))
             return await self._stoppable(read, self._opened().reporter)
         if copy := COPIES.get(operation):
-            if operation == "erase":
-                await self._opened().writer.run(Database.rewrite, alone=True)
             read = ReadCursor[Any](lambda aside: copy(aside, *arguments, **options), copies=True)
             return await self._stoppable(read, self._opened().copier)
+        if work := FILE_WORK.get(operation):
+            return await self._opened().writer.run(work, alone=True)
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
             return await self._beside(ReadCursor(lambda aside: do(Operations(aside))), self._opened().reader)

@@ -41,8 +41,9 @@ async def rewrite():
     store = DuckDBStore(work / "piano.duckdb")
     await store.open()
     gone = [each.id for each in await store.threads() if each.title == "gone"]
-    await store.delete_threads(gone)
     await store.erase(gone)
+    await store.delete_threads(gone)
+    await store.compact()
     await store.close()
 
 async def upgrade():
