@@ -1,23 +1,23 @@
 """Piano: a multi-agent chat that lives in a Jupyter kernel.
 
-The way of a message, top to bottom; what stands left or above may import what stands right or below, never the other
-way (import-linter holds it, and a test holds this map equal to its contract):
+The path of a message, top to bottom. A part may import the parts below it, and none above or beside it (import-linter
+checks that, and a test checks that this map is its contract):
 
-    jupyter | __main__           the front ends: magics, panel, terminal
-    piano                        THE SERVICE: every verb, said once
-    wiring                       builds what Piano works with
-    pipeline                     the work: producer, consumer
-    runner | store | bus         one turn | the memory | who hears of it
-    config                       every setting
-    approval_prompt              how a call that waits for approval is put
-    progress                     what has become of a job
-    events | rules               what has happened | what the user lets tools do
-    tool | shipped | export      a function becomes a tool | the skills that ship | a thread as a file, and back
-    records                      the nouns: Agent, Thread, Message, ToolCall, Job
-    logs                         the log
-    secrets | safe_files | fork_guard  no secret is kept or shown | files opened by name | no verb in a fork
-    clock | errors | agent_code  time and ids | what can go wrong | whose output is whose
-    text                         what a text says
+    jupyter | __main__ | testing  the front ends: magics and panel, terminal | a scripted model for tests
+    piano                         THE SERVICE: everything a front end can ask for, each as one verb
+    wiring                        builds the parts that Piano works with
+    pipeline                      the work: producer, consumer
+    runner | store | bus          one turn | the database | publishes events
+    config                        every setting
+    approval_prompt               the text of a request for approval
+    progress                      the progress of a job, for people
+    events | rules                what has happened | which tool calls run, ask or are denied
+    tool | shipped | export       functions as tools | the skills that ship | threads as files, and back
+    records                       Agent, Thread, Message, ToolCall, Job
+    logs                          the log
+    secrets | safe_files | fork_guard  masks secrets | opens files safely by name | refuses verbs in a forked process
+    clock | errors | agent_code   time and ids | the errors | which output is an agent's
+    text                          reading and cutting text
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with
 `python -m piano_jupyter "a question"` in a terminal. The manual is docs/, one topic a file: `%piano help TOPIC`.
@@ -26,7 +26,7 @@ Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from piano_jupyter.tool import Tool, tool  # now: the name of the function must win over that of its module
+from piano_jupyter.tool import Tool, tool  # at once: the function must win over the module of that name
 
 if TYPE_CHECKING:
     from piano_jupyter.config import PianoConfig
@@ -51,25 +51,49 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-_HOMES = {"Piano": "piano", "PianoConfig": "config", "PianoError": "errors"}  # the others are records
+_MODULES = {"Piano": "piano", "PianoConfig": "config", "PianoError": "errors"}  # the others are in records
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `%load_ext` costs nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'records')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'records')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Add `%piano` and `%%piano` to an IPython shell."""
+    """Add `%piano` and `%%piano` to an IPython shell; `%load_ext piano_jupyter` calls this.
+
+    It opens nothing and asks no server; the first use of `%piano` does.
+
+    Args:
+        shell: The IPython shell, as `get_ipython()` returns it.
+
+    Example:
+        >>> load_ipython_extension(get_ipython())
+        >>> "piano" in get_ipython().magics_manager.magics["cell"]
+        True
+    """
     from piano_jupyter.jupyter.extension import load  # noqa: PLC0415  Jupyter is imported only when it asks.
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Take them away again and close everything."""
+    """Take `%piano` and `%%piano` away again and close everything; `%unload_ext piano_jupyter` calls this.
+
+    Args:
+        shell: The IPython shell that the extension was loaded into.
+
+    Example:
+        >>> unload_ipython_extension(get_ipython())
+        >>> "piano" in get_ipython().magics_manager.magics["cell"]
+        False
+    """
     from piano_jupyter.jupyter.extension import unload  # noqa: PLC0415
 
     unload(shell)

@@ -1,7 +1,7 @@
-"""Time and identity: the two things that would make a recorded notebook differ from its replay.
+"""Time and ids: the two things that would make a recorded notebook differ from its replay.
 
-`Clock()` is the real one. `Clock(start)` ticks a millisecond a call and draws its ids from a fixed seed, so that the
-same calls in the same order give the same times and ids.
+`Clock()` is the real one. `Clock(start)` advances by a millisecond a call and draws its ids from a fixed seed, so that
+the same calls in the same order give the same times and ids.
 """
 
 import random
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Clock:
-    """Gives UTC times and UUIDv7 ids (RFC 9562: 48 bits of Unix milliseconds, then random bits)."""
+    """Gives UTC times and UUIDv7 ids (RFC 9562: 48 bits of Unix milliseconds, 0 before 1970, then random bits)."""
 
     def __init__(self, start: datetime | None = None) -> None:
         self._recorded = start
@@ -22,11 +22,11 @@ class Clock:
 
     @property
     def repeats(self) -> bool:
-        """Whether it gives the same times and ids each time, as long as it is asked in the same order."""
+        """Whether the same calls in the same order give the same times and ids."""
         return self._recorded is not None
 
     def now(self) -> datetime:
-        """Return the time, UTC."""
+        """Return the current time in UTC."""
         with self._lock:
             if self._recorded is None:
                 return datetime.now(UTC)
@@ -34,11 +34,11 @@ class Clock:
             return self._recorded
 
     def monotonic(self) -> float:
-        """Return seconds that only go forward, to measure how long something takes."""
+        """Return seconds that only increase, to measure how long something takes."""
         return time.monotonic()
 
     def new_id(self) -> UUID:
         """Return a new UUIDv7."""
-        milliseconds = int(self.now().timestamp() * 1000)
+        milliseconds = max(0, int(self.now().timestamp() * 1000))
         bits = secrets.randbits(74) if self._recorded is None else self._random.getrandbits(74)
         return UUID(int=milliseconds << 80 | 0x7 << 76 | (bits >> 62) << 64 | 0b10 << 62 | bits & (1 << 62) - 1)

@@ -1,4 +1,4 @@
-"""PianoConfig: every knob. Read a knob where it is used, so that `%config PianoConfig.knob = value` works at once."""
+"""PianoConfig: every setting. Read one where it is used, so that `%config PianoConfig.NAME = value` works at once."""
 
 import os
 import socket
@@ -11,95 +11,127 @@ from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.records import Mode
-from piano_jupyter.rules import parsed_rule
+from piano_jupyter.rules import parse_rule
 from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.tool import MODES
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
-CLOUD_KEYS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: beside 169.254.0.0/16
+CLOUD_METADATA_HOSTS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: besides 169.254.0.0/16
 
 
 class PianoConfig(Configurable):
-    """Settings of Piano, for `%config PianoConfig`, `ipython_config.py` and keyword arguments of `Piano`."""
+    """The settings of Piano. A change counts at once.
+
+    Set them with `%config PianoConfig.NAME = value` in a notebook, with `c.PianoConfig.NAME = value` in
+    `ipython_config.py`, or as keyword arguments of `Piano`. `%config PianoConfig` and `%piano help settings` list
+    them; `piano.config` is the `PianoConfig` of a Piano.
+
+    Raises:
+        traitlets.TraitError: A value is of the wrong type or out of bounds.
+
+    Example:
+        >>> config = PianoConfig(max_demand=2)
+        >>> config.max_demand
+        2
+        >>> async with Piano(config=config, database=":memory:") as chat:
+        ...     chat.config.tool_timeout = 30.0  # seconds
+    """
 
     workspace = Unicode(
-        help="Folder that file tools reach and that holds `.piano/`. "
+        help="The folder that file tools can reach and that holds `.piano/`. "
         "Default: the nearest parent below the home folder with pyproject.toml, .git or .agents, else the working "
         "directory."
     )
     database = Unicode(
-        help="DuckDB file that keeps everything, or ':memory:' to keep nothing. "
+        help="The DuckDB file that stores everything, or ':memory:' to keep nothing. "
         "Default: .piano/piano.duckdb in the workspace."
     )
     base_url = Unicode(
-        help="Address of an OpenAI-compatible server, with /v1. "
+        help="The address of an OpenAI-compatible server, with /v1. "
         "Default: $PIANO_BASE_URL, else http://localhost:8080/v1."
     )
-    api_key = Unicode(help="Key for that server. Default: $PIANO_API_KEY. Never stored.")
-    default_model = Unicode("qwen3:32b", help="Model of the agent that the first run creates.")
+    api_key = Unicode(help="The key for that server. Default: $PIANO_API_KEY. Never stored.")
+    default_model = Unicode(
+        "qwen3:32b", help="The model of the first agent, and of agents that are created without one."
+    )
     embedded = Enum(
         ["auto", "never", "only"],
         "auto",
-        help="The embedded model: 'auto' where nothing answers at base_url, 'never', or 'only' (no server is asked).",
+        help="When to use the embedded model: 'auto' (if no server answers at base_url), 'never', or 'only'.",
     )
     skills_paths = List(
-        Unicode(), help="More folders to look for skills in, before the workspace's skills/ and .agents/skills/."
+        Unicode(), help="More folders with skills, searched before the workspace's skills/ and .agents/skills/."
     )
     mode: Enum[Mode] = Enum(
         MODES,
         "write",
-        help="What tools may do: 'read' (nothing is changed), 'write' (only beneath the workspace, no network), "
+        help="What tools may do: 'read' (nothing is changed), 'write' (only in the workspace, no network), "
         "'full' (anything, with your rights).",
     )
     rules = List(
         Unicode(),
-        help="Which calls are allowed, asked about or denied: 'allow bash(git status)', 'ask edit_file', "
+        help="Which tool calls run, ask for approval or are denied: 'allow bash(git status)', 'ask edit_file', "
         "'deny bash(curl *)'; deny goes before ask, ask before allow.",
     )
     mask_secrets = Bool(
         default_value=True,
-        help="Whether keys, tokens and passwords are masked in what is kept, shown, logged and sent to the model.",
+        help="Whether keys, tokens and passwords are masked in what is stored, shown, logged and sent to the model.",
     )
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.")
     max_wait_s = Float(
-        60.0, min=0.0, help="Seconds that a job may wait behind newer ones of a loaded model, on a server that swaps."
+        60.0,
+        min=0.0,
+        help="How many seconds a job may wait behind newer ones whose model is loaded, on a server that swaps models.",
     )
     max_iterations = Int(10, min=1, help="How many times a turn may ask the model.")
-    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; those beyond are refused.")
+    max_tool_calls = Int(50, min=1, help="How many tool calls a turn may make; further ones are refused.")
     summarize = Bool(
         default_value=False,
-        help="Have the agent's model sum up the turns that no longer fit into its context, and keep that as a note.",
+        help="Whether the agent's model summarizes the turns that no longer fit into its context window; the summary "
+        "is stored as a note.",
     )
-    max_attempts = Int(3, min=1, help="How often a job is taken up again after its kernel died.")
-    connect_timeout = Float(3.0, min=0.05, help="Seconds to wait for a connection to the server.")
-    first_byte_timeout = Float(600.0, min=0.1, help="Seconds to wait for an answer to begin: a model may load.")
-    idle_timeout = Float(60.0, min=0.1, help="Seconds without a sign of life in mid-answer.")
+    max_attempts = Int(3, min=1, help="How many times a job is started before it fails, if its kernel dies each time.")
+    connect_timeout = Float(3.0, min=0.05, help="How many seconds to wait for a connection to the server.")
+    first_byte_timeout = Float(
+        600.0, min=0.1, help="How many seconds to wait for an answer to begin, loading included."
+    )
+    idle_timeout = Float(60.0, min=0.1, help="How many seconds the server may be silent in the middle of an answer.")
     request_retries = Int(
-        3, min=0, help="How often a request that got no answer yet is sent again; one that broke in the middle: once."
+        3,
+        min=0,
+        help="How many times a request whose answer has not begun is sent again. One that breaks off in the middle is "
+        "sent again once, or not at all for 0.",
     )
     text_calls = Bool(
         default_value=True,
-        help="A tool call that a model wrote as text counts, if the text is nothing else and the agent has the tool.",
+        help="Whether an answer that is nothing but a tool call, written as text, is run as a tool call.",
     )
-    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 is no limit.")
-    max_turn_s = Float(3600.0, min=0.1, help="Seconds that a turn may take, tools and loading included.")
-    tool_timeout = Float(120.0, min=0.1, help="Seconds that a tool other than bash may run.")
-    bash_timeout = Float(600.0, min=1.0, max=600.0, help="Seconds that a command of bash may run at most.")
+    max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 means no limit.")
+    max_turn_s = Float(3600.0, min=0.1, help="How many seconds a turn may take, tools and loading included.")
+    tool_timeout = Float(120.0, min=0.1, help="How many seconds a tool other than bash may run.")
+    bash_timeout = Float(600.0, min=1.0, max=600.0, help="How many seconds a command of bash may run at most.")
     bash_memory = Float(
-        8.0, min=0.25, help="GiB of memory that a process in bash's sandbox may use, and all of them where possible."
+        8.0,
+        min=0.25,
+        help="How many GiB of memory a process in the sandbox of bash may use, and all of them together if the system "
+        "can limit that.",
     )
-    bash_processes = Int(512, min=8, help="How many processes may run in bash's sandbox.")
+    bash_processes = Int(512, min=8, help="How many processes may run in the sandbox of bash.")
     readable_paths = List(
-        Unicode(), help="More folders that bash may read in its sandbox, beside the system, Python and the workspace."
+        Unicode(), help="More folders that bash may read in its sandbox, besides the system, Python and the workspace."
     )
-    tool_output_limit = Int(30_000, min=200, help="Characters of a tool's result that are kept.")
-    approval_timeout = Float(300.0, min=0.1, help="Seconds to wait for a yes to a tool call; silence is a no.")
+    tool_output_limit = Int(30_000, min=200, help="How many characters of a tool result are stored.")
+    approval_timeout = Float(300.0, min=0.1, help="How many seconds a tool call waits for approval; then it is denied.")
     panel_messages = Int(50, min=1, help="How many messages the panel shows at first.")
-    shutdown_timeout = Float(2.0, min=0.0, help="Seconds that a running job may still take when the kernel ends.")
+    shutdown_timeout = Float(2.0, min=0.0, help="How many seconds a running job may still take when the kernel ends.")
 
     @default("workspace")
     def _find_workspace(self) -> str:
-        here, home = Path.cwd(), Path(os.path.realpath(Path.home()))  # the first one has its links resolved, too
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise PianoError("the working folder was deleted; go to another one (%cd), then try again") from None
+        home = Path(os.path.realpath(Path.home()))  # the first one has its links resolved, too
         above = (each for each in (here, *here.parents) if not home.is_relative_to(each))  # ~/.agents is the user's own
         found = (each for each in above if any((each / mark).exists() for mark in ROOT_MARKS))
         return str(next(found, here))
@@ -111,7 +143,7 @@ class PianoConfig(Configurable):
     @validate("rules")
     def _sensible_rules(self, proposal: dict[str, list[str]]) -> list[str]:
         try:
-            return [parsed_rule(rule).text for rule in proposal["value"]]
+            return [parse_rule(rule).text for rule in proposal["value"]]
         except PianoError as error:
             raise TraitError(str(error)) from error
 
@@ -141,7 +173,7 @@ for _setting in PianoConfig.class_own_traits().values():
 
 
 class Secret(str):
-    """A text that does not show itself: `%config PianoConfig` prints its `repr` into the notebook."""
+    """A text with a `repr` that hides it: `%config PianoConfig` prints that into the notebook."""
 
     __slots__ = ()
 
@@ -150,7 +182,7 @@ class Secret(str):
 
 
 def plain_key(key: str) -> Secret:
-    """Return a key without the blanks around it. Raises TraitError, without the key, for one that no header carries."""
+    """Return a key without surrounding blanks. Raises TraitError, without the key, if no HTTP header can carry it."""
     if not key.strip().isascii() or not key.strip().isprintable():
         raise TraitError("api_key holds characters that an HTTP header cannot carry")
     return Secret(key.strip())
@@ -159,11 +191,11 @@ def plain_key(key: str) -> Secret:
 def plain_address(url: str) -> str:
     """Return a server's address without its last slash.
 
-    Raises TraitError for one that is none, that has a user name, or where a cloud gives out a machine's own keys.
+    Raises TraitError if it is no address, has a user name, or is where a cloud gives out the keys of a machine.
     """
     wrong = TraitError(
         f"base_url must look like http://localhost:8080/v1, without a user name, not {redact(url)!r}; "
-        f"a key goes to api_key"
+        f"set api_key for a key"
     )
     try:
         parts = urlsplit(url.rstrip("/"))
@@ -172,13 +204,13 @@ def plain_address(url: str) -> str:
         raise wrong from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or port == 0:
         raise wrong
-    if _gives_out_keys(parts.hostname):
+    if _is_metadata_host(parts.hostname):
         raise TraitError(f"base_url must not be {url!r}: there a cloud gives out the keys of a machine")
     return url.rstrip("/")
 
 
-def _gives_out_keys(host: str) -> bool:
-    """Return whether a host is where a cloud's machine is told its keys, in whatever way its address is written."""
+def _is_metadata_host(host: str) -> bool:
+    """Return whether a host is where a cloud gives out the keys of a machine, however its address is written."""
     name = host.rstrip(".").partition("%")[0]
     address: IPv4Address | IPv6Address
     try:
@@ -187,18 +219,18 @@ def _gives_out_keys(host: str) -> bool:
         try:
             address = IPv4Address(socket.inet_aton(name))  # 0xA9FEA9FE is one to the system, as is 2852039166
         except (OSError, UnicodeEncodeError):
-            return name in CLOUD_KEYS
+            return name in CLOUD_METADATA_HOSTS
     address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_link_local or str(address) in CLOUD_KEYS
+    return address.is_link_local or str(address) in CLOUD_METADATA_HOSTS
 
 
-def configured(config: PianoConfig | None = None, **knobs: object) -> PianoConfig:
-    """Return `config` (or a new one) with these knobs set. Raises PianoError for an unknown knob or a wrong value."""
+def configured(config: PianoConfig | None = None, **settings: object) -> PianoConfig:
+    """Return `config`, or a new one, with these settings. Raises PianoError for an unknown one or a wrong value."""
     config = config or PianoConfig()
     known = config.trait_names(config=True)
-    for name, value in knobs.items():
+    for name, value in settings.items():
         if name not in known:
-            raise PianoError(f"no knob named {name!r}; known: {', '.join(sorted(known))}")
+            raise PianoError(f"no setting named {name!r}; known: {', '.join(sorted(known))}")
         try:
             setattr(config, name, str(value) if isinstance(value, Path) else value)
         except TraitError as error:

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree.
+"""Piano's exceptions, as a tree.
 
 * PianoError
   x StoreError
@@ -14,8 +14,8 @@
   x SkillError
   x TurnLimitError
 
-Each says in one sentence what is wrong and what to do; a face shows the sentence, without a traceback. A sentence may
-quote a server or a file, so it is made fit for a terminal; a ToolError's is for the model, and stays as it is.
+Each says in one sentence what is wrong and what to do; it is shown without a traceback. A message may quote a server or
+a file, so control characters in it are escaped; a ToolError's is for the model, and stays as it is.
 """
 
 import difflib
@@ -25,18 +25,29 @@ from piano_jupyter.text.invisible import terminal_text
 
 
 class PianoError(Exception):
-    """Anything that Piano itself refuses or reports."""
+    """What Piano refuses or reports: one sentence that says what is wrong and what to do.
+
+    It is the base of all errors in `piano_jupyter.errors`. A notebook shows the sentence without a traceback; with
+    any other exception the traceback is shown, because that is a bug of Piano or of a tool.
+
+    Example:
+        >>> try:
+        ...     await piano.ask("How many rows are there?", agent="adda")
+        ... except PianoError as error:
+        ...     print(error)
+        no agent named 'adda'; known: Assistant
+    """
 
     def __str__(self) -> str:
         return terminal_text(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows of it: the sentence, without the traceback and what a server or DuckDB said."""
+        """Return what IPython shows: the message, without tracebacks, also without those of its causes."""
         return [terminal_text(f"{type(self).__name__}: {self}")]
 
 
 class StoreError(PianoError):
-    """The database refused: it is read-only, damaged, full, from a newer version, or the query is wrong."""
+    """The database is read-only, damaged, full or from a newer version, or a query is wrong."""
 
 
 class StoreLockedError(StoreError):
@@ -48,7 +59,7 @@ class NotFoundError(PianoError):
 
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str]) -> "NotFoundError":
-        """Say which there are, nearest first: ``no agent named 'bob'; known: bo, ada``."""
+        """Make an error that lists the known names, nearest first: ``no agent named 'bob'; known: bo, ada``."""
         names = list(known)
         near = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=0.5)
         ordered = near + [each for each in names if each not in near]
@@ -57,11 +68,11 @@ class NotFoundError(PianoError):
 
 
 class ModelError(PianoError):
-    """The model's server refused, broke off, or sent what is not an answer."""
+    """The model's server refused a request, broke off its answer, or sent something that is no answer."""
 
 
 class ModelUnavailableError(ModelError):
-    """Nothing answers at the server's address, or it went away."""
+    """No server answers at `base_url`, or it stopped."""
 
 
 class ModelNotServedError(ModelError):
@@ -69,15 +80,15 @@ class ModelNotServedError(ModelError):
 
 
 class ModelRefusedError(ModelError):
-    """The server does not take the request as it is."""
+    """The server refuses the request."""
 
 
 class ModelTimeoutError(ModelError):
-    """The server said nothing for longer than the limit."""
+    """The server sent nothing for longer than a timeout."""
 
 
 class ContextOverflowError(ModelError):
-    """The prompt does not fit in the model's context window; in tokens, as far as the server tells."""
+    """The prompt does not fit in the model's context window; `n_ctx` and `n_prompt` are in tokens, if known."""
 
     def __init__(self, message: str, *, n_ctx: int | None = None, n_prompt: int | None = None) -> None:
         super().__init__(message)
@@ -85,14 +96,14 @@ class ContextOverflowError(ModelError):
 
 
 class ToolError(PianoError):
-    """A tool cannot do what was asked: its sentence is the model's answer, never the user's exception."""
+    """A tool call failed: the message is the result that the model reads, never an exception for the user."""
 
     __str__ = Exception.__str__
 
 
 class SkillError(PianoError):
-    """A skill's file cannot be used."""
+    """The file of a skill is invalid."""
 
 
 class TurnLimitError(PianoError):
-    """A turn went on for more rounds than it may."""
+    """A turn reached one of its limits: rounds, tool calls, tokens or seconds."""

@@ -1,7 +1,7 @@
-"""What has happened: the words, as frozen dataclasses, subject first, past tense.
+"""The lifecycle events: frozen dataclasses whose names begin with their subject and end in the past tense.
 
-Subscribe by class or by thread (`bus.py`). An event is published after what it tells is kept; `MessageDelta`,
-`ModelLoading`, `HistoryTrimmed`, `ToolWaiting` and `ToolFlagged` tell of a moment and are never stored.
+Subscribe by class or by thread (`bus.py`). An event is published after what it reports is stored; `MessageDelta`,
+`DeltasDropped`, `ModelLoading`, `HistoryTrimmed`, `ToolWaiting` and `ToolFlagged` are never stored.
 """
 
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """Something that has happened."""
+    """Base class of all events."""
 
-    thread_id: UUID | None = None  #: the thread that it concerns, if it concerns one
-    job_id: UUID | None = None  #: the job that it is about, if it is about one
+    thread_id: UUID | None = None  #: its thread, if it concerns one
+    job_id: UUID | None = None  #: its job, if it concerns one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobEvent(Event):
-    """Something that has become of a job."""
+    """A job changed its state."""
 
     job_id: UUID = field(init=False)
     job: Job
@@ -32,14 +32,14 @@ class JobEvent(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobEnded(JobEvent):
-    """A job is over: done, failed or cancelled."""
+    """A job ended: done, failed or cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageEvent(Event):
-    """A message is kept."""
+    """A message was stored."""
 
-    job_id: UUID | None = field(init=False)  #: the job that it was written in
+    job_id: UUID | None = field(init=False)  #: the job that wrote it
     message: Message
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class MessageEvent(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolEvent(Event):
-    """Something that has become of a tool call."""
+    """A tool call changed its state."""
 
     job_id: UUID
     call: ToolCall
@@ -63,7 +63,7 @@ class ThreadOpened(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadBranched(Event):
-    """A thread goes on from an earlier place: a question was edited, or is to be answered anew."""
+    """A thread continues from an earlier message: a question was edited, or is answered again."""
 
     message_id: UUID  #: the question that is answered next
 
@@ -84,7 +84,7 @@ class AgentAdded(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MessageAdded(MessageEvent):
-    """The user's message is kept, or what an agent wrote before it called a tool."""
+    """A message was stored: the user's, or what an agent wrote before it called a tool."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +98,15 @@ class MessageDelta(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeltasDropped(Event):
+    """An `events()` stream was not read for so long that pieces of answers were left out of it; nothing else was."""
+
+    count: int  #: how many `MessageDelta` events are missing at this place
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Closed(Event):
-    """The Piano is being closed: nothing more will be told."""
+    """The Piano is closing: no more events follow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,25 +116,25 @@ class JobQueued(JobEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobStarted(JobEvent):
-    """A consumer began to work on a job."""
+    """A consumer started a job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelLoading(Event):
-    """The model is being fetched, started or swapped in; nothing is wrong, it takes a moment."""
+    """The model is being downloaded, started or loaded: the answer takes longer, and nothing is wrong."""
 
     note: str  #: one line for people
-    fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+    fraction: float | None = None  #: how much of a download is done, 0 to 1
     model: str | None = None
     seconds: float | None = None  #: how long it has been loading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryTrimmed(Event):
-    """A talk no longer fits into the model's context: what is oldest, or the middle of long messages, is left out."""
+    """A thread no longer fits the context window: its oldest turns, or the middle of long messages, are left out."""
 
     job_id: UUID
-    turns: int  #: how many of the oldest turns the agent no longer reads, all in all
+    turns: int  #: how many of the oldest turns the agent no longer reads, in total
     note: str  #: one sentence for people
 
 
@@ -138,36 +145,36 @@ class ToolCalled(ToolEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApprovalRequested(ToolEvent):
-    """A tool call waits for the user's yes or no."""
+    """A tool call waits for the user's approval."""
 
-    id: UUID  #: of this question: a call that is asked about anew has another
-    question: str  #: what is to be decided, for people
-    reason: str = ""  #: why it is asked
-    always: str = ""  #: the rule that "always" adds; "" if none does
+    id: UUID  #: of this request: a call that needs approval again gets another
+    question: str  #: what to approve, for people
+    reason: str = ""  #: why approval is needed
+    always: str = ""  #: the rule that "always" adds; "" if there is none
 
     @property
     def never(self) -> str:
-        """The rule that a no for always adds; "" if none does."""
+        """The rule that denying always adds; "" if there is none."""
         return self.always.replace("allow", "deny", 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolWaiting(ToolEvent):
-    """A tool call cannot begin yet: another cell runs, say."""
+    """A tool call cannot start yet, for example because another cell runs."""
 
     note: str  #: what it waits for, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolFlagged(ToolEvent):
-    """A tool call reaches for keys, or for the network where there is none."""
+    """A tool call reaches for keys, or for a network that it does not have."""
 
-    reason: str  #: what about it, for people
+    reason: str  #: what it reaches for, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolReturned(ToolEvent):
-    """A tool call ended; its record holds the result."""
+    """A tool call ended; `call` holds its result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,19 +184,21 @@ class Answered(MessageEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobDone(JobEnded):
-    """The answer is kept and the job is over."""
+    """The answer is stored and the job is done."""
 
     message: Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFailed(JobEnded):
-    """The job ended without an answer."""
+    """The job failed, and `reason` says why."""
 
-    reason: str  #: one sentence, kept with the job
-    error: PianoError | None = field(default=None, compare=False)  #: its class, for those who wait here and now
+    reason: str  #: one sentence, stored with the job
+    error: PianoError | None = field(
+        default=None, compare=False
+    )  #: the exception, for callers in this process that wait for the job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCancelled(JobEnded):
-    """The user ended the job."""
+    """The user cancelled the job."""

@@ -1,7 +1,6 @@
-"""THE SERVICE. Piano: every verb that a face can say, said once.
+"""THE SERVICE. Piano: everything that a front end can ask for, each as one verb.
 
-It owns what works below it: the store, the bus, the consumer, the client of the model and the embedded model. Every
-verb is a coroutine on the loop that opened it.
+It owns what works below it: the store, the bus, the consumer, the client of the model and the embedded model.
 """
 
 import asyncio
@@ -19,8 +18,9 @@ from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
-from piano_jupyter.logs import LOGS
-from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
+from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
+from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.records import (
     Agent,
     Backup,
@@ -39,10 +39,10 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
-from piano_jupyter.rules import parsed_rule
+from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
-from piano_jupyter.runner.schema.response_format import ResponseFormat, form_of
+from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
 from piano_jupyter.safe_files import copy_file
@@ -58,43 +58,85 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GLANCE = 2.0  # seconds to wait for the list of models, where how things stand is asked for
+MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """How things stand."""
+    """How things stand, as `Piano.status` returns it.
+
+    Attributes:
+        database: The path of the database, or ":memory:".
+        server: The address of the server, with a note if it does not answer.
+        models: The models of the server; empty if it does not answer.
+        workspace: The path of the workspace.
+        thread: The current thread, if there is one.
+        agent: Who answers a message that mentions nobody.
+        agents: How many agents there are.
+        threads: How many threads there are.
+        queued: How many jobs wait in the queue.
+        running: How many jobs run.
+        approvals: How many tool calls wait for approval.
+        unfinished: The jobs that an earlier kernel left, each with what it waits for.
+        distrust: Why the database is not trusted; "" if it is.
+        warnings: What may go wrong with the database, a sentence each: a network disk, a backup that fails.
+        mode: What tools may do: "read", "write" or "full".
+        rules: The rules that are set, with a note at those about no tool.
+        layers: What protects the machine from tools, a sentence each.
+        stopped: Whether no jobs are taken until `Piano.start`.
+        cassette: What is recorded or replayed, if anything is.
+    """
 
     database: str
     server: str
-    models: list[Model]  #: what the server has, where one answers
+    models: list[Model]
     workspace: str
     thread: Thread | None
+    agent: Agent | None
     agents: int
     threads: int
     queued: int
     running: int
     approvals: int
-    unfinished: list[tuple[Job, str]]  #: what an earlier kernel left, each job with what it waits for
-    distrust: str  #: why the database is not trusted, "" if it is
-    notices: list[str]  #: what is to be known of the database, that included
-    mode: Mode  #: what tools may do
-    rules: list[str]  #: what the user has set, and which of them are about no tool
-    layers: list[str]  #: what stands between tools and the machine
-    stopped: bool  #: whether no job is taken for now
+    unfinished: list[tuple[Job, str]]
+    distrust: str
+    warnings: list[str]
+    mode: Mode
+    rules: list[str]
+    layers: list[str]
+    stopped: bool
     cassette: str | None
 
 
 @checks_for_forks("close", "close_now")
 class Piano:
-    """A multi-agent chat: opens its database, answers what is sent, keeps everything.
+    """Agents on your own models, with threads, tools and a queue, all stored in one DuckDB file.
 
-    >>> async with Piano(database=":memory:") as piano:  # doctest: +SKIP
-    ...     answer = await piano.ask("What is the capital of France?")
+    Use it with `async with`, or call `open` and `close`. Every verb but the few that answer at once is a coroutine, and
+    runs on the event loop that opened it. In a notebook `piano` is the kernel's own Piano, so use another name for one
+    that you open yourself.
 
-    Keyword arguments are knobs of `PianoConfig`. `tools` are functions of one's own. `record` or `replay` name a
-    cassette; both keep the conversation in memory only. `model` takes the place of the server, for tests. Without
-    `resumes` a question leaves alone what an earlier kernel left: only `resume` lets it go on.
+    Args:
+        config: Settings to start from. By default those of the environment and of `PianoConfig`.
+        tools: Functions, or tools, that agents can be given by name.
+        record: A cassette file that records the exchanges with the model. The database is in memory then.
+        replay: A cassette file with the answers, so that no model is asked. The database is in memory then.
+        model: What answers in place of a server, such as a `piano_jupyter.testing.ScriptedModel`.
+        resumes: Whether sending a message also resumes the jobs that an earlier kernel left. If not, only `resume`
+            does.
+        **settings: Settings of `PianoConfig` by name, such as `database=":memory:"` or `base_url="http://gpu:8080/v1"`.
+
+    Raises:
+        PianoError: There is no setting of this name, or its value is wrong.
+        ToolError: A function in `tools` cannot be a tool.
+
+    Example:
+        >>> async with Piano(database=":memory:") as piano:
+        ...     answer = await piano.ask("What is the capital of France?")
+        >>> answer.content
+        'Paris.'
+
+    The examples of the verbs begin like this one, with `piano` still open and `answer` at hand.
     """
 
     def __init__(
@@ -106,13 +148,14 @@ class Piano:
         replay: str | Path | None = None,
         model: ChatModel | None = None,
         resumes: bool = True,
-        **knobs: object,
+        **settings: object,
     ) -> None:
         self.fork_guard = ForkGuard()
         self._resumes = resumes
-        self.config = configured(config, **knobs)
+        self.config = configured(config, **settings)
         self.bus = EventBus()
         self._identity: DatabaseIdentity | None = None
+        self._announced: set[str] = set()  #: the notices that were returned
         self._tools = {each.name: each for each in map(as_tool, tools)}
         self._wire = partial(Components, self.config, record=record, replay=replay, model=model)
         self._parts = self._wire(self.bus, tools=self._tools.values())
@@ -130,37 +173,61 @@ class Piano:
         await self.close()
 
     async def open(self) -> None:
-        """Open the database and begin to work; what a dead kernel left waits for `resume`. Raises StoreError."""
+        """Open the database and start to answer questions; `async with` does this.
+
+        Nothing runs because a database was opened: jobs that an earlier kernel left wait for `resume`.
+
+        Raises:
+            StoreLockedError: Another process has the database open.
+            StoreError: The database cannot be opened: it is damaged, from a newer version, or its folder is closed to
+                you.
+
+        Example:
+            >>> other = Piano(database=":memory:")
+            >>> await other.open()
+            >>> await other.close()
+        """
         try:
-            await whole(self._open())
-        except BaseException:  # a database that is half open would be locked to everybody, us included
+            await finish_even_if_cancelled(self._open())
+        except BaseException:  # a half-open database would stay locked, for us too
             await self.close()
             raise
 
     async def _open(self) -> None:
+        self._announced.clear()
         LOGS.masks.append(self._parts.mask)
+        if in_notebook():
+            keep_out_of_cells()
         await self._parts.store.open()
         self._identity = identity = await self._parts.store.identity()
         await asyncio.to_thread(self._parts.trust.open, identity)
-        await self._parts.roster.open(self.config.default_model)
+        await self._parts.agents.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
         if not self._parts.trust.in_memory:
             self._parts.backups.start()
 
     async def close(self) -> None:
-        """Let what runs finish within `shutdown_timeout`, then write and close everything. May be called twice.
+        """Finish what runs, then write and close everything; `async with` does this. May be called twice.
 
-        Who still waits for an answer gets a PianoError. In a forked process it does nothing.
+        Running jobs get `shutdown_timeout` seconds to finish. Those that do not are queued for the next Piano that
+        opens the database, and whoever still waits for an answer gets a `PianoError`. In a forked process it does
+        nothing.
+
+        Raises:
+            StoreError: The database could not be written.
+
+        Example:
+            >>> await piano.close()
         """
         if self.fork_guard.forked:
             return
-        await whole(self._close())
+        await finish_even_if_cancelled(self._close())
 
     async def _close(self) -> None:
         await self._parts.backups.stop()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
-        self._parts.happened.close()
+        self._parts.job_results.close()
         self.bus.publish(Closed())
         self.bus.close()
         await self._parts.swap.aclose()
@@ -170,11 +237,21 @@ class Piano:
         await self._parts.store.close()
         self._identity = None
         self._parts.finder.stop()
-        if self._parts.mask in LOGS.masks:  # not before: what is told of the end is logged too
+        if self._parts.mask in LOGS.masks:  # last: closing logs, too
             LOGS.masks.remove(self._parts.mask)
 
     def close_now(self, timeout: float = 2.0) -> None:
-        """Close the database, end shells and the embedded model from any thread, without the loop: for the exit."""
+        """Close the database and end shells and the embedded model from any thread, without the event loop.
+
+        It is for the exit of the process, when the loop no longer runs. Prefer `close`. In a forked process it
+        does nothing.
+
+        Args:
+            timeout: How long to wait for the database, in seconds.
+
+        Example:
+            >>> piano.close_now()
+        """
         if self.fork_guard.forked:
             return
         self._parts.bash.stop()
@@ -198,11 +275,34 @@ class Piano:
     async def ask(
         self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any = None
     ) -> Any:
-        """Send a message and return the answer. Raises PianoError with the reason where there is none.
+        """Send a message and return the answer.
 
-        Without `thread` it goes on in the current one. A cancelled `ask` cancels its job. With `schema` the answer is a
-        checked value: of a type (a dataclass, a TypedDict, a pydantic model, `list[str]`, ...), or as a JSON Schema has
-        it (a dict, its text, or a file).
+        The message continues the current thread, and opens one if there is none. An `ask` that is cancelled cancels its
+        job.
+
+        Args:
+            text: What to ask. It may begin with the mention of an agent: `@ada How many rows are there?`
+            agent: The name of the agent that answers; by default the one that is mentioned, else the thread's own, else
+                the oldest.
+            thread: The thread to continue, or its title; it becomes the current one.
+            schema: What the answer is to be instead of text: a type (a dataclass, a TypedDict, a pydantic model,
+                `list[str]`, ...), or a JSON Schema (a dict, its text, or the path of a file).
+
+        Returns:
+            The answer as a `Message`. With `schema` a checked value of that type, or of JSON's own types.
+
+        Raises:
+            PianoError: There is no answer. Its class says why; the sentence also says what to do.
+            ModelError: The server does not answer, does not have the model, refuses the request, or is too slow.
+            NotFoundError: There is no such agent, thread or tool.
+            TurnLimitError: The agent asked the model, or called tools, more often than the settings allow.
+
+        Example:
+            >>> answer = await piano.ask("What is the capital of France?")
+            >>> answer.content
+            'Paris.'
+            >>> await piano.ask("Name three rivers.", schema=list[str])
+            ['Rhine', 'Elbe', 'Oder']
         """
         form = await _form(schema, Path(self.config.workspace))
         answers = await self._asked(self._send_one(text, agent, thread, "api", form))
@@ -223,9 +323,26 @@ class Piano:
     async def ask_all(
         self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any = None
     ) -> list[Any]:
-        """Send a message to several agents and return their answers, in the order asked; as `ask` in all else.
+        """Send a message to several agents and return all their answers.
 
-        Without `agents` it goes to those whose handles it begins with (`@ada @bob ...`).
+        Args:
+            text: What to ask. Without `agents`, those answer that it mentions at its beginning: `@ada @bob Do you
+                agree?`
+            agents: The names of the agents that answer.
+            thread: The thread to continue, or its title; it becomes the current one.
+            schema: What each answer is to be instead of text, as in `ask`.
+
+        Returns:
+            The answers, or with `schema` the values, in the order in which the agents were asked.
+
+        Raises:
+            PianoError: An agent has no answer, as in `ask`. The others are finished first, and stored.
+
+        Example:
+            >>> ada = await piano.add_agent("ada")
+            >>> answers = await piano.ask_all("What is the capital of France?", agents=["Assistant", "ada"])
+            >>> [answer.content for answer in answers]
+            ['Paris.', 'Paris.']
         """
         form = await _form(schema, Path(self.config.workspace))
         answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
@@ -236,9 +353,9 @@ class Piano:
         try:
             jobs = await asyncio.shield(sending)
             waits = [asyncio.ensure_future(self.wait(job)) for job in jobs]
-            await asyncio.gather(*waits, return_exceptions=True)  # one that fails stops no other
+            await asyncio.gather(*waits, return_exceptions=True)  # a job that fails stops no other
         except asyncio.CancelledError:
-            await whole(self._cancel_sent(sending))
+            await finish_even_if_cancelled(self._cancel_sent(sending))
             raise
         return [each.result() for each in waits]
 
@@ -256,9 +373,26 @@ class Piano:
         schema: Any = None,
         source: Source = "api",
     ) -> Job:
-        """Keep a message and queue the job that answers it; return at once. Raises PianoError if it asks several.
+        """Send a message to one agent and return at once; `wait` has the answer.
 
-        With `schema` the answer will be JSON that fits; `value` makes what `ask` returns of it.
+        Args:
+            text: What to ask, as in `ask`.
+            agent: The name of the agent that answers, as in `ask`.
+            thread: The thread to continue, or its title; it becomes the current one.
+            schema: What the answer is to be, as in `ask`. The answer is JSON that fits; `value` returns it as a value.
+            source: Where the message comes from, for the record.
+
+        Returns:
+            The job that answers the message, queued.
+
+        Raises:
+            PianoError: The text is empty, mentions several agents, or the schema makes no sense.
+            NotFoundError: There is no such agent or thread.
+
+        Example:
+            >>> job = await piano.send("What is the capital of France?")
+            >>> (await piano.wait(job)).content
+            'Paris.'
         """
         return (await self._send_one(text, agent, thread, source, schema))[0]
 
@@ -276,7 +410,28 @@ class Piano:
         schema: Any = None,
         source: Source = "api",
     ) -> list[Job]:
-        """Keep a message and queue a job for each agent that it asks; return at once."""
+        """Send a message to several agents and return at once; `wait` has the answers.
+
+        Args:
+            text: What to ask, as in `ask_all`.
+            agents: The names of the agents that answer; by default those that the text mentions at its beginning.
+            thread: The thread to continue, or its title; it becomes the current one.
+            schema: What each answer is to be, as in `send`.
+            source: Where the message comes from, for the record.
+
+        Returns:
+            A job for each agent, in the order in which they were asked.
+
+        Raises:
+            PianoError: The text is empty, or the schema makes no sense.
+            NotFoundError: There is no such agent or thread.
+
+        Example:
+            >>> ada = await piano.add_agent("ada")
+            >>> jobs = await piano.send_all("@Assistant @ada What is the capital of France?")
+            >>> [(await piano.wait(job)).content for job in jobs]
+            ['Paris.', 'Paris.']
+        """
         return await self._send(text, agents, thread, source, schema, alone=False)
 
     async def _send(
@@ -285,62 +440,132 @@ class Piano:
         _check_text(text)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
-            self._parts.roster.named(name)  # before a thread is opened for nothing
-        into = await self._parts.threads.go_to(thread) or await self._parts.threads.open(text)
-        agents = self._parts.questions.addressed(text, names, into)
+            self._parts.agents.by_name(name)  # a wrong name must not open a thread
+        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text)
+        agents = self._parts.question_sender.answering_agents(text, names, into)
         if alone and len(agents) > 1:
-            raise PianoError(f"this asks {', '.join(each.name for each in agents)}: ask_all and send_all ask several")
-        return await self._parts.questions.ask(
-            text, agents, into, source, await self._begin_sending(), form.schema if form else None
+            names_asked = ", ".join(each.name for each in agents)
+            raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
+        return await self._parts.question_sender.ask(
+            text, agents, into, source, await self._terms_of_sending(), form.schema if form else None
         )
 
-    async def _begin_sending(self) -> JobTerms:
-        """Return what a question is sent under now. What an earlier kernel left goes on from here."""
+    async def _terms_of_sending(self) -> JobTerms:
+        """Return the terms that a question is sent under now, and resume what an earlier kernel left."""
         terms = JobTerms(self.config.mode, tuple(self.config.rules), await self._parts.address())
         if self._resumes:
             self._parts.unfinished.resume()
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return terms
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
-        """Ask another question in the place of one, of the same agents; return their jobs at once.
+        """Edit a question and ask the same agents again.
 
-        Nothing is lost: the thread goes on from the new question, the old one stays as a branch.
+        Nothing is lost: the thread continues from the edited question, and the first one stays as a branch.
+
+        Args:
+            message: The question, its id, or the last digits of its id.
+            text: What to ask instead. If it begins with mentions, those agents are asked.
+            source: Where the message comes from, for the record.
+
+        Returns:
+            A job for each agent, queued; `wait` has the answers.
+
+        Raises:
+            PianoError: The text is empty, or the message is not a question of the user.
+            NotFoundError: There is no such message.
+
+        Example:
+            >>> [question, _] = await piano.messages(piano.thread)
+            >>> [job] = await piano.edit(question, "How many people live in Paris?")
+            >>> (await piano.wait(job)).content
+            'Two million.'
         """
         _check_text(text)
         question = await self.find_message(message)
-        return await self._parts.questions.edit(question, text, source, await self._begin_sending())
+        return await self._parts.question_sender.edit(question, text, source, await self._terms_of_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
-        """Have a question answered anew: by all who were asked, or by the one whose answer `message` is.
+        """Have a question answered again.
 
-        The thread goes on from the new answer, the old one stays as a branch. Returns the jobs at once.
+        The thread continues from the new answer, and the first one stays as a branch.
+
+        Args:
+            message: A question, which all agents that were asked answer again, or an answer, which its agent replaces;
+                or the id of either, or the last digits of its id.
+
+        Returns:
+            A job for each agent; `wait` has the answers. An agent that is still answering is not asked twice.
+
+        Raises:
+            PianoError: The message answers no question of its thread.
+            NotFoundError: There is no such message.
+
+        Example:
+            >>> [job] = await piano.regenerate(answer)
+            >>> (await piano.wait(job)).content
+            'Paris.'
         """
-        return await self._parts.questions.regenerate(await self.find_message(message), await self._begin_sending())
+        return await self._parts.question_sender.regenerate(
+            await self.find_message(message), await self._terms_of_sending()
+        )
 
     @overload
     async def value(self, message: Message | UUID | str, schema: type[T]) -> T: ...
     @overload
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any: ...
     async def value(self, message: Message | UUID | str, schema: Any = None) -> Any:
-        """Return the value that an answer is, as `schema` has it, by default as what it was asked to fit."""
+        """Return the value that an answer is, when it was asked for with a schema or happens to be JSON.
+
+        Args:
+            message: The answer, its id, or the last digits of its id.
+            schema: What the value is to be, as in `ask`; by default what the answer was asked to be.
+
+        Returns:
+            A value of the type, or of JSON's own types where the schema is a JSON Schema.
+
+        Raises:
+            PianoError: The answer does not fit, or it was asked for as text and no schema is given.
+            NotFoundError: There is no such message.
+
+        Example:
+            >>> job = await piano.send("Name three rivers.", schema=list[str])
+            >>> answer = await piano.wait(job)
+            >>> answer.content
+            '["Rhine", "Elbe", "Oder"]'
+            >>> await piano.value(answer)
+            ['Rhine', 'Elbe', 'Oder']
+        """
         answer, form = await self.find_message(message), await _form(schema, Path(self.config.workspace))
         if form is None:
             job = await self._parts.store.job(answer.job_id) if answer.job_id else None
             if job is None or job.schema is None:
-                raise PianoError(f"{short(answer.id)} was asked for as text; name the schema that it fits")
+                raise PianoError(f"{short(answer.id)} was asked for without a schema; pass one to value")
             form = ResponseFormat(job.schema)
         return form.value(answer.content)
 
     async def wait(self, job: Job) -> Message:
-        """Return a job's answer when it is there.
+        """Wait for the answer of a job.
 
-        Raises what it failed with; PianoError if it was cancelled, or waits for the user to resume it.
+        Args:
+            job: The job, as `send` returns it.
+
+        Returns:
+            The answer. A job that has ended already is answered from the database.
+
+        Raises:
+            PianoError: The job failed, with the error that it failed with; it was cancelled; it is left from an earlier
+                kernel and waits for you; or the Piano was closed.
+
+        Example:
+            >>> job = await piano.send("What is the capital of France?")
+            >>> (await piano.wait(job)).content
+            'Paris.'
         """
-        await self._look_where_questions_go()
+        await self._find_present_server()
         if why := self._parts.unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
-        if answer := await self._parts.happened.answer(job):
+        if answer := await self._parts.job_results.answer(job):
             return answer
         job = await self._parts.store.job(job.id)
         if job.status is not JobStatus.DONE:
@@ -349,33 +574,116 @@ class Piano:
         return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]
 
     def events(self, thread: Thread | None = None) -> EventStream:
-        """Return what happens from now on, as an async iterator."""
+        """Follow what happens from now on.
+
+        Args:
+            thread: Only the events of this thread, and those of none.
+
+        Returns:
+            The events of `piano_jupyter.events`, for `async for`, until the Piano is closed. `aclose` ends it earlier.
+
+        Example:
+            >>> events = piano.events()
+            >>> job = await piano.send("What is the capital of France?")
+            >>> async for event in events:
+            ...     if event.job_id == job.id and type(event).__name__ == "JobDone":
+            ...         break
+            >>> event.message.content
+            'Paris.'
+        """
         return self.bus.stream(thread=thread.id if thread else None)
 
     def recent_events(self, last: int = 50) -> list[tuple[datetime, Event]]:
-        """Return what has happened of late, each with its time (UTC), oldest first; pieces of answers are left out."""
-        return self._parts.happened.recent(last)
+        """Return the latest events, without the pieces of answers.
+
+        Args:
+            last: How many events at most; the last 1000 are remembered.
+
+        Returns:
+            The events, oldest first, each with its time in UTC.
+
+        Example:
+            >>> [(time, event)] = piano.recent_events(1)
+            >>> type(event).__name__
+            'JobDone'
+        """
+        return self._parts.job_results.recent(last)
 
     async def drain(self) -> None:
-        """Return when nothing runs, and nothing waits that would be taken."""
+        """Wait until the queue is empty: nothing runs, and nothing waits that could run.
+
+        Jobs that wait for something else (for you to resume them, for a tool that is not defined) are not waited for.
+
+        Example:
+            >>> job = await piano.send("What is the capital of France?")
+            >>> await piano.drain()
+            >>> (await piano.find_job(job)).status
+            <JobStatus.DONE: 'done'>
+        """
         await self._parts.consumer.drain()
 
     async def stop(self) -> None:
-        """Take no more jobs for now: what runs goes on to its end, what is asked waits."""
+        """Take no more jobs until `start`: what runs is finished, what is sent waits.
+
+        Example:
+            >>> await piano.stop()
+            >>> job = await piano.send("What is the capital of France?")
+            >>> (await piano.status()).queued
+            1
+        """
         self._parts.consumer.pause()
 
     async def start(self) -> None:
-        """Take jobs again."""
-        self._parts.consumer.go_on()
+        """Take jobs again after `stop`.
+
+        Example:
+            >>> await piano.stop()
+            >>> job = await piano.send("What is the capital of France?")
+            >>> await piano.start()
+            >>> (await piano.wait(job)).content
+            'Paris.'
+        """
+        self._parts.consumer.resume()
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
     async def jobs(self, *statuses: JobStatus, thread: Thread | None = None, last: int | None = None) -> list[Job]:
-        """Return jobs (only the `last` so many), oldest first."""
+        """Return jobs, oldest first.
+
+        Args:
+            *statuses: Only jobs that have one of these statuses.
+            thread: Only jobs of this thread.
+            last: Only the newest so many.
+
+        Returns:
+            The jobs as they stand now.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> [job.status for job in await piano.jobs(JobStatus.DONE, last=1)]
+            [<JobStatus.DONE: 'done'>]
+        """
         return await self._parts.store.jobs(*statuses, thread_id=thread.id if thread else None, last=last)
 
     async def find_job(self, job: Job | UUID | str) -> Job:
-        """Return a job as it now stands, by itself, its id or the end of its id. Raises NotFoundError."""
+        """Return a job as it stands now.
+
+        Args:
+            job: The job, its id, or the last digits of its id, as `%piano queue` shows them.
+
+        Returns:
+            The job.
+
+        Raises:
+            NotFoundError: There is no such job.
+
+        Example:
+            >>> [job] = await piano.jobs()
+            >>> await piano.find_job(job.id.hex[-6:]) == job
+            True
+        """
         if not isinstance(job, str):
             return await self._parts.store.job(job.id if isinstance(job, Job) else job)
         found = await self._parts.store.jobs_ending(job.replace("-", "").strip().lower())
@@ -385,94 +693,217 @@ class Piano:
         return found[-1]
 
     async def cancel(self, job: Job | UUID | str) -> Job:
-        """End a job, wherever it is; one that has ended is left as it is."""
-        return await whole(self._cancel(job))
+        """Cancel a job, whether it is queued or running.
+
+        Args:
+            job: The job, its id, or the last digits of its id.
+
+        Returns:
+            The job as it stands after that. One that has ended is left as it is.
+
+        Raises:
+            NotFoundError: There is no such job.
+
+        Example:
+            >>> await piano.stop()
+            >>> job = await piano.send("What is the capital of France?")
+            >>> (await piano.cancel(job)).status
+            <JobStatus.CANCELLED: 'cancelled'>
+        """
+        return await finish_even_if_cancelled(self._cancel(job))
 
     async def _cancel(self, job: Job | UUID | str) -> Job:
         return await self._parts.consumer.cancel(await self.find_job(job))
 
     async def retry(self, job: Job | UUID | str) -> Job:
-        """Queue a job again that failed, was cancelled or is unfinished, for its agent and the settings as they are."""
+        """Queue a job again that failed, was cancelled or is unfinished, with agent and settings as they are now.
+
+        Args:
+            job: The job, its id, or the last digits of its id.
+
+        Returns:
+            The job, queued again.
+
+        Raises:
+            StoreError: The job is queued, runs or is done.
+            PianoError: It waits until you trust its database (`trust`).
+            NotFoundError: There is no such job, or its agent is gone.
+
+        Example:
+            >>> await piano.stop()
+            >>> job = await piano.cancel(await piano.send("What is the capital of France?"))
+            >>> await piano.start()
+            >>> job = await piano.retry(job)
+            >>> (await piano.wait(job)).content
+            'Paris.'
+        """
         found = await self.find_job(job)
         if why := self._parts.unfinished.why_held(found):
-            if not self._parts.trust.given:
+            if not self._parts.trust.is_trusted:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
-            found = await whole(self._cancel(found))
-        terms = await self._begin_sending()
-        model = self._parts.roster.by_id(found.agent_id).model
+            found = await finish_even_if_cancelled(self._cancel(found))
+        terms = await self._terms_of_sending()
+        model = self._parts.agents.by_id(found.agent_id).model
         return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
-        """Return the jobs that an earlier kernel left, each with what it waits for, "" where it only waits its turn."""
-        await self._look_where_questions_go()
+        """Return the jobs that an earlier kernel left unfinished and that have not been resumed.
+
+        Returns:
+            Each job with a sentence that says what it waits for; "" if it only waits for its turn.
+
+        Example:
+            >>> await piano.unfinished()
+            []
+        """
+        await self._find_present_server()
         return self._parts.unfinished.all()
 
-    async def _look_where_questions_go(self) -> None:
-        """See whether the settings name another server by now, where an unfinished job may wait for its own."""
+    async def _find_present_server(self) -> None:
+        """Find out whether the settings name another server by now: an unfinished job may wait for its own."""
         if self._parts.unfinished.resumed and self._parts.known_address() is None:
             await self._parts.address()
 
     async def resume(self, job: Job | UUID | str | None = None) -> list[tuple[Job, str]]:
-        """Let unfinished jobs go on, or one; return those that still wait for something, and what.
+        """Resume the jobs that an earlier kernel left unfinished. Sending a message does so, too.
 
-        The first question that is sent does the same. Raises PianoError where the database is not trusted.
+        Args:
+            job: Resume only this one: the job, its id, or the last digits of its id.
+
+        Returns:
+            The jobs that still wait, each with a sentence that says what for: a tool to be defined, or their server.
+
+        Raises:
+            PianoError: The database is not trusted; see `trust`.
+            NotFoundError: There is no such job.
+
+        Example:
+            >>> await piano.resume()
+            []
         """
-        if not self._parts.trust.given:
-            raise PianoError(f"nothing of a database that is not known to be yours goes on: {self.distrust()}")
+        if not self._parts.trust.is_trusted:
+            raise PianoError(f"jobs of a database that is not trusted are not resumed: {self.distrust()}")
         await self._parts.address()
         self._parts.unfinished.resume(await self.find_job(job) if job is not None else None)
-        self._parts.producer.stir()
+        self._parts.producer.wake()
         return [(each, why) for each, why in self._parts.unfinished.all() if why]
 
     async def trust(self) -> str:
-        """Trust the database: its agents' tools count, its jobs may be resumed. Returns a sentence that says so."""
-        if self._parts.trust.given and not self._parts.trust.problem:
-            return f"trusted already: {self._parts.trust.path}{' (only memory)' if self._parts.trust.in_memory else ''}"
-        withheld = self._parts.roster.withheld()
+        """Trust the database: its agents may use their tools, and its unfinished jobs may be resumed.
+
+        A database that you made on this machine is trusted already. One that came with a checkout is not.
+
+        Returns:
+            A sentence that says what is trusted now, and what follows from that.
+
+        Example:
+            >>> await piano.trust()
+            'trusted already: :memory: (in memory)'
+        """
+        if self._parts.trust.is_trusted and not self._parts.trust.problem:
+            return f"trusted already: {self._parts.trust.path}{' (in memory)' if self._parts.trust.in_memory else ''}"
+        withheld = self._parts.agents.withheld()
         left = len(self._parts.unfinished.all())
-        await asyncio.to_thread(self._parts.trust.give)
+        await asyncio.to_thread(self._parts.trust.grant)
+        self._announced.add(self.distrust())  # the note below says it
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
-        jobs = f"{left} unfinished job{'' if left == 1 else 's'} may go on (%piano resume)" if left else ""
-        note = f"this counts until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
+        jobs = f"{left} unfinished job{'' if left == 1 else 's'} may be resumed (%piano resume)" if left else ""
+        note = f"trusted only until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
         return "; ".join(filter(None, [f"trusted from now on: {self._parts.trust.path}", tools, jobs, note]))
 
     @property
     def trusted(self) -> bool:
-        """Whether the database is the user's own: made by this user on this machine, or trusted with `trust`."""
-        return self._parts.trust.given
+        """Whether the database was made by this user on this machine, or is trusted because of `trust`."""
+        return self._parts.trust.is_trusted
 
     def distrust(self) -> str:
-        """Return why this database is not trusted, or will not be by the next kernel, a sentence; "" if all is well."""
+        """Return why the database is not trusted.
+
+        Returns:
+            A sentence with the way out, also where only the next kernel will not trust it; "" if all is well.
+
+        Example:
+            >>> piano.distrust()
+            ''
+        """
         problem = self._parts.trust.problem
-        if not self._parts.trust.given:
+        if not self._parts.trust.is_trusted:
             return (
-                f"database {self._parts.trust.path} was not made by you here, so nothing in it goes on by itself and "
-                f"the tools of its agents do not count; if it is yours, say %piano trust{problem and f' ({problem})'}"
+                f"database {self._parts.trust.path} was not made by you on this machine, so its jobs are not resumed "
+                f"and its agents may not use their tools; if it is yours, run %piano trust{problem and f' ({problem})'}"
             )
         if problem:
-            return f"the next kernel will not know that database {self._parts.trust.path} is yours: {problem}"
+            return f"the next kernel will not trust database {self._parts.trust.path}: {problem}"
         return ""
 
     def notices(self) -> list[str]:
-        """Return what is to be known of the database, a sentence each: that it is not trusted, or where it lies."""
+        """Return what the user should know of the database and has not been told yet; the next call returns only news.
+
+        Returns:
+            A sentence each: that the database is not trusted, that it is on a network disk, what was recovered of a
+            damaged one, that its file was deleted or moved, or that no backup of it could be made.
+
+        Example:
+            >>> piano.notices()
+            []
+        """
+        waiting = self._parts.notices
+        news = [waiting.popleft() for _ in range(len(waiting))]
+        news += [each for each in (self.distrust(), *self._warnings()) if each and each not in self._announced]
+        self._announced.update(news)
+        return news
+
+    def _warnings(self) -> list[str]:
+        """Return what may go wrong with the database, a sentence each."""
         disk = self._identity.network_disk if self._identity is not None else ""
         where = disk and (
-            f"database {self._parts.database} lies on a network disk ({disk}), whose locks may not keep other hosts "
+            f"database {self._parts.database} is on a network disk ({disk}), whose locks may not keep other hosts "
             f"out: put it on a local disk with PianoConfig.database"
         )
-        return list(filter(None, [self.distrust(), where, self._parts.backups.problem]))
+        return [each for each in (where, self._parts.backups.problem) if each]
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
-        """Let a tool call run that waits for a yes; return False where that was answered already.
+        """Approve a tool call that waits for approval, so that it runs. The first answer counts.
 
-        `always` adds the rule that the question names to `config.rules`, of this Piano and for as long as it lives.
+        Args:
+            call: What `approvals` returned, the tool call, or the id of either.
+            always: Whether to allow such calls from now on, by adding the request's rule to `config.rules`. It holds
+                for this Piano, for as long as it lives.
+
+        Returns:
+            Whether this answer counts; False if the call is not, or no longer, waiting.
+
+        Raises:
+            PianoError: `always` is set, but no rule can be about just such calls.
+
+        Example:
+            >>> [request] = await piano.approvals()  # an agent wants to empty a table
+            >>> request.call.arguments
+            {'table': 'sales'}
+            >>> await piano.approve(request)
+            True
         """
         return await self._decide(call, allowed=True, always=always)
 
     async def deny(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
-        """Do not let a tool call run; the model is told. Returns False where that was answered already.
+        """Deny a tool call that waits for approval: it does not run, and the model is told. The first answer counts.
 
-        `always` adds a rule as `approve` does, one that denies.
+        Args:
+            call: What `approvals` returned, the tool call, or the id of either.
+            always: Whether to deny such calls from now on, by adding a rule to `config.rules`, as in `approve`.
+
+        Returns:
+            Whether this answer counts; False if the call is not, or no longer, waiting.
+
+        Raises:
+            PianoError: `always` is set, but no rule can be about just such calls.
+
+        Example:
+            >>> [request] = await piano.approvals()
+            >>> await piano.deny(request, always=True)
+            True
+            >>> piano.config.rules
+            ['deny delete_rows']
         """
         return await self._decide(call, allowed=False, always=always)
 
@@ -481,18 +912,28 @@ class Piano:
         if request is None or not await self._parts.approvals.decide(request, allowed=allowed, always=always):
             return False
         if always:
-            self._parts.permits.add_rule(request.always if allowed else request.never)
+            self._parts.approval_gate.add_rule(request.always if allowed else request.never)
         return True
 
     async def approvals(self) -> list[ApprovalRequested]:
-        """Return the tool calls that wait for a yes or no, oldest first."""
+        """Return the tool calls that wait for approval.
+
+        Returns:
+            The requests, oldest first, each with its `call`, the `question` to the user, the `reason` why it is asked,
+            and the rule that `always` would add.
+
+        Example:
+            >>> [request] = await piano.approvals()
+            >>> request.call.name
+            'delete_rows'
+        """
         return self._parts.approvals.waiting()
 
     # -- threads and messages ----------------------------------------------------------------------
 
     @property
     def thread(self) -> Thread | None:
-        """The current thread: where a question goes that names none."""
+        """The current thread, which a message continues that names no other; set it to continue another one."""
         return self._parts.threads.current
 
     @thread.setter
@@ -500,35 +941,126 @@ class Piano:
         self._parts.threads.current = thread
 
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
-        """Create a thread and make it the current one; `agent` answers there when nobody is addressed."""
-        primary = self._parts.roster.named(agent) if agent is not None else None
+        """Create a thread and make it the current one.
+
+        Args:
+            title: Its title; only the first line, at most 60 characters.
+            agent: The name of the agent that answers there if none is mentioned.
+
+        Returns:
+            The thread.
+
+        Raises:
+            NotFoundError: There is no such agent.
+
+        Example:
+            >>> thread = await piano.open_thread("Sales in May", agent="Assistant")
+            >>> piano.thread.title
+            'Sales in May'
+        """
+        primary = self._parts.agents.by_name(agent) if agent is not None else None
         return await self._parts.threads.open(title, primary_agent_id=primary.id if primary else None)
 
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
-        """Return threads, newest first."""
+        """Return the threads, newest first.
+
+        Args:
+            status: Only the "active" or only the "archived" ones.
+
+        Returns:
+            The threads.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> [thread.title for thread in await piano.threads("active")]
+            ['What is the capital of France?']
+        """
         return await self._parts.threads.all(status)
 
     async def find_thread(self, name: str | UUID) -> Thread:
-        """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
+        """Return a thread by its title or id.
+
+        Args:
+            name: The title (upper or lower case), the id, or the last digits of the id. Of several threads with one
+                title, the newest is meant.
+
+        Returns:
+            The thread.
+
+        Raises:
+            NotFoundError: There is no such thread; the sentence lists similar titles.
+
+        Example:
+            >>> thread = await piano.find_thread("what is the capital of france?")
+            >>> thread.status
+            'active'
+        """
         return await self._parts.threads.find(name)
 
     async def rename_thread(self, thread: Thread, title: str) -> Thread:
-        """Give a thread another title."""
-        return await self._parts.threads.change(thread, title=title)
+        """Rename a thread.
+
+        Args:
+            thread: The thread.
+            title: Its new title; only the first line, at most 60 characters.
+
+        Returns:
+            The thread with its new title.
+
+        Raises:
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> (await piano.rename_thread(piano.thread, "Capitals")).title
+            'Capitals'
+        """
+        return await self._parts.threads.update(thread, title=title)
 
     async def archive_thread(self, thread: Thread) -> Thread:
-        """Put a thread away: it is listed as archived, and no longer the current one."""
-        return await self._parts.threads.change(thread, status="archived")
+        """Archive a thread: it is listed as archived, and is no longer the current one.
+
+        Args:
+            thread: The thread. It can still be read, and continued by naming it.
+
+        Returns:
+            The archived thread.
+
+        Raises:
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> (await piano.archive_thread(piano.thread)).status
+            'archived'
+        """
+        return await self._parts.threads.update(thread, status="archived")
 
     async def delete_thread(self, *threads: Thread) -> list[str]:
         """Delete threads with all that was said and done in them, from the database and its copies, for good.
 
-        Their text is no longer in the bytes of the files, which are written anew: that takes a while, and other work
-        waits for it. Returns what may still hold it, a sentence each. Raises PianoError while a job runs in one.
+        The files are rewritten, so that the text is no longer in their bytes: that takes a while, and other work waits
+        for it.
+
+        Args:
+            *threads: The threads. What another thread copied from one with `fork_thread` stays there.
+
+        Returns:
+            What may still hold their text, a sentence each; empty if nothing does.
+
+        Raises:
+            PianoError: A job runs in one of them; nothing was deleted.
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> await piano.delete_thread(piano.thread)
+            []
+            >>> await piano.threads()
+            []
         """
         await self._parts.backups.stop()  # a copy that is begun now would hold them
         try:
-            return await whole(self._delete(threads))
+            return await finish_even_if_cancelled(self._delete(threads))
         finally:
             if not self._parts.trust.in_memory:
                 self._parts.backups.start()
@@ -543,108 +1075,396 @@ class Piano:
         return await self._parts.threads.delete(threads)
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
-        """Create a thread that has the talk up to a message and goes on by itself; make it the current one."""
+        """Copy a conversation up to a message into a new thread, and make that the current one.
+
+        Args:
+            message: The last message to copy, its id, or the last digits of its id.
+            title: The title of the new thread; by default the old one with "(fork)".
+
+        Returns:
+            The new thread. The old one stays as it is.
+
+        Raises:
+            PianoError: The message is still being answered.
+            NotFoundError: There is no such message.
+
+        Example:
+            >>> (await piano.fork_thread(answer)).title
+            'What is the capital of France? (fork)'
+        """
         return await self._parts.threads.fork(await self.find_message(message), title)
 
     async def messages(self, thread: Thread, last: int | None = None, *, at: Message | None = None) -> list[Message]:
-        """Return a thread's messages (only the `last` so many) in reading order: each answer after its question.
+        """Return the messages of a thread as one reads them: each answer after its question.
 
-        Of branches it is the one that leads to `at`, by default to where the thread goes on.
+        Args:
+            thread: The thread.
+            last: Only the last so many messages.
+            at: A message of the branch that is wanted; by default the branch that the thread continues.
+
+        Returns:
+            The messages, in order.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> [message.content for message in await piano.messages(piano.thread)]
+            ['What is the capital of France?', 'Paris.']
         """
         return await self._parts.threads.messages(thread, last, at)
 
     async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
-        """Return where a thread's branches part: for each message that has others in its place, the ids of them all."""
+        """Return where a thread branches, because a question was edited or answered again.
+
+        Args:
+            thread: The thread.
+
+        Returns:
+            For each message that has alternatives, the ids of all of them, oldest first, its own among them.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> [job] = await piano.regenerate(answer)
+            >>> again = await piano.wait(job)
+            >>> (await piano.branches(piano.thread))[answer.id] == [answer.id, again.id]
+            True
+        """
         return await self._parts.threads.branches(thread)
 
     async def message(self, message_id: UUID) -> Message:
-        """Return one message. Raises NotFoundError."""
+        """Return one message by its id.
+
+        Args:
+            message_id: The id.
+
+        Returns:
+            The message.
+
+        Raises:
+            NotFoundError: There is no such message.
+
+        Example:
+            >>> (await piano.message(answer.id)).content
+            'Paris.'
+        """
         return await self._parts.store.message(message_id)
 
     async def find_message(self, name: Message | UUID | str) -> Message:
-        """Return a message by itself, its id or the end of its id. Raises NotFoundError."""
+        """Return a message by its id, or the last digits of it.
+
+        Args:
+            name: The message, its id, or the last four or more digits of its id. Those of the current thread come
+                first.
+
+        Returns:
+            The message.
+
+        Raises:
+            NotFoundError: There is no such message.
+            PianoError: The name cannot be the end of an id.
+
+        Example:
+            >>> (await piano.find_message(answer.id.hex[-6:])).content
+            'Paris.'
+        """
         return await self._parts.threads.find_message(name)
 
     async def tool_calls(self, thread: Thread) -> list[ToolCall]:
-        """Return a thread's tool calls, in order."""
+        """Return the tool calls of a thread, with their results.
+
+        Args:
+            thread: The thread.
+
+        Returns:
+            The calls, in order.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.tool_calls(piano.thread)
+            []
+        """
         return await self._parts.threads.tool_calls(thread)
 
     async def search(self, text: str, limit: int = 20) -> list[Hit]:
-        """Return where all the words of `text` occur, in titles and in what was said, best first."""
+        """Search the titles of threads and all messages.
+
+        Args:
+            text: The words to search for. All of them must occur; upper and lower case are the same.
+            limit: How many places to return at most.
+
+        Returns:
+            The places, best first, each with its `thread`, `message` and an `excerpt`.
+
+        Raises:
+            PianoError: The text is empty.
+
+        Example:
+            >>> hits = await piano.search("paris")
+            >>> hits[0].excerpt
+            'Paris.'
+        """
         if not text.strip():
-            raise PianoError("name the words to search for")
+            raise PianoError("there is nothing to search for: the text is empty")
         return await self._parts.store.search(text, limit)
 
     async def export(self, thread: Thread, format: "ExportFormat") -> str:  # noqa: A002  It is what it is called.
-        """Return a thread as text: Markdown, a notebook, or JSON Lines in the form of the OpenAI chat API."""
-        from piano_jupyter.export import ExportedThread, exported  # noqa: PLC0415  Rarely wanted.
+        """Return a thread as the text of a file.
 
-        names = {agent.id: agent.name for agent in self._parts.roster.all()}
-        told = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
-        return exported(format, told)
+        Args:
+            thread: The thread.
+            format: "markdown", "notebook" (cells that ask the questions again), or "jsonl" (JSON Lines with the
+                messages of the OpenAI chat API).
+
+        Returns:
+            The text. It has no ids, paths or keys of this machine.
+
+        Raises:
+            NotFoundError: There is no such format.
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> text = await piano.export(piano.thread, "markdown")
+            >>> "Paris." in text
+            True
+        """
+        from piano_jupyter.export import WRITERS, ExportedThread, exported  # noqa: PLC0415  Rarely wanted.
+
+        if format not in WRITERS:
+            raise NotFoundError.among("format", format, WRITERS)
+        names = {agent.id: agent.name for agent in self._parts.agents.all()}
+        transcript = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
+        return exported(format, transcript)
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
-        """Keep a conversation of JSON Lines in the form of the OpenAI chat API as a thread; make it the current one."""
+        """Add a conversation from JSON Lines as a new thread, and make it the current one.
+
+        Args:
+            text: JSON Lines with messages of the OpenAI chat API, as `export` writes them: one conversation.
+            title: The title of the thread; by default the beginning of the conversation.
+
+        Returns:
+            The new thread.
+
+        Raises:
+            PianoError: The text is no such conversation, or holds several.
+
+        Example:
+            >>> text = await piano.export(piano.thread, "jsonl")
+            >>> thread = await piano.import_thread(text, "A copy")
+            >>> len(await piano.messages(thread))
+            2
+        """
         from piano_jupyter.export import imported  # noqa: PLC0415
 
-        told = imported(text, title, self._parts.clock, self._parts.roster.all())
-        return await self._parts.threads.add(*told)
+        records = imported(text, title, self._parts.clock, self._parts.agents.all())
+        return await self._parts.threads.add(*records)
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
     async def agents(self) -> list[Agent]:
-        """Return the agents, oldest first."""
-        return self._parts.roster.all()
+        """Return the agents, oldest first.
+
+        Returns:
+            The agents. In a database that is not trusted, they have only the tools that they were given since it was
+            opened.
+
+        Example:
+            >>> [agent.name for agent in await piano.agents()]
+            ['Assistant']
+        """
+        return self._parts.agents.all()
 
     async def agent(self, name: str) -> Agent:
-        """Return one agent. Raises NotFoundError."""
-        return self._parts.roster.named(name)
+        """Return one agent.
+
+        Args:
+            name: Its name, in upper or lower case, with or without `@`.
+
+        Returns:
+            The agent.
+
+        Raises:
+            NotFoundError: There is no such agent; the sentence lists similar names.
+
+        Example:
+            >>> (await piano.agent("assistant")).name
+            'Assistant'
+        """
+        return self._parts.agents.by_name(name)
 
     async def add_agent(self, name: str, *, model: str | None = None, **fields: Any) -> Agent:
-        """Create an agent; `fields` are those of `Agent`. Raises PianoError for a name that is taken or no handle."""
-        return await self._parts.roster.add(name, model or self.config.default_model, **fields)
+        """Create an agent.
+
+        Args:
+            name: Its name: up to 64 letters, digits, `_`, `-` and `.`; it can then be mentioned as `@name`.
+            model: The model that it uses; by default `config.default_model`.
+            **fields: More fields of `Agent`, such as `system_prompt`, `enabled_tools` and `options`.
+
+        Returns:
+            The agent.
+
+        Raises:
+            PianoError: The name is taken, or cannot be mentioned.
+            NotFoundError: There is no such field, tool or skill.
+
+        Example:
+            >>> ada = await piano.add_agent("ada", system_prompt="You are careful.", enabled_tools=["read_file"])
+            >>> (await piano.ask("@ada What is the capital of France?")).agent_id == ada.id
+            True
+        """
+        return await self._parts.agents.add(name, model or self.config.default_model, **fields)
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
-        """Change an agent; `fields` are those of `Agent`. Its next turn sees the change."""
-        return await self._parts.roster.update(name, **fields)
+        """Change an agent. Its next turn sees the change.
+
+        Args:
+            name: Its name.
+            **fields: The fields of `Agent` to change, such as `model`, `system_prompt` or `enabled_tools`.
+
+        Returns:
+            The changed agent.
+
+        Raises:
+            NotFoundError: There is no such agent, field, tool or skill.
+            PianoError: A new name is taken, or cannot be mentioned.
+
+        Example:
+            >>> agent = await piano.update_agent("Assistant", options={"temperature": 0})
+            >>> agent.options
+            {'temperature': 0}
+        """
+        return await self._parts.agents.update(name, **fields)
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
-        """Add a tool, or a function as one; return the tool that had its name before, if any. On any thread.
+        """Add a tool, from any thread. Agents that have its name among their tools can call it from now on.
 
-        Jobs that an earlier kernel left and that waited for it go on.
+        Unfinished jobs that waited for it continue.
+
+        Args:
+            thing: A tool, or a function with a docstring, as for `tool`.
+
+        Returns:
+            The tool that had this name before, if there was one; it is replaced.
+
+        Raises:
+            ToolError: The function cannot be a tool.
+
+        Example:
+            >>> def price(item: str) -> float:
+            ...     "Return today's price of an item, in euros."
+            ...     return 2.5
+            >>> piano.add_tool(price)
+            >>> agent = await piano.update_agent("Assistant", enabled_tools=["price"])
+            >>> (await piano.ask("What does tea cost?")).content
+            'It costs 2.5 euros.'
         """
         added = as_tool(thing)
         self._tools[added.name] = added
         replaced = self._parts.tools.add(added)
-        self._parts.producer.stir_from_any_thread()
+        self._parts.producer.wake_from_any_thread()
         return replaced
 
     async def tools(self) -> list[Tool]:
-        """Return the tools that there are, by name."""
+        """Return all tools, by name.
+
+        Returns:
+            The tools that agents can be given: those that come with Piano, and those that were added.
+
+        Example:
+            >>> [tool.name for tool in await piano.tools()]
+            ['bash', 'create_file', 'edit_file', 'read_file']
+        """
         return self._parts.tools.list_available()
 
     async def tool_verdicts(self) -> dict[str, Verdict]:
-        """Return what becomes of a plain call of each tool, by its name, in the mode and with the rules as they are."""
-        return {tool.name: self._parts.permits.usually(tool) for tool in self._parts.tools.list_available()}
+        """Return for each tool whether a plain call of it would run, ask or be denied now.
+
+        Returns:
+            The verdicts by the name of the tool, in the present mode and with the present rules. What a call reaches
+            for can make its own verdict stricter.
+
+        Example:
+            >>> str((await piano.tool_verdicts())["read_file"])
+            'allow'
+        """
+        return {
+            tool.name: self._parts.approval_gate.default_verdict(tool) for tool in self._parts.tools.list_available()
+        }
 
     async def skills(self) -> list[Skill]:
-        """Return the skills that there are, by name."""
+        """Return all skills, by name.
+
+        Returns:
+            The skills in `config.skills_paths`, in the workspace, and those that come with Piano, as their files are
+            now.
+
+        Example:
+            >>> skills = await piano.skills()
+            >>> all(skill.description for skill in skills)
+            True
+        """
         return await asyncio.to_thread(self._parts.skills.list_available)
 
     async def skill(self, name: str) -> Skill:
-        """Return one skill. Raises NotFoundError, which also says if its file is broken."""
+        """Return one skill.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The skill, as its file is now.
+
+        Raises:
+            NotFoundError: There is no such skill, or its file is broken; the sentence says how.
+
+        Example:
+            >>> try:
+            ...     await piano.skill("tea-making")
+            ... except NotFoundError as error:
+            ...     print(error)
+            no skill named 'tea-making'; known: ...
+        """
         return await asyncio.to_thread(self._parts.skills.load_skill, name)
 
     async def skill_problems(self) -> list[str]:
-        """Return what is wrong with skill files, or not as the standard has it, a sentence each."""
+        """Return what is wrong with skill files.
+
+        Returns:
+            A sentence for each problem: first the files that cannot be used, then what the Agent Skills standard
+            forbids.
+
+        Example:
+            >>> await piano.skill_problems()
+            []
+        """
         return await asyncio.to_thread(self._parts.skills.diagnostics)
 
-    # -- copies ------------------------------------------------------------------------------------
+    # -- backups ------------------------------------------------------------------------------------
 
     async def backup(self, file: str | Path | None = None) -> str:
-        """Copy the database while work goes on, to a file that is not there yet; return the path of the copy.
+        """Copy the database; everything else continues meanwhile.
 
-        Without `file` it is the copy of this day in the backup folder. Raises PianoError.
+        Args:
+            file: A file that does not exist yet. By default the copy of this day in the backup folder, which is
+                replaced.
+
+        Returns:
+            The path of the copy.
+
+        Raises:
+            PianoError: The database is in memory, or the file exists or cannot be written.
+            StoreError: The copy cannot be made.
+
+        Example:
+            >>> async with Piano(database="talks.duckdb") as other:
+            ...     copy = await other.backup("copy.duckdb")
+            >>> copy
+            'copy.duckdb'
         """
         self._check_kept()
         copy = await self._parts.store.backup()
@@ -655,17 +1475,42 @@ class Piano:
         return str(target)
 
     async def backups(self) -> list[Backup]:
-        """Return the copies that the backup folder holds, newest first; also where the database cannot be opened."""
+        """Return the copies of the database, also if it cannot be opened.
+
+        Returns:
+            The copies in the backup folder, and what was saved of a lost or damaged file, newest first.
+
+        Example:
+            >>> await piano.backups()
+            []
+        """
         return await asyncio.to_thread(backups, self._parts.database)
 
     async def restore(self, file: str | Path) -> str | None:
-        """Go on with a copy in the place of the database; return where the present one is put aside.
+        """Replace the database by a copy of it, and continue with that. What was there is kept, under another name.
 
-        It may be closed, or unable to open; then it is open. Raises PianoError where `file` is no history, and while
-        a job runs; then nothing is changed.
+        The Piano may be closed, or its database impossible to open; afterwards it is open.
+
+        Args:
+            file: The copy. It stays as it is.
+
+        Returns:
+            Where the database is that was replaced; None if there was none.
+
+        Raises:
+            PianoError: The database is in memory, or a job runs; nothing was changed.
+            StoreError: `file` is not a database of Piano's that can be read; nothing was changed.
+
+        Example:
+            >>> async with Piano(database="talks.duckdb") as other:
+            ...     copy = await other.backup()
+            ...     question = await other.ask("What is the capital of Italy?")
+            ...     replaced = await other.restore(copy)
+            ...     await other.threads()
+            []
         """
         self._check_kept()
-        return await whole(self._restore(_users_path(file)))
+        return await finish_even_if_cancelled(self._restore(_users_path(file)))
 
     async def _restore(self, file: Path) -> str | None:
         if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
@@ -684,28 +1529,94 @@ class Piano:
         if self._parts.trust.in_memory:
             raise PianoError("this conversation is kept in memory only, so there is no file to copy; %piano export")
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- queries ------------------------------------------------------------------------------------
 
     async def sql(self, query: str) -> Rows:
-        """Run one SELECT over everything that is kept. Raises StoreError."""
+        """Run one SELECT over everything that is stored.
+
+        Args:
+            query: SQL of DuckDB. The tables are agents, threads, messages, jobs, tool_calls and tool_results,
+                approvals and decisions.
+
+        Returns:
+            The rows, a sequence of tuples that knows its `columns`; `.df()` makes a pandas DataFrame of it.
+
+        Raises:
+            StoreError: The query is wrong, or is not one SELECT; with DuckDB's own words.
+
+        Example:
+            >>> rows = await piano.sql("SELECT role, content FROM messages ORDER BY seq")
+            >>> rows.columns
+            ('role', 'content')
+            >>> rows[1]
+            ('assistant', 'Paris.')
+        """
         return await self._parts.store.sql(query)
 
     @staticmethod
     def query_frames(query: str, frames: Mapping[str, Any], most: int = 100) -> tuple[Rows, bool]:
-        """Run one SELECT over data frames by their names, here and now: its first `most` rows, and whether more are.
+        """Run one SELECT over data frames in memory, on the thread that calls it.
 
-        It reads pandas, polars and pyarrow where they are, on the thread that calls it; no files. Raises StoreError.
+        Args:
+            query: SQL of DuckDB. It reads frames by their names, and no files.
+            frames: The frames of pandas, polars or pyarrow, by name. None is copied.
+            most: How many rows to return at most.
+
+        Returns:
+            The first rows, and whether there are more.
+
+        Raises:
+            StoreError: The query is wrong, or is not one SELECT; with DuckDB's own words.
+            NotFoundError: The query names a frame that is not there.
+
+        Example:
+            >>> import pyarrow
+            >>> sales = pyarrow.table({"region": ["north", "south"], "total": [120, 88]})
+            >>> rows, more = Piano.query_frames("SELECT region FROM sales WHERE total > 100", {"sales": sales})
+            >>> list(rows), more
+            ([('north',)], False)
         """
         return select(query, frames, most)
 
     async def stats(self, by: UsageBy = "agent") -> Rows:
-        """Return what the answers cost, a row for each agent, model or day (UTC)."""
+        """Return what the answers cost.
+
+        Args:
+            by: What a row is about: an "agent", a "model" or a "day" (in UTC).
+
+        Returns:
+            Rows with the number of answers, their tokens, the median speed in tokens per second, the median time to the
+            first token in seconds, and the seconds that models took to load.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> rows = await piano.stats("agent")
+            >>> rows.columns[:3]
+            ('agent', 'answers', 'prompt_tokens')
+            >>> rows[0][:2]
+            ('Assistant', 1)
+        """
         return await self._parts.store.usage(by)
 
     async def status(self) -> Status:
-        """Return how things stand. Asks the server which models it has, if one answers; starts none."""
+        """Return how things stand. Asks the server for its models if it answers within 2 seconds; starts none.
+
+        Returns:
+            The database, server, models, workspace and current thread; how many agents, threads, jobs and approvals
+            there are; the mode, the rules and what stands between tools and the machine.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> status = await piano.status()
+            >>> status.agents, status.threads, status.queued
+            (1, 1, 0)
+        """
         config = self.config
-        server, models = await self._glance()
+        server, models = await self._server_and_models()
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
@@ -714,6 +1625,7 @@ class Piano:
             models=models,
             workspace=config.workspace,
             thread=self.thread,
+            agent=next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None),
             agents=counts.agents,
             threads=counts.threads,
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
@@ -721,56 +1633,102 @@ class Piano:
             approvals=len(self._parts.approvals.waiting()),
             unfinished=await self.unfinished(),
             distrust=self.distrust(),
-            notices=self.notices(),
+            warnings=self._warnings(),
             mode=config.mode,
             rules=[
-                rule if parsed_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
+                rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
             stopped=self._parts.consumer.paused,
-            cassette=_about(self._parts.cassette),
+            cassette=_cassette_note(self._parts.cassette),
         )
 
     # -- models ------------------------------------------------------------------------------------
 
     async def models(self) -> list[Model]:
-        """Return the models that the server has, as they stand. Raises ModelError."""
+        """Return the models of the server.
+
+        Returns:
+            The models, each with its state (loaded, loading, ...) and, where the server tells it, the size of its
+            context window in tokens.
+
+        Raises:
+            ModelError: The server does not answer, or does not list its models.
+
+        Example:
+            >>> [(model.name, str(model.state)) for model in await piano.models()]
+            [('qwen3:32b', 'loaded'), ('qwen3:8b', 'unloaded')]
+        """
         return await self._parts.swap.models()
 
     async def load_model(self, name: str) -> None:
-        """Have the server load a model, and return when it is loaded. Raises ModelError."""
+        """Have the server load a model, and wait until it answers. Only a server that swaps models can do this.
+
+        Args:
+            name: The name of the model, or an alias.
+
+        Raises:
+            ModelNotServedError: The server does not have this model.
+            ModelError: The server does not answer, does not swap models, or took longer than `first_byte_timeout`
+                seconds.
+            PianoError: A cassette is open.
+
+        Example:
+            >>> await piano.load_model("qwen3:8b")
+        """
         await self._parts.swap.load(name)
 
     async def unload_model(self, name: str | None = None) -> None:
-        """Have the server unload a model, or all. Raises ModelError."""
+        """Have the server unload a model, or all, to free its memory. Only a server that swaps models can do this.
+
+        Args:
+            name: The name of the model, or an alias; by default all models.
+
+        Raises:
+            ModelNotServedError: The server does not have this model.
+            ModelError: The server does not answer, or does not swap models.
+            PianoError: A cassette is open.
+
+        Example:
+            >>> await piano.unload_model("qwen3:32b")
+        """
         await self._parts.swap.unload(name)
 
     def known_models(self) -> list[str]:
-        """Return the names of the models that the server was last heard of to have."""
+        """Return the models that the server listed last, without asking it.
+
+        Returns:
+            Their names and aliases; none before the server was first asked.
+
+        Example:
+            >>> models = await piano.models()
+            >>> piano.known_models()
+            ['qwen3:32b', 'qwen3:8b']
+        """
         return self._parts.swap.known()
 
-    # -- within ------------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------
 
-    async def _glance(self) -> tuple[str, list[Model]]:
-        """Return how to call the server, and its models if it tells them soon."""
+    async def _server_and_models(self) -> tuple[str, list[Model]]:
+        """Return what the server is called, and its models if it lists them in time."""
         config, found = self.config, self._parts.finder.current()
         where = found.note or found.url if found else config.base_url
         if self._parts.client is None or (self._parts.cassette is None and not await self._parts.finder.answers()):
             return f"{where} (does not answer)", []
         with contextlib.suppress(ModelError, TimeoutError):
-            async with asyncio.timeout(GLANCE):
+            async with asyncio.timeout(MODEL_LIST_TIMEOUT_S):
                 return where, await self._parts.swap.models()
         return where, []
 
     def _layers(self) -> list[str]:
-        """Return what stands between tools and the machine, a sentence each."""
+        """Return what protects the machine from tools, a sentence each."""
         return [file_layer(), *self._parts.bash.layers(self.config.mode)]
 
 
 async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
-    return await asyncio.to_thread(form_of, schema, workspace)  # it may be a file
+    return await asyncio.to_thread(response_format_of, schema, workspace)  # the schema may be a file
 
 
 def _users_path(file: str | Path) -> Path:
@@ -782,5 +1740,5 @@ def _check_text(text: str) -> None:
         raise PianoError("there is nothing to ask: the message is empty")
 
 
-def _about(cassette: Cassette | None) -> str | None:
+def _cassette_note(cassette: Cassette | None) -> str | None:
     return f"{'recording to' if cassette.recording else 'replaying'} {cassette.path}" if cassette else None

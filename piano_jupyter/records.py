@@ -1,4 +1,4 @@
-"""The nouns: Agent, Thread, Message, ToolCall, Approval, Job. What is kept, as it is kept.
+"""Records, as they are stored: Agent, Thread, Message, ToolCall, Approval, Job; and what a query returns.
 
 Records are frozen; a change is a new record (`dataclasses.replace`). They know nothing of a database, a model or a
 screen.
@@ -22,47 +22,86 @@ EMBEDDED = "embedded"  #: the server of a job that was sent to the embedded mode
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job.
 
-    QUEUED = "queued"  #: waits for its turn
-    RUNNING = "running"  #: a consumer works on it
-    DONE = "done"  #: its answer is kept
-    FAILED = "failed"  #: it ended without an answer; `Job.reason` says why
-    CANCELLED = "cancelled"  #: the user ended it
+    Attributes:
+        QUEUED: It waits in the queue.
+        RUNNING: An agent works on it.
+        DONE: Its answer is stored.
+        FAILED: It ended without an answer; `Job.reason` says why.
+        CANCELLED: The user ended it.
+
+    Example:
+        >>> [job] = await piano.jobs(JobStatus.DONE)
+        >>> job.status == "done"
+        True
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class CallStatus(StrEnum):
-    """Where a tool call stands."""
+    """The status of a tool call."""
 
-    STARTED = "started"  #: kept before the tool runs
+    STARTED = "started"  #: it is running; stored before the tool runs
     OK = "ok"  #: the tool returned
     FAILED = "failed"  #: the tool refused, raised, was denied or timed out
     UNKNOWN = "unknown"  #: the kernel stopped while it ran
 
 
 class ModelState(StrEnum):
-    """Where a model stands on its server."""
+    """The state of a model on its server."""
 
     LOADED = "loaded"  #: it answers at once
     LOADING = "loading"  #: it is being started
     UNLOADING = "unloading"  #: it is being stopped
-    UNLOADED = "unloaded"  #: it is loaded when it is asked
+    UNLOADED = "unloaded"  #: it is loaded when it is needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A model, as its server tells of it."""
+    """A model, as its server describes it.
+
+    Attributes:
+        name: Its name on the server.
+        state: Whether it is loaded, loading, unloading or unloaded.
+        context: The size of its context window in tokens, if the server tells it.
+        aliases: Other names that it answers to.
+        description: What the server says about it.
+    """
 
     name: str
     state: ModelState = ModelState.LOADED
-    context: int | None = None  #: tokens that fit into its window, where the server says so
-    aliases: tuple[str, ...] = ()  #: other names that it answers to
+    context: int | None = None
+    aliases: tuple[str, ...] = ()
     description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
-    """Who answers: a model, a system prompt, and what it may use."""
+    """Who answers: a model with a system prompt, and the tools and skills that it may use.
+
+    Attributes:
+        id: Its id.
+        name: Its name, for mentions: `@name`.
+        model: The name of the model that it uses.
+        inserted_at: When it was created, in UTC.
+        description: What it is for, for people.
+        system_prompt: What the model is told first.
+        enabled_tools: The names of the tools that it may call.
+        enabled_skills: The names of the skills that it is given.
+        options: Options that are sent with each request, such as `temperature` and `seed`.
+        max_iterations: How many times one of its turns may ask the model; None for the setting of this name.
+
+    Example:
+        >>> ada = await piano.add_agent("ada", system_prompt="You are a careful analyst.", options={"temperature": 0})
+        >>> ada.model
+        'qwen3:32b'
+    """
 
     id: UUID
     name: str
@@ -72,66 +111,123 @@ class Agent:
     system_prompt: str = ""
     enabled_tools: tuple[str, ...] = ()
     enabled_skills: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)  #: sent with each request: temperature, seed, ...
-    max_iterations: int | None = None  #: how many times a turn may ask the model; None: as the knob says
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_iterations: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thread:
-    """A conversation."""
+    """A conversation.
+
+    Attributes:
+        id: Its id.
+        title: Its title, by default the beginning of its first question.
+        inserted_at: When it was opened, in UTC.
+        status: "active" or "archived".
+        primary_agent_id: The agent that answers if none is mentioned.
+        forked_from_thread_id: The thread that it was forked from, if it was.
+        forked_from_message_id: The message up to which that was copied.
+
+    Example:
+        >>> thread = await piano.open_thread("Sales in May")
+        >>> thread.status
+        'active'
+    """
 
     id: UUID
     title: str
     inserted_at: datetime
     status: ThreadStatus = "active"
-    primary_agent_id: UUID | None = None  #: who answers when nobody is addressed
+    primary_agent_id: UUID | None = None
     forked_from_thread_id: UUID | None = None
     forked_from_message_id: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """What somebody said. Never changed: an edit is a new row with the same parent."""
+    """A message of a thread: a question, an answer or a note. It never changes; an edit is a new message.
+
+    Attributes:
+        id: Its id.
+        thread_id: The thread.
+        role: "user", "assistant", "tool" or "system" (a note).
+        content: The text.
+        inserted_at: When it was written, in UTC.
+        seq: Its place in the order of all messages of the database.
+        parent_id: The message that it follows. Messages with one parent are branches.
+        source: Where it comes from: "magic", "panel", "api" or "agent".
+        agent_id: The agent that wrote it, if one did.
+        job_id: The job that it was written in, if an agent wrote it.
+        reasoning: What the model thought before it answered.
+        usage: What it cost, as far as the server tells it: `model`; `prompt_tokens`, `cached_tokens` and
+            `completion_tokens`; `tokens_per_second`; `first_token_s`, the seconds to the first token, and `load_s`,
+            the seconds of loading within them; `skills`, the versions of the agent's skills by name.
+
+    Example:
+        >>> answer = await piano.ask("What is the capital of France?")
+        >>> answer.role, answer.content
+        ('assistant', 'Paris.')
+    """
 
     id: UUID
     thread_id: UUID
     role: Role
     content: str
     inserted_at: datetime
-    seq: int = 0  #: the order in the store; given by the store
-    parent_id: UUID | None = None  #: the message it follows; two with one parent are branches
+    seq: int = 0
+    parent_id: UUID | None = None
     source: Source = "api"
-    agent_id: UUID | None = None  #: who wrote it, for an assistant's
-    job_id: UUID | None = None  #: the job that it was written in, for an assistant's
+    agent_id: UUID | None = None
+    job_id: UUID | None = None
     reasoning: str = ""
-    #: What it cost, as far as the server tells: model; prompt_tokens, cached_tokens, completion_tokens;
-    #: tokens_per_second; first_token_s, load_s (seconds from asking to the first token, and of loading within that);
-    #: and the skills that it was written with: their versions by name.
     usage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def code_blocks(self) -> list[CodeBlock]:
-        """The code blocks of the text, in order: each a `str` with its `language`."""
+        """The code blocks of the text, in order: each is a `str` that has a `language`."""
         return code_blocks(self.content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolCall:
-    """A request by the model to run a tool, and what came of it."""
+    """A call of a tool by a model, and its result.
+
+    Attributes:
+        id: Its id.
+        message_id: The message of the agent that makes the call.
+        name: The name of the tool.
+        arguments: The arguments by name.
+        started_at: When it began, in UTC.
+        seq: Its place in the order of all calls of the database.
+        status: "started" (it is running), "ok", "failed", or "unknown" (the kernel stopped while it ran).
+        result: What the model reads as the result; None while it runs.
+        finished_at: When it ended, in UTC.
+
+    Example:
+        >>> def price(item: str) -> float:
+        ...     "Return today's price of an item, in euros."
+        ...     return 2.5
+        >>> piano.add_tool(price)
+        >>> agent = await piano.update_agent("Assistant", enabled_tools=["price"])
+        >>> answer = await piano.ask("What does tea cost?")
+        >>> [call] = await piano.tool_calls(piano.thread)
+        >>> call.arguments, call.result
+        ({'item': 'tea'}, '2.5')
+    """
 
     id: UUID
-    message_id: UUID  #: the assistant message that asked for it
+    message_id: UUID
     name: str
     arguments: Mapping[str, Any]
     started_at: datetime
-    seq: int = 0  #: the order in the store; given by the store
+    seq: int = 0
     status: CallStatus = CallStatus.STARTED
     result: str | None = None
     finished_at: datetime | None = None
 
     @property
     def outcome(self) -> str:
-        """What became of it, in a word or two for people."""
+        """Its status in one or two words, for people."""
         if self.status is CallStatus.FAILED and (self.result or "").startswith("denied: "):
             return "denied"
         return {CallStatus.STARTED: "running", CallStatus.UNKNOWN: "outcome unknown"}.get(self.status, self.status)
@@ -139,9 +235,9 @@ class ToolCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Approval:
-    """A question to the user whether a tool call may run, and the answer. A call that is asked about anew has several.
+    """A request for the user's approval of a tool call, and the answer. A call that is asked about again has several.
 
-    It holds the whole call, which is kept as one only when it begins.
+    It holds the whole call, since the call itself is stored only when it begins.
     """
 
     id: UUID
@@ -151,52 +247,81 @@ class Approval:
     thread_id: UUID
     name: str
     arguments: Mapping[str, Any]
-    digest: str  #: of what a yes is for: the tool, its arguments, the workspace and the mode
+    digest: str  #: of what is approved: the tool, its arguments, the workspace and the mode
     question: str  #: for people
-    reason: str  #: why it is asked
-    always: str  #: the rule that "always" adds; "" if none does
+    reason: str  #: why approval is needed
+    always: str  #: the rule that "always" adds; "" if no rule can
     requested_at: datetime
     seq: int = 0  #: the order in the store; given by the store
-    allowed: bool | None = None  #: None: not answered
-    note: str = ""  #: what the answer was: "no", "always", that nobody gave one
+    allowed: bool | None = None  #: None while nobody has answered
+    note: str = ""  #: the answer: "yes", "no", "always", or that nobody answered
     decided_at: datetime | None = None
 
 
 class JobTerms(NamedTuple):
-    """What a question is sent under. A job never runs under a wider mode or looser rules than it was sent under."""
+    """What a message is sent under. A job never runs under a wider mode or looser rules than it was sent under."""
 
     mode: Mode = "read"
     rules: tuple[str, ...] = ()
-    server: str = ""  #: its address, or `EMBEDDED`; "" where that is not known
+    server: str = ""  #: its address, or `EMBEDDED`; "" if it is not known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """The work of answering one message by one agent."""
+    """The work of one agent that answers one message.
+
+    Attributes:
+        id: Its id.
+        thread_id: The thread.
+        message_id: The message to answer.
+        agent_id: The agent that answers.
+        model: The name of the model that answers.
+        inserted_at: When it was queued, in UTC.
+        hops: How many agents have delegated the question since the user asked it.
+        schema: The JSON Schema that the answer has to fit, if it is to be JSON.
+        mode: The mode that it was sent under: "read", "write" or "full".
+        rules: The rules that it was sent under.
+        server: The server that it was sent to: its address, or "embedded"; "" if that is not known.
+        seq: Its place in the order of all jobs of the database.
+        status: Whether it is queued, running, done, failed or cancelled.
+        attempt: How many times it was started.
+        owner: The process that runs it, or ran it last.
+        request_id: The request that started it last.
+        reason: Why it failed, if it did.
+        started_at: When it was started last, in UTC.
+        finished_at: When it ended, in UTC.
+
+    Example:
+        >>> job = await piano.send("What is the capital of France?")
+        >>> (await piano.wait(job)).content
+        'Paris.'
+        >>> (await piano.find_job(job)).attempt
+        1
+    """
 
     id: UUID
     thread_id: UUID
-    message_id: UUID  #: the message to answer
+    message_id: UUID
     agent_id: UUID
     model: str
     inserted_at: datetime
-    hops: int = 0  #: how many agents have handed the question on since the user asked
-    schema: Mapping[str, Any] | None = None  #: the JSON Schema that the answer is to fit, as JSON
-    mode: Mode = "read"  #: `mode`, `rules` and `server` are the terms that it was sent under
+    hops: int = 0
+    schema: Mapping[str, Any] | None = None
+    mode: Mode = "read"
     rules: tuple[str, ...] = ()
     server: str = ""
-    seq: int = 0  #: the order in the store; given by the store
+    seq: int = 0
     status: JobStatus = JobStatus.QUEUED
-    attempt: int = 0  #: how often it was claimed
-    owner: str | None = None  #: who runs it
-    request_id: UUID | None = None  #: the request under which it was claimed
-    reason: str | None = None  #: why it failed
+    attempt: int = 0
+    owner: str | None = None
+    request_id: UUID | None = None
+    reason: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
     @property
     def terms(self) -> JobTerms:
-        """What it was sent under."""
+        """What it was sent under: mode, rules and server."""
         return JobTerms(self.mode, self.rules, self.server)
 
 
@@ -205,35 +330,51 @@ class DatabaseIdentity:
     """Which database this is."""
 
     id: UUID  #: random; a copy of the file has the same
-    is_new: bool  #: whether this process has made the file
-    network_disk: str = ""  #: the network disk that it lies on: its type and place; "" for a disk of this machine
+    is_new: bool  #: whether this process created the file
+    network_disk: str = ""  #: the network disk that it is on: its type and place; "" for a disk of this machine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backup:
-    """A copy of the database in its backup folder."""
+    """A copy of the database in its backup folder.
+
+    Attributes:
+        file: Its path.
+        made_at: When it was made, in UTC.
+        size: Its size, in bytes.
+        about: Why it was made, for people.
+    """
 
     file: str
     made_at: datetime
-    size: int  #: in bytes
-    about: str  #: why it was made, for people
+    size: int
+    about: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """A place where a search found its words: a message, or a thread's title."""
+    """A message, or the title of a thread, in which a search found its words.
+
+    Attributes:
+        thread: The thread.
+        message: The message; None if the words are in the title.
+        excerpt: The text around the first of the words, on one line.
+        marks: Where the words are in the excerpt: the first character of each, and the one after its last.
+        at: Where the first of the words is in the whole text or title, in characters.
+        score: How well it fits; higher is better.
+    """
 
     thread: Thread
-    message: Message | None  #: None: the words are in the title
-    excerpt: str  #: what stands around the first place, on one line
-    marks: tuple[tuple[int, int], ...]  #: where in the excerpt the words stand: first and past the last character
-    at: int  #: where in the text (or title) the first place is, in characters
-    score: float  #: the higher, the better it fits
+    message: Message | None
+    excerpt: str
+    marks: tuple[tuple[int, int], ...]
+    at: int
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How much is kept."""
+    """How much is stored."""
 
     agents: int
     threads: int
@@ -241,9 +382,32 @@ class Counts:
     jobs: Mapping[JobStatus, int]
 
 
+class Row(tuple[Any, ...]):  # noqa: SLOT001  A tuple cannot keep `_fields` in a slot.
+    """A tuple with its column names in `_fields`, as a named tuple has them: `pd.DataFrame(rows)` looks there.
+
+    A named tuple itself could not have a column such as `count(*)`.
+    """
+
+    _fields: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Rows(Sequence[tuple[Any, ...]]):
-    """The result of a query: a list of tuples that knows its column names."""
+    """The rows of a query: a sequence of tuples with the names of its columns.
+
+    Attributes:
+        columns: The names of the columns, in order.
+        rows: The rows, each a tuple.
+
+    Example:
+        >>> rows = await piano.sql("SELECT role, content FROM messages ORDER BY seq")
+        >>> len(rows), rows.columns
+        (2, ('role', 'content'))
+        >>> for role, content in rows:
+        ...     print(role, content, sep=": ")
+        user: What is the capital of France?
+        assistant: Paris.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -255,15 +419,28 @@ class Rows(Sequence[tuple[Any, ...]]):
         return iter(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
+        if isinstance(index, slice):
+            return self.rows[index]
+        row = Row(self.rows[index])
+        row._fields = self.columns
+        return row
 
     def df(self) -> Any:
-        """Return a pandas DataFrame. Raises ImportError where pandas is not installed."""
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+
+        Example:
+            >>> rows = await piano.sql("SELECT role, content FROM messages ORDER BY seq")
+            >>> rows.df().shape
+            (2, 2)
+        """
         import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415  Optional.
 
         return pd.DataFrame(list(self.rows), columns=list(self.columns))
 
 
 def short(identity: UUID) -> str:
-    """Return the last six digits of an id: enough to name a row by hand (a UUIDv7 begins with the time)."""
+    """Return the last six digits of an id: enough to name a row by hand, since a UUIDv7 begins with the time."""
     return identity.hex[-6:]

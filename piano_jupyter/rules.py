@@ -1,8 +1,8 @@
-"""Rules: which tool calls the user allows, wants to be asked about, or forbids; how they are written, what they fit.
+"""Rules: which tool calls the user allows, wants to be asked about, or denies; their syntax and what they match.
 
-`allow bash(git status)`, `ask edit_file`, `deny create_file(secrets/*)`: a verdict, a tool, and perhaps a pattern in
-which `*` stands for any text. What may be allowed of a shell is one plain command: words and quoted words, with nothing
-in them that a shell would expand, redirect or split. What is not plain is never allowed by a rule.
+`allow bash(git status)`, `ask edit_file`, `deny create_file(secrets/*)`: a verdict, a tool, and optionally a pattern in
+which `*` stands for any text. For a shell, a rule can only allow one plain command: words and quoted words, without
+anything that a shell would expand, redirect or split.
 """
 
 import re
@@ -11,51 +11,51 @@ from dataclasses import dataclass
 from piano_jupyter.errors import PianoError
 from piano_jupyter.tool import Verdict
 
-RULE = re.compile(r"(allow|ask|deny)\s+([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
-HOW = "write it as 'allow bash(git status)', 'ask edit_file' or 'deny create_file(secrets/*)'"
-SHELL = "bash"  #: the tool whose patterns are commands
+RULE_SYNTAX = re.compile(r"(allow|ask|deny)\s+([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
+EXAMPLES = "write it as 'allow bash(git status)', 'ask edit_file' or 'deny create_file(secrets/*)'"
+SHELL_TOOL = "bash"  #: the tool whose patterns are commands
 
-PLAIN = r"A-Za-z0-9_@%+=:,./-"
-LINE = re.compile(rf"""(?:[* \t{PLAIN}]|'[^']*'|"[^"$`\\!]*")*+""")
+PLAIN_CHARS = r"A-Za-z0-9_@%+=:,./-"
+PLAIN_LINE = re.compile(rf"""(?:[* \t{PLAIN_CHARS}]|'[^']*'|"[^"$`\\!]*")*+""")
 WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|[^ \t'"])+""")
-PIECE = re.compile(rf"""([{PLAIN}]+)|'([^']*)'|"([^"]*)"|(\*)""")
-RESERVED = frozenset(
+PIECE = re.compile(rf"""([{PLAIN_CHARS}]+)|'([^']*)'|"([^"]*)"|(\*)""")
+RESERVED_WORDS = frozenset(
     {"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then"}
     | {"time", "until", "while"}
 )
 
-#: A word of a pattern: the texts between its stars.
+#: A word of a pattern, as the texts between its stars.
 PatternWord = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the user has said of a tool's calls."""
+    """What the user has decided about a tool's calls."""
 
     text: str
     verdict: Verdict
     tool: str
-    pattern: str | None  #: what the call's subject is like; None: every call
+    pattern: str | None  #: what the call's subject must match; None matches every call
 
 
-def parsed_rule(text: str) -> Rule:
-    """Return a rule from its text. Raises PianoError, a sentence, for one that makes no sense."""
-    found = RULE.fullmatch(text.strip())
+def parse_rule(text: str) -> Rule:
+    """Parse the text of a rule. Raises PianoError for an invalid rule."""
+    found = RULE_SYNTAX.fullmatch(text.strip())
     if found is None:
-        raise PianoError(f"{text!r} is no rule; {HOW}")
+        raise PianoError(f"{text!r} is not a valid rule; {EXAMPLES}")
     verdict, tool, pattern = Verdict(found[1]), found[2], found[3]
     if pattern is not None and not pattern.strip():
-        raise PianoError(f"the rule {text!r} has nothing in its parentheses; leave them out to mean every call")
-    if tool == SHELL and pattern is not None and verdict is Verdict.ALLOW and pattern_words(pattern) is None:
+        raise PianoError(f"the rule {text!r} has empty parentheses; leave them out to match every call")
+    if tool == SHELL_TOOL and pattern is not None and verdict is Verdict.ALLOW and pattern_words(pattern) is None:
         raise PianoError(
-            f"the rule {text!r} can never fit: what it allows must be one plain command, without ; & | < > $ ` or "
-            f"the like; * stands for any text"
+            f"the rule {text!r} can never match: it can only allow one plain command, without ; & | < > $ ` or "
+            f"similar characters; * stands for any text"
         )
     return Rule(text.strip(), verdict, tool, pattern.strip() if pattern is not None else None)
 
 
-def plain_command(text: str) -> list[str] | None:
-    """Return the words of a command line that is one plain command; None where it is anything more, or unreadable."""
+def plain_command_words(text: str) -> list[str] | None:
+    """Return the words of a command line that is one plain command, None if it is anything else."""
     words = pattern_words(text)
     if words is None or any(len(word) > 1 for word in words):
         return None
@@ -63,37 +63,44 @@ def plain_command(text: str) -> list[str] | None:
 
 
 def pattern_words(text: str) -> list[PatternWord] | None:
-    """Return the words of a pattern of commands, each as the texts between its stars; None where they are not plain.
+    """Return the words of a command pattern, each as the texts between its stars, None if it is not plain.
 
-    A star in quotes is a star.
+    A star in quotes is a literal star.
     """
-    if not text.replace("\t", " ").isprintable() or LINE.fullmatch(text) is None:
+    if not text.replace("\t", " ").isprintable() or PLAIN_LINE.fullmatch(text) is None:
         return None
-    words = [_word(found[0]) for found in WORD.finditer(text)]
-    if not words or "=" in words[0][0] or words[0][0].startswith("%") or words[0] in {(each,) for each in RESERVED}:
-        return None  # an assignment, a job, or the beginning of something longer
+    words = [_parse_word(found[0]) for found in WORD.finditer(text)]
+    if (
+        not words
+        or "=" in words[0][0]
+        or words[0][0].startswith("%")
+        or words[0] in {(each,) for each in RESERVED_WORDS}
+    ):
+        return None  # an assignment, a job, or the start of a compound command
     return words
 
 
-def fits_words(pattern: list[PatternWord], words: list[str]) -> bool:
-    """Return whether a plain command fits a pattern word by word; a star that stands alone at the end fits the rest."""
+def matches_words(pattern: list[PatternWord], words: list[str]) -> bool:
+    """Return whether a plain command matches a pattern word by word; a star alone at the end matches the rest."""
     if pattern[-1:] == [("", "")]:
         pattern, words = pattern[:-1], words[: len(pattern) - 1]
-    return len(pattern) == len(words) and all(fits_text(each, word) for each, word in zip(pattern, words, strict=True))
+    return len(pattern) == len(words) and all(
+        matches_text(each, word) for each, word in zip(pattern, words, strict=True)
+    )
 
 
-def fits_text(pattern: PatternWord, text: str) -> bool:
-    """Return whether a text is the pieces of a pattern with anything between them."""
+def matches_text(pattern: PatternWord, text: str) -> bool:
+    """Return whether a text consists of the pieces of a pattern with any text between them."""
     if len(pattern) == 1:
         return text == pattern[0]
-    first, *between, last = map(re.escape, pattern)
-    middle = "".join(f"(?>.*?{piece})" for piece in between)  # the first place that fits leaves the most to the others
-    return re.fullmatch(f"{first}{middle}.*{last}", text, re.DOTALL) is not None
+    start, *middle_pieces, end = map(re.escape, pattern)
+    middle = "".join(f"(?>.*?{piece})" for piece in middle_pieces)  # the first match leaves the most for the others
+    return re.fullmatch(f"{start}{middle}.*{end}", text, re.DOTALL) is not None
 
 
-def _word(written: str) -> PatternWord:
+def _parse_word(source: str) -> PatternWord:
     pieces = [""]
-    for plain, single, double, star in PIECE.findall(written):
+    for plain, single, double, star in PIECE.findall(source):
         if star:
             pieces.append("")
         else:

@@ -14,11 +14,12 @@ from uuid import UUID
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
+from piano_jupyter.text.docstrings import docstring
 
-#: From the narrowest to the widest: read only; write beneath the workspace; anything.
+#: From the narrowest to the widest: only read; write in the workspace; anything.
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API takes.
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API accepts.
 SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -34,56 +35,74 @@ class Verdict(StrEnum):
 
     ALLOW = "allow"  #: it runs
     ASK = "ask"  #: the user decides
-    DENY = "deny"  #: it does not run; the model is told why
+    DENY = "deny"  #: it does not run; the model learns why
 
 
 @dataclass(frozen=True, slots=True)
 class ToolAssessment:
-    """What a tool itself thinks of a call, before rules and people are asked."""
+    """A tool's own assessment of a call, before rules and people decide."""
 
     verdict: Verdict
-    reason: str = ""  #: why it is denied, as the model is told it, or why the user is asked
+    reason: str = ""  #: why it is denied, for the model, or why the user is asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolCallContext:
-    """What a tool may know of the call that it runs for, from `calling`."""
+    """What a tool may know about the current call, from `current_call`."""
 
     thread_id: UUID
     call_id: UUID
-    mode: Mode  #: under which the call was allowed
-    say: Callable[[str], None]  #: tells people what the call waits for, from any thread
+    mode: Mode  #: in which the call was allowed
+    say: Callable[[str], None]  #: tells people what the call is waiting for; works in any thread
 
 
-#: The call that a tool runs for or judges; None where it is called otherwise.
-calling: ContextVar[ToolCallContext | None] = ContextVar("calling", default=None)
+#: The call that a tool is running for or judging; None outside a call.
+current_call: ContextVar[ToolCallContext | None] = ContextVar("current_call", default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
-    """Something that a model can ask to be run.
+    """A function that a model can call, with what the model is told about it. `tool` makes one of a function.
 
-    `parameters` is a JSON Schema of type object. The function takes them by name and returns what the model is to
-    read; it may be a coroutine function. A `ToolError` that it raises is the model's answer.
+    Attributes:
+        name: Its name: up to 64 letters, digits, `_` and `-`.
+        description: What the model is told that it does.
+        parameters: The parameters, as a JSON Schema of type object.
+        function: The function, or coroutine function. It is called with the arguments by name, and returns what the
+            model is to read. If it raises a `ToolError`, the model reads its sentence.
+        asks: Whether every call needs the user's approval, unless a rule allows it.
+        judge: A function of the arguments and the mode that decides whether a call runs, asks or is denied.
+        subject: The argument that the pattern of a rule is about, such as "command" or "path".
+        seconds: A function of the arguments that returns how many seconds a call may take; by default `tool_timeout`.
+
+    Example:
+        >>> def price(item: str) -> float:
+        ...     "Return today's price of an item, in euros."
+        ...     return {"tea": 2.5, "bread": 3.2}[item]
+        >>> made = tool(price)
+        >>> made.name, made.parameters["required"]
+        ('price', ['item'])
+        >>> made("tea")
+        2.5
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     function: Callable[..., Any | Awaitable[Any]]
-    asks: bool = False  #: every call waits for the user's yes, unless a rule allows it
-    judge: Callable[[Mapping[str, Any], Mode], ToolAssessment] | None = None  #: the tool's own opinion of a call
-    subject: str = ""  #: the argument that a rule's pattern is about: "command", "path"
-    seconds: Callable[[Mapping[str, Any]], float] | None = None  #: how long a call may take, if it is the tool's to say
+    asks: bool = False
+    judge: Callable[[Mapping[str, Any], Mode], ToolAssessment] | None = None
+    subject: str = ""
+    seconds: Callable[[Mapping[str, Any]], float] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, as if it had not become a tool."""
+        """Call the function itself."""
         return self.function(*args, **kwargs)
 
     def schema(self) -> dict[str, Any]:
-        """Return the tool as the OpenAI chat API describes one."""
-        described = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
-        return {"type": "function", "function": described}
+        """Return the tool's description for the OpenAI chat API."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
 
 
 @overload
@@ -93,26 +112,45 @@ def tool(*, name: str | None = None, asks: bool = False) -> Callable[[Callable[.
 def tool(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, asks: bool = False
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a function a tool: its name, docstring and signature say what the model is told.
+    """Make a function a tool that agents can be given.
 
-        @tool
-        def rows(table: str, limit: int = 5) -> str:
-            "Return the first rows of a table."
+    The model is told the function's name, its docstring, and its parameters with their types. In a cell of a notebook
+    the tool is added to the kernel's Piano; elsewhere, pass it to `Piano(tools=...)` or `Piano.add_tool`.
 
-    Raises ToolError where the function has no docstring, no fitting name, or a parameter of a type that JSON lacks.
+    Args:
+        function: The function, or coroutine function. Parameters may be of JSON's types, `Literal`, `list`, `dict` and
+            `TypedDict`; `Annotated[int, "in years"]` describes one.
+        name: The name of the tool; by default that of the function.
+        asks: Whether every call needs the user's approval, unless a rule allows it.
+
+    Returns:
+        The tool, which can still be called like the function; without `function` a decorator that returns it.
+
+    Raises:
+        ToolError: The function has no docstring or no fitting name, or a parameter has a type that JSON lacks.
+
+    Example:
+        >>> @tool
+        ... def rows(table: str, limit: int = 5) -> str:
+        ...     "Return the first rows of a table."
+        ...     return f"{limit} rows of {table}"
+        >>> rows("sales")
+        '5 rows of sales'
+        >>> rows.description
+        'Return the first rows of a table.'
     """
 
     def make(function: Callable[..., Any]) -> Tool:
         if not inspect.isroutine(function):
             raise ToolError(f"{function!r} is not a function; write one with a docstring that calls it")
         title = name or function.__name__
-        if not NAME.fullmatch(title):
+        if not TOOL_NAME.fullmatch(title):
             raise ToolError(
-                f"{title!r} is no name for a tool; use @tool(name=...) with letters, digits, _ and -, 64 at most"
+                f"{title!r} is not a valid tool name; use @tool(name=...) with at most 64 letters, digits, _ and -"
             )
-        description = inspect.getdoc(function)
+        description = docstring(function)
         if not description:
-            raise ToolError(f"{title!r} needs a docstring: it is what the model reads about the tool")
+            raise ToolError(f"{title!r} needs a docstring, which is what the model reads about the tool")
         return Tool(
             name=title, description=description, parameters=_parameters(title, function), function=function, asks=asks
         )
@@ -129,14 +167,14 @@ def _parameters(title: str, function: Callable[..., Any]) -> dict[str, Any]:
     try:
         hints = get_type_hints(function)
     except NameError as error:
-        raise ToolError(f"{title!r} has an annotation that cannot be looked up: {error}") from error
+        raise ToolError(f"{title!r} has an annotation that cannot be resolved: {error}") from error
     properties: dict[str, Any] = {}
     required: list[str] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-            raise ToolError(f"{title!r} takes {parameter}: a model can only name its arguments; spell them out")
-        record = partial(_record, title, parameter.name)
-        properties[parameter.name] = json_schema(hints.get(parameter.name, str), record)
+            raise ToolError(f"{title!r} takes {parameter}, but a model can only pass named arguments; list them")
+        typed_dict_schema = partial(_typed_dict_schema, title, parameter.name)
+        properties[parameter.name] = json_schema(hints.get(parameter.name, str), typed_dict_schema)
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         elif parameter.default is not None and is_json(parameter.default):
@@ -144,45 +182,47 @@ def _parameters(title: str, function: Callable[..., Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def json_schema(hint: Any, otherwise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return a type as a JSON Schema; `otherwise` is asked for one that is not made of JSON's own types.
+def json_schema(hint: Any, fallback: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return a type as a JSON Schema; `fallback` handles types that are not made of JSON's own.
 
-    A text beside an annotated type (`Annotated[int, "in years"]`) is its description.
+    The text in an annotated type (`Annotated[int, "in years"]`) becomes its description.
     """
-    origin, inner = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        told = [each for each in inner[1:] if isinstance(each, str)]
-        return json_schema(inner[0], otherwise) | ({"description": told[0]} if told else {})
+        texts = [each for each in arguments[1:] if isinstance(each, str)]
+        return json_schema(arguments[0], fallback) | ({"description": texts[0]} if texts else {})
     if hint in SCALARS:
         return dict(SCALARS[hint])
     if origin is Literal:
-        return {"enum": list(inner)}
+        return {"enum": list(arguments)}
     if origin in {Union, types.UnionType}:
-        return {"anyOf": [json_schema(each, otherwise) for each in inner]}
-    if origin is tuple and inner and Ellipsis not in inner:
-        each = [json_schema(one, otherwise) for one in inner]
+        return {"anyOf": [json_schema(each, fallback) for each in arguments]}
+    if origin is tuple and arguments and Ellipsis not in arguments:
+        each = [json_schema(item, fallback) for item in arguments]
         return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
     if hint in {list, tuple, Sequence} or origin in {list, tuple, Sequence}:
-        return {"type": "array", "items": json_schema(inner[0], otherwise) if inner else {}}
-    if hint in {dict, Mapping} or (origin in {dict, Mapping} and inner[0] in {str, Any}):
-        return {"type": "object", "additionalProperties": json_schema(inner[1], otherwise) if inner else True}
-    return otherwise(hint)
+        return {"type": "array", "items": json_schema(arguments[0], fallback) if arguments else {}}
+    if hint in {dict, Mapping} or (origin in {dict, Mapping} and arguments[0] in {str, Any}):
+        return {"type": "object", "additionalProperties": json_schema(arguments[1], fallback) if arguments else True}
+    return fallback(hint)
 
 
-def _record(title: str, name: str, hint: Any) -> dict[str, Any]:
+def _typed_dict_schema(title: str, name: str, hint: Any) -> dict[str, Any]:
     if is_typeddict(hint):
         fields = get_type_hints(hint)
-        properties = {each: json_schema(fields[each], partial(_record, title, f"{name}.{each}")) for each in fields}
+        properties = {
+            each: json_schema(fields[each], partial(_typed_dict_schema, title, f"{name}.{each}")) for each in fields
+        }
         required = [each for each in fields if each in hint.__required_keys__]
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     raise ToolError(
-        f"{title!r} takes {name!r} as {hint!r}, which JSON cannot carry; "
+        f"{title!r} takes {name!r} as {hint!r}, which JSON does not support; "
         "use str, int, float, bool, list, dict or a TypedDict"
     )
 
 
 def is_json(value: Any) -> bool:
-    """Return whether JSON carries a value."""
+    """Return whether a value can be written as JSON."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

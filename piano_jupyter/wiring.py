@@ -1,8 +1,9 @@
-"""Wiring: builds what a Piano works with, and says who is told of whom. It does nothing else."""
+"""Wiring: builds the components of a Piano and connects them. It does nothing else."""
 
 import os
 import secrets
 import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -45,7 +47,7 @@ IN_MEMORY = ":memory:"
 
 
 class Components:
-    """What a Piano works with; nothing of it is open yet. `model` takes the place of the server."""
+    """The components of a Piano, not opened yet. `model` replaces the server."""
 
     def __init__(
         self,
@@ -66,18 +68,19 @@ class Components:
         wrap = self.cassette.wrap if self.cassette else None
         self.clock = clock = self.cassette.clock() if self.cassette else Clock()
         self.database = IN_MEMORY if self.cassette else config.database
-        self.store = store = MaskingStore(DuckDBStore(self.database), mask)
+        self.notices = deque[str]()  #: sentences that the user has still to be told
+        self.store = store = MaskingStore(DuckDBStore(self.database, self.notices.append), mask)
 
         self.backups = RollingBackups(store)
         self.finder = EndpointFinder(
             config,
             lambda note, fraction: bus.publish(ModelLoading(note=note, fraction=fraction)),
-            lambda: self.producer.stir(),  # noqa: PLW0108  It is not there yet.
+            lambda: self.producer.wake(),  # noqa: PLW0108  It does not exist yet.
         )
         self.swap = SwapClient(self.finder.find, config, wrap)
         self.client = None if model else ChatClient(self.finder.find, config, wrap, self.swap)
         self._has_server = self.client is not None and self.cassette is None
-        asked: Any = model or self.client
+        chat_model: Any = model or self.client
 
         self.bash = BashTool(config)
         self.tools = ToolRegistry([*file_tools(config), self.bash.tool(), *tools])
@@ -86,35 +89,36 @@ class Components:
             lambda path: place(path, self._workspace()),
         )
 
-        self.happened = JobResults(bus)
+        self.job_results = JobResults(bus)
         self.trust = Trust(self.database, self._workspace, in_memory=self.database == IN_MEMORY)
-        self.conversations = ThreadCache(store, bus)
-        self.roster = AgentRegistry(store, bus, clock, self.trust, self._check_agent)
-        self.threads = Threads(store, bus, clock, self.conversations, mask)
-        self.approvals = Approvals(store, bus, clock)
-        self.permits = ApprovalGate(config, self.approvals, bus, clock)
-        self.unfinished = UnfinishedJobs(self.roster, self.trust, self.tools.missing, self.known_address)
+        self.thread_cache = ThreadCache(store, bus)
+        self.agents = AgentRegistry(store, bus, clock, self.trust, self._check_agent)
+        self.job_log = job_log = JobLog(bus, self.agents)
+        self.threads = Threads(store, bus, clock, self.thread_cache, mask)
+        self.approvals = Approvals(store, bus, clock, job_log)
+        self.approval_gate = ApprovalGate(config, self.approvals, bus, clock)
+        self.unfinished = UnfinishedJobs(self.agents, self.trust, self.tools.missing, self.known_address)
         models = JobModels(
             loaded=self.swap.loaded if self.client is not None else None,  # what stands in for a server has them all
-            own_name=self.swap.own_name,
+            resolve_alias=self.swap.resolve_alias,
             idle=lambda: {request.job_id for request in self.approvals.waiting()},
         )
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # this very Piano, not a dead one
-        self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished)
-        self.questions = QuestionSender(bus, clock, self.producer, self.conversations, self.roster, self.threads)
-        turns = TurnRunner(self, config, bus, MaskedModel(asked, mask))
-        self.consumer = Consumer(store, bus, clock, self.producer, turns, self.questions, mask)
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # never that of a dead Piano
+        self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished, job_log)
+        self.question_sender = QuestionSender(bus, clock, self.producer, self.thread_cache, self.agents, self.threads)
+        turns = TurnRunner(self, config, bus, MaskedModel(chat_model, mask))
+        self.consumer = Consumer(store, bus, clock, self.producer, turns, self.question_sender, job_log, mask)
 
     async def address(self) -> str:
-        """Return where a question goes that is sent now; "" where something stands in for the server."""
+        """Return the server that a question would go to now; "" if a model or cassette replaces it."""
         return await self.finder.address() if self._has_server else ""
 
     def known_address(self) -> str | None:
-        """Return the same as far as it is known, without a look."""
+        """Return the same if it is known already, without a request; None if not."""
         return self.finder.known_address() if self._has_server else ""
 
     async def context(self, model: str) -> int | None:
-        """Return how many tokens fit into a model's window, where that is known."""
+        """Return the size of a model's context window in tokens, if it is known."""
         return await self.client.context(model) if self.client is not None else None
 
     def _keys(self) -> list[str]:

@@ -14,11 +14,11 @@ from typing import NoReturn
 import pytest
 from chat_templates import ChatTemplate, chat_templates
 from making import Make
-from stub_model import StubModel, serving
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint, LocalServer, installed
 from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, fetch
+from piano_jupyter.testing import ScriptedServer, echo
 
 SENTENCE = "All is well on this tiny server."
 
@@ -38,14 +38,14 @@ def make():
 
 
 @pytest.fixture(scope="session")
-def _stub_server() -> Iterator[StubModel]:
-    with serving() as stub:
-        yield stub
+def _stub_server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(answer=echo) as server:
+        yield server
 
 
 @pytest.fixture
-def stub_model(_stub_server: StubModel) -> Iterator[StubModel]:
-    """The scripted model, its script empty."""
+def stub_model(_stub_server: ScriptedServer) -> Iterator[ScriptedServer]:
+    """A scripted server, its script empty: then it echoes."""
     _stub_server.reset()
     yield _stub_server
     _stub_server.reset()

@@ -1,4 +1,4 @@
-"""Records made short, for tests of what works on records."""
+"""Short ways to make records, for tests."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

@@ -1,7 +1,7 @@
-"""What tests of the sandbox share: whether there is one here, other users, processes by a word, and boxes to break.
+"""What the tests of the sandbox share: whether it works here, other users, finding processes, and weakened sandboxes.
 
-A test of a defence runs its attack twice: in the box as it is, and in one with that defence taken out, where the
-attack must succeed. So it fails where the defence is missing, and where the attack has become harmless by itself.
+A test of a defence runs its attack twice: in the sandbox as it is, and in one without that defence, where the attack
+must succeed. So it fails if the defence is missing, and if the attack has become harmless by itself.
 """
 
 import functools
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, arguments
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, bwrap_arguments
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 
 ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -28,17 +28,17 @@ SYSTEM = (("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),)
 
 @functools.cache
 def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
-    """Return why the tests of the sandbox cannot run here, "" where they can."""
+    """Return why the tests of the sandbox cannot run here, "" if they can."""
     if launcher and (os.geteuid() or shutil.which(launcher[0]) is None):
         return "only root can become another user"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        return Bubblewrap(launcher).why_not(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
+        return Bubblewrap(launcher).unavailable_reason(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
 
 
-def run_in(box, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
-    """Run a command in a box; `without` some of bwrap's options, `also` with others. Return code and output."""
-    words = arguments(box, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
+def run_in(spec, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
+    """Run a command in a sandbox; `without` some of bwrap's options, `also` with others. Return code and output."""
+    words = bwrap_arguments(spec, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
     for option in without:
         at = next(i for i in range(len(words)) if words[i : i + len(option)] == list(option))
         del words[at : at + len(option)]

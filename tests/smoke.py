@@ -12,7 +12,8 @@ from pathlib import Path
 
 from jupyter_client import KernelManager
 from own_kernel import OwnKernels
-from stub_model import Say, serving
+
+from piano_jupyter.testing import ScriptedServer, echo, tool_call
 
 DEADLINE = 60  # seconds, for a start and for a cell
 PRICE = """
@@ -76,11 +77,11 @@ def converse(notebook, stub):
     check("application/vnd.jupyter.widget-view+json" in panel, panel)
     notebook.run(f"basket = ['tea', 'bread']\n{PRICE}")
     notebook.run(f"%piano agent Assistant --tools {','.join(CALLS)}")
-    asked_before = len(stub.asked)
-    stub.says(*(Say(call=(name, arguments)) for name, (arguments, _result) in CALLS.items()), "All done.")
+    asked_before = len(stub.requests)
+    stub.says(*(tool_call(name, **arguments) for name, (arguments, _result) in CALLS.items()), "All done.")
     answer = notebook.run("%%piano\nUse every tool.")
     check("All done." in answer, answer)
-    results = [asked["messages"][-1]["content"] for asked in stub.asked[asked_before + 1 :]]
+    results = [request["messages"][-1]["content"] for request in stub.requests[asked_before + 1 :]]
     for (name, (_arguments, expected)), result in zip(CALLS.items(), results, strict=True):
         check(expected in result, f"{name} returned: {result}")
     notebook.run("%unload_ext piano_jupyter\nassert 'piano' not in get_ipython().magics_manager.magics['line']")
@@ -88,7 +89,7 @@ def converse(notebook, stub):
 
 def main():
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as name, serving() as stub:
+    with tempfile.TemporaryDirectory() as name, ScriptedServer(answer=echo) as stub:
         folder = Path(name)
         own = {"IPYTHONDIR": ".ipython", "JUPYTER_RUNTIME_DIR": ".runtime", "XDG_DATA_HOME": ".data"}
         os.environ |= {variable: str(folder / inside) for variable, inside in own.items()}

@@ -1,7 +1,7 @@
-"""Writes a language model of half a megabyte, for tests that want a real server and no download.
+"""Writes a language model of half a megabyte, for tests that need a real server and no download.
 
-Its weights are random, so it writes noise until it is cut off; or they are set so that it says one thing, whatever it
-is asked. It imports nothing of the package.
+Its weights are random, so that it writes noise until it is cut off; or they are set so that it always gives the same
+answer. This imports nothing of the package.
 """
 
 import itertools
@@ -21,7 +21,7 @@ PLAIN = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-#: ChatML with tools, in the Hermes form. After a tool's result the answer begins on a line of its own.
+#: ChatML with tools, in the Hermes form. After a tool result the answer begins on a new line.
 TOOLS = (
     "{% set line = '\n' %}"
     "{% if tools %}<|im_start|>system\n"
@@ -52,8 +52,8 @@ def write_tiny_gguf(
 ) -> Path:
     """Write the model and return its path.
 
-    `says` is its answer to everything, `says_after_tool` to a tool's result (with the template `TOOLS`); no word may
-    come twice in them. `control` are more tokens that a tokenizer takes for special ones wherever they stand.
+    `says` is its answer to everything, `says_after_tool` its answer to a tool result (with the template `TOOLS`); no
+    word may occur twice in them. `control` are more tokens that the tokenizer treats as special wherever they occur.
     """
     random = np.random.default_rng(seed)
     letters = [bytes([byte]) for byte in range(256)]
@@ -61,11 +61,11 @@ def write_tiny_gguf(
     noise = [f" {number}".encode() for number in range(100)] if says is None else []
     words = [*noise, *(piece for pieces in answers.values() for piece in pieces if piece not in letters)]
     if len(set(words)) != len(words):
-        raise ValueError("no word may come twice")
+        raise ValueError("no word may occur twice")
     tokens = [*letters, b"\n\n", b"<|im_start|>", END.encode(), *(each.encode() for each in control), *words]
     place = {token: index for index, token in enumerate(tokens)}
 
-    # What comes next is what looks most like the last token: the layers between add little to it.
+    # The next token is the one most similar to the last: the layers between add little.
     embedding = random.standard_normal((len(tokens), WIDTH))
     output = np.zeros((len(tokens), WIDTH))
     if says is None:
@@ -85,7 +85,7 @@ def _pieces(text: str | None) -> list[bytes]:
 
 
 def _spelled(token: bytes) -> str:
-    """Spell bytes as GPT-2's vocabulary does: those that cannot be seen are letters from U+0100 on."""
+    """Spell bytes as GPT-2's vocabulary does: invisible ones become letters from U+0100 on."""
     seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
     unseen = {byte: chr(256 + index) for index, byte in enumerate(byte for byte in range(256) if byte not in seen)}
     return "".join(unseen.get(byte, chr(byte)) for byte in token)

@@ -2,7 +2,7 @@
 
 python tiny_server.py MODEL.gguf NAME PORT [--wait-for FILE]
 
-With `--wait-for` it takes its time to load: until that file is there. It ends with whoever started it.
+With `--wait-for` it loads only once that file exists. It ends when the process that started it does.
 """
 
 import argparse
@@ -13,27 +13,27 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Serve until the parent is gone, or somebody ends it."""
+    """Serve until the parent ends, or until this process is stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("gguf", type=Path)
     parser.add_argument("name")
     parser.add_argument("port", type=int)
     parser.add_argument("--wait-for", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    while asked.wait_for and not asked.wait_for.exists():
+    while options.wait_for and not options.wait_for.exists():
         time.sleep(0.01)
     os.environ["OMP_WAIT_POLICY"] = "passive"
 
     from xllamacpp import CommonParams, Server
 
     params = CommonParams()
-    params.model.path = str(asked.gguf)
-    params.model_alias = {asked.name}
+    params.model.path = str(options.gguf)
+    params.model_alias = {options.name}
     params.hostnames = ["127.0.0.1"]
-    params.port = asked.port
+    params.port = options.port
     params.n_parallel = 1
-    params.n_ctx = 32_768  # a model that never stops has something to write
+    params.n_ctx = 32_768  # room for a model that never stops
     params.sampling.temp = 0.0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.cache_ram_mib = 16
@@ -42,7 +42,7 @@ def main() -> None:
     params.ui = False
     params.verbosity = 2
     server = Server(params)
-    print(f"{asked.name} listens at {server.listening_address}", flush=True)
+    print(f"{options.name} listens at {server.listening_address}", flush=True)
     threading.Event().wait()
 
 

@@ -1,6 +1,6 @@
 """A thread as a file, and back. Pure: records in, text out.
 
-A file holds the conversation only: what was said, by whom, and the calls of tools. No id, path or key of this machine.
+A file holds only the conversation: messages, authors and tool calls. No id, path or key of this machine.
 """
 
 from collections.abc import Callable, Mapping

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from piano_jupyter.records import Message, Thread, ToolCall
 
-SPECIAL = re.compile(r"[\\`*_\[\]<>&$~#|]")
+MARKDOWN_CHARS = re.compile(r"[\\`*_\[\]<>&$~#|]")
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A question, and all that was said until the next one."""
+    """A question, and everything up to the next one."""
 
     question: Message | None  #: None before the first one
     answers: list[Message] = field(default_factory=list)
@@ -22,7 +22,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class ExportedThread:
-    """A thread, what was said and done in it, in order, and the names of the agents by id."""
+    """A thread with its messages and tool calls in order, and the names of the agents by id."""
 
     thread: Thread
     messages: Sequence[Message]
@@ -31,7 +31,7 @@ class ExportedThread:
 
     @cached_property
     def calls_of(self) -> Mapping[UUID, list[ToolCall]]:
-        """The calls of each message, in order; none for one that made none."""
+        """The tool calls of each message, in order."""
         found: defaultdict[UUID, list[ToolCall]] = defaultdict(list)
         for call in self.calls:
             found[call.message_id].append(call)
@@ -48,17 +48,17 @@ class ExportedThread:
         return found if found[0].answers else found[1:]
 
     def asked(self, turn: Exchange) -> list[str]:
-        """Return the names of the agents that the user asked; not of those that these asked in turn."""
+        """Return the names of the agents that the user asked, without those that they delegated to."""
         question = turn.question
         direct = [each for each in turn.answers if not each.job_id or (question and each.parent_id == question.id)]
         return list(dict.fromkeys(name for each in direct if (name := self.author(each))))
 
     def author(self, message: Message) -> str | None:
-        """Return the name of the agent that wrote a message, if one did that is known."""
+        """Return the name of the agent that wrote a message, if it is known."""
         return self.names.get(message.agent_id) if message.agent_id else None
 
     def speaker(self, message: Message) -> str:
-        """Return who speaks, for people."""
+        """Return the name to show for the author of a message."""
         return self.author(message) or {"user": "You", "system": "Note"}.get(message.role, message.role.capitalize())
 
 
@@ -68,5 +68,5 @@ def signature(call: ToolCall) -> str:
 
 
 def heading(title: str) -> str:
-    """Return a title as a Markdown heading; what it holds is text."""
-    return "# " + SPECIAL.sub(r"\\\g<0>", " ".join(title.split()))
+    """Return a title as a Markdown heading, its special characters escaped."""
+    return "# " + MARKDOWN_CHARS.sub(r"\\\g<0>", " ".join(title.split()))

@@ -19,14 +19,14 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.export.exchanges import ExportedThread
 from piano_jupyter.records import Role, ToolCall
 
-LONGEST = 50_000_000  # characters of a file
+MAX_FILE_CHARS = 50_000_000  # characters of a file
 UNFINISHED = "outcome unknown: the conversation holds no result"
 ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
 @dataclass(slots=True)
 class ToolCallLine:
-    """A tool's call in a file."""
+    """A tool call in a file."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -46,110 +46,113 @@ class MessageLine:
 def to_jsonl(transcript: ExportedThread) -> str:
     """Return a thread as one line. Notes, reasoning and the agents' system prompts are left out."""
     numbers = itertools.count(1)
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for message in transcript.messages:
         if message.role not in {"user", "assistant"}:
             continue
-        said: dict[str, Any] = {"role": message.role, "content": message.content}
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if name := transcript.author(message):
-            said["name"] = name
+            entry["name"] = name
         calls = transcript.calls_of[message.id]
-        requests = [_requested(call, f"call{next(numbers):05d}") for call in calls]
-        told += [said | ({"tool_calls": requests} if requests else {})]
+        requests = [_call_entry(call, f"call{next(numbers):05d}") for call in calls]
+        entries += [entry | ({"tool_calls": requests} if requests else {})]
         for call, request in zip(calls, requests, strict=True):
             result = UNFINISHED if call.result is None else call.result
-            told.append({"role": "tool", "tool_call_id": request["id"], "content": result})
-    return writable(json.dumps({"messages": told}, ensure_ascii=False)) + "\n"
+            entries.append({"role": "tool", "tool_call_id": request["id"], "content": result})
+    return one_line(json.dumps({"messages": entries}, ensure_ascii=False)) + "\n"
 
 
-def writable(text: str) -> str:
-    """Return JSON that UTF-8 can hold, and that is one line to those who also break lines elsewhere."""
-    return re.sub("[\x85\u2028\u2029\ud800-\udfff]", lambda odd: f"\\u{ord(odd[0]):04x}", text)
+def one_line(text: str) -> str:
+    """Escape what UTF-8 cannot encode, and the line separators that some readers of JSON Lines split at."""
+    return re.sub("[\x85\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def from_jsonl(text: str) -> list[list[MessageLine]]:
-    """Return the conversations. Raises PianoError, which names the line, for a text that is in another form."""
-    if len(text) > LONGEST:
-        raise PianoError(f"the file is too long: {len(text):,} characters, at most {LONGEST:,} are read; split it")
+    """Parse the conversations in a file. Raises PianoError, which names the line, for a file in another format."""
+    if len(text) > MAX_FILE_CHARS:
+        raise PianoError(
+            f"the file is too long: {len(text):,} characters, at most {MAX_FILE_CHARS:,} are read; split it"
+        )
     conversations: list[list[MessageLine]] = []
     single = ImportedThread()
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
-        entry = _object(line, f"line {number}")
+        entry = _json_object(line, f"line {number}")
         if isinstance(entry.get("messages"), list):
-            whole = ImportedThread()
+            thread = ImportedThread()
             for at, message in enumerate(entry["messages"], 1):
-                whole.add(message, f"line {number}, message {at}")
-            conversations.append(whole.said)
+                thread.add(message, f"line {number}, message {at}")
+            conversations.append(thread.messages)
         elif "role" in entry:
             single.add(entry, f"line {number}")
         else:
             raise PianoError(f"line {number} is neither a conversation (a list of 'messages') nor a message (a 'role')")
-    if single.said:
-        conversations.append(single.said)
+    if single.messages:
+        conversations.append(single.messages)
     if not any(conversations):
         raise PianoError('there is no conversation in the file: write one as a line {"messages": [...]}')
     return conversations
 
 
 class ImportedThread:
-    """Takes messages as they come; a result goes to the call that it answers."""
+    """Collects the messages of one conversation; a tool result is attached to its call."""
 
     def __init__(self) -> None:
-        self.said: list[MessageLine] = []
+        self.messages: list[MessageLine] = []
         self._open: dict[str, deque[ToolCallLine]] = {}  # calls without a result, by id
 
     def add(self, entry: Any, where: str) -> None:
-        """Take the next message. Raises PianoError, which says `where` it stands."""
+        """Add the next message. Raises PianoError, which says `where` it is in the file."""
         if not isinstance(entry, dict):
             raise PianoError(f"{where} is not an object with a 'role' and 'content'")
         role, name = entry.get("role"), entry.get("name")
-        content = _text(entry.get("content"), where)
+        content = _content_text(entry.get("content"), where)
         if role == "tool":
-            self._result(entry.get("tool_call_id"), content or "", where)
+            self._add_result(entry.get("tool_call_id"), content or "", where)
             return
         if not isinstance(role, str) or role not in ROLES:
             raise PianoError(f"{where} has the role {role!r:.50}; known: {', '.join(ROLES)}, tool")
         if name is not None and not isinstance(name, str):
-            raise PianoError(f"{where} has a 'name' that is not a text")
+            raise PianoError(f"{where} has a 'name' that is not a string")
         calls = self._calls(entry.get("tool_calls") or [], where) if role == "assistant" else []
         if content is None and not calls:
             raise PianoError(f"{where} has no 'content'")
-        self.said.append(MessageLine(ROLES[role], content or "", name, calls))
+        self.messages.append(MessageLine(ROLES[role], content or "", name, calls))
 
     def _calls(self, entries: Any, where: str) -> list[ToolCallLine]:
         calls = []
-        here: dict[str, deque[ToolCallLine]] = {}
+        opened: dict[str, deque[ToolCallLine]] = {}
         for entry in entries if isinstance(entries, list) else [entries]:
             function = entry.get("function") if isinstance(entry, dict) else None
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
                 raise PianoError(f"{where} has a tool call without a 'function' and its 'name'")
-            given = function.get("arguments") or {}
-            arguments = given if isinstance(given, dict) else _object(given, f"the arguments of a tool call in {where}")
+            arguments = function.get("arguments") or {}
+            if not isinstance(arguments, dict):
+                arguments = _json_object(arguments, f"the arguments of a tool call in {where}")
             calls.append(ToolCallLine(function["name"], arguments))
-            here.setdefault(str(entry.get("id")), deque()).append(calls[-1])
-        self._open |= here
+            opened.setdefault(str(entry.get("id")), deque()).append(calls[-1])
+        self._open |= opened
         return calls
 
-    def _result(self, call_id: Any, content: str, where: str) -> None:
+    def _add_result(self, call_id: Any, content: str, where: str) -> None:
         waiting = self._open.get(str(call_id))
         if not waiting:
             raise PianoError(f"{where} is the result of a tool call {call_id!r:.50} that no message before it makes")
         waiting.popleft().result = content
 
 
-def _requested(call: ToolCall, call_id: str) -> dict[str, Any]:
+def _call_entry(call: ToolCall, call_id: str) -> dict[str, Any]:
     arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
     return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _text(content: Any, where: str) -> str | None:
-    """Return content as text: as it is, or its parts; a part that is none is named."""
+def _content_text(content: Any, where: str) -> str | None:
+    """Return content as text: a string as it is, a list of parts joined; parts of other types are named."""
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise PianoError(f"{where} has 'content' that is neither a text nor a list of parts")
+        raise PianoError(f"{where} has 'content' that is neither a string nor a list of parts")
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
@@ -160,11 +163,11 @@ def _text(content: Any, where: str) -> str | None:
     return "\n".join(texts)
 
 
-def _object(text: Any, where: str) -> dict[str, Any]:
+def _json_object(text: Any, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(text)
-        json.dumps(entry, allow_nan=False)  # no server reads NaN or Infinity, be it written as 1e999
-        if "\\ud" in text.lower():  # half a character, which no database keeps
+        json.dumps(entry, allow_nan=False)  # no server accepts NaN or Infinity, not even as 1e999
+        if "\\ud" in text.lower():  # half of a surrogate pair, which no database stores
             entry = json.loads(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
     except json.JSONDecodeError as error:
         raise PianoError(f"{where}, column {error.colno}: not JSON ({error.msg.lower()})") from None

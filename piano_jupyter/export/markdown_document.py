@@ -7,12 +7,12 @@ from piano_jupyter.text.markdown import as_markdown, closed
 
 
 def to_markdown(transcript: ExportedThread) -> str:
-    """Return a thread as Markdown: who speaks in bold, what is said as it stands, a tool's call and result as code."""
+    """Return a thread as Markdown: authors in bold, messages as they are, tool calls and results as code."""
     parts = [heading(transcript.thread.title)]
     for message in transcript.messages:
         parts.append(f"**{transcript.speaker(message)}:**")
-        said = as_markdown(message.content) if message.role == "assistant" else message.content
-        parts += [closed(said.strip("\n"))] if said.strip() else []
+        text = as_markdown(message.content) if message.role == "assistant" else message.content
+        parts += [closed(text.strip("\n"))] if text.strip() else []
         calls = transcript.calls_of[message.id]
         parts += [_fenced(f"{signature(call)}\n→ {call.result or ''}".rstrip()) for call in calls]
     return ("\n\n".join(parts) + "\n").encode(errors="replace").decode()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from piano_jupyter.export.exchanges import Exchange, ExportedThread, heading, signature
-from piano_jupyter.export.jsonl import writable
+from piano_jupyter.export.jsonl import one_line
 from piano_jupyter.records import Message
 
 PLACEHOLDER = re.compile(r"\{{2,}[^{}]+\}{2,}")
@@ -25,29 +25,29 @@ def to_notebook(transcript: ExportedThread) -> str:
     """
     cells = [_cell("markdown", heading(transcript.thread.title)), _code("%load_ext piano_jupyter", [])]
     for turn in transcript.turns():
-        told = [text for each in turn.answers if (text := _told(each, turn, transcript))]
+        answers = [text for each in turn.answers if (text := _answer_text(each, turn, transcript))]
         if turn.question is None:
-            cells += [_cell("raw", text) for text in told]
+            cells += [_cell("raw", text) for text in answers]
         else:
-            cells.append(_code(_asking(turn.question.content, transcript.asked(turn)), told))
+            cells.append(_code(_question_source(turn.question.content, transcript.asked(turn)), answers))
     for number, cell in enumerate(cells):
         content = f"{number} {cell['cell_type']} {''.join(cell['source'])}"
         cell["id"] = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
     notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
-    return writable(json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)) + "\n"
+    return one_line(json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)) + "\n"
 
 
-def _asking(text: str, agents: Sequence[str]) -> str:
-    """Return a cell that says the text to the agents: they are named, so a handle at its beginning stays text."""
+def _question_source(text: str, agents: Sequence[str]) -> str:
+    """Return the source of a cell that asks the agents by name, so that mentions in the text stay text."""
     line = " ".join(f"@{name}" for name in agents)
-    text = PLACEHOLDER.sub(r"{{\g<0>}}", text)  # one pair more on each side: it is said, and no variable filled in
-    if any(map(PROMPT.match, text.splitlines())):  # IPython would take such a prompt out of the cell
+    text = PLACEHOLDER.sub(r"{{\g<0>}}", text)  # doubled braces are sent as they are, no variable is filled in
+    if any(map(PROMPT.match, text.splitlines())):  # IPython would strip such a prompt from the cell
         return f"get_ipython().run_cell_magic('piano', {line!r}, {text!r})"
     return f"%%piano {line}".rstrip() + f"\n{text}"
 
 
-def _told(message: Message, turn: Exchange, transcript: ExportedThread) -> str:
-    """Return an answer as text, headed with its author's name where another agent could be meant."""
+def _answer_text(message: Message, turn: Exchange, transcript: ExportedThread) -> str:
+    """Return an answer as text, with the name of its agent above where several have answered."""
     lines = [message.content] if message.content.strip() else []
     lines += [f"[{signature(call)}]" for call in transcript.calls_of[message.id]]
     several = len({each.agent_id for each in turn.answers}) > 1 or turn.question is None
@@ -64,5 +64,5 @@ def _cell(kind: str, source: str) -> dict[str, Any]:
 
 
 def _lines(text: str) -> list[str]:
-    """Return a text as notebooks keep it, so that a change in it is a change of lines."""
+    """Split a text into lines as notebooks store it, so that diffs are line by line."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -1,4 +1,4 @@
-"""What was read from a file as records of a new thread."""
+"""Conversations from a file, as the records of a new thread."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from piano_jupyter.export.jsonl import UNFINISHED, MessageLine, from_jsonl
 from piano_jupyter.records import Agent, CallStatus, Message, Thread, ToolCall
 from piano_jupyter.text.truncation import truncated
 
-TITLE_LENGTH = 60  # characters
+MAX_TITLE_CHARS = 60  # characters
 
 
 def imported(
@@ -16,8 +16,8 @@ def imported(
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
     """Return the conversation in a text of JSON Lines as a new thread, its messages and its tool calls.
 
-    Each message follows the one before. The agent that answers first is the thread's own; the messages of a name that
-    no agent has are nobody's. Raises PianoError.
+    Each message follows the one before. The agent that answers first becomes the agent of the thread; messages with an
+    unknown name have no agent. Raises PianoError.
     """
     conversations = from_jsonl(text)
     if len(conversations) > 1:
@@ -28,27 +28,27 @@ def imported(
 def to_records(
     conversation: Sequence[MessageLine], title: str | None, clock: Clock, agents: Iterable[Agent]
 ) -> tuple[Thread, list[Message], list[ToolCall]]:
-    """Return a conversation as a new thread, its messages and its tool calls; without a title, it has its beginning."""
+    """Return a conversation as a new thread, its messages and its tool calls."""
     ids = {agent.name.casefold(): agent.id for agent in agents}
-    authors = [ids.get((said.name or "").casefold()) if said.role == "assistant" else None for said in conversation]
+    authors = [ids.get((line.name or "").casefold()) if line.role == "assistant" else None for line in conversation]
     thread = Thread(
         id=clock.new_id(),
-        title=title or _beginning(conversation),
+        title=title or _title(conversation),
         inserted_at=clock.now(),
         primary_agent_id=next(filter(None, authors), None),
     )
     messages: list[Message] = []
     calls: list[ToolCall] = []
-    for said, author in zip(conversation, authors, strict=True):
+    for line, author in zip(conversation, authors, strict=True):
         messages.append(
             Message(
                 id=clock.new_id(),
                 thread_id=thread.id,
-                role=said.role,
-                content=said.content,
+                role=line.role,
+                content=line.content,
                 inserted_at=clock.now(),
                 parent_id=messages[-1].id if messages else None,
-                source="agent" if said.role == "assistant" else "api",
+                source="agent" if line.role == "assistant" else "api",
                 agent_id=author,
             )
         )
@@ -63,11 +63,11 @@ def to_records(
                 result=UNFINISHED if call.result is None else call.result,
                 finished_at=clock.now(),
             )
-            for call in said.calls
+            for call in line.calls
         ]
     return thread, messages, calls
 
 
-def _beginning(conversation: Sequence[MessageLine]) -> str:
-    first = next((said.content for said in conversation if said.role == "user"), "")
-    return truncated(" ".join(first[: 2 * TITLE_LENGTH].split()), TITLE_LENGTH) or "Imported"
+def _title(conversation: Sequence[MessageLine]) -> str:
+    first = next((line.content for line in conversation if line.role == "user"), "")
+    return truncated(" ".join(first[: 2 * MAX_TITLE_CHARS].split()), MAX_TITLE_CHARS) or "Imported"

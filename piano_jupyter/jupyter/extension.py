@@ -1,17 +1,20 @@
-"""%load_ext: opens one Piano for the kernel, closes it at unload or exit.
+"""%load_ext piano_jupyter: sets up the session of a kernel; unloading or the exit of the kernel closes it.
 
-Loading opens nothing, runs nothing and imports little. The first use opens the database; what an earlier kernel left
-goes on when the user first sends something, opens a panel or says %piano resume.
+Loading opens nothing, runs nothing and imports little. The first use opens the database; the jobs that an earlier
+kernel left resume when the user first sends something, opens a panel or runs %piano resume.
 """
 
 import atexit
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from piano_jupyter import agent_code
+from piano_jupyter import agent_code, logs
 from piano_jupyter.jupyter.cell import formatters
+from piano_jupyter.jupyter.cell.terminal_display import TerminalDisplayHook
 from piano_jupyter.jupyter.kernel_tools import exits
 from piano_jupyter.jupyter.magic import completion
-from piano_jupyter.jupyter.magic.options import questions
+from piano_jupyter.jupyter.magic.options import keep_question_marks, missing_percent
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.tool import Tool
 
@@ -19,26 +22,35 @@ NAME = "piano"
 
 
 def load(shell: Any) -> None:
-    """Begin a session in this shell; a second load has no effect."""
+    """Start a session in this shell; loading twice has no effect."""
     if _session_of(shell) is not None:
         return
-    agent_code.install()
+    agent_code.install_proxies()
+    logs.keep_out_of_cells()
     session = Session(shell, _magic, _kernel_tools)
-    undo = session.unloading.callback  # of what is done here, in reverse; the session closes last
+    undo = session.unloading.callback  # undoes each step below, in reverse; the session closes last
+    undo(logs.let_into_cells)
     atexit.register(session.close)
     undo(session.close)
     undo(atexit.unregister, session.close)
-    exits.hold_back(shell, session.unloading)
+    exits.refuse_exits_of_agents(shell, session.unloading)
     undo(completion.register(shell, session.peek, session.variables))
     formatters.register(shell, session)
-    if shell.user_ns.get(NAME) is None:
-        shell.push({NAME: session.in_cell}, interactive=False)
+    if not session.in_notebook:
+        undo(setattr, shell.display_trap, "hook", shell.display_trap.hook)
+        shell.display_trap.hook = TerminalDisplayHook(shell.displayhook, session)
+    _define_variable(shell, session)
     undo(shell.drop_by_id, {NAME: session.in_cell})
-    shell.input_transformers_cleanup.append(questions)
-    undo(shell.input_transformers_cleanup.remove, questions)
+    for transformer in (keep_question_marks, partial(_missing_percent, shell)):
+        shell.input_transformers_cleanup.append(transformer)
+        undo(shell.input_transformers_cleanup.remove, transformer)
     shell.configurables.append(session.config)
     undo(shell.configurables.remove, session.config)
-    hooks = {"pre_run_cell": [session.begin_cell], "post_run_cell": [session.adopt_tools, session.end_cell]}
+    restore = partial(_restore_variable, shell, session)
+    hooks: dict[str, list[Callable[..., None]]] = {
+        "pre_run_cell": [session.begin_cell, restore],
+        "post_run_cell": [session.adopt_tools, session.end_cell],
+    }
     for event, handlers in hooks.items():
         for handler in handlers:
             shell.events.register(event, handler)
@@ -55,8 +67,23 @@ def unload(shell: Any) -> None:
         session.unloading.close()
 
 
+def _define_variable(shell: Any, session: Session) -> None:
+    if shell.user_ns.get(NAME) is None:
+        shell.push({NAME: session.in_cell}, interactive=False)
+
+
+def _restore_variable(shell: Any, session: Session, *_: object) -> None:
+    """Define the variable again after %reset, which removes it from the hidden ones too; `del piano` does not."""
+    if NAME not in shell.user_ns_hidden:
+        _define_variable(shell, session)
+
+
+def _missing_percent(shell: Any, lines: list[str]) -> list[str]:
+    return missing_percent(lines) if NAME in shell.user_ns else lines
+
+
 def _magic(session: Session, line: str, cell: str | None) -> Any:
-    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  All else waits until it is used.
+    from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  Loaded at first use.
 
     return run_magic(session, line, cell)
 

@@ -1,14 +1,16 @@
-"""LoopThread: the loop the chat runs on, beside the kernel's own.
+"""LoopThread: the asyncio loop that the chat runs on, separate from the kernel's own.
 
-A task on the kernel's loop stands still while a cell runs, and a magic cannot wait on it; so the chat has a loop on a
-daemon thread. `PianoInCell` is the Piano that a cell gets: each verb hops onto that loop by itself.
+Tasks on the kernel's loop stop while a cell runs, and a magic cannot wait for them; so the chat has its own loop on a
+daemon thread. `PianoInCell` is the variable `piano` of a cell: its verbs run on that loop.
 """
 
 import asyncio
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from piano_jupyter.errors import PianoError
@@ -41,7 +43,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine and wait for it, from any thread but the loop's own; an interrupt cancels it."""
+        """Run a coroutine and wait for it, from any thread except the loop's; an interrupt cancels it."""
         future = self.submit(work)
         try:
             return future.result(timeout)
@@ -50,7 +52,7 @@ class LoopThread:
             raise
 
     def stop(self) -> None:
-        """End the thread. Call it when nothing runs there any more."""
+        """Stop the thread. Call it when nothing runs there any more."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(2)
         if not self._thread.is_alive():
@@ -58,9 +60,9 @@ class LoopThread:
 
 
 class LoopTask(concurrent.futures.Future[T]):
-    """What is to be done on a loop: there before it is begun, so that an interrupt finds it at any moment.
+    """A coroutine to run on a loop. It exists before it starts, so that an interrupt can stop it at any moment.
 
-    `cancel` is true where it has not begun; it never will, then.
+    `cancel` returns True if it has not started; then it never will.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, verb: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -69,11 +71,11 @@ class LoopTask(concurrent.futures.Future[T]):
         self._task: asyncio.Task[T] | None = None
 
     def begin(self) -> None:
-        """Have it done, from any thread."""
+        """Start it, from any thread."""
         self._loop.call_soon_threadsafe(self._begin)
 
     def stop(self) -> None:
-        """Cancel it though it has begun, from any thread."""
+        """Cancel it even if it has started, from any thread."""
         if not self.cancel():
             self._loop.call_soon_threadsafe(self._stop)
 
@@ -94,21 +96,66 @@ class LoopTask(concurrent.futures.Future[T]):
             self.set_result(task.result())
 
 
-class PianoInCell:
-    """The kernel's Piano, for `await piano.ask(...)` in a cell: opened when first used, its verbs hop onto its loop."""
+class VerbCall(Coroutine[Any, Any, Any]):
+    """A call of a verb that starts when it is awaited, so that `asyncio.run` in a notebook fails without having asked.
 
-    def __init__(self, loop: LoopThread, opened: Callable[[], Awaitable["Piano"]]) -> None:
-        self._loop, self._opened = loop, opened
+    If it is never awaited, it warns in the cell that made it; `cell` returns the number of the running cell.
+    """
+
+    def __init__(
+        self, name: str, begin: Callable[[], Coroutine[Any, Any, Any]], cell: Callable[[], object] = lambda: None
+    ) -> None:
+        self._name, self._begin, self._cell = name, begin, cell
+        self._made_in = cell()
+        self._begun: Coroutine[Any, Any, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<piano.{self._name}(...){'' if self._begun else ' has not started: write await before it'}>"
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Start."""
+        return self._coroutine().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Start or continue."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error inside."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """Stop."""
+        self._coroutine().close()
+
+    def __del__(self) -> None:
+        """Warn of a forgotten `await`, but not in later cells: the traceback of a failed cell keeps its calls alive."""
+        if self._begun is None and self._cell() == self._made_in:
+            warnings.warn(f"piano.{self._name}(...) was never awaited: write await before it", RuntimeWarning, 2)
+
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        if self._begun is None:
+            self._begun = self._begin()
+        return self._begun
+
+
+class PianoInCell:
+    """The kernel's Piano, for `await piano.ask(...)` in a cell: opened at first use, it runs on the chat's loop."""
+
+    def __init__(
+        self, loop: LoopThread, opened: Callable[[], Awaitable["Piano"]], cell: Callable[[], object] = lambda: None
+    ) -> None:
+        self._loop, self._opened, self._cell = loop, opened, cell
 
     def __getattr__(self, name: str) -> Any:
-        """Return a verb that can be awaited on any loop."""
-        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
+        """Return a verb; its calls can be awaited on any loop."""
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
 
         verb = getattr(Piano, name, None)
         if name.startswith("_") or name in {"open", "close", "close_now"} or not callable(verb):
             raise AttributeError(f"the kernel's piano has no verb {name!r}")
         if inspect.iscoroutinefunction(verb):
-            return lambda *args, **kwargs: asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
+            return lambda *args, **kwargs: VerbCall(name, partial(self._hop, name, *args, **kwargs), self._cell)
         return lambda *args, **kwargs: self._loop.run(self._call(name, *args, **kwargs))
 
     def __dir__(self) -> list[str]:
@@ -120,7 +167,7 @@ class PianoInCell:
         return "<the kernel's Piano: await piano.ask(...), piano.send(...), piano.sql(...), ...>"
 
     async def events(self, thread: "Thread | None" = None) -> AsyncIterator["Event"]:
-        """Yield what happens from now on."""
+        """Yield the events from now on."""
         stream = await asyncio.wrap_future(self._loop.submit(self._call("events", thread)))
         try:
             while True:
@@ -130,6 +177,9 @@ class PianoInCell:
                     return
         finally:
             self._loop.submit(stream.aclose())
+
+    async def _hop(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
 
     async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         result = getattr(await self._opened(), name)(*args, **kwargs)

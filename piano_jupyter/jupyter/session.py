@@ -1,4 +1,4 @@
-"""Session: what a kernel has while the extension is loaded. It opens, exchanges and closes the kernel's one Piano."""
+"""Session: the state of a kernel while the extension is loaded. Opens, swaps and closes the kernel's one Piano."""
 
 import asyncio
 import concurrent.futures
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 log = logger(__name__)
 T = TypeVar("T")
 
-AT_EXIT = 2.0  # seconds
+CLOSE_AT_EXIT_S = 2.0  # in addition to `shutdown_timeout`
 IN_MEMORY = ":memory:"
 
 
 class OpenPanel(Protocol):
-    """An open chat panel, as a session knows it."""
+    """An open chat panel, as the session sees it."""
 
     @property
     def thread_id(self) -> UUID:
-        """The thread that it shows."""
+        """The thread it shows."""
 
     async def add_cell(self, code: str) -> bool:
-        """Put code into a new cell below it; return whether it could."""
+        """Put code into a new cell below it; return whether that worked."""
 
     def close(self) -> None:
-        """Take it away; the conversation stays."""
+        """Close it; the conversation stays."""
 
 
 class Session:
-    """What a kernel has while the extension is loaded: a loop, a Piano, and the tools that cells define.
+    """The state of a kernel while the extension is loaded: a loop, a Piano, and the tools that cells define.
 
-    `magic` does what `%piano` says, `kernel_tools` gives the tools that each Piano gets.
+    `magic` runs a `%piano` line or cell, `kernel_tools` returns the tools that every Piano gets.
     """
 
     def __init__(
@@ -64,23 +64,22 @@ class Session:
         self.config = PianoConfig(parent=shell)
         self.loop = LoopThread()
         self.kernel = KernelThread(shell)
-        self.unloading = contextlib.ExitStack()  #: what is undone when the extension is unloaded
-        self.in_cell = PianoInCell(self.loop, self.opened)
-        self.shown: set[Any] = set()  #: ids of the messages that the running cell has shown by itself
+        self.unloading = contextlib.ExitStack()  #: undoes what loading the extension has done
+        self.in_cell = PianoInCell(self.loop, self.opened, lambda: shell.execution_count)
+        self.shown: set[Any] = set()  #: ids of the messages that the running cell has already shown
         self.shown_values = ShownValues(shell)
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
-        self._cells = 0  # that run, one inside the other
-        self._next_cells: list[str] = []  # code for a new cell below the one that runs
+        self._cells = 0  # how many run, nested
+        self._next_cells: list[str] = []  # code for new cells below the running one
         self._piano: Piano | None = None
-        self._aside: Piano | None = None  #: whose database is memory, while a cassette is in use
-        self._left: Thread | None = None  #: the current thread, before a cassette was in use
-        self._untold: Piano | None = None  #: whose database the user has been told nothing of
-        self._database = ""  #: of the Piano that was opened last, cassettes apart
+        self._parked: Piano | None = None  #: the Piano with a database in memory, while a cassette is in use
+        self._thread_before: Thread | None = None  #: the current thread before a cassette was in use
+        self._database = ""  #: of the Piano opened last, cassettes aside
         self._closing = False
-        self.cassette: Path | None = None  #: that is recorded or replayed
+        self.cassette: Path | None = None  #: the file that is being recorded or replayed
         self._opening = asyncio.Lock()
         self._tools: dict[str, Tool] = {}
-        self._adopted: list[Tool] = []  #: all that were ever taken, so that none is taken twice
+        self._adopted: list[Tool] = []  #: all that were ever adopted, so that none is adopted twice
 
     @property
     def in_notebook(self) -> bool:
@@ -89,7 +88,7 @@ class Session:
 
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
-        """Ask an agent, or see and steer the chat: `%piano help` lists what there is."""
+        """Ask an agent, or inspect and control the chat: `%piano help` lists the sub-commands."""
         self.loop.fork_guard.check()
         return self._run_magic(self, line, cell)
 
@@ -98,15 +97,15 @@ class Session:
         return self.loop.run(self._opened_then(verb))
 
     def start(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T]":
-        """Start a verb of the kernel's Piano from the main thread; it goes on when the cell is interrupted."""
+        """Start a verb of the kernel's Piano from the main thread; interrupting the cell does not stop it."""
         return self.loop.submit(self._opened_then(verb))
 
     def work(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> LoopTask[T]:
-        """Return a verb of the kernel's Piano that is still to be started: an interrupt finds it at any moment."""
+        """Return a task for a verb of the kernel's Piano, not yet started, so that an interrupt can always stop it."""
         return LoopTask(self.loop.loop, partial(self._opened_then, verb))
 
     def peek(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> "concurrent.futures.Future[T] | None":
-        """Start a verb of a Piano that is open already; None where it is not."""
+        """Start a verb of the Piano if it is already open, else return None."""
         piano = self._piano
         return None if piano is None else self.loop.submit(verb(piano))
 
@@ -114,7 +113,7 @@ class Session:
         return await verb(await self.opened())
 
     async def opened(self) -> "Piano":
-        """Return the Piano, opened; on the loop."""
+        """Return the Piano, opening it first if needed; on the loop. Raises PianoError."""
         async with self._opening:
             if self._piano is None:
                 if self._closing:
@@ -123,51 +122,51 @@ class Session:
             return self._piano
 
     async def use_cassette(self, *, record: Path | None = None, replay: Path | None = None) -> None:
-        """Go over to a Piano that records or replays in a fresh conversation; on the loop. Raises PianoError.
+        """Switch to a Piano that records or replays in a new conversation; on the loop. Raises PianoError.
 
-        What is kept in a file is closed; what is kept in memory is put aside as it is.
+        A database in a file is closed; one in memory stays open in the background.
         """
         async with self._opening:
             fresh = await self._open(record=record, replay=replay)
             old, self._piano = self._piano, fresh
             if old is not None and self.cassette is None:
-                self._left = old.thread
+                self._thread_before = old.thread
                 if self._database == IN_MEMORY:
-                    old, self._aside = None, old
+                    old, self._parked = None, old
             self.cassette = record or replay
             if old is not None:
                 await old.close()
 
     async def go_back(self) -> None:
-        """Go back to where the talk was before a cassette came into use; on the loop. Raises PianoError."""
+        """Return to the database and thread from before the cassette; on the loop. Raises PianoError."""
         async with self._opening:
             if self.cassette is None:
-                raise PianoError("nothing is recorded or replayed")
-            old, self._piano = self._piano, self._aside or await self._open()
+                raise PianoError("nothing is being recorded or replayed")
+            old, self._piano = self._piano, self._parked or await self._open()
             for tool in self._tools.values():
                 self._piano.add_tool(tool)
-            if self._left is not None:
-                with contextlib.suppress(NotFoundError):  # the database may be another one by now
-                    self._piano.thread = await self._piano.find_thread(self._left.id)
-            self._aside = self._left = self.cassette = None
+            if self._thread_before is not None:
+                with contextlib.suppress(NotFoundError):  # the database may have been changed meanwhile
+                    self._piano.thread = await self._piano.find_thread(self._thread_before.id)
+            self._parked = self._thread_before = self.cassette = None
             if old is not None:
                 await old.close()
 
     async def restore(self, file: str) -> str | None:
-        """Go on with a copy of the database, also where that cannot be opened; on the loop. Raises PianoError."""
+        """Continue with a copy of the database, even if that cannot be opened; on the loop. Raises PianoError."""
         async with self._opening:
             if self.cassette is not None:
                 raise PianoError("a cassette is in use; %piano record --stop or %piano replay --stop goes back first")
             self._piano, piano = None, self._piano or self._new()
             try:
-                aside = await piano.restore(file)
-                for panel in tuple(self.panels):  # what they show is of the history before
+                replaced = await piano.restore(file)
+                for panel in tuple(self.panels):  # they show the history before
                     panel.close()
                 self.panels.clear()
-                return aside
+                return replaced
             finally:
                 if piano.is_open:
-                    self._piano = self._untold = piano
+                    self._piano = piano
 
     async def backups(self) -> "list[Backup]":
         """Return the copies of the database, also where that cannot be opened; on the loop."""
@@ -179,40 +178,38 @@ class Session:
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
-        self._untold = piano
         return piano
 
     def _new(self, record: Path | None = None, replay: Path | None = None) -> "Piano":
-        from piano_jupyter.piano import Piano  # noqa: PLC0415  Heavy: only when it is used.
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
 
         tools = [*self._kernel_tools(self), *self._tools.values()]
         return Piano(config=self.config, tools=tools, record=record, replay=replay)
 
-    def tell(self) -> None:
-        """Say once, in the cell that runs, what is to be known of a database that was opened; on the main thread."""
-        piano, self._untold = self._untold, None
-        for notice in piano.notices() if piano is not None else ():
+    def announce_database(self) -> None:
+        """Print once in the running cell what the user should know of the database; on the main thread."""
+        for notice in self._piano.notices() if self._piano is not None else ():
             print(fill(terminal_text(notice), 80, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
     def variables(self) -> dict[str, Any]:
-        """Return the variables that the user made."""
+        """Return the user's variables, without IPython's own."""
         hidden = self.shell.user_ns_hidden
         return {name: value for name, value in self.shell.user_ns.items() if hidden.get(name, self) is not value}
 
     def next_cell(self, code: str) -> bool:
-        """Have the front end put code into a new cell below the one that runs; on the main thread. False: none runs."""
+        """Put code into a new cell below the running one, on the main thread; return False if none runs."""
         if not (self._cells or self.kernel.cell_waits):
             return False
-        self._next_cells.append(code)  # of several cells a front end makes only the first
+        self._next_cells.append(code)  # a front end creates only the first of several cells
         self.shell.set_next_input("\n\n".join(self._next_cells))
         return True
 
     def panels_for(self, thread_id: Any) -> list[OpenPanel]:
-        """Return the panels that are open, those of this thread first."""
+        """Return the open panels, those on this thread first."""
         return sorted(self.panels, key=lambda panel: panel.thread_id != thread_id)
 
     def adopt_tools(self, *_: object) -> None:
-        """Take the tools that cells have defined."""
+        """Add the tools that cells have defined to the Piano."""
         for name, value in list(self.shell.user_ns.items()):
             is_tool = issubclass(type(value), Tool) and not name.startswith("_")
             if is_tool and all(value is not seen for seen in self._adopted):
@@ -222,35 +219,35 @@ class Session:
                 if self._piano is not None:
                     taken = self._piano.add_tool(value) is not None
                 if taken:
-                    print(f"the tool {value.name!r} replaces the one of that name")  # noqa: T201  A notice in the cell.
+                    print(f"the tool {value.name!r} replaces the earlier one of that name")  # noqa: T201  A notice in the cell.
 
     def begin_cell(self, *_: object) -> None:
-        """A cell begins to run."""
+        """Note that a cell starts."""
         self._cells += 1
 
     def end_cell(self, *_: object) -> None:
-        """A cell has ended: its answers show themselves from now on."""
-        self._cells = max(self._cells - 1, 0)  # the first that ends may have begun before this was loaded
+        """Note that a cell has ended: its answers can be shown again from now on."""
+        self._cells = max(self._cells - 1, 0)  # the first one may have started before the extension was loaded
         self._next_cells.clear()
         self.shown.clear()
         self.shown_values.forget()
 
     def close(self) -> None:
-        """Close everything: in `shutdown_timeout` and two seconds more at most. A fork closes nothing."""
+        """Close everything, in at most `shutdown_timeout` + `CLOSE_AT_EXIT_S` seconds; in a forked process, nothing."""
         if self.loop.fork_guard.forked:
             return
         self._closing = True
         self.shown_values.forget()
         try:
-            self.loop.run(self._close(), self.config.shutdown_timeout + AT_EXIT)
+            self.loop.run(self._close(), self.config.shutdown_timeout + CLOSE_AT_EXIT_S)
         except (TimeoutError, concurrent.futures.TimeoutError, RuntimeError, PianoError) as error:
             log.warning("the chat did not close cleanly: %s", error)
-            for piano in filter(None, (self._piano, self._aside)):
-                piano.close_now(AT_EXIT)
+            for piano in filter(None, (self._piano, self._parked)):
+                piano.close_now(CLOSE_AT_EXIT_S)
         self.loop.stop()
 
     async def _close(self) -> None:
-        async with self._opening:  # what is being opened is opened first
-            for piano in filter(None, (self._piano, self._aside)):
+        async with self._opening:  # waits until a Piano that is being opened is open
+            for piano in filter(None, (self._piano, self._parked)):
                 await piano.close()
-            self._piano = self._aside = None
+            self._piano = self._parked = None

@@ -1,1 +1,1 @@
-"""The work: messages become jobs, and jobs become turns whose events are kept, then published."""
+"""Messages become jobs, and jobs become turns whose events are stored, then published."""

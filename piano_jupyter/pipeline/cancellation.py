@@ -1,4 +1,4 @@
-"""whole: what must not stop halfway."""
+"""Work that cancellation must not stop halfway."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """Run something to its end even when cancelled in the middle, a commit and the telling of it; then be cancelled."""
+async def finish_even_if_cancelled(work: Coroutine[Any, Any, T]) -> T:
+    """Finish a coroutine, for example a commit and the event that reports it; raise the cancellation only then."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -1,7 +1,7 @@
-"""Consumer: a job becomes its turn. What it tells is kept, then published; the answer is kept together with the ack.
+"""Consumer: runs jobs. Their events are stored, then published; the answer is stored in one transaction with the ack.
 
-It owns the tasks: it starts, cancels and drains them. At least once to the model, at most once to the world, and
-exactly one answer.
+It owns the tasks of the jobs: it starts, cancels and drains them. A request may reach the model more than once, a tool
+call runs at most once, and a job has exactly one answer.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.logs import logger
-from piano_jupyter.pipeline.cancellation import whole
+from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import ClaimError, Producer
 from piano_jupyter.pipeline.turns import TurnRunner
@@ -24,15 +25,20 @@ from piano_jupyter.store.base import Store
 
 log = logger(__name__)
 
-KEPT = (events.MessageAdded, events.ToolCalled, events.ToolReturned, events.Answered)  # the others tell of a moment
-AGAIN = 1.0  # seconds until it is tried again after an error inside Piano
-STUBBORN = 1.0  # seconds for a tool that goes on although it is cancelled
+STORED_EVENTS = (
+    events.MessageAdded,
+    events.ToolCalled,
+    events.ToolReturned,
+    events.Answered,
+)
+RETRY_DELAY_S = 1.0  # after an error inside Piano
+CANCEL_TIMEOUT_S = 1.0  # for a tool that continues although it is cancelled
 
 
 class Consumer:
-    """Works on the jobs that the producer gives it, side by side.
+    """Runs the jobs that it claims from the producer, several at once.
 
-    `mask` takes the secrets out of the reason for which a job fails.
+    `mask` removes the secrets from the reason of a job that fails.
     """
 
     def __init__(
@@ -42,27 +48,28 @@ class Consumer:
         clock: Clock,
         producer: Producer,
         turns: TurnRunner,
-        questions: QuestionSender,
+        question_sender: QuestionSender,
+        job_log: JobLog,
         mask: Callable[[str], str],
     ) -> None:
         self._store, self._bus, self._clock, self._producer = store, bus, clock, producer
-        self._turns, self._questions, self._mask = turns, questions, mask
-        self._going = asyncio.Event()
-        self._going.set()
+        self._turns, self._question_sender, self._log, self._mask = turns, question_sender, job_log, mask
+        self._not_paused = asyncio.Event()
+        self._not_paused.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
-        self._ended = asyncio.Event()
+        self._state_changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to take jobs."""
+        """Start claiming jobs."""
         if self._loop is None:
-            self._loop = asyncio.create_task(self._take(), name="piano-consumer")
+            self._loop = asyncio.create_task(self._run_jobs(), name="piano-consumer")
 
     async def stop(self, timeout: float) -> None:
-        """Take no more, give what runs `timeout` seconds, then cut it off.
+        """Claim no more jobs, give those that run `timeout` seconds, then interrupt them.
 
-        A job that is cut off goes back into the queue of the store, and that attempt does not count.
+        A job that is interrupted goes back into the store's queue, and that attempt does not count.
         """
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -74,39 +81,39 @@ class Consumer:
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=STUBBORN)
+                await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)
             for task in late:
                 await self._release(tasks[task])
         self._running.clear()
-        self._ended.set()
+        self._state_changed.set()
 
     @property
     def paused(self) -> bool:
-        """Whether no job is taken for now."""
-        return not self._going.is_set()
+        """Whether no jobs are claimed for now."""
+        return not self._not_paused.is_set()
 
     def pause(self) -> None:
-        """Take no more jobs for now; what runs goes on to its end."""
-        self._going.clear()
-        self._ended.set()
+        """Claim no more jobs for now; those that run continue to their end."""
+        self._not_paused.clear()
+        self._state_changed.set()
 
-    def go_on(self) -> None:
-        """Take jobs again."""
-        self._going.set()
-        self._producer.stir()
+    def resume(self) -> None:
+        """Claim jobs again."""
+        self._not_paused.set()
+        self._producer.wake()
 
     async def drain(self) -> None:
-        """Return when nothing runs, and nothing waits that would be taken."""
+        """Return when no job runs, and none waits that would be claimed."""
         while self._running or (
             self._loop is not None and (self._producer.claiming or (self._producer.waiting and not self.paused))
         ):
-            self._ended.clear()
-            await self._ended.wait()
+            self._state_changed.clear()
+            await self._state_changed.wait()
 
     async def cancel(self, job: Job) -> Job:
-        """End a job, wherever it is; return it as it now stands. A job that has ended is left as it is.
+        """Cancel a job, queued or running, and return its new state. A job that has ended stays as it is.
 
-        It goes on to its end even if whoever asked is cancelled: half of it would hold the thread up for ever.
+        This finishes even if the caller is cancelled: a job that is half cancelled would block its thread for ever.
         """
         if job.id not in self._cancelling:
             task = asyncio.create_task(self._cancel(job), name=f"piano-cancel-{job.id}")
@@ -121,54 +128,54 @@ class Consumer:
             job, task = self._running[job.id]
             task.cancel()
             await asyncio.wait([task])
-        job = await self._close(job)
+        job = await self._end_job(job)
         self._forget(job.id)
         return job
 
-    async def _take(self) -> None:
+    async def _run_jobs(self) -> None:
         while True:
-            await self._going.wait()
+            await self._not_paused.wait()
             try:
                 job = await self._producer.claim([job for job, _ in self._running.values()])
             except ClaimError as error:
-                await self._close(error.job, str(error), error)
+                await self._end_job(error.job, str(error), error)
                 self._forget(error.job.id)
                 continue
             except Exception:
-                log.exception("no job could be taken")  # the next ones must not wait for ever
-                await asyncio.sleep(AGAIN)
+                log.exception("no job could be claimed")  # the next ones must not wait for ever
+                await asyncio.sleep(RETRY_DELAY_S)
                 continue
             if job is None:
-                self._ended.set()
+                self._state_changed.set()
                 await self._producer.wait()
                 continue
-            task = asyncio.create_task(self._work(job), name=f"piano-job-{job.id}")
+            task = asyncio.create_task(self._run_job(job), name=f"piano-job-{job.id}")
             self._running[job.id] = (job, task)
 
-    async def _work(self, job: Job) -> None:
-        """Run a job to its end. Cancelled, it leaves the job to whoever cancelled it."""
+    async def _run_job(self, job: Job) -> None:
+        """Run a job to its end. When cancelled, leave the job to whoever cancelled it."""
         try:
             self._bus.publish(events.JobStarted(thread_id=job.thread_id, job=job))
-            async with aclosing(self._turns.run(job)) as told:
-                async for event in told:
-                    if isinstance(event, KEPT):
-                        await whole(self._keep(job, event))
+            async with aclosing(self._turns.run(job)) as turn:
+                async for event in turn:
+                    if isinstance(event, STORED_EVENTS):
+                        await finish_even_if_cancelled(self._store_event(job, event))
                     else:
                         self._bus.publish(event)
         except PianoError as error:
-            await self._close(job, str(error), error)
+            await self._end_job(job, str(error), error)
         except Exception as error:
             log.exception("the turn of job %s raised", job.id)
-            await self._close(job, f"{type(error).__name__}: {error} (an error inside Piano; see the log)")
+            await self._end_job(job, f"{type(error).__name__}: {error} (an error inside Piano; see the log)")
         self._forget(job.id)
 
     def _forget(self, job_id: UUID) -> None:
         self._running.pop(job_id, None)
-        self._ended.set()
-        self._producer.stir()
+        self._state_changed.set()
+        self._producer.wake()
 
-    async def _keep(self, job: Job, event: events.Event) -> None:
-        """Keep what an event tells, then publish it; both, so that nothing is kept that nobody hears of."""
+    async def _store_event(self, job: Job, event: events.Event) -> None:
+        """Store what an event reports, then publish it."""
         match event:
             case events.MessageAdded(message=message):
                 self._bus.publish(replace(event, message=await self._store.add_message(message)))
@@ -177,34 +184,39 @@ class Consumer:
             case events.ToolReturned(call=call):
                 self._bus.publish(replace(event, call=await self._store.finish_call(call)))
             case events.Answered(message=message):
-                asked, note = await self._questions.hand_on(job, message)
-                kept = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
-                self._bus.publish(replace(event, message=kept.answer))
-                if kept.note is not None:
-                    self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=kept.note))
-                self._producer.admit(kept.asked)
-                self._bus.publish(events.JobDone(thread_id=job.thread_id, job=kept.job, message=kept.answer))
+                self._log.step(job.id, "answered")
+                delegated, note = await self._question_sender.delegate(job, message)
+                acked = await self._store.ack(job, message, self._clock.now(), asked=delegated, note=note)
+                self._log.step(job.id, "acked")
+                self._bus.publish(replace(event, message=acked.answer))
+                if acked.note is not None:
+                    self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=acked.note))
+                self._producer.add_to_queue(acked.asked)
+                self._bus.publish(events.JobDone(thread_id=job.thread_id, job=acked.job, message=acked.answer))
 
     async def _release(self, job: Job) -> None:
         try:
-            await whole(self._store.release(job, self._clock.now()))
-        except PianoError:  # whoever opens the store next finds it marked as running
-            log.exception("job %s, which was cut off, could not be put back into the queue", job.id)
+            await finish_even_if_cancelled(self._store.release(job, self._clock.now()))
+            self._log.step(job.id, "released")
+        except PianoError:  # the store has it as running: it is recovered when the database is opened again
+            log.exception("job %s was interrupted and could not be put back into the queue", job.id)
 
-    async def _close(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
-        """End a job without an answer: cancelled, or failed if there is a reason. One that has ended stays as it is."""
+    async def _end_job(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
+        """End a job without an answer: failed if there is a reason, else cancelled. One that has ended stays so."""
         now = self._clock.now()
         reason = self._mask(reason) if reason else None
         if error is not None:
             error.args = (reason,)
         try:
-            closed = await whole(self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
-        except PianoError as unkept:  # the disk is full, say: whoever waits must hear of it all the same
-            log.exception("the end of job %s could not be kept", job.id)
-            reason, error = f"{reason or 'cancelled'}; and that could not be kept: {unkept}", unkept
-            closed = replace(job, status=JobStatus.FAILED, reason=reason)
-        if closed.status is JobStatus.FAILED and reason:
-            self._bus.publish(events.JobFailed(thread_id=job.thread_id, job=closed, reason=reason, error=error))
-        elif closed.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
-            self._bus.publish(events.JobCancelled(thread_id=job.thread_id, job=closed))
-        return closed
+            ended = await finish_even_if_cancelled(
+                self._store.fail(job, reason, now) if reason else self._store.cancel(job, now)
+            )
+        except PianoError as store_error:  # a full disk, for example: those who wait must get an event all the same
+            log.exception("the end of job %s could not be stored", job.id)
+            reason, error = f"{reason or 'cancelled'}; and that could not be stored: {store_error}", store_error
+            ended = replace(job, status=JobStatus.FAILED, reason=reason)
+        if ended.status is JobStatus.FAILED and reason:
+            self._bus.publish(events.JobFailed(thread_id=job.thread_id, job=ended, reason=reason, error=error))
+        elif ended.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
+            self._bus.publish(events.JobCancelled(thread_id=job.thread_id, job=ended))
+        return ended

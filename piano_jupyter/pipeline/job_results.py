@@ -1,4 +1,4 @@
-"""What has happened of late, and how each live job ended: for who looks, and for who waits."""
+"""The latest events, and the results of jobs for those who wait for them."""
 
 import asyncio
 from collections import deque
@@ -19,49 +19,53 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.records import Job, Message
 
-REMEMBERED = 1000  # events
+MAX_EVENTS = 1000  # that are remembered
 
 
 class JobResults:
-    """Listens to the bus; remembers the events, but no pieces of answers."""
+    """Subscribes to all events; remembers them, but no pieces of answers."""
 
     def __init__(self, bus: EventBus) -> None:
-        self._events: deque[tuple[datetime, Event]] = deque(maxlen=REMEMBERED)
-        self._ends: dict[UUID, asyncio.Future[Event]] = {}
-        bus.subscribe(self._note)
+        self._events: deque[tuple[datetime, Event]] = deque(maxlen=MAX_EVENTS)
+        self._results: dict[UUID, asyncio.Future[Event]] = {}
+        bus.subscribe(self._follow)
 
     def recent(self, last: int) -> list[tuple[datetime, Event]]:
-        """Return the last events, each with its time (UTC), oldest first."""
+        """Return the latest events, each with its time (UTC), oldest first."""
         return list(self._events)[-last:] if last > 0 else []
 
     async def answer(self, job: Job) -> Message | None:
-        """Wait for a job's answer; return None where this process saw no end of it, or one by cancelling.
+        """Wait for a job's answer; return None if it was cancelled, or ended before this process began.
 
-        Raises what the job failed with.
+        Raises the error that the job failed with.
         """
         known = (event for _, event in reversed(self._events) if isinstance(event, JobEnded) and event.job_id == job.id)
-        end = await asyncio.shield(self._ends[job.id]) if job.id in self._ends else next(known, None)
+        end = await asyncio.shield(self._results[job.id]) if job.id in self._results else next(known, None)
         if isinstance(end, JobFailed):
             raise end.error or PianoError(end.reason)
         return end.message if isinstance(end, JobDone) else None
 
     def close(self) -> None:
-        """Tell those who still wait that nothing will come."""
-        for end in self._ends.values():
-            end.set_exception(PianoError("the chat was closed before the answer came; the next one goes on with it"))
-            end.exception()  # nobody may wait for it
-        self._ends.clear()
+        """Raise in those who still wait."""
+        for end in self._results.values():
+            end.set_exception(
+                PianoError(
+                    "the Piano was closed before the answer came; the job continues when you resume it (%piano resume)"
+                )
+            )
+            end.exception()  # else asyncio warns where nobody waits
+        self._results.clear()
 
-    def _note(self, event: Event) -> None:
+    def _follow(self, event: Event) -> None:
         if isinstance(event, ThreadDeleted):
             kept = [each for each in self._events if each[1].thread_id != event.thread_id]
             self._events.clear()
             self._events.extend(kept)
         if not isinstance(event, MessageDelta):
             if isinstance(event, ModelLoading) and self._events and isinstance(self._events[-1][1], ModelLoading):
-                self._events.pop()  # told each second
+                self._events.pop()  # published each second
             self._events.append((datetime.now(UTC), event))
         if isinstance(event, JobQueued):
-            self._ends[event.job_id] = asyncio.get_running_loop().create_future()
-        elif isinstance(event, JobEnded) and event.job_id in self._ends:
-            self._ends.pop(event.job_id).set_result(event)
+            self._results[event.job_id] = asyncio.get_running_loop().create_future()
+        elif isinstance(event, JobEnded) and event.job_id in self._results:
+            self._results.pop(event.job_id).set_result(event)

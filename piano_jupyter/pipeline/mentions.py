@@ -1,4 +1,4 @@
-"""Who answers a message: whom people address, and whom an agent's answer asks. Pure."""
+"""Which agents a message or an answer mentions. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,30 +7,30 @@ from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.records import Agent, Thread
 from piano_jupyter.text.markdown import prose
 
-MAX_HOPS = 4  # how often a question is handed on, from agent to agent
-MAX_ASKED = 4  # how many agents one answer asks
-MAX_HANDED_ON = 20  # how many jobs come of one question in all, beside those that its asker meant
-LISTED = 10  # how many names a note gives
+MAX_DELEGATIONS = 4  # in a row, from agent to agent
+MAX_AGENTS_PER_ANSWER = 4  # that it delegates to
+MAX_DELEGATED_JOBS = 20  # of one question, in total
+MAX_LISTED_AGENTS = 10  # in a note
 
 HANDLE = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-OURS = {"you", "note", "all"}  # these names mean somebody or something else
-ADDRESS = re.compile(r"\s*@([A-Za-z][A-Za-z0-9_.-]*)(?:[,:]?(?=\s|$)|,(?=@))")
-# Whole: neither a part of an address, a path, a decorator or a genitive (mail@ada, /@ada, @ada/x, @ada(x), @ada's).
+RESERVED_NAMES = {"you", "note", "all"}  # these names mean something else
+LEADING_MENTION = re.compile(r"\s*@([A-Za-z][A-Za-z0-9_.-]*)(?:[,:]?(?=\s|$)|,(?=@))")
+# A handle that is no part of an address, a path, a decorator or a genitive (mail@ada, /@ada, @ada/x, @ada(x), @ada's).
 MENTION = re.compile(r"(?<![\w@./\\+=#&%$-])@([A-Za-z][A-Za-z0-9_.-]*+)(?![\w@/\\(\[=+#&%$]|[:'’]\w)")
 
 
-def checked_name(name: str) -> str:
-    """Return a new agent's name. Raises PianoError for one that could not be written as a handle."""
-    if not HANDLE.fullmatch(name) or name.casefold() in OURS:
+def check_name(name: str) -> str:
+    """Return an agent's new name. Raises PianoError if it could not be written as a handle."""
+    if not HANDLE.fullmatch(name) or name.casefold() in RESERVED_NAMES:
         raise PianoError(
-            f"{name!r} cannot be an agent's name: take up to 64 letters, digits, '_', '-' or '.', a letter first, "
-            f"a letter or digit last, and none of {', '.join(sorted(OURS))}"
+            f"{name!r} cannot be an agent's name: use up to 64 letters, digits, '_', '-' or '.', a letter first, "
+            f"a letter or digit last, and none of {', '.join(sorted(RESERVED_NAMES))}"
         )
     return name
 
 
-def named(agents: Iterable[Agent], name: str) -> Agent:
-    """Return the agent of this name, with or without @, whatever its case. Raises NotFoundError."""
+def agent_named(agents: Iterable[Agent], name: str) -> Agent:
+    """Return the agent of this name, with or without @, ignoring case. Raises NotFoundError."""
     known = {agent.name.casefold(): agent for agent in agents}
     wanted = name.removeprefix("@")
     if wanted.casefold() not in known:
@@ -38,22 +38,22 @@ def named(agents: Iterable[Agent], name: str) -> Agent:
     return known[wanted.casefold()]
 
 
-def addressed(text: str, agents: Iterable[Agent], thread: Thread) -> list[Agent]:
-    """Return who answers: those whose handles the text begins with, else the thread's own agent, else the first."""
+def answering_agents(text: str, agents: Iterable[Agent], thread: Thread | None) -> list[Agent]:
+    """Return who answers: the agents mentioned at the start, else the thread's own agent, else the first one."""
     everyone = list(agents)
-    primary = [agent for agent in everyone if agent.id == thread.primary_agent_id]
-    return begins_with(text, everyone) or (primary or everyone)[:1]
+    primary = [agent for agent in everyone if thread is not None and agent.id == thread.primary_agent_id]
+    return leading_mentions(text, everyone) or (primary or everyone)[:1]
 
 
-def begins_with(text: str, agents: Iterable[Agent]) -> list[Agent]:
-    """Return the agents whose handles a text begins with, each once, in order.
+def leading_mentions(text: str, agents: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that are mentioned at the start of a text, each once, in order.
 
-    `@ada @bob how …` and `@ada, @bob: how …` address two; a colon, or a word that is no agent's handle, ends the list.
+    `@ada @bob how …` and `@ada, @bob: how …` mention two; a colon, or a word that is no agent's handle, ends the list.
     """
     known = {agent.name.casefold(): agent for agent in agents}
     found: dict[str, Agent] = {}
     at = 0
-    while (handle := ADDRESS.match(text, at)) and (agent := _whose(handle[1].casefold(), known)):
+    while (handle := LEADING_MENTION.match(text, at)) and (agent := _agent_of(handle[1].casefold(), known)):
         found[agent.name] = agent
         at = handle.end()
         if handle[0].endswith(":"):
@@ -61,42 +61,42 @@ def begins_with(text: str, agents: Iterable[Agent]) -> list[Agent]:
     return list(found.values())
 
 
-def asked_by(answer: str, author: Agent, agents: Iterable[Agent]) -> list[Agent]:
-    """Return the other agents that an answer addresses, each once, in order of appearance.
+def mentioned_agents(answer: str, author: Agent, agents: Iterable[Agent]) -> list[Agent]:
+    """Return the other agents that an answer mentions, each once, in order.
 
     Only an exact handle in prose counts: not in code, in a quotation, or within a longer word.
     """
     known = {agent.name: agent for agent in agents if agent.id != author.id}
     if not any(f"@{name}" in answer for name in known):
-        return []  # most answers; what follows parses Markdown
-    mentions = (_whose(mention[1], known) for mention in MENTION.finditer(prose(answer)))
+        return []  # as in most answers: the rest parses Markdown
+    mentions = (_agent_of(mention[1], known) for mention in MENTION.finditer(prose(answer)))
     return list({agent.name: agent for agent in mentions if agent}.values())
 
 
-def follow_ups(asked: list[Agent], hops: int, handed_on: int) -> tuple[list[Agent], str | None]:
-    """Return which of those that an answer addresses are asked, and a note for people if some are not.
+def limit_delegation(asked: list[Agent], hops: int, delegated: int) -> tuple[list[Agent], str | None]:
+    """Return which of the mentioned agents are asked, and a note for people if some are not.
 
-    `hops` is that of the job whose answer it is, `handed_on` how many jobs have come of the question already. Agents
-    could otherwise ask each other for ever, and ever more of them.
+    `hops` is that of the job whose answer it is, `delegated` the number of jobs delegated since the user's question.
+    Without limits agents could ask each other for ever.
     """
-    if asked and hops >= MAX_HOPS:
-        return [], f"not asked: {_handles(asked)}; a question is handed on at most {MAX_HOPS} times"
-    room = max(0, MAX_HANDED_ON - handed_on)
-    if len(asked) > min(MAX_ASKED, room):
-        some = min(MAX_ASKED, room)
-        why = f"an answer asks at most {MAX_ASKED} agents"
-        if room < MAX_ASKED:
-            why = f"one question is handed on to agents at most {MAX_HANDED_ON} times in all"
-        return asked[:some], f"not asked: {_handles(asked[some:])}; {why}"
+    if asked and hops >= MAX_DELEGATIONS:
+        return [], f"not asked: {_handles(asked)}; the chain stops after {MAX_DELEGATIONS} delegations"
+    room = max(0, MAX_DELEGATED_JOBS - delegated)
+    if len(asked) > min(MAX_AGENTS_PER_ANSWER, room):
+        count = min(MAX_AGENTS_PER_ANSWER, room)
+        why = f"an answer can ask at most {MAX_AGENTS_PER_ANSWER} agents"
+        if room < MAX_AGENTS_PER_ANSWER:
+            why = f"one question can be delegated at most {MAX_DELEGATED_JOBS} times in total"
+        return asked[:count], f"not asked: {_handles(asked[count:])}; {why}"
     return asked, None
 
 
-def _whose(handle: str, known: Mapping[str, Agent]) -> Agent | None:
+def _agent_of(handle: str, known: Mapping[str, Agent]) -> Agent | None:
     while handle not in known and handle.endswith("."):  # a name may hold a full stop; a sentence ends with one
         handle = handle[:-1]
     return known.get(handle)
 
 
 def _handles(agents: list[Agent]) -> str:
-    listed = ", ".join(f"@{agent.name}" for agent in agents[:LISTED])
-    return listed + (f" and {len(agents) - LISTED} more" if len(agents) > LISTED else "")
+    listed = ", ".join(f"@{agent.name}" for agent in agents[:MAX_LISTED_AGENTS])
+    return listed + (f" and {len(agents) - MAX_LISTED_AGENTS} more" if len(agents) > MAX_LISTED_AGENTS else "")

@@ -1,4 +1,4 @@
-"""Threads: where the talk goes on, what was said there, and what goes on from an earlier place."""
+"""Threads: opening, finding, changing and forking them, and reading their messages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,26 +9,26 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import ThreadDeleted, ThreadOpened
-from piano_jupyter.pipeline.message_tree import AT_WORK
+from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 from piano_jupyter.text.truncation import truncated
 
-TITLE_LENGTH = 60  # characters
-SHORTEST_ID = 4  # digits
+MAX_TITLE_CHARS = 60  # characters
+MIN_ID_DIGITS = 4  # digits
 
 
 class Threads:
-    """The threads of a store; one of them may be the current one."""
+    """The threads of a store, and which of them is the current one."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, conversations: ThreadCache, mask: Callable[[str], str]
+        self, store: Store, bus: EventBus, clock: Clock, thread_cache: ThreadCache, mask: Callable[[str], str]
     ) -> None:
-        self._store, self._bus, self._clock, self._conversations = store, bus, clock, conversations
+        self._store, self._bus, self._clock, self._thread_cache = store, bus, clock, thread_cache
         self._mask = mask
         self._deleted: set[UUID] = set()
-        self.current: Thread | None = None  #: where a question goes that names no thread
+        self.current: Thread | None = None  #: gets the questions that name no thread
 
     async def open(self, title: str, **fields: Any) -> Thread:
         """Create a thread and make it the current one; `fields` are those of `Thread`."""
@@ -36,14 +36,14 @@ class Threads:
         return self._opened(await self._store.add_thread(thread))
 
     async def add(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
-        """Keep a whole thread that was made elsewhere, and make it the current one."""
+        """Store an imported or forked thread, and make it the current one."""
         thread = replace(thread, title=self._title(thread.title))
         thread = self._opened(await self._store.add_conversation(thread, messages, calls))
-        self._conversations.forget(thread.id)  # a thread that was opened is taken for empty
+        self._thread_cache.forget(thread.id)  # the cache takes a thread that was opened for empty
         return thread
 
     def _title(self, text: str) -> str:
-        return short_title(self._mask(text))  # of a secret that is cut nobody would see any more that it is one
+        return short_title(self._mask(text))  # before it is cut: half a secret is no longer recognised
 
     def _opened(self, thread: Thread) -> Thread:
         self.current = thread
@@ -63,13 +63,13 @@ class Threads:
         digits = _digits(wanted)
         for each in threads:
             if each.title.casefold() == wanted.casefold() or (
-                len(digits) >= SHORTEST_ID and each.id.hex.endswith(digits)
+                len(digits) >= MIN_ID_DIGITS and each.id.hex.endswith(digits)
             ):
                 return each
         known = NotFoundError.among("thread", wanted, [each.title for each in threads])
         raise NotFoundError(f"{known}; open one with %piano thread --new {wanted} (open_thread in Python)")
 
-    async def go_to(self, thread: Thread | str | None) -> Thread | None:
+    async def select(self, thread: Thread | str | None) -> Thread | None:
         """Make a thread the current one, if one is named; return the current one."""
         if thread is not None:
             self.current = await self.find(thread) if isinstance(thread, str) else thread
@@ -97,7 +97,7 @@ class Threads:
             left.append(f"its bytes are in the file until the next deletion: {error}")
         return left
 
-    async def change(self, thread: Thread, **fields: Any) -> Thread:
+    async def update(self, thread: Thread, **fields: Any) -> Thread:
         """Change a thread; one that is archived is no longer the current one."""
         if "title" in fields:
             fields["title"] = self._title(fields["title"])
@@ -107,50 +107,50 @@ class Threads:
         return thread
 
     async def messages(self, thread: Thread, last: int | None, at: Message | None = None) -> list[Message]:
-        """Return a branch of a thread (only the `last` so many messages), turn by turn."""
-        told = (await self._conversations.get(thread.id)).tree.told(at.id if at else None)
-        return told if last is None else told[-last:] if last else []
+        """Return a branch of a thread, or only its `last` messages, turn by turn."""
+        branch = (await self._thread_cache.get(thread.id)).tree.branch(at.id if at else None)
+        return branch if last is None else branch[-last:] if last else []
 
     async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
-        """Return, for each message that has others in its place, the ids of all of them."""
-        return (await self._conversations.get(thread.id)).tree.alternatives()
+        """Return, for each message that has alternatives, the ids of all of them."""
+        return (await self._thread_cache.get(thread.id)).tree.alternatives()
 
     async def tool_calls(self, thread: Thread) -> list[ToolCall]:
         """Return a thread's tool calls, in order."""
-        return (await self._conversations.get(thread.id)).tool_calls()
+        return (await self._thread_cache.get(thread.id)).tool_calls()
 
     async def find_message(self, name: Message | UUID | str) -> Message:
-        """Return a message by its id or the end of it; one of the current thread first. Raises NotFoundError."""
+        """Return a message by its id or the end of its id, the current thread first. Raises NotFoundError."""
         if not isinstance(name, str):
             return await self._store.message(name.id if isinstance(name, Message) else name)
         digits = _digits(name)
-        if len(digits) < SHORTEST_ID or not all(each in "0123456789abcdef" for each in digits):
+        if len(digits) < MIN_ID_DIGITS or not all(each in "0123456789abcdef" for each in digits):
             raise PianoError(f"{name!r} is no message's id; %piano history --ids shows them")
-        here = (await self._conversations.get(self.current.id)).messages.values() if self.current else ()
+        here = (await self._thread_cache.get(self.current.id)).messages.values() if self.current else ()
         found = [each for each in here if each.id.hex.endswith(digits)] or await self._store.messages_ending(digits)
         if not found:
             raise NotFoundError(f"no message's id ends in {name!r}; %piano history --ids shows those of the thread")
         return found[-1]
 
-    async def home(self, message: Message) -> tuple[Thread, Conversation]:
-        """Return the thread to go on in from a message: the current one if it is told there, else its own."""
+    async def locate(self, message: Message) -> tuple[Thread, Conversation]:
+        """Return the thread that has a message, the current one if it does, and its conversation."""
         if self.current is not None:
-            conversation = await self._conversations.get(self.current.id)
+            conversation = await self._thread_cache.get(self.current.id)
             if message.id in conversation.messages:
                 return self.current, conversation
         thread = await self._store.thread(message.thread_id)
-        return thread, await self._conversations.get(thread.id)
+        return thread, await self._thread_cache.get(thread.id)
 
     async def fork(self, message: Message, title: str | None) -> Thread:
-        """Create a thread that has the talk up to a message and goes on by itself; make it the current one.
+        """Copy the messages of a branch up to `message` into a new thread, and make it the current one.
 
-        What was said is copied, in its order: whatever becomes of the other thread, this one stays as it is.
+        It does not change with the other thread: it has copies of the messages and tool calls.
         """
-        thread, conversation = await self.home(message)
-        told = conversation.tree.told(message.id)
-        told = told[: 1 + next(at for at, each in enumerate(told) if each.id == message.id)]
-        for each in told:
-            if each.job_id is not None and conversation.jobs[each.job_id].status in AT_WORK:
+        thread, conversation = await self.locate(message)
+        branch = conversation.tree.branch(message.id)
+        branch = branch[: 1 + next(at for at, each in enumerate(branch) if each.id == message.id)]
+        for each in branch:
+            if each.job_id is not None and conversation.jobs[each.job_id].status in ACTIVE:
                 raise PianoError(f"{short(each.id)} is still being answered: wait for it, or fork from before it")
         fork = Thread(
             id=self._clock.new_id(),
@@ -160,26 +160,26 @@ class Threads:
             forked_from_thread_id=thread.id,
             forked_from_message_id=message.id,
         )
-        return await self.add(fork, *self._copied(fork.id, told, conversation.tool_calls()))
+        return await self.add(fork, *self._copied(fork.id, branch, conversation.tool_calls()))
 
     def _copied(
         self, thread_id: UUID, messages: Sequence[Message], calls: Sequence[ToolCall]
     ) -> tuple[list[Message], list[ToolCall]]:
-        """Return messages and their calls once more, one behind the other, as no job's of the new thread."""
+        """Return copies of messages and their calls for another thread, as one branch and without jobs."""
         ids = {message.id: self._clock.new_id() for message in messages}
         parents = [None, *ids.values()]
-        said = [
+        copies = [
             replace(message, id=ids[message.id], thread_id=thread_id, parent_id=parent, job_id=None)
             for message, parent in zip(messages, parents, strict=False)
         ]
-        asked = [call for call in calls if call.message_id in ids]
-        return said, [replace(call, id=self._clock.new_id(), message_id=ids[call.message_id]) for call in asked]
+        copied = [call for call in calls if call.message_id in ids]
+        return copies, [replace(call, id=self._clock.new_id(), message_id=ids[call.message_id]) for call in copied]
 
 
 def short_title(text: str) -> str:
     """Return a text's first line, as long as a title may be."""
     first = text.strip().splitlines()[0].strip() if text.strip() else "Untitled"
-    return truncated(first, TITLE_LENGTH)
+    return truncated(first, MAX_TITLE_CHARS)
 
 
 def _digits(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Trust: whether this database is the user's own, or came along with a checkout, say.
+"""Trust: whether this database is the user's own, or came from elsewhere, for example with a checkout.
 
-A database has a random id. The user's data folder has a file for each id that this user has made or trusts; no tool can
-write there. A database that it does not know resumes nothing, and the tools that its agents have count for nothing.
+A database has a random id. The user's data folder has a file for each database that this user has made or trusts; no
+tool can write there. In any other database no job is resumed, and agents cannot use the tools that they have.
 """
 
 import json
@@ -17,60 +17,60 @@ import platformdirs
 
 from piano_jupyter.records import DatabaseIdentity
 
-_made_here: set[UUID] = set()  #: what this process has made, which is its own whether or not that can be noted
+_made_here: set[UUID] = set()  #: databases that this process has made: trusted even if that cannot be recorded
 
 
 def data_folder() -> Path:
-    """Return the folder that says which databases are the user's. Raises OSError where there can be none."""
+    """Return the folder of the records of trusted databases. Raises OSError if there can be none."""
     try:
         folder = Path(platformdirs.user_data_dir("piano_jupyter"), "databases")
     except RuntimeError as error:  # a user without a home folder
         raise OSError(f"there is no user data folder: {error}") from error
     if not folder.is_absolute():
-        raise OSError(f"the user data folder {folder} is not named from the root")
+        raise OSError(f"the user data folder {folder} is not an absolute path")
     return folder
 
 
 class Trust:
-    """Whether one database is the user's own. `workspace` may have come from elsewhere, whatever lies in it."""
+    """Whether one database is trusted. Nothing in the `workspace` counts: it may have come from elsewhere."""
 
     def __init__(self, path: str, workspace: Callable[[], Path], *, in_memory: bool) -> None:
         self.path, self._workspace, self.in_memory = path, workspace, in_memory
         self._id: UUID | None = None
-        self.given = in_memory  #: whether it is the user's own
-        self.problem = ""  #: why that could not be looked up or noted, if so
+        self.is_trusted = in_memory  #: whether the database is the user's own
+        self.problem = ""  #: why that could not be looked up or recorded; "" if it could
 
     def open(self, identity: DatabaseIdentity) -> None:
-        """Look whether the database is known; one that this process has made is noted. It blocks for a moment."""
+        """Look up whether the database is trusted; record one that this process has made. Blocks on file access."""
         self._id = identity.id
         if self.in_memory:
             return
         if identity.is_new or identity.id in _made_here:
-            self.give()
+            self.grant()
             return
         try:
-            self.given = stat.S_ISREG(self._note().stat().st_mode)
+            self.is_trusted = stat.S_ISREG(self._record().stat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
-            self.given = False
+            self.is_trusted = False
         except OSError as error:
-            self.problem = f"what is yours cannot be looked up ({_told(error)})"
+            self.problem = f"which databases are yours cannot be looked up ({_described(error)})"
 
-    def give(self) -> None:
-        """Trust the database: from now on, and for as long as this process lives if that cannot be noted."""
+    def grant(self) -> None:
+        """Trust the database from now on, or until this process ends if that cannot be recorded."""
         assert self._id is not None
-        self.given = True
+        self.is_trusted = True
         _made_here.add(self._id)
         about = {"path": self.path, "since": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
-            note = self._note()
-            note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            record = self._record()
+            record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with suppress(FileExistsError):
-                _write(note, json.dumps(about) + "\n")
+                _write(record, json.dumps(about) + "\n")
             self.problem = ""
         except OSError as error:
-            self.problem = f"that it is yours cannot be noted ({_told(error)})"
+            self.problem = f"that it is yours cannot be recorded ({_described(error)})"
 
-    def _note(self) -> Path:
+    def _record(self) -> Path:
         folder = data_folder()
         workspace, real, home = (Path(os.path.realpath(each)) for each in (self._workspace(), folder, _home()))
         if real.is_relative_to(workspace) and not home.is_relative_to(workspace):
@@ -79,14 +79,14 @@ class Trust:
 
 
 def _home() -> str:
-    return os.path.expanduser("~")  # noqa: PTH111  Where there is none, this says so without an error.
+    return os.path.expanduser("~")  # noqa: PTH111  Path.home() raises where there is none.
 
 
-def _told(error: OSError) -> str:
+def _described(error: OSError) -> str:
     return f"{error.strerror}: {error.filename}" if error.strerror else str(error)
 
 
-def _write(note: Path, text: str) -> None:
-    handle = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _write(record: Path, text: str) -> None:
+    handle = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""Turns: a job becomes its turn. What the turn needs to know is read when it starts, then it runs."""
+"""TurnRunner: gathers what the turn of a job needs when it starts, then runs it."""
 
 import asyncio
 from bisect import bisect_left
@@ -13,7 +13,8 @@ from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.events import Event
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
-from piano_jupyter.pipeline.approvals import Approvals, calls_of
+from piano_jupyter.pipeline.approvals import Approvals, tool_calls_of
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.message_tree import Branch
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
@@ -22,62 +23,66 @@ from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
-from piano_jupyter.runner.turn.context_window import last_cut
+from piano_jupyter.runner.turn.context_window import last_trim
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.known_secrets import SecretMask
 
 
 class TurnDependencies(Protocol):
-    """What turns need of what is around them."""
+    """What turns need from the other components."""
 
     clock: Clock
-    conversations: ThreadCache
-    roster: AgentRegistry
-    questions: QuestionSender
+    thread_cache: ThreadCache
+    agents: AgentRegistry
+    question_sender: QuestionSender
+    job_log: JobLog
     approvals: Approvals
-    permits: ApprovalGate
+    approval_gate: ApprovalGate
     tools: ToolRegistry
     skills: SkillRegistry
     mask: SecretMask
 
     async def context(self, model: str) -> int | None:
-        """Return how many tokens fit into a model's window, where that is known."""
+        """Return the size of a model's context window in tokens, if it is known."""
 
     async def address(self) -> str:
-        """Return where a question goes that is asked now."""
+        """Return the server that a question would go to now."""
         ...
 
 
 class TurnRunner:
     """Runs the turns of jobs."""
 
-    def __init__(self, around: TurnDependencies, config: PianoConfig, bus: EventBus, model: ChatModel) -> None:
-        self._around, self._config, self._bus, self._model = around, config, bus, model
+    def __init__(self, dependencies: TurnDependencies, config: PianoConfig, bus: EventBus, model: ChatModel) -> None:
+        self._dependencies, self._config, self._bus, self._model = dependencies, config, bus, model
 
     async def run(self, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield what happens in a job's turn; last an `Answered`. Raises PianoError where there is no answer."""
-        if job.server not in {"", EMBEDDED} and await self._around.address() == EMBEDDED:
+        """Yield the events of a job's turn, last an `Answered`. Raises PianoError if there is no answer."""
+        if job.server not in {"", EMBEDDED} and await self._dependencies.address() == EMBEDDED:
             raise ModelUnavailableError(
                 f"this was sent to {job.server}, and questions go to the embedded model now: "
                 f"%piano retry {short(job.id)} sends it there"
             )
-        conversation = await self._around.conversations.get(job.thread_id)
-        agent = self._around.roster.by_id(job.agent_id)
-        look, names = self._around.skills.get_prompts, agent.enabled_skills
-        skills = await asyncio.to_thread(look, names) if names else look(())
+        conversation = await self._dependencies.thread_cache.get(job.thread_id)
+        agent = self._dependencies.agents.by_id(job.agent_id)
+        get_prompts, names = self._dependencies.skills.get_prompts, agent.enabled_skills
+        skills = await asyncio.to_thread(get_prompts, names) if names else get_prompts(())
         branch = conversation.tree.history(job)
         has_begun = branch.messages[-1].job_id == job.id
-        asked_before = await self._around.approvals.left(job) if has_begun else []
+        asked_before = await self._dependencies.approvals.earlier_requests(job) if has_begun else []
         turn = self._input(job, agent, conversation, branch, skills, asked_before)
-        askers = self._around.questions.askers(job, conversation)
-        permit = self._around.permits.of(job, agent, askers, asked_before, handed_out=skills.tools)
+        delegators = self._dependencies.question_sender.delegators(job, conversation)
+        permit = self._dependencies.approval_gate.for_turn(
+            job, agent, delegators, asked_before, skill_tools=skills.tools
+        )
         loop = asyncio.get_running_loop()
 
-        def tell(event: Event) -> None:  # on whichever thread a tool runs
-            loop.call_soon_threadsafe(self._bus.publish, self._around.mask(event))
+        def publish(event: Event) -> None:  # called on any thread: that of a tool
+            loop.call_soon_threadsafe(self._bus.publish, self._dependencies.mask(event))
 
-        async with aclosing(run_turn(turn, self._model, permit, tell, self._around.clock)) as events:
+        model = self._dependencies.job_log.watch(self._model, job.id)
+        async with aclosing(run_turn(turn, model, permit, publish, self._dependencies.clock)) as events:
             async for event in events:
                 yield event
 
@@ -91,18 +96,18 @@ class TurnRunner:
         asked_before: list[Approval],
     ) -> TurnInput:
         config = self._config
-        begins = last_cut(branch.messages, agent.id).begins(branch.questions)
+        begins = last_trim(branch.messages, agent.id).start_index(branch.questions)
         history, gone = branch.messages[begins:], branch.messages[:begins] if conversation.calls else []
-        tools = {tool.name: tool for tool in (*self._around.tools.of_agent(agent), *skills.tools)}
+        tools = {tool.name: tool for tool in (*self._dependencies.tools.tools_of_agent(agent), *skills.tools)}
         return TurnInput(
             job=job,
             agent=agent,
             history=history,
             calls=conversation.tool_calls(history),
-            turns_left=bisect_left(branch.questions, begins),
-            calls_left=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
-            pending=calls_of(asked_before),
-            names={each.id: each.name for each in self._around.roster.all()},
+            trimmed_turns=bisect_left(branch.questions, begins),
+            trimmed_calls=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
+            pending=tool_calls_of(asked_before),
+            names={each.id: each.name for each in self._dependencies.agents.all()},
             skills=skills.prompt,
             versions=skills.versions,
             tools=[tools[name] for name in sorted(tools)],
@@ -112,7 +117,7 @@ class TurnRunner:
             max_turn_s=config.max_turn_s,
             tool_timeout=config.tool_timeout,
             tool_output_limit=config.tool_output_limit,
-            context=self._around.context,
+            context=self._dependencies.context,
             summarize=config.summarize,
-            mask=self._around.mask,
+            mask=self._dependencies.mask,
         )

@@ -1,8 +1,7 @@
-"""Unfinished jobs: what an earlier kernel left. They wait until the user goes on, and then for what they need.
+"""Unfinished jobs of an earlier kernel. They wait until the user resumes them, and then for what they need.
 
-Nothing runs because a database was opened. A job that was left goes on once the user has sent something or said so,
-where the database is the user's own, the tools of its agent are there, and its question would go to the server that it
-was sent to.
+Opening a database runs nothing. An unfinished job continues once the user has sent a message or resumed it, if the
+database is trusted, the tools of its agent are defined, and its question would go to the server that it was sent to.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,67 +13,67 @@ from piano_jupyter.records import EMBEDDED, Job, short
 
 
 class UnfinishedJobs:
-    """Knows which jobs were left, and what each still waits for.
+    """Knows the unfinished jobs, and what each of them waits for.
 
-    `missing` returns which of some tools do not exist; `server` where a question goes now, None if it is not known.
+    `missing` returns which of some tools do not exist; `server` where a question would go now, None if not known.
     """
 
     def __init__(
         self,
-        roster: AgentRegistry,
+        agents: AgentRegistry,
         trust: Trust,
         missing: Callable[[Iterable[str]], list[str]],
         server: Callable[[], str | None],
     ) -> None:
-        self._roster, self._trust, self._missing, self._server = roster, trust, missing, server
-        self._left: dict[UUID, Job] = {}
+        self._agents, self._trust, self._missing, self._server = agents, trust, missing, server
+        self._jobs: dict[UUID, Job] = {}
         self._resumed = set[UUID]()
 
-    def note(self, jobs: Iterable[Job]) -> None:
-        """Note the jobs that were left."""
-        self._left |= {job.id: job for job in jobs}
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Add the jobs that an earlier kernel left."""
+        self._jobs |= {job.id: job for job in jobs}
 
     def forget(self, job: Job) -> None:
-        """A job has begun, has ended, or was sent anew: nothing holds it any more."""
-        self._left.pop(job.id, None)
+        """Remove a job that has started, ended or was retried."""
+        self._jobs.pop(job.id, None)
         self._resumed.discard(job.id)
 
     def resume(self, job: Job | None = None) -> None:
-        """Let a job go on, or all."""
-        if self._trust.given:
-            self._resumed.update([job.id] if job else self._left)
+        """Resume a job, or all of them."""
+        if self._trust.is_trusted:
+            self._resumed.update([job.id] if job else self._jobs)
 
     @property
     def resumed(self) -> bool:
-        """Whether any job was let go on that has not begun."""
+        """Whether any job was resumed and has not started yet."""
         return bool(self._resumed)
 
     def all(self) -> list[tuple[Job, str]]:
-        """Return the jobs that were left and have not gone on, each with what it waits for ("" for its turn)."""
-        return [(job, self.why_held(job)) for job in self._left.values()]
+        """Return the jobs that have not continued, each with what it waits for ("" if only for its turn)."""
+        return [(job, self.why_held(job)) for job in self._jobs.values()]
 
     def why_held(self, job: Job) -> str:
-        """Return what a job waits for beside its turn, and the way out; "" if nothing holds it."""
-        if job.id not in self._left:
+        """Return what a job waits for, except its turn, and what to do about it; "" if nothing."""
+        if job.id not in self._jobs:
             return ""
-        if not self._trust.given:
-            return "its database is not known to be yours; %piano trust"
+        if not self._trust.is_trusted:
+            return "its database is not trusted; %piano trust"
         if job.id not in self._resumed:
             return "an earlier kernel left it; %piano resume"
-        agent = self._roster.find(job.agent_id)
-        if agent is None:  # waiting would not bring it back: the job fails with that as its reason
+        agent = self._agents.find(job.agent_id)
+        if agent is None:  # the job starts, and fails with that as its reason
             return ""
         if missing := self._missing(agent.enabled_tools):
             names = ", ".join(missing)
             return f"{'tools that are' if missing[1:] else 'a tool that is'} not defined here: {names}; run their cells"
-        return self._elsewhere(job)
+        return self._other_server(job)
 
-    def _elsewhere(self, job: Job) -> str:
+    def _other_server(self, job: Job) -> str:
         now = self._server()
         if job.server == now or (not job.server and now != EMBEDDED):
             return ""
         was = {"": "a server", EMBEDDED: "the embedded model"}.get(job.server, job.server)
         if now is None:
-            return f"{was}, which it was sent to, and no server has answered yet; %piano resume looks again"
+            return f"{was}, which it was sent to, and no server has answered yet; %piano resume tries again"
         goes = "the embedded model" if now == EMBEDDED else now
         return f"{was}, which it was sent to; questions go to {goes} now: %piano retry {short(job.id)} sends it there"

@@ -1,1 +1,1 @@
-"""Secrets out of what is kept, shown, logged or sent: their patterns, and those that are known."""
+"""Masking secrets in what is stored, shown, logged or sent: by their patterns, and by the values that are known."""

@@ -10,75 +10,79 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from piano_jupyter.secrets.redactor import SHORTEST, Redactor
+from piano_jupyter.secrets.redactor import MIN_SECRET_CHARS, Redactor
 
 T = TypeVar("T")
 
 SECRET_NAME = re.compile(
     r"PASSW(?:OR)?D|PASSPHRASE|SECRET|(?:^|_)(?:API|ACCESS|AUTH)?_?(?:CREDENTIALS?|KEY|PASS|PAT|TOKEN)$", re.IGNORECASE
 )
-IN_URL = re.compile(r"://[^\s/:@]{0,100}:([^\s/@]{1,200})@")
-PLACE = re.compile(r"[~./\\]|[A-Za-z][A-Za-z0-9+.-]{0,20}:(?://|\\)")  # a path or an address
-SHORTEST_WORD = 16  #: letters: what is shorter may be a word that people use
-MOST_SERVERS = 200
-FRESH = 0.05  #: seconds for which they are known: an answer is masked word by word
+PASSWORD_IN_URL = re.compile(r"://[^\s/:@]{0,100}:([^\s/@]{1,200})@")
+PATH_OR_URL = re.compile(r"[~./\\]|[A-Za-z][A-Za-z0-9+.-]{0,20}:(?://|\\)")  # which are no secrets
+MIN_WORD_CHARS = 16  #: a shorter value of letters only may be an ordinary word
+MAX_SERVERS = 200
+REFRESH_S = 0.05  #: between two look-ups: an answer is masked word by word
 
 
 class SecretMask:
-    """Takes the secrets out of a text, JSON or a record, as far as they are known at that moment."""
+    """Masks the secrets in a text, JSON or a record, those known at that moment."""
 
     def __init__(self, *, wanted: Callable[[], bool], keys: Callable[[], Iterable[str]]) -> None:
         self._wanted, self._keys = wanted, keys
         self._redactor = Redactor()
-        self._own: dict[str, str] = {}
-        self._due = 0.0  #: when they are looked up anew, as `time.monotonic` has it
+        self._environment: dict[str, str] = {}
+        self._due = 0.0  #: when to look them up again, by `time.monotonic`
 
     def __call__(self, thing: T) -> T:
-        """Return it without them."""
+        """Return a copy without secrets, or the thing itself if it has none."""
         if not self._wanted():
             return thing
         if time.monotonic() >= self._due:
-            self._own, self._due = own_secrets(os.environ), time.monotonic() + FRESH
-        known = self._own | dict.fromkeys(filter(None, self._keys()), "api_key ")
+            self._environment, self._due = own_secrets(os.environ), time.monotonic() + REFRESH_S
+        known = self._environment | dict.fromkeys(filter(None, self._keys()), "api_key ")
         if known != self._redactor.known:
             self._redactor = Redactor(known)
         return self._redactor(thing)
 
 
 def own_secrets(environ: Mapping[str, str], runtime: Path | None = None) -> dict[str, str]:
-    """Return what is secret, each value with what to call it.
+    """Return the secret values, each with a name to show in its place.
 
-    `runtime` is the folder in which Jupyter's servers say where they are, by default the user's.
+    `runtime` is Jupyter's runtime folder, by default the user's.
     """
-    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415  Loaded in every kernel, and nowhere else.
+    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415  Every kernel has loaded it; others need not.
 
     found = dict.fromkeys(_server_tokens(runtime or Path(jupyter_runtime_dir())), "Jupyter's token ")
     for name, value in environ.items():
-        secrets = [value] if SECRET_NAME.search(name) and not PLACE.match(value) else IN_URL.findall(value)
+        secrets = (
+            [value] if SECRET_NAME.search(name) and not PATH_OR_URL.match(value) else PASSWORD_IN_URL.findall(value)
+        )
         found |= dict.fromkeys(filter(_is_secret, secrets), f"${name} ")
     return found
 
 
 def _is_secret(value: str) -> bool:
-    return len(value) >= SHORTEST and not value.isdigit() and (len(value) >= SHORTEST_WORD or not value.isalpha())
+    return (
+        len(value) >= MIN_SECRET_CHARS and not value.isdigit() and (len(value) >= MIN_WORD_CHARS or not value.isalpha())
+    )
 
 
 def _server_tokens(folder: Path) -> Iterable[str]:
     try:
         return _tokens_in(folder, folder.stat().st_mtime_ns)
     except OSError:
-        return ()  # no server has ever run
+        return ()  # no server has ever run here
 
 
 @functools.lru_cache(maxsize=4)
 def _tokens_in(folder: Path, _changed: int) -> tuple[str, ...]:
-    """Read the files of the servers; again only when one has come or gone."""
+    """Read the tokens of the servers; again only when a server started or stopped."""
     tokens = []
-    for file in islice(folder.glob("*server-*.json"), MOST_SERVERS):
+    for file in islice(folder.glob("*server-*.json"), MAX_SERVERS):
         try:
             token = json.loads(file.read_text(encoding="utf-8")).get("token")
         except (OSError, ValueError, AttributeError):
-            continue  # being written, or no server's
-        if isinstance(token, str) and len(token) >= SHORTEST:
+            continue  # being written, or another kind of file
+        if isinstance(token, str) and len(token) >= MIN_SECRET_CHARS:
             tokens.append(token)
     return tuple(tokens)

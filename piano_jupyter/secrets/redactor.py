@@ -1,8 +1,8 @@
-"""Secrets out of a text: keys, tokens and passwords become `ghp_…[masked]`. Pure, and linear in the text's length.
+"""Redactor: masks keys, tokens and passwords in texts (`ghp_…[masked]`). Pure, and linear in the text's length.
 
-Two ways lead to a secret: its shape (what GitHub's, Slack's or AWS's keys look like, a private key block, a password in
-a URL, a random value that is given to something named a token), and the exact values that this machine is known to
-hold. Commits, UUIDs, images in base64, prose and code stay as they are.
+A secret is found by its pattern (keys of GitHub, Slack or AWS, a private key block, a password in a URL, a random value
+assigned to something named a token), or because its exact value is known. Commit hashes, UUIDs, images in base64, prose
+and code stay as they are.
 """
 
 import json
@@ -16,40 +16,47 @@ from urllib.parse import quote
 T = TypeVar("T")
 
 MASK = "…[masked]"
-SHORTEST = 8  #: characters of a value that is known to be a secret
-SHORT = 200  #: characters of a text that is masked as soon as it is looked up
-ROOM = 8_000_000  #: characters of texts that are remembered
-LONGEST_KEY = 20_000  #: characters of a private key block
+MIN_SECRET_CHARS = 8  #: of a known secret; shorter values are not masked
+MIN_CACHED_CHARS = 200  #: of a text: masking a shorter one takes no longer than a look-up
+MAX_CACHED_CHARS = 8_000_000  #: of all texts in the cache
+MAX_KEY_BLOCK_CHARS = 20_000  #: longest private key block
 
 BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{16}")
 KEY_LINES = re.compile(r"(?:(?:\\[nr]|\s){1,4}(?:\d{1,5}\t)?[A-Za-z0-9+/=]{16,}){1,600}")
 
-GIVEN = re.compile(r"[:=][ \t]{0,3}>?[ \t]{0,3}\\?[\"'`]?(?P<secret>[\w+/.~!@%^&*#-]{8,}={0,2})", re.ASCII)
-NAMES = ("passw", "passphrase", "secret", "credential", "token", "key")
-KEYS = ("api", "access", "account", "auth", "private", "service")  # other keys open no door
-PAGES = ("page", "next", "continuation", "sync")  # their tokens say where to go on
+ASSIGNMENT = re.compile(r"[:=][ \t]{0,3}>?[ \t]{0,3}\\?[\"'`]?(?P<secret>[\w+/.~!@%^&*#-]{8,}={0,2})", re.ASCII)
+SECRET_WORDS = ("passw", "passphrase", "secret", "credential", "token", "key")
+SECRET_KEYS = (
+    "api",
+    "access",
+    "account",
+    "auth",
+    "private",
+    "service",
+)  # other keys, for example of a dict, are no secrets
+PAGE_TOKENS = ("page", "next", "continuation", "sync")  # their tokens mark a position, and are no secrets
 AFTER_NAME = re.compile(r"[\w-]{3,40}\\?[\"'\]]{0,2}[ \t]{0,3}[:=]?", re.ASCII)
-SETTING = re.compile(r"(?:\A|\n)(?:export )?[A-Z0-9_]{0,60}(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|KEY)\Z")
+ENV_SETTING = re.compile(r"(?:\A|\n)(?:export )?[A-Z0-9_]{0,60}(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|KEY)\Z")
 REFERENCE = re.compile(r"[~./]|[a-z_]+(?:\.[a-z_]+)+\Z|\d+\Z|(?:true|false|none|null)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _SecretPattern:
-    """What secrets of one kind look like; `keep` is shown, `secret` is not."""
+    """The pattern of one kind of secret; its group `keep` stays, its group `secret` is masked."""
 
-    signs: tuple[str, ...]  #: without one of these there is none
+    signs: tuple[str, ...]  #: literal texts: without one of them there is no match
     pattern: re.Pattern[str]
-    judge: Callable[[str], bool] | None = None  #: tells a secret from what only looks like one
+    judge: Callable[[str], bool] | None = None  #: returns whether a match is a secret
 
     def masked(self, found: re.Match[str]) -> str:
-        """Return what stands in the place of what was found."""
+        """Return the replacement of a match."""
         return found[0] if self.judge is not None and not self.judge(found["secret"]) else found["keep"] + MASK
 
 
 def looks_random(value: str) -> bool:
-    """Return whether a value looks drawn by lot, not written: its characters change their kind all the time."""
+    """Return whether a value looks random: its characters often change between digits, upper and lower case."""
     value = value[:64]
     kinds = ["0" if each.isdigit() else "a" if each.islower() else "A" if each.isupper() else "" for each in value]
     changes = sum(one + two in {"aA", "a0", "A0", "0a", "0A"} for one, two in pairwise(kinds))
@@ -63,8 +70,8 @@ def _token(signs: str, prefix: str, body: str, judge: Callable[[str], bool] | No
     )
 
 
-def _begins(prefix: str, no: str = "A-Za-z0-9") -> str:
-    """Match a prefix that begins a word, be it behind an escape of JSON or of a URL, or behind a colour."""
+def _at_word_start(prefix: str, no: str = "A-Za-z0-9") -> str:
+    """Match a prefix at the start of a word, or after an escape of JSON, of a URL or of a terminal colour."""
     escapes = "|".join(rf"(?<={each}{prefix})" for each in (r"\\[nrt]", "%[0-9A-F]{2}", "[0-9]m"))
     return rf"{prefix}(?:(?<![{no}]{prefix})|{escapes})"
 
@@ -77,22 +84,22 @@ def _is_password(value: str) -> bool:
     return value.casefold() not in {"key", "pass", "password", "passwd", "pwd", "secret", "token"}
 
 
-SHAPES = (
+PATTERNS = (
     _token("gh", r"gh[pousr]_", r"[A-Za-z0-9]{20,}"),
     _token("github_pat_", "github_pat_", r"\w{20,}"),
     _token("glpat-", "glpat-", r"[\w-]{16,}"),
-    _token("sk-", _begins("sk-"), r"(?:ant-|proj-|or-v1-)?[\w-]{18,}", looks_random),
+    _token("sk-", _at_word_start("sk-"), r"(?:ant-|proj-|or-v1-)?[\w-]{18,}", looks_random),
     _token("_live_", r"[sr]k_live_", r"[A-Za-z0-9]{16,}"),
     _token("_test_", r"[sr]k_test_", r"[A-Za-z0-9]{16,}", looks_random),
     _token("whsec_", "whsec_", r"[A-Za-z0-9+/]{24,}"),
-    _token("AKIA|ASIA|ABIA|ACCA", _begins("A(?:KI|SI|BI|CC)A", "A-Za-z0-9+/"), r"[A-Z0-9]{16}(?![A-Za-z0-9+/])"),
+    _token("AKIA|ASIA|ABIA|ACCA", _at_word_start("A(?:KI|SI|BI|CC)A", "A-Za-z0-9+/"), r"[A-Z0-9]{16}(?![A-Za-z0-9+/])"),
     _token("AIza", "AIza", r"[\w-]{35,}"),
     _token("ya29.", r"ya29\.", r"[\w-]{20,}"),
     _token("GOCSPX-", "GOCSPX-", r"[\w-]{20,}"),
     _token("xox", r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,}"),
     _token("xapp-", "xapp-", r"[A-Za-z0-9-]{20,}"),
     _token("hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/", r"[\w/]{20,}"),
-    _token("hf_", _begins("hf_"), r"[A-Za-z0-9]{30,}"),
+    _token("hf_", _at_word_start("hf_"), r"[A-Za-z0-9]{30,}"),
     _token("npm_", "npm_", r"[A-Za-z0-9]{36,}"),
     _token("pypi-", "pypi-AgE", r"[\w-]{40,}"),
     _token("SG.", r"SG\.", r"[\w-]{16,}\.[\w-]{16,}"),
@@ -113,23 +120,25 @@ SHAPES = (
 
 
 class Redactor:
-    """Masks secrets: in a text, and in whatever holds texts. `known` are exact values, each with what to call it."""
+    """Masks secrets in texts, JSON and records. `known` are exact values, each with a name to show in its place."""
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self.known = dict(known or {})
-        usable = {value: name for value, name in self.known.items() if len(value) >= SHORTEST and value not in MASK}
+        usable = {
+            value: name for value, name in self.known.items() if len(value) >= MIN_SECRET_CHARS and value not in MASK
+        }
         written = {form: name for value, name in usable.items() for form in _forms(value)}
-        self._masked_before: dict[str, str] = {}
-        self._room = ROOM
+        self._cache: dict[str, str] = {}
+        self._chars_left = MAX_CACHED_CHARS
         self._exact = [(form, written[form] + MASK) for form in sorted(written, key=lambda form: (-len(form), form))]
 
     def __call__(self, thing: T) -> T:
-        """Return a text, or JSON or a record with the texts in it, without secrets; one that has none as it is."""
+        """Return a text, JSON or a record without secrets; one that has none is returned itself."""
         return cast("T", self._masked(thing))
 
     def _masked(self, thing: Any) -> Any:
         if isinstance(thing, str):
-            return self._text(thing) if len(thing) < SHORT else self._remembered(thing)
+            return self._text(thing) if len(thing) < MIN_CACHED_CHARS else self._cached_text(thing)
         if isinstance(thing, Mapping):
             masked: Any = {self._masked(key): self._masked(value) for key, value in thing.items()}
         elif isinstance(thing, list | tuple) and type(thing) in {list, tuple}:
@@ -142,53 +151,55 @@ class Redactor:
             return thing
         return thing if masked == thing else masked
 
-    def _remembered(self, text: str) -> str:
-        """Return a text without secrets: a conversation is sent again and again, and masked once."""
-        masked = self._masked_before.get(text)
+    def _cached_text(self, text: str) -> str:
+        """Return a text without secrets, from the cache if possible: a conversation is sent many times."""
+        masked = self._cache.get(text)
         if masked is None:
             masked = self._text(text)
-            self._room -= len(text)
-            if self._room < 0:
-                self._masked_before.clear()
-                self._room = ROOM - len(text)
-            if len(text) < ROOM:
-                self._masked_before[text] = masked
+            self._chars_left -= len(text)
+            if self._chars_left < 0:
+                self._cache.clear()
+                self._chars_left = MAX_CACHED_CHARS - len(text)
+            if len(text) < MAX_CACHED_CHARS:
+                self._cache[text] = masked
         return masked
 
     def _text(self, text: str) -> str:
+        if len(text) < MIN_SECRET_CHARS:
+            return text
         for value, mask in self._exact:
             if value in text:
                 text = text.replace(value, mask)
         if "PRIVATE KEY" in text:
             text = _without_key_blocks(text)
-        for shape in SHAPES:
-            if any(sign in text for sign in shape.signs):
-                text = shape.pattern.sub(shape.masked, text)
-        return GIVEN.sub(_mask_given, text) if "=" in text or ":" in text else text
+        for pattern in PATTERNS:
+            if any(sign in text for sign in pattern.signs):
+                text = pattern.pattern.sub(pattern.masked, text)
+        return ASSIGNMENT.sub(_mask_assigned, text) if "=" in text or ":" in text else text
 
 
-redact = Redactor()  #: knows shapes only
+redact = Redactor()  #: knows patterns only
 
 
-def _mask_given(found: re.Match[str]) -> str:
-    """Mask a value that is given to something with the name of a secret."""
+def _mask_assigned(found: re.Match[str]) -> str:
+    """Mask a value that is assigned to something with the name of a secret."""
     before, value = found.string[max(0, found.start() - 80) : found.start()], found["secret"]
-    at = max(map(before.lower().rfind, NAMES))
+    at = max(map(before.lower().rfind, SECRET_WORDS))
     if at < 0:
         return found[0]
     sign = found[0][: found.start("secret") - found.start()]
-    is_setting = sign[0] == "=" and len(sign) <= 2 and SETTING.search(before) and not REFERENCE.match(value)
+    is_setting = sign[0] == "=" and len(sign) <= 2 and ENV_SETTING.search(before) and not REFERENCE.match(value)
     if is_setting or (_is_secrets_name(before.lower(), at) and looks_random(value)):
         return sign + MASK
     return found[0]
 
 
 def _is_secrets_name(before: str, at: int) -> bool:
-    """Return whether what stands before a value, in lower case, ends with the name of a secret; it has a word `at`."""
+    """Return whether the text before a value, in lower case, ends with the name of a secret that has a word `at`."""
     owner = before[:at].rstrip("_-")
-    if before.startswith("key", at) and not owner.endswith(KEYS):
+    if before.startswith("key", at) and not owner.endswith(SECRET_KEYS):
         return False
-    return AFTER_NAME.fullmatch(before, at) is not None and not owner.endswith(PAGES)
+    return AFTER_NAME.fullmatch(before, at) is not None and not owner.endswith(PAGE_TOKENS)
 
 
 def _without_key_blocks(text: str) -> str:
@@ -199,9 +210,9 @@ def _without_key_blocks(text: str) -> str:
         at, begin = begin.end(), BEGIN.search(text, begin.end())
         while end is not None and end.start() < at:
             end = END.search(text, end.end())
-        if end is not None and end.start() <= min(at + LONGEST_KEY, begin.start() if begin else len(text)):
+        if end is not None and end.start() <= min(at + MAX_KEY_BLOCK_CHARS, begin.start() if begin else len(text)):
             past = end.start()
-        else:  # its end was cut off
+        else:  # its end is missing
             lines = KEY_LINES.match(text, at)
             past = lines.end() if lines else at
         if KEY_MATERIAL.search(text, at, past):
@@ -211,5 +222,5 @@ def _without_key_blocks(text: str) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """Return the ways in which a value is written: as it is, in JSON, in a URL."""
+    """Return the forms of a value: as it is, in JSON, in a URL."""
     return {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe="")}

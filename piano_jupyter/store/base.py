@@ -1,4 +1,4 @@
-"""Store: what a store must do. One call is one transaction, so that the calls can travel.
+"""Store: what a store must do. One call is one transaction, so that calls can go over a network.
 
 Every method but `sql` takes and gives records; no row, cursor or connection leaves a store. All raise `StoreError`.
 """
@@ -43,15 +43,15 @@ class AckResult(NamedTuple):
 
 
 class Backend(ABC):
-    """What does the operations of a store, or passes them on to a store that does: one method for all of them."""
+    """Runs the operations of a store, or forwards them to a store that does: one method for all of them."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Open, migrate and get ready. Raises StoreLockedError where another process has it."""
+        """Open, migrate and get ready. Raises StoreLockedError if another process has it."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Write what is owed and let go of the file. May be called twice."""
+        """Finish pending writes and close the file. May be called twice."""
 
     @abstractmethod
     def close_now(self, timeout: float) -> None:
@@ -59,11 +59,11 @@ class Backend(ABC):
 
     @abstractmethod
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
-        """Do the operation of this name."""
+        """Run the operation of this name."""
 
 
 def operations(store: type[Declared]) -> type[Declared]:
-    """Give each operation that a class declares its body: it hands its name and its arguments to `call`."""
+    """Give each declared operation its body: it passes its name and arguments to `call`."""
     for name, declaration in list(vars(store).items()):
         if iscoroutinefunction(declaration):
             setattr(store, name, _passed_on(declaration))
@@ -90,19 +90,19 @@ class Store(Backend):
         """Return which database this is."""
 
     async def add_agent(self, agent: Agent) -> Agent:
-        """Keep a new agent, known by its id; a name that is taken (whatever its case) raises StoreError."""
+        """Store a new agent, known by its id; a name that is taken (whatever its case) raises StoreError."""
 
     async def update_agent(self, agent: Agent) -> Agent:
-        """Keep a changed agent, known by its id."""
+        """Store a changed agent, known by its id."""
 
     async def agents(self) -> list[Agent]:
         """Return all agents, oldest first."""
 
     async def add_thread(self, thread: Thread) -> Thread:
-        """Keep a new thread, known by its id."""
+        """Store a new thread, known by its id."""
 
     async def update_thread(self, thread: Thread) -> Thread:
-        """Keep a changed thread, known by its id."""
+        """Store a changed thread, known by its id."""
 
     async def thread(self, thread_id: UUID) -> Thread:
         """Return one thread. Raises NotFoundError."""
@@ -123,21 +123,21 @@ class Store(Backend):
         """Rewrite the file, so that nothing of what was deleted is left in its bytes. All else waits meanwhile."""
 
     async def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
-        """Keep a message together with the jobs that are to answer it; return both with their `seq`.
+        """Store a message together with the jobs that are to answer it; return both with their `seq`.
 
-        A message whose id is known is not kept again: what was kept the first time is returned.
+        A message whose id is known is not stored again: what was stored the first time is returned.
         """
 
     async def add_message(self, message: Message) -> Message:
-        """Keep one message without a job."""
+        """Store one message without a job."""
 
     async def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """Keep jobs that answer messages which are kept already; return them with their `seq`."""
+        """Store jobs that answer messages that are stored already; return them with their `seq`."""
 
     async def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
-        """Keep a whole thread that was made elsewhere, with its messages and its finished calls, or nothing of it.
+        """Import a thread with its messages and its finished calls, all or nothing.
 
-        Raises StoreError where one of them is kept already, unless all of it is.
+        Raises StoreError if one of them is stored already, unless all of them are.
         """
 
     async def message(self, message_id: UUID) -> Message:
@@ -150,22 +150,22 @@ class Store(Backend):
         """Return a thread's messages (only the `last` so many) in order."""
 
     async def start_call(self, call: ToolCall) -> ToolCall:
-        """Keep a tool call before its tool runs; return it with its `seq`."""
+        """Store a tool call before its tool runs; return it with its `seq`."""
 
     async def finish_call(self, call: ToolCall) -> ToolCall:
-        """Keep a call's status, result and end. The first result stands; a second is ignored."""
+        """Store a call's status, result and end. The first result stands; a second is ignored."""
 
     async def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         """Return all tool calls of a thread, in order."""
 
     async def request_approval(self, approval: Approval) -> Approval:
-        """Keep what the user is to be asked; return it with its `seq`."""
+        """Store an approval request; return it with its `seq`."""
 
     async def decide_approval(self, approval: Approval) -> tuple[Approval, bool]:
-        """Keep the answer to what was asked; return what stands, the first answer, and whether this is it."""
+        """Store the user's decision; return the first decision, which stands, and whether it is this one."""
 
     async def unbegun(self, job_id: UUID) -> list[Approval]:
-        """Return a job's calls that were asked about and have not begun, each as it was asked last, in order."""
+        """Return the newest approval request of each of a job's calls that have not started, in order."""
 
     async def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
         """Mark the first of the `wanted` jobs that is still queued running, its attempt one higher; None if none is.
@@ -177,7 +177,7 @@ class Store(Backend):
     async def ack(
         self, job: Job, answer: Message, now: datetime, *, asked: Sequence[Job] = (), note: Message | None = None
     ) -> AckResult:
-        """Keep the answer and mark the job done, together with the jobs that the answer asks for and a note on it.
+        """Store the answer and mark the job done, together with the jobs it delegates and a note on it.
 
         Raises StoreError if `job.owner` no longer runs it under this claim, unless this very answer is kept.
         """
@@ -226,7 +226,7 @@ class Store(Backend):
         """Return the jobs whose id ends in these lower-case hexadecimal digits, in order."""
 
     async def counts(self) -> Counts:
-        """Return how much is kept."""
+        """Return how many records are stored."""
 
     async def search(self, text: str, limit: int) -> list[Hit]:
         """Return where all the words of `text` occur, in titles and in what was said, best first."""

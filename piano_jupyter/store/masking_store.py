@@ -1,15 +1,15 @@
-"""MaskingStore: the door to what is kept. Whatever is written goes in without secrets, by whichever verb it comes."""
+"""MaskingStore: removes secrets from everything that is written to the store, whichever operation writes it."""
 
 from collections.abc import Callable
 from typing import Any
 
 from piano_jupyter.store.base import Store
 
-AS_THEY_ARE = {"search", "sql"}  #: what is looked for is not kept
+UNMASKED = {"search", "sql"}  #: a search is not stored
 
 
 class MaskingStore(Store):
-    """A store around a store that masks what is to be kept, and so what comes back of it."""
+    """A store around a store that masks what is written, and so what is read back."""
 
     def __init__(self, store: Store, mask: Callable[[Any], Any]) -> None:
         self._store, self._mask = store, mask
@@ -24,7 +24,7 @@ class MaskingStore(Store):
         self._store.close_now(timeout)
 
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
-        """Do an operation with what it is given, without secrets."""
-        if operation not in AS_THEY_ARE:
+        """Run an operation with its arguments masked."""
+        if operation not in UNMASKED:
             arguments, options = self._mask(arguments), self._mask(options)
         return await getattr(self._store, operation)(*arguments, **options)

@@ -1,9 +1,9 @@
-"""Which job goes next. Pure.
+"""Decide which job runs next. Pure.
 
-Strict order within a thread; what one message asks of several agents goes side by side, and what an agent hands on goes
-before the thread's next question. Between threads the oldest goes first, except that a server which swaps models is
-spared: jobs of a model that is loaded go before those of one that is not, and none is loaded while another works. But
-a model's turn is over for newer work once a job of another has waited `max_wait_s` behind it.
+Strict order within a thread; the jobs of one message run side by side, and a delegated job runs before the thread's
+next question. Between threads the oldest goes first, except that a server which swaps models is spared: jobs of a
+loaded model go before those of one that is not, and no model is loaded while another works. But newer jobs of the
+loaded model wait once a job of another model has waited `max_wait_s`.
 """
 
 from collections import Counter
@@ -24,14 +24,14 @@ class QueuedJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchedulingLimits:
-    """What the scheduler has to keep to."""
+    """The limits of the scheduler."""
 
     max_demand: int  #: jobs at once on one model
     max_wait_s: float  #: seconds that a job may wait behind newer ones of a model that is loaded
 
 
 def ready(queued: Iterable[QueuedJob], running: Iterable[Job], limits: SchedulingLimits) -> list[QueuedJob]:
-    """Return what may go now as far as order and demand are concerned, oldest first."""
+    """Return the jobs that may run now by order and demand, oldest first."""
     working = list(running)
     load = Counter(job.model for job in working)
     at_work = {job.thread_id: job.message_id for job in working}  # in a thread, one question at a time
@@ -62,14 +62,15 @@ def next_job(
     if loaded is None or not waiting:
         return waiting[0].job if waiting else None
     working = {job.model for job in running}
-    # one that is still being loaded drives out what was told to be loaded
-    here = working if working.difference(loaded) else working.union(loaded)
-    at_hand = [each for each in waiting if each.job.model in here]
-    others = [each for each in waiting if each.job.model not in here]
-    patience = limits.max_wait_s / max(1, len({each.job.model for each in others}))  # each of them has a turn in time
-    late = [each for each in others if now - max(each.since, swapped) >= patience]
+    # a model that is being loaded replaces those reported as loaded
+    loaded_now = working if working.difference(loaded) else working.union(loaded)
+    of_loaded = [each for each in waiting if each.job.model in loaded_now]
+    others = [each for each in waiting if each.job.model not in loaded_now]
+    other_models = {each.job.model for each in others}
+    max_wait_s = limits.max_wait_s / max(1, len(other_models))  # so that each gets its turn in time
+    late = [each for each in others if now - max(each.since, swapped) >= max_wait_s]
     if late:
-        at_hand = [each for each in at_hand if each.job.seq < late[0].job.seq]
-    if at_hand:
-        return at_hand[0].job
+        of_loaded = [each for each in of_loaded if each.job.seq < late[0].job.seq]
+    if of_loaded:
+        return of_loaded[0].job
     return others[0].job if others and not working else None

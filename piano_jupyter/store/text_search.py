@@ -1,6 +1,6 @@
-"""What a search looks for, how well a text fits it, and which place of it to show. Pure.
+"""Search terms, how well a text matches them, and which excerpt to show. Pure.
 
-A text that fits has every term: a word, or a phrase in quotes. Case does not matter, nor which white space stands
+A text matches if it holds every term: a word, or a phrase in quotes. Case does not matter, nor which white space stands
 between the words of a phrase.
 """
 
@@ -10,46 +10,49 @@ from dataclasses import dataclass
 
 from piano_jupyter.errors import StoreError
 
-EXCERPT = 160  #: characters
-LONGEST = 1_000  #: characters of a search
-TITLE_WEIGHT = 3.0  #: a word in a title says more than one in a text
-PART_WEIGHT = 0.25  #: "port" in "transport" says less than "port"
-K1, B = 1.2, 0.75  #: BM25's usual constants: Robertson & Zaragoza, The Probabilistic Relevance Framework (2009), 3.4.2
+EXCERPT_CHARS = 160
+MAX_SEARCH_CHARS = 1_000
+TITLE_WEIGHT = 3.0  #: a match in a title counts more than one in a text
+PART_WEIGHT = 0.25  #: a match inside a longer word ("port" in "transport") counts less
+#: BM25's usual constants: Robertson & Zaragoza, The Probabilistic Relevance Framework (2009), 3.4.2
+BM25_K1, BM25_B = 1.2, 0.75
 
-SIGMA = re.compile("[σςΣ]")  # at the end of a word its lower case is another letter
+GREEK_SIGMA = re.compile("[σςΣ]")  # at the end of a word its lower case is another letter
 TERM = re.compile(r'"([^"]*[^\s"][^"]*)"|(\S+)')
 
 
 @dataclass(frozen=True, slots=True)
 class TermCounts:
-    """How often each term stands in a text, and how long the text is."""
+    """How often each term occurs in a text, and how long the text is."""
 
-    whole: tuple[int, ...]  #: as a word, or as words
+    words: tuple[int, ...]  #: as whole words
     parts: tuple[int, ...]  #: inside longer words
     length: int
 
 
 class SearchTerms:
-    """The terms of a search. Raises StoreError where there are none, or one that no text can hold."""
+    """The terms of a search. Raises StoreError if there are none, or one that no text can hold."""
 
     def __init__(self, text: str) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise StoreError("the search holds half of a surrogate pair, which no text here has; take it out")
-        if len(text) > LONGEST:
-            raise StoreError(f"the search is {len(text)} characters long; {LONGEST} are enough to find a text by")
+        if len(text) > MAX_SEARCH_CHARS:
+            raise StoreError(
+                f"the search is {len(text)} characters long; {MAX_SEARCH_CHARS} are enough to find a text by"
+            )
         terms = [tuple((phrase or word).split()) for phrase, word in TERM.findall(text)]
         if not terms:
             raise StoreError('there is nothing to look for: give a word, or a "phrase in quotes"')
         once = {tuple(map(str.casefold, term)): r"\s+".join(map(re.escape, term)) for term in terms}
         self._patterns = [re.compile(pattern, re.IGNORECASE) for pattern in once.values()]
-        pieces = {max(SIGMA.split(word), key=len) for term in terms for word in term}
-        #: What a text that fits contains, whatever its case; longest first, for that is soonest seen to be missing.
+        pieces = {max(GREEK_SIGMA.split(word), key=len) for term in terms for word in term}
+        #: Words that every matching text contains, whatever its case; longest first, since it rules out texts soonest.
         self.words = sorted(pieces, key=lambda piece: (-len(piece), piece))
         #: The pattern of the longest phrase, if there is one.
         self.phrase = max((pattern for term, pattern in once.items() if len(term) > 1), key=len, default="")
 
-    def tally(self, text: str) -> TermCounts | None:
-        """Count the terms in a text; None where one is missing."""
+    def count(self, text: str) -> TermCounts | None:
+        """Count the terms in a text; None if one is missing."""
         whole, parts = [], []
         for pattern in self._patterns:
             spans = [found.span() for found in pattern.finditer(text)]
@@ -60,9 +63,9 @@ class SearchTerms:
         return TermCounts(tuple(whole), tuple(parts), len(text))
 
     def excerpt(self, text: str) -> tuple[str, tuple[tuple[int, int], ...], int]:
-        """Return a line around the best place, the marks of the terms in it, and where in the text that place is.
+        """Return one line around the best match, the positions of the terms in it, and the match's offset in the text.
 
-        The best place is the first from which most terms, and most of them as whole words, are within an excerpt.
+        The best match is the first position with the most terms, and the most whole words, within an excerpt.
         """
         spans = sorted(
             (*found.span(), number, _is_whole(text, *found.span()))
@@ -78,30 +81,30 @@ class SearchTerms:
         return before + line + after, tuple((first + shift, last + shift) for first, last in marks), at
 
 
-def scores(tallies: Sequence[TermCounts]) -> list[float]:
-    """Return how well each text fits, BM25-like: more often is better, ever less so, and a long text counts less.
+def scores(all_counts: Sequence[TermCounts]) -> list[float]:
+    """Return how well each text matches, like BM25: repeated terms add less and less, and long texts count less.
 
-    A term's rarity is left out: every text here has all of them.
+    Rarity of a term is left out: every text here holds all of them.
     """
-    mean = sum(tally.length for tally in tallies) / len(tallies) if tallies else 1.0
-    return [_score(tally, mean) for tally in tallies]
+    mean = sum(counts.length for counts in all_counts) / len(all_counts) if all_counts else 1.0
+    return [_score(counts, mean) for counts in all_counts]
 
 
-def _score(tally: TermCounts, mean: float) -> float:
-    damping = K1 * (1 - B + B * tally.length / max(mean, 1.0))
+def _score(counts: TermCounts, mean: float) -> float:
+    damping = BM25_K1 * (1 - BM25_B + BM25_B * counts.length / max(mean, 1.0))
     return sum(
-        times * (K1 + 1) / (times + damping) * weight
-        for counts, weight in ((tally.whole, 1.0), (tally.parts, PART_WEIGHT))
+        times * (BM25_K1 + 1) / (times + damping) * weight
+        for counts, weight in ((counts.words, 1.0), (counts.parts, PART_WEIGHT))
         for times in counts
     )
 
 
 def _is_whole(text: str, begin: int, end: int) -> bool:
-    return not (_joined(text, begin) or _joined(text, end))
+    return not (_splits_word(text, begin) or _splits_word(text, end))
 
 
-def _joined(text: str, at: int) -> bool:
-    """Whether a word goes on across this place."""
+def _splits_word(text: str, at: int) -> bool:
+    """Return whether this offset is inside a word."""
     return 0 < at < len(text) and _in_word(text[at - 1]) and _in_word(text[at])
 
 
@@ -112,7 +115,7 @@ def _in_word(letter: str) -> bool:
 def _best(spans: Sequence[tuple[int, int, int, bool]]) -> int:
     best, most = 0, (0, 0)
     for at, (begin, *_) in enumerate(spans):
-        near = [span for span in spans[at : at + 20] if span[1] <= begin + EXCERPT // 2]
+        near = [span for span in spans[at : at + 20] if span[1] <= begin + EXCERPT_CHARS // 2]
         worth = (len({number for *_, number, _ in near}), len({number for *_, number, whole in near if whole}))
         if worth > most:
             best, most = begin, worth
@@ -120,11 +123,11 @@ def _best(spans: Sequence[tuple[int, int, int, bool]]) -> int:
 
 
 def _window(text: str, at: int) -> tuple[int, int]:
-    begin = max(0, min(at - EXCERPT // 4, len(text) - EXCERPT))
-    end = min(len(text), begin + EXCERPT)
-    while begin > 0 and begin < at and _joined(text, begin):
+    begin = max(0, min(at - EXCERPT_CHARS // 4, len(text) - EXCERPT_CHARS))
+    end = min(len(text), begin + EXCERPT_CHARS)
+    while begin > 0 and begin < at and _splits_word(text, begin):
         begin += 1
-    while end < len(text) and end > at + EXCERPT // 2 and _joined(text, end):
+    while end < len(text) and end > at + EXCERPT_CHARS // 2 and _splits_word(text, end):
         end -= 1
     return begin, end
 

@@ -1,1 +1,1 @@
-"""What a text says: Markdown as text, and characters that the eye does not see."""
+"""Reading and shortening text: Markdown, JSON, invisible characters."""

@@ -1,40 +1,40 @@
-"""What the eye does not see in a text, or sees elsewhere: found and named.
+"""Invisible and misleading characters in a text, replaced by their names.
 
-`to_the_letter` is for what is judged before it runs: it names whatever is not plainly seen. `terminal_text` is for all
-that goes to a terminal: it names what steers one (clears the screen, sets the clipboard, hides what follows) or
-misleads its reader, and leaves ordinary text as it is, in whatever language, and emoji.
+`to_the_letter` is for code and commands that a person approves: it names whatever is not plainly visible.
+`terminal_text` is for everything that goes to a terminal: it names what controls a terminal (clears the screen, sets
+the clipboard, hides what follows) or misleads its reader; ordinary text in any language and emoji stay as they are.
 """
 
 import re
 from collections.abc import Callable
 
 # Control, format, private and blank characters, fillers, selectors, tags.
-ODD = (
+INVISIBLE = (
     "\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
     "\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff"
 )
-#: Of these, what is named on a terminal wherever it stands: controls, what changes the direction, what has no width.
-STEERS = (
+#: Those named on a terminal wherever they are: control characters, direction marks, characters of no width.
+STEERING_CHARS = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ud800-\uf8ff\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e001f\U000e0080-\U000e00ff\U000e01f0-\U0010ffff"
 )
 JOINERS, SELECTORS, TAGS = "\u200c\u200d", "\ufe00-\ufe0f\U000e0100-\U000e01ef", "\U000e0020-\U000e007f"
-NOTHING = f"\x00-\xa0{STEERS}{JOINERS}{TAGS}"  # after which there is nothing to join, to select a form of, or to tag
+NOT_JOINABLE = f"\x00-\xa0{STEERING_CHARS}{JOINERS}{TAGS}"  # after these there is nothing to join or to modify
 FLAG = "\U0001f3f4"
-LONGEST_FLAG = 6  # tags: those of Wales, and the one that ends it
+MAX_FLAG_TAGS = 6  # the flag of Wales has five tags and an end tag
 STEERING = re.compile(
-    f"\r\n|[{STEERS}]|(?:\\A|(?<=[{NOTHING}]))[{JOINERS}]|(?<![#*0-9])(?:\\A|(?<=[{NOTHING}{SELECTORS}]))[{SELECTORS}]|"
-    + "".join(f"(?<!{FLAG}[{TAGS}]{{{many}}})" for many in range(LONGEST_FLAG))
+    f"\r\n|[{STEERING_CHARS}]|(?:\\A|(?<=[{NOT_JOINABLE}]))[{JOINERS}]|(?<![#*0-9])(?:\\A|(?<=[{NOT_JOINABLE}{SELECTORS}]))[{SELECTORS}]|"
+    + "".join(f"(?<!{FLAG}[{TAGS}]{{{many}}})" for many in range(MAX_FLAG_TAGS))
     + f"[{TAGS}]"
 )
-HIDDEN = re.compile(f"([{ODD}])\\1*| {{20,}}|\n{{5,}}|\t{{8,}}")
+HIDDEN = re.compile(f"([{INVISIBLE}])\\1*| {{20,}}|\n{{5,}}|\t{{8,}}")
 
 
-def spelled(text: str, name: Callable[[str], str], rest: Callable[[str], str] = str) -> str:
-    """Return a text in which whatever hides, reorders or pushes out of sight is named: by `name`, what is seen `rest`.
+def name_invisible(text: str, name: Callable[[str], str], rest: Callable[[str], str] = str) -> str:
+    """Replace what hides, reorders or pushes text out of sight by `name` of it, and map the rest with `rest`.
 
-    Of many line ends one stays.
+    One of many line ends is kept.
     """
     parts, at = [], 0
     for found in HIDDEN.finditer(text):
@@ -47,38 +47,38 @@ def spelled(text: str, name: Callable[[str], str], rest: Callable[[str], str] = 
 
 
 def to_the_letter(text: str) -> str:
-    """Return a text as plain text to be read to the letter."""
-    return spelled(text, "‹{}›".format)
+    """Return a text in which nothing is hidden: invisible characters and long gaps are named."""
+    return name_invisible(text, "‹{}›".format)
 
 
 def terminal_text(text: str) -> str:
-    """Return a text for a terminal: what would steer the terminal or mislead its reader is named."""
+    """Return a text that is safe to print: characters that control a terminal or mislead its reader are named."""
     stream = TerminalStream()
     return stream.feed(text) + stream.end()
 
 
 class TerminalStream:
-    """A text for a terminal that comes in pieces: however it is cut, what comes out is the same."""
+    """`terminal_text` for a text that arrives in pieces; the result does not depend on where it is cut."""
 
     def __init__(self) -> None:
-        self._before = ""  # the last characters that came
-        self._held = ""  # a carriage return: is it of a line's end?
+        self._before = ""  # the last characters of the text so far
+        self._held = ""  # a carriage return that may be the first half of a line end
 
     def feed(self, piece: str) -> str:
-        """Return what can be shown now that this has come."""
+        """Add a piece; return what can be printed now."""
         piece = self._held + piece
         self._held = "\r" if piece.endswith("\r") else ""
-        return self._shown(piece.removesuffix(self._held))
+        return self._safe(piece.removesuffix(self._held))
 
     def end(self) -> str:
         """Return what was held back."""
         held, self._held = self._held, ""
-        return self._shown(held)
+        return self._safe(held)
 
-    def _shown(self, piece: str) -> str:
+    def _safe(self, piece: str) -> str:
         text, at, parts = self._before + piece, len(self._before), []
         for found in STEERING.finditer(text, at):
             parts += [text[at : found.start()], "\n" if found[0] == "\r\n" else f"‹U+{ord(found[0]):04X}›"]
             at = found.end()
-        self._before = text[-1 - LONGEST_FLAG :]
+        self._before = text[-1 - MAX_FLAG_TAGS :]
         return "".join([*parts, text[at:]])

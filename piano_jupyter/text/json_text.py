@@ -1,4 +1,4 @@
-"""JSON in texts that others wrote. Pure; any text gives some."""
+"""JSON written by others. Pure; no input makes it fail."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from piano_jupyter.text.truncation import truncated
 
 
 def json_or_none(text: str) -> Any:
-    """Read JSON; None where it is none."""
+    """Parse JSON; return None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -17,16 +17,16 @@ def json_or_none(text: str) -> Any:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return an object; what is none has no fields."""
+    """Return a value if it is a mapping, otherwise an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return whether lists and objects in a value are nested deeper than that."""
-    inside = [value]
+    """Return whether lists and objects in a value are nested deeper than `levels`."""
+    level = [value]
     for _ in range(levels):
-        inside = [each for whole in inside for each in _items(whole)]
-        if not inside:
+        level = [item for container in level for item in _items(container)]
+        if not level:
             return False
     return True
 
@@ -38,7 +38,7 @@ def _items(value: Any) -> Collection[Any]:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _finite(digits: str) -> float:
@@ -48,5 +48,5 @@ def _finite(digits: str) -> float:
     return number
 
 
-STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)  #: with numbers as the standard has them
-LENIENT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, strict=False)  #: with line ends in texts, too
+STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)  #: only the numbers of the JSON standard
+LENIENT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, strict=False)  #: also line breaks in strings

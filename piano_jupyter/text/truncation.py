@@ -1,30 +1,30 @@
-"""Texts that are cut because they are too long, in one way everywhere. Pure; any text gives some."""
+"""Shortening of long texts, the same everywhere. Pure; no input makes it fail."""
 
 import json
 import unicodedata
 from typing import Any
 
 HOW_MUCH = "\n… and {left:,} more characters"
-JOINER = "\u200d"  #: makes one picture of two
-TONES = range(0x1F3FB, 0x1F400)  #: colour the picture before them
-MOST_MARKS = 30  #: more than these on one letter are no writing
+JOINER = "\u200d"  #: joins two emoji into one
+SKIN_TONES = range(0x1F3FB, 0x1F400)  #: modify the emoji before them
+MAX_COMBINING_MARKS = 30  #: no script puts more on one letter
 
 
-def truncated(text: str, longest: int, more: str = "…") -> str:
-    """Return a text of at most `longest` characters.
+def truncated(text: str, max_chars: int, more: str = "…") -> str:
+    """Return a text of at most `max_chars` characters.
 
-    What is cut off is told by `more`, which counts among them; `{left:,}` in it is the number of characters that are
-    left out. What one sees as one character (a letter and its accents) is not cut in two.
+    `more` is appended to a text that is cut and counts towards the limit; `{left:,}` in it becomes the number of
+    characters left out. A letter and its accents, which one sees as one character, are not separated.
     """
-    if len(text) <= longest:
+    if len(text) <= max_chars:
         return text
-    room = longest - len(more.format(left=len(text)))
+    room = max_chars - len(more.format(left=len(text)))
     kept = text[: _boundary(text, max(room, 0))].rstrip()
-    return (kept + more.format(left=len(text) - len(kept)))[:longest]
+    return (kept + more.format(left=len(text) - len(kept)))[:max_chars]
 
 
 def short_json(value: Any) -> str:
-    """Return a value as it is quoted in a sentence."""
+    """Return a value as short JSON, to quote it in a message."""
     try:
         return truncated(json.dumps(value, ensure_ascii=False), 120)
     except (TypeError, ValueError, RecursionError):
@@ -32,13 +32,13 @@ def short_json(value: Any) -> str:
 
 
 def _boundary(text: str, end: int) -> int:
-    """Return where to cut at the latest."""
-    places = range(end, max(end - MOST_MARKS, 0), -1)
-    return next((at for at in places if not _continues(text[at - 1], text[at])), end)
+    """Return the last place up to `end` where the text can be cut."""
+    places = range(end, max(end - MAX_COMBINING_MARKS, 0), -1)
+    return next((at for at in places if not _is_one_character(text[at - 1], text[at])), end)
 
 
-def _continues(before: str, after: str) -> bool:
-    """Return whether two characters are seen as one."""
+def _is_one_character(before: str, after: str) -> bool:
+    """Return whether two neighbouring characters appear as one."""
     is_pair = "\ud800" <= before < "\udc00" <= after < "\ue000"
     is_mark = unicodedata.category(after).startswith("M")
-    return is_pair or is_mark or JOINER in {before, after} or ord(after) in TONES
+    return is_pair or is_mark or JOINER in {before, after} or ord(after) in SKIN_TONES

@@ -1,6 +1,6 @@
-"""Long lists of words, written as a text."""
+"""Sets of words, written as one string."""
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the words of a text."""
+    """Return the words of a string as a set."""
     return frozenset(text.split())

@@ -21,10 +21,10 @@ from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, pytho
 from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
 from piano_jupyter.runner.tools.bash.output import CommandOutput
 from piano_jupyter.runner.tools.bash.shell import ShellPool
-from piano_jupyter.runner.tools.files.beneath import StepwiseResolver, way
+from piano_jupyter.runner.tools.files.beneath import StepwiseResolver, best_resolver
 from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.workspace import Workspace
-from piano_jupyter.tool import ToolCallContext, calling
+from piano_jupyter.tool import ToolCallContext, current_call
 
 SIZES = (100, 1000)  # MB
 ROUNDS = 400
@@ -43,7 +43,7 @@ def median(action):
 
 def read_beneath(workspace, by):
     """Read by descriptor, without what else read_file does."""
-    with Workspace(workspace, by=by).find("src/f.py") as found, found.open() as file:
+    with Workspace(workspace, resolver=by).find("src/f.py") as found, found.open() as file:
         return file.read().decode()
 
 
@@ -72,7 +72,7 @@ def files():
 
         def tools(by):
             path.write_text(text)
-            read, _, edit = file_tools(PianoConfig(workspace=str(workspace)), by=by)
+            read, _, edit = file_tools(PianoConfig(workspace=str(workspace)), resolver=by)
             read("src/f.py")
             return (
                 lambda _: read("src/f.py"),
@@ -81,19 +81,19 @@ def files():
 
         path.write_text(text)
         yield "read: pathlib", median(lambda _: path.read_text())
-        for by in (way(), StepwiseResolver()):
+        for by in (best_resolver(), StepwiseResolver()):
             yield f"read: beneath ({by.name})", median(lambda _, by=by: read_beneath(workspace, by))
-        for by in (way(), StepwiseResolver()):
+        for by in (best_resolver(), StepwiseResolver()):
             yield f"read_file, with numbers ({by.name})", median(tools(by)[0])
         path.write_text(text)
         yield "edit: pathlib", median(lambda n: edit_plainly(path, n))
         path.write_text(text)
         yield "edit: pathlib, synced and renamed", median(lambda n: edit_and_sync(path, n))
-        for by in (way(), StepwiseResolver()):
+        for by in (best_resolver(), StepwiseResolver()):
             yield f"edit_file ({by.name})", median(tools(by)[1])
 
 
-def box_of(folder):
+def spec_of(folder):
     """Return the sandbox that the tool bash would have there."""
     workspace = os.path.realpath(folder)
     environment = {**clean_environment(os.environ), **git_identity(workspace)}
@@ -109,19 +109,19 @@ def shell():
     """Run a command that does nothing."""
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
         tool, bubblewrap = BashTool(PianoConfig(workspace=folder)), Bubblewrap()
-        box, shells = box_of(folder), ShellPool(bubblewrap)
-        if why := bubblewrap.why_not(box):
+        spec, shells = spec_of(folder), ShellPool(bubblewrap)
+        if why := bubblewrap.unavailable_reason(spec):
             sys.exit(f"no sandbox here: {why}")
 
         def anew(_):
-            with bubblewrap.start(box, ["--norc", "-c", ":"]) as process:
+            with bubblewrap.start(spec, ["--norc", "-c", ":"]) as process:
                 assert process.wait() == 0
 
         async def stays():
-            await shells.run("key", box, b":", 60, CommandOutput(30_000, Path(folder), ""))
+            await shells.run("key", spec, b":", 60, CommandOutput(30_000, Path(folder), ""))
 
         async def call(mode):
-            calling.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
+            current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
             await tool.bash(":")
 
         yield "bash: subprocess.run", median(lambda _: subprocess.run(["bash", "-c", ":"], check=True))
@@ -139,7 +139,7 @@ SECTIONS = {"files": files, "shell": shell}
 def measure(megabytes, section):
     """Print the figures of one section, from a process of this size."""
     ballast = bytearray(os.urandom(1 << 20)) * megabytes
-    calling.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode="write", say=print))
+    current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode="write", say=print))
     for what, microseconds in SECTIONS[section]():
         print(f"{section:8}{len(ballast) >> 20:6} MB  {what:36}{microseconds:10.0f} µs")
 

@@ -9,7 +9,7 @@ from browser.lab import Notebook
 SHIPPED = Path(__file__).parents[2] / "notebooks"
 
 
-def test_the_first_notebook_runs_from_top_to_bottom_and_its_panel_shows_the_talk(window, lab):
+def test_the_first_notebook_runs_completely_and_its_panel_shows_the_conversation(window, lab):
     folder = lab.notebooks / "first"
     shutil.copytree(SHIPPED, folder, ignore=lambda *_: {"__pycache__", ".ipynb_checkpoints"})
     source = nbformat.read(folder / "01_first_chat.ipynb", as_version=4)

@@ -1,14 +1,15 @@
 """Code that an agent puts into a new cell, in JupyterLab: below a cell that waits, and below the chat panel."""
 
 from playwright.sync_api import expect
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 ADDS = "%load_ext piano_jupyter\n%piano agent Assistant --tools add_cell,run_python"
 LONG = "open('begun', 'w').close()\nimport time\nfor _ in range(6000):\n    time.sleep(0.01)\nended = True"
 
 
 def add(code):
-    return Say(call=("add_cell", {"code": code}))
+    return tool_call("add_cell", code=code)
 
 
 def ask(nb, text):
@@ -22,10 +23,10 @@ def answers(nb, state="done"):
 
 
 def told(stub_model):
-    return stub_model.asked[-1]["messages"][-1]["content"]
+    return stub_model.requests[-1]["messages"][-1]["content"]
 
 
-def test_code_stands_in_a_new_cell_below_the_one_that_asked_and_does_not_run(notebook, stub_model):
+def test_code_is_added_in_a_cell_below_and_does_not_run(notebook, stub_model):
     stub_model.says(add("made = 1"), add("made + 1"), "There you are.")
     nb = notebook([ADDS, "%%piano\nWrite me a cell.", "'last'"])
     nb.run(0)
@@ -40,7 +41,7 @@ def test_code_stands_in_a_new_cell_below_the_one_that_asked_and_does_not_run(not
     assert nb.text(2) == "2"
 
 
-def test_code_from_the_panel_stands_in_new_cells_below_it_in_order(notebook, stub_model):
+def test_code_from_the_panel_is_added_in_cells_below_it_in_order(notebook, stub_model):
     stub_model.says(add("made = 1"), add("made + 1"), "There you are.")
     nb = notebook([ADDS, "%piano panel", "'last'"])
     nb.run(0)
@@ -77,7 +78,7 @@ def test_where_no_page_can_add_a_cell_the_agent_is_told_and_the_code_can_be_copi
 
 
 def test_stop_in_the_panel_ends_code_that_runs_in_the_idle_kernel(notebook, stub_model, lab):
-    stub_model.says(Say(call=("run_python", {"code": LONG})), "done")
+    stub_model.says(tool_call("run_python", code=LONG), "done")
     nb = notebook([ADDS, "%piano panel", "'ended' in globals()"])
     nb.run(0)
     nb.run(1)

@@ -5,7 +5,8 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from stub_model import Say
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 LOAD = "%load_ext piano_jupyter"
 OPEN = f"{LOAD}\n%piano panel"
@@ -59,7 +60,7 @@ def button(nb, name):
 
 
 def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
-    stub_model.says(Say("The answer is **42**.\n\n```python\nx = 42\n```", held=True))
+    stub_model.says(ServerReply("The answer is **42**.\n\n```python\nx = 42\n```", held=True))
     nb = notebook([OPEN])
     nb.run(0)
 
@@ -75,8 +76,8 @@ def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
     expect(button(nb, "Stop")).to_be_hidden()
 
 
-def test_after_a_reload_of_the_page_it_is_all_there_and_goes_on(notebook, stub_model):
-    stub_model.says("first *answer*", Say("second answer, slowly", held=True))
+def test_after_a_reload_the_panel_is_complete_and_continues(notebook, stub_model):
+    stub_model.says("first *answer*", ServerReply("second answer, slowly", held=True))
     nb = notebook([OPEN])
     nb.run(0)
     ask(nb, "one")
@@ -129,7 +130,7 @@ def test_a_new_panel_in_a_new_kernel_shows_the_last_messages_and_earlier_ones_on
 
 
 def test_the_log_follows_only_a_reader_who_is_at_its_end(notebook, stub_model):
-    stub_model.says("line\n\n" * 60, Say("one\n\n" + "more\n\n" * 60, held=True))
+    stub_model.says("line\n\n" * 60, ServerReply("one\n\n" + "more\n\n" * 60, held=True))
     nb = notebook([OPEN])
     nb.run(0)
     log = nb.panel.get_by_role("log")
@@ -146,8 +147,8 @@ def test_the_log_follows_only_a_reader_who_is_at_its_end(notebook, stub_model):
     assert log.evaluate("node => node.scrollTop") == 40
 
 
-def test_stop_ends_the_answer_and_keeps_what_was_said(notebook, stub_model):
-    stub_model.says(Say("word after word", held=True), "and now in full")
+def test_stop_ends_the_answer_and_keeps_its_text(notebook, stub_model):
+    stub_model.says(ServerReply("word after word", held=True), "and now in full")
     nb = notebook([OPEN])
     nb.run(0)
     ask(nb, "go on")
@@ -155,14 +156,14 @@ def test_stop_ends_the_answer_and_keeps_what_was_said(notebook, stub_model):
 
     button(nb, "Stop").click()
     expect(answers(nb, "cancelled").locator(".piano-text")).to_contain_text("word")
-    nb.until(stub_model.gone.is_set)
+    nb.until(stub_model.disconnected.is_set)
     button(nb, "Retry").click()
 
     expect(written(nb)).to_have_text("and now in full")
 
 
 def test_send_and_stop_work_while_a_cell_runs(notebook, stub_model, tmp_path):
-    stub_model.says("a quick one", Say("a slow one", held=True))
+    stub_model.says("a quick one", ServerReply("a slow one", held=True))
     go = tmp_path / "go"
     nb = notebook([OPEN, f"import time, os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('over')"])
     nb.run(0)
@@ -193,7 +194,7 @@ def test_enter_sends_and_shift_enter_makes_a_new_line(notebook, stub_model):
 
     expect(answers(nb)).to_have_count(1)
     expect(nb.panel.locator(".piano-said").first).to_have_text(re.compile("^one\ntwo$"))
-    assert stub_model.asked[-1]["messages"][-1]["content"] == "one\ntwo"
+    assert stub_model.requests[-1]["messages"][-1]["content"] == "one\ntwo"
     box(nb).fill("three")
     box(nb).press("Control+Enter")
     expect(answers(nb)).to_have_count(2)
@@ -212,10 +213,10 @@ def test_enter_that_ends_a_composition_does_not_send(notebook, stub_model):
 
     expect(answers(nb)).to_have_count(1)
     expect(nb.panel.locator(".piano-said").first).to_have_text("日本")
-    assert len(stub_model.asked) == 1
+    assert len(stub_model.requests) == 1
 
 
-def test_plain_keys_in_the_panel_are_no_commands_of_the_notebook(notebook):
+def test_plain_keys_in_the_panel_are_not_notebook_commands(notebook):
     nb = notebook([OPEN, "'another'"])
     nb.run(0)
     places = [button(nb, "Send"), nb.panel.get_by_role("log"), box(nb)]
@@ -230,7 +231,7 @@ def test_plain_keys_in_the_panel_are_no_commands_of_the_notebook(notebook):
 
 
 def test_a_failed_job_says_why_and_can_be_tried_again(notebook, stub_model):
-    stub_model.says(Say("the model is not well", status=400), "now it is")
+    stub_model.says(ServerReply("the model is not well", status=400), "now it is")
     nb = notebook([OPEN])
     nb.run(0)
     ask(nb, "are you well?")
@@ -245,7 +246,7 @@ def test_a_failed_job_says_why_and_can_be_tried_again(notebook, stub_model):
 @pytest.mark.parametrize(("choice", "result"), [("Approve", "3 rows deleted"), ("Deny", "the user did not allow")])
 def test_e9_a_card_hides_nothing_of_a_call_and_waits_for_the_answer(notebook, stub_model, choice, result):
     where = "1 = 1 \u202eoops\u200b\x1b[2K" + " " * 3000 + "-- the tail" + "\n" * 400 + "<b>end</b>"
-    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": where})), "Finished.")
+    stub_model.says(tool_call("delete_rows", table="t", where=where), "Finished.")
     nb = notebook(
         [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
     )
@@ -263,13 +264,13 @@ def test_e9_a_card_hides_nothing_of_a_call_and_waits_for_the_answer(notebook, st
     button(nb, choice).click()
 
     expect(written(nb).last).to_have_text("Finished.")
-    assert result in stub_model.asked[-1]["messages"][-1]["content"]
+    assert result in stub_model.requests[-1]["messages"][-1]["content"]
     expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", "ok" if choice == "Approve" else "denied")
 
 
 def test_e9_the_last_of_400_lines_of_a_command_is_reached_by_scrolling(notebook, stub_model):
     command = "\n".join(f"echo {number}" for number in range(400)) + "\nrm -rf ~"
-    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": command})), "Finished.")
+    stub_model.says(tool_call("delete_rows", table="t", where=command), "Finished.")
     nb = notebook(
         [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
     )
@@ -293,7 +294,7 @@ def test_e9_the_last_of_400_lines_of_a_command_is_reached_by_scrolling(notebook,
 
 
 def test_a_card_is_answered_with_the_keyboard_alone_in_a_narrow_panel_too(notebook, stub_model):
-    stub_model.says(Say("", call=("delete_rows", {"table": "t", "where": "1 = 1"})), "Finished.")
+    stub_model.says(tool_call("delete_rows", table="t", where="1 = 1"), "Finished.")
     nb = notebook(
         [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
     )
@@ -318,7 +319,7 @@ def test_a_card_is_answered_with_the_keyboard_alone_in_a_narrow_panel_too(notebo
 
 
 def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook, stub_model):
-    call = Say("", call=("delete_rows", {"table": "t", "where": "1 = 1"}))
+    call = tool_call("delete_rows", table="t", where="1 = 1")
     stub_model.says(call, "Finished.", call, "Finished again.")
     nb = notebook(
         [LOAD + TOOLS, "await piano.update_agent('Assistant', enabled_tools=['delete_rows']);", "%piano panel"]
@@ -336,8 +337,8 @@ def test_always_says_what_it_covers_and_the_next_such_call_has_no_card(notebook,
     expect(nb.panel.locator(".piano-call[data-state='ok']")).to_have_count(2)
 
 
-def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook, stub_model):
-    stub_model.says(Say("", call=("bash", {"command": "cat ~/.ssh/id_rsa"})), "Finished.")
+def test_f1_a_command_that_reads_keys_is_flagged_on_its_card(notebook, stub_model):
+    stub_model.says(ServerReply("", calls=[tool_call("bash", command="cat ~/.ssh/id_rsa")]), "Finished.")
     nb = notebook(
         [
             LOAD + "\n%config PianoConfig.mode = 'full'",
@@ -349,18 +350,20 @@ def test_f1_a_command_that_reaches_for_keys_is_pointed_out_on_its_card(notebook,
         nb.run(i)
     ask(nb, "clean up")
 
-    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='asks'] .piano-flag")).to_contain_text("accesses keys")
     button(nb, "Deny").click()
     expect(written(nb).last).to_have_text("Finished.")
-    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("reaches for keys")
+    expect(nb.panel.locator(".piano-call[data-state='denied'] .piano-flag")).to_contain_text("accesses keys")
 
 
 def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_notebook(notebook, stub_model):
     everything = "\n\n".join(HOSTILE)
     stub_model.says(
-        Say(everything, call=("<img src=x onerror='window.pwned=1'>", {"a": everything}), reasoning=everything),
-        Say(call=("read_file", {"path": HOSTILE[0]})),
-        Say(call=("leak", {})),
+        ServerReply(
+            everything, calls=[tool_call("<img src=x onerror='window.pwned=1'>", a=everything)], reasoning=everything
+        ),
+        tool_call("read_file", path=HOSTILE[0]),
+        tool_call("leak"),
         everything,
         everything,
     )
@@ -453,8 +456,8 @@ panel.send = lose_one
 """
 
 
-def test_a_message_that_went_missing_is_made_up_for(notebook, stub_model):
-    stub_model.says("first", Say("second one", held=True))
+def test_a_missing_message_makes_the_page_ask_for_everything(notebook, stub_model):
+    stub_model.says("first", ServerReply("second one", held=True))
     nb = notebook([PANEL, LOSE_ONE])
     nb.run(0)
     ask(nb, "one")
@@ -515,7 +518,7 @@ def test_after_an_edit_the_next_message_is_a_new_one_whatever_was_typed_meanwhil
     expect(nb.panel.locator(".piano-said")).to_have_text(["3 * 3?", "", "thank you", ""])
 
 
-def test_of_two_messages_on_their_way_the_first_leaves_the_box_to_the_second(notebook, stub_model):
+def test_the_reply_to_the_first_of_two_messages_keeps_the_second_in_the_box(notebook, stub_model):
     stub_model.says("one answer", "another")
     nb = notebook([PANEL, HOLD, RELEASE])
     nb.run(0)
@@ -529,7 +532,7 @@ def test_of_two_messages_on_their_way_the_first_leaves_the_box_to_the_second(not
     expect(box(nb)).to_have_value("")
 
 
-def test_an_answer_is_asked_for_again_once_unless_that_fails(notebook, stub_model):
+def test_an_answer_is_regenerated_once_unless_that_fails(notebook, stub_model):
     stub_model.says("It is 4.")
     nb = notebook([PANEL, HOLD, REFUSE, RELEASE])
     nb.run(0)
@@ -547,7 +550,7 @@ def test_an_answer_is_asked_for_again_once_unless_that_fails(notebook, stub_mode
     expect(button(nb, "Ask again")).to_be_enabled()
 
 
-def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
+def test_an_error_is_shown_as_a_sentence(notebook):
     nb = notebook([OPEN, "%unload_ext piano_jupyter"])
     nb.run(0)
     expect(nb.panel.locator(".piano-empty")).to_be_visible()
@@ -559,7 +562,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(notebook):
     expect(box(nb)).to_have_value("hello?")
 
 
-def test_a_question_is_edited_and_an_answer_asked_for_again_in_its_place(notebook, stub_model):
+def test_a_question_is_edited_and_an_answer_regenerated_in_place(notebook, stub_model):
     stub_model.says("It is 4.", "It is 9.", "Nine, it is.", "Both.")
     nb = notebook([OPEN])
     nb.run(0)
@@ -579,10 +582,10 @@ def test_a_question_is_edited_and_an_answer_asked_for_again_in_its_place(noteboo
 
     expect(written(nb)).to_have_text("Nine, it is.")
     expect(nb.panel.locator(".piano-entry")).to_have_count(2)
-    assert [message["content"] for message in stub_model.asked[-1]["messages"][1:]] == ["3 * 3?"]
+    assert [message["content"] for message in stub_model.requests[-1]["messages"][1:]] == ["3 * 3?"]
     ask(nb, "and?")
     expect(written(nb).last).to_have_text("Both.")
-    assert [message["content"] for message in stub_model.asked[-1]["messages"][1:]] == [
+    assert [message["content"] for message in stub_model.requests[-1]["messages"][1:]] == [
         "3 * 3?",
         "Nine, it is.",
         "and?",
@@ -590,7 +593,7 @@ def test_a_question_is_edited_and_an_answer_asked_for_again_in_its_place(noteboo
 
 
 def test_two_agents_that_are_asked_together_answer_in_the_order_asked(notebook, stub_model):
-    stub_model.answer = lambda asked: Say("from " + asked["messages"][0]["content"])
+    stub_model.answer = lambda asked: "from " + asked["messages"][0]["content"]
     nb = notebook(
         ["%load_ext piano_jupyter\n%piano agent ada --system Ada\n%piano agent bo --system Bo", "%piano panel"]
     )
@@ -606,13 +609,13 @@ def test_two_agents_that_are_asked_together_answer_in_the_order_asked(notebook, 
 PID = "import os\nprint(os.getpid())"
 
 
-def test_a_panel_in_a_fresh_kernel_lets_what_a_killed_one_left_go_on_and_shows_the_answer(notebook, stub_model):
-    stub_model.says(Say("never finished", held=True))
+def test_a_panel_in_a_new_kernel_resumes_the_jobs_of_a_killed_one(notebook, stub_model):
+    stub_model.says(ServerReply("never finished", held=True))
     nb = notebook([PID, OPEN, OPEN])
     nb.run(0)
     nb.run(1)
     ask(nb, "Who was first?")
-    nb.until(lambda: stub_model.asked)
+    nb.until(lambda: stub_model.requests)
     nb.kill(int(nb.text(0)))
     stub_model.reset()
     stub_model.says("Ada was.")
@@ -621,23 +624,23 @@ def test_a_panel_in_a_fresh_kernel_lets_what_a_killed_one_left_go_on_and_shows_t
 
     expect(written(nb)).to_have_text("Ada was.")
     expect(nb.panel.locator(".piano-said").first).to_have_text("Who was first?")
-    assert len(stub_model.asked) == 1
+    assert len(stub_model.requests) == 1
 
 
-def test_above_a_panel_on_a_database_from_elsewhere_stands_why_nothing_of_it_goes_on(notebook, stub_model, tmp_path):
-    stub_model.says(Say("never finished", held=True))
+def test_a_panel_on_a_foreign_database_says_why_its_jobs_do_not_resume(notebook, stub_model, tmp_path):
+    stub_model.says(ServerReply("never finished", held=True))
     nb = notebook([f"{PID}\nos.environ['XDG_DATA_HOME'] = {str(tmp_path)!r}", OPEN, OPEN])
     nb.run(0)
     nb.run(1)
     ask(nb, "Who was first?")
-    nb.until(lambda: stub_model.asked)
+    nb.until(lambda: stub_model.requests)
     nb.kill(int(nb.text(0)))
     stub_model.reset()
 
     nb.run(2)
 
     lines = nb.outputs(2)[0]["text"].splitlines()
-    assert "was not made by you here, so nothing in it goes on by itself" in " ".join(lines)
+    assert "was not made by you on this machine, so its jobs are not resumed" in " ".join(lines)
     assert max(len(line) for line in lines if "/" not in line) <= 80  # no word is broken by the cell's edge
     expect(answers(nb, "queued")).to_have_count(1)
-    assert stub_model.asked == []
+    assert stub_model.requests == []

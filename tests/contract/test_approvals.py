@@ -36,7 +36,7 @@ def answered(approval, make, note="yes", *, allowed=True):
     return replace(approval, allowed=allowed, note=note, decided_at=make.now())
 
 
-async def test_a_question_is_kept_whole_with_its_first_answer(store, make, running, asked):
+async def test_an_approval_request_is_stored_with_its_first_decision(store, make, running, asked):
     job = await running()
     call = make.call(make.message(job.thread_id, job_id=job.id), arguments={"command": "ls '; DROP", "n": [1, None]})
     approval = await asked(job, call)
@@ -54,7 +54,7 @@ async def test_a_question_is_kept_whole_with_its_first_answer(store, make, runni
     assert await store.unbegun(job.id) == [no, other]
 
 
-async def test_e7_of_answers_given_at_once_one_is_the_first(store, make, running, asked):
+async def test_e7_of_concurrent_decisions_one_is_the_first(store, make, running, asked):
     job = await running()
     approval = await asked(job, make.call(make.message(job.thread_id)))
     answers = [answered(approval, make, str(number), allowed=number % 2 == 0) for number in range(9)]
@@ -65,7 +65,7 @@ async def test_e7_of_answers_given_at_once_one_is_the_first(store, make, running
     assert len({each.note for each, _ in kept}) == 1
 
 
-async def test_a_call_that_is_asked_about_anew_is_as_it_was_asked_last_until_it_begins(store, make, running, asked):
+async def test_of_repeated_requests_for_a_call_the_newest_counts_until_it_starts(store, make, running, asked):
     job = await running()
     message = await store.add_message(make.message(job.thread_id, job_id=job.id))
     call = make.call(message)
@@ -80,7 +80,7 @@ async def test_a_call_that_is_asked_about_anew_is_as_it_was_asked_last_until_it_
     assert await store.unbegun(job.id) == []
 
 
-async def test_an_answer_to_nothing_and_no_answer_are_refused(store, make, running, asked):
+async def test_a_decision_without_a_request_or_an_answer_is_refused(store, make, running, asked):
     job = await running()
     approval = await asked(job, make.call(make.message(job.thread_id)))
 
@@ -90,7 +90,7 @@ async def test_an_answer_to_nothing_and_no_answer_are_refused(store, make, runni
         await store.decide_approval(approval)
 
 
-async def test_e7_a_job_that_waited_for_an_answer_when_its_kernel_died_is_taken_up_whatever_its_attempts(
+async def test_e7_a_job_that_waited_for_approval_when_its_kernel_died_is_requeued_whatever_its_attempts(
     store, make, running, asked
 ):
     job = await running()

@@ -171,7 +171,7 @@ async def test_a_store_around_a_store_needs_one_method_for_all_operations(store,
     assert (await around.messages(talk.job.thread_id, last=1)) == [kept.note]
 
 
-async def test_a_message_that_is_sent_twice_returns_only_the_jobs_that_it_was_sent_with(store, make):
+async def test_a_message_sent_twice_returns_only_its_own_jobs(store, make):
     message = make.message()
     job = make.job(message)
     first = await store.enqueue(message, [job])
@@ -180,7 +180,7 @@ async def test_a_message_that_is_sent_twice_returns_only_the_jobs_that_it_was_se
     assert await store.enqueue(message, [job]) == first
 
 
-async def test_a_conversation_that_went_on_since_is_still_known(store, make):
+async def test_an_imported_conversation_that_has_grown_is_still_known(store, make):
     thread, messages, calls = conversation(make)
     await store.add_conversation(thread, messages, calls)
     more = await store.add_message(make.message(thread.id))
@@ -194,7 +194,7 @@ async def test_a_conversation_that_went_on_since_is_still_known(store, make):
         await store.add_conversation(thread, messages, [*calls, replace(calls[0], id=make.clock.new_id())])
 
 
-async def test_another_decision_hears_that_the_first_stands_however_often_each_is_made(store, make, talk):
+async def test_a_second_decision_learns_that_the_first_stands(store, make, talk):
     no = replace(talk.approval, allowed=False, note="no", decided_at=make.now())
     yes = replace(talk.approval, allowed=True, note="yes", decided_at=make.now())
     later_no = replace(no, decided_at=make.now())
@@ -243,7 +243,7 @@ async def test_a_request_whose_job_has_ended_is_given_none_and_no_other_one(stor
     assert await store.jobs(JobStatus.QUEUED) == [jobs[1]]
 
 
-async def test_an_answer_that_is_kept_is_returned_with_what_it_asked_for_as_that_stands(store, make, running):
+async def test_a_repeated_ack_returns_the_stored_answer_and_its_delegated_jobs(store, make, running):
     job = await running()
     answer = make.answer(job)
     asked, note = [make.job(answer, hops=1), make.job(answer, hops=1)], make.message(job.thread_id, role="system")
@@ -275,7 +275,7 @@ async def claimed_again(store, make, job):
 
 
 @pytest.mark.parametrize("name", ["fail", "release"])
-async def test_an_end_that_is_told_again_does_not_end_the_next_attempt_of_the_same_owner(store, make, running, name):
+async def test_a_repeated_fail_does_not_end_the_next_attempt_of_the_same_owner(store, make, running, name):
     job = await running()
     again = await claimed_again(store, make, job)
     end = {"fail": [job, "no model", make.now()], "release": [job, make.now()]}[name]
@@ -284,7 +284,7 @@ async def test_an_end_that_is_told_again_does_not_end_the_next_attempt_of_the_sa
     assert await store.jobs() == [again]
 
 
-async def test_an_answer_of_an_earlier_attempt_is_not_kept(store, make, running):
+async def test_an_answer_of_an_earlier_attempt_is_not_stored(store, make, running):
     job = await running()
     again = await claimed_again(store, make, job)
 
@@ -303,7 +303,7 @@ async def test_a_job_that_somebody_else_runs_does_not_fail_with_who_had_it_befor
     assert await store.fail(job, "late", make.now()) == taken
 
 
-async def test_a_job_is_put_back_once_for_each_time_that_it_ended(store, make, running):
+async def test_a_job_is_requeued_once_for_each_time_it_ended(store, make, running):
     failed = await store.fail(await running(), "no model", make.now())
     queued = await store.retry(failed)
     claimed = await store.claim_next(make.clock.new_id(), "kernel", [queued.id], make.now())
@@ -316,7 +316,7 @@ async def test_a_job_is_put_back_once_for_each_time_that_it_ended(store, make, r
     assert (await store.retry(failed_again)).status is JobStatus.QUEUED
 
 
-async def test_only_jobs_of_owners_that_are_gone_are_taken_over(store, make, running):
+async def test_only_jobs_of_dead_owners_are_recovered(store, make, running):
     mine, theirs, left = await running("mine"), await running("theirs"), await running("gone")
 
     taken = await store.recover({"mine", "theirs"}, 3, make.now())

@@ -37,7 +37,7 @@ async def test_a_search_finds_what_was_said_and_titles_with_all_its_words(store,
     assert hits[0].score > hits[1].score > 0
 
 
-async def test_only_what_the_user_and_agents_said_is_searched(store, make, say):
+async def test_only_messages_of_the_user_and_agents_are_searched(store, make, say):
     said = [await say("fox", role=role) for role in ("user", "assistant", "tool", "system")]
     await say("nothing", reasoning="fox")
     await store.add_message(make.message(content="fox"))  # of a thread that is not kept
@@ -45,7 +45,7 @@ async def test_only_what_the_user_and_agents_said_is_searched(store, make, say):
     assert [hit.message for hit in await store.search("fox", 10)] == [said[1], said[0]]
 
 
-async def test_the_best_places_come_first_and_of_equals_the_newest(store, say):
+async def test_best_matches_come_first_and_equal_ones_newest_first(store, say):
     part = await say("foxglove")
     old = await say("a fox here")
     new = await say("a fox there"[:10])
@@ -87,9 +87,9 @@ async def test_a_search_for_nothing_is_refused(store, text, told):
         await store.search(text, 10)
 
 
-async def test_a_search_looks_back_as_far_as_it_must_and_no_further(store, say, monkeypatch):
-    monkeypatch.setattr(reports, "SLICE", 2)
-    monkeypatch.setattr(reports, "ENOUGH", 3)
+async def test_a_search_looks_back_only_as_far_as_needed(store, say, monkeypatch):
+    monkeypatch.setattr(reports, "FIRST_SLICE_MESSAGES", 2)
+    monkeypatch.setattr(reports, "MAX_RANKED_MESSAGES", 3)
     needle = await say("needle")
     hay = [await say(f"hay hay {n}") for n in range(20)]
     await say("needlework and hay", role="tool")
@@ -100,13 +100,13 @@ async def test_a_search_looks_back_as_far_as_it_must_and_no_further(store, say, 
     assert [hit.message for hit in await store.search('"hay hay" "hay 3"', 10)] == [hay[3]]
     assert await store.search('"hay needle"', 10) == []
 
-    monkeypatch.setattr(reports, "SLICE", 64)
-    monkeypatch.setattr(reports, "ENOUGH", 1)
+    monkeypatch.setattr(reports, "FIRST_SLICE_MESSAGES", 64)
+    monkeypatch.setattr(reports, "MAX_RANKED_MESSAGES", 1)
 
     assert [hit.message for hit in await store.search('"hay hay" "hay 3"', 10)] == [hay[3]]  # hay 13 is looked at first
 
 
-async def test_what_a_fork_has_copied_is_found_once(store, make, thread, say):
+async def test_messages_copied_by_a_fork_are_found_once(store, make, thread, say):
     said = await say("a needle")
     fork = make.thread("fork")
     copy = replace(said, id=make.message(fork.id).id, thread_id=fork.id)
@@ -122,7 +122,7 @@ async def answered(store, make, thread, agent, model="tiny", **fields):
     return await store.ack(job, replace(make.answer(job), **fields), make.now())
 
 
-async def test_usage_sums_what_answers_cost_by_agent_model_and_day(store, make, thread):
+async def test_usage_is_summed_by_agent_model_and_day(store, make, thread):
     ada, bo = await store.add_agent(make.agent("ada")), await store.add_agent(make.agent("bo"))
     told = {"model": "big", "prompt_tokens": 100, "cached_tokens": 10, "completion_tokens": 7}
     timed = {"tokens_per_second": 20.0, "first_token_s": 0.5, "load_s": 2.5}
@@ -157,7 +157,7 @@ async def test_usage_sums_what_answers_cost_by_agent_model_and_day(store, make, 
     assert [row[:2] for row in by_day] == [(date(2026, 1, 2), 1), (date(2026, 1, 1), 4)]
 
 
-async def test_what_an_agent_said_before_it_called_a_tool_costs_but_is_no_answer_of_its_own(store, make, thread):
+async def test_text_before_a_tool_call_counts_as_usage_but_not_as_an_answer(store, make, thread):
     ada = await store.add_agent(make.agent("ada"))
     _, (job,) = await store.enqueue(message := make.message(thread.id), [make.job(message, agent_id=ada.id)])
     job = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
@@ -177,7 +177,7 @@ async def test_usage_of_nothing_is_empty_and_of_an_unknown_agent_is_told(store, 
     assert [row[:2] for row in await store.usage("agent")] == [("unknown", 1)]
 
 
-async def test_a_report_knows_all_that_was_asked_for_before_it(store, make, thread):
+async def test_a_report_sees_all_earlier_writes(store, make, thread):
     kept = [store.add_message(make.message(thread.id, content="fox")) for _ in range(20)]
     writing = [asyncio.ensure_future(each) for each in kept]
     await asyncio.sleep(0)  # they are asked for

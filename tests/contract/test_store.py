@@ -21,7 +21,7 @@ HOSTILE = [
 ]
 
 
-async def test_agents_come_back_as_they_were_kept_and_oldest_first(store, make):
+async def test_agents_are_returned_as_stored_and_oldest_first(store, make):
     plain = make.agent("Bo")
     full = make.agent(
         "Ada",
@@ -50,7 +50,7 @@ async def test_an_agent_s_name_is_taken_whatever_its_case(store, make, first, se
     assert [agent.name for agent in await store.agents()] == [first, "other"]
 
 
-async def test_an_agent_that_is_changed_keeps_its_place(store, make):
+async def test_an_updated_agent_keeps_its_place(store, make):
     ada = await store.add_agent(make.agent("ada"))
     bo = await store.add_agent(make.agent("bo"))
     changed = await store.update_agent(
@@ -75,7 +75,7 @@ async def test_threads_are_newest_first_and_known_by_id_and_status(store, make):
     assert await store.threads("archived") == [archived]
 
 
-async def test_what_is_not_there_is_said_not_to_be(store, make):
+async def test_a_missing_record_raises_not_found(store, make):
     nobody = make.clock.new_id()
     job = make.job(make.message())
 
@@ -103,7 +103,7 @@ async def conversation(store, make):
     return thread, [asked, answer], [call]
 
 
-async def test_a_conversation_from_elsewhere_is_kept_in_its_order(store, make):
+async def test_an_imported_conversation_keeps_its_order(store, make):
     thread, messages, calls = await conversation(store, make)
     await store.add_message(make.message())
     kept = await store.add_conversation(thread, messages, calls)
@@ -114,7 +114,7 @@ async def test_a_conversation_from_elsewhere_is_kept_in_its_order(store, make):
 
 
 @pytest.mark.parametrize("wrong", ["thread", "message", "call", "elsewhere", "nowhere", "open"])
-async def test_a_conversation_of_which_a_part_cannot_be_kept_leaves_nothing(store, make, wrong):
+async def test_a_conversation_is_imported_completely_or_not_at_all(store, make, wrong):
     thread, messages, calls = await conversation(store, make)
     other, said, called = await conversation(store, make)
     await store.add_conversation(other, said, called)
@@ -141,7 +141,7 @@ async def test_a_conversation_of_which_a_part_cannot_be_kept_leaves_nothing(stor
     assert list(await store.sql("SELECT count(*) FROM tool_calls")) == [(1,)]
 
 
-async def test_messages_are_in_the_order_in_which_they_were_kept(store, make):
+async def test_messages_are_in_the_order_in_which_they_were_stored(store, make):
     thread = make.thread()
     tomorrow = make.now() + timedelta(days=1)
     first = await store.add_message(replace(make.message(thread.id), inserted_at=tomorrow))
@@ -156,7 +156,7 @@ async def test_messages_are_in_the_order_in_which_they_were_kept(store, make):
     assert await store.message(second.id) == second
 
 
-async def test_a_time_comes_back_as_the_same_moment_in_utc(store, make):
+async def test_a_time_is_returned_as_the_same_moment_in_utc(store, make):
     noon_in_delhi = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     message = await store.add_message(replace(make.message(), inserted_at=noon_in_delhi))
     kept = await store.message(message.id)
@@ -167,7 +167,7 @@ async def test_a_time_comes_back_as_the_same_moment_in_utc(store, make):
         await store.add_message(replace(make.message(), inserted_at=datetime(2026, 5, 1)))  # noqa: DTZ001  On purpose.
 
 
-async def test_j7_a_message_that_is_sent_twice_is_kept_once_with_its_first_jobs(store, make):
+async def test_j7_a_message_sent_twice_is_stored_once_with_its_first_jobs(store, make):
     message = make.message()
     job = make.job(message)
     first = await store.enqueue(message, [job])
@@ -178,7 +178,7 @@ async def test_j7_a_message_that_is_sent_twice_is_kept_once_with_its_first_jobs(
     assert await store.jobs() == first[1]
 
 
-async def test_a_message_is_not_kept_without_its_jobs(store, make):
+async def test_a_message_is_not_stored_without_its_jobs(store, make):
     message = make.message()
 
     with pytest.raises(StoreError, match="surrogate"):
@@ -187,7 +187,7 @@ async def test_a_message_is_not_kept_without_its_jobs(store, make):
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-async def test_g7_hostile_text_comes_back_as_it_was_said(store, make, text):
+async def test_g7_hostile_text_is_returned_unchanged(store, make, text):
     message = await store.add_message(make.message(content=text, usage={text[:99]: text[:99]}))
     call = await store.start_call(make.call(message, arguments={"command": text}))
     await store.finish_call(replace(call, status=CallStatus.OK, result=text, finished_at=make.now()))
@@ -198,7 +198,7 @@ async def test_g7_hostile_text_comes_back_as_it_was_said(store, make, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-async def test_g7_hostile_text_names_agents_threads_and_jobs_and_is_looked_for_and_never_run(store, make, text):
+async def test_g7_hostile_names_and_searches_are_never_run_as_sql(store, make, text):
     text = text[:900]
     agent = await store.add_agent(make.agent(text, description=text, system_prompt=text))
     thread = await store.add_thread(make.thread(text))
@@ -221,8 +221,8 @@ async def test_g7_half_a_surrogate_pair_is_refused_by_name(store, make, field):
         await store.add_message(make.message(**{field: value}))
 
 
-async def test_what_json_cannot_carry_is_refused(store, make):
-    with pytest.raises(StoreError, match="cannot be kept as JSON"):
+async def test_values_that_json_cannot_hold_are_refused(store, make):
+    with pytest.raises(StoreError, match="cannot be stored as JSON"):
         await store.start_call(make.call(make.message(), arguments={"a": object()}))
 
 
@@ -265,7 +265,7 @@ async def test_a_queued_job_is_claimed_once(store, make):
     assert await store.jobs() == [claimed]
 
 
-async def test_the_answer_and_the_end_of_the_job_are_kept_together(store, make, running):
+async def test_the_answer_and_the_end_of_the_job_are_stored_together(store, make, running):
     job = await running()
     now = make.now()
     done, answer, asked, note = await store.ack(job, make.answer(job), now)
@@ -277,7 +277,7 @@ async def test_the_answer_and_the_end_of_the_job_are_kept_together(store, make, 
     assert await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now()) is None
 
 
-async def test_what_an_answer_asks_for_and_its_note_are_kept_with_it_in_order(store, make, running):
+async def test_delegated_jobs_and_the_note_are_stored_with_the_answer_in_order(store, make, running):
     job = await running()
     answer = make.answer(job)
     asked = [make.job(answer, hops=1), make.job(answer, hops=1)]
@@ -293,7 +293,7 @@ async def test_what_an_answer_asks_for_and_its_note_are_kept_with_it_in_order(st
     ]
 
 
-async def test_of_an_answer_that_cannot_be_kept_whole_nothing_is_kept(store, make, running):
+async def test_an_answer_is_stored_completely_or_not_at_all(store, make, running):
     job = await running()
     answer = make.answer(job)
     asked = [make.job(answer), make.job(answer, model="\ud800")]
@@ -305,7 +305,7 @@ async def test_of_an_answer_that_cannot_be_kept_whole_nothing_is_kept(store, mak
     assert (await store.ack(job, answer, make.now())).answer.seq == 2
 
 
-async def test_j2_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(store, make, running):
+async def test_j2_an_answer_from_an_owner_that_lost_the_job_is_not_stored(store, make, running):
     job = await running("dead kernel")
     await store.recover((), 3, make.now())
     taken = await store.claim_next(make.clock.new_id(), "new kernel", [job.id], make.now())
@@ -326,7 +326,7 @@ async def test_j2_an_answer_from_somebody_who_no_longer_has_the_job_is_not_kept(
     ("verb", "status", "reason", "result"),
     [("fail", JobStatus.FAILED, "no model", "no model"), ("cancel", JobStatus.CANCELLED, None, "cancelled")],
 )
-async def test_a_job_that_fails_or_is_cancelled_owes_no_result(store, make, running, verb, status, reason, result):
+async def test_a_job_that_fails_or_is_cancelled_leaves_no_open_call(store, make, running, verb, status, reason, result):
     job = await running()
     bystander = await running(thread_id=job.thread_id)
     asked = await store.add_message(make.answer(job))
@@ -354,7 +354,7 @@ async def test_a_job_that_has_ended_stays_as_it_ended(store, make, running):
     assert await store.jobs() == [done]
 
 
-async def test_a_queued_job_can_be_cancelled_and_tried_again(store, make):
+async def test_a_queued_job_can_be_cancelled_and_retried(store, make):
     message = make.message()
     _, (job,) = await store.enqueue(message, [make.job(message)])
 
@@ -365,7 +365,7 @@ async def test_a_queued_job_can_be_cancelled_and_tried_again(store, make):
     assert await store.retry(cancelled) == job
 
 
-async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, make, running):
+async def test_a_retried_job_gets_all_its_attempts_again(store, make, running):
     job = await running()
     failed = await store.fail(job, "no model", make.now())
     again = await store.retry(replace(failed, model="better"))
@@ -376,7 +376,7 @@ async def test_a_failed_job_that_is_tried_again_has_its_attempts_back(store, mak
     assert await store.jobs(JobStatus.QUEUED) == [again]
 
 
-async def test_j3_what_a_dead_kernel_left_running_is_queued_again_until_it_is_too_often(store, make, running):
+async def test_j3_a_job_of_a_dead_kernel_is_requeued_until_it_used_its_attempts(store, make, running):
     job = await running()
     started = await store.start_call(make.call(await store.add_message(make.answer(job))))
     waiting = make.message()
@@ -403,7 +403,7 @@ async def test_j3_what_a_dead_kernel_left_running_is_queued_again_until_it_is_to
     assert await store.recover((), 2, make.now()) == []
 
 
-async def test_a_job_that_its_owner_gives_back_is_queued_again_and_that_attempt_does_not_count(store, make, running):
+async def test_a_released_job_is_requeued_and_that_attempt_does_not_count(store, make, running):
     job = await running()
     started = await store.start_call(make.call(await store.add_message(make.answer(job))))
     now = make.now()
@@ -417,7 +417,7 @@ async def test_a_job_that_its_owner_gives_back_is_queued_again_and_that_attempt_
     assert (await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())).attempt == 1
 
 
-async def test_only_the_owner_gives_a_job_back_and_none_that_has_ended(store, make, running):
+async def test_only_the_owner_releases_a_job_and_never_an_ended_one(store, make, running):
     first, second = await running(), await running()
     await store.recover((), 3, make.now())
     taken = await store.claim_next(make.clock.new_id(), "another", [first.id], make.now())
@@ -487,7 +487,7 @@ async def test_counts_tell_how_much_is_kept(store, make, running):
     assert counts.jobs == dict.fromkeys(JobStatus, 0) | {JobStatus.RUNNING: 1, JobStatus.DONE: 1}
 
 
-async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
+async def test_unstarted_approved_calls_are_returned_with_their_decisions(store, make):
     thread = make.thread()
     questions, jobs, answers = [], [], []
     for _ in range(3):
@@ -499,11 +499,11 @@ async def test_questions_that_wait_are_told_each_with_its_answer(store, make):
         claimed = await store.claim_next(make.clock.new_id(), "kernel", [job.id], make.now())
         answers.append((await store.ack(claimed, make.answer(job), make.now())).answer)
 
-    told = MessageTree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).told()
+    told = MessageTree(await store.messages(thread.id), await store.jobs(thread_id=thread.id)).branch()
     assert told == [each for pair in zip(questions, answers, strict=True) for each in pair]
 
 
-async def test_a_write_that_nobody_waits_for_any_more_is_kept_whole(store, make):
+async def test_a_write_whose_caller_is_cancelled_is_stored_completely(store, make):
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     message = make.message()
@@ -518,7 +518,7 @@ async def test_a_write_that_nobody_waits_for_any_more_is_kept_whole(store, make)
     assert complaints == []
 
 
-async def test_sql_gives_tuples_and_the_names_of_the_columns(store, make):
+async def test_sql_returns_tuples_and_column_names(store, make):
     message = await store.add_message(make.message(content="é"))
     rows = await store.sql("SELECT content, seq, id FROM messages")
 
@@ -537,7 +537,7 @@ async def test_a_store_that_is_closed_says_so_and_closes_twice(store, make):
         await store.sql("SELECT 1")
 
 
-async def test_a_file_that_is_opened_again_has_everything_and_counts_on(make, tmp_path):
+async def test_a_reopened_file_has_all_rows_and_continues_its_seq(make, tmp_path):
     store = DuckDBStore(tmp_path / "piano.duckdb")
     await store.open()
     agent = await store.add_agent(make.agent(enabled_tools=("bash",)))

@@ -4,7 +4,8 @@ import signal
 import time
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 DEADLINE = 30
 FULL = "%config PianoConfig.mode = 'full'\n%piano agent Assistant --tools bash"  # each call asks, in every sandbox
@@ -16,13 +17,13 @@ SNEAKY = (
 def waiting(kernel):
     """Return what %piano approve shows, once something waits."""
     deadline = time.monotonic() + DEADLINE
-    while (shown := kernel.run("%piano approve").text) == "no tool call waits for a yes":
+    while (shown := kernel.run("%piano approve").text) == "no tool call waits for your approval":
         assert time.monotonic() < deadline
     return shown
 
 
 def bash(command):
-    return Say(call=("bash", {"command": command}))
+    return tool_call("bash", command=command)
 
 
 def test_always_at_the_prompt_adds_the_rule_that_it_shows_and_is_not_asked_again(kernel_of, stub_model, tmp_path):
@@ -73,7 +74,7 @@ def test_a_call_of_a_job_without_a_cell_is_shown_whole_and_allowed_for_always(ke
     assert f"%piano approve {call} lets it run, %piano deny {call} does not" in shown
     assert allowed.text.startswith("allowed from now on: the rule 'allow bash(touch made)' is added")
     assert (answer.text.splitlines()[-1], again.text.splitlines()[-1]) == ("done", "done again")
-    assert "any other was answered already, or never asked" in late.stream
+    assert "any other has already been answered, or never asked" in late.stream
     assert (tmp_path / "made").exists()
 
 
@@ -129,7 +130,7 @@ def test_e7_a_call_that_waits_when_the_kernel_is_killed_waits_in_the_next_one(ke
     assert not ran_before
     assert answer.text.endswith("\ndone")
     assert (tmp_path / "made").read_text() == "again\n"
-    assert stub_model.asked[-1]["messages"][-1]["role"] == "tool"
+    assert stub_model.requests[-1]["messages"][-1]["role"] == "tool"
 
 
 def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel, stub_model):
@@ -145,7 +146,7 @@ def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel,
     took = time.monotonic() - began
 
     assert took < 1
-    assert kernel.run("%piano approve").text == "no tool call waits for a yes"
+    assert kernel.run("%piano approve").text == "no tool call waits for your approval"
     assert kernel.run("%piano ask so?").text == "now?"
 
 
@@ -172,7 +173,7 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
     asks = kernel.run("%piano tools").text
     kernel.run("%config PianoConfig.rules = ['allow act', 'deny create_file', 'ask read_file', 'deny bsh(curl *)']")
     told = kernel.run("%piano tools").text
-    status = kernel.run("%piano").text
+    status = kernel.run("%piano status --all").text
 
     assert "in mode write" in told
     becomes = {line.split()[0]: line for line in told.splitlines()}
@@ -187,4 +188,4 @@ def test_status_and_tools_say_what_becomes_of_calls(kernel):
 def test_a_wrong_rule_is_said_at_once(kernel):
     cell = kernel.run("%config PianoConfig.rules = ['allow bash(a | b)']")
 
-    assert "can never fit: what it allows must be one plain command" in cell.stream
+    assert "can never match: it can only allow one plain command" in cell.stream

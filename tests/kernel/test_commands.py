@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 
 def ids(kernel):
@@ -12,14 +13,14 @@ def ids(kernel):
     return [line.partition("[")[2].partition("]")[0] for line in told if "[" in line.partition(":")[0]]
 
 
-def test_an_agent_is_made_of_a_cell_with_options_that_reach_the_model(kernel, stub_model):
+def test_an_agent_is_created_from_a_cell_and_its_options_reach_the_model(kernel, stub_model):
     kernel.run("%%piano agent ada --model small --temperature 0.2 --option seed=7\nYou are Ada.\nBe kind.")
     kernel.run("%piano agent ada --option stop=END --option seed=null")
     shown = kernel.run("%piano agent ada")
 
     kernel.run("%piano ask @ada hi")
 
-    asked = stub_model.asked[0]
+    asked = stub_model.requests[0]
     assert asked["messages"][0] == {"role": "system", "content": "You are Ada.\nBe kind."}
     assert (asked["temperature"], asked["stop"], "seed" in asked) == (0.2, "END", False)
     assert shown.text.splitlines()[0] == "name           @ada"
@@ -27,18 +28,18 @@ def test_an_agent_is_made_of_a_cell_with_options_that_reach_the_model(kernel, st
     assert "text/html" in shown.shown[0]
 
 
-def test_an_agents_prompt_comes_from_a_file_and_its_rounds_are_limited(kernel, stub_model, tmp_path):
+def test_an_agents_prompt_comes_from_a_file_and_its_iterations_are_limited(kernel, stub_model, tmp_path):
     (tmp_path / "ada.md").write_text("You are Ada.\n")
-    stub_model.answer = lambda _: Say(call=("read_file", {"path": "ada.md"}))
+    stub_model.answer = lambda _: tool_call("read_file", path="ada.md")
 
     kernel.run("%piano agent ada --system-file ada.md --tools read_file --max-iterations 2")
     cell = kernel.run("%piano ask @ada go round")
 
-    assert stub_model.asked[0]["messages"][0]["content"] == "You are Ada."
+    assert stub_model.requests[0]["messages"][0]["content"] == "You are Ada."
     assert "stopped after 2 rounds of tool calls" in cell.stream
 
 
-def test_an_edit_asks_anew_beside_the_old_question_and_history_shows_both(kernel, stub_model):
+def test_an_edit_asks_again_on_a_new_branch_and_history_shows_both(kernel, stub_model):
     stub_model.says("Paris.", "Madrid.")
     kernel.run("%piano ask Capital of France?")
     question, _ = ids(kernel)
@@ -51,13 +52,13 @@ def test_an_edit_asks_anew_beside_the_old_question_and_history_shows_both(kernel
 
     assert "no variable named 'country'" in cell.stream
     assert edited.text == "Madrid."
-    assert "]: Capital of Spain?\n  ⇄ 2 of 2; beside it " + question in now
+    assert "]: Capital of Spain?\n  ⇄ 2 of 2; the others are " + question in now
     assert "Paris." not in now
     assert "You: Capital of France?\n  ⇄ 1 of 2\n\nAssistant: Paris." in before
     assert "%piano history --ids names the others" in before
 
 
-def test_a_question_is_answered_anew_and_forked_from(kernel, stub_model):
+def test_a_question_is_regenerated_and_forked(kernel, stub_model):
     stub_model.says("one", "two", "three")
     kernel.run("%piano ask Say something?")
 
@@ -68,17 +69,17 @@ def test_a_question_is_answered_anew_and_forked_from(kernel, stub_model):
 
     assert again.text == "two"
     assert forked.text == "current thread: Another way"
-    told = [message["content"] for message in stub_model.asked[2]["messages"] if message["role"] != "system"]
+    told = [message["content"] for message in stub_model.requests[2]["messages"] if message["role"] != "system"]
     assert told == ["Say something?", "two", "and then?"]
     assert "and then?" not in kernel.run("%piano history Say something?").text
 
 
-def test_a_thread_is_exported_and_read_again(kernel, stub_model, tmp_path):
+def test_a_thread_is_exported_and_imported_again(kernel, stub_model, tmp_path):
     stub_model.says("**Paris**.")
     kernel.run("%piano ask Capital?")
 
     for name in ("talk.md", "talk.ipynb", "talk.jsonl"):
-        assert kernel.run(f"%piano export {name}").text == f"'Capital?' is in {name}"
+        assert kernel.run(f"%piano export {name}").text == f"exported 'Capital?' to {name}"
     kernel.run("%piano export other.txt --format md --thread Capital?")
     read = kernel.run('%piano import talk.jsonl --title "An old talk"')
 
@@ -89,7 +90,23 @@ def test_a_thread_is_exported_and_read_again(kernel, stub_model, tmp_path):
     assert kernel.run("%piano history").text == "An old talk\n\nYou: Capital?\n\nAssistant: **Paris**."
 
 
-def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
+def test_threads_are_listed_with_their_messages_and_last_use_in_local_time(kernel_of, stub_model):
+    kernel = kernel_of(TZ="Asia/Kolkata").load()  # half an hour off: no time in it is taken for UTC
+    kernel.run("%piano thread --new Empty\n%piano thread --new Talk\n%piano ask one\n%piano ask two")
+    times = "SELECT strftime(max(inserted_at) + INTERVAL '330 minutes', '%H:%M') AS t FROM {}"
+    used, opened = (
+        kernel.run(f"%piano sql {times.format(name)}").text.splitlines()[1] for name in ("messages", "threads")
+    )
+
+    header, talk, empty = kernel.run("%piano threads").text.splitlines()
+
+    assert header.split() == ["id", "title", "status", "messages", "last", "used", "opened"]
+    assert talk.split()[1:4] == ["Talk", "active", "4"]
+    assert (talk.split()[5], talk.split()[7]) == (used, opened)
+    assert empty.split()[1:4] == ["Empty", "active", "0"]
+
+
+def test_an_existing_file_is_kept_without_force(kernel, tmp_path):
     (tmp_path / "talk.md").write_text("mine")
     kernel.run("%piano ask hello")
 
@@ -102,16 +119,35 @@ def test_a_file_that_exists_is_kept_unless_it_is_forced(kernel, tmp_path):
     assert "hello" in (tmp_path / "talk.md").read_text()
 
 
-def test_what_is_sent_while_jobs_are_stopped_waits_until_they_are_started(kernel, stub_model):
+def test_a_file_name_that_is_not_ascii_works_under_an_ascii_locale(kernel_of, stub_model, tmp_path):
+    kernel = kernel_of(LC_ALL="C", PYTHONUTF8="0").load()
+    assert kernel.run("import sys; print(sys.getfilesystemencoding())").stream == "ascii\n"
+    kernel.run("%piano ask h\xe9llo")
+
+    exported = kernel.run("%piano export Pr\xfcfung.jsonl")
+    again = kernel.run("%piano export Pr\xfcfung.jsonl")
+    read = kernel.run("%piano import Pr\xfcfung.jsonl --title Wieder")
+    recorded = kernel.run("%piano record Aufnahme-\xfc.jsonl")
+    replayed = kernel.run("%piano replay Aufnahme-\xfc.jsonl")
+
+    assert exported.text == "exported 'h\xe9llo' to Pr\xfcfung.jsonl"
+    assert "h\xe9llo" in (tmp_path / "Pr\xfcfung.jsonl").read_text(encoding="utf-8")
+    assert again.stream == "PianoError: Pr\xfcfung.jsonl exists; --force replaces it\n"
+    assert read.text == "current thread: Wieder"
+    assert recorded.text == "recording to Aufnahme-\xfc.jsonl"
+    assert replayed.text == "replaying Aufnahme-\xfc.jsonl"
+
+
+def test_a_message_sent_while_jobs_are_stopped_waits_for_start(kernel, stub_model):
     kernel.run("%piano stop")
 
     sent = kernel.run("%%piano send\nhello\nthere")
     status = kernel.run("%piano").text
-    asked = list(stub_model.asked)
+    asked = list(stub_model.requests)
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "0 running, 1 queued, 0 waiting for a yes; stopped, %piano start goes on" in status
+    assert "jobs    1 queued; stopped, %piano start continues" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
 
@@ -124,7 +160,7 @@ def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):
     assert cell.shown == [{"text/plain": "**bold**"}]
 
 
-def test_a_cell_may_be_a_query_and_a_first_line_that_is_no_sub_command_is_text(kernel, stub_model):
+def test_a_cell_may_be_a_query_and_other_first_lines_are_text(kernel, stub_model):
     kernel.run("%%piano threads\nare what?")
 
     rows = kernel.run("%%piano sql\nSELECT content\nFROM messages\nORDER BY seq LIMIT 1")
@@ -136,7 +172,7 @@ def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
     kernel.run("from piano_jupyter import tool")
     kernel.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
     kernel.run("%piano agent Assistant --tools price")
-    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3.\n```python\nx = 3\n```")
+    stub_model.says(tool_call("price", item="tea"), "It is 3.\n```python\nx = 3\n```")
 
     at_once = kernel.run("answer = %piano ask tea?")
     later = kernel.run("answer")
@@ -154,7 +190,7 @@ def test_an_answer_that_is_shown_later_has_its_tool_calls(kernel, stub_model):
         ("(await piano.agents())[0]", "name           @Assistant"),
         ("(await piano.jobs())[0]", "status  done\nagent   @Assistant"),
         ("(await piano.models())[0]", "model  qwen3:32b\nstate  loaded"),
-        ("await piano.status()", "thread     hello\nserver     http"),
+        ("await piano.status()", "thread     hello\njobs       nothing runs or waits\nserver     http"),
         ("await piano.sql('SELECT 1 AS n')", "n\n1"),
     ],
 )
@@ -182,7 +218,7 @@ def test_each_record_in_a_list_is_a_short_line(seen_kernel, code, plain):
     assert plain in seen_kernel.run(code).text
 
 
-def test_what_is_sent_is_a_job_and_several_are_a_list_of_them(kernel, stub_model):
+def test_send_returns_a_job_or_a_list_of_jobs(kernel, stub_model):
     kernel.run("%piano agent ada --model small")
 
     kernel.run("one = %piano send hi\nmore = %piano ask --no-wait @ada @Assistant hi")
@@ -193,14 +229,14 @@ def test_what_is_sent_is_a_job_and_several_are_a_list_of_them(kernel, stub_model
     assert kernel.run("more").text.splitlines()[0].split() == ["id", "status", "agent", "model", "attempt", "reason"]
 
 
-def test_where_threads_are_kept_and_none_is_current_the_way_there_is_named(kernel):
-    says = "no current thread; %piano threads lists 1, %piano thread TITLE goes on with one"
+def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
+    says = "no current thread; %piano threads lists 1, %piano thread TITLE switches to one"
     kernel.run("%piano ask hello")
 
     kernel.restart()
     kernel.load()
 
-    assert f"thread     {says}\n" in kernel.run("%piano").text
+    assert f"thread  {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says
     assert kernel.run("%piano history").stream == f"PianoError: {says}\n"
     assert kernel.run("%piano export talk.md").stream == f"PianoError: {says}\n"

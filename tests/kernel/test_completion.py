@@ -56,14 +56,14 @@ def known(seen_kernel):
         ("%piano agent ada --system-file ", ["notes.txt"], ""),
     ],
 )
-def test_tab_offers_what_fits_and_nothing_else(known, code, offered, of):
+def test_tab_offers_matching_words_and_nothing_else(known, code, offered, of):
     assert offered_for(known, code) == (offered, of)
 
 
 @pytest.mark.parametrize(
     "code", ["%piano agent newcomer", "%piano agents ", "%piano nonsense ", "%piano ask what @a", "%%piano\nwhat @ad"]
 )
-def test_tab_offers_nothing_where_nothing_fits(known, code):
+def test_tab_offers_nothing_where_nothing_matches(known, code):
     assert tab(known, code)[0] == []
 
 
@@ -75,12 +75,12 @@ def test_jobs_and_messages_are_offered_by_their_short_ids(known):
     assert len(offered_for(known, "%piano history --at ")[0]) == 2
 
 
-def test_elsewhere_tab_is_as_it_was(known):
+def test_elsewhere_tab_works_as_without_the_extension(known):
     assert "known_name" in tab(known, "known_na")[0]
     assert "%piano" in tab(known, "%pia")[0]
 
 
-def test_tab_opens_nothing_and_is_gone_after_unload(kernel, tmp_path):
+def test_tab_opens_nothing_and_is_removed_by_unload(kernel, tmp_path):
     assert tab(kernel, "%piano ask --r") == (["--raw"], "--r")
     assert tab(kernel, "%piano ask @a")[0] == []
     assert not (tmp_path / ".piano").exists()
@@ -90,7 +90,7 @@ def test_tab_opens_nothing_and_is_gone_after_unload(kernel, tmp_path):
     assert tab(kernel, "%piano regen")[0] == []
 
 
-def test_tab_offers_what_it_knows_while_the_chat_is_busy(known):
+def test_tab_offers_the_last_known_names_while_the_chat_is_busy(known):
     known.run("import threading\ngate = threading.Event()\nasync def busy(piano):\n    gate.wait(30)")
     offered_for(known, "%piano ask @ad")
     offered_for(known, "%piano thread hel")

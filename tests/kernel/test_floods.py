@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-from stub_model import Say
 
 FRAME = 0.05  # seconds between two updates, at least
 
@@ -16,8 +15,8 @@ FRAME = 0.05  # seconds between two updates, at least
         pytest.param(f"{'x' * 9_999} " * 5_000, id="50 MB"),
     ],
 )
-def test_g6_a_flood_makes_few_updates_and_little_output_and_the_kernel_goes_on(kernel, stub_model, text):
-    stub_model.says(Say(text))
+def test_g6_a_flood_makes_few_updates_and_little_output_and_the_kernel_works(kernel, stub_model, text):
+    stub_model.says(text)
 
     began = time.monotonic()
     cell = kernel.run("%%piano\ngo")

@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 from kernel.conftest import Kernel
-from stub_model import Say
 from waiting import until
+
+from piano_jupyter.testing import tool_call
 
 SALES = "import pandas as pd\nsales = pd.DataFrame({'item': ['tea', 'bread'], 'price': [2.5, 3.2]})"
 LOOKS = "%piano agent Assistant --tools variables,inspect,query,add_cell"
@@ -26,11 +27,11 @@ LONG = "import time\nbegun = True\nfor _ in range(6000):\n    time.sleep(0.01)\n
 
 def told(stub_model):
     """What the model was told last: the result of its call."""
-    return stub_model.asked[-1]["messages"][-1]["content"]
+    return stub_model.requests[-1]["messages"][-1]["content"]
 
 
 def calls(stub_model, tool, /, **arguments):
-    stub_model.says(Say(call=(tool, arguments)), "done")
+    stub_model.says(tool_call(tool, **arguments), "done")
 
 
 def run_python(kernel, stub_model, code):
@@ -57,16 +58,16 @@ def test_a_waiting_cell_lets_its_agent_see_the_variables(kernel, stub_model):
     kernel.run("def total(frame):\n    'Add it up.'\n    return frame['price'].sum()")
     kernel.run(LOOKS)
     stub_model.says(
-        Say(call=("variables", {})),
-        Say(call=("inspect", {"name": "sales"})),
-        Say(call=("inspect", {"name": "total"})),
-        Say(call=("query", {"sql": "SELECT max(price) AS most FROM sales"})),
+        tool_call("variables"),
+        tool_call("inspect", name="sales"),
+        tool_call("inspect", name="total"),
+        tool_call("query", sql="SELECT max(price) AS most FROM sales"),
         "done",
     )
 
     cell = kernel.run("%%piano\nWhat is there?")
 
-    variables, sales, total, query = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    variables, sales, total, query = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
     assert cell.text.splitlines()[-1] == "done"
     assert variables == (
         "name   type              size                memory\n"
@@ -84,12 +85,12 @@ def test_an_idle_kernel_lets_an_agent_see_the_variables(kernel, stub_model):
     calls(stub_model, "inspect", name="sales['price']")
 
     kernel.run("%piano send look")
-    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    until(lambda: len(stub_model.requests) == 2, "the tool did not return")
 
     assert told(stub_model).startswith("sales['price'] is pandas.Series, 2 values")
 
 
-def test_an_awaited_answer_and_one_of_a_task_may_look_too(kernel, stub_model):
+def test_tools_read_variables_for_awaited_answers_and_tasks(kernel, stub_model):
     kernel.run(SALES)
     kernel.run(LOOKS)
     calls(stub_model, "query", sql="SELECT count(*) FROM sales")
@@ -100,36 +101,36 @@ def test_an_awaited_answer_and_one_of_a_task_may_look_too(kernel, stub_model):
     kernel.run(
         "import asyncio\nasync def ask(): return await piano.ask('how much?')\ntask = asyncio.create_task(ask())"
     )
-    until(lambda: len(stub_model.asked) == 4, "the tool did not return")
+    until(lambda: len(stub_model.requests) == 4, "the tool did not return")
 
     assert awaited.stream == "done\n"
     assert first == "count_star()\n2"
     assert told(stub_model) == "sum(price)\n5.7"
 
 
-def test_while_another_cell_runs_a_look_waits_for_it_and_says_so(kernel, stub_model):
+def test_reading_a_variable_waits_for_another_running_cell_and_says_so(kernel, stub_model):
     kernel.run(UNTIL)
     kernel.run(LOOKS)
     calls(stub_model, "variables", pattern="half")
 
     cell = kernel.run("%piano send look\nuntil('ToolWaiting')\nhalf_way = len('waited')")
-    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    until(lambda: len(stub_model.requests) == 2, "the tool did not return")
 
     assert cell.status == "ok"
     assert "half_way  int" in told(stub_model)
 
 
-def test_a_look_that_began_to_wait_in_another_cell_is_taken_by_the_next_that_waits(kernel, stub_model):
+def test_a_read_that_started_to_wait_in_one_cell_runs_in_the_next_waiting_cell(kernel, stub_model):
     kernel.run(UNTIL)
     kernel.run(LOOKS)
-    stub_model.says(Say(call=("variables", {})), "looked", "and this")
+    stub_model.says(tool_call("variables"), "looked", "and this")
 
     cell = kernel.run("%piano send look\nuntil('ToolWaiting')\nanswer = %piano wait\nprint(answer.content)")
 
     assert (cell.status, cell.stream) == ("ok", "looked\n")
 
 
-def test_code_runs_with_the_users_variables_after_a_yes(kernel_of, stub_model):
+def test_code_runs_with_the_users_variables_after_approval(kernel_of, stub_model):
     kernel = kernel_of(stdin=True).load()
     kernel.run("price = 2")
     kernel.run(RUNS)
@@ -141,7 +142,7 @@ def test_code_runs_with_the_users_variables_after_a_yes(kernel_of, stub_model):
     assert kernel.run("double").text == "4"
 
 
-def test_code_without_a_yes_does_not_run(kernel, stub_model):
+def test_code_without_approval_does_not_run(kernel, stub_model):
     kernel.run(RUNS)
 
     _, result = run_python(kernel, stub_model, "ran = True")
@@ -184,7 +185,7 @@ def test_code_that_an_agent_runs_leaves_the_history_of_cells_as_it_is(kernel_of,
         ("x = 1", "it ran and printed nothing"),
     ],
 )
-def test_what_code_says_and_how_it_fails_is_told_and_nothing_lands_in_the_cell(running, stub_model, code, says):
+def test_output_and_errors_of_code_go_to_the_agent_and_not_into_the_cell(running, stub_model, code, says):
     cell, result = run_python(running, stub_model, code)
 
     assert says in result
@@ -201,17 +202,17 @@ SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        ("print('so far')\nexit()", "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the"),
-        ("exit", "  line 1: exit()\nSystemExit: code that an agent runs does not end the kernel"),
-        ("quit()", "  line 1: quit()\nSystemExit: code"),
-        ("exit(keep_kernel=True)", "SystemExit: code"),
-        ("get_ipython().ask_exit()", "SystemExit: code"),
-        ("get_ipython().exit_now = True", "SystemExit: code"),
-        ("get_ipython().kernel.do_shutdown(True)", "SystemExit: code"),
+        ("print('so far')\nexit()", "so far\n  line 2: exit()\nSystemExit: an agent's code cannot end the"),
+        ("exit", "  line 1: exit()\nSystemExit: an agent's code cannot end the kernel"),
+        ("quit()", "  line 1: quit()\nSystemExit: an agent's code"),
+        ("exit(keep_kernel=True)", "SystemExit: an agent's code"),
+        ("get_ipython().ask_exit()", "SystemExit: an agent's code"),
+        ("get_ipython().exit_now = True", "SystemExit: an agent's code"),
+        ("get_ipython().kernel.do_shutdown(True)", "SystemExit: an agent's code"),
         ("import IPython\nIPython.Application.instance().exit()", "SystemExit: 0"),
         (
             "try:\n    exit()\nexcept BaseException as error:\n    print(repr(error))",
-            "SystemExit('code that an agent runs",
+            'SystemExit("an agent',
         ),
     ],
 )
@@ -234,21 +235,21 @@ def test_an_exit_in_a_tool_a_repr_or_a_task_left_behind_does_not_end_the_kernel(
     kernel.run("%piano agent Assistant --tools leave,go_away,inspect,run_python")
     later = "import asyncio\nasync def later():\n    exit()\ntask = asyncio.get_event_loop().create_task(later());"
     stub_model.says(
-        Say(call=("leave", {})),
-        Say(call=("go_away", {})),
-        Say(call=("inspect", {"name": "exits"})),
-        Say(call=("run_python", {"code": later})),
+        tool_call("leave"),
+        tool_call("go_away"),
+        tool_call("inspect", name="exits"),
+        tool_call("run_python", code=later),
         "done",
     )
 
     kernel.run("%%piano\ngo", answers=["y"])
 
-    left, gone, looked, _ = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
-    assert "SystemExit: code that an agent runs does not end the kernel" in left
-    assert "SystemExit: code that an agent runs does not end the kernel" in gone
+    left, gone, looked, _ = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
+    assert "SystemExit: an agent's code cannot end the kernel" in left
+    assert "SystemExit: an agent's code cannot end the kernel" in gone
     assert looked == "it ended with SystemExit"
     assert kernel.run(SURVIVES).text == "2"
-    assert "RuntimeError('code that an agent runs" in kernel.run("task.exception()").text
+    assert "RuntimeError(\"an agent's code cannot" in kernel.run("task.exception()").text
 
 
 @pytest.mark.parametrize("before", ["1", "%unload_ext piano_jupyter"])
@@ -274,7 +275,7 @@ def test_an_interrupt_in_the_middle_of_code_ends_the_code_and_the_turn(kernel_of
     cell = kernel.finish(started)
     stub_model.script.clear()
 
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert kernel.run("'ended' in globals()").text == "False"
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "You said: again"
@@ -308,31 +309,31 @@ def test_an_interrupt_of_an_idle_kernel_ends_the_code_that_runs_there_and_its_tu
         "while True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        if stop.pop(): break",
     ],
 )
-def test_code_that_takes_too_long_is_ended_and_what_it_printed_is_told(kernel, stub_model, code):
+def test_code_that_takes_too_long_is_stopped_and_its_output_returned(kernel, stub_model, code):
     kernel.run(RUNS)
     kernel.run("%config PianoConfig.tool_timeout = 2")
     kernel.run("import time; stop = [True, False]")
 
     begin_while_idle(kernel, stub_model, "print('so far')\n" + code)
-    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    until(lambda: len(stub_model.requests) == 2, "the tool did not return")
 
-    assert told(stub_model).startswith("timeout: it was ended after 1 s; it had printed:\nso far")
+    assert told(stub_model).startswith("timeout: it was stopped after 1 s; it had printed:\nso far")
     assert kernel.run("'ended' in globals()").text == "False"
 
 
-def test_a_look_that_hangs_is_ended_and_the_cell_goes_on(kernel, stub_model):
+def test_a_read_that_hangs_is_stopped_and_the_cell_continues(kernel, stub_model):
     kernel.run("class Hangs:\n    def __repr__(self):\n        while True: pass\nhangs = Hangs()")
     kernel.run(LOOKS)
-    kernel.run("from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.LOOK = 0.5")
+    kernel.run("from piano_jupyter.jupyter.kernel_tools import toolset\ntoolset.LOOK_TIMEOUT_S = 0.5")
     calls(stub_model, "inspect", name="hangs")
 
     cell = kernel.run("%%piano\nlook")
 
-    assert told(stub_model) == "timeout: it was ended after 0.5 s"
+    assert told(stub_model) == "timeout: it was stopped after 0.5 s"
     assert cell.text.endswith("done")
 
 
-def test_a_call_that_is_cancelled_before_it_begins_never_begins(kernel, stub_model):
+def test_a_call_that_is_cancelled_before_it_starts_never_runs(kernel, stub_model):
     kernel.run(UNTIL)
     kernel.run("class Seen:\n    looked = 0\n    def __repr__(self):\n        Seen.looked += 1\n        return ''")
     kernel.run("seen = Seen()")
@@ -360,7 +361,7 @@ def test_a_call_that_waits_too_long_for_another_cell_does_not_run(kernel, stub_m
     assert told(stub_model) == "busy: the kernel was busy with another cell for 1 s, so it did not run"
 
 
-def test_the_end_of_code_that_takes_too_long_does_not_hit_the_cell_after_it(kernel, stub_model):
+def test_stopping_code_that_takes_too_long_does_not_hit_the_next_cell(kernel, stub_model):
     kernel.run(RUNS)
     kernel.run("%config PianoConfig.tool_timeout = 1")
 
@@ -368,7 +369,7 @@ def test_the_end_of_code_that_takes_too_long_does_not_hit_the_cell_after_it(kern
     cell = kernel.run("sum(range(10**7))")  # it stands in the kernel's queue behind the code
 
     assert (cell.status, cell.text) == ("ok", "49999995000000")
-    assert until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    assert until(lambda: len(stub_model.requests) == 2, "the tool did not return")
     assert told(stub_model).startswith("timeout: ")
 
 
@@ -404,7 +405,7 @@ def test_a_query_that_runs_for_long_is_ended_by_an_interrupt(kernel, stub_model)
     calls(stub_model, "query", sql="SELECT sum(a.n * b.n) FROM numbers a, numbers b, numbers c")
 
     started = kernel.start("%%piano\ngo")
-    until(lambda: stub_model.asked, "the model was not asked")
+    until(lambda: stub_model.requests, "the model was not asked")
     while "running query" not in str(kernel.client.get_iopub_msg(timeout=30)["content"].get("data")):
         pass  # it comes, or the client says that nothing did
     before = psutil.Process(kernel.process.pid).cpu_times().user
@@ -413,7 +414,7 @@ def test_a_query_that_runs_for_long_is_ended_by_an_interrupt(kernel, stub_model)
     cell = kernel.finish(started)
     stub_model.script.clear()
 
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert kernel.run("%%piano\nagain").text == "You said: again"
 
 
@@ -431,10 +432,10 @@ def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(ke
     kernel.manager.interrupt_kernel()
     cell = kernel.finish(started)
 
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
 
 
-def test_what_lies_behind_the_users_data_reaches_no_model(kernel, stub_model):
+def test_the_environment_and_internals_reach_no_model(kernel, stub_model):
     kernel.run(
         "import os, sys, logging, ipykernel.kernelapp\nip = get_ipython()\nkernel = ip.kernel\nstream = sys.stdout"
     )
@@ -453,13 +454,13 @@ def test_what_lies_behind_the_users_data_reaches_no_model(kernel, stub_model):
         "get_ipython",
         "In",
     )
-    stub_model.says(Say(call=("variables", {})), *(Say(call=("inspect", {"name": name})) for name in looks), "done")
+    stub_model.says(tool_call("variables"), *(tool_call("inspect", name=name) for name in looks), "done")
     kernel.run("%config PianoConfig.max_iterations = 20")
     kernel.run("%config PianoConfig.mask_secrets = False")
 
     kernel.run("%%piano\nlook")
 
-    results = [each["messages"][-1]["content"] for each in stub_model.asked[1:]]
+    results = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
     assert len(results) == 1 + len(looks)
     assert [each for each in results if any(secret in each for secret in key)] == []
     refused = [each for each in results if each.startswith("refused: ") and "which is not read" in each]
@@ -479,7 +480,7 @@ def next_input(kernel, code):
 @pytest.mark.parametrize("code", ["%%piano\nhelp me", "print(await piano.ask('help me'))"])
 def test_code_for_a_new_cell_comes_with_the_end_of_the_cell_that_waits(kernel, stub_model, code):
     kernel.run(LOOKS)
-    stub_model.says(Say(call=("add_cell", {"code": "x = 1"})), Say(call=("add_cell", {"code": "x + 1"})), "done")
+    stub_model.says(tool_call("add_cell", code="x = 1"), tool_call("add_cell", code="x + 1"), "done")
 
     payload = next_input(kernel, code)
 
@@ -489,12 +490,12 @@ def test_code_for_a_new_cell_comes_with_the_end_of_the_cell_that_waits(kernel, s
     assert kernel.run("'x' in globals()").text == "False"
 
 
-def test_code_for_a_new_cell_that_nobody_can_add_is_to_be_told(kernel, stub_model):
+def test_code_for_a_cell_that_nobody_can_add_goes_into_the_answer(kernel, stub_model):
     kernel.run(LOOKS)
     calls(stub_model, "add_cell", code="x = 1")
 
     kernel.run("%piano send help me")
-    until(lambda: len(stub_model.asked) == 2, "the tool did not return")
+    until(lambda: len(stub_model.requests) == 2, "the tool did not return")
 
     assert told(stub_model).startswith("no_place: no cell waits and no chat panel is open that could add a cell")
     assert next_input(kernel, "1") == []
@@ -525,9 +526,9 @@ def terminal(folder, stub_model, *cells):
     return ran.stdout + ran.stderr
 
 
-def test_in_a_terminal_a_cell_that_waits_looks_and_without_one_it_is_refused(tmp_path, stub_model):
+def test_in_a_terminal_variables_are_read_only_while_a_cell_waits(tmp_path, stub_model):
     calls(stub_model, "variables")
-    stub_model.says(Say(call=("variables", {})), "seen")
+    stub_model.says(tool_call("variables"), "seen")
 
     printed = terminal(
         tmp_path,
@@ -541,17 +542,17 @@ def test_in_a_terminal_a_cell_that_waits_looks_and_without_one_it_is_refused(tmp
         "%piano ask look",
     )
 
-    refused, seen = [asked["messages"][-1]["content"] for asked in stub_model.asked[1::2]]
+    refused, seen = [asked["messages"][-1]["content"] for asked in stub_model.requests[1::2]]
     assert refused.startswith("not_here: in a terminal this works only while %%piano waits")
     assert "price  int" in seen
     assert "seen" in printed
 
 
-def test_in_a_terminal_an_exit_of_an_agent_is_held_back_and_tools_keep_what_they_print(tmp_path, stub_model):
+def test_in_a_terminal_an_agents_exit_is_refused_and_tools_keep_their_output(tmp_path, stub_model):
     stub_model.says(
-        Say(call=("look_up", {})),
-        Say(call=("run_python", {"code": "print('so far')\nexit()"})),
-        Say(call=("run_python", {"code": "quit()"})),
+        tool_call("look_up"),
+        tool_call("run_python", code="print('so far')\nexit()"),
+        tool_call("run_python", code="quit()"),
         "done",
     )
 
@@ -568,10 +569,10 @@ def test_in_a_terminal_an_exit_of_an_agent_is_held_back_and_tools_keep_what_they
         "print('not', 'reached')",
     )
 
-    results = [asked["messages"][-1]["content"] for asked in stub_model.asked[1:]]
+    results = [asked["messages"][-1]["content"] for asked in stub_model.requests[1:]]
     assert results[0] == "kept by the tool\nfound"
-    assert "so far\n  line 2: exit()\nSystemExit: code that an agent runs does not end the kernel" in results[1]
-    assert "SystemExit: code that an agent runs" in results[2]
+    assert "so far\n  line 2: exit()\nSystemExit: an agent's code cannot end the kernel" in results[1]
+    assert "SystemExit: an agent's code cannot end" in results[2]
     assert "still here True 1" in printed
     assert "\nkept by the tool\n" not in printed
     assert "not reached" not in printed

@@ -16,7 +16,8 @@ from kernel.conftest import DEADLINE, ROOT
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from own_kernel import OwnKernels
-from stub_model import Say
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 LETTERS = string.ascii_letters + string.digits
 
@@ -111,13 +112,13 @@ def test_g4_what_tools_print_and_people_type_leaves_no_secret_in_any_byte(tmp_pa
         (tmp_path / name).mkdir()
     (tmp_path / ".runtime" / "jpserver-1.json").write_text(json.dumps({"token": SECRETS["Jupyter"]}))
     stub_model.says(
-        Say(call=("bash", {"command": "cat keys.txt"})),
-        Say(call=("run_python", {"code": "print(keys)\ndisplay(keys)\nkeys"})),
-        Say(call=("inspect", {"name": "keys"})),
-        Say(call=("run_python", {"code": "raise ValueError(keys)"})),
+        tool_call("bash", command="cat keys.txt"),
+        tool_call("run_python", code="print(keys)\ndisplay(keys)\nkeys"),
+        tool_call("inspect", name="keys"),
+        tool_call("run_python", code="raise ValueError(keys)"),
         "all seen",
-        *[Say(f"You typed:\n{FILE}")] * 2,
-        Say(call=("bash", {"command": f"echo '{FILE}'"})),
+        *[f"You typed:\n{FILE}"] * 2,
+        tool_call("bash", command=f"echo '{FILE}'"),
         "acted",
     )
     cells = [
@@ -144,20 +145,20 @@ def test_g4_what_tools_print_and_people_type_leaves_no_secret_in_any_byte(tmp_pa
         "log": (tmp_path / "piano.log").read_text(),
         "events": (tmp_path / "events.txt").read_text(),
         "notebook": shown,
-        "requests": json.dumps(stub_model.asked),
+        "requests": json.dumps(stub_model.requests),
         **{each.name: each.read_text() for each in tmp_path.glob("whole.*")},
     }
     found = {(place, name) for place, text in places.items() for name, value in SECRETS.items() if value in text}
     assert "a subscriber of" in places["log"]
     assert "ChatPanel" in json.dumps(notebook.metadata.widgets)
-    assert len(stub_model.asked) == 9
+    assert len(stub_model.requests) == 9
     assert found == (set() if masked else {(place, name) for place in places for name in SECRETS})
 
 
 def test_g5_a_saved_notebook_has_no_path_no_environment_no_key_and_no_system_prompt(tmp_path, stub_model):
     (tmp_path / ".ipython").mkdir()
     environment = {"PIANO_API_KEY": drawn(24), "MY_OWN_VARIABLE": drawn(24)}
-    stub_model.says(Say(call=("read_file", {"path": "sales.csv"})), "It is tea.", "And bread.")
+    stub_model.says(tool_call("read_file", path="sales.csv"), "It is tea.", "And bread.")
     (tmp_path / "sales.csv").write_text("item\ntea\n")
     cells = [
         "%load_ext piano_jupyter",
@@ -177,7 +178,7 @@ def test_g5_a_saved_notebook_has_no_path_no_environment_no_key_and_no_system_pro
     notebook = executed(tmp_path, stub_model, cells, environment=environment)
 
     text = json.dumps([[cell.get("outputs") for cell in notebook.cells], notebook.metadata])
-    asked = json.dumps(stub_model.asked)
+    asked = json.dumps(stub_model.requests)
     assert "It is tea." in text
     assert PROMPT in asked
     for what in (PROMPT, "<skill", str(tmp_path), str(ROOT), *environment.values()):
@@ -215,9 +216,9 @@ def test_g1_g2_a_notebook_as_html_runs_and_loads_no_more_than_one_without_html(t
     (tmp_path / "skills" / "<img src=x onerror=alert(1)>.md").write_text("Do.")
     everything = "\n\n".join(HOSTILE)
     stub_model.says(
-        Say(call=(HOSTILE[0], {"a": everything}), reasoning=everything),
-        Say(call=("create_file", {"path": HOSTILE[0], "content": everything})),
-        Say(call=("run_python", {"code": f"print({everything!r})"})),
+        ServerReply(calls=[tool_call(HOSTILE[0], a=everything)], reasoning=everything),
+        tool_call("create_file", path=HOSTILE[0], content=everything),
+        tool_call("run_python", code=f"print({everything!r})"),
         everything,
     )
     cells = [

@@ -5,9 +5,8 @@ import signal
 import threading
 from pathlib import Path
 
-from stub_model import Say
-
 from piano_jupyter import Piano
+from piano_jupyter.testing import ServerReply, tool_call
 
 LEFT = [".gitignore", "backup", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
 
@@ -33,10 +32,10 @@ def test_the_exit_of_a_kernel_leaves_one_clean_file(kernel, tmp_path):
 
 def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answers(kernel_of, stub_model, tmp_path):
     first = kernel_of().load()
-    stub_model.says(Say("never finished", held=True))
+    stub_model.says(ServerReply("never finished", held=True))
     first.run("%config PianoConfig.shutdown_timeout = 0.1")
     first.run("%%piano --no-wait\nhello")
-    while not stub_model.asked:
+    while not stub_model.requests:
         first.run("pass")
 
     first.end()
@@ -45,7 +44,7 @@ def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answer
 
     assert left == LEFT
     assert "%piano resume" in second.run("%piano wait").stream
-    assert second.run("%piano resume").text == "1 job goes on"
+    assert second.run("%piano resume").text == "resumed 1 job"
     assert second.run("%piano wait").text == "You said: hello"
 
 
@@ -57,7 +56,7 @@ def test_loading_opens_nothing_and_a_first_use_opens_the_database(kernel, tmp_pa
     assert (tmp_path / ".piano" / "piano.duckdb").exists()
 
 
-def test_j2_a_second_kernel_says_who_has_the_database_and_the_way_out_though_that_one_is_frozen(
+def test_j2_a_second_kernel_names_the_process_that_locks_the_database_and_the_fix_even_if_that_one_is_frozen(
     kernel, kernel_of, tmp_path
 ):
     kernel.run("%%piano\nhello")
@@ -103,7 +102,7 @@ def test_a_second_kernel_is_refused_also_once_the_first_has_read_and_copied_the_
     assert "again" in after.run("%piano history").text
 
 
-def test_heavy_packages_wait_until_they_are_used(kernel_of):
+def test_slow_packages_are_imported_at_first_use(kernel_of):
     kernel = kernel_of()
     code = "import sys; print([name for name in {names} if name in sys.modules])"
     heavy = [
@@ -136,16 +135,14 @@ def test_the_package_imports_no_jupyter(kernel_of):
     assert kernel_of().run(code).stream.strip() == "[]"
 
 
-async def test_j1_killed_at_twenty_random_moments_nothing_is_lost_and_nothing_done_twice(
-    kernel_of, stub_model, tmp_path
-):
+async def test_j1_killed_at_twenty_random_moments_nothing_is_lost_or_done_twice(kernel_of, stub_model, tmp_path):
     """Each message asks for one effect, a line in a file; the model answers once it has read the tool's result."""
 
     def answer(asked):
         last = asked["messages"][-1]
         if last["role"] == "tool":
-            return Say(f"read: {last['content']}")
-        return Say("calling", call=("effect", {"token": last["content"].splitlines()[-1]}))
+            return f"read: {last['content']}"
+        return ServerReply("calling", calls=[tool_call("effect", token=last["content"].splitlines()[-1])])
 
     define = """
 %load_ext piano_jupyter

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -27,11 +28,11 @@ def answer(asked):
     """Answer as a good model does: call the tool of the example, say what it returned, keep to the schema."""
     last = asked["messages"][-1]
     if "response_format" in asked:
-        return Say(INVOICE)
+        return INVOICE
     if last["role"] == "tool":
-        return Say(f"It says: {last['content']}")
+        return f"It says: {last['content']}"
     offered = {each["function"]["name"] for each in asked.get("tools", [])} & set(CALLS)
-    return Say(call=(name, CALLS[name])) if (name := min(offered, default="")) else Say(f"You said: {last['content']}")
+    return tool_call(name, **CALLS[name]) if (name := min(offered, default="")) else f"You said: {last['content']}"
 
 
 @pytest.fixture
@@ -57,16 +58,16 @@ def test_each_example_of_a_page_runs(read_aloud, page):
 
 def test_the_five_things_of_the_readme_do_what_it_says(read_aloud, kernel, stub_model):
     said = {code: cell.text for code, cell in read_aloud(README)}
-    asked = [each["messages"][-1]["content"] for each in stub_model.asked]
+    asked = [each["messages"][-1]["content"] for each in stub_model.requests]
 
     assert "Which of these regions grew? {'north': [120, 95], 'south': [88, 143]}" in asked
     assert "figures" in next(text for code, text in said.items() if "@ada" in code), "ada has seen the variable"
     assert json.loads(next(text for code, text in said.items() if "--json" in code)) == json.loads(INVOICE)
     assert "It says: 2.5" in next(text for code, text in said.items() if "tea cost" in code)
-    requests = len(stub_model.asked)
+    requests = len(stub_model.requests)
     again = kernel.run("%piano replay talk.jsonl\n%piano ask What is the capital of France?")
     assert again.text.endswith("You said: What is the capital of France?")
-    assert len(stub_model.asked) == requests, "a replay asks no server"
+    assert len(stub_model.requests) == requests, "a replay asks no server"
 
 
 def test_the_command_of_the_readme_answers_in_a_terminal(tmp_path, stub_model):

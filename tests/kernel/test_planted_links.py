@@ -4,7 +4,8 @@ import json
 
 import pytest
 from sandboxing import why_no_sandbox
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 
 @pytest.mark.skipif(bool(why_no_sandbox()), reason="a command runs unasked in a sandbox only")
@@ -15,9 +16,7 @@ def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_pl
     start_file.write_text("mine\n")
     pid = kernel.process.pid
     names = ["talk.jsonl", f"talk.jsonl.{pid}", "out.md", f".out.md.{pid}.part"]
-    stub_model.says(
-        Say(call=("bash", {"command": f"for each in {' '.join(names)}; do ln -sf {start_file} $each; done"}))
-    )
+    stub_model.says(tool_call("bash", command=f"for each in {' '.join(names)}; do ln -sf {start_file} $each; done"))
     stub_model.says("planted")
 
     kernel.run("%piano record talk.jsonl\n%piano agent Assistant --tools bash")
@@ -29,7 +28,7 @@ def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_pl
     assert start_file.read_text() == "mine\n"
     assert (tmp_path / names[1]).is_symlink()  # so it was planted
     assert "out.md exists (it is a link); --force replaces it" in refused.stream
-    assert "is in out.md" in forced.text
+    assert "to out.md" in forced.text
     assert "planted" in (tmp_path / "out.md").read_text()
     assert not (tmp_path / "talk.jsonl").is_symlink()
     assert len([json.loads(line) for line in (tmp_path / "talk.jsonl").read_text().splitlines()]) > 2

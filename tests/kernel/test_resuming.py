@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from stub_model import Say
 
-WRITES = Say("writing", call=("create_file", {"path": "made", "content": "x"}))
+from piano_jupyter.testing import ServerReply, tool_call
+
+WRITES = ServerReply("writing", calls=[tool_call("create_file", path="made", content="x")])
 LOOKS = ("%piano", "%piano help", "%piano queue", "%piano threads", "%piano agents", "%piano sql SELECT 1", "piano")
 
 
@@ -26,9 +27,9 @@ def killed_in_the_middle(kernel_of, stub_model):
         kernel = kernel_of(**options).load()
         for cell in ("%piano agent Assistant --tools create_file", *first):
             assert kernel.run(cell).status == "ok"
-        stub_model.says(Say("never finished", held=True))
+        stub_model.says(ServerReply("never finished", held=True))
         kernel.run("%%piano --no-wait\nwrite it")
-        while not stub_model.asked:
+        while not stub_model.requests:
             kernel.run("pass")
         killed(kernel)
         stub_model.reset()
@@ -45,23 +46,23 @@ def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
     kernel = kernel_of().load()
     seen = [kernel.run(each).text for each in LOOKS]
     kernel.client.complete("%piano retry ", 13)
-    before = len(stub_model.asked)
+    before = len(stub_model.requests)
     resumed = kernel.run("%piano resume")
     answer = kernel.run("%piano wait")
 
     assert before == 0
     assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
     assert "waits: an earlier kernel left it; %piano resume" in seen[2]
-    assert resumed.text == "1 job goes on"
+    assert resumed.text == "resumed 1 job"
     assert answer.text.endswith("it was denied")
     assert not (tmp_path / "made").exists()
-    assert "read" in stub_model.asked[-1]["messages"][-1]["content"]
+    assert "read" in stub_model.requests[-1]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("cell", ["%%piano --thread new\nhello", "%piano panel"])
 def test_a_question_and_a_panel_go_on_with_it(killed_in_the_middle, kernel_of, stub_model, tmp_path, cell):
     killed_in_the_middle()
-    stub_model.answer = lambda asked: Say("done") if asked["messages"][-1]["role"] == "tool" else WRITES
+    stub_model.answer = lambda asked: "done" if asked["messages"][-1]["role"] == "tool" else WRITES
 
     kernel = kernel_of().load()
     kernel.run("await piano.open_thread('new')")
@@ -83,7 +84,7 @@ def price() -> str:
 
 def test_a_job_waits_for_the_tool_that_the_notebook_defines_later(killed_in_the_middle, kernel_of, stub_model):
     killed_in_the_middle(DEFINE, "%piano agent Assistant --tools price")
-    stub_model.says(Say("looking", call=("price", {})), "it is 3")
+    stub_model.says(ServerReply("looking", calls=[tool_call("price")]), "it is 3")
 
     kernel = kernel_of().load()
     waits = kernel.run("%piano resume").text
@@ -106,7 +107,7 @@ def test_of_many_jobs_that_wait_the_first_are_named(kernel_of, stub_model):
     lines = kernel.run("%piano resume").text.splitlines()
 
     assert len(lines) == 21
-    assert lines[-1] == "10 more wait; %piano says for what"
+    assert lines[-1] == "10 more are waiting; %piano shows for what"
 
 
 def test_a_job_for_a_server_is_not_answered_by_the_embedded_model(
@@ -132,7 +133,7 @@ def test_a_job_for_a_server_goes_on_once_the_settings_name_it(killed_in_the_midd
     answer = kernel.run("%piano wait")
 
     assert (
-        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume looks again"
+        f"waits: {stub_model.url}, which it was sent to, and no server has answered yet; %piano resume tries again"
         in waits
     )
     assert answer.text == "You said: write it"
@@ -142,7 +143,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     killed_in_the_middle, kernel_of, stub_model, tmp_path, tmp_path_factory
 ):
     killed_in_the_middle(XDG_DATA_HOME=str(tmp_path_factory.mktemp("theirs")))
-    stub_model.answer = lambda asked: Say("done") if asked["messages"][-1]["role"] == "tool" else WRITES
+    stub_model.answer = lambda asked: "done" if asked["messages"][-1]["role"] == "tool" else WRITES
     mine = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("mine"))}
 
     kernel = kernel_of(**mine).load()
@@ -158,15 +159,15 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     kernel.end()
     next_kernel = kernel_of(**mine).load()
 
-    assert "was not made by you here" in first
-    assert "say %piano trust" in first
+    assert "was not made by you on this machine" in first
+    assert "run %piano trust" in first
     assert again == ""
-    assert "its database is not known to be yours" in status
-    assert "nothing of a database that is not known to be yours goes on" in refused
+    assert "its database is not trusted" in status
+    assert "jobs of a database that is not trusted are not resumed" in refused
     assert not made_before
     assert trusted.startswith("trusted from now on: ")
     assert "Assistant may use create_file" in trusted
-    assert "1 unfinished job may go on (%piano resume)" in trusted
+    assert "1 unfinished job may be resumed (%piano resume)" in trusted
     assert (tmp_path / "made").read_text() == "x"
     assert next_kernel.run("%piano threads").stream == ""
 
@@ -179,7 +180,7 @@ def test_where_the_data_folder_cannot_be_written_the_user_is_told_once(kernel_of
     first = kernel.run("%%piano\nhello")
     again = kernel.run("%%piano\nhello")
 
-    assert "the next kernel will not know that database" in " ".join(first.stream.split())
+    assert "the next kernel will not trust database" in " ".join(first.stream.split())
     assert first.text == "You said: hello"
     assert again.stream == ""
 
@@ -205,7 +206,7 @@ def test_a_question_from_the_terminal_leaves_the_unfinished_jobs_of_a_notebook_a
     ran = asked_in_a_terminal(tmp_path, stub_model, "hello")
 
     assert ran.stdout == "You said: hello\n"
-    assert [each["messages"][-1]["content"] for each in stub_model.asked] == ["hello"]
+    assert [each["messages"][-1]["content"] for each in stub_model.requests] == ["hello"]
     assert "waits: an earlier kernel left it" in kernel_of().load().run("%piano queue").text
 
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from stub_model import Say
 
 ADA = '{"name": "Ada <b>", "age": 36}'
 PERSON = "from dataclasses import dataclass\n@dataclass\nclass Person:\n    name: str\n    age: int"
@@ -20,9 +19,11 @@ def test_a_cell_gives_a_value_of_a_dataclass_that_another_cell_defines(kernel, s
     assert cell.text == PRETTY  # shown once: the result itself stays silent
     assert '<code>{\n  "name": "Ada &lt;b&gt;",' in cell.shown[0]["text/html"]
     assert kernel.run("print(_ == Person('Ada <b>', 36), _)").stream == "True Person(name='Ada <b>', age=36)\n"
-    (asked,) = stub_model.asked
+    (asked,) = stub_model.requests
     assert asked["response_format"]["json_schema"]["schema"]["required"] == ["name", "age"]
-    assert asked["messages"][-1]["content"].startswith("Who is it?\n\nYour answer must be JSON alone")
+    assert asked["messages"][-1]["content"].startswith(
+        "Who is it?\n\nYour answer must be JSON that matches this JSON Schema"
+    )
 
 
 def test_a_value_shows_itself_as_it_does_in_any_later_cell(kernel, stub_model):
@@ -46,7 +47,7 @@ def test_annotations_that_are_texts_are_looked_up_among_the_users_variables(kern
 
 def test_a_file_is_a_schema_and_several_agents_give_a_list(kernel, stub_model, tmp_path):
     (tmp_path / "count.json").write_text(json.dumps({"type": "integer"}))
-    stub_model.answer = lambda asked: Say("1" if asked["model"] == "small" else "2")
+    stub_model.answer = lambda asked: "1" if asked["model"] == "small" else "2"
     kernel.run("%piano agent ada --model small")
     kernel.run("%piano agent bo --model large")
 
@@ -64,8 +65,8 @@ def test_a_file_is_a_schema_and_several_agents_give_a_list(kernel, stub_model, t
             '"nobody.json" is neither JSON nor the name of a file: nobody.json cannot be read: no such file',
         ),
         ("%piano ask --json _wrong Who?", "the schema is wrong: 'type' must be"),
-        ("%piano ask --json number Who?", "an answer cannot be asked for as 5; give a dataclass"),
-        ("""%piano ask --json '{"type": ' Who?""", "the schema is no JSON"),
+        ("%piano ask --json number Who?", "5 cannot be the format of an answer; give a dataclass"),
+        ("""%piano ask --json '{"type": ' Who?""", "the schema is not JSON"),
         ("%%piano --json\nWho?", "--json needs a value after it"),
     ],
 )
@@ -87,7 +88,7 @@ def test_an_answer_that_never_fits_fails_with_what_it_was(kernel, stub_model):
 
     cell = kernel.run("""%%piano --json {"type":"integer"}\nHow old?""")
 
-    assert "does not fit what was asked for, 3 times: it is no JSON" in cell.stream
+    assert "did not match the schema 3 times; the last one: it is not JSON" in cell.stream
     assert 'It was "It is Ada."' in cell.stream
     assert cell.text == ""
 
@@ -123,4 +124,4 @@ def test_a_notebook_with_values_is_replayed(kernel, stub_model):
     assert again.text == first.text == PRETTY
     assert again.shown == first.shown
     assert kernel.run("print(_)").stream == "Person(name='Ada <b>', age=36)\n"
-    assert len(stub_model.asked) == 2
+    assert len(stub_model.requests) == 2

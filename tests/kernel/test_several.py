@@ -1,8 +1,9 @@
 """A cell that asks several agents, and one whose answer asks others, in a real kernel."""
 
 import pytest
-from stub_model import Say
 from waiting import until
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def by_model(**says):
 
 
 def test_several_agents_answer_in_one_live_output_and_stand_in_the_order_asked(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("**one** more", held=True), fast=Say("two"))
+    stub_model.answer = by_model(slow=ServerReply("**one** more", held=True), fast="two")
 
     started = agents.start("%%piano @ada @bob\nsay something")
     seen = []
@@ -42,7 +43,7 @@ def test_several_agents_answer_in_one_live_output_and_stand_in_the_order_asked(a
 
 
 def test_several_answers_are_a_sequence_that_shows_itself_later(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("one"), fast=Say("two"))
+    stub_model.answer = by_model(slow="one", fast="two")
 
     agents.run("%%piano\n@ada, @bob: say something")
 
@@ -50,11 +51,11 @@ def test_several_answers_are_a_sequence_that_shows_itself_later(agents, stub_mod
     agents.run("answers = %piano ask @bob @ada again")
     assert [bundle["text/plain"] for bundle in agents.run("answers").shown] == ["bob:\ntwo", "ada:\none"]
     assert agents.run("print(answers)").stream == "bob:\ntwo\n\nada:\none\n"
-    assert stub_model.asked[-1]["messages"][-1]["content"].endswith("again")
+    assert stub_model.requests[-1]["messages"][-1]["content"].endswith("again")
 
 
 def test_an_answer_that_asks_another_agent_is_followed_by_its_answer(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("I think so. @bob, do you?"), fast=Say("I do."))
+    stub_model.answer = by_model(slow="I think so. @bob, do you?", fast="I do.")
 
     cell = agents.run("answer = %piano ask @ada is it so?\nprint(answer.content)")
 
@@ -63,7 +64,7 @@ def test_an_answer_that_asks_another_agent_is_followed_by_its_answer(agents, stu
 
 
 def test_agents_that_ask_each_other_end_with_a_note(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("@bob your turn"), fast=Say("@ada your turn"))
+    stub_model.answer = by_model(slow="@bob your turn", fast="@ada your turn")
 
     cell = agents.run("%%piano @ada\ngo")
 
@@ -76,22 +77,22 @@ def test_agents_that_ask_each_other_end_with_a_note(agents, stub_model):
 
 
 def test_an_interrupt_cancels_every_job_that_is_followed(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("one two", held=True), fast=Say("three four", held=True))
+    stub_model.answer = by_model(slow=ServerReply("one two", held=True), fast=ServerReply("three four", held=True))
 
     started = agents.start("%%piano @ada @bob\ngo")
-    until(lambda: len(stub_model.asked) == 2, "both were not asked")
+    until(lambda: len(stub_model.requests) == 2, "both were not asked")
     agents.manager.interrupt_kernel()
     cell = agents.finish(started)
 
-    assert cell.stream == "NoAnswerError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
     assert agents.run("%piano queue --all").text.count("cancelled") == 2
 
 
 def test_an_interrupt_cancels_the_job_that_an_answer_asked_for(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("@bob you tell it"), fast=Say("three four", held=True))
+    stub_model.answer = by_model(slow="@bob you tell it", fast=ServerReply("three four", held=True))
 
     started = agents.start("%%piano @ada\ngo")
-    until(lambda: len(stub_model.asked) == 2, "bob was not asked")
+    until(lambda: len(stub_model.requests) == 2, "bob was not asked")
     agents.manager.interrupt_kernel()
     cell = agents.finish(started)
 
@@ -100,20 +101,20 @@ def test_an_interrupt_cancels_the_job_that_an_answer_asked_for(agents, stub_mode
 
 
 def test_where_one_fails_the_other_is_shown_and_the_sentence_names_it(agents, stub_model):
-    stub_model.answer = by_model(slow=Say("the template is broken", status=500), fast=Say("two"))
+    stub_model.answer = by_model(slow=ServerReply("the template is broken", status=500), fast="two")
 
     cell = agents.run("%%piano @ada @bob\ngo")
 
     assert cell.text == "bob:\ntwo"
-    assert cell.stream == "NoAnswerError: ada has no answer: the server answered 500: the template is broken\n"
+    assert cell.stream == "AnswerFailedError: ada has no answer: the server answered 500: the template is broken\n"
 
 
 def test_wait_shows_a_job_that_is_over_with_its_calls_and_what_it_asked_for(agents, stub_model):
     agents.run("from piano_jupyter import tool")
     agents.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
     agents.run("%piano agent ada --tools price")
-    stub_model.says(Say(call=("price", {"item": "tea"})), "It is 3. @bob?")
-    stub_model.answer = by_model(fast=Say("Yes."))
+    stub_model.says(tool_call("price", item="tea"), "It is 3. @bob?")
+    stub_model.answer = by_model(fast="Yes.")
 
     job = agents.run("%piano send @ada tea?").text.split()[1]
     agents.run("await piano.drain()")
@@ -129,10 +130,10 @@ def test_wait_shows_the_calls_that_were_made_before_it(agents, stub_model):
     agents.run("from piano_jupyter import tool")
     agents.run("@tool\ndef price(item: str) -> int:\n    'Return a price.'\n    return 3")
     agents.run("%piano agent ada --tools price")
-    stub_model.says(Say(call=("price", {"item": "tea"})), Say("It is 3.", held=True))
+    stub_model.says(tool_call("price", item="tea"), ServerReply("It is 3.", held=True))
 
     agents.run("%piano send @ada tea?")
-    until(lambda: len(stub_model.asked) == 2, "the result of the call was not sent")
+    until(lambda: len(stub_model.requests) == 2, "the result of the call was not sent")
     started = agents.start("%piano wait")
     until(lambda: agents.client.get_iopub_msg(timeout=30)["msg_type"] == "display_data", "the cell did not begin")
     stub_model.release.set()
@@ -141,7 +142,7 @@ def test_wait_shows_the_calls_that_were_made_before_it(agents, stub_model):
 
 
 def test_what_several_agents_said_is_replayed_to_the_letter(agents, kernel_of, stub_model):
-    stub_model.answer = by_model(slow=Say("one"), fast=Say("two"))
+    stub_model.answer = by_model(slow="one", fast="two")
     cells = [
         "%piano agent ada --model slow",
         "%piano agent bob --model fast",

@@ -1,7 +1,8 @@
 """What the user's threads print and what tools print, in a real kernel."""
 
 import pytest
-from stub_model import Say
+
+from piano_jupyter.testing import tool_call
 
 PRINTERS = """
 import sys, threading
@@ -48,11 +49,11 @@ def test_two_hundred_tool_calls_while_many_threads_print_do_not_end_the_kernel(
     kernel.run(PRINTERS)
 
     for begin in range(0, 200, 50):
-        stub_model.says(Say(calls=tuple((name, arguments(number)) for number in range(begin, begin + 50))), "done")
+        stub_model.says([tool_call(name, **arguments(number)) for number in range(begin, begin + 50)], "done")
         cell = kernel.run("%%piano\nlook")
         assert (cell.status, kernel.process.poll()) == ("ok", None)
 
-    results = [message["content"] for message in stub_model.asked[-1]["messages"] if message["role"] == "tool"]
+    results = [message["content"] for message in stub_model.requests[-1]["messages"] if message["role"] == "tool"]
     assert len(results) == 200
     assert results[-1] == result
 
@@ -61,7 +62,7 @@ def test_the_streams_stay_the_same_objects_through_tool_calls_and_reloads(kernel
     kernel.run(TOOL)
     kernel.run("%piano agent Assistant --tools look_up,inspect")
     kernel.run("import sys, threading\nstreams = sys.stdout, sys.stderr")
-    stub_model.says(Say(call=("look_up", {"number": 1})), Say(call=("inspect", {"name": "streams"})), "done")
+    stub_model.says(tool_call("look_up", number=1), tool_call("inspect", name="streams"), "done")
 
     kernel.run("%%piano\nlook")
     kernel.run("%unload_ext piano_jupyter")
@@ -72,7 +73,7 @@ def test_the_streams_stay_the_same_objects_through_tool_calls_and_reloads(kernel
     assert seen.stream == "True True\n"
 
 
-def test_output_is_where_it_was_before_the_extension_was_loaded(kernel):
+def test_unloading_restores_the_output_streams(kernel):
     seen = kernel.run(
         "import io, ipykernel.iostream, sys, threading\n"
         "print(isinstance(sys.stdout, ipykernel.iostream.OutStream), sys.stdout.name, sys.stdout.encoding)\n"
@@ -93,10 +94,10 @@ def test_in_a_cell_whose_output_is_captured_a_tool_keeps_what_it_prints_and_late
 ):
     kernel.run(TOOL)
     kernel.run("%piano agent Assistant --tools look_up")
-    stub_model.says(Say(call=("look_up", {"number": 1})), "done")
+    stub_model.says(tool_call("look_up", number=1), "done")
 
     kernel.run(f"{first}\nprint('before')\nanswer = %piano ask look\nprint('after')")
     seen = kernel.run("print('looked up' in kept.stdout, 'before' in kept.stdout, 'after' in kept.stdout)")
 
-    assert stub_model.asked[-1]["messages"][-1]["content"] == "looked up\nfound 1"
+    assert stub_model.requests[-1]["messages"][-1]["content"] == "looked up\nfound 1"
     assert seen.stream == "False True True\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from hostile import HOSTILE, OBEYED, ORDINARY
-from stub_model import Say
+
+from piano_jupyter.testing import ServerReply, tool_call
 
 DEADLINE = 60  # seconds
 
@@ -39,11 +40,11 @@ def test_a_question_is_answered_and_the_next_step_named(terminal, stub_model):
 
     assert (ran.returncode, ran.stdout) == (0, "Paris.\n")
     assert "python -m piano_jupyter --lab" in ran.stderr
-    assert stub_model.asked[0]["messages"][-1]["content"] == "What is the capital of France?"
+    assert stub_model.requests[0]["messages"][-1]["content"] == "What is the capital of France?"
 
 
-def test_an_answer_that_broke_off_begins_anew_on_a_line_of_its_own(terminal, stub_model):
-    stub_model.says(Say("London is", breaks=True), "Paris.")
+def test_an_answer_that_broke_off_restarts_on_a_new_line(terminal, stub_model):
+    stub_model.says(ServerReply("London is", breaks_off=True), "Paris.")
 
     assert terminal("capital?").stdout == "London \nParis.\n"
 
@@ -52,7 +53,7 @@ def test_a_question_comes_from_standard_input_too(terminal, stub_model):
     assert terminal("-", typed="hello\n").stdout == "You said: hello\n\n"
 
 
-def test_what_a_terminal_has_no_characters_for_is_shown_as_a_number(terminal, stub_model):
+def test_characters_that_the_terminal_lacks_are_shown_as_numbers(terminal, stub_model):
     stub_model.says("caf\xe9 \x1b[2J")
 
     ran = terminal("hi", PYTHONIOENCODING="ascii")
@@ -60,19 +61,19 @@ def test_what_a_terminal_has_no_characters_for_is_shown_as_a_number(terminal, st
     assert (ran.returncode, ran.stdout) == (0, "caf\\xe9 \\u2039U+001B\\u203a[2J\n")
 
 
-def test_a_thread_is_gone_on_in(terminal, stub_model):
+def test_the_thread_option_continues_a_thread(terminal, stub_model):
     terminal("hello")
 
     terminal("--thread", "hello", "again")
 
-    assert [message["content"] for message in stub_model.asked[1]["messages"][1:]] == [
+    assert [message["content"] for message in stub_model.requests[1]["messages"][1:]] == [
         "hello",
         "You said: hello",
         "again",
     ]
 
 
-def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(terminal, stub_model, tmp_path):
+def test_two_agents_answer_with_their_names_and_so_does_an_agent_that_one_asks(terminal, stub_model, tmp_path):
     from piano_jupyter import Piano
 
     async def add_agents():
@@ -84,7 +85,7 @@ def test_two_agents_answer_each_with_its_name_and_whom_one_asks_answers_too(term
 
     asyncio.run(add_agents())
     says = {"ada": "What do you think, @cy?", "bo": "Two.", "cy": "Three."}
-    stub_model.answer = lambda asked: Say(says[asked["messages"][0]["content"]])
+    stub_model.answer = lambda asked: says[asked["messages"][0]["content"]]
 
     ran = terminal("@ada @bo count")
 
@@ -107,8 +108,8 @@ sys.exit(terminal.main())
 
 
 @pytest.mark.parametrize("typed", ["", "y\n", "always\n"])
-def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_model, tmp_path, typed):
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "It was not allowed.")
+def test_without_a_terminal_the_call_is_shown_and_denied(stub_model, tmp_path, typed):
+    stub_model.says(tool_call("bash", command="touch made"), "It was not allowed.")
 
     ran = subprocess.run(
         [sys.executable, "-c", IN_MODE_FULL],
@@ -123,8 +124,8 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
 
     assert (ran.returncode, ran.stdout) == (0, "It was not allowed.\n")
     assert "Assistant wants to run bash (it runs with your rights, outside any sandbox):\n" in ran.stderr
-    assert "  command │ touch made\nNo: nobody is at a keyboard here who could be asked.\n[bash: denied]" in ran.stderr
-    assert stub_model.asked[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
+    assert "  command │ touch made\nno: there is no terminal to ask in\n[bash: denied]" in ran.stderr
+    assert stub_model.requests[1]["messages"][-1]["content"].startswith("denied: the user did not allow this call")
     assert not (tmp_path / "made").exists()
 
 
@@ -136,8 +137,8 @@ def test_with_nobody_at_the_keyboard_the_answer_is_no_and_the_call_is_told(stub_
         ("sure\n", False, "[bash: denied]"),
     ],
 )
-def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_model, tmp_path, typed, runs, says):
-    stub_model.says(Say(call=("bash", {"command": "touch made"})), "done")
+def test_a_terminal_shows_the_complete_call_and_only_a_clear_yes_runs_it(stub_model, tmp_path, typed, runs, says):
+    stub_model.says(tool_call("bash", command="touch made"), "done")
     keyboard, screen = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", IN_MODE_FULL],
@@ -168,7 +169,7 @@ def test_a_terminal_asks_with_the_whole_call_and_only_a_plain_yes_runs_it(stub_m
         (["hi"], {"PIANO_BASE_URL": "file:///etc"}, 1, "must look like http://localhost:8080/v1"),
     ],
 )
-def test_a_mistake_is_a_sentence(terminal, words, env, code, says):
+def test_a_mistake_is_one_sentence(terminal, words, env, code, says):
     ran = terminal(*words, **env)
 
     assert ran.returncode == code
@@ -176,8 +177,8 @@ def test_a_mistake_is_a_sentence(terminal, words, env, code, says):
     assert "Traceback" not in ran.stderr
 
 
-def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
-    stub_model.says(Say("no template", status=500))
+def test_a_model_that_fails_is_one_sentence(terminal, stub_model):
+    stub_model.says(ServerReply("no template", status=500))
 
     ran = terminal("hi")
 
@@ -185,7 +186,7 @@ def test_a_model_that_fails_is_a_sentence(terminal, stub_model):
 
 
 @pytest.mark.parametrize("planted", ["notebooks", "notebooks/01_first_chat.ipynb"])
-def test_lab_puts_the_first_notebook_through_no_link(terminal, tmp_path, tmp_path_factory, planted):
+def test_lab_does_not_write_the_first_notebook_through_a_link(terminal, tmp_path, tmp_path_factory, planted):
     (tmp_path / "jupyterlab").mkdir()
     for name in ("__init__", "__main__"):
         (tmp_path / f"jupyterlab/{name}.py").write_text("")
@@ -204,7 +205,7 @@ def test_lab_puts_the_first_notebook_through_no_link(terminal, tmp_path, tmp_pat
         assert ran.returncode == 0
 
 
-def test_lab_opens_jupyterlab_on_the_first_notebook_put_here_with_its_cassette(terminal, tmp_path):
+def test_lab_copies_the_first_notebook_with_its_cassette_and_opens_it(terminal, tmp_path):
     fake = tmp_path / "fake" / "jupyterlab"
     fake.mkdir(parents=True)
     (fake / "__init__.py").write_text("")
@@ -281,11 +282,11 @@ def screen(tmp_path, stub_model):
 
 
 def in_pieces(text, size=1):
-    return Say(text, pieces=tuple(text[at : at + size] for at in range(0, len(text), size)))
+    return ServerReply(text, pieces=tuple(text[at : at + size] for at in range(0, len(text), size)))
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_an_answer_on_a_real_terminal_cannot_steer_it_however_it_is_cut(screen, stub_model, size):
+def test_an_answer_cannot_control_a_real_terminal_however_it_is_split(screen, stub_model, size):
     stub_model.says(in_pieces(HOSTILE, size))
 
     shown = screen("-m", "piano_jupyter", "hi").end()
@@ -294,15 +295,15 @@ def test_an_answer_on_a_real_terminal_cannot_steer_it_however_it_is_cut(screen, 
     assert not OBEYED.search(shown)
 
 
-def test_ordinary_text_reaches_a_real_terminal_as_it_is(screen, stub_model):
+def test_ordinary_text_reaches_a_real_terminal_unchanged(screen, stub_model):
     stub_model.says(in_pieces(ORDINARY))
 
     assert ORDINARY.replace("\n", "\r\n") in screen("-m", "piano_jupyter", "hi").end()
 
 
-def test_notes_errors_and_names_on_a_real_terminal_cannot_steer_it(screen, stub_model, tmp_path):
+def test_notes_errors_and_names_cannot_control_a_real_terminal(screen, stub_model, tmp_path):
     (tmp_path / "notes.txt").write_text(HOSTILE)
-    stub_model.says(Say(call=("read_file", {"path": HOSTILE})), Say(HOSTILE, status=500))
+    stub_model.says(tool_call("read_file", path=HOSTILE), ServerReply(HOSTILE, status=500))
     stub_model.models = [HOSTILE, "qwen3:32b"]
 
     shown = screen("-m", "piano_jupyter", "hi").end() + screen("-m", "piano_jupyter", "--agent", HOSTILE, "hi").end()
@@ -312,8 +313,8 @@ def test_notes_errors_and_names_on_a_real_terminal_cannot_steer_it(screen, stub_
     assert not OBEYED.search(shown)
 
 
-def test_a_question_on_a_real_terminal_cannot_steer_it(screen, stub_model):
-    stub_model.says(Say(call=("bash", {"command": f"echo {HOSTILE}"})), "done")
+def test_an_approval_prompt_cannot_control_a_real_terminal(screen, stub_model):
+    stub_model.says(tool_call("bash", command=f"echo {HOSTILE}"), "done")
 
     asking = screen("-c", IN_MODE_FULL)
     asking.until("[N]o ")
@@ -343,31 +344,60 @@ LOOKS = [
 ]
 
 
-def test_in_a_terminal_s_ipython_nothing_steers_the_terminal(screen, stub_model, tmp_path):
+@pytest.fixture
+def typed_into_ipython(screen):
+    """`typed_into_ipython(lines)` types lines into IPython, each at its prompt, and returns all that is shown."""
+
+    def type_all(lines):
+        shell = screen(
+            *("-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor"),
+            *("--no-confirm-exit", "--no-term-title"),
+        )
+        at = 0
+        for number, line in enumerate([*lines, "exit"], 1):
+            at = shell.until(f"In [{number}]: ", at)
+            shell.type(line)
+        return shell.end().replace("\r\n", "\n")
+
+    return type_all
+
+
+def test_a_terminal_shows_an_answer_once_and_no_empty_out(typed_into_ipython):
+    lines = ["%load_ext piano_jupyter", "%piano agent ada --model small", "%piano ask hi", "_"]
+    more = [
+        "%piano ask @ada @Assistant both?",
+        "job = %piano send later",
+        "await piano.wait(job);",
+        "%piano wait",
+        "Out[3]",
+    ]
+
+    shown = typed_into_ipython([*lines, *more])
+
+    assert "%piano ask hi\nYou said: hi\n\nIn [4]: " in shown
+    assert "In [4]: _\nOut[4]: You said: hi\n" in shown
+    assert "Assistant:\nYou said: both?\n\nIn [6]: " in shown
+    assert "%piano wait\nOut[8]: You said: " in shown, "it was answered before, so nothing was streamed"
+    assert "In [9]: Out[3]\nOut[9]: You said: hi\n" in shown
+
+
+def test_in_ipython_nothing_controls_the_terminal(typed_into_ipython, stub_model, tmp_path):
     (tmp_path / "notes.txt").write_text(HOSTILE)
     stub_model.models = [HOSTILE, "qwen3:32b"]
 
     def answer(asked):
         last = asked["messages"][-1]
         if "fail" in last["content"]:
-            return Say(HOSTILE, status=500)
+            return ServerReply(HOSTILE, status=500)
         if last["role"] == "user" and "read" in last["content"]:
-            return Say(call=("read_file", {"path": "notes.txt"}))
+            return tool_call("read_file", path="notes.txt")
         return in_pieces(HOSTILE)
 
     stub_model.answer = answer
-    shell = screen(
-        "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--no-confirm-exit", "--no-term-title"
-    )
-    at = 0
     lines = ["%load_ext piano_jupyter", "%piano agent Assistant --tools read_file", "%piano thread --new talk"]
-    for number, line in enumerate([*lines, "%piano ask hi", "%piano ask read", *LOOKS], 1):
-        at = shell.until(f"In [{number}]: ", at)
-        shell.type(line)
-    shell.until(f"In [{number + 1}]: ", at)
-    shell.type("exit")
 
-    shown = shell.end()
+    shown = typed_into_ipython([*lines, "%piano ask hi", "%piano ask read", *LOOKS])
+
     assert shown.count("a‹U+001B›[2J") > len(LOOKS)
     assert shown.count("Error: the server answered 500: a") == 2
     assert not OBEYED.search(shown)

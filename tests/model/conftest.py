@@ -11,9 +11,9 @@ from piano_jupyter.tool import tool
 
 @pytest.fixture
 def piano_at(tmp_path):
-    def make(endpoint, **knobs):
+    def make(endpoint, **settings):
         server = {"base_url": endpoint.url, "api_key": endpoint.api_key, "embedded": "never"}
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **knobs})
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, **server, **settings})
 
     return make
 
@@ -42,7 +42,7 @@ def looking(piano_at, serve_tiny, tiny):
 def embedded(embedded_server, tmp_path):
     """The embedded model as a user meets it: nothing answers at base_url."""
 
-    def make(**knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "base_url": "http://127.0.0.1:9/v1", **knobs})
+    def make(**settings):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "base_url": "http://127.0.0.1:9/v1", **settings})
 
     return make

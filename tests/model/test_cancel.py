@@ -183,7 +183,7 @@ async def test_j8_a_job_that_runs_a_tool_is_over_at_once_with_a_result_for_its_c
         await free(endpoint)
 
 
-async def test_j8_a_job_that_waits_for_a_yes_is_over_at_once_and_the_thread_goes_on(piano_at, calling):
+async def test_j8_a_job_that_waits_for_approval_is_over_at_once_and_the_thread_goes_on(piano_at, calling):
     @tool(asks=True)
     def wait() -> str:
         """Wait."""

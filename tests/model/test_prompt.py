@@ -10,7 +10,7 @@ from chat_templates import TOOLS
 
 from piano_jupyter.runner.model.embedded.local_server import LocalServer
 from piano_jupyter.runner.model.protocol import ChatRequest
-from piano_jupyter.runner.model.stream.constrained_calls import constrained
+from piano_jupyter.runner.model.stream.constrained_calls import constrained_request
 from piano_jupyter.runner.turn.prompt import chat_messages
 
 pytestmark = pytest.mark.model
@@ -53,7 +53,7 @@ def test_i1_llama_cpp_renders_every_awkward_history_with_every_template(
         lacks_tools = not asked(endpoint, "/props")["chat_template_caps"]["supports_tools"]
         for history, messages in ours.items():
             request = ChatRequest(model="m", messages=messages, tools=TOOLS)
-            request = constrained(request) if lacks_tools else request
+            request = constrained_request(request) if lacks_tools else request
             answer = asked(
                 endpoint, "/apply-template", {"messages": list(request.messages), "tools": list(request.tools)}
             )

@@ -1,4 +1,4 @@
-"""The whole way on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
+"""End to end on a real llama.cpp server: a tiny model that the tests write, and the embedded one."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ async def test_a_follow_up_evaluates_only_what_is_new(piano_at, tiny_server):
 
 async def test_a_wrong_key_is_a_sentence(piano_at, tiny_server):
     async with piano_at(tiny_server, api_key="wrong") as piano:
-        with pytest.raises(ModelError, match="the server refused the key"):
+        with pytest.raises(ModelError, match="the server rejected the API key"):
             await piano.ask("hi")
 
 
@@ -61,7 +61,7 @@ async def test_a_question_that_is_longer_than_the_window_loses_its_middle_and_is
 
     assert answer.content == "All is well on this tiny server."
     assert answer.usage["prompt_tokens"] < 2_048
-    assert trimmed[-1].note.endswith("the context of 2,048 tokens is full.")
+    assert trimmed[-1].note.startswith("The context of 2,048 tokens is full: ")
     assert [message.role for message in told] == ["user", *["system"] * len(trimmed), "assistant"]
 
 
@@ -78,7 +78,7 @@ async def test_a_long_talk_stays_within_the_window_and_the_cache_warm(piano_at, 
             assert after.usage["cached_tokens"] >= before.usage["prompt_tokens"] - 1
 
 
-async def test_what_can_not_be_made_to_fit_names_the_window_and_the_way_out(piano_at, tiny_server):
+async def test_what_cannot_fit_is_an_error_with_the_window_and_what_to_do(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
         await piano.update_agent("Assistant", system_prompt="Be kind. " * 500)
         with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens, .*; ask for less at once"):
@@ -118,7 +118,7 @@ async def test_where_nothing_answers_the_embedded_model_does_and_says_so(embedde
 
     assert "Paris" in answer.content
     assert answer.usage["model"] == "SmolLM2-135M-Instruct"
-    assert notes[0] == "nothing answers at http://127.0.0.1:9/v1, so the embedded model does"
+    assert notes[0] == "nothing answers at http://127.0.0.1:9/v1; using the embedded model instead"
     assert "SmolLM2-135M-Instruct" in notes[-1]
     assert "MB" in notes[-1]
     assert status.server == notes[-1]

@@ -32,7 +32,7 @@ class Noise:
     inner: "Noise | None" = None
 
 
-async def test_the_grammar_holds_even_a_model_of_noise_to_a_type(piano_at, serve_tiny):
+async def test_the_grammar_constrains_even_a_random_model_to_a_type(piano_at, serve_tiny):
     async with piano_at(serve_tiny()) as piano:
         events = piano.events()
         value = await piano.ask("Say something.", schema=Noise)
@@ -43,14 +43,14 @@ async def test_the_grammar_holds_even_a_model_of_noise_to_a_type(piano_at, serve
     assert notes == []
 
 
-async def test_a_model_that_is_not_held_is_told_three_times_and_then_it_is_an_error(piano_at, tiny_server):
+async def test_an_unconstrained_model_is_asked_three_times_and_then_it_is_an_error(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
         await piano.update_agent("Assistant", options={"max_tokens": 40})
-        with pytest.raises(ModelError, match=r"does not fit what was asked for, 3 times: .* It was "):
+        with pytest.raises(ModelError, match=r"did not match the schema 3 times; the last one: .* It was "):
             await piano.ask("Well?", schema={"type": "string", "pattern": "x+"})  # its server makes no grammar of that
 
 
-async def test_tools_are_called_first_and_the_last_answer_is_held_to_the_schema(looking):
+async def test_tools_are_called_first_and_the_last_answer_is_constrained_to_the_schema(looking):
     async with looking() as piano:
         value = await piano.ask("What is there?", schema={"enum": ["lake", "sea"]})
         (call,) = await piano.tool_calls(piano.thread)

@@ -33,11 +33,11 @@ async def clients():
     """Make a ChatClient and a SwapClient of a server."""
     opened = []
 
-    def make(server, key="", **knobs):
+    def make(server, key="", **settings):
         async def connect():
             return Endpoint(url=server.url, api_key=key or server.key)
 
-        config = PianoConfig(base_url=server.url, api_key=key or server.key, **knobs)
+        config = PianoConfig(base_url=server.url, api_key=key or server.key, **settings)
         models = SwapClient(connect, config)
         opened.extend([ChatClient(connect, config, None, models), models])
         return opened[-2:]
@@ -49,16 +49,16 @@ async def clients():
 
 @pytest.fixture
 def piano_at(tmp_path):
-    def make(server, **knobs):
+    def make(server, **settings):
         place = {"database": ":memory:", "workspace": tmp_path, "embedded": "never"}
-        return Piano(**{**place, "base_url": server.url, "api_key": server.key, "default_model": ONE, **knobs})
+        return Piano(**{**place, "base_url": server.url, "api_key": server.key, "default_model": ONE, **settings})
 
     return make
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def odd_swap(request, start_swap, tiny, tmp_path_factory):
-    """Models that are trouble: `held` loads until `odd_swap.gate` is there, `broken` never, `endless` never stops."""
+    """Models that misbehave: `held` loads until `odd_swap.gate` is there, `broken` never, `endless` never stops."""
     folder = tmp_path_factory.mktemp("odd")
     gguf = tiny.write_tiny_gguf(folder / "plain.gguf", says="Here at last.")
     noise = tiny.write_tiny_gguf(folder / "noise.gguf", context=32_768)
@@ -92,7 +92,7 @@ async def state_of(models, name):
     return next(model.state for model in await models.models() if model.name == name)
 
 
-async def test_models_are_told_with_state_alias_and_after_the_first_load_their_context(swap, clients):
+async def test_models_are_listed_with_state_alias_and_after_the_first_load_their_context(swap, clients):
     chat, models = clients(swap)
 
     assert {model.name: model.state for model in await models.models()} == dict.fromkeys(
@@ -142,7 +142,7 @@ async def test_what_is_loaded_follows_the_swaps(swap, clients):
     assert swap.swaps() == 1
 
 
-async def test_an_unknown_model_is_told_with_those_that_are_served(swap, clients):
+async def test_an_unknown_model_is_an_error_that_lists_the_served_ones(swap, clients):
     chat, models = clients(swap)
 
     for asking in (pieces(chat, question("tiny-c")), models.load("tiny-c"), models.unload("tiny-c")):
@@ -150,7 +150,7 @@ async def test_an_unknown_model_is_told_with_those_that_are_served(swap, clients
             await asking
 
 
-async def test_while_a_model_loads_that_is_told_with_its_seconds_and_measured(odd, clients):
+async def test_loading_a_model_is_reported_with_its_seconds_and_measured(odd, clients):
     chat, _ = clients(odd)
 
     async with asyncio.timeout(DEADLINE), aclosing(chat.stream(question("held"))) as stream:
@@ -179,7 +179,7 @@ async def test_llama_swaps_own_loading_chunks_are_status_and_never_content(start
 
 
 @pytest.mark.parametrize("verb", ["ask", "load"])
-async def test_a_model_that_fails_to_start_is_a_sentence_with_the_servers_words_and_the_way_out(odd, clients, verb):
+async def test_a_model_that_fails_to_start_is_an_error_with_the_servers_message(odd, clients, verb):
     chat, models = clients(odd)
     asking = pieces(chat, question("broken")) if verb == "ask" else models.load("broken")
 
@@ -193,7 +193,7 @@ async def test_a_wrong_key_is_a_sentence_everywhere(odd, clients):
     chat, models = clients(odd, key="sk-wrong")
 
     for asking in (pieces(chat, question("held")), models.models()):
-        with pytest.raises(ModelError, match="the server refused the key"):
+        with pytest.raises(ModelError, match="the server rejected the API key"):
             await asking
     assert await models.loaded(["held"]) is None
 
@@ -262,7 +262,7 @@ async def test_twenty_jobs_that_alternate_between_two_models_cause_one_swap(swap
     assert swap.swaps() <= 2
 
 
-async def test_the_user_hears_that_a_model_loads(odd, piano_at):
+async def test_the_user_sees_that_a_model_loads(odd, piano_at):
     async with asyncio.timeout(DEADLINE), piano_at(odd, default_model="held") as piano:
         events = piano.events()
         job = await piano.send("Are you there?")

@@ -1,4 +1,4 @@
-"""A real llama.cpp server evaluates of each prompt only what is new: in a tool loop, and from turn to turn."""
+"""A real llama.cpp server evaluates only the new part of each prompt: in a tool loop, and from turn to turn."""
 
 import pytest
 

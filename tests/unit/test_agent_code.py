@@ -1,4 +1,4 @@
-"""What code of an agent prints goes to its call; all else goes where it went, whatever others put into `sys.stdout`."""
+"""An agent's code prints to its tool call, all other code as before, whatever else replaces `sys.stdout`."""
 
 import asyncio
 import gc
@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from piano_jupyter.agent_code import StandardStream, install, printed_to, runs_here
+from piano_jupyter.agent_code import StandardStream, in_agent_code, install_proxies, redirect_output
 
 
 @contextmanager
 def standard_output():
-    """Yield a standard output of the test's own, with its proxy in front."""
+    """Yield a standard output for the test, with a proxy in front."""
     with redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)) as own:
-        install()
+        install_proxies()
         yield own
 
 
@@ -31,7 +31,7 @@ def test_only_what_this_context_prints_is_kept():
     with standard_output() as stream:
         kept = io.StringIO()
 
-        with printed_to(kept):
+        with redirect_output(kept):
             print("mine")
             sys.stdout.writelines(["and ", "more"])
             thread = threading.Thread(target=print, args=["theirs"])
@@ -44,40 +44,44 @@ def test_only_what_this_context_prints_is_kept():
         assert text(stream) == "theirs\nof no context\nafter\n"
 
 
-def test_what_is_no_text_is_refused_as_the_stream_refuses_it():
+def test_writing_bytes_is_the_same_error_as_on_the_stream():
     kept = []
-    with standard_output(), printed_to(SimpleNamespace(write=kept.append)), pytest.raises(TypeError, match="not bytes"):
+    with (
+        standard_output(),
+        redirect_output(SimpleNamespace(write=kept.append)),
+        pytest.raises(TypeError, match="not bytes"),
+    ):
         sys.stdout.write(b"")
 
     assert kept == []
 
 
-def test_errors_are_kept_where_somebody_wants_them():
+def test_stderr_is_captured_only_on_request():
     kept = io.StringIO()
 
     with redirect_stderr(io.StringIO()) as errors:
-        with printed_to(kept):
+        with redirect_output(kept):
             print("shown", file=sys.stderr)
-        with printed_to(kept, kept):
+        with redirect_output(kept, kept):
             print("kept", file=sys.stderr)
 
     assert (errors.getvalue(), kept.getvalue()) == ("shown\n", "kept\n")
 
 
-def test_a_call_within_a_call_keeps_its_own():
+def test_a_nested_call_captures_its_own_output():
     with standard_output():
         outer, inner = io.StringIO(), io.StringIO()
 
-        with printed_to(outer):
+        with redirect_output(outer):
             print("outer")
-            with printed_to(inner):
+            with redirect_output(inner):
                 print("inner")
             print("outer again")
 
         assert (outer.getvalue(), inner.getvalue()) == ("outer\nouter again\n", "inner\n")
 
 
-async def test_a_task_that_code_leaves_behind_prints_where_others_print():
+async def test_a_task_left_running_prints_to_the_ordinary_stream():
     with standard_output() as stream:
         kept, over = io.StringIO(), asyncio.Event()
 
@@ -86,7 +90,7 @@ async def test_a_task_that_code_leaves_behind_prints_where_others_print():
             await over.wait()
             print("later")
 
-        with printed_to(kept):
+        with redirect_output(kept):
             task = asyncio.create_task(left_behind())
             await asyncio.sleep(0)
         over.set()
@@ -96,7 +100,7 @@ async def test_a_task_that_code_leaves_behind_prints_where_others_print():
         assert text(stream) == "later\n"
 
 
-def test_a_proxy_is_its_stream_but_for_what_is_written():
+def test_a_proxy_behaves_like_its_stream_except_for_writes():
     with standard_output() as stream:
         proxy = sys.stdout
 
@@ -114,26 +118,26 @@ def test_a_proxy_is_its_stream_but_for_what_is_written():
         assert not hasattr(stream, "parent_header")
 
 
-def test_a_proxy_stays_and_there_is_one_for_a_stream():
+def test_each_stream_has_one_permanent_proxy():
     with standard_output() as stream:
         proxy = sys.stdout
 
-        with printed_to(io.StringIO()):
-            install()
+        with redirect_output(io.StringIO()):
+            install_proxies()
         assert sys.stdout is proxy
         sys.stdout = stream
-        install()
+        install_proxies()
 
         assert sys.stdout is proxy
 
 
-def test_a_stream_that_was_put_above_for_a_moment_goes_and_its_proxy_is_not_freed():
+def test_a_temporarily_redirected_stream_is_restored_and_its_proxy_is_not_freed():
     with standard_output() as stream:
         proxy, kept = sys.stdout, io.StringIO()
 
         with redirect_stdout(io.StringIO()) as above:
             print("above")
-            with printed_to(kept):
+            with redirect_output(kept):
                 print("mine")
                 with redirect_stdout(io.StringIO()) as own:
                     print("the code's own")
@@ -147,12 +151,12 @@ def test_a_stream_that_was_put_above_for_a_moment_goes_and_its_proxy_is_not_free
         assert identity in {id(each) for each in gc.get_objects() if type(each) is StandardStream}
 
 
-def test_a_stream_that_was_there_before_comes_back_below():
+def test_an_earlier_stream_that_is_restored_gets_its_proxy_again():
     with standard_output() as stream:
         with redirect_stdout(io.StringIO()) as below:
-            install()
+            install_proxies()
             sys.stdout = stream  # somebody puts back what they found, beneath the proxy
-            with printed_to(io.StringIO()) as _:
+            with redirect_output(io.StringIO()) as _:
                 print("kept")
             print("shown")
 
@@ -163,12 +167,12 @@ def test_a_stream_that_was_there_before_comes_back_below():
 def test_a_process_without_streams_runs_and_one_with_them_ends_cleanly():
     code = """
 import io, os, sys
-from piano_jupyter.agent_code import install, printed_to
+from piano_jupyter.agent_code import install_proxies, redirect_output
 out, sys.stdout = sys.stdout, None
-with printed_to(io.StringIO()):
+with redirect_output(io.StringIO()):
     print("nowhere")
 sys.stdout = out
-install()
+install_proxies()
 print(sys.stdout.fileno(), input("typed: "))
 sys.stdout.reconfigure(line_buffering=False)
 print("not flushed yet", end="")
@@ -178,14 +182,14 @@ print("not flushed yet", end="")
     assert (ran.stdout, ran.stderr) == ("typed: 1 yes\nnot flushed yet", "")
 
 
-def test_code_knows_that_an_agent_runs_it():
-    with printed_to(io.StringIO()):
-        inside = runs_here()
+def test_code_can_tell_that_an_agent_runs_it():
+    with redirect_output(io.StringIO()):
+        inside = in_agent_code()
 
-    assert (inside, runs_here()) == (True, False)
+    assert (inside, in_agent_code()) == (True, False)
 
 
-def test_a_write_that_somebody_sets_sees_what_others_print_and_is_gone_when_it_is_put_back():
+def test_a_replaced_write_sees_what_others_print_until_it_is_restored():
     seen, kept = [], io.StringIO()
     with standard_output() as stream:
         before = sys.stdout.write
@@ -197,7 +201,7 @@ def test_a_write_that_somebody_sets_sees_what_others_print_and_is_gone_when_it_i
         for _ in range(2):
             sys.stdout.write = tee
             print("shown", end=" ")
-            with printed_to(kept):
+            with redirect_output(kept):
                 print("mine")
             sys.stdout.write = before
         print("after", end="")

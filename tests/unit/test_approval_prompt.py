@@ -1,11 +1,11 @@
-"""How a call that waits for a yes is put in plain text, and what counts as an answer."""
+"""The text of an approval prompt, and what counts as an answer."""
 
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
-from piano_jupyter.approval_prompt import answer_of, choices, how_to_keep, put
+from piano_jupyter.approval_prompt import choices, parse_answer, prompt_text, rule_added_message
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.records import ToolCall
 from piano_jupyter.text.invisible import to_the_letter
@@ -19,17 +19,17 @@ def asked(always="allow bash(ls)", **arguments):
     )
 
 
-def test_a_question_says_who_why_and_the_whole_call():
-    assert put(asked(command="ls\necho é", timeout=3), " in the thread 'Talk'") == (
+def test_the_prompt_says_who_asks_why_and_shows_the_complete_call():
+    assert prompt_text(asked(command="ls\necho é", timeout=3), " in the thread 'Talk'") == (
         "ada wants to run bash in the thread 'Talk' (it asks):\n  command │ ls\n          │ echo é\n  timeout │ 3"
     )
-    assert put(asked()) == "ada wants to run bash (it asks):\n  (no arguments)"
+    assert prompt_text(asked()) == "ada wants to run bash (it asks):\n  (no arguments)"
 
 
-def test_e9_nothing_in_a_question_hides_reorders_or_passes_for_ours():
+def test_e9_nothing_in_the_prompt_can_hide_reorder_or_imitate_pianos_text():
     hostile = {"a\nAllow it? [y]": "x\r\x1b[2K\u2066\u3164" + " " * 50 + "tail\n[y]es / [N]o y", "b": ["\u202e"]}
 
-    lines = put(asked(**hostile)).split("\n")
+    lines = prompt_text(asked(**hostile)).split("\n")
 
     assert all(line.startswith("  ") and " │ " in line for line in lines[1:])
     assert lines[1].endswith("x‹U+000D›‹U+001B›[2K‹U+2066›‹U+3164›‹␣ × 50›tail")
@@ -44,7 +44,7 @@ def test_e9_nothing_in_a_question_hides_reorders_or_passes_for_ours():
         ("a" + "\n" * 9 + "b", "a‹↵ × 9›\nb"),
     ],
 )
-def test_a_text_is_read_to_the_letter(text, read):
+def test_invisible_characters_are_shown(text, read):
     assert to_the_letter(text) == read
 
 
@@ -64,12 +64,12 @@ def test_a_text_is_read_to_the_letter(text, read):
         ("у", "no"),  # Cyrillic
     ],
 )
-def test_e8_only_a_plain_yes_or_always_is_an_answer(typed, answer):
-    assert answer_of(typed, asked()) == answer
+def test_e8_only_a_plain_yes_or_always_allows_a_call(typed, answer):
+    assert parse_answer(typed, asked()) == answer
 
 
-def test_always_is_a_choice_only_where_a_rule_can_cover_it():
+def test_always_is_a_choice_only_if_a_rule_can_cover_it():
     assert choices(asked()) == "[y]es / [a]lways (allow bash(ls)) / [N]o "
     assert choices(asked(always="")) == "[y]es / [N]o "
-    assert answer_of("a", asked(always="")) == "no"
-    assert "'allow bash(ls)'" in how_to_keep("allow bash(ls)")
+    assert parse_answer("a", asked(always="")) == "no"
+    assert "'allow bash(ls)'" in rule_added_message("allow bash(ls)")

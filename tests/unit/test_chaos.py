@@ -1,4 +1,4 @@
-"""A hundred jobs over ten threads and two models, on a server of which a tenth of all requests fails in some way."""
+"""A hundred jobs in ten threads for two models, on a server on which a tenth of the requests fails in some way."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close
 
 
 class Wild:
-    """Answers over real HTTP with the last question itself; a share of the requests fails, by the dice of a seed."""
+    """Answers over real HTTP with the last question itself; a share of the requests fails, drawn from a seed."""
 
     def __init__(self, seed, share):
         self.dice, self.share = random.Random(seed), share
@@ -114,7 +114,7 @@ async def wild():
 
 
 @pytest.mark.parametrize(("seed", "share"), [(1, FAILING), (2, 0.4)])
-async def test_j1_whatever_fails_each_message_ends_once_and_in_its_threads_order(wild, tmp_path, seed, share):
+async def test_j1_whatever_fails_each_message_is_answered_or_fails_once_and_in_order(wild, tmp_path, seed, share):
     server, dice = await wild(seed, share), random.Random(seed)
     knobs = {"embedded": "never", "max_demand": DEMAND, "idle_timeout": 0.5, "request_retries": 2}
     async with Piano(database=":memory:", workspace=tmp_path, base_url=server.url, **knobs) as piano:

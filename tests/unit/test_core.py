@@ -1,14 +1,16 @@
-"""The small parts: bus, config, errors."""
+"""Bus, clock, config and errors."""
 
 import asyncio
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
-from piano_jupyter.bus import EventBus
+from piano_jupyter import Piano, clock
+from piano_jupyter.bus import MAX_UNREAD, EventBus
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.events import MessageDelta, ModelLoading
+from piano_jupyter.events import DeltasDropped, MessageDelta, ModelLoading
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -17,7 +19,7 @@ def delta(thread):
     return MessageDelta(thread_id=thread, job_id=ONE, message_id=ONE, text="x")
 
 
-def test_subscribers_hear_their_kind_and_their_thread_and_what_concerns_none():
+def test_subscribers_get_events_of_their_kind_and_thread_and_those_of_no_thread():
     bus, heard = EventBus(), []
     bus.subscribe(heard.append, MessageDelta, thread=ONE)
     everything = []
@@ -33,7 +35,7 @@ def test_subscribers_hear_their_kind_and_their_thread_and_what_concerns_none():
     assert everything == [mine, other, loading, loading]
 
 
-def test_who_has_unsubscribed_hears_nothing_more():
+def test_an_unsubscribed_handler_gets_no_more_events():
     bus, heard = EventBus(), []
     undo = bus.subscribe(heard.append)
 
@@ -44,7 +46,7 @@ def test_who_has_unsubscribed_hears_nothing_more():
     assert heard == []
 
 
-def test_a_subscriber_that_raises_is_logged_and_the_rest_still_hear(caplog):
+def test_a_subscriber_that_raises_is_logged_and_the_others_are_still_called(caplog):
     bus, heard = EventBus(), []
     bus.subscribe(lambda _: 1 / 0)
     bus.subscribe(heard.append)
@@ -68,6 +70,50 @@ async def test_a_stream_gives_events_until_it_is_closed():
     assert await waiting == "closed"
 
 
+async def test_a_stream_that_is_not_read_drops_only_deltas_and_says_how_many():
+    bus = EventBus()
+    stream = bus.stream()
+    loading = ModelLoading(note="starting")
+
+    for _ in range(MAX_UNREAD + 5):
+        bus.publish(delta(ONE))
+    bus.publish(loading)
+    bus.publish(delta(ONE))
+    bus.close()
+    told = [event async for event in stream]
+
+    assert told == [delta(ONE)] * MAX_UNREAD + [DeltasDropped(count=5), loading, DeltasDropped(count=1)]
+
+
+async def test_a_stream_that_is_read_again_continues_after_the_gap():
+    bus = EventBus()
+    stream = bus.stream(MessageDelta)
+
+    for _ in range(MAX_UNREAD + 5):
+        bus.publish(delta(ONE))
+    read = [await anext(stream) for _ in range(MAX_UNREAD + 1)]
+    bus.publish(delta(OTHER))
+
+    assert read[-1] == DeltasDropped(count=5)
+    assert await anext(stream) == delta(OTHER)
+
+
+async def test_a_clock_before_1970_is_no_error(monkeypatch, scripted):
+    class Early(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(1969, 7, 20, tzinfo=tz)
+
+    monkeypatch.setattr(clock, "datetime", Early)
+    async with Piano(database=":memory:", model=scripted("hello")) as piano:
+        answer = await piano.ask("hi")
+        told = await piano.messages(piano.thread)
+
+    assert answer.content == "hello"
+    assert [message.inserted_at.year for message in told] == [1969, 1969]
+    assert answer.id.version == 7
+
+
 def test_the_nearest_name_comes_first_and_a_long_list_is_cut():
     error = NotFoundError.among("thread", "alpa", ["zeta", "alpha", *(f"t{number}" for number in range(20))])
 
@@ -76,7 +122,7 @@ def test_the_nearest_name_comes_first_and_a_long_list_is_cut():
 
 
 @pytest.mark.parametrize("mark", ["pyproject.toml", ".git", ".agents"])
-def test_the_workspace_is_the_nearest_parent_with_a_mark(tmp_path, monkeypatch, mark):
+def test_the_workspace_is_the_nearest_parent_with_a_project_marker(tmp_path, monkeypatch, mark):
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (tmp_path / "a" / mark).mkdir()
@@ -131,7 +177,7 @@ def test_the_server_and_its_key_come_from_the_environment(monkeypatch):
         "http://a@b@host/v1",
     ],
 )
-def test_g8_an_address_that_is_none_is_refused_with_an_example(url):
+def test_g8_an_invalid_address_is_refused_with_an_example(url):
     with pytest.raises(PianoError, match="must look like http://localhost:8080/v1"):
         configured(base_url=url)
 
@@ -154,7 +200,7 @@ def test_g8_an_address_that_is_none_is_refused_with_an_example(url):
         "metadata.google.internal.",
     ],
 )
-def test_g8_where_a_cloud_gives_out_keys_no_model_is_looked_for(host, monkeypatch):
+def test_g8_the_metadata_addresses_of_clouds_are_refused(host, monkeypatch):
     with pytest.raises(PianoError, match="there a cloud gives out the keys of a machine"):
         configured(base_url=f"http://{host}/latest")
     monkeypatch.setenv("PIANO_BASE_URL", f"http://{host}/")
@@ -165,7 +211,7 @@ def test_g8_where_a_cloud_gives_out_keys_no_model_is_looked_for(host, monkeypatc
 @pytest.mark.parametrize(
     "host", ["10.0.0.5", "gpu-box", "192.168.1.2:8080", "[fd12::1]:8080", "例え.example", "1.2.3.4.5"]
 )
-def test_any_other_server_may_be_asked(host):
+def test_any_other_server_is_accepted(host):
     assert configured(base_url=f"http://{host}/v1").base_url == f"http://{host}/v1"
 
 
@@ -177,7 +223,7 @@ def test_g8_a_password_in_an_address_is_not_repeated():
     assert password not in str(refused.value)
 
 
-def test_a_key_is_trimmed_and_does_not_show_itself():
+def test_a_key_is_trimmed_and_not_shown():
     config = configured(api_key=" sk-secret\n")
 
     assert config.api_key == "sk-secret"
@@ -185,7 +231,7 @@ def test_a_key_is_trimmed_and_does_not_show_itself():
     assert "sk-secret" not in PianoConfig.class_get_trait_help(PianoConfig.api_key, config)
 
 
-def test_a_key_that_no_header_carries_is_refused_without_being_shown():
+def test_a_key_that_cannot_be_sent_in_a_header_is_refused_without_being_shown():
     with pytest.raises(PianoError, match="an HTTP header cannot carry") as caught:
         configured(api_key="sk-sécret")
     assert "sécret" not in str(caught.value)

@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import ipywidgets
@@ -46,6 +47,13 @@ def test_each_verb_is_in_the_manual_and_none_that_is_gone():
     told = MANUAL["python-api"].split("The verbs:", 1)[1].split("\n## ", 1)[0]
 
     assert set(re.findall(r"`(\w+)`", told)) == verbs - {"open", "close", "close_now"}
+
+
+def test_the_manual_names_the_verbs_that_are_no_coroutines():
+    plain = {name for name in vars(Piano) if not name.startswith("_") and not iscoroutinefunction(getattr(Piano, name))}
+    told = re.search(r"Every verb is a coroutine, but for (.*), which answer at once", MANUAL["python-api"])[1]
+
+    assert set(re.findall(r"`(\w+)`", told)) == plain - {"close_now", "thread", "trusted"}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +158,7 @@ def test_the_public_names_are_these():
         "unload_ipython_extension",
     ]
     assert all(getattr(piano_jupyter, name) for name in piano_jupyter.__all__)
+    assert set(piano_jupyter.__all__) <= set(dir(piano_jupyter))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         piano_jupyter.nothing  # noqa: B018
 

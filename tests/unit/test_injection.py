@@ -1,6 +1,6 @@
-"""A model that was led astray, end to end: what leaves this machine, counted by a server of the test's own.
+"""A model that follows injected instructions, end to end: what reaches a server of the test is counted.
 
-Each runs twice: in mode write, in the sandbox; and in mode full after a yes, where the same call gets through.
+Each runs twice: in mode write, in the sandbox; and in mode full after an approval, where the same call succeeds.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ def listener():
 
 @pytest.fixture
 def piano_of(tmp_path, sandboxed):
-    """Make a Piano whose user says yes to all that is asked, and counts it."""
+    """Make a Piano whose user approves every request, and counts them."""
 
     @asynccontextmanager
     async def make(model, **knobs):
@@ -56,7 +56,7 @@ async def results(piano):
 
 
 @pytest.mark.parametrize(("mode", "arrives"), [("write", False), ("full", True)])
-async def test_f1_a_file_has_a_key_sent_away_and_nothing_leaves_the_sandbox(
+async def test_f1_a_file_asks_to_send_a_key_away_and_nothing_leaves_the_sandbox(
     piano_of, scripted, asks_for, listener, tmp_path, tmp_path_factory, monkeypatch, mode, arrives
 ):
     home = tmp_path_factory.mktemp("home")
@@ -79,9 +79,9 @@ async def test_f1_a_file_has_a_key_sent_away_and_nothing_leaves_the_sandbox(
     assert listener.connections == len(listener.paths)
     assert len(asked) == arrives
     assert KEY not in str(told)
-    assert KEY not in str(model.asked)
+    assert KEY not in str(model.requests)
     flagged = next(event for event in happened if isinstance(event, ToolFlagged))
-    assert flagged.reason == "it reaches for keys (.ssh) and the network " + (
+    assert flagged.reason == "it accesses keys (.ssh) and the network " + (
         "(curl)" if "curl" in command else "(http://)"
     )
     assert flagged.call.arguments["command"] == command
@@ -100,7 +100,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("rules", [[], ["deny bash(curl *)"]], ids=["no rule", "curl denied"])
-async def test_e5_whatever_the_program_is_called_no_bytes_leave_the_sandbox(
+async def test_e5_no_bytes_leave_the_sandbox_whatever_the_program_is_called(
     piano_of, scripted, asks_for, listener, rules
 ):
     names = {"url": listener.url, "port": listener.server_port, "python": sys.executable}
@@ -116,7 +116,7 @@ async def test_e5_whatever_the_program_is_called_no_bytes_leave_the_sandbox(
 
     assert left == 0
     assert [each.startswith("denied: the user's rule") for each in held] == [bool(rules)] * 2 + [False] * 4
-    assert questions == len(rules)  # what is known only when it runs
+    assert questions == len(rules)  # what can only be known when it runs
     assert all(re.search(r"denied:|\[exit code \d+\]", each) for each in held)
     assert {"/python", "/bash"} <= set(listener.paths)
     assert ("/substituted" in listener.paths) == bool(shutil.which("curl"))
@@ -125,7 +125,7 @@ async def test_e5_whatever_the_program_is_called_no_bytes_leave_the_sandbox(
 
 
 @pytest.mark.parametrize(("mode", "arrives"), [("write", 0), ("full", 1)])
-async def test_e10_what_is_always_allowed_runs_in_the_sandbox_whatever_it_has_become(
+async def test_e10_an_always_allowed_command_runs_in_the_sandbox_whatever_it_was_replaced_with(
     piano_of, scripted, asks_for, listener, tmp_path, mode, arrives
 ):
     check = tmp_path / "check"

@@ -33,8 +33,8 @@ DEADLINE = 10
 
 @pytest.fixture
 def piano_of(tmp_path):
-    def make(model, **knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+    def make(model, **settings):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **settings})
 
     return make
 
@@ -64,13 +64,13 @@ async def test_ask_gives_the_answer_and_keeps_both_sides(piano_of, scripted):
         assert [job.status for job in await piano.jobs()] == [JobStatus.DONE]
 
 
-async def test_a_second_question_goes_on_in_the_thread_with_its_history(piano_of, scripted):
+async def test_a_second_question_continues_the_thread_with_its_history(piano_of, scripted):
     model = scripted("Paris.", "Two million.")
     async with piano_of(model) as piano:
         await piano.ask("Capital?")
         await piano.ask("How many live there?")
 
-    assert [message["content"] for message in model.asked[1].messages[1:]] == [
+    assert [message["content"] for message in model.requests[1].messages[1:]] == [
         "Capital?",
         "Paris.",
         "How many live there?",
@@ -109,7 +109,7 @@ async def test_a_tool_call_is_run_and_the_model_reads_its_result(piano_of, scrip
 
         [call] = await piano.tool_calls(piano.thread)
         assert (call.name, call.status, call.result) == ("add", CallStatus.OK, "42")
-        assert model.asked[1].messages[-1] == {"role": "tool", "tool_call_id": "call00001", "content": "42"}
+        assert model.requests[1].messages[-1] == {"role": "tool", "tool_call_id": "call00001", "content": "42"}
         kinds = [type(event) for event in await until(events, JobDone)]
         assert kinds.index(ToolCalled) < kinds.index(ToolReturned) < kinds.index(Answered)
 
@@ -124,7 +124,7 @@ async def test_a_tool_that_is_not_enabled_is_not_run(piano_of, scripted, asks_fo
         assert (call.status, call.result) == (CallStatus.FAILED, "no tool named 'create_file'; known: read_file")
 
 
-async def test_an_agent_whose_tool_is_not_there_says_the_way_out(scripted, tmp_path):
+async def test_an_agent_whose_tool_is_missing_says_how_to_fix_that(scripted, tmp_path):
     @tool
     def price(item: str) -> str:
         """Return the price of an item."""
@@ -139,7 +139,7 @@ async def test_an_agent_whose_tool_is_not_there_says_the_way_out(scripted, tmp_p
         piano.add_tool(price)
 
         assert str(caught.value) == (
-            "Assistant has the tool 'price', which is not there: run the cell that defines it, or take it away with "
+            "Assistant has the tool 'price', which does not exist: run the cell that defines it, or remove it with "
             "%piano agent Assistant --tools bash"
         )
         assert (await piano.ask("And now?")).content == "2.5"
@@ -161,7 +161,7 @@ async def test_a_tool_that_raises_is_an_answer_to_the_model(piano_of, scripted, 
 
 
 @pytest.mark.parametrize(("allow", "status"), [(True, CallStatus.OK), (False, CallStatus.FAILED)])
-async def test_a_tool_that_asks_runs_only_after_a_yes(piano_of, scripted, asks_for, allow, status):
+async def test_a_tool_that_asks_runs_only_after_approval(piano_of, scripted, asks_for, allow, status):
     ran = []
 
     @tool(asks=True)
@@ -188,7 +188,7 @@ async def test_a_tool_that_asks_runs_only_after_a_yes(piano_of, scripted, asks_f
         assert await piano.approvals() == []
 
 
-async def test_silence_is_a_no(piano_of, scripted, asks_for):
+async def test_a_call_that_nobody_answers_is_denied(piano_of, scripted, asks_for):
     @tool(asks=True)
     def act() -> str:
         """Do it."""
@@ -217,7 +217,7 @@ async def test_a_turn_of_too_many_rounds_fails_with_a_sentence(piano_of, scripte
         assert [job.status for job in await piano.jobs()] == [JobStatus.FAILED]
 
 
-async def test_who_waits_for_a_job_that_has_failed_is_told_as_who_waited_before(piano_of, scripted):
+async def test_waiting_for_a_job_that_has_failed_raises_its_error(piano_of, scripted):
     async with piano_of(scripted(ModelUnavailableError("the server is down"))) as piano:
         job = await piano.send("Capital?")
         await piano.drain()
@@ -240,7 +240,7 @@ async def test_a_model_that_fails_fails_the_job_and_retry_answers(piano_of, scri
         assert [message.role for message in await piano.messages(piano.thread)] == ["user", "assistant"]
 
 
-async def test_a_bug_below_fails_the_job_and_the_next_is_served(piano_of, scripted):
+async def test_a_bug_fails_its_job_and_the_next_question_is_answered(piano_of, scripted):
     async with piano_of(scripted(ZeroDivisionError("boom"), "fine")) as piano:
         with pytest.raises(PianoError, match="ZeroDivisionError: boom"):
             await piano.ask("one")
@@ -248,7 +248,7 @@ async def test_a_bug_below_fails_the_job_and_the_next_is_served(piano_of, script
         assert (await piano.ask("two")).content == "fine"
 
 
-async def test_a_running_job_is_cancelled_and_the_thread_goes_on(piano_of, scripted):
+async def test_a_running_job_is_cancelled_and_the_thread_continues(piano_of, scripted):
     async with piano_of(scripted(asyncio.Event(), "next")) as piano:
         events = piano.events()
         job = await piano.send("one")
@@ -293,7 +293,7 @@ async def test_i2_cancelled_at_any_point_of_a_turn_the_next_question_finds_each_
         model.script[:] = ["Ok."]
         await piano.ask("Well?")
 
-    messages = model.asked[-1].messages
+    messages = model.requests[-1].messages
     called = [call["id"] for message in messages for call in message.get("tool_calls", ())]
     assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == called
     for at, message in enumerate(messages):
@@ -316,7 +316,7 @@ async def test_a_job_that_two_cancel_at_once_is_cancelled_once(piano_of, scripte
         assert [event.job for event in told] == [first]
 
 
-async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, scripted):
+async def test_a_queued_job_is_cancelled_without_asking_the_model(piano_of, scripted):
     go = asyncio.Event()
     model = scripted(go, "first")
     async with piano_of(model) as piano:
@@ -327,7 +327,7 @@ async def test_a_queued_job_is_cancelled_without_a_word_to_the_model(piano_of, s
         go.set()
         await piano.wait(first)
         await piano.drain()
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
 
 async def test_a_cancelled_ask_cancels_its_job(piano_of, scripted):
@@ -353,10 +353,10 @@ async def test_questions_asked_ahead_are_answered_in_order_each_after_its_own(pi
         assert answers == ["A1", "A2", "A3"]
         told = [message.content for message in await piano.messages(piano.thread)]
         assert told == ["Q1", "A1", "Q2", "A2", "Q3", "A3"]
-        assert [message["content"] for message in model.asked[2].messages[1:]] == ["Q1", "A1", "Q2", "A2", "Q3"]
+        assert [message["content"] for message in model.requests[2].messages[1:]] == ["Q1", "A1", "Q2", "A2", "Q3"]
 
 
-async def test_questions_sent_at_the_same_moment_are_all_in_one_line(piano_of, scripted):
+async def test_questions_sent_at_the_same_moment_are_all_in_one_branch(piano_of, scripted):
     async with piano_of(scripted("A1", "A2", "A3")) as piano:
         thread = await piano.open_thread("t")
         jobs = await asyncio.gather(*(piano.send(f"Q{number}", thread=thread) for number in (1, 2, 3)))
@@ -385,15 +385,15 @@ async def test_no_more_than_the_demand_runs_on_one_model(piano_of, scripted):
         assert {job.status for job in await piano.jobs()} == {JobStatus.DONE}
 
 
-async def test_a_handle_chooses_the_agent_and_its_model_and_prompt(piano_of, scripted):
+async def test_a_mention_chooses_the_agent_and_its_model_and_prompt(piano_of, scripted):
     model = scripted("yes")
     async with piano_of(model) as piano:
         ada = await piano.add_agent("ada", model="small", system_prompt="You are Ada.", options={"temperature": 0})
         answer = await piano.ask("@ada hi")
 
     assert answer.agent_id == ada.id
-    assert (model.asked[0].model, model.asked[0].options) == ("small", {"temperature": 0})
-    assert model.asked[0].messages[0] == {"role": "system", "content": "You are Ada."}
+    assert (model.requests[0].model, model.requests[0].options) == ("small", {"temperature": 0})
+    assert model.requests[0].messages[0] == {"role": "system", "content": "You are Ada."}
 
 
 async def test_the_primary_agent_of_a_thread_answers_there(piano_of, scripted):
@@ -415,11 +415,11 @@ async def test_a_skill_is_read_when_the_turn_starts(piano_of, scripted, tmp_path
         skill.write_text("---\nname: greet\ndescription: how to greet\n---\nSay good evening.\n")
         await piano.ask("hi")
 
-    assert "Say ahoy." in model.asked[0].messages[0]["content"]
-    assert "Say good evening." in model.asked[1].messages[0]["content"]
+    assert "Say ahoy." in model.requests[0].messages[0]["content"]
+    assert "Say good evening." in model.requests[1].messages[0]["content"]
 
 
-async def test_the_first_agent_is_seeded_once(tmp_path, scripted):
+async def test_the_first_agent_is_created_once(tmp_path, scripted):
     database = tmp_path / "piano.duckdb"
     for _ in range(2):
         async with Piano(database=database, workspace=tmp_path, model=scripted()) as piano:
@@ -427,13 +427,13 @@ async def test_the_first_agent_is_seeded_once(tmp_path, scripted):
 
 
 async def test_a_job_cut_off_by_the_end_is_answered_by_the_next_kernel(tmp_path, scripted):
-    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0}
-    async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+    settings = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0}
+    async with Piano(model=scripted(asyncio.Event()), **settings) as piano:
         events = piano.events()
         job = await piano.send("Capital?")
         await until(events, MessageDelta)
 
-    async with Piano(model=scripted("Paris."), **knobs) as piano:
+    async with Piano(model=scripted("Paris."), **settings) as piano:
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
         assert (await piano.find_job(job)).attempt == 1
@@ -464,24 +464,24 @@ async def test_j4_where_the_clock_jumps_a_day_at_each_look_each_question_is_answ
     assert jobs == [(JobStatus.DONE, 1)] * 4
 
 
-async def test_an_orderly_close_is_no_attempt(tmp_path, scripted):
-    knobs = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
+async def test_an_orderly_close_does_not_count_as_an_attempt(tmp_path, scripted):
+    settings = {"database": tmp_path / "piano.duckdb", "workspace": tmp_path, "shutdown_timeout": 0, "max_attempts": 1}
     for opening in range(3):
-        async with Piano(model=scripted(asyncio.Event()), **knobs) as piano:
+        async with Piano(model=scripted(asyncio.Event()), **settings) as piano:
             events = piano.events()
             if opening == 0:
                 job = await piano.send("Capital?")
             await piano.resume()
             await until(events, MessageDelta)
 
-    async with Piano(model=scripted("Paris."), **knobs) as piano:
+    async with Piano(model=scripted("Paris."), **settings) as piano:
         await piano.resume()
         assert (await piano.wait(job)).content == "Paris."
 
 
-async def test_what_runs_when_it_is_closed_has_its_time_to_finish(tmp_path, scripted):
-    go, knobs = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
-    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **knobs)
+async def test_running_jobs_have_time_to_finish_when_it_is_closed(tmp_path, scripted):
+    go, settings = asyncio.Event(), {"database": tmp_path / "piano.duckdb", "workspace": tmp_path}
+    piano = Piano(model=scripted(go, "Paris."), shutdown_timeout=DEADLINE, **settings)
     await piano.open()
     events = piano.events()
     asking = asyncio.create_task(piano.ask("Capital?"))
@@ -537,12 +537,12 @@ async def test_a_mistake_is_a_sentence_that_names_the_thing(piano_of, scripted, 
         assert await piano.jobs() == []
 
 
-async def test_an_unknown_knob_names_the_known_ones():
-    with pytest.raises(PianoError, match=r"no knob named 'databse'; known: .*database"):
+async def test_an_unknown_setting_names_the_known_ones():
+    with pytest.raises(PianoError, match=r"no setting named 'databse'; known: .*database"):
         Piano(databse="x")
 
 
-async def test_what_was_kept_can_be_queried(piano_of, scripted):
+async def test_what_is_stored_can_be_queried(piano_of, scripted):
     async with piano_of(scripted("Paris.")) as piano:
         await piano.ask("Capital?")
 
@@ -562,7 +562,7 @@ async def test_the_status_tells_how_things_stand(piano_of, scripted):
         assert status.thread == piano.thread
 
 
-async def test_the_status_tells_the_server_that_the_knobs_name_and_whether_it_answers(tmp_path, stub_model):
+async def test_the_status_tells_the_server_that_the_settings_name_and_whether_it_answers(tmp_path, stub_model):
     async with Piano(
         database=":memory:", workspace=tmp_path, base_url=stub_model.url, default_model="qwen3:32b"
     ) as piano:
@@ -589,7 +589,7 @@ async def test_drain_waits_for_a_job_that_is_just_being_claimed(piano_of, script
         assert [job.status for job in await piano.jobs()] == [JobStatus.CANCELLED, JobStatus.DONE]
 
 
-async def test_a_cancel_that_is_itself_cut_off_still_ends_the_job_and_frees_the_thread(piano_of, scripted):
+async def test_a_cancel_that_is_itself_cancelled_still_ends_the_job_and_frees_the_thread(piano_of, scripted):
     async with piano_of(scripted(asyncio.Event(), "next")) as piano:
         events = piano.events()
         job = await piano.send("one")
@@ -619,7 +619,7 @@ async def test_an_ask_cancelled_at_any_moment_leaves_no_job_behind(piano_of, scr
         assert {job.status for job in await piano.jobs()} <= {JobStatus.CANCELLED, JobStatus.DONE}
 
 
-async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano_of, scripted, monkeypatch):
+async def test_a_job_cancelled_while_its_answer_is_stored_is_reported_as_done(piano_of, scripted, monkeypatch):
     ack, begun, go = DuckDBStore.ack, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments, **more):
@@ -642,7 +642,7 @@ async def test_a_job_cancelled_while_its_answer_is_kept_is_told_of_as_done(piano
         assert [message.content for message in await piano.messages(piano.thread)] == ["one", "kept"]
 
 
-async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of, scripted, monkeypatch):
+async def test_a_claim_that_fails_fails_its_job_and_the_next_question_is_answered(piano_of, scripted, monkeypatch):
     claim = DuckDBStore.claim_next
 
     async def broken(*_):
@@ -652,7 +652,7 @@ async def test_a_claim_that_fails_fails_its_job_and_the_next_is_served(piano_of,
     monkeypatch.setattr(DuckDBStore, "claim_next", broken)
     async with piano_of(scripted("fine")) as piano:
         async with asyncio.timeout(DEADLINE):
-            with pytest.raises(PianoError, match="could not be begun: the disk is gone"):
+            with pytest.raises(PianoError, match="could not be started: the disk is gone"):
                 await piano.ask("one")
             assert (await piano.ask("two")).content == "fine"
 
@@ -667,7 +667,7 @@ async def test_no_two_pianos_own_each_other_s_jobs_though_they_are_of_one_proces
     assert len(set(owners)) == 2
 
 
-async def test_an_open_that_is_cut_off_lets_go_of_the_database(tmp_path, scripted):
+async def test_a_cancelled_open_releases_the_database(tmp_path, scripted):
     database = tmp_path / "piano.duckdb"
     for ticks in (1, 2, 5):
         opening = asyncio.create_task(Piano(database=database, workspace=tmp_path, model=scripted()).open())
@@ -680,7 +680,7 @@ async def test_an_open_that_is_cut_off_lets_go_of_the_database(tmp_path, scripte
         assert (await piano.ask("hi")).content == "ok"
 
 
-async def test_who_waits_when_it_is_closed_is_told_so(piano_of, scripted):
+async def test_closing_raises_for_whoever_still_waits(piano_of, scripted):
     piano = piano_of(scripted(asyncio.Event()), shutdown_timeout=0)
     await piano.open()
     events = piano.events()

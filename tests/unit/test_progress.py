@@ -58,7 +58,7 @@ def test_every_event_of_a_job_carries_its_id_whatever_it_holds(make, job):
     assert all("job_id" in {each.name for each in fields(kind)} for kind in KINDS)
 
 
-def test_texts_and_calls_stand_in_the_order_in_which_they_came(make, job, progress):
+def test_texts_and_calls_are_in_order_of_arrival(make, job, progress):
     said = replace(make.message("I look.", role="assistant", job_id=job.id), id=UUID(int=1000))
     call = make.call(said, result=None)
     returned = replace(call, status=CallStatus.OK, result="3")
@@ -73,7 +73,7 @@ def test_texts_and_calls_stand_in_the_order_in_which_they_came(make, job, progre
         ToolReturned(job_id=job.id, call=returned),
         delta("It is", message=1001),
     ):
-        progress.take(event)
+        progress.apply(event)
     first, middle, last = progress.parts.values()
 
     assert (first.text.getvalue(), first.message) == ("I look.", said)
@@ -90,86 +90,86 @@ def test_texts_and_calls_stand_in_the_order_in_which_they_came(make, job, progre
         (lambda job, message: JobDone(job=job, message=message), "done", ""),
     ],
 )
-def test_a_job_that_has_ended_stays_so_and_its_open_calls_are_over(make, job, progress, end, status, note):
+def test_a_job_that_has_ended_stays_ended_and_so_do_its_open_calls(make, job, progress, end, status, note):
     message = make.message("so", role="assistant", job_id=job.id)
     call = make.call(message, result=None)
     asks = ApprovalRequested(id=UUID(int=9), job_id=job.id, call=call, question="may I?")
     for event in (JobStarted(job=job), asks, end(job, message)):
-        progress.take(event)
+        progress.apply(event)
     parts = dict(progress.parts)
 
     for late in (delta("late"), ToolCalled(job_id=job.id, call=call), asks, ModelLoading(job_id=job.id, note="loads")):
-        progress.take(late)
+        progress.apply(late)
 
-    assert (progress.over, progress.status, progress.note) == (True, status, note)
+    assert (progress.has_ended, progress.status, progress.note) == (True, status, note)
     assert progress.parts == parts
     assert progress.parts[call.id] == CallProgress(call, status)
     assert (progress.answer is None) == (progress.error is not None) == (status != "done")
 
 
-def test_what_was_kept_of_a_job_that_has_ended_is_still_taken(make, job, progress):
+def test_stored_messages_of_a_job_that_has_ended_are_still_added(make, job, progress):
     call = make.call(make.message("so"), status=CallStatus.OK)
-    progress.take(JobCancelled(job=job))
+    progress.apply(JobCancelled(job=job))
 
-    progress.take(ToolReturned(job_id=job.id, call=call))
+    progress.apply(ToolReturned(job_id=job.id, call=call))
 
     assert (progress.calls, progress.status) == ([call], "cancelled")
 
 
-def test_a_job_that_is_started_anew_goes_on_without_what_it_had_not_finished(make, job, progress):
+def test_a_restarted_job_drops_its_unfinished_messages(make, job, progress):
     kept = replace(make.message("kept", role="assistant", job_id=job.id), id=UUID(int=1000))
     for event in (delta("kept"), MessageAdded(message=kept), delta("half", message=1001)):
-        progress.take(event)
+        progress.apply(event)
 
-    progress.take(JobFailed(job=job, reason="gone"))
+    progress.apply(JobFailed(job=job, reason="gone"))
     half = len(progress.parts)
-    progress.take(JobStarted(job=job))
+    progress.apply(JobStarted(job=job))
 
     assert (half, list(progress.parts), progress.status) == (2, [kept.id], "running")
 
 
-def test_a_piece_of_a_message_that_is_kept_already_changes_nothing(make, job, progress):
+def test_a_late_piece_of_a_stored_message_changes_nothing(make, job, progress):
     kept = replace(make.message("kept", role="assistant", job_id=job.id), id=UUID(int=1000))
-    progress.take(MessageAdded(message=kept))
+    progress.apply(MessageAdded(message=kept))
 
-    progress.take(delta("late", reasoning="late"))
+    progress.apply(delta("late", reasoning="late"))
 
     [part] = progress.parts.values()
     assert (part.text.getvalue(), part.message, progress.status) == ("", kept, "queued")
 
 
-def test_what_is_never_kept_is_taken_over_when_a_job_is_read_again(make, job):
+def test_what_is_never_stored_is_carried_over_when_a_job_is_read_again(make, job):
     said = make.message("so", role="assistant", job_id=job.id)
     call = make.call(said, result=None)
     before, anew = JobProgress("ada"), JobProgress("ada")
     before.add_message(said)
     for event in (ToolFlagged(job_id=job.id, call=call, reason="it reaches"), delta("half", message=1001)):
-        before.take(event)
+        before.apply(event)
 
     anew.add_message(said)
     anew.add_call(call)
-    anew.go_on_from(before)
+    anew.carry_over(before)
 
     assert list(anew.parts) == [said.id, call.id, UUID(int=1001)]
     assert (anew.flags, anew.status) == (before.flags, "writing")
     assert isinstance(anew.parts[UUID(int=1001)], TextProgress)
 
 
-def test_an_event_of_a_followed_job_names_its_progress_and_others_name_none(make, job):
+def test_an_event_returns_the_progress_of_its_job_if_that_is_followed(make, job):
     stranger = make.job(make.message("elsewhere"), make.agent("bo"))
     following = ProgressTracker([job], {})
 
-    assert following.take(JobStarted(job=job)) is following.known[job.id]
-    assert following.take(JobQueued(job=stranger)) is None
-    assert following.take(JobStarted(job=stranger)) is None
-    following.take(JobCancelled(job=job))
-    assert following.take(JobStarted(job=job)) is None
-    assert following.over
+    assert following.apply(JobStarted(job=job)) is following.by_job_id[job.id]
+    assert following.apply(JobQueued(job=stranger)) is None
+    assert following.apply(JobStarted(job=stranger)) is None
+    following.apply(JobCancelled(job=job))
+    assert following.apply(JobStarted(job=job)) is None
+    assert following.has_ended
 
 
-def test_a_long_answer_is_not_put_together_anew_for_each_of_its_pieces(progress):
+def test_a_long_answer_is_not_joined_again_for_each_piece(progress):
     for _ in range(20_000):
-        progress.take(delta("word "))
+        progress.apply(delta("word "))
 
     [part] = progress.parts.values()
     assert len(part.text.getvalue()) == 100_000

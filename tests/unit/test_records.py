@@ -1,5 +1,6 @@
 """Short ids, rows, and the clock."""
 
+import pickle
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -20,6 +21,22 @@ def test_rows_are_a_sequence_of_tuples():
     assert list(rows) == [(1, 2), (3, 4)]
     assert rows[1] == (3, 4)
     assert rows[-1:] == ((3, 4),)
+
+
+def test_a_data_frame_of_rows_has_their_column_names():
+    pandas = pytest.importorskip("pandas")
+    rows = Rows(("agent", "count(*)"), (("ada", 1), ("bob", 2)))
+
+    assert list(pandas.DataFrame(rows).columns) == ["agent", "count(*)"]
+    assert pandas.DataFrame(rows).equals(rows.df())
+
+
+def test_a_row_is_a_tuple_to_everybody_else():
+    row = Rows(("agent", "count(*)"), (("ada", 1),))[0]
+
+    assert isinstance(row, tuple)
+    assert (repr(row), hash(row)) == ("('ada', 1)", hash(("ada", 1)))
+    assert pickle.loads(pickle.dumps(row)) == ("ada", 1)
 
 
 def test_a_recorded_clock_repeats_its_times_and_ids():

@@ -1,4 +1,4 @@
-"""How rules are written, and what a plain command is."""
+"""The syntax of rules, and what a plain command is."""
 
 import subprocess
 import tempfile
@@ -9,7 +9,7 @@ from traitlets import TraitError
 
 from piano_jupyter import PianoConfig, PianoError
 from piano_jupyter.config import configured
-from piano_jupyter.rules import Rule, fits_words, parsed_rule, pattern_words, plain_command
+from piano_jupyter.rules import Rule, matches_words, parse_rule, pattern_words, plain_command_words
 from piano_jupyter.tool import Verdict
 
 
@@ -22,26 +22,26 @@ from piano_jupyter.tool import Verdict
         ("deny bash(curl * | (sh))", (Verdict.DENY, "bash", "curl * | (sh)")),
     ],
 )
-def test_a_rule_is_a_verdict_a_tool_and_perhaps_a_pattern(text, rule):
-    assert parsed_rule(text) == Rule(text.strip(), *rule)
+def test_a_rule_is_a_verdict_a_tool_and_an_optional_pattern(text, rule):
+    assert parse_rule(text) == Rule(text.strip(), *rule)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is no rule; write it as 'allow bash"),
-        ("permit bash", "is no rule"),
-        ("allow", "is no rule"),
-        ("allow bash(git status", "is no rule"),
-        ("allow bash git status", "is no rule"),
-        ("Deny bash", "is no rule"),
-        ("allow bash()", "has nothing in its parentheses"),
-        ("allow bash(git status; ls)", "can never fit"),
-        ("allow bash(echo $HOME)", "can never fit"),
-        ("allow bash(FOO=1 make)", "can never fit"),
+        ("", "is not a valid rule; write it as 'allow bash"),
+        ("permit bash", "is not a valid rule"),
+        ("allow", "is not a valid rule"),
+        ("allow bash(git status", "is not a valid rule"),
+        ("allow bash git status", "is not a valid rule"),
+        ("Deny bash", "is not a valid rule"),
+        ("allow bash()", "has empty parentheses"),
+        ("allow bash(git status; ls)", "can never match"),
+        ("allow bash(echo $HOME)", "can never match"),
+        ("allow bash(FOO=1 make)", "can never match"),
     ],
 )
-def test_a_wrong_rule_is_a_sentence_at_once_when_it_is_set(text, says):
+def test_setting_an_invalid_rule_is_an_error_at_once(text, says):
     config = PianoConfig(rules=["ask edit_file"])
 
     with pytest.raises(TraitError, match=says):
@@ -71,8 +71,8 @@ def test_a_wrong_rule_is_a_sentence_at_once_when_it_is_set(text, says):
         ("echo a\nls", None),
     ],
 )
-def test_a_plain_command_is_its_words_and_anything_more_is_none(text, words):
-    assert plain_command(text) == words
+def test_only_a_plain_command_is_split_into_words(text, words):
+    assert plain_command_words(text) == words
 
 
 harmless = st.sampled_from(["a", "b=c", "'a  b'", '"c;$d"', '"c;d"', "''", "/x.y", "%+@,:", "-", " ", "  ", "\t"])
@@ -81,9 +81,9 @@ anything = st.sampled_from([*"ab '\"$(){}[]<>|&;*?~#!\\,=:%-.@+`\n\t"])
 
 @settings(deadline=None, max_examples=150)
 @given((st.lists(harmless, max_size=9) | st.lists(anything, max_size=6)).map("".join))
-def test_the_words_of_a_plain_command_are_those_that_bash_hands_over(written):
+def test_the_words_of_a_plain_command_are_those_that_bash_passes_on(written):
     text = f"printf_ {written}"
-    words = plain_command(text)
+    words = plain_command_words(text)
     if words is not None:
         script = f"printf_() {{ printf '%s\\0' \"$@\"; }}\n{text}"
         ran = subprocess.run(["bash", "-c", script], capture_output=True, check=True, cwd=tempfile.gettempdir())
@@ -108,5 +108,5 @@ def test_the_words_of_a_plain_command_are_those_that_bash_hands_over(written):
         ("*", "anything at all", True),
     ],
 )
-def test_an_allow_pattern_fits_word_by_word_and_a_last_star_the_rest(pattern, command, fits):
-    assert fits_words(pattern_words(pattern), plain_command(command)) is fits
+def test_an_allow_pattern_matches_word_by_word_and_a_last_star_matches_the_rest(pattern, command, fits):
+    assert matches_words(pattern_words(pattern), plain_command_words(command)) is fits

@@ -1,4 +1,4 @@
-"""Files that Piano writes and reads by name, while a command plants links in the workspace."""
+"""Files that Piano reads and writes for the user, while a command plants links in the workspace."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from piano_jupyter.safe_files import check_writable, read_file, write_file
 
 @pytest.fixture
 def places(tmp_path):
-    """A workspace, and a folder outside of it with a file that nobody may touch."""
+    """A workspace, and a folder outside with a file that must not change."""
     workspace, outside = tmp_path / "workspace", tmp_path / "outside"
     workspace.mkdir()
     outside.mkdir()
@@ -33,7 +33,7 @@ def everything(folder):
     return sorted(str(each.relative_to(folder)) for each in folder.rglob("*"))
 
 
-def test_a_link_in_a_files_place_is_replaced_and_what_it_leads_to_stays_as_it_is(places):
+def test_a_link_in_a_files_place_is_replaced_and_its_target_stays_unchanged(places):
     workspace, outside = places
     file = workspace / "talk.md"
     file.symlink_to(outside / "profile")
@@ -46,12 +46,12 @@ def test_a_link_in_a_files_place_is_replaced_and_what_it_leads_to_stays_as_it_is
 
 
 @pytest.mark.parametrize("target", ["profile", "nothing"])
-def test_a_link_counts_as_a_file_that_exists_wherever_it_leads(places, target):
+def test_a_link_counts_as_an_existing_file_whatever_its_target(places, target):
     workspace, outside = places
     (workspace / "talk.md").symlink_to(outside / target)
 
     with pytest.raises(PianoError, match=r"talk\.md exists \(it is a link\); say so"):
-        write(workspace / "talk.md", b"", workspace, replace=False, otherwise="say so")
+        write(workspace / "talk.md", b"", workspace, replace=False, advice="say so")
     with pytest.raises(PianoError, match=r"talk\.md exists \(it is a link\); name another file"):
         check_writable(workspace / "talk.md", workspace=workspace, replace=False)
     assert everything(outside) == ["profile"]
@@ -73,14 +73,14 @@ def test_a_link_that_leads_out_of_the_workspace_is_named_and_not_followed(places
     assert everything(outside) == ["profile"]
 
 
-def test_what_is_outside_of_the_workspace_is_not_read_through_a_link_in_it(places):
+def test_files_outside_of_the_workspace_are_not_read_through_a_link_in_it(places):
     workspace, outside = places
     (workspace / "prompt.md").symlink_to(outside / "profile")
     (workspace / "data").symlink_to(outside)
 
     for path, named in (("prompt.md", "prompt.md"), ("data/profile", "data")):
         with pytest.raises(PianoError, match=rf"{named} is a link that leads out of the workspace"):
-            read_file(workspace / path, workspace=workspace, limit=100)
+            read_file(workspace / path, workspace=workspace, max_bytes=100)
 
 
 def test_a_link_that_stays_in_the_workspace_is_followed(places):
@@ -94,7 +94,7 @@ def test_a_link_that_stays_in_the_workspace_is_followed(places):
     write(workspace / "whole/b.md", b"b", workspace)
 
     assert everything(workspace / "runs") == ["may", "may/a.md", "may/b.md"]
-    assert read_file(workspace / "prompt.md", workspace=workspace, limit=100) == b"a"
+    assert read_file(workspace / "prompt.md", workspace=workspace, max_bytes=100) == b"a"
 
 
 def test_links_outside_of_the_workspace_are_the_users_own_and_are_followed(places, tmp_path):
@@ -105,11 +105,11 @@ def test_links_outside_of_the_workspace_are_the_users_own_and_are_followed(place
     write(tmp_path / "out/talk.md", b"new", workspace)
     write(tmp_path / "alias/talk.md", b"new", tmp_path / "alias")
 
-    assert read_file(tmp_path / "out/talk.md", workspace=workspace, limit=3) == b"new"
+    assert read_file(tmp_path / "out/talk.md", workspace=workspace, max_bytes=3) == b"new"
     assert (outside / "talk.md").read_bytes() == (workspace / "talk.md").read_bytes() == b"new"
 
 
-def test_a_link_of_the_users_into_the_workspace_does_not_lead_out_of_it_again(places, tmp_path):
+def test_a_users_link_into_the_workspace_cannot_lead_out_of_it_again(places, tmp_path):
     workspace, outside = places
     (tmp_path / "out").symlink_to(workspace / "results/today")
     (workspace / "results").symlink_to(outside)
@@ -120,7 +120,7 @@ def test_a_link_of_the_users_into_the_workspace_does_not_lead_out_of_it_again(pl
     assert everything(outside / "today") == []
 
 
-def test_a_path_is_taken_from_the_working_directory_and_may_go_up(places, monkeypatch):
+def test_a_path_is_relative_to_the_working_directory_and_may_contain_dots(places, monkeypatch):
     workspace, outside = places
     (workspace / "sub").mkdir()
     monkeypatch.chdir(workspace / "sub")
@@ -133,7 +133,7 @@ def test_a_path_is_taken_from_the_working_directory_and_may_go_up(places, monkey
     assert (outside / "talk.md").read_text() == "3"
 
 
-def test_what_is_no_file_is_not_replaced_and_not_waited_for(places):
+def test_what_is_not_a_file_is_neither_replaced_nor_waited_for(places):
     workspace, _ = places
     os.mkfifo(workspace / "pipe")
     (workspace / "folder").mkdir()
@@ -146,11 +146,11 @@ def test_what_is_no_file_is_not_replaced_and_not_waited_for(places):
             write(workspace / name, b"", workspace)
     for name in ("pipe", "folder"):
         with pytest.raises(PianoError, match=rf"{name} is a "):
-            read_file(workspace / name, workspace=workspace, limit=1)
+            read_file(workspace / name, workspace=workspace, max_bytes=1)
     assert everything(workspace) == ["folder", "pipe", "socket"]
 
 
-def test_a_circle_of_links_is_a_sentence(places):
+def test_a_loop_of_links_is_an_error_in_one_sentence(places):
     workspace, _ = places
     (workspace / "a").symlink_to("b")
     (workspace / "b").symlink_to("a")
@@ -174,7 +174,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_a_new_one_gets_the_us
 
 
 @needs_root
-def test_a_file_of_another_user_that_root_replaces_stays_theirs(places):
+def test_a_file_that_root_replaces_keeps_its_owner(places):
     workspace, _ = places
     (workspace / "talk.md").touch()
     os.chown(workspace / "talk.md", 1234, 1234)
@@ -184,13 +184,13 @@ def test_a_file_of_another_user_that_root_replaces_stays_theirs(places):
     assert (workspace / "talk.md").stat().st_uid == 1234
 
 
-def test_missing_folders_are_made_where_that_is_asked_and_named_where_not(places):
+def test_missing_folders_are_created_on_request_and_otherwise_named_in_the_error(places):
     workspace, _ = places
 
     with pytest.raises(PianoError, match=r"^there is no folder .*workspace/a/b; create it first$"):
         write(workspace / "a/b/talk.md", b"", workspace)
     with pytest.raises(PianoError, match=r"talk\.md cannot be read: no such file or directory$"):
-        read_file(workspace / "a/b/talk.md", workspace=workspace, limit=1)
+        read_file(workspace / "a/b/talk.md", workspace=workspace, max_bytes=1)
     write(workspace / "a/b/talk.md", b"new", workspace, make_folders=True)
 
     assert (workspace / "a/b/talk.md").read_bytes() == b"new"
@@ -202,7 +202,7 @@ def test_no_descriptor_is_left_open(places):
     before = len([*Path("/dev/fd").iterdir()])
 
     write(workspace / "a/b/talk.md", b"new", workspace, make_folders=True)
-    read_file(workspace / "a/../a/b/talk.md", workspace=workspace, limit=10)
+    read_file(workspace / "a/../a/b/talk.md", workspace=workspace, max_bytes=10)
     for path in ("data/x", "a", "none/x"):
         with pytest.raises(PianoError):
             write(workspace / path, b"", workspace)
@@ -222,7 +222,7 @@ except PianoError as error:
 """
 
 
-def test_a_folder_without_permission_is_a_sentence_and_nothing_is_left():
+def test_a_folder_without_permission_is_an_error_and_no_temporary_file_is_left():
     with users_folder() as (workspace, user):
         (workspace / "closed").mkdir()
         (workspace / "closed/talk.md").write_text("old")
@@ -239,7 +239,7 @@ def test_a_folder_without_permission_is_a_sentence_and_nothing_is_left():
 
 @pytest.mark.skipif(not IS_ROOT, reason="only a machine's own root can mount")
 @pytest.mark.parametrize(("option", "says"), [("size=64k", "no space left on device"), ("ro", "read-only file system")])
-def test_a_disk_that_is_full_or_read_only_is_a_sentence_and_nothing_is_left(tmp_path, option, says):
+def test_a_full_or_read_only_disk_is_an_error_and_no_temporary_file_is_left(tmp_path, option, says):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)
     try:
         (tmp_path / "talk.md").write_text("old")
@@ -255,7 +255,7 @@ def test_a_disk_that_is_full_or_read_only_is_a_sentence_and_nothing_is_left(tmp_
 
 
 @pytest.mark.parametrize("path", ["talk.md", "data/talk.md"])
-def test_another_user_is_not_led_out_of_the_workspace_either(path):
+def test_links_are_not_followed_out_of_the_workspace_for_another_user_either(path):
     with users_folder() as (workspace, user), users_folder() as (outside, _):
         (outside / "talk.md").write_text("mine\n")
         (workspace / "data").symlink_to(outside)
@@ -266,7 +266,7 @@ def test_another_user_is_not_led_out_of_the_workspace_either(path):
         assert (outside / "talk.md").read_text() == "mine\n"
 
 
-def test_a_place_that_is_taken_at_the_last_moment_is_a_file_that_exists(places, monkeypatch):
+def test_a_name_that_is_taken_at_the_last_moment_counts_as_an_existing_file(places, monkeypatch):
     workspace, _ = places
     link = os.link
 
@@ -282,7 +282,7 @@ def test_a_place_that_is_taken_at_the_last_moment_is_a_file_that_exists(places, 
     assert (workspace / "talk.md").read_text() == "theirs"
 
 
-def test_where_there_are_no_hard_links_a_new_file_is_written_too(places, monkeypatch):
+def test_a_new_file_is_written_without_hard_links_too(places, monkeypatch):
     workspace, _ = places
 
     def none(*_, **__):
@@ -303,7 +303,7 @@ def test_it_can_be_imported_on_a_system_without_these_flags():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_it_works_without_a_way_to_hold_a_folder_unopened(places):
+def test_it_works_on_a_system_without_o_path(places):
     workspace, outside = places
     code = (
         "import os, sys\ndel os.O_PATH\nfrom pathlib import Path\nfrom piano_jupyter.safe_files import write_file\n"

@@ -1,4 +1,4 @@
-"""Answers as values, over a real store and a scripted model: ask, send, value; what fails; what is taken up again."""
+"""Answers as values, over a real store and a scripted model: ask, send, value; what fails; what is resumed."""
 
 import asyncio
 import json
@@ -29,8 +29,8 @@ class Row(TypedDict):
 
 @pytest.fixture
 def piano_of(tmp_path):
-    def make(model, **knobs):
-        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **knobs})
+    def make(model, **settings):
+        return Piano(**{"database": ":memory:", "workspace": tmp_path, "model": model, **settings})
 
     return make
 
@@ -45,7 +45,7 @@ async def test_ask_gives_a_value_of_the_type_and_keeps_the_json(piano_of, script
     assert value == Person("Ada", 36)
     assert [message.content for message in told] == ["Who is it?", ADA]
     assert job.schema["properties"] == {"name": {"type": "string"}, "age": {"type": "integer"}}
-    assert model.asked[0].schema == job.schema
+    assert model.requests[0].schema == job.schema
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ async def test_send_gives_a_job_whose_answer_is_json_and_value_makes_a_value_of_
         assert answer.content == ADA
         assert await piano.value(answer) == {"name": "Ada", "age": 36}
         assert await piano.value(str(answer.id), Person) == Person("Ada", 36)
-        with pytest.raises(PianoError, match="was asked for as text; name the schema that it fits"):
+        with pytest.raises(PianoError, match="was asked for without a schema; pass one to value"):
             await piano.value(as_text)
-        with pytest.raises(PianoError, match="it is no JSON"):
+        with pytest.raises(PianoError, match="it is not JSON"):
             await piano.value(as_text, Person)
 
 
@@ -94,10 +94,10 @@ async def test_a_wrong_schema_is_refused_before_anything_is_sent(piano_of, scrip
                 await ask("Who?", schema={"type": "persn"})
 
         assert await piano.threads() == []
-        assert model.asked == []
+        assert model.requests == []
 
 
-async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(piano_of, scripted):
+async def test_an_answer_that_does_not_match_is_asked_for_again_within_the_turn(piano_of, scripted):
     model = scripted("Ada, 36.", '{"name": "Ada"}', ADA)
     async with piano_of(model) as piano:
         events = piano.events()
@@ -115,12 +115,15 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again_within_the_turn(pi
     assert value == Person("Ada", 36)
     assert [message.content for message in told] == ["Who?", ADA]
     assert (job.status, job.attempt) == (JobStatus.DONE, 1)
-    assert set(said.values()) == {"Ada, 36. ", '{"name": "Ada"} ', ADA + " "}
-    assert told[1].usage["completion_tokens"] == 3
-    assert told[1].usage["turn"] == {"rounds": 3, "completion_tokens": 9}
+    assert set(said.values()) == {"Ada, 36.", '{"name": "Ada"}', ADA}
+    assert told[1].usage["completion_tokens"] == 4
+    assert told[1].usage["turn"] == {"rounds": 3, "completion_tokens": 8}
     assert notes == [
-        "the answer does not fit (it is no JSON (Expecting value: line 1 column 1 (char 0))); asking again",
-        "the answer does not fit ('age' is missing; it must be a whole number); asking again",
+        f"the answer does not match the schema ({problem}); asking again"
+        for problem in (
+            "it is not JSON (Expecting value: line 1 column 1 (char 0))",
+            "'age' is missing; it must be a whole number",
+        )
     ]
 
 
@@ -139,19 +142,21 @@ async def test_cancelled_while_it_is_asked_again_the_job_is_over_and_the_thread_
         assert await piano.ask("Who?", schema=Person) == Person("Ada", 36)
 
 
-async def test_the_third_that_does_not_fit_fails_the_job_and_retry_asks_in_the_same_form(piano_of, scripted):
+async def test_the_third_mismatch_fails_the_job_and_retry_asks_in_the_same_form(piano_of, scripted):
     async with piano_of(scripted("a", "b", "c d", ADA)) as piano:
-        with pytest.raises(ModelError, match=r'does not fit what was asked for, 3 times: it is no JSON.* It was "c d"'):
+        with pytest.raises(
+            ModelError, match=r'did not match the schema 3 times; the last one: it is not JSON.* It was "c d"'
+        ):
             await piano.ask("Who?", schema=Person)
         (job,) = await piano.jobs(JobStatus.FAILED)
 
         answer = await piano.wait(await piano.retry(job))
 
-        assert "3 times: it is no JSON" in job.reason
+        assert "3 times; the last one: it is not JSON" in job.reason
         assert answer.content == ADA
 
 
-async def test_asked_anew_or_in_other_words_the_form_stays(piano_of, scripted):
+async def test_a_regenerated_or_edited_question_keeps_its_schema(piano_of, scripted):
     model = scripted(*[ADA] * 4)
     async with piano_of(model) as piano:
         answer = await piano.wait(await piano.send("Who?", schema=Person))
@@ -160,7 +165,7 @@ async def test_asked_anew_or_in_other_words_the_form_stays(piano_of, scripted):
             (job,) = await again
             assert await piano.value(await piano.wait(job), Person) == Person("Ada", 36)
 
-        assert [job.schema == model.asked[0].schema for job in await piano.jobs()] == [True] * 4
+        assert [job.schema == model.requests[0].schema for job in await piano.jobs()] == [True] * 4
 
 
 async def test_a_follow_up_is_text_again_and_reads_the_json(piano_of, scripted):
@@ -170,11 +175,11 @@ async def test_a_follow_up_is_text_again_and_reads_the_json(piano_of, scripted):
         answer = await piano.ask("And what was she?")
 
     assert answer.content == "She was a mathematician."
-    assert model.asked[1].schema is None
-    assert [message["content"] for message in model.asked[1].messages[-3:]] == ["Who?", ADA, "And what was she?"]
+    assert model.requests[1].schema is None
+    assert [message["content"] for message in model.requests[1].messages[-3:]] == ["Who?", ADA, "And what was she?"]
 
 
-async def test_data_asks_no_other_agent(piano_of, scripted):
+async def test_mentions_in_a_json_answer_are_ignored(piano_of, scripted):
     async with piano_of(scripted('["@bo"]')) as piano:
         await piano.add_agent("bo")
         await piano.ask("Whom would you ask?", schema=list[str])
@@ -196,7 +201,7 @@ async def test_tools_are_called_first_and_the_value_comes_from_what_they_say(pia
         told = await piano.messages(piano.thread)
 
     assert value == Person("Ada", 36)
-    assert [asked.may_call for asked in model.asked] == [True, True, False]
+    assert [asked.may_call for asked in model.requests] == [True, True, False]
     assert [message.content for message in told] == ["Who is there?", "", ADA]
 
 

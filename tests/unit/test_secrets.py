@@ -1,4 +1,4 @@
-"""No secret is kept, told or sent: the service over a real store, a scripted model and tools that leak."""
+"""No secret is stored, published or sent: a Piano with a real store, a scripted model and tools that leak."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
 from piano_jupyter.records import CallStatus
 from piano_jupyter.runner.tools.tool_registry import run_tool
 from piano_jupyter.secrets.redactor import MASK
-from piano_jupyter.tool import calling, tool
+from piano_jupyter.tool import current_call, tool
 
 RANDOM = random.Random(11)
 TOKEN = "ghp_" + "".join(RANDOM.choice(string.ascii_letters + string.digits) for _ in range(36))
@@ -36,7 +36,7 @@ def leaky(kind):
         if kind == "prints":
             print(f"it is {TOKEN}")
         if kind == "says":
-            calling.get().say(f"waits with {TOKEN}")
+            current_call.get().say(f"waits with {TOKEN}")
         if kind == "raises":
             raise ValueError(f"no {TOKEN}")
         return {"returns": TOKEN, "own": OWN} if kind == "returns" else "done"
@@ -45,15 +45,15 @@ def leaky(kind):
 
 
 async def everything(piano, model, events):
-    """Return all that is kept, told and sent, as one text."""
+    """Return all that was stored, published and sent, as one text."""
     tables = [await piano.sql(f"SELECT * FROM {table}") for table in ("agents", "threads", "messages", "tool_calls")]
     tables += [await piano.sql("SELECT * FROM tool_results"), await piano.sql("SELECT * FROM jobs")]
     told = [*map(repr, events), *map(repr, (event for _, event in piano.recent_events(1000)))]
-    return "\n".join([*map(str, map(list, tables)), *told, *map(repr, model.asked)])
+    return "\n".join([*map(str, map(list, tables)), *told, *map(repr, model.requests)])
 
 
 @pytest.mark.parametrize("kind", ["prints", "returns", "raises", "says"])
-async def test_g4_what_a_tool_leaks_is_neither_kept_nor_told_nor_sent(piano_of, scripted, asks_for, kind):
+async def test_g4_secrets_in_tool_results_are_neither_stored_nor_published_nor_sent(piano_of, scripted, asks_for, kind):
     model = scripted([asks_for("leak")], "done")
     async with piano_of(model, tools=[leaky(kind)]) as piano:
         events = []
@@ -66,12 +66,12 @@ async def test_g4_what_a_tool_leaks_is_neither_kept_nor_told_nor_sent(piano_of, 
     assert OWN not in whole
     assert "ghp_" + MASK in whole
     if kind == "returns":
-        assert f"$TEA_API_KEY {MASK}" in model.asked[-1].messages[-1]["content"]
+        assert f"$TEA_API_KEY {MASK}" in model.requests[-1].messages[-1]["content"]
     if kind == "says":
         assert [event.note for event in events if isinstance(event, ToolWaiting)] == [f"waits with ghp_{MASK}"]
 
 
-async def test_g4_what_people_write_is_masked_before_it_is_kept(piano_of, scripted):
+async def test_g4_secrets_in_the_users_messages_are_masked_before_they_are_stored(piano_of, scripted):
     line = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
     model = scripted("one", "two", "three")
     async with piano_of(model) as piano:
@@ -98,7 +98,7 @@ async def test_g4_what_people_write_is_masked_before_it_is_kept(piano_of, script
     assert OWN not in whole
 
 
-async def test_g4_what_was_kept_before_and_what_a_tools_schema_holds_is_masked_as_it_is_sent(piano_of, scripted):
+async def test_g4_secrets_in_older_messages_and_tool_schemas_are_masked_when_sent(piano_of, scripted):
     def look(key: str = OWN) -> str:
         """Look."""
         return key
@@ -110,12 +110,12 @@ async def test_g4_what_was_kept_before_and_what_a_tools_schema_holds_is_masked_a
         piano.config.mask_secrets = True
         await piano.ask("and now?")
 
-    sent = [json.dumps([request.messages, request.tools]) for request in model.asked]
+    sent = [json.dumps([request.messages, request.tools]) for request in model.requests]
     assert (sent[0].count(TOKEN), sent[0].count(OWN)) == (2, 1)
     assert (TOKEN in sent[1], OWN in sent[1]) == (False, False)
 
 
-async def test_g4_what_the_model_says_and_why_a_job_fails_is_kept_without_secrets(piano_of, scripted, caplog):
+async def test_g4_answers_and_failure_reasons_are_stored_without_secrets(piano_of, scripted, caplog):
     model = scripted(
         f"take {TOKEN}", ModelError(f"the server answered 400: bad key {OWN}"), LookupError(f"odd {TOKEN}")
     )
@@ -150,9 +150,7 @@ async def test_the_servers_key_is_masked_as_it_now_is(piano_of, scripted):
 
 
 @pytest.mark.parametrize("value", [f"curl -H 'Authorization: token {TOKEN}' x", f"TOKEN=ghp_{MASK}", f"echo {OWN}"])
-async def test_g4_a_call_that_holds_a_secret_or_a_mask_is_shown_masked_and_does_not_run(
-    piano_of, scripted, asks_for, value
-):
+async def test_g4_a_call_with_a_secret_or_a_mask_is_shown_masked_and_does_not_run(piano_of, scripted, asks_for, value):
     ran = []
 
     @tool(asks=True)
@@ -171,13 +169,13 @@ async def test_g4_a_call_that_holds_a_secret_or_a_mask_is_shown_masked_and_does_
 
     assert ran == []
     assert call.status is CallStatus.FAILED
-    assert call.result.startswith("secret: the arguments hold a secret, or the mask that stands for one")
+    assert call.result.startswith("secret: the arguments contain a secret, or the mask in place of one")
     assert [MASK in event.call.arguments["text"] for event in events if isinstance(event, ToolCalled)] == [True]
     assert TOKEN not in whole
     assert OWN not in whole
 
 
-async def test_what_is_to_be_kept_as_it_is_is_kept_where_the_user_says_so(piano_of, scripted, asks_for):
+async def test_nothing_is_masked_if_the_user_turns_masking_off(piano_of, scripted, asks_for):
     model = scripted([asks_for("leak")], f"it is {TOKEN}")
     async with piano_of(model, mask_secrets=False, tools=[leaky("prints")]) as piano:
         await piano.update_agent("Assistant", enabled_tools=["leak"])
@@ -189,7 +187,7 @@ async def test_what_is_to_be_kept_as_it_is_is_kept_where_the_user_says_so(piano_
 
 async def test_g4_a_secret_at_the_place_where_a_long_output_is_cut_leaves_no_half_of_it():
     def chatter() -> None:
-        """Print a lot, with a known value across the end of what is kept."""
+        """Print a lot, with a known value across the place where the output is cut."""
         print("x " * 3_990 + OWN + " " + "y" * 50)
         print("z")
 
@@ -236,21 +234,10 @@ SAID = {
 LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
 #: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
 SAYS_NOTHING = {
-    *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close"),
-    *("close_now", "delete_thread", "deny"),
-    *("distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages", "models", "notices"),
-    *(
-        "open",
-        "query_frames",
-        "recent_events",
-        "skill_problems",
-        "skills",
-        "start",
-        "stats",
-        "status",
-        "stop",
-        "threads",
-    ),
+    *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close", "close_now"),
+    *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
+    *("models", "notices", "open"),
+    *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
     *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
 }
 
@@ -261,7 +248,7 @@ def test_g4_each_verb_that_takes_a_text_is_among_those_that_a_secret_goes_throug
     assert {name for name in verbs if not name.startswith("_")} == SAID.keys() | SAYS_NOTHING
 
 
-async def test_g4_a_secret_that_goes_through_every_verb_is_in_nothing_that_is_kept_told_sent_or_logged(
+async def test_g4_a_secret_passed_to_every_verb_is_never_stored_published_sent_or_logged(
     piano_of, scripted, caplog, tmp_path
 ):
     caplog.set_level("DEBUG")
@@ -273,7 +260,7 @@ async def test_g4_a_secret_that_goes_through_every_verb_is_in_nothing_that_is_ke
         await piano.add_agent("ada")
         question = (await piano.messages((await piano.ask("first")) and piano.thread))[0]
         for say in SAID.values():
-            with contextlib.suppress(PianoError):  # nothing is called so
+            with contextlib.suppress(PianoError):  # there is nothing of that name
                 await say(piano, question)
         await piano.drain()
         for thread in await piano.threads():
@@ -281,7 +268,7 @@ async def test_g4_a_secret_that_goes_through_every_verb_is_in_nothing_that_is_ke
         whole = await everything(piano, model, events)
         titles = [thread.title for thread in await piano.threads()]
 
-    assert len(model.asked) > 5
+    assert len(model.requests) > 5
     assert {f"rename ghp_{MASK}", f"fork ghp_{MASK}", f"import ghp_{MASK}"} <= set(titles)
     assert TOKEN not in whole
     assert TOKEN not in "\n".join(exports)

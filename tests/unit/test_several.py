@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.errors import NotFoundError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -17,12 +18,12 @@ DEADLINE = 10
 
 
 class Voices:
-    """A ChatModel that speaks for several agents: each says its own script, known by its system prompt."""
+    """A ChatModel for several agents: each has a script of its own, found by its system prompt."""
 
     def __init__(self, **scripts):
         self.scripts, self.asked, self.held = {name: list(script) for name, script in scripts.items()}, [], {}
-        self.begun = asyncio.Event()  # one was asked
-        self.ids = []  # of the calls whose results each was told
+        self.begun = asyncio.Event()  # an agent was asked
+        self.ids = []  # of the calls whose results each agent was sent
 
     async def stream(self, request):
         name = request.messages[0]["content"]
@@ -67,13 +68,13 @@ async def told(piano, **where):
     ]
 
 
-async def test_two_agents_that_are_addressed_answer_side_by_side_and_do_not_read_each_other(chat):
+async def test_two_mentioned_agents_answer_at_once_and_do_not_read_each_other(chat):
     model = Voices(ada=["I am Ada."], bo=["I am Bo."])
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
 
     jobs = await piano.send_all("@ada @bo who are you?")
-    bo = await piano.wait(jobs[1])  # while Ada is still at it
+    bo = await piano.wait(jobs[1])  # while Ada is still answering
     model.held["ada"].set()
     await drained(piano)
 
@@ -90,10 +91,10 @@ async def test_ask_all_gives_the_answers_in_the_order_asked(chat):
     assert [answer.content for answer in answers] == ["two", "one"]
 
 
-async def test_ask_says_so_when_several_are_addressed_and_keeps_nothing(chat):
+async def test_ask_raises_when_several_agents_are_mentioned_and_stores_nothing(chat):
     piano = await chat(Voices(ada=[], bo=[]))
 
-    with pytest.raises(PianoError, match="this asks ada, bo: ask_all and send_all ask several"):
+    with pytest.raises(PianoError, match="the message mentions ada, bo; use ask_all or send_all"):
         await piano.ask("@ada @bo who are you?")
 
     assert await piano.jobs() == []
@@ -118,7 +119,7 @@ async def test_one_agent_that_fails_stops_no_other(chat):
     assert ("bo", "fine") in await told(piano)
 
 
-async def test_an_answer_that_addresses_another_agent_asks_it(chat):
+async def test_an_answer_that_mentions_another_agent_asks_it(chat):
     model = Voices(ada=["@bo, what do you think?"], bo=["I agree."])
     piano = await chat(model)
     events = piano.events()
@@ -136,10 +137,10 @@ async def test_an_answer_that_addresses_another_agent_asks_it(chat):
     queued = [at for at, event in enumerate(seen) if isinstance(event, JobQueued)]
     done = [at for at, event in enumerate(seen) if isinstance(event, JobDone)]
     assert seen[queued[1]].job.message_id == (await piano.wait(job)).id
-    assert queued[1] < done[0]  # who waits for the first hears of the second before the first is over
+    assert queued[1] < done[0]  # the second job is published before the first one ends
 
 
-async def test_f8_two_agents_that_address_each_other_stop_at_four_hops_with_a_note(chat):
+async def test_f8_two_agents_that_mention_each_other_stop_after_four_delegations_with_a_note(chat):
     piano = await chat(Voices(ada=["@bo?"] * 9, bo=["@ada?"] * 9))
     events = piano.events()
 
@@ -153,7 +154,7 @@ async def test_f8_two_agents_that_address_each_other_stop_at_four_hops_with_a_no
         ("ada", "@bo?"),
         ("bo", "@ada?"),
         ("ada", "@bo?"),
-        ("system", "not asked: @bo; a question is handed on at most 4 times"),
+        ("system", "not asked: @bo; the chain stops after 4 delegations"),
     ]
     assert [job.hops for job in await piano.jobs()] == [0, 1, 2, 3, 4]
     notes = [event.message for _, event in piano.recent_events() if isinstance(event, MessageAdded)]
@@ -161,7 +162,7 @@ async def test_f8_two_agents_that_address_each_other_stop_at_four_hops_with_a_no
     await events.aclose()
 
 
-async def test_f8_an_answer_without_a_handle_asks_nobody_though_it_was_asked_by_an_agent(chat):
+async def test_f8_an_answer_without_a_mention_asks_nobody_though_an_agent_asked_for_it(chat):
     piano = await chat(Voices(ada=["@bo?"], bo=["Ada is right, says `@ada`.\n\n> @ada said so"]))
 
     await piano.send("go", agent="ada")
@@ -170,7 +171,7 @@ async def test_f8_an_answer_without_a_handle_asks_nobody_though_it_was_asked_by_
     assert len(await piano.jobs()) == 2
 
 
-async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_that_names_it(chat):
+async def test_f10_a_tool_that_the_delegating_agent_lacks_needs_an_approval_that_names_it(chat):
     @tool
     def secret() -> str:
         """Return the secret."""
@@ -189,14 +190,14 @@ async def test_f10_a_tool_that_the_asker_lacks_is_run_for_it_with_a_yes_only_tha
                 break
     await drained(piano)
 
-    assert event.question == "bo wants to run secret, asked by ada"
+    assert event.question == "bo wants to run secret, delegated by ada"
     assert (event.reason, event.always) == ("ada may not use secret", "")
     assert [call.result for call in await piano.tool_calls(piano.thread)] == [
         "denied: the user did not allow this call; do not repeat it, ask or go on without"
     ]
 
 
-async def test_f10_who_asks_bo_directly_is_not_asked_about_a_tool_that_never_asks(chat):
+async def test_f10_a_direct_question_needs_no_approval_for_a_tool_that_never_asks(chat):
     @tool
     def secret() -> str:
         """Return the secret."""
@@ -219,10 +220,10 @@ async def test_f12_an_answer_asks_four_others_at_most_and_never_itself(chat):
     await drained(piano)
 
     assert len(await piano.jobs()) == 5
-    assert "an answer asks at most 4 agents" in dict(await told(piano))["system"]
+    assert "an answer can ask at most 4 agents" in dict(await told(piano))["system"]
 
 
-async def test_f12_what_comes_of_one_question_ends_though_all_ask_all(chat):
+async def test_f12_the_delegations_of_one_question_end_though_all_agents_ask_all(chat):
     crowd = [f"a{number}" for number in range(6)]
     asks_all = " ".join(f"@{name}" for name in crowd)
     piano = await chat(Voices(**{name: [asks_all] * 99 for name in crowd}))
@@ -235,7 +236,7 @@ async def test_f12_what_comes_of_one_question_ends_though_all_ask_all(chat):
     assert [job.hops > 0 for job in await piano.jobs()].count(True) == 40
 
 
-async def test_what_is_handed_on_is_answered_before_the_next_question_of_the_thread(chat):
+async def test_delegated_questions_are_answered_before_the_next_question_of_the_thread(chat):
     model = Voices(ada=["@bo?", "two"], bo=["one"])
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
@@ -249,7 +250,7 @@ async def test_what_is_handed_on_is_answered_before_the_next_question_of_the_thr
     assert model.asked[-1][1][-1] == "[bo] one\n\nsecond"
 
 
-async def test_an_edited_question_takes_the_place_of_the_old_one_which_stays(chat):
+async def test_an_edited_question_replaces_the_old_one_which_stays_as_a_branch(chat):
     piano = await chat(Voices(ada=["four", "nine"]))
     await piano.ask("2 + 2?", agent="ada")
     question = (await piano.messages(piano.thread))[0]
@@ -273,7 +274,7 @@ async def test_only_a_question_can_be_edited(chat):
         await piano.edit(answer, "five")
 
 
-async def test_a_regenerated_answer_is_where_the_thread_goes_on(chat):
+async def test_the_thread_continues_from_a_regenerated_answer(chat):
     model = Voices(ada=["old", "two", "new", "three"])
     piano = await chat(model)
     old = await piano.ask("one?", agent="ada")
@@ -289,7 +290,7 @@ async def test_a_regenerated_answer_is_where_the_thread_goes_on(chat):
     assert (await piano.branches(piano.thread))[old.id] == [old.id, new.id]
 
 
-async def test_a_fork_has_the_talk_up_to_there_and_goes_on_by_itself(chat):
+async def test_a_fork_has_the_messages_up_to_there_and_continues_on_its_own(chat):
     model = Voices(ada=["one", "two", "elsewhere"])
     piano = await chat(model)
     first = await piano.ask("one?", agent="ada")
@@ -308,7 +309,7 @@ async def test_a_fork_has_the_talk_up_to_there_and_goes_on_by_itself(chat):
     assert len(await piano.messages(parent)) == 4
 
 
-async def test_a_fork_of_a_fork_reads_on_through_both_after_a_restart(chat, tmp_path):
+async def test_a_fork_of_a_fork_has_the_messages_of_both_after_a_restart(chat, tmp_path):
     model, file = Voices(ada=["one", "two", "three"]), tmp_path / "kept.duckdb"
     async with Piano(database=file, workspace=tmp_path, model=model) as piano:
         await piano.add_agent("ada", system_prompt="ada")
@@ -322,7 +323,7 @@ async def test_a_fork_of_a_fork_reads_on_through_both_after_a_restart(chat, tmp_
         assert [text for _, text in await told(piano)] == ["one?", "one", "two?", "two", "three?", "three"]
 
 
-async def test_an_answer_that_a_fork_took_over_can_be_regenerated_and_its_question_edited_there(chat):
+async def test_a_copied_answer_can_be_regenerated_and_its_question_edited_in_the_fork(chat):
     piano = await chat(Voices(ada=["old", "new", "other"]))
     old = await piano.ask("one?", agent="ada")
     parent = piano.thread
@@ -339,7 +340,7 @@ async def test_an_answer_that_a_fork_took_over_can_be_regenerated_and_its_questi
     assert [message.content for message in await piano.messages(parent)] == ["one?", "old"]
 
 
-async def test_a_fork_stays_as_it_was_whatever_becomes_of_the_thread_that_it_came_from(chat, tmp_path):
+async def test_a_fork_does_not_change_with_the_thread_that_it_came_from(chat, tmp_path):
     database = tmp_path / "piano.duckdb"
     piano = await chat(Voices(ada=["old", "two", "new"], bo=["beside"]), database=database)
     await piano.ask_all("@ada @bo one?")
@@ -376,7 +377,7 @@ async def test_a_fork_has_the_tool_calls_with_their_results(chat):
     assert model.asked[-1] == ("bo", ["what is it?", "", "42", "It is 42.", "sure?"])
 
 
-async def test_a_turn_that_is_under_way_cannot_be_forked(chat):
+async def test_a_running_turn_cannot_be_forked(chat):
     @tool(asks=True)
     def secret() -> str:
         """Return the secret."""
@@ -397,20 +398,20 @@ async def test_a_turn_that_is_under_way_cannot_be_forked(chat):
     assert len(await piano.threads()) == 1
 
 
-async def test_what_others_say_later_does_not_get_into_a_fork(chat):
+async def test_later_answers_of_other_agents_are_not_in_a_fork(chat):
     model = Voices(ada=["one"], bo=["two"])
     piano = await chat(model)
     model.held["bo"] = asyncio.Event()
     ada, _ = await piano.send_all("@ada @bo count")
     answer = await piano.wait(ada)
-    working = await piano.fork_thread(answer)  # what Bo says is not in it, whenever it comes
+    working = await piano.fork_thread(answer)  # Bo's answer is not in it, whenever it comes
     model.held["bo"].set()
     await drained(piano)
 
     assert [message.content for message in await piano.messages(working)] == ["@ada @bo count", "one"]
 
 
-async def test_who_is_at_work_on_a_question_is_not_asked_twice(chat):
+async def test_an_agent_that_is_answering_a_question_is_not_asked_twice(chat):
     model = Voices(ada=["one"])
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
@@ -425,7 +426,7 @@ async def test_who_is_at_work_on_a_question_is_not_asked_twice(chat):
     assert len(await piano.jobs()) == 1
 
 
-async def test_a_question_of_two_agents_is_answered_anew_by_both(chat):
+async def test_a_question_to_two_agents_is_regenerated_by_both(chat):
     piano = await chat(Voices(ada=["a", "A"], bo=["b", "B"]))
     await piano.ask_all("@ada @bo letters")
     question = (await piano.messages(piano.thread))[0]
@@ -436,7 +437,7 @@ async def test_a_question_of_two_agents_is_answered_anew_by_both(chat):
     assert [text for _, text in await told(piano)] == ["@ada @bo letters", "A", "B"]
 
 
-async def test_an_imported_question_is_edited_and_answered_anew_by_the_threads_own_agent(chat):
+async def test_an_imported_question_is_edited_and_regenerated_by_the_threads_own_agent(chat):
     piano = await chat(Voices(ada=["new", "other"]))
     text = '{"messages": [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "old", "name": "ada"}]}'
     thread = await piano.import_thread(text)
@@ -450,7 +451,7 @@ async def test_an_imported_question_is_edited_and_answered_anew_by_the_threads_o
     assert await told(piano) == [("user", "other?"), ("ada", "other")]
 
 
-async def test_a_retried_job_is_for_its_agent_as_it_now_is(chat):
+async def test_a_retried_job_uses_the_current_settings_of_its_agent(chat):
     model = Voices(ada=[PianoError("no such model"), "fine"])
     piano = await chat(model)
     job = await piano.send("one?", agent="ada")
@@ -492,18 +493,26 @@ async def test_a_message_is_found_by_the_end_of_its_id(chat):
         await piano.find_message("the last")
 
 
-async def test_what_is_asked_while_stopped_waits_until_started(chat):
+async def test_questions_asked_while_stopped_wait_until_started(chat):
     piano = await chat(Voices(ada=["at last"]))
     await piano.stop()
 
     job = await piano.send("now?", agent="ada")
-    await drained(piano)  # nothing is taken, so nothing is to be waited for
+    await drained(piano)  # no job is claimed, so there is nothing to wait for
     assert [each.status for each in await piano.jobs()] == [JobStatus.QUEUED]
     assert (await piano.status()).stopped
     await piano.start()
 
     assert (await piano.wait(job)).content == "at last"
     assert not (await piano.status()).stopped
+
+
+async def test_a_format_that_export_does_not_know_is_named_with_the_known_ones(chat):
+    piano = await chat(Voices(ada=["one"]))
+    await piano.ask("one?", agent="ada")
+
+    with pytest.raises(NotFoundError, match="no format named 'markdwon'; known: markdown, notebook, jsonl"):
+        await piano.export(piano.thread, "markdwon")
 
 
 async def test_a_thread_that_was_exported_is_imported_as_it_was(chat):
@@ -519,7 +528,7 @@ async def test_a_thread_that_was_exported_is_imported_as_it_was(chat):
     assert await told(piano) == before
 
 
-async def test_an_imported_thread_goes_on(chat):
+async def test_an_imported_thread_can_be_continued(chat):
     model = Voices(ada=["one", "two"])
     piano = await chat(model)
     await piano.ask("one?", agent="ada")
@@ -532,13 +541,13 @@ async def test_an_imported_thread_goes_on(chat):
 
 @pytest.fixture
 def swapping(monkeypatch):
-    """Have the queue of the next Piano believe that the server swaps, and has these models loaded."""
+    """Make the queue of the next Piano believe that the server swaps models, and has these loaded."""
 
-    def make(*, loaded=(), own_name=lambda name: name):
+    def make(*, loaded=(), resolve_alias=lambda name: name):
         async def which(models):
             return frozenset(loaded) & frozenset(models)
 
-        told = {"loaded": which, "own_name": own_name}
+        told = {"loaded": which, "resolve_alias": resolve_alias}
         monkeypatch.setattr("piano_jupyter.wiring.JobModels", lambda **fields: JobModels(**(fields | told)))
 
     return make
@@ -568,9 +577,9 @@ async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(
     assert answer.content == "quick"
 
 
-async def test_two_names_of_one_model_share_its_demand(chat, swapping):
+async def test_aliases_of_one_model_share_its_demand(chat, swapping):
     model = Voices(ada=["one"], bo=["two"])
-    swapping(own_name=lambda _: "the-same")
+    swapping(resolve_alias=lambda _: "the-same")
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
 
@@ -589,7 +598,7 @@ async def test_two_names_of_one_model_share_its_demand(chat, swapping):
 
 
 async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, caplog):
-    monkeypatch.setattr(consumer, "AGAIN", 0.01)
+    monkeypatch.setattr(consumer, "RETRY_DELAY_S", 0.01)
     claim, failing = Producer.claim, [RuntimeError("oops")]
 
     async def broken(producer, running):
@@ -602,7 +611,7 @@ async def test_an_error_inside_the_queue_does_not_end_it(chat, monkeypatch, capl
     answer = await piano.ask("one?", agent="ada")
 
     assert answer.content == "at last"
-    assert "no job could be taken" in caplog.text
+    assert "no job could be claimed" in caplog.text
 
 
 async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(chat, monkeypatch):
@@ -630,7 +639,7 @@ async def test_drain_waits_for_a_job_that_is_being_claimed_though_it_is_stopped(
     assert [job.status for job in await piano.jobs()] == [JobStatus.DONE]
 
 
-async def test_the_same_talk_draws_the_same_ids_when_it_is_replayed(tmp_path):
+async def test_a_replayed_conversation_has_the_same_ids(tmp_path):
     async def talk(**cassette):
         async with Piano(workspace=tmp_path, model=Voices(ada=["@bo?"], bo=["one", "yes"]), **cassette) as piano:
             for name in ("ada", "bo"):

@@ -17,7 +17,7 @@ class Row(TypedDict):
 
 
 class Blob(TypedDict):
-    """What JSON cannot carry."""
+    """A type that JSON does not support."""
 
     data: bytes
 
@@ -89,7 +89,7 @@ def test_an_annotation_becomes_json_schema(hint, schema):
     assert tool(function).parameters["properties"]["value"] == schema
 
 
-def test_the_decorator_names_a_tool_and_makes_it_ask():
+def test_the_decorator_can_name_a_tool_and_require_approval():
     @tool(name="drop", asks=True)
     def _anything() -> None:
         """Drop it."""
@@ -98,7 +98,7 @@ def test_the_decorator_names_a_tool_and_makes_it_ask():
     assert as_tool(_anything) is _anything
 
 
-def test_a_method_is_a_tool_without_its_self():
+def test_a_method_becomes_a_tool_without_self():
     class Desk:
         def look(self, where: str) -> str:
             """Look there."""
@@ -107,7 +107,7 @@ def test_a_method_is_a_tool_without_its_self():
     assert list(as_tool(Desk().look).parameters["properties"]) == ["where"]
 
 
-def test_a_default_that_json_cannot_carry_is_left_out():
+def test_a_default_that_json_does_not_support_is_left_out():
     def wait(seconds: float = float("inf"), how: object = ...) -> None:
         """Wait."""
 
@@ -150,20 +150,20 @@ class _Callable:
     ("thing", "sentence"),
     [
         (_undocumented, "'_undocumented' needs a docstring"),
-        (_rest, "spell them out"),
-        (_bytes, "'data' as <class 'bytes'>, which JSON cannot carry"),
-        (_blob, "'blob.data' as <class 'bytes'>, which JSON cannot carry"),
-        (_unresolved, "'_unresolved' has an annotation that cannot be looked up"),
-        (größe, "'größe' is no name for a tool; use @tool\\(name=...\\)"),
+        (_rest, "list them"),
+        (_bytes, "'data' as <class 'bytes'>, which JSON does not support"),
+        (_blob, "'blob.data' as <class 'bytes'>, which JSON does not support"),
+        (_unresolved, "'_unresolved' has an annotation that cannot be resolved"),
+        (größe, "'größe' is not a valid tool name; use @tool\\(name=...\\)"),
         (_Callable(), "is not a function"),
     ],
 )
-def test_what_cannot_be_a_tool_is_refused_with_the_way_out(thing, sentence):
+def test_a_function_that_cannot_be_a_tool_is_an_error_that_says_what_to_do(thing, sentence):
     with pytest.raises(ToolError, match=sentence):
         as_tool(thing)
 
 
-def test_a_tool_without_the_decorator_takes_a_schema_of_ones_own():
+def test_a_tool_without_the_decorator_can_have_a_custom_schema():
     made = Tool(name="t", description="T.", parameters={"type": "object", "properties": {}}, function=dict)
 
     assert made.schema()["function"]["parameters"] == {"type": "object", "properties": {}}

@@ -1,1 +1,1 @@
-"""What a cell shows: while it waits for an answer, and when its value is a record."""
+"""The output of cells: while they wait for answers, and when their value is a record."""

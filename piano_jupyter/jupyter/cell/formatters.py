@@ -1,4 +1,4 @@
-"""How IPython shows records: known to it by name, so that nothing is imported before one is shown."""
+"""How IPython shows records: registered by name, so that nothing is imported before one is shown."""
 
 import contextlib
 from collections.abc import Callable
@@ -24,19 +24,19 @@ LINES = (
 
 
 def register(shell: Any, session: "Session") -> None:
-    """Let a shell show records, until the session is unloaded."""
+    """Register how a shell shows records, until the session is unloaded."""
     for formatter, name, show in _formatters(shell, session):
         formatter.for_type(name, show)
         session.unloading.callback(formatter.pop, name, None)
 
 
 def _formatters(shell: Any, session: "Session") -> list[tuple[Any, str, Callable[..., Any]]]:
-    """Return how each class is shown: the formatter, the name of the class, and what shows it."""
+    """Return the formatters: each with the name of a class and the function that shows it."""
     records = _RecordFormatter(session)
-    by_itself, formats = shell.display_formatter.ipython_display_formatter, shell.display_formatter.formatters
+    displayed, formats = shell.display_formatter.ipython_display_formatter, shell.display_formatter.formatters
     return [
-        *((by_itself, name, records.show_card) for name in CARDS),
-        (by_itself, f"{RECORDS}.Message", records.show_message),
+        *((displayed, name, records.show_card) for name in CARDS),
+        (displayed, f"{RECORDS}.Message", records.show_message),
         (formats["text/html"], f"{RECORDS}.Rows", _html_rows),
         (formats["text/plain"], f"{RECORDS}.Rows", _plain_rows),
         *((formats["text/plain"], name, _line) for name in LINES),
@@ -44,13 +44,13 @@ def _formatters(shell: Any, session: "Session") -> list[tuple[Any, str, Callable
 
 
 class _RecordFormatter:
-    """Shows records with the names that the session's Piano knows; where it is closed, without."""
+    """Shows records with the names of agents and threads, unless the Piano is closed."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
 
     def show_card(self, record: Any) -> None:
-        from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Nothing is shown before it is asked for.
+        from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Slow to import.
 
         kind = type(record).__name__
         names = (self._names(),) if kind in {"Thread", "Job"} else ()
@@ -66,7 +66,7 @@ class _RecordFormatter:
         return {}
 
     def show_message(self, message: "Message") -> None:
-        from piano_jupyter.jupyter.render import transcript as look  # noqa: PLC0415
+        from piano_jupyter.jupyter.render import transcript  # noqa: PLC0415
 
         if message.id in self._session.shown:
             return
@@ -76,20 +76,22 @@ class _RecordFormatter:
             if message.job_id is None:
                 return names, []
             thread = await piano.find_thread(message.thread_id)
-            written = {each.id for each in await piano.messages(thread, at=message) if each.job_id == message.job_id}
-            return names, [call for call in await piano.tool_calls(thread) if call.message_id in written]
+            message_ids = {
+                each.id for each in await piano.messages(thread, at=message) if each.job_id == message.job_id
+            }
+            return names, [call for call in await piano.tool_calls(thread) if call.message_id in message_ids]
 
         names: dict[Any, str] = {}
         calls: list[Any] = []
         with contextlib.suppress(PianoError):
             names, calls = self._session.call(read)
-        display(look.answer_bundle(message, look.speaker(message, names), calls), raw=True)
+        display(transcript.answer_bundle(message, transcript.speaker(message, names), calls), raw=True)
 
 
 def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.
     from piano_jupyter.jupyter.render import record_lines  # noqa: PLC0415
 
-    printer.text(record_lines.line(record))
+    printer.text(record_lines.record_line(record))
 
 
 def _plain_rows(rows: "Rows", printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.

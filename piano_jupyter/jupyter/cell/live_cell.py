@@ -1,4 +1,4 @@
-"""LiveCell: what stands below a cell while it waits, in a notebook's output or straight on a terminal."""
+"""LiveCell: the output of a cell that waits for answers, in a notebook or on a terminal."""
 
 import sys
 import time
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from IPython.display import display
 
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, QUIET
+from piano_jupyter.jupyter.render.tables import NO_MATHJAX, SMALL_GREY
 from piano_jupyter.jupyter.render.transcript import call_line
 from piano_jupyter.progress import CallProgress, JobProgress, ProgressTracker
 from piano_jupyter.records import CallStatus
 from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
-FRAME = 0.05  # seconds between two updates of the cell, at least
-LONGEST = 20_000  # characters of an answer that a notebook shows while it is written: its end
-SHARE = 20  # an update may take one part in so many of the time: a long answer is drawn less often
+FRAME_INTERVAL_S = 0.05  # the least time between two updates of the cell
+MAX_LIVE_CHARS = 20_000  # of an answer shows its last characters while it is written
+PAUSE_PER_DRAWING_TIME = 20  # slow drawings of long answers are rarer
 
 
 class LiveAnswer(NamedTuple):
@@ -24,23 +24,25 @@ class LiveAnswer(NamedTuple):
 
     name: str
     text: str = ""
-    status: str = ""  #: what is going on, where no text comes
-    fraction: float | None = None  #: how far that is, for a bar
-    over: bool = False
+    status: str = ""  #: shown while there is no text
+    fraction: float | None = None  #: for a progress bar
+    has_ended: bool = False
 
 
-def shown(following: ProgressTracker) -> list[LiveAnswer]:
-    """Return how all the jobs look while the cell waits."""
-    said = {"thinking": "thinking", "cancelled": "cancelled"}
-    if len(following.asked) > 1:
-        said["queued"] = "waiting for its turn"
+def live_answers(following: ProgressTracker) -> list[LiveAnswer]:
+    """Return the answers of all jobs as they are now."""
+    labels = {"thinking": "thinking", "cancelled": "cancelled"}
+    if len(following.requested) > 1:
+        labels["queued"] = "waiting in the queue"
     return [
-        LiveAnswer(each.name, _told(each), each.note or said.get(each.status, ""), each.fraction, each.over)
+        LiveAnswer(
+            each.name, _text_so_far(each), each.note or labels.get(each.status, ""), each.fraction, each.has_ended
+        )
         for each in following.all
     ]
 
 
-def _told(progress: JobProgress) -> str:
+def _text_so_far(progress: JobProgress) -> str:
     lines = []
     for part in progress.parts.values():
         if isinstance(part, CallProgress):
@@ -52,35 +54,35 @@ def _told(progress: JobProgress) -> str:
 
 
 class LiveCell:
-    """Shows answers while they are written. The live output ends empty: what is final is shown by itself."""
+    """Shows answers while they are written. The live output ends empty; final answers are shown separately."""
 
     def __init__(self, *, in_notebook: bool) -> None:
         self._handle = display({}, raw=True, display_id=True) if in_notebook else None
-        self._next = 0.0  # when the output may be drawn again
+        self._next_drawing = 0.0  # the earliest time of the next one
         self._drawn: list[LiveAnswer] = []
-        self._printed = ""  # what a terminal has of the answer that it is at
-        self._terminal = TerminalStream()  # through which it has it
-        self._done = 0  # answers that a terminal has whole
+        self._printed = ""  # the part of the current answer that is on the terminal
+        self._terminal = TerminalStream()  # sanitizes what is printed
+        self._finished = 0  # the number of answers that a terminal shows completely
 
-    def rest(self) -> None:
-        """Return when the output may be drawn again."""
-        time.sleep(max(0.0, self._next - time.monotonic()))
+    def wait_for_next_frame(self) -> None:
+        """Wait until the output may be drawn again."""
+        time.sleep(max(0.0, self._next_drawing - time.monotonic()))
 
     def draw(self, answers: Sequence[LiveAnswer]) -> None:
-        """Bring what is shown up to date. Answers are headed by who gives them where they are several."""
+        """Update the output. Several answers have the names of their agents above."""
         if answers == self._drawn or not (self._drawn or any(each.text or each.status for each in answers)):
             return
-        begun = time.monotonic()
+        began = time.monotonic()
         self._drawn = list(answers)
         if self._handle is None:
             self._print(answers)
         else:
-            several, answers = len(answers) > 1, [each._replace(text=_end(each.text)) for each in answers]
+            several, answers = len(answers) > 1, [each._replace(text=_last_part(each.text)) for each in answers]
             html = "".join(_html(each, headed=several) for each in answers)
             plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
-            self._handle.update({"text/html": f'<div class="{AS_IT_IS}">{html}</div>', "text/plain": plain}, raw=True)
+            self._handle.update({"text/html": f'<div class="{NO_MATHJAX}">{html}</div>', "text/plain": plain}, raw=True)
         ended = time.monotonic()
-        self._next = ended + max(FRAME, SHARE * (ended - begun))
+        self._next_drawing = ended + max(FRAME_INTERVAL_S, PAUSE_PER_DRAWING_TIME * (ended - began))
 
     def end(self) -> None:
         """Empty the live output."""
@@ -90,35 +92,35 @@ class LiveCell:
             sys.stdout.write(self._terminal.end() + "\n")
 
     def _print(self, answers: Sequence[LiveAnswer]) -> None:
-        """Write what is new: one answer after the other, as a terminal cannot take back what it has shown.
+        """Print what is new, one answer after the other: a terminal cannot change what it has printed.
 
-        One that begins anew does so on a line of its own.
+        An answer that restarts begins on a new line.
         """
-        while self._done < len(answers):
-            now = answers[self._done]
-            if not self._printed and len(answers) > 1 and (now.text or now.over):
+        while self._finished < len(answers):
+            now = answers[self._finished]
+            if not self._printed and len(answers) > 1 and (now.text or now.has_ended):
                 sys.stdout.write(terminal_text(f"{now.name}:\n"))
             if not now.text.startswith(self._printed):
                 sys.stdout.write(self._terminal.end() + "\n")
                 self._printed, self._terminal = "", TerminalStream()
             sys.stdout.write(self._terminal.feed(now.text[len(self._printed) :]))
             self._printed = now.text
-            if not now.over or self._done == len(answers) - 1:
+            if not now.has_ended or self._finished == len(answers) - 1:
                 break
             sys.stdout.write(self._terminal.end() + "\n")
-            self._done, self._printed, self._terminal = self._done + 1, "", TerminalStream()
+            self._finished, self._printed, self._terminal = self._finished + 1, "", TerminalStream()
         sys.stdout.flush()
 
 
-def _end(text: str) -> str:
-    rest = len(text) - LONGEST
-    return text if rest <= 0 else f"… {rest:,} characters before\n{text[-LONGEST:]}"
+def _last_part(text: str) -> str:
+    left_out = len(text) - MAX_LIVE_CHARS
+    return text if left_out <= 0 else f"… {left_out:,} characters before\n{text[-MAX_LIVE_CHARS:]}"
 
 
 def _html(answer: LiveAnswer, *, headed: bool) -> str:
     head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
     bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
-    status = f"<div {QUIET}>{escape(answer.status)}{bar}</div>" if answer.status else ""
+    status = f"<div {SMALL_GREY}>{escape(answer.status)}{bar}</div>" if answer.status else ""
     return f'{head}<div style="white-space:pre-wrap">{escape(answer.text.strip())}</div>{status}'
 
 

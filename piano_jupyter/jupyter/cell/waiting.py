@@ -1,9 +1,8 @@
-"""A cell that waits: shows answers as they come, asks for approvals, and cancels the jobs when it is interrupted.
+"""A cell that waits: shows answers as they arrive, asks for approvals, and cancels the jobs when it is interrupted.
 
-Meanwhile it does what tools want to have done on the main thread.
-Everything is shown from the main thread, which waits on a plain queue; output from the loop's thread would land in
-whichever cell ran last. The live output ends empty and the final outputs stand below it, in the order in which the
-agents were asked: that is what nbval compares.
+Meanwhile it runs what tools need to run on the main thread. All output comes from the main thread, which waits on a
+plain queue; output from the thread of the loop would appear in whichever cell ran last. The live output is empty at the
+end, and the final outputs follow in the order in which the agents were asked: that is what nbval compares.
 """
 
 import asyncio
@@ -16,14 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core.error import StdinNotImplementedError
 from IPython.display import display
 
-from piano_jupyter.approval_prompt import TOO_LATE, Answer, answer_of, choices, how_to_keep, put
+from piano_jupyter.approval_prompt import (
+    ALREADY_ANSWERED,
+    Answer,
+    choices,
+    parse_answer,
+    prompt_text,
+    rule_added_message,
+)
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
-from piano_jupyter.progress import JobProgress, ProgressTracker
+from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
 from piano_jupyter.records import Job, JobStatus, Message
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
@@ -32,16 +38,16 @@ if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 T = TypeVar("T")
-Happening = Event | MainThreadTask[Any]
-Events = queue.SimpleQueue[Happening | None]
+CellEvent = Event | MainThreadTask[Any]
+CellEvents = queue.SimpleQueue[CellEvent | None]
 
-LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
-AFTER_INTERRUPT = 5.0  # seconds for cancelled jobs to end
-HOW_TO_ALLOW = "it is not run; %piano panel asks, and so does %piano approve for what %piano send has sent"
+UNFINISHED = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+CANCEL_TIMEOUT_S = 5.0
+HOW_TO_ALLOW = "it was not run; use %piano panel, or %piano send and then %piano approve"
 
 
 class AnswerFailedError(PianoError):
-    """What was asked has no answer: it failed, or was interrupted."""
+    """A question was not answered: its job failed or was interrupted."""
 
 
 def follow_in_cell(
@@ -51,84 +57,84 @@ def follow_in_cell(
     cancels: bool = True,
     raw: bool = False,
 ) -> Message | AnswerGroup:
-    """Show what becomes of the jobs that `begin` returns, in this cell; return the answer, or all if it is several.
+    """Show the progress of the jobs that `begin` returns; return the answer, or an AnswerGroup of several.
 
-    The jobs that the answers ask for are followed too. `raw` shows an answer as its plain text. Raises
-    AnswerFailedError with the reason where there is no answer, after showing those that there are. An interrupt, at
-    whatever moment, ends the wait and, if it `cancels`, the jobs.
+    The jobs that answers delegate to are followed too. `raw` shows answers as plain text. Raises AnswerFailedError with
+    the reason if an answer is missing, after showing the others. An interrupt at any moment ends the wait and, with
+    `cancels`, the jobs.
     """
     session.kernel.check()
-    happened: Events = queue.SimpleQueue()
-    leaving = contextlib.ExitStack()
+    received: CellEvents = queue.SimpleQueue()
+    cleanup = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> ProgressTracker:
-        leaving.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(happened.put))
+        cleanup.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(received.put))
         for request in await piano.approvals():
-            happened.put(request)
+            received.put(request)
         jobs = await begin(piano)
         following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
         for job in jobs:
             await _catch_up(piano, following, job)
         return following
 
-    asking = session.work(start)
-    with leaving:
+    starting = session.work(start)
+    with cleanup:
         try:
-            asking.begin()
+            starting.begin()
             live = LiveCell(in_notebook=session.in_notebook)
-            leaving.callback(live.end)
-            following = asking.result()
-            with session.kernel.lent(happened):
-                _follow(session, following, happened, live)
+            cleanup.callback(live.end)
+            following = starting.result()
+            with session.kernel.lend(received):
+                _show_until_all_ended(session, following, received, live)
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
-            goes_on = "interrupted; the job goes on (%piano queue shows it, %piano cancel ends it)"
-            raise AnswerFailedError(_cancelled(session, asking, happened) if cancels else goes_on) from None
-    return _answers(session, following, raw=raw)
+            still_runs = "interrupted; the job still runs (%piano queue shows it, %piano cancel ends it)"
+            raise AnswerFailedError(_cancel_jobs(session, starting, received) if cancels else still_runs) from None
+    return _show_answers(session, following, raw=raw)
 
 
 def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
-    """Run a verb that takes its time, and show what is said of a model that is loading meanwhile. Raises PianoError."""
+    """Run a slow verb and show the progress of a model that loads meanwhile. Raises PianoError."""
     session.kernel.check()
-    happened: Events = queue.SimpleQueue()
-    leaving = contextlib.ExitStack()
+    received: CellEvents = queue.SimpleQueue()
+    cleanup = contextlib.ExitStack()
 
     async def start(piano: "Piano") -> T:
-        leaving.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(happened.put, ModelLoading))
+        cleanup.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(received.put, ModelLoading))
         return await verb(piano)
 
     running = session.work(start)
-    running.add_done_callback(lambda _: happened.put(None))
-    with leaving:
+    running.add_done_callback(lambda _: received.put(None))
+    with cleanup:
         try:
             running.begin()
             live = LiveCell(in_notebook=session.in_notebook)
-            leaving.callback(live.end)
-            with session.kernel.lent(happened):
-                for event in iter(happened.get, None):
+            cleanup.callback(live.end)
+            with session.kernel.lend(received):
+                for event in iter(received.get, None):
                     if isinstance(event, MainThreadTask):
                         session.kernel.do(event)
                     elif isinstance(event, ModelLoading):
-                        live.rest()
+                        live.wait_for_next_frame()
                         live.draw([LiveAnswer("", status=event.note, fraction=event.fraction)])
             return running.result()
         except KeyboardInterrupt:
             running.stop()
-            raise PianoError("interrupted; what the server has begun, it may still end") from None
+            raise PianoError("interrupted; the server may still finish what it has started") from None
 
 
-async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, asker: JobProgress | None = None) -> None:
-    """Follow a job, and take over what was done of it before, and how it ended, if it is over already."""
-    progress = following.follow(job, asker)
+async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, delegator: JobProgress | None = None) -> None:
+    """Follow a job from its current state: what it has stored so far, and how it ended if it has."""
+    progress = following.follow(job, delegator)
     if job.status is JobStatus.QUEUED:
         return
-    progress.stand("running")
+    progress.set_status("running")
     thread = await piano.find_thread(job.thread_id)
     try:
-        answer = await piano.wait(job) if job.status not in LIVE else None
+        answer = await piano.wait(job) if job.status not in UNFINISHED else None
     except PianoError as error:
         progress.error = error
-        progress.stand("failed")
+        progress.set_status("failed")
         return
     for message in await piano.messages(thread, at=answer):
         if message.job_id == job.id:
@@ -139,50 +145,51 @@ async def _catch_up(piano: "Piano", following: ProgressTracker, job: Job, asker:
     if answer is None:
         return
     progress.answer = answer
-    progress.stand("done")
+    progress.set_status("done")
     for each in await piano.jobs(thread=thread):
         if each.message_id == answer.id:
             await _catch_up(piano, following, each, progress)
 
 
-def _follow(session: "Session", following: ProgressTracker, happened: Events, live: LiveCell) -> None:
+def _show_until_all_ended(session: "Session", following: ProgressTracker, received: CellEvents, live: LiveCell) -> None:
     """Show each event of the jobs until all have ended."""
-    frames = _in_frames(happened, live, following)
-    while not following.over:
+    frames = _events_between_frames(received, live, following)
+    while not following.has_ended:
         event = next(frames)
         if isinstance(event, MainThreadTask):
-            live.draw(shown(following))
+            live.draw(live_answers(following))
             session.kernel.do(event)
             continue
-        following.take(event)
-        if isinstance(event, ApprovalRequested):  # of another job too: it stands in the way, and nobody else asks
-            live.draw(shown(following))
-            _ask(session, following, event)
+        following.apply(event)
+        if isinstance(event, ApprovalRequested):  # also of another job: it blocks this one, and nobody else asks
+            live.draw(live_answers(following))
+            _ask_for_approval(session, following, event)
         elif isinstance(event, Closed):
-            raise AnswerFailedError("the chat was closed before the answer came; the next one goes on with it")
-    live.draw(shown(following))
+            raise AnswerFailedError("the chat was closed before the answer came; the next chat continues with it")
+    live.draw(live_answers(following))
 
 
-def _in_frames(happened: Events, live: LiveCell, following: ProgressTracker) -> Iterator[Happening]:
-    """Yield events, and draw between them: what came in one frame is drawn once."""
+def _events_between_frames(received: CellEvents, live: LiveCell, following: ProgressTracker) -> Iterator[CellEvent]:
+    """Yield events and draw between them, once for all events of one frame."""
     while True:
-        if event := happened.get():
+        if event := received.get():
             yield event
-        live.rest()
+        live.wait_for_next_frame()
         with contextlib.suppress(queue.Empty):
             while True:
-                if event := happened.get_nowait():
+                if event := received.get_nowait():
                     yield event
-        live.draw(shown(following))
+        live.draw(live_answers(following))
 
 
-def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Message | AnswerGroup:
-    """Show the answers for good, and return those to what was asked. Raises PianoError for those that failed."""
+def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Message | AnswerGroup:
+    """Show the final answers, and return those of the requested jobs. Raises PianoError if one failed."""
     several = len(following.all) > 1
     for each in following.all:
         if each.answer is None:
             continue
-        session.shown.add(each.answer.id)
+        if session.in_notebook or _is_streamed(each):  # else a terminal shows it as the result of the cell
+            session.shown.add(each.answer.id)
         for flag in each.flags:
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
@@ -197,29 +204,37 @@ def _answers(session: "Session", following: ProgressTracker, *, raw: bool) -> Me
         if not several:
             raise failed[0][1]
         raise AnswerFailedError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
-    told_first = [(each.name, each.answer, each.calls) for each in following.asked if each.answer is not None]
-    return told_first[0][1] if len(told_first) == 1 else AnswerGroup(told_first, session.shown)
+    answered = [(each.name, each.answer, each.calls) for each in following.requested if each.answer is not None]
+    return answered[0][1] if len(answered) == 1 else AnswerGroup(answered, session.shown)
 
 
-def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: Events) -> str:
-    """Cancel the jobs, if need be as soon as they are sent; return what to say."""
-    if asking.cancel():
+def _is_streamed(progress: JobProgress) -> bool:
+    """Return whether the answer was shown while it was written: one that was there already was not."""
+    part = progress.parts.get(progress.answer.id) if progress.answer else None
+    return isinstance(part, TextProgress) and bool(part.text.getvalue())
+
+
+def _cancel_jobs(session: "Session", starting: LoopTask[ProgressTracker], received: CellEvents) -> str:
+    """Cancel the jobs, if need be once they are sent; return a message for the user."""
+    if starting.cancel():
         return "interrupted; nothing was sent"
 
     async def cancel(piano: "Piano") -> None:
-        following = await asyncio.wrap_future(asking)
-        while not happened.empty():
-            if isinstance(event := happened.get(), Event):
-                following.take(event)
-        ids = set(following.known)
-        while live := [job for job in await piano.jobs(*LIVE) if job.id in ids or await _is_asked_by(ids, job, piano)]:
+        following = await asyncio.wrap_future(starting)
+        while not received.empty():
+            if isinstance(event := received.get(), Event):
+                following.apply(event)
+        ids = set(following.by_job_id)
+        while live := [
+            job for job in await piano.jobs(*UNFINISHED) if job.id in ids or await _was_delegated_by(ids, job, piano)
+        ]:
             for job in live:
                 ids.add(job.id)
                 await piano.cancel(job)
 
     cancelling = session.start(cancel)
     try:
-        cancelling.result(AFTER_INTERRUPT)
+        cancelling.result(CANCEL_TIMEOUT_S)
     except PianoError as error:
         return f"interrupted: {error}"
     except (KeyboardInterrupt, TimeoutError, concurrent.futures.TimeoutError):
@@ -227,28 +242,28 @@ def _cancelled(session: "Session", asking: LoopTask[ProgressTracker], happened: 
     return "interrupted; the job was cancelled, what was said before is kept"
 
 
-async def _is_asked_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
-    """Return whether the answer of one of these jobs asks for a job."""
+async def _was_delegated_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
+    """Return whether the answer of one of these jobs delegates to a job."""
     return job.hops > 0 and (await piano.find_message(job.message_id)).job_id in ids
 
 
-def _ask(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
-    """Ask at the prompt whether a call may run, and pass the answer on; a front end without input says no."""
+def _ask_for_approval(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
+    """Ask at the prompt whether a call may run, and pass the answer on; without a prompt the call is denied."""
     if request not in session.call(lambda piano: piano.approvals()):
-        return  # somebody else has answered
+        return  # answered elsewhere meanwhile
     where = ""
     if (thread_id := request.thread_id) is not None and thread_id not in following.threads:
         thread = session.call(lambda piano: piano.find_thread(thread_id))
         where = f" in the thread {thread.title!r}"
     answer: Answer = "no"
     try:
-        answer = answer_of(input(f"{put(request, where)}\n{choices(request)}"), request)
+        answer = parse_answer(input(f"{prompt_text(request, where)}\n{choices(request)}"), request)
     except (StdinNotImplementedError, EOFError):
-        told = f"{request.question}{where}, and nobody could be asked here: {HOW_TO_ALLOW}"
-        print(terminal_text(told))  # noqa: T201  In the cell.
+        message = f"{request.question}{where}, but nobody could be asked here: {HOW_TO_ALLOW}"
+        print(terminal_text(message))  # noqa: T201  In the cell.
     if not session.call(
         lambda piano: piano.deny(request) if answer == "no" else piano.approve(request, always=answer == "always")
     ):
-        print(terminal_text(f"the call of {request.call.name} {TOO_LATE}"))  # noqa: T201
+        print(terminal_text(f"the call of {request.call.name} {ALREADY_ANSWERED}"))  # noqa: T201
     elif answer == "always":
-        print(how_to_keep(request.always))  # noqa: T201
+        print(rule_added_message(request.always))  # noqa: T201

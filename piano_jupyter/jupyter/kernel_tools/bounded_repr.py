@@ -1,4 +1,4 @@
-"""Any value as a text of bounded length: its `repr` may raise, be endless, or be huge."""
+"""Values as text of limited length: their `repr` may raise, never end, or be huge."""
 
 import io
 from typing import Any
@@ -7,49 +7,49 @@ from IPython.lib.pretty import RepresentationPrinter
 
 from piano_jupyter.jupyter.variable_access import is_environment
 
-WIDTH = 100  # characters of a line
-MOST_ITEMS = 50  # of a list, a dict or a set
-UNREAD = "<the environment, which is not read>"
+MAX_LINE_CHARS = 100  # of one line
+MAX_ITEMS = 50  # of a list, a dict or a set
+ENVIRONMENT_WITHHELD = "<the environment, which is not read>"
 
 
-class _NoRoomError(Exception):
-    """There is no more room."""
+class _LimitReachedError(Exception):
+    """The text has reached its limit."""
 
 
 class _BoundedRepr(io.StringIO):
-    def __init__(self, room: int) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()
-        self._room = room
+        self._remaining = limit
 
     def write(self, text: str) -> int:
-        super().write(text[: self._room])
-        self._room -= len(text)
-        if self._room < 0:
-            raise _NoRoomError
+        super().write(text[: self._remaining])
+        self._remaining -= len(text)
+        if self._remaining < 0:
+            raise _LimitReachedError
         return len(text)
 
 
 class _BoundedPrinter(RepresentationPrinter):
     def pretty(self, obj: Any) -> None:
-        """Show a value, and each part of it in turn."""
+        """Print a value, and recursively its parts."""
         if is_environment(obj):
-            self.text(UNREAD)
+            self.text(ENVIRONMENT_WITHHELD)
         else:
             super().pretty(obj)
 
 
 def bounded(value: Any, limit: int) -> str:
-    """Return how IPython shows a value, its beginning at least. What its `repr` raises is told; an interrupt is not."""
+    """Return IPython's text of a value, cut at `limit`; a `repr` that raises is named. An interrupt is raised."""
     if type(value) in {str, bytes, bytearray} and len(value) > limit:
         kind = "characters" if isinstance(value, str) else "bytes"
         return f"{value[:limit]!r}… ({len(value):,} {kind})"
     text = _BoundedRepr(limit)
     try:
-        printer = _BoundedPrinter(text, max_width=WIDTH, max_seq_length=MOST_ITEMS)
+        printer = _BoundedPrinter(text, max_width=MAX_LINE_CHARS, max_seq_length=MAX_ITEMS)
         printer.pretty(value)
         printer.flush()
-    except _NoRoomError:
+    except _LimitReachedError:
         return text.getvalue() + "…"
-    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+    except Exception as error:  # noqa: BLE001  The user's object may raise anything.
         return f"<a {type(value).__name__}, whose repr raised {type(error).__name__}>"
     return text.getvalue()

@@ -1,7 +1,6 @@
-"""What kind of data frame a value is, and a look into it that copies few of its values. No library is imported.
+"""Recognizes data frames of all libraries and summarizes them, copying few values. No library is imported.
 
-A frame of any kind becomes a `FrameSummary`: its size, and the type and a sample of the values of each of its first
-columns.
+A `FrameSummary` has the size of a frame, and the type and a sample of the values of each of its first columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +8,16 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-HEAD = 5  # rows
-MOST_COLUMNS = 60
-MOST_ROWS = 10_000  # of the sample
-MOST_VALUES = 200_000  # of the sample
-AHEAD = 1_000  # rows of what is only computed when asked for
+HEAD_ROWS = 5
+MAX_COLUMNS = 60
+MAX_SAMPLE_ROWS = 10_000
+MAX_SAMPLE_VALUES = 200_000
+MAX_LAZY_ROWS = 1_000  # of lazy frames and relations
 
 
 @dataclass(frozen=True, slots=True)
 class FrameColumn:
-    """One column: its name and type as the library has them, the values of the sample, and the first ones."""
+    """A column: its name and type in the library, the values of the sample, and the first values."""
 
     name: object
     type: object
@@ -28,16 +27,16 @@ class FrameColumn:
 
 @dataclass(frozen=True, slots=True)
 class FrameSummary:
-    """A look into a frame."""
+    """The size of a frame and a sample of its values."""
 
-    rows: int | None  #: None: it is not known before all is computed
-    width: int  #: how many columns there are
+    rows: int | None  #: None for lazy frames
+    width: int  #: the number of columns
     columns: Sequence[FrameColumn]  #: the first of them
     index: str = ""
 
     @property
-    def whole(self) -> bool:
-        """Whether the sample is all of it."""
+    def is_complete(self) -> bool:
+        """Whether the sample is the whole frame."""
         return self.rows is not None and all(len(each.values) == self.rows for each in self.columns)
 
     @property
@@ -47,33 +46,33 @@ class FrameSummary:
 
 
 def frame_kind(value: Any) -> str:
-    """Return the kind of frame that a value is, "" for none."""
+    """Return the kind of a frame, such as "pandas.DataFrame"; "" for other values."""
     kinds = (f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
-    return next((kind for kind in kinds if kind in LOOKS), "")
+    return next((kind for kind in kinds if kind in SUMMARIES), "")
 
 
-def glance(value: Any) -> FrameSummary:
-    """Look into a frame."""
-    return LOOKS[frame_kind(value)](value)
+def summary_of(value: Any) -> FrameSummary:
+    """Summarize a frame."""
+    return SUMMARIES[frame_kind(value)](value)
 
 
 def frames_in(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those variables that `query` can read."""
-    return {name: value for name, value in variables.items() if frame_kind(value) in TABLES}
+    """Return the variables that `query` can read."""
+    return {name: value for name, value in variables.items() if frame_kind(value) in QUERYABLE}
 
 
-def _sampled(rows: int, width: int) -> list[int]:
-    """Return which rows are looked at: all of few, of many a random sample, the same each time."""
-    most = min(MOST_ROWS, MOST_VALUES // max(width, 1))
-    return list(range(rows)) if rows <= most else sorted(Random(0).sample(range(rows), most))  # noqa: S311
+def _sample_rows(rows: int, width: int) -> list[int]:
+    """Return the row numbers of the sample: all, or in a large frame the same random rows each time."""
+    max_rows = min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // max(width, 1))
+    return list(range(rows)) if rows <= max_rows else sorted(Random(0).sample(range(rows), max_rows))  # noqa: S311
 
 
 def _pandas(frame: Any) -> FrameSummary:
     rows, width = frame.shape
-    shown = [frame.iloc[:, at] for at in range(min(width, MOST_COLUMNS))]  # views; a slice of columns may be a copy
-    sample = _sampled(rows, len(shown))
+    shown = [frame.iloc[:, at] for at in range(min(width, MAX_COLUMNS))]  # views; a slice of columns may be a copy
+    sample = _sample_rows(rows, len(shown))
     columns = [
-        FrameColumn(each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD].tolist()) for each in shown
+        FrameColumn(each.name, each.dtype, each.iloc[sample].tolist(), each.iloc[:HEAD_ROWS].tolist()) for each in shown
     ]
     return FrameSummary(rows, width, columns, _pandas_index(frame.index))
 
@@ -86,51 +85,51 @@ def _pandas_index(index: Any) -> str:
 
 
 def _polars(frame: Any) -> FrameSummary:
-    shown = frame[:, :MOST_COLUMNS]
-    sample = _sampled(frame.height, shown.width)
-    columns = [FrameColumn(each.name, each.dtype, each[sample].to_list(), each[:HEAD].to_list()) for each in shown]
+    shown = frame[:, :MAX_COLUMNS]
+    sample = _sample_rows(frame.height, shown.width)
+    columns = [FrameColumn(each.name, each.dtype, each[sample].to_list(), each[:HEAD_ROWS].to_list()) for each in shown]
     return FrameSummary(frame.height, frame.width, columns)
 
 
 def _polars_lazy(frame: Any) -> FrameSummary:
-    return replace(_polars(frame.head(AHEAD).collect()), rows=None)
+    return replace(_polars(frame.head(MAX_LAZY_ROWS).collect()), rows=None)
 
 
 def _pyarrow(table: Any) -> FrameSummary:
     rows, width = table.num_rows, table.num_columns
-    shown = list(zip(table.column_names, table.columns, strict=True))[:MOST_COLUMNS]
-    sample = _sampled(rows, len(shown))
+    shown = list(zip(table.column_names, table.columns, strict=True))[:MAX_COLUMNS]
+    sample = _sample_rows(rows, len(shown))
     columns = [
-        FrameColumn(name, each.type, [each[at].as_py() for at in sample], each[:HEAD].to_pylist())
+        FrameColumn(name, each.type, [each[at].as_py() for at in sample], each[:HEAD_ROWS].to_pylist())
         for name, each in shown
     ]
     return FrameSummary(rows, width, columns)
 
 
 def _duckdb(relation: Any) -> FrameSummary:
-    rows, columns = relation.limit(AHEAD).fetchall(), []
-    for at, name in enumerate(relation.columns[:MOST_COLUMNS]):
+    rows, columns = relation.limit(MAX_LAZY_ROWS).fetchall(), []
+    for at, name in enumerate(relation.columns[:MAX_COLUMNS]):
         values = [row[at] for row in rows]
-        columns.append(FrameColumn(name, relation.types[at], values, values[:HEAD]))
+        columns.append(FrameColumn(name, relation.types[at], values, values[:HEAD_ROWS]))
     return FrameSummary(None, len(relation.columns), columns)
 
 
 def _numpy(array: Any) -> FrameSummary:
-    """Look into an array of two dimensions as a frame; of another, as one column in the order of its elements."""
+    """Summarize a two-dimensional array as a frame, any other as one column of its elements."""
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
-    shown = [array[:, at] for at in range(min(width, MOST_COLUMNS))] if array.ndim == 2 else [array.flat]
-    sample = _sampled(rows, len(shown))  # `flat` copies nothing, as `ravel` may
+    shown = [array[:, at] for at in range(min(width, MAX_COLUMNS))] if array.ndim == 2 else [array.flat]
+    sample = _sample_rows(rows, len(shown))  # `flat` copies nothing, as `ravel` may
     columns = [
-        FrameColumn(at, array.dtype, each[sample].tolist(), each[:HEAD].tolist()) for at, each in enumerate(shown)
+        FrameColumn(at, array.dtype, each[sample].tolist(), each[:HEAD_ROWS].tolist()) for at, each in enumerate(shown)
     ]
     return FrameSummary(rows, width, columns)
 
 
 def _series(series: Any) -> FrameSummary:
-    return glance(series.to_frame())
+    return summary_of(series.to_frame())
 
 
-LOOKS: Mapping[str, Callable[[Any], FrameSummary]] = {
+SUMMARIES: Mapping[str, Callable[[Any], FrameSummary]] = {
     "pandas.DataFrame": _pandas,
     "pandas.Series": _series,
     "polars.DataFrame": _polars,
@@ -141,4 +140,4 @@ LOOKS: Mapping[str, Callable[[Any], FrameSummary]] = {
     "duckdb.DuckDBPyRelation": _duckdb,
     "numpy.ndarray": _numpy,
 }
-TABLES = {"pandas.DataFrame", "polars.DataFrame", "polars.LazyFrame", "pyarrow.Table", "duckdb.DuckDBPyRelation"}
+QUERYABLE = {"pandas.DataFrame", "polars.DataFrame", "polars.LazyFrame", "pyarrow.Table", "duckdb.DuckDBPyRelation"}

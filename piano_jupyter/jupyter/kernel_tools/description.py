@@ -1,4 +1,4 @@
-"""What a model is told of a variable: a frame's columns, a function's signature and source, anything else's look."""
+"""Describes variables to a model: columns of frames, signatures and sources of functions, the text of other values."""
 
 import inspect
 import math
@@ -11,20 +11,20 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from piano_jupyter.jupyter.kernel_tools.bounded_repr import UNREAD, bounded
-from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, glance
+from piano_jupyter.jupyter.kernel_tools.bounded_repr import ENVIRONMENT_WITHHELD, bounded
+from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, summary_of
 from piano_jupyter.jupyter.render.tables import counted, plain_table
 from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
 from piano_jupyter.tool import Tool
 
-LONGEST = 4_000  # characters of a look
-LONGEST_SOURCE = 6_000
-LONGEST_CELL = 60
-LONGEST_DEFAULT = 200  # of a parameter
-MOST_HEAD = 20  # columns of the first rows
-MOST_NAMES = 60  # attributes
-COMMON = 5  # values that are named
+MAX_VALUE_CHARS = 4_000  # of the text of a value
+MAX_SOURCE_CHARS = 6_000
+MAX_CELL_CHARS = 60
+MAX_DEFAULT_CHARS = 200  # of a parameter
+MAX_HEAD_COLUMNS = 20  # of the first rows
+MAX_NAMES = 60  # of attributes
+MAX_COMMON_VALUES = 5  # of a column
 NUMBERS = (int, float, Decimal)
 TIMES = (date, time, timedelta)
 ROUTINES = (
@@ -38,19 +38,19 @@ COUNTED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 
 
 def described(value: Any) -> str:
-    """Return what a model should know of a value, up to where its text would show the environment of the process."""
+    """Describe a value to a model; the text ends where it would show the environment of the process."""
     text = _described(value)
-    begins = [text.index(each) for each in ENVIRONMENT_TEXT if each in text]
-    return text[: min(begins)] + UNREAD if begins else text
+    starts = [text.index(each) for each in ENVIRONMENT_TEXT if each in text]
+    return text[: min(starts)] + ENVIRONMENT_WITHHELD if starts else text
 
 
 def _described(value: Any) -> str:
     if kind := frame_kind(value):
         try:
-            return _frame(kind, value, glance(value))
-        except Exception as error:  # noqa: BLE001  It is the user's, and of a library's any version.
-            return truncated(f"{kind}, which cannot be looked into: {type(error).__name__}: {error}", LONGEST)
-    kinds = type(value)  # what it is, whatever its `__class__` says or does
+            return _frame(kind, value, summary_of(value))
+        except Exception as error:  # noqa: BLE001  Frames come from any version of a library.
+            return truncated(f"{kind}, which cannot be read: {type(error).__name__}: {error}", MAX_VALUE_CHARS)
+    kinds = type(value)  # not `__class__`, which may run code
     if issubclass(kinds, Tool):
         value = value.function
         kinds = type(value)
@@ -59,31 +59,31 @@ def _described(value: Any) -> str:
     if is_code(value):
         return _code(value)
     if issubclass(kinds, COUNTED):
-        return f"{type_name(value)}, {extent(value)}\n{bounded(value, LONGEST)}"
-    lines = [type_name(value), bounded(value, LONGEST)]
+        return f"{type_name(value)}, {size_of(value)}\n{bounded(value, MAX_VALUE_CHARS)}"
+    lines = [type_name(value), bounded(value, MAX_VALUE_CHARS)]
     names = [name for name in dir(type(value)) + list(getattr(value, "__dict__", ())) if not name.startswith("_")]
     if names and type(value).__module__ != "builtins":
         lines.append(f"attributes: {listed(sorted(set(names)))}")
     return "\n".join(lines)
 
 
-def facts(name: str, value: Any) -> tuple[str, str, str, str]:
+def variable_row(name: str, value: Any) -> tuple[str, str, str, str]:
     """Return a variable's name, type, size and memory."""
     try:
-        return name, type_name(value), extent(value), size_text(memory(value))
-    except Exception as error:  # noqa: BLE001  It is the user's object: whatever it raises.
+        return name, type_name(value), size_of(value), bytes_text(memory_bytes(value))
+    except Exception as error:  # noqa: BLE001  The user's object may raise anything.
         return name, type_name(value), f"unknown ({type(error).__name__})", ""
 
 
 def type_name(value: Any) -> str:
-    """Return the name of a value's type, with the library that it is of."""
+    """Return the name of a value's type, with its library."""
     kind = type(value)
     library = kind.__module__.partition(".")[0].lstrip("_")
     return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"
 
 
-def extent(value: Any) -> str:
-    """Return how long or large a value is, "" where that is not known at once."""
+def size_of(value: Any) -> str:
+    """Return the length or shape of a value, "" if it is unknown without computing it."""
     shape = value.shape if frame_kind(value) or _has_shape(value) else None
     if type_name(value) in {"duckdb.DuckDBPyRelation", "polars.LazyFrame"}:
         return "computed when it is read"
@@ -96,11 +96,11 @@ def extent(value: Any) -> str:
     return ""
 
 
-def memory(value: Any) -> int:
-    """Return how many bytes a value takes, what it only refers to not counted."""
+def memory_bytes(value: Any) -> int:
+    """Return the size of a value in bytes, without the objects that it refers to."""
     kind = frame_kind(value)
     if kind.startswith("pandas"):
-        used = value.memory_usage(index=type(value.index).__name__ != "RangeIndex")  # which has no values
+        used = value.memory_usage(index=type(value.index).__name__ != "RangeIndex")  # a range stores no values
         return int(used if kind == "pandas.Series" else used.sum())
     if kind in {"polars.DataFrame", "polars.Series"}:
         return int(value.estimated_size())
@@ -109,8 +109,8 @@ def memory(value: Any) -> int:
     return sys.getsizeof(value)
 
 
-def size_text(size: float) -> str:
-    """Return a number of bytes for people."""
+def bytes_text(size: float) -> str:
+    """Return a number of bytes in a suitable unit."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
@@ -118,35 +118,35 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _frame(kind: str, value: Any, seen: FrameSummary) -> str:
-    size = counted(seen.rows, "row") if seen.rows is not None else "rows are counted when it is read"
+def _frame(kind: str, value: Any, summary: FrameSummary) -> str:
+    size = counted(summary.rows, "row") if summary.rows is not None else "rows are counted when it is read"
     if kind in {"pandas.Series", "polars.Series"}:
-        head = f"{kind}, {counted(seen.rows or 0, 'value')}"
+        head = f"{kind}, {counted(summary.rows or 0, 'value')}"
     elif kind == "numpy.ndarray":
-        head = f"{kind}, {extent(value)}"
+        head = f"{kind}, {size_of(value)}"
     else:
-        head = f"{kind}, {size} × {counted(seen.width, 'column')}"
-    if seen.rows is not None:
-        head += f", {size_text(memory(value))}"
-    lines = [head, *([f"index: {seen.index}"] if seen.index else [])]
-    if seen.columns:
-        if not seen.whole:
-            lines.append(f"nulls and values are those of a sample: {_sample(seen)}; `query` counts them all")
-        rows = [_column(each) for each in seen.columns]
+        head = f"{kind}, {size} × {counted(summary.width, 'column')}"
+    if summary.rows is not None:
+        head += f", {bytes_text(memory_bytes(value))}"
+    lines = [head, *([f"index: {summary.index}"] if summary.index else [])]
+    if summary.columns:
+        if not summary.is_complete:
+            lines.append(f"nulls and values are those of a sample: {_sample(summary)}; `query` counts them all")
+        rows = [_column(each) for each in summary.columns]
         lines.append(plain_table(("column", "type", "nulls", "values"), rows))
-        if seen.width > len(seen.columns):
-            lines.append(f"… and {seen.width - len(seen.columns):,} more columns")
-    if seen.head:
-        names = [str(each.name) for each in seen.columns[:MOST_HEAD]]
-        first = [[_cell(each) for each in row[:MOST_HEAD]] for row in seen.head]
-        more = f" of the first {MOST_HEAD} columns" if len(seen.columns) > MOST_HEAD else ""
+        if summary.width > len(summary.columns):
+            lines.append(f"… and {summary.width - len(summary.columns):,} more columns")
+    if summary.head:
+        names = [str(each.name) for each in summary.columns[:MAX_HEAD_COLUMNS]]
+        first = [[_cell(each) for each in row[:MAX_HEAD_COLUMNS]] for row in summary.head]
+        more = f" of the first {MAX_HEAD_COLUMNS} columns" if len(summary.columns) > MAX_HEAD_COLUMNS else ""
         lines += [f"first rows{more}:", plain_table(names, first)]
     return "\n".join(lines)
 
 
-def _sample(seen: FrameSummary) -> str:
-    taken = len(seen.columns[0].values)
-    return f"the first {taken:,} rows" if seen.rows is None else f"{taken:,} rows, drawn at random"
+def _sample(summary: FrameSummary) -> str:
+    taken = len(summary.columns[0].values)
+    return f"the first {taken:,} rows" if summary.rows is None else f"{taken:,} rows, drawn at random"
 
 
 def _column(column: FrameColumn) -> tuple[str, str, int, str]:
@@ -164,18 +164,18 @@ def _is_null(value: Any) -> bool:
 
 
 def _values(known: Sequence[Any]) -> str:
-    """Return what values there are: the range of numbers and times, the commonest of others."""
+    """Describe values: the range of numbers and times, the most common of others."""
     if not known:
         return "none"
-    with suppress(Exception):  # of values that cannot be compared or counted, the first is told
+    with suppress(Exception):  # values that cannot be compared or counted
         if all(isinstance(each, NUMBERS) and not isinstance(each, bool) for each in known):
             mean = math.fsum(known) / len(known)
             return f"{_cell(min(known))} to {_cell(max(known))}, mean {mean:.6g}"
         if all(isinstance(each, TIMES) for each in known):
             return f"{_cell(min(known))} to {_cell(max(known))}"
         counts = Counter(known)
-        named = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(COMMON))
-        return f"{len(counts):,} different: {named}{', …' if len(counts) > COMMON else ''}"
+        common = ", ".join(f"{_cell(each)} ({count:,})" for each, count in counts.most_common(MAX_COMMON_VALUES))
+        return f"{len(counts):,} different: {common}{', …' if len(counts) > MAX_COMMON_VALUES else ''}"
     return f"such as {_cell(known[0])}"
 
 
@@ -183,10 +183,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, TIMES):
-        text = str(value).removesuffix(" 00:00:00")  # a day
+        text = str(value).removesuffix(" 00:00:00")  # a date
     else:
         text = str(value) if isinstance(value, (str, Decimal)) else bounded(value, 200)
-    return truncated(text, LONGEST_CELL)
+    return truncated(text, MAX_CELL_CHARS)
 
 
 def _module(module: types.ModuleType) -> str:
@@ -194,49 +194,49 @@ def _module(module: types.ModuleType) -> str:
     about = (inspect.getdoc(module) or "").partition("\n\n")[0]
     names = [name for name in dir(module) if not name.startswith("_")]
     head = f"module {module.__name__}{f' {version}' if version else ''}"
-    return "\n".join(filter(None, [head, truncated(about, LONGEST), f"names: {listed(names)}"]))
+    return "\n".join(filter(None, [head, truncated(about, MAX_VALUE_CHARS), f"names: {listed(names)}"]))
 
 
 def _code(value: Any) -> str:
-    """Return how something is called, what it says of itself, and its source."""
+    """Return the signature, docstring and source of a function or class."""
     kind = "class" if inspect.isclass(value) else "function"
     try:
         called = inspect.signature(value)
         shown = [
             each
             if each.default is each.empty
-            else each.replace(default=_DefaultValue(bounded(each.default, LONGEST_DEFAULT)))
+            else each.replace(default=_DefaultValue(bounded(each.default, MAX_DEFAULT_CHARS)))
             for each in called.parameters.values()
         ]
         signature = str(called.replace(parameters=shown))
     except (TypeError, ValueError):
         signature = "(…)"
     about = inspect.getdoc(value) or "without a docstring"
-    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, LONGEST)]
+    lines = [f"{kind} {value.__qualname__}{signature}", truncated(about, MAX_VALUE_CHARS)]
     with suppress(OSError, TypeError):
-        lines += ["source:", truncated(inspect.getsource(value), LONGEST_SOURCE, HOW_MUCH)]
+        lines += ["source:", truncated(inspect.getsource(value), MAX_SOURCE_CHARS, HOW_MUCH)]
     return "\n".join(lines)
 
 
 class _DefaultValue(str):
-    """A default, as a signature is to show it."""
+    """A default value with the text to show in a signature."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
-def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Return names in one line, so many at most."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def listed(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
+    """Return names in one line, and how many more there are."""
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(names[:max_names]) + more
 
 
 def is_code(value: Any) -> bool:
-    """Return whether a value is a function, a class or a tool. Its own code is not run: it may be somebody's proxy."""
+    """Return whether a value is a function, a class or a tool, without running its code: it may be a proxy."""
     return issubclass(type(value), (Tool, type, *ROUTINES))
 
 
 def _has_shape(value: Any) -> bool:
-    """Return whether a value has a shape that costs nothing to look up: one that its type keeps in C, as tensors do."""
+    """Return whether a value has a shape stored in C, as tensors do, so that reading it runs no Python code."""
     shape = inspect.getattr_static(type(value), "shape", None)
     return isinstance(shape, types.GetSetDescriptorType | types.MemberDescriptorType)

@@ -1,6 +1,6 @@
 """The tools that touch the user's variables: variables, inspect, query, run_python, add_cell.
 
-They run on the kernel's main thread (`kernel_thread.py`). Their docstrings are what a model reads.
+They run on the main thread of the kernel (`kernel_thread.py`). Models read their docstrings.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeoutError
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
-from piano_jupyter.jupyter.kernel_tools.description import described, facts, is_code, listed
+from piano_jupyter.jupyter.kernel_tools.description import described, is_code, listed, variable_row
+from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.jupyter.variable_access import looked_up
-from piano_jupyter.piano import Piano
+from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.records import JobStatus, Mode
-from piano_jupyter.text.invisible import ODD, to_the_letter
-from piano_jupyter.tool import Tool, ToolAssessment, Verdict, calling, tool
+from piano_jupyter.text.invisible import INVISIBLE, to_the_letter
+from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
 
 T = TypeVar("T")
 
-LOOK = 10.0  # seconds that a look at a variable may take
-KEPT_BACK = 2.0  # seconds of `tool_timeout`, to end the work and hand over what it printed
-MOST_VARIABLES = 100
-MOST_ROWS = 100  # of a query
-UNSEEN = re.compile(f"[{ODD}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in a cell that the user is to read before it runs
-NO_PLACE = (
+LOOK_TIMEOUT_S = 10.0  # for reading a variable
+RESERVED_FOR_RESULT_S = 2.0  # of `tool_timeout`, to stop the code and return what it printed
+MAX_VARIABLES = 100
+MAX_ROWS = 100  # of the result of a query
+HIDDEN_CODE = re.compile(f"[{INVISIBLE}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in code that the user reads before it runs
+NO_NOTEBOOK = (
     "no_place: no cell waits and no chat panel is open that could add a cell; "
     "write the code into your answer as a code block, for the user to copy"
 )
@@ -43,10 +43,10 @@ class KernelTools:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._ending: set[asyncio.Task[Any]] = set()
+        self._cancelling: set[asyncio.Task[Any]] = set()
 
     def all(self) -> list[Tool]:
-        """Return them."""
+        """Return all tools."""
         run = replace(tool(asks=True)(self.run_python), judge=_judge_run)
         return [tool(self.variables), tool(self.inspect), tool(self.query), tool(self.add_cell), run]
 
@@ -66,7 +66,7 @@ class KernelTools:
 
         def look() -> str:
             try:
-                value = looked_up(name, self._session.variables())
+                value = look_up(name, self._session.variables())
             except PianoError:
                 raise
             except Exception as error:
@@ -81,14 +81,14 @@ class KernelTools:
         sql: for example "SELECT item, sum(price) FROM sales GROUP BY item".
         """
 
-        def look() -> str:
-            rows, more = Piano.query_frames(sql, frames_in(self._session.variables()), MOST_ROWS)
-            if not rows:
-                return f"no rows; the columns are {', '.join(rows.columns)}"
-            note = f"\n… and more: these are the first {MOST_ROWS} rows" if more else ""
-            return plain_table(rows.columns, rows) + note
+        def read() -> str:
+            rows, more, notes = query_frames(sql, frames_in(self._session.variables()), MAX_ROWS)
+            if more:
+                notes = [f"… and more: these are the first {MAX_ROWS} rows", *notes]
+            result = plain_table(rows.columns, rows) if rows else f"no rows; the columns are {', '.join(rows.columns)}"
+            return "\n".join([result, *notes])
 
-        return await self._look(look, running=self._limit())
+        return await self._look(read, running=self._limit())
 
     async def run_python(self, code: str) -> str:
         """Run Python code in the user's notebook kernel, with the user's variables. The user is asked first.
@@ -97,13 +97,13 @@ class KernelTools:
 
         code: for example "sales['price'].sum()".
         """
-        limit = self._session.config.tool_output_limit
-        printed = CapturedText(limit)
+        max_chars = self._session.config.tool_output_limit
+        printed = CapturedText(max_chars)
         try:
-            went_well = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, limit))
-        except TaskTimeoutError as late:
-            raise ToolError(f"{_told_late(late)}; it had printed:\n{printed.text() or '(nothing)'}") from late
-        if not went_well:
+            succeeded = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, max_chars))
+        except TaskTimeoutError as error:
+            raise ToolError(f"{_timeout_text(error)}; it had printed:\n{printed.text() or '(nothing)'}") from error
+        if not succeeded:
             raise ToolError(f"failed: the code raised an error:\n{printed.text()}")
         return printed.text().rstrip("\n") or "it ran and printed nothing"
 
@@ -115,28 +115,28 @@ class KernelTools:
         code = code.replace("\r\n", "\n")
         if not code.strip():
             raise ToolError("empty: there is no code to put into a cell")
-        if found := UNSEEN.search(code):
+        if found := HIDDEN_CODE.search(code):
             unseen = to_the_letter(found[0][:200])
-            raise ToolError(f"hidden: {unseen} in the code is not seen, or hides what comes after")
-        session, call = self._session, calling.get()
+            raise ToolError(f"hidden: {unseen} in the code is invisible, or hides what follows")
+        session, call = self._session, current_call.get()
         for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
             if await panel.add_cell(code):
                 return "the code is in a new cell below the chat panel; the user decides whether to run it"
         if await self._on_kernel(lambda: session.next_cell(code)):
             return "the code is put into a new cell below; the user decides whether to run it"
-        raise ToolError(NO_PLACE)
+        raise ToolError(NO_NOTEBOOK)
 
     async def _look(self, function: Callable[[], str], running: float | None = None) -> str:
-        """Have a look at the user's variables; what their own code prints meanwhile is nobody's."""
+        """Read the user's variables; what their own code prints meanwhile is dropped."""
 
         def look() -> str:
             with captured(self._session.shell, CapturedText(0)):
                 return function()
 
         try:
-            return await self._on_kernel(look, running or LOOK)
-        except TaskTimeoutError as late:
-            raise ToolError(_told_late(late)) from late
+            return await self._on_kernel(look, running or LOOK_TIMEOUT_S)
+        except TaskTimeoutError as error:
+            raise ToolError(_timeout_text(error)) from error
         except NotFoundError as error:
             raise ToolError(f"not_found: {error}") from error
         except ToolError:
@@ -148,58 +148,58 @@ class KernelTools:
         try:
             return await self._session.kernel.run(function, within=self._limit(), running=running)
         except TaskInterruptedError:
-            await self._end_turn()
+            await self._cancel_job()
             raise
 
     def _limit(self) -> float:
-        """Return the seconds that a call has: some less than it is given up after."""
-        longest = self._session.config.tool_timeout
-        return longest - min(KEPT_BACK, longest / 2)
+        """Return the time limit of a call in seconds: less than `tool_timeout`, so that its result still arrives."""
+        timeout = self._session.config.tool_timeout
+        return timeout - min(RESERVED_FOR_RESULT_S, timeout / 2)
 
-    async def _end_turn(self) -> None:
-        """Cancel the job that this call is of: the user interrupted the kernel, as one interrupts a cell."""
-        call = calling.get()
+    async def _cancel_job(self) -> None:
+        """Cancel the job of this call: the user interrupted the kernel, as one interrupts a cell."""
+        call = current_call.get()
         if call is None:
             return
         piano = await self._session.opened()
         for job in await piano.jobs(JobStatus.RUNNING):
             if job.thread_id == call.thread_id:
                 task = asyncio.ensure_future(piano.cancel(job))
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-        await asyncio.Event().wait()  # until the job's end cancels this
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+        await asyncio.Event().wait()  # the end of the job cancels this
 
 
 def _judge_run(_arguments: Mapping[str, Any], mode: Mode) -> ToolAssessment:
     if mode == "read":
         return ToolAssessment(
-            Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only look"
+            Verdict.DENY, "in read mode no code runs in the kernel; variables, inspect and query only read"
         )
     return ToolAssessment(Verdict.ASK, "it runs in your kernel, with your variables and your rights")
 
 
 def variables_table(variables: Mapping[str, Any], pattern: str) -> str:
-    """Return the variables as a table, and below it the functions and the modules."""
-    wanted = pattern.casefold() if any(each in pattern for each in "*?[") else f"*{pattern.casefold()}*"
+    """Return the variables as a table, followed by the functions and modules."""
+    wildcard = pattern.casefold() if any(each in pattern for each in "*?[") else f"*{pattern.casefold()}*"
     names = sorted(name for name in variables if not name.startswith("_"))
-    found = [name for name in names if fnmatch.fnmatchcase(name.casefold(), wanted)]
+    found = [name for name in names if fnmatch.fnmatchcase(name.casefold(), wildcard)]
     if names and not found:
-        return f"no name is like {pattern!r}; these are all:\n{variables_table(variables, '')}"
+        return f"no name matches {pattern!r}; all variables:\n{variables_table(variables, '')}"
     if not names:
         return "there are no variables yet"
     modules = [name for name in found if issubclass(type(variables[name]), ModuleType)]
     functions = [name for name in found if is_code(variables[name])]
-    plain = [name for name in found if name not in {*modules, *functions}]
-    rows = [facts(name, variables[name]) for name in plain[:MOST_VARIABLES]]
+    data = [name for name in found if name not in {*modules, *functions}]
+    rows = [variable_row(name, variables[name]) for name in data[:MAX_VARIABLES]]
     lines = [plain_table(("name", "type", "size", "memory"), rows)] if rows else []
-    if len(plain) > MOST_VARIABLES:
-        lines.append(f"… and {len(plain) - MOST_VARIABLES:,} more; narrow them down with pattern")
-    lines += [f"functions and classes: {listed(functions, MOST_VARIABLES)}"] if functions else []
-    lines += [f"modules: {listed(modules, MOST_VARIABLES)}"] if modules else []
+    if len(data) > MAX_VARIABLES:
+        lines.append(f"… and {len(data) - MAX_VARIABLES:,} more; use pattern to list fewer")
+    lines += [f"functions and classes: {listed(functions, MAX_VARIABLES)}"] if functions else []
+    lines += [f"modules: {listed(modules, MAX_VARIABLES)}"] if modules else []
     return "\n".join(lines)
 
 
-def _told_late(late: TaskTimeoutError) -> str:
-    if late.begun:
-        return f"timeout: it was ended after {late.seconds:g} s"
-    return f"busy: the kernel was busy with another cell for {late.seconds:g} s, so it did not run"
+def _timeout_text(error: TaskTimeoutError) -> str:
+    if error.begun:
+        return f"timeout: it was stopped after {error.seconds:g} s"
+    return f"busy: the kernel was busy with another cell for {error.seconds:g} s, so it did not run"

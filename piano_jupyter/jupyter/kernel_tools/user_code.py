@@ -1,6 +1,6 @@
-"""Running code in the user's namespace as a cell does, but as nobody's: In, Out, `_` and the hooks stay as they are.
+"""Runs code in the user's namespace like a cell, but without effect on In, Out, `_` and the hooks.
 
-Magics and `!` work. What it prints, displays and raises becomes text, in the lines of the code itself.
+Magics and `!` work. What the code prints, displays and raises becomes text, with its own line numbers.
 """
 
 import ast
@@ -13,49 +13,51 @@ from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.text.truncation import truncated
 
-MOST_FRAMES = 10  # of a traceback
-LONGEST_LINE = 200  # characters of a line of code in it
+MAX_FRAMES = 10  # of a traceback
+MAX_LINE_CHARS = 200  # of a line of code in a traceback
 
 _numbers = itertools.count(1)
 
 
 def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
-    """Run code; write what comes of it to `printed`, the value of its last line included. Return whether it went well.
+    """Run code and write its output and the value of its last line to `printed`; return whether it succeeded.
 
-    An interrupt ends it like any error.
+    An interrupt ends it like any other error.
     """
     with captured(shell, printed), shell.builtin_trap:
         name = f"<run_python {next(_numbers)}>"
         try:
-            value = _value(shell, code, name)
+            value = _run(shell, code, name)
             if value is not None and not code.rstrip().endswith(";"):
                 printed.write(f"{bounded(value, limit)}\n")
         except BaseException as error:  # noqa: BLE001  SystemExit must not end the kernel, nor an interrupt the cell.
-            printed.write(_told(error, name))
+            printed.write(_error_text(error, name))
             return False
     return True
 
 
-def _value(shell: Any, code: str, name: str) -> Any:
-    """Run the code; return what its last line is, if that is an expression."""
+def _run(shell: Any, code: str, name: str) -> Any:
+    """Run the code; return the value of its last line, if that is an expression."""
     cell = shell.transform_cell(code)
     linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)  # for `inspect.getsource`
     tree = shell.transform_ast(shell.compile.ast_parse(cell, name))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(shell.compile(tree, name, "exec"), shell.user_ns)  # noqa: S102  It is what it is for; the user was asked.
+    exec(shell.compile(tree, name, "exec"), shell.user_ns)  # noqa: S102  The purpose of the tool; the user has approved.
     return None if last is None else eval(shell.compile(ast.Expression(last.value), name, "eval"), shell.user_ns)  # noqa: S307
 
 
-def _told(error: BaseException, name: str) -> str:
-    """Return an error with the lines of the user's own code that led to it."""
+def _error_text(error: BaseException, name: str) -> str:
+    """Return an error with the lines of the user's own code in its traceback."""
     if isinstance(error, SyntaxError) and error.filename in {name, None, "<unknown>"}:
         hint = "; await works only in a cell" if "await" in str(error.msg) else ""
         line = error.text or linecache.getline(name, error.lineno or 0)
-        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {truncated(line.strip(), LONGEST_LINE)})\n"
+        return f"SyntaxError: {error.msg}{hint} (line {error.lineno}: {truncated(line.strip(), MAX_LINE_CHARS)})\n"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_own(each.filename)]
-    lines = [f"  line {each.lineno}{_where(each, name)}: {truncated(each.line or '', LONGEST_LINE)}" for each in frames]
-    if len(lines) > MOST_FRAMES:
-        lines[MOST_FRAMES // 2 : -MOST_FRAMES // 2] = ["  ..."]
+    lines = [
+        f"  line {each.lineno}{_place(each, name)}: {truncated(each.line or '', MAX_LINE_CHARS)}" for each in frames
+    ]
+    if len(lines) > MAX_FRAMES:
+        lines[MAX_FRAMES // 2 : -MAX_FRAMES // 2] = ["  ..."]
     return "\n".join([*lines, "".join(traceback.format_exception_only(error)).strip()]) + "\n"
 
 
@@ -63,6 +65,6 @@ def _is_own(file: str) -> bool:
     return file.startswith(("<run_python ", "<ipython-input-")) or "ipykernel_" in file
 
 
-def _where(frame: traceback.FrameSummary, name: str) -> str:
+def _place(frame: traceback.FrameSummary, name: str) -> str:
     function = "" if frame.name == "<module>" else f" in {frame.name}"
     return f"{function} of an earlier cell" if frame.filename != name else function

@@ -1,1 +1,1 @@
-"""%piano and %%piano: what was typed becomes a sub-command that runs."""
+"""The magics %piano and %%piano: parse a line or cell, run its sub-command, complete its words."""

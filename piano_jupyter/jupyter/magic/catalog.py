@@ -1,4 +1,4 @@
-"""COMMANDS: all sub-commands of %piano, in the order in which `%piano help` lists them."""
+"""COMMANDS: the sub-commands of %piano, in the order of `%piano help`."""
 
 from operator import itemgetter
 from typing import Any
@@ -10,13 +10,13 @@ from piano_jupyter.jupyter.magic.manual import ManualPage, topics
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
 
-LONGEST_USAGE = 60  # characters, in the list of all
-HEADS = ("%piano", "takes", "what it does")
-WHOLE_CELL = ("%%piano", "[@AGENT …] [options]", "Ask what the cell says; {{name}} in it is your variable.")
+MAX_USAGE_CHARS = 60  # in the list of sub-commands
+HEADINGS = ("%piano", "takes", "what it does")
+CELL_ROW = ("%%piano", "[@AGENT …] [options]", "Ask the text of the cell; {{name}} inserts your variable.")
 
 
 def help_(_session: Session, text: str) -> Any:
-    """List the sub-commands, explain one (so does --help after it), or show a page of the manual."""
+    """List the sub-commands, explain one (as --help after it does), or show a page of the manual."""
     if text in COMMANDS:
         return Note(COMMANDS[text].explanation)
     if text in topics():
@@ -24,11 +24,11 @@ def help_(_session: Session, text: str) -> Any:
     if text:
         raise NotFoundError.among("sub-command or topic", text, [*COMMANDS, *topics()])
     rows = [
-        (name, each.usage if len(each.usage) < LONGEST_USAGE else f"{each.takes} [options]", each.help.splitlines()[0])
+        (name, each.usage if len(each.usage) < MAX_USAGE_CHARS else f"{each.takes} [options]", each.summary)
         for name, each in COMMANDS.items()
     ]
     manual = ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
-    return RecordTable([WHOLE_CELL, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADS)})
+    return RecordTable([CELL_ROW, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADINGS)})
 
 
 ALL = [
@@ -36,13 +36,13 @@ ALL = [
         ask.ask,
         "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT",
         "@ada @bob --thread Sales what do these figures say?",
-        cell="what you say, and {{name}} in it is your variable",
+        cell="your question; {{name}} inserts your variable",
     ),
     Command(
         ask.send,
         "[@AGENT …] [--thread THREAD] [--json SCHEMA] TEXT",
         "@ada read the report and sum it up",
-        cell="what you say",
+        cell="your question",
     ),
     Command(ask.wait, "[JOB]", "3fa9c1"),
     Command(ask.panel),
@@ -73,7 +73,7 @@ ALL = [
     Command(queue.deny, "[CALL] [--always]", "3fa9c1"),
     Command(queue.stop),
     Command(queue.start),
-    Command(status.status),
+    Command(status.status, "[--all]", "--all"),
     Command(status.trust),
     Command(status.sql, "SELECT …", "SELECT role, count(*) FROM messages GROUP BY role", cell="the query"),
     Command(status.events, "[--last N]", "--last 20"),

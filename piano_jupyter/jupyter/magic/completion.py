@@ -1,7 +1,7 @@
-"""TAB after %piano and %%piano: sub-commands, options, and the names of agents, threads, models and the like.
+"""TAB completion after %piano and %%piano: sub-commands, options, and names of agents, threads, models and so on.
 
-What can stand where is read from each sub-command's usage (`magic/catalog.py`). Names are asked of a Piano that is
-open; one that is late to answer is not waited for, and what it says is known at the next TAB.
+The usage of each sub-command (`magic/catalog.py`) says what can be completed where. Names come from an open Piano; if
+it does not answer in time, its answer is used at the next TAB.
 """
 
 import re
@@ -12,39 +12,39 @@ from typing import Any, NamedTuple
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, files
+from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, matching_files
 from piano_jupyter.jupyter.magic.options import quoted
 
-MOST = 100  # names
-LINE = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
-CELL = re.compile(r"\s*%%piano(?:\s+(.*))?")
+MAX_COMPLETIONS = 100
+LINE_MAGIC = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
+CELL_MAGIC = re.compile(r"\s*%%piano(?:\s+(.*))?")
 FIRST_LINE = re.compile(r"\s*%%(\w+)")
-PYTHON = frozenset({"capture", "debug", "prun", "time", "timeit"})  # cell magics whose cell is Python
-HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
-HANDLES_FIRST = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
-VARIABLE = re.compile(r"\{\{[^{}]*$")
+PYTHON_CELL_MAGICS = frozenset({"capture", "debug", "prun", "time", "timeit"})  # cell magics whose body is Python
+LAST_HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
+LEADING_HANDLES = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
+OPEN_PLACEHOLDER = re.compile(r"\{\{[^{}]*$")
 SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
 WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
 
 
 class NoCompletions(list[SimpleCompletion]):
-    """No completions, from a matcher that wants no others: IPython asks how many there are before it heeds that."""
+    """An empty list that suppresses IPython's own completions: IPython ignores `suppress` if the length is 0."""
 
     def __len__(self) -> int:
-        """Return 1: as if there were one."""
+        """Return 1."""
         return 1
 
 
 class CompletionPoint(NamedTuple):
-    """Where a word is being written."""
+    """The word at the cursor, and what it can be."""
 
-    kinds: tuple[str, ...]  #: what may stand there: "option", SUB-COMMAND, AGENT, THREAD, ..., "agent|model|day"
-    written: str  #: what is there of it already
+    kinds: tuple[str, ...]  #: what it can be: "option", SUB-COMMAND, AGENT, THREAD, ..., "agent|model|day"
+    written: str  #: the part typed so far
     command: Command | None = None
 
 
-def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False) -> CompletionPoint | None:
-    """Return what may stand at the end of `typed`, which follows %piano or %%piano; None where that is free text."""
+def completion_point(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False) -> CompletionPoint | None:
+    """Return what can be completed at the end of `typed`, the text after %piano or %%piano; None in free text."""
     found = list(WORD.finditer(typed))
     words = [match[0] for match in found]
     if not found or found[-1].end() < len(typed):
@@ -63,8 +63,8 @@ def place(typed: str, commands: Mapping[str, Command], *, is_cell: bool = False)
 
 
 def _argument(words: list[str], typed: str, command: Command) -> CompletionPoint | None:
-    """Return what may stand at the last of the words that follow a sub-command."""
-    value, positional, options = "", 0, 0  # the value that is awaited; how many words and options there were
+    """Return what can be completed at the last of the words after a sub-command."""
+    value, positional, options = "", 0, 0  # the value expected next; words and options seen so far
     *before, written = words
     for word in before:
         option, is_given, _ = word.partition("=")
@@ -89,7 +89,7 @@ def _argument(words: list[str], typed: str, command: Command) -> CompletionPoint
     kind = command.takes.partition(" ")[0].strip("[]@")
     if command.asks and not written.startswith("@"):
         kind = ""
-    elif kind == "THREAD" and positional and not options and not written.startswith("-"):  # a title needs no quotes
+    elif kind == "THREAD" and positional and not options and not written.startswith("-"):  # titles need no quotes here
         return CompletionPoint((kind,), typed)
     elif positional:
         kind = ""
@@ -98,43 +98,46 @@ def _argument(words: list[str], typed: str, command: Command) -> CompletionPoint
 
 
 def candidates(where: CompletionPoint, commands: Mapping[str, Command], names: Callable[[str], list[str]]) -> list[str]:
-    """Return what may stand at a place, as it is written; `names` gives the names of a kind."""
+    """Return the completions at a point, quoted where needed; `names` returns the names of a kind."""
     found: list[str] = []
     for kind in where.kinds:
         if kind in {"SUB-COMMAND", "cell"}:
             known = [each for each in sorted(commands) if kind != "cell" or commands[each].cell]
-            found += _beginning(where.written, known)
+            found += _starting_with(where.written, known)
         elif kind == "option":
-            found += _beginning(where.written, where.command.options if where.command else ())
+            found += _starting_with(where.written, where.command.options if where.command else ())
         else:
             for part in kind.split("|"):
-                known = [part] if part.islower() else _known(part, where.written, commands, names)
+                known = [part] if part.islower() else _names_of(part, where.written, commands, names)
                 if part == "AGENT" and where.written.startswith("@"):
-                    found += _beginning(where.written, [f"@{name}" for name in known])
+                    found += _starting_with(where.written, [f"@{name}" for name in known])
                 else:
-                    found += map(_written, _beginning(where.written.lstrip("\"'"), known))
-    return found[:MOST]
+                    found += map(_quoted, _starting_with(where.written.lstrip("\"'"), known))
+    return found[:MAX_COMPLETIONS]
 
 
-def _written(name: str) -> str:
-    """Return a name as it is written; the quotes around a folder stay open, since a file of it comes next."""
+def _quoted(name: str) -> str:
+    """Return a name in quotes if it needs them; those around a folder stay open, since a file in it comes next."""
     written = quoted(name)
     return written[:-1] if name.endswith("/") and written != name else written
 
 
-def _known(kind: str, written: str, commands: Iterable[str], names: Callable[[str], list[str]]) -> list[str]:
+def _names_of(kind: str, written: str, commands: Iterable[str], names: Callable[[str], list[str]]) -> list[str]:
     if kind == "FILE":
-        return files(written.lstrip("\"'"))
+        return matching_files(written.lstrip("\"'"))
     fixed = {"SUB-COMMAND": sorted(commands), "TABLE": [*TABLES]}
     return fixed[kind] if kind in fixed else names(kind)
 
 
-def _beginning(written: str, names: Iterable[str]) -> list[str]:
+def _starting_with(written: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.casefold().startswith(written.casefold())]
 
 
 def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> Callable[[], None]:
-    """Let a shell complete what follows %piano, and return what undoes it; `peek` starts a verb of an open Piano."""
+    """Let a shell complete the words after %piano; return a function that undoes it.
+
+    `peek` runs a verb of the Piano if it is open.
+    """
     names = CompletionNames(peek, variables)
 
     @context_matcher(identifier="piano_jupyter.completion", priority=1000)
@@ -142,10 +145,10 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:
             return {"completions": []}
-        from piano_jupyter.jupyter.magic.catalog import COMMANDS  # noqa: PLC0415  Not before it is used.
+        from piano_jupyter.jupyter.magic.catalog import COMMANDS  # noqa: PLC0415  Loaded at the first TAB.
 
         typed, is_cell = on
-        where = place(typed, COMMANDS, is_cell=is_cell)
+        where = completion_point(typed, COMMANDS, is_cell=is_cell)
         if where is None:
             return {"completions": []}
         found = candidates(where, COMMANDS, names.of)
@@ -162,24 +165,24 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
 
 
 def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:
-    """Return what follows %piano up to the cursor, and whether it is %%piano; None where it is neither."""
-    if VARIABLE.search(line):  # an open {{: IPython knows the user's variables
+    """Return the text from %piano to the cursor, and whether it is %%piano; None elsewhere."""
+    if OPEN_PLACEHOLDER.search(line):  # after an open {{ IPython completes variables
         return None
     magic = FIRST_LINE.match(text)
-    first = magic.string[: magic.end()].count("\n") if magic else 0  # the line of it
-    if magic is None or (magic[1] in PYTHON and line_number > first):
-        on_line = LINE.fullmatch(line)
+    first = magic.string[: magic.end()].count("\n") if magic else 0
+    if magic is None or (magic[1] in PYTHON_CELL_MAGICS and line_number > first):
+        on_line = LINE_MAGIC.fullmatch(line)
         return (on_line[1], False) if on_line else None
     if magic[1] != "piano":
         return None
     lines = text.split("\n")
     if line_number == first:
-        here = CELL.fullmatch(line)
+        here = CELL_MAGIC.fullmatch(line)
         return (here[1], True) if here and here[1] is not None else None
-    said = "\n".join([*lines[first + 1 : line_number], line])
+    body = "\n".join([*lines[first + 1 : line_number], line])
     if lines[first].split()[1:2] == ["sql"]:
-        return f"sql {said}", False
-    handle = HANDLE.search(line)
+        return f"sql {body}", False
+    handle = LAST_HANDLE.search(line)
     if handle is None:
         return None
-    return (handle[1], True) if HANDLES_FIRST.fullmatch(said) else (f"ask … {handle[1]}", False)
+    return (handle[1], True) if LEADING_HANDLES.fullmatch(body) else (f"ask … {handle[1]}", False)

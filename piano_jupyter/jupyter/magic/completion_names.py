@@ -1,4 +1,4 @@
-"""The names that TAB completes: asked of a Piano that is open, and never waited for long."""
+"""The names that TAB completes, read from an open Piano with a short timeout."""
 
 import concurrent.futures
 import contextlib
@@ -16,52 +16,52 @@ from piano_jupyter.text.truncation import truncated
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-Read = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
-Peek = Callable[[Read], concurrent.futures.Future[list[str]] | None]
-#: that a query can read
+Reader = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
+Peek = Callable[[Reader], concurrent.futures.Future[list[str]] | None]
+#: the tables that %piano sql can read
 TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
-PATIENCE = 0.04  # seconds
-MOST = 100  # ids of a kind
-BEGINNING = 40  # characters of a message
-COLUMNS = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
+ANSWER_TIMEOUT_S = 0.04
+MAX_IDS = 100  # of jobs or messages
+MAX_LABEL_CHARS = 40
+COLUMNS_QUERY = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
 
 
 class LabelledId(str):
-    """An id, with what tells people which it is."""
+    """An id with a label that is shown beside it in the list of completions."""
 
     __slots__ = ("about",)
 
     about: str
 
     def __new__(cls, name: str, about: str) -> Self:
-        """Return the id."""
-        told = super().__new__(cls, name)
-        told.about = truncated(" ".join(about.split()), BEGINNING)
-        return told
+        """Return the id with a one-line, shortened label."""
+        labelled = super().__new__(cls, name)
+        labelled.about = truncated(" ".join(about.split()), MAX_LABEL_CHARS)
+        return labelled
 
 
 class CompletionNames:
-    """The names that an open Piano knows; the last answer stands where a new one is late."""
+    """The names that an open Piano knows; if it is slow, those of its last answer."""
 
     def __init__(self, peek: Peek, variables: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._peek, self._variables = peek, variables
         self._known: dict[str, list[str]] = {}
 
     def of(self, kind: str) -> list[str]:
-        """Return the names of a kind, in `PATIENCE` seconds at most."""
+        """Return the names of a kind; waits `ANSWER_TIMEOUT_S` seconds at most."""
         if kind == "SCHEMA":
             return schemas_in(self._variables())
         if kind == "TOPIC":
-            from piano_jupyter.jupyter.magic.manual import topics  # noqa: PLC0415  It brings the renderer of tables.
+            from piano_jupyter.jupyter.magic.manual import topics  # noqa: PLC0415  Loads the table renderer.
 
             return topics()
-        read = READ.get(kind)
+        read = READERS.get(kind)
         asked = self._peek(read) if read else None
         if asked is None:
             return []
         asked.add_done_callback(partial(self._keep, kind))
         with contextlib.suppress(TimeoutError, PianoError):
-            asked.result(PATIENCE)
+            asked.result(ANSWER_TIMEOUT_S)
         return self._known.get(kind, [])
 
     def _keep(self, kind: str, answered: "concurrent.futures.Future[list[str]]") -> None:
@@ -70,7 +70,7 @@ class CompletionNames:
 
 
 async def _named(records: Awaitable[Iterable[Any]], name: Callable[[Any], str] = attrgetter("name")) -> list[str]:
-    """Return the names of records, each once."""
+    """Return the names of records without duplicates."""
     return list(dict.fromkeys(map(name, await records)))
 
 
@@ -79,15 +79,15 @@ async def _models(piano: "Piano") -> list[str]:
 
 
 async def _jobs(piano: "Piano") -> list[str]:
-    return [short(job.id) for job in reversed(await piano.jobs(last=MOST))]
+    return [short(job.id) for job in reversed(await piano.jobs(last=MAX_IDS))]
 
 
 async def _messages(piano: "Piano") -> list[str]:
-    said = await piano.messages(piano.thread, MOST) if piano.thread else []
-    return [LabelledId(short(each.id), each.content) for each in reversed(said)]
+    messages = await piano.messages(piano.thread, MAX_IDS) if piano.thread else []
+    return [LabelledId(short(each.id), each.content) for each in reversed(messages)]
 
 
-READ: Mapping[str, Read] = {
+READERS: Mapping[str, Reader] = {
     "AGENT": lambda piano: _named(piano.agents()),
     "THREAD": lambda piano: _named(piano.threads("active"), attrgetter("title")),
     "MODEL": _models,
@@ -96,20 +96,20 @@ READ: Mapping[str, Read] = {
     "JOB": _jobs,
     "MESSAGE": _messages,
     "CALL": lambda piano: _named(piano.approvals(), lambda request: short(request.call.id)),
-    "COLUMN": lambda piano: _named(piano.sql(COLUMNS), itemgetter(0)),
+    "COLUMN": lambda piano: _named(piano.sql(COLUMNS_QUERY), itemgetter(0)),
 }
 
 
-def files(written: str) -> list[str]:
-    """Return the files and folders whose path begins as it is written; a hidden one only after its dot."""
-    above, slash, begun = written.rpartition("/")
-    hidden = begun.startswith(".")
+def matching_files(written: str) -> list[str]:
+    """Return the files and folders whose path starts with `written`; hidden ones only after a dot."""
+    above, slash, prefix = written.rpartition("/")
+    hidden = prefix.startswith(".")
     try:
         entries = sorted(Path(f"{above}{slash}" or ".").expanduser().iterdir())
         return [
             f"{above}{slash}{each.name}{'/' if each.is_dir() else ''}"
             for each in entries
-            if each.name.startswith(begun) and each.name.startswith(".") == hidden
+            if each.name.startswith(prefix) and each.name.startswith(".") == hidden
         ]
     except (OSError, RuntimeError):  # no such folder, or no such user's home
         return []

@@ -1,9 +1,9 @@
-"""The manual: pages of Markdown in piano_jupyter/docs, one topic a file, as `%piano help TOPIC` shows them."""
+"""The manual as `%piano help TOPIC` shows it: the Markdown files in piano_jupyter/docs, one topic each."""
 
 import re
 from pathlib import Path
 
-from piano_jupyter.jupyter.render.tables import AS_IT_IS, LEFT, TABLE
+from piano_jupyter.jupyter.render.tables import LEFT_ALIGNED, NO_MATHJAX, TABLE_TAG
 from piano_jupyter.text.invisible import terminal_text
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,7 +16,7 @@ def topics() -> list[str]:
 
 
 class ManualPage:
-    """A page of the manual: rendered in a notebook, as text in a terminal. Links to pages name their command."""
+    """A page of the manual: rendered in a notebook, plain in a terminal. Links become `%piano help` commands."""
 
     def __init__(self, topic: str) -> None:
         source = (DOCS / f"{topic}.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ class ManualPage:
         return terminal_text(self._text)
 
     def _repr_html_(self) -> str:
-        from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Heavy: only when it is shown.
+        from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Slow to load.
 
-        html = render(self._text).replace("<table>", TABLE).replace("<th>", f"<th{LEFT}>")
-        return f'<div class="{AS_IT_IS}">{html.replace("<td>", f"<td{LEFT}>")}</div>'
+        html = render(self._text).replace("<table>", TABLE_TAG).replace("<th>", f"<th{LEFT_ALIGNED}>")
+        return f'<div class="{NO_MATHJAX}">{html.replace("<td>", f"<td{LEFT_ALIGNED}>")}</div>'

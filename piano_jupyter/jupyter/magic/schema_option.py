@@ -1,4 +1,4 @@
-"""What stands after --json: a variable that is a schema or a type, a file, or JSON itself."""
+"""The value of --json: a variable that holds a schema or a type, a file, or JSON itself."""
 
 import ast
 import dataclasses
@@ -9,11 +9,11 @@ from typing import Any, is_typeddict
 from piano_jupyter.errors import NotFoundError, PianoError
 
 BUILT_IN: dict[str, Any] = {each.__name__: each for each in (bool, dict, float, int, list, str, tuple)}
-TAKEN = "--json takes a variable (a dataclass, a TypedDict, a pydantic model, a dict), a *.json file, or JSON"
+SCHEMA_HINT = "--json takes a variable (a dataclass, a TypedDict, a pydantic model, a dict), a *.json file, or JSON"
 
 
 def schema_named(written: str, variables: Mapping[str, Any]) -> Any:
-    """Return what Piano takes as a schema. Names may be dotted and have types in brackets; nothing is called."""
+    """Return the schema that was named. Names may have dots and types in brackets; nothing is called."""
     if written.lstrip().startswith("{"):
         return written
     if written.lower().endswith(".json"):
@@ -23,11 +23,11 @@ def schema_named(written: str, variables: Mapping[str, Any]) -> Any:
     except PianoError:
         raise
     except SyntaxError:
-        raise PianoError(f"{written!r} names no schema; {TAKEN}") from None
+        raise PianoError(f"{written!r} is not a schema; {SCHEMA_HINT}") from None
     except Exception as error:
         raise PianoError(f"--json {written} cannot be read: {type(error).__name__}: {error}") from error
     if found is None:
-        raise PianoError(f"{written} is None; {TAKEN}")
+        raise PianoError(f"{written} is None; {SCHEMA_HINT}")
     return found
 
 
@@ -46,7 +46,7 @@ def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
     match node:
         case ast.Name(id=name):
             if name not in variables and name not in BUILT_IN:
-                raise NotFoundError(f"{NotFoundError.among('variable', name, schemas_in(variables))}; {TAKEN}")
+                raise NotFoundError(f"{NotFoundError.among('variable', name, schemas_in(variables))}; {SCHEMA_HINT}")
             return variables.get(name, BUILT_IN.get(name))
         case ast.Attribute(value=inner, attr=attribute):
             return getattr(_evaluate(inner, variables), attribute)
@@ -59,4 +59,4 @@ def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
         case ast.Constant(value=value):
             return value
         case _:
-            raise PianoError(f"only names, dots and brackets are read; {TAKEN}")
+            raise PianoError(f"only names, dots and brackets are allowed; {SCHEMA_HINT}")

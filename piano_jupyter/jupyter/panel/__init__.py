@@ -1,1 +1,1 @@
-"""The chat panel: what it shows, and the widget that shows it."""
+"""The chat panel: its content, and the widget."""

@@ -1,12 +1,12 @@
-// The panel's view. It holds no truth: it shows what the kernel sends and tells it what was clicked.
+// The panel's view. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
-// From the kernel: "all" (everything, to a page that said hello), "changes" (numbered), "heard" and "done" (an
-// action), "cell" (code for a new one).
-// To the kernel: {do, about, page, action}. HTML comes only from the kernel, which has cleaned it; all else is set as text.
+// From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
+// "cell" (code for a new cell).
+// To the kernel: {do, about, page, action, message}. Only the kernel sends HTML, sanitized; everything else is set as text.
 
-const PATIENCE = 4000; // ms until the panel says that the kernel does not answer
-const NEAR = 48; // px from the end at which the log sticks to it
-const SILENT =
+const REPLY_TIMEOUT_MS = 4000; // after which the panel says that the kernel does not answer
+const STICKY_DISTANCE_PX = 48; // this close to the end, the log follows new messages
+const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
 const HINT = "Enter sends, Shift+Enter makes a new line";
 const ACTIVE = new Set(["queued", "loading", "thinking", "writing", "calling", "asking"]);
@@ -21,8 +21,8 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-// whether a cell's output is this widget
-function holds(cell, view) {
+// whether a cell shows this widget
+function showsWidget(cell, view) {
   for (let i = 0; i < (cell.outputs?.length ?? 0); i++)
     if (cell.outputs.get(i).data["application/vnd.jupyter.widget-view+json"]?.model_id === view) return true;
   return false;
@@ -32,22 +32,22 @@ class Panel {
   constructor(model, root) {
     this.model = model;
     this.page = Math.random().toString(36).slice(2);
-    this.sequence = null; // of the last changes shown; null: nothing was shown yet
+    this.sequence = null; // of the last changes applied; null before the first
     this.actions = 0;
-    this.waiting = new Map(); // action -> what to do when it is heard, late or done
-    this.sending = null; // the message that is on its way
-    this.editing = null; // the question that the next message takes the place of
+    this.pending = new Map(); // actions without a reply: their timer and callback
+    this.sending = null; // the message that was sent and is not done yet
+    this.editing = null; // the question that the next message replaces
     this.nodes = new Map(); // entries and parts by key
     this.build(root);
-    this.receive = (message) => this.take(message);
+    this.receive = (message) => this.onMessage(message);
     model.on("msg:custom", this.receive);
     this.act("hello");
   }
 
   close() {
     this.model.off("msg:custom", this.receive);
-    for (const { timer } of this.waiting.values()) clearTimeout(timer);
-    this.tell("bye", "", ++this.actions);
+    for (const { timer } of this.pending.values()) clearTimeout(timer);
+    this.sendToKernel("bye", "", ++this.actions);
   }
 
   build(root) {
@@ -55,7 +55,7 @@ class Panel {
     this.earlier = make("button", { className: "piano-earlier", textContent: "Show earlier messages", hidden: true });
     this.earlier.onclick = () => this.act("earlier");
     this.entries = make("div", { className: "piano-entries" });
-    this.empty = make("p", { className: "piano-empty", textContent: "Nothing said yet. Ask something below.", hidden: true });
+    this.empty = make("p", { className: "piano-empty", textContent: "No messages yet. Ask something below.", hidden: true });
     const about = { className: "piano-log", role: "log", tabIndex: 0, "aria-label": `Conversation: ${title}` };
     this.log = make("div", about, this.earlier, this.empty, this.entries);
     this.notice = make("div", { className: "piano-notice", role: "alert", hidden: true });
@@ -74,11 +74,11 @@ class Panel {
     this.box.onkeydown = (event) => {
       if (event.key === "Escape" && this.editing) this.edit(null);
       if (event.key !== "Enter" || event.shiftKey || event.altKey) return;
-      if (event.isComposing || event.keyCode === 229) return; // this Enter ends an input method's composition
+      if (event.isComposing || event.keyCode === 229) return; // this Enter only confirms an input method
       event.preventDefault();
       this.submit();
     };
-    // the notebook must not take plain keys as its commands (d d deletes the cell), nor any Enter; chords are the user's
+    // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
     this.root.onkeydown = (event) => {
       if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
     };
@@ -87,19 +87,19 @@ class Panel {
 
   // -- to the kernel
 
-  act(what, about = "", ended = () => {}, action = ++this.actions, message = "") {
-    clearTimeout(this.waiting.get(action)?.timer);
-    const timer = setTimeout(() => this.say(SILENT, action), PATIENCE);
-    this.waiting.set(action, { timer, ended });
-    this.tell(what, about, action, message);
+  act(what, about = "", onDone = () => {}, action = ++this.actions, message = "") {
+    clearTimeout(this.pending.get(action)?.timer);
+    const timer = setTimeout(() => this.showNotice(NO_REPLY, action), REPLY_TIMEOUT_MS);
+    this.pending.set(action, { timer, onDone });
+    this.sendToKernel(what, about, action, message);
     return action;
   }
 
-  tell(what, about, action, message = "") {
+  sendToKernel(what, about, action, message = "") {
     try {
       this.model.send({ do: what, about, page: this.page, action, message });
     } catch {
-      // the kernel is gone: the timer will say so
+      // the kernel is gone: the timer will report it
     }
   }
 
@@ -108,10 +108,10 @@ class Panel {
     if (!text.trim()) return;
     const edits = this.editing;
     const same = this.sending?.text === text && this.sending.edits === edits;
-    const again = same ? this.sending.action : undefined; // asked again: the kernel must not count it twice
-    if (same && this.blame !== again) return;
-    const ended = (error) => {
-      if (this.sending?.action !== action) return; // something newer is on its way, and the box is about that
+    const repeated = same ? this.sending.action : undefined; // the kernel must not run it twice
+    if (same && this.overdue !== repeated) return;
+    const onDone = (error) => {
+      if (this.sending?.action !== action) return; // the box belongs to a newer message
       this.sending = null;
       if (error || this.editing !== edits) return;
       this.edit(null);
@@ -120,14 +120,14 @@ class Panel {
       this.grow();
     };
     this.toEnd();
-    const action = this.act(edits ? "edit" : "send", text, ended, again, edits ?? "");
+    const action = this.act(edits ? "edit" : "send", text, onDone, repeated, edits ?? "");
     this.sending = { text, edits, action };
   }
 
   edit(key, text = "") {
     this.editing = key;
     this.root.classList.toggle("piano-edits", Boolean(key));
-    this.hint.textContent = key ? "Enter asks this instead; the old question is kept. Escape leaves it" : HINT;
+    this.hint.textContent = key ? "Enter asks the edited question; the old one is kept as a branch. Escape cancels" : HINT;
     if (!key) return;
     this.box.value = text;
     this.grow();
@@ -136,15 +136,15 @@ class Panel {
 
   // -- from the kernel
 
-  take(message) {
+  onMessage(message) {
     const { kind, page } = message;
     if (page && page !== this.page) return;
-    if (kind === "heard" || kind === "done") return this.answer(message);
+    if (kind === "received" || kind === "done") return this.onReply(message);
     if (kind === "cell") return this.addCell(message);
     if (kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {
-        this.sequence = null; // one went missing
+        this.sequence = null; // a message is missing
         this.act("hello");
         return;
       }
@@ -168,29 +168,29 @@ class Panel {
     else if (kind === "all") this.log.scrollTop = this.log.scrollHeight - below;
   }
 
-  answer({ kind, action, error }) {
-    const known = this.waiting.get(action);
+  onReply({ kind, action, error }) {
+    const known = this.pending.get(action);
     clearTimeout(known?.timer);
-    if (this.blame === action) this.say("");
+    if (this.overdue === action) this.showNotice("");
     if (kind !== "done") return;
-    this.waiting.delete(action);
-    if (error) this.say(error);
-    else if (!this.blame) this.say("");
-    known?.ended(error);
+    this.pending.delete(action);
+    if (error) this.showNotice(error);
+    else if (!this.overdue) this.showNotice("");
+    known?.onDone(error);
   }
 
-  // put code into a new cell below this one, and below those that were added before; not every front end can
+  // add a cell with code below this one and those added before; not every front end can
   addCell({ code, view, ticket }) {
     let added = false;
     try {
       const notebook = this.model.widget_manager.context.model;
       const cells = [...notebook.cells];
       const place = cells.findIndex((cell) => cell.id === this.added);
-      const at = place >= 0 ? place : cells.findIndex((cell) => holds(cell, view));
+      const at = place >= 0 ? place : cells.findIndex((cell) => showsWidget(cell, view));
       this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, { cell_type: "code", source: code }).id;
       added = true;
     } catch {
-      // no JupyterLab, or one that has changed
+      // not JupyterLab, or an incompatible version
     }
     this.act(added ? "added" : "not_added", ticket);
   }
@@ -202,7 +202,7 @@ class Panel {
       this.nodes.get(change.drop)?.remove();
       this.nodes.delete(change.drop);
     } else if ("entry" in change) this.showEntry(change);
-    else if ("stream" in change) this.showNews(this.nodes.get(change.stream), change);
+    else if ("stream" in change) this.appendText(this.nodes.get(change.stream), change);
     else if (change.kind === "text") this.showText(change);
     else this.showCall(change);
   }
@@ -218,7 +218,7 @@ class Panel {
       else this.entries.prepend(node);
       this.nodes.set(key, node);
     }
-    const [name, said, , line, ways] = node.children;
+    const [name, said, , line, actions] = node.children;
     if (node.dataset.state !== state && state !== "said") this.status.textContent = `${who}: ${note || state}`;
     node.dataset.state = state;
     node.classList.toggle("piano-mine", state === "said");
@@ -226,16 +226,16 @@ class Panel {
     name.textContent = who;
     said.textContent = text;
     said.hidden = !text;
-    ways.replaceChildren();
-    if (can === "edit") ways.append(this.button("Edit", () => this.edit(key, text)));
-    if (can === "regenerate") ways.append(this.doer("Ask again", "regenerate", key));
+    actions.replaceChildren();
+    if (can === "edit") actions.append(this.button("Edit", () => this.edit(key, text)));
+    if (can === "regenerate") actions.append(this.actionButton("Ask again", "regenerate", key));
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;
     line.append(make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }), note);
     if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
-    if (state === "queued") line.append(this.doer("Cancel", "cancel", key));
-    if (state === "failed" || state === "cancelled") line.append(this.doer("Retry", "retry", key));
+    if (state === "queued") line.append(this.actionButton("Cancel", "cancel", key));
+    if (state === "failed" || state === "cancelled") line.append(this.actionButton("Retry", "retry", key));
   }
 
   showText({ part: key, in: entry, html, tail, reasoning, cost }) {
@@ -244,7 +244,7 @@ class Panel {
       node = make(
         "div",
         { className: "piano-text" },
-        make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Thoughts" }), make("div")),
+        make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Reasoning" }), make("div")),
         make("div", { className: "piano-done" }),
         make("div", { className: "piano-tail" }),
         make("div", { className: "piano-cost" }),
@@ -256,10 +256,10 @@ class Panel {
     below.innerHTML = cost ?? "";
     done.replaceChildren();
     thoughts.lastChild.textContent = "";
-    this.showNews(node, { html, tail, reasoning });
+    this.appendText(node, { html, tail, reasoning });
   }
 
-  showNews(node, { html, tail, append, reasoning }) {
+  appendText(node, { html, tail, append, reasoning }) {
     if (!node) return;
     const [thoughts, done, last] = node.children;
     if (reasoning) thoughts.lastChild.append(reasoning);
@@ -268,7 +268,7 @@ class Panel {
     if (tail === undefined) return;
     last.innerHTML = tail;
     const fresh = make("template", { innerHTML: html }).content;
-    for (const block of fresh.querySelectorAll("pre")) block.append(this.copier(block));
+    for (const block of fresh.querySelectorAll("pre")) block.append(this.copyButton(block));
     done.append(fresh);
   }
 
@@ -293,15 +293,15 @@ class Panel {
     node.append(list);
     if (question) {
       const about = { className: "piano-row", role: "group", "aria-label": question };
-      const row = make("div", about, this.doer("Deny", "deny", request));
+      const row = make("div", about, this.actionButton("Deny", "deny", request));
       if (always) {
         const covers = make("div", { className: "piano-why piano-covers" });
-        covers.append("Always adds a rule to this kernel's PianoConfig.rules (put it into ipython_config.py to keep it): ");
+        covers.append("Always adds a rule to PianoConfig.rules of this kernel (add it to ipython_config.py to keep it): ");
         covers.append(make("code", { innerHTML: always, tabIndex: 0 }));
         node.append(covers);
-        row.append(this.doer("Always", "always", request));
+        row.append(this.actionButton("Always", "always", request));
       }
-      row.append(this.doer("Approve", "approve", request, "piano-send"));
+      row.append(this.actionButton("Approve", "approve", request, "piano-send"));
       node.append(row);
     }
     const old = this.nodes.get(key);
@@ -316,19 +316,19 @@ class Panel {
     return make("button", { type: "button", textContent: label, className, onclick });
   }
 
-  // a button that has the kernel do something, once: it and those beside it rest, unless that fails
-  doer(label, what, key, className = "") {
+  // a button that starts an action of the kernel; it and its neighbours are disabled unless the action fails
+  actionButton(label, what, key, className = "") {
     const click = (event) => {
       const row = [...event.currentTarget.parentElement.querySelectorAll("button")];
-      const rest = (disabled) => row.forEach((each) => (each.disabled = disabled));
-      this.box.focus({ preventScroll: true }); // a button that is disabled or gone would leave the focus nowhere
-      rest(true);
-      this.act(what, key, (error) => error && rest(false));
+      const setDisabled = (disabled) => row.forEach((each) => (each.disabled = disabled));
+      this.box.focus({ preventScroll: true }); // a disabled or removed button would lose the focus
+      setDisabled(true);
+      this.act(what, key, (error) => error && setDisabled(false));
     };
     return this.button(label, click, className);
   }
 
-  copier(block) {
+  copyButton(block) {
     const text = block.textContent;
     const button = this.button("Copy", async () => {
       await navigator.clipboard?.writeText(text);
@@ -337,8 +337,8 @@ class Panel {
     return button;
   }
 
-  say(text, blame = null) {
-    this.blame = blame; // the action that was not answered, if that is what is said
+  showNotice(text, overdue = null) {
+    this.overdue = overdue; // the action without a reply that the notice is about, if any
     this.notice.textContent = text;
     this.notice.hidden = !text;
   }
@@ -349,7 +349,7 @@ class Panel {
   }
 
   isAtEnd() {
-    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR;
+    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < STICKY_DISTANCE_PX;
   }
 
   toEnd() {

@@ -1,12 +1,13 @@
 """ChatPanel: events -> view, clicks -> Piano.
 
-The panel holds no truth. Events go into a `ThreadView`, and what has changed there goes to the page at most every
-50 ms, in numbered messages; a page that missed one, or that was just opened, asks for everything. Clicks arrive on any
-thread and only hop onto the chat's loop; each is acknowledged, then answered.
+The panel has no state of its own. Events update a `ThreadView`, and its changes go to the page at most every 50 ms, in
+numbered messages; a page that missed one, or that was just opened, asks for everything. Clicks arrive on any thread and
+are passed to the chat's loop; each is acknowledged, then answered.
 """
 
 import asyncio
 import concurrent.futures
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,11 +16,12 @@ import anywidget
 from IPython.display import display
 from traitlets import Unicode
 
-from piano_jupyter.approval_prompt import TOO_LATE
+from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
+from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
@@ -27,10 +29,11 @@ from piano_jupyter.records import JobStatus, Thread
 
 log = logger(__name__)
 
-PAUSE = 0.05  # seconds between two messages to the page
-PATIENCE = 3.0  # seconds for a page to add a cell
-REMEMBERED = 300  # actions
-DELETED = "this thread was deleted"  # what is shown in its place
+FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
+ADD_CELL_TIMEOUT_S = 3.0
+MAX_REMEMBERED_ACTIONS = 300
+CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
+DELETED = "this thread was deleted"  # shown in its place
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -42,22 +45,24 @@ class ChatPanel(anywidget.AnyWidget):
 
     def __init__(self, piano: Piano, loop: LoopThread, thread: Thread) -> None:
         self._piano, self._loop, self._thread = piano, loop, thread
-        self._shown = ThreadView()
-        self._heard_early: list[Event] | None = []  # events that came while the store was read; None: it is
+        self._view = ThreadView()
+        self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
         self._limit = piano.config.panel_messages
         self._has_earlier = False
         self._sequence = 0
-        self._pages: dict[str, None] = {}  # views that have said hello, in the order in which they were last heard of
-        self._added: dict[str, asyncio.Future[bool]] = {}  # cells that a page is asked to add, and whether it could
-        self._answered: dict[tuple[str, int], str | None] = {}  # what came of the last actions; None: nothing yet
+        self._pages: dict[str, None] = {}  # open views, the last active one last
+        self._cell_replies: dict[str, asyncio.Future[bool]] = {}  # by ticket: whether a page added the cell
+        self._action_errors: dict[tuple[str, int], str | None] = {}  # by action: None while it runs, "" for success
         self._loading = asyncio.Lock()
-        self._acting: set[concurrent.futures.Future[None]] = set()
+        self._running: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
-        self._static: Any = None  # the handle of the transcript beside the live view
+        self._live_outputs: list[Any] = []  # the handles of the outputs that show the live view
+        self._note = CLOSED  # takes its place when it is closed
+        self._transcript_output: Any = None  # the handle of the transcript below the live view
         super().__init__(title=thread.title)
-        _answer_where_asked(self.comm)
-        self.on_msg(self.take)
-        self._unsubscribe = piano.bus.subscribe(self._hear, thread=thread.id)
+        _reply_on_chosen_subshell(self.comm)
+        self.on_msg(self.receive)
+        self._unsubscribe = piano.bus.subscribe(self._on_event, thread=thread.id)
         try:
             loop.run(self._load())
         except BaseException:
@@ -68,49 +73,66 @@ class ChatPanel(anywidget.AnyWidget):
         return f"ChatPanel({self.title!r})"
 
     def _ipython_display_(self) -> None:
-        """Show the live view, and beside it a transcript, which is what a notebook keeps that is saved."""
+        """Show the live view, and below it a transcript, which is what a saved notebook keeps."""
+        transcript = self._transcript_or_none() if self.comm is not None else None
+        if transcript is None:
+            display(Note(CLOSED))
+            return
         data, metadata = self._repr_mimebundle_() or ({}, {})
-        display(data, metadata=metadata, raw=True)
-        self._static = display(self._loop.run(self._transcript()), raw=True, display_id=True)
+        self._live_outputs.append(display(data, metadata=metadata, raw=True, display_id=True))
+        self._transcript_output = display(transcript, raw=True, display_id=True)
+
+    def _transcript_or_none(self) -> dict[str, str] | None:
+        """Return the transcript; None once the chat is closed."""
+        transcript = self._transcript()
+        try:
+            return self._loop.run(transcript)
+        except (PianoError, RuntimeError):
+            transcript.close()
+            return None
 
     def close(self) -> None:
-        """Take the panel away; the conversation stays."""
+        """Close the panel: a sentence takes its place in the cells that show it. The conversation stays."""
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
+        if self.comm is not None and not sys.is_finalizing():
+            for live in filter(None, self._live_outputs):
+                live.update(Note(self._note))
+            self._live_outputs.clear()
         super().close()
 
     @property
     def thread_id(self) -> UUID:
-        """The thread that it shows."""
+        """The id of the thread shown."""
         return self._thread.id
 
     async def add_cell(self, code: str) -> bool:
-        """Have a page put code into a new cell below the panel, on the chat's loop; return whether one could."""
+        """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
         for page in reversed(tuple(self._pages)):
             ticket = str(uuid4())
-            self._added[ticket] = asyncio.get_running_loop().create_future()
+            self._cell_replies[ticket] = asyncio.get_running_loop().create_future()
             try:
-                self._tell("cell", page=page, ticket=ticket, view=self.model_id, code=code)
-                async with asyncio.timeout(PATIENCE):
-                    if await self._added[ticket]:
+                self._send_message("cell", page=page, ticket=ticket, view=self.model_id, code=code)
+                async with asyncio.timeout(ADD_CELL_TIMEOUT_S):
+                    if await self._cell_replies[ticket]:
                         return True
             except TimeoutError:
-                continue  # a page that was closed, or one that does not know how
+                continue  # a closed page, or one that cannot add cells
             finally:
-                del self._added[ticket]
+                del self._cell_replies[ticket]
         return False
 
     # -- from the chat to the page, all on the chat's loop ------------------------------------------------------------
 
     async def _load(self) -> None:
-        """Read the thread; what happens meanwhile is heard afterwards, even if it cannot be read."""
+        """Read the thread; events meanwhile are handled afterwards, even if reading fails."""
         async with self._loading:
-            self._heard_early = self._heard_early or []
+            self._early_events = self._early_events or []
             piano, thread = self._piano, self._thread
             try:
                 messages = await piano.messages(thread, self._limit + 1)
                 self._has_earlier = len(messages) > self._limit
-                self._shown.load(
+                self._view.load(
                     await piano.agents(),
                     messages[-self._limit :],
                     await piano.tool_calls(thread),
@@ -119,51 +141,54 @@ class ChatPanel(anywidget.AnyWidget):
                     {job.id: f"waits: {why}" for job, why in await piano.unfinished() if why},
                 )
             finally:
-                heard, self._heard_early = self._heard_early, None
-                for event in heard:
-                    self._hear(event)
+                events, self._early_events = self._early_events, None
+                for event in events:
+                    self._on_event(event)
 
-    def _hear(self, event: Event) -> None:
-        if self._heard_early is not None:
-            self._heard_early.append(event)
+    def _on_event(self, event: Event) -> None:
+        if self._early_events is not None:
+            self._early_events.append(event)
             return
         if isinstance(event, ThreadDeleted):
-            self._forget()
+            self._remove()
             return
-        if isinstance(event, ThreadBranched) or (isinstance(event, MessageAdded) and not self._shown.leads_to(event)):
-            # another branch is read from now on
-            self._start(self._show_anew())
+        if isinstance(event, ThreadBranched) or (
+            isinstance(event, MessageAdded) and not self._view.continues_with(event)
+        ):
+            # the thread continues on another branch
+            self._start(self._reload())
             return
-        self._shown.apply(event)
+        self._view.apply(event)
         if not self._flushing:
             self._flushing = True
             loop = asyncio.get_running_loop()
-            loop.call_later(max(0.0, self._last_flush + PAUSE - loop.time()), self._flush)
-        if self._static is not None and self._pages and isinstance(event, JobEnded):
-            self._start(self._renew_transcript())
+            loop.call_later(max(0.0, self._last_flush + FLUSH_INTERVAL_S - loop.time()), self._flush)
+        if self._transcript_output is not None and self._pages and isinstance(event, JobEnded):
+            self._start(self._update_transcript())
 
-    def _forget(self) -> None:
-        """Take the panel away, and what it has shown with it."""
-        if self._static is not None:
-            self._static.update({"text/plain": DELETED}, raw=True)
+    def _remove(self) -> None:
+        """Close the panel of a deleted thread, with the transcript below it."""
+        if self._transcript_output is not None:
+            self._transcript_output.update({"text/plain": DELETED}, raw=True)
+        self._note = DELETED
         self.close()
 
     def _flush(self) -> None:
         self._flushing = False
         self._last_flush = asyncio.get_running_loop().time()
-        if self._pages and (changes := self._shown.changes()):
+        if self._pages and (changes := self._view.changes()):
             self._sequence += 1
-            self._tell_changes("changes", changes)
+            self._send_changes("changes", changes)
 
-    def _tell_all(self, page: str | None) -> None:
+    def _send_everything(self, page: str | None) -> None:
         """Send everything, to one page or to all."""
         self._flush()
-        self._tell_changes("all", self._shown.everything(), page=page, earlier=self._has_earlier)
+        self._send_changes("all", self._view.everything(), page=page, earlier=self._has_earlier)
 
-    def _tell_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
-        self._tell(kind, sequence=self._sequence, busy=self._shown.busy, changes=changes, **content)
+    def _send_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
+        self._send_message(kind, sequence=self._sequence, busy=self._view.busy, changes=changes, **content)
 
-    def _tell(self, kind: str, **content: Any) -> None:
+    def _send_message(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
             self.send({"kind": kind, **content})
 
@@ -171,108 +196,111 @@ class ChatPanel(anywidget.AnyWidget):
         piano, thread = self._piano, self._thread
         messages = await piano.messages(thread, piano.config.panel_messages)
         names = {agent.id: agent.name for agent in await piano.agents()}
-        told = Transcript(thread.title, messages, await piano.tool_calls(thread), names)
-        return {"text/html": f'<div class="piano-transcript">{told._repr_html_()}</div>', "text/plain": repr(told)}
+        transcript = Transcript(thread.title, messages, await piano.tool_calls(thread), names)
+        return {
+            "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
+            "text/plain": repr(transcript),
+        }
 
-    async def _show_anew(self) -> None:
-        """Read the thread again, and send everything to every page."""
+    async def _reload(self) -> None:
+        """Read the thread again and send everything to all pages."""
         await self._load()
-        self._tell_all(None)
+        self._send_everything(None)
 
-    async def _renew_transcript(self) -> None:
-        self._static.update(await self._transcript(), raw=True)
+    async def _update_transcript(self) -> None:
+        self._transcript_output.update(await self._transcript(), raw=True)
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
-    def take(self, _: object, content: dict[str, Any], _buffers: object) -> None:
-        """Take an action of the page, on whichever thread it arrives."""
-        work = self._act(content)
+    def receive(self, _: object, content: dict[str, Any], _buffers: object) -> None:
+        """Start an action of the page; called on any thread."""
+        work = self._handle(content)
         try:
             self._start(work)
         except RuntimeError:  # the loop is closed
             work.close()
             ref = {"page": content.get("page"), "action": content.get("action")}
-            self._tell("done", **ref, error="the chat of this panel was closed; run %piano panel again")
+            self._send_message("done", **ref, error="the chat of this panel was closed; run %piano panel again")
 
     def _start(self, work: Any) -> None:
         future = self._loop.submit(work)
-        self._acting.add(future)
-        future.add_done_callback(self._ended)
+        self._running.add(future)
+        future.add_done_callback(self._finish)
 
-    def _ended(self, future: "concurrent.futures.Future[None]") -> None:
-        self._acting.discard(future)
+    def _finish(self, future: "concurrent.futures.Future[None]") -> None:
+        self._running.discard(future)
         if not future.cancelled() and (error := future.exception()):
-            log.warning("the transcript of the panel is not up to date: %s", error)
+            log.warning("the panel could not update its transcript: %s", error)
 
-    async def _act(self, content: dict[str, Any]) -> None:
+    async def _handle(self, content: dict[str, Any]) -> None:
         page, action = str(content.get("page")), int(content.get("action", 0))
         self._pages.pop(page, None)
         self._pages[page] = None
-        self._tell("heard", page=page, action=action)
-        if (page, action) in self._answered:  # the page asked again, because it had waited for long
-            error = self._answered[page, action]
+        self._send_message("received", page=page, action=action)
+        if (page, action) in self._action_errors:  # the page repeats an action that took long
+            error = self._action_errors[page, action]
         else:
-            self._answered[page, action] = None
-            if len(self._answered) > REMEMBERED:
-                del self._answered[next(iter(self._answered))]
+            self._action_errors[page, action] = None
+            if len(self._action_errors) > MAX_REMEMBERED_ACTIONS:
+                del self._action_errors[next(iter(self._action_errors))]
             try:
-                await self._do(content)
+                await self._run_action(content)
                 error = ""
             except PianoError as problem:
                 error = str(problem)
             except Exception as problem:
                 log.exception("the panel could not %s", content.get("do"))
                 error = f"an error inside Piano: {type(problem).__name__}: {problem}"
-            self._answered[page, action] = error
+            self._action_errors[page, action] = error
         if error is not None:
-            self._tell("done", page=page, action=action, error=error)
+            self._send_message("done", page=page, action=action, error=error)
 
-    async def _do(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
+    async def _run_action(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
         piano, about = self._piano, str(content.get("about", ""))
         match content.get("do"):
             case "hello":
-                self._tell_all(str(content["page"]))
+                self._send_everything(str(content["page"]))
             case "bye":
                 self._pages.pop(str(content["page"]), None)
             case "added" | "not_added" as outcome:
-                if (asked := self._added.get(about)) is not None and not asked.done():
+                if (asked := self._cell_replies.get(about)) is not None and not asked.done():
                     asked.set_result(outcome == "added")
             case "earlier":
                 self._limit += piano.config.panel_messages
-                await self._show_anew()
+                await self._reload()
             case "send":
                 await piano.send_all(about, thread=self._thread, source="panel")
             case "edit":
-                await piano.edit(_id(content.get("message")), about, source="panel")
-                piano.thread = self._thread  # as `send_all` does: one goes on where one asks
+                await piano.edit(_parse_id(content.get("message")), about, source="panel")
+                piano.thread = self._thread  # as `send_all` does: the thread of the last question is current
             case "regenerate":
-                await piano.regenerate(_id(self._shown.answer_in(about) or about))
+                await piano.regenerate(_parse_id(self._view.answer_in(about) or about))
                 piano.thread = self._thread
             case "stop":
                 running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
                 for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
                     await piano.cancel(job)
             case "approve" | "always" | "deny" as verb:
-                request, always = _id(about), verb == "always"
+                request, always = _parse_id(about), verb == "always"
                 if not await (piano.deny(request) if verb == "deny" else piano.approve(request, always=always)):
-                    raise PianoError(f"this call {TOO_LATE}")
+                    raise PianoError(f"this call {ALREADY_ANSWERED}")
             case "cancel" | "retry" as verb:
-                await getattr(piano, verb)(_id(about))
+                await getattr(piano, verb)(_parse_id(about))
             case unknown:
-                raise PianoError(f"the panel asks for {unknown!r}, which this kernel does not know: reload the page")
+                raise PianoError(f"the panel sent the unknown action {unknown!r}; reload the page")
 
 
-def _id(text: object) -> UUID:
+def _parse_id(text: object) -> UUID:
     try:
         return UUID(str(text))
     except ValueError:
-        raise PianoError(f"the panel asks about {text!r}, which is no id: reload the page") from None
+        raise PianoError(f"the panel sent {text!r}, which is not an id; reload the page") from None
 
 
-def _answer_where_asked(comm: Any) -> None:
-    """Let the page's messages be handled on the subshell that the page chose, so that a click works while a cell runs.
+def _reply_on_chosen_subshell(comm: Any) -> None:
+    """Handle the messages of the page on the subshell that the page chose, so that a click works while a cell runs.
 
-    ipykernel 7.4 handles them where the comm last published from: for a panel, where the cells run.
+    ipykernel 7.4 uses the subshell from which the comm last published: for a panel, the one that runs the cells.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, chosen: chosen  # noqa: SLF001  There is no public way.

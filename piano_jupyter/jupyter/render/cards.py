@@ -1,12 +1,13 @@
-"""How the other records look in a cell: agents, threads, jobs, models, what a search found."""
+"""Cards and tables of agents, threads, jobs, models and search results, as cells show them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from piano_jupyter.approval_prompt import put
+from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
 from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
@@ -19,10 +20,10 @@ Names = Mapping[UUID | None, str]  # of agents and threads, by id
 
 
 class ApprovalCards(RecordList[ApprovalRequested]):
-    """The tool calls that wait for a yes, each to the letter and whole."""
+    """The tool calls that wait for approval, each complete and with invisible characters named."""
 
     def __repr__(self) -> str:
-        return "\n\n".join(map(_request, self._records)) or "no tool call waits for a yes"
+        return "\n\n".join(map(_request_text, self._records)) or "no tool call waits for your approval"
 
     def _repr_html_(self) -> str:
         if not self._records:
@@ -31,14 +32,14 @@ class ApprovalCards(RecordList[ApprovalRequested]):
         return f'<pre style="{style}">{escape(repr(self))}</pre>'
 
 
-def _request(request: ApprovalRequested) -> str:
+def _request_text(request: ApprovalRequested) -> str:
     name = short(request.call.id)
     always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
-    return f"{name}  {put(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
+    return f"{name}  {prompt_text(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
 def agent_card(agent: Agent) -> RecordCard:
-    """Return an agent's card: all that is set of it."""
+    """Return an agent's card, with all that is set."""
     return RecordCard(
         name=f"@{agent.name}",
         model=agent.model,
@@ -47,23 +48,25 @@ def agent_card(agent: Agent) -> RecordCard:
         tools=", ".join(agent.enabled_tools),
         skills=", ".join(agent.enabled_skills),
         options=", ".join(f"{name}={value}" for name, value in sorted(agent.options.items())),
-        rounds=f"{agent.max_iterations} at most" if agent.max_iterations else "",
+        rounds=f"at most {agent.max_iterations}" if agent.max_iterations else "",
     )
 
 
 def skill_card(skill: Any) -> RecordCard:
-    """Return a skill's card: what is known of it, without its text."""
+    """Return a skill's card: its metadata, without its text."""
     about = skill.metadata
     return RecordCard(
         skill=skill.name,
         description=skill.description,
-        license=_plain(about.get("license")),
-        compatibility=_plain(about.get("compatibility")),
-        allowed_tools=f"{_plain(about['allowed-tools'])} (shown only)" if about.get("allowed-tools") else "",
-        metadata=_plain(about.get("metadata")),
+        license=_front_matter_text(about.get("license")),
+        compatibility=_front_matter_text(about.get("compatibility")),
+        allowed_tools=f"{_front_matter_text(about['allowed-tools'])} (shown only)"
+        if about.get("allowed-tools")
+        else "",
+        metadata=_front_matter_text(about.get("metadata")),
         file=skill.place,
         version=skill.sha,
-        to_mend="\n".join(skill.warnings),
+        to_fix="\n".join(skill.warnings),
     )
 
 
@@ -93,43 +96,50 @@ def model_card(model: Model) -> RecordCard:
     return RecordCard(
         model=model.name,
         state=model.state,
-        context=_tokens(model),
+        context=_context_text(model),
         aliases=", ".join(model.aliases),
         description=model.description,
     )
 
 
-def status_card(status: "Status", no_thread: str = "") -> RecordCard:
-    """Return how things stand; `no_thread` is what to say where there is no current thread."""
-    jobs = f"{status.running} running, {status.queued} queued, {status.approvals} waiting for a yes"
+def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False) -> RecordCard:
+    """Return the state as a card: who answers and what waits come first, the details last, if at all.
+
+    `no_thread` is what to say where there is no current thread.
+    """
+    details = {
+        "models": models_line(status.models),
+        "rules": "\n".join(status.rules),
+        "sandbox": "\n".join(status.layers),
+        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
+        "workspace": status.workspace,
+    }
     return RecordCard(
+        agent=f"@{status.agent.name}" if status.agent else "",
+        model=_model_of(status.agent, status.models) if status.agent else "",
         thread=status.thread.title if status.thread else no_thread,
-        server=status.server,
-        models=models_line(status.models),
-        jobs=jobs + ("; stopped, %piano start goes on" if status.stopped else ""),
-        unfinished="\n".join(_unfinished(status.unfinished)),
+        jobs=_jobs(status),
+        unfinished="\n".join(_unfinished_lines(status.unfinished)),
         trust=status.distrust,
-        database="\n".join(each for each in status.notices if each != status.distrust),
-        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools says which ask",
-        rules="\n".join(status.rules),
-        layers="\n".join(status.layers),
-        kept=f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
-        workspace=status.workspace,
+        warning="\n".join(status.warnings),
+        server=status.server,
         cassette=status.cassette or "",
+        tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools shows which calls ask you",
+        **({"more": "%piano status --all"} if is_short else details),
     )
 
 
 def job_line(job: Job) -> str:
-    """Return how a job stands, as a sentence."""
+    """Return the status of a job as a sentence."""
     return f"job {short(job.id)} is {job.status}"
 
 
 def models_line(models: Sequence[Model]) -> str:
-    """Return the models that take up room on the server, in one line."""
+    """Return the models that the server has loaded, in one line."""
     busy = [model for model in models if model.state != "unloaded"]
-    told = [" ".join(filter(None, [model.name, model.state, _tokens(model)])) for model in busy]
+    texts = [_model_line(model.name, model) for model in busy]
     rest = len(models) - len(busy)
-    return "; ".join([*told, *([f"{rest} more, not loaded" if told else f"{rest}, none loaded"] if rest else [])])
+    return "; ".join([*texts, *([f"{rest} more, not loaded" if texts else f"{rest}, none loaded"] if rest else [])])
 
 
 def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
@@ -145,21 +155,35 @@ def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
     )
 
 
-def threads_table(threads: Sequence[Thread]) -> RecordTable[Thread]:
-    """Return threads as a table."""
+def threads_table(
+    threads: Sequence[Thread], use: Mapping[UUID, tuple[int, datetime]], zone: tzinfo | None = None
+) -> RecordTable[Thread]:
+    """Return threads as a table, with the number of messages and the time of the last one.
+
+    Times are local and short, or full in a `zone`.
+    """
+
+    def used(thread: Thread) -> tuple[int, datetime]:
+        return use.get(thread.id, (0, thread.inserted_at))
+
+    heading = f" ({zone})" if zone else ""
     return RecordTable(
         threads,
         "no threads yet; %%piano opens one",
         id=lambda thread: short(thread.id),
         title=lambda thread: thread.title,
         status=lambda thread: thread.status,
-        **{"opened (UTC)": lambda thread: f"{thread.inserted_at:%Y-%m-%d %H:%M}"},
+        messages=lambda thread: used(thread)[0],
+        **{
+            f"last used{heading}": lambda thread: _time(used(thread)[1], zone),
+            f"opened{heading}": lambda thread: _time(thread.inserted_at, zone),
+        },
     )
 
 
 def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> RecordTable[Job]:
-    """Return jobs as a table; `held` is what those wait for that an earlier kernel left."""
-    waits = held or {}
+    """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for."""
+    reasons = held or {}
     return RecordTable(
         jobs,
         "nothing runs and nothing waits",
@@ -168,7 +192,7 @@ def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | Non
         agent=lambda job: f"@{names.get(job.agent_id, '?')}",
         model=lambda job: job.model,
         attempt=lambda job: job.attempt,
-        reason=lambda job: f"waits: {waits[job.id]}" if waits.get(job.id) else job.reason or "",
+        reason=lambda job: f"waits: {reasons[job.id]}" if reasons.get(job.id) else job.reason or "",
     )
 
 
@@ -176,19 +200,19 @@ def models_table(models: Sequence[Model]) -> RecordTable[Model]:
     """Return models as a table."""
     return RecordTable(
         models,
-        "the server names no models",
+        "the server lists no models",
         name=lambda model: model.name,
         state=lambda model: model.state,
-        context=_tokens,
+        context=_context_text,
         aliases=lambda model: ", ".join(model.aliases),
         description=lambda model: model.description,
     )
 
 
 def hits_table(hits: Sequence[Hit], names: Names) -> RecordTable[Hit]:
-    """Return what a search found as a table; the ids are those of the messages."""
+    """Return search results as a table; the ids are those of the messages."""
 
-    def who(hit: Hit) -> str:
+    def author(hit: Hit) -> str:
         if hit.message is None:
             return "(title)"
         return names.get(hit.message.agent_id, "You" if hit.message.role == "user" else hit.message.role)
@@ -197,24 +221,54 @@ def hits_table(hits: Sequence[Hit], names: Names) -> RecordTable[Hit]:
         hits,
         "found nothing",
         thread=lambda hit: hit.thread.title,
-        who=who,
+        who=author,
         said=lambda hit: HighlightedText(hit.excerpt, hit.marks),
         id=lambda hit: short(hit.message.id) if hit.message else "",
     )
 
 
-def _plain(value: Any) -> str:
+def _front_matter_text(value: Any) -> str:
     """Return a value of front matter as text."""
     if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {_plain(each)}" for name, each in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value or "")
+        return "\n".join(f"{name}: {_front_matter_text(each)}" for name, each in value.items())
+    return ", ".join(map(_front_matter_text, value)) if isinstance(value, list) else str(value or "")
 
 
-def _tokens(model: Model) -> str:
+def _context_text(model: Model) -> str:
     return f"{model.context:,} tokens" if model.context else ""
 
 
-def _unfinished(jobs: Sequence[tuple[Job, str]]) -> list[str]:
-    """Return what jobs that an earlier kernel left wait for, a line for each such thing."""
-    waits = Counter(why for _, why in jobs if why)
-    return [f"{counted(many, 'job')} waiting: {why}" for why, many in waits.items()]
+def _unfinished_lines(jobs: Sequence[tuple[Job, str]]) -> list[str]:
+    """Return what the jobs of an earlier kernel wait for, one line for each reason."""
+    reasons = Counter(reason for _, reason in jobs if reason)
+    return [f"{counted(number, 'job')} waiting: {reason}" for reason, number in reasons.items()]
+
+
+def _model_line(name: str, model: Model) -> str:
+    return " ".join(filter(None, [name, model.state, _context_text(model)]))
+
+
+def _model_of(agent: Agent, models: Sequence[Model]) -> str:
+    """Return an agent's model, and its state if the server has it."""
+    found = next((model for model in models if agent.model in {model.name, *model.aliases}), None)
+    return agent.model if found is None else _model_line(agent.model, found)
+
+
+def _jobs(status: "Status") -> str:
+    """Return what runs and what waits."""
+    counts = {
+        "running": status.running,
+        "queued": status.queued,
+        "waiting for your approval (%piano approve shows what)": status.approvals,
+    }
+    jobs = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
+    return jobs + ("; stopped, %piano start continues" if status.stopped else "")
+
+
+def _time(time: datetime, zone: tzinfo | None) -> str:
+    """Return a time in a zone; without one in local time, short where it was today or yesterday."""
+    if zone is not None:
+        return f"{time.astimezone(zone):%Y-%m-%d %H:%M}"
+    local, today = time.astimezone(), datetime.now().astimezone().date()
+    day = {0: "today", 1: "yesterday"}.get((today - local.date()).days, f"{local:%Y-%m-%d}")
+    return f"{day} {local:%H:%M}"

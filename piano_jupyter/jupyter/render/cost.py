@@ -1,23 +1,23 @@
-"""What an answer cost, as short phrases for below it."""
+"""The cost of an answer, as short phrases to show below it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.records import Message
 
-SHORTEST = 0.05  # seconds that are worth telling
+MIN_SHOWN_S = 0.05  # shorter times are left out
 
 
 def usage_parts(message: Message) -> list[str]:
-    """Return what an answer cost, as short phrases: model, tokens, speed, seconds, and of all rounds of its turn."""
+    """Return the cost of an answer as phrases: model, tokens, speed, times, and tokens of all rounds of the turn."""
     usage = message.usage
     parts = [str(usage["model"])] if usage.get("model") else []
     parts += _tokens(usage)
     if "tokens_per_second" in usage:
         parts.append(f"{usage['tokens_per_second']:g} tokens/s")
-    if usage.get("first_token_s", 0) >= SHORTEST:
+    if usage.get("first_token_s", 0) >= MIN_SHOWN_S:
         parts.append(f"first after {usage['first_token_s']:.1f} s")
-    if usage.get("load_s", 0) >= SHORTEST:
+    if usage.get("load_s", 0) >= MIN_SHOWN_S:
         parts.append(f"loading {usage['load_s']:.1f} s")
     if usage.get("cut"):
         parts.append("cut off: it reached the limit of its length")

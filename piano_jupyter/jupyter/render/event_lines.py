@@ -1,4 +1,4 @@
-"""What an event tells, in one line, for %piano events."""
+"""Events as single lines, for %piano events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,20 +8,20 @@ from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, s
 from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
 
-LONGEST = 100  # characters
+MAX_LINE_CHARS = 100
 
 
-def about(event: events.Event, names: Mapping[Any, str]) -> str:
-    """Return what an event tells, in one line; `names` are those of the agents, by id."""
-    return truncated(" ".join(_told(event, names).split()), LONGEST)
+def event_line(event: events.Event, names: Mapping[Any, str]) -> str:
+    """Return the content of an event in one line; `names` are those of the agents, by id."""
+    return truncated(" ".join(_event_text(event, names).split()), MAX_LINE_CHARS)
 
 
-def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
+def _event_text(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR0911  A line for each kind of event.
     match event:
         case events.ThreadOpened(thread=thread):
             return thread.title
         case events.ThreadBranched(message_id=message_id):
-            return f"goes on from message {short(message_id)}"
+            return f"continues from message {short(message_id)}"
         case events.AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"
         case events.MessageEvent(message=message):
@@ -31,8 +31,8 @@ def _told(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: PLR091
             return f"job {short(job.id)}, @{names.get(job.agent_id, '?')}, {job.model}{reason}"
         case events.ToolReturned(call=call):
             return call_line(call)
-        case events.ToolWaiting(call=call, note=told) | events.ToolFlagged(call=call, reason=told):
-            return f"{call.name}: {told}"
+        case events.ToolWaiting(call=call, note=text) | events.ToolFlagged(call=call, reason=text):
+            return f"{call.name}: {text}"
         case events.ToolEvent(call=call):
             return f"{call.name}({arguments_text(call)})"
         case events.ModelLoading(note=note) | events.HistoryTrimmed(note=note):

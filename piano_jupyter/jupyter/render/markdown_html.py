@@ -1,7 +1,7 @@
-"""Markdown that a model wrote, as HTML that is safe to show.
+"""Markdown written by a model, as safe HTML.
 
 Nothing in the text is trusted: raw HTML stays text, images become links, links show their host, formulas become MathML,
-and nh3 has the last word. Pure: the same text gives the same HTML, any text gives some. It knows no message, no screen.
+and nh3 sanitizes the result. Pure: the same text gives the same HTML, and no text makes it fail.
 """
 
 import functools
@@ -21,13 +21,13 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 
 from piano_jupyter.jupyter.render import formulas
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
-from piano_jupyter.text.invisible import spelled
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
+from piano_jupyter.text.invisible import name_invisible
 from piano_jupyter.text.words import words
 
-TEXT_LIMIT = 50_000  # characters of one text that are rendered; what follows is shown as it is
-CODE_LIMIT = 20_000  # characters of one code block that are coloured
-LINK_LIMIT = 1_000  # characters of what a link says
+MAX_RENDERED_CHARS = 50_000  # the rest of a text is shown as it is
+MAX_HIGHLIGHTED_CHARS = 20_000  # longer code blocks are not coloured
+MAX_LINK_TEXT_CHARS = 1_000
 
 LANGUAGES = words(
     "bash c c++ console cpp css diff go html java javascript js json julia latex python py py3 pycon python3 r rust sh "
@@ -46,84 +46,84 @@ def render(text: str, *, highlight: bool = False) -> str:
     return _render(text, highlight)
 
 
-def exact(text: str) -> str:
-    """Return the HTML of a text to be read to the letter: whatever hides, reorders or pushes out of sight is named."""
-    return spelled(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
+def exact_html(text: str) -> str:
+    """Return the HTML of a text in which nothing is hidden: invisible characters and long gaps are named."""
+    return name_invisible(text, "<mark>{}</mark>".format, lambda seen: escape(seen, quote=False))
 
 
-def legible(text: str) -> str:
-    """Return the HTML of a text to be read, blanks and line ends as they are: what else hides or reorders is named."""
+def readable_html(text: str) -> str:
+    """Return the HTML of a text like `exact_html`, but keep its spaces and line ends."""
     pieces = re.split("([ \t\n]+)", text)
-    return "".join(piece if i % 2 else exact(piece) for i, piece in enumerate(pieces))
+    return "".join(piece if i % 2 else exact_html(piece) for i, piece in enumerate(pieces))
 
 
 class MarkdownStream:
-    """A text that is being written, as HTML: a block is rendered once, when it is finished.
+    """The HTML of a text that is being written: each block is rendered once, when it is finished.
 
     Only the last block can still change. It is rendered again with each update while it is short; once it is long, or
-    an open code block, its text is appended as it comes.
+    an open code block, new text is only appended.
     """
 
-    LONG = 4_000  # characters of the last block
+    MAX_RERENDERED_CHARS = 4_000  # of the last block
 
     def __init__(self) -> None:
         self.finished = ""  #: HTML of all blocks but the last
         self._last = ""  # source of the last block
-        self._length = 0  # of the whole text
-        self._shown = 0  # how much of the last block was appended as it is; 0: none
-        self._patience = self.LONG  # length at which a long block is looked at again
-        self._closing: re.Pattern[str] | None = None  # what ends an open code block
+        self._length = 0  # of the text so far
+        self._appended = 0  # how many characters of the last block were appended as plain text
+        self._next_parse = self.MAX_RERENDERED_CHARS  # length at which a long block is parsed again
+        self._closing: re.Pattern[str] | None = None  # matches the end of an open code block
         self._tail = ""
 
     def add(self, text: str) -> None:
-        """Take the next piece. What is beyond the limit is dropped: the finished message says so."""
-        self._last += text[: max(0, TEXT_LIMIT - self._length)].replace("\r", "")
+        """Add a piece. Text beyond the limit is dropped; the finished message says so."""
+        self._last += text[: max(0, MAX_RENDERED_CHARS - self._length)].replace("\r", "")
         self._length += len(text)
 
     def update(self) -> dict[str, str]:
-        """Return what is new: `append` (text), or `html` (finished since) and `tail` (in place of the last one)."""
-        if self._shown and self._goes_on():
-            more, self._shown = self._last[self._shown :], len(self._last)
+        """Return what is new: `append` (text), or `html` (newly finished blocks) and `tail` (the last block)."""
+        if self._appended and self._last_block_continues():
+            more, self._appended = self._last[self._appended :], len(self._last)
             return {"append": more}
         cut, fence = _last_block(self._last)
         html, self._last = render(self._last[:cut], highlight=True) if cut else "", self._last[cut:]
         self.finished += html
-        self._shown, self._closing = 0, None
+        self._appended, self._closing = 0, None
         if fence:
             self._closing = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
-        if fence or len(self._last) > self._patience:
-            self._shown, self._patience = len(self._last), max(self.LONG, 2 * len(self._last))
+        if fence or len(self._last) > self._next_parse:
+            self._appended, self._next_parse = len(self._last), max(self.MAX_RERENDERED_CHARS, 2 * len(self._last))
         else:
-            self._patience = self.LONG
+            self._next_parse = self.MAX_RERENDERED_CHARS
             self._tail = render(self._last, highlight=True)
         return {"html": html, "tail": self.tail}
 
     @property
     def tail(self) -> str:
-        """The HTML of the last block, as it was last shown."""
-        if not self._shown:
+        """The HTML of the last block, as of the last update."""
+        if not self._appended:
             return self._tail
-        return f"<pre><code>{escape(self._last[self._code_start() : self._shown])}</code></pre>"
+        return f"<pre><code>{escape(self._last[self._code_start() : self._appended])}</code></pre>"
 
     def _code_start(self) -> int:
         return self._last.index("\n") + 1 if self._closing else 0
 
-    def _goes_on(self) -> bool:
+    def _last_block_continues(self) -> bool:
         if self._closing is None:
-            return len(self._last) < self._patience
-        line_start = self._last.rfind("\n", 0, self._shown) + 1
+            return len(self._last) < self._next_parse
+        line_start = self._last.rfind("\n", 0, self._appended) + 1
         return not self._closing.search(self._last, max(line_start, self._code_start()))
 
 
 def _last_block(text: str) -> tuple[int, str]:
     """Return where the last block of a growing text begins, and its fence if it is an open code block."""
-    whole = text[: text.rfind("\n") + 1]  # a line that is not finished may still become anything
+    complete = text[: text.rfind("\n") + 1]  # an unfinished line may still become any kind of block
     tokens: list[Token] = []
-    _PARSER.block.parse(whole, _PARSER, {}, tokens)
+    _PARSER.block.parse(complete, _PARSER, {}, tokens)
     tops = [token for token in tokens if token.level == 0 and token.map]
     if not tops:
         return 0, ""
-    last, lines = tops[-1], whole.removesuffix("\n").split("\n")
+    last, lines = tops[-1], complete.removesuffix("\n").split("\n")
     start, end = last.map or (0, 0)
     closed = end - start > 1 and re.fullmatch(rf" {{0,3}}{re.escape(last.markup)}\S*\s*", lines[end - 1])
     is_open = last.type == "fence" and end == len(lines) and not closed
@@ -132,10 +132,10 @@ def _last_block(text: str) -> tuple[int, str]:
 
 @functools.lru_cache(maxsize=256)
 def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys are positional.
-    left = len(text) - PLAIN_LIMIT
-    text = text[:PLAIN_LIMIT].encode(errors="replace").decode()
-    html = _CLEAN.clean(_PARSER.render(text[:TEXT_LIMIT], {"highlight": highlight}))
-    if rest := text[TEXT_LIMIT:]:
+    left = len(text) - MAX_TEXT_CHARS
+    text = text[:MAX_TEXT_CHARS].encode(errors="replace").decode()
+    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS], {"highlight": highlight}))
+    if rest := text[MAX_RENDERED_CHARS:]:
         html += f"<pre><code>{escape(rest)}</code></pre>"
     return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
 
@@ -143,10 +143,10 @@ def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"])
     parser.disable(["reference", "html_inline", "html_block"])
-    parser.inline.ruler.at("link", _in_reach(link))
-    parser.inline.ruler.at("image", _in_reach(image))
+    parser.inline.ruler.at("link", _if_link_ends_soon(link))
+    parser.inline.ruler.at("image", _if_link_ends_soon(image))
     parser.validateLink = lambda url: _host(url) is not None  # type: ignore[method-assign]
-    formulas.plug_into(parser)
+    formulas.add_formulas(parser)
     parser.add_render_rule("link_open", _link_open)
     parser.add_render_rule("link_close", _link_close)
     parser.add_render_rule("image", _image)
@@ -156,17 +156,17 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def _in_reach(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
-    """Try a rule for links only where one can end: a thousand open brackets are otherwise each followed up."""
+def _if_link_ends_soon(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
+    """Try a rule for links only where a link can end: a thousand open brackets would otherwise take quadratic time."""
 
-    def tried(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  The parser calls it so.
-        return state.src.find("](", state.pos, state.pos + LINK_LIMIT) > 0 and rule(state, silent)
+    def checked(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  The parser calls it so.
+        return state.src.find("](", state.pos, state.pos + MAX_LINK_TEXT_CHARS) > 0 and rule(state, silent)
 
-    return tried
+    return checked
 
 
 def _host(url: str) -> str | None:
-    """Return whom a link leads to; None for a link that is not made."""
+    """Return the host of a link, or None if the link is not allowed."""
     try:
         parts = urlsplit(url)
         host = parts.path if parts.scheme == "mailto" else parts.netloc.rpartition("@")[2]
@@ -199,7 +199,7 @@ def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any
 
 def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[str, Any]) -> str:
     code, language = tokens[i].content, (tokens[i].info.split() or [""])[0].lower()
-    if env["highlight"] and language in LANGUAGES and len(code) <= CODE_LIMIT:
+    if env["highlight"] and language in LANGUAGES and len(code) <= MAX_HIGHLIGHTED_CHARS:
         inner = highlighted(code, get_lexer_by_name(language, stripnl=False), HtmlFormatter(nowrap=True))
     else:
         inner = escape(code)
@@ -209,7 +209,7 @@ def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[s
 _CLEAN = nh3.Cleaner(
     tags=TAGS | formulas.TAGS | {"span"},
     attributes=ATTRIBUTES | formulas.ATTRIBUTES,
-    attribute_filter=formulas.attribute,
+    attribute_filter=formulas.safe_attribute,
     allowed_classes={"span": {name for name in STANDARD_TYPES.values() if name}},
     set_tag_attribute_values={"a": {"target": "_blank"}},
     url_schemes=SCHEMES,

@@ -1,4 +1,4 @@
-"""A record in one line, as it stands in a list: `[<Thread 'Sales review'>, …]`. No times, and no ids but a job's."""
+"""Records as single lines, as in `[<Thread 'Sales review'>, …]`. Without times and, except for jobs, without ids."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolC
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.truncation import truncated
 
-LONGEST = 60  # characters of what was said
+MAX_EXCERPT_CHARS = 60  # of a message
 
 
-def line(record: Any) -> str:
-    """Return a record in one line: what it is, its name, how it stands."""
-    return terminal_text(f"<{type(record).__name__} {_told(record)}>")
+def record_line(record: Any) -> str:
+    """Return a record in one line: its type, name and status."""
+    return terminal_text(f"<{type(record).__name__} {_summary(record)}>")
 
 
-def _told(record: Any) -> str:
+def _summary(record: Any) -> str:
     match record:
         case Message(role=role, content=content):
             return f"{role}: {_beginning(content)}"
@@ -36,4 +36,4 @@ def _told(record: Any) -> str:
 
 
 def _beginning(text: str) -> str:
-    return truncated(" ".join(text.split()), LONGEST)
+    return truncated(" ".join(text.split()), MAX_EXCERPT_CHARS)

@@ -1,18 +1,18 @@
-"""ShownValues: values of any type that the running cell has shown by itself, so that its result need not."""
+"""ShownValues: values that the running cell has displayed already, so that its result is not shown twice."""
 
 from typing import Any
 
 
 class ShownValues:
-    """Keeps a shell from showing some values once more, until they are forgotten."""
+    """Keeps a shell from showing some values a second time, until they are forgotten."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._values: list[Any] = []
-        self._before: dict[type, Any] = {}  # what showed values of these types
+        self._before: dict[type, Any] = {}  # the former printers of these types
 
     def add(self, value: Any) -> None:
-        """Take a value for shown."""
+        """Mark a value as shown."""
         printers, kind = self._printers(), type(value)
         if kind not in self._before:
             self._before[kind] = printers.get(kind)
@@ -20,7 +20,7 @@ class ShownValues:
         self._values.append(value)
 
     def forget(self) -> None:
-        """Let all show themselves again."""
+        """Let all values be shown again."""
         printers = self._printers() if self._before else {}
         for kind, before in self._before.items():
             del printers[kind]
@@ -38,5 +38,5 @@ class ShownValues:
             return
         by_itself = self._before.get(type(value)) or getattr(type(value), "_ipython_display_", None)
         if by_itself is None:
-            raise NotImplementedError  # to IPython: show it in the other ways
+            raise NotImplementedError  # IPython then tries the other formats
         by_itself(value)

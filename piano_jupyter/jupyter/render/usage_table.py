@@ -1,4 +1,4 @@
-"""Figures: what the answers cost, as a table that fits below a cell."""
+"""What answers cost, as a table narrow enough for a cell."""
 
 from functools import partial
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from piano_jupyter.jupyter.render.tables import RecordTable
 from piano_jupyter.records import Rows
 
-HEADS = {
+COLUMN_HEADS = {
     "prompt_tokens": "prompt",
     "cached_tokens": "cached",
     "completion_tokens": "written",
@@ -17,11 +17,11 @@ HEADS = {
 
 
 class UsageStatistics(RecordTable[tuple[Any, ...]]):
-    """Statistics (`Piano.stats`): shown with short heads, without what nobody knows; a sequence of its rows."""
+    """Statistics (`Piano.stats`) as a table with short column heads and without empty columns."""
 
     def __init__(self, rows: Rows) -> None:
         known = [at for at in range(len(rows.columns)) if any(row[at] is not None for row in rows)]
-        columns = {HEADS.get(rows.columns[at], rows.columns[at]): partial(_cell, at) for at in known}
+        columns = {COLUMN_HEADS.get(rows.columns[at], rows.columns[at]): partial(_cell, at) for at in known}
         super().__init__(rows, "no answers yet", **columns)
         self.rows = rows
 

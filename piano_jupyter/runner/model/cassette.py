@@ -1,11 +1,11 @@
 """Record and replay, as an httpx transport: a notebook's exchanges with the model, in a file beside it.
 
-A cassette is JSON Lines: one line that says when it was recorded, then one line an exchange. A request is known by its
-method, path and canonical body, never by host or position; hosts and keys are not in it (they are put on later, by
-`ServerTransport`).
+A cassette is JSON Lines: a first line with the time of the recording, then one line per exchange. A request is
+identified by its method, path and canonical body, never by its host or position. Hosts and API keys are not in it:
+`ServerTransport` adds them later.
 
-How long an answer took is not the same twice, so it is kept with the exchange: who records finds a dict to write it
-into in the response's `extensions["measure"]`, who replays finds it again in `extensions["measured"]`.
+Timings differ between runs, so they are saved with the exchange: while recording, the reader of the response writes
+them into the dict in its `extensions["measure"]`; in a replay it finds them in `extensions["measured"]`.
 """
 
 import difflib
@@ -23,15 +23,15 @@ from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.safe_files import read_file, write_file
 from piano_jupyter.secrets.redactor import redact
 
-FORMAT = 1
-LARGEST = 1 << 30  #: bytes of a cassette
+FORMAT_VERSION = 1
+MAX_CASSETTE_BYTES = 1 << 30
 
 
 class Cassette:
-    """The recorded exchanges of one file, to add to (`recording`) or to answer from.
+    """The recorded exchanges of one file: it either records new ones (`recording`) or replays them.
 
-    `mask` takes the secrets out of both sides; what is asked is known without them. In the `workspace`, no link is
-    followed that leads out of it.
+    `mask` removes secrets from requests and responses; requests are looked up in their masked form. Links that lead out
+    of the `workspace` are not followed.
     """
 
     def __init__(
@@ -46,68 +46,68 @@ class Cassette:
         self._workspace = workspace
         self._recorded_at = datetime.now(UTC).replace(microsecond=0)
         self._exchanges: list[dict[str, Any]] = []
-        self._lines: list[bytes] = []  #: of the file
-        self._played: dict[str, int] = {}
+        self._lines: list[bytes] = []  #: the file's lines
+        self._replay_counts: dict[str, int] = {}
         if recording:
-            self._save({"piano_cassette": FORMAT, "recorded_at": self._recorded_at.isoformat()})
+            self._save({"piano_cassette": FORMAT_VERSION, "recorded_at": self._recorded_at.isoformat()})
         else:
             self._load()
 
     def clock(self) -> Clock:
-        """Return the clock that makes a recording and its replays alike."""
+        """Return a clock that gives a recording and its replays the same times and ids."""
         return Clock(self._recorded_at)
 
     def wrap(self, inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        """Return a transport that records what `inner` answers, or answers in its place."""
+        """Return a transport that records the responses of `inner`, or replays them instead."""
         return CassetteTransport(self, inner)
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the answer to a request: asked the second time, the second one recorded; then the last again."""
+        """Return the response to a request: the nth recorded one for the nth request, the last one after that."""
         known: list[dict[str, Any]] = [each["response"] for each in self._exchanges if each["request"] == key]
         if not known:
             path, query, _ = key["path"].partition("?")
-            return self.find({**key, "path": path}) if query else None  # an older cassette keeps no queries
+            return self.find({**key, "path": path}) if query else None  # older cassettes have no query strings
         written = json.dumps(key, sort_keys=True)
-        times = self._played[written] = self._played.get(written, 0) + 1
+        times = self._replay_counts[written] = self._replay_counts.get(written, 0) + 1
         return known[min(times, len(known)) - 1]
 
     def add(self, key: dict[str, Any], response: dict[str, Any]) -> None:
-        """Keep one exchange."""
+        """Record one exchange."""
         self._save({"request": key, "response": response})
 
-    def miss(self, key: dict[str, Any]) -> ModelError:
-        """Return the error for a request that was never recorded, with what differs from the nearest one."""
+    def not_recorded_error(self, key: dict[str, Any]) -> ModelError:
+        """Return the error for a request that was never recorded, with a diff against the closest recorded one."""
         asked = _lines(key)
         recorded = [_lines(each["request"]) for each in self._exchanges]
-        nearest = max(recorded, key=lambda each: difflib.SequenceMatcher(None, each, asked).ratio(), default=[])
-        changed = [line for line in difflib.unified_diff(nearest, asked, lineterm="", n=0) if line[:1] in "+-"][2:14]
+        closest = max(recorded, key=lambda each: difflib.SequenceMatcher(None, each, asked).ratio(), default=[])
+        changed = [line for line in difflib.unified_diff(closest, asked, lineterm="", n=0) if line[:1] in "+-"][2:14]
         return ModelError(
             f"{self.path.name} has no answer to this request; record the notebook again with %piano record. "
-            f"What differs from the nearest recorded one:\n" + "\n".join(changed)
+            f"Differences from the closest recorded request:\n" + "\n".join(changed)
         )
 
     def _load(self) -> None:
         try:
-            data = read_file(self.path, workspace=self._workspace(), limit=LARGEST)
+            data = read_file(self.path, workspace=self._workspace(), max_bytes=MAX_CASSETTE_BYTES)
         except PianoError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                why = f"there is no cassette at {self.path}; record one with %piano record {self.path}"
-                raise PianoError(why) from error
+                message = f"there is no cassette at {self.path}; record one with %piano record {self.path}"
+                raise PianoError(message) from error
             raise
         try:
-            lines = data.decode("utf-8").split("\n")  # JSON leaves all other line ends bare
+            lines = data.decode("utf-8").split("\n")  # not splitlines(): JSON does not escape the other line separators
             head, *rest = (json.loads(line) for line in lines if line.strip())
             version = head["piano_cassette"]
-            if version == FORMAT:
+            if version == FORMAT_VERSION:
                 self._recorded_at = datetime.fromisoformat(head["recorded_at"])
                 self._exchanges = [{"request": each["request"], "response": each["response"]} for each in rest]
         except (ValueError, KeyError, TypeError) as error:
             raise PianoError(f"{self.path} is not a cassette ({error}); record it again with %piano record") from error
-        if version != FORMAT:
+        if version != FORMAT_VERSION:
             raise PianoError(f"{self.path} is a cassette of another version ({version}); record it again")
 
     def _save(self, line: dict[str, Any]) -> None:
-        """Write the file again with one line more: whoever reads it meanwhile finds it whole."""
+        """Rewrite the file with one more line, atomically, so that a concurrent reader sees a complete file."""
         self._lines.append(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         data, workspace = b"".join(self._lines), self._workspace()
         write_file(self.path, data, workspace=workspace, replace=True, make_folders=True, sync=False)
@@ -120,8 +120,8 @@ class CassetteTransport(httpx.AsyncBaseTransport):
         self._cassette, self._inner = cassette, inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer the request. What was not recorded is asked of the model, or under PIANO_REPLAY=strict an error."""
-        key = self._cassette.mask(_key(request))
+        """Answer the request. One that was not recorded goes to the model, or raises under PIANO_REPLAY=strict."""
+        key = self._cassette.mask(_request_key(request))
         if not self._cassette.recording:
             if found := self._cassette.find(key):
                 return httpx.Response(
@@ -132,8 +132,8 @@ class CassetteTransport(httpx.AsyncBaseTransport):
                     request=request,
                 )
             if os.environ.get("PIANO_REPLAY") == "strict":
-                raise self._cassette.miss(key)
-            if request.extensions.get("only_recorded"):  # nice to know, and not worth to look for a server
+                raise self._cassette.not_recorded_error(key)
+            if request.extensions.get("only_recorded"):  # optional: not worth looking for a server
                 return httpx.Response(404, extensions={"not_recorded": True}, request=request)
             return await self._inner.handle_async_request(request)
         response = await self._inner.handle_async_request(request)
@@ -147,47 +147,47 @@ class CassetteTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close what it wraps."""
+        """Close the wrapped transport."""
         await self._inner.aclose()
 
 
 class _RecordingStream(httpx.AsyncByteStream):
-    """Passes a response's bytes on; once they came whole, keeps the exchange."""
+    """Passes a response's bytes through and records the exchange when they are complete."""
 
     def __init__(
         self, cassette: Cassette, key: dict[str, Any], response: httpx.Response, measure: dict[str, float]
     ) -> None:
-        self._cassette, self._key, self._response, self._measure = cassette, key, response, measure
-        self._whole = b""
-        self._kept = False
+        self._cassette, self._request_key, self._response, self._measure = cassette, key, response, measure
+        self._body = b""
+        self._saved = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._response.stream:  # type: ignore[union-attr]  # an async transport's stream is async
-            self._whole += piece
+            self._body += piece
             yield piece
-        self._keep()
+        self._save()
 
     async def aclose(self) -> None:
-        if b"data: [DONE]" in self._whole:  # the last word came, though the server held the connection
-            self._keep()
+        if b"data: [DONE]" in self._body:  # complete, even if the server keeps the connection open
+            self._save()
         await self._response.aclose()
 
-    def _keep(self) -> None:
-        if self._kept:
+    def _save(self) -> None:
+        if self._saved:
             return
-        self._kept = True
+        self._saved = True
         packed = {"content-encoding": self._response.headers.get("content-encoding", "identity")}
-        body = httpx.Response(200, headers=packed, content=self._whole).content.decode("utf-8", "replace")
-        if self._key["path"].startswith("/props"):
-            body = _what_is_asked_of_props(body)
+        body = httpx.Response(200, headers=packed, content=self._body).content.decode("utf-8", "replace")
+        if self._request_key["path"].startswith("/props"):
+            body = _used_props(body)
         headers = {"content-type": self._response.headers.get("content-type", "application/json")}
         answer = {"status": self._response.status_code, "headers": headers, "body": self._cassette.mask(body)}
         if self._measure:
             answer["measured"] = dict(self._measure)
-        self._cassette.add(self._key, answer)
+        self._cassette.add(self._request_key, answer)
 
 
-def _key(request: httpx.Request) -> dict[str, Any]:
+def _request_key(request: httpx.Request) -> dict[str, Any]:
     try:
         body = json.loads(request.content) if request.content else None
     except ValueError:
@@ -196,13 +196,13 @@ def _key(request: httpx.Request) -> dict[str, Any]:
     return {"method": request.method, "path": request.url.path + (f"?{query}" if query else ""), "body": body}
 
 
-def _what_is_asked_of_props(body: str) -> str:
-    """The rest of a server's properties holds paths of its machine, and no business of a reader's."""
+def _used_props(body: str) -> str:
+    """Return only the properties that Piano reads: the others hold paths of the server's machine."""
     try:
-        told = json.loads(body)
-        settings = {"n_ctx": (told.get("default_generation_settings") or {}).get("n_ctx")}
+        props = json.loads(body)
+        settings = {"n_ctx": (props.get("default_generation_settings") or {}).get("n_ctx")}
         return json.dumps(
-            {"chat_template_caps": told.get("chat_template_caps"), "default_generation_settings": settings}
+            {"chat_template_caps": props.get("chat_template_caps"), "default_generation_settings": settings}
         )
     except (ValueError, AttributeError):
         return "{}"

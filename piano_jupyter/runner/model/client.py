@@ -12,39 +12,42 @@ import httpx
 
 from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
+from piano_jupyter.logs import logger
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import ModelProperties
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
-from piano_jupyter.runner.model.server.error_responses import error_from, passes
-from piano_jupyter.runner.model.server.model_list import not_served
+from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
+from piano_jupyter.runner.model.server.model_list import not_served_error
 from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError, retry_after
 from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
 from piano_jupyter.runner.model.server.unsupported_options import UnsupportedOptions
-from piano_jupyter.runner.model.stream.constrained_calls import constrained, response_format
+from piano_jupyter.runner.model.stream.constrained_calls import constrained_request, response_format
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 
-AFTER_THE_LAST_WORD = 0.5  # seconds
-AFTER_THE_FINISH = 5.0  # seconds that the last word is waited for, once the answer is whole
-LOOK = 0.2  # seconds between two looks at what a server does that does not answer yet
-WORTH_TELLING = 1.0  # seconds of a pause
+log = logger(__name__)
+
+DRAIN_TIMEOUT_S = 0.5  #: for the rest of the stream, once the server said [DONE]
+DONE_TIMEOUT_S = 5.0  #: for [DONE], once the answer is complete
+LOADING_POLL_S = 0.2  #: between two checks of why a server does not answer yet
+MIN_ANNOUNCED_PAUSE_S = 1.0  #: shorter pauses before a retry are not announced
 
 
 @dataclass(slots=True)
 class _StartedAnswer:
-    """An answer that has begun: its first bytes are there."""
+    """An answer whose first bytes have arrived."""
 
     response: httpx.Response
     pieces: AsyncIterator[bytes]
     first: bytes
-    since: float  #: when it began, in the loop's time
-    held: bool  #: the model is held to a schema, as its template has no tools
+    started_at: float  #: when the response came, in the loop's time
+    constrained: bool  #: to a JSON Schema, as the model's template has no tools
 
 
 class ChatClient:
-    """Asks a model over HTTP. One client for all models of a server; safe for many requests at once.
+    """Sends chat requests over HTTP. One client for all models of a server; safe for concurrent requests.
 
-    `swap` tells what the server does with its models while a request waits. It stays its owner's, who closes it.
+    `swap` knows what the server does with its models while a request waits. It is not closed by this client.
     """
 
     def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None, swap: SwapClient) -> None:
@@ -52,140 +55,147 @@ class ChatClient:
         self._server = ServerTransport(connect, config)
         self._http = self._server.client(wrap)
         self._properties = ModelProperties(self._http, config, swap)
-        self._unwanted = UnsupportedOptions()
+        self._unsupported = UnsupportedOptions()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
     async def context(self, model: str) -> int | None:
-        """Return how many tokens fit into a model's window; None where that is not known. Never raises ModelError."""
+        """Return a model's context window in tokens; None if it is not known. Never raises ModelError."""
         return await self._properties.context(model)
 
     async def lacks_tools(self, model: str) -> bool:
-        """Return whether a model's chat template has no place for tools, as far as its server tells."""
+        """Return whether the server says that a model's chat template has no tools."""
         return await self._properties.lacks_tools(model)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """Yield the reply's pieces as they come, last the whole reply. Raises ModelError.
+        """Yield the reply's pieces as they come, and the complete reply last. Raises ModelError.
 
-        What fails in a way that may pass is asked again; where text was sent already, `StreamRestarted` says so.
+        Transient failures are retried. If part of the answer was already yielded, `StreamRestarted` comes first.
         """
         watch, retries, unloads = Stopwatch(), RetryBudget(self._config.request_retries), self._swap.unloads
         while True:
-            beginning = asyncio.create_task(self._begin(request), name="piano-request")
+            answer = asyncio.create_task(self._start_answer(request), name="piano-request")
             try:
-                async with aclosing(self._waiting(beginning, request.model, watch)) as notes:
-                    async for note in notes:
-                        yield note
-                async with aclosing(self._pieces(await beginning, request, watch)) as pieces:
+                async with aclosing(self._loading_notices(answer, request.model, watch)) as notices:
+                    async for notice in notices:
+                        yield notice
+                async with aclosing(self._read_answer(await answer, request, watch)) as pieces:
                     async for piece in pieces:
                         if isinstance(piece, Delta):
-                            retries.told = True
+                            retries.answer_started = True
                         elif isinstance(piece, Reply):
-                            retries.check(piece)
+                            retries.check_not_empty(piece)
                         yield piece
-            except TransientError as trouble:
-                if self._swap.unloads != unloads:  # the user takes the model away: it is not loaded again for this
-                    raise trouble.error from trouble
-                pause = retries.pause(trouble)
+            except TransientError as failure:
+                if self._swap.unloads != unloads:  # the user unloaded it: do not load it again
+                    raise failure.error from failure
+                pause = retries.pause(failure)
+                log.debug("model=%s retry in %.1f s: %s", request.model, pause, failure)
             except errors.ContextOverflowError as error:
-                self._properties.learn(request.model, error.n_ctx)
+                self._properties.remember_window(request.model, error.n_ctx)
                 raise
             else:
                 return
             finally:
-                await _end(beginning)
-            if retries.told:
-                retries.told = False
+                await _release(answer)
+            if retries.answer_started:
+                retries.answer_started = False
                 yield StreamRestarted()
-            if pause > WORTH_TELLING:
-                yield LoadingNotice(note=f"the server gave no answer; asking again in {pause:.0f} s")
+            if pause > MIN_ANNOUNCED_PAUSE_S:
+                yield LoadingNotice(note=f"the server did not answer; retrying in {pause:.0f} s")
             await asyncio.sleep(pause)
 
-    async def _waiting(
-        self, beginning: "asyncio.Task[_StartedAnswer]", model: str, watch: Stopwatch
+    async def _loading_notices(
+        self, answer: "asyncio.Task[_StartedAnswer]", model: str, watch: Stopwatch
     ) -> AsyncGenerator[LoadingNotice, None]:
-        """Yield what the server does until the answer begins."""
-        while not (await asyncio.wait([beginning], timeout=LOOK))[0]:
-            note = await self._swap.why_waiting(model) if self._server.used else None
-            if (told := watch.loading(note)) is not None:
-                yield told
+        """Yield what the server does until the answer starts."""
+        while not (await asyncio.wait([answer], timeout=LOADING_POLL_S))[0]:
+            note = await self._swap.loading_note(model) if self._server.used else None
+            if (notice := watch.loading(note)) is not None:
+                yield notice
 
-    async def _begin(self, request: ChatRequest) -> _StartedAnswer:
+    async def _start_answer(self, request: ChatRequest) -> _StartedAnswer:
         """Send the request and wait for the first bytes of the answer."""
-        of_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
-        lacks = of_tools and await self.lacks_tools(request.model)
-        held = lacks and bool(request.tools)
-        response = await self._send(constrained(request) if lacks else request)
-        pieces, since = response.aiter_bytes(), asyncio.get_running_loop().time()
+        has_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
+        must_rewrite = has_tools and await self.lacks_tools(request.model)
+        constrained = must_rewrite and bool(request.tools)
+        response = await self._send(constrained_request(request) if must_rewrite else request)
+        pieces, started_at = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
-            return _StartedAnswer(response, pieces, await self._next(pieces, since), since, held)
+            return _StartedAnswer(response, pieces, await self._next_bytes(pieces, started_at), started_at, constrained)
         except httpx.HTTPError as error:
             await response.aclose()
-            raise self._broken(error) from error
+            raise self._connection_broken(error) from error
         except BaseException:
             await response.aclose()
             raise
 
-    async def _pieces(
-        self, begun: _StartedAnswer, request: ChatRequest, watch: Stopwatch
+    async def _read_answer(
+        self, started: _StartedAnswer, request: ChatRequest, watch: Stopwatch
     ) -> AsyncGenerator[Piece, None]:
         names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
         as_json = request.schema is not None
-        reading = ReplyReader(names, text_calls=self._config.text_calls, held=begun.held, as_json=as_json)
-        extensions, figures = begun.response.extensions, dict[str, float]()
-        piece, last, now = begun.first, begun.since, asyncio.get_running_loop().time
+        reader = ReplyReader(
+            names, text_calls=self._config.text_calls, constrained=started.constrained, as_json=as_json
+        )
+        extensions, timings = started.response.extensions, dict[str, float]()
+        piece, last_event_at, now = started.first, started.started_at, asyncio.get_running_loop().time
         try:
             while True:
-                for told in reading.feed(piece):
-                    heard = watch.loading(f"{request.model} is loading") if isinstance(told, LoadingNotice) else told
-                    if heard is not None:
-                        yield heard
-                last = now() if reading.heard else last  # a comment is no sign that the model goes on
-                if not figures and reading.begun:
-                    figures = watch.first_word()
-                    extensions.get("measure", {}).update(figures)
-                if reading.ended:
+                for added in reader.feed(piece):
+                    loading = isinstance(added, LoadingNotice)
+                    shown = watch.loading(f"{request.model} is loading") if loading else added
+                    if shown is not None:
+                        yield shown
+                if reader.got_event:  # SSE comments alone do not show that the model goes on
+                    last_event_at = now()
+                if not timings and reader.started:
+                    timings = watch.first_token()
+                    extensions.get("measure", {}).update(timings)
+                if reader.ended:
                     break
-                piece = await self._next(begun.pieces, last, reading)
-            reply = reading.reply()
-            if piece:  # the last word came before the end of the stream
-                figures |= watch.speed(reply.usage)
-                extensions.get("measure", {}).update(figures)
-                await _finish(begun.pieces)
+                piece = await self._next_bytes(started.pieces, last_event_at, reader)
+            reply = reader.reply()
+            if piece:  # [DONE] came before the end of the stream
+                timings |= watch.speed(reply.usage)
+                extensions.get("measure", {}).update(timings)
+                await _drain(started.pieces)
         except httpx.HTTPError as error:
-            raise self._broken(error) from error
+            raise self._connection_broken(error) from error
         except errors.ModelError as error:
-            raise (TransientError(error) if reading.passes else error) from error
+            raise (TransientError(error) if reader.is_transient else error) from error
         finally:
-            await begun.response.aclose()
-        yield replace(reply, usage={**reply.usage, **extensions.get("measured", figures)})
+            await started.response.aclose()
+        yield replace(reply, usage={**reply.usage, **extensions.get("measured", timings)})
 
-    async def _next(self, pieces: AsyncIterator[bytes], last: float, reading: ReplyReader | None = None) -> bytes:
-        """Return the next piece, empty at the end; a whole answer needs none.
+    async def _next_bytes(
+        self, pieces: AsyncIterator[bytes], last_event_at: float, reader: ReplyReader | None = None
+    ) -> bytes:
+        """Return the next bytes, or b"" at the end of the answer.
 
-        `last` is when the server last said anything of the answer. Raises ModelTimeoutError if none begins in time, and
-        TransientError if one that has begun stands still.
+        `last_event_at` is when the server last sent part of the answer. Raises ModelTimeoutError if no answer starts in
+        time, and TransientError if a started one stalls.
         """
-        config, begun = self._config, reading is not None and reading.begun
-        finished = reading is not None and reading.finished
-        limit = config.idle_timeout if begun else config.first_byte_timeout
+        config, started = self._config, reader is not None and reader.started
+        finished = reader is not None and reader.finished
+        limit = config.idle_timeout if started else config.first_byte_timeout
         try:
-            async with asyncio.timeout_at(last + (min(limit, AFTER_THE_FINISH) if finished else limit)):
+            async with asyncio.timeout_at(last_event_at + (min(limit, DONE_TIMEOUT_S) if finished else limit)):
                 return await anext(pieces, b"")
         except (httpx.HTTPError, TimeoutError) as error:
             if finished:
                 return b""
             if isinstance(error, httpx.HTTPError):
                 raise
-            if not begun:
-                raise self._server.too_slow() from error
-            silent = f"the server fell silent for {config.idle_timeout:g} s in the middle of its answer"
-            raise TransientError(errors.ModelTimeoutError(silent)) from error
+            if not started:
+                raise self._server.timeout_error() from error
+            stalled = f"the server sent nothing for {config.idle_timeout:g} s in the middle of its answer; retry"
+            raise TransientError(errors.ModelTimeoutError(stalled)) from error
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
-        """Send the request; return the response with its body to come. Raises TransientError or ModelError."""
+        """Send the request; return the response before its body is read. Raises TransientError or ModelError."""
         body: dict[str, Any] = {
             **request.options,
             "model": request.model,
@@ -201,52 +211,52 @@ class ChatClient:
             body["response_format"] = response_format(request.schema, "answer")
         server = self._config.base_url
         while True:
-            content = json.dumps(self._unwanted.without(server, body), ensure_ascii=False).encode("utf-8", "replace")
-            sent = self._http.build_request(
+            content = json.dumps(self._unsupported.without(server, body), ensure_ascii=False).encode("utf-8", "replace")
+            http_request = self._http.build_request(
                 "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
             )
             try:
-                response = await self._http.send(sent, stream=True)
+                response = await self._http.send(http_request, stream=True)
                 if response.is_success:
                     return response
                 async with asyncio.timeout(self._config.idle_timeout):
-                    told = (await response.aread()).decode("utf-8", "replace")
+                    text = (await response.aread()).decode("utf-8", "replace")
                 if response.has_redirect_location:
-                    told = f"it leads to {response.headers['location']}; mend PianoConfig.base_url"
+                    text = f"it redirects to {response.headers['location']}; fix PianoConfig.base_url"
             except (httpx.HTTPError, TimeoutError) as error:
                 raise TransientError(await self._server.unreachable(error)) from error
-            if not self._unwanted.learn(server, body, response.status_code, told):
+            if not self._unsupported.learn_from_rejection(server, body, response.status_code, text):
                 break
-        refusal = error_from(response.status_code, self._server.without_key(told), request.model)
-        if passes(response.status_code, told):
-            raise TransientError(refusal, retry_after(response.headers))
-        raise await self._with_models(refusal, request.model)
+        rejection = error_from(response.status_code, self._server.without_key(text), request.model)
+        if is_transient(response.status_code, text):
+            raise TransientError(rejection, retry_after(response.headers))
+        raise await self._with_served_models(rejection, request.model)
 
-    async def _with_models(self, refusal: errors.ModelError, model: str) -> errors.ModelError:
-        """Add which models are served, where this one is not."""
-        if isinstance(refusal, errors.ModelNotServedError):
+    async def _with_served_models(self, rejection: errors.ModelError, model: str) -> errors.ModelError:
+        """Add the list of served models to the error for a model that is not served."""
+        if isinstance(rejection, errors.ModelNotServedError):
             with contextlib.suppress(errors.ModelError):
                 await self._swap.models()
                 if model not in (known := self._swap.known()):
-                    return not_served(model, known)
-        return refusal
+                    return not_served_error(model, known)
+        return rejection
 
-    def _broken(self, error: Exception) -> TransientError:
-        said = f"the connection broke in the middle of the answer ({self._server.said(error)}); retry"
-        return TransientError(errors.ModelUnavailableError(said))
+    def _connection_broken(self, error: Exception) -> TransientError:
+        message = f"the connection broke in the middle of the answer ({self._server.describe(error)}); retry"
+        return TransientError(errors.ModelUnavailableError(message))
 
 
-async def _finish(pieces: AsyncIterator[bytes]) -> None:
-    """Read what follows the last word, so that the connection can be used again; a server that holds it is let be."""
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    """Read the rest of the stream, so that the connection can be reused; give up if the server keeps it open."""
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
-        async with asyncio.timeout(AFTER_THE_LAST_WORD):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
             async for _ in pieces:
                 pass
 
 
-async def _end(beginning: "asyncio.Task[_StartedAnswer]") -> None:
-    """Free a request, wherever it is."""
-    if beginning.cancel():
-        await asyncio.wait([beginning])
-    if not beginning.cancelled() and beginning.exception() is None:
-        await beginning.result().response.aclose()
+async def _release(answer: "asyncio.Task[_StartedAnswer]") -> None:
+    """Cancel a request that still waits, or close its response."""
+    if answer.cancel():
+        await asyncio.wait([answer])
+    if not answer.cancelled() and answer.exception() is None:
+        await answer.result().response.aclose()

@@ -1,7 +1,7 @@
-"""What a server says of one of its models beside the chat: how large its window is, and whether it can take tools.
+"""A model's properties: the size of its context window, and whether its chat template has tools.
 
-llama.cpp tells both at `/props`, which leads to the model's own behind llama-swap; others tell the window in their list
-of models, or when it overflows. Each model of a server is asked once. What is not known is not guessed.
+llama.cpp has both at `/props` (behind llama-swap, those of each model). Other servers name the window in their list of
+models, or in the error when it overflows. Each model of a server is asked once; nothing is guessed.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ import httpx
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
-from piano_jupyter.runner.model.server.model_list import size_of_window
+from piano_jupyter.runner.model.server.model_list import window_size
 from piano_jupyter.text.json_text import mapping
 
 Key = tuple[str, str, str]
 
 
 class ModelProperties:
-    """The properties of the models that were asked."""
+    """Fetches and caches the properties of models."""
 
     def __init__(self, http: httpx.AsyncClient, config: PianoConfig, swap: SwapClient) -> None:
         self._http, self._config, self._swap = http, config, swap
@@ -29,14 +29,14 @@ class ModelProperties:
         self._contexts: dict[Key, int | None] = {}
 
     async def lacks_tools(self, model: str) -> bool:
-        """Whether the model's template has no place for tools, as far as the server says."""
-        told = mapping(await self._told(model))
-        return mapping(told.get("chat_template_caps")).get("supports_tools") is False
+        """Return whether the server says that the model's chat template has no tools."""
+        props = mapping(await self._fetch_props(model))
+        return mapping(props.get("chat_template_caps")).get("supports_tools") is False
 
     async def context(self, model: str) -> int | None:
-        """Return how many tokens fit into the model's window; None where that is not known. Never raises ModelError.
+        """Return the model's context window in tokens; None if it is not known. Never raises ModelError.
 
-        A model that llama-swap would have to load for it is not asked.
+        A model that llama-swap would have to load first is not asked.
         """
         key = self._key(model)
         if key in self._contexts:
@@ -44,24 +44,24 @@ class ModelProperties:
         loaded = await self._swap.loaded([model])
         if loaded is not None and model not in loaded:
             return None
-        with suppress(ModelError):  # it is trouble, or was not recorded: the question itself will tell
-            if (told := await self._told(model, only_recorded=True)) is not None:
-                settings = mapping(told.get("default_generation_settings"))
-                self._contexts[key] = size_of_window(settings.get("n_ctx")) or await self._swap.context(model)
+        with suppress(ModelError):  # the chat request that follows will raise it
+            if (props := await self._fetch_props(model, only_recorded=True)) is not None:
+                settings = mapping(props.get("default_generation_settings"))
+                self._contexts[key] = window_size(settings.get("n_ctx")) or await self._swap.context(model)
         return self._contexts.get(key)
 
-    def learn(self, model: str, n_ctx: int | None) -> None:
-        """Take the size of a window from the error that names it."""
+    def remember_window(self, model: str, n_ctx: int | None) -> None:
+        """Remember the context window from an overflow error that names it."""
         if n_ctx is not None:
             self._contexts[self._key(model)] = n_ctx
 
     def _key(self, model: str) -> Key:
         return self._config.embedded, self._config.base_url, model
 
-    async def _told(self, model: str, *, only_recorded: bool = False) -> Mapping[str, Any] | None:
-        """Return what `/props` tells, empty where there is none; None where it says nothing now.
+    async def _fetch_props(self, model: str, *, only_recorded: bool = False) -> Mapping[str, Any] | None:
+        """Return the response of `/props`: empty if the server has none, None if it fails now.
 
-        llama-swap loads the model to answer that, which is to be asked next anyway.
+        llama-swap loads the model to answer, which the chat request would do next anyway.
         """
         key = self._key(model)
         if key not in self._props:
@@ -70,12 +70,12 @@ class ModelProperties:
                     response = await self._http.get(
                         "/props", params={"model": model}, extensions={"only_recorded": only_recorded}
                     )
-                told = response.json() if response.status_code == 200 else None
+                props = response.json() if response.status_code == 200 else None
             except (httpx.HTTPError, TimeoutError, ValueError, RecursionError):
                 return None
-            if response.status_code not in {200, 404}:  # the question itself will tell why
+            if response.status_code not in {200, 404}:  # the chat request that follows will say why
                 return None
             if response.extensions.get("not_recorded"):
                 return {}
-            self._props[key] = mapping(told)
+            self._props[key] = mapping(props)
         return self._props[key]

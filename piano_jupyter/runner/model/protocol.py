@@ -1,4 +1,4 @@
-"""What a turn asks and what it gets: ChatModel, ChatRequest, and the pieces of a reply. Types only."""
+"""The interface between a turn and a model: ChatModel, ChatRequest, and the pieces of a reply. Types only."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,14 +7,23 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRequest:
-    """One question to a model: chat messages and tools in the form of the OpenAI chat API."""
+    """A request to a model: chat messages and tools in the form of the OpenAI chat API.
+
+    Attributes:
+        model: The name of the model.
+        messages: The messages, each with a `role` and `content`.
+        tools: The tools that the model may call.
+        options: Options of the agent, such as `temperature`.
+        schema: The JSON Schema that the answer has to fit, if it is to be JSON.
+        answer_now: Whether the model may call no more tools.
+    """
 
     model: str
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    schema: Mapping[str, Any] | None = None  #: what the server is to hold the answer to
-    answer_now: bool = False  #: no tool is to be called any more
+    schema: Mapping[str, Any] | None = None
+    answer_now: bool = False
 
     @property
     def may_call(self) -> bool:
@@ -24,7 +33,12 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delta:
-    """A piece of a reply."""
+    """A piece of a reply.
+
+    Attributes:
+        text: A piece of the answer.
+        reasoning: A piece of what the model thinks before it answers.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -32,31 +46,39 @@ class Delta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadingNotice:
-    """The server says that the model is on its way."""
+    """The server says that the model is loading."""
 
     note: str
-    fraction: float | None = None  #: how much of a fetch is done, 0 to 1
+    fraction: float | None = None  #: of the download that is done, 0 to 1
     seconds: float | None = None  #: how long it has been loading
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRestarted:
-    """The reply begins anew: what was told of it so far is void."""
+    """The reply starts over: discard what was received of it so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedCall:
-    """A tool call as the model asked for it; `problem` says why it cannot be run, if it cannot."""
+    """A tool call as the model requested it; `problem` says why it cannot run, if it cannot."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
-    repaired: bool = False  #: its arguments were complete, but not quite JSON
+    repaired: bool = False  #: its arguments were complete, but not valid JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A whole reply."""
+    """A whole reply.
+
+    Attributes:
+        text: The answer.
+        reasoning: What the model thought before it answered.
+        calls: The tool calls that it asks for.
+        finish_reason: Why it ended: "stop", "tool_calls", or "length" if it was cut off.
+        usage: What it cost, such as `prompt_tokens` and `completion_tokens`.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -69,8 +91,8 @@ Piece = Delta | LoadingNotice | StreamRestarted | Reply
 
 
 class ChatModel(Protocol):
-    """What a turn asks: anything that streams deltas and ends with a `Reply`. Raises ModelError."""
+    """Anything that streams deltas and ends with a `Reply`. Raises ModelError."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """Yield the reply's pieces as they come, last the whole reply."""
+        """Yield the reply's pieces as they come, and the complete reply last."""
         ...

@@ -1,8 +1,8 @@
-r"""Control tokens in what others wrote, made plain text: `<|im_start|>` becomes `<\|im_start|>`. Pure.
+r"""Escapes control tokens in untrusted text: `<|im_start|>` becomes `<\|im_start|>`. Pure.
 
-A server reads the rendered prompt with its special tokens, wherever they stand: a file that holds `<|im_start|>system`
-could speak as the system. A backslash behind the first character makes it text that a model still reads. A model that
-repeats such text in a tool's arguments means what stood there, so that is turned back (`unescaped`).
+A server interprets special tokens anywhere in the rendered prompt, so a file with `<|im_start|>system` in it could pose
+as the system. A backslash after the first character makes it plain text that a model can still read. When a model
+repeats such text in a tool's arguments, it means the original, which `unescape` restores.
 """
 
 import math
@@ -10,45 +10,45 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-NAMES = (
+TAG_NAMES = (
     "s|bos|eos|pad|unk|sop|eop|sep|think|thinking|system|user|assistant|model|role|arg_key|arg_value|tools?|tool_sep|"
     "tool_def_sep|available_tools|tool_(?:call|response|result|output)s?|function_(?:call|result)s?|start_of_turn|"
     "end_of_turn|begin_of_document|beginning_of_sentence|end_of_sentence"
 )
-CAPITALS = r"SPECIAL_\d+|[A-Z_]{2,32}_TOKEN|TOOLCALL|TOOL_RESPONSE|AVAILABLE_TOOLS"
-BRACKETED = (
+CAPITAL_NAMES = r"SPECIAL_\d+|[A-Z_]{2,32}_TOKEN|TOOLCALL|TOOL_RESPONSE|AVAILABLE_TOOLS"
+BRACKET_NAMES = (
     "INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|THINK|MODEL_SETTINGS|IMG|"
     "IMG_BREAK|IMG_END|BOS|EOS|EOT|EOD|gMASK|sMASK"
 )
-#: What follows the first character of a control token, as the chat templates of llama.cpp have them. Placeholders such
-#: as `<filename>`, which are tokens to some models, cannot pose as anybody.
-AFTER = {
+#: What follows the first character of a control token in llama.cpp's chat templates. Placeholders such as `<filename>`,
+#: which are tokens for some models, are harmless: they cannot pose as a role.
+TOKEN_REST = {
     "<": rf"/?\|[^\s<>]{{1,64}}>|/?[\w/:-]{{1,64}}\|>|/?｜|"  # <|im_start|>, <|turn>, <turn|>, <｜User｜>
-    rf"/?(?:[a-z]{{1,16}}:)?(?:{NAMES})(?::[a-z]{{1,16}})?\s*>|/?(?:{CAPITALS}|unused\d+|extra_id_\d+)>|"
+    rf"/?(?:[a-z]{{1,16}}:)?(?:{TAG_NAMES})(?::[a-z]{{1,16}})?\s*>|/?(?:{CAPITAL_NAMES}|unused\d+|extra_id_\d+)>|"
     r"</?SYS>>|function=",
-    "[": rf"/?(?:{BRACKETED})\]|e~\[",
+    "[": rf"/?(?:{BRACKET_NAMES})\]|e~\[",
     "]": r"~!?b[\[\]]|<\][a-z]{1,16}\[>\[",  # MiniMax's ]~b] and ]<]minimax[>[
 }
-PLAIN = re.compile("|".join(rf"{re.escape(first)}(?={rest})" for first, rest in AFTER.items()))
-ESCAPED = re.compile("|".join(rf"{re.escape(first)}\\(?={rest})" for first, rest in AFTER.items()))
+CONTROL_TOKEN = re.compile("|".join(rf"{re.escape(first)}(?={rest})" for first, rest in TOKEN_REST.items()))
+ESCAPED_TOKEN = re.compile("|".join(rf"{re.escape(first)}\\(?={rest})" for first, rest in TOKEN_REST.items()))
 
 
-def escaped(text: str) -> str:
-    """Return a text without control tokens; one that is escaped already stays as it is."""
-    return PLAIN.sub(lambda first: first[0] + "\\", text)
+def escape(text: str) -> str:
+    """Escape the control tokens in a text; those that are already escaped stay unchanged."""
+    return CONTROL_TOKEN.sub(lambda first: first[0] + "\\", text)
 
 
-def unescaped(text: str) -> str:
-    """Return a text with its control tokens as they were."""
-    return ESCAPED.sub(lambda first: first[0][0], text)
+def unescape(text: str) -> str:
+    """Restore the control tokens in an escaped text."""
+    return ESCAPED_TOKEN.sub(lambda first: first[0][0], text)
 
 
-def within(value: Any, change: Callable[[str], str]) -> Any:
-    """Change each text in a JSON value. A number that JSON does not have becomes null."""
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """Apply `change` to each string in a JSON value. NaN and infinite numbers become null."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {change(str(name)): within(each, change) for name, each in value.items()}
+        return {change(str(name)): map_strings(each, change) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [within(each, change) for each in value]
+        return [map_strings(each, change) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,10 +1,10 @@
-"""The prompt: an agent, its skills and the thread's history as chat messages.
+"""Builds the prompt: an agent's system prompt, its skills and the thread's history as chat messages.
 
-Pure and stable: no clock and no random id goes in, the same history gives the same bytes, and a prompt is a prefix of
-the thread's next one, so that the server's prompt cache keeps it. The shape is what every chat template can render:
-one system message and only first, then the user's, neighbours of one role merged, content always a string, one call an
-assistant message, its result right behind it. (Measured over the templates that llama.cpp ships: parallel calls in one
-message fail three.) Only the agent's own system prompt may hold control tokens.
+Pure and stable: without clock and random ids, the same history gives the same bytes, and each prompt is a prefix of the
+thread's next one, so that the server's prompt cache is used. The shape is one that every chat template can render: one
+system message, which is first, then a user's; adjacent messages of one role are merged; content is always a string; one
+call per assistant message, directly followed by its result. (Three of the templates that llama.cpp ships fail with
+parallel calls in one message.) Only the agent's own system prompt may contain control tokens.
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
-from piano_jupyter.runner.model.message_roles import merged
+from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.turn.context_window import HistoryTrim
-from piano_jupyter.runner.turn.control_tokens import escaped, within
+from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 
 UNFINISHED = "outcome unknown: it did not finish"
-NOTHING = HistoryTrim()
+NO_TRIM = HistoryTrim()
 
 
 def chat_messages(
@@ -28,68 +28,75 @@ def chat_messages(
     calls: Sequence[ToolCall],
     names: Mapping[UUID, str],
     job_id: UUID | None = None,
-    cut: HistoryTrim = NOTHING,
+    trim: HistoryTrim = NO_TRIM,
     *,
-    begins: int = 0,
-    calls_left: int = 0,
+    start_index: int = 0,
+    trimmed_calls: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
-    `history` and `calls` are the thread's, in order, and go along from `begins` on; `calls_left` of the agent's calls
-    were before them. `names` gives each agent's name by id; `cut` is what does not go along. An agent sees its own
-    messages as the assistant's and those of others as labelled text of the user. Reasoning goes along only within the
-    job `job_id`.
+    `history` and `calls` are the thread's, in order; messages before `start_index` are left out, and `trimmed_calls` of
+    the agent's calls came before `calls`. `names` maps agent ids to names; `trim` is what is left out. The agent's own
+    messages have the assistant's role; those of other agents are labelled user messages. Reasoning is sent only within
+    the job `job_id`.
     """
-    asked: dict[UUID, list[ToolCall]] = {}
+    calls_by_message: dict[UUID, list[ToolCall]] = {}
     for call in sorted(calls, key=lambda each: each.seq):
-        asked.setdefault(call.message_id, []).append(call)
-    mine = [each for message in history if asked and message.agent_id == agent.id for each in asked.get(message.id, ())]
-    numbered = {call.id: f"call{number:05d}" for number, call in enumerate(mine, calls_left + 1)}
+        calls_by_message.setdefault(call.message_id, []).append(call)
+    own_calls = [
+        each
+        for message in history
+        if calls_by_message and message.agent_id == agent.id
+        for each in calls_by_message.get(message.id, ())
+    ]
+    call_ids = {call.id: f"call{number:05d}" for number, call in enumerate(own_calls, trimmed_calls + 1)}
 
-    def written(text: str) -> str:
-        return escaped(cut.text(text))
+    def prepared(text: str) -> str:
+        return escape(trim.shortened(text))
 
-    told: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escaped(cut.note)}" if cut.note else ""}]
-    for message in history[begins:]:
-        content = written(message.content)
+    prompt: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escape(trim.note)}" if trim.note else ""}]
+    for message in history[start_index:]:
+        content = prepared(message.content)
         if message.role == "user":
-            told.append({"role": "user", "content": content})
+            prompt.append({"role": "user", "content": content})
         elif message.role == "system":  # a note for people
             continue
         elif message.role != "assistant":
-            told.append({"role": "user", "content": f"[{message.role}] {content}"})
+            prompt.append({"role": "user", "content": f"[{message.role}] {content}"})
         elif message.agent_id != agent.id:
             name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
-            told.append({"role": "user", "content": f"[{name}] {content}" if message.content else ""})
+            prompt.append({"role": "user", "content": f"[{name}] {content}" if message.content else ""})
         else:
-            told += _own(message, asked.get(message.id, ()), numbered, job_id, written)
-    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escaped(skills.strip())) if part)
-    messages = merged(told)
+            prompt += _own_message(message, calls_by_message.get(message.id, ()), call_ids, job_id, prepared)
+    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(skills.strip())) if part)
+    messages = merge_same_role(prompt)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
-        messages.pop()  # said before a call that was never made; a template would take it for the answer's beginning
+        messages.pop()  # its call was never made; a template would take it for the start of the answer
     if not messages or messages[0]["role"] != "user":
         messages.insert(0, {"role": "user", "content": "(the conversation so far)"})
     return [{"role": "system", "content": system}, *messages] if system else messages
 
 
-def _own(
+def _own_message(
     message: Message,
     calls: Sequence[ToolCall],
-    numbered: Mapping[UUID, str],
+    call_ids: Mapping[UUID, str],
     job_id: UUID | None,
-    written: Callable[[str], str],
+    prepared: Callable[[str], str],
 ) -> list[dict[str, Any]]:
-    said: dict[str, Any] = {"role": "assistant", "content": written(message.content)}
+    assistant_message: dict[str, Any] = {"role": "assistant", "content": prepared(message.content)}
     if message.reasoning and job_id is not None and message.job_id == job_id:
-        said["reasoning_content"] = written(message.reasoning)
+        assistant_message["reasoning_content"] = prepared(message.reasoning)
     if not calls:
-        return [said]
-    told = []
+        return [assistant_message]
+    prompt = []
     for call in calls:
-        arguments = json.dumps(within(dict(call.arguments), written), ensure_ascii=False)
-        function = {"name": written(call.name), "arguments": arguments}
-        told.append({**said, "tool_calls": [{"id": numbered[call.id], "type": "function", "function": function}]})
-        result = UNFINISHED if call.result is None else written(call.result) or "(no output)"
-        told.append({"role": "tool", "tool_call_id": numbered[call.id], "content": result})
-        said = {"role": "assistant", "content": ""}
-    return told
+        arguments = json.dumps(map_strings(dict(call.arguments), prepared), ensure_ascii=False)
+        function = {"name": prepared(call.name), "arguments": arguments}
+        prompt.append(
+            {**assistant_message, "tool_calls": [{"id": call_ids[call.id], "type": "function", "function": function}]}
+        )
+        result = UNFINISHED if call.result is None else prepared(call.result) or "(no output)"
+        prompt.append({"role": "tool", "tool_call_id": call_ids[call.id], "content": result})
+        assistant_message = {"role": "assistant", "content": ""}
+    return prompt

@@ -1,7 +1,7 @@
-"""Asking within the model's window: a request that fits, and once more with less where the server says it does not.
+"""Requests that fit into the model's context window: trims the history, and retries once if the server rejects it.
 
-What is left out is told (`HistoryTrimmed`) and kept as a note of the thread, which says so to people and from then on
-to the agent. The requests that follow read the note and leave out the same (`context_window.py`).
+A trim is published (`HistoryTrimmed`) and stored as a note in the thread, for people and, from then on, for the agent.
+Later requests read the note and apply the same trim (`context_window.py`).
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -16,101 +16,106 @@ from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply
 from piano_jupyter.runner.turn import context_window
 from piano_jupyter.runner.turn.context_window import HistoryTrim
-from piano_jupyter.runner.turn.control_tokens import unescaped, within
+from piano_jupyter.runner.turn.control_tokens import map_strings, unescape
 from piano_jupyter.runner.turn.prompt import chat_messages
-from piano_jupyter.runner.turn.structured_output import fitting_reply, with_schema
+from piano_jupyter.runner.turn.structured_output import reply_matching_schema, with_schema
 from piano_jupyter.runner.turn.turn_input import TurnInput
 
-SMALL = 4000  # bytes that fit into any window: how large it is, is not asked
-SUMMARY = (
-    "Sum up our conversation so far in at most 150 words, for yourself to go on from: what was asked, found, decided "
-    "and left open, with the names and numbers that matter. Write nothing else."
+SMALL_PROMPT_BYTES = 4000  #: fits into any window, so that its size is not requested
+SUMMARY_PROMPT = (
+    "Summarize our conversation so far in at most 150 words, for yourself to continue from: what was asked, found, "
+    "decided and left open, with the names and numbers that matter. Write nothing else."
 )
 SUMMARY_TOKENS = 300
 
-Asked = Piece | HistoryTrimmed | MessageAdded
+RequestPiece = Piece | HistoryTrimmed | MessageAdded
 
 
-async def ask(
+async def ask_within_window(
     turn: TurnInput, model: ChatModel, history: Sequence[Message], calls: Sequence[ToolCall], clock: Clock
-) -> AsyncGenerator[Asked, None]:
-    """Yield the pieces of a reply, last the whole one; before them what no longer fits, and the note on it.
+) -> AsyncGenerator[RequestPiece, None]:
+    """Yield a reply's pieces and the complete reply last; before them, any trim of the history and the note on it.
 
-    Raises ModelError; ContextOverflowError where nothing more can be left out.
+    Raises ModelError; ContextOverflowError if nothing more can be left out.
     """
     options, job = turn.agent.options, turn.job
-    told, questions, left = list(history), context_window.questions_in(history), turn.turns_left
+    history = list(history)
+    questions = context_window.question_indexes(history)
     tools = [tool.schema() for tool in turn.tools]
 
-    def messages(cut: HistoryTrim) -> list[dict[str, Any]]:
-        said = chat_messages(
+    def messages(trim: HistoryTrim) -> list[dict[str, Any]]:
+        prompt = chat_messages(
             turn.agent,
             turn.skills,
-            told,
+            history,
             calls,
             turn.names,
             job.id,
-            cut,
-            begins=cut.begins(questions, left),
-            calls_left=turn.calls_left,
+            trim,
+            start_index=trim.start_index(questions, turn.trimmed_turns),
+            trimmed_calls=turn.trimmed_calls,
         )
-        return with_schema(said, job.schema)
+        return with_schema(prompt, job.schema)
 
-    def bytes_of(cut: HistoryTrim) -> int:
-        return context_window.size(messages(cut), tools)
+    def size_with(trim: HistoryTrim) -> int:
+        return context_window.prompt_size(messages(trim), tools)
 
-    cut = context_window.last_cut(told, turn.agent.id)
-    n_ctx = await turn.context(job.model) if bytes_of(cut) > SMALL else None
-    density = context_window.measured(told, turn.agent.id)
-    space = context_window.room(n_ctx, options.get("max_tokens"), density) if n_ctx else None
+    trim = context_window.last_trim(history, turn.agent.id)
+    n_ctx = await turn.context(job.model) if size_with(trim) > SMALL_PROMPT_BYTES else None
+    bytes_per_token = context_window.measured_bytes_per_token(history, turn.agent.id)
+    budget = context_window.prompt_budget(n_ctx, options.get("max_tokens"), bytes_per_token) if n_ctx else None
     overflow: ContextOverflowError | None = None
     while True:
-        fits = context_window.fitting(left + len(questions), cut, space, bytes_of) if space is not None else cut
-        if fits != cut:
-            note = context_window.sentence(fits, turn.agent.name, n_ctx)
-            yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=fits.turns, note=note)
-            kept = turn.message(clock, told, "system", note, left_out=fits.turns, longest=fits.longest)
-            if turn.summarize and fits.turns > cut.turns:
-                kept = await _summed_up(turn, model, told[: fits.begins(questions, left)], calls, cut, kept)
-            yield MessageAdded(thread_id=job.thread_id, message=kept)
-            told.append(kept)
-            cut = context_window.last_cut(told, turn.agent.id)
+        new_trim = trim
+        if budget is not None:
+            new_trim = context_window.trim_to_fit(turn.trimmed_turns + len(questions), trim, budget, size_with)
+        if new_trim != trim:
+            text = context_window.trim_note(new_trim, turn.agent.name, n_ctx)
+            yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=new_trim.turns, note=text)
+            left_out = {"left_out": new_trim.turns, "longest": new_trim.max_message_bytes}
+            note = turn.message(clock, history, "system", text, **left_out)
+            if turn.summarize and new_trim.turns > trim.turns:
+                trimmed = history[: new_trim.start_index(questions, turn.trimmed_turns)]
+                note = await _with_summary(turn, model, trimmed, calls, trim, note)
+            yield MessageAdded(thread_id=job.thread_id, message=note)
+            history.append(note)
+            trim = context_window.last_trim(history, turn.agent.id)
         elif overflow is not None:
-            raise _too_much(overflow)
-        request = ChatRequest(model=job.model, messages=messages(cut), tools=tools, options=options, schema=job.schema)
-        sent, begun = context_window.size(request.messages, tools), False
+            raise _cannot_fit_error(overflow)
+        request = ChatRequest(model=job.model, messages=messages(trim), tools=tools, options=options, schema=job.schema)
+        sent_bytes, started = context_window.prompt_size(request.messages, tools), False
         try:
-            async with aclosing(fitting_reply(model, request)) as pieces:
+            async with aclosing(reply_matching_schema(model, request)) as pieces:
                 async for piece in pieces:
-                    begun = begun or isinstance(piece, Delta)
-                    yield _read(piece, sent) if isinstance(piece, Reply) else piece
+                    started = started or isinstance(piece, Delta)
+                    yield _finish_reply(piece, sent_bytes) if isinstance(piece, Reply) else piece
         except ContextOverflowError as error:
-            if begun or overflow is not None:
-                raise _too_much(error) from error
+            if started or overflow is not None:
+                raise _cannot_fit_error(error) from error
             overflow, n_ctx = error, error.n_ctx or n_ctx
-            space = context_window.smaller(n_ctx, error.n_prompt, sent, options.get("max_tokens"))
+            budget = context_window.budget_after_overflow(n_ctx, error.n_prompt, sent_bytes, options.get("max_tokens"))
         else:
             return
 
 
-def _read(reply: Reply, sent: int) -> Reply:
-    """Return a reply with its calls as they are meant, and with the size of what was asked, to measure tokens by."""
-    calls = (replace(call, arguments=within(dict(call.arguments), unescaped)) for call in reply.calls)
-    return replace(reply, calls=tuple(calls), usage={"prompt_bytes": sent, **reply.usage})
+def _finish_reply(reply: Reply, sent_bytes: int) -> Reply:
+    """Restore the control tokens in a reply's calls, and add the prompt's size, to measure bytes per token."""
+    calls = (replace(call, arguments=map_strings(dict(call.arguments), unescape)) for call in reply.calls)
+    return replace(reply, calls=tuple(calls), usage={"prompt_bytes": sent_bytes, **reply.usage})
 
 
-async def _summed_up(
+async def _with_summary(
     turn: TurnInput,
     model: ChatModel,
-    leaving: Sequence[Message],
+    trimmed: Sequence[Message],
     calls: Sequence[ToolCall],
-    cut: HistoryTrim,
+    trim: HistoryTrim,
     note: Message,
 ) -> Message:
-    """Return the note with what the model says of the turns that leave; as it is, where not even they fit."""
-    question = replace(note, role="user", content=SUMMARY)
+    """Return the note with the model's summary of the trimmed turns, or with why there is none."""
+    question = replace(note, role="user", content=SUMMARY_PROMPT)
     messages = chat_messages(
-        turn.agent, "", [*leaving, question], calls, turn.names, None, cut, calls_left=turn.calls_left
+        turn.agent, "", [*trimmed, question], calls, turn.names, None, trim, trimmed_calls=turn.trimmed_calls
     )
     limits = {"max_tokens": SUMMARY_TOKENS, "response_format": {"type": "text"}}
     request = ChatRequest(model=turn.job.model, messages=messages, options={**turn.agent.options, **limits})
@@ -119,19 +124,19 @@ async def _summed_up(
         async with aclosing(model.stream(request)) as pieces:
             async for piece in pieces:
                 reply = piece if isinstance(piece, Reply) else reply
-    except ModelError as error:  # the question itself is still to be asked
-        why = "they do not fit by themselves" if isinstance(error, ContextOverflowError) else error
-        return replace(note, content=f"{note.content} They could not be summed up: {why}.")
+    except ModelError as error:  # a missing summary must not fail the turn
+        reason = "they do not fit into the context by themselves" if isinstance(error, ContextOverflowError) else error
+        return replace(note, content=f"{note.content} They could not be summarized: {reason}.")
     if not reply.text.strip():
         return note
-    text = f"{note.content} What was said in them, in short:\n\n{reply.text.strip()}"
+    text = f"{note.content} Summary of these turns:\n\n{reply.text.strip()}"
     return replace(note, content=text, usage={**reply.usage, **note.usage})
 
 
-def _too_much(error: ContextOverflowError) -> ContextOverflowError:
+def _cannot_fit_error(error: ContextOverflowError) -> ContextOverflowError:
     window = f" of {error.n_ctx:,} tokens" if error.n_ctx else ""
     return ContextOverflowError(
-        f"this does not fit in the model's context{window}, even without what was said before; ask for less at once, "
+        f"this does not fit in the model's context{window}, even without the earlier turns; ask for less at once, "
         f"give the agent fewer tools and skills, or have the server give its model a larger context",
         n_ctx=error.n_ctx,
         n_prompt=error.n_prompt,

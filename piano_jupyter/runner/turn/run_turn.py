@@ -1,7 +1,7 @@
-"""run_turn: ask the model, run the tools that it calls, ask again, until it answers.
+"""run_turn: ask the model, run the tools that it calls, and ask again, until it answers.
 
-A turn only tells what happens; it keeps nothing and shows nothing. Whoever iterates keeps each event before asking for
-the next: a yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
+A turn only yields events; it stores and shows nothing. The caller stores each event before it asks for the next one: a
+yield is a barrier. A turn never yields inside a task group, a timeout or a `finally` (PEP 789).
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -12,37 +12,41 @@ from uuid import UUID
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import TurnLimitError
 from piano_jupyter.events import Answered, Event, HistoryTrimmed, MessageAdded, MessageDelta, ModelLoading
+from piano_jupyter.logs import logger
 from piano_jupyter.records import Job
 from piano_jupyter.runner.model.protocol import ChatModel, Delta, LoadingNotice, Reply, StreamRestarted
-from piano_jupyter.runner.turn.limits import TurnLimits, no_answer, stopped_after
-from piano_jupyter.runner.turn.request import ask
+from piano_jupyter.runner.turn.limits import TurnLimits, empty_answer_error, limit_reached
+from piano_jupyter.runner.turn.request import ask_within_window
 from piano_jupyter.runner.turn.tool_call_executor import Permit, ToolCallExecutor
 from piano_jupyter.runner.turn.turn_input import TurnInput
 
+log = logger(__name__)
+
 
 async def run_turn(
-    turn: TurnInput, model: ChatModel, permit: Permit, tell: Callable[[Event], None], clock: Clock
+    turn: TurnInput, model: ChatModel, permit: Permit, publish: Callable[[Event], None], clock: Clock
 ) -> AsyncGenerator[Event, None]:
-    """Yield what happens; last an `Answered`. Raises ModelError, and TurnLimitError where it has gone on for long.
+    """Yield events, an `Answered` last. Raises ModelError, and TurnLimitError if the turn reaches a limit.
 
-    `permit` is asked before each call of a tool. `tell` spreads what a tool says while it runs.
+    `permit` is awaited before each tool call. `publish` receives the notes of a tool while it runs.
     """
     job, history, calls = turn.job, list(turn.history), list(turn.calls)
     limits = TurnLimits(max_tokens=turn.max_turn_tokens, max_seconds=turn.max_turn_s)
-    caller = ToolCallExecutor(turn, calls, limits, permit, tell, clock)
+    executor = ToolCallExecutor(turn, calls, limits, permit, publish, clock)
     skills = {"skills": dict(turn.versions)} if turn.versions else {}
-    async with aclosing(caller.make_again(turn.pending)) as events:
+    async with aclosing(executor.run_pending(turn.pending)) as events:
         async for event in events:
             yield event
-    for _ in range(turn.max_iterations):
+    for attempt in range(1, turn.max_iterations + 1):
+        log.debug("job=%s agent=%s model=%s round=%d asks the model", job.id, turn.agent.name, job.model, attempt)
         message = turn.message(clock, history, "assistant")
         reply = Reply()
-        async with aclosing(ask(turn, model, history, calls, clock)) as pieces:
+        async with aclosing(ask_within_window(turn, model, history, calls, clock)) as pieces:
             async for piece in pieces:
                 match piece:
                     case Delta() | LoadingNotice():
                         limits.check()
-                        yield _told(piece, job, message.id)
+                        yield _progress_event(piece, job, message.id)
                     case StreamRestarted():
                         message = replace(message, id=clock.new_id())
                     case HistoryTrimmed():
@@ -52,10 +56,10 @@ async def run_turn(
                         yield piece
                     case Reply():
                         reply = piece
-                        limits.spend(reply.usage)
+                        limits.add_usage(reply.usage)
         if not (reply.calls or reply.text.strip()):
-            raise no_answer(reply)
-        usage = {**reply.usage, **skills, **({} if reply.calls else limits.cost())}
+            raise empty_answer_error(reply)
+        usage = {**reply.usage, **skills, **({} if reply.calls else limits.turn_usage())}
         message = replace(message, content=reply.text, reasoning=reply.reasoning, usage=usage)
         if not reply.calls:
             yield Answered(thread_id=job.thread_id, message=message)
@@ -63,13 +67,13 @@ async def run_turn(
         history.append(message)
         yield MessageAdded(thread_id=job.thread_id, message=message)
         limits.check()
-        async with aclosing(caller.make(message.id, reply.calls)) as events:
+        async with aclosing(executor.run(message.id, reply.calls)) as events:
             async for event in events:
                 yield event
-    raise TurnLimitError(stopped_after(f"{turn.max_iterations} rounds of tool calls", "max_iterations"))
+    raise TurnLimitError(limit_reached(f"{turn.max_iterations} rounds of tool calls", "max_iterations"))
 
 
-def _told(piece: Delta | LoadingNotice, job: Job, message_id: UUID) -> Event:
+def _progress_event(piece: Delta | LoadingNotice, job: Job, message_id: UUID) -> Event:
     if isinstance(piece, Delta):
         return MessageDelta(
             thread_id=job.thread_id, job_id=job.id, message_id=message_id, text=piece.text, reasoning=piece.reasoning

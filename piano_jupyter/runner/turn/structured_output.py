@@ -1,7 +1,7 @@
-"""Answers that fit a JSON Schema: one that does not is told so, and asked for again.
+"""Answers that match a JSON Schema: after one that does not, the model is told why and asked again.
 
-The schema stands in the prompt, and goes along for the server to hold the model to it. Tools come first: while they may
-be called no server is asked to hold anything, since one that does leaves the model no call.
+The schema is in the prompt, and is sent to the server to constrain the model. Tools come first: while they may be
+called, the schema is not sent, because a constrained model could not call them.
 """
 
 import json
@@ -11,82 +11,87 @@ from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelRefusedError
-from piano_jupyter.runner.model.message_roles import merged
+from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, LoadingNotice, Piece, Reply, StreamRestarted
-from piano_jupyter.runner.schema.coercion import SchemaMismatchError, fitted
-from piano_jupyter.runner.schema.response_format import parsed, unfenced
-from piano_jupyter.runner.turn.context_window import size
-from piano_jupyter.runner.turn.control_tokens import escaped
+from piano_jupyter.runner.schema.coercion import SchemaMismatchError, coerce
+from piano_jupyter.runner.schema.response_format import parse_json, strip_code_fence
+from piano_jupyter.runner.turn.context_window import prompt_size
+from piano_jupyter.runner.turn.control_tokens import escape
 from piano_jupyter.text.truncation import short_json, truncated
 
-TRIES = 3
-QUOTED = 2_000  # characters of an answer that does not fit: one that never ended would leave no room for the next
-ANSWER = "Your answer must be JSON alone, without other words, that fits this JSON Schema:\n"
-NOW = "Now give your answer as that JSON alone."
+MAX_TRIES = 3
+MAX_QUOTED_CHARS = 2_000  #: of a rejected answer: an endless one would leave no tokens for the next
+SCHEMA_PROMPT = "Your answer must be JSON that matches this JSON Schema, and nothing else:\n"
+ANSWER_NOW_PROMPT = "Now give your answer as that JSON, and nothing else."
 
 
 def with_schema(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the messages of a prompt with the schema told behind the question, so that what is before it is cached."""
-    told = [dict(message) for message in messages]
+    """Append the schema to the last user message, so that the prompt before it stays in the server's cache."""
+    prompt = [dict(message) for message in messages]
     if schema is not None:
-        question = next(message for message in reversed(told) if message["role"] == "user")
-        question["content"] += escaped(f"\n\n{ANSWER}{json.dumps(schema, ensure_ascii=False)}")
-    return told
+        question = next(message for message in reversed(prompt) if message["role"] == "user")
+        question["content"] += escape(f"\n\n{SCHEMA_PROMPT}{json.dumps(schema, ensure_ascii=False)}")
+    return prompt
 
 
-async def fitting_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-    """Yield what the model's tries say, last a reply that calls tools or fits. Raises ModelError.
+async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    """Yield the pieces of the model's attempts; the last reply calls tools or matches the schema. Raises ModelError.
 
-    After a `Reply` that does not fit comes an `StreamRestarted`. A request without a schema is asked as it is.
+    A `Reply` that does not match is followed by `StreamRestarted`. A request without a schema is sent once, unchanged.
     """
-    asked, misfits = request, 0
+    current, mismatch_count = request, 0
     while True:
         reply = Reply()
         try:
-            async with aclosing(model.stream(asked)) as pieces:
+            async with aclosing(model.stream(current)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Reply) and request.schema is not None:
-                        reply = _read(piece, asked)
+                        reply = _unfenced_reply(piece, current)
                     else:
                         yield piece
         except ModelRefusedError:
-            if asked.schema is None or asked.may_call:
+            if current.schema is None or current.may_call:
                 raise
-            asked = replace(asked, schema=None, tools=())  # a server that holds no model to a schema
+            current = replace(current, schema=None, tools=())  # this server does not support schemas
             continue
         if request.schema is None:
             return
         yield reply
-        problem = None if reply.calls else _misfit(request.schema, reply)
-        says_nothing = not reply.text.strip() and reply.finish_reason != "length"  # cut: blanks are JSON, too
-        if problem is None or (says_nothing and not asked.may_call):
+        problem = None if reply.calls else _mismatch(request.schema, reply)
+        is_blank = not reply.text.strip() and reply.finish_reason != "length"  # a cut-off one may be JSON's whitespace
+        if problem is None or (is_blank and not current.may_call):
             return
-        misfits += not asked.may_call
-        if misfits == TRIES:
+        mismatch_count += not current.may_call
+        if mismatch_count == MAX_TRIES:
             raise ModelError(
-                f"the answer does not fit what was asked for, {TRIES} times: {problem}. It was "
-                f"{short_json(reply.text)}; ask for something simpler, or ask a larger model"
+                f"the answer did not match the schema {MAX_TRIES} times; the last one: {problem}. It was "
+                f"{short_json(reply.text)}; ask for something simpler, or use a larger model"
             )
         yield StreamRestarted()
-        if asked.may_call:
-            asked, told = replace(asked, answer_now=True), NOW
+        if current.may_call:
+            current, instruction = replace(current, answer_now=True), ANSWER_NOW_PROMPT
         else:
-            told = f"That does not fit: {problem}. Give the JSON again, alone and whole."
-            yield LoadingNotice(note=f"the answer does not fit ({problem}); asking again")
-        again = [{"role": "assistant", "content": truncated(reply.text, QUOTED, "")}, {"role": "user", "content": told}]
-        again = [{**message, "content": escaped(message["content"])} for message in again]
-        asked = replace(asked, messages=merged([*map(dict, asked.messages), *again]))
+            instruction = f"That does not match the schema: {problem}. Give the complete JSON again, and nothing else."
+            yield LoadingNotice(note=f"the answer does not match the schema ({problem}); asking again")
+        exchange = [
+            {"role": "assistant", "content": truncated(reply.text, MAX_QUOTED_CHARS, "")},
+            {"role": "user", "content": instruction},
+        ]
+        exchange = [{**message, "content": escape(message["content"])} for message in exchange]
+        current = replace(current, messages=merge_same_role([*map(dict, current.messages), *exchange]))
 
 
-def _read(reply: Reply, asked: ChatRequest) -> Reply:
-    """Return a reply without a code fence around it, and with the size of what was asked."""
-    text = reply.text if reply.calls else unfenced(reply.text)
-    return replace(reply, text=text, usage={**reply.usage, "prompt_bytes": size(asked.messages, asked.tools)})
+def _unfenced_reply(reply: Reply, current: ChatRequest) -> Reply:
+    """Return a reply without a code fence around it, and with the size of its prompt."""
+    text = reply.text if reply.calls else strip_code_fence(reply.text)
+    return replace(
+        reply, text=text, usage={**reply.usage, "prompt_bytes": prompt_size(current.messages, current.tools)}
+    )
 
 
-def _misfit(schema: Mapping[str, Any], reply: Reply) -> str | None:
+def _mismatch(schema: Mapping[str, Any], reply: Reply) -> str | None:
     try:
-        fitted(schema, parsed(reply.text))
+        coerce(schema, parse_json(reply.text))
     except SchemaMismatchError as error:
         return f"it was cut off, so {error}" if reply.finish_reason == "length" else str(error)
     return None

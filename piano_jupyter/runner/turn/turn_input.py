@@ -1,4 +1,4 @@
-"""Turn: all that a turn needs to know, read when it starts."""
+"""TurnInput: everything that a turn needs to know, read when it starts."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from piano_jupyter.tool import Tool
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnInput:
-    """All that a turn needs to know, read when it starts."""
+    """Everything that a turn needs to know, read when it starts."""
 
     job: Job
     agent: Agent
-    history: Sequence[Message]  #: the branch that ends with the message to answer, from what no longer fits on
+    history: Sequence[Message]  #: the branch up to the message to answer, without the trimmed turns
     calls: Sequence[ToolCall]  #: the calls of its messages, in order
-    turns_left: int = 0  #: how many turns no longer fit
-    calls_left: int = 0  #: how many calls the agent made in them
-    pending: Sequence[ToolCall] = ()  #: calls of the job that were asked about before and have not begun
+    trimmed_turns: int = 0  #: how many turns were left out
+    trimmed_calls: int = 0  #: how many calls the agent made in them
+    pending: Sequence[ToolCall] = ()  #: the job's calls that waited for approval and have not started
     names: Mapping[UUID, str]  #: the agents' names by id
-    skills: str  #: what the system prompt says of the enabled skills
-    versions: Mapping[str, str] = field(default_factory=dict)  #: which version of each skill that is, by name
+    skills: str  #: the part of the system prompt about the enabled skills
+    versions: Mapping[str, str] = field(default_factory=dict)  #: the version of each skill, by name
     tools: Sequence[Tool]  #: the enabled tools, by name
     max_iterations: int
     max_tool_calls: int
@@ -32,17 +32,17 @@ class TurnInput:
     max_turn_s: float
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
-    context: Callable[[str], Awaitable[int | None]]  #: how many tokens fit into a model's window, where it is known
-    summarize: bool = False  #: whether the turns that no longer fit are summed up
-    mask: Callable[[str], str] = redact  #: takes the secrets out of what a tool tells, before that is cut
+    context: Callable[[str], Awaitable[int | None]]  #: a model's context window in tokens, if it is known
+    summarize: bool = False  #: whether trimmed turns are summarized
+    mask: Callable[[str], str] = redact  #: removes secrets from a tool's output, before that is truncated
 
-    def message(self, clock: Clock, history: Sequence[Message], role: Role, said: str = "", **usage: Any) -> Message:
-        """Return a new message of the turn's agent, behind those of a history."""
+    def message(self, clock: Clock, history: Sequence[Message], role: Role, content: str = "", **usage: Any) -> Message:
+        """Return a new message of the turn's agent, after those of a history."""
         return Message(
             id=clock.new_id(),
             thread_id=self.job.thread_id,
             role=role,
-            content=said,
+            content=content,
             inserted_at=clock.now(),
             parent_id=history[-1].id if history else None,
             source="agent",

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from piano_jupyter.records import Backup
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.file_access import ignore_in_git, is_in_own_folder
+from piano_jupyter.store.duckdb.file_format import BLOCKS_START
 
 DAY_S = 86_400.0
 KEPT_DAYS = 7
@@ -31,6 +32,10 @@ KINDS = {
     re.compile(r"before-\d+-.*\.duckdb"): "before an upgrade of the tables",
     re.compile(r"replaced-.*\.duckdb"): "put aside by a restore",
 }
+KINDS_BESIDE = {
+    re.compile(r"piano-recovered-.*\.duckdb"): "saved when the file was deleted or moved",
+    re.compile(r".*\.damaged-[\d-]+"): "as it was found damaged",
+}
 STAYS = "replaced-"  #: what only the user removes: nothing else has it
 
 
@@ -42,8 +47,9 @@ def backup_folder(real: str) -> Path:
 
 def backups(path: str) -> list[Backup]:
     """Return the copies of a database, newest first."""
-    files = _files(whole_path(path)) if path != MEMORY else []
-    found = [(each, about) for each in files if (about := _about(each))]
+    real = os.path.realpath(whole_path(path)) if path != MEMORY else ""
+    found = [(each, about) for each in _files(real) if (about := _about(each))] if real else []
+    found += [(each, _about(each, KINDS_BESIDE)) for each in (*recovered(real), *damaged(real))] if real else []
     listed = [
         Backup(
             file=str(each),
@@ -57,10 +63,29 @@ def backups(path: str) -> list[Backup]:
 
 
 def copies_of(real: str) -> list[Path]:
-    """Return all files that hold a history of this database, but for itself: its copies, and what was recovered."""
-    path = Path(real)
-    recovered = path.parent.glob(f"{path.stem}-recovered-*.duckdb") if path.parent.is_dir() else ()
-    return sorted([each for each in _files(real) if each.suffix == ".duckdb"] + list(recovered))
+    """Return all files that may hold a history of this database, but for itself and those that are damaged.
+
+    What was saved of a lost file may be of another database in the folder, and has a folder of copies itself.
+    """
+    saved = recovered(real)
+    folders = [backup_folder(real), *(backup_folder(str(each)) for each in saved)]
+    if _is_recovered(real):  # then the copies were made for the file that was lost
+        folders += [Path(real).parent / "backup", *Path(real).parent.glob("*.backup")]
+    copies = [each for folder in folders for each in _regular(folder) if each.suffix == ".duckdb"]
+    return sorted({*copies, *saved})
+
+
+def recovered(real: str) -> list[Path]:
+    """Return what was saved when the file of a database in this folder was lost, but for the file itself."""
+    files = _regular(Path(real).parent)
+    return sorted(each for each in files if _is_recovered(str(each)) and str(each) != real)
+
+
+def damaged(real: str) -> list[Path]:
+    """Return the damaged files that were kept when this database, or one that was lost in its folder, was recovered."""
+    name = r"[^/]+" if _is_recovered(real) else rf"({re.escape(Path(real).name)}|piano-recovered-[^/]*\.duckdb)"
+    kept = [each for each in _regular(Path(real).parent) if re.fullmatch(rf"{name}\.damaged-[\d-]+", each.name)]
+    return sorted(each for each in kept if each.stat().st_size > BLOCKS_START or os.path.lexists(f"{each}.wal"))
 
 
 def is_due(real: str, now: float, older_than_s: float) -> bool:
@@ -177,14 +202,22 @@ def _second_name(old: str, new: str) -> None:
 
 
 def _files(path: str) -> list[Path]:
-    folder = backup_folder(os.path.realpath(path))
+    return _regular(backup_folder(os.path.realpath(path)))
+
+
+def _is_recovered(path: str) -> bool:
+    return Path(path).name.startswith("piano-recovered-") and path.endswith(".duckdb")
+
+
+def _regular(folder: Path) -> list[Path]:
+    """Return the files of a folder, but no links; none if it cannot be read."""
     with contextlib.suppress(OSError):
         return [each for each in folder.iterdir() if not each.is_symlink() and each.is_file()]
     return []
 
 
-def _about(file: Path) -> str:
-    return next((about for name, about in KINDS.items() if name.fullmatch(file.name)), "")
+def _about(file: Path, kinds: Mapping[re.Pattern[str], str] = KINDS) -> str:
+    return next((about for name, about in kinds.items() if name.fullmatch(file.name)), "")
 
 
 def _sync(path: Path) -> None:

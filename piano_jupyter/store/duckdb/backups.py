@@ -12,20 +12,22 @@ from uuid import UUID
 import duckdb
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.safe_files import kind
+from piano_jupyter.safe_files import file_kind
 from piano_jupyter.store.duckdb import backup_files, queries
 from piano_jupyter.store.duckdb.copying import copy_into
-from piano_jupyter.store.duckdb.database import LOCKED, ReadCursor
+from piano_jupyter.store.duckdb.database import LOCKED_DOWN, ReadCursor
 from piano_jupyter.store.duckdb.database_file import hold, let_go, whole_path
-from piano_jupyter.store.duckdb.error_messages import words
+from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.migrate import migrations
+from piano_jupyter.store.duckdb.recovery import finish_recovery
+from piano_jupyter.store.duckdb.search_index import forget_words
 
 ENCRYPTED = "Cannot open encrypted database"
 
 
-def backup(aside: ReadCursor[Any], older_than_s: float = 0.0) -> str:
+def backup(cursor: ReadCursor[Any], older_than_s: float = 0.0) -> str:
     """Copy the database into its backup folder, while others write; return the copy's path."""
-    real, now = aside.database.real_path, time.time()
+    real, now = cursor.database.real_path, time.time()
     if not real:
         return ""
     name = backup_files.backup_folder(real) / backup_files.day_name(now)
@@ -36,12 +38,12 @@ def backup(aside: ReadCursor[Any], older_than_s: float = 0.0) -> str:
         return ""
     try:
         with backup_files.unfinished(real) as made:
-            copy_into(aside.cursor(), made)
+            copy_into(cursor.cursor(), made)
             backup_files.finish(made, name, now)
         backup_files.prune(real, now)
     except OSError as error:
         raise StoreError(
-            f"database {aside.database.name} cannot be copied to {name.parent}: {error.strerror}"
+            f"database {cursor.database.name} cannot be copied to {name.parent}: {error.strerror}"
         ) from error
     return str(name)
 
@@ -73,6 +75,7 @@ def put_in_place(path: str, prepared: Path) -> str | None:
     try:
         held = hold(whole_path(path))
         try:
+            finish_recovery(held)  # else the next opening would put what was recovered in its place
             aside = backup_files.replace_closed(held, prepared, time.time())
         finally:
             let_go(held)
@@ -86,7 +89,7 @@ def put_in_place(path: str, prepared: Path) -> str | None:
 def check_history(made: Path, source: Path) -> None:
     """Open a copy, read all of it and write its log into it. Raises StoreError where `source` is no history."""
     try:
-        with duckdb.connect(str(made), config=LOCKED) as connection:
+        with duckdb.connect(str(made), config=LOCKED_DOWN) as connection:
             tables = {name for (name,) in connection.execute(queries.TABLE_NAMES).fetchall()}
             if not {"schema_version", "messages"} <= tables:
                 raise StoreError(f"{source} is not restored: it is a DuckDB file, but no history of Piano's")
@@ -99,29 +102,34 @@ def check_history(made: Path, source: Path) -> None:
                 connection.execute(queries.read_all(name)).fetchall()
     except duckdb.Error as error:
         why = "it is encrypted" if ENCRYPTED in str(error) else "it is damaged or not one of DuckDB's"
-        raise StoreError(f"{source} is not restored: {why} ({words(error).splitlines()[0]})") from error
+        raise StoreError(f"{source} is not restored: {why} ({duckdb_message(error).splitlines()[0]})") from error
 
 
-def erase(aside: ReadCursor[Any], threads: Sequence[UUID]) -> list[str]:
+def erase(cursor: ReadCursor[Any], threads: Sequence[UUID]) -> list[str]:
     """Rewrite the copies that hold one of these threads without them; return what could not be, a sentence each."""
-    real = aside.database.real_path
+    real = cursor.database.real_path
     left = []
     for each in backup_files.copies_of(real) if real else ():
         try:
             _erase_from(real, each, threads)
         except (duckdb.Error, OSError) as error:
-            why = words(error).splitlines()[0] if isinstance(error, duckdb.Error) else error.strerror
+            why = duckdb_message(error).splitlines()[0] if isinstance(error, duckdb.Error) else error.strerror
             left.append(f"{each} may still hold it, and cannot be changed ({why}); delete it by hand")
+    kept = backup_files.damaged(real) if real else ()
+    left += [f"{each} may still hold it, for it is kept as it was found damaged; delete it by hand" for each in kept]
     return left
 
 
 def _erase_from(real: str, copy: Path, threads: Iterable[UUID]) -> None:
     before = copy.stat()
-    with duckdb.connect(str(copy), config={**LOCKED, "enable_external_access": True, "threads": 1}) as connection:
+    with duckdb.connect(str(copy), config={**LOCKED_DOWN, "enable_external_access": True, "threads": 1}) as connection:
         tables = {name for (name,) in connection.execute(queries.TABLE_NAMES).fetchall()}
         bound = {"ids": list(threads)}
         if "threads" not in tables or connection.execute(queries.HAS_THREADS, bound).fetchall() == [(0,)]:
             return
+        if "search_postings" in tables:
+            seqs = [seq for (seq,) in connection.execute(queries.SEQS_OF_THREADS, bound).fetchall()]
+            forget_words(connection, seqs)
         for table, query in queries.DELETE_THREADS.items():
             if table in tables:
                 connection.execute(query, bound)
@@ -136,8 +144,8 @@ def _check_source(real: str, source: Path) -> None:
         about = source.stat()
     except OSError as error:
         raise StoreError(f"{source} is not restored: {error.strerror or error}") from error
-    if kind(about.st_mode) != "file":
-        raise StoreError(f"{source} is not restored: it is a {kind(about.st_mode)}, not a file")
+    if file_kind(about.st_mode) != "file":
+        raise StoreError(f"{source} is not restored: it is a {file_kind(about.st_mode)}, not a file")
     with suppress(FileNotFoundError):
         if os.path.samestat(about, Path(real).stat()):
             raise StoreError(f"{source} is the database itself; %piano restore lists its copies")

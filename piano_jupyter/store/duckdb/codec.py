@@ -1,4 +1,4 @@
-"""Records to rows and back: a column is named as the field that it keeps, so that one pair of functions serves all."""
+"""Convert records to rows and back: columns have the names of their fields, so one pair of functions serves all."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,19 +14,19 @@ Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
 
 
 def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job) -> dict[str, Any]:
-    """Return the values to bind: times as UTC without a zone, lists and mappings as JSON text."""
+    """Return the values to bind: times in UTC without a zone, lists and mappings as JSON text."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: ENCODERS[name](value) if name in ENCODERS else value for name, value in values.items()}
 
 
 def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Record]:
-    """Return the records that rows keep; columns that are not their fields are left out.
+    """Return the records in these rows; columns that are no fields are left out.
 
-    Raises StoreError for a value that Piano has not written: another program has changed the row.
+    Raises StoreError for a value that Piano does not write: another program has changed the row.
     """
     decoders = DECODERS | ({"status": STATUSES[kind]} if kind in STATUSES else {})
     names = {field.name for field in fields(kind)}
-    plan = [(at, name, decoders.get(name, _as_it_is)) for at, name in enumerate(columns) if name in names]
+    plan = [(at, name, decoders.get(name, _unchanged)) for at, name in enumerate(columns) if name in names]
     try:
         return [kind(**{name: decode(row[at]) for at, name, decode in plan}) for row in rows]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -37,9 +37,9 @@ def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequen
 
 
 def utc(time: datetime) -> datetime:
-    """Return a time as it is kept: in UTC, without a zone."""
+    """Return a time as it is stored: in UTC, without a zone."""
     if time.tzinfo is None:
-        raise StoreError(f"the time {time.isoformat()} has no zone, so nobody knows when it was; use datetime.now(UTC)")
+        raise StoreError(f"the time {time.isoformat()} has no zone, so it is ambiguous; use datetime.now(UTC)")
     return time.astimezone(UTC).replace(tzinfo=None)
 
 
@@ -51,7 +51,7 @@ def _json_of_mapping(value: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(value), ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{value!r:.200} cannot be kept as JSON: {error}") from error
+        raise StoreError(f"{value!r:.200} cannot be stored as JSON: {error}") from error
 
 
 def _mapping_of_json(text: str) -> Mapping[str, Any]:
@@ -78,12 +78,12 @@ def _mode(text: str) -> str:
     return text
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
 def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what converts a value where there is one."""
+    """Return a converter that leaves None as it is."""
     return lambda value: None if value is None else convert(value)
 
 

@@ -18,6 +18,7 @@ def copy_into(cursor: duckdb.DuckDBPyConnection, made: Path) -> None:
     cursor.execute(queries.attach(str(made), COPY))
     try:
         cursor.execute(queries.copy_database(str(name), COPY))
+        cursor.execute(queries.checkpoint(COPY))  # closing a file leaves its log
     finally:
         with suppress(duckdb.Error):  # whoever stops the copy is told of that
             cursor.execute(queries.detach(COPY))

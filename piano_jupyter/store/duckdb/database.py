@@ -1,12 +1,13 @@
-"""The database as threads have it: the writer owns the connection, each read beside it borrows a cursor."""
+"""The database as its threads use it: the writer owns the connection, each read on another thread borrows a cursor."""
 
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import duckdb
 
@@ -28,24 +29,42 @@ from piano_jupyter.store.duckdb.backup_files import (
 )
 from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
-from piano_jupyter.store.duckdb.error_messages import fault, opening_fault, schema_fault, words
+from piano_jupyter.store.duckdb.error_messages import (
+    duckdb_message,
+    error_in_use,
+    is_damage,
+    may_be_damage,
+    not_recovered,
+    opening_error,
+    schema_error,
+)
 from piano_jupyter.store.duckdb.file_access import begin_private_thread, narrow
 from piano_jupyter.store.duckdb.lock import ELSEWHERE
+from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations, upgrade_due
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.recovery import (
+    finish_recovery,
+    has_recovered,
+    is_log_broken,
+    is_repaired,
+    recover,
+    set_incomplete_aside,
+)
+from piano_jupyter.store.duckdb.search_index import SearchIndexer, forget_words
 
 MEMORY = ":memory:"
-LOCKED: dict[str, str | bool | int | float | list[str]] = {
+LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,  # else a SQLite file in our place makes it download one
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # a query would see the variables of whoever calls
 }
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    **LOCKED,
+    **LOCKED_DOWN,
     "enable_external_access": True,  # until the folder of the copies is allowed
-    "extension_directory": os.devnull,  # else a SQLite file in our place has DuckDB load its extension, if it is there
+    "extension_directory": os.devnull,  # else for a SQLite file in our place DuckDB loads an installed extension
     "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
@@ -58,7 +77,8 @@ SCHEMA_ERRORS = (
     duckdb.NotSupportedError,
     duckdb.DependencyException,
 )
-STUBBORN = 5.0  # seconds for a read to end once it is stopped
+INDEX_STEP_S = 0.1  #: for how long the writer adds to the index of searches, while nothing is asked
+READ_STOP_TIMEOUT_S = 5.0
 
 Result = TypeVar("Result")
 
@@ -69,12 +89,22 @@ class Database:
     connection: duckdb.DuckDBPyConnection
     tables: Operations
 
-    def __init__(self, name: str, network_disk: Callable[[str], str] = network_disk_of) -> None:
+    def __init__(
+        self,
+        name: str,
+        notify: Callable[[str], None] = lambda _: None,
+        renamed: Callable[[str], None] = lambda _: None,
+        network_disk: Callable[[str], str] = network_disk_of,
+    ) -> None:
         self.name = name
-        self._disk = ""  #: the network disk that it lies on
-        self._broken = False
+        self._notify = notify  #: called with a sentence for the user
+        self._renamed = renamed  #: called with the path if the database is in another file from now on
+        self._disk = ""  #: the network disk that it is on
+        self._watched: WatchedFile | None = None
+        self._last_problem = ""
+        self._broken = self._damaged = False
         self._seqs: dict[str, int] = {}
-        self.lent: set[ReadCursor[Any]] = set()  #: who has a cursor
+        self.open_cursors: set[ReadCursor[Any]] = set()
         self._real_path = ""
         self._is_private = begin_private_thread()
         if name != MEMORY:
@@ -82,12 +112,13 @@ class Database:
             self._disk = network_disk(name)
             self._real_path = hold(name, self._disk)
         try:
-            if self._real_path:
+            if name != MEMORY:
                 clear_unfinished(self._real_path)
+                self._finish_recovery()
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
-            self._let_go()
+            self._release_lock()
             raise
 
     @property
@@ -96,74 +127,149 @@ class Database:
         return self._real_path
 
     def begin(self) -> None:
-        self.mend()
+        self.reopen_if_broken()
         self._seqs = dict(self.tables.seqs)
         self.do(lambda _: self.connection.execute(queries.BEGIN))
 
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
+        self.move_if_lost()  # before anybody hears that it is stored
         if self._real_path and not self._is_private:
-            narrow(Path(f"{self._real_path}.wal"))  # each checkpoint has DuckDB make another
+            narrow(Path(f"{self._real_path}.wal"))  # each checkpoint has DuckDB create another
 
-    def rollback(self) -> None:
+    def rollback(self) -> bool:
         self.tables.seqs = self._seqs
         with contextlib.suppress(duckdb.Error):
             self.connection.execute(queries.ROLLBACK)
+        with contextlib.suppress(StoreError):  # it is raised again by the next transaction
+            return self.move_if_lost()
+        return False
+
+    def idle(self) -> None:
+        """Look after the file while nothing is asked, and index for searches; what is wrong is told once."""
+        try:
+            self.move_if_lost()
+            self._index()
+        except StoreError as error:
+            if str(error) != self._last_problem:
+                self._last_problem = str(error)
+                self._notify(self._last_problem)
+
+    def _index(self) -> None:
+        """Add to the index of searches, for a moment."""
+        end, newest = time.monotonic() + INDEX_STEP_S, self.tables.seqs["messages"]
+        while not self._broken and self.do(lambda _: self._indexer.step(newest)) and time.monotonic() < end:
+            pass
 
     def close(self) -> None:
         try:
-            self.connection.close()  # which moves the log into the file
-            self._copy_at_close()
+            self.move_if_lost()
+            if not self._broken and self._watched is not None:
+                with contextlib.suppress(duckdb.Error):  # then the log has it all
+                    self.connection.execute(queries.CHECKPOINT)
+            self.connection.close()
+            if not self._damaged:
+                self._copy_at_close()
+            elif not self.open_cursors:
+                with contextlib.suppress(OSError):
+                    has_recovered(self.name)  # the next opening goes on with it
         finally:
-            self._let_go()
+            self._release_lock()
+
+    def move_if_lost(self) -> bool:
+        """Go on in a copy if the file was deleted, moved or replaced; return whether it was. Raises StoreError."""
+        what = self._watched.what_happened() if self._watched is not None else ""
+        if self._watched is None or not what:
+            return False
+        lost, lost_path = self.name, self._real_path
+        try:
+            path = str(recovered_path(lost_path))
+            make_ready(path)
+            held = hold(path, self._disk)
+            try:
+                self._watched.copy_to(Path(path))
+            except BaseException:
+                let_go(held)
+                raise
+        except OSError as error:
+            raise StoreError(
+                f"the file of database {lost} {what}, and what it held cannot be saved ({error}): make room for it in "
+                f"{Path(lost_path).parent}; nothing more is stored until then"
+            ) from error
+        self._close_connection()
+        self.name, self._real_path = path, held
+        let_go(lost_path)
+        self._connect()
+        self._broken = self._damaged = False
+        self._renamed(path)
+        self._notify(
+            f"the file of database {lost} {what}; everything in it was saved to {path}, which this kernel uses now. "
+            f"To keep it, move it to the place of the old one when this kernel has ended, or set PianoConfig.database",
+        )
+        return True
+
+    def delete_threads(self, threads: Sequence[UUID]) -> None:
+        """Delete threads, with their words in the index of searches."""
+        self._indexer = SearchIndexer(self.connection)  # the old one may be about to add such words
+        seqs = self.do(lambda tables: tables.delete_threads(threads))
+        self.do(lambda _: forget_words(self.connection, seqs))
 
     def compact(self) -> None:
-        """Write the file anew, without the bytes of what was deleted. Reads that are under way are stopped."""
-        self.mend()
+        """Rewrite the file, without the bytes of what was deleted. Reads that are under way are stopped."""
+        self.reopen_if_broken()
         if not self._real_path:
             return
         self._stop_reads()
-        if self.lent:
+        if self.open_cursors:
             raise StoreError(f"database {self.name} is still being read; try again")
         try:
             with unfinished(self._real_path) as made:
                 copy_into(self.connection, made)
-                self._broken = True  # whatever comes, it is opened anew
+                self.connection.execute(queries.CHECKPOINT)
+                self._broken, self._watched = True, None  # whatever happens, it is opened again
                 self.connection.close()
                 if not os.path.lexists(f"{self._real_path}.wal"):  # else the log would be taken for the new file's
                     finish(made, Path(self._real_path), time.time())
-                self.mend()
+                self.reopen_if_broken()
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
         except OSError as error:
-            raise StoreError(f"database {self.name} cannot be written anew ({error.strerror})") from error
+            raise StoreError(f"database {self.name} cannot be rewritten ({error.strerror})") from error
 
     def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
         try:
             return function(self.tables)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
 
-    def fault(self, error: duckdb.Error) -> StoreError:
-        # After a fatal error (a disk full at a checkpoint) DuckDB serves nobody; what was committed is in the log.
-        self._broken |= self.name != MEMORY and isinstance(error, duckdb.FatalException | duckdb.InternalException)
-        return fault(error, self.name)
+    def translate(self, error: duckdb.Error) -> StoreError:
+        self._damaged |= self.name != MEMORY and is_damage(error)
+        # After a fatal error (such as a full disk at a checkpoint) DuckDB refuses every query; commits are in the log.
+        is_fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        self._broken |= self.name != MEMORY and (is_fatal or self._damaged)
+        return error_in_use(error, self.name)
 
-    def mend(self) -> None:
-        """Open the file anew if DuckDB has given it up."""
-        if self._broken:
-            self._stop_reads()  # while one has a cursor, it is the same broken database that is opened
-            self.connection.close()
-            self._connect()
-            self._broken = False
+    def reopen_if_broken(self) -> None:
+        """Open the file again if a fatal error has made DuckDB refuse every query, or another one if it was lost."""
+        if self.move_if_lost() or not self._broken:
+            return
+        self._close_connection()
+        if self._damaged and not self.open_cursors:
+            self._recover()
+        self._connect()
+        self._broken = self._damaged = False
+
+    def _close_connection(self) -> None:
+        self._stop_reads()  # while a cursor is open, connecting returns the same broken database
+        self.connection.close()
 
     def _stop_reads(self) -> None:
-        for aside in tuple(self.lent):
-            aside.stop()
-            aside.ended.wait(STUBBORN)
+        for cursor in tuple(self.open_cursors):
+            cursor.stop()
+            cursor.ended.wait(READ_STOP_TIMEOUT_S)
 
-    def _let_go(self) -> None:
+    def _release_lock(self) -> None:
         if self._real_path:
             let_go(self._real_path)
 
@@ -172,11 +278,22 @@ class Database:
         real, now = self._real_path, time.time()
         with contextlib.suppress(OSError):  # the next kernel will try again, and say so
             is_small = bool(real) and Path(real).stat().st_size <= MAX_BYTES_AT_CLOSE
-            if is_small and not self.lent and is_due(real, now, DAY_S):
+            if is_small and not self.open_cursors and is_due(real, now, DAY_S):
                 copy_closed(real, day_name(now), now)
                 prune(real, now)
 
     def _connect(self) -> None:
+        """Open the file; one that DuckDB refuses is repaired, or what can be read of it is recovered."""
+        fixes = iter(() if self.name == MEMORY else (self._repair, self._recover))
+        while True:
+            try:
+                return self._open()
+            except (duckdb.Error, MemoryError) as error:
+                if not may_be_damage(error) or not any(fix() for fix in fixes):
+                    translate = schema_error if isinstance(error, SCHEMA_ERRORS) else opening_error
+                    raise translate(error, self.name) from error
+
+    def _open(self) -> None:
         self._open_file()
         try:
             due = upgrade_due(self.connection, self.name, migrations())
@@ -187,31 +304,26 @@ class Database:
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new, network_disk=self._disk)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
-            self.tables.count_on()
-        except BaseException as error:
+            self.tables.load_counters()
+            self._indexer = SearchIndexer(self.connection)
+            self._watched = WatchedFile(self._real_path) if self._real_path else None
+        except BaseException:
             self.connection.close()
-            if isinstance(error, duckdb.Error):
-                raise self._opening_fault(error) from error
             raise
 
     def _open_file(self) -> None:
-        try:
-            self.connection = duckdb.connect(self.name, config=SETTINGS)
-        except (duckdb.Error, MemoryError) as error:
-            raise opening_fault(error, self.name) from error
+        self.connection = duckdb.connect(self.name, config=SETTINGS)
         try:
             if self._real_path:
                 narrow(Path(self._real_path))
                 self.connection.execute(queries.allow_folder(f"{backup_folder(self._real_path)}/"))
-            for setting in (queries.NO_EXTERNAL_ACCESS, queries.USE_UTC, queries.LOCK_SETTINGS):
-                self.connection.execute(setting)
-        except duckdb.Error as error:
+            self.connection.execute(queries.NO_EXTERNAL_ACCESS)
+            self.connection.execute(queries.USE_UTC)
+            self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path
+            self.connection.execute(queries.LOCK_SETTINGS)
+        except BaseException:
             self.connection.close()
-            raise self._opening_fault(error) from error
-
-    def _opening_fault(self, error: duckdb.Error) -> StoreError:
-        what_is_wrong = schema_fault if isinstance(error, SCHEMA_ERRORS) else opening_fault
-        return what_is_wrong(error, self.name)
+            raise
 
     def _copy_before(self, version: int) -> None:
         """Copy the file before its tables are upgraded: an older Piano reads only the copy."""
@@ -223,6 +335,32 @@ class Database:
                 f"database {self.name} is of an older piano_jupyter and cannot be copied before it is upgraded "
                 f"({error.strerror}): fix that, or {ELSEWHERE}"
             ) from error
+
+    def _repair(self) -> bool:
+        try:
+            return is_repaired(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+
+    def _recover(self) -> bool:
+        try:
+            sentence = recover(self.name)
+        except OSError as error:
+            raise not_recovered(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        return bool(sentence)
+
+    def _finish_recovery(self) -> None:
+        try:
+            sentence = finish_recovery(self.name) or set_incomplete_aside(self.name)
+            is_broken = is_log_broken(self.name)
+        except OSError as error:
+            raise opening_error(error, self.name) from error
+        if sentence:
+            self._notify(sentence)
+        if is_broken:
+            self._recover()
 
 
 class _ParsedOnceConnection:
@@ -239,14 +377,17 @@ class _ParsedOnceConnection:
 
 
 class ThreadLocalState:
-    """What a thread that reads has of its own: each read brings its cursor."""
+    """The state of a reading thread: none, since each read brings its own cursor."""
 
     def __init__(self) -> None:
         begin_private_thread()  # a read may spill to the disk
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
-    def rollback(self) -> None: ...
+    def rollback(self) -> bool:
+        return False
+
+    def idle(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -260,25 +401,25 @@ class ReadCursor(Generic[Result]):
         self._read, self._copies = read, copies
         self._guard = threading.Lock()
         self._stopped = False
-        self._lent: tuple[Database, duckdb.DuckDBPyConnection] | None = None
+        self._borrowed: tuple[Database, duckdb.DuckDBPyConnection] | None = None
         self.ended = threading.Event()
 
     def borrow(self, database: Database) -> None:
-        """Take a cursor, on the writer's thread."""
-        database.mend()
+        """Take a cursor; call it on the writer's thread."""
+        database.reopen_if_broken()
         with self._guard:
             if not self._stopped:
-                self._lent = database, database.connection.cursor()
-                database.lent.add(self)
+                self._borrowed = database, database.connection.cursor()
+                database.open_cursors.add(self)
 
     def run(self, _: ThreadLocalState) -> Result:
-        """Read, on another thread."""
+        """Run the read; call it on the reading thread."""
         try:
             if not self._copies:
                 self.execute(queries.BEGIN_READ_ONLY)
             return self._read(self)
         except duckdb.Error as error:
-            raise self.fault(error) from error
+            raise self.translate(error) from error
         finally:
             self.give_back()
 
@@ -286,34 +427,36 @@ class ReadCursor(Generic[Result]):
         return self.cursor().execute(query, parameters)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        return self._borrowed()[1]
+        return self._taken()[1]
 
     @property
     def database(self) -> Database:
         """The database that it reads."""
-        return self._borrowed()[0]
+        return self._taken()[0]
 
-    def _borrowed(self) -> tuple[Database, duckdb.DuckDBPyConnection]:
+    def _taken(self) -> tuple[Database, duckdb.DuckDBPyConnection]:
         with self._guard:
-            if self._stopped or self._lent is None:
+            if self._stopped or self._borrowed is None:
                 raise StoreError("the query was stopped before it ran")
-            return self._lent
+            return self._borrowed
 
-    def fault(self, error: duckdb.Error) -> StoreError:
+    def translate(self, error: duckdb.Error) -> StoreError:
         with self._guard:
-            return self._lent[0].fault(error) if self._lent is not None else StoreError(words(error))
+            return (
+                self._borrowed[0].translate(error) if self._borrowed is not None else StoreError(duckdb_message(error))
+            )
 
     def stop(self) -> None:
         with self._guard:
             self._stopped = True
-            if self._lent is not None:
-                self._lent[1].interrupt()
+            if self._borrowed is not None:
+                self._borrowed[1].interrupt()
 
     def give_back(self) -> None:
         with self._guard:
-            if self._lent is not None:
-                database, cursor = self._lent
+            if self._borrowed is not None:
+                database, cursor = self._borrowed
                 cursor.close()
-                database.lent.discard(self)
-            self._lent = None
+                database.open_cursors.discard(self)
+            self._borrowed = None
             self.ended.set()

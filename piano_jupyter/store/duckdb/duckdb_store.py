@@ -16,13 +16,13 @@ from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.writer import WriterThread
 
-#: Reads of what may be many rows: beside the writer.
+#: Reads that may return many rows: they run on the reader thread.
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
-#: Reads that may take long: beside the writer and the other reads, and closing ends them.
+#: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
-#: Copies of the file: beside everything else, and closing ends them.
+#: Copies of the file: they run beside everything else, and closing stops them.
 COPIES: dict[str, Callable[..., Any]] = {"backup": backups.backup, "erase": backups.erase}
-#: Work on the file itself: nobody else has it meanwhile.
+#: Work on the file itself: nothing else runs meanwhile.
 FILE_WORK: dict[str, Callable[..., Any]] = {"compact": Database.compact}
 
 Result = TypeVar("Result")
@@ -31,25 +31,35 @@ Result = TypeVar("Result")
 class DuckDBStore(Store):
     """Keeps everything in a DuckDB file that this process has to itself, or in memory with ':memory:'.
 
-    A file that is not there is made, with its folders. A file is open once in a process; another process that has it
-    open is a StoreLockedError. `network_disk` says what network disk a path is on, "" for none.
+    A missing file is created, with its folders. A file can be open only once: opening it again, in this process or
+    another, raises StoreLockedError.
     """
 
-    def __init__(self, path: str | Path, network_disk: Callable[[str], str] = network_disk_of) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        notify: Callable[[str], None] = lambda _: None,
+        network_disk: Callable[[str], str] = network_disk_of,
+    ) -> None:
+        """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged.
+
+        `network_disk` returns what network disk a path is on, "" for none.
+        """
         self._network_disk = network_disk
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
+        self._notify = notify
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
 
     async def open(self) -> None:
         if self._threads is not None and not self._threads.writer.closed:
-            await self._threads.writer.run(lambda _: None, alone=True)  # whoever opened it may still be at it
+            await self._threads.writer.run(lambda _: None, alone=True)  # another caller may still be opening it
             return
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name, self._network_disk), self.name),
+            WriterThread(lambda: Database(self.name, self._notify, self._set_name, self._network_disk), self.name),
         )
         try:
             for thread in self._threads:
@@ -70,42 +80,49 @@ class DuckDBStore(Store):
             thread.close_now(max(0.0, ends - time.monotonic()))
 
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
-        """Do an operation on the thread where it holds up nobody."""
+        """Run an operation on the thread where it delays nobody else."""
         if report := REPORTS.get(operation):
-            read = ReadCursor[Any](lambda aside: report(aside, *arguments, **options))
-            return await self._stoppable(read, self._opened().reporter)
+            return await self._stoppable(
+                ReadCursor(lambda cursor: report(cursor, *arguments, **options)), self._opened().reporter
+            )
         if copy := COPIES.get(operation):
-            read = ReadCursor[Any](lambda aside: copy(aside, *arguments, **options), copies=True)
-            return await self._stoppable(read, self._opened().copier)
+            return await self._stoppable(
+                ReadCursor(lambda cursor: copy(cursor, *arguments, **options), copies=True), self._opened().copier
+            )
         if work := FILE_WORK.get(operation):
             return await self._opened().writer.run(work, alone=True)
+        if operation == "delete_threads":
+            return await self._opened().writer.run(lambda database: database.delete_threads(*arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
-            return await self._beside(ReadCursor(lambda aside: do(Operations(aside))), self._opened().reader)
+            return await self._read(ReadCursor(lambda cursor: do(Operations(cursor))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
-    async def _stoppable(self, aside: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> "Result":
-        self._reports.add(aside)
+    async def _stoppable(self, cursor: "ReadCursor[Any]", thread: "WriterThread[ThreadLocalState]") -> Any:
+        self._reports.add(cursor)
         try:
-            return await self._beside(aside, thread)
+            return await self._read(cursor, thread)
         finally:
-            self._reports.discard(aside)
+            self._reports.discard(cursor)
 
-    async def _beside(self, aside: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
-        """Run a read on another thread, after all that was asked for before it."""
+    async def _read(self, cursor: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
+        """Run a read on another thread, after every operation that was called before it."""
         try:
-            await self._opened().writer.run(aside.borrow, alone=True)
-            return await thread.run(aside.run, alone=True)
+            await self._opened().writer.run(cursor.borrow, alone=True)
+            return await thread.run(cursor.run, alone=True)
         except asyncio.CancelledError:
-            aside.stop()  # it would keep the thread from everybody else
+            cursor.stop()  # it would block the thread for all others
             raise
         except StoreError:
-            aside.give_back()  # where the thread did not take it any more
+            cursor.give_back()  # the thread may be closed and never run it
             raise
 
     def _stop_reports(self) -> None:
         for report in tuple(self._reports):
             report.stop()
+
+    def _set_name(self, name: str) -> None:
+        self.name = name
 
     def _opened(self) -> "_StoreThreads":
         if self._threads is None:

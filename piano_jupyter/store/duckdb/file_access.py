@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.safe_files import kind
+from piano_jupyter.safe_files import file_kind
 from piano_jupyter.store.duckdb.lock import ELSEWHERE
 
 OWN_FOLDER = ".piano"
@@ -121,6 +121,6 @@ def _files_of(path: str) -> Iterator[Path]:
 def _kind(path: str) -> str:
     """Return what stands at a path, links followed; "" where nothing does."""
     try:
-        return kind(Path(path).stat().st_mode)
+        return file_kind(Path(path).stat().st_mode)
     except (OSError, ValueError):
         return ""

@@ -13,18 +13,18 @@ import duckdb
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.records import Rows
 from piano_jupyter.store.duckdb import queries
-from piano_jupyter.store.duckdb.database import LOCKED, MEMORY
-from piano_jupyter.store.duckdb.error_messages import words
-from piano_jupyter.store.duckdb.query_guard import checked, tables_in
+from piano_jupyter.store.duckdb.database import LOCKED_DOWN, MEMORY
+from piano_jupyter.store.duckdb.error_messages import duckdb_message
+from piano_jupyter.store.duckdb.query_guard import parse_allowed, tables_in
 
-SEES = "the data frames that it names"
+READABLE = "the data frames that it names"
 #: What does not fit into memory fails: no files. It is the kernel's memory, with the user's work in it. The gap: DuckDB
 #: does not count a single value that is huge, such as `range(1_000_000_000)`.
-SETTINGS = {**LOCKED, "temp_directory": "", "memory_limit": "2GB"}
+SETTINGS = {**LOCKED_DOWN, "temp_directory": "", "memory_limit": "2GB"}
 
 
-def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool]:
-    """Return the first `most` rows of one SELECT over these frames, and whether there are more.
+def select(query: str, frames: Mapping[str, Any], max_rows: int) -> tuple[Rows, bool]:
+    """Return the first `max_rows` rows of one SELECT over these frames, and whether there are more.
 
     A frame is called by its name there; what the query does not name is not touched, and nothing is copied. Raises
     StoreError, and NotFoundError for a name that no frame has.
@@ -33,38 +33,38 @@ def select(query: str, frames: Mapping[str, Any], most: int) -> tuple[Rows, bool
         with duckdb.connect(MEMORY, config=SETTINGS) as connection:
             connection.execute(queries.USE_UTC)
             connection.execute(queries.LOCK_SETTINGS)
-            for name, frame in _named(tables_in(checked(connection, query, SEES)), frames).items():
+            for name, frame in _named(tables_in(parse_allowed(connection, query, READABLE)), frames).items():
                 connection.register(
                     name, _FrameRelation(frame) if isinstance(frame, duckdb.DuckDBPyRelation) else frame
                 )
             with _interruptible(connection):
                 result = connection.execute(query)
-                rows = result.fetchmany(most + 1)
+                rows = result.fetchmany(max_rows + 1)
             columns = tuple(column[0] for column in result.description)
-            return Rows(columns, tuple(rows[:most])), len(rows) > most
+            return Rows(columns, tuple(rows[:max_rows])), len(rows) > max_rows
     except duckdb.CatalogException as error:
         raise _unknown(error, frames) from error
     except duckdb.Error as error:
-        raise StoreError(words(error)) from error
+        raise StoreError(duckdb_message(error)) from error
 
 
 @contextmanager
 def _interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let an interrupt end a query on the main thread at once, wherever it is.
+    """Let Ctrl-C end a query on the main thread at once.
 
-    DuckDB looks for signals only between pieces of work, and one such piece may take for ever. Python's handlers wait
-    for the query, too; but the byte that a signal writes does not, and a thread reads it.
+    DuckDB looks for signals only between pieces of work, and one piece may take very long. Python's handlers wait for
+    the query, too; but a signal writes its byte to the wakeup descriptor at once, where a thread reads it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     ours, theirs = socket.socketpair()
     theirs.settimeout(0)
-    heard = bytearray()
+    signals_seen = bytearray()
 
     def watch() -> None:
         while signals := ours.recv(64):
-            heard.extend(signals)
+            signals_seen.extend(signals)
             if signal.SIGINT in signals:
                 connection.interrupt()
 
@@ -80,9 +80,9 @@ def _interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         theirs.close()
         watching.join()
         ours.close()
-        if heard and before != -1:
-            with suppress(OSError):  # who listened before hears of it as well
-                os.write(before, heard)
+        if signals_seen and before != -1:
+            with suppress(OSError):  # the previous wakeup file descriptor gets the signal too
+                os.write(before, signals_seen)
 
 
 class _FrameRelation:
@@ -109,7 +109,7 @@ def _named(tables: set[str], frames: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unknown(error: duckdb.CatalogException, frames: Mapping[str, Any]) -> StoreError | NotFoundError:
     """Return what to raise for a name that DuckDB does not know: of a table, with those that there are."""
-    said = words(error)
+    said = duckdb_message(error)
     _, sign, name = said.partition("Table with name ")
     if not sign:
         return StoreError(said)

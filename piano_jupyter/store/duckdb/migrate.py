@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema: numbered SQL files, forward only, each once and in one transaction."""
+"""Bring a database to the newest schema: numbered SQL files, forward only, each applied once in one transaction."""
 
 import hashlib
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Migration:
 
 
 def migrations() -> list[Migration]:
-    """Return the migrations that are shipped, in order."""
+    """Return the shipped migrations in order."""
     folder = files("piano_jupyter.store").joinpath("migrations")
     scripts = [each for each in folder.iterdir() if each.name.endswith(".sql")]
     found = [Migration(int(each.name.split("_", 1)[0]), each.read_text(encoding="utf-8")) for each in scripts]
@@ -35,7 +35,7 @@ def migrations() -> list[Migration]:
 
 
 def migrate(connection: Connection, name: str, known: Sequence[Migration]) -> None:
-    """Run what the database called `name` has not seen. Raises StoreError where it is not ours, newer, or changed."""
+    """Apply the migrations that database `name` lacks. Raises StoreError if it is not Piano's, newer, or changed."""
     applied = _applied(connection, name)
     newest = max((each.version for each in known), default=0)
     if applied and max(applied) > newest:
@@ -62,14 +62,14 @@ def upgrade_due(connection: Connection, name: str, known: Sequence[Migration]) -
 
 
 def identify(connection: Connection) -> UUID:
-    """Return the id of the database, which gets one if it has none."""
+    """Return the id of the database; give it one if it has none."""
     known = connection.execute(queries.IDENTITY).fetchall()
     identity = uuid4()
     if not known:
         connection.execute(queries.insert("identity", ["id"]), {"id": identity})
     elif len(known) == 1 and isinstance(known[0][0], UUID):
         return known[0][0]
-    return identity  # of one that was tampered with, nobody can say which it is: no folder knows the new one either
+    return identity  # a file that was tampered with gets a new id, which no folder trusts
 
 
 def _applied(connection: Connection, name: str) -> dict[int, str]:

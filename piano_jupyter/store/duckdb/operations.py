@@ -1,6 +1,6 @@
-"""Tables: what each operation does to the rows, inside a transaction that somebody else begins and ends.
+"""What each operation does to the rows, inside a transaction that the caller begins and ends.
 
-It knows no database library: a connection is whatever executes a query and gives rows.
+It knows no database library: a connection is anything that executes a query and returns rows.
 """
 
 import re
@@ -30,10 +30,13 @@ from piano_jupyter.store.base import AckResult
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
 
-RESULT = ("status", "result", "finished_at")
-DECISION = ("allowed", "note", "decided_at")
-LATER: Mapping[type, tuple[str, ...]] = {ToolCall: RESULT, Approval: DECISION}  #: columns of a row that is added later
-PROGRESS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
+RESULT_COLUMNS = ("status", "result", "finished_at")
+DECISION_COLUMNS = ("allowed", "note", "decided_at")
+COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
+    ToolCall: RESULT_COLUMNS,
+    Approval: DECISION_COLUMNS,
+}  #: columns stored in a row of their own, added later
+PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
 
@@ -52,15 +55,15 @@ class Connection(Protocol):
 
 
 class Operations:
-    """The operations of a store on one connection, as the contract has them. Each is whole: it checks, then writes."""
+    """The operations of a store on one connection, as the contract has them. Each one checks first, then writes."""
 
     def __init__(self, connection: Connection, identity: DatabaseIdentity | None = None) -> None:
         self._connection = connection
         self._identity = identity
         self.seqs: dict[str, int] = {}
 
-    def count_on(self) -> None:
-        """Go on counting where the rows end: before anything is kept."""
+    def load_counters(self) -> None:
+        """Continue the counters from the stored rows; call it before the first write."""
         self.seqs = {name: seq or 0 for name, seq in self._connection.execute(queries.LAST_SEQS).fetchall()}
 
     def identity(self) -> DatabaseIdentity:
@@ -96,12 +99,16 @@ class Operations:
     def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         return self._all(Thread, queries.THREADS, status=status)
 
-    def delete_threads(self, threads: Sequence[UUID]) -> None:
+    def delete_threads(self, threads: Sequence[UUID]) -> list[int]:
+        """Return the `seq` of the messages that were deleted."""
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
         if running:
             raise StoreError(f"job {short(running[0].id)} runs in this thread: wait for it, or cancel it first")
+        ids = {"ids": list(threads)}
+        seqs = [seq for (seq,) in self._connection.execute(queries.SEQS_OF_THREADS, ids).fetchall()]
         for query in queries.DELETE_THREADS.values():
-            self._connection.execute(query, {"ids": list(threads)})
+            self._connection.execute(query, ids)
+        return seqs
 
     def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         known = self._find(Message, message.id)
@@ -131,7 +138,7 @@ class Operations:
             if call.message_id not in known:
                 raise StoreError(f"tool call {call.id} is of no message that it comes with")
             if call.status is CallStatus.STARTED:
-                raise StoreError(f"tool call {call.id} has no result: only calls that have ended can be taken in")
+                raise StoreError(f"tool call {call.id} has no result: only finished calls can be imported")
             self._finish(self._add_new(call))
         return thread
 
@@ -168,7 +175,7 @@ class Operations:
         kept = replace(known, allowed=approval.allowed, note=approval.note, decided_at=approval.decided_at)
         if known.allowed is not None:
             return known, known == kept
-        self._insert("decisions", {"approval_id": kept.id} | _only(row_of(kept), DECISION))
+        self._insert("decisions", {"approval_id": kept.id} | _only(row_of(kept), DECISION_COLUMNS))
         return kept, True
 
     def unbegun(self, job_id: UUID) -> list[Approval]:
@@ -214,9 +221,7 @@ class Operations:
     def retry(self, job: Job) -> Job:
         known = self.job(job.id)
         if job.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
-            raise StoreError(
-                f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be tried again"
-            )
+            raise StoreError(f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be retried")
         if (known.status, known.finished_at) != (job.status, job.finished_at):
             return known
         return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
@@ -275,11 +280,11 @@ class Operations:
             self._finish(replace(call, status=status, result=result, finished_at=now))
 
     def _finish(self, call: ToolCall) -> ToolCall:
-        self._insert("tool_results", {"call_id": call.id} | _only(row_of(call), RESULT))
+        self._insert("tool_results", {"call_id": call.id} | _only(row_of(call), RESULT_COLUMNS))
         return call
 
     def _move(self, job: Job) -> Job:
-        return self._update(job, ("id", "model", *JobTerms._fields, *PROGRESS))
+        return self._update(job, ("id", "model", *JobTerms._fields, *PROGRESS_COLUMNS))
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
         for each in known:
@@ -296,7 +301,7 @@ class Operations:
 
     def _add(self, record: Record) -> Record:
         """Keep a record, but not what is added to it later; return it with its `seq`, if it has one."""
-        table, later = queries.TABLES[type(record)], LATER.get(type(record), ())
+        table, later = queries.TABLES[type(record)], COLUMNS_ADDED_LATER.get(type(record), ())
         self.seqs[table] = seq = self.seqs[table] + 1
         row = row_of(record) | {"seq": seq}
         self._insert(table, {column: value for column, value in row.items() if column not in later})

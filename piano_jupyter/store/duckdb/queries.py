@@ -29,6 +29,8 @@ USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
 NO_EXTERNAL_ACCESS = "SET enable_external_access = false"
 
 #: From here on no query can loosen the settings.
+NO_CHECKPOINT_AT_CLOSE = "PRAGMA disable_checkpoint_on_shutdown"
+CHECKPOINT = "CHECKPOINT"
 LOCK_SETTINGS = "SET lock_configuration = true"
 
 #: The parse tree of a query, as JSON.
@@ -129,6 +131,8 @@ HAS_THREADS = "SELECT count(*) FROM threads WHERE list_contains($ids::UUID[], id
 
 OF_THREADS = "list_contains($ids::UUID[], thread_id)"
 
+SEQS_OF_THREADS = f"SELECT seq FROM messages WHERE {OF_THREADS}"  # noqa: S608  The condition is our own.
+
 #: What deletes all that belongs to some threads, by the table: what refers to a row goes before that row.
 DELETE_THREADS: Mapping[str, str] = {
     "decisions": f"DELETE FROM decisions WHERE approval_id IN (SELECT id FROM approvals WHERE {OF_THREADS})",  # noqa: S608
@@ -158,6 +162,11 @@ def attach(file: str, name: str) -> str:
 def detach(name: str) -> str:
     """Return what closes it."""
     return f"DETACH {_name(name)}"
+
+
+def checkpoint(name: str) -> str:
+    """Return what writes the log of an attached file into that file."""
+    return f"CHECKPOINT {_name(name)}"
 
 
 def copy_database(source: str, target: str) -> str:

@@ -1,8 +1,8 @@
-"""May this query run? Decided on its parse tree, before DuckDB looks anything up.
+"""Decide from its parse tree whether a query may run, before DuckDB looks anything up.
 
 DuckDB's own settings are not enough. A SELECT may hold an INSERT or a COPY; even with external access off it can read
-and overwrite the database's own file (a read drops the lock on it); `pandas_scan(1)` reads any address. So a tree is
-let through only where it is known to be harmless.
+and overwrite the database's own file (a read drops the lock on it); `pandas_scan(1)` reads any address. So a query
+is allowed only if every node of its tree is known to be harmless.
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb import queries
 
-NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+ALLOWED_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
-#: Table functions that only reckon, or tell about the tables.
-TABLE_FUNCTIONS = {
+#: Table functions that only compute, or describe the tables.
+ALLOWED_TABLE_FUNCTIONS = {
     "duckdb_columns",
     "duckdb_constraints",
     "duckdb_databases",
@@ -42,16 +42,16 @@ TABLE_FUNCTIONS = {
     "unnest",
 }
 
-#: Functions that look up what a string says, behind the tree's back, or only wait, which no interrupt ends.
-NO_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms"}
+#: Functions that run a query given as text, which the tree does not show, or that wait and cannot be interrupted.
+FORBIDDEN_FUNCTIONS = {"json_serialize_plan", "pg_sleep", "sleep_ms"}
 
 FILE_LIKE = re.compile(r"[./\\:]")
 
 
-def checked(connection: Any, query: str, sees: str) -> dict[str, Any]:
-    """Return the parse tree of a query that may run. Raises StoreError where it may not, and DuckDB's own errors.
+def parse_allowed(connection: Any, query: str, readable: str) -> dict[str, Any]:
+    """Return the parse tree of an allowed query. Raises StoreError for a forbidden one, and DuckDB's own errors.
 
-    `sees` says what a query reads, for people: "Piano's own tables".
+    `readable` tells people what a query can read: "Piano's own tables".
     """
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in query):
         raise StoreError("the query holds a NUL or half of a surrogate pair, which no SQL has")
@@ -64,7 +64,7 @@ def checked(connection: Any, query: str, sees: str) -> dict[str, Any]:
     ((parsed,),) = connection.execute(queries.PARSE, {"query": query}).fetchall()
     try:
         tree: dict[str, Any] = json.loads(parsed)
-        why = refusal(tree, sees)
+        why = refusal(tree, readable)
     except RecursionError:
         why = "this query is nested too deeply"
     if why:
@@ -74,33 +74,33 @@ def checked(connection: Any, query: str, sees: str) -> dict[str, Any]:
 
 def tables_in(tree: dict[str, Any]) -> set[str]:
     """Return the names of the tables that a query reads, those that it makes itself included."""
-    return {str(node["table_name"]) for node in objects(tree) if node.get("type") == "BASE_TABLE"}
+    return {str(node["table_name"]) for node in nodes(tree) if node.get("type") == "BASE_TABLE"}
 
 
-def refusal(tree: dict[str, Any], sees: str) -> str | None:
-    """Return why a query with this parse tree may not run, or None where it may."""
+def refusal(tree: dict[str, Any], readable: str) -> str | None:
+    """Return why a query with this parse tree may not run; None if it may."""
     if tree.get("error", True):
-        return f"this query cannot be looked into, so it may not run: {tree.get('error_message', 'no reason given')}"
-    for node in objects(tree):
+        return f"this query cannot be checked, so it may not run: {tree.get('error_message', 'no reason given')}"
+    for node in nodes(tree):
         kind = str(node.get("type"))
-        if kind.endswith("_NODE") and kind not in NODES:
+        if kind.endswith("_NODE") and kind not in ALLOWED_NODES:
             word = kind.removesuffix("_NODE").removesuffix("_QUERY")
             return f"only SELECT may run here, and there is {word} inside: nothing can be changed by a query"
         if kind == "TABLE_FUNCTION":
             name = str(node.get("function", {}).get("function_name", "")).lower()
-            if name not in TABLE_FUNCTIONS:
-                return f"{name}() may not run here: a query sees {sees}, no files and nothing else"
-        elif str(node.get("function_name", "")).lower() in NO_FUNCTIONS:
+            if name not in ALLOWED_TABLE_FUNCTIONS:
+                return f"{name}() may not run here: a query can read {readable}, no files and nothing else"
+        elif str(node.get("function_name", "")).lower() in FORBIDDEN_FUNCTIONS:
             return f"{node['function_name']}() may not run here"
         if kind in {"BASE_TABLE", "SHOW_REF"}:
             names = [str(node.get(part) or "") for part in ("catalog_name", "schema_name", "table_name")]
-            strange = next((name for name in names if FILE_LIKE.search(name)), None)
-            if strange is not None:
-                return f"{strange!r} is none of {sees}, and no file can be read here"
+            forbidden = next((name for name in names if FILE_LIKE.search(name)), None)
+            if forbidden is not None:
+                return f"{forbidden!r} is none of {readable}, and no file can be read here"
     return None
 
 
-def objects(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Yield each object in a parse tree."""
     waiting = [tree]
     while waiting:

@@ -9,19 +9,20 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Hit, Message, Rows, Thread
 from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.database import ReadCursor
-from piano_jupyter.store.duckdb.error_messages import words
+from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
-from piano_jupyter.store.duckdb.query_guard import checked
+from piano_jupyter.store.duckdb.query_guard import parse_allowed
+from piano_jupyter.store.duckdb.search_index import BLOCK_MESSAGES, ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
-ENOUGH = 1_000  #: so many messages are ranked, the newest that fit
-SLICE = 8_192  #: messages that are looked through first; then four times as many, and so on
+MAX_RANKED_MESSAGES = 1_000  #: the newest matches that are ranked
+FIRST_SLICE_MESSAGES = 8_192  #: messages searched first; then four times as many, and so on
 
-NEWEST = "SELECT coalesce(max(seq), 0) FROM messages"
+NEWEST_SEQ = "SELECT coalesce(max(seq), 0) FROM messages"
 
-#: The newest so many messages in a part of the store that have these words and this pattern; one that is empty is in
-#: all of them. (A pattern for each word would take up to four times as long.)
-SAID = """
+#: The newest messages in a range of seq that hold these words and match this pattern (an empty one always matches).
+#: (A pattern for each word would take up to four times as long.)
+MATCHING_MESSAGES = """
 SELECT m.seq, m.content FROM messages m SEMI JOIN threads t ON t.id = m.thread_id
 WHERE m.seq > $after AND m.seq <= $upto AND m.role IN ('user', 'assistant')
     AND contains(lower(m.content), lower($one)) AND contains(lower(m.content), lower($two))
@@ -30,18 +31,18 @@ WHERE m.seq > $after AND m.seq <= $upto AND m.role IN ('user', 'assistant')
 ORDER BY m.seq DESC LIMIT $most
 """
 
-#: All titles that have these words.
-TITLED = """
+#: All threads whose title holds these words.
+MATCHING_THREADS = """
 SELECT * FROM threads
 WHERE contains(lower(title), lower($one)) AND contains(lower(title), lower($two))
     AND contains(lower(title), lower($three)) AND contains(lower(title), lower($four))
 """
 
-MESSAGES = "SELECT m.* FROM messages m JOIN (SELECT unnest($seqs::BIGINT[]) AS seq) USING (seq)"
+MESSAGES_BY_SEQ = "SELECT m.* FROM messages m JOIN (SELECT unnest($seqs::BIGINT[]) AS seq) USING (seq)"
 
-THREADS = "SELECT t.* FROM threads t JOIN (SELECT unnest($ids::UUID[]) AS id) USING (id)"
+THREADS_BY_ID = "SELECT t.* FROM threads t JOIN (SELECT unnest($ids::UUID[]) AS id) USING (id)"
 
-#: What each message of an assistant's cost; what a server does not tell, or tells as nonsense, is null.
+#: The usage of each assistant message; what a server does not report, or reports wrongly, is null.
 COSTS = """
 WITH costs AS (
     SELECT m.agent_id, m.job_id, m.inserted_at, unnest(json_transform(m.usage, '{
@@ -59,7 +60,7 @@ SUMS = """
     median(first_token_s) AS first_token_s, sum(load_s) AS load_s
 """
 
-#: What answers are grouped by, and where that stands.
+#: What answers are grouped by: the column and its join.
 GROUPS: Mapping[UsageBy, tuple[str, str]] = {
     "agent": ("coalesce(a.name, 'unknown') AS agent", "LEFT JOIN agents a ON a.id = c.agent_id"),
     "model": ("coalesce(c.model, j.model, 'unknown') AS model", "LEFT JOIN jobs j ON j.id = c.job_id"),
@@ -67,18 +68,18 @@ GROUPS: Mapping[UsageBy, tuple[str, str]] = {
 }
 
 
-def sql(aside: ReadCursor[Any], query: str) -> Rows:
-    """Return what a query of the user's gives, if it may run. Raises StoreError with DuckDB's own words."""
+def sql(cursor: ReadCursor[Any], query: str) -> Rows:
+    """Run a query of the user's if it is allowed. Raises StoreError with DuckDB's own words."""
     try:
-        checked(aside.cursor(), query, "Piano's own tables")
-        return _rows(aside.execute(query))
+        parse_allowed(cursor.cursor(), query, "Piano's own tables")
+        return _rows(cursor.execute(query))
     except duckdb.Error as error:
-        aside.fault(error)
-        raise StoreError(words(error)) from error
+        cursor.translate(error)
+        raise StoreError(duckdb_message(error)) from error
 
 
 def usage(connection: Connection, by: UsageBy) -> Rows:
-    """Return what answers cost, a row for each agent, model or day; most answers first, days newest first."""
+    """Return the usage of answers by agent, model or day; most answers first, days newest first."""
     group, join = GROUPS[by]
     order = "1 DESC" if by == "day" else "answers DESC, 1"
     query = f"{COSTS} SELECT {group}, {SUMS} FROM costs c {join} GROUP BY 1 ORDER BY {order}"  # noqa: S608  All our own.
@@ -86,21 +87,21 @@ def usage(connection: Connection, by: UsageBy) -> Rows:
 
 
 def search(connection: Connection, text: str, limit: int) -> list[Hit]:
-    """Return where all the words of `text` occur, best first; what fits equally well, newest first."""
+    """Return where all the words of `text` occur, best match first; equal matches newest first."""
     wanted = SearchTerms(text)
-    titled = read(connection, Thread, TITLED, _words(wanted))
-    titles = [(thread, tally) for thread in titled if (tally := wanted.tally(thread.title)) is not None]
+    titled = read(connection, Thread, MATCHING_THREADS, _word_parameters(wanted))
+    titles = [(thread, counts) for thread in titled if (counts := wanted.count(thread.title)) is not None]
     ranked: list[tuple[float, Any, Thread | Message]] = [
         (TITLE_WEIGHT * score, thread.inserted_at, thread)
-        for (thread, _), score in zip(titles, scores([tally for _, tally in titles]), strict=True)
+        for (thread, _), score in zip(titles, scores([counts for _, counts in titles]), strict=True)
     ]
-    said = _said(connection, wanted)
+    said = _matching_messages(connection, wanted)
     best = sorted(zip(scores(list(said.values())), said, strict=True), reverse=True)[: max(limit, 0)]
     score_of = {seq: score for score, seq in best}
-    messages = _once(read(connection, Message, MESSAGES, {"seqs": list(score_of)}))
+    messages = _without_copies(read(connection, Message, MESSAGES_BY_SEQ, {"seqs": list(score_of)}))
     ranked += [(score_of[message.seq], message.inserted_at, message) for message in messages]
     ranked.sort(key=lambda each: each[:2], reverse=True)
-    threads = read(connection, Thread, THREADS, {"ids": list({message.thread_id for message in messages})})
+    threads = read(connection, Thread, THREADS_BY_ID, {"ids": list({message.thread_id for message in messages})})
     known = {thread.id: thread for thread in threads}
     return [_hit(wanted, found, score, known) for score, _, found in ranked[: max(limit, 0)]]
 
@@ -109,29 +110,40 @@ def _rows(result: QueryResult) -> Rows:
     return Rows(tuple(column[0] for column in result.description), tuple(result.fetchall()))
 
 
-def _once(messages: Iterable[Message]) -> list[Message]:
-    """Return the messages without those that a fork has copied, which say the same at the same time."""
+def _without_copies(messages: Iterable[Message]) -> list[Message]:
+    """Return the messages without the copies made by forks (same time, role and text)."""
     first: dict[Any, Message] = {}
     for message in sorted(messages, key=lambda each: each.seq):
         first.setdefault((message.inserted_at, message.role, message.content), message)
     return list(first.values())
 
 
-def _said(connection: Connection, wanted: SearchTerms) -> dict[int, TermCounts]:
-    """Return the tally of the newest messages that fit, by their seq. Looks no further back than it must."""
+def _matching_messages(connection: Connection, wanted: SearchTerms) -> dict[int, TermCounts]:
+    """Return the term counts of the newest matching messages by seq; look no further back than needed."""
     found: dict[int, TermCounts] = {}
-    look_for = _words(wanted) | {"phrase": wanted.phrase}
-    ((upto,),) = connection.execute(NEWEST, {}).fetchall()
-    size = SLICE
-    while upto > 0 and len(found) < ENOUGH:
-        after, most = upto - size, ENOUGH - len(found)
-        rows = connection.execute(SAID, look_for | {"after": after, "upto": upto, "most": most}).fetchall()
-        found |= {seq: tally for seq, content in rows if (tally := wanted.tally(content)) is not None}
-        upto, size = (rows[-1][0] - 1, SLICE) if len(rows) == most else (after, size * 4)
+    ((newest,),) = connection.execute(NEWEST_SEQ, {}).fetchall()
+    older = max(0, newest - FIRST_SLICE_MESSAGES)
+    _search_range(connection, wanted, older, newest, found)
+    is_rare = len(found) * BLOCK_MESSAGES < FIRST_SLICE_MESSAGES  # otherwise nearly every block has it
+    for after, upto in ranges_to_search(connection, wanted.words, older) if is_rare and older else [(0, older)]:
+        _search_range(connection, wanted, after, upto, found)
     return found
 
 
-def _words(wanted: SearchTerms) -> dict[str, Any]:
+def _search_range(
+    connection: Connection, wanted: SearchTerms, after: int, upto: int, found: dict[int, TermCounts]
+) -> None:
+    """Add the newest matching messages of a range of seq, until there are enough of them."""
+    look_for = _word_parameters(wanted) | {"phrase": wanted.phrase}
+    size = FIRST_SLICE_MESSAGES
+    while upto > after and len(found) < MAX_RANKED_MESSAGES:
+        begin, most = max(after, upto - size), MAX_RANKED_MESSAGES - len(found)
+        rows = connection.execute(MATCHING_MESSAGES, look_for | {"after": begin, "upto": upto, "most": most}).fetchall()
+        found |= {seq: counts for seq, content in rows if (counts := wanted.count(content)) is not None}
+        upto, size = (rows[-1][0] - 1, FIRST_SLICE_MESSAGES) if len(rows) == most else (begin, size * 4)
+
+
+def _word_parameters(wanted: SearchTerms) -> dict[str, Any]:
     return dict(zip(("one", "two", "three", "four"), [*wanted.words, "", "", "", ""], strict=False))
 
 

@@ -1,7 +1,7 @@
-"""Writer: one thread that owns a connection and does on it, in transactions, what any event loop asks for.
+"""A thread that owns a connection and runs functions on it, in transactions, for any event loop.
 
-What waits is done in one transaction (group commit): a commit costs a flush to the disk, whatever it holds. The
-Writer knows no SQL; a connection is whatever begins, commits, rolls back and closes.
+Everything that is queued goes into one transaction (group commit): a commit costs one flush to the disk, whatever its
+size. The thread knows no SQL; a connection is anything that begins, commits, rolls back and closes.
 """
 
 import asyncio
@@ -22,21 +22,26 @@ class Transactional(Protocol):
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
-    def rollback(self) -> None:
-        """Undo what was done since `begin`. Never raises."""
+    def rollback(self) -> bool:
+        """Undo what was done since `begin`; return whether what failed can succeed now. Never raises."""
+
+    def idle(self) -> None:
+        """Called every `IDLE_CHECK_S` while there is nothing to do. Never raises."""
 
     def close(self) -> None: ...
 
+
+IDLE_CHECK_S = 2.0
 
 Owned = TypeVar("Owned", bound=Transactional)
 Result = TypeVar("Result")
 
 
 class WriterThread(Generic[Owned]):
-    """Begins at `open` with connecting, ends at `close` with closing; between them runs functions of the connection.
+    """Connects at `open`, closes at `close`, and runs functions of the connection in between.
 
-    The thread is a daemon, so that the exit of the process can go on to `close_now`. Nothing but the thread's own
-    frame holds the connection: in a forked child nothing closes it.
+    The thread is a daemon, so that the exit of the process can go on to `close_now`. Only the thread's own
+    frame holds the connection, so a forked child never closes it.
     """
 
     def __init__(self, connect: Callable[[], Owned], name: str) -> None:
@@ -55,15 +60,15 @@ class WriterThread(Generic[Owned]):
         with self._guard:
             if self._closing:
                 raise self._closed()
-            self._thread = threading.Thread(target=self._live, args=(opened,), name="piano-store", daemon=True)
+            self._thread = threading.Thread(target=self._run_thread, args=(opened,), name="piano-store", daemon=True)
             self._thread.start()
         await asyncio.wrap_future(opened)
 
     async def run(self, function: Callable[[Owned], Result], *, alone: bool = False) -> Result:
         """Return what `function` returns, once its transaction is committed.
 
-        It runs even if nobody waits any more, and may run twice if another of its group fails (rolled back in between).
-        `alone`: in no transaction; the function sees to itself.
+        It runs even if the caller is cancelled, and twice (with a rollback in between) if another function of its group
+        fails. `alone`: outside a transaction; the function starts its own if it needs one.
         """
         if self.forked:
             raise StoreError(f"this process was forked from the one that has database {self._name} open; open it there")
@@ -85,7 +90,7 @@ class WriterThread(Generic[Owned]):
         return self._closing
 
     async def close(self) -> None:
-        """Do what waits, close the connection, end the thread."""
+        """Finish what is queued, close the connection, end the thread."""
         closed = _answer()
         if thread := self._stop(closed):
             await asyncio.wrap_future(closed)
@@ -110,8 +115,8 @@ class WriterThread(Generic[Owned]):
         self._end(None)
         return None
 
-    def _live(self, opened: "Future[None]") -> None:
-        error = self._serve(opened)  # with whose frame the connection goes, before anybody hears that it is closed
+    def _run_thread(self, opened: "Future[None]") -> None:
+        error = self._serve(opened)  # the connection goes with its frame, before anyone learns that it is closed
         self._end(error)
         if not opened.done():
             opened.set_exception(error)
@@ -123,14 +128,14 @@ class WriterThread(Generic[Owned]):
             while self._serve_waiting(connection):
                 pass
             connection.close()
-        except Exception as error:  # noqa: BLE001  Whoever opens or closes is told.
+        except Exception as error:  # noqa: BLE001  The caller of open or close gets it.
             return error
         return None
 
     def _serve_waiting(self, connection: Owned) -> bool:
-        """Do all that waits, at least one; return whether there may be more."""
+        """Run everything that is queued, at least one; return whether there may be more."""
         group: list[_WriterTask] = []
-        for item in self._waiting():
+        for item in self._waiting(connection):
             if isinstance(item, _StopRequest):
                 self._queue.put(item)  # `_end` answers it
                 self._run(connection, group)
@@ -144,35 +149,42 @@ class WriterThread(Generic[Owned]):
         self._run(connection, group)
         return True
 
-    def _waiting(self) -> "Iterator[_WriterTask | _StopRequest]":
-        yield self._queue.get()
+    def _waiting(self, connection: Owned) -> "Iterator[_WriterTask | _StopRequest]":
+        yield self._first(connection)
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._queue.get_nowait()
+
+    def _first(self, connection: Owned) -> "_WriterTask | _StopRequest":
+        while True:
+            try:
+                return self._queue.get(timeout=IDLE_CHECK_S)
+            except queue.Empty:
+                connection.idle()
 
     def _run(self, connection: Owned, group: "Sequence[_WriterTask]") -> None:
         if not group:
             return
         try:
             connection.begin()
-            results = [work.function(connection) for work in group]
+            results = [task.function(connection) for task in group]
             connection.commit()
-        except Exception as error:  # noqa: BLE001  Whoever asked is told.
-            connection.rollback()
-            if len(group) == 1:
+        except Exception as error:  # noqa: BLE001  The caller gets it.
+            can_succeed = connection.rollback()
+            if len(group) == 1 and not can_succeed:
                 group[0].answer.set_exception(error)
             else:
-                for work in group:
-                    self._run(connection, [work])
+                for task in group:
+                    self._run(connection, [task])
             return
-        for work, result in zip(group, results, strict=True):
-            work.answer.set_result(result)
+        for task, result in zip(group, results, strict=True):
+            task.answer.set_result(result)
 
-    def _run_alone(self, connection: Owned, work: "_WriterTask") -> None:
+    def _run_alone(self, connection: Owned, task: "_WriterTask") -> None:
         try:
-            work.answer.set_result(work.function(connection))
-        except Exception as error:  # noqa: BLE001  Whoever asked is told.
-            work.answer.set_exception(error)
+            task.answer.set_result(task.function(connection))
+        except Exception as error:  # noqa: BLE001  The caller gets it.
+            task.answer.set_exception(error)
 
     def _closed(self) -> StoreError:
         return StoreError(f"database {self._name} is closed")
@@ -186,13 +198,13 @@ class WriterThread(Generic[Owned]):
                 if isinstance(item, _WriterTask):
                     item.answer.set_exception(self._closed())
                 elif item.answer is not None:
-                    item.answer.set_exception(error)  # None where all went well
+                    item.answer.set_exception(error)  # None on success
 
 
 def _answer() -> "Future[Any]":
-    """Return what the thread settles, whether or not anybody waits for it still."""
+    """Return a future that the thread completes, whether or not anyone still waits for it."""
     answer = Future[Any]()
-    answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+    answer.set_running_or_notify_cancel()  # now it cannot be cancelled
     return answer
 
 

@@ -88,7 +88,7 @@ def test_an_export_holds_the_conversation_and_nothing_of_this_machine(sums, form
     assert not any(hidden in text for hidden in [*ids, "Secret!", "big", "2026", "hm"])
 
 
-def test_each_result_stands_directly_after_its_call_and_one_that_is_missing_is_told(talk):
+def test_each_result_directly_follows_its_call_and_a_missing_one_is_stated(talk):
     talk.ask("?").say("ada", "", ("a", {}, "1"), ("b", {}, None)).say("ada", "", ("c", {}, "3"))
 
     messages = json.loads(talk.export("jsonl"))["messages"]
@@ -109,7 +109,7 @@ def test_what_is_exported_is_imported_as_it_was(conversation):
     assert len(text.splitlines()) == 1  # also for those who break lines at U+2028
 
 
-def test_a_message_a_line_is_read_too():
+def test_one_message_per_line_is_also_read():
     text = "\n".join(
         ["\ufeff" + json.dumps(USER), "", json.dumps({"role": "assistant", "content": "ho", "name": "ada"})]
     )
@@ -204,9 +204,9 @@ DEEP = '{"a":' * 200_000
         (line({"content": ""}), "line 1, message 1 has the role None"),
         (line({"role": "user"}), "line 1, message 1 has no 'content'"),
         (line(calling()), "line 1, message 1 has no 'content'"),
-        (line({"role": "user", "content": 1}), "neither a text nor a list of parts"),
+        (line({"role": "user", "content": 1}), "neither a string nor a list of parts"),
         (line({"role": "user", "content": [{"type": "text"}]}), "a part of its 'content' without its 'text'"),
-        (line({"role": "user", "content": "", "name": 1}), "has a 'name' that is not a text"),
+        (line({"role": "user", "content": "", "name": 1}), "has a 'name' that is not a string"),
         (line(calling({})), "a tool call without a 'function' and its 'name'"),
         (line(calling(1)), "a tool call without a 'function' and its 'name'"),
         (line({"role": "assistant", "tool_calls": 1}), "a tool call without a 'function' and its 'name'"),
@@ -222,7 +222,7 @@ DEEP = '{"a":' * 200_000
         (line(calling(call()), result("2", ["x"])), r"is the result of a tool call \['x'\]"),
     ],
 )
-def test_what_is_in_another_form_is_refused_with_its_place(text, sentence):
+def test_other_formats_are_refused_with_the_line(text, sentence):
     with pytest.raises(PianoError, match=sentence) as refused:
         from_jsonl(text)
 
@@ -230,7 +230,7 @@ def test_what_is_in_another_form_is_refused_with_its_place(text, sentence):
 
 
 def test_a_file_that_is_too_long_is_refused(monkeypatch):
-    monkeypatch.setattr(jsonl, "LONGEST", 1000)
+    monkeypatch.setattr(jsonl, "MAX_FILE_CHARS", 1000)
 
     with pytest.raises(PianoError, match="1,001 characters, at most 1,000 are read"):
         from_jsonl(" " * 1001)
@@ -267,7 +267,7 @@ def test_a_call_that_has_no_result_gets_one_that_says_so():
     assert made.finished_at is not None
 
 
-def test_an_agents_name_on_a_question_makes_it_no_agents():
+def test_the_name_of_an_agent_on_a_question_is_ignored():
     thread, [asked], _ = imported(line(USER | {"name": "ada"}), None, Clock(START), AGENTS)
 
     assert (asked.agent_id, thread.primary_agent_id) == (None, None)
@@ -277,7 +277,7 @@ def test_an_agents_name_on_a_question_makes_it_no_agents():
     ("content", "title"),
     [("How\n much?", "How much?"), ("a" * 100, "a" * 59 + "…"), (" \n", "Imported"), ("", "Imported")],
 )
-def test_a_thread_without_a_title_has_its_beginning(content, title):
+def test_the_default_title_is_the_start_of_the_first_question(content, title):
     assert imported(line({"role": "user", "content": content}), None, Clock(START), [])[0].title == title
 
 

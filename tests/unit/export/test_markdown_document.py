@@ -45,7 +45,7 @@ not asked: @eve
 """
 
 
-def test_a_conversation_reads_as_it_went(sums):
+def test_a_conversation_is_exported_in_order(sums):
     assert sums.export("markdown") == SUMS
 
 
@@ -66,7 +66,7 @@ def test_a_conversation_reads_as_it_went(sums):
         *["- a\n  ```\n  x", "> ```\n> x", "    code", "# a", "a", "", "| a |\n|--|", "<div>", "***", "[x]: /y"],
     ],
 )
-def test_an_answer_that_was_cut_swallows_nothing_of_what_follows(talk, cut):
+def test_an_answer_that_was_cut_off_does_not_swallow_the_next_message(talk, cut):
     talk.ask("one?").say("ada", cut).ask("two?")
 
     html = MarkdownIt("commonmark").render(talk.export("markdown"))
@@ -74,7 +74,7 @@ def test_an_answer_that_was_cut_swallows_nothing_of_what_follows(talk, cut):
     assert html.endswith("<p><strong>You:</strong></p>\n<p>two?</p>\n")
 
 
-def test_what_leaves_nothing_open_stays_as_it_is():
+def test_text_without_open_blocks_is_unchanged():
     for text in ("", "a", "```\nx\n```", "<!-- a -->", "- a\n  ```\n  x", "<b>"):
         assert closed(text) == text
 
@@ -84,13 +84,13 @@ def test_any_text_is_closed_in_the_end(piece):
     assert closed(piece * (100_000 // len(piece))).startswith(piece)
 
 
-def test_a_result_that_holds_fences_stays_within_its_own(talk):
+def test_a_result_with_fences_stays_inside_its_own_fence(talk):
     talk.ask("?").say("ada", "", ("read", {"path": "a.md"}, "a\n`````\nb\n```"))
 
     assert "``````text\nread(path='a.md')\n→ a\n`````\nb\n```\n``````\n" in talk.export("markdown")
 
 
-def test_a_call_without_a_result_and_an_unknown_author_are_told_as_such(talk):
+def test_a_call_without_a_result_and_an_unknown_author_are_exported(talk):
     talk.ask("?").say(None, "Hm.", ("wait", {}, None))
 
     assert talk.export("markdown").endswith("**Assistant:**\n\nHm.\n\n```text\nwait()\n→\n```\n")

@@ -61,7 +61,7 @@ def test_each_question_is_a_cell_and_its_answers_are_the_outputs(sums):
     assert told(second) == ["ada:\nYes.", "bob:\nI think so.", "Note:\nnot asked: @eve"]
 
 
-def test_only_those_whom_the_user_asked_are_asked_again(talk):
+def test_only_the_agents_that_the_user_asked_are_asked_again(talk):
     talk.ask("?").say("ada", "@bob?").say("bob", "!", to=1)
 
     assert cells(talk.export("notebook"))[2].source == "%%piano @ada\n?"
@@ -80,7 +80,7 @@ def test_a_question_without_an_answer_is_asked_as_it_was(talk):
     assert cells(talk.ask("@bob hi").export("notebook"))[2].source == "%%piano\n@bob hi"
 
 
-def test_what_was_said_before_the_first_question_is_told_and_not_rendered(talk):
+def test_messages_before_the_first_question_are_raw_cells(talk):
     talk.say("ada", "<b>Hello</b>").ask("?")
 
     _, _, before, asking = cells(talk.export("notebook"))
@@ -147,14 +147,14 @@ def test_g1_a_title_is_text(talk):
         ],
     ],
 )
-def test_a_text_survives_that_it_is_run_again(talk, text):
+def test_a_text_is_sent_unchanged_when_the_notebook_runs_again(talk, text):
     source = cells(talk.ask(text).say("ada", "ok").export("notebook"))[2].source
 
     assert run(source) == (["ada"], text.strip())
 
 
 @given(text=st.text(">.In[1]: \n\r\t-@%!?'\"\\a{}#\x0c\u2028", min_size=1, max_size=30))
-def test_any_text_survives_that_it_is_run_again_but_for_blanks_on_empty_lines(text):
+def test_any_text_is_sent_unchanged_when_the_notebook_runs_again_except_blank_lines(text):
     thread = Thread(id=UUID(int=1), title="t", inserted_at=START)
     asked = Message(id=UUID(int=2), thread_id=thread.id, role="user", content=text, inserted_at=START)
 

@@ -40,22 +40,22 @@ def chat():
 
 def test_what_several_would_do_is_done_once():
     done = []
-    errand = MainThreadTask(lambda: done.append(1))
+    task = MainThreadTask(lambda: done.append(1))
 
     for _ in range(3):
-        errand.do()
+        task.do()
 
     assert done == [1]
 
 
 def test_what_is_stopped_before_it_begins_never_begins():
     done = []
-    errand = MainThreadTask(lambda: done.append(1))
+    task = MainThreadTask(lambda: done.append(1))
 
-    errand.stop()
-    errand.do()
+    task.stop()
+    task.do()
 
-    assert errand.cancelled()
+    assert task.cancelled()
     assert done == []
 
 
@@ -71,27 +71,27 @@ def test_what_it_raises_is_its_result_and_an_exit_is_none():
 
 def test_a_stop_ends_what_runs_and_leaves_the_handler_of_interrupts_as_it_was():
     before = signal.getsignal(signal.SIGINT)
-    errand = MainThreadTask(spin)
-    errand.began.add_done_callback(lambda _: threading.Timer(0.01, errand.stop).start())
+    task = MainThreadTask(spin)
+    task.began.add_done_callback(lambda _: threading.Timer(0.01, task.stop).start())
 
-    errand.do()
+    task.do()
 
-    assert errand.done()
-    assert not errand.interrupted
+    assert task.done()
+    assert not task.interrupted
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_stop_at_whatever_moment_does_not_hit_what_comes_after():
     ended = 0
     for nth in range(300):
-        errand = MainThreadTask(lambda: time.sleep(0.001))
-        stopper = threading.Thread(target=lambda errand=errand, nth=nth: (time.sleep(nth * 1e-5), errand.stop()))
+        task = MainThreadTask(lambda: time.sleep(0.001))
+        stopper = threading.Thread(target=lambda task=task, nth=nth: (time.sleep(nth * 1e-5), task.stop()))
         stopper.start()
-        errand.do()
+        task.do()
         for _ in range(500):  # a signal that came late would be raised here
             pass
         stopper.join()
-        ended += errand.cancelled() or errand.exception() is not None
+        ended += task.cancelled() or task.exception() is not None
 
     assert 0 < ended < 300  # both happened: some were ended, some were over
 
@@ -99,14 +99,14 @@ def test_a_stop_at_whatever_moment_does_not_hit_what_comes_after():
 def test_an_interrupt_of_the_users_ends_the_work_and_the_cell_in_which_it_ran(chat):
     kernel, happened = KernelThread(SHELL), queue.SimpleQueue()
 
-    with kernel.lent(happened):
+    with kernel.lend(happened):
         waiting = chat(kernel.run(spin, within=30))
-        errand = happened.get(timeout=5)
-        errand.began.add_done_callback(
+        task = happened.get(timeout=5)
+        task.began.add_done_callback(
             lambda _: threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
         )
         with pytest.raises(CellInterrupt):
-            kernel.do(errand)
+            kernel.do(task)
 
     with pytest.raises(TaskInterruptedError):
         waiting.result(5)
@@ -115,41 +115,41 @@ def test_an_interrupt_of_the_users_ends_the_work_and_the_cell_in_which_it_ran(ch
 def test_work_that_takes_too_long_is_ended_and_says_whether_it_had_begun(chat):
     kernel, happened = KernelThread(SHELL), queue.SimpleQueue()
 
-    with kernel.lent(happened):
+    with kernel.lend(happened):
         late = chat(kernel.run(spin, within=30, running=0.05))
         kernel.do(happened.get(timeout=5))
         never = chat(kernel.run(spin, within=0.05))
-        with pytest.raises(TaskTimeoutError, match=r"^not begun after 0.05 s"):
+        with pytest.raises(TaskTimeoutError, match=r"^not started after 0.05 s"):
             never.result(5)
         kernel.do(happened.get(timeout=5))  # it does nothing any more
 
-    with pytest.raises(TaskTimeoutError, match=r"^ended after 0.05 s"):
+    with pytest.raises(TaskTimeoutError, match=r"^stopped after 0.05 s"):
         late.result(5)
 
 
 def test_who_cancels_the_wait_ends_the_work(chat):
     kernel, happened = KernelThread(SHELL), queue.SimpleQueue()
 
-    with kernel.lent(happened):
+    with kernel.lend(happened):
         waiting = chat(kernel.run(spin, within=30))
-        errand = happened.get(timeout=5)
-        errand.began.add_done_callback(lambda _: waiting.cancel())
-        kernel.do(errand)
+        task = happened.get(timeout=5)
+        task.began.add_done_callback(lambda _: waiting.cancel())
+        kernel.do(task)
 
     assert waiting.cancelled()
-    assert not errand.interrupted
+    assert not task.interrupted
 
 
 def test_work_waits_for_a_cell_that_lends_itself_and_the_first_takes_it(chat):
     kernel, outer, inner = KernelThread(SHELL), queue.SimpleQueue(), queue.SimpleQueue()
 
-    with kernel.lent(outer):
+    with kernel.lend(outer):
         waiting = chat(kernel.run(lambda: "done", within=30))
-        errand = outer.get(timeout=5)
-        with kernel.lent(inner):
-            assert inner.get(timeout=5) is errand
-            kernel.do(errand)
-        kernel.do(errand)
+        task = outer.get(timeout=5)
+        with kernel.lend(inner):
+            assert inner.get(timeout=5) is task
+            kernel.do(task)
+        kernel.do(task)
 
     assert waiting.result(5) == "done"
 
@@ -159,7 +159,7 @@ def test_in_a_terminal_work_is_refused_where_no_cell_waits_or_none_waits_any_mor
 
     with pytest.raises(ToolError, match="not_here: in a terminal"):
         chat(kernel.run(lambda: 1, within=30)).result(5)
-    with kernel.lent(happened):
+    with kernel.lend(happened):
         left = chat(kernel.run(lambda: 1, within=30))
         happened.get(timeout=5)
 
@@ -170,7 +170,7 @@ def test_in_a_terminal_work_is_refused_where_no_cell_waits_or_none_waits_any_mor
 def test_work_cannot_wait_for_work(chat):
     kernel, happened = KernelThread(SHELL), queue.SimpleQueue()
 
-    with kernel.lent(happened):
+    with kernel.lend(happened):
         waiting = chat(kernel.run(kernel.check, within=30))
         kernel.do(happened.get(timeout=5))
 
@@ -183,7 +183,7 @@ def test_a_cell_on_another_thread_lends_nothing(chat):
     kernel = KernelThread(SHELL)
 
     async def lend():
-        with kernel.lent(queue.SimpleQueue()):
+        with kernel.lend(queue.SimpleQueue()):
             return kernel.cell_waits
 
     assert chat(lend()).result(5) is False

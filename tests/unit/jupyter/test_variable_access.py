@@ -21,12 +21,12 @@ from IPython.utils.text import SList
 from jupyter_client.session import Session
 
 import piano_jupyter
-from piano_jupyter.agent_code import printed_to
+from piano_jupyter.agent_code import redirect_output
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.kernel_tools.description import described
 from piano_jupyter.jupyter.placeholders import fill_in
-from piano_jupyter.jupyter.variable_access import looked_up
+from piano_jupyter.jupyter.variable_access import look_up
 
 SECRET = "only-the-environment-has-this"
 
@@ -64,7 +64,7 @@ def variables(monkeypatch):
     """A user's namespace with ways to all that is not the user's data."""
     monkeypatch.setenv("PIANO_TEST_PART", SECRET)
     waits = coroutine()
-    with printed_to(io.StringIO()):
+    with redirect_output(io.StringIO()):
         out = sys.stdout
     session = Session(key=SECRET.encode())
     with pytest.raises(ZeroDivisionError) as caught:
@@ -172,8 +172,8 @@ def variables(monkeypatch):
 def test_what_lies_behind_the_users_data_is_refused_with_a_sentence_in_inspect_and_in_braces(
     variables, expression, what
 ):
-    with pytest.raises(PianoError, match="which is not read; what is wanted of it can be put into a var") as refused:
-        looked_up(expression, variables)
+    with pytest.raises(PianoError, match="which is not read; put the part you need into a var") as refused:
+        look_up(expression, variables)
     with pytest.raises(PianoError, match="which is not read"):
         fill_in(f"{{{{{expression}}}}}", variables)
 
@@ -185,14 +185,14 @@ def test_the_objects_of_ipykernel_are_refused():
     app = ipykernel.kernelapp.IPKernelApp()
 
     with pytest.raises(PianoError, match="app is an object of ipykernel"):
-        looked_up("app.session.key", {"app": app})
+        look_up("app.session.key", {"app": app})
 
 
 @pytest.mark.parametrize(
     "name", ["settings", "nested", "copies", "chains", "default", "default_copy", "views", "ordered", "raw", "wrappers"]
 )
 def test_data_that_holds_the_environment_is_shown_without_it(variables, name):
-    told = described(looked_up(name, variables))
+    told = described(look_up(name, variables))
 
     assert SECRET not in told
     assert os.environ["PATH"] not in told
@@ -238,4 +238,4 @@ def test_the_users_data_and_the_functions_of_modules_are_read(make, expression, 
         "kinds": [FrameType],
     }
 
-    assert looked_up(expression, variables) == value
+    assert look_up(expression, variables) == value

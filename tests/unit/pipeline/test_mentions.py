@@ -1,4 +1,4 @@
-"""Who answers a message, and whom an answer asks."""
+"""Which agents a message or an answer mentions."""
 
 from uuid import UUID
 
@@ -6,14 +6,14 @@ import pytest
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.pipeline.mentions import (
-    MAX_ASKED,
-    MAX_HANDED_ON,
-    MAX_HOPS,
-    addressed,
-    asked_by,
-    checked_name,
-    follow_ups,
-    named,
+    MAX_AGENTS_PER_ANSWER,
+    MAX_DELEGATED_JOBS,
+    MAX_DELEGATIONS,
+    agent_named,
+    answering_agents,
+    check_name,
+    limit_delegation,
+    mentioned_agents,
 )
 from piano_jupyter.records import Thread
 
@@ -33,20 +33,20 @@ def crew(make):
 
 
 def asks(text, crew):
-    return names(asked_by(text, crew[0], crew))
+    return names(mentioned_agents(text, crew[0], crew))
 
 
 @pytest.mark.parametrize("text", ["@bob hi", "  @Bob, hi", "@BOB: hi", "@bob", "\n@bob.\nhi"])
-def test_the_handle_at_the_beginning_decides_whatever_its_case(make, crew, text):
-    assert names(addressed(text, crew, thread(make))) == ["bob"]
+def test_the_agent_mentioned_at_the_start_answers_whatever_the_case(make, crew, text):
+    assert names(answering_agents(text, crew, thread(make))) == ["bob"]
 
 
 @pytest.mark.parametrize(
     "text",
     ["@ada @bob how", "@Ada, @BOB: how", "@ada,@bob how", "@ada @bob @ada how", "@ada\n@bob", "@ada @bob and @eve"],
 )
-def test_all_handles_at_the_beginning_decide_in_order_and_each_once(make, crew, text):
-    assert names(addressed(text, crew, thread(make))) == ["ada", "bob"]
+def test_all_agents_mentioned_at_the_start_answer_in_order_and_each_once(make, crew, text):
+    assert names(answering_agents(text, crew, thread(make))) == ["ada", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -61,22 +61,22 @@ def test_all_handles_at_the_beginning_decide_in_order_and_each_once(make, crew, 
     ],
 )
 def test_what_is_no_handle_ends_the_list_and_so_does_a_colon(make, crew, text):
-    assert names(addressed(text, crew, thread(make))) == ["ada"]
+    assert names(answering_agents(text, crew, thread(make))) == ["ada"]
 
 
 def test_a_name_with_a_full_stop_is_not_taken_for_a_shorter_one(make, crew):
-    assert names(addressed("@ada.b @c-3_po hi", crew, thread(make))) == ["ada.b", "c-3_po"]
+    assert names(answering_agents("@ada.b @c-3_po hi", crew, thread(make))) == ["ada.b", "c-3_po"]
 
 
 @pytest.mark.parametrize(
     "text", ["hi @bob", "@bobby hi", "@property explained", "bob hi", "@bob.example hi", "@bob/x", ""]
 )
 def test_without_an_exact_handle_at_the_beginning_the_primary_agent_answers(make, crew, text):
-    assert names(addressed(text, crew, thread(make, crew[1]))) == ["ada"]
+    assert names(answering_agents(text, crew, thread(make, crew[1]))) == ["ada"]
 
 
 def test_without_a_primary_agent_the_first_one_answers(make, crew):
-    assert names(addressed("hi", crew, thread(make))) == ["eve"]
+    assert names(answering_agents("hi", crew, thread(make))) == ["eve"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_a_primary_agent_the_first_one_answers(make, crew):
         "@bobby and @ada",
     ],
 )
-def test_an_exact_handle_in_prose_asks(crew, text):
+def test_an_exact_handle_in_prose_is_a_mention(crew, text):
     assert asks(text, crew) == ["ada"]
 
 
@@ -133,7 +133,7 @@ def test_an_exact_handle_in_prose_asks(crew, text):
         "@",
     ],
 )
-def test_a_handle_within_something_longer_asks_nobody(crew, text):
+def test_a_handle_within_a_longer_word_is_no_mention(crew, text):
     assert asks(text, crew) == []
 
 
@@ -165,15 +165,15 @@ def test_a_handle_within_something_longer_asks_nobody(crew, text):
         "[x]: @ada",
     ],
 )
-def test_f8_a_handle_in_code_in_a_quotation_or_in_a_link_asks_nobody(crew, text):
+def test_f8_a_handle_in_code_in_a_quotation_or_in_a_link_is_no_mention(crew, text):
     assert asks(text, crew) == []
 
 
-def test_a_name_may_hold_a_full_stop_a_hyphen_and_an_underscore(crew):
+def test_a_name_may_contain_a_full_stop_a_hyphen_and_an_underscore(crew):
     assert asks("@ada.b. And @c-3_po!", crew) == ["ada.b", "c-3_po"]
 
 
-def test_those_asked_are_named_once_in_order_of_appearance(crew):
+def test_mentioned_agents_are_listed_once_in_order_of_appearance(crew):
     assert asks("@bob, @ada, then @bob again", crew) == ["bob", "ada"]
 
 
@@ -181,39 +181,40 @@ def test_f12_an_answer_does_not_ask_its_own_author(crew):
     assert asks("@eve, go on; @bob, too", crew) == ["bob"]
 
 
-@pytest.mark.parametrize("hops", range(MAX_HOPS))
-def test_f8_a_question_is_handed_on_below_the_limit(crew, hops):
-    assert follow_ups(crew[1:2], hops, 0) == (crew[1:2], None)
+@pytest.mark.parametrize("hops", range(MAX_DELEGATIONS))
+def test_f8_a_question_is_delegated_below_the_limit(crew, hops):
+    assert limit_delegation(crew[1:2], hops, 0) == (crew[1:2], None)
 
 
-@pytest.mark.parametrize("hops", [MAX_HOPS, MAX_HOPS + 1])
-def test_f8_at_the_limit_nobody_is_asked_and_a_note_says_so(crew, hops):
-    asked, note = follow_ups(crew[:2], hops, 0)
+@pytest.mark.parametrize("hops", [MAX_DELEGATIONS, MAX_DELEGATIONS + 1])
+def test_f8_at_the_limit_the_chain_stops_and_a_note_says_so(crew, hops):
+    asked, note = limit_delegation(crew[:2], hops, 0)
 
     handles = ", ".join(f"@{agent.name}" for agent in crew[:2])
-    assert (asked, note) == ([], f"not asked: {handles}; a question is handed on at most 4 times")
+    assert (asked, note) == ([], f"not asked: {handles}; the chain stops after 4 delegations")
 
 
-def test_f8_an_answer_that_addresses_nobody_needs_no_note_at_the_limit(crew):
-    assert follow_ups([], MAX_HOPS, MAX_HANDED_ON) == ([], None)
+def test_f8_an_answer_that_mentions_nobody_needs_no_note_at_the_limit(crew):
+    assert limit_delegation([], MAX_DELEGATIONS, MAX_DELEGATED_JOBS) == ([], None)
 
 
-def test_f12_an_answer_that_addresses_fifty_asks_the_first_four_and_says_so(make):
+def test_f12_an_answer_that_mentions_fifty_agents_asks_the_first_four_and_says_so(make):
     others = [make.agent(f"a{number}") for number in range(1, 51)]
 
-    asked, note = follow_ups(others, 0, 0)
+    asked, note = limit_delegation(others, 0, 0)
 
-    assert asked == others[:MAX_ASKED]
+    assert asked == others[:MAX_AGENTS_PER_ANSWER]
     assert note == (
-        "not asked: @a5, @a6, @a7, @a8, @a9, @a10, @a11, @a12, @a13, @a14 and 36 more; an answer asks at most 4 agents"
+        "not asked: @a5, @a6, @a7, @a8, @a9, @a10, @a11, @a12, @a13, @a14 and 36 more; "
+        "an answer can ask at most 4 agents"
     )
 
 
-def test_f12_one_question_is_handed_on_so_often_and_no_more(crew):
-    asked, note = follow_ups(crew[:2], 1, MAX_HANDED_ON - 1)
+def test_f12_the_delegations_of_one_question_are_limited(crew):
+    asked, note = limit_delegation(crew[:2], 1, MAX_DELEGATED_JOBS - 1)
 
     assert asked == crew[:1]
-    assert note == f"not asked: @{crew[1].name}; one question is handed on to agents at most 20 times in all"
+    assert note == f"not asked: @{crew[1].name}; one question can be delegated at most 20 times in total"
 
 
 @pytest.mark.parametrize("piece", ["@", "@ada", "@ada.", "@a", "@ada ", "@ada…"])
@@ -221,15 +222,15 @@ def test_any_text_ends(make, crew, piece):
     text = piece * (100_000 // len(piece))
 
     assert len(asks(text + " @ada", crew)) <= 1
-    assert addressed(text, crew, thread(make))
+    assert answering_agents(text, crew, thread(make))
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones_nearest_first(make):
+def test_the_error_for_an_unknown_name_lists_the_known_ones_nearest_first(make):
     with pytest.raises(NotFoundError, match=r"no agent named 'bobb'; known: bob, ada"):
-        named([make.agent("ada"), make.agent("bob")], "@bobb")
+        agent_named([make.agent("ada"), make.agent("bob")], "@bobb")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all"])
 def test_a_name_that_is_no_handle_is_refused(name):
     with pytest.raises(PianoError, match="cannot be an agent's name"):
-        checked_name(name)
+        check_name(name)

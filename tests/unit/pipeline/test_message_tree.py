@@ -1,4 +1,4 @@
-"""The way through a thread's branches that is read, and what an agent has read when it answers."""
+"""The branches of a thread, and what an agent reads of them."""
 
 import random
 from dataclasses import replace
@@ -22,11 +22,11 @@ def texts(messages):
 
 
 def told(messages, jobs=(), leaf=None, first=None):
-    return texts(MessageTree(messages, jobs).told(leaf and leaf.id, first and first.id))
+    return texts(MessageTree(messages, jobs).branch(leaf and leaf.id, first and first.id))
 
 
-def test_nothing_said_is_nothing_told():
-    assert MessageTree([], []).told() == []
+def test_an_empty_thread_has_an_empty_branch():
+    assert MessageTree([], []).branch() == []
 
 
 def test_each_answer_stands_after_its_own_question(make):
@@ -40,7 +40,7 @@ def test_each_answer_stands_after_its_own_question(make):
     assert told([three, *late, one, two], jobs) == ["one?", "one", "two?", "two", "three?", "three"]
 
 
-def test_all_that_a_job_said_is_told_in_order(make):
+def test_all_messages_of_a_job_are_in_the_branch_in_order(make):
     asked = question(make, "?")
     job = make.job(asked, make.agent("ada"))
     looks = answer(make, job, "I look.")
@@ -57,7 +57,7 @@ def test_several_agents_answer_one_question_after_each_other(make):
     assert told([asked, *said], jobs) == ["?", "ada says", "bo says"]
 
 
-def test_of_two_answers_of_one_agent_the_newest_is_told_unless_the_branch_goes_through_the_other(make):
+def test_of_two_answers_of_one_agent_the_newest_is_shown_unless_the_branch_goes_through_the_other(make):
     ada = make.agent("ada")
     asked = question(make, "?")
     jobs = [make.job(asked, ada), make.job(asked, ada)]
@@ -78,7 +78,7 @@ def test_an_edit_is_a_branch_of_its_own(make):
     assert told([first, meant, edited], leaf=meant) == ["first", "meant"]
 
 
-def test_an_answer_in_the_making_does_not_hide_the_newest_question(make):
+def test_an_unfinished_answer_does_not_hide_the_newest_question(make):
     ada = make.agent("ada")
     one = question(make, "one?")
     two = question(make, "two?", one)
@@ -87,7 +87,7 @@ def test_an_answer_in_the_making_does_not_hide_the_newest_question(make):
     assert told([one, two, answer(make, jobs[0], "one")], jobs) == ["one?", "one", "two?"]
 
 
-def test_what_an_answer_asks_for_is_told_behind_it_and_before_the_next_question(make):
+def test_delegated_answers_come_after_the_delegating_one_and_before_the_next_question(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     one = question(make, "one?")
     two = question(make, "two?", one)
@@ -99,7 +99,7 @@ def test_what_an_answer_asks_for_is_told_behind_it_and_before_the_next_question(
     assert told([one, two, asks, *said], [first, second, handed]) == ["one?", "@bo?", "bo says", "two?", "two"]
 
 
-def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_was(make):
+def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_only_grows(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     asked = question(make, "?")
     jobs = [make.job(asked, ada), make.job(asked, bo)]
@@ -108,11 +108,11 @@ def test_an_agent_reads_its_own_answer_first_so_that_its_prompt_goes_on_as_it_wa
     job = make.job(next_question, bo)
     tree = MessageTree([asked, *said, next_question], [*jobs, job])
 
-    assert texts(tree.told()) == ["?", "ada says", "bo says", "and?"]
+    assert texts(tree.branch()) == ["?", "ada says", "bo says", "and?"]
     assert texts(tree.history(job).messages) == ["?", "bo says", "ada says", "and?"]
 
 
-def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
+def test_an_agent_does_not_read_what_others_answer_to_the_same_question_meanwhile(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     asked = question(make, "?")
     jobs = [make.job(asked, ada), make.job(asked, bo)]
@@ -121,7 +121,7 @@ def test_who_is_asked_beside_others_does_not_read_what_they_say_meanwhile(make):
     assert texts(tree.history(jobs[1]).messages) == ["?", "let me see"]
 
 
-def test_who_is_handed_a_question_reads_what_led_to_it(make):
+def test_an_agent_that_a_question_is_delegated_to_reads_what_led_to_it(make):
     ada, bo, cy = make.agent("ada"), make.agent("bo"), make.agent("cy")
     before = question(make, "before?")
     earlier = make.job(before, ada)
@@ -136,7 +136,7 @@ def test_who_is_handed_a_question_reads_what_led_to_it(make):
 
 
 def anew(make, *statuses):
-    """Return a talk of two turns whose first question was asked anew: its messages by name, and its jobs."""
+    """Return a thread of two turns whose first question was regenerated: its messages by name, and its jobs."""
     ada = make.agent("ada")
     one = question(make, "one?")
     jobs = [done(make.job(one, ada))]
@@ -151,34 +151,34 @@ def done(job):
     return replace(job, status=JobStatus.DONE)
 
 
-def test_a_question_that_is_answered_anew_is_where_the_thread_goes_on(make):
+def test_the_thread_continues_from_a_regenerated_question(make):
     one, old, two, second, jobs = anew(make, JobStatus.DONE)
     new = answer(make, jobs[2], "new")
     tree = MessageTree([one, old, two, second, new], jobs)
 
-    assert texts(tree.told()) == ["one?", "new"]
-    assert texts(tree.told(two.id)) == ["one?", "old", "two?", "two"]
+    assert texts(tree.branch()) == ["one?", "new"]
+    assert texts(tree.branch(two.id)) == ["one?", "old", "two?", "two"]
     assert texts(tree.history(jobs[2]).messages) == ["one?", "new"]
     assert tree.alternatives() == {old.id: [old.id, new.id], new.id: [old.id, new.id]}
 
 
-def test_an_answer_in_the_making_takes_the_place_of_the_old_one(make):
+def test_an_unfinished_answer_replaces_the_old_one(make):
     one, old, two, second, jobs = anew(make, JobStatus.RUNNING)
 
     assert told([one, old, two, second], jobs) == ["one?"]
 
 
 @pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
-def test_what_was_asked_anew_in_vain_changes_nothing(make, status):
+def test_a_regeneration_that_failed_changes_nothing(make, status):
     one, old, two, second, jobs = anew(make, status)
-    looked = answer(make, jobs[2], "let me look")  # it broke off after that
+    looked = answer(make, jobs[2], "let me look")  # and then it failed
 
     assert told([one, old, two, second], jobs) == ["one?", "old", "two?", "two"]
     assert told([one, old, two, second, looked], jobs) == ["one?", "old", "two?", "two"]
     assert told([one, old, looked], [jobs[0], jobs[2]]) == ["one?", "old"]
 
 
-def test_a_branch_reads_later_as_it_read_before_its_first_question_was_asked_anew(make):
+def test_a_branch_stays_the_same_when_its_first_question_is_regenerated_later(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     one = question(make, "one?")
     jobs = [done(make.job(one, ada)), done(make.job(one, bo))]
@@ -191,7 +191,7 @@ def test_a_branch_reads_later_as_it_read_before_its_first_question_was_asked_ane
     assert told(messages, jobs) == ["one?", "new", "bo says"]
 
 
-def test_a_handed_on_question_that_is_answered_anew_is_where_the_thread_goes_on_too(make):
+def test_the_thread_continues_from_a_regenerated_delegated_question_too(make):
     ada, bo = make.agent("ada"), make.agent("bo")
     one = question(make, "one?")
     first = done(make.job(one, ada))
@@ -206,7 +206,7 @@ def test_a_handed_on_question_that_is_answered_anew_is_where_the_thread_goes_on_
     assert told(messages, jobs, leaf=two) == ["one?", "@bo?", "old", "two?", "two"]
 
 
-def test_the_try_that_answered_last_stands_though_it_was_made_first(make):
+def test_the_attempt_that_answered_last_counts_though_it_was_made_first(make):
     ada, asked = make.agent("ada"), question(make, "?")
     jobs = [done(make.job(asked, ada)), done(make.job(asked, ada))]
     said = [answer(make, jobs[1], "second"), answer(make, jobs[0], "first, tried again")]
@@ -214,7 +214,7 @@ def test_the_try_that_answered_last_stands_though_it_was_made_first(make):
     assert told([asked, *said], jobs) == ["?", "first, tried again"]
 
 
-def test_a_note_behind_an_answer_is_no_alternative_of_it(make):
+def test_a_note_after_an_answer_is_no_alternative_to_it(make):
     ada, asked = make.agent("ada"), question(make, "?")
     jobs = [make.job(asked, ada), make.job(asked, ada)]
     old, new = answer(make, jobs[0], "old"), answer(make, jobs[1], "new")
@@ -225,7 +225,7 @@ def test_a_note_behind_an_answer_is_no_alternative_of_it(make):
     }
 
 
-def test_two_questions_in_one_place_are_alternatives(make):
+def test_two_questions_with_one_parent_are_alternatives(make):
     first = question(make, "first")
     meant, edited = question(make, "meant", first), question(make, "edited", first)
 
@@ -234,7 +234,7 @@ def test_two_questions_in_one_place_are_alternatives(make):
     }
 
 
-def test_what_was_imported_is_told_as_it_stands(make):
+def test_an_imported_thread_is_one_branch(make):
     asked = question(make, "?")
     said = make.message("!", role="assistant", parent_id=asked.id)
     more = question(make, "and?", said)
@@ -243,7 +243,7 @@ def test_what_was_imported_is_told_as_it_stands(make):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed):
+def test_a_tree_that_grew_has_the_same_branches_as_one_built_at_once(make, seed):
     chance, agents = random.Random(seed), [make.agent("ada"), make.agent("bo")]
     messages, jobs = [], {}
     grown = MessageTree([], [])
@@ -251,14 +251,14 @@ def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed)
     def ask(question):
         job = make.job(question, chance.choice(agents), hops=int(question.role != "user"))
         jobs[job.id] = job
-        grown.put(job)
+        grown.put_job(job)
 
     for _ in range(40):
         match chance.choice(["question", "again", "answer", "status"]):
             case "question":
                 parent = chance.choice([*messages[-3:], *messages[-1:], None])
                 messages.append(make.message("?", parent_id=parent and parent.id))
-                grown.add(messages[-1])
+                grown.add_message(messages[-1])
                 ask(messages[-1])
             case "again" if messages:
                 ask(chance.choice(messages[-4:]))
@@ -267,19 +267,19 @@ def test_a_tree_that_grew_tells_the_same_as_one_that_is_made_at_once(make, seed)
                 messages.append(
                     make.message("!", "assistant", parent_id=job.message_id, job_id=job.id, agent_id=job.agent_id)
                 )
-                grown.add(messages[-1])
+                grown.add_message(messages[-1])
             case "status" if jobs:
                 job = chance.choice(list(jobs.values()))
                 jobs[job.id] = replace(job, status=chance.choice(list(JobStatus)))
-                grown.put(jobs[job.id])
+                grown.put_job(jobs[job.id])
         at_once = MessageTree(messages, jobs.values())
         leaf, job = (
             (chance.choice(messages).id if messages else None),
             (chance.choice(list(jobs.values())) if jobs else None),
         )
 
-        assert grown.told() == at_once.told()
-        assert grown.told(leaf, agents[0].id) == at_once.told(leaf, agents[0].id)
+        assert grown.branch() == at_once.branch()
+        assert grown.branch(leaf, agents[0].id) == at_once.branch(leaf, agents[0].id)
         if job is not None:
             assert grown.history(job) == at_once.history(job)
             told = grown.history(job)

@@ -1,4 +1,4 @@
-"""What the producer takes in, and what it gives to be worked on."""
+"""What the producer queues, and which job can be claimed."""
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +13,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
+from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.producer import JobModels, Producer
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
@@ -20,11 +21,11 @@ from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
-ALWAYS_LOADED = JobModels(loaded=None, own_name=lambda name: name, idle=tuple)
+ALWAYS_LOADED = JobModels(loaded=None, resolve_alias=lambda name: name, idle=tuple)
 
 
 class StoppedClock(Clock):
-    """A clock whose seconds go forward only as the test says."""
+    """A clock that the test advances."""
 
     seconds = 0.0
 
@@ -33,7 +34,7 @@ class StoppedClock(Clock):
 
 
 class Server:
-    """A server of models of which one is loaded at a time."""
+    """A server that has one model loaded at a time."""
 
     def __init__(self, loaded):
         self.loaded = loaded
@@ -42,7 +43,7 @@ class Server:
         async def loaded(_):
             return frozenset({self.loaded})
 
-        return JobModels(loaded=loaded, own_name=lambda name: name, idle=tuple)
+        return JobModels(loaded=loaded, resolve_alias=lambda name: name, idle=tuple)
 
 
 @asynccontextmanager
@@ -51,11 +52,11 @@ async def producing(clock, models):
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
-        roster = AgentRegistry(
+        agents = AgentRegistry(
             store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None
         )
-        unfinished = UnfinishedJobs(roster, trust, list, lambda: "")
-        yield Producer(store, bus, clock, "kernel", config, models, unfinished), store, bus
+        unfinished = UnfinishedJobs(agents, trust, list, lambda: "")
+        yield Producer(store, bus, clock, "kernel", config, models, unfinished, JobLog(bus, agents)), store, bus
     finally:
         await store.close()
 
@@ -82,7 +83,7 @@ async def test_no_job_s_wait_counts_from_before_a_model_was_swapped_in(make):
 
 
 @pytest.mark.parametrize(("clock", "side_by_side"), [(Clock(), True), (Clock(START), False)])
-async def test_where_ids_repeat_no_job_begins_while_another_runs(make, clock, side_by_side):
+async def test_in_a_replay_no_job_starts_while_another_runs(make, clock, side_by_side):
     async with producing(clock, ALWAYS_LOADED) as (producer, _, _):
         await asked(producer, make, "a", "b")
         first = await producer.claim([])
@@ -93,7 +94,7 @@ async def test_where_ids_repeat_no_job_begins_while_another_runs(make, clock, si
     assert {first.model, last.model} == {"a", "b"}
 
 
-async def test_a_job_that_has_ended_is_not_taken_in(make):
+async def test_a_job_that_has_ended_is_not_queued(make):
     async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
         message = make.message("?")
         _, [ended, queued] = await store.enqueue(message, [make.job(message, make.agent()) for _ in range(2)])
@@ -101,14 +102,14 @@ async def test_a_job_that_has_ended_is_not_taken_in(make):
         told = []
         bus.subscribe(lambda event: told.append(event.job.id), JobQueued)
 
-        producer.admit([ended, replace(queued, status=JobStatus.DONE), queued])
+        producer.add_to_queue([ended, replace(queued, status=JobStatus.DONE), queued])
 
         assert told == [queued.id]
         assert (await producer.claim([])).id == queued.id
         assert not producer.waiting
 
 
-async def test_a_job_that_was_put_back_and_began_since_is_not_queued_once_more(make):
+async def test_a_job_that_was_released_and_started_since_is_not_queued_again(make):
     async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
         await asked(producer, make, "a")
         failed = await store.fail(await producer.claim([]), "no model", START)
@@ -119,7 +120,7 @@ async def test_a_job_that_was_put_back_and_began_since_is_not_queued_once_more(m
         assert not producer.waiting
 
 
-async def test_what_a_producer_has_given_out_itself_is_not_taken_over(make):
+async def test_a_producer_does_not_recover_the_jobs_that_it_runs_itself(make):
     async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
         await asked(producer, make, "a", "b")
         mine = await producer.claim([])

@@ -1,4 +1,4 @@
-"""The threads at work are read once, and kept in step."""
+"""Threads are read once, then updated from events."""
 
 import asyncio
 from dataclasses import replace
@@ -10,7 +10,8 @@ import pytest
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import StoreError
 from piano_jupyter.events import Answered, JobFailed, JobQueued, MessageAdded, ToolCalled
-from piano_jupyter.pipeline.thread_cache import KEPT, ThreadCache
+from piano_jupyter.pipeline import thread_cache
+from piano_jupyter.pipeline.thread_cache import MIN_THREADS, ThreadCache
 from piano_jupyter.records import Thread
 
 THREAD = UUID(int=0)
@@ -18,7 +19,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class OneThread:
-    """As much of a store as is read; `gate` holds a reading up, an `error` fails it."""
+    """The part of a store that is read; `gate` delays a read, `error` makes it fail."""
 
     def __init__(self):
         self.kept, self.read, self.gate, self.error = [], 0, None, None
@@ -52,7 +53,7 @@ def bus():
     return EventBus()
 
 
-async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
+async def test_a_thread_is_read_once_and_then_updated_from_events(store, bus, make):
     question = make.message("?", thread_id=THREAD)
     job = make.job(question, make.agent(), thread_id=THREAD)
     asked = make.message("let me see", "assistant", thread_id=THREAD, job_id=job.id)
@@ -67,7 +68,7 @@ async def test_a_thread_is_read_once_and_kept_in_step(store, bus, make):
     bus.publish(Answered(thread_id=THREAD, message=answer))
 
     conversation = await conversations.get(THREAD)
-    assert conversation.tree.told() == [question, asked, answer]
+    assert conversation.tree.branch() == [question, asked, answer]
     assert [call.message_id for call in conversation.tool_calls()] == [asked.id]
     assert store.read == 1
 
@@ -87,7 +88,7 @@ async def test_what_is_published_while_it_is_read_is_the_newer(store, bus, make)
     assert list((await reading).messages.values()) == [new, added]
 
 
-async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
+async def test_a_thread_whose_job_failed_is_read_again(store, bus, make):
     conversations = ThreadCache(store, bus)
     await conversations.get(THREAD)
 
@@ -98,7 +99,7 @@ async def test_a_thread_whose_job_ended_badly_is_read_anew(store, bus, make):
     assert store.read == 2
 
 
-async def test_a_reading_that_failed_is_tried_again(store, bus):
+async def test_a_read_that_failed_is_repeated(store, bus):
     conversations = ThreadCache(store, bus)
     store.error = StoreError("the disk is gone")
 
@@ -106,15 +107,29 @@ async def test_a_reading_that_failed_is_tried_again(store, bus):
         await conversations.get(THREAD)
     store.error = None
 
-    assert (await conversations.get(THREAD)).tree.told() == []
+    assert (await conversations.get(THREAD)).tree.branch() == []
 
 
-async def test_only_so_many_threads_stay_at_hand(store, bus):
+async def test_short_threads_stay_in_the_cache_until_they_are_too_many(store, bus, monkeypatch):
+    monkeypatch.setattr(thread_cache, "MAX_MESSAGES", 50)
     conversations = ThreadCache(store, bus)
 
-    for number in range(KEPT + 1):
+    for number in range(51):
         await conversations.get(UUID(int=number))
     await conversations.get(UUID(int=1))
     await conversations.get(UUID(int=0))
 
-    assert store.read == KEPT + 2
+    assert store.read == 52
+
+
+async def test_of_long_threads_only_the_last_few_stay_in_the_cache(store, bus, make, monkeypatch):
+    monkeypatch.setattr(thread_cache, "MAX_MESSAGES", 50)
+    conversations = ThreadCache(store, bus)
+    store.kept = [make.message("long", thread_id=THREAD) for _ in range(25)]
+
+    for number in range(MIN_THREADS + 1):
+        await conversations.get(UUID(int=number))
+    await conversations.get(UUID(int=1))
+    await conversations.get(UUID(int=0))
+
+    assert store.read == MIN_THREADS + 2

@@ -1,4 +1,4 @@
-"""A database that the user's data folder does not know: it resumes nothing, and its agents' tools do not count."""
+"""A database that is not trusted: no job of it is resumed, and its agents cannot use their tools."""
 
 import asyncio
 import re
@@ -41,14 +41,14 @@ def piano_of(tmp_path, database):
 
 
 def make_foreign(database):
-    """Give a database an id that nobody here knows, as one has that came along."""
+    """Give a database an id that is not trusted here, as that of a database from elsewhere."""
     with duckdb.connect(database) as connection:
         connection.execute("UPDATE identity SET id = uuid()")
 
 
 @pytest.fixture
 async def foreign(piano_of, scripted, database):
-    """Leave a job in a database from elsewhere; its agent may act."""
+    """Leave a job in a database from elsewhere; its agent may use `act`."""
     async with piano_of(scripted(asyncio.Event())) as piano:
         await piano.update_agent("Assistant", enabled_tools=["act"])
         events = piano.events()
@@ -64,41 +64,41 @@ async def until(events, kind):
             return
 
 
-async def test_nothing_of_it_goes_on_whatever_is_sent(foreign, piano_of, scripted):
+async def test_no_job_of_an_untrusted_database_is_resumed_whatever_is_sent(foreign, piano_of, scripted):
     model = scripted("hello")
     async with piano_of(model) as piano:
         assert not piano.trusted
         await piano.ask("hi", thread=await piano.open_thread("new"))
         await piano.drain()
 
-        assert [request.messages[-1]["content"] for request in model.asked] == ["hi"]
+        assert [request.messages[-1]["content"] for request in model.requests] == ["hi"]
         ((job, why),) = await piano.unfinished()
-        assert (job.id, why) == (foreign.id, "its database is not known to be yours; %piano trust")
-        with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you here.*say %piano trust"):
+        assert (job.id, why) == (foreign.id, "its database is not trusted; %piano trust")
+        with pytest.raises(PianoError, match=r"piano\.duckdb was not made by you on this machine.*run %piano trust"):
             await piano.resume()
 
 
-async def test_no_job_of_it_is_sent_anew_by_retry(foreign, piano_of, scripted):
+async def test_no_job_of_an_untrusted_database_is_retried(foreign, piano_of, scripted):
     async with piano_of(scripted()) as piano:
-        with pytest.raises(PianoError, match=r"waits: its database is not known to be yours; %piano trust"):
+        with pytest.raises(PianoError, match=r"waits: its database is not trusted; %piano trust"):
             await piano.retry(foreign)
         await piano.drain()
 
         assert [job.status for job in await piano.jobs()] == ["queued"]
 
 
-async def test_the_tools_of_its_agents_do_not_count(foreign, piano_of, scripted, asks_for):
+async def test_the_agents_of_an_untrusted_database_cannot_use_their_tools(foreign, piano_of, scripted, asks_for):
     model = scripted([asks_for("act")], "so be it")
     async with piano_of(model) as piano:
         await piano.ask("hi", thread=await piano.open_thread("new"))
 
         assert (await piano.agent("Assistant")).enabled_tools == ()
-        assert not model.asked[0].tools
+        assert not model.requests[0].tools
         (call,) = await piano.tool_calls(piano.thread)
         assert call.result != "did it"
 
 
-async def test_a_tool_that_the_user_gives_an_agent_counts_and_another_change_gives_none(
+async def test_an_agent_can_use_tools_that_the_user_sets_and_other_changes_give_it_none(
     foreign, piano_of, scripted, asks_for
 ):
     async with piano_of(scripted([asks_for("act")], "done")) as piano:
@@ -109,20 +109,22 @@ async def test_a_tool_that_the_user_gives_an_agent_counts_and_another_change_giv
         assert [call.result for call in await piano.tool_calls(piano.thread)] == ["did it"]
 
 
-async def test_what_was_withheld_is_kept(foreign, piano_of, scripted):
+async def test_tools_that_an_agent_cannot_use_stay_stored(foreign, piano_of, scripted):
     async with piano_of(scripted()) as piano:
         await piano.update_agent("Assistant", description="mine")
 
         assert list(await piano.sql("SELECT enabled_tools FROM agents")) == [('["act"]',)]
 
 
-async def test_once_it_is_trusted_its_tools_count_and_its_jobs_may_go_on(foreign, piano_of, scripted, asks_for):
+async def test_once_a_database_is_trusted_its_tools_work_and_its_jobs_can_be_resumed(
+    foreign, piano_of, scripted, asks_for
+):
     async with piano_of(scripted([asks_for("act")], "done")) as piano:
         told = await piano.trust()
 
         assert told == (
             f"trusted from now on: {piano.config.database}; Assistant may use act; "
-            f"1 unfinished job may go on (%piano resume)"
+            f"1 unfinished job may be resumed (%piano resume)"
         )
         await piano.drain()
         assert (await piano.unfinished())[0][1] == "an earlier kernel left it; %piano resume"
@@ -130,7 +132,7 @@ async def test_once_it_is_trusted_its_tools_count_and_its_jobs_may_go_on(foreign
         assert (await piano.wait(foreign)).content == "done"
 
 
-async def test_what_was_trusted_is_trusted_by_the_next_kernel(foreign, piano_of, scripted):
+async def test_the_next_kernel_trusts_a_trusted_database(foreign, piano_of, scripted):
     async with piano_of(scripted()) as piano:
         await piano.trust()
     async with piano_of(scripted()) as piano:
@@ -147,7 +149,7 @@ async def test_a_copy_of_a_database_is_the_same_database(piano_of, scripted, dat
         assert piano.trusted
 
 
-async def test_what_is_kept_in_memory_is_trusted_and_noted_nowhere(piano_of, scripted):
+async def test_a_database_in_memory_is_trusted_and_recorded_nowhere(piano_of, scripted):
     before = set(data_folder().glob("*"))
 
     async with piano_of(scripted(), database=":memory:") as piano:
@@ -164,7 +166,7 @@ async def test_what_is_kept_in_memory_is_trusted_and_noted_nowhere(piano_of, scr
     ],
     ids=["none", "two", "text"],
 )
-async def test_an_identity_that_was_tampered_with_is_nobodys(piano_of, scripted, database, tamper):
+async def test_a_database_whose_identity_was_tampered_with_is_not_trusted(piano_of, scripted, database, tamper):
     async with piano_of(scripted()):
         pass
     with duckdb.connect(database) as connection:
@@ -174,7 +176,7 @@ async def test_an_identity_that_was_tampered_with_is_nobodys(piano_of, scripted,
         assert not piano.trusted
 
 
-async def test_a_file_that_was_there_is_not_made_here_even_if_nothing_is_in_it(piano_of, scripted, database):
+async def test_an_existing_file_does_not_count_as_made_here_even_if_it_is_empty(piano_of, scripted, database):
     with duckdb.connect(database) as connection:
         connection.execute("CREATE MACRO looks_like(x) AS x")
 
@@ -182,19 +184,19 @@ async def test_a_file_that_was_there_is_not_made_here_even_if_nothing_is_in_it(p
         assert not piano.trusted
 
 
-async def test_where_the_data_folder_cannot_be_written_what_was_made_here_is_trusted_for_now(
+async def test_if_the_data_folder_cannot_be_written_a_database_made_here_is_trusted_for_now(
     piano_of, scripted, monkeypatch, tmp_path_factory
 ):
     no_folder = tmp_path_factory.mktemp("data") / "no folder"
     no_folder.write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(no_folder))
 
-    for _ in range(2):  # closed and opened again, it is still this process's
+    for _ in range(2):  # opened again, it still counts as made by this process
         async with piano_of(scripted()) as piano:
             assert piano.trusted
     assert piano.distrust() == (
-        f"the next kernel will not know that database {piano.config.database} is yours: "
-        f"that it is yours cannot be noted (Not a directory: {data_folder()})"
+        f"the next kernel will not trust database {piano.config.database}: "
+        f"that it is yours cannot be recorded (Not a directory: {data_folder()})"
     )
 
 
@@ -204,11 +206,11 @@ os.environ.pop("HOME", None)
 for is_new in (False, True):
     one = trust.Trust("piano.duckdb", lambda: Path("/workspace"), in_memory=False)
     one.open(DatabaseIdentity(UUID(int=1), is_new=is_new))
-    print(one.given, one.problem)
+    print(one.is_trusted, one.problem)
 """
 
 
-def test_where_an_ordinary_user_may_not_look_into_the_data_folder_nothing_is_known_and_that_is_said():
+def test_if_a_user_may_not_read_the_data_folder_nothing_is_trusted_and_the_status_says_why():
     with users_folder() as (folder, user):
         folder.chmod(0)
         told = run_child(OPENED, folder, user=user)
@@ -216,23 +218,23 @@ def test_where_an_ordinary_user_may_not_look_into_the_data_folder_nothing_is_kno
 
     databases = folder / "piano_jupyter" / "databases"
     assert told.splitlines() == [
-        f"False what is yours cannot be looked up (Permission denied: {databases / str(UUID(int=1))}.json)",
-        f"True that it is yours cannot be noted (Permission denied: {databases})",
+        f"False which databases are yours cannot be looked up (Permission denied: {databases / str(UUID(int=1))}.json)",
+        f"True that it is yours cannot be recorded (Permission denied: {databases})",
     ]
 
 
 @needs_root
-def test_a_user_without_a_home_folder_is_told_that_nothing_is_known():
+def test_for_a_user_without_a_home_folder_nothing_is_trusted_and_the_status_says_why():
     told = run_child(OPENED, "", user=54321)
 
     assert re.fullmatch(
-        r"False what is yours cannot be looked up \(.*user data folder.*\)\n"
-        r"True that it is yours cannot be noted \(.*user data folder.*\)",
+        r"False which databases are yours cannot be looked up \(.*user data folder.*\)\n"
+        r"True that it is yours cannot be recorded \(.*user data folder.*\)",
         told,
     )
 
 
-async def test_a_data_folder_in_the_workspace_says_nothing_of_a_database(
+async def test_a_data_folder_in_the_workspace_makes_no_database_trusted(
     piano_of, scripted, database, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "along"))
@@ -257,10 +259,10 @@ async def test_where_the_workspace_is_the_home_folder_the_data_folder_in_it_coun
         assert piano.distrust() == ""
 
 
-async def test_trust_of_what_is_trusted_notes_nothing(piano_of, scripted, database):
+async def test_trusting_a_trusted_database_records_nothing(piano_of, scripted, database):
     before = set(data_folder().glob("*"))
     async with piano_of(scripted(), database=":memory:") as piano:
-        assert await piano.trust() == "trusted already: :memory: (only memory)"
+        assert await piano.trust() == "trusted already: :memory: (in memory)"
     assert set(data_folder().glob("*")) == before
 
     async with piano_of(scripted()) as piano:

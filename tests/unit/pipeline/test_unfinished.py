@@ -1,4 +1,4 @@
-"""Jobs that an earlier kernel left: when they go on, under what, and what they wait for."""
+"""Unfinished jobs of an earlier kernel: when they continue, in which mode, and what they wait for."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -11,14 +11,14 @@ from piano_jupyter import Piano, tool
 from piano_jupyter.errors import ModelUnavailableError, PianoError
 from piano_jupyter.events import ApprovalRequested, JobStarted, MessageDelta
 from piano_jupyter.records import EMBEDDED, JobStatus, short
-from piano_jupyter.tool import ToolAssessment, Verdict, calling
+from piano_jupyter.tool import ToolAssessment, Verdict, current_call
 
 DEADLINE = 10  # seconds
 LEFT = "an earlier kernel left it; %piano resume"
 
 
 class Acts:
-    """A tool that notes the mode it ran in; `asks` in mode full, and does nothing in mode read."""
+    """A tool that records the mode it ran in; it `asks` in mode full, and does nothing in mode read."""
 
     def __init__(self):
         self.modes = []
@@ -26,7 +26,7 @@ class Acts:
 
     def act(self):
         """Do something."""
-        self.modes.append(calling.get().mode)
+        self.modes.append(current_call.get().mode)
         return "did it"
 
     @staticmethod
@@ -83,14 +83,16 @@ async def test_opening_and_looking_run_nothing(left_behind, piano_of, scripted):
         await piano.search("go")
         await piano.drain()
 
-        assert model.asked == []
+        assert model.requests == []
         assert await piano.unfinished() == [(await piano.find_job(job), LEFT)]
         with pytest.raises(PianoError, match="waits: an earlier kernel left it; %piano resume"):
             await piano.wait(job)
 
 
 @pytest.mark.parametrize("verb", ["send", "edit", "regenerate", "retry", "resume"])
-async def test_it_goes_on_when_something_is_sent_or_the_user_says_so(left_behind, piano_of, scripted, verb):
+async def test_an_unfinished_job_continues_when_a_message_is_sent_or_the_user_resumes_it(
+    left_behind, piano_of, scripted, verb
+):
     async with piano_of(scripted("hello", RuntimeError("no"))) as piano:
         answer = await piano.ask("hi")
         failed = await piano.send("fails")
@@ -113,7 +115,7 @@ async def test_it_goes_on_when_something_is_sent_or_the_user_says_so(left_behind
         assert await piano.unfinished() == []
 
 
-async def test_one_job_goes_on_and_the_others_wait_on(left_behind, piano_of, scripted):
+async def test_one_job_is_resumed_and_the_others_keep_waiting(left_behind, piano_of, scripted):
     first, second = await left_behind(), await left_behind()
 
     async with piano_of(scripted("two")) as piano:
@@ -123,7 +125,7 @@ async def test_one_job_goes_on_and_the_others_wait_on(left_behind, piano_of, scr
         assert [each.id for each, _ in await piano.unfinished()] == [first.id]
 
 
-async def test_a_job_that_is_held_is_cancelled_like_any_other(left_behind, piano_of, scripted):
+async def test_a_waiting_unfinished_job_is_cancelled_like_any_other(left_behind, piano_of, scripted):
     job = await left_behind()
 
     async with piano_of(scripted()) as piano:
@@ -133,7 +135,7 @@ async def test_a_job_that_is_held_is_cancelled_like_any_other(left_behind, piano
         await piano.drain()
 
 
-async def test_a_question_in_the_same_thread_is_answered_while_a_job_is_held(left_behind, piano_of, scripted):
+async def test_a_question_in_the_same_thread_is_answered_while_an_unfinished_job_waits(left_behind, piano_of, scripted):
     @tool
     def price() -> str:
         """Return the price."""
@@ -151,7 +153,7 @@ async def test_a_question_in_the_same_thread_is_answered_while_a_job_is_held(lef
         assert held == (await piano.find_job(job), "a tool that is not defined here: price; run their cells")
 
 
-async def test_it_waits_for_the_tools_of_its_agent_and_goes_on_when_they_are_defined(left_behind, piano_of, scripted):
+async def test_an_unfinished_job_waits_until_the_tools_of_its_agent_are_defined(left_behind, piano_of, scripted):
     @tool
     def price() -> str:
         """Return the price."""
@@ -168,7 +170,7 @@ async def test_it_waits_for_the_tools_of_its_agent_and_goes_on_when_they_are_def
         assert (await piano.wait(job)).content == "3"
 
 
-async def test_a_job_whose_agent_is_gone_fails_and_holds_up_no_other(left_behind, piano_of, scripted, tmp_path):
+async def test_a_job_whose_agent_is_gone_fails_and_blocks_no_other(left_behind, piano_of, scripted, tmp_path):
     job = await left_behind()
     with duckdb.connect(tmp_path / "piano.duckdb") as connection:
         connection.execute("UPDATE jobs SET agent_id = uuid()")
@@ -181,7 +183,9 @@ async def test_a_job_whose_agent_is_gone_fails_and_holds_up_no_other(left_behind
             await piano.wait(job)
 
 
-async def test_it_runs_under_the_mode_that_it_was_sent_under(left_behind, piano_of, scripted, asks_for, acts):
+async def test_an_unfinished_job_runs_under_the_mode_that_it_was_sent_under(
+    left_behind, piano_of, scripted, asks_for, acts
+):
     job = await left_behind(tools=[acts.tool], enabled=["act"], mode="read")
 
     async with piano_of(scripted([asks_for("act")], "done"), tools=[acts.tool], mode="write") as piano:
@@ -192,7 +196,9 @@ async def test_it_runs_under_the_mode_that_it_was_sent_under(left_behind, piano_
         assert [call.result for call in await piano.tool_calls(await piano.find_thread("left"))] == ["act is for read"]
 
 
-async def test_it_runs_under_the_mode_of_now_where_that_is_narrower(left_behind, piano_of, scripted, asks_for, acts):
+async def test_an_unfinished_job_runs_under_the_current_mode_if_that_is_stricter(
+    left_behind, piano_of, scripted, asks_for, acts
+):
     job = await left_behind(tools=[acts.tool], enabled=["act"], mode="write")
 
     async with piano_of(scripted([asks_for("act")], "done"), tools=[acts.tool], mode="read") as piano:
@@ -202,7 +208,7 @@ async def test_it_runs_under_the_mode_of_now_where_that_is_narrower(left_behind,
         assert acts.modes == []
 
 
-async def test_what_either_mode_asks_about_is_asked_and_runs_in_the_narrower(
+async def test_a_call_that_either_mode_asks_about_needs_approval_and_runs_in_the_stricter_mode(
     left_behind, piano_of, scripted, asks_for, acts
 ):
     job = await left_behind(tools=[acts.tool], enabled=["act"], mode="write")
@@ -219,7 +225,7 @@ async def test_what_either_mode_asks_about_is_asked_and_runs_in_the_narrower(
 
 
 @pytest.mark.parametrize(("sent", "now"), [(["deny act"], []), ([], ["deny act"]), (["deny act"], ["allow act"])])
-async def test_a_rule_that_denies_denies_whether_it_was_set_then_or_now(
+async def test_a_rule_that_denies_applies_whether_it_was_set_then_or_now(
     left_behind, piano_of, scripted, asks_for, acts, sent, now
 ):
     job = await left_behind(tools=[acts.tool], enabled=["act"], rules=sent)
@@ -231,7 +237,7 @@ async def test_a_rule_that_denies_denies_whether_it_was_set_then_or_now(
         assert acts.modes == []
 
 
-async def test_a_rule_of_now_that_allows_does_not_loosen_what_was_sent_without_it(
+async def test_a_new_rule_that_allows_does_not_apply_to_jobs_that_were_sent_before(
     left_behind, piano_of, scripted, asks_for, acts
 ):
     job = await left_behind(tools=[acts.tool], enabled=["act"], mode="full")
@@ -242,13 +248,13 @@ async def test_a_rule_of_now_that_allows_does_not_loosen_what_was_sent_without_i
         events = piano.events()
         await piano.resume()
         request = await heard(events, ApprovalRequested)
-        await piano.approve(request, always=True)  # the user has just said so: the next such call is not asked about
+        await piano.approve(request, always=True)  # so the next such call needs no approval
         await piano.wait(job)
 
         assert acts.modes == ["full", "full"]
 
 
-async def test_what_an_agent_asks_of_another_runs_under_the_terms_of_the_question(piano_of, scripted, asks_for, acts):
+async def test_a_delegated_job_runs_under_the_terms_of_the_question(piano_of, scripted, asks_for, acts):
     model = scripted("@bo go on", [asks_for("act")], "done")
     async with piano_of(model, tools=[acts.tool], mode="read") as piano:
         await piano.add_agent("ada")
@@ -263,7 +269,7 @@ async def test_what_an_agent_asks_of_another_runs_under_the_terms_of_the_questio
         assert {job.mode for job in await piano.jobs()} == {"read"}
 
 
-async def test_a_job_that_is_retried_runs_under_what_is_in_force_now(piano_of, scripted, asks_for, acts):
+async def test_a_retried_job_runs_under_the_current_mode_and_rules(piano_of, scripted, asks_for, acts):
     async with piano_of(
         scripted(RuntimeError("no"), [asks_for("act")], "done"), tools=[acts.tool], mode="read"
     ) as piano:
@@ -319,7 +325,7 @@ async def test_a_job_is_not_sent_to_another_server_than_before(sent_to, piano_of
         await piano.drain()
 
         assert why.startswith(f"{closed_port}, which it was sent to; questions go to {stub_model.url} now")
-        assert stub_model.asked == []
+        assert stub_model.requests == []
 
 
 async def test_a_job_that_waits_for_another_server_is_sent_to_this_one_by_retry(
@@ -337,7 +343,7 @@ async def test_a_job_that_waits_for_another_server_is_sent_to_this_one_by_retry(
 
 
 @pytest.mark.parametrize("look", ["status", "unfinished", "wait"])
-async def test_a_job_goes_on_when_the_settings_name_its_server_again_and_somebody_looks(
+async def test_a_job_continues_when_the_settings_name_its_server_again_and_resume_looks(
     sent_to, piano_of, stub_model, closed_port, look
 ):
     job = await sent_to(stub_model.url)

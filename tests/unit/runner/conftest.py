@@ -137,23 +137,23 @@ def speak():
 
 @pytest.fixture
 async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
-    """Make a tool of one's own, with these knobs; call it as a model does: whether it went well, and its text.
+    """Make a bash tool with these settings, to call as a model does; a call returns whether it succeeded, and its text.
 
     `bash.tool` is the BashTool.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # for long outputs
     tools = []
 
-    def make(bubblewrap=None, **knobs):
-        config = PianoConfig(workspace=str(tmp_path), **knobs)
+    def make(bubblewrap=None, **settings):
+        config = PianoConfig(workspace=str(tmp_path), **settings)
         made = BashTool(config, bubblewrap)
         tools.append(made)
 
         async def bash(command, *, mode="full", **arguments):
-            calling = ToolCallContext(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
+            context = ToolCallContext(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
             given = {"command": command, **arguments}
             limit = config.tool_output_limit
-            result = await run_tool(made.tool(), given, calling=calling, timeout=60, output_limit=limit)
+            result = await run_tool(made.tool(), given, call=context, timeout=60, output_limit=limit)
             return result.ok, result.text
 
         bash.tool = made
@@ -166,25 +166,25 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def bash(bash_of):
-    """Run a command in an empty workspace, outside any sandbox; return whether it went well, and its text."""
+    """Run a command in an empty workspace, outside any sandbox; return whether it succeeded, and its text."""
     return bash_of(tool_output_limit=2000)
 
 
 @pytest.fixture
-def boxed(bash, sandboxed):
-    """The same, inside the sandbox; skipped where there is none."""
+def sandboxed_bash(bash, sandboxed):
+    """The same in the sandbox; skipped if there is none."""
     return lambda command, **given: bash(command, mode="write", **given)
 
 
-@pytest.fixture(params=["boxed", "bare"])
+@pytest.fixture(params=["sandboxed", "unsandboxed"])
 def either(request):
-    """Run a command inside the sandbox, then outside any."""
-    return request.getfixturevalue("boxed" if request.param == "boxed" else "bash")
+    """Run a command in the sandbox and outside it, in one test each."""
+    return request.getfixturevalue("sandboxed_bash" if request.param == "sandboxed" else "bash")
 
 
 @pytest.fixture(params=["as we are", "as another user"])
 def launcher(request, sandboxed):
-    """The words that start bwrap as the user who runs the tests, then as another."""
+    """The command that starts bwrap as the user who runs the tests, and as another, in one test each."""
     words = ANOTHER_USER if request.param == "as another user" else ()
     if why := why_no_sandbox(words):
         pytest.skip(f"no sandbox for another user: {why}")
@@ -201,7 +201,7 @@ def common():
 
 
 @pytest.fixture
-def box(common):
+def spec(common):
     """A box for any user: a workspace, and a folder to read."""
     for name in ("workspace", "readable"):
         (common / name).mkdir()

@@ -1,4 +1,4 @@
-"""Redactor: secrets go, all else stays. The secrets here are drawn or put together, so that this file holds none."""
+"""Redactor: secrets are masked, all else stays. The secrets are generated, so that this file contains none."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.logs import LOGS, logger
 from piano_jupyter.records import Message
 from piano_jupyter.secrets.known_secrets import own_secrets
-from piano_jupyter.secrets.redactor import MASK, SHAPES, Redactor, looks_random, redact
+from piano_jupyter.secrets.redactor import MASK, PATTERNS, Redactor, looks_random, redact
 
 ROOT = Path(__file__).parents[3]
 RANDOM = random.Random(7)
@@ -101,7 +101,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_g4_a_secret_is_masked_wherever_it_stands(kind):
+def test_g4_a_secret_is_masked_wherever_it_is(kind):
     text, secret = SECRETS[kind]
 
     for before, after in [("", ""), ("x = ('", "')"), ("see\n", "\nand on"), ("`", "`, "), ("\x1b[0m", "\r\n")]:
@@ -116,7 +116,7 @@ def test_g4_a_secret_is_masked_wherever_it_stands(kind):
         assert masked.endswith(after)
 
 
-def test_what_is_left_says_what_it_was():
+def test_the_mask_shows_what_kind_of_secret_it_was():
     assert redact(f"use {SECRETS['github'][0]}, now") == "use ghp_…[masked], now"
     assert redact(SECRETS["url"][0]) == "postgres://ada:…[masked]@db.example/sales"
     assert redact(SECRETS["json"][0]) == '{"api_key": "…[masked]"}'
@@ -133,7 +133,7 @@ def test_a_secret_behind_an_escape_is_masked_too(kind, escape):
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_is_no_secret_stays(text):
+def test_text_that_is_no_secret_stays(text):
     assert redact(text) == text
 
 
@@ -151,13 +151,13 @@ def test_nothing_in_this_repository_is_taken_for_a_secret():
 
 
 pieces = st.sampled_from(
-    [*(text for text, _ in SECRETS.values()), *HARMLESS, *(s for each in SHAPES for s in each.signs)]
+    [*(text for text, _ in SECRETS.values()), *HARMLESS, *(s for each in PATTERNS for s in each.signs)]
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(pieces | st.text(max_size=20), max_size=8).map("".join), st.text(BASE62, min_size=8, max_size=20))
-def test_to_mask_twice_is_to_mask_once(text, value):
+def test_masking_twice_is_the_same_as_masking_once(text, value):
     redactor = Redactor({value: "$VALUE "})
     once = redactor(text + value)
 
@@ -173,7 +173,7 @@ def test_hashes_ids_images_and_words_stay(data, identity, words):
         assert redact(text) == text
 
 
-def test_known_values_go_in_each_way_in_which_they_are_written():
+def test_known_values_are_masked_in_each_form_in_which_they_are_written():
     value = 'pa ss"wörd/1'
     redactor = Redactor({value: "$DB_PASSWORD ", "short": "x", "[masked]": "y"})
 
@@ -186,7 +186,7 @@ def test_of_two_known_values_the_longer_is_masked_first():
     assert Redactor({"abcdefgh": "a", "abcdefghijkl": "b"})("abcdefghijkl abcdefgh") == "b…[masked] a…[masked]"
 
 
-def test_records_and_json_are_masked_in_all_their_texts_and_else_are_the_same():
+def test_all_texts_of_records_and_json_are_masked_and_the_rest_stays():
     secret = SECRETS["github"][0]
     now = datetime.now(UTC)
     fields = {"id": UUID(int=1), "thread_id": UUID(int=2), "role": "user", "inserted_at": now}
@@ -211,7 +211,7 @@ def test_written_words_do_not_look_random():
 
 HOSTILE = {
     "prose": (ROOT / "piano_jupyter" / "docs" / "tools-and-security.md").read_text(encoding="utf-8"),
-    "every-sign": "".join(sign for shape in SHAPES for sign in shape.signs),
+    "every-sign": "".join(sign for shape in PATTERNS for sign in shape.signs),
     "begins": "-----BEGIN PRIVATE KEY-----",
     "ends": "-----BEGIN PRIVATE KEY----- aa -----END PRIVATE KEY-----",
     "tokens": "eyJaaaaaaaaa.",
@@ -225,7 +225,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_g6_the_time_that_a_text_takes_grows_with_its_length_only(name):
+def test_g6_the_time_for_a_text_is_linear_in_its_length(name):
     def seconds(length):
         text = (HOSTILE[name] * (length // len(HOSTILE[name]) + 1))[:length]
         begun = time.process_time()
@@ -246,7 +246,7 @@ def test_g6_fifty_megabytes_are_masked_in_seconds():
     assert time.process_time() - begun < 20
 
 
-def test_what_this_machine_holds_is_known_by_the_names_of_its_variables(tmp_path):
+def test_secrets_of_the_environment_are_known_by_the_names_of_their_variables(tmp_path):
     (tmp_path / "jpserver-1.json").write_text(json.dumps({"token": "0123abcd" * 6, "url": "http://x/"}))
     (tmp_path / "jpserver-2.json").write_text("being writ")
     (tmp_path / "jpserver-3.json").write_text("[]")
@@ -279,7 +279,7 @@ def test_what_this_machine_holds_is_known_by_the_names_of_its_variables(tmp_path
     assert own_secrets({}, tmp_path / "none") == {}
 
 
-def test_g4_a_log_holds_no_secret_neither_in_its_words_nor_in_a_traceback():
+def test_g4_a_log_contains_no_secret_neither_in_its_messages_nor_in_a_traceback():
     secret, stream = SECRETS["github"][0], io.StringIO()
     log, handler = logger("piano_jupyter.test_redaction"), logging.StreamHandler(stream)
     log.addHandler(handler)

@@ -51,7 +51,7 @@ def test_a_model_gets_no_more_than_its_demand(make):
     assert goes([three], [one], demand=2) is three
 
 
-def test_agents_that_are_asked_the_same_thing_work_side_by_side(make):
+def test_jobs_of_one_message_run_side_by_side(make):
     asked = make.message("?", thread_id=UUID(int=100))
     ada, bo = (make.job(asked, make.agent(model=model)) for model in "ab")
     later = make.job(make.message("and?", thread_id=UUID(int=100)), make.agent(model="c"))
@@ -60,21 +60,21 @@ def test_agents_that_are_asked_the_same_thing_work_side_by_side(make):
     assert goes([later], [ada, bo]) is None
 
 
-def test_what_an_agent_hands_on_goes_before_the_next_question_of_its_thread(make):
+def test_a_delegated_job_runs_before_the_next_question_of_its_thread(make):
     [later] = jobs(make, (1, "m"))
     handed = make.job(make.message("@bo?", thread_id=later.thread_id), make.agent(model="m"), hops=1)
 
     assert goes([later, handed]) is handed
 
 
-def test_what_an_agent_hands_on_does_not_go_before_older_work_of_other_threads(make):
+def test_a_delegated_job_does_not_run_before_older_jobs_of_other_threads(make):
     [older] = jobs(make, (2, "m"))
     handed = make.job(make.message("@bo?", thread_id=UUID(int=101)), make.agent(model="m"), hops=1)
 
     assert goes([handed, older]) is older
 
 
-def test_jobs_of_the_model_that_is_loaded_go_before_older_ones_of_another(make):
+def test_jobs_of_the_loaded_model_run_before_older_jobs_of_another(make):
     older, newer = jobs(make, (1, "a"), (2, "b"))
 
     assert goes([older, newer], loaded={"b"}) is newer
@@ -82,7 +82,7 @@ def test_jobs_of_the_model_that_is_loaded_go_before_older_ones_of_another(make):
     assert goes([older, newer], loaded=set()) is older
 
 
-def test_no_model_is_swapped_in_while_another_works(make):
+def test_no_model_is_loaded_while_another_works(make):
     running, other, same = jobs(make, (1, "a"), (2, "b"), (3, "a"))
 
     assert goes([other], [running], loaded={"a"}) is None
@@ -90,7 +90,7 @@ def test_no_model_is_swapped_in_while_another_works(make):
     assert goes([other], [running], loaded=set()) is None  # the other is being loaded
 
 
-def test_what_is_loaded_counts_no_more_once_another_is_on_its_way_in(make):
+def test_a_loaded_model_does_not_count_while_another_is_loading(make):
     running, other = jobs(make, (1, "a"), (2, "b"))
 
     assert goes([other], [running], demand=2, loaded={"b"}) is None
@@ -108,7 +108,7 @@ def test_a_server_that_does_not_swap_serves_all_models_side_by_side(make):
     assert goes([other], [running], loaded=None) is other
 
 
-def test_who_has_waited_long_enough_goes_before_newer_work_of_the_model_that_is_loaded(make):
+def test_a_job_that_waited_long_enough_runs_before_newer_jobs_of_the_loaded_model(make):
     running, late, newer = jobs(make, (1, "a"), (2, "b"), (3, "a"))
 
     assert goes([late, newer], loaded={"a"}, now=PATIENCE - 1) is newer
@@ -116,13 +116,13 @@ def test_who_has_waited_long_enough_goes_before_newer_work_of_the_model_that_is_
     assert goes([late, newer], [running], demand=2, loaded={"a"}, now=PATIENCE) is None  # what runs ends first
 
 
-def test_older_work_of_the_model_that_is_loaded_still_goes_before_who_has_waited_long(make):
+def test_older_jobs_of_the_loaded_model_run_before_one_that_waited_long(make):
     older, late = jobs(make, (1, "a"), (2, "b"))
 
     assert goes([older, late], loaded={"a"}, now=PATIENCE) is older
 
 
-def test_where_several_models_wait_each_has_its_turn_in_time(make):
+def test_several_waiting_models_each_get_their_turn_in_time(make):
     b, c = jobs(make, (2, "b"), (3, "c"))
     newer = jobs(make, (4, "a"), (5, "b"))
 
@@ -132,7 +132,7 @@ def test_where_several_models_wait_each_has_its_turn_in_time(make):
 
 
 @pytest.mark.parametrize(("seconds", "swaps"), [(1.0, 1), (10.0, 3), (100.0, 19)])
-def test_two_models_with_much_to_do_take_turns_by_the_time_and_not_by_the_job(make, seconds, swaps):
+def test_two_busy_models_take_turns_by_time_and_not_by_job(make, seconds, swaps):
     queued = jobs(make, *((thread, "ab"[thread % 2]) for thread in range(20)))
     loaded, swapped, now, seen = "", 0.0, 0.0, []
 

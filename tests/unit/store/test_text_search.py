@@ -3,7 +3,7 @@
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.store.text_search import EXCERPT, SearchTerms, scores
+from piano_jupyter.store.text_search import EXCERPT_CHARS, SearchTerms, scores
 
 
 def shown(text, wanted):
@@ -29,8 +29,8 @@ def shown(text, wanted):
         ("漢字", "これは漢字です"),
     ],
 )
-def test_a_text_with_all_the_terms_fits_whatever_their_case_and_order(wanted, text):
-    assert SearchTerms(wanted).tally(text) is not None
+def test_a_text_with_all_the_terms_matches_in_any_case_and_order(wanted, text):
+    assert SearchTerms(wanted).count(text) is not None
 
 
 @pytest.mark.parametrize(
@@ -44,60 +44,60 @@ def test_a_text_with_all_the_terms_fits_whatever_their_case_and_order(wanted, te
         ("'", "x"),
     ],
 )
-def test_a_text_without_one_of_the_terms_does_not(wanted, text):
-    assert SearchTerms(wanted).tally(text) is None
+def test_a_text_that_lacks_a_term_does_not_match(wanted, text):
+    assert SearchTerms(wanted).count(text) is None
 
 
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [("", "nothing to look for"), (" \n ", "nothing to look for"), ("a \ud800", "surrogate"), ("x" * 1001, "1001")],
 )
-def test_a_search_that_can_find_nothing_says_so(wanted, told):
+def test_an_impossible_search_is_refused(wanted, told):
     with pytest.raises(StoreError, match=told):
         SearchTerms(wanted)
 
 
-def test_what_a_store_has_to_look_for_first_is_long_and_has_no_letter_with_two_lower_cases():
+def test_words_to_search_for_are_longest_first_and_split_at_sigma():
     wanted = SearchTerms('of elephants "grey of ΟΔΟΣ"')
 
     assert wanted.words == ["elephants", "grey", "ΟΔΟ", "of"]
     assert wanted.phrase == r"grey\s+of\s+ΟΔΟΣ"
 
 
-def test_more_often_is_better_and_a_word_is_better_than_a_part_of_one_and_a_short_text_than_a_long_one():
+def test_scores_prefer_repeated_terms_whole_words_and_short_texts():
     texts = ["a port here", "a port, a port", "transport is", "a port " + "and more " * 50]
     wanted = SearchTerms("port")
-    once, twice, part, long = scores([wanted.tally(text) for text in texts])
+    once, twice, part, long = scores([wanted.count(text) for text in texts])
 
     assert twice > once > part > 0
     assert once > long > 0
     assert scores([]) == []
 
 
-def test_an_excerpt_is_one_line_around_the_place_with_its_words_marked():
+def test_an_excerpt_is_one_line_around_the_match_with_its_words_marked():
     text = "x " * 500 + "the quick\n\n  Red \t fox jumps" + " y" * 500
     excerpt, marked, at = shown(text, '"red fox" quick')
 
     assert marked == ["quick", "Red fox"]
     assert "\n" not in excerpt
-    assert EXCERPT // 2 < len(excerpt) <= EXCERPT + 2
+    assert EXCERPT_CHARS // 2 < len(excerpt) <= EXCERPT_CHARS + 2
     assert excerpt[0] == excerpt[-1] == "…"
     assert text[at:].startswith("quick")
 
 
-def test_the_place_that_is_shown_is_where_most_of_the_terms_are_together():
+def test_an_excerpt_shows_where_most_terms_occur_together():
     text = "fox " + "- " * 300 + "foxes, " + "- " * 300 + "a red fox"
 
     assert text[SearchTerms("red fox").excerpt(text)[2] :] == "red fox"
     assert SearchTerms("fox").excerpt(text)[2] == 0
 
 
-def test_a_short_text_is_shown_whole_and_marks_that_touch_are_one():
+def test_a_short_text_is_shown_in_full_and_touching_marks_are_merged():
     assert shown("Foobar", "foo bar oob") == ("Foobar", ["Foobar"], 0)
     assert shown("one", "ONE") == ("one", ["one"], 0)
 
 
-def test_an_excerpt_does_not_begin_or_end_within_a_word():
+def test_an_excerpt_does_not_start_or_end_inside_a_word():
     text = " ".join(f"word{n}" for n in range(200))
     excerpt, marked, _ = shown(text, "word100")
 
@@ -105,9 +105,9 @@ def test_an_excerpt_does_not_begin_or_end_within_a_word():
     assert set(excerpt.strip("…").split()) <= set(text.split())
 
 
-def test_the_excerpt_of_a_place_in_one_endless_word_is_short_all_the_same():
+def test_an_excerpt_of_one_very_long_word_is_short():
     excerpt, marked, at = shown("a" * 10_000 + "needle" + "a" * 10_000, "needle")
 
     assert marked == ["needle"]
     assert at == 10_000
-    assert len(excerpt) <= EXCERPT + 2
+    assert len(excerpt) <= EXCERPT_CHARS + 2

@@ -12,7 +12,7 @@ from piano_jupyter.logs import logger
 from piano_jupyter.text.invisible import TerminalStream, terminal_text
 
 
-def test_what_steers_a_terminal_is_named():
+def test_characters_that_control_a_terminal_are_named():
     assert terminal_text("\x1b[2J\x1b]52;c;aGk=\x07 \x9b8m \x08\x7f") == (
         "‹U+001B›[2J‹U+001B›]52;c;aGk=‹U+0007› ‹U+009B›8m ‹U+0008›‹U+007F›"
     )
@@ -40,7 +40,7 @@ def test_ordinary_text_in_any_language_and_emoji_stay_as_they_are():
         ("\ud800\ue000\u2028\x85\x00", "‹U+D800›‹U+E000›‹U+2028›‹U+0085›‹U+0000›"),
     ],
 )
-def test_what_misleads_its_reader_is_named(text, shown):
+def test_characters_that_mislead_a_reader_are_named(text, shown):
     assert terminal_text(text) == shown
     assert terminal_text(shown) == shown
 
@@ -56,7 +56,7 @@ def test_however_a_text_is_cut_into_pieces_the_same_is_shown():
         assert shown + stream.end() == terminal_text(whole)
 
 
-def test_an_error_s_sentence_steers_no_terminal_and_a_tool_s_reaches_the_model_as_it_is():
+def test_an_error_cannot_control_a_terminal_and_reaches_the_model_unchanged():
     for error in (PianoError(HOSTILE), StoreError(HOSTILE), NotFoundError.among("model", HOSTILE, [HOSTILE])):
         assert not OBEYED.search(str(error))
     assert str(PianoError("a\nb")) == "a\nb"
@@ -68,7 +68,7 @@ def fail():
     raise ValueError(HOSTILE)
 
 
-def test_what_is_logged_steers_no_terminal_in_words_and_in_tracebacks():
+def test_logs_cannot_control_a_terminal_in_messages_and_tracebacks():
     log, screen = logger("piano_jupyter.tests.hostile"), io.StringIO()
     log.addHandler(handler := logging.StreamHandler(screen))
     try:

@@ -54,11 +54,31 @@ def test_an_empty_code_block_and_a_text_without_one():
         ("", None),
     ],
 )
-def test_json_alone_is_a_code_block_with_a_value_a_line_and_any_other_text_is_as_it_is(text, data):
+def test_a_text_of_only_json_becomes_a_code_block_and_other_text_is_unchanged(text, data):
     assert indented(text) == data
     assert as_markdown(text) == (text if data is None else f"```json\n{data}\n```")
     if data is not None:
         assert code_blocks(as_markdown(text)) == [data]
+
+
+FRAME = "    item  price\n0  apple    1.5\n1   kiwi   20.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FRAME, [FRAME]),
+        (f"Here it is:\n\n{FRAME}\n\n[2 rows x 2 columns]", [FRAME]),
+        ("┌───┐\n│ a │\n╞═══╡\n│ 1 │\n└───┘", ["┌───┐\n│ a │\n╞═══╡\n│ 1 │\n└───┘"]),
+        (f"```\n{FRAME}\n```", [FRAME]),
+        ("> quoted  a  b\n> more    c  d", []),
+        ("| a   | b   |\n|-----|-----|\n| 1   | 2   |", []),
+        ("**Name:**   Ada\n**Age:**    36", []),
+        ("One.  Two.\nThree is here.  Four.", []),
+    ],
+)
+def test_columns_that_line_up_become_a_code_block_of_markdown(text, expected):
+    assert code_blocks(as_markdown(text)) == expected
 
 
 def test_a_code_block_is_a_string_and_stays_what_it_is_when_it_is_copied():

@@ -26,7 +26,7 @@ def test_a_text_that_is_too_long_is_cut_between_two_characters_as_one_sees_them(
     assert truncated(text, longest) == shown
 
 
-def test_what_is_cut_off_can_be_counted():
+def test_the_characters_left_out_can_be_counted():
     assert truncated("x" * 2_000, 100, HOW_MUCH) == "x" * 72 + "\n… and 1,928 more characters"
     assert truncated("x" * 2_000, 100, "") == "x" * 100
 

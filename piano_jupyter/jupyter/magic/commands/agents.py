@@ -1,4 +1,4 @@
-"""%piano agents, agent, tools, skills: who answers, and what they may use."""
+"""%piano agents, agent, tools, skills: who answers, and what they can use."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.jupyter.magic.command import named, number
+from piano_jupyter.jupyter.magic.command import required, whole_number
 from piano_jupyter.jupyter.magic.user_files import read_text
 from piano_jupyter.jupyter.render.cards import agents_table, skill_card
 from piano_jupyter.jupyter.render.tables import RecordTable
@@ -18,8 +18,8 @@ from piano_jupyter.tool import Verdict
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
-BECOMES = {Verdict.ALLOW: "runs", Verdict.ASK: "asks", Verdict.DENY: "denied"}
+AGENT_FIELDS = {"tools": "enabled_tools", "skills": "enabled_skills"}
+OUTCOMES = {Verdict.ALLOW: "runs", Verdict.ASK: "asks", Verdict.DENY: "denied"}
 EXAMPLE = "ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
 
 
@@ -29,24 +29,24 @@ async def agents(piano: "Piano") -> Any:
 
 
 async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: str) -> Any:
-    """Create an agent, or change one that exists; alone it shows the agent.
+    """Create an agent or change one; without options, show the agent.
 
-    What is not named stays as it is. --option takes any other option of a request, with a value as in JSON; null
-    leaves it out again: --option seed=7,top_p=0.9. --max-iterations is how many times a turn may ask the model.
+    Settings that are not named stay as they are. --option sets any other request option, with a JSON value; null
+    removes it: --option seed=7,top_p=0.9. --max-iterations limits how often one turn may call the model.
     """
-    name = named("agent", text, f"%piano agent {EXAMPLE}").removeprefix("@")
+    name = required("agent", text, f"%piano agent {EXAMPLE}").removeprefix("@")
     file = given.pop("system_file", None)
     written = file and await asyncio.to_thread(read_text, file, piano.config.workspace)
     prompts = [each for each in (given.pop("system", None), written, cell) if each is not None]
     if len(prompts) > 1:
-        raise PianoError("the system prompt comes from --system, from --system-file or from the cell: choose one")
+        raise PianoError("give the system prompt with --system, with --system-file or in the cell, only one of them")
     options = request_options(given.pop("temperature", None), given.pop("option", ""))
-    rounds = number("--max-iterations", given.pop("max_iterations", None), least=1)
+    max_iterations = whole_number("--max-iterations", given.pop("max_iterations", None), minimum=1)
     changes: dict[str, Any] = dict(given)
-    for key in given.keys() & FIELDS.keys():
-        changes[FIELDS[key]] = tuple(each.strip() for each in changes.pop(key).split(",") if each.strip())
+    for key in given.keys() & AGENT_FIELDS.keys():
+        changes[AGENT_FIELDS[key]] = tuple(each.strip() for each in changes.pop(key).split(",") if each.strip())
     changes |= {"system_prompt": prompts[0]} if prompts else {}
-    changes |= {"max_iterations": rounds} if rounds is not None else {}
+    changes |= {"max_iterations": max_iterations} if max_iterations is not None else {}
     old = {agent.name.casefold(): agent for agent in await piano.agents()}.get(name.casefold())
     if options:
         merged = {**(old.options if old else {}), **options}
@@ -62,33 +62,32 @@ async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: 
 
 
 async def tools(piano: "Piano") -> Any:
-    """List the tools that agents can be given, and what becomes of a call in the present mode."""
+    """List the tools that agents can be given, and what happens to a call in the current mode."""
     verdicts = await piano.tool_verdicts()
     return RecordTable(
         await piano.tools(),
         "no tools",
         name=lambda tool: tool.name,
         takes=lambda tool: ", ".join(tool.parameters.get("properties", {})),
-        **{f"in mode {piano.config.mode}": lambda tool: BECOMES[verdicts[tool.name]]},
+        **{f"in mode {piano.config.mode}": lambda tool: OUTCOMES[verdicts[tool.name]]},
         description=lambda tool: tool.description.splitlines()[0],
     )
 
 
 def skills(session: Session, text: str) -> Any:
-    """List the skills that there are, and what is wrong with their files; or show what is known of one."""
+    """List the skills and any problems in their files; or show one skill."""
     if text:
         return skill_card(session.call(lambda piano: piano.skill(text)))
     found = session.call(lambda piano: piano.skills())
     for problem in session.call(lambda piano: piano.skill_problems()):
-        print(terminal_text(problem))  # noqa: T201  Beside the table, in the cell.
+        print(terminal_text(problem))  # noqa: T201  Above the table, in the cell.
     return RecordTable(found, "no skills", name=lambda skill: skill.name, description=lambda skill: skill.description)
 
 
 def request_options(temperature: str | None, written: str) -> dict[str, Any]:
-    """Return the options of a request from how they are written: `seed=7,top_p=0.9`; None leaves one out again.
+    """Parse request options such as `seed=7,top_p=0.9`; None stands for an option to remove.
 
-    A value that is no JSON is text as it stands, unless it begins like a list, an object or a string of JSON. Raises
-    PianoError.
+    A value that is not JSON is taken as text, unless it starts like a JSON list, object or string. Raises PianoError.
     """
     options: dict[str, Any] = {}
     for each in filter(None, re.split(r",\s*(?=[A-Za-z_][\w.-]*=)", written)):
@@ -106,7 +105,7 @@ def _value(name: str, written: str) -> Any:
         return json.loads(written)
     except ValueError:
         if written[:1] in {"[", "{", '"'}:
-            raise PianoError(f"the value of --option {name} begins like JSON and is none: {written}") from None
+            raise PianoError(f"the value of --option {name} looks like JSON but is not valid: {written}") from None
         return written
 
 
@@ -118,5 +117,7 @@ def _temperature(written: str) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise PianoError(f"--temperature takes a number from 0, or null for the server's own, not {written!r}")
+        raise PianoError(
+            f"--temperature takes a number of at least 0, or null for the server's default, not {written!r}"
+        )
     return value

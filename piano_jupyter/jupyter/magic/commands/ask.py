@@ -1,4 +1,4 @@
-"""%piano ask, send, wait, edit, regenerate, panel: saying something, and getting an answer."""
+"""%piano ask, send, wait, edit, regenerate, panel: ask a question and get an answer."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,73 +21,77 @@ if TYPE_CHECKING:
 def ask(
     session: Session, text: str, *, json: str | None = None, no_wait: bool = False, raw: bool = False, **question: Any
 ) -> Any:
-    """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes more.
+    """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes several lines.
 
-    Several agents answer side by side: Answers, a Message each. --no-wait returns the Job at once, or a list of
-    several; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a variable
-    (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
+    Several agents answer in parallel, and you get a list with a Message from each. --no-wait returns the Job at once,
+    or a list of Jobs; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a
+    variable (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
     """
-    said = fill_in(text, session.variables())
+    prompt = fill_in(text, session.variables())
     schema = None if json is None else schema_named(json, session.variables())
-    question |= {"schema": schema, "source": "magic"}  # beside the agents and the thread
+    question |= {"schema": schema, "source": "magic"}  # in addition to the agents and the thread
     if no_wait:
-        jobs = session.call(lambda piano: piano.send_all(said, **question))
+        jobs = session.call(lambda piano: piano.send_all(prompt, **question))
         return jobs[0] if len(jobs) == 1 else jobs_table(jobs, session.call(agent_names))
-    answers = follow_in_cell(session, lambda piano: piano.send_all(said, **question), raw=raw)
+    answers = follow_in_cell(session, lambda piano: piano.send_all(prompt, **question), raw=raw)
     if schema is None:
         return answers
-    value = session.call(partial(_value, answers, schema))
+    value = session.call(partial(_checked_value, answers, schema))
     if session.in_notebook:
         session.shown_values.add(value)
     return value
 
 
 def send(session: Session, text: str, **question: Any) -> Any:
-    """Ask without waiting: returns the Job at once; the answer comes into the thread, %piano wait brings it."""
+    """Ask without waiting and return the Job; the answer arrives in the thread, and %piano wait returns it."""
     return ask(session, text, **question, no_wait=True)
 
 
 def wait(session: Session, text: str) -> Any:
-    """Wait for a job that was sent (the newest, if none is named) and return its answer."""
-    return follow_in_cell(session, partial(_found, text), cancels=False)
+    """Wait for a job (by default the newest) and return its answer."""
+    return follow_in_cell(session, partial(_job_to_wait_for, text), cancels=False)
 
 
 def edit(session: Session, text: str) -> Any:
-    """Ask another question in the place of one, of the same agents; the thread goes on from the new one.
+    """Edit a question and ask the same agents again; the thread continues from the new question.
 
-    Nothing is lost: %piano history shows where the branches part. %piano history --ids names the messages.
+    The old question and its answer are kept on another branch: %piano history shows where the branches part, and
+    %piano history --ids shows the id of each message.
     """
     name, *rest = text.split(maxsplit=1) or [""]
     if not rest:
-        raise PianoError("name the message and say the new text: %piano edit 3fa9c1 and in Spain?")
-    said = fill_in(rest[0], session.variables())
-    return follow_in_cell(session, lambda piano: piano.edit(name, said, source="magic"))
+        raise PianoError("name the message, then write the new text: %piano edit 3fa9c1 and in Spain?")
+    prompt = fill_in(rest[0], session.variables())
+    return follow_in_cell(session, lambda piano: piano.edit(name, prompt, source="magic"))
 
 
 def regenerate(session: Session, text: str) -> Any:
-    """Have a question answered anew (the last one of the current thread, if neither it nor its answer is named)."""
+    """Ask for a new answer to a question, by default the last one of the current thread.
+
+    MESSAGE is the question or its answer.
+    """
     return follow_in_cell(session, partial(_regenerate, text))
 
 
 def panel(session: Session) -> Any:
-    """Open the chat panel on the current thread (the newest, in a fresh kernel)."""
-    from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are heavy: only when one is wanted.
+    """Open the chat panel on the current thread (in a new kernel, the newest)."""
+    from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
-    piano, thread = session.call(_current)
+    piano, thread = session.call(_panel_thread)
     panel = ChatPanel(piano, session.loop, thread)
     session.panels.add(panel)
     return panel
 
 
-async def _value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
-    """Return what was answered as the value that was asked for, or as a list of several."""
+async def _checked_value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
+    """Return the answer as the value that --json asked for, or a list of values for several answers."""
     if isinstance(answers, Message):
         return await piano.value(answers, schema)
     return [await piano.value(each, schema) for each in answers]
 
 
-async def _found(name: str, piano: "Piano") -> list[Job]:
-    """Return the job to wait for. Raises PianoError where it would not end."""
+async def _job_to_wait_for(name: str, piano: "Piano") -> list[Job]:
+    """Return the job to wait for. Raises PianoError if it would never end."""
     jobs = [await piano.find_job(name)] if name else await piano.jobs(last=1)
     if not jobs:
         raise PianoError("there is no job to wait for; %piano send TEXT sends one")
@@ -101,8 +105,8 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
     return await piano.regenerate(await named_or_last(piano, name))
 
 
-async def _current(piano: "Piano") -> tuple["Piano", Thread]:
-    """Return the thread that a panel opens on; what an earlier kernel left goes on."""
+async def _panel_thread(piano: "Piano") -> tuple["Piano", Thread]:
+    """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
     if piano.thread is None:
         threads = await piano.threads("active")
         piano.thread = threads[0] if threads else await piano.open_thread("Chat")

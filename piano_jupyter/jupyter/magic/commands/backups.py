@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
+from piano_jupyter.records import Backup
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -34,10 +35,15 @@ def restore(session: Session, text: str, *, yes: bool = False) -> Any:
             MB=lambda each: f"{each.size / 1e6:,.1f}",
             what=lambda each: each.about,
         )
-    known = {name: each.file for each in copies for name in (Path(each.file).name, Path(each.file).stem)}
+    known = {name: each.file for each in copies for name in _names(each)}
     file = known.get(text, text)
     if not confirmed(session, f"Put the present history aside and go on with {file}?", yes=yes):
         return Note(UNCHANGED)
     aside = session.loop.run(session.restore(file))
     kept = f"; what was there before is in {aside}" if aside else ""
     return Note(f"the history is that of {file}{kept}")
+
+
+def _names(copy: Backup) -> tuple[str, str]:
+    name = Path(copy.file).name
+    return name, name.removesuffix(".duckdb")

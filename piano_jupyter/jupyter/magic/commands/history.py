@@ -1,11 +1,13 @@
-"""%piano threads, thread, fork, history, search: where the talk goes on, what was said, and where."""
+"""%piano threads, thread, fork, history, search: the conversations, what was said in them, and where."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.command import agent_names, named, number
+from piano_jupyter.jupyter.magic.command import agent_names, required, whole_number
 from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
@@ -16,7 +18,10 @@ from piano_jupyter.records import Message, Thread, ThreadStatus, short
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
-MOST_HITS = 20
+MAX_HITS = 20
+THREAD_USE = """
+SELECT thread_id, count(*), max(inserted_at) FROM messages WHERE role IN ('user', 'assistant') GROUP BY thread_id
+"""
 
 
 def threads(
@@ -27,15 +32,19 @@ def threads(
     purge: bool = False,
     yes: bool = False,
 ) -> Any:
-    """List the threads, newest first; --all also those that are archived, --archived only those.
+    """List the threads, newest first, with their messages and last use; --all also the archived ones.
 
-    --archived --purge deletes them for good, from the history and its copies; it asks first, unless --yes is there.
+    --archived lists only the archived ones. --archived --purge deletes these for good, from the history and its copies;
+    it asks first, unless you add --yes. Times are local; while a cassette is in use they are in UTC, so that the table
+    is the same on every machine.
     """
     if purge and not archived:
         raise PianoError("only archived threads are deleted together: %piano threads --archived --purge")
     status: ThreadStatus | None = "archived" if archived else None if all else "active"
-    found = session.call(lambda piano: piano.threads(status))
-    return _delete(session, found, yes=yes) if purge and found else threads_table(found)
+    found, use = session.call(partial(_threads_and_use, status))
+    if purge and found:
+        return _delete(session, found, yes=yes)
+    return threads_table(found, use, zone=UTC if session.cassette else None)
 
 
 def thread(
@@ -48,9 +57,9 @@ def thread(
     delete: bool = False,
     yes: bool = False,
 ) -> Any:
-    """Go to a thread by its title or id, or open one with --new TITLE; alone it says which one is current.
+    """Switch to a thread by title or id, or open one with --new TITLE; without arguments, show the current one.
 
-    --delete removes it for good, from the history and its copies; it asks first, unless --yes is there.
+    --delete deletes it for good, from the history and its copies; it asks first, unless you add --yes.
     """
     if delete and (new or archive or rename is not None):
         raise PianoError("--delete stands alone: %piano thread Sales --delete")
@@ -94,10 +103,10 @@ def _delete(session: Session, found: Sequence[Thread], *, yes: bool) -> Any:
 
 
 async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
-    """Open a thread that goes on from a message (the last one of the current thread, if none is named).
+    """Open a thread that continues from a message, by default the last one of the current thread.
 
-    Both threads have what was said up to there; the new one becomes the current one. %piano history --ids names
-    the messages.
+    Both threads share the messages up to there; the new thread becomes the current one. %piano history --ids shows the
+    id of each message.
     """
     thread = await piano.fork_thread(await named_or_last(piano, text), title)
     return Note(f"current thread: {thread.title}")
@@ -106,11 +115,11 @@ async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
 async def history(
     piano: "Piano", text: str, *, last: str | None = None, at: str | None = None, ids: bool = False
 ) -> Any:
-    """Show a thread (the current one, if none is named), and where its branches part.
+    """Show a thread, by default the current one, and where its branches part.
 
-    --last N shows its end, --at MESSAGE the branch that leads to a message, --ids the name of each message.
+    --last N shows the last N messages, --at MESSAGE the branch that leads to a message, --ids the id of each message.
     """
-    newest = number("--last", last)
+    newest = whole_number("--last", last)
     message = await piano.find_message(at) if at is not None else None
     name = text or (message.thread_id if message is not None else None)
     thread = await piano.find_thread(name) if name else piano.thread
@@ -122,25 +131,33 @@ async def history(
 
 
 async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:
-    """Find where all the words occur, in titles and in what was said, best first; id names the message."""
-    words = named("words", text, "%piano search quarterly revenue")
-    most = number("--limit", limit, least=1) or MOST_HITS
-    return hits_table(await piano.search(words, most), await agent_names(piano))
+    """Find messages and titles that contain all of the words, best match first."""
+    words = required("words", text, "%piano search quarterly revenue")
+    limit_or_default = whole_number("--limit", limit, minimum=1) or MAX_HITS
+    return hits_table(await piano.search(words, limit_or_default), await agent_names(piano))
 
 
 async def named_or_last(piano: "Piano", name: str) -> Message:
-    """Return the message that is named, else the last one of the current thread. Raises PianoError."""
+    """Return the named message, or the last one of the current thread. Raises PianoError."""
     if name:
         return await piano.find_message(name)
-    said = [each for each in (await piano.messages(piano.thread) if piano.thread else []) if each.role != "system"]
-    if not said:
-        raise PianoError("nothing was said yet in the current thread; name a message, or go to a thread first")
-    return said[-1]
+    messages = [each for each in (await piano.messages(piano.thread) if piano.thread else []) if each.role != "system"]
+    if not messages:
+        raise PianoError("the current thread has no messages yet; name a message, or switch to a thread first")
+    return messages[-1]
 
 
 async def no_thread(piano: "Piano") -> str:
-    """Return what to do where there is no current thread."""
+    """Return the sentence for when there is no current thread."""
     threads = len(await piano.threads("active"))
     if not threads:
         return "no thread yet; %%piano opens one"
-    return f"no current thread; %piano threads lists {threads:,}, %piano thread TITLE goes on with one"
+    return f"no current thread; %piano threads lists {threads:,}, %piano thread TITLE switches to one"
+
+
+async def _threads_and_use(
+    status: ThreadStatus | None, piano: "Piano"
+) -> tuple[list[Thread], dict[UUID, tuple[int, datetime]]]:
+    """Return the threads, and by thread the number of messages and the time of the last one."""
+    use = {thread: (count, last.replace(tzinfo=UTC)) for thread, count, last in await piano.sql(THREAD_USE)}
+    return await piano.threads(status), use

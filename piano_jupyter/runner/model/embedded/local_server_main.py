@@ -1,7 +1,7 @@
-"""The embedded model's own process: settings come as a line of JSON on stdin, its address goes as one to stdout.
+"""The embedded model's process: reads its settings as a JSON line on stdin and writes its address as one to stdout.
 
-It is run by its path, so that it imports nothing of piano_jupyter. It ends when stdin does: with its parent, however
-that one ends.
+It is run by its path, so that it imports nothing of piano_jupyter. It ends when stdin closes, which happens however its
+parent ends.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Serve until the parent is gone."""
+    """Serve until the parent ends."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         settings = json.loads(stdin.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     threading.Thread(target=_end_with_parent, args=(settings["parent"],), daemon=True).start()
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the library prints is log, not answer
+    os.dup2(2, 1)  # what the library prints belongs to the log, not the answer
 
-    from xllamacpp import CommonParams, Server  # noqa: PLC0415  It takes a while, and the parent may end meanwhile.
+    from xllamacpp import CommonParams, Server  # noqa: PLC0415  It is slow, and the parent may end meanwhile.
 
     params = CommonParams()
     params.model.path = settings["gguf"]
@@ -32,8 +32,8 @@ def main() -> None:
     params.port = 0
     params.n_parallel = 1
     params.n_ctx = settings["context"]
-    params.n_predict = settings["longest_answer"]
-    params.sampling.temp = 0.0  # a tiny model is at its best, and the same question gets the same answer
+    params.n_predict = settings["max_answer_tokens"]
+    params.sampling.temp = 0.0  # best for a tiny model, and gives the same answer to the same question
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
     params.cache_ram_mib = 256  # prompts of other threads; the default is 8 GB
     params.fit_params = False  # it would load the model twice
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         server = Server(params)
     except RuntimeError:
-        time.sleep(0.5)  # its reason is in the log, which a thread of the library's own writes
+        time.sleep(0.5)  # a thread of the library still writes the reason to the log
         raise
     with answer:
         answer.write(json.dumps({"url": server.listening_address}) + "\n")
@@ -53,11 +53,11 @@ def main() -> None:
 def _end_with_stdin() -> None:
     while os.read(0, 1024):
         pass
-    os._exit(0)  # at once, whatever is being generated
+    os._exit(0)  # at once, even while it generates
 
 
 def _end_with_parent(parent: int) -> None:
-    """End with the parent also when a fork of it holds the other end of stdin."""
+    """End with the parent even if a fork of it keeps stdin open."""
     while os.name == "posix":  # Windows has no forks
         if os.getppid() != parent:
             os._exit(0)
@@ -65,12 +65,12 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _threads() -> int:
-    """Return how many cores we may use, at most 4: more do not help so small a model, and the kernel wants some."""
+    """Return how many cores to use, at most 4: more do not help so small a model, and the kernel needs some."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         if Path("/sys/devices/system/cpu/smt/active").read_text().strip() == "1":
             cores //= 2
-    with contextlib.suppress(OSError, ValueError):  # a container's share; "max" is no number
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" is not a number
         quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
         cores = min(cores, quota // period)
     return max(1, min(cores, 4))

@@ -1,14 +1,14 @@
-"""llama-swap's events: the first one about its models tells them all, with the aliases that no list of models has."""
+"""Reads llama-swap's events: the first one about models has all of them, with aliases that no model list has."""
 
-from piano_jupyter.runner.model.server.model_list import ModelListUpdate, told
+from piano_jupyter.runner.model.server.model_list import ModelListUpdate, parse_event
 from piano_jupyter.runner.model.server.transport import Http
 from piano_jupyter.runner.model.stream.sse import SseDecoder
 
 
-async def first_news(http: Http) -> ModelListUpdate | None:
-    """Return what llama-swap's first event about its models tells; None where there are no such events.
+async def first_model_update(http: Http) -> ModelListUpdate | None:
+    """Return llama-swap's first event about its models; None if the server has no such events.
 
-    Raises one of TROUBLE.
+    Raises one of REQUEST_ERRORS.
     """
     decoder = SseDecoder()
     async with http.stream("GET", "/api/events") as response:
@@ -17,6 +17,6 @@ async def first_news(http: Http) -> ModelListUpdate | None:
         response.raise_for_status()
         async for piece in response.aiter_bytes():
             for data in decoder.feed(piece):
-                if news := told(data):
-                    return news
+                if update := parse_event(data):
+                    return update
     return None

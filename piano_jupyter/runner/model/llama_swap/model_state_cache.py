@@ -1,60 +1,60 @@
-"""What was last heard of a server's models."""
+"""The last known models of a server and their states."""
 
 from collections.abc import Callable, Iterable
 
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.model.server.model_list import ModelListUpdate, States
 
-REMEMBERED = 0.05  # seconds that what was heard is good for: a small model is swapped in a tenth of a second
+STATES_MAX_AGE_S = 0.05  #: short, as a small model is swapped within a tenth of a second
 
 
 class ModelStateCache:
-    """What one server has said of its models; `forget` when it is another's turn."""
+    """The last known models of one server, with their states and aliases; `reset` when the server changes."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self.forget("")
+        self.reset("")
 
-    def forget(self, url: str) -> None:
-        """Begin anew, with another server."""
+    def reset(self, url: str) -> None:
+        """Start over with another server."""
         self.url = url
         self.models: dict[str, Model] = {}
         self.aliases: dict[str, str] = {}  #: alias to name
-        self.hidden: frozenset[str] = frozenset()  #: models that it serves, but does not list
-        self.events_due = 0.0  #: when the events may be asked for the aliases
-        self.states: States | None = None  #: None: it was not heard to swap
-        self.good_until = 0.0  #: when the states must be asked anew
+        self.hidden: frozenset[str] = frozenset()  #: served, but not listed
+        self.aliases_due_at = 0.0  #: when to ask the events for aliases
+        self.states: States | None = None  #: None: not known to be llama-swap
+        self.states_expire_at = 0.0  #: when to ask for the states again
 
     def known(self) -> list[str]:
         """Return all names and aliases."""
         return list(dict.fromkeys((*self.models, *self.aliases)))
 
-    def own_name(self, name: str) -> str:
-        """Return the name of the model that an alias stands for; any other name as it is."""
+    def resolve_alias(self, name: str) -> str:
+        """Return the model that an alias stands for; any other name unchanged."""
         return self.aliases.get(name, name)
 
-    def serves(self, own_name: str) -> bool:
-        """Return whether it has a model of this name."""
-        return own_name in self.models or own_name in self.hidden
+    def serves(self, name: str) -> bool:
+        """Return whether the server has a model of this name (not alias)."""
+        return name in self.models or name in self.hidden
 
-    def here(self, name: str) -> bool:
-        """Return whether a model is loaded, or already on its way."""
-        return (self.states or {}).get(self.own_name(name)) in {ModelState.LOADED, ModelState.LOADING}
+    def is_active(self, name: str) -> bool:
+        """Return whether a model is loaded or loading."""
+        return (self.states or {}).get(self.resolve_alias(name)) in {ModelState.LOADED, ModelState.LOADING}
 
-    def hear_models(self, models: Iterable[Model]) -> None:
-        """Take the server's list of models."""
+    def update_models(self, models: Iterable[Model]) -> None:
+        """Update from the server's list of models."""
         self.models = {model.name: model for model in models}
         self.aliases |= {alias: model.name for model in self.models.values() for alias in model.aliases}
 
-    def hear(self, news: ModelListUpdate) -> None:
-        """Take what an event tells."""
-        self.hidden = news.hidden
-        self.aliases |= {alias: model.name for model in news.models for alias in model.aliases}
-        for model in news.models:
-            if model.name not in news.hidden:
+    def update(self, event: ModelListUpdate) -> None:
+        """Update from one of llama-swap's events."""
+        self.hidden = event.hidden
+        self.aliases |= {alias: model.name for model in event.models for alias in model.aliases}
+        for model in event.models:
+            if model.name not in event.hidden:
                 self.models.setdefault(model.name, model)
-        self.hear_states(news.states(), REMEMBERED)
+        self.update_states(event.states(), STATES_MAX_AGE_S)
 
-    def hear_states(self, states: States | None, good_for: float) -> None:
-        """Take the states, good for so many seconds; None: the server does not swap."""
-        self.states, self.good_until = states, self._now() + good_for
+    def update_states(self, states: States | None, max_age_s: float) -> None:
+        """Set the states, valid for `max_age_s`; None: the server is not llama-swap."""
+        self.states, self.states_expire_at = states, self._now() + max_age_s

@@ -1,7 +1,7 @@
-"""SwapClient: what llama-swap has beside the OpenAI API: models and their states, load, unload, its events.
+"""SwapClient: llama-swap's API beside the OpenAI one: models with their states, load, unload, events.
 
-Any other server is asked for its list of models only: all of them count as loaded, and nothing can be swapped. While a
-cassette is open that list is all that is asked, and it is recorded: what is loaded when is not the same twice.
+Any other server is only asked for its list of models: all of them count as loaded, and nothing can be swapped. While a
+cassette is open, only that list is requested (and recorded), since the models' states differ from run to run.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.records import Model
-from piano_jupyter.runner.model.llama_swap.event_stream import first_news
-from piano_jupyter.runner.model.llama_swap.model_state_cache import REMEMBERED, ModelStateCache
+from piano_jupyter.runner.model.llama_swap.event_stream import first_model_update
+from piano_jupyter.runner.model.llama_swap.model_state_cache import STATES_MAX_AGE_S, ModelStateCache
 from piano_jupyter.runner.model.server import model_list
 from piano_jupyter.runner.model.server.error_responses import error_from
 from piano_jupyter.runner.model.server.model_list import States
-from piano_jupyter.runner.model.server.transport import TROUBLE, Connect, ServerTransport, Wrap
+from piano_jupyter.runner.model.server.transport import REQUEST_ERRORS, Connect, ServerTransport, Wrap
 from piano_jupyter.text.json_text import json_or_none
 
 log = logger(__name__)
 
-GLANCE = 0.5  # seconds that a look at the states may take
-LOOK_AGAIN = 30.0  # seconds until a server that did not tell its states or its events is asked again
+QUICK_REQUEST_TIMEOUT_S = 0.5
+RETRY_INTERVAL_S = 30.0  #: until a server that has no states or events is asked again
 
 
 class SwapClient:
-    """Asks a server for its models, and llama-swap to load and unload them. For one event loop."""
+    """Lists a server's models, and has llama-swap load and unload them. For one event loop."""
 
     def __init__(
         self,
@@ -45,168 +45,170 @@ class SwapClient:
         self._connect, self._config, self._now = connect, config, now
         self._server = ServerTransport(connect, config)
         self._http = self._server.client()
-        self._taped = self._server.client(wrap) if wrap else None
-        self._heard = ModelStateCache(now)
-        self.unloads = 0  #: how often it has unloaded a model, or all
+        self._cassette_http = self._server.client(wrap) if wrap else None
+        self._cache = ModelStateCache(now)
+        self.unloads = 0  #: how often `unload` was called
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
-        if self._taped is not None:
-            await self._taped.aclose()
+        if self._cassette_http is not None:
+            await self._cassette_http.aclose()
 
     async def models(self) -> list[Model]:
         """Return the models that the server lists, with their states. Raises ModelError."""
-        if self._taped is None:
-            await self._know_server()
+        if self._cassette_http is None:
+            await self._reset_if_server_changed()
         response = await self._ask("/v1/models")
         if response.status_code == 404:
-            raise ModelError("the server has no list of its models; name one by yourself: %piano agent NAME --model M")
+            raise ModelError("the server does not list its models; name one yourself: %piano agent NAME --model M")
         if response.status_code != 200:
             raise error_from(response.status_code, self._server.without_key(response.text))
-        states = self._heard.states
-        with contextlib.suppress(ModelError, httpx.HTTPError):  # trouble, or an older cassette that does not know
-            states = self._hear_running(await self._ask("/running"))
-        models = model_list.listed(json_or_none(response.text), states)
+        states = self._cache.states
+        with contextlib.suppress(ModelError, httpx.HTTPError):  # a failing server, or an older cassette without it
+            states = self._update_states(await self._ask("/running"))
+        models = model_list.parse_models(json_or_none(response.text), states)
         if states is not None:
-            await self._learn_aliases()
-        models = model_list.with_aliases(models, self._heard.aliases)
-        self._heard.hear_models(models)
+            await self._update_aliases()
+        models = model_list.with_aliases(models, self._cache.aliases)
+        self._cache.update_models(models)
         return models
 
     async def context(self, name: str) -> int | None:
-        """Return how many tokens fit into a model's window, as the server lists it; None while a cassette is open.
+        """Return a model's context window in tokens, as the server lists it; None while a cassette is open.
 
         Raises ModelError.
         """
-        if self._taped is not None:
+        if self._cassette_http is not None:
             return None
-        own = self._heard.own_name(name)
-        return next((model.context for model in await self.models() if own in {model.name, *model.aliases}), None)
+        resolved = self._cache.resolve_alias(name)
+        return next((model.context for model in await self.models() if resolved in {model.name, *model.aliases}), None)
 
     def known(self) -> list[str]:
-        """Return the names and aliases that were last heard of, without asking."""
-        return self._heard.known()
+        """Return the last known names and aliases, without a request."""
+        return self._cache.known()
 
-    def own_name(self, name: str) -> str:
-        """Return the model that an alias stands for, as last heard; any other name as it is."""
-        return self._heard.own_name(name)
+    def resolve_alias(self, name: str) -> str:
+        """Return the model that an alias stands for, as last known; any other name unchanged."""
+        return self._cache.resolve_alias(name)
 
     async def loaded(self, names: Iterable[str]) -> frozenset[str] | None:
-        """Return which of these names or aliases answer without a swap: they are loaded, or already on their way.
+        """Return which of these names or aliases are loaded or loading, so that they answer without a swap.
 
-        As last heard, where the server cannot be asked. None where it was never heard to swap, and while a cassette is
-        open. Quick, and never raises.
+        Falls back to the last known states if the server does not answer. None if it is not known to be llama-swap, and
+        while a cassette is open. Quick, and never raises.
         """
-        if self._taped is not None:
+        if self._cassette_http is not None:
             return None
-        async with _glance():
-            if await self._look() is not None:
-                await self._learn_aliases()
-        return None if self._heard.states is None else frozenset(filter(self._heard.here, names))
+        async with _quick_request():
+            if await self._current_states() is not None:
+                await self._update_aliases()
+        return None if self._cache.states is None else frozenset(filter(self._cache.is_active, names))
 
-    async def why_waiting(self, name: str) -> str | None:
-        """Say in a few words what llama-swap does before this model can answer; None if it is not waited for.
+    async def loading_note(self, name: str) -> str | None:
+        """Say in a few words what llama-swap does before this model can answer; None if the model is loaded.
 
-        None as well where the server cannot be asked now. Quick, and never raises.
+        Also None if the server does not answer now. Quick, and never raises.
         """
-        async with _glance():
-            states = await self._look()
-            return None if states is None else model_list.loading_note(self._heard.own_name(name), states)
+        async with _quick_request():
+            states = await self._current_states()
+            return None if states is None else model_list.loading_note(self._cache.resolve_alias(name), states)
         return None
 
     async def load(self, name: str) -> None:
-        """Have a model loaded; return when it answers. Raises ModelError, ModelNotServedError with what there is."""
-        own = await self._swappable(name)
-        await self._swap("GET", f"/upstream/{quote(own)}/health", own)
+        """Load a model and return when it answers. Raises ModelError; ModelNotServedError lists the models."""
+        resolved = await self._resolve_swappable(name)
+        await self._swap("GET", f"/upstream/{quote(resolved)}/health", resolved)
 
     async def unload(self, name: str | None = None) -> None:
-        """Have a model unloaded, or all of them. Raises ModelError, ModelNotServedError with what there is."""
-        own = await self._swappable(name)
+        """Unload one model or all. Raises ModelError; ModelNotServedError lists the models."""
+        resolved = await self._resolve_swappable(name)
         self.unloads += 1
-        await self._swap("POST", f"/api/models/unload/{quote(own)}" if own else "/api/models/unload", own)
+        await self._swap(
+            "POST", f"/api/models/unload/{quote(resolved)}" if resolved else "/api/models/unload", resolved
+        )
 
     async def _ask(self, path: str) -> httpx.Response:
         try:
-            if self._taped is not None:
-                return await self._taped.get(path)
+            if self._cassette_http is not None:
+                return await self._cassette_http.get(path)
             async with asyncio.timeout(self._config.idle_timeout):
                 return await self._http.get(path)
         except (httpx.HTTPError, TimeoutError) as error:
             raise await self._server.unreachable(error) from error
 
     async def _swap(self, method: str, path: str, name: str) -> None:
-        """Ask for a change and return when it is done."""
+        """Request a load or unload and return when it is done."""
         try:
             async with asyncio.timeout(self._config.first_byte_timeout):
                 response = await self._http.request(method, path)
         except TimeoutError as error:
-            raise self._server.too_slow() from error
+            raise self._server.timeout_error() from error
         except httpx.HTTPError as error:
             raise await self._server.unreachable(error) from error
         finally:
-            self._heard.good_until = 0.0
-        if response.status_code >= 400 and response.status_code != 404:  # 404: the model's own server has no /health
+            self._cache.states_expire_at = 0.0
+        if response.status_code >= 400 and response.status_code != 404:  # 404: this model's server has no /health
             raise error_from(response.status_code, self._server.without_key(response.text), name)
 
-    async def _look(self) -> States | None:
-        """Return the states: from memory, or by one request. Raises one of TROUBLE."""
-        await self._know_server()
-        if self._now() >= self._heard.good_until:
-            self._hear_running(await self._http.get("/running"))
-        return self._heard.states
+    async def _current_states(self) -> States | None:
+        """Return the models' states, from the cache or by one request. Raises one of REQUEST_ERRORS."""
+        await self._reset_if_server_changed()
+        if self._now() >= self._cache.states_expire_at:
+            self._update_states(await self._http.get("/running"))
+        return self._cache.states
 
-    def _hear_running(self, response: httpx.Response) -> States | None:
-        """Return the states that `/running` tells; None: it does not swap. Raises httpx.HTTPStatusError.
+    def _update_states(self, response: httpx.Response) -> States | None:
+        """Return the states in the response of `/running`; None: the server is not llama-swap.
 
-        That is raised by a server that was heard to swap, and now neither says its states nor that it has none.
+        Raises httpx.HTTPStatusError if a server that is known to be llama-swap answers with an error.
         """
         code = response.status_code
-        states = model_list.running(json_or_none(response.text)) if code == 200 else None
-        if self._heard.states is not None and code != 404:
+        states = model_list.parse_running(json_or_none(response.text)) if code == 200 else None
+        if self._cache.states is not None and code != 404:
             response.raise_for_status()
-        self._heard.hear_states(states, LOOK_AGAIN if states is None and code < 500 else REMEMBERED)
+        self._cache.update_states(states, RETRY_INTERVAL_S if states is None and code < 500 else STATES_MAX_AGE_S)
         return states
 
-    async def _know_server(self) -> None:
-        """Forget what another server said. Raises PianoError."""
+    async def _reset_if_server_changed(self) -> None:
+        """Clear the cache if it is about another server. Raises PianoError."""
         url = (await self._connect()).url
-        known, self._heard.url = self._heard.url, url
-        if known not in {"", url}:
-            self._heard.forget(url)
+        previous, self._cache.url = self._cache.url, url
+        if previous not in {"", url}:
+            self._cache.reset(url)
 
-    async def _learn_aliases(self) -> None:
-        """Hear of the aliases, once a server: only the events tell them all. After trouble, again in a while."""
+    async def _update_aliases(self) -> None:
+        """Get the aliases, once per server, as only the events have all of them; after an error, try again later."""
         now = self._now()
-        if self._taped is None and now >= self._heard.events_due:
-            self._heard.events_due = now + LOOK_AGAIN
-            with contextlib.suppress(*TROUBLE):
-                async with asyncio.timeout(GLANCE):
-                    news = await first_news(self._http)
-                self._heard.events_due = inf
-                if news is not None:
-                    self._heard.hear(news)
+        if self._cassette_http is None and now >= self._cache.aliases_due_at:
+            self._cache.aliases_due_at = now + RETRY_INTERVAL_S
+            with contextlib.suppress(*REQUEST_ERRORS):
+                async with asyncio.timeout(QUICK_REQUEST_TIMEOUT_S):
+                    event = await first_model_update(self._http)
+                self._cache.aliases_due_at = inf
+                if event is not None:
+                    self._cache.update(event)
 
-    async def _swappable(self, name: str | None) -> str:
-        """Return the model's own name. Raises PianoError where nothing is swapped, ModelNotServedError."""
-        if self._taped is not None:
-            raise PianoError("a cassette is open: no model is loaded or unloaded while it records or replays")
+    async def _resolve_swappable(self, name: str | None) -> str:
+        """Return the model behind a name or alias. Raises PianoError if nothing can be swapped, ModelNotServedError."""
+        if self._cassette_http is not None:
+            raise PianoError("models cannot be loaded or unloaded while a cassette records or replays")
         await self.models()
-        if self._heard.states is None:
-            raise model_list.not_swapped(self._heard.url)
-        own = self._heard.own_name(name or "")
-        if name is not None and not self._heard.serves(own):
-            raise model_list.not_served(name, self.known())
-        return own
+        if self._cache.states is None:
+            raise model_list.cannot_swap_error(self._cache.url)
+        resolved = self._cache.resolve_alias(name or "")
+        if name is not None and not self._cache.serves(resolved):
+            raise model_list.not_served_error(name, self.known())
+        return resolved
 
 
 @contextlib.asynccontextmanager
-async def _glance() -> AsyncIterator[None]:
-    """Take no longer than a glance at the server, and let nothing that goes wrong with it out."""
+async def _quick_request() -> AsyncIterator[None]:
+    """Limit the time of a request to the server, and suppress its errors."""
     try:
-        async with asyncio.timeout(GLANCE):
+        async with asyncio.timeout(QUICK_REQUEST_TIMEOUT_S):
             yield
-    except TROUBLE:
-        pass  # what was last heard stands
+    except REQUEST_ERRORS:
+        pass  # the last known states are used
     except Exception:
-        log.exception("the states of the models could not be asked for")
+        log.exception("could not get the models' states")

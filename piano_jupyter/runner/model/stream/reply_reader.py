@@ -1,10 +1,10 @@
-"""From the chunks of a streamed chat completion to a reply. Every server's oddities end here.
+"""Reads a streamed chat completion into a reply, and evens out the differences between servers.
 
-Pure: the data of events in, pieces out. Nothing here knows HTTP, time or a turn. A call is handed on as runnable only
-if its arguments arrived whole; cut or broken ones are marked with the problem.
+Pure: bytes in, pieces out; it does not know about HTTP, time or turns. A call can be run only if its arguments arrived
+completely; otherwise it carries the problem.
 
 Its parts: `sse` (bytes to events), `tool_calls` (pieces to calls), `lenient_json` (their arguments), `text_tool_calls`
-(calls written as text), `reasoning` (in tags), `usage` (what it cost).
+(calls written as text), `reasoning` (in tags), `usage` (tokens and speed).
 """
 
 import json
@@ -13,185 +13,186 @@ from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, Reply, RequestedCall, StreamRestarted
-from piano_jupyter.runner.model.server.error_responses import code_of, error_from, passes
-from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, unconstrained
+from piano_jupyter.runner.model.server.error_responses import error_from, is_transient, status_of
+from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, read_constrained_reply
 from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
 from piano_jupyter.runner.model.stream.sse import SseDecoder
-from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, written_calls
+from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, parse_text_calls
 from piano_jupyter.runner.model.stream.tool_calls import ToolCallAssembler
-from piano_jupyter.runner.model.stream.usage import TELLS_USAGE, usage_of
+from piano_jupyter.runner.model.stream.usage import USAGE_KEYS, parse_usage
 from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
 
-#: servers' own words for an answer that they did not finish
-BROKEN = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
-#: and for what others call so
-SAME = {
+#: finish reasons of an answer that the server did not finish
+FAILED_REASONS = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
+#: other names for a finish reason
+REASON_ALIASES = {
     "max_tokens": "length",
     "model_length": "length",
     "model_context_window_exceeded": "length",
     "sensitive": "content_filter",
     "safety": "content_filter",
 }
-#: after which the end of an answer, or of its last call, may be missing; and how its usage tells that
-CUTS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
-NOTHING = Delta()
+#: finish reasons of an answer whose end may be missing, and how its usage says so
+INCOMPLETE_REASONS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
+EMPTY_DELTA = Delta()
 
 
 class ReplyReader:
-    """The bytes of a streamed answer to its pieces: `feed` what comes, nothing at the end, then take the `reply`.
+    """Turns the bytes of a streamed answer into pieces: `feed` the bytes, then b"" at the end, then get the `reply`.
 
-    `names` are those of the tools that may be called; `text_calls`: a call of one that is written as text counts.
-    `held`: the model was held to a schema (`constrained`), so its answer is within JSON; `as_json`: and is JSON itself.
+    `names` are the tools that may be called; `text_calls` accepts calls of them written as text. `constrained`: the
+    answer is inside JSON (see `constrained_calls`); `as_json`: the answer is itself JSON.
     """
 
     def __init__(
-        self, names: Collection[str] = (), *, text_calls: bool = True, held: bool = False, as_json: bool = False
+        self, names: Collection[str] = (), *, text_calls: bool = True, constrained: bool = False, as_json: bool = False
     ) -> None:
-        self._names = () if held else names
-        self._text_calls = text_calls and bool(self._names)
-        self._answer, self._as_json = AnswerStream() if held else None, as_json
-        self._decoder, self._written, self._calls = SseDecoder(), ReasoningSplitter(), ToolCallAssembler(self._names)
-        self._gate = TextToolCallBuffer(closed=self._text_calls)
-        self._choice: Any = None  # the index of the one that is read; a request may ask for several
+        self._tool_names = () if constrained else names
+        self._text_calls = text_calls and bool(self._tool_names)
+        self._answer, self._as_json = AnswerStream() if constrained else None, as_json
+        self._decoder, self._splitter = SseDecoder(), ReasoningSplitter()
+        self._calls = ToolCallAssembler(self._tool_names)
+        self._call_buffer = TextToolCallBuffer(holding=self._text_calls)
+        self._choice: Any = None  # the index of the choice that is read, if there are several
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._other = ""  # what came first that is no part of an answer
-        self._done = False  # the server has said its last word
-        self.heard = False  #: the last bytes told something
-        self.ended = False  #: the stream has ended, or the server has said its last word
-        self.passes = False  #: the error that was raised may pass: to ask again may help
+        self._unexpected = ""  # the first data that is not part of an answer
+        self._done = False  # [DONE] was received
+        self.got_event = False  #: the last bytes completed an event
+        self.ended = False  #: the stream has ended, or [DONE] was received
+        self.is_transient = False  #: a retry may help after the error that was raised
 
     @property
-    def begun(self) -> bool:
-        """Whether anything of the reply itself is there: text, reasoning or a call."""
-        return self._written.begun or bool(self._calls)
+    def started(self) -> bool:
+        """Whether any text, reasoning or call has arrived."""
+        return self._splitter.started or bool(self._calls)
 
     @property
     def finished(self) -> bool:
-        """Whether the server has said why the reply ended: it is whole, though the stream may go on."""
+        """Whether the finish reason has arrived: the reply is complete, though the stream may go on."""
         return self._finish_reason is not None
 
     def feed(self, piece: bytes) -> list[Delta | LoadingNotice | StreamRestarted]:
-        """Take the next bytes; return what they add. Raises ModelError."""
+        """Read the next bytes; return the pieces in them. Raises ModelError."""
         events = self._decoder.feed(piece) if piece else self._decoder.close()
-        self.heard = bool(events)
-        told: list[Delta | LoadingNotice | StreamRestarted] = []
+        self.got_event = bool(events)
+        pieces: list[Delta | LoadingNotice | StreamRestarted] = []
         for data in events:
-            if not self._done:  # what follows the last word is nobody's
-                told += self._take(data)
+            if not self._done:  # ignore what follows [DONE]
+                pieces += self._read_event(data)
         self.ended = self._done or not piece
         if self.ended:
-            told += self._close()
+            pieces += self._flush()
         if self._answer is None:
-            return told
-        inside = [self._answer.feed(each) if isinstance(each, Delta) else each for each in told]
-        return [each for each in inside if each != NOTHING]
+            return pieces
+        inside = [self._answer.feed(each) if isinstance(each, Delta) else each for each in pieces]
+        return [each for each in inside if each != EMPTY_DELTA]
 
     def reply(self) -> Reply:
-        """Return the whole reply. Raises ModelError where the stream ended in the middle."""
-        self._close()
+        """Return the complete reply. Raises ModelError if the stream ended in the middle."""
+        self._flush()
         ended = self.finished or self._done
-        if self._finish_reason in BROKEN or not (ended or self._calls):
-            if self._other and not self.begun:
-                raise _strange(self._other)
-            self.passes = True
+        if self._finish_reason in FAILED_REASONS or not (ended or self._calls):
+            if self._unexpected and not self.started:
+                raise _unexpected_data(self._unexpected)
+            self.is_transient = True
             raise ModelUnavailableError(
-                "the server broke off in the middle of its answer; retry, or look at the server's log"
+                "the server stopped in the middle of its answer; retry, or see the server's log"
             )
-        calls = self._calls.requested(cut=self._finish_reason in CUTS or not ended)
-        written = self._written_calls()
+        calls = self._calls.requested(cut_off=self._finish_reason in INCOMPLETE_REASONS or not ended)
+        written = self._calls_in_text()
         reply = Reply(
-            text="" if written else self._written.text,
-            reasoning=self._written.reasoning,
+            text="" if written else self._splitter.text,
+            reasoning=self._splitter.reasoning,
             calls=calls or written,
             finish_reason=self._finish_reason,
-            usage={**self._usage, **CUTS.get(self._finish_reason or "", {})},
+            usage={**self._usage, **INCOMPLETE_REASONS.get(self._finish_reason or "", {})},
         )
-        return reply if self._answer is None else unconstrained(reply, as_json=self._as_json)
+        return reply if self._answer is None else read_constrained_reply(reply, as_json=self._as_json)
 
-    def _take(self, data: str) -> list[Delta | LoadingNotice | StreamRestarted]:
-        """Take the data of one event; return what it adds. Raises ModelError for an error inside the stream."""
+    def _read_event(self, data: str) -> list[Delta | LoadingNotice | StreamRestarted]:
+        """Read the data of one event; return its pieces. Raises ModelError for an error inside the stream."""
         chunk = json_or_none(data)
         if not isinstance(chunk, dict):
-            said = data.strip()
-            self._done = said == "[DONE]"
-            if self._done or self.finished or said in {"", "null"}:  # an empty event only says that the server lives
-                return []  # what is strange behind a whole answer is no reason to lose that
-            raise _strange(data)
+            text = data.strip()
+            self._done = text == "[DONE]"
+            if self._done or self.finished or text in {"", "null"}:  # an empty event only keeps the connection alive
+                return []  # after a complete answer, unexpected data is ignored
+            raise _unexpected_data(data)
         if chunk.get("error") or chunk.get("object") == "error":
-            status = code_of(chunk.get("error") or chunk) or 500
-            self.passes = passes(status, data)
+            status = status_of(chunk.get("error") or chunk) or 500
+            self.is_transient = is_transient(status, data)
             raise error_from(status, data)
         try:
-            return self._add(chunk)
+            return self._read_chunk(chunk)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise _strange(data) from error
+            raise _unexpected_data(data) from error
 
-    def _close(self) -> list[Delta | StreamRestarted]:
-        """Take the end of the stream; return what was held back until now."""
-        told = self._shown(self._written.close())
-        if self._gate.closed and not self._written_calls():
-            self._gate.closed = False
-            told += [Delta(text=text)] if (text := self._written.text) else []
-        return told
+    def _flush(self) -> list[Delta | StreamRestarted]:
+        """Return what was held back, at the end of the stream."""
+        pieces = self._hold_back_calls(self._splitter.close())
+        if self._call_buffer.holding and not self._calls_in_text():
+            self._call_buffer.holding = False
+            pieces += [Delta(text=text)] if (text := self._splitter.text) else []
+        return pieces
 
-    def _add(self, chunk: Mapping[str, Any]) -> list[Delta | LoadingNotice | StreamRestarted]:
-        if "choices" not in chunk and chunk.get("type") != "ping" and TELLS_USAGE.isdisjoint(chunk):
-            self._other = self._other or json.dumps(chunk, ensure_ascii=False)
-        if not self._usage or not TELLS_USAGE.isdisjoint(chunk):
-            self._usage.update(usage_of(chunk))
-        added: list[Delta | LoadingNotice | StreamRestarted] = []
+    def _read_chunk(self, chunk: Mapping[str, Any]) -> list[Delta | LoadingNotice | StreamRestarted]:
+        if "choices" not in chunk and chunk.get("type") != "ping" and USAGE_KEYS.isdisjoint(chunk):
+            self._unexpected = self._unexpected or json.dumps(chunk, ensure_ascii=False)
+        if not self._usage or not USAGE_KEYS.isdisjoint(chunk):
+            self._usage.update(parse_usage(chunk))
+        pieces: list[Delta | LoadingNotice | StreamRestarted] = []
         for choice in chunk.get("choices") or ():
             self._choice = choice.get("index") if self._choice is None else self._choice
             if choice.get("index", self._choice) not in {self._choice, None}:
                 continue
-            repeats = self.begun and chunk.get("object") == "chat.completion"  # the whole, behind its pieces
+            repeats = self.started and chunk.get("object") == "chat.completion"  # the full message, after its deltas
             delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
             text = _as_text(delta.get("content")) or _as_text(delta.get("refusal"))
             reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking"))
             calls = delta.get("tool_calls")
             if reasoning and not (text or calls or "index" in choice or chunk.get("id") or chunk.get("model")):
-                added.append(LoadingNotice(note=reasoning.strip() or "loading"))  # llama-swap's word, not the model's
+                pieces.append(LoadingNotice(note=reasoning.strip() or "loading"))  # from llama-swap, not the model
                 continue
             if reasoning or not isinstance(delta.get("content"), str | None):
-                reasoning += _thought(delta.get("content"))
-                added += [self._written.reason(reasoning)] if reasoning else []
+                reasoning += _reasoning_in(delta.get("content"))
+                pieces += [self._splitter.add_reasoning(reasoning)] if reasoning else []
             if text:
-                added += self._shown(self._written.feed(text))
+                pieces += self._hold_back_calls(self._splitter.feed(text))
             for piece in calls or ():
                 self._calls.add(piece)
-            if delta.get("function_call"):  # the older form, of one call
+            if delta.get("function_call"):  # the older form, for a single call
                 self._calls.add({"function": delta["function_call"], "index": 0})
             if finish_reason := choice.get("finish_reason"):
                 word = str(finish_reason).lower()
-                self._finish_reason = SAME.get(word, word)
-                self._usage.update(usage_of({**chunk, **choice}))  # some tell it in the last choice
-        return added
+                self._finish_reason = REASON_ALIASES.get(word, word)
+                self._usage.update(parse_usage({**chunk, **choice}))  # some servers have it in the last choice
+        return pieces
 
-    def _shown(self, told: list[Delta | StreamRestarted]) -> list[Delta | StreamRestarted]:
-        """Hold back what begins like a call."""
+    def _hold_back_calls(self, pieces: list[Delta | StreamRestarted]) -> list[Delta | StreamRestarted]:
+        """Hold back text that starts like a call."""
         if not self._text_calls:
-            return told
+            return pieces
         shown: list[Delta | StreamRestarted] = []
-        for piece in told:
+        for piece in pieces:
             if isinstance(piece, StreamRestarted):
                 shown.append(piece)
-                self._gate = TextToolCallBuffer(closed=True)
+                self._call_buffer = TextToolCallBuffer(holding=True)
             elif not piece.text:
                 shown.append(piece)
-            elif text := self._gate.feed(piece.text):
+            elif text := self._call_buffer.feed(piece.text):
                 shown.append(Delta(text=text))
         return shown
 
-    def _written_calls(self) -> tuple[RequestedCall, ...]:
-        if not self._gate.closed or self._calls or self._finish_reason != "stop":
+    def _calls_in_text(self) -> tuple[RequestedCall, ...]:
+        if not self._call_buffer.holding or self._calls or self._finish_reason != "stop":
             return ()
-        return written_calls(self._written.text, self._names)
+        return parse_text_calls(self._splitter.text, self._tool_names)
 
 
-def _strange(data: str) -> ModelError:
-    return ModelError(f"the server sent what is not a chat completion: {truncated(data, 200)!r}")
+def _unexpected_data(data: str) -> ModelError:
+    return ModelError(f"the server sent something that is not a chat completion: {truncated(data, 200)!r}")
 
 
 def _as_text(content: Any) -> str:
@@ -206,8 +207,8 @@ def _as_text(content: Any) -> str:
             return ""
 
 
-def _thought(content: Any) -> str:
-    """Return the reasoning among the parts of a content."""
+def _reasoning_in(content: Any) -> str:
+    """Return the reasoning among a content's parts."""
     if not isinstance(content, list):
         return ""
     return "".join(_as_text(part.get("thinking")) for part in content if isinstance(part, dict))

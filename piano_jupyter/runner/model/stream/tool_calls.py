@@ -1,4 +1,4 @@
-"""The tool calls of a reply, put together from pieces that carry an index, an id, both, or neither. Pure."""
+"""Assembles a reply's tool calls from pieces that have an index, an id, both, or neither. Pure."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from piano_jupyter.runner.model.protocol import RequestedCall
-from piano_jupyter.runner.model.stream.lenient_json import is_whole, read_arguments
+from piano_jupyter.runner.model.stream.lenient_json import is_complete, read_arguments
 
-MOST_LOOKS = 50  #: times that it is looked whether a call is whole: a name that is still repeated then means nothing
+MAX_CHECKS = 50  #: per call; after that, a repeated name does not start a new call
 
 
 @dataclass(slots=True)
@@ -17,15 +17,15 @@ class _PartialCall:
     id: str
     name: str = ""
     arguments: list[str] = field(default_factory=list)
-    looks: int = 0
+    checks: int = 0
 
-    def whole(self) -> bool:
-        if not self.arguments or self.looks >= MOST_LOOKS or not self.arguments[-1].rstrip().endswith("}"):
+    def is_complete(self) -> bool:
+        if not self.arguments or self.checks >= MAX_CHECKS or not self.arguments[-1].rstrip().endswith("}"):
             return False
-        self.looks += 1
-        return is_whole("".join(self.arguments))
+        self.checks += 1
+        return is_complete("".join(self.arguments))
 
-    def take(self, function: Mapping[str, Any], *, named: bool) -> None:
+    def add(self, function: Mapping[str, Any], *, named: bool) -> None:
         name, arguments = function.get("name") or "", function.get("arguments")
         if name and name != self.name and not self.arguments and not named:
             self.name += name
@@ -35,13 +35,13 @@ class _PartialCall:
         elif arguments is not None:
             self.arguments = [json.dumps(arguments, ensure_ascii=False)]
 
-    def requested(self, *, cut: bool) -> RequestedCall:
-        read = read_arguments(joined(self.arguments), cut=cut)
-        return RequestedCall(name=joined([self.name]), **read._asdict())
+    def requested(self, *, cut_off: bool) -> RequestedCall:
+        read = read_arguments(join_pieces(self.arguments), cut_off=cut_off)
+        return RequestedCall(name=join_pieces([self.name]), **read._asdict())
 
 
 class ToolCallAssembler:
-    """Takes the pieces of calls as they come. `names` are those of the tools that may be called."""
+    """Assembles calls from their pieces. `names` are the tools that may be called."""
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = frozenset(names)
@@ -53,13 +53,13 @@ class ToolCallAssembler:
         return bool(self._calls)
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        """Take a piece. Raises AttributeError or TypeError for one that is none."""
+        """Add a piece. Raises AttributeError or TypeError if it is malformed."""
         function = piece.get("function") or {}
         name, index, identity = function.get("name") or "", piece.get("index"), str(piece.get("id") or "")
         if not isinstance(name, str):
-            raise TypeError("a name that is no text")
-        call, arguments = self._known(index, identity, name), function.get("arguments")
-        if call is None or self._begins_another(call, index, identity, name, arguments):
+            raise TypeError("the name is not a string")
+        call, arguments = self._find_call(index, identity, name), function.get("arguments")
+        if call is None or self._starts_new_call(call, index, identity, name, arguments):
             call = _PartialCall(index, identity)
             self._calls.append(call)
         call.id = call.id or identity
@@ -69,50 +69,50 @@ class ToolCallAssembler:
             self._by_index[index] = call
         if identity:
             self._by_id[identity] = call
-        call.take(function, named=call.name in self._names and name in self._names)
+        call.add(function, named=call.name in self._names and name in self._names)
 
-    def requested(self, *, cut: bool) -> tuple[RequestedCall, ...]:
-        """Return the calls. `cut`: the answer ended before its end, so the last one may be incomplete."""
+    def requested(self, *, cut_off: bool) -> tuple[RequestedCall, ...]:
+        """Return the calls. `cut_off`: the answer is incomplete, so the last call may be, too."""
         last = len(self._calls) - 1
-        return tuple(call.requested(cut=cut and at == last) for at, call in enumerate(self._calls))
+        return tuple(call.requested(cut_off=cut_off and at == last) for at, call in enumerate(self._calls))
 
-    def _known(self, index: Any, identity: str, name: str) -> _PartialCall | None:
-        """Find the call that a piece goes on with: by index, else by id, else the last one."""
+    def _find_call(self, index: Any, identity: str, name: str) -> _PartialCall | None:
+        """Find the call that a piece belongs to: by index, else by id, else the last one."""
         last = self._calls[-1] if self._calls else None
         if index is not None:
             if index in self._by_index:
                 return self._by_index[index]
-            goes_on = last is not None and last.index is None and identity in {"", last.id}
-            return last if goes_on else None
+            continues = last is not None and last.index is None and identity in {"", last.id}
+            return last if continues else None
         if not identity:
             return last
         if identity in self._by_id:
             return self._by_id[identity]
-        goes_on = last is not None and not name and bool(last.name) and not last.whole()
-        return last if goes_on else None  # a server may give each piece an id of its own
+        continues = last is not None and not name and bool(last.name) and not last.is_complete()
+        return last if continues else None  # some servers give each piece its own id
 
-    def _begins_another(self, call: _PartialCall, index: Any, identity: str, name: str, arguments: Any) -> bool:
-        """Return whether a piece does not go on with a call, but begins the next one."""
+    def _starts_new_call(self, call: _PartialCall, index: Any, identity: str, name: str, arguments: Any) -> bool:
+        """Return whether a piece starts the next call instead of continuing this one."""
         if not name or not call.name:
             return False
         if index is not None and identity in {"", call.id} and call.index == index:
-            return _begins_an_object(arguments) and call.whole()  # a server may give all calls one index
+            return _starts_object(arguments) and call.is_complete()  # some servers give all calls the same index
         other = name != call.name
         if not call.arguments:
             return other and name in self._names and call.name in self._names
-        return (other or bool(arguments) or identity not in {"", call.id}) and call.whole()
+        return (other or bool(arguments) or identity not in {"", call.id}) and call.is_complete()
 
 
-def _begins_an_object(arguments: Any) -> bool:
+def _starts_object(arguments: Any) -> bool:
     return arguments.lstrip().startswith("{") if isinstance(arguments, str) else bool(arguments)
 
 
-def joined(pieces: list[str]) -> str:
-    """Join pieces; a character of two surrogates may have been cut between two of them."""
+def join_pieces(pieces: list[str]) -> str:
+    """Join pieces; a surrogate pair may be split between two of them."""
     text = "".join(pieces)
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def whole_characters(text: str) -> str:
-    """Return a text without halves of characters, which can be neither shown nor kept."""
+def replace_lone_surrogates(text: str) -> str:
+    """Replace lone surrogates, which can be neither shown nor stored."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

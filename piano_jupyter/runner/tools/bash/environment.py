@@ -1,4 +1,4 @@
-"""What bash may know of the kernel's environment: an allow list, so that no key and no token is among it."""
+"""The environment variables that bash gets: an allow list, so that it contains no key and no token."""
 
 import os
 import subprocess
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.text.words import words
 
-#: Kept, beside LC_*.
-KNOWN = words("CONDA_PREFIX CUDA_VISIBLE_DEVICES HOME LANG LD_LIBRARY_PATH LOGNAME PATH TMPDIR TZ USER VIRTUAL_ENV")
-#: So that no program waits for a key press.
-QUIET = {
+#: Passed on, besides LC_*.
+ALLOWED_VARIABLES = words(
+    "CONDA_PREFIX CUDA_VISIBLE_DEVICES HOME LANG LD_LIBRARY_PATH LOGNAME PATH TMPDIR TZ USER VIRTUAL_ENV"
+)
+#: So that no program waits for input.
+NON_INTERACTIVE = {
     "DEBIAN_FRONTEND": "noninteractive",
     "EDITOR": "true",
     "GIT_EDITOR": "true",
@@ -27,20 +29,20 @@ QUIET = {
 
 
 def clean_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return what bash may know; `python` is the kernel's own."""
-    kept = {name: value for name, value in given.items() if name in KNOWN or name.startswith("LC_")}
-    own = str(Path(sys.executable).parent)
-    return kept | QUIET | {"PATH": f"{own}:{kept.get('PATH', os.defpath)}"}
+    """Return the variables that bash gets from `given`; its `python` is the kernel's."""
+    kept = {name: value for name, value in given.items() if name in ALLOWED_VARIABLES or name.startswith("LC_")}
+    python_folder = str(Path(sys.executable).parent)
+    return kept | NON_INTERACTIVE | {"PATH": f"{python_folder}:{kept.get('PATH', os.defpath)}"}
 
 
 @cache
 def git_identity(workspace: str) -> Mapping[str, str]:
-    """Return who commits, as git's variables: the sandbox hides the file that says so, which may hold more."""
+    """Return the user's name and email as git's variables: the sandbox hides the file that contains them and more."""
     try:
-        found = subprocess.run(  # noqa: S603  git, from where only its owner puts it
-            [program("git", workspace), "config", "--global", "--get-regexp", r"^user\.(name|email)$"],
+        result = subprocess.run(  # noqa: S603  git, from a folder that only a trusted user can write to
+            [find_program("git", workspace), "config", "--global", "--get-regexp", r"^user\.(name|email)$"],
             cwd="/",
-            # What the loader takes from the environment may lie in the workspace, as programs on PATH may.
+            # Libraries that these variables name may be in the workspace, where a command could have put them.
             env={name: value for name, value in os.environ.items() if not name.startswith(("LD_", "DYLD_"))},
             capture_output=True,
             text=True,
@@ -48,11 +50,11 @@ def git_identity(workspace: str) -> Mapping[str, str]:
             check=False,
         )
     except (ProgramNotFoundError, OSError, subprocess.TimeoutExpired):
-        return {}  # No git, nobody who commits.
-    told = dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)
+        return {}  # Without git, nobody commits.
+    settings = dict(line.split(" ", 1) for line in result.stdout.splitlines() if " " in line)
     return {
-        f"GIT_{role}_{key.upper()}": told[f"user.{key}"]
+        f"GIT_{role}_{key.upper()}": settings[f"user.{key}"]
         for role in ("AUTHOR", "COMMITTER")
         for key in ("name", "email")
-        if f"user.{key}" in told
+        if f"user.{key}" in settings
     }

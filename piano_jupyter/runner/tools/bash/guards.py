@@ -1,13 +1,14 @@
-"""What bash must not write in the workspace: what is there is shown read-only, what appears is taken away afterwards.
+"""What bash must not write in the workspace: what exists is mounted read-only, what is new is quarantined afterwards.
 
-That is the names of `protected.py`, the folders of skills and, of a git repository, what makes git run something: its
-hooks and settings. A name that does not exist yet cannot be shown read-only without leaving an empty file in the user's
-folder; so the names are compared before and after each call, and what is new, or came with another folder in the place
-of its own, is moved to `.piano/quarantine`. The folder of a database is read-only, for DuckDB follows links beside it.
-The gaps: until a call ends, the new file is there, and for good where the kernel is killed; below `DEPTH` folders,
-beyond `MOST_FOLDERS` of them and in those named in `PASSED_BY`, nobody looks; a protected file that the user's editor
-replaces while a call runs is shielded again at the next; and one that the user makes while a call runs is taken for the
-call's.
+These are the names in `protected.py`, the folders of skills, and whatever makes git run something: the hooks and
+settings of a repository. A name that does not exist yet cannot be mounted read-only without leaving an empty file in
+the user's folder; so the names are compared before and after each call, and what is new, or came with a replaced
+folder, is moved to `.piano/quarantine`. The folder of a database is read-only, because DuckDB follows links beside it.
+
+Limitations: until a call ends, the new file is there, and permanently if the kernel is killed; folders deeper than
+`MAX_DEPTH`, beyond `MAX_FOLDERS` and those in `SKIPPED_FOLDERS` are not scanned; a protected file that the user's
+editor replaces during a call is not protected until the next call; a file that the user makes during a call counts as
+made by the call.
 """
 
 import os
@@ -19,194 +20,199 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from piano_jupyter.runner.tools.bash.quarantine import move, reopen
+from piano_jupyter.runner.tools.bash.quarantine import move_to_quarantine, reopen
 from piano_jupyter.runner.tools.files import protected
-from piano_jupyter.runner.tools.files.shadowing import INSTALLED, shadows_import, user_packages
-from piano_jupyter.runner.tools.files.workspace import inside
+from piano_jupyter.runner.tools.files.shadowing import INSTALL_FOLDERS, shadows_import, user_packages
+from piano_jupyter.runner.tools.files.workspace import parts_inside
 
-#: Of `.git`: hooks, settings, and what leads git to others of them.
-GIT = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
-BARE = {"HEAD", "objects", "refs"}  #: a folder that holds these is a repository itself
-PRIVATE = ".piano"  #: Piano's own data: not even seen
-DEPTH = 5
-MOST_FOLDERS = 300
-MOST_SHIELDS = 500  #: beyond that many, a sandbox takes long to start, and so none is started
-PASSED_BY = {"__pycache__", "node_modules", "site-packages"}
-SETTLED = 0.1  #: seconds after which another change of a folder is sure to have another time
+#: In `.git`: hooks, settings, and what points git to more of them.
+GIT_PROTECTED_NAMES = {"commondir", "config", "config.worktree", "hooks", "modules", "worktrees"}
+BARE_REPOSITORY_NAMES = {"HEAD", "objects", "refs"}  #: a folder with these is a bare repository
+PRIVATE = ".piano"  #: Piano's own data, which commands cannot even see
+MAX_DEPTH = 5
+MAX_FOLDERS = 300
+MAX_OVERRIDES = 500  #: with more, a sandbox takes too long to start, so none is started
+SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
+TIMESTAMP_MARGIN_S = 0.1  #: a folder that changes again after this time gets another ctime
 
 
 @dataclass(frozen=True, slots=True)
 class MountOverrides:
-    """What a sandbox shows otherwise than it is; paths are relative to the workspace."""
+    """Which parts of the workspace a sandbox shows differently; paths are relative to the workspace."""
 
-    guarded: tuple[str, ...] = ()  #: read-only
-    hidden: tuple[str, ...] = ()  #: empty
-    fixed: tuple[str, ...] = ()  #: not to be moved away, with what is guarded in it
-    files: tuple[int, ...] = ()  #: their inodes: a shield stays with the file that it was put over
+    read_only: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()  #: shown as empty
+    not_movable: tuple[str, ...] = ()  #: these cannot be moved away, with the protected files in them
+    inodes: tuple[int, ...] = ()  #: of these files: a mount stays with the file that was there when it was made
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that are shielded."""
-        return (*self.guarded, *self.hidden, *self.fixed)
+        """All names that are shown differently."""
+        return (*self.read_only, *self.hidden, *self.not_movable)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceScan:
     """What was found in a workspace; paths are relative to it."""
 
-    shields: MountOverrides = field(default_factory=MountOverrides)
+    overrides: MountOverrides = field(default_factory=MountOverrides)
     links: tuple[tuple[str, str], ...] = ()  #: protected names that are symlinks, with their targets
-    #: All that are protected, or that the kernel might import, with the inode of the folder that each is in: a command
-    #: can move that folder away, and put another in its place.
+    #: All protected names, and those that the kernel might import, each with the inode of its folder, because a command
+    #: can replace that folder with another.
     names: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(slots=True)
 class _FolderScan:
-    """What one folder holds of interest."""
+    """The relevant contents of one folder."""
 
     inode: int
-    changed: int  #: its ctime, which no program can set back
-    imports: tuple[str, ...]  #: from where the kernel may import what is in it: this folder, the one above
+    ctime_ns: int  #: which no program can set back; 0 if the folder may still change within the same ctime
+    import_roots: tuple[str, ...]  #: folders from which the kernel may import its files: this one, the one above
     folders: list[str] = field(default_factory=list)
     protected: list[str] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
     shadows: list[str] = field(default_factory=list)
-    users: list[str] = field(default_factory=list)  #: of the user's home folder
-    has_notebooks: bool = False  #: whose kernels import from here
+    home_names: list[str] = field(default_factory=list)  #: protected names in the user's home folder
+    has_notebooks: bool = False  #: their kernels import from this folder
 
     @property
     def names(self) -> list[str]:
-        """All that are not to be new or exchanged after a command; what DuckDB makes beside its file may be."""
-        return [*self.protected, *self.shadows, *self.users]
+        """All names that a command must not add or replace; what DuckDB makes beside its file is not among them."""
+        return [*self.protected, *self.shadows, *self.home_names]
 
 
 @dataclass(eq=False)
 class WorkspaceGuard:
-    """Looks after one workspace."""
+    """Protects one workspace from the commands that run in it."""
 
     workspace: Path
-    database: tuple[str, ...] = ()  #: where it is in the workspace, if it is
-    home: tuple[str, ...] | None = None  #: where the user's home folder is in it, if it is
-    skills: tuple[tuple[str, ...], ...] = ()  #: where they are
-    own: tuple[tuple[str, ...], ...] = ()  #: where Piano has other folders of its own
+    database: tuple[str, ...] = ()  #: its path in the workspace, () if it is elsewhere
+    home: tuple[str, ...] | None = None  #: the path of the user's home folder in it, None if it is elsewhere
+    skills: tuple[tuple[str, ...], ...] = ()  #: the paths of skill folders
+    own: tuple[tuple[str, ...], ...] = ()  #: the paths of Piano's other folders
 
     def __post_init__(self) -> None:
-        self._packages = [inside(self.workspace, each) for each in user_packages()]
+        self._packages = [parts_inside(self.workspace, each) for each in user_packages()]
         self._folders: dict[str, _FolderScan] = {}
-        self._closed: dict[str, int] = {}  #: folders that nobody could look into, with their ctime
-        self._running: list[WorkspaceScan] = []  #: what was there before each command that runs now
+        self._unreadable: dict[str, int] = {}  #: folders that we could not read, with their ctime
+        self._running: list[WorkspaceScan] = []  #: the scan before each command that is running
 
-    def look(self, *, after: bool = False) -> WorkspaceScan:
-        """Return what there is. Costs one call to the system for each folder that is as it was at the last look.
+    def scan(self, *, after_command: bool = False) -> WorkspaceScan:
+        """Scan the workspace. A folder that has not changed since the last scan costs one system call.
 
-        `after` a command, folders of ours that it closed are opened again.
+        `after_command` makes folders readable again that the command has closed.
         """
         imported = {"", *self._import_folders()}
-        known: dict[str, _FolderScan] = {}
-        waiting = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
-        most = len(waiting) + MOST_FOLDERS
-        for at in waiting:  # It grows as it goes, so that what is near the top comes first.
-            folder = None if at in known else self._read(at, imported, after=after)
+        scanned: dict[str, _FolderScan] = {}
+        queue = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
+        max_folders = len(queue) + MAX_FOLDERS
+        for at in queue:  # The list grows meanwhile, so that folders near the top come first.
+            folder = None if at in scanned else self._scan_folder(at, imported, after_command=after_command)
             if folder is None:
                 continue
-            known[at] = folder
+            scanned[at] = folder
             if folder.has_notebooks:
                 imported.add(at)
-            if ".git" in folder.folders:  # However many folders there are: somebody may have made them for that.
-                waiting.append(f"{at}.git/")
-                most += 1
-            if at.count("/") < DEPTH:
-                waiting += [f"{at}{name}/" for name in folder.folders if name != ".git"][: max(most - len(waiting), 0)]
-        self._folders = known
-        return self._seen(known)
+            if ".git" in folder.folders:  # Always scanned: a command may have made many folders to hide it.
+                queue.append(f"{at}.git/")
+                max_folders += 1
+            if at.count("/") < MAX_DEPTH:
+                queue += [f"{at}{name}/" for name in folder.folders if name != ".git"][
+                    : max(max_folders - len(queue), 0)
+                ]
+        self._folders = scanned
+        return self._combine(scanned)
 
-    def begin(self) -> WorkspaceScan:
-        """Return what there is before a command, but nothing that one of those that run now may have made."""
-        seen = self.look()
+    def begin_command(self) -> WorkspaceScan:
+        """Scan before a command, leaving out what other running commands may have made."""
+        scan = self.scan()
         for first in self._running[:1]:
-            seen = replace(seen, links=first.links, names=seen.names & first.names)
-        self._running.append(seen)
-        return seen
+            scan = replace(scan, links=first.links, names=scan.names & first.names)
+        self._running.append(scan)
+        return scan
 
-    def end_all(self) -> None:
-        """Take away what the commands have made that were running, all of which are dead."""
+    def quarantine_all(self) -> None:
+        """Quarantine what the running commands have made; all of them must have ended."""
         for before in tuple(self._running):
-            self.take_away(before, secrets.token_hex(8))
+            self.quarantine_new(before, secrets.token_hex(8))
 
-    def take_away(self, before: WorkspaceScan, into: str) -> list[str]:
-        """Move what is new since `before` to `.piano/quarantine/<into>`; return a sentence about each."""
+    def quarantine_new(self, before: WorkspaceScan, folder: str) -> list[str]:
+        """Move what is new since `before` to `.piano/quarantine/<folder>`; return a sentence about each."""
         self._running = [each for each in self._running if each is not before]
-        after, links = self.look(after=True), dict(before.links)
-        exchanged = [name for name, target in before.links if dict(after.links).get(name) != target]
-        new = sorted({*(name for name, _ in after.names - before.names), *exchanged})
-        told, where = [], self._quarantine(into, new)
+        after, links = self.scan(after_command=True), dict(before.links)
+        replaced = [name for name, target in before.links if dict(after.links).get(name) != target]
+        new = sorted({*(name for name, _ in after.names - before.names), *replaced})
+        messages, quarantine = [], self._quarantine_folder(folder, new)
         for name in new:
             if any(name.startswith(f"{other}/") for other in new):
                 continue
             try:
-                moved = move(self.workspace, name, where, links.get(name))
+                moved = move_to_quarantine(self.workspace, name, quarantine, links.get(name))
             except OSError as error:
-                told.append(f"protected: tools do not make {name!r}, and it could not be taken away: {error.strerror}")
+                messages.append(
+                    f"protected: {name!r}, which tools must not create, could not be moved away: {error.strerror}"
+                )
                 continue
             if moved is not None:
-                to = where if moved.is_relative_to(where) else moved
-                told.append(
-                    f"protected: {name!r} was taken away to {to}, tools do not make it; tell the user what it is for"
+                destination = quarantine if moved.is_relative_to(quarantine) else moved
+                messages.append(
+                    f"protected: {name!r} was moved to {destination}, because tools must not create it; "
+                    f"tell the user what it is for"
                 )
-        return told
+        return messages
 
     def _import_folders(self) -> Iterator[str]:
-        """Yield from where the kernel imports, its working directory first, as paths in the workspace.
+        """Yield the folders that the kernel imports from, as paths in the workspace, its working directory first.
 
-        What is installed there is not among it: the sandbox shows that read-only.
+        Installed packages are not among them: the sandbox mounts those read-only.
         """
-        prefixes = [Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix)]
-        installed = [each for each in prefixes if self.workspace in each.parents]
-        for each in dict.fromkeys((".", *sys.path)):
-            with suppress(OSError, ValueError):  # It is gone, or elsewhere.
-                real = Path(os.path.realpath(each))
+        prefixes = [Path(os.path.realpath(entry)) for entry in (sys.prefix, sys.base_prefix)]
+        installed = [entry for entry in prefixes if self.workspace in entry.parents]
+        for entry in dict.fromkeys((".", *sys.path)):
+            with suppress(OSError, ValueError):  # It does not exist, or is outside the workspace.
+                real = Path(os.path.realpath(entry))
                 parts = real.relative_to(self.workspace).parts
-                if INSTALLED.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
+                if INSTALL_FOLDERS.isdisjoint(parts) and not any(real.is_relative_to(prefix) for prefix in installed):
                     yield "".join(f"{part}/" for part in parts)
 
-    def _read(self, at: str, imported: Collection[str], *, after: bool = False) -> _FolderScan | None:
-        path, changed = self.workspace / at, 0
+    def _scan_folder(self, at: str, imported: Collection[str], *, after_command: bool = False) -> _FolderScan | None:
+        path, ctime_ns = self.workspace / at, 0
         try:
-            about = path.lstat()
-            changed = about.st_ctime_ns
-            was = self._folders.get(at)
+            status = path.lstat()
+            ctime_ns = status.st_ctime_ns
+            previous = self._folders.get(at)
             if (
-                was
-                and was.changed == changed
-                and was.imports == _imports(at, imported, has_notebooks=was.has_notebooks)
+                previous
+                and previous.ctime_ns == ctime_ns
+                and previous.import_roots == _import_roots(at, imported, has_notebooks=previous.has_notebooks)
             ):
-                return was
-            os.stat(f"{path}/.")  # noqa: PTH116  Of one that is closed to us, some could read the names all the same.
-            with os.scandir(path) as entries:
-                here = {each.name: each.is_dir(follow_symlinks=False) for each in entries}
+                return previous
+            os.stat(f"{path}/.")  # noqa: PTH116  Raises if we cannot search it, even if we can list it.
+            with os.scandir(path) as found:
+                entries = {each.name: each.is_dir(follow_symlinks=False) for each in found}
         except PermissionError:
-            if after and self._closed.get(at) != changed and self._reopened(at):
-                return self._read(at, imported)
-            self._closed[at] = changed
+            if after_command and self._unreadable.get(at) != ctime_ns and self._make_readable(at):
+                return self._scan_folder(at, imported)
+            self._unreadable[at] = ctime_ns
             return None
         except OSError:  # It is gone.
             return None
-        has_notebooks = any(name.endswith(".ipynb") for name in here)
-        imports = _imports(at, imported, has_notebooks=has_notebooks)
-        settled = changed if time.time() - changed / 1e9 > SETTLED else 0
-        folder = _FolderScan(about.st_ino, settled, imports, has_notebooks=has_notebooks)
-        self._note(folder, at, here)
+        has_notebooks = any(name.endswith(".ipynb") for name in entries)
+        import_roots = _import_roots(at, imported, has_notebooks=has_notebooks)
+        stable_ctime_ns = ctime_ns if time.time() - ctime_ns / 1e9 > TIMESTAMP_MARGIN_S else 0
+        folder = _FolderScan(status.st_ino, stable_ctime_ns, import_roots, has_notebooks=has_notebooks)
+        self._classify(folder, at, entries)
         return folder
 
-    def _note(self, folder: _FolderScan, at: str, here: Mapping[str, bool]) -> None:
-        """Note what is of interest of the names in a folder; each comes with whether it is a folder itself."""
+    def _classify(self, folder: _FolderScan, at: str, entries: Mapping[str, bool]) -> None:
+        """Sort the names in a folder into the kinds that matter; `entries` says of each whether it is a folder."""
         parents = Path(at).parts
         if parents and parents[-1] == ".git":
-            folder.protected = sorted(GIT.intersection(here))
+            folder.protected = sorted(GIT_PROTECTED_NAMES.intersection(entries))
             return
-        wanted: Collection[str] = {"HEAD", *GIT} if here.keys() >= BARE else ()
-        for name, is_folder in here.items():
+        wanted: Collection[str] = {"HEAD", *GIT_PROTECTED_NAMES} if entries.keys() >= BARE_REPOSITORY_NAMES else ()
+        for name, is_folder in entries.items():
             parts = (*parents, name)
             if name == ".git" and is_folder:
                 folder.protected.append(name)
@@ -215,80 +221,82 @@ class WorkspaceGuard:
                 folder.protected.append(name)
             elif protected.is_private(parts, self.database):
                 folder.private.append(name)
-            elif self._is_users(parts):
-                folder.users.append(name)
-            elif not is_folder and self._shadows(at, name, folder.imports):
+            elif self._is_home_name(parts):
+                folder.home_names.append(name)
+            elif not is_folder and self._shadows(at, name, folder.import_roots):
                 folder.shadows.append(name)
-            elif is_folder and name not in PASSED_BY:
+            elif is_folder and name not in SKIPPED_FOLDERS:
                 folder.folders.append(name)
 
-    def _is_users(self, parts: Sequence[str]) -> bool:
-        """Return whether it is the user's: keys, what starts with a shell or with Python, what Piano has of its own."""
-        return self._is_hidden(parts) or protected.is_starter(parts, self.home) or parts in self._packages
+    def _is_home_name(self, parts: Sequence[str]) -> bool:
+        """Return whether it is a key, a startup file of a shell or of Python, or a folder of Piano."""
+        return self._is_hidden(parts) or protected.is_startup_file(parts, self.home) or parts in self._packages
 
     def _is_hidden(self, parts: Sequence[str]) -> bool:
         return protected.is_key(parts, self.home) or parts in self.own
 
-    def _shadows(self, at: str, name: str, imports: tuple[str, ...]) -> bool:
-        """Return whether what is no folder would be imported: a module, a package's beginning, a link to a package."""
-        if at not in imports and not name.startswith("__init__."):
+    def _shadows(self, at: str, name: str, import_roots: tuple[str, ...]) -> bool:
+        """Return whether a file would be imported: a module, the `__init__` of a package, or a link to a package."""
+        if at not in import_roots and not name.startswith("__init__."):
             return False
-        parts, folders = (*Path(at).parts, name), [self.workspace / each for each in imports]
+        parts, folders = (*Path(at).parts, name), [self.workspace / each for each in import_roots]
         if "." not in name and not (self.workspace / at / name / "__init__.py").exists():
             return False
         parts = parts if "." in name else (*parts, "__init__.py")
         return shadows_import(parts, self.workspace, folders) is not None
 
-    def _reopened(self, at: str) -> bool:
-        with suppress(OSError):  # It is gone, or a link by now.
+    def _make_readable(self, at: str) -> bool:
+        with suppress(OSError):  # It is gone, or has become a link.
             return reopen(self.workspace, at)
         return False
 
-    def _seen(self, folders: Mapping[str, _FolderScan]) -> WorkspaceScan:
-        """Return what was found, of all folders together."""
+    def _combine(self, folders: Mapping[str, _FolderScan]) -> WorkspaceScan:
+        """Combine the scans of all folders."""
         found = folders.items()
         protected_names = [at + name for at, folder in found for name in folder.protected]
         private = [at + name for at, folder in found for name in folder.private]
-        users = [at + name for at, folder in found for name in folder.users]
-        guarded, hidden, files = [], [], []
-        own = [name for name in protected_names if Path(name).name == PRIVATE] + private  # nobody sees it
-        own += [name for name in users if self._is_hidden(Path(name).parts)]
-        fixed = [folder for name in own for folder in _above(name)]
+        home_names = [at + name for at, folder in found for name in folder.home_names]
+        read_only, hidden, inodes = [], [], []
+        hidden_names = [name for name in protected_names if Path(name).name == PRIVATE] + private
+        hidden_names += [name for name in home_names if self._is_hidden(Path(name).parts)]
+        not_movable = [folder for name in hidden_names for folder in _parents_of(name)]
         links = []
-        shared = [str(Path(*self.database[:-1]))] if protected.shares_folder(self.database) else []
-        for name in sorted([*private, *protected_names, *users, *shared]):
+        shared_folder = [str(Path(*self.database[:-1]))] if protected.has_own_folder(self.database) else []
+        for name in sorted([*private, *protected_names, *home_names, *shared_folder]):
             path = self.workspace / name
-            with suppress(OSError):  # It is gone meanwhile.
+            with suppress(OSError):  # It is gone by now.
                 if path.is_symlink():
                     links.append((name, str(path.readlink())))
-                    fixed += _above("/".join(inside(self.workspace, str(path)))) if name in users else ()
+                    not_movable += (
+                        _parents_of("/".join(parts_inside(self.workspace, str(path)))) if name in home_names else ()
+                    )
                     continue
-                files.append(path.stat().st_ino)
-                if name in own:
+                inodes.append(path.stat().st_ino)
+                if name in hidden_names:
                     hidden.append(name)
                 elif path.name == ".git" and path.is_dir():
-                    fixed.append(name)
-                elif path.name != "HEAD":  # git writes it.
-                    guarded.append(name)
+                    not_movable.append(name)
+                elif path.name != "HEAD":  # git itself writes to it.
+                    read_only.append(name)
         return WorkspaceScan(
-            MountOverrides(tuple(guarded), tuple(hidden), tuple(dict.fromkeys(fixed)), tuple(files)),
+            MountOverrides(tuple(read_only), tuple(hidden), tuple(dict.fromkeys(not_movable)), tuple(inodes)),
             tuple(links),
             frozenset((at + name, each.inode) for at, each in found for name in each.names),
         )
 
-    def _quarantine(self, call: str, new: Collection[str]) -> Path:
-        """Return the folder for what a call made: in `.piano`, unless the call made that, or it is a link."""
+    def _quarantine_folder(self, call: str, new: Collection[str]) -> Path:
+        """Return the quarantine folder of a call: in `.piano`, unless the call made that or it is a link."""
         if PRIVATE in new or (self.workspace / PRIVATE).is_symlink():
             return Path(f"{PRIVATE}-quarantine-{call}")
         return Path(PRIVATE, "quarantine", call)
 
 
-def _above(name: str) -> list[str]:
-    """Return the folders that a name is in: it could be moved away with them."""
+def _parents_of(name: str) -> list[str]:
+    """Return the folders that contain a name, with which it could be moved away."""
     return [str(folder) for folder in Path(name).parents[-2::-1]]
 
 
-def _imports(at: str, imported: Collection[str], *, has_notebooks: bool) -> tuple[str, ...]:
-    """Return from where the kernel may import what is in a folder: from it, and as a package from the one above."""
+def _import_roots(at: str, imported: Collection[str], *, has_notebooks: bool) -> tuple[str, ...]:
+    """Return the folders from which the kernel may import a folder's files: itself, or its parent for a package."""
     above = at[: at[:-1].rfind("/") + 1]
     return tuple(each for each in dict.fromkeys((at, above)) if each in imported or (each == at and has_notebooks))

@@ -1,6 +1,6 @@
-"""Takes away what a command made, whatever rights it has left there: no folder that it closed keeps it in its place.
+"""Moves what a command made to the quarantine, even out of folders whose permissions the command took away.
 
-No link is followed on the way: who made the name may have made links, too.
+No link is followed on the way: the command may have made links, too.
 """
 
 import os
@@ -10,38 +10,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from piano_jupyter.safe_files import FOLDER, LOOK, folder_beneath, held_open
+from piano_jupyter.safe_files import OPEN_FOLDER, OPEN_PATH, closing_descriptor, open_folder_beneath
 
 
-def move(workspace: Path, name: str, into: Path, back: str | None) -> Path | None:
-    """Move a name of the workspace into a folder of it; return where it is now, None where it was gone.
+def move_to_quarantine(workspace: Path, name: str, into: Path, restored_target: str | None) -> Path | None:
+    """Move a file or folder of the workspace into a folder of it; return its new path, or None if it was gone.
 
-    Where that cannot be, as on a full disk or another file system, it stays in its folder under a name that nothing
-    knows. `back` is the target of the link that was there before. Raises OSError.
+    If that is impossible, for example on a full disk, it stays in its folder under a random name. `restored_target` is
+    the target of the link that was there before, which is restored. Raises OSError.
     """
     *parents, last = Path(name).parts
-    with held_open(os.open(workspace, LOOK | FOLDER)) as root:
+    with closing_descriptor(os.open(workspace, OPEN_PATH | OPEN_FOLDER)) as root:
         try:
-            with held_open(folder_beneath(root, parents)) as folder, _changeable(folder):
-                _open_up(folder, last)
-                where = _moved(root, folder, last, into.joinpath(*parents)) or Path(*parents, _renamed(folder, last))
-                if back is not None:
-                    os.symlink(back, last, dir_fd=folder)
-                return where
+            with closing_descriptor(open_folder_beneath(root, parents)) as folder, _temporarily_writable(folder):
+                _make_movable(folder, last)
+                moved_to = _move(root, folder, last, into.joinpath(*parents)) or Path(
+                    *parents, _rename_in_place(folder, last)
+                )
+                if restored_target is not None:
+                    os.symlink(restored_target, last, dir_fd=folder)
+                return moved_to
         except FileNotFoundError:
             return None
 
 
 def reopen(workspace: Path, name: str) -> bool:
-    """Let us look into a folder of ours that a command has closed; return whether it was ours and closed."""
+    """Make a folder of ours readable again; return whether it is ours and was unreadable."""
     names = Path(name).parts
-    with held_open(os.open(workspace, LOOK | FOLDER)) as root, held_open(folder_beneath(root, names)) as here:
-        return _give_rights(here) is not None
+    with (
+        closing_descriptor(os.open(workspace, OPEN_PATH | OPEN_FOLDER)) as root,
+        closing_descriptor(open_folder_beneath(root, names)) as folder,
+    ):
+        return _grant_owner_rights(folder) is not None
 
 
-def _moved(root: int, folder: int, last: str, into: Path) -> Path | None:
+def _move(root: int, folder: int, last: str, into: Path) -> Path | None:
     try:
-        with _changeable(root), held_open(folder_beneath(root, into.parts, make=True)) as target:
+        with (
+            _temporarily_writable(root),
+            closing_descriptor(open_folder_beneath(root, into.parts, create=True)) as target,
+        ):
             os.rename(last, last, src_dir_fd=folder, dst_dir_fd=target)
     except FileNotFoundError:
         raise
@@ -50,39 +58,39 @@ def _moved(root: int, folder: int, last: str, into: Path) -> Path | None:
     return into / last
 
 
-def _renamed(folder: int, last: str) -> str:
+def _rename_in_place(folder: int, last: str) -> str:
     name = f".piano-quarantine-{secrets.token_hex(8)}"
     os.rename(last, name, src_dir_fd=folder, dst_dir_fd=folder)
     return name
 
 
-def _open_up(folder: int, name: str) -> None:
-    """Make a folder one that can be moved to another: its owner must be able to write in it."""
+def _make_movable(folder: int, name: str) -> None:
+    """Make a folder movable: its owner must be able to write to it."""
     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-        with held_open(folder_beneath(folder, [name])) as there:
-            _give_rights(there)
+        with closing_descriptor(open_folder_beneath(folder, [name])) as child:
+            _grant_owner_rights(child)
 
 
 @contextmanager
-def _changeable(folder: int) -> Iterator[None]:
-    """Let us change what is in a folder of ours, then give it back the rights that it had."""
-    had = _give_rights(folder)
+def _temporarily_writable(folder: int) -> Iterator[None]:
+    """Make a folder of ours writable for a while, then restore its permissions."""
+    previous_mode = _grant_owner_rights(folder)
     try:
         yield
     finally:
-        if had is not None:
-            _set_mode(folder, had)
+        if previous_mode is not None:
+            _set_mode(folder, previous_mode)
 
 
-def _give_rights(folder: int) -> int | None:
-    """Let us read, write and search in a folder of ours; return the mode that it had, None where we could before."""
-    about = os.fstat(folder)
-    mode = stat.S_IMODE(about.st_mode)
-    if about.st_uid != os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
+def _grant_owner_rights(folder: int) -> int | None:
+    """Make a folder of ours readable, writable and searchable; return its previous mode, None if nothing changed."""
+    status = os.fstat(folder)
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
         return None
     _set_mode(folder, mode | stat.S_IRWXU)
     return mode
 
 
 def _set_mode(folder: int, mode: int) -> None:
-    Path(f"/proc/self/fd/{folder}").chmod(mode)  # it is held without being opened
+    Path(f"/proc/self/fd/{folder}").chmod(mode)  # the descriptor is O_PATH, so fchmod fails

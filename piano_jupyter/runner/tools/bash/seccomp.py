@@ -1,10 +1,10 @@
-"""A seccomp filter for what runs in the sandbox: which system calls fail there, as the kernel's own BPF program.
+"""A seccomp filter for the sandbox: which system calls fail there, as a BPF program for the kernel.
 
-It takes away what a namespace leaves open: sockets other than the Internet's (a Unix socket reaches the host's docker,
-keyring or X server), new namespaces and mounts, other processes' memory, kernel keys, typing into terminals, and the
-set-user-id and set-group-id bits: who runs such a file later does so with the user's rights. `clone3`, `openat2` and
-io_uring seem not to exist, since a filter cannot see what they are asked; programs then use the older calls. mkdir is
-not among those that set a mode: the kernel drops these bits there, and folders inherit set-group-id by themselves.
+It forbids what namespaces leave open: sockets other than the Internet's (a Unix socket reaches the host's docker,
+keyring or X server), new namespaces and mounts, other processes' memory, kernel keys, writing to a terminal's input,
+and the set-user-id and set-group-id bits (whoever runs such a file later does so with the user's rights). `clone3`,
+`openat2` and io_uring fail as if they did not exist, because a filter cannot see their arguments; programs then use the
+older calls. mkdir is not filtered: there the kernel ignores these bits, and folders inherit set-group-id anyway.
 """
 
 import errno
@@ -14,16 +14,16 @@ import struct
 import sys
 from typing import NamedTuple
 
-ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # what a filter may answer
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # codes of classic BPF
+ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # what a filter may return
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # opcodes of classic BPF
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; an argument has 8 bytes, the low 4 first
 
-SOCKETS = (2, 10, 16)  #: AF_INET, AF_INET6, AF_NETLINK: what the empty network namespace makes harmless
-NAMESPACES = 0x7E020000  #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-TYPING = (0x5412, 0x541C)  #: TIOCSTI, TIOCLINUX: put characters into a terminal's input
-RIGHTS_OF_OWNER = 0o6000  #: S_ISUID, S_ISGID
-CREATING = 0o20000100  #: O_CREAT, __O_TMPFILE: without them the mode of an open call means nothing
-X32 = 0x40000000  #: calls of x86_64 with short pointers, which have numbers of their own
+SOCKET_FAMILIES = (2, 10, 16)  #: AF_INET, AF_INET6, AF_NETLINK, which are harmless in an empty network namespace
+NAMESPACE_FLAGS = 0x7E020000  #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+TERMINAL_INPUT_REQUESTS = (0x5412, 0x541C)  #: TIOCSTI, TIOCLINUX: they put characters into a terminal's input
+SETUID_SETGID_BITS = 0o6000  #: S_ISUID, S_ISGID
+CREATE_FLAGS = 0o20000100  #: O_CREAT, __O_TMPFILE: without them the mode of an open call is ignored
+X32_CALLS_START = 0x40000000  #: the first number of the x32 calls (x86_64 with 32-bit pointers)
 
 #: Call names, and their numbers on x86_64 and aarch64.
 ABSENT = {"clone3": (435, 435), "io_uring_setup": (425, 425), "openat2": (437, 437)}
@@ -63,8 +63,8 @@ FORBIDDEN = {
     "userfaultfd": (323, 282),
 }
 CLONE, IOCTL, SOCKET = (56, 220), (16, 29), (41, 198)
-#: Those that set the mode of a file: their numbers, None where there is no such call, and which argument is the mode.
-MODES: dict[str, tuple[tuple[int, int | None], int]] = {
+#: Calls that set a file's mode: their numbers (None where there is no such call), and which argument is the mode.
+MODE_CALLS: dict[str, tuple[tuple[int, int | None], int]] = {
     "chmod": ((90, None), 1),
     "creat": ((85, None), 1),
     "fchmod": ((91, 52), 1),
@@ -73,54 +73,54 @@ MODES: dict[str, tuple[tuple[int, int | None], int]] = {
     "mknod": ((133, None), 1),
     "mknodat": ((259, 33), 2),
 }
-#: Those that do so if they create the file; their flags come before the mode.
-OPENS: dict[str, tuple[tuple[int, int | None], int]] = {"open": ((2, None), 2), "openat": ((257, 56), 3)}
+#: Calls that set it if they create the file; the flags are the argument before the mode.
+OPEN_CALLS: dict[str, tuple[tuple[int, int | None], int]] = {"open": ((2, None), 2), "openat": ((257, 56), 3)}
 
 
 class Architecture(NamedTuple):
-    """What differs between processors: its number for the kernel, and which column of the tables is its own."""
+    """What differs between processors: the kernel's number for it, and its column in the tables of calls."""
 
     audit: int
     column: int
 
 
-MACHINES = {"x86_64": Architecture(0xC000003E, 0), "aarch64": Architecture(0xC00000B7, 1)}
+ARCHITECTURES = {"x86_64": Architecture(0xC000003E, 0), "aarch64": Architecture(0xC00000B7, 1)}
 
 
-def program(machine: str) -> bytes | None:
-    """Return the filter for a processor as `struct sock_filter[]`, None where there is none for it."""
-    if machine not in MACHINES or sys.byteorder != "little":
+def filter_program(machine: str) -> bytes | None:
+    """Return the filter for a processor as `struct sock_filter[]`, None if there is none for it."""
+    if machine not in ARCHITECTURES or sys.byteorder != "little":
         return None
-    audit, column = MACHINES[machine]
-    forbid = _answer(ERRNO | errno.EPERM)
-    code = _load(ARCHITECTURE) + _unless(EQUAL, audit, _answer(KILL)) + _load(NUMBER)
+    audit, column = ARCHITECTURES[machine]
+    forbid = _return(ERRNO | errno.EPERM)
+    code = _load(ARCHITECTURE) + _if_not(EQUAL, audit, _return(KILL)) + _load(NUMBER)
     if machine == "x86_64":
-        code += _when(AT_LEAST, X32, forbid)
+        code += _if(AT_LEAST, X32_CALLS_START, forbid)
     for numbers in ABSENT.values():
-        code += _when(EQUAL, numbers[column], _answer(ERRNO | errno.ENOSYS))
+        code += _if(EQUAL, numbers[column], _return(ERRNO | errno.ENOSYS))
     for numbers in FORBIDDEN.values():
-        code += _when(EQUAL, numbers[column], forbid)
-    allow = _answer(ALLOW)
-    families = b"".join(_when(EQUAL, family, allow) for family in SOCKETS)
-    requests = b"".join(_when(EQUAL, request, forbid) for request in TYPING)
-    spaces = _when(ANY_BIT, NAMESPACES, forbid)
-    owner = _when(ANY_BIT, RIGHTS_OF_OWNER, forbid)
-    code += _when(EQUAL, SOCKET[column], _load_argument(0) + families + forbid)
-    code += _when(EQUAL, CLONE[column], _load_argument(0) + spaces + allow)
-    code += _when(EQUAL, IOCTL[column], _load_argument(1) + requests + allow)
-    for named, mode in MODES.values():
-        if (number := named[column]) is not None:
-            code += _when(EQUAL, number, _load_argument(mode) + owner + allow)
-    for named, mode in OPENS.values():
-        if (number := named[column]) is not None:
-            creates = _when(ANY_BIT, CREATING, _load_argument(mode) + owner + allow)
-            code += _when(EQUAL, number, _load_argument(mode - 1) + creates + allow)
+        code += _if(EQUAL, numbers[column], forbid)
+    allow = _return(ALLOW)
+    allow_families = b"".join(_if(EQUAL, family, allow) for family in SOCKET_FAMILIES)
+    forbid_terminal_input = b"".join(_if(EQUAL, request, forbid) for request in TERMINAL_INPUT_REQUESTS)
+    forbid_namespaces = _if(ANY_BIT, NAMESPACE_FLAGS, forbid)
+    forbid_setuid_bits = _if(ANY_BIT, SETUID_SETGID_BITS, forbid)
+    code += _if(EQUAL, SOCKET[column], _load_argument(0) + allow_families + forbid)
+    code += _if(EQUAL, CLONE[column], _load_argument(0) + forbid_namespaces + allow)
+    code += _if(EQUAL, IOCTL[column], _load_argument(1) + forbid_terminal_input + allow)
+    for numbers_of_call, mode in MODE_CALLS.values():
+        if (number := numbers_of_call[column]) is not None:
+            code += _if(EQUAL, number, _load_argument(mode) + forbid_setuid_bits + allow)
+    for numbers_of_call, mode in OPEN_CALLS.values():
+        if (number := numbers_of_call[column]) is not None:
+            check_if_creating = _if(ANY_BIT, CREATE_FLAGS, _load_argument(mode) + forbid_setuid_bits + allow)
+            code += _if(EQUAL, number, _load_argument(mode - 1) + check_if_creating + allow)
     return code + allow
 
 
 def filter_file() -> int | None:
-    """Return a new descriptor of a file in memory that holds the filter for this processor, for `bwrap --seccomp`."""
-    code = program(platform.machine())
+    """Return a descriptor of a new in-memory file with the filter for this processor, for `bwrap --seccomp`."""
+    code = filter_program(platform.machine())
     if code is None:
         return None
     file = os.memfd_create("piano-seccomp")
@@ -129,26 +129,26 @@ def filter_file() -> int | None:
     return file
 
 
-def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, yes, no, value)
+def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, value)
 
 
 def _load(offset: int) -> bytes:
-    return _step(LOAD, offset)
+    return _instruction(LOAD, offset)
 
 
 def _load_argument(at: int) -> bytes:
     return _load(ARGUMENTS + 8 * at)
 
 
-def _answer(value: int) -> bytes:
-    return _step(RETURN, value)
+def _return(value: int) -> bytes:
+    return _instruction(RETURN, value)
 
 
-def _when(test: int, value: int, then: bytes) -> bytes:
-    """Do the steps of `then`, which answer in the end, where what was loaded passes the test."""
-    return _step(test, value, no=len(then) // 8) + then
+def _if(test: int, value: int, then: bytes) -> bytes:
+    """Run the instructions `then`, which end in a return, if the loaded value passes the test."""
+    return _instruction(test, value, if_false=len(then) // 8) + then
 
 
-def _unless(test: int, value: int, then: bytes) -> bytes:
-    return _step(test, value, yes=len(then) // 8) + then
+def _if_not(test: int, value: int, then: bytes) -> bytes:
+    return _instruction(test, value, if_true=len(then) // 8) + then

@@ -1,7 +1,7 @@
-"""bash with the user's rights, outside any sandbox: nobody at the keyboard, bounded output, nothing left behind.
+"""bash with the user's rights, outside any sandbox: no keyboard input, bounded output, no process left running.
 
-It does not know what may run: whoever calls it has asked. Where the kernel itself is killed, a watcher beside it ends
-what runs: it holds a pipe that the kernel closes by dying.
+It does not decide what may run: the caller has done that. If the kernel is killed, a watcher process ends what still
+runs: it reads from a pipe that closes when the kernel dies.
 """
 
 import asyncio
@@ -16,57 +16,57 @@ from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.environment import clean_environment
 from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult
-from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
-from piano_jupyter.runner.tools.files.workspace import refused
-from piano_jupyter.safe_files import held_open
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
+from piano_jupyter.runner.tools.files.workspace import tool_error
+from piano_jupyter.safe_files import closing_descriptor
 
-MARK = "PIANO_CALL"  #: in the environment of all that a call starts
-GRACE = 2.0  #: seconds between TERM and KILL at a timeout
-GRACE_AT_CANCEL = 0.5  #: the same when the user does not want to wait
-DRAIN = 0.5  #: seconds that children may still print after bash has ended
-#: Runs the command, and leaves in a file in which folder it ended.
-SCRIPT = """there=$1 __command=$2; set --; trap 'printf %s "$PWD" >"$there"' EXIT; eval -- "$__command\""""
+MARK_VARIABLE = "PIANO_CALL"  #: the environment variable that marks all processes of a call
+KILL_GRACE_S = 2.0  #: between SIGTERM and SIGKILL at a timeout
+CANCEL_GRACE_S = 0.5  #: the same when the user cancels
+DRAIN_S = 0.5  #: how long child processes may still print after bash has ended
+#: Runs the command, and writes the folder where it ended to a file.
+COMMAND_SCRIPT = """__file=$1 __command=$2; set --; trap 'printf %s "$PWD" >"$__file"' EXIT; eval -- "$__command\""""
 
 
-#: Reads the number of the command's group, then that the call is over; if that never comes, it kills them.
-WATCH = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
+#: Reads the command's process group, then "over"; if its input ends without "over", it kills the command's processes.
+WATCHER_SCRIPT = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
 [ "$group" ] && kill -9 -- "-$group"; for round in 1 2 3; do for each in /proc/[0-9]*/environ; do
 [[ $(<"$each") == *"$1"* ]] || continue; each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
 
 
-async def run_bare(
-    command: str, *, folder: str, workspace: Path, seconds: float, output: CommandOutput
+async def run_unsandboxed(
+    command: str, *, folder: str, workspace: Path, timeout_s: float, output: CommandOutput
 ) -> CommandResult:
-    """Run a command in a session of its own; whatever it started ends with the call, however the call ends.
+    """Run a command in its own session; all processes that it started end with the call, however the call ends.
 
-    Raises ToolError where it cannot be started.
+    Raises ToolError if bash cannot be started.
     """
-    cwd = _there(folder, workspace)
-    notes = () if cwd == folder else (f"the folder {folder!r} is gone: this ran in the workspace",)
+    cwd = _existing_folder(folder, workspace)
+    notes = () if cwd == folder else (f"the folder {folder!r} is gone, so this ran in the workspace",)
     mark = secrets.token_hex(8)
     try:
-        bash = program("bash", str(workspace))
+        bash = find_program("bash", str(workspace))
     except ProgramNotFoundError as error:
-        raise refused("bad_command", f"no command can be run: {error}") from error
-    async with _watched(bash, mark) as tell:
-        with tempfile.TemporaryDirectory(prefix="piano-") as private:
-            left = Path(private, "folder")
-            pipe = _Pipe(output)
+        raise tool_error("bad_command", f"no command can be run: {error}") from error
+    async with _watcher(bash, mark) as tell:
+        with tempfile.TemporaryDirectory(prefix="piano-") as temporary:
+            folder_file = Path(temporary, "folder")
+            pipe = _OutputPipe(output)
             try:
-                process = await _start(bash, [SCRIPT, "bash", str(left), command], cwd, mark, pipe)
+                process = await _start_bash(bash, [COMMAND_SCRIPT, "bash", str(folder_file), command], cwd, mark, pipe)
                 tell(process.pid)
                 exited = asyncio.ensure_future(process.wait())
                 pipe.listen(lambda: _signal(process.pid, signal.SIGKILL))
                 timed_out = False
                 try:
-                    await asyncio.wait({exited}, timeout=seconds)
+                    await asyncio.wait({exited}, timeout=timeout_s)
                     timed_out = not exited.done()
                     if timed_out:
                         _signal(process.pid, signal.SIGTERM)
-                    await asyncio.wait({exited, pipe.closed}, timeout=GRACE if timed_out else DRAIN)
+                    await asyncio.wait({exited, pipe.closed}, timeout=KILL_GRACE_S if timed_out else DRAIN_S)
                 except asyncio.CancelledError:
                     _signal(process.pid, signal.SIGTERM)
-                    await asyncio.wait({exited, pipe.closed}, timeout=GRACE_AT_CANCEL)
+                    await asyncio.wait({exited, pipe.closed}, timeout=CANCEL_GRACE_S)
                     raise
                 finally:
                     kill_group(process.pid, mark)
@@ -74,27 +74,29 @@ async def run_bare(
                     exited.cancel()
             finally:
                 pipe.close()
-            cwd = _told(left) or cwd
-    if timed_out or output.flood:
-        return CommandResult(output.text(), None, cwd, f"ended {output.flood or f'after {seconds:g} s'}", notes)
+            cwd = _read_folder(folder_file) or cwd
+    if timed_out or output.flood_reason:
+        return CommandResult(
+            output.text(), None, cwd, f"ended {output.flood_reason or f'after {timeout_s:g} s'}", notes
+        )
     code = process.returncode
     return CommandResult(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
 
 
 @asynccontextmanager
-async def _watched(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]:
-    """Have what carries the mark, and the group that the watcher is told of, killed if this process is killed."""
-    hears, says = os.pipe()
+async def _watcher(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]:
+    """Start a watcher that kills the processes with this mark, and the group it is told, if this process dies."""
+    read_end, write_end = os.pipe()
 
-    def tell(what: object) -> None:
-        with suppress(BrokenPipeError):  # somebody has killed the watcher
-            os.write(says, f"{what}\n".encode())
+    def tell(message: object) -> None:
+        with suppress(BrokenPipeError):  # the watcher was killed
+            os.write(write_end, f"{message}\n".encode())
 
-    with held_open(hears), held_open(says):
+    with closing_descriptor(read_end), closing_descriptor(write_end):
         watcher = await asyncio.create_subprocess_exec(
-            *(bash, "-c", WATCH, "bash", f"{MARK}={mark}"),
+            *(bash, "-c", WATCHER_SCRIPT, "bash", f"{MARK_VARIABLE}={mark}"),
             env={},
-            stdin=hears,
+            stdin=read_end,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
@@ -106,41 +108,43 @@ async def _watched(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]
             await watcher.wait()
 
 
-async def _start(bash: str, words: list[str], cwd: str, mark: str, pipe: "_Pipe") -> asyncio.subprocess.Process:
+async def _start_bash(
+    bash: str, arguments: list[str], cwd: str, mark: str, pipe: "_OutputPipe"
+) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
-            *("bash", "-c", "--", *words),
+            *("bash", "-c", "--", *arguments),
             executable=bash,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=pipe.send,
             stderr=pipe.send,
             cwd=cwd,
-            env=clean_environment(os.environ) | {MARK: mark},
+            env=clean_environment(os.environ) | {MARK_VARIABLE: mark},
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         too_long = isinstance(error, OSError) and error.errno == errno.E2BIG
         why = "it is too long; put it into a file first" if too_long else str(error)
-        raise refused("bad_command", f"bash cannot start this command: {why}") from error
-    except asyncio.CancelledError:  # asyncio has ended bash, but not what that has started
+        raise tool_error("bad_command", f"bash cannot start this command: {why}") from error
+    except asyncio.CancelledError:  # asyncio has killed bash, but not what bash started
         _kill_marked(mark)
         raise
     finally:
         os.close(pipe.send)
 
 
-def _there(folder: str, workspace: Path) -> str:
+def _existing_folder(folder: str, workspace: Path) -> str:
     return folder if Path(folder).is_dir() else str(workspace)
 
 
-def _told(file: Path) -> str:
-    with suppress(OSError):  # Something else than bash ended the command, so it told no folder.
+def _read_folder(file: Path) -> str:
+    with suppress(OSError):  # bash was killed before it wrote its folder.
         return os.fsdecode(file.read_bytes())
     return ""
 
 
-class _Pipe:
-    """A pipe of our own: asyncio would wait until its own is closed, by every grandchild."""
+class _OutputPipe:
+    """The pipe for the output: with asyncio's own, the call would wait until every descendant closes it."""
 
     def __init__(self, output: CommandOutput) -> None:
         self._loop = asyncio.get_running_loop()
@@ -149,8 +153,8 @@ class _Pipe:
         self._output = output
         self.closed = self._loop.create_future()
 
-    def listen(self, flooded: Callable[[], None]) -> None:
-        self._flooded = flooded
+    def listen(self, on_flood: Callable[[], None]) -> None:
+        self._on_flood = on_flood
         self._loop.add_reader(self._receive, self._read)
 
     def _read(self) -> None:
@@ -160,8 +164,8 @@ class _Pipe:
                 self._loop.remove_reader(self._receive)
                 self.closed.set_result(None)
             self._output.feed(data)
-            if self._output.flood:
-                self._flooded()
+            if self._output.flood_reason:
+                self._on_flood()
 
     def close(self) -> None:
         self._loop.remove_reader(self._receive)
@@ -175,24 +179,24 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def kill_group(group: int, mark: str) -> None:
-    """Kill the group, and those that left it: they still carry the call's mark in their environment."""
+    """Kill the group, and the processes that left it but still have the call's mark in their environment."""
     _signal(group, signal.SIGKILL)
     _kill_marked(mark)
 
 
 def _kill_marked(mark: str) -> None:
-    wanted = f"{MARK}={mark}".encode()
-    for _ in range(5):  # One may have forked while the others were looked up.
-        left = [process for process in _processes() if wanted in _environment(process)]
-        for process in left:
+    marker = f"{MARK_VARIABLE}={mark}".encode()
+    for _ in range(5):  # A process may have forked while we listed them.
+        marked = [process for process in _processes() if marker in _environment(process)]
+        for process in marked:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        if not left:
+        if not marked:
             return
 
 
 def _processes() -> list[int]:
-    """Return all processes, where the system lists them: a number says nothing of age, for they are used again."""
+    """Return all process ids, [] if the system has no /proc. Ids are reused, so they say nothing about age."""
     with suppress(FileNotFoundError):
         return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
     return []

@@ -1,1 +1,1 @@
-"""The files of the workspace, held by descriptor: read, create, edit, and what is not to be touched."""
+"""The file tools: reading, creating and editing files of the workspace by descriptor, and which files they refuse."""

@@ -1,12 +1,12 @@
-"""How a path is followed beneath a folder without leaving it, while others may exchange folders for links.
+"""Follows a path beneath a folder without leaving it, even while others replace folders with links.
 
-A way gives a descriptor, not a path: what is looked at through it is what is used. There are two.
+A resolver returns a descriptor, not a path, so that what was checked is what is used. There are two.
 
-- `openat2`: Linux 5.6 follows the whole path itself. Links count where they stay beneath the folder; one that is
-  absolute counts as leading out, wherever it leads.
-- `walk`: anywhere else, a name at a time from descriptor to descriptor. Its gaps: no link is followed, not even a
-  harmless one; a file has to be opened to be looked at. It is looked at by name first, so that only one who
-  exchanges it in that moment can have a device opened, or have this process lose a lock on a file of its own.
+- `openat2`: the kernel (Linux 5.6 or newer) follows the whole path. Links may be followed as long as they stay beneath
+  the folder; an absolute link counts as leading out, wherever it leads.
+- `walk`: on other systems, one name at a time from descriptor to descriptor. Limitations: no link is followed, not even
+  a harmless one; and a file has to be opened to be checked. It is checked by name first, so that only somebody who
+  replaces it at that moment can make us open a device, or lose a lock that this process holds on a file.
 """
 
 import ctypes
@@ -19,88 +19,90 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
 
-from piano_jupyter.safe_files import FOLDER, LOOK, READ, held_open, kind
+from piano_jupyter.safe_files import OPEN_FOLDER, OPEN_PATH, OPEN_READ, closing_descriptor, file_kind
 
 SYS_OPENAT2 = 437
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
-TRIES = 1_000  #: the kernel gives up where a folder is renamed while it follows `..`
+MAX_TRIES = 1_000  #: the kernel gives up if a folder is renamed while it follows `..`
 
 
 class FolderRemovedError(FileNotFoundError):
-    """What a descriptor holds is in no folder any more: it was removed, or exchanged for another."""
+    """What a descriptor refers to is in no folder any more: it was removed or replaced."""
 
 
 class PathResolver(Protocol):
-    """A way to follow paths. Its errors are OSErrors; EXDEV says that a path leads out."""
+    """Follows paths. Its errors are OSErrors; EXDEV means that a path leads out."""
 
     name: str
 
     def find(self, root: int, path: str) -> int:
         """Return a descriptor of what a relative path leads to."""
 
-    def names(self, root: int, found: int, path: str) -> tuple[str, ...]:
-        """Return where beneath the root that is now, links resolved."""
+    def resolved_names(self, root: int, found: int, path: str) -> tuple[str, ...]:
+        """Return where that is beneath the root now, with links resolved."""
 
-    def reading(self, found: int) -> int:
-        """Return a descriptor to read the same file by."""
+    def open_for_reading(self, found: int) -> int:
+        """Return a descriptor for reading the same file."""
 
 
 class OpenAt2Resolver:
-    """The kernel's own way."""
+    """Lets the kernel follow the path."""
 
     name = "openat2"
 
     def find(self, root: int, path: str) -> int:
-        """Hold what a path leads to, without opening it."""
-        return openat2(root, path, LOOK)
+        """Return an O_PATH descriptor of what a path leads to."""
+        return openat2(root, path, OPEN_PATH)
 
-    def names(self, root: int, found: int, path: str) -> tuple[str, ...]:
+    def resolved_names(self, root: int, found: int, path: str) -> tuple[str, ...]:
         """Ask the kernel where it is."""
-        home, here = (os.readlink(f"/proc/self/fd/{each}") for each in (root, found))  # noqa: PTH115  As it is, at once.
-        if not os.fstat(found).st_nlink:  # asked after the name: a file that is gone by then is called "f (deleted)"
-            raise FolderRemovedError(errno.ENOENT, "it was removed meanwhile")
-        if here == home:
+        root_path, path_now = (os.readlink(f"/proc/self/fd/{each}") for each in (root, found))  # noqa: PTH115
+        if not os.fstat(found).st_nlink:  # checked after the name, which for a removed file is "f (deleted)"
+            raise FolderRemovedError(errno.ENOENT, "it has just been removed")
+        if path_now == root_path:
             return ()
-        inside = here.removeprefix(home.rstrip("/") + "/")
-        if inside == here:
+        relative = path_now.removeprefix(root_path.rstrip("/") + "/")
+        if relative == path_now:
             raise OSError(errno.EXDEV, f"{path!r} was moved out")
-        return tuple(inside.split("/"))
+        return tuple(relative.split("/"))
 
-    def reading(self, found: int) -> int:
-        """Open what is held."""
-        return os.open(f"/proc/self/fd/{found}", READ)
+    def open_for_reading(self, found: int) -> int:
+        """Open the file of the O_PATH descriptor."""
+        return os.open(f"/proc/self/fd/{found}", OPEN_READ)
 
 
 class StepwiseResolver:
-    """A name at a time, following no link."""
+    """Follows one name at a time, and no links."""
 
     name = "walk"
 
     def find(self, root: int, path: str) -> int:
         """Go from folder to folder."""
-        here = os.dup(root)
-        names = self.names(root, here, path)
-        for at, name in enumerate(names, start=1):
-            last = at == len(names)
+        folder = os.dup(root)
+        names = self.resolved_names(root, folder, path)
+        for depth, name in enumerate(names, start=1):
+            last = depth == len(names)
             try:
-                about = os.stat(name, dir_fd=here, follow_symlinks=False)
-                if stat.S_ISLNK(about.st_mode):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
                     raise OSError(errno.ELOOP, "it is a link, which cannot be followed safely on this system")
-                if not stat.S_ISDIR(about.st_mode):
+                if not stat.S_ISDIR(status.st_mode):
                     if not last:
                         raise NotADirectoryError(errno.ENOTDIR, "not a directory")
-                    if not stat.S_ISREG(about.st_mode):
-                        raise OSError(errno.ENXIO, f"it is a {kind(about.st_mode)}")
-                    if is_held(about):
+                    if not stat.S_ISREG(status.st_mode):
+                        raise OSError(errno.ENXIO, f"it is a {file_kind(status.st_mode)}")
+                    if is_open_for_writing(status):
                         raise OSError(errno.EBUSY, "it is open in this kernel")
-                found = os.open(name, (READ if last else LOOK | os.O_DIRECTORY) | os.O_NOFOLLOW, dir_fd=here)
+                child = os.open(
+                    name, (OPEN_READ if last else OPEN_PATH | os.O_DIRECTORY) | os.O_NOFOLLOW, dir_fd=folder
+                )
             finally:
-                os.close(here)
-            here = found
-        return here
+                os.close(folder)
+            folder = child
+        return folder
 
-    def names(self, root: int, found: int, path: str) -> tuple[str, ...]:  # noqa: ARG002  No link was followed.
-        """Take the path as it is written."""
+    def resolved_names(self, root: int, found: int, path: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names of the path as written, `..` resolved."""
         names: list[str] = []
         for name in path.split("/"):
             if name == ".." and not names:
@@ -111,36 +113,40 @@ class StepwiseResolver:
                 names.append(name)
         return tuple(names)
 
-    def reading(self, found: int) -> int:
-        """Use the descriptor that is there."""
+    def open_for_reading(self, found: int) -> int:
+        """Return a duplicate: the file is open for reading already."""
         return os.dup(found)
 
 
 @cache
-def way() -> PathResolver:
-    """Return the best way that this system has."""
+def best_resolver() -> PathResolver:
+    """Return the best resolver for this system."""
     if sys.platform == "linux":
-        with suppress(OSError), held_open(os.open("/", FOLDER)) as root, held_open(openat2(root, ".", LOOK)) as found:
-            OpenAt2Resolver().names(root, found, ".")
+        with (
+            suppress(OSError),
+            closing_descriptor(os.open("/", OPEN_FOLDER)) as root,
+            closing_descriptor(openat2(root, ".", OPEN_PATH)) as found,
+        ):
+            OpenAt2Resolver().resolved_names(root, found, ".")
             return OpenAt2Resolver()
     return StepwiseResolver()
 
 
-def layer() -> str:
-    """Return which way is in force: "openat2" or "walk"."""
-    return way().name
+def resolver_name() -> str:
+    """Return which resolver is in use: "openat2" or "walk"."""
+    return best_resolver().name
 
 
-def is_held(file: os.stat_result) -> bool:
-    """Return whether this process has a file open for reading and writing, as databases are.
+def is_open_for_writing(file: os.stat_result) -> bool:
+    """Return whether this process has a file open for reading and writing, like a database.
 
-    Closing a second descriptor of it would drop the locks that belong to the first.
+    Opening and closing it again would drop the locks that the process holds on it.
     """
     with suppress(FileNotFoundError), os.scandir("/dev/fd") as descriptors:
         for each in descriptors:
             with suppress(OSError):
-                same = os.path.samestat(os.fstat(int(each.name)), file)
-                if same and fcntl.fcntl(int(each.name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+                is_same = os.path.samestat(os.fstat(int(each.name)), file)
+                if is_same and fcntl.fcntl(int(each.name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
                     return True
     return False
 
@@ -151,12 +157,12 @@ class _OpenHow(ctypes.Structure):
 
 def openat2(root: int, path: str, flags: int) -> int:
     """Open what is beneath a folder. Raises OSError: EXDEV where the path leads out."""
-    call = _syscall()
+    syscall = _syscall()
     how = _OpenHow(flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
-    for _ in range(TRIES):
-        found = call(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-        if found >= 0:
-            return int(found)
+    for _ in range(MAX_TRIES):
+        descriptor = syscall(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        if descriptor >= 0:
+            return int(descriptor)
         if ctypes.get_errno() not in {errno.EAGAIN, errno.EINTR}:
             break
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -164,7 +170,7 @@ def openat2(root: int, path: str, flags: int) -> int:
 
 @cache
 def _syscall() -> Any:
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t]
-    call.restype = ctypes.c_long
-    return call
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t]
+    syscall.restype = ctypes.c_long
+    return syscall

@@ -1,22 +1,22 @@
-"""Which names in a workspace file tools keep their hands off. Pure, so that bash's sandbox asks the same.
+"""Which names in a workspace tools must not touch. Pure, and used for file tools and for bash's sandbox.
 
-A name counts at any depth, in any case, and whether or not there is such a file yet: the first one to make it wins.
+A name counts at any depth, in upper or lower case, and even if there is no such file yet.
 """
 
 from collections.abc import Collection, Sequence
 
 from piano_jupyter.text.words import words
 
-PRIVATE = frozenset({".piano"})  #: Piano's own data: not even read
-#: What runs by itself later, or instructs an agent: not written.
+PRIVATE = frozenset({".piano"})  #: Piano's own data, which tools cannot even read
+#: Files that run automatically later or instruct an agent; tools cannot write them.
 PROTECTED = PRIVATE | words(
     """
     .agents .claude .codex .cursor .cursorrules .devcontainer .env .envrc .git .githooks .husky .idea .ipython
     .jupyter .mcp.json .pdbrc .pre-commit-config.yaml .vscode .windsurfrules agents.md claude.md copilot-instructions.md
     """
 )
-#: Of the user's home folder, where that lies in the workspace: what holds keys, and is not even read,
-KEYS = words(
+#: In the user's home folder, if that is in the workspace: files with keys, which tools cannot even read.
+KEY_NAMES = words(
     """
     .aws .azure .bash_history .boto .cache .cargo/credentials.toml .config .databrickscfg .docker .git-credentials
     .gnupg .huggingface .ipython .jupyter .kube .local/share .local/state .m2 .mozilla .my.cnf .mysql_history .netrc
@@ -24,8 +24,8 @@ KEYS = words(
     .terraform.d .thunderbird .vault-token .zsh_history
     """
 )
-#: and what starts by itself, and is not written.
-STARTERS = words(
+#: In the user's home folder: files that run automatically, which tools cannot write.
+STARTUP_NAMES = words(
     """
     .bash_aliases .bash_login .bash_logout .bash_profile .bashrc .condarc .cshrc .emacs .emacs.d .exrc .forward
     .gdbinit .gitconfig .inputrc .kshrc .lldbinit .local .login .pam_environment .profile .Renviron .Rprofile .screenrc
@@ -36,16 +36,16 @@ STARTERS = words(
 
 
 def is_key(parts: Sequence[str], home: Sequence[str] | None) -> bool:
-    """Return whether a path holds the user's keys; `home` is where their home folder is beneath the same folder."""
-    return _is_of_home(parts, home, KEYS)
+    """Return whether a path contains the user's keys; `home` is their home folder, beneath the same folder."""
+    return _is_in_home(parts, home, KEY_NAMES)
 
 
-def is_starter(parts: Sequence[str], home: Sequence[str] | None) -> bool:
-    """Return whether a path is of what starts by itself, with the user's next shell, say."""
-    return _is_of_home(parts, home, STARTERS)
+def is_startup_file(parts: Sequence[str], home: Sequence[str] | None) -> bool:
+    """Return whether a path runs automatically, for example with the user's next shell."""
+    return _is_in_home(parts, home, STARTUP_NAMES)
 
 
-def _is_of_home(parts: Sequence[str], home: Sequence[str] | None, names: Collection[str]) -> bool:
+def _is_in_home(parts: Sequence[str], home: Sequence[str] | None, names: Collection[str]) -> bool:
     if home is None or [*parts[: len(home)]] != [*home]:
         return False
     inside = "/".join(parts[len(home) :]).casefold() + "/"
@@ -53,9 +53,9 @@ def _is_of_home(parts: Sequence[str], home: Sequence[str] | None, names: Collect
 
 
 def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
-    """Return whether a path beneath the workspace is Piano's own; `database` is where its file is, if it is there too.
+    """Return whether a path in the workspace is Piano's own; `database` is the path of its database, if it is there.
 
-    More is kept beside the file, by its name and a suffix: `.lock`, `.wal`, `.tmp`.
+    The files beside the database count, too: its name with `.lock`, `.wal` or `.tmp`.
     """
     folded, own = [part.casefold() for part in parts], [part.casefold() for part in database]
     if not PRIVATE.isdisjoint(folded):
@@ -64,23 +64,23 @@ def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
     return 0 <= at < len(folded) and folded[:at] == own[:at] and f"{folded[at]}.".startswith(f"{own[at]}.")
 
 
-def shares_folder(database: Sequence[str]) -> bool:
-    """Return whether a database in the workspace lies beside other files, in a folder that can be shown read-only.
+def has_own_folder(database: Sequence[str]) -> bool:
+    """Return whether a database in the workspace has a folder, other than `.piano`, that can be mounted read-only.
 
-    What DuckDB makes beside it comes and goes, and a command could plant a link under such a name.
+    DuckDB creates and removes files beside it, and a command could put a link in their place.
     """
     return len(database) > 1 and PRIVATE.isdisjoint(database)
 
 
 def protected_part(parts: Sequence[str]) -> str | None:
-    """Return the first name of a path that is protected."""
+    """Return the first protected name in a path, None if there is none."""
     return next((part for part in parts if part.casefold() in PROTECTED or part.casefold().startswith(".env.")), None)
 
 
 def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> bool:
-    """Return whether a path beneath the workspace lies in a folder of skills, and so is put into later prompts.
+    """Return whether a path in the workspace is in a folder of skills, whose text goes into later prompts.
 
-    `skills` are those folders; one that the workspace itself lies in says nothing about it.
+    `skills` are those folders; one that contains the workspace itself is ignored.
     """
     folded = [part.casefold() for part in parts]
     roots = ([part.casefold() for part in root] for root in skills)

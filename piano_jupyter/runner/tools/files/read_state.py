@@ -1,6 +1,6 @@
-"""What each thread of talk has last read of each file: who edits must know what is there.
+"""Remembers what each thread last read of each file, because an edit needs the current content.
 
-Only a hash is kept for long; the text itself, which tells what changed since, while there is room for it.
+A hash is kept for each file; the content itself, which shows what has changed, only within a limit.
 """
 
 import difflib
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.text_file import whole
-from piano_jupyter.runner.tools.files.workspace import refused
+from piano_jupyter.runner.tools.files.text_file import decode_text
+from piano_jupyter.runner.tools.files.workspace import tool_error
 from piano_jupyter.text.truncation import truncated
 
-MOST_FILES = 10_000  #: of all threads
-MOST_BYTES = 8 << 20  #: of the texts that are kept
-LARGEST = 256 << 10  #: bytes of one of them
-MOST_LINES = 60  #: of a difference that are told
-LONGEST_LINE = 300  #: characters of one of them
-MOST_COMPARED = 4_000  #: lines: beyond that, a comparison takes seconds
+MAX_FILES = 10_000  #: of all threads together
+MAX_KEPT_BYTES = 8 << 20  #: of all contents together
+MAX_KEPT_FILE_BYTES = 256 << 10  #: of one file's content
+MAX_DIFF_LINES = 60
+MAX_DIFF_LINE_CHARS = 300
+MAX_COMPARED_LINES = 4_000  #: comparing more takes seconds
 
 
 def short_hash(data: bytes) -> str:
-    """Return what tells one content from another."""
+    """Return a short hash of a file's content."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
@@ -36,66 +36,68 @@ class _ReadRecord:
 
 
 class ReadState:
-    """What was read, by thread and file; the least recently used goes first."""
+    """What each thread has read of each file; the least recently used entries are dropped first."""
 
     def __init__(self) -> None:
         self._read: OrderedDict[tuple[UUID, Hashable], _ReadRecord] = OrderedDict()
         self._bytes = 0
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
-    def note(self, thread: UUID | None, file: Hashable, data: bytes) -> None:
-        """Keep that the thread knows this content of the file."""
+    def record(self, thread: UUID | None, file: Hashable, data: bytes) -> None:
+        """Record that the thread knows this content of the file."""
         if thread is None:
             return
-        with self._guard:
+        with self._lock:
             self._forget((thread, file))
-            self._read[thread, file] = _ReadRecord(short_hash(data), data if len(data) <= LARGEST else None)
-            self._bytes += len(data) if len(data) <= LARGEST else 0
-            for each in list(self._read.values()) if self._bytes > MOST_BYTES else ():
-                if self._bytes > MOST_BYTES and each.data is not None:
+            self._read[thread, file] = _ReadRecord(short_hash(data), data if len(data) <= MAX_KEPT_FILE_BYTES else None)
+            self._bytes += len(data) if len(data) <= MAX_KEPT_FILE_BYTES else 0
+            for each in list(self._read.values()) if self._bytes > MAX_KEPT_BYTES else ():
+                if self._bytes > MAX_KEPT_BYTES and each.data is not None:
                     self._bytes, each.data = self._bytes - len(each.data), None
-            while len(self._read) > MOST_FILES:
+            while len(self._read) > MAX_FILES:
                 self._forget(next(iter(self._read)))
 
-    def check(self, thread: UUID | None, file: Hashable, data: bytes, shown: str) -> None:
-        """Raise ToolError where the thread does not know this content of the file. Without a thread nobody is asked."""
+    def check_known(self, thread: UUID | None, file: Hashable, data: bytes, shown: str) -> None:
+        """Raise ToolError if the thread does not know this content of the file. Without a thread, there is no check."""
         if thread is None:
             return
-        with self._guard:
+        with self._lock:
             known = self._read.get((thread, file))
             if known is not None:
                 self._read.move_to_end((thread, file))
         if known is None:
-            raise refused("read_first", f"read {shown!r} before you edit it")
+            raise tool_error("read_first", f"read {shown!r} before you edit it")
         if known.hash != short_hash(data):
-            told = f"{shown!r} changed since it was read here (sha256 now {short_hash(data)}); read it again"
-            raise refused("stale", told if known.data is None else "\n".join([told, *_changes(known.data, data)]))
+            message = f"{shown!r} has changed since you read it (sha256 now {short_hash(data)}); read it again"
+            raise tool_error(
+                "stale", message if known.data is None else "\n".join([message, *_changes(known.data, data)])
+            )
 
     def _forget(self, key: tuple[UUID, Hashable]) -> None:
-        gone = self._read.pop(key, None)
-        self._bytes -= len(gone.data) if gone and gone.data else 0
+        removed = self._read.pop(key, None)
+        self._bytes -= len(removed.data) if removed and removed.data else 0
 
 
 def _changes(old: bytes, new: bytes) -> list[str]:
-    """Return what changed, as lines with - and +."""
+    """Return what changed, as the lines of a diff."""
     try:
-        before, after = (whole(each, "").text.splitlines() for each in (old, new))
+        before, after = (decode_text(each, "").text.splitlines() for each in (old, new))
     except ToolError:
-        return ["[it is no text any more]"]
-    lines = [truncated(line, LONGEST_LINE) for line in _differences(before, after)]
-    if len(lines) > MOST_LINES:
-        return [*lines[:MOST_LINES], f"[{len(lines) - MOST_LINES:,} more lines of this difference]"]
-    return lines or ["[only its encoding or its line ends]"]
+        return ["[it is not text any more]"]
+    lines = [truncated(line, MAX_DIFF_LINE_CHARS) for line in _differences(before, after)]
+    if len(lines) > MAX_DIFF_LINES:
+        return [*lines[:MAX_DIFF_LINES], f"[{len(lines) - MAX_DIFF_LINES:,} more lines of this diff]"]
+    return lines or ["[only its encoding or its line ends changed]"]
 
 
 def _differences(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     shorter = min(len(old), len(new))
     head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
-    most = shorter - head
-    tail = next((at for at in range(most) if old[-1 - at] != new[-1 - at]), most)
+    max_tail = shorter - head
+    tail = next((at for at in range(max_tail) if old[-1 - at] != new[-1 - at]), max_tail)
     old, new = old[head : len(old) - tail], new[head : len(new) - tail]
-    if max(len(old), len(new)) > MOST_COMPARED:
-        yield f"@@ line {head + 1}: {len(old):,} lines became {len(new):,} others @@"
+    if max(len(old), len(new)) > MAX_COMPARED_LINES:
+        yield f"@@ line {head + 1}: {len(old):,} lines were replaced by {len(new):,} others @@"
         return
     for what, start, end, at, to in difflib.SequenceMatcher(None, old, new).get_opcodes():
         if what != "equal":

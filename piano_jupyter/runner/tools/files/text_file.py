@@ -1,4 +1,4 @@
-"""What is in a text file: its encoding, its lines, its text. For a file of any size, never more than is asked for."""
+"""Reads text files: their encoding, lines and text. Of a large file, never more than requested is kept in memory."""
 
 import codecs
 import io
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from piano_jupyter.runner.tools.files.workspace import refused
+from piano_jupyter.runner.tools.files.workspace import tool_error
 
-LONGEST_LINE = 2_000  #: characters that are shown of a line
-SAMPLE = 1 << 16  #: bytes at the beginning that tell what kind of file it is
+MAX_LINE_CHARS = 2_000  #: a longer line is cut
+SAMPLE_BYTES = 1 << 16  #: at the beginning of a file, to detect its kind and encoding
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -17,7 +17,7 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-KINDS = (
+FILE_SIGNATURES = (
     (0, b"%PDF", "a PDF document"),
     (0, b"\x89PNG", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
@@ -37,68 +37,72 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file's whole text, and what it takes to write it back byte for byte."""
+    """A file's text, and what is needed to write it back byte for byte."""
 
     text: str
     bom: bytes
     encoding: str
 
     def encoded(self, text: str) -> bytes:
-        """Return a text in this file's encoding. Raises UnicodeEncodeError where that has no such character."""
+        """Return a text in this file's encoding. Raises UnicodeEncodeError for a character that the encoding lacks."""
         return self.bom + text.encode(self.encoding, "surrogateescape")
 
 
-def whole(data: bytes, shown: str) -> TextFile:
-    """Return a file's text. Raises ToolError for what is no text."""
-    bom, encoding = _encoding(data[:SAMPLE], shown)
+def decode_text(data: bytes, shown: str) -> TextFile:
+    """Return a file's text. Raises ToolError if it is not text."""
+    bom, encoding = _detect_encoding(data[:SAMPLE_BYTES], shown)
     try:
         return TextFile(data[len(bom) :].decode(encoding, "surrogateescape"), bom, encoding)
     except UnicodeDecodeError as error:
-        raise refused("binary", f"{shown!r} says that it is {encoding}, but is not") from error
+        raise tool_error("binary", f"{shown!r} is marked as {encoding}, but is not valid") from error
 
 
-def part(file: BinaryIO, shown: str, *, size: int, offset: int, limit: int, room: int) -> str:
-    """Return numbered lines from `offset` on, `limit` at most and no more than `room` bytes, and how to go on."""
-    bom, encoding = _encoding(file.read(SAMPLE), shown)
+def numbered_lines(file: BinaryIO, shown: str, *, size: int, offset: int, limit: int, max_bytes: int) -> str:
+    """Return at most `limit` numbered lines from `offset` on, within `max_bytes`, and how to continue."""
+    bom, encoding = _detect_encoding(file.read(SAMPLE_BYTES), shown)
     file.seek(len(bom))
-    number = 0
+    number, remaining_bytes = 0, max_bytes
     lines: list[str] = []
     with io.TextIOWrapper(file, encoding, errors="replace") as text:
         for number, line in enumerate(_cut_lines(text), start=1):
             if number < offset:
                 continue
             lines.append(f"{number}\t{line}")
-            room -= len(lines[-1].encode()) + 1
-            if len(lines) > 1 and (room < 0 or len(lines) > limit):
-                lines[-1] = f"[{shown!r} has {size:,} bytes and goes on; read it with offset={number}]"
+            remaining_bytes -= len(lines[-1].encode()) + 1
+            if len(lines) > 1 and (remaining_bytes < 0 or len(lines) > limit):
+                lines[-1] = f"[{shown!r} has {size:,} bytes and continues; read it with offset={number}]"
                 break
     if not lines and offset > 1:
-        raise refused("bad_range", f"{shown!r} has {number:,} lines, none at offset {offset}")
+        raise tool_error("bad_range", f"{shown!r} has only {number:,} lines, so none at offset {offset}")
     return "\n".join(lines) if lines else f"{shown!r} is empty"
 
 
 def _cut_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines, cut where they are too long, holding no more than one."""
-    while line := text.readline(LONGEST_LINE + 1):
-        rest = line
-        while rest and not rest.endswith("\n"):
-            rest = text.readline(SAMPLE)
+    """Yield the lines, long ones cut, keeping only one in memory."""
+    while line := text.readline(MAX_LINE_CHARS + 1):
+        chunk = line
+        while chunk and not chunk.endswith("\n"):
+            chunk = text.readline(SAMPLE_BYTES)
         line = line.rstrip("\n")
-        yield line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} [line cut at {LONGEST_LINE:,} characters]"
+        yield (
+            line
+            if len(line) <= MAX_LINE_CHARS
+            else f"{line[:MAX_LINE_CHARS]} [line cut at {MAX_LINE_CHARS:,} characters]"
+        )
 
 
-def _encoding(sample: bytes, shown: str) -> tuple[bytes, str]:
-    """Return the byte order mark and the encoding. Raises ToolError for what is no text."""
-    for start, mark, kind in KINDS:
-        if sample.startswith(mark, start):
-            raise refused("binary", f"{shown!r} is {kind}")
+def _detect_encoding(sample: bytes, shown: str) -> tuple[bytes, str]:
+    """Return the byte order mark and the encoding. Raises ToolError if it is not text."""
+    for position, signature, kind in FILE_SIGNATURES:
+        if sample.startswith(signature, position):
+            raise tool_error("binary", f"{shown!r} is {kind}")
     for bom, encoding in BOMS:
         if sample.startswith(bom):
             return bom, encoding
     if b"\0" in sample:
-        raise refused("binary", f"{shown!r} is not text")
+        raise tool_error("binary", f"{shown!r} is not text")
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)  # Takes a character that the sample cuts.
+        codecs.getincrementaldecoder("utf-8")().decode(sample)  # Accepts an incomplete last character.
     except UnicodeDecodeError:
         return b"", "latin-1"
     return b"", "utf-8"

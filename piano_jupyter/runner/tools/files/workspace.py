@@ -1,8 +1,8 @@
-"""Where a tool may reach in the file system: the one place that says so.
+"""Decides what a tool may access in the file system.
 
-File tools reach what lies beneath the workspace and nothing else. A refusal is a word and a sentence,
-`outside_workspace: ...`; it is the same whether or not there is something outside. Everything goes through descriptors
-(`beneath`): what was looked at is what is read, and where a file was found is where it is written.
+File tools access what is in the workspace and nothing else. An error is a code and a sentence,
+`outside_workspace: ...`; it is the same whether or not there is a file outside. Everything goes through descriptors
+(`beneath`): the file that was checked is the one that is read, and it is written where it was found.
 """
 
 import errno
@@ -19,12 +19,24 @@ from typing import BinaryIO
 import platformdirs
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.atomic import FolderLockedError, HardLinkError, exchange, make, staged
-from piano_jupyter.runner.tools.files.beneath import TRIES, FolderRemovedError, PathResolver, is_held, way
-from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_starter, protected_part
-from piano_jupyter.safe_files import FOLDER, folder_beneath, held_open, kind
+from piano_jupyter.runner.tools.files.atomic import (
+    FolderLockedError,
+    HardLinkError,
+    create_file,
+    replace_content,
+    write_staged,
+)
+from piano_jupyter.runner.tools.files.beneath import (
+    MAX_TRIES,
+    FolderRemovedError,
+    PathResolver,
+    best_resolver,
+    is_open_for_writing,
+)
+from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_startup_file, protected_part
+from piano_jupyter.safe_files import OPEN_FOLDER, closing_descriptor, file_kind, open_folder_beneath
 
-CODES = {
+ERROR_CODES = {
     errno.EACCES: "no_permission",
     errno.EBUSY: "in_use",
     errno.EDQUOT: "no_space",
@@ -42,224 +54,242 @@ CODES = {
 }
 
 
-def refused(code: str, sentence: str) -> ToolError:
-    """Return a refusal that a model can act on."""
+def tool_error(code: str, sentence: str) -> ToolError:
+    """Return an error that a model can act on."""
     return ToolError(f"{code}: {sentence}")
 
 
-def inside(home: Path, path: str) -> tuple[str, ...]:
-    """Return where in a folder a path leads; () where it leads elsewhere."""
+def parts_inside(folder: Path, path: str) -> tuple[str, ...]:
+    """Return the parts of a path, links resolved, relative to a folder; () if it leads elsewhere."""
     real = Path(os.path.realpath(path))
-    return real.relative_to(home).parts if real.is_relative_to(home) else ()
+    return real.relative_to(folder).parts if real.is_relative_to(folder) else ()
 
 
-def home_in(workspace: Path) -> tuple[str, ...] | None:
-    """Return where in a workspace the user's home folder is; None where it is elsewhere."""
+def home_parts_in(workspace: Path) -> tuple[str, ...] | None:
+    """Return the path of the user's home folder in a workspace, None if it is elsewhere."""
     home = Path(os.path.realpath(Path.home()))
     return home.relative_to(workspace).parts if home.is_relative_to(workspace) else None
 
 
-def own_folders(workspace: Path) -> tuple[tuple[str, ...], ...]:
-    """Return where in a workspace Piano has folders of its own by the user's settings, such as XDG_CACHE_HOME.
+def piano_folders_in(workspace: Path) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of Piano's cache and data folders, if settings such as XDG_CACHE_HOME put them in a workspace.
 
-    They hold what is fetched, and which databases are trusted.
+    They contain downloads, and which databases are trusted.
     """
     named = platformdirs.user_cache_dir("piano_jupyter"), platformdirs.user_data_dir("piano_jupyter")
-    return tuple(filter(None, (inside(workspace, each) for each in named)))
+    return tuple(filter(None, (parts_inside(workspace, each) for each in named)))
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedPath:
-    """What a path leads to: a file or a folder, held by a descriptor for as long as it is looked at."""
+    """The file or folder that a path leads to, held by a descriptor."""
 
     shown: str  #: the path as the model gave it
-    names: tuple[str, ...]  #: where it is beneath the workspace, links resolved
-    about: os.stat_result
+    names: tuple[str, ...]  #: its path in the workspace, links resolved
+    status: os.stat_result
     descriptor: int
-    way: PathResolver
+    resolver: PathResolver
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder."""
-        return stat.S_ISDIR(self.about.st_mode)
+        return stat.S_ISDIR(self.status.st_mode)
 
     def open(self) -> BinaryIO:
-        """Open a regular file for reading. Raises ToolError for any other: a pipe would wait, a device would act.
+        """Open a regular file for reading. Raises ToolError for others: a pipe could block, a device could do anything.
 
-        Nor is a file opened that this process has open for reading and writing, as databases are.
+        Raises ToolError, too, for a file that this process has open for reading and writing, like a database.
         """
-        if not stat.S_ISREG(self.about.st_mode):
-            raise refused("not_a_regular_file", f"{self.shown!r} is a {kind(self.about.st_mode)}")
-        if is_held(self.about):
-            raise refused("in_use", f"{self.shown!r} is a database that is open in this kernel; query it there")
-        return os.fdopen(self.way.reading(self.descriptor), "rb")
+        if not stat.S_ISREG(self.status.st_mode):
+            raise tool_error("not_a_regular_file", f"{self.shown!r} is a {file_kind(self.status.st_mode)}")
+        if is_open_for_writing(self.status):
+            raise tool_error("in_use", f"{self.shown!r} is a database that is open in this kernel; query it there")
+        return os.fdopen(self.resolver.open_for_reading(self.descriptor), "rb")
 
     def entries(self) -> Iterator[str]:
-        """Yield the names in a folder, its folders' with a slash, without Piano's own."""
-        with held_open(os.open(".", FOLDER, dir_fd=self.descriptor)) as folder, os.scandir(folder) as entries:
+        """Yield the names in a folder except Piano's own; those of folders end with a slash."""
+        with (
+            closing_descriptor(os.open(".", OPEN_FOLDER, dir_fd=self.descriptor)) as folder,
+            os.scandir(folder) as entries,
+        ):
             for each in entries:
                 if not is_private([each.name]):
                     yield f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
 
 
 class Workspace:
-    """A workspace, and what may be done in it. `database` is kept out of reach if it is there too."""
+    """A workspace and the access to it. `database` is protected if it is in the workspace."""
 
-    def __init__(self, root: Path, database: str = "", *, by: PathResolver | None = None) -> None:
+    def __init__(self, root: Path, database: str = "", *, resolver: PathResolver | None = None) -> None:
         self._root = root
         self._home = Path(os.path.realpath(root))
-        self._database = inside(self._home, database) if database else ()
-        self._users, self._own = home_in(self._home), own_folders(self._home)
-        self._way = by or way()
+        self._database = parts_inside(self._home, database) if database else ()
+        self._home_parts, self._piano_folders = home_parts_in(self._home), piano_folders_in(self._home)
+        self._resolver = resolver or best_resolver()
 
     @contextmanager
     def find(self, path: str) -> Iterator[OpenedPath]:
-        """Give what a path leads to. Raises ToolError, from FileNotFoundError where there is nothing."""
+        """Open what a path leads to. Raises ToolError, from FileNotFoundError if there is nothing."""
         relative = self._relative(path)
-        with _told(path), self._opened() as root:
-            found, names = self._hold(root, relative)
-            with held_open(found):
-                about = os.fstat(found)
-                self._check_shown(names)
-                if about.st_dev == _processes():
-                    raise _outside()
-                yield OpenedPath(path, names, about, found, self._way)
+        with _translate_errors(path), self._open_root() as root:
+            found, names = self._open(root, relative)
+            with closing_descriptor(found):
+                status = os.fstat(found)
+                self._check_visible(names)
+                if status.st_dev == _proc_device():
+                    raise _outside_error()
+                yield OpenedPath(path, names, status, found, self._resolver)
 
     def names(self, path: str) -> tuple[str, ...]:
-        """Return where a path leads beneath the workspace, whether or not there is something. Raises ToolError."""
+        """Return where a path leads in the workspace, whether or not it exists. Raises ToolError."""
         relative = self._relative(path)
-        with _told(path), self._opened() as root, self._nearest(root, relative) as (_, names, missing):
+        with _translate_errors(path), self._open_root() as root, self._nearest(root, relative) as (_, names, missing):
             return (*names, *missing)
 
     def check_writable(self, names: tuple[str, ...]) -> None:
-        """Raise ToolError where tools do not write."""
-        self._check_shown(names)
-        if part := protected_part(names) or (names[-1] if is_starter(names, self._users) else None):
-            raise refused("protected", f"tools do not write {part!r}; tell the user what should be in it")
+        """Raise ToolError for a path that tools must not write."""
+        self._check_visible(names)
+        if part := protected_part(names) or (names[-1] if is_startup_file(names, self._home_parts) else None):
+            raise tool_error("protected", f"tools must not write {part!r}; tell the user what should be in it")
 
-    def _check_shown(self, names: tuple[str, ...]) -> None:
+    def _check_visible(self, names: tuple[str, ...]) -> None:
         if is_private(names, self._database):
-            raise refused("private", "this is Piano's own data, which file tools do not touch")
-        if is_key(names, self._users):
-            raise refused("private", "this is where the user's home folder has keys, which tools do not see")
-        if any(names[: len(each)] == each for each in self._own):
-            raise refused("private", "this is where Piano keeps what it needs itself, which tools do not see")
+            raise tool_error("private", "this is Piano's own data, which file tools cannot access")
+        if is_key(names, self._home_parts):
+            raise tool_error("private", "this is where the user keeps keys, which tools cannot access")
+        if any(names[: len(each)] == each for each in self._piano_folders):
+            raise tool_error("private", "this is Piano's own folder, which tools cannot access")
 
     def make(self, path: str, data: bytes) -> tuple[str, ...]:
-        """Write a file that must not exist yet, whole or not at all, with its folders; return where it is.
+        """Create a file, and the folders it needs, completely or not at all; return its path in the workspace.
 
-        Raises ToolError.
+        Raises ToolError, also if the file exists.
         """
         relative = self._relative(path)
-        with _told(path), self._opened() as root, self._nearest(root, relative) as (nearest, names, missing):
+        with (
+            _translate_errors(path),
+            self._open_root() as root,
+            self._nearest(root, relative) as (nearest, names, missing),
+        ):
             if not missing:
-                raise refused("exists", f"{path!r} is there already")
+                raise tool_error("exists", f"{path!r} already exists")
             self.check_writable((*names, *missing))
-            with held_open(folder_beneath(nearest, missing[:-1], make=True)) as folder:
-                there = (*self._way.names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
-                self.check_writable(there)  # Somebody may have exchanged a folder meanwhile.
-                staged(root, folder, lambda staging: make(folder, there[-1], data, staging=staging))
-            return there
+            with closing_descriptor(open_folder_beneath(nearest, missing[:-1], create=True)) as folder:
+                created = (*self._resolver.resolved_names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
+                self.check_writable(created)  # A folder may have been replaced meanwhile.
+                write_staged(root, folder, lambda staging: create_file(folder, created[-1], data, staging=staging))
+            return created
 
     def replace(self, found: OpenedPath, data: bytes) -> None:
-        """Exchange a file's content, old or new but never a mixture, keeping mode and owner. Raises ToolError."""
+        """Replace a file's content completely or not at all, keeping mode and owner. Raises ToolError."""
         self.check_writable(found.names)
         *parents, name = found.names
         above = "/".join(parents) or "."
-        with _told(found.shown), self._opened() as root, held_open(self._way.find(root, above)) as folder:
+        with (
+            _translate_errors(found.shown),
+            self._open_root() as root,
+            closing_descriptor(self._resolver.find(root, above)) as folder,
+        ):
             now = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            moved = self._way.names(root, folder, above) != (*parents,) or not os.path.samestat(now, found.about)
-            if moved or (now.st_mtime_ns, now.st_size) != (found.about.st_mtime_ns, found.about.st_size):
-                raise refused("stale", f"{found.shown!r} was changed by somebody else this moment; read it again")
-            staged(root, folder, lambda staging: exchange(folder, name, data, staging=staging, like=found.about))
+            before = found.status
+            moved = self._resolver.resolved_names(root, folder, above) != (*parents,)
+            if (
+                moved
+                or not os.path.samestat(now, before)
+                or (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size)
+            ):
+                raise tool_error("stale", f"{found.shown!r} was just changed by another program; read it again")
+            write_staged(
+                root, folder, lambda staging: replace_content(folder, name, data, staging=staging, like=found.status)
+            )
 
-    def _opened(self) -> AbstractContextManager[int]:
-        return held_open(os.open(self._root, FOLDER))
+    def _open_root(self) -> AbstractContextManager[int]:
+        return closing_descriptor(os.open(self._root, OPEN_FOLDER))
 
     def _relative(self, path: str) -> str:
-        """Return a path that a model gave, relative to the workspace.
+        """Return a path from a model, relative to the workspace.
 
-        It is taken as it stands, relative to the root or absolute: no `~`, `$HOME` or `%2e` is expanded.
+        It is taken literally, relative to the root or absolute: no `~`, `$HOME` or `%2e` is expanded.
         """
         if not path or path != path.strip() or len(path) > 4000 or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
-            raise refused("bad_path", "a path is one line of plain characters, without blanks around it")
+            raise tool_error("bad_path", "a path is one line without control characters or surrounding blanks")
         if re.match(r"~|\$\w|.*\$\{|.*%2[ef]", path, re.IGNORECASE):
-            raise refused("bad_path", "nothing in a path is expanded; write it out, relative to the workspace")
+            raise tool_error("bad_path", "nothing in a path is expanded; write it in full, relative to the workspace")
         given = Path(path)
         if given.is_absolute():
             base = next((each for each in (self._root, self._home) if given.is_relative_to(each)), None)
             if base is None:
-                raise _outside()
+                raise _outside_error()
             given = given.relative_to(base)
         return str(given)
 
     @contextmanager
     def _nearest(self, root: int, relative: str) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
-        """Give what exists on the way to a path: its descriptor and its names, and the names that come after it."""
+        """Open the longest existing part of a path; yield its descriptor, its names and the missing names after it."""
         parts = [part for part in relative.split("/") if part not in {"", "."}]
-        for at in range(len(parts), -1, -1):
-            there, missing = "/".join(parts[:at]) or ".", parts[at:]
+        for length in range(len(parts), -1, -1):
+            existing, missing = "/".join(parts[:length]) or ".", parts[length:]
             try:
-                held = self._hold(root, there)
+                opened = self._open(root, existing)
             except FileNotFoundError:
-                if at and parts[at - 1] == "..":
+                if length and parts[length - 1] == "..":
                     raise
                 continue
-            with held_open(held[0]):
-                yield *held, missing
+            with closing_descriptor(opened[0]):
+                yield *opened, missing
             return
 
-    def _hold(self, root: int, relative: str) -> tuple[int, tuple[str, ...]]:
-        """Open what a path leads to, and say where that is; what is exchanged at that moment is opened anew."""
-        for left in reversed(range(TRIES)):
-            found = self._way.find(root, relative)
+    def _open(self, root: int, relative: str) -> tuple[int, tuple[str, ...]]:
+        """Open what a path leads to, and return its path in the workspace; retry if it is replaced meanwhile."""
+        for tries_left in reversed(range(MAX_TRIES)):
+            found = self._resolver.find(root, relative)
             try:
-                return found, self._way.names(root, found, relative)
+                return found, self._resolver.resolved_names(root, found, relative)
             except BaseException as error:
                 os.close(found)
-                if not left or not isinstance(error, FolderRemovedError):
+                if not tries_left or not isinstance(error, FolderRemovedError):
                     raise
         raise AssertionError  # the last try returns or raises
 
 
 def open_regular(path: Path, shown: str) -> BinaryIO:
-    """Open a regular file for reading, wherever it is, unless a link leads out of its folder. Raises ToolError."""
+    """Open a regular file anywhere for reading, unless a link leads out of its folder. Raises ToolError."""
     with Workspace(path.parent).find(path.name) as found:
         return replace(found, shown=shown).open()
 
 
-def _outside() -> ToolError:
-    return refused("outside_workspace", "file tools reach only what is in the workspace; give a path relative to it")
+def _outside_error() -> ToolError:
+    return tool_error("outside_workspace", "file tools can access only the workspace; give a path relative to it")
 
 
-def linked(path: str) -> ToolError:
-    """Return the refusal to write a file that has several names."""
-    return refused(
+def hard_link_error(path: str) -> ToolError:
+    """Return the error for writing to a file that has several names."""
+    return tool_error(
         "linked",
-        f"{path!r} has another name (a hard link), maybe outside the workspace, so tools do not write it; "
-        f"write a file of a new name, or tell the user",
+        f"{path!r} has another name (a hard link), maybe outside the workspace, so tools cannot write it; "
+        f"write a file with a new name, or tell the user",
     )
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Turn an error of the file system into a refusal that names the path as the model gave it."""
+def _translate_errors(path: str) -> Iterator[None]:
+    """Turn an OSError into a ToolError that names the path as the model gave it."""
     try:
         yield
     except HardLinkError:
-        raise linked(path) from None
+        raise hard_link_error(path) from None
     except FolderLockedError:
-        why = "another program holds a lock on the folder; try again when it has ended"
-        raise refused("in_use", f"{path!r}: {why}") from None
+        why = "another program holds a lock on the folder; try again when that program has ended"
+        raise tool_error("in_use", f"{path!r}: {why}") from None
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise _outside() from None
-        code = CODES.get(error.errno or 0, "io_error")
-        raise refused(code, f"{path!r}: {(error.strerror or 'it failed').lower()}") from error
+            raise _outside_error() from None
+        code = ERROR_CODES.get(error.errno or 0, "io_error")
+        raise tool_error(code, f"{path!r}: {(error.strerror or 'it failed').lower()}") from error
 
 
 @cache
-def _processes() -> int:
-    """Return the device of /proc, which shows the kernel's environment: a workspace at `/` would have it within."""
+def _proc_device() -> int:
+    """Return the device of /proc, which reveals the kernel's environment if the workspace is `/`."""
     proc = Path("/proc")
     return proc.stat().st_dev if proc.is_mount() else -1

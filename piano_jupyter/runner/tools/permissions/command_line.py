@@ -1,103 +1,105 @@
-"""What commands a line of shell holds, read generously: for rules that deny or ask, which had better fit too often.
+"""Finds all commands in a line of shell, for rules that deny or ask: better that those match too often than too rarely.
 
-Not a shell: it finds each command of the syntax tree, behind keywords and in the words of programs that run others. Of
-a word that is expanded it knows only that it is not known.
+It is not a shell: it finds each command in the syntax tree, after keywords and in the arguments of programs that run
+other programs. A word that a shell would expand counts as unknown.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from piano_jupyter.rules import RESERVED, PatternWord, fits_text
-from piano_jupyter.runner.tools.permissions.launchers import ALWAYS
-from piano_jupyter.runner.tools.permissions.syntax_tree import Command, ShellWord, guessed, read
+from piano_jupyter.rules import RESERVED_WORDS, PatternWord, matches_text
+from piano_jupyter.runner.tools.permissions.launchers import ALWAYS_LAUNCHERS
+from piano_jupyter.runner.tools.permissions.syntax_tree import Command, ShellWord, guess_commands, parse_line
 
-DEEP = 8  #: levels of substitutions and of commands in words that are read
-LONG = 20_000  #: characters of a line that are read
-BRACKETS = 2_000  #: parentheses and redirections of a line: what takes a parser long
-MANY = 500  #: words of a command that carries others
-CARRIERS = ALWAYS | RESERVED | {"find", "fd", "fdfind", "!", "{", "}"}  #: whose arguments may be commands
-IN_INDEX = re.compile(r"\[[^\]]*[$`]")  #: what bash reckons, even where it was quoted: `test -v 'a[$(rm x)]'`
+MAX_DEPTH = 8  #: levels of substitutions and of commands in arguments
+MAX_LINE_CHARS = 20_000
+MAX_BRACKETS = 2_000  #: parentheses and redirections of a line, which slow the parser down
+MAX_CARRIER_WORDS = 500  #: words of a command that runs others
+CARRIERS = (
+    ALWAYS_LAUNCHERS | RESERVED_WORDS | {"find", "fd", "fdfind", "!", "{", "}"}
+)  #: programs whose arguments may be commands
+IN_INDEX = re.compile(r"\[[^\]]*[$`]")  #: bash evaluates this even if it was quoted: `test -v 'a[$(rm x)]'`
 
 
 class RuleMatch(IntEnum):
-    """Whether a command is what a rule is about."""
+    """Whether a command matches a rule."""
 
     NO = 0
-    MAYBE = 1  #: that is known only when it runs
+    MAYBE = 1  #: known only when it runs
     YES = 2
 
 
 class UnparsableCommandError(Exception):
-    """A line cannot be read whole; the text says why."""
+    """A line cannot be read completely; the text says why."""
 
 
-UNCLEAR = "a quote or a bracket in it is not closed, or it is written in a way that rules cannot follow"
-TOO_LONG = f"it has more than {LONG:,} characters"
+UNCLEAR = "a quote or a bracket in it is not closed, or its syntax is too unusual for rules"
+TOO_LONG = f"it has more than {MAX_LINE_CHARS:,} characters"
 TOO_DEEP = "it is nested too deeply"
-TOO_BRANCHED = f"it has more than {BRACKETS:,} parentheses and redirections"
-TOO_MANY = f"a command in it that runs others has more than {MANY} words"
+TOO_BRANCHED = f"it has more than {MAX_BRACKETS:,} parentheses and redirections"
+TOO_MANY = f"a command in it that runs others has more than {MAX_CARRIER_WORDS} words"
 
 
 def commands_of(line: str) -> list[Command]:
-    """Return the commands of a line. Raises UnparsableCommandError where it cannot be read whole."""
+    """Return the commands of a line. Raises UnparsableCommandError if it cannot be read completely."""
     return list(_commands_in(line, 0))
 
 
-def fits(pattern: Sequence[PatternWord], commands: Sequence[Command]) -> RuleMatch:
-    """Return whether any command is what a pattern is about: its name, then its words, others between them."""
+def match_commands(pattern: Sequence[PatternWord], commands: Sequence[Command]) -> RuleMatch:
+    """Return whether any command matches a pattern: its name, then its words in order, with any words between them."""
     wanted = [tuple(piece.casefold() for piece in word) for word in pattern]
     while len(wanted) > 1 and wanted[-1] == ("", ""):
-        wanted.pop()  # the rest is anything anyway
-    return max((_fits(wanted, command) for command in commands), default=RuleMatch.NO)
+        wanted.pop()  # other words are allowed anyway
+    return max((_match_command(wanted, command) for command in commands), default=RuleMatch.NO)
 
 
 def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Command]:
-    """Yield the commands of a line; of a text that may be no shell, those that are seen or guessed."""
-    if depth > DEEP:
+    """Yield the commands of a line; if the text may not be shell, also those that can only be guessed."""
+    if depth > MAX_DEPTH:
         raise UnparsableCommandError(TOO_DEEP)
-    if len(line) > LONG:
+    if len(line) > MAX_LINE_CHARS:
         raise UnparsableCommandError(TOO_LONG)
-    if line.count("(") + line.count("<") > BRACKETS:
+    if line.count("(") + line.count("<") > MAX_BRACKETS:
         raise UnparsableCommandError(TOO_BRANCHED)
-    reading = read(line, depth)
-    if reading.depth > DEEP:
+    parsed = parse_line(line, depth)
+    if parsed.depth > MAX_DEPTH:
         raise UnparsableCommandError(TOO_DEEP)
-    if reading.is_unclear:
+    if parsed.is_unclear:
         if is_shell:
             raise UnparsableCommandError(UNCLEAR)
-        reading.commands += guessed(line)
-    for text in reading.texts:
+        parsed.commands += guess_commands(line)
+    for text in parsed.texts:
         yield from _commands_in(text.text, text.depth, is_shell=text.is_shell and is_shell)
-    for command in reading.commands:
+    for command in parsed.commands:
         yield from _with_carried(command, depth)
 
 
 def _with_carried(command: Command, depth: int) -> Iterator[Command]:
     yield command
-    carries = _name(command[0]) in CARRIERS
-    if carries and len(command) > MANY:
+    is_carrier = _program_name(command[0]) in CARRIERS
+    if is_carrier and len(command) > MAX_CARRIER_WORDS:
         raise UnparsableCommandError(TOO_MANY)
-    for later in range(1, len(command)):
-        if carries:
-            yield command[later:]
-        if re.search(r"[\s;&|`$(]" if carries else IN_INDEX, command[later].text):
-            yield from _commands_in(command[later].text, depth + 1, is_shell=False)
+    for start in range(1, len(command)):
+        if is_carrier:
+            yield command[start:]
+        if re.search(r"[\s;&|`$(]" if is_carrier else IN_INDEX, command[start].text):
+            yield from _commands_in(command[start].text, depth + 1, is_shell=False)
 
 
-def _name(word: ShellWord) -> str:
+def _program_name(word: ShellWord) -> str:
     return word.text.rpartition("/")[2].casefold()
 
 
-def _fits(pattern: Sequence[PatternWord], command: Command) -> RuleMatch:
+def _match_command(pattern: Sequence[PatternWord], command: Command) -> RuleMatch:
     name, *words = command
     if not name.is_known:
         return RuleMatch.MAYBE
-    if not fits_text(pattern[0], _name(name)):
+    if not matches_text(pattern[0], _program_name(name)):
         return RuleMatch.NO
     wanted = list(pattern[1:])
     for word in words:
-        if wanted and word.is_known and fits_text(wanted[0], word.text.casefold()):
+        if wanted and word.is_known and matches_text(wanted[0], word.text.casefold()):
             del wanted[0]
     if wanted:
         return RuleMatch.NO if all(word.is_known for word in words) else RuleMatch.MAYBE

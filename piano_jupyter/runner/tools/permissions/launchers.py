@@ -1,9 +1,9 @@
-"""Programs that run other programs, or code that stands on their command line: what no pattern of a rule should let in.
+"""Programs that run other programs, or code from their command line, which the pattern of a rule should not allow.
 
-Options that write a file anywhere count, too, where the program is one that otherwise only reads.
+Options that write a file anywhere count, too, if the program otherwise only reads.
 
-Whoever allows `git *` means git, not whatever `git -c core.fsmonitor=PROGRAM` starts. The list is a courtesy to people
-who write rules, not a wall: the sandbox is the wall. What an interpreter does with a file is the rule's own business.
+Whoever allows `git *` means git, not what `git -c core.fsmonitor=PROGRAM` starts. This list helps people who write
+rules; the protection is the sandbox. Whether an interpreter may run a file is up to the rule.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from piano_jupyter.text.words import words
 
-#: Whose very purpose it is, in one way or another.
-ALWAYS = words(
+#: Programs that always can run others.
+ALWAYS_LAUNCHERS = words(
     """
     . alias at awk ash batch bash bind builtin busybox bwrap capsh chroot chrt command compgen complete coproc crontab
     csh dash dc declare doas docker duckdb ed emacs enable entr env eval ex exec expect export fc firejail fish flock
@@ -24,8 +24,8 @@ ALWAYS = words(
     """
 )
 
-#: Long options (any beginning of one counts), single letters, and whole words that run something, for the programs that
-#: have them alike.
+#: For programs with the same options: the long options and the single letters that run something. Any prefix of a long
+#: option counts.
 OPTIONS_OF: Mapping[str, tuple[str, str]] = {
     "ack ag bat": ("--pager", ""),
     "bun": ("--eval --print", "ep"),
@@ -59,10 +59,10 @@ OPTIONS_OF: Mapping[str, tuple[str, str]] = {
     "zip": ("--unzip-command", "T"),
 }
 OPTIONS = {name: options for names, options in OPTIONS_OF.items() for name in names.split()}
-FIND = words("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
+FIND_OPTIONS = words("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
 
-#: What git does by itself; any other word may be an alias, which is whatever its configuration says.
-GIT = words(
+#: git's own commands; any other word may be an alias, which can run anything.
+GIT_COMMANDS = words(
     """
     add annotate apply archive bisect blame branch cat-file check-ignore checkout cherry cherry-pick clean clone commit
     count-objects describe diff diff-files diff-index diff-tree fetch for-each-ref format-patch fsck gc grep init log
@@ -86,46 +86,46 @@ GIT_LETTERS = {
     "cherry-pick": "s",
 }
 
-#: A script of sed that only prints, deletes or replaces.
-SED = re.compile(r"((\d+|\$)(,(\d+|\$))?)?([dp=]|s([/|,:@#_])((\\.|(?!\6)[^\\])*\6){2}[gpiIm0-9]*)|\d+q")
+#: A sed script that only prints, deletes or replaces.
+SAFE_SED_SCRIPT = re.compile(r"((\d+|\$)(,(\d+|\$))?)?([dp=]|s([/|,:@#_])((\\.|(?!\6)[^\\])*\6){2}[gpiIm0-9]*)|\d+q")
 
 
 def may_run_others(words: Sequence[str]) -> bool:
-    """Return whether a plain command, by its words, can start another program or run code that is written in it."""
+    """Return whether a plain command can start another program or run code from its arguments."""
     name, given = words[0].rpartition("/")[2], list(words[1:])
-    if name in ALWAYS or name.startswith(("ld-linux", "ld-musl")):
+    if name in ALWAYS_LAUNCHERS or name.startswith(("ld-linux", "ld-musl")):
         return True
     if name == "git":
-        return _git(given)
+        return _git_may_run_others(given)
     if name == "sed":
-        return _sed(given)
+        return _sed_may_run_others(given)
     if name == "find":
-        return not FIND.isdisjoint(given)
+        return not FIND_OPTIONS.isdisjoint(given)
     if name == "tar" and (any(":" in word for word in given) or (given and re.fullmatch(r"\w*[IF]\w*", given[0]))):
-        return True  # a colon: an archive on another machine, by rsh; letters without a dash are options
+        return True  # a colon is an archive on another machine, by rsh; letters without a dash are options
     if name in {"make", "gmake"} and any("=" in word for word in given):
-        return True  # SHELL=, CC=: what it runs
+        return True  # SHELL=, CC= and so on are programs that it runs
     longs, letters = OPTIONS.get(re.sub(r"[\d.]+$", "", name).lower(), ("", ""))
     return _has_option(given, longs, letters)
 
 
-def _git(given: list[str]) -> bool:
-    if given[:1] == ["--no-pager"]:
-        given = given[1:]
-    if not given or given[0] not in GIT:
-        return bool(given)
-    does, rest = given[0], given[1:]
+def _git_may_run_others(arguments: list[str]) -> bool:
+    if arguments[:1] == ["--no-pager"]:
+        arguments = arguments[1:]
+    if not arguments or arguments[0] not in GIT_COMMANDS:
+        return bool(arguments)
+    command, rest = arguments[0], arguments[1:]
     return (
-        (does == "bisect" and "run" in rest)
+        (command == "bisect" and "run" in rest)
         or any(re.match(r"\w+::", word) for word in rest)  # a transport that is a program
-        or _has_option(rest, GIT_OPTIONS, GIT_LETTERS.get(does, ""))
+        or _has_option(rest, GIT_OPTIONS, GIT_LETTERS.get(command, ""))
     )
 
 
-def _sed(given: list[str]) -> bool:
+def _sed_may_run_others(arguments: list[str]) -> bool:
     """Return whether sed may do more than print, delete and replace: `e` runs a command, `w` writes a file."""
     scripts, files = [], []
-    words = iter(given)
+    words = iter(arguments)
     for word in words:
         if word in {"-e", "--expression"}:
             scripts.append(next(words, ""))
@@ -137,11 +137,11 @@ def _sed(given: list[str]) -> bool:
             return True
         else:
             files.append(word)
-    return any(SED.fullmatch(script) is None for script in scripts or files[:1])
+    return any(SAFE_SED_SCRIPT.fullmatch(script) is None for script in scripts or files[:1])
 
 
-def _has_option(given: Sequence[str], longs: str, letters: str) -> bool:
-    for word in given:
+def _has_option(arguments: Sequence[str], longs: str, letters: str) -> bool:
+    for word in arguments:
         if word.startswith("--") and len(word) > 2:
             option = word.partition("=")[0]
             if any(each.startswith(option) for each in longs.split()):

@@ -1,4 +1,4 @@
-"""What looks like reaching for keys or the network in a command: not to stop it, but for people to see it."""
+"""Finds signs in a command that it accesses keys or the network, to warn people, not to stop it."""
 
 import re
 
@@ -14,11 +14,11 @@ NETWORK = re.compile(
 
 
 def suspicion(command: str) -> str | None:
-    """Return what a command seems to reach for, for people; None where nothing of the kind is seen."""
+    """Return a warning about what a command seems to access, None if there is nothing."""
     plain = re.sub(r"""['"\\]""", "", command)
-    reaches = [
+    accessed = [
         f"{what} ({found[0]})"
         for what, sign in (("keys", KEYS), ("the network", NETWORK))
         if (found := sign.search(plain))
     ]
-    return f"it reaches for {' and '.join(reaches)}" if reaches else None
+    return f"it accesses {' and '.join(accessed)}" if accessed else None

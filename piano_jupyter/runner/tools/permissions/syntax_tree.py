@@ -1,7 +1,7 @@
-"""The simple commands of a line of shell, from its syntax tree, and the texts in it that are read by themselves.
+"""Finds the simple commands in a line of shell, from its syntax tree, and the nested texts to parse separately.
 
-tree-sitter knows the grammar but is lenient: it accepts what bash refuses, and guesses where bash is exact. Where bash
-may read a line in another way, the line counts as unclear.
+tree-sitter knows the grammar but is lenient: it accepts what bash rejects, and guesses where bash is exact. If bash may
+read a line differently, the line counts as unclear.
 """
 
 import re
@@ -21,7 +21,7 @@ QUOTED = {"string", "raw_string", "translated_string", "ansi_c_string"}
 EXPANDED = SUBSTITUTIONS | {"expansion", "simple_expansion", "arithmetic_expansion", "ansi_c_string"}
 LITERALS = {"concatenation", "number", "word", "brace_expression"} | EXPANDED | QUOTED
 BODY = {"heredoc_body", "heredoc_end"}
-BLOCKS = SUBSTITUTIONS | {  #: in which a comment may stand
+BLOCKS = SUBSTITUTIONS | {  #: nodes that may contain a comment
     *("array", "case_item", "case_statement", "compound_statement", "do_group", "elif_clause", "else_clause"),
     *("for_statement", "if_statement", "list", "pipeline", "program", "subshell", "while_statement"),
 }
@@ -29,13 +29,13 @@ ARITHMETIC = {"arithmetic_expansion", "c_style_for_statement"}
 ON_ONE_LINE = COMMANDS | {"file_redirect", "herestring_redirect", "variable_assignments"}
 WITHOUT_BLANKS = {"concatenation", "expansion", "simple_expansion", "variable_assignment"}
 
-#: To bash a letter like others; and the `-` of `python - <<END`, which the tree would lose.
+#: Characters that are ordinary letters to bash; and the `-` of `python - <<END`, which the tree would lose.
 FOREIGN = re.compile(r"[^\t\n -~]|(?<=[ \t])-(?=[ \t]*<<)")
 LINE_GAP = re.compile(r"(?:[ \t]|\\\n)*")
 GAP = re.compile(r"(?:[ \t\n]|\\\n)*")
 BACKTICKS = re.compile(r"\$?`((?:[^`\\]|\\.)*)`", re.DOTALL)
-PATTERN = re.compile(r"""(?:[^'"`{}$\\\n;]|\\[^'"`{}$\n]|\$(?![({\['"`]))*""")  #: with nothing quoted or expanded in it
-EXACT = {  #: what these are to bash; tree-sitter lets some of them go on for longer
+PATTERN = re.compile(r"""(?:[^'"`{}$\\\n;]|\\[^'"`{}$\n]|\$(?![({\['"`]))*""")  #: nothing in it is quoted or expanded
+EXACT = {  #: how bash delimits these nodes; tree-sitter makes some of them longer
     "ansi_c_string": re.compile(r"\$'(?:[^'\\]|\\.)*'", re.DOTALL),
     "command_substitution": BACKTICKS,
     "extglob_pattern": PATTERN,
@@ -47,7 +47,7 @@ HEREDOC = re.compile(
     r"""[^\n]*\n(?P<text>(?:.*\n)*?)(?<!\\\n)(?(tabs)\t*)(?P=end)$""",
     re.MULTILINE,
 )
-#: A text in which nothing is expanded and every quote is closed: whatever it is, its words are as they stand.
+#: A text in which nothing is expanded and every quote is closed, so its words are literal.
 TEXT = re.compile(
     r"""(?:[^'"\\$`<>{#]|<(?![<(])|>(?!\()|(?<![^\s;&|()<>])#.*|(?<=[^\s;&|()<>])#|\\.|'[^']*'|"[^"\\$`]*")*+"""
 )
@@ -57,10 +57,10 @@ ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class ShellWord(NamedTuple):
-    """A word of a command, its quotes taken off."""
+    """A word of a command, without its quotes."""
 
     text: str
-    is_known: bool  #: whether it is so when it runs: not where something in it is expanded
+    is_known: bool  #: False if something in it is expanded when it runs
 
 
 Command = list[ShellWord]
@@ -68,21 +68,21 @@ UNKNOWN = ShellWord("", is_known=False)
 
 
 class NestedText(NamedTuple):
-    """A text in a line that is read by itself."""
+    """A text in a line that has to be parsed separately."""
 
     text: str
     depth: int  #: of substitutions around it
-    is_shell: bool  #: False: it may be none, like a here-document
+    is_shell: bool  #: False if it may not be shell, like a here-document
 
 
 @dataclass(slots=True)
 class ParsedLine:
-    """What was found in a line."""
+    """The commands and nested texts in a line."""
 
     commands: list[Command] = field(default_factory=list)
     texts: list[NestedText] = field(default_factory=list)
-    depth: int = 0  #: of substitutions, at most
-    is_unclear: bool = False  #: whether bash may read it in another way
+    depth: int = 0  #: of the deepest substitution
+    is_unclear: bool = False  #: whether bash may read it differently
 
 
 class _Context(NamedTuple):
@@ -93,33 +93,33 @@ class _Context(NamedTuple):
     is_arithmetic: bool = False
 
 
-def read(line: str, depth: int) -> ParsedLine:
-    """Return what is in a line that is in so many substitutions itself."""
-    from tree_sitter import Parser  # noqa: PLC0415  loading the extension must not take the time
+def parse_line(line: str, depth: int) -> ParsedLine:
+    """Parse a line that is itself within `depth` substitutions."""
+    from tree_sitter import Parser  # noqa: PLC0415  Loading the extension must stay fast.
 
-    line = line.replace("<>", "< ")  # a redirection that the grammar does not know; all else stays in its place
+    line = line.replace("<>", "< ")  # a redirection that the grammar does not know; positions stay the same
     root = Parser(_bash()).parse(FOREIGN.sub(",", line).encode()).root_node  # a byte is a character
-    reading = ParsedLine(depth=depth, is_unclear=root.has_error)
-    covered = (root.children[0].start_byte, root.children[-1].end_byte) if root.children else (0, 0)
-    reading.is_unclear |= GAP.fullmatch(line[: covered[0]] + line[covered[1] :]) is None
-    places = [_Context(root, depth)]
-    while places:  # a tree can be deeper than Python's stack
-        place = places.pop()
-        reading.depth = max(reading.depth, place.depth)
-        reading.is_unclear |= _is_unclear(place, line)
-        if _is_read_in_the_tree(place, line, reading):
-            places += _below(place)
-    return reading
+    parsed = ParsedLine(depth=depth, is_unclear=root.has_error)
+    span = (root.children[0].start_byte, root.children[-1].end_byte) if root.children else (0, 0)
+    parsed.is_unclear |= GAP.fullmatch(line[: span[0]] + line[span[1] :]) is None
+    queue = [_Context(root, depth)]
+    while queue:  # a tree can be deeper than Python's stack
+        context = queue.pop()
+        parsed.depth = max(parsed.depth, context.depth)
+        parsed.is_unclear |= _is_unclear(context, line)
+        if _add_node(context, line, parsed):
+            queue += _child_contexts(context)
+    return parsed
 
 
-def guessed(text: str) -> list[Command]:
-    """Return what a text that is hardly shell would run: a command on each line and in each bracket."""
+def guess_commands(text: str) -> list[Command]:
+    """Return what a text that may not be shell could run: a command on each line and in each bracket."""
     text = text.replace("\\\n", "")
     commands: list[Command] = [[] if TEXT.fullmatch(text) else [UNKNOWN], []]
     for token in TOKEN.findall(text):
         if token in {*"\n;&|(){}`"}:
             commands.append([])
-        elif token in {*"<>"}:  # at the beginning, or behind a number, the name of the command follows
+        elif token in {*"<>"}:  # at the start, or after a number, the command's name follows
             commands[-1] = [UNKNOWN] if not commands[-1] or commands[-1][-1].text.isdigit() else commands[-1]
         elif commands[-1] or not re.match(r"#|\w+\+?=", token):
             commands[-1].append(ShellWord(PIECE.sub(_unquoted, token), not re.search(r"[*?\[$]", token)))
@@ -134,33 +134,37 @@ def _bash() -> "Language":
     return Language(tree_sitter_bash.language())
 
 
-def _is_read_in_the_tree(place: _Context, line: str, reading: ParsedLine) -> bool:
-    """Note what a node holds; return whether what is below it is to be looked at."""
-    node, depth = place.node, place.depth + 1
+def _add_node(context: _Context, line: str, parsed: ParsedLine) -> bool:
+    """Add what a node contains to `parsed`; return whether its children have to be visited."""
+    node, depth = context.node, context.depth + 1
     first = node.children[0] if node.children else node
     if node.type in COMMANDS:
-        reading.commands.append([_word(each, line) for each in _words(node)])
-    elif node.type == "redirected_statement" and (more := [word for each in node.children for word in _behind(each)]):
-        reading.is_unclear |= first.type not in COMMANDS | REDIRECTIONS
-        reading.commands.append([_word(each, line) for each in [*_words(first), *more]])
+        parsed.commands.append([_word(each, line) for each in _words(node)])
+    elif node.type == "redirected_statement" and (
+        more := [word for each in node.children for word in _words_after(each)]
+    ):
+        parsed.is_unclear |= first.type not in COMMANDS | REDIRECTIONS
+        parsed.commands.append([_word(each, line) for each in [*_words(first), *more]])
     elif node.type == "heredoc_redirect":
         text = _heredoc(node, line)
-        reading.is_unclear |= text is None
-        reading.texts.append(NestedText(text or "", depth, is_shell=False))
-    elif node.type == "test_command" and first.type == "[":  # a command like others, whatever the tree makes of it
-        reading.texts.append(NestedText("\\" + _said(node, line), depth, is_shell=True))
+        parsed.is_unclear |= text is None
+        parsed.texts.append(NestedText(text or "", depth, is_shell=False))
+    elif (
+        node.type == "test_command" and first.type == "["
+    ):  # an ordinary command, although the tree parses it differently
+        parsed.texts.append(NestedText("\\" + _source(node, line), depth, is_shell=True))
         return False
     elif node.type == "test_command":
-        reading.commands.append([ShellWord("[[", is_known=True), *(_word(each, line) for each in _literals(node))])
-    elif node.type == "command_substitution" and (ticks := BACKTICKS.match(_said(node, line))):
-        escaped = r'\\([`$\\"])' if place.is_quoted else r"\\([`$\\])"
-        reading.texts.append(NestedText(re.sub(escaped, r"\1", ticks[1]), depth, is_shell=True))
+        parsed.commands.append([ShellWord("[[", is_known=True), *(_word(each, line) for each in _literals(node))])
+    elif node.type == "command_substitution" and (ticks := BACKTICKS.match(_source(node, line))):
+        escaped = r'\\([`$\\"])' if context.is_quoted else r"\\([`$\\])"
+        parsed.texts.append(NestedText(re.sub(escaped, r"\1", ticks[1]), depth, is_shell=True))
         return False
     return True
 
 
-def _below(place: _Context) -> Iterator[_Context]:
-    node, depth, _, is_quoted, is_arithmetic = place
+def _child_contexts(context: _Context) -> Iterator[_Context]:
+    node, depth, _, is_quoted, is_arithmetic = context
     if node.type in SUBSTITUTIONS | {"do_group", "compound_statement"}:
         depth += node.type in SUBSTITUTIONS
         is_quoted = is_arithmetic = False
@@ -170,25 +174,25 @@ def _below(place: _Context) -> Iterator[_Context]:
         yield _Context(child, depth, node.type, is_quoted, is_arithmetic)
 
 
-def _is_unclear(place: _Context, line: str) -> bool:
-    """Return whether bash may read a node in another way."""
-    node, kind, said = place.node, place.node.type, _said(place.node, line)
+def _is_unclear(context: _Context, line: str) -> bool:
+    """Return whether bash may read a node differently."""
+    node, kind, source = context.node, context.node.type, _source(context.node, line)
     if kind == "comment":
         no_word = line[node.start_byte - 1 : node.start_byte] in {"", *" \t\n;&|()"}
-        return place.is_arithmetic or place.parent not in BLOCKS or not no_word
-    if kind == "regex" and place.parent != "expansion":
-        said = re.sub(r"(?<!\$)[{}]", "", said)  # a count in a regular expression
-    if kind in EXACT and (not said.startswith("$(")) and EXACT[kind].fullmatch(said) is None:
+        return context.is_arithmetic or context.parent not in BLOCKS or not no_word
+    if kind == "regex" and context.parent != "expansion":
+        source = re.sub(r"(?<!\$)[{}]", "", source)  # a count in a regular expression
+    if kind in EXACT and (not source.startswith("$(")) and EXACT[kind].fullmatch(source) is None:
         return True
-    if (kind in QUOTED and place.is_arithmetic) or (kind == "array" and place.parent == "expansion"):
+    if (kind in QUOTED and context.is_arithmetic) or (kind == "array" and context.parent == "expansion"):
         return True
-    if kind == "expansion" and place.is_quoted and "'" in said:
+    if kind == "expansion" and context.is_quoted and "'" in source:
         return True
     return kind != "heredoc_body" and any(_is_odd_gap(kind, *two, line) for two in pairwise(node.children))
 
 
 def _is_odd_gap(kind: str, before: "Node", after: "Node", line: str) -> bool:
-    """Return whether what the tree leaves out between two nodes is more than blanks, or their being apart a guess."""
+    """Return whether the gap between two nodes contains more than blanks, or bash may not separate them there."""
     gap = line[before.end_byte : after.start_byte]
     if kind in WITHOUT_BLANKS:
         return gap != ""
@@ -206,7 +210,7 @@ def _is_odd_gap(kind: str, before: "Node", after: "Node", line: str) -> bool:
 
 
 def _heredoc(node: "Node", line: str) -> str | None:
-    """Return the text of a here-document; None where bash may end it elsewhere."""
+    """Return the text of a here-document, None if bash may end it elsewhere."""
     found = HEREDOC.match(line, node.start_byte)
     if found is None or found.end() != node.end_byte or found["end"] in found["text"].replace("\\\n", "").split("\n"):
         return None
@@ -216,18 +220,18 @@ def _heredoc(node: "Node", line: str) -> str | None:
 
 
 def _words(node: "Node") -> Iterator["Node"]:
-    """Yield the words of a simple command, without the assignments before its name; of what is none, nothing."""
+    """Yield the words of a simple command, without assignments before its name; nothing for other nodes."""
     is_named = False
     for child in node.children if node.type in COMMANDS else ():
         if child.type in REDIRECTIONS:
-            yield from _behind(child)
+            yield from _words_after(child)
         elif is_named or child.type != "variable_assignment":
             is_named = True
             yield child
 
 
-def _behind(redirection: "Node") -> Iterator["Node"]:
-    """Yield the words of the command that stand behind a redirection."""
+def _words_after(redirection: "Node") -> Iterator["Node"]:
+    """Yield the command's words that follow a redirection."""
     literals = [each for each in redirection.children if each.type in LITERALS]
     if redirection.type == "heredoc_redirect":
         yield from literals
@@ -236,7 +240,7 @@ def _behind(redirection: "Node") -> Iterator["Node"]:
 
 
 def _literals(node: "Node", kinds: set[str] = LITERALS) -> Iterator["Node"]:
-    """Yield what is of these kinds in a node, but not what is in that, from left to right."""
+    """Yield the outermost nodes of these kinds in a node, from left to right."""
     nodes = [node]
     while nodes:
         if (each := nodes.pop()).type in kinds:
@@ -246,13 +250,13 @@ def _literals(node: "Node", kinds: set[str] = LITERALS) -> Iterator["Node"]:
 
 
 def _word(node: "Node", line: str) -> ShellWord:
-    said, at = [], node.start_byte
+    literal_parts, at = [], node.start_byte
     for expanded in _literals(node, EXPANDED):
-        said.append(line[at : expanded.start_byte])
+        literal_parts.append(line[at : expanded.start_byte])
         at = expanded.end_byte
-    written = "".join([*said, line[at : node.end_byte]])
+    written = "".join([*literal_parts, line[at : node.end_byte]])
     text = PIECE.sub(_unquoted, written)
-    is_known = not said and not any(found[0] in {*"*?[{$"} for found in PIECE.finditer(written))
+    is_known = not literal_parts and not any(found[0] in {*"*?[{$"} for found in PIECE.finditer(written))
     return ShellWord(text, is_known or text in {"{", "[", "[["})
 
 
@@ -263,5 +267,5 @@ def _unquoted(piece: re.Match[str]) -> str:
     return next((each for each in (single, escaped) if each is not None), piece[0]).strip("\n" if escaped else "")
 
 
-def _said(node: "Node", line: str) -> str:
+def _source(node: "Node", line: str) -> str:
     return line[node.start_byte : node.end_byte]

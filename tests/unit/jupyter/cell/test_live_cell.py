@@ -24,7 +24,7 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, shown
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.progress import ProgressTracker
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 
@@ -54,48 +54,48 @@ def asked():
     return *jobs, ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
 
-def test_answers_are_in_the_order_asked_though_they_end_in_another(asked):
+def test_answers_are_in_the_order_asked_whatever_order_they_end_in(asked):
     first, second, following = asked
 
-    following.take(JobDone(job=second, message=answer(21, second, "two")))
-    half = following.over
-    following.take(JobDone(job=first, message=answer(20, first, "one")))
+    following.apply(JobDone(job=second, message=answer(21, second, "two")))
+    half = following.has_ended
+    following.apply(JobDone(job=first, message=answer(20, first, "one")))
 
-    assert (half, following.over) == (False, True)
+    assert (half, following.has_ended) == (False, True)
     assert [each.answer.content for each in following.all] == ["one", "two"]
 
 
-def test_the_jobs_that_an_answer_asks_for_are_followed_and_stand_after_it(asked):
+def test_delegated_jobs_are_followed_and_shown_after_the_answer_that_delegates(asked):
     first, second, following = asked
     said = answer(20, first)
     next_job = job(12, BOB, about=said.id, hops=1)
 
-    following.take(Answered(message=said))
-    following.take(JobQueued(job=next_job))
-    following.take(JobDone(job=second, message=answer(21, second)))
-    following.take(JobDone(job=first, message=said))
-    waits = not following.over
-    following.take(delta(next_job, "asked again"))
+    following.apply(Answered(message=said))
+    following.apply(JobQueued(job=next_job))
+    following.apply(JobDone(job=second, message=answer(21, second)))
+    following.apply(JobDone(job=first, message=said))
+    waits = not following.has_ended
+    following.apply(delta(next_job, "asked again"))
 
     assert waits
-    assert following.all == [following.known[each.id] for each in (first, next_job, second)]
-    assert following.asked == [following.known[each.id] for each in (first, second)]
-    assert set(following.known) == {first.id, second.id, next_job.id}
-    assert shown(following)[1] == LiveAnswer("bob", "asked again")
+    assert following.all == [following.by_job_id[each.id] for each in (first, next_job, second)]
+    assert following.requested == [following.by_job_id[each.id] for each in (first, second)]
+    assert set(following.by_job_id) == {first.id, second.id, next_job.id}
+    assert live_answers(following)[1] == LiveAnswer("bob", "asked again")
 
 
 def test_the_jobs_of_others_are_not_followed(asked):
     first, _, following = asked
     stranger = job(30)
 
-    following.take(JobQueued(job=stranger))
-    following.take(JobQueued(job=job(31, about=UUID(int=77), hops=1)))
-    following.take(delta(stranger, "not for you"))
-    following.take(JobDone(job=stranger, message=answer(40, stranger)))
-    following.take(JobDone(job=first, message=answer(20, first)))
+    following.apply(JobQueued(job=stranger))
+    following.apply(JobQueued(job=job(31, about=UUID(int=77), hops=1)))
+    following.apply(delta(stranger, "not for you"))
+    following.apply(JobDone(job=stranger, message=answer(40, stranger)))
+    following.apply(JobDone(job=first, message=answer(20, first)))
 
     assert len(following.all) == 2
-    assert [each.text for each in shown(following)] == ["", ""]
+    assert [each.text for each in live_answers(following)] == ["", ""]
 
 
 def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn(asked):
@@ -106,111 +106,111 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
         status=CallStatus.OK, result="3",
     )  # fmt: skip
 
-    following.take(delta(first, "I look "))
-    following.take(delta(first, "it up."))
-    following.take(MessageAdded(message=answer(99, first, "I look it up.")))
-    following.take(ToolCalled(job_id=first.id, call=call))
-    during = shown(following)[0]
-    following.take(ToolReturned(job_id=first.id, call=returned))
-    following.take(delta(first, "It is 3.", message=98))
+    following.apply(delta(first, "I look "))
+    following.apply(delta(first, "it up."))
+    following.apply(MessageAdded(message=answer(99, first, "I look it up.")))
+    following.apply(ToolCalled(job_id=first.id, call=call))
+    during = live_answers(following)[0]
+    following.apply(ToolReturned(job_id=first.id, call=returned))
+    following.apply(delta(first, "It is 3.", message=98))
 
     assert during == LiveAnswer("ada", "I look it up.", "running price")
-    assert shown(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert live_answers(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
     assert following.all[0].calls == [returned]
 
 
-def test_a_call_that_waits_for_a_yes_is_told_where_it_is_waited_for(asked):
+def test_the_cell_says_that_a_call_waits_for_approval(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
-    following.take(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
-    asked_for = [each.status for each in shown(following)]
-    following.take(ToolCalled(job_id=first.id, call=call))
+    following.apply(ApprovalRequested(id=UUID(int=900), job_id=first.id, call=call, question="ada wants to run bash"))
+    asked_for = [each.status for each in live_answers(following)]
+    following.apply(ToolCalled(job_id=first.id, call=call))
 
-    assert asked_for == ["waits for your yes", "waiting for its turn"]
-    assert shown(following)[0].status == "running bash"
+    assert asked_for == ["waits for your approval", "waiting in the queue"]
+    assert live_answers(following)[0].status == "running bash"
     assert following.threads == {THREAD}
 
 
-def test_what_a_call_waits_for_and_what_it_reaches_for_is_told(asked):
+def test_the_cell_says_what_a_call_waits_for_and_shows_its_flag(asked):
     first, _, following = asked
     call = ToolCall(id=UUID(int=50), message_id=UUID(int=20), name="bash", arguments={}, started_at=NOW)
 
-    following.take(ToolFlagged(job_id=first.id, call=call, reason="it reaches for keys (\u202e)"))
-    following.take(ToolCalled(job_id=first.id, call=call))
-    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
-    following.take(delta(first, "So."))
+    following.apply(ToolFlagged(job_id=first.id, call=call, reason="it reaches for keys (\u202e)"))
+    following.apply(ToolCalled(job_id=first.id, call=call))
+    following.apply(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    following.apply(delta(first, "So."))
     flag = "look at this call of bash: it reaches for keys (‹U+202E›)"
 
-    assert shown(following)[0].text == f"{flag}\nSo."
+    assert live_answers(following)[0].text == f"{flag}\nSo."
     assert following.all[0].flags == ["look at this call of bash: it reaches for keys (\u202e)"]
-    following.take(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
-    assert shown(following)[0].status == "bash waits: another cell runs"
+    following.apply(ToolWaiting(job_id=first.id, call=call, note="another cell runs"))
+    assert live_answers(following)[0].status == "bash waits: another cell runs"
 
 
-def test_a_model_that_loads_is_told_where_it_is_waited_for_with_its_seconds():
+def test_the_cell_says_how_long_a_model_has_been_loading():
     jobs = [job(10, ADA, model="small"), job(11, BOB, model="large")]
     following = ProgressTracker(jobs, {ADA: "ada", BOB: "bob"})
 
-    following.take(JobStarted(job=jobs[0]))
-    following.take(ModelLoading(note="loading", model="large", seconds=12.4))
-    by_model = [each.status for each in shown(following)]
-    following.take(ModelLoading(note="fetching", job_id=jobs[0].id, fraction=0.25))
-    by_job = shown(following)[0]
-    following.take(delta(jobs[0], "", "hm"))
-    thinks = shown(following)[0].status
-    following.take(delta(jobs[0], "so"))
-    following.take(ModelLoading(note="too late", fraction=1.0))
+    following.apply(JobStarted(job=jobs[0]))
+    following.apply(ModelLoading(note="loading", model="large", seconds=12.4))
+    by_model = [each.status for each in live_answers(following)]
+    following.apply(ModelLoading(note="fetching", job_id=jobs[0].id, fraction=0.25))
+    by_job = live_answers(following)[0]
+    following.apply(delta(jobs[0], "", "hm"))
+    thinks = live_answers(following)[0].status
+    following.apply(delta(jobs[0], "so"))
+    following.apply(ModelLoading(note="too late", fraction=1.0))
 
     assert by_model == ["", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
-    assert shown(following)[0] == LiveAnswer("ada", "so")
-    assert shown(following)[1] == LiveAnswer("bob", "", "too late")
+    assert live_answers(following)[0] == LiveAnswer("ada", "so")
+    assert live_answers(following)[1] == LiveAnswer("bob", "", "too late")
 
 
-def test_what_no_longer_fits_is_told_while_the_answer_is_not_there(asked):
+def test_the_cell_says_that_history_was_trimmed_until_the_answer_comes(asked):
     first, _, following = asked
 
-    following.take(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
+    following.apply(HistoryTrimmed(thread_id=THREAD, job_id=first.id, turns=3, note="The first 3 turns no longer fit"))
 
-    assert shown(following)[0].status == "The first 3 turns no longer fit"
+    assert live_answers(following)[0].status == "The first 3 turns no longer fit"
 
 
-def test_how_jobs_end_without_an_answer_is_told(asked):
+def test_the_cell_says_why_a_job_ended_without_an_answer(asked):
     first, second, following = asked
     error = ModelError("it broke")
 
-    following.take(JobFailed(job=first, reason="it broke", error=error))
-    following.take(JobCancelled(job=second))
+    following.apply(JobFailed(job=first, reason="it broke", error=error))
+    following.apply(JobCancelled(job=second))
 
-    assert following.over
+    assert following.has_ended
     assert following.all[0].error is error
     assert str(following.all[1].error) == "the job was cancelled"
-    assert [each.status for each in shown(following)] == ["it broke", "cancelled"]
+    assert [each.status for each in live_answers(following)] == ["it broke", "cancelled"]
 
 
-def test_notes_on_an_answer_and_agents_that_come_meanwhile_are_known(asked):
+def test_notes_on_an_answer_and_new_agents_are_followed(asked):
     first, _, following = asked
     said, note = answer(20, first), answer(60, first, "carl was not asked", role="system")
     carl = Agent(id=UUID(int=5), name="carl", model="small", inserted_at=NOW)
 
-    following.take(AgentAdded(agent=carl))
-    following.take(Answered(message=said))
-    following.take(MessageAdded(message=note))
-    following.take(JobQueued(job=job(12, carl.id, about=said.id, hops=1)))
-    following.take(JobDone(job=first, message=said))
+    following.apply(AgentAdded(agent=carl))
+    following.apply(Answered(message=said))
+    following.apply(MessageAdded(message=note))
+    following.apply(JobQueued(job=job(12, carl.id, about=said.id, hops=1)))
+    following.apply(JobDone(job=first, message=said))
 
     assert following.all[0].notes == [note]
     assert following.all[1].name == "carl"
 
 
-def test_a_terminal_shows_one_answer_after_the_other_whole(capsys):
+def test_a_terminal_shows_each_answer_completely_before_the_next(capsys):
     live = LiveCell(in_notebook=False)
 
     live.draw([LiveAnswer("ada", "one "), LiveAnswer("bob", "two")])
-    live.draw([LiveAnswer("ada", "one more", over=True), LiveAnswer("bob", "two, three")])
-    live.draw([LiveAnswer("ada", "one more", over=True), LiveAnswer("bob", "two, three.", over=True)])
+    live.draw([LiveAnswer("ada", "one more", has_ended=True), LiveAnswer("bob", "two, three")])
+    live.draw([LiveAnswer("ada", "one more", has_ended=True), LiveAnswer("bob", "two, three.", has_ended=True)])
     live.end()
 
     assert capsys.readouterr().out == "ada:\none more\nbob:\ntwo, three.\n"
@@ -220,23 +220,23 @@ def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     live = LiveCell(in_notebook=False)
 
     live.draw([LiveAnswer("ada", "", "loading")])
-    live.draw([LiveAnswer("ada", "one", over=True)])
+    live.draw([LiveAnswer("ada", "one", has_ended=True)])
     live.end()
 
     assert capsys.readouterr().out == "one\n"
 
 
-def test_an_answer_that_begins_anew_takes_the_place_of_what_was_written(asked):
+def test_an_answer_that_restarts_replaces_the_text_so_far(asked):
     first, _, following = asked
 
-    following.take(delta(first, "Lond"))
-    following.take(delta(first, "Par", message=98))
-    following.take(delta(first, "is", message=98))
+    following.apply(delta(first, "Lond"))
+    following.apply(delta(first, "Par", message=98))
+    following.apply(delta(first, "is", message=98))
 
-    assert shown(following)[0].text == "Paris"
+    assert live_answers(following)[0].text == "Paris"
 
 
-def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsys):
+def test_on_a_terminal_an_answer_that_restarts_begins_a_new_line(capsys):
     live = LiveCell(in_notebook=False)
 
     live.draw([LiveAnswer("ada", "Lond")])
@@ -246,15 +246,15 @@ def test_a_terminal_writes_an_answer_that_begins_anew_on_a_line_of_its_own(capsy
     assert capsys.readouterr().out == "Lond\nParis, of course\n"
 
 
-def test_what_is_written_late_of_a_job_that_has_ended_changes_nothing(asked):
+def test_late_text_of_a_job_that_has_ended_changes_nothing(asked):
     first, _, following = asked
-    following.take(delta(first, "half"))
-    following.take(JobCancelled(job=first))
-    before = shown(following)
+    following.apply(delta(first, "half"))
+    following.apply(JobCancelled(job=first))
+    before = live_answers(following)
 
-    following.take(delta(first, " of it"))
-    following.take(delta(first, "anew", message=98))
-    following.take(ModelLoading(job_id=first.id, note="loading"))
+    following.apply(delta(first, " of it"))
+    following.apply(delta(first, "anew", message=98))
+    following.apply(ModelLoading(job_id=first.id, note="loading"))
 
-    assert shown(following) == before
-    assert before[0] == LiveAnswer("ada", "half", "cancelled", None, over=True)
+    assert live_answers(following) == before
+    assert before[0] == LiveAnswer("ada", "half", "cancelled", None, has_ended=True)

@@ -18,7 +18,7 @@ from piano_jupyter.errors import ToolError
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
-from piano_jupyter.jupyter.kernel_tools.description import described, size_text
+from piano_jupyter.jupyter.kernel_tools.description import bytes_text, described
 from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, variables_table
 from piano_jupyter.runner.tools.permissions.policy import judge
 from piano_jupyter.tool import Verdict
@@ -43,7 +43,7 @@ TABLE = ("nulls  values", "1      2 different: tea (2), bread (1)", "1      2.5 
     ],
     ids=["pandas", "polars", "pyarrow", "lazy", "duckdb"],
 )
-def test_a_frame_is_told_by_its_columns_their_nulls_and_values_and_its_first_rows(frame, head):
+def test_a_frame_is_described_by_its_columns_nulls_values_and_first_rows(frame, head):
     text = described(frame)
 
     assert text.startswith(head)
@@ -53,7 +53,7 @@ def test_a_frame_is_told_by_its_columns_their_nulls_and_values_and_its_first_row
     assert ("those of a sample: the first 4 rows" in text) == (" rows are" in head)
 
 
-def test_columns_of_all_types_are_told_whatever_is_in_them():
+def test_columns_of_all_types_are_described():
     frame = pd.DataFrame(
         {
             "when": pd.date_range("2026-01-01", periods=3, tz="UTC"),
@@ -94,7 +94,7 @@ def test_columns_of_all_types_are_told_whatever_is_in_them():
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "a       int64  0      2 to 2, mean 2"),
     ],
 )
-def test_arrays_and_odd_frames_are_told_too(array, says):
+def test_arrays_and_unusual_frames_are_described(array, says):
     assert says in described(array)
 
 
@@ -125,7 +125,7 @@ def test_of_ten_million_rows_a_sample_is_read_and_nothing_copied(kind):
     assert pa.total_allocated_bytes() - arrow < 1_000_000
 
 
-def test_a_function_a_class_a_module_and_a_tool_are_told_by_what_they_say_of_themselves():
+def test_functions_classes_modules_and_tools_are_described_by_their_docstrings():
     def add(a: int, b: int = 1) -> int:
         """Add two numbers."""
         return a + b
@@ -137,7 +137,7 @@ def test_a_function_a_class_a_module_and_a_tool_are_told_by_what_they_say_of_the
         f"function {add.__qualname__}(a: int, b: int = 1) -> int\nAdd two numbers.\nsource:\n"
     )
     assert "return a + b" in described(tool(add))
-    assert described(CapturedText).startswith("class CapturedText(limit: int) -> None\nA text that grows")
+    assert described(CapturedText).startswith("class CapturedText(limit: int) -> None\nA growing text")
     assert described(module) == "module mine 1.2\nA module.\nnames: name"
     assert described(len).startswith("function len(obj, /)\nReturn the number of items")
 
@@ -163,7 +163,7 @@ class Hostile:
     __hash__ = None
 
 
-def test_an_object_that_fails_wherever_it_is_touched_is_told_all_the_same():
+def test_an_object_whose_every_method_raises_is_described():
     assert "<a Hostile, whose repr raised OSError>" in described(Hostile())
     assert "such as <a Hostile" in described(pd.DataFrame({"x": pd.Series([Hostile()], dtype=object)}))
     assert variables_table({"bad": Hostile()}, "").endswith("Hostile  unknown (OSError)")
@@ -177,11 +177,11 @@ def test_an_object_that_fails_wherever_it_is_touched_is_told_all_the_same():
         ({"a": [1, 2]}, "{'a': [1, 2]}"),
     ],
 )
-def test_a_look_at_a_value_is_bounded(value, text):
+def test_the_description_of_a_value_is_bounded(value, text):
     assert bounded(value, 50) == text
 
 
-def test_a_look_at_nested_or_endless_values_is_bounded():
+def test_the_description_of_nested_or_endless_values_is_bounded():
     endless = []
     endless.append(endless)
 
@@ -196,7 +196,7 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
         "b": [1, 2],
         "a": "text",
         "_hidden": 1,
-        "size_text": size_text,
+        "size_text": bytes_text,
         "numbers": np.zeros((2, 3)),
     }
 
@@ -211,12 +211,12 @@ def test_variables_are_listed_by_name_with_functions_and_modules_apart():
     assert variables_table(variables, "NUM").splitlines()[1:] == ["numbers  numpy.ndarray  2 × 3  48 B"]
     assert variables_table(variables, "?").splitlines()[1].startswith("a ")
     everything = variables_table(variables, "")
-    assert variables_table(variables, "zzz") == f"no name is like 'zzz'; these are all:\n{everything}"
+    assert variables_table(variables, "zzz") == f"no name matches 'zzz'; all variables:\n{everything}"
     assert variables_table({"_": 1}, "zzz") == "there are no variables yet"
-    assert "… and 200 more; narrow them down with pattern" in variables_table({f"v{n}": n for n in range(300)}, "")
+    assert "… and 200 more; use pattern to list fewer" in variables_table({f"v{n}": n for n in range(300)}, "")
 
 
-def test_what_query_reads_are_the_frames_among_the_variables():
+def test_query_reads_the_frames_among_the_variables():
     frames = {
         "p": pd.DataFrame(),
         "q": pl.DataFrame(),
@@ -228,13 +228,13 @@ def test_what_query_reads_are_the_frames_among_the_variables():
     assert frames_in({**frames, "n": 1, "s": pd.Series([1]), "c": pd.DataFrame}) == frames
 
 
-def test_sizes_are_told_for_people():
-    assert [size_text(each) for each in (0, 999, 1500, 15_000, 2.5e8, 4e10)] == [
+def test_sizes_have_suitable_units():
+    assert [bytes_text(each) for each in (0, 999, 1500, 15_000, 2.5e8, 4e10)] == [
         "0 B", "999 B", "1.5 kB", "15 kB", "250 MB", "40.0 GB",
     ]  # fmt: skip
 
 
-def test_of_a_long_text_the_head_and_the_tail_are_kept():
+def test_the_start_and_the_end_of_a_long_text_are_kept():
     kept = CapturedText(10)
     for letter in "abcdefghijklmnopqrstuvwxyz":
         kept.write(letter)
@@ -267,7 +267,7 @@ def test_only_what_this_thread_prints_and_displays_is_captured(capsys):
 
 
 @pytest.mark.parametrize("mode", ["read", "write", "full"])
-def test_looks_are_allowed_in_each_mode_and_code_never_without_being_asked(mode):
+def test_reading_is_allowed_in_every_mode_and_code_always_needs_approval(mode):
     tools = KernelTools(SimpleNamespace()).all()
     opinions = {each.name: judge(each, {}, mode=mode, rules=(), workspace="").verdict for each in tools}
     run = opinions.pop("run_python")
@@ -288,10 +288,10 @@ def test_the_tools_load_no_library_for_data_frames():
     assert ran.stdout == "[]\n"
 
 
-def test_a_frame_that_cannot_be_looked_into_is_told_with_the_reason():
+def test_a_frame_that_cannot_be_read_is_described_with_the_reason():
     relation = duckdb.connect().sql("SELECT error('broken') AS x")
 
-    assert "duckdb.DuckDBPyRelation, which cannot be looked into: InvalidInputException: " in described(relation)
+    assert "duckdb.DuckDBPyRelation, which cannot be read: InvalidInputException: " in described(relation)
 
 
 def test_variables_runs_none_of_the_users_code_and_a_proxy_that_raises_hides_no_other():
@@ -339,7 +339,7 @@ def test_variables_runs_none_of_the_users_code_and_a_proxy_that_raises_hides_no_
         ("x\u200b = 1", "‹U+200B›"),
     ],
 )
-async def test_e9_code_that_hides_a_part_of_itself_is_put_into_no_cell(code, told):
+async def test_e9_code_with_hidden_parts_is_not_added_as_a_cell(code, told):
     with pytest.raises(ToolError, match=r"^hidden: ") as refused:
         await KernelTools(None).add_cell(code)
 

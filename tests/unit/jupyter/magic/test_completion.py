@@ -9,8 +9,8 @@ from IPython.core.completer import CompletionContext
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
-from piano_jupyter.jupyter.magic.completion import candidates, place, register
-from piano_jupyter.jupyter.magic.completion_names import READ, TABLES, CompletionNames, LabelledId
+from piano_jupyter.jupyter.magic.completion import candidates, completion_point, register
+from piano_jupyter.jupyter.magic.completion_names import READERS, TABLES, CompletionNames, LabelledId
 
 KNOWN = {
     "AGENT": ["Assistant", "ada"],
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def offered(typed, **where):
-    found = place(typed, COMMANDS, **where)
+    found = completion_point(typed, COMMANDS, **where)
     return candidates(found, COMMANDS, lambda kind: KNOWN.get(kind, [])) if found else None
 
 
@@ -84,7 +84,7 @@ def offered(typed, **where):
         ("ask wh", []),
     ],
 )
-def test_what_fits_at_the_cursor_is_offered(typed, offers):
+def test_completions_match_the_word_at_the_cursor(typed, offers):
     assert offered(typed) == offers
 
 
@@ -100,7 +100,7 @@ def test_what_fits_at_the_cursor_is_offered(typed, offers):
         ("what is", None),
     ],
 )
-def test_the_first_line_of_a_cell_takes_options_or_a_sub_command_that_takes_a_cell(typed, offers):
+def test_the_first_line_of_a_cell_completes_options_and_sub_commands_that_take_a_cell(typed, offers):
     assert offered(typed, is_cell=True) == offers
 
 
@@ -140,7 +140,7 @@ def complete():
         ("%piano import notes", ["notes.txt"], "notes"),
     ],
 )
-def test_on_lines_of_piano_only_what_fits_is_offered(complete, text, offers, fragment):
+def test_a_piano_line_offers_only_matching_completions(complete, text, offers, fragment):
     assert complete(text) == (offers, fragment, True)
 
 
@@ -159,11 +159,11 @@ def test_on_lines_of_piano_only_what_fits_is_offered(complete, text, offers, fra
         "%%piano\nwhat is {{rows[na",
     ],
 )
-def test_elsewhere_nothing_is_offered_and_others_may(complete, text):
+def test_elsewhere_only_other_completers_answer(complete, text):
     assert complete(text) == ([], None, None)
 
 
-def test_what_is_offered_may_say_which_it_is_of():
+def test_a_completion_of_an_id_has_a_label():
     shell = SimpleNamespace(Completer=SimpleNamespace(custom_matchers=[]))
     answered = Future()
     answered.set_result([LabelledId("3fa9c1", "What is\nthe capital of France, and how many people live there?")])
@@ -175,7 +175,7 @@ def test_what_is_offered_may_say_which_it_is_of():
     assert (offered.text, offered.type) == ("3fa9c1", "What is the capital of France, and how…")
 
 
-def test_names_that_come_late_are_known_at_the_next_tab():
+def test_names_that_arrive_late_are_offered_at_the_next_tab():
     late, never = Future(), Future()
     answers = iter([late, never])
     names = CompletionNames(lambda _: next(answers))
@@ -187,7 +187,7 @@ def test_names_that_come_late_are_known_at_the_next_tab():
     assert (at_first, then) == ([], ["ada"])
 
 
-def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
+def test_no_names_are_offered_without_an_open_piano_or_if_the_store_fails():
     refused = Future()
     refused.set_exception(PianoError("the database is locked"))
 
@@ -195,18 +195,18 @@ def test_where_nothing_is_open_or_the_store_refuses_no_names_are_offered():
     assert CompletionNames(lambda _: refused).of("AGENT") == []
 
 
-def test_what_can_be_a_schema_is_offered_after_json():
+def test_variables_that_can_be_a_schema_are_offered_after_json():
     person = make_dataclass("Person", ["name"])
     variables = {"Person": person, "schema": {"type": "object"}, "ada": person("Ada"), "n": 1, "_x": {}, "Plain": int}
     names = CompletionNames(lambda _: None, lambda: variables)
 
-    assert candidates(place("ask --json ", COMMANDS), COMMANDS, names.of) == ["Person", "schema"]
-    assert candidates(place("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]
+    assert candidates(completion_point("ask --json ", COMMANDS), COMMANDS, names.of) == ["Person", "schema"]
+    assert candidates(completion_point("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]
 
 
-def test_each_word_of_a_usage_is_completed_or_known_to_be_free():
+def test_each_word_of_a_usage_is_completed_or_free_text():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", *READ} - {"COLUMN"}
+    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", *READERS} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

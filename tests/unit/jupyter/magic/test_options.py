@@ -9,7 +9,7 @@ from piano_jupyter.jupyter.placeholders import fill_in
 KNOWN = {"--thread": "THREAD", "--no-wait": "", "--tools": "TOOL,…"}
 
 
-def test_options_and_handles_come_first_and_the_rest_stays_as_it_stands():
+def test_options_and_handles_come_first_and_the_rest_is_verbatim():
     line = r'@ada --no-wait --thread "my \"own\" thread"  what is \frac{a}{b}  --thread x?'
 
     options, handles, rest = split_options(line, KNOWN)
@@ -23,22 +23,22 @@ def test_two_dashes_end_the_options():
     assert split_options("-- --no-wait is an option", KNOWN) == ({}, [], "--no-wait is an option")
 
 
-def test_an_option_takes_its_value_after_an_equals_sign_too():
+def test_an_option_value_may_follow_an_equals_sign():
     assert split_options("--thread=abc hi", KNOWN) == ({"--thread": "abc"}, [], "hi")
 
 
-def test_several_handles_may_be_parted_by_commas_and_end_with_a_colon():
+def test_handles_may_be_separated_by_commas_and_end_with_a_colon():
     assert split_options("@ada, @bob: what now, @ada?", KNOWN) == ({}, ["ada", "bob"], "what now, @ada?")
 
 
-def test_the_values_of_an_option_that_may_be_repeated_are_joined_and_of_any_other_the_last_counts():
+def test_values_of_a_repeatable_option_are_joined_and_otherwise_the_last_one_counts():
     line = "ada --tools a,b --thread x --tools c --thread y"
 
     assert split_words(line, KNOWN) == ({"--tools": "a,b,c", "--thread": "y"}, [], ["ada"])
     assert split_options(line[4:], KNOWN)[0] == {"--tools": "a,b,c", "--thread": "y"}
 
 
-def test_an_unknown_option_is_answered_with_the_known_ones():
+def test_an_unknown_option_lists_the_known_ones():
     with pytest.raises(NotFoundError, match="no option named '--thred'; known: --thread, --no-wait, --tools"):
         split_options("--thred x", KNOWN)
 
@@ -59,11 +59,11 @@ def test_an_option_without_its_value_is_refused():
         ("{{{{n}}}} {{{{ nope }}}} {{{{{n}}}}} {{{{{{n}}}}}}", "{{n}} {{ nope }} {{{n}}} {{{{n}}}}"),
     ],
 )
-def test_names_are_filled_in_and_all_else_stays(text, filled):
+def test_placeholders_are_replaced_and_other_braces_stay(text, filled):
     assert fill_in(text, {"n": 3, "rows": [1, 2], "d": {"k": "v"}}) == filled
 
 
-def test_an_unknown_variable_is_named_with_the_nearest_first():
+def test_an_unknown_variable_lists_the_closest_names_first():
     with pytest.raises(NotFoundError, match="no variable named 'salse'; known: sales, n"):
         fill_in("{{salse}}", {"n": 1, "sales": 2, "_hidden": 3})
 
@@ -77,7 +77,7 @@ def test_nothing_is_called():
     assert called == []
 
 
-def test_a_missing_attribute_is_a_sentence():
+def test_a_missing_attribute_is_one_sentence():
     with pytest.raises(PianoError, match=r"\{\{n.shape\}\} cannot be read: AttributeError"):
         fill_in("{{n.shape}}", {"n": 3})
 

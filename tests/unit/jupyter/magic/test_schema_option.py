@@ -40,7 +40,7 @@ VARIABLES = {
         ("~/person.json", Path("~/person.json")),
     ],
 )
-def test_a_schema_is_named_by_a_variable_a_type_a_file_or_itself(written, named):
+def test_a_schema_is_a_variable_a_type_a_file_or_json(written, named):
     assert schema_named(written, VARIABLES) == named
 
 
@@ -52,13 +52,13 @@ def test_a_schema_is_named_by_a_variable_a_type_a_file_or_itself(written, named)
             r"no variable named 'Persn'; known: Person, schema; --json takes a variable .*, a \*\.json file, or JSON",
         ),
         ("nothing", "nothing is None; --json takes"),
-        ("a b", "'a b' names no schema; --json takes"),
-        ("f()", "only names, dots and brackets are read; --json takes"),
+        ("a b", "'a b' is not a schema; --json takes"),
+        ("f()", "only names, dots and brackets are allowed; --json takes"),
         ("space.Nobody", "--json space.Nobody cannot be read: AttributeError"),
         ("Person[int]", r"--json Person\[int\] cannot be read: TypeError"),
     ],
 )
-def test_what_names_none_is_a_sentence(written, sentence):
+def test_an_invalid_schema_is_one_sentence(written, sentence):
     with pytest.raises(PianoError, match=sentence):
         schema_named(written, VARIABLES)
 
@@ -87,7 +87,7 @@ class Loud:
         self.shown += 1
 
 
-def test_a_value_that_was_shown_is_not_shown_again_until_it_is_forgotten(shell):
+def test_a_shown_value_is_not_shown_again_until_it_is_forgotten(shell):
     values, mine, other = ShownValues(shell), {"a": 1}, {"a": 1}
     show = shell.display_formatter.format
 
@@ -104,7 +104,7 @@ def test_a_value_that_was_shown_is_not_shown_again_until_it_is_forgotten(shell):
     assert shell.display_formatter.ipython_display_formatter.type_printers == {}
 
 
-def test_others_of_its_type_show_themselves_as_they_do(shell):
+def test_other_values_of_its_type_are_displayed_as_usual(shell):
     values, mine, other, seen = ShownValues(shell), Loud(), Loud(), []
     printers = shell.display_formatter.ipython_display_formatter
 

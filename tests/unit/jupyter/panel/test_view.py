@@ -23,7 +23,7 @@ from piano_jupyter.events import (
     ToolWaiting,
 )
 from piano_jupyter.jupyter.panel.view import ThreadView
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.records import CallStatus, JobStatus
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus
@@ -151,7 +151,7 @@ def test_an_answer_that_is_data_is_a_code_block(scene):
     assert "age" in part["html"]
 
 
-def test_each_answer_stands_after_its_question(scene):
+def test_each_answer_follows_its_question(scene):
     first, second = scene.asks("one?"), scene.asks("two?")
     scene.starts(first)
     scene.answers(first, "one.", message=1001)
@@ -168,7 +168,7 @@ def test_each_answer_stands_after_its_question(scene):
         (lambda job: JobCancelled(job=replace(job, status=CANCELLED)), "cancelled", "stopped"),
     ],
 )
-def test_a_job_that_ends_without_an_answer_keeps_what_was_written_and_says_why(scene, end, state, note):
+def test_a_job_without_an_answer_keeps_its_text_so_far_and_says_why(scene, end, state, note):
     job = scene.asks("?")
     scene.starts(job)
     scene.writes(job, "half an ")
@@ -180,7 +180,7 @@ def test_a_job_that_ends_without_an_answer_keeps_what_was_written_and_says_why(s
     assert not scene.shown.busy
 
 
-def test_an_answer_that_begins_anew_replaces_what_was_not_finished(scene):
+def test_an_answer_that_restarts_replaces_the_unfinished_one(scene):
     job = scene.asks("?")
     scene.starts(job)
     scene.writes(job, "half an ", message=1001)
@@ -194,7 +194,7 @@ def test_an_answer_that_begins_anew_replaces_what_was_not_finished(scene):
     assert retried == ("ada", "thinking", "")
 
 
-def test_thoughts_are_told_apart_from_the_answer(scene):
+def test_reasoning_is_separate_from_the_answer(scene):
     job = scene.asks("?")
     scene.starts(job)
     scene.writes(job, reasoning="hm, ")
@@ -233,7 +233,7 @@ def test_a_tool_call_shows_its_arguments_then_its_result(scene, make):
     assert scene.page.parts[str(call.id)]["state"] == "ok"
 
 
-def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
+def test_trimmed_history_is_announced_and_stays_as_a_note(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     note = make.message("The first 3 turns …", "system", agent_id=job.agent_id, job_id=job.id, parent_id=job.message_id)
@@ -247,7 +247,7 @@ def test_what_no_longer_fits_is_told_and_stays_as_a_note(scene, make):
     assert scene.states() == ["thinking"]
 
 
-def test_a_call_that_waits_for_a_yes_is_a_question_until_it_runs_or_its_job_ends(scene, make):
+def test_a_call_that_waits_for_approval_is_a_question_until_it_runs_or_its_job_ends(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
@@ -279,7 +279,7 @@ def test_a_call_that_was_denied_is_not_one_that_failed(scene, make):
     assert scene.page.parts[str(call.id)]["state"] == "denied"
 
 
-def test_the_columns_of_a_result_stay_in_line_and_what_hides_in_it_is_named(scene, make):
+def test_the_columns_of_a_result_line_up_and_hidden_characters_are_named(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     result = f"a{' ' * 40}b\n\n\n\n\n\n\u202e1{' ' * 40}2"
@@ -290,7 +290,7 @@ def test_the_columns_of_a_result_stay_in_line_and_what_hides_in_it_is_named(scen
     assert scene.page.parts[str(call.id)]["result"] == result.replace("\u202e", "<mark>U+202E</mark>")
 
 
-def test_e9_beside_a_value_that_must_be_scrolled_stands_how_many_lines_it_has(scene, make):
+def test_e9_a_value_that_must_be_scrolled_has_its_number_of_lines_beside_it(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     values = {"command": "echo\n" * 400 + "rm -rf ~", "timeout": 5}
@@ -301,7 +301,7 @@ def test_e9_beside_a_value_that_must_be_scrolled_stands_how_many_lines_it_has(sc
     assert [title for title, _ in scene.page.parts[str(call.id)]["arguments"]] == ["command<br>401 lines", "timeout"]
 
 
-def test_f1_a_card_says_once_what_its_call_reaches_for(scene, make):
+def test_f1_a_card_shows_the_flag_of_its_call_once(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
@@ -313,7 +313,7 @@ def test_f1_a_card_says_once_what_its_call_reaches_for(scene, make):
     assert (card["flag"], card["reason"]) == ("it reaches", "it asks")
 
 
-def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(scene, make):
+def test_a_call_keeps_its_flag_and_says_what_it_waits_for(scene, make):
     job = scene.asks("?")
     scene.starts(job)
     call = make.call(scene.answer(job, ""), result=None)
@@ -329,7 +329,7 @@ def test_what_a_call_reaches_for_stays_with_it_and_what_it_waits_for_is_told(sce
     assert scene.page.parts[str(call.id)]["flag"] == "it reaches for &lt;keys&gt;"
 
 
-def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene, make):
+def test_a_new_page_shows_the_same_as_one_that_followed_all_changes(scene, make):
     first, second = scene.asks("one?"), scene.asks("two?")
     scene.starts(first)
     asked = scene.answer(first, "", message=1001)
@@ -347,7 +347,7 @@ def test_a_page_that_is_told_everything_shows_what_one_that_followed_shows(scene
     assert [each["note"] for each in fresh.entries] == [each["note"] for each in scene.page.entries]
 
 
-def test_what_is_kept_is_shown_as_it_was_when_it_happened(scene, make):
+def test_a_stored_thread_looks_like_it_did_live(scene, make):
     done, failed, queued = (scene.asks(text) for text in ("one?", "two?", "three?"))
     scene.starts(done)
     asked = scene.answer(done, "Let me see.", message=1001)
@@ -391,7 +391,7 @@ def test_loading_again_keeps_the_answer_that_is_being_written(scene):
     ]
 
 
-def test_what_is_told_between_two_looks_is_told_once(scene):
+def test_changes_between_two_flushes_are_sent_once(scene):
     job = scene.asks("?")
     scene.starts(job)
     for word in ("a ", "b ", "c"):
@@ -404,7 +404,7 @@ def test_what_is_told_between_two_looks_is_told_once(scene):
     assert scene.shown.changes() == []
 
 
-def test_what_an_answer_asks_for_stands_behind_it_in_its_turn(scene):
+def test_delegated_answers_follow_in_the_same_turn(scene):
     bo = scene.make.agent("bo")
     first = scene.asks("one?")
     scene.asks("two?")
@@ -417,7 +417,7 @@ def test_what_an_answer_asks_for_stands_behind_it_in_its_turn(scene):
     assert [each["who"] for each in scene.page.entries] == ["You", "ada", "bo", "You", "ada"]
 
 
-def test_a_note_stands_in_the_work_that_it_is_about(scene):
+def test_a_note_is_part_of_the_job_that_it_is_about(scene):
     job = scene.asks("go")
     scene.answers(job, "@bo?")
     note = scene.make.message("not asked: <b>@bo</b>", role="system", job_id=job.id)
@@ -427,7 +427,7 @@ def test_a_note_stands_in_the_work_that_it_is_about(scene):
     assert scene.page.reads()[-1] == ("ada", "done", "<p>@bo?</p>\n<p><em>not asked: &lt;b&gt;@bo&lt;/b&gt;</em></p>")
 
 
-def test_a_question_can_be_edited_and_a_finished_answer_asked_for_again(scene):
+def test_a_question_can_be_edited_and_a_finished_answer_regenerated(scene):
     job = scene.asks("one?")
     before = [each["can"] for each in scene.page.entries]
     scene.answers(job, "yes")
@@ -437,8 +437,8 @@ def test_a_question_can_be_edited_and_a_finished_answer_asked_for_again(scene):
     assert scene.shown.answer_in(str(job.id)) == str(UUID(int=1000))
 
 
-def test_a_question_that_is_too_long_to_be_shown_whole_cannot_be_edited(scene):
-    scene.asks("x" * (PLAIN_LIMIT + 1))
+def test_a_question_too_long_to_show_completely_cannot_be_edited(scene):
+    scene.asks("x" * (MAX_TEXT_CHARS + 1))
 
     assert scene.page.entries[0]["can"] == ""
 
@@ -456,7 +456,7 @@ def test_what_happens_on_a_branch_that_is_not_shown_is_left_out(scene):
     assert scene.page.reads() == before
 
 
-def test_what_a_job_said_while_the_thread_was_read_is_shown_though_the_job_is_over(scene):
+def test_messages_of_a_job_that_ended_while_the_thread_was_read_are_shown(scene):
     question = scene.make.message("?")
     job = scene.make.job(question, scene.ada)
     asked = replace(scene.answer(job, "Let me see.", 1001), parent_id=question.id)
@@ -473,7 +473,7 @@ def test_what_a_job_said_while_the_thread_was_read_is_shown_though_the_job_is_ov
     assert list(scene.page.parts) == [str(each.id) for each in (asked, call, answer, note)]
 
 
-def test_work_whose_question_is_too_far_back_to_be_shown_goes_on(scene):
+def test_a_job_whose_question_is_too_far_back_to_show_continues(scene):
     bo = scene.make.agent("bo")
     question = scene.make.message("long ago")
     job = scene.make.job(question, scene.ada, status=RUNNING)
@@ -488,7 +488,7 @@ def test_work_whose_question_is_too_far_back_to_be_shown_goes_on(scene):
     assert [(each["who"], each["state"]) for each in scene.page.entries] == [("ada", "failed"), ("bo", "queued")]
 
 
-def test_an_answer_to_a_question_that_a_fork_inherits_stands_behind_it(scene):
+def test_an_answer_to_an_inherited_question_of_a_fork_follows_it(scene):
     first, second = scene.make.message("one?"), scene.make.message("two?")
     inherited = scene.make.message("one.", role="assistant", agent_id=scene.ada.id, parent_id=first.id)
     again = scene.make.job(first, scene.ada)
@@ -499,7 +499,7 @@ def test_an_answer_to_a_question_that_a_fork_inherits_stands_behind_it(scene):
     assert [state for _, state, _ in scene.page.reads()] == ["said", "done", "queued", "said"]
 
 
-def test_what_is_told_late_of_a_job_that_has_ended_does_not_bring_it_back(scene):
+def test_late_events_do_not_revive_a_job_that_has_ended(scene):
     job = scene.asks("?")
     scene.starts(job)
     scene.writes(job, "half")
@@ -517,7 +517,7 @@ def test_what_is_told_late_of_a_job_that_has_ended_does_not_bring_it_back(scene)
     assert (scene.states(), scene.note()) == (["cancelled"], "stopped")
 
 
-def test_a_model_that_is_loaded_for_whoever_asks_holds_up_what_runs_and_not_what_is_queued(scene):
+def test_a_loading_model_is_shown_on_running_jobs_and_not_on_queued_ones(scene):
     running, queued = scene.asks("one?"), scene.asks("two?")
     scene.starts(running)
 
@@ -536,7 +536,7 @@ def test_a_job_that_an_earlier_kernel_left_says_what_it_waits_for(scene, make):
     job = make.job(question, scene.ada)
     why = "waits: a tool that is not defined here: price; run their cells"
 
-    scene.shown.load([scene.ada], [question], [], [job], held={job.id: why})
+    scene.shown.load([scene.ada], [question], [], [job], unfinished={job.id: why})
     scene.page.apply(scene.shown.everything())
     shown = scene.note()
     scene.starts(job)

@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 import time
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.widget import PAUSE, ChatPanel
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT
+from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, ChatPanel
+from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS
 from piano_jupyter.piano import Piano
 
 SENT = threading.Condition()
@@ -29,7 +30,7 @@ class Recorded(ChatPanel):
         return [content for content in self.__dict__.get("sent", []) if content["kind"] == kind]
 
     def clicks(self, do, about="", action=1, page="p", message=""):
-        self.take(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
+        self.receive(self, {"do": do, "about": about, "page": page, "action": action, "message": message}, [])
 
     def edits(self, message, text, action=1):
         self.clicks("edit", text, action, message=message)
@@ -70,7 +71,7 @@ def opened(scripted, tmp_path):
     loop.stop()
 
 
-def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
+def test_a_click_is_received_then_done_and_its_answer_reaches_the_page(opened):
     panel, _, _ = opened("It is fine.")
     panel.clicks("hello")
 
@@ -78,12 +79,12 @@ def test_a_click_is_heard_then_done_and_its_answer_reaches_the_page(opened):
 
     assert panel.answer(2) == ""
     until(lambda: "done" in panel.states())
-    assert [message["kind"] for message in panel.sent[:3]] == ["heard", "all", "done"]
-    assert panel.told("heard")[1]["action"] == 2
+    assert [message["kind"] for message in panel.sent[:3]] == ["received", "all", "done"]
+    assert panel.told("received")[1]["action"] == 2
     assert [message["sequence"] for message in panel.told("changes")] == list(range(1, len(panel.told("changes")) + 1))
 
 
-def test_nothing_is_sent_while_no_page_looks(opened):
+def test_nothing_is_sent_while_no_page_is_open(opened):
     panel, piano, loop = opened("fine")
 
     loop.run(piano.ask("How is it?"))
@@ -112,8 +113,8 @@ def test_g6_many_deltas_become_at_most_twenty_messages_a_second(opened):
     until(lambda: "cancelled" in panel.states())
     took = time.monotonic() - began
 
-    assert len(panel.told("changes")) <= took / PAUSE + 2
-    assert len(json.dumps(panel.sent)) < 3 * TEXT_LIMIT
+    assert len(panel.told("changes")) <= took / FLUSH_INTERVAL_S + 2
+    assert len(json.dumps(panel.sent)) < 3 * MAX_RENDERED_CHARS
 
 
 def test_no_message_to_the_page_has_an_id_at_its_top(opened):
@@ -125,7 +126,7 @@ def test_no_message_to_the_page_has_an_id_at_its_top(opened):
     assert not any("id" in message for message in panel.sent)
 
 
-def test_an_action_that_is_sent_again_is_done_once(opened):
+def test_a_repeated_action_runs_once(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("send", "hello", action=7)
     panel.answer(7)
@@ -141,13 +142,13 @@ def test_an_action_that_is_sent_again_is_done_once(opened):
     [
         ("send", "   ", "the message is empty"),
         ("retry", "01a202bc-6bc1-7d37-9da1-98009aeb1ff8", "no job with the id"),
-        ("retry", "what", "the panel asks about 'what', which is no id: reload the page"),
-        ("regenerate", "what", "the panel asks about 'what', which is no id: reload the page"),
-        ("edit", "what", "the panel asks about '', which is no id: reload the page"),
+        ("retry", "what", "the panel sent 'what', which is not an id; reload the page"),
+        ("regenerate", "what", "the panel sent 'what', which is not an id; reload the page"),
+        ("edit", "what", "the panel sent '', which is not an id; reload the page"),
         ("dance", "", "reload the page"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, words):
+def test_an_action_that_fails_is_answered_with_a_sentence(opened, do, about, words):
     panel, _, _ = opened()
 
     panel.clicks(do, about)
@@ -155,7 +156,7 @@ def test_what_cannot_be_done_is_answered_with_a_sentence(opened, do, about, word
     assert words in panel.answer()
 
 
-def test_stop_cancels_what_runs_and_leaves_what_waits(opened):
+def test_stop_cancels_running_jobs_and_leaves_queued_ones(opened):
     panel, piano, loop = opened(asyncio.Event(), "never", "the second")
     panel.clicks("hello")
     panel.clicks("send", "one", action=2)
@@ -188,7 +189,7 @@ def test_a_new_panel_shows_the_last_messages_and_earlier_ones_on_demand(opened):
     assert (first["earlier"], second["earlier"], second["page"]) == (True, True, None)
 
 
-def test_a_closed_panel_hears_no_more(opened):
+def test_a_closed_panel_gets_no_more_events(opened):
     panel, piano, loop = opened("fine")
     panel.clicks("hello")
     panel.answer()
@@ -199,7 +200,55 @@ def test_a_closed_panel_hears_no_more(opened):
     assert panel.told("changes") == []
 
 
-def test_a_click_after_the_loop_has_ended_is_answered(scripted, tmp_path):
+@pytest.fixture
+def outputs(monkeypatch):
+    """Return what panels show, an output each, as a notebook has it after all updates."""
+    shown = []
+
+    def display(value, **_options):
+        at = len(shown)
+        shown.append(value)
+        return SimpleNamespace(update=lambda new, **_: shown.__setitem__(at, new))
+
+    monkeypatch.setattr("piano_jupyter.jupyter.panel.widget.display", display)
+    return shown
+
+
+def test_closing_a_panel_puts_a_sentence_in_its_place(opened, outputs):
+    panel, _, _ = opened()
+    panel._ipython_display_()
+
+    panel.close()
+
+    assert repr(outputs[0]) == CLOSED
+    assert "nothing said yet" in outputs[1]["text/plain"]
+
+
+def test_a_closed_panel_that_is_shown_again_is_a_sentence(opened, outputs):
+    panel, _, _ = opened()
+    panel.close()
+
+    panel._ipython_display_()
+
+    assert list(map(repr, outputs)) == [CLOSED]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_panel_that_is_shown_after_the_loop_has_ended_is_a_sentence(scripted, tmp_path, outputs):
+    loop = LoopThread()
+    piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
+    loop.run(piano.open())
+    panel = Recorded(piano, loop, loop.run(piano.open_thread("Talk")))
+    loop.run(piano.close())
+    loop.stop()
+
+    panel._ipython_display_()
+    panel.close()
+
+    assert list(map(repr, outputs)) == [CLOSED]
+
+
+def test_a_click_after_the_loop_has_stopped_is_answered(scripted, tmp_path):
     loop = LoopThread()
     piano = Piano(database=":memory:", workspace=tmp_path, model=scripted())
     loop.run(piano.open())
@@ -243,7 +292,7 @@ def shown(panel):
     return [change.get("text") or change.get("html") for change in panel.told("all")[-1]["changes"]]
 
 
-def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
+def test_an_edited_question_replaces_the_messages_from_there_on(opened):
     panel, piano, loop = opened("four", "nine")
     panel.clicks("hello")
     loop.run(piano.ask("2 + 2?"))
@@ -258,7 +307,7 @@ def test_an_edited_question_takes_the_place_of_what_stood_from_there_on(opened):
     assert [message.content for message in loop.run(piano.messages(piano.thread))] == ["3 * 3?", "nine"]
 
 
-def test_an_answer_that_is_asked_for_again_takes_the_place_of_the_old_one(opened):
+def test_a_regenerated_answer_replaces_the_old_one(opened):
     panel, piano, loop = opened("old", "new")
     panel.clicks("hello")
     loop.run(piano.ask("?"))
@@ -285,7 +334,7 @@ def test_a_message_that_names_two_agents_is_answered_by_both(opened):
     assert [job.status for job in loop.run(piano.jobs())] == ["done", "done"]
 
 
-def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile(opened):
+def test_the_old_answer_does_not_appear_below_an_edited_question(opened):
     slow = asyncio.Event()
     panel, piano, loop = opened(slow, "old answer", "new answer")
     panel.clicks("hello")
@@ -302,7 +351,7 @@ def test_the_old_answer_does_not_come_under_a_question_that_was_edited_meanwhile
     assert "old answer" not in str(panel.sent)
 
 
-def test_two_readings_at_once_lose_nothing(opened):
+def test_two_concurrent_loads_lose_nothing(opened):
     panel, piano, loop = opened("one", "two")
     panel.clicks("hello")
     loop.run(piano.ask("1?"))
@@ -329,7 +378,7 @@ def test_two_readings_at_once_lose_nothing(opened):
     assert shown(panel) == ["1?", None, "<p>one</p>\n", "2?", None, "<p>two</p>\n"]
 
 
-def test_after_a_reading_that_failed_the_panel_goes_on(opened):
+def test_the_panel_still_works_after_a_failed_load(opened):
     panel, piano, loop = opened("one")
     panel.clicks("hello")
     read = piano.messages
@@ -347,7 +396,7 @@ def test_after_a_reading_that_failed_the_panel_goes_on(opened):
     assert failed == "the disk is gone"
 
 
-def test_what_fails_inside_piano_is_told_apart_from_a_users_mistake(opened):
+def test_an_internal_error_is_distinguished_from_a_users_mistake(opened):
     panel, piano, _ = opened()
 
     async def fail(*_arguments, **_more):
@@ -376,7 +425,7 @@ def test_the_panel_remembers_only_its_last_actions(opened):
 
 
 @pytest.mark.parametrize("do", ["edit", "regenerate"])
-def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened, do):
+def test_an_action_makes_the_thread_of_the_panel_the_current_one(opened, do):
     panel, piano, loop = opened("one", "two")
     loop.run(piano.ask("1?"))
     here, [question, _] = piano.thread, loop.run(piano.messages(piano.thread))
@@ -395,7 +444,7 @@ def test_the_kernel_goes_on_in_the_panels_thread_once_that_is_done_there(opened,
     assert {job.thread_id for job in loop.run(piano.jobs())} == {here.id}
 
 
-def test_a_question_that_goes_on_from_another_branch_is_shown_on_it(opened):
+def test_a_question_on_another_branch_is_shown_there(opened):
     panel, piano, loop = opened("one", "two", PianoError("the model is down"), "three")
     panel.clicks("hello")
     for text in ("1?", "2?"):
@@ -417,7 +466,7 @@ def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_
     for action, choice in enumerate(("approve", "always", "deny"), 2):
         panel.clicks(choice, str(UUID(int=7)), action)
 
-    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call was answered already"] * 3
+    assert [panel.answer(action) for action in (2, 3, 4)] == ["this call has already been answered"] * 3
 
 
 def test_the_panel_of_a_deleted_thread_is_taken_away_and_another_one_stays(opened):

@@ -1,6 +1,6 @@
 import pytest
 
-from piano_jupyter.jupyter.render.formulas import COUNT_LIMIT
+from piano_jupyter.jupyter.render.formulas import MAX_FORMULAS
 from piano_jupyter.jupyter.render.markdown_html import render
 
 
@@ -30,7 +30,7 @@ def test_a_formula_in_a_list_loses_the_indent():
 
 
 @pytest.mark.parametrize("text", ["$5 and $6", "it costs 5$ or 6$.", r"\$x\$", "`$x$`", "a $ b $ c", "US$3/US$4"])
-def test_money_and_code_are_no_formulas(text):
+def test_money_and_code_are_not_formulas(text):
     assert "<math" not in render(text)
 
 
@@ -54,7 +54,7 @@ def test_a_formula_that_cannot_be_read_is_shown_as_it_was_written(latex):
         (r"\text{</mtext></math><h1>x</h1>}", "<mtext></mtext>"),
     ],
 )
-def test_g1_a_formula_holds_no_more_than_a_formula_needs(latex, kept):
+def test_g1_a_formula_has_only_the_markup_of_formulas(latex, kept):
     html = render(f"${latex}$")
 
     assert html.startswith(f'<p><math display="inline"><mrow>{kept}</mrow></math>')
@@ -62,6 +62,6 @@ def test_g1_a_formula_holds_no_more_than_a_formula_needs(latex, kept):
 
 
 def test_g6_formulas_beyond_the_limit_stay_text():
-    html = render("$x$ " * (COUNT_LIMIT + 5))
+    html = render("$x$ " * (MAX_FORMULAS + 5))
 
-    assert (html.count("<math"), html.count("<code>$x$</code>")) == (COUNT_LIMIT, 5)
+    assert (html.count("<math"), html.count("<code>$x$</code>")) == (MAX_FORMULAS, 5)

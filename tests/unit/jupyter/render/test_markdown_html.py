@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from piano_jupyter.jupyter.render.markdown_html import TEXT_LIMIT, MarkdownStream, exact, render
-from piano_jupyter.jupyter.render.tables import PLAIN_LIMIT
+from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS, MarkdownStream, exact_html, render
+from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.text.invisible import HIDDEN
 
 HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
@@ -102,7 +102,7 @@ def test_g1_raw_html_is_shown_as_the_text_it_is(text):
         "x.ipynb",
     ],
 )
-def test_g1_a_link_that_is_not_to_the_web_or_to_mail_is_no_link(url):
+def test_g1_only_web_and_mail_addresses_become_links(url):
     told = Tags(render(f"[click]({url}) ![pic]({url}) <{url}>"))
 
     assert told.tags == ["p"]
@@ -120,7 +120,7 @@ def test_g2_a_link_names_the_host_that_it_leads_to():
     assert "<small>(a@b.example)</small>" in html
 
 
-def test_g2_an_image_is_a_link_that_nothing_fetches():
+def test_g2_an_image_becomes_a_link_and_is_not_fetched():
     told = Tags(render("![a <b>chart](https://evil.example/?q=secret)"))
 
     assert told.tags == ["p", "a", "small"]
@@ -195,11 +195,11 @@ def test_g6_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
     assert many < 4.4 * few
 
 
-def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
-    html = render("*a* " * (PLAIN_LIMIT // 4) + "x" * 1_234)
+def test_g6_the_end_of_a_very_long_text_is_plain_and_says_how_much_is_left_out():
+    html = render("*a* " * (MAX_TEXT_CHARS // 4) + "x" * 1_234)
 
-    assert html.count("<em>a</em>") == TEXT_LIMIT // 4
-    assert html.count("*a*") == (PLAIN_LIMIT - TEXT_LIMIT) // 4
+    assert html.count("<em>a</em>") == MAX_RENDERED_CHARS // 4
+    assert html.count("*a*") == (MAX_TEXT_CHARS - MAX_RENDERED_CHARS) // 4
     assert html.endswith("<p><em>… and 1,234 more characters</em></p>")
 
 
@@ -216,8 +216,8 @@ def test_g6_a_very_long_text_ends_as_it_is_and_says_how_much_is_not_shown():
         ("\U000e0041", "<mark>U+E0041</mark>"),
     ],
 )
-def test_exact_text_names_what_the_eye_would_miss(text, html):
-    assert exact(text) == html
+def test_exact_html_names_invisible_characters(text, html):
+    assert exact_html(text) == html
 
 
 def test_every_character_that_unicode_calls_invisible_is_named():
@@ -310,7 +310,7 @@ def test_an_open_code_block_is_appended_to_until_it_closes():
     assert last["tail"] == "<p>Done</p>\n"
 
 
-def test_g6_a_long_block_is_looked_at_ever_more_rarely():
+def test_g6_a_long_block_is_parsed_less_and_less_often():
     stream, whole = MarkdownStream(), 0
     for _ in range(2_000):
         stream.add("- an item of a list that goes on and on\n")

@@ -21,8 +21,8 @@ from piano_jupyter.jupyter.render.cards import (
     thread_card,
     threads_table,
 )
-from piano_jupyter.jupyter.render.event_lines import about
-from piano_jupyter.jupyter.render.record_lines import line
+from piano_jupyter.jupyter.render.event_lines import event_line
+from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import Note, RecordTable, rows_plain
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, Transcript, answer_bundle
 from piano_jupyter.jupyter.render.usage_table import UsageStatistics
@@ -49,7 +49,7 @@ PLAIN = {
     "job": repr(job_card(JOB, NAMES)),
     "model": repr(model_card(MODEL)),
     "agents": repr(agents_table([ADA])),
-    "threads": repr(threads_table([TALK])),
+    "threads": repr(threads_table([TALK], {})),
     "jobs": repr(jobs_table([JOB], NAMES)),
     "models": repr(models_table([MODEL])),
     "hits": repr(hits_table([HIT], NAMES)),
@@ -57,19 +57,19 @@ PLAIN = {
     "rows": rows_plain(ROWS),
     "figures": repr(UsageStatistics(ROWS)),
     "requests": repr(ApprovalCards([REQUEST])),
-    "events": repr(RecordTable([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: about(each, NAMES))),
+    "events": repr(RecordTable([JobFailed(job=JOB, reason=HOSTILE)], "", about=lambda each: event_line(each, NAMES))),
     "transcript": repr(Transcript(HOSTILE, [SAID], [CALL], NAMES)),
     "silence": repr(Transcript(HOSTILE, [], [], NAMES)),
     "answers": repr(AnswerGroup([(HOSTILE, SAID, [CALL])])),
     "answer": answer_bundle(SAID, HOSTILE, [CALL], headed=True)["text/plain"],
     "raw answer": answer_bundle(SAID, HOSTILE, [CALL], raw=True)["text/plain"],
-    **{f"line of {type(each).__name__}": line(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT)},
+    **{f"line of {type(each).__name__}": record_line(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT)},
     **{f"repr of {type(each).__name__}": repr(each) for each in (ADA, TALK, SAID, CALL, JOB, MODEL, HIT, ROWS)},
 }
 
 
 @pytest.mark.parametrize("shown", PLAIN.values(), ids=PLAIN)
-def test_plain_text_steers_no_terminal(shown):
+def test_plain_text_cannot_control_a_terminal(shown):
     assert not OBEYED.search(shown)
 
 
@@ -79,12 +79,12 @@ def test_ordinary_text_is_shown_as_it_is():
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
+def test_an_answer_in_pieces_cannot_control_a_terminal(capsys, size):
     live = LiveCell(in_notebook=False)
     for end in range(size, len(HOSTILE) + size, size):
         live.draw([LiveAnswer(HOSTILE, HOSTILE[:end]), LiveAnswer("bo")])
     live.draw([LiveAnswer(HOSTILE, "anew\r"), LiveAnswer("bo")])
-    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", over=True), LiveAnswer("bo", "a\r", over=True)])
+    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", has_ended=True), LiveAnswer("bo", "a\r", has_ended=True)])
     live.end()
 
     shown = capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_an_answer_that_comes_in_pieces_steers_no_terminal(capsys, size):
     assert not OBEYED.search(shown)
 
 
-def test_a_fetch_is_told_without_steering_the_terminal(capsys):
+def test_the_progress_of_a_download_cannot_control_a_terminal(capsys):
     from piano_jupyter.__main__ import StderrProgress
 
     progress, event = StderrProgress(), ModelLoading(note=HOSTILE, fraction=0.5)

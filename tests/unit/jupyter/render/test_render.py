@@ -1,5 +1,6 @@
 """How records look in a cell: plain text and HTML."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -8,11 +9,11 @@ import pytest
 
 from piano_jupyter import events
 from piano_jupyter.jupyter.render.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
-from piano_jupyter.jupyter.render.event_lines import about
-from piano_jupyter.jupyter.render.record_lines import line as in_a_line
+from piano_jupyter.jupyter.render.event_lines import event_line
+from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import (
-    MOST_ROWS,
-    PLAIN_LIMIT,
+    MAX_ROWS,
+    MAX_TEXT_CHARS,
     HighlightedText,
     RecordCard,
     RecordTable,
@@ -20,7 +21,7 @@ from piano_jupyter.jupyter.render.tables import (
     rows_plain,
 )
 from piano_jupyter.jupyter.render.transcript import (
-    HOW_TO_GO_ON,
+    BRANCH_HINT,
     AnswerGroup,
     Transcript,
     answer_bundle,
@@ -68,7 +69,7 @@ def call(result="3\nand more", **fields):
     return ToolCall(id=UUID(int=8), started_at=NOW, result=result, **given | fields)
 
 
-def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
+def test_an_answer_in_json_is_pretty_printed():
     answer = said(1, '{"name": "<b>", "age": 36}', "assistant", agent_id=ADA.id)
 
     bundle = answer_bundle(answer, "ada")
@@ -80,7 +81,19 @@ def test_an_answer_that_is_data_shows_as_json_a_value_a_line():
     assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
 
 
-def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
+FRAME = "    item  price\n0  apple    1.5\n1   kiwi   20.0"
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("text", [FRAME, f"What is this?\n\n{FRAME}\n\nThanks."])
+def test_a_data_frame_in_a_message_keeps_its_columns(role, text):
+    talk = Transcript("Talk", [said(1, text, role)], [], NAMES)
+
+    assert FRAME in repr(talk).split("\n\n") or f":\n{FRAME}" in repr(talk)
+    assert FRAME in re.sub("</?code>", "", talk._repr_html_()).partition("<pre")[2]
+
+
+def test_an_answer_shows_folded_calls_its_text_and_its_cost():
     usage = {
         "model": "small", "prompt_tokens": 1400, "cached_tokens": 1300, "completion_tokens": 56,
         "tokens_per_second": 23.5, "first_token_s": 12.42, "load_s": 11.0, "cut": True,
@@ -99,13 +112,13 @@ def test_an_answer_shows_its_calls_folded_its_text_and_small_what_it_cost():
     )
 
 
-def test_an_answer_tells_that_the_server_withheld_its_end():
+def test_an_answer_says_that_the_server_withheld_its_end():
     message = said(11, "One could", "assistant", agent_id=ADA.id, usage={"withheld": True})
 
     assert "ada · cut off: the server withheld the rest" in answer_bundle(message, "ada")["text/html"]
 
 
-def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
+def test_an_answer_shows_the_cost_of_all_rounds_of_its_turn():
     turn = {"rounds": 3, "prompt_tokens": 4200, "cached_tokens": 2600, "completion_tokens": 90}
     message = said(11, "3", "assistant", agent_id=ADA.id, usage={"completion_tokens": 6, "turn": turn})
 
@@ -114,13 +127,13 @@ def test_an_answer_tells_what_all_rounds_of_its_turn_cost():
     assert "ada · 6 written · 3 rounds in all: 4,200 tokens read (2,600 cached), 90 written" in html
 
 
-def test_what_a_model_thought_is_folded_above_its_answer_and_not_in_the_plain_text():
+def test_reasoning_is_folded_above_its_answer_and_not_in_the_plain_text():
     message = said(11, "3", "assistant", agent_id=ADA.id, reasoning=f"hm {EVIL}" + "x" * 30_000)
 
     bundle = answer_bundle(message, "ada")
 
     head, _, answer = bundle["text/html"].partition("</details>")
-    assert "<summary>Thoughts</summary>" in head
+    assert "<summary>Reasoning</summary>" in head
     assert "hm &lt;" in head
     assert "more characters" in head
     assert len(head) < 21_000
@@ -128,7 +141,7 @@ def test_what_a_model_thought_is_folded_above_its_answer_and_not_in_the_plain_te
     assert bundle["text/plain"] == "3"
 
 
-def test_an_answer_that_cost_nothing_known_has_only_its_name():
+def test_an_answer_of_unknown_cost_has_only_its_name():
     assert message_html(said(11, "hi", "assistant"), "ada").endswith(">ada</div></div>")
 
 
@@ -144,16 +157,16 @@ def test_a_raw_answer_is_its_text_alone_and_one_of_several_is_headed():
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_g6_of_a_very_long_text_a_cell_shows_the_beginning_and_how_much_more_there_is(raw):
+def test_g6_a_cell_shows_the_start_of_a_very_long_text_and_how_much_follows(raw):
     answer, asked = said(1, "a < b " * 200_000, "assistant", agent_id=ADA.id), said(2, "c < d " * 200_000)
 
     for message in (answer, asked):
         bundle = answer_bundle(message, "ada", raw=raw)
-        assert all(len(each) < 2 * PLAIN_LIMIT for each in bundle.values())
+        assert all(len(each) < 2 * MAX_TEXT_CHARS for each in bundle.values())
         assert "more characters" in bundle["text/plain"]
 
 
-def test_a_transcript_says_where_branches_part_and_how_to_go_on():
+def test_a_transcript_marks_branches_and_says_how_to_use_them():
     messages = [
         said(0xABC001, "Capital?"),
         said(0xABC002, "Paris.", "assistant", agent_id=ADA.id),
@@ -163,16 +176,16 @@ def test_a_transcript_says_where_branches_part_and_how_to_go_on():
 
     transcript = Transcript("Talk", messages, [], NAMES, others)
 
-    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3", "Note: note", HOW_TO_GO_ON]
+    plain = ["Talk", "You: Capital?", "ada: Paris.\n  ⇄ 2 of 3", "Note: note", BRANCH_HINT]
     assert repr(transcript) == "\n\n".join(plain)
     assert "⇄ 2 of 3</div>" in transcript._repr_html_()
     assert '<div style="margin-bottom:1em"><strong>Talk</strong></div>' in transcript._repr_html_()
-    assert HOW_TO_GO_ON in transcript._repr_html_()
+    assert BRANCH_HINT in transcript._repr_html_()
     named = repr(Transcript("Talk", messages, [], NAMES, others, ids=True))
-    assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; beside it abc009, abc00a\n" in named
+    assert "ada [abc002]: Paris.\n  ⇄ 2 of 3; the others are abc009, abc00a\n" in named
 
 
-def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its_words():
+def test_the_messages_of_one_turn_have_one_name_and_each_call_follows_its_message():
     job, cost = UUID(int=99), {"model": "m"}
     looks = said(0xABC002, "Let me see.", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
     looks_again = said(0xABC003, "", "assistant", agent_id=ADA.id, job_id=job, usage=cost)
@@ -194,7 +207,7 @@ def test_what_an_agent_said_in_one_turn_is_headed_once_and_each_call_follows_its
     assert html.index("Let me see.") < html.index("<pre>3</pre>") < html.index("<pre>a  b") < html.index("Three.")
 
 
-def test_of_a_long_result_a_line_shows_how_it_begins():
+def test_a_line_shows_the_start_of_a_long_result():
     table = "max_temp  day\n19        6"
     many = "\n".join(f"line {number}" for number in range(400))
 
@@ -204,7 +217,7 @@ def test_of_a_long_result_a_line_shows_how_it_begins():
     assert call_line(denied) == "[price() → denied: the user did not allow this call]"
 
 
-def test_a_sum_of_floats_shows_without_dust():
+def test_floats_are_shown_without_rounding_errors():
     rows = Rows(("sum", "mean"), ((0.1 + 0.2, 11.0),))
 
     assert rows_plain(rows).splitlines()[1] == "0.3  11.0"
@@ -231,10 +244,10 @@ def test_the_empty_lines_at_the_end_of_an_answer_are_not_shown():
     ],
 )
 def test_a_record_in_a_list_is_one_line_without_ids_and_times(record, line):
-    assert in_a_line(record) == line
+    assert record_line(record) == line
 
 
-def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
+def test_statistics_have_short_heads_and_no_empty_columns():
     columns = ("agent", "answers", "prompt_tokens", "cached_tokens", "tokens_per_second", "first_token_s")
     rows = Rows(columns, (("ada", 2, 123456, None, 23.456, 0.0105), ("bob", 1, None, None, None, 1.0)))
 
@@ -250,7 +263,7 @@ def test_statistics_have_short_heads_and_leave_out_what_nobody_knows():
     assert repr(UsageStatistics(Rows(columns, ()))) == "no answers yet"
 
 
-def test_a_transcript_without_branches_holds_no_ids_unless_they_are_asked_for():
+def test_a_transcript_without_branches_has_no_ids_unless_requested():
     messages = [said(0xABC001, "Capital?")]
 
     assert repr(Transcript("Talk", messages, [], NAMES)) == "Talk\n\nYou: Capital?"
@@ -280,7 +293,7 @@ def test_cards_show_all_that_is_set_and_leave_out_the_rest():
         "               Kind & brief.",
         "tools          bash, read_file",
         "options        seed=7, temperature=0.2",
-        "rounds         4 at most",
+        "rounds         at most 4",
     ]
     assert "You are Ada.<br>Kind &amp; brief." in agent_card(ADA)._repr_html_()
     assert repr(thread_card(fork, NAMES)) == "thread       Fork\nstatus       active\nforked from  Talk <b>"
@@ -292,7 +305,7 @@ def test_cards_show_all_that_is_set_and_leave_out_the_rest():
     assert repr(model_card(model)) == "model    small\nstate    loading\ncontext  32,768 tokens\naliases  s"
 
 
-def test_the_models_in_one_line_are_those_that_take_up_room():
+def test_the_models_in_one_line_are_those_that_are_loaded():
     loaded, idle = Model(name="small", context=8192), Model(name="large", state=ModelState.UNLOADED)
 
     assert models_line([loaded, idle, idle]) == "small loaded 8,192 tokens; 2 more, not loaded"
@@ -300,7 +313,7 @@ def test_the_models_in_one_line_are_those_that_take_up_room():
     assert models_line([]) == ""
 
 
-def test_what_was_found_is_marked_and_who_said_it_is_named():
+def test_search_results_are_highlighted_with_their_authors():
     message = said(0xABC, "the capital city", "assistant", agent_id=ADA.id)
     hits = [
         Hit(thread=TALK, message=message, excerpt="the capital <i>", marks=((4, 11),), at=4, score=2.0),
@@ -318,15 +331,15 @@ def test_what_was_found_is_marked_and_who_said_it_is_named():
     assert repr(hits_table([], NAMES)) == "found nothing"
 
 
-def test_marks_may_stand_anywhere():
+def test_highlights_may_be_anywhere():
     assert str(HighlightedText("abc", [(0, 1), (1, 3)])) == "*a**bc*"
     assert str(HighlightedText("abc", [])) == "abc"
 
 
-def test_long_tables_end_with_how_much_more_there_is():
-    rows = Rows(("n",), tuple((number,) for number in range(MOST_ROWS + 1500)))
+def test_long_tables_end_with_the_number_of_rows_left_out():
+    rows = Rows(("n",), tuple((number,) for number in range(MAX_ROWS + 1500)))
 
-    assert len(rows_plain(rows).splitlines()) == MOST_ROWS + 2
+    assert len(rows_plain(rows).splitlines()) == MAX_ROWS + 2
     assert rows_plain(rows).endswith("… and 1,500 more rows")
     assert html_table(rows.columns, rows).endswith("… and 1,500 more rows</div>")
     assert rows_plain(Rows(("n",), ())) == "no rows"
@@ -352,7 +365,7 @@ JOB = Job(
     ("event", "line"),
     [
         (events.ThreadOpened(thread=TALK), "Talk <b>"),
-        (events.ThreadBranched(message_id=UUID(int=0xABC)), "goes on from message 000abc"),
+        (events.ThreadBranched(message_id=UUID(int=0xABC)), "continues from message 000abc"),
         (events.AgentAdded(agent=ADA), "@ada, small"),
         (events.MessageAdded(message=said(1, "hello\nthere")), "You: hello there"),
         (events.Answered(message=said(1, "x" * 200, "assistant", agent_id=ADA.id)), "ada: " + "x" * 94 + "…"),
@@ -370,5 +383,5 @@ JOB = Job(
         (events.Closed(), ""),
     ],
 )
-def test_each_event_is_told_in_one_line(event, line):
-    assert about(event, NAMES) == line
+def test_each_event_is_one_line(event, line):
+    assert event_line(event, NAMES) == line

@@ -66,7 +66,7 @@ async def test_what_a_server_packs_is_kept_as_text(stub, speak, ask_through, tmp
     assert await ask_through(Cassette(path, recording=False), NOWHERE)("Capital?") == "Paris"
 
 
-async def test_what_a_server_refused_and_was_left_out_is_replayed_so(stub, speak, ask_through, tmp_path):
+async def test_a_field_left_out_after_a_rejection_is_replayed_the_same(stub, speak, ask_through, tmp_path):
     path = tmp_path / "talk.jsonl"
     stub.answers('{"error": "no such field: stream_options"}', status=400)
     stub.answers(*speak("Paris"))
@@ -144,7 +144,7 @@ async def test_an_older_cassette_knows_the_properties_of_its_only_server(ask_thr
 
 
 @pytest.mark.parametrize("replay", ["", "strict"])
-async def test_a_window_that_is_not_in_an_older_cassette_is_unknown_and_no_server_is_looked_for(
+async def test_a_window_missing_in_an_older_cassette_is_unknown_and_starts_no_server(
     recorded, stub, ask_through, monkeypatch, replay
 ):
     monkeypatch.setenv("PIANO_REPLAY", replay)
@@ -188,7 +188,7 @@ def test_recording_and_replay_have_the_same_clock(tmp_path):
         (json.dumps({"piano_cassette": 1, "recorded_at": "2026-01-01"}) + "\n{}\n", "is not a cassette"),
     ],
 )
-def test_a_file_that_is_no_cassette_is_refused_with_the_way_out(tmp_path, written, says):
+def test_a_file_that_is_not_a_cassette_is_an_error_that_says_what_to_do(tmp_path, written, says):
     path = tmp_path / "a.jsonl"
     if written is not None:
         path.write_text(written)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Reply, StreamRestarted
-from piano_jupyter.runner.model.server.transport import trouble_at
+from piano_jupyter.runner.model.server.transport import connection_problem
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.tool import tool
 
@@ -46,11 +47,11 @@ DEADLINE = 10
 async def client_of(stub):
     clients = []
 
-    def make(url=None, key="", wrap=None, **knobs):
+    def make(url=None, key="", wrap=None, **settings):
         async def connect():
             return Endpoint(url=url or stub.url, api_key=key)
 
-        config = PianoConfig(**{"request_retries": 0, **knobs})
+        config = PianoConfig(**{"request_retries": 0, **settings})
         swap = SwapClient(connect, config, wrap)
         clients.extend([swap, ChatClient(connect, config, wrap, swap)])
         return clients[-1]
@@ -110,7 +111,7 @@ async def test_h14_a_connection_that_breaks_before_the_answer_is_tried_again(stu
         (500, '{"error": {"message": "template"}}', ModelError),
     ],
 )
-async def test_h14_a_refusal_is_not_tried_again(stub, client_of, status, body, kind):
+async def test_h14_a_rejection_is_not_retried(stub, client_of, status, body, kind):
     stub.answers(body, status=status)
 
     with pytest.raises(kind):
@@ -147,7 +148,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("breaks", BREAKS)
-async def test_h14_an_answer_that_breaks_in_the_middle_begins_anew_once(stub, speak, client_of, breaks):
+async def test_h14_an_answer_that_breaks_in_the_middle_restarts_once(stub, speak, client_of, breaks):
     stub.answers(speak("Pa")[0], *BREAKS[breaks]())
     stub.answers(*speak("Par", "is"))
 
@@ -179,7 +180,7 @@ async def test_h14_an_error_in_the_middle_that_does_not_pass_is_not_tried_again(
 async def test_h15_comments_alone_are_no_answer(stub, client_of):
     stub.answers(...)
 
-    with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.3 s"):
+    with pytest.raises(ModelTimeoutError, match=r"did not start to answer within 0\.3 s"):
         await pieces(client_of(first_byte_timeout=0.3, idle_timeout=60))
 
 
@@ -208,7 +209,7 @@ async def test_h17_an_answer_that_stays_empty_is_asked_for_twice_and_no_more(stu
     assert len(stub.asked) == 2
 
 
-async def test_h17_thinking_that_was_cut_for_its_length_is_not_asked_for_again(stub, client_of):
+async def test_h17_reasoning_that_hit_the_length_limit_is_not_retried(stub, client_of):
     stub.answers(event(reasoning_content="hm", finish="length"))
 
     assert (await pieces(client_of(request_retries=3)))[-1].finish_reason == "length"
@@ -228,17 +229,19 @@ async def test_h12_a_call_as_text_counts_unless_it_is_turned_off(stub, speak, cl
     assert (reply.text, len(reply.calls)) == (("", 1) if counts else (said, 0))
 
 
-async def test_a_pause_that_one_notices_is_told(stub, speak, client_of):
+async def test_a_noticeable_pause_is_announced_and_logged(stub, speak, client_of, caplog):
+    caplog.set_level(logging.DEBUG, "piano_jupyter.runner.model.client")
     stub.answers("{}", status=429, headers={"retry-after": "1.2"})
     stub.answers(*speak("ok"))
 
     notes = [piece.note for piece in await pieces(client_of(request_retries=1)) if isinstance(piece, LoadingNotice)]
 
-    assert notes == ["the server gave no answer; asking again in 1 s"]
+    assert notes == ["the server did not answer; retrying in 1 s"]
+    assert [record.message.partition(" in ")[0] for record in caplog.records] == ["model=m retry"]
 
 
 async def test_the_speed_is_measured_where_the_server_does_not_tell_it(stub, speak, client_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.stream.latency.LONG_ENOUGH", 0)
+    monkeypatch.setattr("piano_jupyter.runner.model.stream.latency.MIN_MEASURED_S", 0)
     usage = sse({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 31}})
     first, *rest = speak("Pa", "ris")
     stub.answers(first, rest[0], usage, rest[1])
@@ -252,7 +255,7 @@ def test_the_speed_counts_from_the_first_word_and_only_over_a_time_that_is_long_
     seconds = iter([0.0, 2.0, 2.05, 5.0])  # sent, first word, and two ends
     stopwatch = Stopwatch(lambda: next(seconds))
 
-    waited = stopwatch.first_word()
+    waited = stopwatch.first_token()
     early, late = (stopwatch.speed({"completion_tokens": 31}) for _ in range(2))
 
     assert (waited, early, late) == ({"first_token_s": 2.0}, {}, {"tokens_per_second": 10.0})
@@ -282,14 +285,14 @@ async def test_a_stream_that_breaks_in_the_middle_is_an_error(stub, speak, clien
 async def test_a_stream_that_ends_without_a_finish_is_an_error(stub, speak, client_of):
     stub.answers(speak("Pa")[0])
 
-    with pytest.raises(ModelError, match="broke off"):
+    with pytest.raises(ModelError, match="stopped in the middle"):
         await pieces(client_of())
 
 
 async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
     stub.answers(speak("Pa")[0], asyncio.Event())
 
-    with pytest.raises(ModelTimeoutError, match="fell silent"):
+    with pytest.raises(ModelTimeoutError, match="sent nothing for"):
         await pieces(client_of(idle_timeout=0.2))
 
 
@@ -297,7 +300,7 @@ async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
 async def test_h15_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
     stub.answers(asyncio.Event(), status=200 if headers_come else 0)
 
-    with pytest.raises(ModelTimeoutError, match=r"did not begin to answer within 0\.2 s"):
+    with pytest.raises(ModelTimeoutError, match=r"did not start to answer within 0\.2 s"):
         await pieces(client_of(first_byte_timeout=0.2))
 
 
@@ -312,7 +315,7 @@ async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_
 
 
 @pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])
-async def test_an_answer_that_is_whole_is_taken_though_its_stream_has_no_end(stub, client_of, end):
+async def test_a_complete_answer_is_accepted_though_its_stream_does_not_end(stub, client_of, end):
     stub.answers(event(content="Paris"), event(finish="stop"), end)
 
     reply = (await pieces(client_of(request_retries=2, idle_timeout=0.3)))[-1]
@@ -343,7 +346,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(stub, speak, client_of, name):
+async def test_an_optional_field_that_a_server_rejects_is_left_out_from_then_on(stub, speak, client_of, name):
     request = replace(
         REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "reasoning_content": "reasoning_content"}]
     )
@@ -358,7 +361,7 @@ async def test_what_a_server_refuses_and_is_not_needed_is_left_out_from_then_on(
     assert [f'"{name}":' in json.dumps(body) for _, _, body in stub.asked] == [True, False, False, True]
 
 
-async def test_what_is_refused_all_the_same_is_an_error(stub, client_of):
+async def test_a_rejection_after_that_is_an_error(stub, client_of):
     for _ in range(2):
         stub.answers(FORBIDDEN["stream_options"], status=422)
 
@@ -384,7 +387,7 @@ async def test_g8_redirects_are_not_followed_and_so_no_key_goes_elsewhere(stub, 
     assert visitors == []
 
 
-async def test_a_model_whose_template_has_no_tools_is_held_to_a_schema(stub, speak, client_of):
+async def test_a_model_whose_template_has_no_tools_is_constrained_to_a_schema(stub, speak, client_of):
     @tool
     def add(a: int, b: int) -> int:
         """Add two numbers."""
@@ -437,7 +440,7 @@ async def test_a_schema_goes_along_but_not_while_tools_may_be_called(stub, speak
     ]
 
 
-async def test_a_model_without_tools_is_held_to_the_schema_or_a_call(stub, speak, client_of):
+async def test_a_model_without_tools_is_constrained_to_the_schema_or_a_call(stub, speak, client_of):
     stub.caps = {"supports_tools": False}
     tools = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}]
     client, asked = client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=tools, schema=SCHEMA)
@@ -459,13 +462,13 @@ async def test_a_schema_that_the_server_does_not_take_is_an_error_of_its_own(stu
         await pieces(client_of(), ChatRequest(model="m", messages=REQUEST.messages, schema=SCHEMA))
 
 
-async def test_an_answer_is_whole_with_its_last_word_though_the_server_holds_the_connection(stub, speak, client_of):
+async def test_an_answer_is_complete_with_done_though_the_server_keeps_the_connection_open(stub, speak, client_of):
     stub.answers(*speak("Paris"), asyncio.Event())
 
     assert (await pieces(client_of(idle_timeout=30)))[-1].text == "Paris"
 
 
-async def test_while_llama_swap_loads_the_model_that_is_told_and_measured(stub, speak, client_of):
+async def test_loading_by_llama_swap_is_reported_and_measured(stub, speak, client_of):
     ready = asyncio.Event()
     stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
     stub.answers(ready, *speak("Paris"))
@@ -484,12 +487,12 @@ async def test_while_llama_swap_loads_the_model_that_is_told_and_measured(stub, 
 @pytest.mark.parametrize(
     ("running", "says"),
     [
-        ([{"model": "old", "state": "stopping"}], "m is loading; old makes room for it"),
+        ([{"model": "old", "state": "stopping"}], "m is loading; unloading old first"),
         ([{"model": "old", "state": "ready"}], "m waits for old"),
         ([], "m is about to be loaded"),
     ],
 )
-async def test_what_the_model_waits_for_is_told(stub, client_of, running, says):
+async def test_what_the_model_waits_for_is_reported(stub, client_of, running, says):
     stub.serves["/running"] = {"running": running}
     stub.answers(asyncio.Event())
 
@@ -498,7 +501,7 @@ async def test_what_the_model_waits_for_is_told(stub, client_of, running, says):
 
 
 @pytest.mark.parametrize("running", [{"running": [{"model": "m", "state": "ready"}]}, None])
-async def test_a_model_that_only_thinks_is_not_said_to_load(stub, speak, client_of, running):
+async def test_a_model_that_is_thinking_is_not_reported_as_loading(stub, speak, client_of, running):
     stub.serves["/running"] = running
     stub.opens["/running"] = asked = asyncio.Event()
     stub.answers(asked, *speak("Paris"))
@@ -539,7 +542,7 @@ async def test_a_load_that_fails_in_the_stream_is_a_sentence(stub, client_of):
         await pieces(client_of())
 
 
-async def test_a_model_that_fails_to_start_is_told_once_with_the_way_out(stub, client_of):
+async def test_a_model_that_fails_to_start_is_reported_once_with_what_to_do(stub, client_of):
     said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
     stub.answers(json.dumps(said), status=500)
 
@@ -556,7 +559,7 @@ async def test_an_older_llama_swap_is_not_made_to_load_a_failing_model_again(stu
     assert len(stub.asked) == 1
 
 
-async def test_a_model_that_is_not_served_is_told_with_those_that_are(stub, client_of):
+async def test_a_model_that_is_not_served_is_an_error_that_lists_the_served_ones(stub, client_of):
     stub.answers('{"error": {"message": "no router for requested model"}}', status=404)
     stub.answers('{"data": [{"id": "qwen3:8b"}, {"id": "m2"}]}', headers={"content-type": "application/json"})
 
@@ -573,7 +576,7 @@ async def test_how_long_the_first_word_took_is_measured(stub, speak, client_of):
     assert usage["first_token_s"] == round(usage["first_token_s"], 3)
 
 
-async def test_a_replay_tells_the_times_of_the_recording(stub, speak, client_of, tmp_path):
+async def test_a_replay_has_the_times_of_the_recording(stub, speak, client_of, tmp_path):
     path = tmp_path / "talk.jsonl"
     stub.answers(*speak("Paris"))
     recorded = (await pieces(client_of(wrap=Cassette(path, recording=True).wrap)))[-1].usage
@@ -584,7 +587,7 @@ async def test_a_replay_tells_the_times_of_the_recording(stub, speak, client_of,
     assert (await pieces(replay))[-1].usage == recorded
 
 
-async def test_a_replay_of_an_older_cassette_tells_no_times(stub, speak, client_of, tmp_path):
+async def test_a_replay_of_an_older_cassette_has_no_times(stub, speak, client_of, tmp_path):
     path = tmp_path / "talk.jsonl"
     stub.answers(*speak("Paris"))
     await pieces(client_of(wrap=Cassette(path, recording=True).wrap))
@@ -598,7 +601,7 @@ async def test_a_replay_of_an_older_cassette_tells_no_times(stub, speak, client_
 
 
 async def test_a_replay_looks_for_no_server_though_it_takes_its_time(monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.client.LOOK", 0)
+    monkeypatch.setattr("piano_jupyter.runner.model.client.LOADING_POLL_S", 0)
     asked = []
 
     async def connect():
@@ -666,12 +669,12 @@ async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
     stub.answers("no key", status=401)
     stub.answers("<html>", headers={"content-type": "text/html"})
 
-    assert await trouble_at(stub.url, 2) is None
-    assert await trouble_at(stub.url, 2) is None
-    assert await trouble_at(stub.url, 2) == f"what answers at {stub.url} is no model server (is /v1 missing?)"
+    assert await connection_problem(stub.url, 2) is None
+    assert await connection_problem(stub.url, 2) is None
+    assert await connection_problem(stub.url, 2) == f"the server at {stub.url} is not a model server (is /v1 missing?)"
     stub.answers("[]", headers={"content-type": "text/plain"})
-    assert await trouble_at(stub.url, 2) is None
-    assert await trouble_at("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
+    assert await connection_problem(stub.url, 2) is None
+    assert await connection_problem("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
 
 
 @pytest.mark.parametrize(("status", "counts"), [(405, True), (401, True), (404, False)])
@@ -679,11 +682,11 @@ async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub
     stub.answers("404 page not found", status=404, headers={"content-type": "text/plain"})
     stub.answers("no", status=status, headers={"content-type": "text/plain"})
 
-    assert (await trouble_at(stub.url, 2) is None) is counts
+    assert (await connection_problem(stub.url, 2) is None) is counts
     assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
 
 
-async def test_what_sends_bytes_that_cannot_be_unpacked_is_no_model_server(stub):
+async def test_a_server_whose_response_cannot_be_decompressed_is_not_a_model_server(stub):
     stub.answers("{}", headers={"content-encoding": "gzip"})
 
-    assert await trouble_at(stub.url, 2) == f"nothing answers at {stub.url}"
+    assert await connection_problem(stub.url, 2) == f"nothing answers at {stub.url}"

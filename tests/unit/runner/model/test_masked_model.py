@@ -1,4 +1,4 @@
-"""What is told of a text while it is written."""
+"""What is shown of a text while it streams."""
 
 import random
 import string
@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, strategies as st
 
-from piano_jupyter.runner.model.masked_model import LONGEST, StreamMask
+from piano_jupyter.runner.model.masked_model import MAX_HELD_CHARS, StreamMask
 from piano_jupyter.secrets.redactor import MASK, Redactor
 
 RANDOM = random.Random(3)
@@ -21,7 +21,7 @@ mask = Redactor({OWN: "own "})
 
 def told(pieces):
     stream = StreamMask(mask)
-    return [*map(stream.add, pieces), stream.rest()]
+    return [*map(stream.add, pieces), stream.flush()]
 
 
 def cut(text, size):
@@ -41,7 +41,7 @@ def cut(text, size):
         f"TOKEN={TOKEN[4:]}\n",
     ],
 )
-def test_g4_what_is_told_of_a_secret_is_the_same_as_what_is_kept_however_it_is_cut(text, size):
+def test_g4_a_secret_is_masked_in_the_stream_as_in_the_reply_however_it_is_split(text, size):
     whole = "".join(told(cut(text, size)))
 
     assert MASK in whole
@@ -54,13 +54,13 @@ def test_g4_what_is_told_of_a_secret_is_the_same_as_what_is_kept_however_it_is_c
     ),
     st.integers(1, 20),
 )
-def test_any_text_without_a_secret_is_told_as_it_is(words, size):
+def test_any_text_without_a_secret_is_streamed_unchanged(words, size):
     text = "".join(words)
 
     assert "".join(told(cut(text, size))) == text
 
 
-def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
+def test_a_word_is_shown_once_it_is_complete_and_other_scripts_at_once():
     stream = StreamMask(mask)
 
     assert [stream.add(each) for each in ("Hi", " there", ", un", "like", "ly\n")] == [
@@ -73,7 +73,7 @@ def test_a_word_is_told_when_it_is_whole_and_writing_without_blanks_at_once():
     assert stream.add("漢字" * 20) == "漢字" * 20
 
 
-def test_g6_a_text_without_a_blank_is_told_in_time_and_takes_little():
+def test_g6_a_text_without_a_blank_is_streamed_in_time_and_cheaply():
     stream, began, count = StreamMask(mask), time.process_time(), 0
     tracemalloc.start()
     for _ in range(20_000):
@@ -81,6 +81,6 @@ def test_g6_a_text_without_a_blank_is_told_in_time_and_takes_little():
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert held < 20 * LONGEST
-    assert count > 1_000_000 - 2 * LONGEST
+    assert held < 20 * MAX_HELD_CHARS
+    assert count > 1_000_000 - 2 * MAX_HELD_CHARS
     assert time.process_time() - began < 5

@@ -1,4 +1,4 @@
-"""How large a model's window is, as far as its server tells."""
+"""A model's context window, as far as its server reports it."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ async def client(stub, config):
     async def connect():
         return Endpoint(url=stub.url)
 
-    seconds = itertools.count()  # each look at the time is a second later: what was heard of the models is old
+    seconds = itertools.count()  # each look at the time is a second later: the cache has expired
     swap = SwapClient(connect, config, now=lambda: next(seconds))
     client = ChatClient(connect, config, None, swap)
     yield client
@@ -59,7 +59,7 @@ async def test_llama_cpp_is_asked_once_for_its_window_and_its_tools(client, stub
         ({"id": "other", "context_length": 9}, None),
     ],
 )
-async def test_where_there_are_no_properties_the_list_of_models_tells(client, stub, told, n_ctx):
+async def test_without_properties_the_window_comes_from_the_list_of_models(client, stub, told, n_ctx):
     stub.serves["/v1/models"] = {"data": [told]}
 
     assert await client.context("m") == n_ctx
@@ -143,7 +143,7 @@ async def test_the_window_that_an_overflow_names_is_remembered(client, stub):
         ('{"error": {"message": "the maximum context length is 8,192 tokens"}}', 8192),
     ],
 )
-def test_an_overflow_names_the_window_in_its_words_or_not_at_all(body, n_ctx):
+def test_the_window_is_read_from_an_overflow_message_if_it_is_there(body, n_ctx):
     error = error_from(400, body)
 
     assert isinstance(error, ContextOverflowError)

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.schema.coercion import SchemaMismatchError, misfit
-from piano_jupyter.runner.schema.response_format import form_of
+from piano_jupyter.runner.schema.coercion import SchemaMismatchError, mismatch
+from piano_jupyter.runner.schema.response_format import response_format_of
 
 PERSON = {
     "type": "object",
@@ -97,7 +97,7 @@ def test_a_dataclass_becomes_a_schema_with_what_it_says_of_itself():
         start: Place
         days: int = 3
 
-    assert form_of(Trip).schema == {
+    assert response_format_of(Trip).schema == {
         "title": "Trip",
         "description": "A way from one place to another.",
         "type": "object",
@@ -130,7 +130,7 @@ def test_a_dataclass_becomes_a_schema_with_what_it_says_of_itself():
     ],
 )
 def test_a_type_becomes_a_schema(kind, schema):
-    assert form_of(kind).schema == schema
+    assert response_format_of(kind).schema == schema
 
 
 def test_a_value_of_a_dataclass_is_built_all_the_way_down():
@@ -149,7 +149,7 @@ def test_a_value_of_a_dataclass_is_built_all_the_way_down():
         }
     )
 
-    ada = form_of(Person).value(text)
+    ada = response_format_of(Person).value(text)
 
     assert ada == Person(
         "Ada",
@@ -168,8 +168,8 @@ def test_a_value_of_a_dataclass_is_built_all_the_way_down():
     assert isinstance(ada.level, Level)
 
 
-def test_a_type_that_holds_itself_has_a_definition_and_is_built_too():
-    form = form_of(list[Tree])
+def test_a_recursive_type_has_a_definition_and_is_built_too():
+    form = response_format_of(list[Tree])
     text = '[{"value": 1, "children": [{"value": 2, "children": []}]}]'
 
     assert form.schema["items"] == {"$ref": "#/$defs/Tree"}
@@ -179,7 +179,7 @@ def test_a_type_that_holds_itself_has_a_definition_and_is_built_too():
 
 
 def test_a_typed_dict_takes_what_may_be_left_out_and_makes_times_of_texts():
-    form = form_of(Film)
+    form = response_format_of(Film)
 
     assert form.value('{"title": "M", "year": 1931}') == {"title": "M", "year": 1931}
     assert form.value('{"title": "M", "year": 1931, "seen": "2026-01-31T20:00:00Z"}') == {
@@ -198,11 +198,11 @@ def test_what_a_typed_dict_needs_is_known_where_annotations_are_texts():
     )
     sys.modules[space["Row"].__module__].__dict__.setdefault("NotRequired", NotRequired)
 
-    assert form_of(space["Row"]).schema["required"] == ["a"]
+    assert response_format_of(space["Row"]).schema["required"] == ["a"]
 
 
 def test_a_pydantic_model_is_checked_by_its_schema_and_then_by_itself():
-    form = form_of(Shelf)
+    form = response_format_of(Shelf)
     text = '{"movies": [{"title": "Em", "year": "1931", "released": "1931-05-11"}]}'
 
     with pytest.raises(SchemaMismatchError, match=r"'movies\[0\].year': \"1931\" is not of type \"integer\""):
@@ -215,14 +215,12 @@ def test_a_pydantic_model_is_checked_by_its_schema_and_then_by_itself():
         SchemaMismatchError, match=r"'movies\[0\].released': \"1931-13-11\" is not a date like 2026-01-31"
     ):
         form.value(text.replace("1931-05", "1931-13"))
-    with pytest.raises(
-        SchemaMismatchError, match=r"Shelf does not take it: 'movies.0.title': .*it must not be shouted"
-    ):
+    with pytest.raises(SchemaMismatchError, match=r"Shelf rejects it: 'movies.0.title': .*it must not be shouted"):
         form.value(text.replace('"Em"', '"LOUD"'))
 
 
 def test_models_of_pydantic_stand_inside_other_types():
-    form = form_of(dict[str, Movie | None])
+    form = response_format_of(dict[str, Movie | None])
 
     assert form.value('{"a": null, "b": {"title": "Em", "year": 1931, "released": "1931-05-11"}}') == {
         "a": None,
@@ -230,7 +228,7 @@ def test_models_of_pydantic_stand_inside_other_types():
     }
 
 
-def test_a_constructor_that_refuses_is_a_sentence():
+def test_an_error_of_a_constructor_is_one_sentence():
     @dataclass
     class Share:
         part: float
@@ -239,11 +237,11 @@ def test_a_constructor_that_refuses_is_a_sentence():
             if self.part > 1:
                 raise ValueError("a part is at most 1")
 
-    assert form_of(Share).value('{"part": 1}').part == 1.0
-    with pytest.raises(SchemaMismatchError, match="Share does not take it: a part is at most 1"):
-        form_of(Share).value('{"part": 2}')
-    with pytest.raises(SchemaMismatchError, match=r"float does not take it: .*too large"):
-        form_of(float).value("1" + "0" * 400)
+    assert response_format_of(Share).value('{"part": 1}').part == 1.0
+    with pytest.raises(SchemaMismatchError, match="Share rejects it: a part is at most 1"):
+        response_format_of(Share).value('{"part": 2}')
+    with pytest.raises(SchemaMismatchError, match=r"float rejects it: .*too large"):
+        response_format_of(float).value("1" + "0" * 400)
 
 
 @pytest.mark.parametrize(
@@ -253,18 +251,18 @@ def test_a_constructor_that_refuses_is_a_sentence():
         ('{"name": "a", "age": "old"}', "'age' must be a whole number, not \"old\""),
         ('{"name": "a", "age": 1.5}', "'age' must be a whole number, not 1.5"),
         ('["a"]', 'it must be an object, not ["a"]'),
-        ("Ada is 36.", "it is no JSON (Expecting value: line 1 column 1 (char 0))"),
-        ('{"name": "a"', "it is no JSON (Expecting ',' delimiter: line 1 column 13 (char 12))"),
-        ('{"name": "a"} and more', "it is no JSON (Extra data: line 1 column 15 (char 14))"),
-        ('{"name": "a", "age": NaN}', "it is no JSON (NaN is no number)"),
-        ('{"name": "a", "size": 1e999}', "it is no JSON (1e999 is too large a number)"),
+        ("Ada is 36.", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
+        ('{"name": "a"', "it is not JSON (Expecting ',' delimiter: line 1 column 13 (char 12))"),
+        ('{"name": "a"} and more', "it is not JSON (Extra data: line 1 column 15 (char 14))"),
+        ('{"name": "a", "age": NaN}', "it is not JSON (NaN is no number)"),
+        ('{"name": "a", "size": 1e999}', "it is not JSON (1e999 is too large a number)"),
         ("  ", "it is empty"),
-        ("[" * 100_000, "it is nested too deep"),
+        ("[" * 100_000, "it is nested too deeply"),
     ],
 )
-def test_a_text_that_does_not_fit_is_told_with_the_field_and_what_was_expected(text, problem):
+def test_a_text_that_does_not_match_is_an_error_with_the_field_and_what_was_expected(text, problem):
     with pytest.raises(SchemaMismatchError) as caught:
-        form_of(PERSON).value(text)
+        response_format_of(PERSON).value(text)
 
     assert str(caught.value) == problem
 
@@ -273,12 +271,12 @@ def test_a_text_that_does_not_fit_is_told_with_the_field_and_what_was_expected(t
     "text", ['{"name": "a"}', ' {"name": "a"}\n', '```json\n{"name": "a"}\n```', '```\n{\n"name": "a"\n}```\n']
 )
 def test_white_space_and_a_code_fence_around_the_json_fall_away(text):
-    assert form_of(PERSON).value(text) == {"name": "a"}
+    assert response_format_of(PERSON).value(text) == {"name": "a"}
 
 
 def test_what_is_wrong_inside_an_option_is_named_there():
     with pytest.raises(SchemaMismatchError, match=r"'home.zip' must be a whole number, not \"x\""):
-        form_of(Person).value(
+        response_format_of(Person).value(
             '{"name": "a", "born": "2000-01-01", "height": 1, "favourite": "red", "home": {"city": "b", "zip": "x"}}'
         )
 
@@ -293,9 +291,9 @@ def test_what_is_wrong_inside_an_option_is_named_there():
         (date | None, "1", "a date like 2026-01-31 or null"),
     ],
 )
-def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
+def test_a_value_of_another_type_is_an_error_that_says_what_it_must_be(kind, text, expected):
     with pytest.raises(SchemaMismatchError) as caught:
-        form_of(kind).value(text)
+        response_format_of(kind).value(text)
 
     assert str(caught.value) == f"it must be {expected}, not {text}"
 
@@ -303,15 +301,15 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
 @pytest.mark.parametrize(
     ("thing", "sentence"),
     [
-        (Place("a", 1), "Place itself is the schema, not a value of it"),
-        (bytes, "an answer cannot be asked for as bytes; give a dataclass"),
-        (list[bytes], "an answer cannot be asked for as bytes"),
-        (dict[int, str], r"an answer cannot be asked for as dict\[int, str\]"),
-        (5, "an answer cannot be asked for as 5"),
-        ([str], r"an answer cannot be asked for as \[<class 'str'>\]"),
-        (list["Person"], "an answer cannot be asked for as 'Person'"),
+        (Place("a", 1), "give the class Place itself, not an instance of it"),
+        (bytes, "bytes cannot be the format of an answer; give a dataclass"),
+        (list[bytes], "bytes cannot be the format of an answer"),
+        (dict[int, str], r"dict\[int, str\] cannot be the format of an answer"),
+        (5, "5 cannot be the format of an answer"),
+        ([str], r"\[<class 'str'>\] cannot be the format of an answer"),
+        (list["Person"], "'Person' cannot be the format of an answer"),
         ("nowhere.json", '"nowhere.json" is neither JSON nor the name of a file: nowhere.json cannot be read: no such'),
-        ("{nonsense", "the schema is no JSON"),
+        ("{nonsense", "the schema is not JSON"),
         ({"type": "strng"}, 'the schema is wrong: \'type\' must be "string", .* not "strng"'),
         ({"type": "object", "properties": {"a": {"type": "int"}}}, "'properties.a.type' must be"),
         ({"type": "object", "properties": ["a"]}, "'properties' must be an object"),
@@ -320,32 +318,32 @@ def test_a_text_of_another_form_is_told_what_it_must_be(kind, text, expected):
         ({"type": "object", "additionalProperties": {"type": "x"}}, "'additionalProperties.type' must be"),
         ({"type": "number", "minimum": "1"}, 'the schema is wrong: \'minimum\': "1" is not of type "number"'),
         ({"type": "string", "pattern": "("}, 'the schema is wrong: \'pattern\': "\\(" is not a "regex"'),
-        ({"$ref": "#/$defs/Nobody"}, "\\$ref leads to '#/\\$defs/Nobody', which is not in it, and nothing is fetched"),
-        ({"items": {"$ref": "http://127.0.0.1:9/x.json"}}, "nothing is fetched"),
-        ({"$ref": "#"}, "a \\$ref in it leads back to itself"),
+        ({"$ref": "#/$defs/Nobody"}, "\\$ref names '#/\\$defs/Nobody', which is not in the schema"),
+        ({"items": {"$ref": "http://127.0.0.1:9/x.json"}}, "external schemas are not fetched"),
+        ({"$ref": "#"}, "a \\$ref leads back to itself"),
         (
             {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}},
-            "a \\$ref in it leads back to itself",
+            "a \\$ref leads back to itself",
         ),
         (
             {"type": "object", "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}},
-            "a \\$ref in it leads back to itself",
+            "a \\$ref leads back to itself",
         ),
-        ({"type": "object", "$dynamicRef": "#x"}, "which is not in it, and nothing is fetched"),
-        (Literal[b"a"], r"an answer cannot be asked for as typing.Literal\[b'a'\]"),
-        ({"name": "Ada", "age": 36}, "it says nothing of a value"),
-        ({"type": str}, "the schema is no JSON: Object of type type is not JSON serializable"),
-        ({}, "it says nothing of a value: {}"),
+        ({"type": "object", "$dynamicRef": "#x"}, "which is not in the schema"),
+        (Literal[b"a"], r"typing.Literal\[b'a'\] cannot be the format of an answer"),
+        ({"name": "Ada", "age": 36}, "it does not restrict the value at all"),
+        ({"type": str}, "the schema is not JSON: Object of type type is not JSON serializable"),
+        ({}, "it does not restrict the value at all: {}"),
     ],
 )
-def test_what_is_no_schema_is_refused_with_the_way_out(thing, sentence):
+def test_an_invalid_schema_is_rejected_with_what_to_do(thing, sentence):
     with pytest.raises(PianoError, match=sentence):
-        form_of(thing)
+        response_format_of(thing)
 
 
-def test_a_value_of_a_type_that_holds_itself_may_be_nested_too_deep():
+def test_a_value_of_a_recursive_type_may_be_nested_too_deep():
     with pytest.raises(SchemaMismatchError, match="nested too deep"):
-        form_of(Tree).value('{"value": 1, "children": [' * 300 + "]}" * 300)
+        response_format_of(Tree).value('{"value": 1, "children": [' * 300 + "]}" * 300)
 
 
 def test_an_annotation_that_cannot_be_looked_up_is_a_sentence():
@@ -353,23 +351,27 @@ def test_an_annotation_that_cannot_be_looked_up_is_a_sentence():
     class Lost:
         thing: "Nowhere"  # noqa: F821
 
-    with pytest.raises(PianoError, match="Lost has an annotation that cannot be looked up: name 'Nowhere'"):
-        form_of(Lost)
+    with pytest.raises(PianoError, match="an annotation of Lost cannot be resolved: name 'Nowhere'"):
+        response_format_of(Lost)
 
 
 def test_a_schema_may_be_a_file_or_a_text(tmp_path):
     (tmp_path / "person.json").write_text(json.dumps(PERSON))
     (tmp_path / "list.json").write_text("[1]")
 
-    assert form_of(tmp_path / "person.json").schema == form_of(str(tmp_path / "person.json")).schema == PERSON
-    assert form_of(json.dumps(PERSON)).value('{"name": "a"}') == {"name": "a"}
-    with pytest.raises(PianoError, match=r"list\.json is no JSON Schema, which is an object: \[1\]"):
-        form_of(tmp_path / "list.json")
+    assert (
+        response_format_of(tmp_path / "person.json").schema
+        == response_format_of(str(tmp_path / "person.json")).schema
+        == PERSON
+    )
+    assert response_format_of(json.dumps(PERSON)).value('{"name": "a"}') == {"name": "a"}
+    with pytest.raises(PianoError, match=r"list\.json is not a JSON Schema, which must be an object: \[1\]"):
+        response_format_of(tmp_path / "list.json")
 
 
 def test_a_schema_is_taken_as_it_is_now():
     mine = json.loads(json.dumps(PERSON))
-    form = form_of(mine)
+    form = response_format_of(mine)
 
     mine["properties"].clear()
 
@@ -380,12 +382,12 @@ def test_plain_schemas_and_types_do_not_load_the_validator_and_nothing_loads_pyd
     program = """if True:
         import sys
         from dataclasses import dataclass
-        from piano_jupyter.runner.schema.response_format import form_of
+        from piano_jupyter.runner.schema.response_format import response_format_of
         @dataclass
         class Point:
             x: int
-        point = form_of(Point).value('{"x": "1"}')
-        form_of({"type": "object", "properties": {"a": {"type": ["integer", "null"]}}}).value('{"a": null}')
+        point = response_format_of(Point).value('{"x": "1"}')
+        response_format_of({"type": "object", "properties": {"a": {"type": ["integer", "null"]}}}).value('{"a": null}')
         print(point, "jsonschema_rs" in sys.modules, "pydantic" in sys.modules)"""
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
@@ -445,7 +447,7 @@ def as_json(value: Any) -> Any:
 def test_any_value_of_any_type_comes_back_as_it_was(made):
     kind, value = made
 
-    assert form_of(kind).value(json.dumps(as_json(value))) == value
+    assert response_format_of(kind).value(json.dumps(as_json(value))) == value
 
 
 NODES = st.recursive(
@@ -464,8 +466,8 @@ def value_or_sentence(form, text):
 
 @settings(max_examples=100, deadline=None)
 @given(kinds(), NODES | st.text().map(str))
-def test_whatever_a_model_writes_is_a_value_that_fits_or_one_sentence(made, node):
-    form = form_of(made[0])
+def test_any_answer_is_a_matching_value_or_one_sentence(made, node):
+    form = response_format_of(made[0])
     text = json.dumps(node)
 
     said = value_or_sentence(form, text)
@@ -474,7 +476,7 @@ def test_whatever_a_model_writes_is_a_value_that_fits_or_one_sentence(made, node
         assert str(said)
         assert "\n" not in str(said)
     else:
-        assert misfit(form.schema, as_json(said)) is None
+        assert mismatch(form.schema, as_json(said)) is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -488,20 +490,20 @@ def test_the_field_that_is_wrong_is_named(fields, data):
     good = {name: 1 if kind == "integer" else True for name, kind in fields.items()}
     wrong = data.draw(st.sampled_from(list(fields)))
 
-    assert form_of(schema).value(json.dumps(good)) == good
+    assert response_format_of(schema).value(json.dumps(good)) == good
     with pytest.raises(SchemaMismatchError) as caught:
-        form_of(schema).value(json.dumps({**good, wrong: ["wrong"]}))
+        response_format_of(schema).value(json.dumps({**good, wrong: ["wrong"]}))
     assert str(caught.value).startswith(f"{wrong!r} must be ")
     with pytest.raises(SchemaMismatchError) as caught:
-        form_of(schema).value(json.dumps({name: each for name, each in good.items() if name != wrong}))
+        response_format_of(schema).value(json.dumps({name: each for name, each in good.items() if name != wrong}))
     assert str(caught.value).startswith(f"{wrong!r} is missing")
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "properties", "items", "anyOf", "enum", "required", "x"]), NODES))
-def test_whatever_is_given_as_a_schema_is_taken_or_refused_with_a_sentence(schema):
+def test_any_schema_is_accepted_or_rejected_with_a_sentence(schema):
     try:
-        form = form_of(schema)
+        form = response_format_of(schema)
     except PianoError:
         return
     said = value_or_sentence(form, "[1]")

@@ -5,7 +5,7 @@ import sys
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from piano_jupyter.runner.schema.coercion import misfit
+from piano_jupyter.runner.schema.coercion import mismatch
 from piano_jupyter.runner.schema.validator import schema_problem
 
 NAME = {"type": "string", "minLength": 2}
@@ -38,15 +38,15 @@ def nested(levels):
         (
             {"allOf": [{"$ref": "#/$defs/gone"}]},
             1,
-            "its own schema is wrong: $ref leads to '#/$defs/gone'",
+            "its schema is wrong: $ref names '#/$defs/gone'",
         ),
-        ({"pattern": "("}, "a", """its own schema is wrong: 'pattern': "(" is not a "regex\""""),
-        ({"pattern": "(a{1000}){1000}"}, "a", "its own schema is wrong: 'pattern': "),
-        ({"items": {"$ref": "%%"}}, [1], "its own schema is wrong: Invalid URI reference '%%'"),
+        ({"pattern": "("}, "a", """its schema is wrong: 'pattern': "(" is not a "regex\""""),
+        ({"pattern": "(a{1000}){1000}"}, "a", "its schema is wrong: 'pattern': "),
+        ({"items": {"$ref": "%%"}}, [1], "its schema is wrong: Invalid URI reference '%%'"),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_field_and_what_was_expected(schema, value, sentence):
-    assert misfit(schema, value).startswith(sentence)
+def test_a_mismatch_names_the_field_and_what_was_expected(schema, value, sentence):
+    assert mismatch(schema, value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_what_does_not_fit_is_told_with_the_field_and_what_was_expected(schema, 
 )
 def test_a_hostile_pattern_ends_after_a_bounded_number_of_steps(pattern, text, sentence):
     """By `re` the first takes longer than the universe is old."""
-    said = misfit({"type": "string", "pattern": pattern}, text)
+    said = mismatch({"type": "string", "pattern": pattern}, text)
 
     assert said is None if sentence is None else sentence in said
 
 
 def test_what_is_nested_too_deep_is_a_sentence_and_not_the_end_of_the_process():
     program = """if True:
-        from piano_jupyter.runner.schema.coercion import misfit
+        from piano_jupyter.runner.schema.coercion import mismatch
         def nested(levels):
             value = 1
             for _ in range(levels):
@@ -76,13 +76,13 @@ def test_what_is_nested_too_deep_is_a_sentence_and_not_the_end_of_the_process():
         steps = {f"s{at}": {"allOf": [{"$ref": f"#/$defs/s{at + 1}"}]} for at in range(500)}
         steps["s500"] = {"items": {"$ref": "#/$defs/s0"}}
         for schema in ({"items": {"$ref": "#"}, "maxItems": 2}, {"$ref": "#/$defs/s0", "$defs": steps}):
-            print(misfit(schema, nested(100_000)), misfit(schema, nested(150)), misfit(schema, nested(4)))"""
+            print(mismatch(schema, nested(100_000)), mismatch(schema, nested(150)), mismatch(schema, nested(4)))"""
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout.splitlines() == [
-        "it is nested too deep None None",
-        "it is nested too deep it is nested too deep None",
+        "it is nested too deeply None None",
+        "it is nested too deeply it is nested too deeply None",
     ]
 
 
@@ -97,8 +97,8 @@ def test_what_is_nested_too_deep_is_a_sentence_and_not_the_end_of_the_process():
     ],
 )
 def test_a_reference_that_leads_back_to_itself_for_the_same_value_is_refused(schema):
-    assert schema_problem(schema) == "a $ref in it leads back to itself, so that it says nothing"
-    assert misfit(schema, {"a": 1}) is None  # as a tool's own, it ends at least
+    assert schema_problem(schema) == "a $ref leads back to itself"
+    assert mismatch(schema, {"a": 1}) is None  # as a tool's own, it ends at least
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ WORDS = st.sampled_from(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(WORDS, NODES | st.sampled_from(["#", "#/$defs/a", "%"]), min_size=1), NODES)
 def test_whatever_the_schema_and_the_value_are_there_is_an_answer(schema, value):
-    said = misfit(schema, value)
+    said = mismatch(schema, value)
 
     assert said is None or (said and "\n" not in said)
     assert schema_problem(json.loads(json.dumps(schema))) != ""

@@ -1,4 +1,4 @@
-"""What a turn is given of its agent's skills: texts, or a catalogue and load_skill; and nothing else."""
+"""What a turn gets of its agent's skills: their texts, or a list and load_skill; and nothing else."""
 
 import os
 
@@ -8,7 +8,7 @@ from piano_jupyter import Piano
 from piano_jupyter.errors import ToolError
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.records import CallStatus
-from piano_jupyter.runner.skills.skill_context import WHOLE
+from piano_jupyter.runner.skills.skill_context import MAX_INLINE_CHARS
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.tool import tool
 
@@ -26,36 +26,36 @@ def write(tmp_path):
 
 @pytest.fixture
 def given(tmp_path):
-    """Return what is handed out of the skills of these names, read now."""
+    """Return the context of the skills of these names, read now."""
     return lambda *names: SkillRegistry(lambda: [tmp_path / "skills"]).get_prompts(names)
 
 
 @pytest.fixture
 def piano_of(tmp_path):
-    return lambda model, **knobs: Piano(database=":memory:", workspace=tmp_path, model=model, **knobs)
+    return lambda model, **settings: Piano(database=":memory:", workspace=tmp_path, model=model, **settings)
 
 
 def in_folder(name, body, more=""):
     return f"---\nname: {name}\ndescription: Does {name}.\n{more}---\n{body}"
 
 
-LONG = "Step by step.\n" * (WHOLE // 14 + 1)
+LONG = "Step by step.\n" * (MAX_INLINE_CHARS // 14 + 1)
 
 
-def test_skills_that_are_small_together_are_handed_out_whole(write, given):
+def test_short_skills_are_in_the_prompt_in_full(write, given):
     write("tea.md", "Boil water.")
-    write("cake/SKILL.md", in_folder("cake", "x" * (WHOLE - 200)))
+    write("cake/SKILL.md", in_folder("cake", "x" * (MAX_INLINE_CHARS - 200)))
 
     handout = given("tea", "cake")
 
-    assert len(handout.prompt) <= WHOLE
+    assert len(handout.prompt) <= MAX_INLINE_CHARS
     assert handout.prompt.endswith('\n\n<skill name="tea">\nBoil water.\n</skill>')
     assert handout.tools == ()
     assert sorted(handout.versions) == ["cake", "tea"]
     assert given().prompt == ""
 
 
-def test_skills_that_are_long_together_are_a_catalogue_and_a_tool_that_reads_them(write, given):
+def test_long_skills_are_listed_and_a_tool_reads_them(write, given):
     write("tea.md", "# Tea\n\nBoil water.")
     write("cake/SKILL.md", in_folder("cake", LONG))
     write("secret.md", "not enabled")
@@ -64,7 +64,7 @@ def test_skills_that_are_long_together_are_a_catalogue_and_a_tool_that_reads_the
     [load] = handout.tools
 
     assert handout.prompt == (
-        "<skills>\nEach of these is a page of instructions. Before you do what one is about, read it with load_skill.\n"
+        "<skills>\nEach of these is a page of instructions. Read it with load_skill before you do what it is about.\n"
         "- cake: Does cake.\n- tea: Tea\n</skills>"
     )
     assert load.function("tea") == "# Tea\n\nBoil water."
@@ -114,13 +114,13 @@ def test_no_more_than_a_hundred_files_are_listed(write, given):
         ("linked/tea.md", "not_readable: 'linked/tea.md': it is a link that leads out of its folder"),
         ("pipe", "not_readable: 'pipe': it cannot be read"),
         ("references", "not_readable: 'references': it cannot be read"),
-        ("big.md", "not_readable: 'big.md': it has 100,001 bytes, 100,000 are allowed"),
+        ("big.md", "not_readable: 'big.md': it has 100,001 bytes, at most 100,000 are allowed"),
         ("picture.png", "not_readable: 'picture.png': it is not UTF-8"),
         (
             "references/ovn.md",
-            "not_found: the skill 'cake' has no file 'references/ovn.md'; near it: references/oven.md",
+            "not_found: the skill 'cake' has no file 'references/ovn.md'; similar: references/oven.md",
         ),
-        ("zzz", "not_found: the skill 'cake' has no file 'zzz'; load the skill without `file`"),
+        ("zzz", "not_found: the skill 'cake' has no file 'zzz'; call load_skill without `file`"),
         ("SKILL.md/x", "not_found: "),
     ],
 )
@@ -163,13 +163,15 @@ async def test_an_agent_with_long_skills_reads_one_when_it_needs_it_and_others_c
 
     assert answer.content == "Boil it."
     assert (read.status, read.result) == (CallStatus.OK, "Boil water.")
-    assert "- tea: Boil water." in model.asked[0].messages[0]["content"]
-    assert [schema["function"]["name"] for schema in model.asked[0].tools] == ["load_skill"]
-    assert model.asked[2].tools == []
+    assert "- tea: Boil water." in model.requests[0].messages[0]["content"]
+    assert [schema["function"]["name"] for schema in model.requests[0].tools] == ["load_skill"]
+    assert model.requests[2].tools == []
     assert refused.result == "no tool named 'load_skill'; known: none"
 
 
-async def test_an_agent_that_was_asked_by_another_reads_its_skills_without_a_yes(write, piano_of, scripted, asks_for):
+async def test_an_agent_that_was_asked_by_another_reads_its_skills_without_approval(
+    write, piano_of, scripted, asks_for
+):
     write("cake/SKILL.md", in_folder("cake", LONG))
     model = scripted("@bo please", [asks_for("load_skill", name="cake")], "done")
     async with piano_of(model, approval_timeout=0.2) as piano:
@@ -198,7 +200,7 @@ async def test_f3_f7_a_skill_that_allows_or_asks_for_a_tool_grants_none(
     assert [call.result for call in calls] == [
         f"no tool named {name!r}; known: {known}" for name in ("bash", "create_file")
     ]
-    assert not {"bash", "create_file"} & {schema["function"]["name"] for schema in model.asked[0].tools}
+    assert not {"bash", "create_file"} & {schema["function"]["name"] for schema in model.requests[0].tools}
     assert not (tmp_path / "made").exists()
 
 
@@ -230,7 +232,7 @@ async def test_f6_a_turn_keeps_the_version_that_it_began_with_and_the_next_takes
 
     texts = [
         next(water for water in ("Boil water.", "Cool water.") if water in str(request.messages[-1 if many else 0]))
-        for request in model.asked
+        for request in model.requests
         if not many or (request.messages[-1].get("role") == "tool" and "water" in request.messages[-1]["content"])
     ]
     assert before != after

@@ -110,7 +110,7 @@ def test_a_new_or_changed_or_removed_file_counts_at_once(registry, write):
     assert registry.list_available() == []
 
 
-def test_an_unknown_skill_is_refused_with_those_that_there_are_and_the_reason_if_its_file_is_broken(registry, write):
+def test_an_unknown_skill_is_an_error_with_the_known_ones_and_the_reason_if_its_file_is_broken(registry, write):
     write("first/tell.md", "Tell.")
     write("first/broken/SKILL.md", "no front matter")
 
@@ -144,9 +144,9 @@ def test_f5_an_odd_file_is_read_all_the_same(registry, write, name):
 
 BROKEN = {
     "a.md": (b"caf\xe9", "it is not UTF-8 (byte 3); save it as UTF-8"),
-    "b.md": (b"a\0b", "it is not a text; write it in Markdown"),
-    "c.md": (" \n", "it says nothing; write what the agent should do"),
-    "d.md": ("---\nname: d\n", "its front matter has no end; put a line --- after it"),
+    "b.md": (b"a\0b", "it is not a text file; write it in Markdown"),
+    "c.md": (" \n", "it is empty; write what the agent should do"),
+    "d.md": ("---\nname: d\n", "its front matter has no end; add a line --- after it"),
     "e.md": (
         "---\nname: [a\nb: }\n---\nDo.",
         "its front matter is not YAML (line 3); write it as `name: value` lines",
@@ -154,11 +154,11 @@ BROKEN = {
     "f.md": ("---\n- a\n---\nDo.", "its front matter must be `name: value` lines"),
     "g.md": (
         "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\nDo.",
-        "its front matter has anchors or tags of YAML, which are not read; write them out",
+        "its front matter has YAML anchors or tags, which are not supported; write the values out",
     ),
     "h.md": (
         "---\nx: !!python/object/apply:os.getcwd []\n---\nDo.",
-        "its front matter has anchors or tags of YAML, which are not read; write them out",
+        "its front matter has YAML anchors or tags, which are not supported; write the values out",
     ),
     "i.md": ("---\nx: 1\ny: 2\nx: 3\n---\nDo.", "its front matter has 'x' twice; keep one"),
     "j.md": (
@@ -166,17 +166,17 @@ BROKEN = {
         "its front matter has too many brackets; write it as `name: value` lines",
     ),
     "k.md": (f"---\nx: {'y' * 20_000}\n---\nDo.", "its front matter is longer than 16,000 characters"),
-    "l.md": ("x" * 10_000_000, "it has 10,000,000 bytes, 100,000 are allowed"),
+    "l.md": ("x" * 10_000_000, "it has 10,000,000 bytes, at most 100,000 are allowed"),
     "m.md": ("---\ndescription:\n  - a\n---\nDo.", "its description must be text; put it in quotes"),
-    "n/SKILL.md": ("Do.", "its front matter must have name and description, between two lines of ---"),
+    "n/SKILL.md": ("Do.", "its front matter must have name and description, between two lines ---"),
     "o/SKILL.md": (in_folder("p"), "it is named 'p' but its folder 'o'; make them the same"),
-    "Upper.md": ("Do.", "'Upper' is no name for a skill; use lowercase letters"),
-    "con.md": ("Do.", "'con' is no name for a skill"),
-    "a--b.md": ("Do.", "'a--b' is no name for a skill"),
-    f"{'x' * 65}.md": ("Do.", f"'{'x' * 65}' is no name for a skill"),
-    "200.md": (f"---\nname: {'x' * 200}\n---\nDo.", f"'{'x' * 200}' is no name for a skill"),
-    "r/SKILL.md": ("---\nname: r\ndescription: ''\n---\n", "it says nothing; write what the agent should do, and when"),
-    "q.md": ("---\nname: ../q\n---\nDo.", "'../q' is no name for a skill"),
+    "Upper.md": ("Do.", "'Upper' is not a valid name; use at most 64 lowercase letters"),
+    "con.md": ("Do.", "'con' is not a valid name"),
+    "a--b.md": ("Do.", "'a--b' is not a valid name"),
+    f"{'x' * 65}.md": ("Do.", f"'{'x' * 65}' is not a valid name"),
+    "200.md": (f"---\nname: {'x' * 200}\n---\nDo.", f"'{'x' * 200}' is not a valid name"),
+    "r/SKILL.md": ("---\nname: r\ndescription: ''\n---\n", "it is empty; write what the agent should do, and when"),
+    "q.md": ("---\nname: ../q\n---\nDo.", "'../q' is not a valid name"),
 }
 
 
@@ -191,7 +191,7 @@ def test_f4_f5_a_broken_file_is_a_diagnostic_and_the_others_are_used(registry, w
     assert told.startswith(f"{path}: {reason}")
 
 
-def test_f5_a_file_that_is_no_file_is_a_diagnostic(registry, write, tmp_path):
+def test_f5_a_special_file_is_a_diagnostic(registry, write, tmp_path):
     root = write("first/fine.md", "Do.").parent
     secret = write("secret.md", "s")
     (root / "out.md").symlink_to(secret)
@@ -253,31 +253,31 @@ def test_the_queries_in_the_shipped_skill_run(tmp_path, monkeypatch):
 
 
 WARNED = {
-    "allowed-tools: Bash(*) Read": "allowed-tools is shown only; it grants nothing",
-    f"compatibility: {'x' * 501}": "its compatibility must be a text of at most 500 characters",
-    "license:\n  - MIT": "its license must be a text: a name, or the file that has it",
+    "allowed-tools: Bash(*) Read": "allowed-tools is only shown; it grants nothing",
+    f"compatibility: {'x' * 501}": "its compatibility must be text of at most 500 characters",
+    "license:\n  - MIT": "its license must be text: a name, or the name of the license file",
     "metadata: none": "its metadata must be `name: value` lines, each value a text",
     "metadata:\n  a:\n    - b": "its metadata must be `name: value` lines, each value a text",
-    "model: large\nversion: 1": "the standard knows no field 'model', 'version'; what is your own goes into metadata",
+    "model: large\nversion: 1": "the standard has no field 'model', 'version'; move your own fields into metadata",
 }
 
 
 @pytest.mark.parametrize("line", WARNED)
-def test_what_the_standard_has_against_a_skill_that_can_be_used_is_told(registry, write, line):
+def test_violations_of_the_standard_are_warnings_if_the_skill_is_usable(registry, write, line):
     path = write("first/tea/SKILL.md", f"---\nname: tea\ndescription: Makes tea.\n{line}\n---\nBoil water.")
 
     assert registry.load_skill("tea").body == "Boil water."
     assert registry.diagnostics() == [f"{path}: {WARNED[line]}"]
 
 
-def test_a_description_that_is_too_long_is_cut_and_one_without_a_body_is_used(registry, write):
+def test_a_long_description_is_truncated_and_a_skill_without_a_body_is_used(registry, write):
     write("first/long/SKILL.md", f"---\nname: long\ndescription: {'x' * 2000}\n---\nDo.")
     write("first/bare/skill.md", "---\nname: bare\ndescription: Say please.\n---\n")
 
     bare, long = registry.list_available()
 
     assert [each.partition(": ")[2] for each in registry.diagnostics()] == [
-        "it says nothing beyond its description",
+        "it has no text below its description",
         "its description has 2,000 characters, only the first 1,024 are used",
     ]
     assert (len(long.description), bare.prompt) == (1024, '<skill name="bare">\nSay please.\n</skill>')
@@ -297,7 +297,7 @@ def test_the_whole_front_matter_is_read_as_text(registry, write):
     assert skill.sha == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def test_g5_people_are_told_a_path_without_those_of_the_machine(tmp_path, monkeypatch):
+def test_g5_a_path_is_shown_without_the_machines_own_part(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
     assert place(tmp_path / "work" / "skills" / "a.md", tmp_path / "work") == "skills/a.md"

@@ -1,11 +1,11 @@
-"""Which tools ship."""
+"""The built-in tools."""
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
 from piano_jupyter.runner.tools.files.file_tools import file_tools
 
 
-def test_there_are_four_tools_and_none_asks_whatever_the_call(tmp_path):
+def test_there_are_four_built_in_tools_and_none_asks_about_each_call(tmp_path):
     config = PianoConfig(workspace=str(tmp_path))
     tools = [*file_tools(config), BashTool(config).tool()]
 

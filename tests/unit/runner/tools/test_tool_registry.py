@@ -1,4 +1,4 @@
-"""ToolRegistry and run_tool: whatever a tool does, a text comes back."""
+"""ToolRegistry and run_tool: whatever a tool does, the result is a text."""
 
 import asyncio
 import subprocess
@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from piano_jupyter.errors import NotFoundError, ToolError
-from piano_jupyter.runner.tools.tool_registry import ToolRegistry, readable, run_tool
+from piano_jupyter.runner.tools.tool_registry import ToolRegistry, make_readable, run_tool
 from piano_jupyter.tool import Tool, tool
 
 
@@ -40,7 +40,7 @@ def test_the_registry_lists_by_name_and_returns_what_was_replaced():
     assert registry.get_tools(["look", "edit", "look"]) == [edit, again]
 
 
-def test_an_unknown_tool_is_refused_with_those_that_there_are():
+def test_an_unknown_tool_is_an_error_that_lists_the_known_ones():
     registry = ToolRegistry([look, edit])
 
     with pytest.raises(NotFoundError, match="no tool named 'lok'; known: look, edit"):
@@ -57,7 +57,7 @@ def test_an_unknown_tool_is_refused_with_those_that_there_are():
         (edit, {"edits": ['{"a": "1"}']}, '[[{"a": 1}], 0.5]'),
     ],
 )
-async def test_arguments_that_are_nearly_right_are_put_right(called, arguments, text):
+async def test_arguments_that_are_nearly_right_are_corrected(called, arguments, text):
     result = await run(called, **arguments)
 
     assert (result.ok, result.text) == (True, text)
@@ -82,7 +82,7 @@ async def test_a_wrong_call_names_the_argument_and_what_was_expected(called, arg
     assert (result.ok, result.text) == (False, text)
 
 
-async def test_a_pair_has_its_own_types_and_length():
+async def test_a_pair_is_checked_for_its_types_and_length():
     def between(ends: tuple[int, str]) -> object:
         """Look between two ends."""
         return ends
@@ -91,7 +91,7 @@ async def test_a_pair_has_its_own_types_and_length():
     assert (await run(between, ends=[1])).text == "between did not run: 'ends' must have 2 items, not 1"
 
 
-async def test_a_schema_of_ones_own_may_allow_several_types_and_forbid_an_argument():
+async def test_a_custom_schema_may_allow_several_types_and_forbid_an_argument():
     schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"]}, "b": False}}
     made = Tool(name="t", description="T.", parameters=schema, function=lambda a: f"{a!r}")
 
@@ -102,14 +102,14 @@ async def test_a_schema_of_ones_own_may_allow_several_types_and_forbid_an_argume
     assert (await run(made, a=1, b=1)).text == "t did not run: 'b' is not expected"
 
 
-async def test_a_schema_with_other_words_is_checked_by_the_validator():
+async def test_a_schema_with_other_keywords_is_checked_by_the_validator():
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
     made = Tool(name="t", description="T.", parameters=schema, function=lambda n: n)
     broken = Tool(name="t", description="T.", parameters={"type": "thing", "not": {}}, function=print)
 
     assert (await run(made, n="3")).text == "3"
     assert (await run(made, n=0)).text == "t did not run: 'n': 0 is less than the minimum of 1"
-    assert (await run(broken)).text.startswith("t did not run: its own schema is wrong")
+    assert (await run(broken)).text.startswith("t did not run: its schema is wrong")
 
 
 def test_a_tool_made_from_a_function_does_not_load_the_validator():
@@ -162,7 +162,7 @@ async def test_a_result_that_is_too_long_keeps_its_head_and_its_tail():
 
 
 def test_a_text_that_fits_is_left_as_it_is():
-    assert readable("x" * 50, 50) == "x" * 50
+    assert make_readable("x" * 50, 50) == "x" * 50
 
 
 async def test_what_a_tool_prints_is_in_its_result_and_nowhere_else(capsys):
@@ -189,7 +189,7 @@ async def test_what_a_tool_prints_is_in_its_result_and_nowhere_else(capsys):
     assert capsys.readouterr().out == "from elsewhere\n"
 
 
-async def test_a_tool_error_is_its_sentence():
+async def test_the_result_of_a_tool_error_is_its_message():
     def refuse() -> None:
         """Refuse."""
         raise ToolError("not_found: there is no such table")
@@ -211,7 +211,7 @@ async def _fails_later(n: int) -> int:
 
 
 @pytest.mark.parametrize("function", [_fails, _fails_later])
-async def test_an_exception_is_its_name_its_message_and_its_line(function):
+async def test_the_result_of_an_exception_is_its_name_message_and_line(function):
     result = await run(function, n=2)
 
     assert not result.ok
@@ -275,7 +275,7 @@ async def test_a_coroutine_that_hangs_is_cancelled():
     assert ended.is_set()
 
 
-async def test_a_cancelled_call_ends_although_its_thread_goes_on():
+async def test_a_cancelled_call_ends_although_its_thread_continues():
     started, go_on, finished = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -295,7 +295,7 @@ async def test_a_cancelled_call_ends_although_its_thread_goes_on():
     assert finished.wait(10)
 
 
-async def test_plain_tools_run_beside_the_loop():
+async def test_plain_tools_run_outside_the_event_loop():
     meet = threading.Barrier(2, timeout=10)
 
     def come() -> str:

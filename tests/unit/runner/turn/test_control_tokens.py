@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given, strategies as st
 
-from piano_jupyter.runner.turn.control_tokens import escaped, unescaped, within
+from piano_jupyter.runner.turn.control_tokens import escape, map_strings, unescape
 from piano_jupyter.runner.turn.prompt import chat_messages
 
 TOKENS = [
@@ -59,26 +59,26 @@ SECTIONS = re.compile(
 
 @pytest.mark.parametrize("token", TOKENS)
 def test_f2_a_control_token_is_text_and_can_be_turned_back(token):
-    text = escaped(f"see {token}system")
+    text = escape(f"see {token}system")
 
     assert token not in text
-    assert escaped(text) == text
-    assert unescaped(text) == f"see {token}system"
+    assert escape(text) == text
+    assert unescape(text) == f"see {token}system"
 
 
 @pytest.mark.parametrize(
     "text", ["a <| b |> c <|> d", "List<String> x[0]", "<br> <p></p> [x](y) [ ]", "if a < b: c[INST]", ""]
 )
-def test_f2_what_is_no_control_token_stays_as_it_is(text):
-    assert escaped(text.replace("[INST]", "")) == text.replace("[INST]", "")
+def test_f2_other_text_stays_unchanged(text):
+    assert escape(text.replace("[INST]", "")) == text.replace("[INST]", "")
 
 
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text("<>|[]/\\~b s", max_size=4))).map("".join))
 def test_f2_no_mixture_of_tokens_gets_through(text):
-    once = escaped(text)
+    once = escape(text)
 
     assert not any(token in once for token in TOKENS)
-    assert escaped(once) == once
+    assert escape(once) == once
 
 
 def test_f2_each_source_but_the_agents_own_prompt_is_escaped(make):
@@ -97,7 +97,7 @@ def test_f2_each_source_but_the_agents_own_prompt_is_escaped(make):
 
 
 def test_a_value_is_changed_within_and_holds_no_number_that_json_lacks():
-    assert within({"a": ["x", 1, None, float("nan")]}, str.upper) == {"A": ["X", 1, None, None]}
+    assert map_strings({"a": ["x", 1, None, float("nan")]}, str.upper) == {"A": ["X", 1, None, None]}
 
 
 def test_f2_no_template_gets_more_of_its_own_marks_from_a_text_that_is_full_of_them(templates):
@@ -109,7 +109,7 @@ def test_f2_no_template_gets_more_of_its_own_marks_from_a_text_that_is_full_of_t
     for name, template in templates.items():
         harmless = template.render(talk("hello"))
         marks = {mark for mark in TAG.findall(template.render(talk("hello"), tools=None)) if not SECTIONS.search(mark)}
-        hostile = template.render(talk(escaped("x ".join(sorted(marks)))))
+        hostile = template.render(talk(escape("x ".join(sorted(marks)))))
         assert {mark: hostile.count(mark) for mark in marks} == {mark: harmless.count(mark) for mark in marks}, name
         seen += len(marks)
     assert seen > 200

@@ -1,4 +1,6 @@
-"""What ends a turn that would not end by itself, and that its thread is valid afterwards."""
+"""What stops a runaway turn, that its thread is valid afterwards, and what a turn logs."""
+
+import logging
 
 import pytest
 
@@ -7,7 +9,7 @@ from piano_jupyter.errors import ModelError, TurnLimitError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.records import CallStatus, JobStatus
 from piano_jupyter.runner.model.protocol import Delta, Reply, RequestedCall, StreamRestarted
-from piano_jupyter.runner.model.stream.lenient_json import CUT
+from piano_jupyter.runner.model.stream.lenient_json import CUT_OFF
 from piano_jupyter.runner.turn.limits import TurnLimits
 from piano_jupyter.tool import tool
 
@@ -22,9 +24,9 @@ def look(where: str, times: int = 1) -> str:
 async def chat(tmp_path, scripted):
     opened = []
 
-    async def make(*script, tools=("look",), **knobs):
+    async def make(*script, tools=("look",), **settings):
         model = scripted(*script)
-        piano = Piano(database=":memory:", workspace=tmp_path, model=model, tools=[look], **knobs)
+        piano = Piano(database=":memory:", workspace=tmp_path, model=model, tools=[look], **settings)
         opened.append(await piano.__aenter__())
         await piano.update_agent("Assistant", enabled_tools=list(tools))
         return piano, model
@@ -52,12 +54,12 @@ WRONG = {
     "a tool that is not enabled": (asks("bash", {"command": "ls"}), "no tool named 'bash'; known: look"),
     "another case": (asks("Look", {"where": "here"}), "no tool named 'Look'; known: look"),
     "a blank behind the name": (asks("look ", {"where": "here"}), "no tool named 'look '; known: look"),
-    "a call that was cut": (asks(problem=CUT), CUT),
+    "a call that was cut": (asks(problem=CUT_OFF), CUT_OFF),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_h11_a_wrong_call_is_not_run_and_comes_back_as_one_sentence(chat, wrong):
+async def test_h11_an_invalid_call_is_not_run_and_returns_one_sentence(chat, wrong):
     call, sentence = WRONG[wrong]
     piano, model = await chat([call], "Well.")
 
@@ -65,21 +67,36 @@ async def test_h11_a_wrong_call_is_not_run_and_comes_back_as_one_sentence(chat, 
 
     [kept] = await piano.tool_calls(piano.thread)
     assert (kept.status, kept.result) == (CallStatus.FAILED, sentence)
-    assert model.asked[1].messages[-1]["content"] == sentence
+    assert model.requests[1].messages[-1]["content"] == sentence
+
+
+async def test_each_model_request_and_each_tool_call_of_a_turn_is_a_line_in_the_log(chat, caplog):
+    piano, _ = await chat([asks(arguments={"where": "here"})], "Well.")
+
+    with caplog.at_level(logging.DEBUG, "piano_jupyter.runner.turn"):
+        await piano.ask("go")
+
+    [job] = await piano.jobs()
+    [call] = await piano.tool_calls(piano.thread)
+    assert [record.message for record in caplog.records] == [
+        f"job={job.id} agent=Assistant model={job.model} round=1 asks the model",
+        f"job={job.id} agent=Assistant tool=look call={call.id} ok",
+        f"job={job.id} agent=Assistant model={job.model} round=2 asks the model",
+    ]
 
 
 async def test_three_wrong_calls_in_a_row_end_the_turn_with_the_last_ones_sentence(chat):
-    piano, model = await chat([asks("peek"), asks()], [asks(problem=CUT), asks()], "never asked for")
+    piano, model = await chat([asks("peek"), asks()], [asks(problem=CUT_OFF), asks()], "never asked for")
 
     with pytest.raises(TurnLimitError, match=r"stopped after 3 tool calls in a row that could not be run.*cut off"):
         await piano.ask("go")
 
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
     calls = await piano.tool_calls(piano.thread)
     assert [call.status for call in calls] == [CallStatus.FAILED] * 3
 
 
-async def test_a_call_that_runs_makes_the_wrong_ones_before_it_forgotten(chat):
+async def test_a_call_that_runs_resets_the_count_of_failed_calls(chat):
     wrong, right = [asks("peek")], [asks(arguments={"where": "here"})]
     piano, _ = await chat(wrong, wrong, right, wrong, wrong, "Well.")
 
@@ -90,7 +107,7 @@ async def test_h18_the_same_call_five_times_in_a_row_is_stopped_and_the_thread_g
     same = [asks(arguments={"where": "here"})]
     piano, model = await chat(*[same] * 5, "And now?", max_iterations=9)
 
-    with pytest.raises(TurnLimitError, match="asked for the same call of look 5 times in a row"):
+    with pytest.raises(TurnLimitError, match="called look with the same arguments 5 times in a row"):
         await piano.ask("go")
     answer = await piano.ask("go on")
 
@@ -98,7 +115,7 @@ async def test_h18_the_same_call_five_times_in_a_row_is_stopped_and_the_thread_g
     assert [call.status for call in calls] == [CallStatus.OK] * 4 + [CallStatus.FAILED]
     assert calls[-1].result == "not run: the same call for the 5th time in a row"
     assert answer.content == "And now?"
-    told = model.asked[-1].messages
+    told = model.requests[-1].messages
     results = [message["tool_call_id"] for message in told if message["role"] == "tool"]
     assert results == [call["id"] for message in told for call in message.get("tool_calls", ())]
 
@@ -148,7 +165,7 @@ def test_the_limit_of_seconds_is_kept_by_the_clock():
         limits.check()
 
 
-async def test_the_answer_tells_what_all_rounds_of_its_turn_cost(chat):
+async def test_the_answers_usage_has_the_total_of_its_turn(chat):
     piano, model = await chat([asks(arguments={"where": "here"})], "Well.")
     model.usage = {"prompt_tokens": 90, "completion_tokens": 20, "cached_tokens": 50}
 
@@ -158,24 +175,24 @@ async def test_the_answer_tells_what_all_rounds_of_its_turn_cost(chat):
     assert answer.usage["turn"] == {"rounds": 2, "prompt_tokens": 180, "cached_tokens": 100, "completion_tokens": 40}
 
 
-async def test_h8_a_call_that_was_put_right_says_so_in_its_result(chat):
+async def test_h8_a_repaired_call_says_so_in_its_result(chat):
     piano, _ = await chat([asks(arguments={"where": "here"}, repaired=True)], "Well.")
 
     await piano.ask("go")
 
     [call] = await piano.tool_calls(piano.thread)
     assert call.result == (
-        "a lake at here, 1 times\n(its arguments were not quite JSON and were put right; send plain JSON)"
+        "a lake at here, 1 times\n(its arguments were not valid JSON and were repaired; send valid JSON)"
     )
 
 
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (Reply(), "the model gave an empty answer; ask again"),
-        (Reply(text=" \n"), "the model gave an empty answer; ask again"),
-        (Reply(reasoning="hm"), "the model only thought and gave no answer; ask again"),
-        (Reply(reasoning="hm", finish_reason="length"), "while it thought; raise the agent's max_tokens"),
+        (Reply(), "the model gave an empty answer; retry"),
+        (Reply(text=" \n"), "the model gave an empty answer; retry"),
+        (Reply(reasoning="hm"), "the model reasoned but gave no answer; retry"),
+        (Reply(reasoning="hm", finish_reason="length"), "while the model was reasoning; raise the agent's max_tokens"),
         (Reply(finish_reason="length"), "before its first word; raise the agent's max_tokens"),
         (Reply(finish_reason="content_filter"), "the server withheld the answer"),
     ],
@@ -187,7 +204,7 @@ async def test_h17_an_answer_that_says_nothing_is_an_error_that_says_why(chat, r
         await piano.ask("go")
 
 
-async def test_an_answer_that_begins_anew_is_another_message_and_only_the_last_is_kept(chat):
+async def test_an_answer_that_restarts_is_another_message_and_only_the_last_is_kept(chat):
     piano, _ = await chat(lambda _: [Delta(text="Lond "), StreamRestarted(), Delta(text="Paris"), Reply(text="Paris")])
     events = piano.events()
 

@@ -23,7 +23,7 @@ def roles(messages):
     return [message["role"] for message in messages]
 
 
-def test_the_system_message_is_one_and_holds_prompt_and_skills(make):
+def test_the_one_system_message_contains_prompt_and_skills(make):
     ada = make.agent(system_prompt="Be kind.")
 
     messages = chat_messages(ada, "Skill: SQL", [make.message("hi")], [], {})
@@ -58,7 +58,7 @@ def test_what_was_said_before_a_call_that_was_never_made_is_not_the_last_word(ma
     assert roles(messages) == ["user"]
 
 
-def test_each_call_stands_alone_with_its_result_right_behind_it(make):
+def test_each_call_is_its_own_message_followed_by_its_result(make):
     ada = make.agent()
     question, asked = make.message("1+1?"), make.message("let me see", "assistant", agent_id=ada.id)
     calls = [make.call(asked, arguments={"a": 1}), make.call(asked, result=None)]
@@ -126,7 +126,7 @@ def test_what_was_written_before_a_call_is_one_message_with_it(make):
     assert len(called["tool_calls"]) == 1
 
 
-def test_after_a_result_an_answer_stands_before_the_user_speaks_again(make):
+def test_after_a_result_an_answer_comes_before_the_next_user_message(make):
     ada = make.agent()
     asked = make.message("", "assistant", agent_id=ada.id)
 
@@ -148,7 +148,7 @@ def assert_whole(messages):
     assert ids == sorted(set(ids))
 
 
-async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_right_behind_it(make, scripted):
+async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_right_after_it(make, scripted):
     @tool
     def look(at: str) -> str:
         """Look."""

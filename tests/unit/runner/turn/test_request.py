@@ -1,4 +1,4 @@
-"""Asking a model whose window is small: what is sent, told and kept when not all of it fits."""
+"""Requests to a model with a small window: what is sent, yielded and stored when the history does not fit."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,8 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelRefusedError
 from piano_jupyter.events import Answered, HistoryTrimmed, MessageAdded
 from piano_jupyter.runner.model.protocol import Delta, Reply, RequestedCall
-from piano_jupyter.runner.turn.context_window import size
-from piano_jupyter.runner.turn.request import SUMMARY
+from piano_jupyter.runner.turn.context_window import prompt_size
+from piano_jupyter.runner.turn.request import SUMMARY_PROMPT
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.tool_call_executor import Permission
 from piano_jupyter.runner.turn.turn_input import TurnInput
@@ -18,7 +18,7 @@ from piano_jupyter.tool import tool
 
 @dataclass
 class SmallModel:
-    """A model with a window of so many tokens, each of so many bytes; it refuses what is longer, as llama.cpp does."""
+    """A model with a window of so many tokens, each of so many bytes; it rejects longer prompts, as llama.cpp does."""
 
     n_ctx: int = 2_000
     a_token: float = 4.0
@@ -29,7 +29,7 @@ class SmallModel:
     refused: list = field(default_factory=list)
 
     async def stream(self, request):
-        tokens = int(size(request.messages, request.tools) / self.a_token)
+        tokens = int(prompt_size(request.messages, request.tools) / self.a_token)
         if tokens >= self.n_ctx or self.stubborn:
             self.refused.append(request)
             told = {"n_ctx": self.n_ctx, "n_prompt": tokens} if self.tells else {}
@@ -53,13 +53,13 @@ class Talk:
     history: list = field(default_factory=list)
     calls: list = field(default_factory=list)
     asked_window: list = field(default_factory=list)
-    knobs: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.agent = self.make.agent("ada", system_prompt="Be kind.")
 
     async def ask(self, text):
-        """Return the events of a turn, and keep what it tells as the consumer does."""
+        """Return the events of a turn, and store its messages as the consumer does."""
         self.history.append(self.make.message(text))
 
         async def context(model):
@@ -76,7 +76,7 @@ class Talk:
             calls=self.calls,
             names={self.agent.id: "ada"},
             skills="",
-            tools=self.knobs.get("tools", []),
+            tools=self.settings.get("tools", []),
             max_iterations=20,
             max_tool_calls=50,
             max_turn_tokens=0,
@@ -84,7 +84,7 @@ class Talk:
             tool_timeout=9,
             tool_output_limit=100_000,
             context=context,
-            summarize=self.knobs.get("summarize", False),
+            summarize=self.settings.get("summarize", False),
         )
         told = [event async for event in run_turn(turn, self.model, permit, lambda _: None, Clock())]
         self.history += [event.message for event in told if isinstance(event, MessageAdded | Answered)]
@@ -93,7 +93,7 @@ class Talk:
 
 @pytest.fixture
 def talk(make):
-    return lambda model, context=None, **knobs: Talk(make, model, context, knobs=knobs)
+    return lambda model, context=None, **settings: Talk(make, model, context, settings=settings)
 
 
 def kinds(events):
@@ -108,7 +108,7 @@ async def test_a_short_talk_does_not_ask_how_large_the_window_is(talk):
     assert here.asked_window == []
 
 
-async def test_old_turns_leave_before_the_server_refuses_and_each_prompt_begins_with_the_one_before(talk):
+async def test_old_turns_are_trimmed_before_the_server_rejects_and_each_prompt_begins_with_the_one_before(talk):
     model = SmallModel()
     here = talk(model, 2_000)
     trimmed = []
@@ -130,7 +130,7 @@ async def test_old_turns_leave_before_the_server_refuses_and_each_prompt_begins_
     assert model.asked[-1].messages[1]["content"].startswith(f"[note] {notes[-1].content}")
 
 
-async def test_an_overflow_is_mended_once_by_what_the_error_names(talk):
+async def test_an_overflow_is_fixed_once_by_the_window_in_the_error(talk):
     model = SmallModel(a_token=1.0)
     here = talk(model)
     for number in range(4):
@@ -140,11 +140,11 @@ async def test_an_overflow_is_mended_once_by_what_the_error_names(talk):
 
     assert kinds(events) == ["HistoryTrimmed", "MessageAdded", "Answered"]
     assert len(model.refused) == 1
-    assert size(model.asked[-1].messages, []) < 0.6 * 2_000 + 200
+    assert prompt_size(model.asked[-1].messages, []) < 0.6 * 2_000 + 200
     assert "the context of 2,000 tokens" in events[0].note
 
 
-async def test_an_overflow_that_names_nothing_leaves_six_tenths_of_what_was_sent(talk):
+async def test_an_overflow_without_numbers_trims_to_six_tenths_of_what_was_sent(talk):
     model = SmallModel(a_token=1.0, tells=False)
     here = talk(model)
     for number in range(5):
@@ -154,7 +154,7 @@ async def test_an_overflow_that_names_nothing_leaves_six_tenths_of_what_was_sent
 
     assert kinds(events)[0] == "HistoryTrimmed"
     assert "the model's context" in events[0].note
-    assert size(model.asked[-1].messages, []) <= 0.6 * size(model.refused[0].messages, []) + 200
+    assert prompt_size(model.asked[-1].messages, []) <= 0.6 * prompt_size(model.refused[0].messages, []) + 200
 
 
 async def test_one_huge_message_loses_its_middle_and_the_question_is_answered(talk):
@@ -189,7 +189,7 @@ async def test_a_tool_loop_that_fills_the_window_goes_on_with_shorter_results(ta
     assert all(text.startswith(f"begin {at}") and text.endswith(f"end {at}") for at, text in enumerate(last))
 
 
-async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk):
+async def test_what_cannot_be_made_to_fit_is_an_error_that_says_what_to_do(talk):
     model = SmallModel(stubborn=True)
 
     with pytest.raises(ContextOverflowError, match=r"context of 2,000 tokens.*fewer tools and skills.*larger context"):
@@ -197,19 +197,19 @@ async def test_what_can_not_be_made_to_fit_is_an_error_that_says_what_to_do(talk
     assert len(model.refused) == 2
 
 
-async def test_an_overflow_is_mended_once_though_more_could_leave(talk):
+async def test_an_overflow_is_fixed_only_once_even_if_more_could_be_trimmed(talk):
     model = SmallModel(n_ctx=100_000)
     here = talk(model)
     for number in range(12):
         await here.ask(f"{number}: " + "word " * 2_000)
     model.stubborn, model.tells = True, False  # so that each cut leaves more to cut
 
-    with pytest.raises(ContextOverflowError, match="even without what was said before"):
+    with pytest.raises(ContextOverflowError, match="even without the earlier turns"):
         await here.ask("and now?")
     assert len(model.refused) == 2
 
 
-async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
+async def test_trimmed_turns_are_summarized_once_where_the_setting_says_so(talk):
     model = SmallModel()
     here = talk(model, 2_000, summarize=True)
     number = 0
@@ -220,10 +220,10 @@ async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
 
     *_, asked, after = model.asked
     [note] = [message for message in here.history if message.role == "system"]
-    assert asked.messages[-1]["content"].endswith(SUMMARY)
+    assert asked.messages[-1]["content"].endswith(SUMMARY_PROMPT)
     assert asked.tools == ()
     assert asked.options["max_tokens"] == 300
-    assert note.content.endswith("What was said in them, in short:\n\nyes")
+    assert note.content.endswith("Summary of these turns:\n\nyes")
     assert note.usage["prompt_tokens"] > 0
     assert after.messages[1]["content"].startswith("[note] The first")
 
@@ -234,7 +234,7 @@ async def test_what_has_left_is_summed_up_once_where_the_knob_says_so(talk):
 async def test_a_summary_that_fails_does_not_cost_the_answer(talk):
     class Refusing(SmallModel):
         async def stream(self, request):
-            if request.messages[-1]["content"].endswith(SUMMARY):
+            if request.messages[-1]["content"].endswith(SUMMARY_PROMPT):
                 raise ModelRefusedError("the server answered 400: no")
             async for piece in super().stream(request):
                 yield piece
@@ -244,7 +244,7 @@ async def test_a_summary_that_fails_does_not_cost_the_answer(talk):
         await here.ask("word " * 40)
 
     [note] = [message for message in here.history if message.role == "system"]
-    assert note.content.endswith("They could not be summed up: the server answered 400: no.")
+    assert note.content.endswith("They could not be summarized: the server answered 400: no.")
     assert here.history[-1].content == "yes"
 
 

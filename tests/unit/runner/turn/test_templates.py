@@ -10,14 +10,14 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.export import imported
 from piano_jupyter.runner.model.protocol import ChatRequest
-from piano_jupyter.runner.model.stream.constrained_calls import constrained
+from piano_jupyter.runner.model.stream.constrained_calls import constrained_request
 from piano_jupyter.runner.turn.prompt import chat_messages
 
 
 def sent(template, messages):
     """Return what is sent to a model with such a template."""
     request = ChatRequest(model="m", messages=messages, tools=TOOLS)
-    return constrained(request) if template.lacks_tools else request
+    return constrained_request(request) if template.lacks_tools else request
 
 
 def failures(templates, histories, prepared):

@@ -39,7 +39,7 @@ def test_frames_of_several_kinds_are_joined():
     assert rows.rows == (("Tee", 2.5),)
 
 
-def test_of_many_rows_the_first_are_given_and_that_there_are_more():
+def test_of_many_rows_the_first_are_returned_and_that_there_are_more():
     assert select("SELECT * FROM range(5) r", {}, 5)[1] is False
     rows, more = select("SELECT * FROM range(6) r", {}, 5)
 
@@ -53,7 +53,7 @@ class Untouchable:
         raise AssertionError(name)
 
 
-def test_a_frame_that_the_query_does_not_name_is_not_touched():
+def test_a_frame_that_the_query_does_not_name_is_not_read():
     assert select("SELECT count(*) FROM sales", {"sales": SALES, "other": Untouchable()}, 5)[0].rows == ((3,),)
 
 
@@ -64,7 +64,7 @@ def test_a_frame_that_the_query_does_not_name_is_not_touched():
             "SELECT * FROM 'data.csv'",
             "'data.csv' is none of the data frames that it names, and no file can be read here",
         ),
-        ("SELECT * FROM read_csv('data.csv')", r"read_csv\(\) may not run here: a query sees the data frames"),
+        ("SELECT * FROM read_csv('data.csv')", r"read_csv\(\) may not run here: a query can read the data frames"),
         ("SELECT * FROM read_text('/etc/passwd')", r"read_text\(\) may not run here"),
         ("SELECT content FROM 'http://127.0.0.1/x.parquet'", "no file can be read here"),
         ("COPY sales TO 'out.csv'", "only SELECT may run here, not COPY"),
@@ -77,7 +77,7 @@ def test_a_frame_that_the_query_does_not_name_is_not_touched():
         ("SELECT '\0'", "NUL"),
     ],
 )
-def test_g7_what_is_no_look_at_a_frame_is_refused_in_a_sentence(query, says, tmp_path, monkeypatch):
+def test_g7_anything_but_a_select_over_frames_is_refused_in_one_sentence(query, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.csv").write_text("a\n1\n")
 
@@ -87,7 +87,7 @@ def test_g7_what_is_no_look_at_a_frame_is_refused_in_a_sentence(query, says, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
-def test_a_name_that_no_frame_has_is_answered_with_those_that_there_are():
+def test_an_unknown_frame_name_lists_the_known_ones():
     with pytest.raises(NotFoundError, match="no data frame named 'sale'; known: sales, names"):
         select("SELECT * FROM sale", {"names": SALES, "sales": SALES}, 5)
 
@@ -109,5 +109,5 @@ def test_g7_a_query_has_nowhere_to_write():
     assert select(query, {}, 5)[0].rows == (("", False),)
 
 
-def test_a_query_may_take_a_part_of_the_kernels_memory_and_no_query_raises_that():
+def test_a_query_has_a_memory_limit_that_no_query_can_raise():
     assert select("SELECT current_setting('memory_limit')", {}, 10)[0][0] == ("1.8 GiB",)

@@ -297,7 +297,7 @@ async def test_a_file_of_a_newer_duckdb_says_to_upgrade(tmp_path):
     assert path.read_bytes()[8:] == header + whole[4096:]
 
 
-@pytest.mark.parametrize("length", [1, 100, 4096, 20_000])
+@pytest.mark.parametrize("length", [1, 20_000])
 async def test_j5_a_file_that_was_cut_off_is_damaged(tmp_path, length):
     path = tmp_path / "piano.duckdb"
     async with opened(path):

@@ -27,7 +27,7 @@ def versions(connection):
     return [version for (version,) in connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall()]
 
 
-def test_only_what_a_database_has_not_seen_is_run(connection):
+def test_only_missing_migrations_are_applied(connection):
     migrate(connection, "x", migrations())
     migrate(connection, "x", [*migrations(), NEXT])
     migrate(connection, "x", [*migrations(), NEXT])
@@ -36,7 +36,7 @@ def test_only_what_a_database_has_not_seen_is_run(connection):
     assert connection.execute("SELECT color FROM agents").fetchall() == []
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(connection):
+def test_a_failed_migration_changes_nothing(connection):
     migrate(connection, "x", migrations())
     broken = Migration(NEXT.version, "CREATE TABLE half (i INTEGER); SELECT * FROM nowhere")
 
@@ -61,7 +61,7 @@ def test_a_migration_that_was_changed_is_refused_by_number(connection):
         migrate(connection, "x", [Migration(1, migrations()[0].text + "-- changed"), *migrations()[1:]])
 
 
-def test_somebody_else_s_database_is_left_alone(connection):
+def test_another_program_s_database_is_left_unchanged(connection):
     connection.execute("CREATE TABLE sales (i INTEGER)")
 
     with pytest.raises(StoreError, match=r"holds tables that are not Piano's \(sales\)"):
@@ -85,7 +85,7 @@ INSERT INTO tool_results SELECT id, 'ok', 'done', started_at FROM tool_calls;
 """
 
 
-async def test_a_file_of_the_first_version_is_opened_with_everything_in_it(tmp_path):
+async def test_a_file_of_the_first_version_opens_with_all_its_rows(tmp_path):
     path = tmp_path / "piano.duckdb"
     with duckdb.connect(path) as connection:
         migrate(connection, "x", migrations()[:1])

@@ -74,12 +74,14 @@ async def test_a_history_on_a_network_disk_is_named_with_the_way_out(tmp_path, m
     async with Piano(database=tmp_path / "x.duckdb", workspace=tmp_path, model=scripted("hello")) as piano:
         answer = await piano.ask("hi")
         [notice] = piano.notices()
+        again = piano.notices()
         status = await piano.status()
 
     assert answer.content == "hello"
-    assert notice.startswith(f"database {tmp_path / 'x.duckdb'} lies on a network disk (nfs4 at {tmp_path}), ")
+    assert notice.startswith(f"database {tmp_path / 'x.duckdb'} is on a network disk (nfs4 at {tmp_path}), ")
     assert notice.endswith("put it on a local disk with PianoConfig.database")
-    assert status.notices == [notice]
+    assert again == []
+    assert status.warnings == [notice]
 
 
 async def test_a_history_that_another_host_has_open_is_refused_until_that_host_is_silent(tmp_path):
@@ -88,13 +90,13 @@ async def test_a_history_that_another_host_has_open_is_refused_until_that_host_i
     other_host(place)
 
     with pytest.raises(StoreLockedError, match=r"network disk \(nfs4 at /home\) and is open in process 77 .*server9"):
-        await DuckDBStore(path, on_nfs).open()
+        await DuckDBStore(path, network_disk=on_nfs).open()
     assert not path.exists()
     assert b"server9" in place.read_bytes()
 
     silent = time.time() - lock.STALE_S - 1
     os.utime(place, (silent, silent))
-    store = DuckDBStore(path, on_nfs)
+    store = DuckDBStore(path, network_disk=on_nfs)
     await store.open()
     assert place.read_bytes().startswith(f"piano_jupyter {os.getpid()}\t".encode())
     await store.close()
@@ -105,25 +107,25 @@ async def test_the_same_name_of_another_machine_is_another_host(tmp_path):
     other_host(tmp_path / "x.duckdb.lock", host=os.uname().nodename)
 
     with pytest.raises(StoreLockedError, match="is open in process 77"):
-        await DuckDBStore(tmp_path / "x.duckdb", on_nfs).open()
+        await DuckDBStore(tmp_path / "x.duckdb", network_disk=on_nfs).open()
 
 
 @pytest.mark.parametrize("disk", ["", "nfs4 at /home"], ids=["local", "network"])
 async def test_what_a_killed_process_of_this_machine_left_keeps_nobody_out(tmp_path, disk):
     path = tmp_path / "x.duckdb"
-    script = f"asyncio.run(DuckDBStore(path, lambda _: {disk!r}).open()); os.kill(os.getpid(), 9)"
+    script = f"asyncio.run(DuckDBStore(path, network_disk=lambda _: {disk!r}).open()); os.kill(os.getpid(), 9)"
     with started(script, path) as process:
         process.wait(60)
     assert b"piano_jupyter" in Path(f"{path}.lock").read_bytes()
 
-    store = DuckDBStore(path, lambda _: disk)
+    store = DuckDBStore(path, network_disk=lambda _: disk)
     await store.open()
     await store.close()
 
 
 async def test_another_host_s_name_on_a_local_disk_is_an_old_one(tmp_path):
     other_host(tmp_path / "x.duckdb.lock")
-    store = DuckDBStore(tmp_path / "x.duckdb", lambda _: "")
+    store = DuckDBStore(tmp_path / "x.duckdb", network_disk=lambda _: "")
     await store.open()
     await store.close()
 
@@ -131,7 +133,7 @@ async def test_another_host_s_name_on_a_local_disk_is_an_old_one(tmp_path):
 async def test_who_has_a_history_on_a_network_disk_touches_its_lock_until_it_is_closed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "REFRESH_S", 0.01)
     place = tmp_path / "x.duckdb.lock"
-    store = DuckDBStore(tmp_path / "x.duckdb", on_nfs)
+    store = DuckDBStore(tmp_path / "x.duckdb", network_disk=on_nfs)
     await store.open()
     os.utime(place, (0, 0))
     while place.stat().st_mtime < 1:
@@ -149,7 +151,7 @@ def test_a_network_disk_without_locks_opens_nothing_and_is_named(tmp_path):
 import errno
 refuse({{'x86_64': 73, 'aarch64': 32}}, errno.ENOLCK)
 try:
-    asyncio.run(DuckDBStore(path, lambda _: 'nfs at /home').open())
+    asyncio.run(DuckDBStore(path, network_disk=lambda _: 'nfs at /home').open())
 except StoreError as error:
     print(error, os.path.exists(path))
 """

@@ -61,7 +61,7 @@ async def together(writer, words):
     return await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_what_waits_is_committed_as_one_and_in_order(ledger_and_writer):
+async def test_queued_functions_are_committed_together_in_order(ledger_and_writer):
     ledger, writer = ledger_and_writer
     said = await together(writer, ["a", "b", "c", "d"])
 
@@ -72,7 +72,7 @@ async def test_what_waits_is_committed_as_one_and_in_order(ledger_and_writer):
 
 
 @pytest.mark.parametrize(("word", "kind"), [("guilty", ValueError), ("full disk", OSError)])
-async def test_one_that_fails_fails_alone(ledger_and_writer, word, kind):
+async def test_one_failing_function_does_not_fail_its_group(ledger_and_writer, word, kind):
     ledger, writer = ledger_and_writer
     first, failed, last = await together(writer, ["a", word, "b"])
 
@@ -81,7 +81,7 @@ async def test_one_that_fails_fails_alone(ledger_and_writer, word, kind):
     assert ledger.kept == ["a", "b"]
 
 
-async def test_work_that_is_to_be_alone_sees_what_was_asked_before_and_has_no_transaction(ledger_and_writer):
+async def test_alone_runs_after_earlier_work_and_outside_a_transaction(ledger_and_writer):
     ledger, writer = ledger_and_writer
     gate = threading.Event()
     asked = [asyncio.ensure_future(writer.run(lambda _: gate.wait(20)))]
@@ -96,7 +96,7 @@ async def test_work_that_is_to_be_alone_sees_what_was_asked_before_and_has_no_tr
     assert ledger.kept == ["before", "after"]
 
 
-async def test_closing_does_what_waits_first_and_takes_nothing_after(ledger_and_writer):
+async def test_closing_finishes_queued_work_and_accepts_no_more(ledger_and_writer):
     ledger, writer = ledger_and_writer
     gate = threading.Event()
     busy = asyncio.ensure_future(writer.run(lambda _: gate.wait(20)))
@@ -112,7 +112,7 @@ async def test_closing_does_what_waits_first_and_takes_nothing_after(ledger_and_
     assert ledger.closed
 
 
-async def test_a_connection_that_cannot_be_made_is_told_and_closes_everything():
+async def test_a_failed_connection_is_reported_and_closes_the_thread():
     def refuse():
         raise StoreError("no")
 
@@ -125,7 +125,7 @@ async def test_a_connection_that_cannot_be_made_is_told_and_closes_everything():
     await writer.close()
 
 
-def test_a_loop_that_went_away_does_not_stop_the_thread():
+def test_a_closed_event_loop_does_not_stop_the_thread():
     ledger = Ledger()
     writer = WriterThread(lambda: ledger, "ledger")
     gate = threading.Event()
@@ -149,7 +149,7 @@ def test_a_loop_that_went_away_does_not_stop_the_thread():
     assert ledger.closed
 
 
-async def test_a_writer_that_is_closed_before_it_is_opened_forgets_nobody_and_opens_no_more():
+async def test_a_writer_closed_before_it_is_opened_answers_all_and_cannot_be_opened():
     writer = WriterThread(Ledger, "ledger")
     asked = asyncio.ensure_future(writer.run(lambda ledger: ledger.write("early")))
     await asyncio.sleep(0)  # it stands in line

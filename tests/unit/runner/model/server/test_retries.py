@@ -1,4 +1,4 @@
-"""When a request is sent again, and for how long one waits before that."""
+"""When a request is retried, and after which pause."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import pytest
 
 from piano_jupyter.errors import ModelError
-from piano_jupyter.runner.model.server.retries import LONGEST_PAUSE, RetryBudget, TransientError, retry_after
+from piano_jupyter.runner.model.server.retries import MAX_PAUSE_S, RetryBudget, TransientError, retry_after
 
 BUSY = ModelError("busy")
 
@@ -25,11 +25,11 @@ def test_h14_pauses_double_and_differ_a_little():
 
 def test_h14_a_servers_own_pause_is_kept_but_not_for_ever():
     assert 2 <= RetryBudget(1).pause(TransientError(BUSY, 2)) <= 2.2
-    assert RetryBudget(1).pause(TransientError(BUSY, 3600)) == LONGEST_PAUSE
+    assert RetryBudget(1).pause(TransientError(BUSY, 3600)) == MAX_PAUSE_S
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 3])
-def test_h14_before_an_answer_begins_it_is_tried_as_often_as_the_knob_says(allowed):
+def test_h14_before_an_answer_begins_it_is_retried_as_often_as_the_setting_says(allowed):
     retries = RetryBudget(allowed)
 
     for _ in range(allowed):
@@ -39,9 +39,9 @@ def test_h14_before_an_answer_begins_it_is_tried_as_often_as_the_knob_says(allow
         retries.pause(TransientError(BUSY))
 
 
-def test_h14_in_the_middle_it_is_tried_once_whatever_the_knob_says():
+def test_h14_in_the_middle_it_is_retried_once_whatever_the_setting_says():
     retries = RetryBudget(9)
-    retries.told = True
+    retries.answer_started = True
 
     retries.pause(TransientError(BUSY))
 
@@ -54,21 +54,19 @@ def test_h14_in_the_middle_it_is_tried_once_whatever_the_knob_says():
     [
         ("7", 7, 7),
         ("0.5", 0.5, 0.5),
-        ("99999", LONGEST_PAUSE, LONGEST_PAUSE),
+        ("99999", MAX_PAUSE_S, MAX_PAUSE_S),
         ("-3", 0, 0),
         ("nan", 0, 0),
         ("soon", 0, 0),
         ("", 0, 0),
     ],
 )
-def test_h14_how_long_a_server_asks_to_be_let_alone_is_a_number(said, least, most):
+def test_h14_a_servers_retry_after_may_be_a_number(said, least, most):
     assert least <= retry_after({"retry-after": said}) <= most
 
 
-@pytest.mark.parametrize(
-    ("seconds", "least", "most"), [(20, 5, 20), (-20, 0, 0), (10**6, LONGEST_PAUSE, LONGEST_PAUSE)]
-)
-def test_h14_how_long_a_server_asks_to_be_let_alone_is_a_date_too(seconds, least, most):
+@pytest.mark.parametrize(("seconds", "least", "most"), [(20, 5, 20), (-20, 0, 0), (10**6, MAX_PAUSE_S, MAX_PAUSE_S)])
+def test_h14_a_servers_retry_after_may_be_a_date(seconds, least, most):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
     assert least <= retry_after({"retry-after": date}) <= most

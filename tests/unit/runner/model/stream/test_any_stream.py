@@ -1,4 +1,4 @@
-"""What holds of any stream: whatever the bytes, a reply or a ModelError; however they are cut, the same one."""
+"""Properties of any stream: it gives a reply or a ModelError, and the same one however the bytes are split."""
 
 import json
 import time
@@ -98,14 +98,14 @@ def test_any_bytes_end_in_a_reply_or_a_model_error(stream):
 
 @EXAMPLES
 @given(stream=streams, sizes=st.lists(st.integers(1, 30), max_size=60))
-def test_any_bytes_end_the_same_however_they_are_cut(stream, sizes):
+def test_any_bytes_give_the_same_result_however_they_are_split(stream, sizes):
     assert outcome(stream, sizes) == outcome(stream)
 
 
 @EXAMPLES
 @given(pieces=st.lists(texts, max_size=12), sizes=st.lists(st.integers(1, 5), max_size=40))
 @example(pieces=["\n" * 1500 + "<think>a</think>b"], sizes=[1] * 40)
-def test_h17_reasoning_is_told_from_the_answer_however_it_is_cut(pieces, sizes):
+def test_h17_reasoning_is_split_from_the_answer_however_the_stream_is_split(pieces, sizes):
     text, slowly, at = "".join(pieces), ReasoningSplitter(), 0
     whole = ReasoningSplitter()
     whole.feed(text)
@@ -144,7 +144,7 @@ objects = st.lists(sloppy, min_size=1, max_size=4).map(
 
 @EXAMPLES
 @given(text=objects)
-def test_h8_what_is_complete_but_sloppy_is_read_whole_and_marked(text):
+def test_h8_complete_but_invalid_json_is_repaired_and_marked(text):
     read = read_arguments(text)
 
     assert (read.problem, read.repaired) == (None, True)
@@ -153,7 +153,7 @@ def test_h8_what_is_complete_but_sloppy_is_read_whole_and_marked(text):
 
 @EXAMPLES
 @given(text=objects, share=st.floats(0, 1))
-def test_h7_no_beginning_of_a_call_is_ever_taken_for_the_call(text, share):
+def test_h7_the_start_of_a_call_is_never_run_as_the_call(text, share):
     cut = text[: int((len(text) - 1) * share)]
 
     read = read_arguments(cut)
@@ -164,8 +164,8 @@ def test_h7_no_beginning_of_a_call_is_ever_taken_for_the_call(text, share):
 
 @EXAMPLES
 @given(text=objects)
-def test_h7_where_the_answer_was_cut_nothing_is_put_right(text):
-    assert read_arguments(text, cut=True).problem
+def test_h7_arguments_of_a_cut_off_answer_are_not_repaired(text):
+    assert read_arguments(text, cut_off=True).problem
 
 
 BROKEN = {
@@ -183,7 +183,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_h10_two_hundred_kilobytes_of_broken_json_are_decided_at_once(name):
+def test_h10_two_hundred_kilobytes_of_broken_json_are_rejected_quickly(name):
     taken = []
     for _ in range(5):
         begun = time.perf_counter()

@@ -5,7 +5,12 @@ import json
 import pytest
 
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Reply
-from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, answer_so_far, constrained, unconstrained
+from piano_jupyter.runner.model.stream.constrained_calls import (
+    AnswerStream,
+    constrained_request,
+    partial_answer,
+    read_constrained_reply,
+)
 from piano_jupyter.tool import tool
 
 
@@ -24,7 +29,7 @@ CALLED = [
 
 
 def request(*messages):
-    return constrained(ChatRequest(model="m", messages=messages, tools=[add.schema()]))
+    return constrained_request(ChatRequest(model="m", messages=messages, tools=[add.schema()]))
 
 
 def test_the_schema_allows_an_answer_or_a_call_of_an_enabled_tool():
@@ -37,13 +42,13 @@ def test_the_schema_allows_an_answer_or_a_call_of_an_enabled_tool():
     assert asked.tools == ()
 
 
-def test_an_answer_with_a_schema_of_its_own_is_held_to_it_with_its_references():
+def test_an_answers_own_schema_is_embedded_with_its_references():
     tree = {
         "type": "object",
         "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}, "leaf": {"$ref": "#/$defs/Leaf"}},
         "$defs": {"Leaf": {"type": "string"}},
     }
-    asked = constrained(ChatRequest(model="m", messages=CALLED, tools=[add.schema()], schema=tree))
+    asked = constrained_request(ChatRequest(model="m", messages=CALLED, tools=[add.schema()], schema=tree))
 
     held = asked.options["response_format"]["json_schema"]["schema"]
     moved = held["$defs"]["answer"]
@@ -54,7 +59,7 @@ def test_an_answer_with_a_schema_of_its_own_is_held_to_it_with_its_references():
     assert moved["$defs"]["Leaf"] == {"type": "string"}
 
 
-def test_tools_are_told_in_the_one_system_message():
+def test_tools_are_described_in_the_one_system_message():
     asked = request({"role": "system", "content": "Be kind."}, {"role": "user", "content": "1+1?"})
 
     assert [message["role"] for message in asked.messages] == ["system", "user"]
@@ -91,7 +96,7 @@ def test_a_tool_that_has_returned_is_not_offered_again_until_the_user_speaks():
 
 
 def test_a_written_call_becomes_a_call():
-    reply = unconstrained(Reply(text='{"tool": "add", "arguments": {"a": 1, "b": 1}}', finish_reason="stop"))
+    reply = read_constrained_reply(Reply(text='{"tool": "add", "arguments": {"a": 1, "b": 1}}', finish_reason="stop"))
 
     assert [(call.name, dict(call.arguments)) for call in reply.calls] == [("add", {"a": 1, "b": 1})]
     assert reply.text == ""
@@ -99,27 +104,29 @@ def test_a_written_call_becomes_a_call():
 
 @pytest.mark.parametrize("arguments", [[1], 5, "a"])
 def test_a_written_call_whose_arguments_are_no_object_is_not_run(arguments):
-    reply = unconstrained(Reply(text=json.dumps({"tool": "add", "arguments": arguments}), finish_reason="stop"))
+    reply = read_constrained_reply(
+        Reply(text=json.dumps({"tool": "add", "arguments": arguments}), finish_reason="stop")
+    )
 
     assert [call.problem is None for call in reply.calls] == [False]
 
 
-def test_half_a_character_is_neither_shown_nor_kept():
+def test_a_lone_surrogate_is_neither_shown_nor_stored():
     stream, written = AnswerStream(), '{"answer": "a\\ud83db"}'
 
     shown = "".join(stream.feed(Delta(text=each)).text for each in written)
 
-    assert shown == unconstrained(Reply(text=written, finish_reason="stop")).text == "a?b"
-    assert unconstrained(Reply(text='{"answer": "a\\ud83db', finish_reason="length")).text == "a?b"
+    assert shown == read_constrained_reply(Reply(text=written, finish_reason="stop")).text == "a?b"
+    assert read_constrained_reply(Reply(text='{"answer": "a\\ud83db', finish_reason="length")).text == "a?b"
 
 
 def test_a_written_answer_becomes_text():
-    assert unconstrained(Reply(text='{"answer": "Two\\n."}', finish_reason="stop")).text == "Two\n."
+    assert read_constrained_reply(Reply(text='{"answer": "Two\\n."}', finish_reason="stop")).text == "Two\n."
 
 
-def test_an_escape_that_json_does_not_know_stays_as_it_stands():
-    assert answer_so_far('{"answer": "C:\\q') == "C:\\q"
-    assert unconstrained(Reply(text='{"answer": "C:\\q"}', finish_reason="stop")).text == "C:\\q"
+def test_an_invalid_escape_stays_unchanged():
+    assert partial_answer('{"answer": "C:\\q') == "C:\\q"
+    assert read_constrained_reply(Reply(text='{"answer": "C:\\q"}', finish_reason="stop")).text == "C:\\q"
 
 
 def test_a_result_and_the_next_question_are_one_message_of_the_user():
@@ -128,12 +135,12 @@ def test_a_result_and_the_next_question_are_one_message_of_the_user():
     assert [message["role"] for message in asked.messages] == ["system", "user", "assistant", "user"]
 
 
-def test_a_cut_answer_keeps_what_there_is():
-    assert unconstrained(Reply(text='{"answer": "Two and', finish_reason="length")).text == "Two and"
+def test_a_cut_off_answer_keeps_its_text():
+    assert read_constrained_reply(Reply(text='{"answer": "Two and', finish_reason="length")).text == "Two and"
 
 
-def test_a_cut_call_is_not_run():
-    reply = unconstrained(Reply(text='{"tool": "add", "argum', finish_reason="length"))
+def test_a_cut_off_call_is_not_run():
+    reply = read_constrained_reply(Reply(text='{"tool": "add", "argum', finish_reason="length"))
 
     assert [call.problem for call in reply.calls] == ["the call was cut off; send it again, shorter"]
 
@@ -149,5 +156,5 @@ def test_the_answer_streams_out_of_its_json_piece_by_piece(indent):
 
 
 @pytest.mark.parametrize("written", ["", "{", '{"answer":', '{"tool": "add", "arguments": {"a": "answer', "plain text"])
-def test_nothing_of_what_is_no_answer_is_shown(written):
-    assert answer_so_far(written) == ""
+def test_only_the_answer_is_shown(written):
+    assert partial_answer(written) == ""

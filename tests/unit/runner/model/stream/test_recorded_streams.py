@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, StreamRestarted
-from piano_jupyter.runner.model.stream.lenient_json import CUT, TWO
+from piano_jupyter.runner.model.stream.lenient_json import CUT_OFF, TWO_VALUES
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
 
 STREAMS = Path(__file__).parents[4] / "fixtures" / "streams"
@@ -73,7 +73,7 @@ ANSWERED = {
     "llama_cpp_held_to_a_schema": ('{\n    "answer": "Paris"\n}', []),
 }
 
-#: complete, but sloppy: run, and marked
+#: complete, but invalid JSON: run, and marked
 REPAIRED = {
     "sloppy_single_quotes": ("look", {"where": 'at the "lake"', "deep": True}),
     "sloppy_fence": LAKE,
@@ -87,14 +87,14 @@ NO_JSON = (
 )
 #: the problem of each call; None for one that is run
 NOT_RUN = {
-    "cut_call": [CUT],
-    "cut_call_without_an_end": [CUT],
-    "cut_second_call": [None, CUT],
-    "cut_before_the_arguments": [CUT],
-    "cut_by_the_window": [CUT],
-    "cut_by_a_filter": [CUT],
-    "llama_cpp_cut_call": [CUT],
-    "two_objects": [TWO],
+    "cut_call": [CUT_OFF],
+    "cut_call_without_an_end": [CUT_OFF],
+    "cut_second_call": [None, CUT_OFF],
+    "cut_before_the_arguments": [CUT_OFF],
+    "cut_by_the_window": [CUT_OFF],
+    "cut_by_a_filter": [CUT_OFF],
+    "llama_cpp_cut_call": [CUT_OFF],
+    "two_objects": [TWO_VALUES],
     "broken_json": [NO_JSON],
 }
 
@@ -104,7 +104,7 @@ EMPTY = {
     "llama_cpp_only_reasoning": "stop",
 }  # fmt: skip
 
-#: the error's kind, what it says, and whether to ask again may help
+#: the error's kind, what it says, and whether a retry may help
 FAILED = {
     "error_in_the_stream": (ModelError, "out of memory", False),
     "error_as_text": (ModelUnavailableError, r"could not be loaded \(exit status 1\)", False),
@@ -113,9 +113,9 @@ FAILED = {
     "error_object": (ModelError, "the engine is dead", False),
     "error_that_passes": (ModelUnavailableError, "the server is busy", True),
     "web_page": (ModelError, "<!doctype html>", False),
-    "breaks_off": (ModelUnavailableError, "broke off", True),
-    "breaks_off_with_a_word": (ModelUnavailableError, "broke off", True),
-    "breaks_off_overloaded": (ModelUnavailableError, "broke off", True),
+    "breaks_off": (ModelUnavailableError, "stopped in the middle", True),
+    "breaks_off_with_a_word": (ModelUnavailableError, "stopped in the middle", True),
+    "breaks_off_overloaded": (ModelUnavailableError, "stopped in the middle", True),
     "error_with_a_good_status": (ModelError, "not a chat completion: .*the key is not valid", False),
     "error_event": (ModelError, "not a chat completion: .*the upstream is gone", False),
     "error_in_a_list": (ModelError, "not a chat completion: .*the key is not valid", False),
@@ -139,7 +139,7 @@ def read_bytes(stream, sizes=(), *, reading=None, **how):
 
 
 def shown(told):
-    """Return the answer and the reasoning as a face has them after these pieces."""
+    """Return the answer and the reasoning as a front end shows them after these pieces."""
     begun = max((at for at, piece in enumerate(told) if isinstance(piece, StreamRestarted)), default=-1) + 1
     deltas = [piece for piece in told[begun:] if isinstance(piece, Delta)]
     return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas)
@@ -172,7 +172,7 @@ def test_h17_reasoning_is_kept_apart_from_the_answer(name):
 
 
 @pytest.mark.parametrize("name", REPAIRED)
-def test_h8_arguments_that_are_complete_but_sloppy_are_put_right_and_marked(name):
+def test_h8_complete_but_invalid_arguments_are_repaired_and_marked(name):
     _, reply = read(name)
 
     [call] = reply.calls
@@ -181,7 +181,7 @@ def test_h8_arguments_that_are_complete_but_sloppy_are_put_right_and_marked(name
 
 
 @pytest.mark.parametrize("name", NOT_RUN)
-def test_h7_h9_arguments_that_are_cut_or_broken_are_never_run_and_never_put_right(name):
+def test_h7_h9_incomplete_arguments_are_never_run_and_never_repaired(name):
     _, reply = read(name)
 
     assert [call.problem for call in reply.calls] == NOT_RUN[name]
@@ -203,7 +203,7 @@ def test_h14_what_goes_wrong_in_a_stream_is_an_error_of_its_kind(name):
     with pytest.raises(kind, match=says) as caught:
         read(name, reading=reading)
     assert isinstance(caught.value, kind)
-    assert reading.passes is passes
+    assert reading.is_transient is passes
 
 
 def test_h13_loading_chunks_are_a_status_and_no_reasoning():
@@ -236,13 +236,13 @@ def test_h12_nothing_of_a_call_as_text_is_shown():
         ("usage_of_a_strange_shape", {"prompt_tokens": 27, "completion_tokens": 8}),
     ],
 )
-def test_what_an_answer_cost_is_read_in_each_servers_words(name, usage):
+def test_usage_is_read_from_each_servers_fields(name, usage):
     _, reply = read(name)
 
     assert reply.usage == {"model": "m", **usage}
 
 
-def test_what_a_recorded_answer_cost_is_told_whole():
+def test_the_usage_of_a_recorded_answer_is_complete():
     _, reply = read("llama_cpp_answer")
 
     assert (reply.usage["prompt_tokens"], reply.usage["completion_tokens"], reply.usage["cached_tokens"]) == (49, 5, 0)
@@ -263,7 +263,7 @@ def test_a_stream_byte_by_byte_is_the_same_reply(name):
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(READABLE), sizes=st.lists(st.integers(1, 200), min_size=2, max_size=200))
-def test_a_stream_cut_anywhere_is_the_same_reply(name, sizes):
+def test_a_stream_split_anywhere_is_the_same_reply(name, sizes):
     stream = (STREAMS / f"{name}.sse").read_bytes()
     told, whole = read_bytes(stream)
 
@@ -275,7 +275,7 @@ def test_a_stream_cut_anywhere_is_the_same_reply(name, sizes):
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(READABLE), share=st.floats(0, 1))
-def test_h7_a_stream_that_stops_anywhere_runs_no_call_that_the_whole_stream_does_not(name, share):
+def test_h7_an_incomplete_stream_runs_no_call_that_the_complete_one_does_not(name, share):
     stream = (STREAMS / f"{name}.sse").read_bytes()
     _, whole = read_bytes(stream)
 

@@ -14,10 +14,10 @@ from piano_jupyter.errors import (
 )
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice
 from piano_jupyter.runner.model.server.error_responses import error_from
-from piano_jupyter.runner.model.stream.lenient_json import CUT
+from piano_jupyter.runner.model.stream.lenient_json import CUT_OFF
 from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
-from piano_jupyter.runner.model.stream.sse import LONGEST_LINE, SseDecoder
+from piano_jupyter.runner.model.stream.sse import MAX_LINE_BYTES, SseDecoder
 
 
 def read(*chunks, finish="stop"):
@@ -45,7 +45,7 @@ def wanted(reply):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_a_stream_cut_anywhere_decodes_to_the_same_events(size):
+def test_a_stream_split_anywhere_decodes_to_the_same_events(size):
     stream = b'\xef\xbb\xbf: a comment\r\n\r\ndata: {"a": "\xc3\xa9"}\r\n\r\nevent: x\ndata:second\n\ndata: [DONE]'
     decoder = SseDecoder()
 
@@ -74,7 +74,7 @@ def test_a_line_that_does_not_end_is_not_kept_and_the_next_one_is_read():
 
     events = list(decoder.feed(b'\ndata: {"a": 1}\n\n')) + list(decoder.close())
 
-    assert kept <= LONGEST_LINE + 1_000
+    assert kept <= MAX_LINE_BYTES + 1_000
     assert events == ['{"a": 1}']
 
 
@@ -88,7 +88,7 @@ def test_of_several_choices_the_first_is_the_answer():
     assert reading.reply().text == "reddish"
 
 
-def test_text_and_reasoning_come_as_deltas_and_whole():
+def test_text_and_reasoning_come_as_deltas_and_in_the_reply():
     pieces, reply = read(
         {"content": None, "role": "assistant"}, {"reasoning_content": "hm"}, {"content": "4"}, {"content": "2"}
     )
@@ -122,7 +122,7 @@ def test_usage_is_read_from_a_chunk_without_choices():
         [call({"x": 1}, "f", index=0)],
     ],
 )
-def test_one_call_is_put_together_whatever_its_pieces_carry(pieces):
+def test_one_call_is_assembled_from_any_kind_of_pieces(pieces):
     _, reply = read(*pieces, finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None)]
@@ -154,12 +154,12 @@ def test_a_call_without_arguments_has_none(arguments):
 def test_a_call_cut_off_before_its_arguments_is_marked():
     _, reply = read(call("", "bash", index=0), finish="length")
 
-    assert wanted(reply) == [("bash", {}, CUT)]
+    assert wanted(reply) == [("bash", {}, CUT_OFF)]
     assert reply.usage["cut"]
 
 
 @pytest.mark.parametrize("late", [call("", "f", id="a"), call(None, "f", id="a"), call("", "f")])
-def test_a_name_that_is_said_again_after_its_call_begins_no_other(late):
+def test_a_repeated_name_after_a_call_starts_no_new_call(late):
     _, reply = read(call('{"x": 1}', "f", id="a"), late)
 
     assert wanted(reply) == [("f", {"x": 1}, None)]
@@ -181,7 +181,7 @@ def test_a_chunk_of_a_strange_shape_is_a_model_error(chunk):
         read(json.dumps(chunk))
 
 
-def test_a_character_cut_between_two_deltas_is_put_together():
+def test_a_character_split_between_two_deltas_is_joined():
     pieces, reply = read({"content": "\ud83d"}, {"content": "\ude00"})
 
     assert reply.text == "\U0001f600"
@@ -200,42 +200,42 @@ def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish,
     assert (len(reply.calls), reply.text) == (calls, "" if calls else said)
 
 
-def test_an_id_that_is_a_number_is_one_like_any_other():
+def test_an_id_may_be_a_number():
     _, reply = read(call('{"x":', "f", id=7), call("1}", id=7), call('{"x": 2}', "f", id=8), finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
 @pytest.mark.parametrize("again", ['{"x": 2}', {"x": 2}])
-def test_h2_a_call_whose_name_and_arguments_begin_anew_is_another_whatever_its_index_and_id(again):
+def test_h2_a_call_with_a_new_name_and_arguments_is_another_whatever_its_index_and_id(again):
     _, reply = read(call('{"x": 1}', "f", index=0, id="a"), call(again, "f", index=0, id="a"), finish="tool_calls")
 
     assert wanted(reply) == [("f", {"x": 1}, None), ("f", {"x": 2}, None)]
 
 
-def test_an_answer_of_which_the_rest_was_withheld_says_so():
+def test_a_partly_withheld_answer_says_so():
     _, reply = read({"content": "One could"}, finish="content_filter")
 
     assert (reply.text, reply.usage) == ("One could", {"withheld": True})
 
 
-def test_half_a_character_in_the_name_of_a_model_is_replaced():
+def test_a_lone_surrogate_in_a_models_name_is_replaced():
     _, reply = read(json.dumps({"model": "m\ud83d", "choices": [{"delta": {"content": "x"}}]}))
 
     assert reply.usage["model"] == "m?"
 
 
-def test_cut_arguments_are_marked_and_not_repaired():
+def test_cut_off_arguments_are_marked_and_not_repaired():
     _, reply = read(call('{"command": "rm -rf /tmp/bui', "bash", index=0), finish="length")
 
-    assert wanted(reply) == [("bash", {}, CUT)]
+    assert wanted(reply) == [("bash", {}, CUT_OFF)]
 
 
 def test_arguments_that_are_no_object_are_marked():
     _, reply = read(call('{"a": 1}{"b": 2}', "f", index=0), call("[1]", "g", index=1))
 
     assert [problem for _, _, problem in wanted(reply)] == [
-        "its arguments are two JSON values, one behind the other; make a call for each",
+        "its arguments are two JSON values, one after the other; make one call for each",
         "its arguments must be a JSON object",
     ]
 
@@ -250,7 +250,7 @@ def test_a_loading_chunk_is_a_status_and_no_reasoning():
 
 
 def test_a_stream_that_ends_in_the_middle_is_an_error():
-    with pytest.raises(ModelError, match="broke off"):
+    with pytest.raises(ModelError, match="stopped in the middle"):
         read({"content": "The capital is"}, finish=None)
 
 
@@ -265,7 +265,7 @@ def test_an_error_inside_a_stream_is_raised():
         read('{"error": {"message": "out of memory", "code": 500}}')
 
 
-def test_what_is_no_chunk_is_an_error_that_shows_it():
+def test_an_unexpected_chunk_is_an_error_that_shows_it():
     with pytest.raises(ModelError, match="<html>"):
         read("<html>")
 
@@ -314,7 +314,7 @@ def test_what_is_no_chunk_is_an_error_that_shows_it():
         (400, '{"error": {"code": 7}}', ModelRefusedError, '400: {"code": 7}'),
     ],
 )
-def test_each_refusal_becomes_its_own_error_with_the_servers_words(status, body, kind, says):
+def test_each_error_response_becomes_its_own_error_with_the_servers_message(status, body, kind, says):
     error = error_from(status, body)
 
     assert type(error) is kind
@@ -334,10 +334,10 @@ def test_the_end_of_a_block_of_reasoning_that_is_code_in_the_answer_stays_there(
     assert (written.text, written.reasoning) == (text, "")
 
 
-def test_of_an_answer_that_was_cut_the_calls_before_the_last_are_whole_and_put_right():
+def test_in_a_cut_off_answer_the_calls_before_the_last_are_complete_and_repaired():
     sloppy = call("{'a': 1, 'b': 2,}", "add", index=0), call("{'a': 1}", "add", index=1)
 
     _, reply = read(*sloppy, finish="length")
 
-    assert wanted(reply) == [("add", {"a": 1, "b": 2}, None), ("add", {}, CUT)]
+    assert wanted(reply) == [("add", {"a": 1, "b": 2}, None), ("add", {}, CUT_OFF)]
     assert [each.repaired for each in reply.calls] == [True, False]

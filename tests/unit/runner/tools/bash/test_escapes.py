@@ -1,4 +1,4 @@
-"""Ways out of the sandbox. Each attack runs twice: in the box, and in one whose defence is taken out (`weak`).
+"""Ways out of the sandbox. Each attack runs twice: in the sandbox, and in one without that defence (`weak`).
 
 All run as the user who runs the tests, and as another one where that is root: capabilities are root's weakness.
 """
@@ -16,13 +16,13 @@ from sandboxing import run_in
 NO_CAP_DROP = [("--cap-drop", "ALL")]
 
 
-def test_d1_a_read_only_folder_cannot_be_mounted_writable(box, launcher, common):
+def test_d1_a_read_only_folder_cannot_be_mounted_writable(spec, launcher, common):
     attack = f"mount -o remount,rw,bind {common}/readable && touch {common}/readable/x"
 
-    held = run_in(box, attack, launcher)
+    held = run_in(spec, attack, launcher)
     there = (common / "readable" / "x").exists()
     root = ("--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL")
-    weak = run_in(box, attack, launcher, without=NO_CAP_DROP, also=root, seccomp=False, disable_userns=False)
+    weak = run_in(spec, attack, launcher, without=NO_CAP_DROP, also=root, seccomp=False, disable_userns=False)
 
     assert held[0] != 0
     assert not there
@@ -32,13 +32,13 @@ def test_d1_a_read_only_folder_cannot_be_mounted_writable(box, launcher, common)
 @pytest.mark.parametrize(
     "weaker", [{"seccomp": False}, {"disable_userns": False}], ids=["without seccomp", "without disable-userns"]
 )
-def test_d2_a_namespace_of_ones_own_cannot_be_made(box, launcher, common, weaker):
+def test_d2_a_new_namespace_cannot_be_created(spec, launcher, common, weaker):
     attack = f"unshare -Urm bash -c 'mount -o remount,rw,bind {common}/readable && touch {common}/readable/x'"
 
-    held = run_in(box, attack, launcher)
-    still = run_in(box, attack, launcher, **weaker)  # one of the two is enough
+    held = run_in(spec, attack, launcher)
+    still = run_in(spec, attack, launcher, **weaker)  # one of the two is enough
     none = {"seccomp": False, "disable_userns": False}
-    weak = run_in(box, "unshare -Urm true", launcher, without=NO_CAP_DROP, **none)
+    weak = run_in(spec, "unshare -Urm true", launcher, without=NO_CAP_DROP, **none)
 
     assert held[0] != 0
     assert still[0] != 0
@@ -46,15 +46,15 @@ def test_d2_a_namespace_of_ones_own_cannot_be_made(box, launcher, common, weaker
     assert weak == (0, "")
 
 
-def test_d3_no_process_of_the_host_can_be_seen_or_killed(box, launcher):
+def test_d3_no_process_of_the_host_can_be_seen_or_killed(spec, launcher):
     us = os.getpid()
     read = f"cat /proc/{us}/environ /proc/{us}/root/etc/passwd; cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
     victim = subprocess.Popen([*launcher, "sleep", "60"])
     try:
-        _, seen = run_in(box, read, launcher)
-        held = run_in(box, f"kill -9 {victim.pid}", launcher)
+        _, seen = run_in(spec, read, launcher)
+        held = run_in(spec, f"kill -9 {victim.pid}", launcher)
         alive = victim.poll() is None
-        weak = run_in(box, f"kill -9 {victim.pid}", launcher, without=[("--unshare-pid",)])
+        weak = run_in(spec, f"kill -9 {victim.pid}", launcher, without=[("--unshare-pid",)])
         end = victim.wait(5)
     finally:
         victim.kill()
@@ -66,47 +66,47 @@ def test_d3_no_process_of_the_host_can_be_seen_or_killed(box, launcher):
     assert (weak[0], end) == (0, -9)
 
 
-def test_d3_bubblewraps_command_line_which_names_folders_of_the_host_cannot_be_read(box, launcher):
+def test_d3_bubblewraps_command_line_which_names_folders_of_the_host_cannot_be_read(spec, launcher):
     attack = "cat /proc/1/cmdline; cat /proc/1/task/1/cmdline; cat /proc/1/environ /proc/1/task/1/environ"
-    box = replace(box, readable=(*box.readable, "/nowhere/of-the-host"))
+    spec = replace(spec, readable=(*spec.readable, "/nowhere/of-the-host"))
     masks = [("--ro-bind", "/dev/null", f"/proc/1/{name}") for name in ("cmdline", "task/1/cmdline")]
 
-    held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, without=masks)
+    held, weak = run_in(spec, attack, launcher), run_in(spec, attack, launcher, without=masks)
 
     assert "of-the-host" not in held[1]
     assert re.sub("cat: .*: Permission denied", "", held[1]).strip() == ""
-    assert weak[1].count("/nowhere/of-the-host") == 4  # twice as it is bound, in each of the two
+    assert weak[1].count("/nowhere/of-the-host") == 4  # twice in the bind arguments, in each of the two
 
 
-def test_d3_another_process_of_the_sandbox_cannot_be_traced_or_read(box, launcher):
-    attack = (  # a child of its own: others are closed to it on some systems anyway
+def test_d3_another_process_of_the_sandbox_cannot_be_traced_or_read(spec, launcher):
+    attack = (  # its own child, because others are protected on some systems anyway
         "python3 -c 'import ctypes, os, signal; libc = ctypes.CDLL(None, use_errno=True);"
         "child = os.fork() or signal.pause();"
         "print(libc.ptrace(16, child, 0, 0), ctypes.get_errno());"
         "os.kill(child, 9)'"
     )
 
-    held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, seccomp=False)
+    held, weak = run_in(spec, attack, launcher), run_in(spec, attack, launcher, seccomp=False)
 
     assert held == (0, "-1 1")
     assert weak == (0, "0 0")
 
 
-def test_d5_a_unix_socket_of_the_host_cannot_be_connected_to(box, launcher, common):
+def test_d5_a_unix_socket_of_the_host_cannot_be_connected_to(spec, launcher, common):
     path = common / "workspace" / "docker.sock"
     attack = f'python3 -c \'import socket; socket.socket(socket.AF_UNIX).connect("{path}"); print("in")\''
     with socket.socket(socket.AF_UNIX) as host:
         host.bind(str(path))
         path.chmod(0o777)
         host.listen()
-        held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, seccomp=False)
+        held, weak = run_in(spec, attack, launcher), run_in(spec, attack, launcher, seccomp=False)
 
     assert held[0] == 1
     assert held[1].endswith("PermissionError: [Errno 1] Operation not permitted")
     assert weak == (0, "in")
 
 
-def test_d5_what_programs_do_among_themselves_still_works(box, launcher):
+def test_d5_communication_between_a_commands_own_processes_works(spec, launcher):
     script = """
 import asyncio, multiprocessing, socket, threading
 a, b = socket.socketpair()
@@ -123,14 +123,14 @@ async def main():
 asyncio.run(main())
 threading.Thread(target=print, args=("thread",)).start()
 """
-    assert run_in(box, f"python3 -W ignore - <<'E'\n{script}\nE", launcher) == (0, "pair\n[1, 2]\nchild\nthread")
+    assert run_in(spec, f"python3 -W ignore - <<'E'\n{script}\nE", launcher) == (0, "pair\n[1, 2]\nchild\nthread")
 
 
-def test_d6_no_port_of_the_host_can_be_reached(box, launcher):
+def test_d6_no_port_of_the_host_can_be_reached(spec, launcher):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         attack = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo in"
-        held, weak = run_in(box, attack, launcher), run_in(box, attack, launcher, without=[("--unshare-net",)])
+        held, weak = run_in(spec, attack, launcher), run_in(spec, attack, launcher, without=[("--unshare-net",)])
 
     assert "Connection refused" in held[1]
     assert weak == (0, "in")
@@ -144,7 +144,7 @@ SECRETS = (
 
 @pytest.fixture
 def home(common, monkeypatch):
-    """A home folder with keys in it."""
+    """A home folder that contains keys."""
     home = common / "home"
     for name in SECRETS:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,37 +153,37 @@ def home(common, monkeypatch):
     return home
 
 
-def test_d7_the_home_folder_is_an_empty_one(box, launcher, home):
+def test_d7_the_home_folder_is_empty_in_the_sandbox(spec, launcher, home):
     attack = f"cd {home} && cat {' '.join(SECRETS)}; cat ~/{' ~/'.join(SECRETS)}; ls -A ~"
 
-    _, held = run_in(box, attack, launcher)
-    _, weak = run_in(replace(box, readable=tuple(str(home / name) for name in SECRETS)), attack, launcher)
+    _, held = run_in(spec, attack, launcher)
+    _, weak = run_in(replace(spec, readable=tuple(str(home / name) for name in SECRETS)), attack, launcher)
 
     assert "secret" not in held
     assert weak.count("secret") == len(SECRETS)
 
 
-def test_d7_the_keys_are_hidden_where_the_home_folder_is_one_of_the_readable_paths(box, launcher, home):
+def test_d7_the_keys_are_hidden_if_the_home_folder_is_one_of_the_readable_paths(spec, launcher, home):
     (home / "data.csv").write_text("a,b")
     (home / "data.csv").chmod(0o644)
 
-    _, held = run_in(replace(box, readable=(str(home),)), f"cd {home}; cat data.csv {' '.join(SECRETS)}", launcher)
+    _, held = run_in(replace(spec, readable=(str(home),)), f"cd {home}; cat data.csv {' '.join(SECRETS)}", launcher)
 
     assert "a,b" in held
     assert "secret" not in held
 
 
-def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, launcher, home, monkeypatch):
+def test_d7_the_keys_are_hidden_if_the_workspace_is_the_home_folder(spec, launcher, home, monkeypatch):
     (home / ".bashrc").write_text("alias ll='ls -l'\n")
     home.chmod(0o777)
     (home / ".bashrc").chmod(0o666)
-    box = replace(box, workspace=str(home))
+    spec = replace(spec, workspace=str(home))
     attack = f"cd {home}; cat {' '.join(SECRETS)}; echo evil >>.bashrc; touch mine; ls"
 
-    _, held = run_in(box, attack, launcher)
+    _, held = run_in(spec, attack, launcher)
     kept = (home / ".bashrc").read_text()
-    monkeypatch.setenv("HOME", "/")  # The keys are looked for in another place.
-    _, weak = run_in(box, attack, launcher)
+    monkeypatch.setenv("HOME", "/")  # Piano looks for the keys elsewhere.
+    _, weak = run_in(spec, attack, launcher)
 
     assert "secret" not in held
     assert held.endswith("mine")
@@ -193,9 +193,7 @@ def test_d7_the_keys_are_hidden_where_the_workspace_is_the_home_folder(box, laun
 
 
 @pytest.mark.parametrize("is_workspace", [True, False], ids=["workspace", "readable"])
-def test_d7_the_keys_are_hidden_where_the_home_folder_is_reached_through_a_link(
-    box, launcher, home, common, monkeypatch, is_workspace
-):
+def test_d7_the_keys_are_hidden_if_the_home_folder_is_a_link(spec, launcher, home, common, monkeypatch, is_workspace):
     (common / "linked").symlink_to(home)
     monkeypatch.setenv("HOME", str(common / "linked"))
     home.chmod(0o777)
@@ -203,27 +201,27 @@ def test_d7_the_keys_are_hidden_where_the_home_folder_is_reached_through_a_link(
     (home / "dotfiles/bashrc").write_text("alias ll='ls -l'\n")
     (home / "dotfiles/bashrc").chmod(0o666)
     (home / ".bashrc").symlink_to(home / "dotfiles/bashrc")
-    box = replace(box, workspace=str(home)) if is_workspace else replace(box, readable=(str(home),))
+    spec = replace(spec, workspace=str(home)) if is_workspace else replace(spec, readable=(str(home),))
 
-    code, held = run_in(box, f"cd {home} && cat {' '.join(SECRETS)}; echo evil >>.bashrc; ls", launcher)
+    code, held = run_in(spec, f"cd {home} && cat {' '.join(SECRETS)}; echo evil >>.bashrc; ls", launcher)
 
     assert code == 0, held
     assert "secret" not in held
     assert "evil" not in (home / "dotfiles/bashrc").read_text()
 
 
-def test_d12_only_the_workspace_can_be_hurt(box, launcher, common):
+def test_d12_only_the_workspace_can_be_damaged(spec, launcher, common):
     for path in (common / "readable" / "kept", common / "workspace" / "mine", common / "beside"):
         path.write_text("kept")
         path.chmod(0o666)
     (common / "readable").chmod(0o777)
-    careful = "[ $HOME = /home/piano ] && ! touch /usr/x 2>/dev/null || exit 99; "  # not for the machine of the tests
+    careful = "[ $HOME = /home/piano ] && ! touch /usr/x 2>/dev/null || exit 99; "  # only in a sandbox
     every = "for each in *; do [ $each = usr ] || rm -rf ./$each; done"  # /usr is large, and as read-only as /etc
 
     code, said = run_in(
-        box, f"{careful} cd /; {every}; find /etc /home /tmp -delete; dd if=/dev/zero of=/dev/sda", launcher
+        spec, f"{careful} cd /; {every}; find /etc /home /tmp -delete; dd if=/dev/zero of=/dev/sda", launcher
     )
-    wide = replace(box, workspace=str(common), readable=())
+    wide = replace(spec, workspace=str(common), readable=())
     weak = run_in(wide, f"rm {common}/readable/kept", launcher)
 
     assert code != 99
@@ -238,55 +236,55 @@ def _names(environment):
     return [line.split("=")[0] for line in environment.split("\n") if "=" in line]
 
 
-def test_the_kernels_python_in_the_workspace_is_read_only(box, launcher, common):
-    """A package of it would be imported by the kernel, outside the sandbox."""
-    prefix = Path(box.workspace, ".venv")
+def test_the_kernels_python_in_the_workspace_is_read_only(spec, launcher, common):
+    """The kernel would import its packages outside the sandbox."""
+    prefix = Path(spec.workspace, ".venv")
     prefix.mkdir()
     prefix.chmod(0o777)
     attack = f"touch {prefix}/numpy.py"
 
-    held = run_in(replace(box, prefixes=(str(prefix),)), attack, launcher)
-    weak = run_in(box, attack, launcher)
+    held = run_in(replace(spec, prefixes=(str(prefix),)), attack, launcher)
+    weak = run_in(spec, attack, launcher)
 
     assert held[0] == 1
     assert weak == (0, "")
 
 
-def test_the_folder_that_the_kernels_python_is_in_cannot_be_moved_away(box, launcher):
+def test_the_folder_that_the_kernels_python_is_in_cannot_be_moved_away(spec, launcher):
     """The next kernel would start with another Python in its place."""
-    prefix = Path(box.workspace, "a", "b", ".venv")
+    prefix = Path(spec.workspace, "a", "b", ".venv")
     prefix.mkdir(parents=True)
     for folder in (prefix, *prefix.parents[:2]):
         folder.chmod(0o777)
-    attack = f"cd {box.workspace} && mv a c && mkdir -p a/b/.venv && touch a/b/.venv/python"
+    attack = f"cd {spec.workspace} && mv a c && mkdir -p a/b/.venv && touch a/b/.venv/python"
 
-    held = run_in(replace(box, prefixes=(str(prefix),)), attack, launcher)
-    deeper = run_in(replace(box, prefixes=(str(prefix),)), attack.replace("mv a c", "mv a/b c"), launcher)
-    weak = run_in(box, attack, launcher)
+    held = run_in(replace(spec, prefixes=(str(prefix),)), attack, launcher)
+    deeper = run_in(replace(spec, prefixes=(str(prefix),)), attack.replace("mv a c", "mv a/b c"), launcher)
+    weak = run_in(spec, attack, launcher)
 
     assert held[0] == deeper[0] == 1
     assert "Device or resource busy" in held[1]
     assert weak == (0, "")
 
 
-def test_d1_no_setting_of_the_system_can_be_changed_not_even_by_root(box, launcher):
-    setting = "/proc/sys/kernel/core_pattern"  # one that starts with a bar is a program that the system runs, as root
+def test_d1_no_setting_of_the_system_can_be_changed_not_even_by_root(spec, launcher):
+    setting = "/proc/sys/kernel/core_pattern"  # a value that starts with | is a program that the system runs as root
     attack = f'was=$(cat {setting}) && printf "%s\\n" "$was" >{setting}'  # as it was
 
-    held = run_in(box, attack, launcher)
+    held = run_in(spec, attack, launcher)
 
     assert held[0] != 0
     assert "Read-only file system" in held[1] or "Permission denied" in held[1]
     if not launcher and os.geteuid() == 0 and os.access(setting, os.W_OK):
-        assert run_in(box, attack, without=[("--ro-bind-try", "/proc/sys", "/proc/sys")]) == (0, "")
+        assert run_in(spec, attack, without=[("--ro-bind-try", "/proc/sys", "/proc/sys")]) == (0, "")
 
 
-def test_c2_the_memory_of_the_first_process_which_outlives_a_command_cannot_be_written(box, launcher):
+def test_c2_the_memory_of_the_first_process_which_outlives_a_command_cannot_be_written(spec, launcher):
     attack = "exec 9<>/proc/1/mem && exec 8<>/proc/1/task/1/mem"
 
-    held = run_in(box, attack, launcher)
+    held = run_in(spec, attack, launcher)
     masks = [("--ro-bind", "/dev/null", f"/proc/1/{name}") for name in ("mem", "task/1/mem")]
-    weak = run_in(box, attack, launcher, without=masks)
+    weak = run_in(spec, attack, launcher, without=masks)
 
     assert held[0] != 0
     assert weak[0] == 0 or _is_shielded_anyway()

@@ -1,4 +1,4 @@
-"""Where there is no sandbox, or none any more: rows D9 and D11 of the list of bad inputs."""
+"""Without a sandbox, or when it stops working: rows D9 and D11 of the list of bad inputs."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ def planted(missing, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     shutil.copy(shutil.which("true", path="/usr/bin:/bin"), folder / "bwrap")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return f"{folder}: that leads into the workspace, where commands write"
+    return f"{folder}: its path leads into the workspace, which commands can change"
 
 
 @pytest.fixture(params=[MISSING, FAILS, PLANTED])
@@ -68,7 +68,7 @@ def why(request):
 
 
 async def asked(events):
-    """Return the next question."""
+    """Return the next approval request."""
     async with asyncio.timeout(10):
         async for event in events:
             if isinstance(event, ApprovalRequested):
@@ -76,7 +76,7 @@ async def asked(events):
     raise AssertionError
 
 
-async def test_d9_where_there_is_no_sandbox_the_status_says_why_each_command_asks_and_file_tools_work(
+async def test_d9_without_a_sandbox_the_status_says_why_and_each_command_asks_and_file_tools_work(
     why, tmp_path, scripted, asks_for
 ):
     (tmp_path / "note").write_text("a note")
@@ -99,7 +99,7 @@ async def test_d9_where_there_is_no_sandbox_the_status_says_why_each_command_ask
 
         [layer] = [each for each in status.layers if each.startswith("no sandbox: ")]
         assert layer.removeprefix("no sandbox: ").startswith(why)
-        assert layer.endswith("; commands are asked about, and run with your rights")
+        assert layer.endswith("; commands need your approval, and run with your rights")
         assert str(verdicts["bash"]) == "ask"
         assert "a note" in results[0]
         assert [each.split(":")[0] for each in results[1:4]] == ["denied", "[exit code 0, nothing printed]", "denied"]
@@ -108,7 +108,7 @@ async def test_d9_where_there_is_no_sandbox_the_status_says_why_each_command_ask
         assert (tmp_path / "new").exists()
 
 
-async def test_d9_in_mode_read_no_command_runs_where_there_is_no_sandbox(why, bash_of, tmp_path):
+async def test_d9_in_mode_read_no_command_runs_without_a_sandbox(why, bash_of, tmp_path):
     bash = bash_of()
 
     opinion = bash.tool.judge({"command": "echo ran >made"}, "read")
@@ -133,13 +133,13 @@ async def test_d9_a_command_that_nobody_was_asked_about_is_not_run_without_a_san
 
 
 @pytest.mark.parametrize("mode", ["write", "read"])
-async def test_d11_a_call_whose_sandbox_fails_after_it_worked_is_refused_and_the_next_one_asks(
+async def test_d11_a_call_whose_sandbox_no_longer_starts_is_an_error_and_the_next_one_asks(
     bash_of, forbid, tmp_path, monkeypatch, mode
 ):
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bwrap.AGAIN", 0)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.bwrap.RETRY_AFTER_S", 0)
     bash, call = bash_of(), {"command": "echo ran; echo ran >made"}
     assert bash.tool.judge(call, mode) == ToolAssessment(Verdict.ALLOW)
-    assert (await bash("kill -9 $$", mode=mode))[1] == "[exit code 137]"  # so that the next one starts a sandbox anew
+    assert (await bash("kill -9 $$", mode=mode))[1] == "[exit code 137]"  # so that the next call starts a new sandbox
 
     forbid(now=True)
     refused = await bash(**call, mode=mode)
@@ -154,7 +154,7 @@ async def test_d11_a_call_whose_sandbox_fails_after_it_worked_is_refused_and_the
     assert again == (ToolAssessment(Verdict.ALLOW), (True, "again"))
 
 
-async def test_d11_a_sandbox_that_is_there_by_the_probe_but_whose_program_is_gone_is_refused(
+async def test_d11_a_sandbox_whose_program_is_gone_after_the_check_is_an_error(
     bash_of, sandboxed, tmp_path, monkeypatch
 ):
     bubblewrap = Bubblewrap()

@@ -1,4 +1,4 @@
-"""Links that a sandboxed command plants where Piano itself writes a moment later."""
+"""Links that a sandboxed command plants where Piano itself writes later."""
 
 import asyncio
 import os
@@ -22,18 +22,18 @@ ANSWER = {"status": 200, "headers": {}, "body": "alias ls=evil"}
 
 @pytest.fixture
 def outside(tmp_path_factory):
-    """A folder outside of the workspace, with a file that starts with the user's shell."""
+    """A folder outside of the workspace, with a startup file of the user's shell."""
     folder = tmp_path_factory.mktemp("home")
     (folder / ".bashrc").write_text("mine\n")
     return folder
 
 
-async def test_a_recording_goes_through_no_link_that_a_command_plants(boxed, tmp_path, outside):
+async def test_a_recording_goes_through_no_link_that_a_command_plants(sandboxed_bash, tmp_path, outside):
     path = tmp_path / "talk.jsonl"
     cassette = Cassette(path, recording=True, workspace=lambda: tmp_path)
 
     plant = f"for each in talk.jsonl talk.jsonl.{os.getpid()} .talk.jsonl.{os.getpid()}.part; do "
-    assert (await boxed(f"{plant} ln -sf {outside}/.bashrc $each; done"))[0]
+    assert (await sandboxed_bash(f"{plant} ln -sf {outside}/.bashrc $each; done"))[0]
     cassette.add(KEY, ANSWER)
 
     assert (outside / ".bashrc").read_text() == "mine\n"
@@ -41,10 +41,12 @@ async def test_a_recording_goes_through_no_link_that_a_command_plants(boxed, tmp
     assert Cassette(path, recording=False, workspace=lambda: tmp_path).find(KEY) == ANSWER
 
 
-async def test_a_recording_holds_while_a_command_exchanges_each_temporary_file_for_a_link(boxed, tmp_path, outside):
+async def test_a_recording_survives_a_command_that_replaces_each_temporary_file_with_a_link(
+    sandboxed_bash, tmp_path, outside
+):
     cassette = Cassette(tmp_path / "talk.jsonl", recording=True, workspace=lambda: tmp_path)
     plant = f"shopt -s nullglob; touch begun; while [ ! -e over ]; do for each in .piano-*.tmp; do ln -sfT {outside}"
-    planting = asyncio.create_task(boxed(f"{plant}/.bashrc $each; done; done"))
+    planting = asyncio.create_task(sandboxed_bash(f"{plant}/.bashrc $each; done; done"))
     await asyncio.to_thread(wait_until, (tmp_path / "begun").exists, "the command did not begin")
 
     for _ in range(300):
@@ -56,12 +58,12 @@ async def test_a_recording_holds_while_a_command_exchanges_each_temporary_file_f
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
 
 
-async def test_an_export_follows_no_folder_that_a_command_exchanged_for_a_link(boxed, tmp_path, outside):
+async def test_an_export_follows_no_folder_that_a_command_replaced_with_a_link(sandboxed_bash, tmp_path, outside):
     (tmp_path / "results").mkdir()
     workspace = str(tmp_path)
     write_text(f"{tmp_path}/results/.bashrc", "one", workspace, force=False)
 
-    assert (await boxed(f"rm -r results && ln -s {outside} results && ln -s {outside}/.bashrc talk.md"))[0]
+    assert (await sandboxed_bash(f"rm -r results && ln -s {outside} results && ln -s {outside}/.bashrc talk.md"))[0]
 
     with pytest.raises(PianoError, match="results is a link that leads out of the workspace"):
         write_text(f"{tmp_path}/results/.bashrc", "two", workspace, force=True)
@@ -71,42 +73,44 @@ async def test_an_export_follows_no_folder_that_a_command_exchanged_for_a_link(b
     assert (outside / ".bashrc").read_text() == "mine\n"
 
 
-async def test_what_is_taken_away_goes_through_no_link_of_the_quarantine(boxed, tmp_path, outside):
-    (tmp_path / ".piano").symlink_to(outside)  # as a checkout may bring it along
+async def test_nothing_is_quarantined_through_a_link(sandboxed_bash, tmp_path, outside):
+    (tmp_path / ".piano").symlink_to(outside)  # as a cloned repository may contain it
 
-    ok, text = await boxed("echo evil >AGENTS.md; mkdir deep; echo evil >deep/CLAUDE.md")
+    ok, text = await sandboxed_bash("echo evil >AGENTS.md; mkdir deep; echo evil >deep/CLAUDE.md")
 
     assert ok
-    assert "'AGENTS.md' was taken away to .piano-quarantine-" in text
+    assert "'AGENTS.md' was moved to .piano-quarantine-" in text
     assert sorted(os.listdir(outside)) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
     taken = next(tmp_path.glob(".piano-quarantine-*"))
     assert (taken / "deep/CLAUDE.md").read_text() == "evil\n"
 
 
-async def test_a_command_that_exchanges_pianos_own_folder_gets_nothing_moved_elsewhere(boxed, tmp_path, outside):
+async def test_a_command_that_replaces_pianos_own_folder_gets_nothing_moved_elsewhere(
+    sandboxed_bash, tmp_path, outside
+):
     (tmp_path / "real").mkdir()
     (tmp_path / ".piano").symlink_to("real")
 
-    ok, text = await boxed(f"ln -sfT {outside} .piano; echo evil >AGENTS.md")
+    ok, text = await sandboxed_bash(f"ln -sfT {outside} .piano; echo evil >AGENTS.md")
 
     assert ok
-    assert "'.piano' was taken away" in text
+    assert "'.piano' was moved to" in text
     assert (tmp_path / ".piano").readlink() == Path("real")
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
 
 
-def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_loses_its_name(tmp_path, outside):
+def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_is_renamed(tmp_path, outside):
     (tmp_path / ".piano").mkdir()
     (tmp_path / ".piano/quarantine").symlink_to(outside)
     guards = WorkspaceGuard(tmp_path)
-    before = guards.look()
+    before = guards.scan()
     (tmp_path / "AGENTS.md").touch()
 
-    (told,) = guards.take_away(before, "call")
+    (told,) = guards.quarantine_new(before, "call")
 
-    assert "'AGENTS.md' was taken away to .piano-quarantine-" in told
+    assert "'AGENTS.md' was moved to .piano-quarantine-" in told
     assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
     assert not (tmp_path / "AGENTS.md").exists()
 
@@ -130,33 +134,31 @@ async def test_no_link_can_be_planted_where_duckdb_writes_beside_a_database_in_t
     assert (await bash("touch data/mine mine", mode="write"))[0]
 
 
-async def test_no_command_runs_beside_a_database_that_has_no_folder_of_its_own(bash_of, sandboxed, tmp_path):
+async def test_no_command_runs_if_the_database_is_in_the_workspace_itself(bash_of, sandboxed, tmp_path):
     bash = bash_of(database=str(tmp_path / "chat.duckdb"))
 
     ok, text = await bash("touch chat.duckdb.wal", mode="write")
 
     assert not ok
-    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' lies in the workspace itself")
+    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' is in the workspace itself")
     assert not (tmp_path / "chat.duckdb.wal").exists()
     assert (await bash("true", mode="read"))[0]
     assert (await bash_of(database=":memory:")("true", mode="write"))[0]
 
 
-async def test_what_a_command_planted_is_taken_away_when_the_kernel_ends_in_the_middle_of_it(
-    bash_of, sandboxed, tmp_path
-):
+async def test_what_a_command_planted_is_quarantined_when_the_kernel_ends_during_it(bash_of, sandboxed, tmp_path):
     bash = bash_of()
     running = asyncio.create_task(bash("touch json.py AGENTS.md begun; sleep 60", mode="write"))
     await asyncio.to_thread(wait_until, (tmp_path / "begun").exists, "the command did not begin")
 
-    bash.tool.stop()  # as at the exit, when nobody waits for the call any more
+    bash.tool.stop()  # as at exit, when nobody waits for the call any more
     left = sorted(os.listdir(tmp_path))  # noqa: PTH208
     await running
 
     assert left == [".piano", "begun"]
 
 
-async def test_nothing_is_planted_where_the_users_settings_put_pianos_own_folders_into_the_workspace(
+async def test_nothing_can_be_planted_in_pianos_own_folders_if_settings_put_them_into_the_workspace(
     bash_of, sandboxed, tmp_path, outside, monkeypatch
 ):
     bash = bash_of()
@@ -175,18 +177,16 @@ async def test_nothing_is_planted_where_the_users_settings_put_pianos_own_folder
         Workspace(tmp_path).make("xdg/data/piano_jupyter/databases/x.json", b"")
 
 
-def test_the_folder_of_the_users_own_packages_is_not_made_by_a_command_where_it_is_in_the_workspace(
-    tmp_path, monkeypatch
-):
+def test_a_command_cannot_create_the_folder_of_the_users_own_packages_in_the_workspace(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     packages = tmp_path / ".own/lib/python3/site-packages"
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(packages))
     guards = WorkspaceGuard(tmp_path)
-    before = guards.begin()
+    before = guards.begin_command()
     packages.mkdir(parents=True)
     (packages / "usercustomize.py").touch()
 
-    guards.take_away(before, "call")
+    guards.quarantine_new(before, "call")
 
     assert not packages.exists()
     assert shadows_import((*packages.relative_to(tmp_path).parts, "usercustomize.py"), tmp_path)

@@ -1,4 +1,4 @@
-"""What a command of bash starts and uses: section C of the list of bad inputs, in the sandbox and outside it."""
+"""The processes and resources of a bash command, in the sandbox and outside: section C of the list of bad inputs."""
 
 import asyncio
 import os
@@ -17,12 +17,12 @@ from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
-from piano_jupyter.runner.tools.bash.output import LARGEST_SPILL, CommandOutput
-from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_apart, limits_of
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK, kill_group
+from piano_jupyter.runner.tools.bash.output import MAX_SPILL_BYTES, CommandOutput
+from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_processes_per_sandbox, ulimit_commands
+from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE, kill_group
 
 MB = 1 << 20
-#: Starts 2,000 children one after the other, and says how many there are when the system gives no more.
+#: Starts up to 2,000 child processes, and prints how many there are when the system allows no more.
 BOMB = """python3 -c '
 import os, time
 for number in range(2000):
@@ -40,13 +40,13 @@ print(2000)
 
 @pytest.fixture
 def sleeper():
-    """A command that sleeps for long, known by its words among all processes of the machine."""
+    """A command that sleeps for a long time, with unique arguments to find its process."""
     return f"sleep {secrets.randbelow(10**9) + 10**9}"
 
 
 @pytest.fixture
-def there(request, mode):
-    """Skip what is in the sandbox where there is none."""
+def skip_without_sandbox(request, mode):
+    """Skip the tests in the sandbox if there is none."""
     if mode != "full":
         request.getfixturevalue("sandboxed")
 
@@ -55,7 +55,7 @@ async def gone(sleeper, seconds=10.0):
     return await asyncio.to_thread(wait_until, lambda: not running(sleeper), f"{sleeper} survived", seconds)
 
 
-async def test_c1_a_child_in_the_background_is_not_waited_for_and_ends_with_the_call(either, sleeper):
+async def test_c1_a_background_process_is_not_waited_for_and_ends_with_the_call(either, sleeper):
     begun = time.monotonic()
 
     assert await either(f"{sleeper} & echo hi") == (True, "hi")
@@ -64,7 +64,7 @@ async def test_c1_a_child_in_the_background_is_not_waited_for_and_ends_with_the_
 
 
 @pytest.mark.parametrize("end", ["by itself", "timeout", "cancel"])
-async def test_c2_a_child_that_leaves_the_session_ends_with_the_call(either, sleeper, end):
+async def test_c2_a_process_that_leaves_the_session_ends_with_the_call(either, sleeper, end):
     stays = "" if end == "by itself" else "sleep 300"
     call = asyncio.create_task(either(f"setsid nohup {sleeper} >/dev/null 2>&1 & echo hi; {stays}", timeout=1))
     if end == "cancel":
@@ -83,7 +83,7 @@ async def test_c3_a_command_that_ignores_all_signals_is_killed_in_time(either, s
     ok, text = await either(f'trap "" TERM INT HUP; echo begun; {sleeper}', timeout=1)
 
     assert time.monotonic() - begun < 1 + 3
-    assert (ok, text) == (False, "ended: the command was ended after 1 s; it had printed:\nbegun")
+    assert (ok, text) == (False, "ended: the command was ended after 1 s; it printed:\nbegun")
     await gone(sleeper)
     assert await either("echo again") == (True, "again")
 
@@ -93,19 +93,21 @@ import asyncio, sys
 from uuid import UUID
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.tool import ToolCallContext, calling
+from piano_jupyter.tool import ToolCallContext, current_call
 
-calling.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
+current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=sys.argv[1], say=print))
 asyncio.run(BashTool(PianoConfig(workspace=sys.argv[2])).bash(sys.stdin.read(), 60))
 """
 
 
-#: As a plain shell tool would do it.
+#: How a simple shell tool would do it.
 PLAIN = "import subprocess, sys; subprocess.run(['bash', '-c', sys.stdin.read()])"
 
 
 @pytest.mark.parametrize(("code", "mode", "survivors"), [(KERNEL, "write", 0), (KERNEL, "full", 0), (PLAIN, "", 3)])
-def test_c4_when_the_kernel_is_killed_nothing_of_a_command_survives(there, sleeper, tmp_path, code, mode, survivors):
+def test_c4_when_the_kernel_is_killed_nothing_of_a_command_survives(
+    skip_without_sandbox, sleeper, tmp_path, code, mode, survivors
+):
     command = f"trap '' TERM INT HUP; setsid nohup {sleeper} & ({sleeper} &); {sleeper}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "XDG_CACHE_HOME": str(tmp_path)}
     words = [sys.executable, "-c", code, mode, str(tmp_path)]
@@ -133,7 +135,9 @@ def memory(name):
 
 
 @pytest.mark.parametrize("mode", ["write", "full"])
-async def test_c5_half_a_gigabyte_of_output_is_cut_for_the_model_and_capped_on_the_disk(bash_of, there, mode):
+async def test_c5_half_a_gigabyte_of_output_is_cut_for_the_model_and_limited_on_the_disk(
+    bash_of, skip_without_sandbox, mode
+):
     bash = bash_of()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
     before, begun = memory("VmRSS"), time.process_time()
@@ -152,34 +156,36 @@ async def test_c5_half_a_gigabyte_of_output_is_cut_for_the_model_and_capped_on_t
     assert text.endswith("\ny")
     assert int(told[1].replace(",", "")) > 499_000_000
     assert grown < 32 * MB
-    assert took < 3  # of this process; how long it takes in all depends on who else is at work
+    assert took < 3  # CPU time of this process; the wall time depends on what else runs
     assert read.split() == ["y"] * 200
-    assert int(size) == LARGEST_SPILL
+    assert int(size) == MAX_SPILL_BYTES
 
 
 @pytest.mark.parametrize("mode", ["write", "full"])
-async def test_c6_output_without_end_and_sense_is_made_text_and_stopped_at_its_cap(bash_of, there, monkeypatch, mode):
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.output.FLOOD", 16 * MB)
+async def test_c6_endless_binary_output_becomes_text_and_stops_at_the_limit(
+    bash_of, skip_without_sandbox, monkeypatch, mode
+):
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.output.MAX_OUTPUT_BYTES", 16 * MB)
 
     ok, text = await bash_of()("cat /dev/urandom", mode=mode)
 
     assert not ok
-    assert text.startswith("ended: the command was ended after 16,777,216 bytes of output; it had printed:\n")
+    assert text.startswith("ended: the command was ended after 16,777,216 bytes of output; it printed:\n")
     assert "\ufffd" in text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
     assert len(text) <= 30_000
 
 
-def needs_pids(limits):
-    caps = CgroupLimits(limits)
-    held = "pids" in caps.held
-    caps.remove()
+def require_pids_limit(limits):
+    cgroups = CgroupLimits(limits)
+    held = "pids" in cgroups.controllers
+    cgroups.remove()
     if os.geteuid() == 0 and not held:
         pytest.skip("root's processes are counted by a control group only, and none can be made here")
 
 
-async def test_c7_a_fork_bomb_stops_at_the_cap_which_is_named_while_the_kernel_goes_on(bash_of, sandboxed):
-    needs_pids(SandboxLimits())
+async def test_c7_a_fork_bomb_stops_at_the_named_limit_while_the_kernel_keeps_running(bash_of, sandboxed):
+    require_pids_limit(SandboxLimits())
     bash, gaps = bash_of(bash_processes=50), []
 
     async def beat():
@@ -200,13 +206,13 @@ async def test_c7_a_fork_bomb_stops_at_the_cap_which_is_named_while_the_kernel_g
     assert await bash("echo again", mode="write") == (True, "again")
 
 
-async def test_c7_the_cap_on_processes_holds_each_user(box, launcher, tmp_path):
-    needs_pids(box.limits)
+async def test_c7_the_limit_on_processes_applies_to_every_user(spec, launcher, tmp_path):
+    require_pids_limit(spec.limits)
     shells = ShellPool(Bubblewrap(launcher))
 
     async def started(processes):
         output = CommandOutput(2000, tmp_path, "")
-        limited = replace(box, limits=SandboxLimits(processes=processes))
+        limited = replace(spec, limits=SandboxLimits(processes=processes))
         ran = await shells.run("key", limited, BOMB.replace("2000", "200").encode(), 60, output)
         return ran.exit_code, int(ran.output.split()[0])
 
@@ -218,20 +224,20 @@ async def test_c7_the_cap_on_processes_holds_each_user(box, launcher, tmp_path):
     assert weak == (0, 200)
 
 
-async def test_d3_a_command_does_not_learn_the_kernels_process_id(box, launcher, tmp_path):
-    needs_pids(box.limits)
+async def test_d3_a_command_does_not_learn_the_kernels_process_id(spec, launcher, tmp_path):
+    require_pids_limit(spec.limits)
     shells = ShellPool(Bubblewrap(launcher))
     output = CommandOutput(1_000_000, tmp_path, "")
     reading = "for each in cgroup cmdline environ mounts status; do cat /proc/{[0-9]*,self}/$each; done; ps -ef; env"
 
-    ran = await shells.run("key", box, reading.encode(), 30, output)
+    ran = await shells.run("key", spec, reading.encode(), 30, output)
     await shells.aclose()
 
     assert re.search(r":/(?:.*/)?piano-[0-9a-f]{16}\n", ran.output) or os.geteuid()
     assert not re.search(rf"\b{os.getpid()}\b", ran.output)
 
 
-def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monkeypatch):
+def test_empty_control_groups_are_removed_unless_they_are_new(tmp_path, monkeypatch):
     empty, used, other = (tmp_path / name for name in ("piano-0123456789abcdef", f"piano-{'a' * 16}", "piano-mine"))
     for each in (empty, used, other):
         each.mkdir()
@@ -239,27 +245,27 @@ def test_groups_that_nobody_is_in_are_removed_unless_they_are_new(tmp_path, monk
 
     remove_empty_groups(tmp_path)
     new = empty.exists()
-    monkeypatch.setattr("piano_jupyter.runner.tools.bash.cgroup.STARTING", -1)
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.cgroup.STARTUP_TIMEOUT_S", -1)
     remove_empty_groups(tmp_path)
 
     assert new
     assert [empty.exists(), used.exists(), other.exists()] == [False, True, True]
 
 
-@pytest.mark.skipif(not counts_apart(), reason="this kernel counts a user's processes together")
-def test_c7_without_a_control_group_the_limit_on_processes_holds_all_but_root(box, launcher):
-    box = replace(box, limits=SandboxLimits(processes=50))
+@pytest.mark.skipif(not counts_processes_per_sandbox(), reason="this kernel counts a user's processes together")
+def test_c7_without_a_control_group_the_limit_on_processes_applies_to_all_but_root(spec, launcher):
+    spec = replace(spec, limits=SandboxLimits(processes=50))
     root = os.geteuid() == 0 and not launcher
 
-    code, said = run_in(box, limits_of(box) + BOMB.replace("2000", "200"), launcher)
+    code, said = run_in(spec, ulimit_commands(spec) + BOMB.replace("2000", "200"), launcher)
 
     assert code == (0 if root else 1)
     assert (int(said.split()[0]) < 50) != root
 
 
-CAPS = [
+LIMIT_CASES = [
     ("python3 -c 'bytearray(64 << 30)'", "MemoryError", "0.25 GiB of memory (bash_memory)"),
-    ("head -c 64G /dev/zero >big", "File size limit exceeded", "0.015625 GiB a file"),
+    ("head -c 64G /dev/zero >big", "File size limit exceeded", "0.015625 GiB per file"),
     ("head -c 64G /dev/zero >/dev/shm/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
     ("head -c 64G /dev/zero >/tmp/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
     ("head -c 64G /dev/zero >~/big", "No space left on device", "0.0078125 GiB each in /tmp, /dev/shm"),
@@ -268,15 +274,15 @@ CAPS = [
 
 @pytest.fixture
 def small(bash_of, sandboxed, monkeypatch):
-    """Run a command in a sandbox that may use little."""
-    small = partial(SandboxLimits, file=16 * MB, tmpfs=8 * MB)
+    """Run a command in a sandbox with small limits."""
+    small = partial(SandboxLimits, file_bytes=16 * MB, tmpfs_bytes=8 * MB)
     monkeypatch.setattr("piano_jupyter.runner.tools.bash.bash_tool.SandboxLimits", small)
     bash = bash_of(bash_memory=0.25)
     return lambda command: bash(command, mode="write")
 
 
-@pytest.mark.parametrize(("command", "says", "limit"), CAPS, ids=["memory", "a file", "shm", "tmp", "home"])
-async def test_c8_what_wants_too_much_is_stopped_and_the_cap_is_named(small, tmp_path, command, says, limit):
+@pytest.mark.parametrize(("command", "says", "limit"), LIMIT_CASES, ids=["memory", "a file", "shm", "tmp", "home"])
+async def test_c8_a_command_that_uses_too_much_is_stopped_and_the_limit_is_named(small, tmp_path, command, says, limit):
     ok, text = await small(command)
 
     assert ok
@@ -287,7 +293,7 @@ async def test_c8_what_wants_too_much_is_stopped_and_the_cap_is_named(small, tmp
     assert await small("echo again") == (True, "again")
 
 
-async def test_c8_what_uses_little_is_told_of_no_cap(small):
+async def test_c8_a_command_that_uses_little_gets_no_note_about_limits(small):
     text = (await small("head -c 4M /dev/zero >big; head -c 4M /dev/zero >/tmp/big; python3 -c 'bytearray(1 << 20)'"))[
         1
     ]
@@ -295,10 +301,10 @@ async def test_c8_what_uses_little_is_told_of_no_cap(small):
     assert text == "[exit code 0, nothing printed]"
 
 
-async def test_c8_processes_that_want_too_much_memory_together_are_stopped(small):
-    caps = CgroupLimits(SandboxLimits())
-    held = "memory" in caps.held
-    caps.remove()
+async def test_c8_processes_that_use_too_much_memory_together_are_stopped(small):
+    cgroups = CgroupLimits(SandboxLimits())
+    held = "memory" in cgroups.controllers
+    cgroups.remove()
     if not held:
         pytest.skip("memory is counted together by a control group only, and none can be made here")
     takes = "python3 -c 'import time; taken = bytearray(150 << 20); time.sleep(60)'"
@@ -324,7 +330,7 @@ async def test_c8_processes_that_want_too_much_memory_together_are_stopped(small
         ("echo text >f; less f; echo $PAGER $GIT_TERMINAL_PROMPT $GIT_EDITOR", r"(?s).*cat 0 true"),
     ],
 )
-async def test_c9_nobody_is_at_the_keyboard_and_what_asks_ends(either, command, says):
+async def test_c9_a_command_that_waits_for_input_ends(either, command, says):
     ok, text = await either(command)  # it would be given up after 60 s
 
     assert ok
@@ -332,12 +338,12 @@ async def test_c9_nobody_is_at_the_keyboard_and_what_asks_ends(either, command, 
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("-inf"), float("nan"), "1"])
-async def test_c10_a_timeout_below_a_second_or_that_is_no_number_is_a_second(either, timeout):
+async def test_c10_an_invalid_or_too_short_timeout_becomes_one_second(either, timeout):
     assert (await either("sleep 60", timeout=timeout))[1].startswith("ended: the command was ended after 1 s")
 
 
 @pytest.mark.parametrize(("timeout", "seconds"), [(None, 120), ("30", 30), (600, 600), (1e9, 600), (1e999, 600)])
-async def test_c10_a_timeout_is_two_minutes_unless_given_and_ten_at_most(bash, timeout, seconds):
+async def test_c10_the_timeout_is_two_minutes_by_default_and_at_most_ten(bash, timeout, seconds):
     tool = bash.tool.tool()
     given = {} if timeout is None else {"timeout": float(timeout)}
 
@@ -345,7 +351,7 @@ async def test_c10_a_timeout_is_two_minutes_unless_given_and_ten_at_most(bash, t
     assert await bash("echo hi", **({} if timeout is None else {"timeout": timeout})) == (True, "hi")
 
 
-async def test_c10_the_knob_is_the_most(bash_of):
+async def test_c10_the_setting_limits_the_timeout(bash_of):
     bash = bash_of(bash_timeout=1.0)
 
     assert (await bash("sleep 60", timeout=1e9))[1].startswith("ended: the command was ended after 1 s")
@@ -361,21 +367,21 @@ TOO_LONG = "bad_command: bash cannot start this command: it is too long; put it 
         ("echo no; kill -9 $$", (True, "no\n[exit code 137]")),
         ("kill -TERM $BASHPID", (True, "[exit code 143]")),
         ("echo " + "x" * MB, (False, TOO_LONG)),
-        ("echo \0", (False, "bad_command: a command cannot hold the character NUL")),
-        ("echo \ud800", (False, "bad_command: the command has half a character at position 5")),
+        ("echo \0", (False, "bad_command: a command cannot contain the character NUL")),
+        ("echo \ud800", (False, "bad_command: the command has an incomplete character at position 5")),
     ],
     ids=["exit", "KILL", "TERM", "1 MB", "NUL", "surrogate"],
 )
-async def test_c11_an_exit_code_is_told_and_what_cannot_be_started_is_refused(either, command, result):
+async def test_c11_the_exit_code_is_reported_and_an_invalid_command_is_an_error(either, command, result):
     assert await either(command) == result
     assert await either("echo again") == (True, "again")
 
 
-async def test_c11_a_long_command_that_the_system_cannot_start_runs_in_the_sandbox(bash, boxed):
+async def test_c11_a_long_command_that_the_system_cannot_start_runs_in_the_sandbox(bash, sandboxed_bash):
     command = f": {'x' * 500_000}; echo hi"
 
     assert await bash(command) == (False, TOO_LONG)
-    assert await boxed(command) == (True, "hi")
+    assert await sandboxed_bash(command) == (True, "hi")
 
 
 async def test_c14_nothing_is_left_of_a_command_that_is_cancelled_while_it_starts(bash, sleeper):
@@ -388,8 +394,8 @@ async def test_c14_nothing_is_left_of_a_command_that_is_cancelled_while_it_start
     await gone(sleeper)
 
 
-def test_c2_a_child_is_found_though_its_number_is_lower_than_that_of_its_bash():
-    with subprocess.Popen(["sleep", "300"], env={MARK: "call"}) as child:
+def test_c2_a_marked_process_is_found_even_if_its_id_is_lower_than_that_of_bash():
+    with subprocess.Popen(["sleep", "300"], env={MARK_VARIABLE: "call"}) as child:
         with subprocess.Popen(["true"], start_new_session=True) as bash:
             kill_group(bash.pid, "call")
 

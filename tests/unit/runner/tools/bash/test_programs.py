@@ -1,4 +1,4 @@
-"""A program that Piano starts outside the sandbox is none that a command, or another user, could have put there."""
+"""Piano starts no program outside the sandbox that a command or another user could have written."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ from sandboxing import run_in, running, wait_until
 from piano_jupyter.runner.tools.bash import programs
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec
 from piano_jupyter.runner.tools.bash.environment import git_identity
-from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, program
+from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 
-LEADS_IN = "that leads into the workspace, where commands write"
-#: What a command leaves on PATH, under the names of all that Piano starts.
+LEADS_IN = "its path leads into the workspace, which commands can change"
+#: A command that puts programs on PATH with the names of all that Piano starts.
 PLANT = """mkdir -p bin; printf '#!/bin/sh\\ntouch %s/ran-$(basename "$0")\\n' "$PWD" >bin/bwrap; chmod +x bin/bwrap
 for each in bash sh git grep kill python; do cp bin/bwrap bin/$each; done"""
 
-#: Is bubblewrap as before version 0.5, which could not hand in a file with rights of its own.
+#: Acts like bubblewrap before version 0.5, which could not set the permissions of a file.
 OLD = """#!/bin/sh
 case "$1" in --help) {0} --help | grep -v -e --perms; exit;; esac
 for each; do [ "$each" != --perms ] || exit 1; done
@@ -30,7 +30,7 @@ exec {0} "$@"
 
 @pytest.fixture
 def folders(common):
-    """A workspace and a folder beside it, that a user may have on PATH."""
+    """A workspace and a folder beside it that may be on PATH."""
     for name in ("workspace", "tools"):
         (common / name).mkdir()
         (common / name).chmod(0o755)
@@ -54,8 +54,10 @@ def ran(workspace):
     return sorted(each.name for each in workspace.glob("ran-*"))
 
 
-async def test_what_a_command_puts_on_path_is_not_started_by_the_next_piano(boxed, bash_of, tmp_path, monkeypatch):
-    assert await boxed(PLANT) == (True, "[exit code 0, nothing printed]")
+async def test_a_program_that_a_command_put_on_path_is_not_started_by_the_next_piano(
+    sandboxed_bash, bash_of, tmp_path, monkeypatch
+):
+    assert await sandboxed_bash(PLANT) == (True, "[exit code 0, nothing printed]")
     on_path(monkeypatch, tmp_path / "bin", os.environ["PATH"])
     git_identity.cache_clear()
     later = bash_of()
@@ -69,13 +71,13 @@ async def test_what_a_command_puts_on_path_is_not_started_by_the_next_piano(boxe
     assert sandboxed[1][0].isdigit()
     assert ran(tmp_path) == []
     await later("git status", mode="full")
-    assert ran(tmp_path) == ["ran-git"]  # what the user said yes to runs as in the user's own shell
+    assert ran(tmp_path) == ["ran-git"]  # what the user approved runs as in the user's own shell
 
 
-async def test_a_command_without_a_sandbox_is_refused_where_only_a_command_could_have_put_bash_there(
+async def test_an_unsandboxed_command_is_an_error_if_a_command_could_have_written_the_only_bash(
     bash_of, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(programs, "BASH", ())
+    monkeypatch.setattr(programs, "SYSTEM_BASH", ())
     put(tmp_path / "bin", "bash")
     on_path(monkeypatch, tmp_path / "bin")
 
@@ -87,37 +89,39 @@ async def test_a_command_without_a_sandbox_is_refused_where_only_a_command_could
     )
 
 
-def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_is_not_one_on_path_either(box, sandboxed, tmp_path, monkeypatch):
-    assert run_in(box, f"cd {box.workspace} && {PLANT}")[0] == 0
+def test_the_shell_in_the_sandbox_of_an_old_bubblewrap_does_not_come_from_path_either(
+    spec, sandboxed, tmp_path, monkeypatch
+):
+    assert run_in(spec, f"cd {spec.workspace} && {PLANT}")[0] == 0
     old = put(tmp_path / "old", "bwrap")
     old.write_text(OLD.format(shutil.which("bwrap")))
     on_path(monkeypatch, old.parent, os.environ["PATH"])
     bubblewrap = Bubblewrap()
-    box = SandboxSpec(
-        workspace=box.workspace, writable=True, environment=(("PATH", f"{box.workspace}/bin:/usr/bin:/bin"),)
+    spec = SandboxSpec(
+        workspace=spec.workspace, writable=True, environment=(("PATH", f"{spec.workspace}/bin:/usr/bin:/bin"),)
     )
-    assert bubblewrap.why_not(box) == ""
+    assert bubblewrap.unavailable_reason(spec) == ""
 
-    with bubblewrap.start(box, ["--norc", "-c", "echo $BASH_VERSION"], stdout=subprocess.PIPE) as process:
+    with bubblewrap.start(spec, ["--norc", "-c", "echo $BASH_VERSION"], stdout=subprocess.PIPE) as process:
         printed = process.stdout.read()
 
     assert printed[:1].isdigit()
-    assert ran(Path(box.workspace)) == []
+    assert ran(Path(spec.workspace)) == []
 
 
 KERNEL = """
 import asyncio, sys
 from pathlib import Path
-from piano_jupyter.runner.tools.bash.unsandboxed import run_bare
+from piano_jupyter.runner.tools.bash.unsandboxed import run_unsandboxed
 from piano_jupyter.runner.tools.bash.output import CommandOutput
 
 workspace = Path(sys.argv[1])
 output = CommandOutput(2000, workspace / "spill", "spill")
-asyncio.run(run_bare(sys.argv[2], folder=str(workspace), workspace=workspace, seconds=60, output=output))
+asyncio.run(run_unsandboxed(sys.argv[2], folder=str(workspace), workspace=workspace, timeout_s=60, output=output))
 """
 
 
-def test_what_ends_the_commands_of_a_killed_kernel_uses_no_program_on_path(tmp_path):
+def test_the_watcher_of_a_killed_kernel_uses_no_program_on_path(tmp_path):
     put(tmp_path / "bin", "grep").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran-grep\n")
     sleeper = f"/bin/sleep {os.getpid()}{os.getpid()}"
     environment = os.environ | {
@@ -138,13 +142,13 @@ def test_what_ends_the_commands_of_a_killed_kernel_uses_no_program_on_path(tmp_p
     assert ran(tmp_path) == []
 
 
-def test_git_is_not_asked_who_commits_where_only_a_command_could_have_put_it_there(tmp_path, monkeypatch):
+def test_git_is_not_asked_who_commits_if_a_command_could_have_written_it(tmp_path, monkeypatch):
     put(tmp_path / "bin", "git").write_text("#!/bin/sh\necho user.name evil\n")
     on_path(monkeypatch, tmp_path / "bin")
     elsewhere = tmp_path / "elsewhere"
 
     assert git_identity(str(tmp_path)) == {}
-    assert git_identity(str(elsewhere))["GIT_AUTHOR_NAME"] == "evil"  # it is found, and is no danger for another one
+    assert git_identity(str(elsewhere))["GIT_AUTHOR_NAME"] == "evil"  # for another workspace it is no danger
 
 
 def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, monkeypatch):
@@ -154,13 +158,13 @@ def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, m
     on_path(monkeypatch, tools)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(workspace))
     bubblewrap = Bubblewrap()
-    bubblewrap.why_not(SandboxSpec(workspace=str(workspace), writable=True))
+    bubblewrap.unavailable_reason(SandboxSpec(workspace=str(workspace), writable=True))
 
     assert git_identity(str(workspace))["GIT_AUTHOR_NAME"] == "none none"
     assert bubblewrap.version == "user.name none none"
 
 
-def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_it_was_found(folders, monkeypatch):
+def test_a_program_in_the_workspace_is_skipped_and_the_one_found_is_cached(folders, monkeypatch):
     workspace, tools = folders
     put(workspace / "bin")
     beside = put(tools)
@@ -168,14 +172,14 @@ def test_a_program_beside_the_workspace_is_found_behind_one_in_it_and_stays_as_i
     monkeypatch.chdir(workspace)
     put(workspace)
 
-    assert program("tool", str(workspace)) == str(beside)
+    assert find_program("tool", str(workspace)) == str(beside)
     put(tools / "earlier")
     beside.unlink()
-    assert program("tool", str(workspace)) == str(beside)
+    assert find_program("tool", str(workspace)) == str(beside)
     with pytest.raises(ProgramNotFoundError, match=r"^other is not installed$"):
-        program("other", str(workspace))
+        find_program("other", str(workspace))
     put(tools, "other")
-    assert program("other", str(workspace)) == str(tools / "other")  # what is installed later is found
+    assert find_program("other", str(workspace)) == str(tools / "other")  # a program installed later is found
 
 
 def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
@@ -192,11 +196,11 @@ def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(fol
     for folder in (tools / "program", tools / "folder", tools / "through", workspace.parent / "same/bin"):
         on_path(monkeypatch, folder)
         with pytest.raises(ProgramNotFoundError) as refused:
-            program("tool", str(workspace.parent / "same"))
+            find_program("tool", str(workspace.parent / "same"))
         assert str(refused.value) == f"tool is not started from {folder}: {LEADS_IN}"
     (tools / "harmless").symlink_to("real/../real")
     on_path(monkeypatch, tools / "harmless")
-    assert program("tool", str(workspace)) == str(tools / "harmless/tool")
+    assert find_program("tool", str(workspace)) == str(tools / "harmless/tool")
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
@@ -207,16 +211,16 @@ def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, 
     (tools / "bin").chmod(mode)
 
     with pytest.raises(ProgramNotFoundError) as refused:
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
 
     assert str(refused.value) == f"tool is not started from {tools / 'bin'}: other users can write to {tools / 'bin'}"
     (tools / "bin").chmod(0o755)
     tools.chmod(mode)
-    if mode == 0o1777:  # as /tmp: there nobody can exchange what is ours
-        assert program("tool", str(workspace)) == str(tools / "bin/tool")
+    if mode == 0o1777:  # like /tmp, where others cannot replace our files
+        assert find_program("tool", str(workspace)) == str(tools / "bin/tool")
     else:
         with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
-            program("tool", str(workspace))
+            find_program("tool", str(workspace))
 
 
 def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
@@ -225,7 +229,7 @@ def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
     on_path(monkeypatch, tools)
 
     with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools / 'tool'}$"):
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
 
 
 @needs_root
@@ -236,19 +240,19 @@ def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_w
     for place in (tools, tools / "tool"):
         os.chown(place, NOBODY, NOBODY)
         with pytest.raises(ProgramNotFoundError, match=f"{place} belongs to another user$"):
-            program("tool", str(workspace))
+            find_program("tool", str(workspace))
         os.chown(place, 0, 0)
     os.chown(tools, 0, 4343)
     tools.chmod(0o775)
     with pytest.raises(ProgramNotFoundError, match=f"other users can write to {tools}$"):
-        program("tool", str(workspace))
+        find_program("tool", str(workspace))
     os.chown(tools, 0, 0)
 
-    assert program("tool", str(workspace)) == str(tools / "tool")
+    assert find_program("tool", str(workspace)) == str(tools / "tool")
 
 
 @needs_root
-def test_a_user_starts_the_systems_programs_and_ones_own_but_not_another_users(folders):
+def test_a_user_starts_the_systems_and_their_own_programs_but_not_another_users(folders):
     workspace, tools = folders
     put(tools / "own")
     put(tools / "theirs")
@@ -259,7 +263,7 @@ def test_a_user_starts_the_systems_programs_and_ones_own_but_not_another_users(f
 for name, folder in (("tool", "own"), ("tool", "theirs"), ("bash", "own"), ("sed", "own")):
     os.environ["PATH"] = sys.argv[2] + "/" + folder + ":/usr/bin"
     try:
-        print(program(name, sys.argv[1]))
+        print(find_program(name, sys.argv[1]))
     except Exception as error:
         print(error)
 """

@@ -1,6 +1,6 @@
-"""The filter of system calls: no set-user-id bit by any call or program, and ordinary programs go on working.
+"""The filter of system calls: no call or program can set setuid bits, and ordinary programs still work.
 
-What the kernel of this machine cannot show, the filter for other processors, is read by a small machine of our own.
+The filters for other processors, which this kernel cannot run, are run by a small interpreter here.
 """
 
 import errno
@@ -13,10 +13,19 @@ from pathlib import Path
 import pytest
 from sandboxing import run_in
 
-from piano_jupyter.runner.tools.bash.seccomp import ALLOW, ERRNO, KILL, MACHINES, MODES, OPENS, X32, program
+from piano_jupyter.runner.tools.bash.seccomp import (
+    ALLOW,
+    ARCHITECTURES,
+    ERRNO,
+    KILL,
+    MODE_CALLS,
+    OPEN_CALLS,
+    X32_CALLS_START,
+    filter_program,
+)
 
 CREAT_AND_WRITE, TMPFILE, BITS = 0o101, 0o20200002, (0o4755, 0o2755, 0o6755)
-#: Tries each call with each mode, and prints which left a file that has the bits, and which failed with what.
+#: Tries each call with each mode; prints which ones set the mode, and which failed with what error.
 TRY = """
 import ctypes, errno, json, os, stat, sys
 calls, modes = json.loads(sys.argv[1])
@@ -43,16 +52,16 @@ for name, number in calls.items():
             set_.append(file)
 print(json.dumps([sorted(set_), failed]))
 """
-FILTERED = {name: numbers for table in (MODES, OPENS) for name, (numbers, _) in table.items()}
+FILTERED = {name: numbers for table in (MODE_CALLS, OPEN_CALLS) for name, (numbers, _) in table.items()}
 NUMBERS = FILTERED | {"openat2": (437, 437), "mkdir": (83, None), "mkdirat": (258, 34)}
-COLUMN = MACHINES[platform.machine()].column if platform.machine() in MACHINES else None
+COLUMN = ARCHITECTURES[platform.machine()].column if platform.machine() in ARCHITECTURES else None
 PLAIN = 0o755
 
 
-def tried(box, launcher, names, modes, **options):
-    """Return which calls with which modes did what they say, and which failed with what."""
+def tried(spec, launcher, names, modes, **options):
+    """Return which calls set which modes, and which failed with what error."""
     words = json.dumps([{name: NUMBERS[name][COLUMN] for name in names}, modes])
-    code, said = run_in(box, f"cd {box.workspace} && python3 - '{words}' <<'E'\n{TRY}\nE", launcher, **options)
+    code, said = run_in(spec, f"cd {spec.workspace} && python3 - '{words}' <<'E'\n{TRY}\nE", launcher, **options)
     assert code == 0, said
     return json.loads(said)
 
@@ -69,28 +78,28 @@ def calls():
     return [name for name, each in FILTERED.items() if each[COLUMN] is not None and (known or name != "fchmodat2")]
 
 
-def test_no_call_sets_the_bits_that_lend_the_users_rights_and_each_sets_plain_ones(box, launcher, calls):
-    set_, failed = tried(box, launcher, calls, BITS)
+def test_no_system_call_sets_setuid_bits_and_each_sets_ordinary_modes(spec, launcher, calls):
+    set_, failed = tried(spec, launcher, calls, BITS)
 
     assert set_ == []
     assert failed == dict.fromkeys(all_of(calls, BITS), "EPERM")
-    assert tried(box, launcher, calls, [PLAIN])[0] == all_of(calls, [PLAIN])
+    assert tried(spec, launcher, calls, [PLAIN])[0] == all_of(calls, [PLAIN])
 
 
-def test_without_the_filter_each_of_these_calls_sets_them(box, launcher, calls):
-    assert tried(box, launcher, calls, BITS, seccomp=False)[0] == all_of(calls, BITS)
+def test_without_the_filter_each_of_these_system_calls_sets_them(spec, launcher, calls):
+    assert tried(spec, launcher, calls, BITS, seccomp=False)[0] == all_of(calls, BITS)
 
 
-def test_openat2_whose_mode_a_filter_cannot_see_is_as_on_a_kernel_without_it(box, launcher, calls):
-    assert tried(box, launcher, ["openat2"], BITS)[1] == dict.fromkeys(all_of(["openat2"], BITS), "ENOSYS")
+def test_openat2_whose_mode_a_filter_cannot_see_seems_not_to_exist(spec, launcher, calls):
+    assert tried(spec, launcher, ["openat2"], BITS)[1] == dict.fromkeys(all_of(["openat2"], BITS), "ENOSYS")
 
 
-def test_a_new_folder_has_the_bits_only_where_it_inherits_them(box, launcher, calls):
+def test_a_new_folder_has_the_bits_only_if_it_inherits_them(spec, launcher, calls):
     makes = [name for name in ("mkdir", "mkdirat") if NUMBERS[name][COLUMN] is not None]
 
-    assert tried(box, launcher, makes, BITS) == [[], {}]
-    Path(box.workspace).chmod(0o2777)
-    assert run_in(box, f"cd {box.workspace} && mkdir e && cp -r e f && stat -c %A e f", launcher)[1].count("s") == 2
+    assert tried(spec, launcher, makes, BITS) == [[], {}]
+    Path(spec.workspace).chmod(0o2777)
+    assert run_in(spec, f"cd {spec.workspace} && mkdir e && cp -r e f && stat -c %A e f", launcher)[1].count("s") == 2
 
 
 @pytest.mark.parametrize(
@@ -107,17 +116,17 @@ def test_a_new_folder_has_the_bits_only_where_it_inherits_them(box, launcher, ca
         "perl -MFcntl -e 'umask 0; sysopen(F, \"g\", O_CREAT | O_WRONLY, 04755) or die $!'",
     ],
 )
-def test_no_program_sets_them(box, launcher, command):
-    prepare = f"cd {box.workspace} && touch f && "
+def test_no_program_sets_them(spec, launcher, command):
+    prepare = f"cd {spec.workspace} && touch f && "
     made = "mkdir t && cp /usr/bin/true t/f && chmod u+s t/f && tar -C t -cf a.tar f"
-    assert run_in(box, prepare + made, launcher, seccomp=False) == (0, "")
+    assert run_in(spec, prepare + made, launcher, seccomp=False) == (0, "")
 
-    held = run_in(box, prepare + command, launcher)
-    found = [each.name for each in Path(box.workspace).rglob("*") if each.stat().st_mode & 0o6000 and each.is_file()]
-    weak = run_in(box, f"cd {box.workspace} && rm -rf f g && touch f && {command}", launcher, seccomp=False)
+    held = run_in(spec, prepare + command, launcher)
+    found = [each.name for each in Path(spec.workspace).rglob("*") if each.stat().st_mode & 0o6000 and each.is_file()]
+    weak = run_in(spec, f"cd {spec.workspace} && rm -rf f g && touch f && {command}", launcher, seccomp=False)
 
     assert held[0] != 0
-    assert found == ["f"]  # that of the folder t, which was there before
+    assert found == ["f"]  # t/f, which was there before
     assert weak == (0, "")
 
 
@@ -132,12 +141,12 @@ def test_no_program_sets_them(box, launcher, command):
         'python3 -c \'import os, shutil; os.makedirs("a/b"); shutil.copytree("a", "c")\'',
     ],
 )
-def test_ordinary_programs_go_on_working(box, launcher, command):
-    assert run_in(box, f"cd {box.workspace} && {command}", launcher)[0] == 0
+def test_ordinary_programs_still_work(spec, launcher, command):
+    assert run_in(spec, f"cd {spec.workspace} && {command}", launcher)[0] == 0
 
 
 def answer(code, audit, number, *arguments):
-    """Return what a filter answers to a call, as the kernel reads it."""
+    """Return the result of a filter for a system call, run like in the kernel."""
     data = struct.pack("<iIQ6Q", number, audit, 0, *(*arguments, *[0] * (6 - len(arguments))))
     steps, at, loaded = [struct.unpack_from("<HBBI", code, 8 * i) for i in range(len(code) // 8)], 0, 0
     while True:
@@ -153,28 +162,28 @@ def answer(code, audit, number, *arguments):
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_of_each_processor_refuses_the_bits_and_nothing_else_of_these_calls(machine):
-    code, audit, column = program(machine), MACHINES[machine].audit, MACHINES[machine].column
+def test_the_filter_of_each_processor_forbids_only_the_bits_in_these_calls(machine):
+    code, audit, column = filter_program(machine), ARCHITECTURES[machine].audit, ARCHITECTURES[machine].column
     refused = ERRNO | errno.EPERM
 
-    for numbers, mode in MODES.values():
+    for numbers, mode in MODE_CALLS.values():
         for bits, wanted in ((0o4755, refused), (0o2755, refused), (0o1777, ALLOW), (0o100644, ALLOW)):
             if numbers[column] is not None:
                 assert answer(code, audit, numbers[column], *[1 << 32] * mode, bits | 1 << 40) == wanted
-    for numbers, mode in OPENS.values():
+    for numbers, mode in OPEN_CALLS.values():
         for flags, bits, wanted in (
             (CREAT_AND_WRITE, 0o4755, refused),
             (TMPFILE, 0o2755, refused),
             (CREAT_AND_WRITE, 0o1755, ALLOW),
-            (0, 0o6000, ALLOW),  # what is not created has no mode
+            (0, 0o6000, ALLOW),  # without creation, the mode is ignored
         ):
             if numbers[column] is not None:
                 assert answer(code, audit, numbers[column], *[0] * (mode - 1), flags, bits) == wanted
 
 
-def test_the_calls_of_other_kinds_of_programs_are_refused_altogether():
-    code, audit = program("x86_64"), MACHINES["x86_64"].audit
-    i386, chmod_of_i386, chmod_of_x32 = 0x40000003, 15, X32 | 90
+def test_the_system_calls_of_other_architectures_are_all_forbidden():
+    code, audit = filter_program("x86_64"), ARCHITECTURES["x86_64"].audit
+    i386, chmod_of_i386, chmod_of_x32 = 0x40000003, 15, X32_CALLS_START | 90
 
     assert answer(code, i386, chmod_of_i386, 0, 0o755) == KILL
     assert answer(code, audit, chmod_of_x32, 0, 0o755) == ERRNO | errno.EPERM

@@ -1,4 +1,4 @@
-"""Where long outputs of commands are kept: not where a command could plant a link in their way."""
+"""Long outputs are not kept where a command could plant a link."""
 
 import os
 from uuid import UUID
@@ -7,16 +7,16 @@ from piano_jupyter.runner.tools.bash.output import spill_folder
 
 
 async def test_long_outputs_are_not_kept_where_a_command_could_plant_a_link(
-    boxed, tmp_path, tmp_path_factory, monkeypatch
+    sandboxed_bash, tmp_path, tmp_path_factory, monkeypatch
 ):
     outside = tmp_path_factory.mktemp("home")
     (outside / ".bashrc").write_text("mine\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     there = tmp_path / "cache/piano_jupyter/spill"
     there.mkdir(parents=True)
-    (there / str(UUID(int=1))).symlink_to(outside)  # the thread's
+    (there / str(UUID(int=1))).symlink_to(outside)  # the folder of the thread
 
-    ok, text = await boxed("cat /spill/.bashrc; head -c 100000 /dev/zero | tr '\\0' x; ls /spill")
+    ok, text = await sandboxed_bash("cat /spill/.bashrc; head -c 100000 /dev/zero | tr '\\0' x; ls /spill")
 
     assert ok
     assert "mine" not in text

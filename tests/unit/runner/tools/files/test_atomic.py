@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: with a kill in the middle, a full disk, no hard links, another's files."""
+"""Files are written completely or not at all: if killed, on a full disk, without hard links, with other owners."""
 
 import fcntl
 import os
@@ -12,9 +12,9 @@ from child import needs_root, run_child, users_folder
 from piano_jupyter.errors import ToolError
 from piano_jupyter.runner.tools.files import atomic
 from piano_jupyter.runner.tools.files.workspace import Workspace
-from piano_jupyter.safe_files import held_open
+from piano_jupyter.safe_files import closing_descriptor
 
-#: The kernel of the test's own kills itself when it is about to make a system call, at an event of Python's audit.
+#: The child process kills itself just before a system call, at an audit event of Python.
 KILLED = """
 ws, tool, event, which = sys.argv[1:]
 seen = 0
@@ -28,7 +28,7 @@ if tool == "edit":
     edit("d/f", [{"old_text": "old", "new_text": "new"}])
 else:
     create("d/new", "new")
-which = 0  # the measuring of coverage renames its file at the end
+which = 0  # coverage renames its own file at the end
 print("done")
 """
 
@@ -42,7 +42,7 @@ def ws(tmp_path):
 
 @contextmanager
 def mounted(folder, size):
-    """Give a small file system of its own."""
+    """Yield a small separate file system."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -61,7 +61,7 @@ def write(sandbox, path, data):
 
 
 @pytest.mark.parametrize("event", ["os.rename", "os.chown", "os.chmod"])
-def test_b9_a_kill_before_the_rename_leaves_the_old_content_and_the_next_use_tidies_up(ws, event):
+def test_b9_a_kill_before_the_rename_leaves_the_old_content_and_the_next_use_cleans_up(ws, event):
     before = (ws / "d/f").read_bytes()
 
     assert run_child(KILLED, ws, "edit", event, 1) == -signal.SIGKILL
@@ -73,7 +73,7 @@ def test_b9_a_kill_before_the_rename_leaves_the_old_content_and_the_next_use_tid
 
 
 @pytest.mark.parametrize(("event", "there"), [("os.link", False), ("os.remove", True)])
-def test_b9_a_kill_while_a_file_is_created_leaves_the_whole_file_or_none(ws, event, there):
+def test_b9_a_kill_while_a_file_is_created_leaves_the_complete_file_or_none(ws, event, there):
     assert run_child(KILLED, ws, "create", event, 1) == -signal.SIGKILL
 
     assert (ws / "d/new").exists() == there
@@ -82,7 +82,7 @@ def test_b9_a_kill_while_a_file_is_created_leaves_the_whole_file_or_none(ws, eve
     assert files(ws) == ["d/f", *["d/new"] * there, "other"]
 
 
-def test_b9_without_a_kill_the_edit_is_there(ws):
+def test_b9_without_a_kill_the_edit_is_made(ws):
     assert run_child(KILLED, ws, "edit", "os.rename", 2) == "done"
     assert (ws / "d/f").read_text().startswith("new\n")
 
@@ -93,7 +93,9 @@ def test_b9_a_kill_leaves_nothing_on_another_file_system_in_the_workspace(ws):
         (ws / "m/f").write_text("old")
         code = KILLED.replace('"d/f"', '"m/f"')
 
-        assert run_child(code, ws, "edit", "os.rename", 2) == -signal.SIGKILL  # the first one finds that it cannot be
+        assert (
+            run_child(code, ws, "edit", "os.rename", 2) == -signal.SIGKILL
+        )  # the first attempt finds another file system
 
         assert len(files(ws / "m")) == 2
         write(Workspace(ws), "m/f", b"new")
@@ -103,7 +105,7 @@ def test_b9_a_kill_leaves_nothing_on_another_file_system_in_the_workspace(ws):
         assert (ws / "m/g").read_text() == "made"
 
 
-def test_what_a_living_process_writes_is_not_tidied_away(ws):
+def test_temporary_files_of_a_running_process_are_not_removed(ws):
     sandbox = Workspace(ws)
     sandbox.make("first", b"")
     living = ws / ".piano/tmp/.piano-0123456789ab.tmp"
@@ -118,10 +120,10 @@ def test_what_a_living_process_writes_is_not_tidied_away(ws):
     assert not living.exists()
 
 
-def test_a_folder_that_another_program_holds_locked_is_a_refusal_and_not_waited_for_without_end(ws, monkeypatch):
-    monkeypatch.setattr(atomic, "LONGEST_WAIT", 0.0)
-    (ws / ".piano").touch()  # so that it is written in the file's own folder, which commands see
-    with held_open(os.open(ws / "d", os.O_RDONLY)) as holder:
+def test_a_folder_that_another_program_keeps_locked_is_an_error_after_a_limited_wait(ws, monkeypatch):
+    monkeypatch.setattr(atomic, "LOCK_TIMEOUT_S", 0.0)
+    (ws / ".piano").touch()  # so that temporary files are in the file's own folder, which commands see
+    with closing_descriptor(os.open(ws / "d", os.O_RDONLY)) as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
 
         for call in (lambda: write(Workspace(ws), "d/f", b"new"), lambda: Workspace(ws).make("d/g", b"new")):
@@ -134,7 +136,7 @@ def test_a_folder_that_another_program_holds_locked_is_a_refusal_and_not_waited_
 
 
 @needs_root
-def test_b11_a_full_disk_leaves_the_old_content_and_is_refused(tmp_path):
+def test_b11_a_full_disk_leaves_the_old_content_and_is_an_error(tmp_path):
     with mounted(tmp_path / "ws", "64k"):
         ws = tmp_path / "ws"
         (ws / "f").write_text("old")
@@ -150,7 +152,7 @@ def test_b11_a_full_disk_leaves_the_old_content_and_is_refused(tmp_path):
         assert (ws / "f").read_text() == "new"
 
 
-def test_a_file_system_without_hard_links_gets_new_files_too_and_never_over_another(ws):
+def test_new_files_are_created_without_hard_links_and_never_overwrite_another(ws):
     said = run_child(
         """
 refuse({"x86_64": 265, "aarch64": 37}, 1)
@@ -160,9 +162,9 @@ try:
     os.link("f", "l", src_dir_fd=folder, dst_dir_fd=folder)
 except PermissionError:
     print(create("d/new", "new"))
-from piano_jupyter.runner.tools.files.atomic import make
+from piano_jupyter.runner.tools.files.atomic import create_file
 try:
-    make(folder, "f", b"lost", staging=folder)
+    create_file(folder, "f", b"lost", staging=folder)
 except FileExistsError as error:
     print(error.filename)
 """,
@@ -175,7 +177,7 @@ except FileExistsError as error:
     assert files(ws) == ["d/f", "d/new"]
 
 
-def test_a_user_may_not_do_with_file_tools_what_the_user_may_not_do():
+def test_file_tools_cannot_do_what_the_user_has_no_permission_for():
     with users_folder() as (ws, user):
         (ws / "closed").touch(0o600)
         (ws / "closed").chmod(0)
@@ -192,7 +194,7 @@ for call in (lambda: read("closed"), lambda: create("folder/x", ""), lambda: cre
         print(call())
     except Exception as error:
         print(error)
-print(beneath.layer())
+print(beneath.resolver_name())
 """,
             ws,
             user=user,
@@ -209,7 +211,7 @@ print(beneath.layer())
 
 
 @needs_root
-def test_a_file_of_another_owner_loses_the_rights_of_that_owner_when_a_user_replaces_it():
+def test_a_file_of_another_owner_loses_its_setuid_bits_when_a_user_replaces_it():
     with users_folder() as (ws, user):
         (ws / "f").write_text("x")
         (ws / "f").chmod(0o4755)
@@ -225,7 +227,7 @@ print(edit("f", [{"old_text": "x", "new_text": "y"}]), oct(os.stat(sys.argv[1] +
     assert said == "edited 'f' at line 1 0o100755"
 
 
-def test_an_edited_file_lends_nobody_the_rights_of_its_owner(ws):
+def test_an_edited_file_loses_its_setuid_bits(ws):
     (ws / "d/f").chmod(0o6751)
 
     write(Workspace(ws), "d/f", b"new")
@@ -233,7 +235,7 @@ def test_an_edited_file_lends_nobody_the_rights_of_its_owner(ws):
     assert (ws / "d/f").stat().st_mode & 0o7777 == 0o751
 
 
-def test_a_file_with_a_second_name_outside_the_workspace_is_written_by_neither_tool_and_read_by_one():
+def test_a_file_with_a_hard_link_outside_the_workspace_can_be_read_but_not_written():
     with users_folder() as (folder, user):
         (folder / "ws").mkdir()
         (folder / "outside").write_text("x")
@@ -255,8 +257,8 @@ for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f
             user=user,
         )
 
-    linked = "linked: 'f' has another name (a hard link), maybe outside the workspace, so tools do not write it; "
-    linked += "write a file of a new name, or tell the user"
+    linked = "linked: 'f' has another name (a hard link), maybe outside the workspace, so tools cannot write it; "
+    linked += "write a file with a new name, or tell the user"
     assert said.splitlines() == [linked, linked, "1\tx", "None", "edited 'f' at line 1"]
 
 

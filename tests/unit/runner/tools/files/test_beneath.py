@@ -1,4 +1,4 @@
-"""The race for a folder: what is followed beneath the workspace stays there, whoever exchanges what meanwhile.
+"""The race for a folder: a path beneath the workspace stays there, even if others replace folders meanwhile.
 
 That these tests can fail is checked each time, by taking the defence out: `Realpath` resolves the path, looks at where
 it leads, and opens that. The same 20,000 reads by the code that did so before gave the secret away 231 times.
@@ -18,7 +18,7 @@ import pytest
 from child import run_child
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer, way
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, best_resolver, resolver_name
 from piano_jupyter.runner.tools.files.workspace import Workspace
 
 READS = 20_000
@@ -34,14 +34,14 @@ while os.getppid() == parent:
             sys.exit(os.strerror(ctypes.get_errno()))
 """
 
-needs_openat2 = pytest.mark.skipif(layer() != "openat2", reason="this system has no openat2")
+needs_openat2 = pytest.mark.skipif(resolver_name() != "openat2", reason="this system has no openat2")
 ways = pytest.mark.parametrize(
     "by", [pytest.param(OpenAt2Resolver(), marks=needs_openat2), StepwiseResolver()], ids=lambda by: by.name
 )
 
 
 class Realpath(StepwiseResolver):
-    """The defence taken out: resolve, look, then open."""
+    """Without the defence: resolve, check, then open."""
 
     name = "realpath"
 
@@ -55,7 +55,7 @@ class Realpath(StepwiseResolver):
 
 @pytest.fixture
 def racing(tmp_path):
-    """Give a workspace where another process keeps exchanging the folder d and the link L, which leads out."""
+    """Yield a workspace where another process keeps swapping the folder d and the link L, which leads out."""
     for folder in ("ws/d", "outside"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "ws/d/f").write_text("inside")
@@ -78,7 +78,7 @@ def racing(tmp_path):
 
 
 def attempt(action):
-    """Return what came of it: what it gave, or the word of the refusal."""
+    """Return the result of a call, or the code of its error."""
     try:
         return action()
     except ToolError as refusal:
@@ -91,14 +91,14 @@ def read(sandbox):
 
 
 def outside(ws):
-    """Return what is outside the workspace."""
+    """Return the contents of the folder outside the workspace."""
     return {each.name: each.read_text() if each.is_file() else "" for each in (ws.parent / "outside").iterdir()}
 
 
 @ways
-def test_a4_a_folder_that_is_exchanged_for_a_link_gives_away_nothing(racing, by):
+def test_a4_a_folder_that_is_replaced_with_a_link_reveals_nothing(racing, by):
     with racing() as ws:
-        sandbox = Workspace(ws, by=by)
+        sandbox = Workspace(ws, resolver=by)
         came = Counter(attempt(lambda: read(sandbox)) for _ in range(READS))
 
     assert came["secret"] == 0
@@ -106,30 +106,30 @@ def test_a4_a_folder_that_is_exchanged_for_a_link_gives_away_nothing(racing, by)
     assert came.total() - came["inside"] > 0, "the race was not on"
 
 
-def test_a4_the_race_is_real_resolving_a_path_and_then_opening_it_gives_the_secret_away(racing):
+def test_a4_the_race_is_real_resolving_a_path_and_then_opening_it_reveals_the_secret(racing):
     came, deadline = Counter(), time.monotonic() + 60
     with racing() as ws:
         while not came["secret"] and time.monotonic() < deadline:
-            came.update(attempt(lambda: read(Workspace(ws, by=Realpath()))) for _ in range(1000))
+            came.update(attempt(lambda: read(Workspace(ws, resolver=Realpath()))) for _ in range(1000))
 
     assert came["secret"] > 0, came
 
 
 def edit(ws, by, number):
-    sandbox = Workspace(ws, by=by)
+    sandbox = Workspace(ws, resolver=by)
     with sandbox.find("d/f") as found:
         sandbox.replace(found, f"inside {number}".encode())
     return "edited"
 
 
 def create(ws, by, number):
-    Workspace(ws, by=by).make(f"d/new{number}/file", b"made")
+    Workspace(ws, resolver=by).make(f"d/new{number}/file", b"made")
     return "created"
 
 
 @ways
 @pytest.mark.parametrize("write", [edit, create])
-def test_a5_a_file_that_is_written_in_that_race_is_never_one_outside(racing, by, write):
+def test_a5_a_file_written_during_that_race_is_never_outside(racing, by, write):
     came, deadline = Counter(), time.monotonic() + 60
     with racing() as ws:
         while time.monotonic() < deadline and (came.total() < 1500 or not came["edited"] + came["created"]):
@@ -142,7 +142,7 @@ def test_a5_a_file_that_is_written_in_that_race_is_never_one_outside(racing, by,
 
 
 @pytest.mark.parametrize("write", [edit, create])
-def test_a5_the_race_is_real_resolving_a_path_and_then_writing_there_reaches_out(racing, write):
+def test_a5_the_race_is_real_resolving_a_path_and_then_writing_there_writes_outside(racing, write):
     deadline = time.monotonic() + 60
     with racing() as ws:
         for number in itertools.count():
@@ -153,12 +153,12 @@ def test_a5_the_race_is_real_resolving_a_path_and_then_writing_there_reaches_out
     assert outside(ws) != {"f": "secret"}
 
 
-def test_the_layer_in_force_can_be_asked_for():
-    assert layer() == way().name
-    assert layer() in {"openat2", "walk"}
+def test_the_name_of_the_resolver_in_use_can_be_read():
+    assert resolver_name() == best_resolver().name
+    assert resolver_name() in {"openat2", "walk"}
 
 
-def test_a_system_without_openat2_gets_the_walk_and_says_so(tmp_path):
+def test_a_system_without_openat2_uses_the_walk_and_says_so(tmp_path):
     (tmp_path / "f").write_text("one")
     (tmp_path / "l").symlink_to("f")
 
@@ -169,7 +169,7 @@ read = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))[0]
 try:
     read("l")
 except Exception as error:
-    print(beneath.layer(), read("f"), error, sep="|")
+    print(beneath.resolver_name(), read("f"), error, sep="|")
 """,
         tmp_path,
     )
@@ -177,31 +177,31 @@ except Exception as error:
     assert said == ("walk|1\tone|bad_path: 'l': it is a link, which cannot be followed safely on this system")
 
 
-class Exchanging(OpenAt2Resolver):
-    """Somebody acts between the first look at where something is, and the second."""
+class ActingResolver(OpenAt2Resolver):
+    """Acts between the first and the second check of where a path leads."""
 
     def __init__(self, act):
         self.acts = [lambda: None, act]
 
-    def names(self, root, found, path):
+    def resolved_names(self, root, found, path):
         if self.acts:
             self.acts.pop(0)()
-        return super().names(root, found, path)
+        return super().resolved_names(root, found, path)
 
 
 @needs_openat2
-def test_a5_a_folder_that_is_renamed_while_a_file_is_made_in_it_is_looked_at_again(tmp_path):
+def test_a5_a_folder_that_is_renamed_while_a_file_is_created_in_it_is_checked_again(tmp_path):
     (tmp_path / "d").mkdir()
-    sandbox = Workspace(tmp_path, by=Exchanging(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
+    sandbox = Workspace(tmp_path, resolver=ActingResolver(lambda: (tmp_path / "d").rename(tmp_path / ".git")))
 
-    with pytest.raises(ToolError, match=r"^protected: tools do not write '\.git'"):
+    with pytest.raises(ToolError, match=r"^protected: tools must not write '\.git'"):
         sandbox.make("d/hooks/post-checkout", b"#!/bin/sh")
 
     assert list((tmp_path / ".git" / "hooks").iterdir()) == []
 
 
 @needs_openat2
-def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_is_looked_at_again(tmp_path):
+def test_a5_a_folder_that_is_replaced_with_a_link_while_a_file_in_it_is_edited_is_checked_again(tmp_path):
     for folder in ("d", ".git"):
         (tmp_path / folder).mkdir()
     (tmp_path / "d" / "config").write_text("old")
@@ -214,7 +214,7 @@ def test_a5_a_folder_that_is_exchanged_for_a_link_while_a_file_in_it_is_edited_i
     sandbox = Workspace(tmp_path)
     with sandbox.find("d/config") as found:
         exchange()
-        with pytest.raises(ToolError, match=r"^stale: 'd/config' was changed by somebody"):
+        with pytest.raises(ToolError, match=r"^stale: 'd/config' was just changed by another program"):
             sandbox.replace(found, b"new")
 
     assert (tmp_path / ".git" / "config").read_text() == "old"

@@ -23,7 +23,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def call(config):
-    """Call a tool in an empty workspace, in a thread if one is named; return whether it went well, and its text."""
+    """Call a tool in an empty workspace, in a thread if one is named; return whether it succeeded, and its text."""
     tools = {each.name: each for each in file_tools(config)}
 
     async def call(name, *, thread=0, mode="write", **arguments):
@@ -31,7 +31,7 @@ def call(config):
             ToolCallContext(thread_id=UUID(int=thread), call_id=UUID(int=1), mode=mode, say=print) if thread else None
         )
         limit = config.tool_output_limit
-        result = await run_tool(tools[name], arguments, calling=known, timeout=60, output_limit=limit)
+        result = await run_tool(tools[name], arguments, call=known, timeout=60, output_limit=limit)
         return result.ok, result.text
 
     call.tools = tools
@@ -53,7 +53,7 @@ async def test_a_file_is_created_read_and_edited(call, tmp_path):
     assert (tmp_path / "src" / "a.py").read_text() == "one\nzwei\ndrei\n"
 
 
-async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, config):
+async def test_a_long_file_comes_in_parts_that_say_how_to_continue(call, tmp_path, config):
     lines = [f"line {number}" for number in range(1, 5001)]
     (tmp_path / "log").write_text("\n".join(lines))
     read, offset = [], 1
@@ -70,7 +70,7 @@ async def test_a_long_file_comes_in_parts_that_say_how_to_go_on(call, tmp_path, 
     assert len((await call("read_file", path="log"))[1]) < 500
 
 
-async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memory(call, tmp_path):
+async def test_a13_a14_a_huge_file_and_a_huge_line_are_cut_and_take_little_memory(call, tmp_path):
     with (tmp_path / "huge").open("wb") as file:
         file.write(b"first\n" + b"x" * 5_000 + b"\n" + b"third\n" * 20_000)
         file.seek(3 << 30)
@@ -83,7 +83,7 @@ async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memo
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert "[line cut at 2,000 characters]\n3\tthird\n['huge' has 3,221,225,473 bytes and goes on; " in huge
+    assert "[line cut at 2,000 characters]\n3\tthird\n['huge' has 3,221,225,473 bytes and continues; " in huge
     assert line.endswith("x [line cut at 2,000 characters]\n2\tlast")
     assert peak < 5_000_000
 
@@ -91,20 +91,20 @@ async def test_a13_a14_a_huge_file_and_a_huge_line_come_in_part_and_take_no_memo
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"offset": 4}, "bad_range: 'a' has 3 lines, none at offset 4"),
+        ({"offset": 4}, "bad_range: 'a' has only 3 lines, so none at offset 4"),
         ({"offset": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
         ({"limit": 0}, "bad_range: offset counts lines from 1, and limit must be 1 or more"),
         ({"path": "b"}, "not_found: there is no file 'b'; list its folder first"),
-        ({"path": "sales.cvs"}, "not_found: there is no file 'sales.cvs'; near it: sales.csv"),
+        ({"path": "sales.cvs"}, "not_found: there is no file 'sales.cvs'; similar names: sales.csv"),
         ({"path": "a/b"}, "not_found: 'a/b': not a directory"),
         ({"path": "pipe"}, "not_a_regular_file: 'pipe' is a named pipe"),
         (
             {"path": "null"},
-            "outside_workspace: file tools reach only what is in the workspace; give a path relative to it",
+            "outside_workspace: file tools can access only the workspace; give a path relative to it",
         ),
     ],
 )
-async def test_what_cannot_be_read_is_refused_with_the_way_out(call, tmp_path, arguments, text):
+async def test_an_error_of_read_file_says_what_to_do(call, tmp_path, arguments, text):
     (tmp_path / "a").write_text("1\n2\n3\n")
     (tmp_path / "sales.csv").touch()
     os.mkfifo(tmp_path / "pipe")
@@ -113,7 +113,7 @@ async def test_what_cannot_be_read_is_refused_with_the_way_out(call, tmp_path, a
     assert await call("read_file", **{"path": "a"} | arguments) == (False, text)
 
 
-async def test_an_empty_file_and_an_empty_folder_say_so(call, tmp_path):
+async def test_an_empty_file_and_an_empty_folder_are_described_as_such(call, tmp_path):
     (tmp_path / "a").touch()
     (tmp_path / "b").mkdir()
 
@@ -130,7 +130,7 @@ async def test_a_large_folder_is_listed_in_part(call, tmp_path):
     assert text.split("\n") == [
         "'.' is a folder:",
         *(f"{number:03}" for number in range(200)),
-        "[and more than these 200]",
+        "[only the first 200 names are shown]",
     ]
 
 
@@ -143,7 +143,7 @@ async def test_a_large_folder_is_listed_in_part(call, tmp_path):
         (b"abc\0def", "binary: 'f' is not text"),
     ],
 )
-async def test_a15_a_binary_file_is_refused_with_its_kind(call, tmp_path, data, kind):
+async def test_a15_a_binary_file_is_an_error_that_names_its_kind(call, tmp_path, data, kind):
     (tmp_path / "f").write_bytes(data)
 
     assert await call("read_file", path="f") == (False, kind)
@@ -170,7 +170,7 @@ async def test_a15_an_edit_keeps_encoding_byte_order_mark_and_line_ends(call, tm
     assert file.read_bytes() == bom + f"é{end}1{end}2{end}3  {end}\tü{end}".encode(encoding)
 
 
-async def test_bytes_that_are_no_text_survive_an_edit(call, tmp_path):
+async def test_bytes_that_are_not_text_survive_an_edit(call, tmp_path):
     rest = b"x" * 70_000 + b"\n\xff\xfe broken \xc3\n\r\n\r"
     (tmp_path / "f").write_bytes("é one\n".encode() + rest)
 
@@ -178,12 +178,12 @@ async def test_bytes_that_are_no_text_survive_an_edit(call, tmp_path):
     assert (tmp_path / "f").read_bytes() == "ü two\n".encode() + rest
 
 
-async def test_a_character_that_the_encoding_lacks_is_refused(call, tmp_path):
+async def test_a_character_that_the_encoding_lacks_is_an_error(call, tmp_path):
     (tmp_path / "f").write_bytes(b"caf\xe9\n")
 
     ok, text = await call("edit_file", path="f", edits=[{"old_text": "café", "new_text": "→"}])
 
-    assert (ok, text) == (False, "bad_character: 'f' is latin-1, which has no '→'")
+    assert (ok, text) == (False, "bad_character: 'f' is encoded as latin-1, which has no '→'")
     assert (tmp_path / "f").read_bytes() == b"caf\xe9\n"
 
 
@@ -204,34 +204,34 @@ def second(x):
 @pytest.mark.parametrize(
     ("old", "text"),
     [
-        ("return 2", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
-        ("  return  2 ", "not_unique: old_text is there more than once, at lines 4, 10; add lines around it"),
+        ("return 2", "not_unique: old_text occurs more than once, at lines 4, 10; include more lines"),
+        ("  return  2 ", "not_unique: old_text occurs more than once, at lines 4, 10; include more lines"),
         (
             "def first(x):\n    if not x:\n        return 1",
-            "not_found: nearest are lines 1-3; at line 2 the file has '    if x:', old_text has '    if not x:'",
+            "not_found: most similar: lines 1-3; at line 2 the file has '    if x:', old_text has '    if not x:'",
         ),
         (
             "def secnd(y):",
-            "not_found: nearest are lines 7-7; at line 7 the file has 'def second(x):', old_text has 'def secnd(y):'",
+            "not_found: most similar: lines 7-7; at line 7 the file has 'def second(x):', old_text has 'def secnd(y):'",
         ),
         (
             "    return 2\nend",
-            "not_found: nearest are lines 4-5; at line 5 the file has '', old_text has 'end'",
+            "not_found: most similar: lines 4-5; at line 5 the file has '', old_text has 'end'",
         ),
         (
             "1\tdef first(x):\n2\t    if x:",
-            "not_found: old_text has line numbers at its start; give the text without them",
+            "not_found: old_text starts with line numbers; give the text without them",
         ),
         (
             "if x:\nreturn 3",
-            "not_found: nearest are lines 8-9; at line 8 the file has '\\tif x:', old_text has 'if x:'",
+            "not_found: most similar: lines 8-9; at line 8 the file has '\\tif x:', old_text has 'if x:'",
         ),
-        ("zebra", "not_found: old_text is not in the file, nor is anything like it; read the file first"),
+        ("zebra", "not_found: neither old_text nor anything similar is in the file; read the file first"),
         ("", "empty: old_text is empty; give the text to replace, or use create_file for a new file"),
-        ("new", "same: old_text and new_text are equal; there is nothing to change"),
+        ("new", "same: old_text and new_text are the same; there is nothing to change"),
     ],
 )
-async def test_b1_b2_b7_an_edit_that_is_not_certain_is_refused_and_changes_nothing(call, tmp_path, old, text):
+async def test_b1_b2_b7_an_ambiguous_or_unmatched_edit_is_an_error_and_changes_nothing(call, tmp_path, old, text):
     (tmp_path / "f").write_text(CODE)
 
     assert await call("edit_file", path="f", edits=[{"old_text": old, "new_text": "new"}]) == (False, text)
@@ -259,7 +259,7 @@ async def test_b1_b2_b7_an_edit_that_is_not_certain_is_refused_and_changes_nothi
         ("    if x:\n        return 3", "    if x:\n        return 4", ("\t\treturn 3", "\t\treturn 4")),
     ],
 )
-async def test_b3_a_match_but_for_white_space_is_taken_and_told(call, tmp_path, old, new, changed):
+async def test_b3_a_match_except_for_white_space_is_accepted_and_reported(call, tmp_path, old, new, changed):
     (tmp_path / "f").write_text(CODE)
 
     ok, text = await call("edit_file", path="f", edits=[{"old_text": old, "new_text": new}])
@@ -269,7 +269,7 @@ async def test_b3_a_match_but_for_white_space_is_taken_and_told(call, tmp_path, 
     assert (tmp_path / "f").read_text() == CODE.replace(*changed)
 
 
-async def test_an_indentation_that_the_file_does_not_have_is_refused(call, tmp_path):
+async def test_an_indentation_that_the_file_does_not_have_is_an_error(call, tmp_path):
     (tmp_path / "f").write_text(CODE)
 
     ok, text = await call(
@@ -282,7 +282,7 @@ async def test_an_indentation_that_the_file_does_not_have_is_refused(call, tmp_p
     assert (tmp_path / "f").read_text() == CODE
 
 
-async def test_b4_an_edit_changes_nothing_beside_the_text_that_was_meant(call, tmp_path):
+async def test_b4_an_edit_changes_only_the_matched_text(call, tmp_path):
     chance = random.Random(7)
     for _ in range(150):
         text = "".join(
@@ -303,7 +303,7 @@ async def test_b4_an_edit_changes_nothing_beside_the_text_that_was_meant(call, t
             assert after == text
 
 
-async def test_b8_edits_of_one_file_at_once_are_all_there(call, tmp_path):
+async def test_b8_simultaneous_edits_of_one_file_are_all_made(call, tmp_path):
     (tmp_path / "f").write_text("\n".join(f"<{number}>" for number in range(20)))
 
     done = await asyncio.gather(
@@ -326,7 +326,7 @@ async def test_an_edit_through_a_link_leaves_the_link(call, tmp_path):
     assert (tmp_path / "f").read_text() == ""
 
 
-async def test_b12_a_notebook_stays_one(call, tmp_path):
+async def test_b12_an_edited_notebook_stays_valid(call, tmp_path):
     notebook = json.dumps({"cells": [{"source": ["x = 1"]}]})
     (tmp_path / "n.ipynb").write_text(notebook)
 
@@ -347,12 +347,12 @@ async def test_b12_a_notebook_stays_one(call, tmp_path):
         ),
         ("d", "new", "exists: 'd' is already a folder; read it, then change it with edit_file"),
         ("f/g", "new", "not_found: 'f/g': not a directory"),
-        ("big", "x" * 1_048_577, "too_large: content has more than 1,048,576 bytes; write it with code"),
-        ("half", "\ud83d", "bad_character: content has half a character at position 0"),
-        (".git/config", "x", "protected: tools do not write '.git'; tell the user what should be in it"),
+        ("big", "x" * 1_048_577, "too_large: content is larger than 1,048,576 bytes; write it with code"),
+        ("half", "\ud83d", "bad_character: content has an incomplete character at position 0"),
+        (".git/config", "x", "protected: tools must not write '.git'; tell the user what should be in it"),
     ],
 )
-async def test_a11_a_file_that_must_not_be_created_is_refused(call, tmp_path, path, content, text):
+async def test_a11_a_file_that_must_not_be_created_is_an_error(call, tmp_path, path, content, text):
     (tmp_path / "f").write_text("old")
     (tmp_path / "d").mkdir()
 
@@ -361,7 +361,7 @@ async def test_a11_a_file_that_must_not_be_created_is_refused(call, tmp_path, pa
     assert sorted(each.name for each in tmp_path.rglob("*")) == ["d", "f"]
 
 
-async def test_a12_a_file_that_is_too_large_is_refused_before_a_byte_is_written(call, tmp_path):
+async def test_a12_a_file_that_is_too_large_is_an_error_before_anything_is_written(call, tmp_path):
     content = "x" * 200_000_000
 
     tracemalloc.start()
@@ -369,17 +369,17 @@ async def test_a12_a_file_that_is_too_large_is_refused_before_a_byte_is_written(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert refusal == (False, "too_large: content has more than 1,048,576 bytes; write it with code")
+    assert refusal == (False, "too_large: content is larger than 1,048,576 bytes; write it with code")
     assert peak < 10_000_000
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a16_a_number_given_as_a_string_is_taken(call, tmp_path):
+async def test_a16_a_number_given_as_a_string_is_accepted(call, tmp_path):
     (tmp_path / "a").write_text("1\n2\n3\n")
 
     assert await call("read_file", path="a", offset="2", limit="1") == (
         True,
-        "2\t2\n['a' has 6 bytes and goes on; read it with offset=3]",
+        "2\t2\n['a' has 6 bytes and continues; read it with offset=3]",
     )
     assert await call("read_file", path="a", offset="-1") == (
         False,
@@ -387,7 +387,7 @@ async def test_a16_a_number_given_as_a_string_is_taken(call, tmp_path):
     )
 
 
-async def test_a_part_of_a_file_has_no_more_bytes_than_are_told_whatever_the_characters(call, tmp_path, config):
+async def test_a_part_of_a_file_stays_within_the_byte_limit_for_any_characters(call, tmp_path, config):
     config.tool_output_limit = 1_000_000
     (tmp_path / "f").write_text(("ü" * 999 + "\n") * 100, encoding="utf-8")
 
@@ -401,7 +401,7 @@ NAMES = [".git/hooks/pre-commit", ".agents/skills/x/SKILL.md", "AGENTS.md", ".mc
 
 
 @pytest.mark.parametrize("path", [*NAMES, ".ipython/profile_default/startup/x.py", "sub/.ENV.local"])
-async def test_a18_a_protected_name_is_not_created_and_its_folder_neither(call, tmp_path, path):
+async def test_a18_neither_a_protected_name_nor_its_folder_is_created(call, tmp_path, path):
     opinion = call.tools["create_file"].judge({"path": path, "content": ""}, "write")
     ok, text = await call("create_file", path=path, content="", thread=1)
 
@@ -438,7 +438,7 @@ async def test_a17_the_history_database_is_neither_read_nor_written_wherever_it_
     assert create.judge(calls[1][1], "write").verdict == Verdict.DENY
 
 
-def test_a19_what_the_kernel_would_import_is_asked_about(call, tmp_path, monkeypatch):
+def test_a19_a_file_that_the_kernel_would_import_needs_approval(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "here").symlink_to(".")
@@ -454,7 +454,7 @@ def test_a19_what_the_kernel_would_import_is_asked_about(call, tmp_path, monkeyp
     assert call.tools["edit_file"].judge({"path": "conftest.py", "edits": []}, "full").verdict == Verdict.ASK
 
 
-def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
+def test_a17_a_file_that_would_instruct_agents_needs_approval(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "skills").symlink_to("docs")
     tools = file_tools(PianoConfig(workspace=str(tmp_path), skills_paths=["team/skills"]))
@@ -463,7 +463,7 @@ def test_a17_what_would_instruct_agents_later_on_is_asked_about(tmp_path):
     for path in ("skills/tea.md", "docs/tea/SKILL.md", "./skills/../docs/x.txt", "team/skills/x.md"):
         opinion = judge({"path": path, "content": ""}, "write")
         assert opinion.verdict is Verdict.ASK, path
-        assert opinion.reason.endswith("would be a part of your skills, which instruct agents later on")
+        assert opinion.reason.endswith("would become part of your skills, which instruct agents")
     assert judge({"path": "docs.md", "content": ""}, "write").verdict is Verdict.ALLOW
     assert tools[2].judge({"path": "skills/tea.md", "edits": []}, "full").verdict is Verdict.ASK
 
@@ -483,31 +483,31 @@ async def test_in_mode_read_nothing_is_written_and_the_user_is_not_asked(call, t
     assert (tmp_path / "f").read_text() == "old"
 
 
-def test_a_path_that_will_be_refused_is_denied_before_anybody_is_asked(call):
+def test_an_invalid_path_is_denied_without_asking_the_user(call):
     for path in ("../x", "/etc/passwd", "~/x", 7):
         opinion = call.tools["create_file"].judge({"path": path, "content": ""}, "write")
         assert opinion.verdict == (Verdict.ALLOW if path == 7 else Verdict.DENY)
     assert call.tools["create_file"].judge({"path": "../x"}, "write").reason.startswith("outside_workspace: ")
 
 
-def test_rules_are_about_the_path(call):
+def test_rules_match_the_path(call):
     assert {each.subject for each in call.tools.values()} == {"path"}
     assert call.tools["read_file"].judge is None
 
 
-async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call, tmp_path):
+async def test_edits_apply_to_the_result_of_the_one_before_and_all_or_none_is_made(call, tmp_path):
     (tmp_path / "f").write_text("one\ntwo\n  three\n")
 
-    none_made = "not_found: edit 3 of 3, so none was made: "
+    none_made = "not_found: edit 3 of 3 failed, so none was made: "
     made = [{"old_text": "one", "new_text": "1"}, {"old_text": "1\ntwo", "new_text": "2"}]
     assert await call("edit_file", path="f", edits=[*made, {"old_text": "four", "new_text": "4"}]) == (
         False,
-        f"{none_made}old_text is not in the file, nor is anything like it; read the file first",
+        f"{none_made}neither old_text nor anything similar is in the file; read the file first",
     )
     assert (tmp_path / "f").read_text() == "one\ntwo\n  three\n"
     assert await call("edit_file", path="f", edits=[*made, {"old_text": "2\nthree", "new_text": "3"}]) == (
         False,
-        f"{none_made}nearest are lines 1-2; at line 2 the file has '  three', old_text has 'three'",
+        f"{none_made}most similar: lines 1-2; at line 2 the file has '  three', old_text has 'three'",
     )
     assert await call("edit_file", path="f", edits=made) == (
         True,
@@ -516,7 +516,7 @@ async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call,
     assert (tmp_path / "f").read_text() == "2\n  three\n"
     assert await call("edit_file", path="f", edits=[{"old_text": "three  ", "new_text": "3"}]) == (
         True,
-        "edited 'f' at line 2; match=whitespace at line 2: read the result",
+        "edited 'f' at line 2; match=whitespace at line 2: check the result",
     )
     assert await call("edit_file", path="f", edits=[]) == (
         False,
@@ -524,7 +524,7 @@ async def test_edits_are_made_one_in_the_result_of_another_and_all_or_none(call,
     )
 
 
-async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_changed(call, tmp_path):
+async def test_b5_editing_a_file_that_changed_since_it_was_read_is_an_error_with_the_diff(call, tmp_path):
     (tmp_path / "f").write_text("one\ntwo\nthree\nfour\n")
     edit = {"path": "f", "edits": [{"old_text": "four", "new_text": "4"}], "thread": 1}
     await call("read_file", path="f", thread=1, limit=1)
@@ -534,7 +534,7 @@ async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_cha
 
     assert not ok
     assert text.split("\n") == [
-        "stale: 'f' changed since it was read here (sha256 now cd10fba0118b); read it again",
+        "stale: 'f' has changed since you read it (sha256 now cd10fba0118b); read it again",
         "@@ line 2 @@",
         "-two",
         "+zwei",
@@ -549,15 +549,15 @@ async def test_b5_a_file_that_changed_since_it_was_read_is_refused_with_what_cha
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("a\nb\n", "a\r\nb\r\n", ["[only its encoding or its line ends]"]),
-        ("a\n", "\0", ["[it is no text any more]"]),
-        ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines became 9,000 others @@"]),
-        ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this difference]"]),
+        ("a\nb\n", "a\r\nb\r\n", ["[only its encoding or its line ends changed]"]),
+        ("a\n", "\0", ["[it is not text any more]"]),
+        ("x\n" * 9000, "y\n" * 9000, ["@@ line 1: 9,000 lines were replaced by 9,000 others @@"]),
+        ("", "y\n" * 90, ["@@ line 1 @@", *["+y"] * 59, "[31 more lines of this diff]"]),
         ("x" * 300_000, "y", []),
         ("x", "y" * 1000, ["@@ line 1 @@", "-x", "+" + "y" * 298 + "…"]),
     ],
 )
-async def test_b5_what_changed_is_told_in_few_words_and_soon(call, tmp_path, before, after, told):
+async def test_b5_the_diff_is_short_and_quick(call, tmp_path, before, after, told):
     (tmp_path / "f").write_bytes(before.encode())
     await call("read_file", path="f", thread=1)
     (tmp_path / "f").write_bytes(after.encode())
@@ -570,7 +570,7 @@ async def test_b5_what_changed_is_told_in_few_words_and_soon(call, tmp_path, bef
         assert text.split("\n")[1:] == told
 
 
-async def test_b6_a_file_that_was_never_read_in_this_thread_is_refused(call, tmp_path):
+async def test_b6_editing_a_file_that_this_thread_never_read_is_an_error(call, tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "l").symlink_to("f")
     edit = {"path": "f", "edits": [{"old_text": "old", "new_text": "new"}]}
@@ -583,14 +583,14 @@ async def test_b6_a_file_that_was_never_read_in_this_thread_is_refused(call, tmp
     assert (await call("edit_file", **edit, thread=2))[1].startswith("stale: ")
 
 
-async def test_who_made_or_edited_a_file_knows_it(call):
+async def test_a_file_that_the_thread_created_or_edited_counts_as_read(call):
     await call("create_file", path="f", content="one", thread=1)
 
     for old, new in (("one", "two"), ("two", "three")):
         assert (await call("edit_file", path="f", edits=[{"old_text": old, "new_text": new}], thread=1))[0]
 
 
-async def test_b8_of_two_edits_at_once_the_second_is_checked_against_the_result_of_the_first(call, tmp_path):
+async def test_b8_the_second_of_two_simultaneous_edits_is_checked_against_the_result_of_the_first(call, tmp_path):
     (tmp_path / "f").write_text("one")
     await call("read_file", path="f", thread=1)
     edits = [[{"old_text": "one", "new_text": "two"}], [{"old_text": "one", "new_text": "three"}]]
@@ -602,18 +602,20 @@ async def test_b8_of_two_edits_at_once_the_second_is_checked_against_the_result_
     assert (tmp_path / "f").read_text() in {"two", "three"}
 
 
-async def test_b4_quotes_dashes_and_odd_blanks_elsewhere_stay_as_they_are(call, tmp_path):
+async def test_b4_quotes_dashes_and_unusual_blanks_elsewhere_stay_as_they_are(call, tmp_path):
     rest = "“quoted” – it’s \u00a0odd…\r\n\u2003x\u200b\n"
     (tmp_path / "f").write_bytes((rest + "def  f( ):\n" + rest).encode())
 
     ok, text = await call("edit_file", path="f", edits=[{"old_text": "def f( ):  ", "new_text": "def g():"}])
 
-    assert (ok, text) == (True, "edited 'f' at line 3; match=whitespace at line 3: read the result")
+    assert (ok, text) == (True, "edited 'f' at line 3; match=whitespace at line 3: check the result")
     assert (tmp_path / "f").read_bytes() == (rest + "def g():\n" + rest).encode()
 
 
-async def test_b12_a_notebook_that_is_none_is_not_created(call, tmp_path):
-    assert (await call("create_file", path="a.IPYNB", content="{"))[1].startswith("bad_notebook: 'a.IPYNB' would be no")
+async def test_b12_an_invalid_notebook_is_not_created(call, tmp_path):
+    assert (await call("create_file", path="a.IPYNB", content="{"))[1].startswith(
+        "bad_notebook: 'a.IPYNB' would not be a valid"
+    )
     assert (await call("create_file", path="b.ipynb", content="[" * 100_000))[1].startswith("bad_notebook: ")
     assert (await call("create_file", path="c.ipynb", content='{"cells": []}'))[0]
 
@@ -645,7 +647,7 @@ async def test_b13_edits_given_as_a_string_are_parsed_once_and_checked(call, tmp
     assert (tmp_path / "f").read_text() == ("two" if ok else "one")
 
 
-async def test_a7_a_socket_is_refused_and_a_folder_is_listed_without_pianos_own(call, tmp_path):
+async def test_a7_a_socket_is_an_error_and_a_folder_is_listed_without_pianos_own_data(call, tmp_path):
     (tmp_path / ".piano").mkdir()
     (tmp_path / "data").mkdir()
     (tmp_path / "out").symlink_to("/")
@@ -655,21 +657,19 @@ async def test_a7_a_socket_is_refused_and_a_folder_is_listed_without_pianos_own(
         assert await call("read_file", path="s") == (False, "not_a_regular_file: 's' is a socket")
         assert await call("read_file", path="") == (
             False,
-            "bad_path: a path is one line of plain characters, without blanks around it",
+            "bad_path: a path is one line without control characters or surrounding blanks",
         )
         assert await call("read_file", path=".") == (True, "'.' is a folder:\ndata/\nout\ns")
 
 
-def test_the_status_says_what_holds_file_tools():
+def test_the_status_says_how_file_tools_are_kept_in_the_workspace():
     assert file_layer() in {
-        "files: only beneath the workspace, by the kernel (openat2)",
-        "files: only beneath the workspace, name by name, following no link (no openat2 here)",
+        "files: only within the workspace, paths are checked by the kernel (openat2)",
+        "files: only within the workspace, paths are followed step by step, without links (no openat2)",
     }
 
 
-async def test_d7_keys_and_what_starts_by_itself_are_kept_where_the_workspace_is_the_home_folder(
-    call, tmp_path, monkeypatch
-):
+async def test_d7_keys_and_startup_files_are_protected_if_the_workspace_is_the_home_folder(call, tmp_path, monkeypatch):
     (tmp_path / "ada/.ssh").mkdir(parents=True)
     (tmp_path / "ada/.ssh/id_rsa").write_text("secret")
     (tmp_path / "ada/.bashrc").write_text("alias ll='ls -l'\n")
@@ -680,7 +680,7 @@ async def test_d7_keys_and_what_starts_by_itself_are_kept_where_the_workspace_is
 
     assert await call("read_file", path="ada/keys/id_rsa") == (
         False,
-        "private: this is where the user's home folder has keys, which tools do not see",
+        "private: this is where the user keeps keys, which tools cannot access",
     )
     assert (await call("read_file", path="ada/.bashrc"))[1] == "1\talias ll='ls -l'"
     for path in ("ada/.ssh/authorized_keys", "ada/.zshenv", "ada/.config/autostart/x.desktop", "ada/bin/ls"):

@@ -1,4 +1,4 @@
-"""Names that file tools do not write, and files that the kernel would import."""
+"""Names that file tools must not write, and files that the kernel would import."""
 
 import json
 import sys
@@ -36,12 +36,12 @@ REASON = "would be imported by your kernel, outside the sandbox"
         ".piano/piano.duckdb",
     ],
 )
-def test_a17_what_runs_by_itself_or_instructs_an_agent_is_protected(path):
+def test_a17_files_that_run_automatically_or_instruct_an_agent_are_protected(path):
     assert protected_part(path.split("/"))
 
 
 @pytest.mark.parametrize("path", ["", ".gitignore", "env", ".environment", "agents.py", "piano.py", "src/git/x"])
-def test_what_only_looks_like_it_is_not(path):
+def test_similar_names_are_not_protected(path):
     assert not protected_part(path.split("/"))
 
 
@@ -59,7 +59,7 @@ def test_what_only_looks_like_it_is_not(path):
         ("other/data/chat.duckdb", False),
     ],
 )
-def test_a17_the_history_database_is_private_wherever_it_is(path, private):
+def test_a17_the_history_database_is_private_in_any_folder(path, private):
     assert is_private(path.split("/"), ("data", "chat.duckdb")) is private
 
 
@@ -77,7 +77,7 @@ def test_a17_the_history_database_is_private_wherever_it_is(path, private):
         ("", False),
     ],
 )
-def test_a17_what_lies_in_a_folder_of_skills_instructs_agents(path, counts):
+def test_a17_files_in_a_folder_of_skills_instruct_agents(path, counts):
     assert instructs_agents(path.split("/"), [("skills",), ("team", "skills"), ()]) is counts
 
 
@@ -105,7 +105,7 @@ def here(tmp_path, monkeypatch):
         "x.pth",
     ],
 )
-def test_a19_a_file_that_would_be_imported_in_place_of_a_module_is_named(here, path):
+def test_a19_a_file_that_would_be_imported_instead_of_a_module_is_recognised(here, path):
     assert shadows_import(path.split("/"), here) == f"{path!r} {REASON}"
 
 
@@ -123,25 +123,25 @@ def test_a19_a_file_that_would_be_imported_in_place_of_a_module_is_named(here, p
         "tests/conftest.py",
     ],
 )
-def test_a_file_that_takes_no_modules_place_is_not(here, path):
+def test_a_file_that_shadows_no_module_is_allowed(here, path):
     assert shadows_import(path.split("/"), here) is None
 
 
-def test_a19_a_module_of_a_package_that_already_takes_a_place_is_named_too(here):
+def test_a19_a_module_of_a_package_that_already_shadows_another_is_recognised(here):
     (here / "yaml").mkdir()
     (here / "yaml/__init__.py").touch()
 
     assert shadows_import(("yaml", "loader.py"), here)
 
 
-def test_a19_a_folder_on_the_import_path_counts_as_the_working_directory_does(here, monkeypatch):
+def test_a19_a_folder_on_the_import_path_counts_like_the_working_directory(here, monkeypatch):
     assert shadows_import(("lib", "json.py"), here) is None
     monkeypatch.syspath_prepend(str(here / "lib"))
 
     assert shadows_import(("lib", "json.py"), here) == f"'lib/json.py' {REASON}"
 
 
-def test_a19_the_workspace_counts_where_the_kernel_works_in_a_folder_of_it(here, monkeypatch):
+def test_a19_the_workspace_counts_if_the_kernel_works_in_one_of_its_folders(here, monkeypatch):
     (here / "notebooks").mkdir()
     monkeypatch.chdir(here / "notebooks")
 
@@ -158,7 +158,7 @@ def test_a19_the_folder_of_a_notebook_counts_for_the_kernel_that_starts_there(he
     assert shadows_import(("other", "json.py"), here) is None
 
 
-def test_a19_a_module_that_is_installed_in_the_workspace_is_named_and_a_link_there_too(here, monkeypatch):
+def test_a19_a_module_installed_in_the_workspace_is_recognised_even_through_a_link(here, monkeypatch):
     site = here / ".venv/lib/site-packages"
     (site / "alone").mkdir(parents=True)
     (site / "alone/__init__.py").touch()
@@ -169,7 +169,7 @@ def test_a19_a_module_that_is_installed_in_the_workspace_is_named_and_a_link_the
     assert shadows_import((".venv", "bin", "x.py"), here) is None
 
 
-def test_a19_parts_of_an_installed_namespace_count(here, monkeypatch, tmp_path):
+def test_a19_parts_of_an_installed_namespace_package_count(here, monkeypatch, tmp_path):
     site = tmp_path / "site-packages"
     (site / "spread/part").mkdir(parents=True)
     (site / "spread/part/__init__.py").touch()
@@ -178,7 +178,7 @@ def test_a19_parts_of_an_installed_namespace_count(here, monkeypatch, tmp_path):
     assert shadows_import(("spread", "part", "__init__.py"), here)
 
 
-def test_a19_a_module_that_is_loaded_from_elsewhere_counts_however_it_was_found(here, monkeypatch, tmp_path):
+def test_a19_a_module_loaded_from_elsewhere_counts_with_any_finder(here, monkeypatch, tmp_path):
     loaded = type(sys)("found_by_a_finder")
     loaded.__file__ = str(tmp_path / "elsewhere/found_by_a_finder.py")
     monkeypatch.setitem(sys.modules, "found_by_a_finder", loaded)
@@ -205,18 +205,18 @@ def test_a_project_in_the_workspace_is_its_own_package_installed_or_not(here, mo
     assert shadows_import(("built.py",), here) is None
 
 
-def test_a_file_outside_the_folders_that_are_given_is_not_looked_at(here):
+def test_a_file_outside_the_given_folders_is_not_checked(here):
     assert shadows_import(("json.py",), here, [here / "sub"]) is None
     assert shadows_import(("sub", "json.py"), here, [here / "sub"])
 
 
-def test_a19_a_module_that_is_not_installed_but_wanted_by_one_that_is_would_be_imported(tmp_path):
+def test_a19_a_missing_module_that_an_installed_package_depends_on_would_be_imported(tmp_path):
     assert shadows_import(["numexpr.py"], tmp_path, [tmp_path]).endswith(REASON)  # by pandas, as it is imported
     assert shadows_import(["nobody_wants_this.py"], tmp_path, [tmp_path]) is None
 
 
-def test_a_program_of_the_kernels_own_environment_asks(tmp_path, monkeypatch):
+def test_a_file_in_the_kernels_own_environment_needs_approval(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
 
-    assert shadows_import([".venv", "bin", "activate"], tmp_path).startswith("'.venv/bin/activate' is a part of your")
+    assert shadows_import([".venv", "bin", "activate"], tmp_path).startswith("'.venv/bin/activate' is part of your")
     assert shadows_import([".venv2", "bin", "activate"], tmp_path) is None

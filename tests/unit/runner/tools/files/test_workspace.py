@@ -1,4 +1,4 @@
-"""Where a tool may reach."""
+"""What file tools can access."""
 
 import os
 import resource
@@ -10,11 +10,11 @@ import pytest
 from child import IS_ROOT, needs_root
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, layer
+from piano_jupyter.runner.tools.files.beneath import OpenAt2Resolver, StepwiseResolver, resolver_name
 from piano_jupyter.runner.tools.files.workspace import Workspace, open_regular
 
-OUTSIDE = "outside_workspace: file tools reach only what is in the workspace; give a path relative to it"
-WAYS = [OpenAt2Resolver, StepwiseResolver] if layer() == "openat2" else [StepwiseResolver]
+OUTSIDE = "outside_workspace: file tools can access only the workspace; give a path relative to it"
+WAYS = [OpenAt2Resolver, StepwiseResolver] if resolver_name() == "openat2" else [StepwiseResolver]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def way(request):
 
 @pytest.fixture
 def sandbox(root, way):
-    return Workspace(root, by=way)
+    return Workspace(root, resolver=way)
 
 
 def read(sandbox, path):
@@ -74,8 +74,8 @@ def test_a_path_in_the_workspace_is_found_relative_and_absolute(root, sandbox):
     assert sandbox.names("new/b.txt") == ("new", "b.txt")
 
 
-def test_a_link_in_the_workspace_is_followed_where_the_kernel_can_do_it_safely(root, way):
-    sandbox = Workspace(root, by=way)
+def test_a_link_in_the_workspace_is_followed_if_the_kernel_can_do_it_safely(root, way):
+    sandbox = Workspace(root, resolver=way)
 
     if way.name == "openat2":
         assert sandbox.names("in/a.txt") == ("sub", "a.txt")
@@ -84,20 +84,20 @@ def test_a_link_in_the_workspace_is_followed_where_the_kernel_can_do_it_safely(r
         assert code(read, sandbox, "in/a.txt") == "bad_path"
 
 
-def test_a_workspace_that_is_itself_a_link_is_reached_by_both_names(root, tmp_path, way):
+def test_a_workspace_that_is_a_link_can_be_used_by_both_names(root, tmp_path, way):
     (tmp_path / "link").symlink_to(root)
 
     for path in ("sub/a.txt", str(tmp_path / "link" / "sub" / "a.txt"), str(root / "sub" / "a.txt")):
-        assert read(Workspace(tmp_path / "link", by=way), path) == b"a"
+        assert read(Workspace(tmp_path / "link", resolver=way), path) == b"a"
 
 
 @pytest.mark.parametrize("path", ["../outside/secret", "../outside/missing", "..", "sub/../../outside/secret"])
-def test_a1_a_path_that_climbs_out_is_refused(sandbox, path):
+def test_a1_a_path_that_leads_out_is_an_error(sandbox, path):
     assert said(read, sandbox, path) == OUTSIDE
     assert said(sandbox.make, path, b"") == OUTSIDE
 
 
-def test_a2_an_absolute_path_outside_is_refused_in_the_same_words_whether_or_not_it_is_there(root, sandbox):
+def test_a2_an_absolute_path_outside_is_the_same_error_whether_or_not_it_exists(root, sandbox):
     paths = ["/etc/passwd", "/no/such/file", "/proc/self/root/etc/passwd", "/proc/self/environ", "/dev/mem"]
     paths += [str(root.parent / "outside/secret"), f"{root}/../outside/secret", f"{root}x/secret"]
 
@@ -105,16 +105,16 @@ def test_a2_an_absolute_path_outside_is_refused_in_the_same_words_whether_or_not
     assert {said(sandbox.names, path) for path in paths} == {OUTSIDE}
 
 
-def test_a2_the_kernels_environment_is_not_read_where_the_workspace_is_the_whole_machine(way, tmp_path):
-    machine = Workspace(Path("/"), by=way)
+def test_a2_the_kernels_environment_cannot_be_read_if_the_workspace_is_the_root_folder(way, tmp_path):
+    machine = Workspace(Path("/"), resolver=way)
 
     assert said(read, machine, f"/proc/{os.getpid()}/environ") == OUTSIDE
     (tmp_path / "f").write_text("x")
     assert read(machine, str(tmp_path / "f")) == b"x"
 
 
-def test_a3_a_link_that_leads_out_is_refused(root, way):
-    sandbox = Workspace(root, by=way)
+def test_a3_a_link_that_leads_out_is_an_error(root, way):
+    sandbox = Workspace(root, resolver=way)
     paths = ["out/secret", "out/missing", "up/secret", "up", "nowhere", "out/../ws/sub/a.txt"]
     refusals = {code(read, sandbox, path) for path in paths[: -1 if way.name == "walk" else None]}
 
@@ -123,7 +123,7 @@ def test_a3_a_link_that_leads_out_is_refused(root, way):
     assert names(root.parent / "outside") == ["secret"]
 
 
-def test_a6_a_pipe_is_refused_at_once(root, sandbox):
+def test_a6_a_pipe_is_an_error_at_once(root, sandbox):
     os.mkfifo(root / "pipe")
     begun = time.monotonic()
 
@@ -131,7 +131,7 @@ def test_a6_a_pipe_is_refused_at_once(root, sandbox):
     assert time.monotonic() - begun < 0.2
 
 
-def test_a7_a_socket_and_a_folder_are_no_files(root, sandbox):
+def test_a7_a_socket_and_a_folder_are_not_files(root, sandbox):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "socket"))
 
@@ -151,22 +151,22 @@ def test_a7_a_device_is_not_opened(root, sandbox):
     "path",
     ["", " ", "a\0b", "a\nb", "~", "~/x", "~root/x", "$HOME/x", "x/${HOME}", "%2e%2e/x", "a ", "x" * 5000, "\udcff"],
 )
-def test_a9_a_path_that_would_need_expanding_or_is_no_path_is_refused(sandbox, path):
+def test_a9_a_path_that_needs_expanding_or_is_not_valid_is_an_error(sandbox, path):
     assert code(sandbox.names, path) == "bad_path"
 
 
 @pytest.mark.parametrize("path", ["A$B.class", "100%.txt", "ünï cödé 🎹.txt", "a~", "...", "-rf", "con"])
-def test_an_odd_name_is_a_name(sandbox, path):
+def test_an_unusual_name_is_valid(sandbox, path):
     assert sandbox.make(path, b"odd") == (path,)
     assert read(sandbox, path) == b"odd"
 
 
-def test_pianos_own_data_is_not_reached(root, way):
+def test_pianos_own_data_cannot_be_accessed(root, way):
     (root / "db").symlink_to(".piano")
     (root / ".piano/piano.duckdb").touch()
     (root / "data").mkdir()
     (root / "data/mine.duckdb.wal").touch()
-    sandbox = Workspace(root, str(root / "data/mine.duckdb"), by=way)
+    sandbox = Workspace(root, str(root / "data/mine.duckdb"), resolver=way)
 
     assert code(read, sandbox, ".piano/piano.duckdb") == "private"
     assert code(read, sandbox, "data/mine.duckdb.wal") == "private"
@@ -177,9 +177,9 @@ def test_pianos_own_data_is_not_reached(root, way):
         assert ".piano/" not in list(found.entries())
 
 
-def test_a_link_to_a_protected_folder_does_not_let_one_write_there(root, way):
+def test_a_protected_folder_cannot_be_written_through_a_link(root, way):
     (root / "hooks").symlink_to(".git")
-    sandbox = Workspace(root, by=way)
+    sandbox = Workspace(root, resolver=way)
     (root / ".git/config").write_text("old")
 
     assert code(sandbox.make, "hooks/pre-commit", b"") == ("protected" if way.name == "openat2" else "bad_path")
@@ -187,7 +187,7 @@ def test_a_link_to_a_protected_folder_does_not_let_one_write_there(root, way):
     assert names(root / ".git") == ["config"]
 
 
-def test_what_is_not_there_or_cannot_be_is_refused_with_the_reason(root, sandbox):
+def test_a_missing_or_impossible_path_is_an_error_with_the_reason(root, sandbox):
     assert code(read, sandbox, "none") == "not_found"
     assert code(read, sandbox, "sub/a.txt/x") == "not_found"
     assert code(read, sandbox, "loop") == "bad_path"
@@ -206,14 +206,14 @@ def test_a_file_that_this_process_may_have_locked_is_not_opened_but_a_log_is(roo
     assert read(sandbox, "data.db") == b""
 
 
-def test_a_file_anywhere_is_opened_unless_a_link_leads_out_of_its_folder(root):
+def test_open_regular_opens_any_file_unless_a_link_leads_out_of_its_folder(root):
     with open_regular(root.parent / "outside/secret", "secret") as file:
         assert file.read() == b"s"
     assert code(open_regular, root / "nowhere", "nowhere") in {"outside_workspace", "bad_path"}
     assert said(open_regular, root / "sub", "the skill") == "not_a_regular_file: 'the skill' is a folder"
 
 
-def test_a_new_file_is_written_with_its_folders_and_never_over_another(root, sandbox):
+def test_a_new_file_is_created_with_its_folders_and_never_overwrites_another(root, sandbox):
     assert sandbox.make("new/deep/b.txt", b"b") == ("new", "deep", "b.txt")
 
     assert (root / "new" / "deep" / "b.txt").read_bytes() == b"b"
@@ -225,7 +225,7 @@ def test_a_new_file_is_written_with_its_folders_and_never_over_another(root, san
     assert names(root / "sub") == ["a.txt"]
 
 
-def test_a_new_file_has_the_mode_and_the_group_that_a_file_gets_there(root, sandbox):
+def test_a_new_file_has_the_usual_mode_and_group_of_its_folder(root, sandbox):
     (root / "sub").chmod(0o2775)
     os.chown(root / "sub", -1, 4242 if IS_ROOT else -1)
     (root / "sub/plain").touch()
@@ -236,7 +236,7 @@ def test_a_new_file_has_the_mode_and_the_group_that_a_file_gets_there(root, sand
     assert (made.st_mode, made.st_uid, made.st_gid) == (plain.st_mode, plain.st_uid, plain.st_gid)
 
 
-def test_a_file_is_replaced_whole_and_keeps_its_mode(root, sandbox):
+def test_a_file_is_replaced_completely_and_keeps_its_mode(root, sandbox):
     (root / "sub" / "a.txt").chmod(0o751)
 
     write(sandbox, "sub/a.txt", b"new")
@@ -247,7 +247,7 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(root, sandbox):
 
 
 @needs_root
-def test_a_file_that_is_replaced_keeps_its_owner_but_lends_nobody_that_owners_rights(root, sandbox):
+def test_a_replaced_file_keeps_its_owner_but_loses_its_setuid_bits(root, sandbox):
     os.chown(root / "sub/a.txt", 4242, 4343)
     (root / "sub/a.txt").chmod(0o6755)
 
@@ -265,7 +265,7 @@ def test_a_file_that_somebody_changes_while_it_is_edited_is_not_replaced(root, s
     assert (root / "sub" / "a.txt").read_text() == "theirs"
 
 
-def test_a_link_in_the_place_of_pianos_folder_is_not_written_through(root, sandbox):
+def test_nothing_is_written_through_a_link_in_place_of_pianos_folder(root, sandbox):
     (root / ".piano").rmdir()
     (root / ".piano").symlink_to("../outside")
 
@@ -276,7 +276,7 @@ def test_a_link_in_the_place_of_pianos_folder_is_not_written_through(root, sandb
     assert names(root / "sub") == ["a.txt"]
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_no_rest(root, sandbox):
+def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(root, sandbox):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:

@@ -1,4 +1,4 @@
-"""Which calls run, ask or are denied: rows E1, E2, E3, E5 and E10 of the list of bad inputs, and what goes first."""
+"""Which calls run, ask or are denied, in which order: rows E1, E2, E3, E5 and E10 of the list of bad inputs."""
 
 import re
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from piano_jupyter.errors import PianoError, ToolError
-from piano_jupyter.rules import fits_text
-from piano_jupyter.runner.tools.permissions.policy import Decision, judge, usually
+from piano_jupyter.rules import matches_text
+from piano_jupyter.runner.tools.permissions.policy import Decision, judge, typical_verdict
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, tool
 
@@ -70,7 +70,7 @@ def judged(tmp_path):
         "git status \u202e",
     ],
 )
-def test_e1_a_rule_that_allows_fits_one_plain_command_and_nothing_more(judged, command):
+def test_e1_a_rule_that_allows_matches_one_plain_command_and_nothing_more(judged, command):
     assert judged(BASH, "git status", "allow bash(git status)").verdict is ALLOW
     for rule in ("allow bash(git status)", "allow bash(git status *)", "allow bash(git *)", "allow bash(*)"):
         assert judged(BASH, command, rule).verdict is ASK
@@ -130,7 +130,7 @@ def test_e1_no_command_with_an_operator_or_an_expansion_outside_quotes_is_ever_a
         "/usr/bin/git -c a=b status",
     ],
 )
-def test_e2_what_makes_git_run_another_program_asks(judged, command):
+def test_e2_making_git_run_another_program_needs_approval(judged, command):
     rules = ["allow bash(git *)", "allow bash(/usr/bin/git *)"]
 
     assert judged(BASH, command, *rules).verdict is ASK
@@ -142,7 +142,7 @@ def test_e2_what_makes_git_run_another_program_asks(judged, command):
     ["git", "git status", "git log --oneline -n 5", "git commit -m 'a; b'", "git diff --stat HEAD",
      "git --no-pager log", "git push -u origin main", "git switch -c new", "git rebase --continue", "git bisect good"],
 )  # fmt: skip
-def test_e2_what_git_does_by_itself_runs(judged, command):
+def test_e2_gits_own_commands_run(judged, command):
     assert judged(BASH, command, "allow bash(git *)").verdict is ALLOW
 
 
@@ -214,7 +214,7 @@ def test_e2_what_git_does_by_itself_runs(judged, command):
         "/usr/lib/ld-linux-x86-64.so.2 evil",
     ],
 )
-def test_e3_an_option_that_runs_something_asks_though_the_program_is_allowed(judged, command):
+def test_e3_an_option_that_runs_something_needs_approval_even_if_the_program_is_allowed(judged, command):
     name = command.split()[0]
 
     assert judged(BASH, command, f"allow bash({name} *)", "allow bash(*)").verdict is ASK
@@ -227,7 +227,7 @@ def test_e3_an_option_that_runs_something_asks_though_the_program_is_allowed(jud
      "rg -n pattern src", "tar -xzf a.tgz", "tar tf a.tar", "man ls", "printf %s x", "python -m pytest -q",
      "python3 script.py", "perl script.pl", "grep -rn x .", "npm test", "cargo build"],
 )  # fmt: skip
-def test_e3_what_an_allowed_program_does_by_itself_runs(judged, command):
+def test_e3_an_allowed_program_runs_with_ordinary_options(judged, command):
     assert judged(BASH, command, f"allow bash({command.split()[0]} *)").verdict is ALLOW
 
 
@@ -287,7 +287,7 @@ def test_e3_what_an_allowed_program_does_by_itself_runs(judged, command):
         "echo $(case a in a) curl x;; esac)",
     ],
 )
-def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, command):
+def test_e5_a_denied_name_is_found_anywhere_in_the_line(judged, command):
     decision = judged(BASH, command, "deny bash(curl *)", "allow bash", "allow bash(*)")
 
     assert decision.verdict is DENY
@@ -299,13 +299,13 @@ def test_e5_a_denied_name_is_found_wherever_it_stands_in_the_line(judged, comman
     ["$(echo cu)rl x", "${c}url x", "$'\\x63url' x", "cu{rl,x} y", "/usr/bin/cur? x", "cat >f <<E\nit's text\nE",
      "awk \"{ it's }\" f"],
 )  # fmt: skip
-def test_e5_what_is_known_only_when_it_runs_asks_where_a_name_is_denied(judged, command):
+def test_e5_a_command_known_only_when_it_runs_needs_approval_if_a_name_is_denied(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is ASK
     assert judged(BASH, command, "allow bash").verdict is ALLOW
     assert judged(SANDBOXED, command).verdict is ALLOW
 
 
-UNCLEAR = "a quote or a bracket in it is not closed, or it is written in a way that rules cannot follow"
+UNCLEAR = "a quote or a bracket in it is not closed, or its syntax is too unusual for rules"
 LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a" * 501
 
 
@@ -346,20 +346,20 @@ LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a
         ("cat <<E\n'\nE\\\n\ncurl x\nE", UNCLEAR),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and_asked_about_otherwise(
+def test_a_command_that_cannot_be_read_completely_is_denied_if_any_rule_denies_and_otherwise_needs_approval(
     judged, command, why
 ):
-    unread = f"the command cannot be read whole: {why}"
+    unread = f"the command cannot be read completely: {why}"
 
     for deny in ("deny bash(curl *)", "deny bash(a | b)"):
         denied = judged(BASH, command, "allow bash", "ask bash(rm *)", deny)
         assert denied == Decision(
             DENY,
-            f"denied: {unread}, and the user's rule {deny!r} forbids what may be in it; "
-            f"give several short, simple commands",
+            f"denied: {unread}, and it may contain what the user's rule {deny!r} forbids; "
+            f"run several short, simple commands instead",
         )
     asked = judged(SANDBOXED, command, "allow bash", "ask bash(rm *)", "deny edit_file")
-    assert asked == Decision(ASK, f"your rule 'ask bash(rm *)' may be about this: {unread}")
+    assert asked == Decision(ASK, f"your rule 'ask bash(rm *)' may apply: {unread}")
     for rules in ([], ["allow bash(echo *)"], ["deny edit_file(secrets/*)"]):
         assert judged(SANDBOXED, command, *rules) == Decision(ASK, unread)
     assert judged(BASH, command, "allow bash") == Decision(ALLOW)  # whatever it says
@@ -370,7 +370,7 @@ def test_what_cannot_be_read_whole_is_denied_where_a_rule_denies_of_the_tool_and
     ["cat <<'E'\n'\nE\ncurl x\n#'", "cat <<E1 <<E2\n'\nE1\n'\nE2\ncurl x", "bash <<E\ncurl x\n'\nE",
      "bash -c 'curl x\n\"'", "awk \"{ it's }\" f | curl x"],
 )  # fmt: skip
-def test_a_denied_name_before_or_behind_a_text_that_is_no_shell_is_found(judged, command):
+def test_a_denied_name_before_or_after_a_text_that_is_not_shell_is_found(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
 
 
@@ -382,11 +382,11 @@ def test_a_denied_name_before_or_behind_a_text_that_is_no_shell_is_found(judged,
         "cat > a.txt <<E\nHello (world) all\nE",
     ],
 )
-def test_a_text_that_is_no_shell_and_expands_nothing_asks_nothing(judged, command):
+def test_a_text_that_is_not_shell_and_expands_nothing_needs_no_approval(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is ALLOW
 
 
-def test_a_dash_before_a_here_document_is_a_word_like_others(judged):
+def test_a_dash_before_a_here_document_is_an_ordinary_word(judged):
     assert judged(BASH, "python3 - <<E\nE", "deny bash(python3 -)", "allow bash").verdict is DENY
 
 
@@ -409,18 +409,18 @@ def test_a_dash_before_a_here_document_is_a_word_like_others(judged):
         ('f(x)\n"cu\\"rl', ASK),
     ],
 )
-def test_what_a_text_runs_if_it_is_shell_after_all_is_guessed_generously(judged, text, verdict):
+def test_the_commands_of_a_text_that_may_be_shell_are_guessed_broadly(judged, text, verdict):
     assert judged(BASH, f"bash <<'E'\n{text}\nE", "deny bash(curl)", "allow bash").verdict is verdict
 
 
 @pytest.mark.parametrize("command", ["cat <>f; curl x", "exec 3<>f && curl x", "bash -c 'cat 0<>f; curl x'"])
-def test_a_command_behind_a_file_that_is_opened_for_both_is_found(judged, command):
+def test_a_command_after_a_read_write_redirection_is_found(judged, command):
     assert judged(BASH, command, "deny bash(curl *)", "allow bash").verdict is DENY
     assert judged(BASH, command, "deny bash(wget *)", "allow bash").verdict is ALLOW
 
 
 @pytest.mark.parametrize("command", ["echo curl", "ls curl.txt", "busybox wget x", "echo $HOME", "git log --grep curl"])
-def test_e5_a_denied_name_that_is_no_command_denies_nothing(judged, command):
+def test_e5_a_denied_name_that_is_not_a_command_denies_nothing(judged, command):
     assert judged(BASH, command, "deny bash(curl)", "allow bash").verdict is ALLOW
 
 
@@ -436,7 +436,7 @@ def test_e5_a_denied_name_that_is_no_command_denies_nothing(judged, command):
         ("ask bash(rm *)", "ls && rm x", ASK),
     ],
 )
-def test_a_rule_that_denies_or_asks_fits_its_words_with_others_between_them(judged, rule, command, verdict):
+def test_a_rule_that_denies_or_asks_matches_with_other_words_between(judged, rule, command, verdict):
     assert judged(BASH, command, rule, "allow bash").verdict is verdict
 
 
@@ -454,11 +454,11 @@ def test_deny_goes_before_ask_and_ask_before_allow(judged):
     rules = ["allow bash", "ask bash(git *)", "deny bash(git push)"]
 
     assert judged(BASH, "ls", *rules) == Decision(ALLOW)
-    assert judged(BASH, "git log", *rules) == Decision(ASK, "your rule 'ask bash(git *)' says so")
+    assert judged(BASH, "git log", *rules) == Decision(ASK, "your rule 'ask bash(git *)' applies")
     assert judged(BASH, "git push", *rules).verdict is DENY
 
 
-def test_what_a_tool_denies_no_rule_allows_and_what_it_asks_about_a_rule_does(judged):
+def test_a_rule_can_allow_what_a_tool_asks_about_but_not_what_it_denies(judged):
     denies = replace(BASH, judge=lambda _, mode: ToolAssessment(DENY, f"read_only: mode {mode}"))
     asks = replace(EDIT, judge=lambda *_: ToolAssessment(ASK, "your kernel would import it"))
 
@@ -467,14 +467,14 @@ def test_what_a_tool_denies_no_rule_allows_and_what_it_asks_about_a_rule_does(ju
     assert judged(asks, "a.py", "allow edit_file") == Decision(ALLOW)
 
 
-def test_a_tool_that_cannot_make_sense_of_a_call_denies_it(judged):
+def test_a_call_that_the_tool_cannot_judge_is_denied(judged):
     def refuses(*_):
         raise ToolError("bad_path: no")
 
     assert judged(replace(EDIT, judge=refuses), "?", "allow edit_file") == Decision(DENY, "bad_path: no")
 
 
-def test_f10_what_the_asker_may_not_use_is_asked_about_whatever_is_allowed(judged):
+def test_f10_what_the_delegating_agent_may_not_use_needs_approval_whatever_is_allowed(judged):
     decision = judged(BASH, "ls", "allow bash", ask_first="ada may not use bash")
 
     assert decision == Decision(ASK, "ada may not use bash")
@@ -501,7 +501,7 @@ def test_e10_always_covers_exactly_this_command_this_path_or_this_tool(judged, t
         assert judged(tool, subject, always).verdict is ALLOW
 
 
-def test_a_path_is_taken_as_it_is_written_and_as_it_leads(judged, tmp_path):
+def test_rules_match_a_path_as_written_and_with_links_resolved(judged, tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "link").symlink_to("secrets")
 
@@ -519,7 +519,7 @@ def test_a_path_is_taken_as_it_is_written_and_as_it_leads(judged, tmp_path):
     assert verdict("\0", "allow edit_file(link/*)") is ASK
 
 
-def test_a_pattern_for_a_tool_of_ones_own_is_about_its_subject_or_denies_by_any_argument(judged):
+def test_a_pattern_for_a_custom_tool_matches_its_subject_or_denies_by_any_argument(judged):
     own = a_tool("ask_web", "site", asks=True)
 
     assert judged(own, "docs.python.org", "allow ask_web(*.python.org)").verdict is ALLOW
@@ -528,19 +528,22 @@ def test_a_pattern_for_a_tool_of_ones_own_is_about_its_subject_or_denies_by_any_
     assert judged(PRICE, {"of": "tea"}, "allow price(tea)").verdict is ASK
 
 
-def test_a_rule_that_slipped_in_unchecked_stops_everything_with_its_sentence(judged):
-    with pytest.raises(PianoError, match="'allows price' is no rule"):
+def test_an_invalid_rule_that_was_not_checked_earlier_is_an_error(judged):
+    with pytest.raises(PianoError, match="'allows price' is not a valid rule"):
         judged(PRICE, {}, "allows price")
 
 
-def test_what_becomes_of_a_tool_is_known_without_a_call():
+def test_the_typical_verdict_on_a_tool_needs_no_call():
     reads = replace(
         EDIT, judge=lambda arguments, mode: ToolAssessment(DENY if mode == "read" else ALLOW, arguments["path"])
     )
-    knobs = {"workspace": "/nowhere"}
+    config = {"workspace": "/nowhere"}
 
-    assert [usually(reads, mode=mode, rules=[], **knobs) for mode in ("read", "write")] == [DENY, ALLOW]
-    assert [usually(BASH, mode="write", rules=rules, **knobs) for rules in ([], ["allow bash"])] == [ASK, ALLOW]
+    assert [typical_verdict(reads, mode=mode, rules=[], **config) for mode in ("read", "write")] == [DENY, ALLOW]
+    assert [typical_verdict(BASH, mode="write", rules=rules, **config) for rules in ([], ["allow bash"])] == [
+        ASK,
+        ALLOW,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -553,7 +556,7 @@ def test_what_becomes_of_a_tool_is_known_without_a_call():
         ("ls -la && pytest -q", []),
     ],
 )
-def test_f1_what_reaches_for_keys_or_the_network_is_pointed_out(command, what):
+def test_f1_a_command_that_accesses_keys_or_the_network_gets_a_warning(command, what):
     told = suspicion(command) or ""
 
     assert [word for word in ("keys", "the network") if word in told] == what
@@ -572,7 +575,7 @@ def test_the_grammar_is_loaded_only_when_a_command_is_judged():
     assert run.stdout.split() == ["False", "True"]
 
 
-def test_judging_a_long_command_takes_no_time(judged):
+def test_judging_a_long_command_is_quick(judged):
     begun = time.process_time()
 
     for command in ("a " * 500_000, "env " * 5_000, "$(" * 10_000, '"' * 19_999, "`" * 19_999, "(" * 19_999,
@@ -584,7 +587,7 @@ def test_judging_a_long_command_takes_no_time(judged):
 
 
 @pytest.mark.parametrize("pattern", ["http://evil*", "secret", "deep", "production", "true", "7", "*'k'*"])
-def test_a_rule_that_denies_sees_what_is_within_an_argument_and_what_is_taken_for_one_that_is_left_out(pattern):
+def test_a_rule_that_denies_sees_nested_values_and_default_arguments(pattern):
     @tool
     def fetch(urls: list[str], how: dict[str, Any], stage: str = "production", *, again: bool = True) -> None:
         """Fetch."""
@@ -598,12 +601,12 @@ def test_a_rule_that_denies_sees_what_is_within_an_argument_and_what_is_taken_fo
 
 
 @given(st.lists(st.text("ab\n", max_size=3), min_size=1, max_size=5).map(tuple), st.text("ab\n", max_size=12))
-def test_a_pattern_fits_what_its_texts_with_anything_between_them_are(pattern, text):
+def test_a_pattern_matches_its_texts_with_any_text_between_them(pattern, text):
     expected = re.fullmatch(".*".join(map(re.escape, pattern)), text, re.DOTALL) is not None
 
-    assert fits_text(pattern, text) is expected
+    assert matches_text(pattern, text) is expected
 
 
-def test_a_rule_with_many_stars_is_compared_with_a_long_argument_at_once():
-    """Some ways to compare take longer than anybody lives."""
-    assert not fits_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
+def test_a_rule_with_many_stars_is_quickly_matched_with_a_long_argument():
+    """Some matching algorithms would take practically forever."""
+    assert not matches_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
