@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import types
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -228,3 +229,14 @@ def is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+_RENAMED = {"Calling": "ToolCallContext", "Opinion": "ToolAssessment", "calling": "current_call"}
+
+
+def __getattr__(name: str) -> Any:
+    """Give what was renamed under its old name, with a warning."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

@@ -7,7 +7,8 @@ Every method but `sql` takes and gives records; no row, cursor or connection lea
 # An operation is declared without a body: `operations` gives it one.
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -40,6 +41,16 @@ class AckResult(NamedTuple):
     answer: Message
     asked: list[Job]
     note: Message | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What a kernel says of its jobs, so that it is decided over the jobs of all kernels which one goes next."""
+
+    max_demand: int  #: jobs at once on one model; of different ones the smallest counts
+    max_wait_s: float  #: seconds that a job may wait behind newer ones of a model that is loaded
+    loaded: tuple[str, ...] | None = None  #: all models that answer without a swap; None: the server never swaps
+    aliases: Mapping[str, str] = field(default_factory=dict)  #: other names of models, and the models
 
 
 class Backend(ABC):
@@ -167,11 +178,14 @@ class Store(Backend):
     async def unbegun(self, job_id: UUID) -> list[Approval]:
         """Return the newest approval request of each of a job's calls that have not started, in order."""
 
-    async def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
+    async def claim_next(
+        self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
+    ) -> Job | None:
         """Mark the first of the `wanted` jobs that is still queued running, its attempt one higher; None if none is.
 
         A request is given one job: the same one when it is repeated, or None once that has ended. A wanted job that
-        the owner runs already is returned as it is.
+        the owner runs already is returned as it is. With `turn`, a store that several kernels share gives the wanted
+        job whose turn it is over the jobs of all of them, and None while it is none's.
         """
 
     async def ack(

@@ -1,15 +1,18 @@
 """A store of each kind, and records to put into it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from store_servers import served
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.server.remote_store import RemoteStore
 
 
 class Maker:
@@ -54,12 +57,25 @@ def make() -> Maker:
     return Maker()
 
 
-@pytest.fixture(params=["file", "memory"])
+@asynccontextmanager
+async def shared(file: Path) -> AsyncIterator[Store]:
+    async with served(file):
+        yield RemoteStore(file)
+
+
+@asynccontextmanager
+async def alone(file: Path | str) -> AsyncIterator[Store]:
+    yield DuckDBStore(file)
+
+
+@pytest.fixture(params=["file", "memory", "shared"])
 async def store(request, tmp_path: Path) -> AsyncIterator[Store]:
-    store = DuckDBStore(tmp_path / "new" / "piano.duckdb" if request.param == "file" else ":memory:")
-    await store.open()
-    yield store
-    await store.close()
+    file = tmp_path / "new" / "piano.duckdb"
+    kinds = {"file": lambda: alone(file), "memory": lambda: alone(":memory:"), "shared": lambda: shared(file)}
+    async with kinds[request.param]() as store:
+        await store.open()
+        yield store
+        await store.close()
 
 
 @pytest.fixture

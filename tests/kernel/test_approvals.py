@@ -133,7 +133,7 @@ def test_e7_a_call_that_waits_when_the_kernel_is_killed_waits_in_the_next_one(ke
     assert stub_model.requests[-1]["messages"][-1]["role"] == "tool"
 
 
-def test_j8_a_job_that_waits_for_a_yes_ends_at_once_when_it_is_cancelled(kernel, stub_model):
+def test_j8_a_job_that_waits_for_approval_ends_at_once_when_it_is_cancelled(kernel, stub_model):
     stub_model.says(bash("touch made"), "now?")
     kernel.run(FULL)
     kernel.run("%piano send go")
@@ -168,7 +168,7 @@ def test_e11_files_of_the_workspace_and_its_database_set_neither_mode_nor_rules(
     assert "mode write, 0 rules" in status
 
 
-def test_status_and_tools_say_what_becomes_of_calls(kernel):
+def test_status_and_tools_say_what_happens_to_calls(kernel):
     kernel.run("from piano_jupyter import tool\n@tool(asks=True)\ndef act() -> str:\n    'Do it.'\n    return ''")
     asks = kernel.run("%piano tools").text
     kernel.run("%config PianoConfig.rules = ['allow act', 'deny create_file', 'ask read_file', 'deny bsh(curl *)']")

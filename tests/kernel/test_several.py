@@ -141,7 +141,7 @@ def test_wait_shows_the_calls_that_were_made_before_it(agents, stub_model):
     assert agents.finish(started).text == "[price(item='tea') → ok: 3]\nIt is 3."
 
 
-def test_what_several_agents_said_is_replayed_to_the_letter(agents, kernel_of, stub_model):
+def test_a_replay_of_several_agents_is_exact(agents, kernel_of, stub_model):
     stub_model.answer = by_model(slow="one", fast="two")
     cells = [
         "%piano agent ada --model slow",

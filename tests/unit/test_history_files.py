@@ -1,6 +1,7 @@
 """The history as a file, through the service: copied, restored, upgraded, and rid of a thread to the last byte."""
 
 import asyncio
+import json
 import os
 import shutil
 import stat
@@ -444,3 +445,57 @@ async def test_a_copy_that_cannot_be_changed_is_named(piano_of, folder):
 
     assert left.startswith(f"{copy} may still hold it, and cannot be changed (")
     assert left.endswith("delete it by hand")
+
+
+async def test_a_damaged_file_that_was_kept_is_named_when_a_thread_is_deleted(piano_of, folder):
+    async with piano_of() as piano:
+        thread = await piano.open_thread("first")
+        kept = folder / "piano.duckdb.damaged-20260101-101500"
+        kept.write_bytes(bytes(20_000))
+        Path(f"{kept}.txt").write_text("a report")
+        left = await piano.delete_thread(thread)
+
+    assert left == [f"{kept} may still hold it, for it is kept as it was found damaged; delete it by hand"]
+
+
+async def test_a_thread_is_deleted_from_the_copies_of_a_file_that_was_lost(piano_of, folder):
+    async with piano_of() as piano:
+        thread = await piano.open_thread(SAID)
+        copy = Path(await piano.backup())
+        (folder / "piano.duckdb").unlink()
+        kept = await piano.open_thread("kept")
+        [told] = piano.notices()
+        before = holding(folder, SAID)
+        left = await piano.delete_thread(thread)
+        [saved] = folder.glob("piano-recovered-*.duckdb")
+        rights = stat.S_IMODE(saved.stat().st_mode)
+        files = {each.file: each.about for each in await piano.backups()}
+    async with piano_of(database=saved) as again:
+        titles = [each.title for each in await again.threads()]
+
+    assert "was deleted; everything in it was saved to" in told
+    assert copy.name in before
+    log = folder / "piano.duckdb.wal"
+    assert left == [f"{log} is the log of a lost file and may still hold it; delete it by hand"]
+    assert (holding(folder, SAID), titles, rights) == ([log.name], [kept.title], 0o600)
+    assert files[str(saved)] == "saved when the file was deleted or moved"
+
+
+async def test_a_restore_wins_over_a_recovery_that_was_not_finished(piano_of, folder):
+    async with piano_of() as piano:
+        await piano.open_thread("first")
+        copy = await piano.backup()
+    shutil.copy(copy, folder / "piano.duckdb.recovered")
+    report = {"time": "20260101-101500", "sentence": "recovered"}
+    (folder / "piano.duckdb.recovered.txt").write_text(json.dumps(report))
+    async with piano_of(database=folder / "other.duckdb") as other:
+        await other.open_thread("chosen")
+        source = await other.backup()
+
+    piano = piano_of()
+    await piano.restore(source)
+    titles = [each.title for each in await piano.threads()]
+    await piano.close()
+
+    assert titles == ["chosen"]
+    assert not (folder / "piano.duckdb.recovered").exists()

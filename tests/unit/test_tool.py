@@ -1,12 +1,15 @@
 """Tool and @tool."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.tool import Tool, as_tool, tool
+
+tool_module = import_module("piano_jupyter.tool")  # `piano_jupyter.tool` is the function
 
 
 class Row(TypedDict):
@@ -167,3 +170,15 @@ def test_a_tool_without_the_decorator_can_have_a_custom_schema():
     made = Tool(name="t", description="T.", parameters={"type": "object", "properties": {}}, function=dict)
 
     assert made.schema()["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Calling", "ToolCallContext"), ("Opinion", "ToolAssessment"), ("calling", "current_call")]
+)
+def test_what_was_renamed_is_found_under_its_old_name_with_a_warning(old, new):
+    with pytest.warns(DeprecationWarning, match=f"piano_jupyter.tool.{old} is now {new}"):
+        found = getattr(tool_module, old)
+
+    assert found is getattr(tool_module, new)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tool_module.nothing  # noqa: B018

@@ -5,7 +5,7 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.commands import agents, ask, backups, history, import_export, models, queue, status
+from piano_jupyter.jupyter.magic.commands import agents, ask, copies, history, import_export, models, queue, status
 from piano_jupyter.jupyter.magic.manual import ManualPage, topics
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
@@ -82,8 +82,8 @@ ALL = [
         import_export.export, "FILE [--thread THREAD] [--format md|ipynb|jsonl] [--force]", "review.md --thread Sales"
     ),
     Command(import_export.import_, "FILE [--title TITLE]", 'talk.jsonl --title "An old talk"'),
-    Command(backups.backup, "[FILE]", "~/piano-2026.duckdb"),
-    Command(backups.restore, "[FILE] [--yes]", "2026-11-30.duckdb"),
+    Command(copies.backup, "[FILE]", "~/piano-2026.duckdb"),
+    Command(copies.restore, "[FILE] [--yes]", "2026-11-30.duckdb"),
     Command(import_export.record, "[FILE] [--stop] [--force]", "talk.jsonl"),
     Command(import_export.replay, "[FILE] [--stop]", "talk.jsonl"),
 ]

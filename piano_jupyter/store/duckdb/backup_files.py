@@ -201,6 +201,12 @@ def _second_name(old: str, new: str) -> None:
         _sync(Path(new))
 
 
+def orphaned_logs(real: str) -> list[Path]:
+    """Return the logs in the folder of a recovered file that were left when their database was deleted or moved."""
+    logs = [each for each in _regular(Path(real).parent) if each.name.endswith(".wal") and _is_recovered(real)]
+    return sorted(each for each in logs if not os.path.lexists(each.with_suffix("")))
+
+
 def _files(path: str) -> list[Path]:
     return _regular(backup_folder(os.path.realpath(path)))
 

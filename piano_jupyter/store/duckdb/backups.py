@@ -117,7 +117,8 @@ def erase(cursor: ReadCursor[Any], threads: Sequence[UUID]) -> list[str]:
             left.append(f"{each} may still hold it, and cannot be changed ({why}); delete it by hand")
     kept = backup_files.damaged(real) if real else ()
     left += [f"{each} may still hold it, for it is kept as it was found damaged; delete it by hand" for each in kept]
-    return left
+    logs = backup_files.orphaned_logs(real) if real else ()
+    return left + [f"{each} is the log of a lost file and may still hold it; delete it by hand" for each in logs]
 
 
 def _erase_from(real: str, copy: Path, threads: Iterable[UUID]) -> None:

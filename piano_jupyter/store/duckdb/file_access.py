@@ -35,7 +35,7 @@ def is_in_own_folder(path: str) -> bool:
 
 
 def check_place(path: str) -> None:
-    """Raise StoreError where a link, a pipe, a socket or a device is in the place of a history. It opens nothing."""
+    """Raise StoreError where a link, a pipe, a socket or a device is where a history should be. It opens nothing."""
     folder = Path(path).parent
     if is_in_own_folder(path):
         for link in filter(Path.is_symlink, (folder, Path(path))):

@@ -26,7 +26,7 @@ from piano_jupyter.records import (
     ToolCall,
     short,
 )
-from piano_jupyter.store.base import AckResult
+from piano_jupyter.store.base import AckResult, Turn
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
 
@@ -181,7 +181,10 @@ class Operations:
     def unbegun(self, job_id: UUID) -> list[Approval]:
         return self._all(Approval, queries.UNBEGUN, job_id=job_id)
 
-    def claim_next(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
+    def claim_next(
+        self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
+    ) -> Job | None:
+        del turn  # a process that has the store alone decides on the order of what it wants
         found = self._found(Job, wanted)
         given = [job for job in found if job.request_id == request_id]
         begun = [job for job in found if (job.status, job.owner) == (JobStatus.RUNNING, owner)]

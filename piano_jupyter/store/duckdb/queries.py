@@ -57,14 +57,14 @@ THREADS = "SELECT * FROM threads WHERE $status::VARCHAR IS NULL OR status = $sta
 #: The newest so many messages of a thread (all where `last` is null), newest first.
 MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
 
-#: A call with what came of it.
+#: A call with its result.
 CALL = """
 SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
 FROM tool_calls c LEFT JOIN tool_results r ON r.call_id = c.id
 WHERE c.id = $id
 """
 
-#: A thread's calls, each with what came of it, in order.
+#: A thread's calls, each with its result, in order.
 CALLS = """
 SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
 FROM tool_calls c JOIN messages m ON m.id = c.message_id LEFT JOIN tool_results r ON r.call_id = c.id

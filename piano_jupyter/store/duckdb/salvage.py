@@ -24,6 +24,7 @@ from piano_jupyter.store.duckdb import file_format as form
 from piano_jupyter.store.duckdb.codec import records_of
 from piano_jupyter.store.duckdb.migrate import Migration, migrate, migrations
 from piano_jupyter.store.duckdb.queries import TABLES
+from piano_jupyter.store.duckdb.search_index import INDEX_TABLES
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
@@ -68,7 +69,7 @@ def salvage(copy: Path, skipped: list[str], *, strict: bool) -> dict[str, Any]:
     if connection is None:
         return {}
     try:
-        is_newer = connection.execute(SCHEMA_VERSION).fetchall()[0][0] > migrations()[-1].version
+        is_newer = (connection.execute(SCHEMA_VERSION).fetchall()[0][0] or 0) > migrations()[-1].version
     except duckdb.Error:
         is_newer = False
     if is_newer:
@@ -272,6 +273,8 @@ def _copy_tables(
     connection.execute(f"ATTACH '{str(new).replace(chr(39), chr(39) * 2)}' AS rescued")
     known = _tables(connection, _name(connection))
     for table in _tables(connection, "rescued"):
+        if table in INDEX_TABLES:  # made again from the messages; a part of it would hide messages from searches
+            continue
         _tell({"table": table})  # where this crashes, the table is left out the next time
         total = _count(connection, table) if table in known else 0
         if table in known and table not in skipped:

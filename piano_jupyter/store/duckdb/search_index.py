@@ -14,6 +14,8 @@ SEGMENT_BLOCKS = 16  #: as many as `blocks` has bits
 SEGMENT_MESSAGES = BLOCK_MESSAGES * SEGMENT_BLOCKS
 MERGED_GAP_MESSAGES = 8_192  #: to read so many takes as long as to begin another query
 
+INDEX_TABLES = ("search_words", "search_postings", "search_segments")
+
 STAGE = "CREATE TEMP TABLE IF NOT EXISTS staged_words (word VARCHAR, bit USMALLINT)"
 
 UNINDEXED = """

@@ -157,7 +157,7 @@ async def test_what_lies_in_the_lock_s_place_and_is_none_is_refused_and_left_as_
     assert not (tmp_path / "piano.duckdb").exists()
 
 
-def test_a_lock_file_that_is_deleted_while_it_is_being_locked_is_made_anew(tmp_path, monkeypatch):
+def test_a_lock_file_that_is_deleted_while_it_is_being_locked_is_made_again(tmp_path, monkeypatch):
     place, locked, flock = tmp_path / "x.lock", [], fcntl.flock
 
     def delete_first(file, how):

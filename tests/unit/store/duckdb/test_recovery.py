@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -288,6 +289,34 @@ def test_an_interrupted_recovery_is_finished_and_told_by_the_next_opening(tmp_pa
     ]
 
 
+def test_j5_a_table_over_which_duckdb_crashes_is_left_out_and_told(tmp_path, base, monkeypatch):
+    path, tasks = tmp_path / "run.duckdb", []
+    path.write_bytes(flipped(base, message_block(base) + 3))
+
+    def crash(task, copy, *skipped):
+        tasks.append((task, *skipped))
+        if "messages" not in skipped:
+            return {"table": "messages"}  # the last thing that was heard of it
+        return json.loads(json.dumps(salvage.salvage(Path(copy), [*skipped], strict=True)))
+
+    monkeypatch.setattr(recovery, "in_own_process", crash)
+    told = recovery.recover(str(path))
+
+    assert tasks == [("salvage",), ("strict",), ("strict", "messages")]
+    assert f"recovered 1 agent; not recovered: {MESSAGES} messages;" in told
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "run.duckdb")
+    (tmp_path / "run.duckdb.wal").mkdir()
+    name = str(tmp_path / "run.duckdb")
+
+    assert (recovery.finish_recovery(name), recovery.set_incomplete_aside(name)) == ("", "")
+    assert [check(name) for check in (recovery.is_log_broken, recovery.is_repaired, recovery.has_recovered)] == [
+        False
+    ] * 3
+
+
 def test_a_file_of_another_storage_version_or_of_another_program_is_left_as_it_is(tmp_path, base):
     other = form.with_checksum(base[:12] + b"\x05\x04" + base[14:4096]) + base[4096:]
     for content in (other, b"hello" * 5000, b"SQLite format 3\0" + bytes(20_000)):
@@ -336,3 +365,16 @@ def test_the_headers_are_put_right_from_each_other(base):
         right = form.corrected_head(flipped(head, at))
         assert right is not None, at
         assert form.read_headers(right)[:2] == live[:2], at
+
+
+def test_the_index_of_searches_is_left_out_of_a_rebuilt_database_and_made_again(tmp_path, base):
+    path = tmp_path / "run.duckdb"
+    path.write_bytes(base)
+    with contextlib.closing(Database(str(path))) as database:
+        database.connection.execute("INSERT INTO search_segments VALUES (0)")
+
+    salvage.salvage(path, ["agents"], strict=False)
+
+    with contextlib.closing(Database(str(path))) as database:
+        assert database.connection.execute("SELECT count(*) FROM search_segments").fetchone() == (0,)
+        assert database.connection.execute("SELECT count(*) FROM messages").fetchone() == (MESSAGES,)

@@ -1,0 +1,56 @@
+"""EventRelay: the buses of all kernels of a workspace as one: what one publishes, the subscribers of all hear."""
+
+from collections.abc import Callable
+
+from piano_jupyter import events
+from piano_jupyter.bus import EventBus
+from piano_jupyter.events import Event, JobFailed, JobQueued
+from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.store.server.packing import Packing
+
+KINDS: dict[str, type[Event]] = {
+    name: kind
+    for name, kind in vars(events).items()
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not events.Closed
+}
+NAME_ENDS = b"\n"
+
+
+class EventRelay:
+    """Sends what is published on a bus to the other kernels, and publishes on it what they send."""
+
+    def __init__(self, bus: EventBus, send: Callable[[bytes], None]) -> None:
+        self._bus, self._send = bus, send
+        self._received: Event | None = None
+        self._packings: dict[str, Packing[Event]] = {}
+        self.close = bus.subscribe(self._published, *KINDS.values())
+
+    def receive(self, data: bytes) -> None:
+        """Publish what another kernel sent."""
+        name, _, packed = data.partition(NAME_ENDS)
+        self._publish(self._packing(name.decode()).unpack(packed))
+
+    def recovered(self, jobs: list[Job]) -> None:
+        """Publish what became of jobs of a kernel that is gone, which every kernel is told."""
+        for job in jobs:
+            if job.status is JobStatus.FAILED:
+                self._publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
+            else:
+                self._publish(JobQueued(thread_id=job.thread_id, job=job))
+
+    def _publish(self, event: Event) -> None:
+        outer, self._received = self._received, event
+        try:
+            self._bus.publish(event)
+        finally:
+            self._received = outer
+
+    def _published(self, event: Event) -> None:
+        if event is not self._received:
+            name = type(event).__name__
+            self._send(name.encode() + NAME_ENDS + self._packing(name).pack(event))
+
+    def _packing(self, name: str) -> Packing[Event]:
+        if name not in self._packings:
+            self._packings[name] = Packing(KINDS[name])
+        return self._packings[name]

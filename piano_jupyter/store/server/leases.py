@@ -1,0 +1,83 @@
+"""Leases: a kernel keeps its running jobs as long as it is connected, and a few seconds more.
+
+A kernel that said goodbye gives them back at once, without an attempt. One whose connection broke has a grace period
+to come back in; after that its jobs are recovered. So is, after the process has started, what a kernel left running
+that never came back. No heartbeats.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.store.base import Store
+
+
+class Leases:
+    """Which owners of jobs are there, or may come back."""
+
+    def __init__(self, store: Store, grace_s: float, tell: Callable[[list[Job]], None]) -> None:
+        self._store, self._grace_s, self._tell = store, grace_s, tell
+        self._connected: Counter[str] = Counter()
+        self._absent: dict[str, asyncio.Task[None]] = {}
+        self._max_attempts = 3
+        self._settled = asyncio.create_task(self._recover_after_grace())
+
+    @property
+    def owners(self) -> Collection[str]:
+        """The owners that keep their jobs."""
+        return {*self._connected, *self._absent}
+
+    def begin(self, owner: str, max_attempts: int) -> None:
+        """Let an owner keep its jobs from now on."""
+        self._max_attempts = max_attempts
+        self._connected[owner] += 1
+        if waiting := self._absent.pop(owner, None):
+            waiting.cancel()
+
+    async def end(self, owner: str, *, orderly: bool) -> None:
+        """Take its jobs from an owner that is not connected any more: now or after the grace period."""
+        self._connected[owner] -= 1
+        if self._connected[owner] > 0:
+            return
+        del self._connected[owner]
+        if orderly:
+            now = datetime.now(UTC)
+            running = [job for job in await self._store.jobs(JobStatus.RUNNING) if job.owner == owner]
+            for job in running:
+                self._told([await self._store.release(job, now)])
+        else:
+            self._absent[owner] = asyncio.create_task(self._recover_after_grace(owner))
+
+    async def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
+        """Recover the jobs of all owners but those that are alive or that keep their jobs here.
+
+        While kernels may still come back after a start of the process, it waits for them.
+        """
+        if not self._settled.done() and await self._strangers(alive):
+            await asyncio.wait([self._settled])
+        return await self._store.recover({*alive, *self.owners}, max_attempts, now)
+
+    async def close(self) -> None:
+        """End the grace periods; the jobs are recovered by the next process."""
+        tasks = [self._settled, *self._absent.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _recover_after_grace(self, owner: str | None = None) -> None:
+        await asyncio.sleep(self._grace_s)
+        if owner is not None:
+            self._absent.pop(owner)
+        if await self._strangers(()):
+            self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
+
+    async def _strangers(self, alive: Collection[str]) -> bool:
+        """Return whether a job runs whose owner is not here."""
+        running = await self._store.jobs(JobStatus.RUNNING)
+        return any(job.owner not in {*alive, *self.owners} for job in running)
+
+    def _told(self, jobs: list[Job]) -> None:
+        if jobs:
+            self._tell(jobs)

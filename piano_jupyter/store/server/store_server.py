@@ -1,0 +1,231 @@
+"""StoreServer: does for the kernels of a workspace what they ask of the store, and passes their events on."""
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from piano_jupyter.errors import PianoError, StoreError
+from piano_jupyter.records import Job
+from piano_jupyter.store.base import Store
+from piano_jupyter.store.server import wire
+from piano_jupyter.store.server.client_connection import ClientConnection
+from piano_jupyter.store.server.grants import Grants
+from piano_jupyter.store.server.leases import Leases
+from piano_jupyter.store.server.shared_store import OPERATIONS, Client, Operation
+from piano_jupyter.store.server.socket_folder import is_same_user, listening_socket, server_files
+from piano_jupyter.store.server.wire import frame, read_frame
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delays:
+    """How long a store process waits, in seconds."""
+
+    grace_s: float = 3  #: for a kernel whose connection broke to come back
+    idle_s: float = 10  #: for another kernel, once the last one is gone
+    first_client_s: float = 60  #: for the first kernel: the one that started it may have been killed
+
+
+class StoreServer:
+    """Serves a store that is open, until it is not needed any more. It must hold the lock of its database."""
+
+    def __init__(self, store: Store, name: str, delays: Delays, version: str = "") -> None:
+        self._store, self._name, self._delays = store, name, delays
+        self._version = version or wire.own_version()
+        self._files = server_files(name)
+        self._clients: set[ClientConnection] = set()
+        self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        self._leaving, self._left = asyncio.Event(), asyncio.Event()
+        self._leases: Leases
+        self._grants = Grants(store, self._stir)
+        self._server: asyncio.Server
+        self._inode = 0
+        self._leave_later: asyncio.TimerHandle | None = None
+        self._own_operations: Mapping[str, Callable[..., Awaitable[Any]]] = {}
+
+    async def listen(self) -> None:
+        """Let kernels connect. Raises StoreError."""
+        listening = listening_socket(self._files.socket)
+        self._inode = self._files.socket.stat().st_ino
+        self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)
+        self._own_operations = {
+            "clients": self._list_clients,
+            "claim_next": self._grants.claim_next,
+            "recover": self._leases.recover,
+        }
+        await self._grants.board.fill(self._store)
+        self._wait_for_client(self._delays.first_client_s)
+        self._server = await asyncio.start_unix_server(self._connected, sock=listening)
+
+    async def serve(self) -> None:
+        """Serve until no kernel is left, or `leave` is called; then close the store."""
+        await self._leaving.wait()
+        await self._leases.close()
+        await self._store.close()  # before the socket is gone: nobody starts another process meanwhile
+        self._remove_socket()
+        self._server.close()
+        self._left.set()
+        for writer in self._connections.values():
+            writer.transport.abort()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    def leave(self) -> None:
+        """Serve no longer."""
+        self._leaving.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = writer
+        try:
+            if is_same_user(writer.get_extra_info("socket")):
+                await self._welcome(reader, writer)
+        except (OSError, wire.ConnectionBrokenError):
+            pass  # it is gone
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await read_frame(reader, wire.HELLO)
+        reply = self._first_reply(hello)
+        writer.write(frame(reply))
+        if isinstance(reply, wire.Welcome):
+            connection = ClientConnection(Client(owner=hello.owner, label=hello.label, pid=hello.pid), writer)
+            await self._serve_client(connection, reader, hello.max_attempts)
+        elif isinstance(reply, wire.Leaving):
+            await self._left.wait()  # the end of the connection tells that the database is closed
+
+    def _first_reply(self, hello: wire.Hello) -> "wire.FirstReply":
+        own, theirs = (wire.PROTOCOL, _numbers(self._version)), (hello.protocol, _numbers(hello.version))
+        if self._leaving.is_set():
+            return wire.Leaving()
+        if own == theirs:
+            return wire.Welcome(os.getpid())
+        if theirs > own and not self._clients:
+            self.leave()
+            return wire.Leaving()
+        others = ", ".join(sorted({each.client.label or f"process {each.client.pid}" for each in self._clients}))
+        return wire.Refused(
+            f"database {self._name} is open in Piano {self._version} (process {os.getpid()}"
+            f"{', for ' if others else ''}{others}), and this is Piano {hello.version}: restart those kernels with one "
+            "version, or set PianoConfig.database to another file"
+        )
+
+    async def _serve_client(
+        self, connection: ClientConnection, reader: asyncio.StreamReader, max_attempts: int
+    ) -> None:
+        if self._leave_later is not None:
+            self._leave_later.cancel()
+        self._clients.add(connection)
+        self._leases.begin(connection.client.owner, max_attempts)
+        orderly = False
+        try:
+            while not orderly:
+                orderly = await self._take_request(connection, await read_frame(reader, wire.REQUEST))
+        except wire.ConnectionBrokenError:
+            pass
+        finally:
+            self._clients.discard(connection)
+            if connection.requests:
+                for each in () if orderly else connection.requests.values():
+                    each.cancel()  # a long read; what is being written is written all the same
+                await asyncio.wait(connection.requests.values())
+            if not self._leaving.is_set():
+                with contextlib.suppress(StoreError):
+                    if all(each.client.owner != connection.client.owner for each in self._clients):
+                        self._grants.forget(connection.client.owner)
+                    await self._leases.end(connection.client.owner, orderly=orderly)
+            if not self._clients:
+                self._wait_for_client(self._delays.idle_s)
+
+    async def _take_request(self, connection: ClientConnection, request: "wire.Request") -> bool:
+        """Return whether it was the last."""
+        match request:
+            case wire.Call():
+                await connection.room.acquire()
+                task = asyncio.create_task(self._answer(connection, request))
+                connection.requests[request.id] = task
+                task.add_done_callback(partial(self._answered, connection, request.id))
+            case wire.Cancel():
+                await asyncio.sleep(0)  # what was asked has begun: a write is kept even if nobody waits for it
+                if request.id in connection.requests:
+                    connection.requests[request.id].cancel()
+            case wire.Publish():
+                self._push(wire.Event(request.event), connection)
+            case wire.Goodbye():
+                return True
+        return False
+
+    @staticmethod
+    def _answered(connection: ClientConnection, number: int, _: "asyncio.Task[None]") -> None:
+        connection.requests.pop(number, None)
+        connection.room.release()
+
+    async def _answer(self, connection: ClientConnection, call: wire.Call) -> None:
+        try:
+            operation = OPERATIONS[call.operation]
+            result = await self._do(operation, call.arguments)
+            reply: wire.Result | wire.Failure = wire.Result(call.id, operation.result.pack(result))
+        except PianoError as error:
+            if self._leaving.is_set():
+                return  # it is sent again, to the next process
+            reply = wire.Failure(call.id, wire.ERROR.pack(error))
+        except asyncio.CancelledError:
+            reply = wire.Failure(call.id, wire.ERROR.pack(StoreError(f"{call.operation} was cancelled")))
+        except Exception as error:
+            wrong = StoreError(f"the store process failed at {call.operation}: {type(error).__name__}: {error}")
+            await connection.reply(wire.Failure(call.id, wire.ERROR.pack(wrong)))
+            raise
+        await connection.reply(reply)
+
+    async def _do(self, operation: Operation, packed: bytes) -> Any:
+        arguments = operation.unpack_arguments(packed)
+        function = self._own_operations.get(operation.name) or partial(self._store.call, operation.name)
+        result = await function(*arguments.args[1:], **arguments.kwargs)
+        self._grants.board.note(operation.name, result)
+        return result
+
+    async def _list_clients(self) -> list[Client]:
+        return [each.client for each in self._clients]
+
+    def _stir(self, owners: Collection[str]) -> None:
+        data = frame(wire.Stir())
+        for each in tuple(self._clients):
+            if each.client.owner in owners:
+                each.push(data)
+
+    def _tell_recovered(self, jobs: list[Job]) -> None:
+        self._grants.board.note("recover", jobs)
+        self._push(wire.Recovered(wire.JOBS.pack(jobs)))
+
+    def _push(self, content: wire.Event | wire.Recovered, sender: ClientConnection | None = None) -> None:
+        data = frame(content)
+        for each in tuple(self._clients):
+            if each is not sender:
+                each.push(data)
+
+    def _wait_for_client(self, seconds: float) -> None:
+        if self._leave_later is not None:
+            self._leave_later.cancel()
+        self._leave_later = asyncio.get_running_loop().call_later(seconds, self._leave_if_unused)
+
+    def _remove_socket(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self._files.socket.stat().st_ino == self._inode:
+                self._files.socket.unlink()
+            if self._files.log.stat().st_size == 0:
+                self._files.log.unlink()
+
+    def _leave_if_unused(self) -> None:
+        if not self._clients:
+            self.leave()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))

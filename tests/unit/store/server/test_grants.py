@@ -1,0 +1,178 @@
+"""Which job goes next is decided over the jobs of all kernels."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from making import Make
+
+from piano_jupyter.records import Approval, JobStatus
+from piano_jupyter.store.base import Turn
+from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.server import grants
+from piano_jupyter.store.server.grants import Grants
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Workspace:
+    """Kernels that ask one scheduler for their jobs; `stirred` are those that were told to ask again."""
+
+    def __init__(self, store):
+        self.store, self.stirred = store, []
+        self.grants = Grants(store, self.stirred.extend)
+        self._make = Make()
+
+    async def queue(self, model="m", thread=0, server="", **fields):
+        """Queue a job of a new question and return it."""
+        message = self._make.message("hi", thread_id=UUID(int=thread))
+        made = self._make.job(message, self._make.agent(), server=server, **fields)
+        result = await self.store.enqueue(message, [replace(made, model=model)])
+        self.grants.board.note("enqueue", result)
+        return result[1][0]
+
+    async def ask(self, owner, *jobs, request_id=None, max_demand=1, **turn):
+        """Ask for jobs as a kernel does; return the one that is granted."""
+        asked = Turn(**{"max_demand": max_demand, "max_wait_s": 100} | turn)
+        return await self.grants.claim_next(request_id or uuid4(), owner, [job.id for job in jobs], NOW, asked)
+
+    async def finish(self, job):
+        """End a job that runs."""
+        self.grants.board.note("fail", await self.store.fail(job, "over", NOW))
+
+
+@pytest.fixture
+async def workspace():
+    store = DuckDBStore(":memory:")
+    await store.open()
+    yield Workspace(store)
+    await store.close()
+
+
+async def test_the_order_in_a_thread_holds_over_kernels(workspace):
+    first, second = await workspace.queue(thread=1), await workspace.queue(thread=1)
+    assert await workspace.ask("b", second, max_demand=9) is not None  # nobody has asked for the first one yet
+    third = await workspace.queue(thread=1)
+    assert await workspace.ask("a", first, max_demand=9) is None  # the thread is at the second question
+    assert await workspace.ask("b", third, max_demand=9) is None
+    assert workspace.stirred == []
+
+    await workspace.finish(await workspace.store.job(second.id))
+    assert sorted(workspace.stirred) == ["a", "b"]
+    assert await workspace.ask("b", third, max_demand=9) is None  # it is the turn of the older one, of the other kernel
+    assert workspace.stirred[2:] == ["a"]
+    granted = await workspace.ask("a", first, max_demand=9)
+    assert (granted.id, granted.owner, granted.status) == (first.id, "a", JobStatus.RUNNING)
+
+
+async def test_the_smallest_demand_counts_for_a_model_over_kernels_and_not_over_servers(workspace):
+    mine, other, third = [await workspace.queue(thread=n, server="one") for n in (1, 2, 3)]
+    elsewhere = await workspace.queue(thread=4, server="two")
+    assert (await workspace.ask("a", mine, max_demand=3)).id == mine.id
+    assert (await workspace.ask("b", other, max_demand=2)).id == other.id
+    assert await workspace.ask("a", third, max_demand=2) is None
+    assert (await workspace.ask("c", elsewhere, max_demand=1)).id == elsewhere.id
+
+    await workspace.finish(await workspace.store.job(other.id))
+    assert workspace.stirred == ["a"]
+    assert (await workspace.ask("a", third, max_demand=2)).id == third.id
+
+
+async def test_two_kernels_with_a_model_each_swap_it_as_seldom_as_one(workspace):
+    jobs = {
+        model: [await workspace.queue(model, thread) for thread in range(begin, 60, 2)]
+        for begin, model in enumerate("xy")
+    }
+    loaded, swaps = "", 0
+    for _ in range(30):
+        for model, waiting in jobs.items():
+            granted = await workspace.ask(model, *waiting, loaded=(loaded,) if loaded else ())
+            if granted is not None:
+                jobs[model] = [job for job in waiting if job.id != granted.id]
+                swaps += granted.model != loaded
+                loaded = granted.model
+                await workspace.finish(granted)
+    for model, waiting in jobs.items():
+        for _ in tuple(waiting):
+            granted = await workspace.ask(model, *jobs[model], loaded=(loaded,))
+            swaps += granted.model != loaded
+            loaded = granted.model
+            jobs[model] = [job for job in jobs[model] if job.id != granted.id]
+            await workspace.finish(granted)
+
+    assert not any(jobs.values())
+    assert swaps == 2
+
+
+async def test_a_model_is_not_loaded_while_another_kernel_s_works_unless_that_waits_for_the_user(workspace):
+    working, waiting = await workspace.queue("x", thread=1), await workspace.queue("y", thread=2)
+    granted = await workspace.ask("a", working, loaded=("x",))
+    assert await workspace.ask("b", waiting, loaded=("x",)) is None
+
+    message = (await workspace.store.messages(UUID(int=1)))[0]
+    asked = Approval(
+        id=uuid4(), call_id=uuid4(), message_id=message.id, job_id=granted.id, thread_id=granted.thread_id,
+        name="bash", arguments={}, digest="", question="may I?", reason="", always="", requested_at=NOW,
+    )  # fmt: skip
+    workspace.grants.board.note("request_approval", await workspace.store.request_approval(asked))
+    assert workspace.stirred == ["b"]
+    assert (await workspace.ask("b", waiting, loaded=("x",))).id == waiting.id
+
+
+async def test_an_alias_counts_as_its_model(workspace):
+    first, second = await workspace.queue("x", thread=1), await workspace.queue("alias", thread=2)
+    await workspace.ask("a", first, aliases={"alias": "x"})
+
+    assert await workspace.ask("b", second, aliases={"alias": "x"}) is None
+
+
+async def test_a_kernel_that_does_not_come_for_its_turn_stands_back(workspace, monkeypatch):
+    old, new = await workspace.queue(thread=1), await workspace.queue(thread=2)
+    running = await workspace.ask("c", await workspace.queue(thread=3), max_demand=1)
+    assert await workspace.ask("hangs", old) is None
+    assert await workspace.ask("works", new) is None
+    await workspace.finish(running)
+    monkeypatch.setattr(grants, "RESERVED_S", 0)
+    assert await workspace.ask("works", new) is None
+    assert workspace.stirred == ["hangs", "works", "hangs"]
+
+    assert (await workspace.ask("works", new)).id == new.id
+
+
+async def test_a_kernel_that_is_gone_holds_nobody_up(workspace):
+    old, new = await workspace.queue(thread=1), await workspace.queue(thread=1)
+    running = await workspace.ask("c", await workspace.queue(thread=1), max_demand=9)
+    assert await workspace.ask("gone", old) is None
+    assert await workspace.ask("works", new) is None
+    await workspace.finish(running)
+    workspace.grants.forget("gone")
+
+    assert (await workspace.ask("works", new)).id == new.id
+
+
+async def test_a_request_that_is_repeated_returns_the_same_job(workspace):
+    first, second = await workspace.queue(thread=1), await workspace.queue(thread=2)
+    request = uuid4()
+    granted = await workspace.ask("a", first, second, request_id=request, max_demand=9)
+
+    assert await workspace.ask("a", first, second, request_id=request, max_demand=9) == granted
+
+
+async def test_a_job_that_does_not_wait_any_more_is_passed_over(workspace):
+    first, second = await workspace.queue(thread=1), await workspace.queue(thread=2)
+    await workspace.store.cancel(first, NOW)  # which the scheduler has not heard of
+
+    assert (await workspace.ask("a", first, second)).id == second.id
+
+
+async def test_what_runs_and_waits_when_the_process_starts_is_known(workspace):
+    running = await workspace.ask("a", await workspace.queue(thread=1))
+    waiting = await workspace.queue(thread=2)
+    restarted = Workspace(workspace.store)
+    await restarted.grants.board.fill(workspace.store)
+
+    assert await restarted.ask("b", waiting) is None
+    await restarted.finish(running)
+    assert restarted.stirred == ["b"]
+    assert (await restarted.ask("b", waiting)).id == waiting.id
