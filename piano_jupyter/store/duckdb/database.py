@@ -211,8 +211,13 @@ class Database:
     def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads, with their words in the index of searches."""
         self._indexer = SearchIndexer(self.connection)  # the old one may be about to add such words
-        seqs = self.do(lambda tables: tables.delete_threads(threads))
-        self.do(lambda _: forget_words(self.connection, seqs))
+
+        def delete(tables: Operations) -> None:
+            seqs = self.connection.execute(queries.SEQS_OF_THREADS, {"ids": list(threads)}).fetchall()
+            tables.delete_threads(threads)
+            forget_words(self.connection, (seq for (seq,) in seqs))
+
+        self.do(delete)
 
     def compact(self) -> None:
         """Rewrite the file, without the bytes of what was deleted. Reads that are under way are stopped."""

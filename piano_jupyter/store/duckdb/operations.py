@@ -99,16 +99,13 @@ class Operations:
     def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         return self._all(Thread, queries.THREADS, status=status)
 
-    def delete_threads(self, threads: Sequence[UUID]) -> list[int]:
-        """Return the `seq` of the messages that were deleted."""
+    def delete_threads(self, threads: Sequence[UUID]) -> None:
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
         if running:
             raise StoreError(f"job {short(running[0].id)} runs in this thread: wait for it, or cancel it first")
         ids = {"ids": list(threads)}
-        seqs = [seq for (seq,) in self._connection.execute(queries.SEQS_OF_THREADS, ids).fetchall()]
         for query in queries.DELETE_THREADS.values():
             self._connection.execute(query, ids)
-        return seqs
 
     def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         known = self._find(Message, message.id)
