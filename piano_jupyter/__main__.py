@@ -77,10 +77,8 @@ async def answer(text: str, agent: str | None, thread: str | None, *, trust: boo
     async with Piano(resumes=False) as piano:  # a notebook resumes its own jobs; this ends with its answer
         if trust and not piano.trusted:
             print_note(await piano.trust())
-        elif notice := piano.distrust():
-            print_note(notice.replace("%piano trust", "--trust"))
         for notice in piano.notices():
-            print_note(notice)
+            print_note(notice.replace("%piano trust", "--trust"))
         stream = piano.events()
         jobs = await piano.send_all(text, agents=[agent] if agent is not None else [], thread=thread)
         try:

@@ -69,6 +69,13 @@ class ThreadBranched(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadDeleted(Event):
+    """A thread was deleted, with all that was said and done in it."""
+
+    thread_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentAdded(Event):
     """An agent was created or changed."""
 

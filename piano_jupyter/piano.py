@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
@@ -16,11 +17,14 @@ from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
+from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
 from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.records import (
     Agent,
+    Backup,
+    DatabaseIdentity,
     Hit,
     Job,
     JobStatus,
@@ -41,7 +45,10 @@ from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
+from piano_jupyter.safe_files import copy_file
 from piano_jupyter.store.base import UsageBy
+from piano_jupyter.store.duckdb.backup_files import backups
+from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.wiring import Components
@@ -64,6 +71,7 @@ class Status:
         models: The models of the server; empty if it does not answer.
         workspace: The path of the workspace.
         thread: The current thread, if there is one.
+        agent: Who answers a message that mentions nobody.
         agents: How many agents there are.
         threads: How many threads there are.
         queued: How many jobs wait in the queue.
@@ -71,6 +79,7 @@ class Status:
         approvals: How many tool calls wait for approval.
         unfinished: The jobs that an earlier kernel left, each with what it waits for.
         distrust: Why the database is not trusted; "" if it is.
+        warnings: What may go wrong with the database, a sentence each: a network disk, a backup that fails.
         mode: What tools may do: "read", "write" or "full".
         rules: The rules that are set, with a note at those about no tool.
         layers: What protects the machine from tools, a sentence each.
@@ -83,7 +92,7 @@ class Status:
     models: list[Model]
     workspace: str
     thread: Thread | None
-    agent: Agent | None  #: who answers a message that mentions nobody
+    agent: Agent | None
     agents: int
     threads: int
     queued: int
@@ -91,6 +100,7 @@ class Status:
     approvals: int
     unfinished: list[tuple[Job, str]]
     distrust: str
+    warnings: list[str]
     mode: Mode
     rules: list[str]
     layers: list[str]
@@ -98,6 +108,7 @@ class Status:
     cassette: str | None
 
 
+@checks_for_forks("close", "close_now")
 class Piano:
     """Agents on your own models, with threads, tools and a queue, all stored in one DuckDB file.
 
@@ -139,11 +150,20 @@ class Piano:
         resumes: bool = True,
         **settings: object,
     ) -> None:
+        self.fork_guard = ForkGuard()
         self._resumes = resumes
         self.config = configured(config, **settings)
         self.bus = EventBus()
-        own = map(as_tool, tools)
-        self._parts = Components(self.config, self.bus, tools=own, record=record, replay=replay, model=model)
+        self._identity: DatabaseIdentity | None = None
+        self._announced: set[str] = set()  #: the notices that were returned
+        self._tools = {each.name: each for each in map(as_tool, tools)}
+        self._wire = partial(Components, self.config, record=record, replay=replay, model=model)
+        self._parts = self._wire(self.bus, tools=self._tools.values())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is open."""
+        return self._identity is not None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -174,20 +194,25 @@ class Piano:
             raise
 
     async def _open(self) -> None:
+        self._announced.clear()
         LOGS.masks.append(self._parts.mask)
         if in_notebook():
             keep_out_of_cells()
         await self._parts.store.open()
-        await asyncio.to_thread(self._parts.trust.open, await self._parts.store.identity())
+        self._identity = identity = await self._parts.store.identity()
+        await asyncio.to_thread(self._parts.trust.open, identity)
         await self._parts.agents.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
         self._parts.consumer.start()
+        if not self._parts.trust.in_memory:
+            self._parts.backups.start()
 
     async def close(self) -> None:
         """Finish what runs, then write and close everything; `async with` does this. May be called twice.
 
         Running jobs get `shutdown_timeout` seconds to finish. Those that do not are queued for the next Piano that
-        opens the database, and whoever still waits for an answer gets a `PianoError`.
+        opens the database, and whoever still waits for an answer gets a `PianoError`. In a forked process it does
+        nothing.
 
         Raises:
             StoreError: The database could not be written.
@@ -195,9 +220,12 @@ class Piano:
         Example:
             >>> await piano.close()
         """
+        if self.fork_guard.forked:
+            return
         await finish_even_if_cancelled(self._close())
 
     async def _close(self) -> None:
+        await self._parts.backups.stop()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
         self._parts.job_results.close()
         self.bus.publish(Closed())
@@ -207,6 +235,7 @@ class Piano:
             await self._parts.client.aclose()
         await self._parts.bash.aclose()
         await self._parts.store.close()
+        self._identity = None
         self._parts.finder.stop()
         if self._parts.mask in LOGS.masks:  # last: closing logs, too
             LOGS.masks.remove(self._parts.mask)
@@ -214,7 +243,8 @@ class Piano:
     def close_now(self, timeout: float = 2.0) -> None:
         """Close the database and end shells and the embedded model from any thread, without the event loop.
 
-        It is for the exit of the process, when the loop no longer runs. Prefer `close`.
+        It is for the exit of the process, when the loop no longer runs. Prefer `close`. In a forked process it
+        does nothing.
 
         Args:
             timeout: How long to wait for the database, in seconds.
@@ -222,6 +252,8 @@ class Piano:
         Example:
             >>> piano.close_now()
         """
+        if self.fork_guard.forked:
+            return
         self._parts.bash.stop()
         self._parts.store.close_now(timeout)
         self._parts.finder.stop()
@@ -773,6 +805,7 @@ class Piano:
         withheld = self._parts.agents.withheld()
         left = len(self._parts.unfinished.all())
         await asyncio.to_thread(self._parts.trust.grant)
+        self._announced.add(self.distrust())  # the note below says it
         tools = "; ".join(f"{agent.name} may use {', '.join(agent.enabled_tools)}" for agent in withheld)
         jobs = f"{left} unfinished job{'' if left == 1 else 's'} may be resumed (%piano resume)" if left else ""
         note = f"trusted only until this kernel ends: {self._parts.trust.problem}" if self._parts.trust.problem else ""
@@ -804,9 +837,30 @@ class Piano:
         return ""
 
     def notices(self) -> list[str]:
-        """Return what the user has not been told yet, a sentence each: what of a damaged database was recovered."""
+        """Return what the user should know of the database and has not been told yet; the next call returns only news.
+
+        Returns:
+            A sentence each: that the database is not trusted, that it is on a network disk, what was recovered of a
+            damaged one, that its file was deleted or moved, or that no backup of it could be made.
+
+        Example:
+            >>> piano.notices()
+            []
+        """
         waiting = self._parts.notices
-        return [waiting.popleft() for _ in range(len(waiting))]
+        news = [waiting.popleft() for _ in range(len(waiting))]
+        news += [each for each in (self.distrust(), *self._warnings()) if each and each not in self._announced]
+        self._announced.update(news)
+        return news
+
+    def _warnings(self) -> list[str]:
+        """Return what may go wrong with the database, a sentence each."""
+        disk = self._identity.network_disk if self._identity is not None else ""
+        where = disk and (
+            f"database {self._parts.database} is on a network disk ({disk}), whose locks may not keep other hosts "
+            f"out: put it on a local disk with PianoConfig.database"
+        )
+        return [each for each in (where, self._parts.backups.problem) if each]
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Approve a tool call that waits for approval, so that it runs. The first answer counts.
@@ -981,6 +1035,44 @@ class Piano:
             'archived'
         """
         return await self._parts.threads.update(thread, status="archived")
+
+    async def delete_thread(self, *threads: Thread) -> list[str]:
+        """Delete threads with all that was said and done in them, from the database and its copies, for good.
+
+        The files are rewritten, so that the text is no longer in their bytes: that takes a while, and other work waits
+        for it.
+
+        Args:
+            *threads: The threads. What another thread copied from one with `fork_thread` stays there.
+
+        Returns:
+            What may still hold their text, a sentence each; empty if nothing does.
+
+        Raises:
+            PianoError: A job runs in one of them; nothing was deleted.
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> await piano.delete_thread(piano.thread)
+            []
+            >>> await piano.threads()
+            []
+        """
+        await self._parts.backups.stop()  # a copy that is begun now would hold them
+        try:
+            return await finish_even_if_cancelled(self._delete(threads))
+        finally:
+            if not self._parts.trust.in_memory:
+                self._parts.backups.start()
+
+    async def _delete(self, threads: Sequence[Thread]) -> list[str]:
+        for thread in threads:
+            for job in await self._parts.store.jobs(JobStatus.RUNNING, thread_id=thread.id):
+                raise PianoError(f"job {short(job.id)} runs in {thread.title!r}: wait for it, or cancel it first")
+        for thread in threads:
+            for job in await self._parts.store.jobs(JobStatus.QUEUED, thread_id=thread.id):
+                await self._parts.consumer.cancel(job)
+        return await self._parts.threads.delete(threads)
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Copy a conversation up to a message into a new thread, and make that the current one.
@@ -1271,7 +1363,9 @@ class Piano:
             >>> (await piano.ask("What does tea cost?")).content
             'It costs 2.5 euros.'
         """
-        replaced = self._parts.tools.add(as_tool(thing))
+        added = as_tool(thing)
+        self._tools[added.name] = added
+        replaced = self._parts.tools.add(added)
         self._parts.producer.wake_from_any_thread()
         return replaced
 
@@ -1349,6 +1443,91 @@ class Piano:
             []
         """
         return await asyncio.to_thread(self._parts.skills.diagnostics)
+
+    # -- backups ------------------------------------------------------------------------------------
+
+    async def backup(self, file: str | Path | None = None) -> str:
+        """Copy the database; everything else continues meanwhile.
+
+        Args:
+            file: A file that does not exist yet. By default the copy of this day in the backup folder, which is
+                replaced.
+
+        Returns:
+            The path of the copy.
+
+        Raises:
+            PianoError: The database is in memory, or the file exists or cannot be written.
+            StoreError: The copy cannot be made.
+
+        Example:
+            >>> async with Piano(database="talks.duckdb") as other:
+            ...     copy = await other.backup("copy.duckdb")
+            >>> copy
+            'copy.duckdb'
+        """
+        self._check_kept()
+        copy = await self._parts.store.backup()
+        if file is None:
+            return copy
+        target = _users_path(file)
+        await asyncio.to_thread(copy_file, Path(copy), target, workspace=self.config.workspace)
+        return str(target)
+
+    async def backups(self) -> list[Backup]:
+        """Return the copies of the database, also if it cannot be opened.
+
+        Returns:
+            The copies in the backup folder, and what was saved of a lost or damaged file, newest first.
+
+        Example:
+            >>> await piano.backups()
+            []
+        """
+        return await asyncio.to_thread(backups, self._parts.database)
+
+    async def restore(self, file: str | Path) -> str | None:
+        """Replace the database by a copy of it, and continue with that. What was there is kept, under another name.
+
+        The Piano may be closed, or its database impossible to open; afterwards it is open.
+
+        Args:
+            file: The copy. It stays as it is.
+
+        Returns:
+            Where the database is that was replaced; None if there was none.
+
+        Raises:
+            PianoError: The database is in memory, or a job runs; nothing was changed.
+            StoreError: `file` is not a database of Piano's that can be read; nothing was changed.
+
+        Example:
+            >>> async with Piano(database="talks.duckdb") as other:
+            ...     copy = await other.backup()
+            ...     question = await other.ask("What is the capital of Italy?")
+            ...     replaced = await other.restore(copy)
+            ...     await other.threads()
+            []
+        """
+        self._check_kept()
+        return await finish_even_if_cancelled(self._restore(_users_path(file)))
+
+    async def _restore(self, file: Path) -> str | None:
+        if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
+            raise PianoError(f"job {short(running[0].id)} runs: wait for it, or cancel it first")
+        prepared = await asyncio.to_thread(prepare_restore, self._parts.database, file)
+        await self._close()
+        try:
+            aside = await asyncio.to_thread(put_in_place, self._parts.database, prepared)
+        finally:
+            self.bus = EventBus()
+            self._parts = self._wire(self.bus, tools=self._tools.values())
+            await self.open()
+        return aside
+
+    def _check_kept(self) -> None:
+        if self._parts.trust.in_memory:
+            raise PianoError("this conversation is kept in memory only, so there is no file to copy; %piano export")
 
     # -- queries ------------------------------------------------------------------------------------
 
@@ -1454,6 +1633,7 @@ class Piano:
             approvals=len(self._parts.approvals.waiting()),
             unfinished=await self.unfinished(),
             distrust=self.distrust(),
+            warnings=self._warnings(),
             mode=config.mode,
             rules=[
                 rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
@@ -1549,6 +1729,10 @@ async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
     return await asyncio.to_thread(response_format_of, schema, workspace)  # the schema may be a file
+
+
+def _users_path(file: str | Path) -> Path:
+    return Path(file).expanduser()
 
 
 def _check_text(text: str) -> None:

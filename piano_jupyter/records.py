@@ -331,6 +331,24 @@ class DatabaseIdentity:
 
     id: UUID  #: random; a copy of the file has the same
     is_new: bool  #: whether this process created the file
+    network_disk: str = ""  #: the network disk that it is on: its type and place; "" for a disk of this machine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backup:
+    """A copy of the database in its backup folder.
+
+    Attributes:
+        file: Its path.
+        made_at: When it was made, in UTC.
+        size: Its size, in bytes.
+        about: Why it was made, for people.
+    """
+
+    file: str
+    made_at: datetime
+    size: int
+    about: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

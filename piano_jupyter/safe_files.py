@@ -9,6 +9,7 @@ for writing: a new file replaces it, completely or not at all.
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ NO_HARD_LINKS_ERRORS = {
     errno.EOPNOTSUPP,
     errno.ENOTSUP,
 }  #: from file systems without hard links
+COPY_CHUNK_BYTES = 1 << 20
 MAX_LINKS = 40  #: in one path, as in Linux
 
 
@@ -64,6 +66,21 @@ def write_file(
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
                 place_new_file(temporary, name, staging=folder, folder=folder)
+
+
+def copy_file(source: Path, path: Path, *, workspace: str | Path, advice: str = "name another file") -> None:
+    """Copy a file of Piano's to a path where nothing is, completely or not at all, for its user only.
+
+    Raises PianoError. `advice` ends the message about a file that exists.
+    """
+    with _translate_errors(path, "written"), _open_parent(path, workspace) as (folder, name):
+        _check_replaceable(path, folder, name, replace=False, advice=advice)
+        with temporary_file(folder, b"", sync=False) as (temporary, file):
+            os.fchmod(file, 0o600)
+            with source.open("rb") as data, os.fdopen(os.dup(file), "wb") as copy:
+                shutil.copyfileobj(data, copy, COPY_CHUNK_BYTES)
+            os.fsync(file)
+            place_new_file(temporary, name, staging=folder, folder=folder)
 
 
 def read_file(path: Path, *, workspace: str | Path, max_bytes: int) -> bytes:

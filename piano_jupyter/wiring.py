@@ -20,6 +20,7 @@ from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import JobModels, Producer
+from piano_jupyter.pipeline.rolling_backups import RollingBackups
 from piano_jupyter.pipeline.thread_cache import ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.trust import Trust
@@ -70,6 +71,7 @@ class Components:
         self.notices = deque[str]()  #: sentences that the user has still to be told
         self.store = store = MaskingStore(DuckDBStore(self.database, self.notices.append), mask)
 
+        self.backups = RollingBackups(store)
         self.finder = EndpointFinder(
             config,
             lambda note, fraction: bus.publish(ModelLoading(note=note, fraction=fraction)),

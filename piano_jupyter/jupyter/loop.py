@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from piano_jupyter.errors import PianoError
+from piano_jupyter.fork_guard import ForkGuard
+
 if TYPE_CHECKING:
     from piano_jupyter.events import Event
     from piano_jupyter.piano import Piano
@@ -25,12 +28,18 @@ class LoopThread:
     """An asyncio loop on a daemon thread of its own."""
 
     def __init__(self) -> None:
+        self.fork_guard = ForkGuard()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="piano-loop", daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Start a coroutine from any thread."""
+        """Start a coroutine from any thread. Raises PianoError in a forked process, which has no such thread."""
+        try:
+            self.fork_guard.check()
+        except PianoError:
+            work.close()  # it is never awaited
+            raise
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:

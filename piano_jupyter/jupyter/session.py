@@ -24,7 +24,7 @@ from piano_jupyter.tool import Tool
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
-    from piano_jupyter.records import Thread
+    from piano_jupyter.records import Backup, Thread
 
 log = logger(__name__)
 T = TypeVar("T")
@@ -42,6 +42,9 @@ class OpenPanel(Protocol):
 
     async def add_cell(self, code: str) -> bool:
         """Put code into a new cell below it; return whether that worked."""
+
+    def close(self) -> None:
+        """Close it; the conversation stays."""
 
 
 class Session:
@@ -71,7 +74,6 @@ class Session:
         self._piano: Piano | None = None
         self._parked: Piano | None = None  #: the Piano with a database in memory, while a cassette is in use
         self._thread_before: Thread | None = None  #: the current thread before a cassette was in use
-        self._unannounced: Piano | None = None  #: the Piano whose database was not announced yet
         self._database = ""  #: of the Piano opened last, cassettes aside
         self._closing = False
         self.cassette: Path | None = None  #: the file that is being recorded or replayed
@@ -87,6 +89,7 @@ class Session:
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or inspect and control the chat: `%piano help` lists the sub-commands."""
+        self.loop.fork_guard.check()
         return self._run_magic(self, line, cell)
 
     def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
@@ -149,22 +152,43 @@ class Session:
             if old is not None:
                 await old.close()
 
-    async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
-        from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
+    async def restore(self, file: str) -> str | None:
+        """Continue with a copy of the database, even if that cannot be opened; on the loop. Raises PianoError."""
+        async with self._opening:
+            if self.cassette is not None:
+                raise PianoError("a cassette is in use; %piano record --stop or %piano replay --stop goes back first")
+            self._piano, piano = None, self._piano or self._new()
+            try:
+                replaced = await piano.restore(file)
+                for panel in tuple(self.panels):  # they show the history before
+                    panel.close()
+                self.panels.clear()
+                return replaced
+            finally:
+                if piano.is_open:
+                    self._piano = piano
 
-        tools = [*self._kernel_tools(self), *self._tools.values()]
-        piano = Piano(config=self.config, tools=tools, record=record, replay=replay)
+    async def backups(self) -> "list[Backup]":
+        """Return the copies of the database, also where that cannot be opened; on the loop."""
+        async with self._opening:
+            return await (self._piano or self._new()).backups()
+
+    async def _open(self, *, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        piano = self._new(record, replay)
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
-        self._unannounced = piano
         return piano
 
+    def _new(self, record: Path | None = None, replay: Path | None = None) -> "Piano":
+        from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
+
+        tools = [*self._kernel_tools(self), *self._tools.values()]
+        return Piano(config=self.config, tools=tools, record=record, replay=replay)
+
     def announce_database(self) -> None:
-        """Print once in the running cell what the user must know of the database; on the main thread."""
-        piano, self._unannounced = self._unannounced, None
-        notices = [*(self._piano.notices() if self._piano else ()), *([piano.distrust()] if piano else ())]
-        for notice in filter(None, notices):
+        """Print once in the running cell what the user should know of the database; on the main thread."""
+        for notice in self._piano.notices() if self._piano is not None else ():
             print(fill(terminal_text(notice), 80, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
     def variables(self) -> dict[str, Any]:
@@ -209,7 +233,9 @@ class Session:
         self.shown_values.forget()
 
     def close(self) -> None:
-        """Close everything, in at most `shutdown_timeout` + `CLOSE_AT_EXIT_S` seconds."""
+        """Close everything, in at most `shutdown_timeout` + `CLOSE_AT_EXIT_S` seconds; in a forked process, nothing."""
+        if self.loop.fork_guard.forked:
+            return
         self._closing = True
         self.shown_values.forget()
         try:

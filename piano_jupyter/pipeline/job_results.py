@@ -7,7 +7,16 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobDone, JobEnded, JobFailed, JobQueued, MessageDelta, ModelLoading
+from piano_jupyter.events import (
+    Event,
+    JobDone,
+    JobEnded,
+    JobFailed,
+    JobQueued,
+    MessageDelta,
+    ModelLoading,
+    ThreadDeleted,
+)
 from piano_jupyter.records import Job, Message
 
 MAX_EVENTS = 1000  # that are remembered
@@ -48,6 +57,10 @@ class JobResults:
         self._results.clear()
 
     def _follow(self, event: Event) -> None:
+        if isinstance(event, ThreadDeleted):
+            kept = [each for each in self._events if each[1].thread_id != event.thread_id]
+            self._events.clear()
+            self._events.extend(kept)
         if not isinstance(event, MessageDelta):
             if isinstance(event, ModelLoading) and self._events and isinstance(self._events[-1][1], ModelLoading):
                 self._events.pop()  # published each second

@@ -19,7 +19,14 @@ from piano_jupyter.store.base import Store
 
 MIN_THREADS = 16  # that stay in the cache, however long they are
 MAX_MESSAGES = 4_000  # in the cache, where it has more threads than that; an empty thread counts as one
-CACHED_EVENTS = (events.ThreadOpened, events.MessageEvent, events.ToolCalled, events.ToolReturned, events.JobEvent)
+CACHED_EVENTS = (
+    events.ThreadOpened,
+    events.ThreadDeleted,
+    events.MessageEvent,
+    events.ToolCalled,
+    events.ToolReturned,
+    events.JobEvent,
+)
 
 
 class Conversation:
@@ -129,6 +136,8 @@ class ThreadCache:
                 conversation.add(message)
             case events.ToolCalled(call=call) | events.ToolReturned(call=call):
                 conversation.add(call)
+            case events.ThreadDeleted():
+                del self._cached[event.thread_id]
             case events.JobFailed() | events.JobCancelled():  # the store has given its open calls a result
                 del self._cached[event.thread_id]
             case events.JobEvent(job=job):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.events import ThreadOpened
+from piano_jupyter.errors import NotFoundError, PianoError, StoreError
+from piano_jupyter.events import ThreadDeleted, ThreadOpened
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
@@ -27,6 +27,7 @@ class Threads:
     ) -> None:
         self._store, self._bus, self._clock, self._thread_cache = store, bus, clock, thread_cache
         self._mask = mask
+        self._deleted: set[UUID] = set()
         self.current: Thread | None = None  #: gets the questions that name no thread
 
     async def open(self, title: str, **fields: Any) -> Thread:
@@ -72,7 +73,29 @@ class Threads:
         """Make a thread the current one, if one is named; return the current one."""
         if thread is not None:
             self.current = await self.find(thread) if isinstance(thread, str) else thread
+        if self.current is not None and self.current.id in self._deleted:
+            title, self.current = self.current.title, None
+            raise NotFoundError(f"the thread {title!r} was deleted")
         return self.current
+
+    async def delete(self, threads: Sequence[Thread]) -> list[str]:
+        """Delete threads from the database and its copies; return what may still hold them, a sentence each.
+
+        Raises StoreError while a job runs in one of them.
+        """
+        ids = [thread.id for thread in threads]
+        left = await self._store.erase(ids)  # first: whoever is stopped in the middle can delete the thread again
+        await self._store.delete_threads(ids)
+        self._deleted.update(ids)
+        if self.current is not None and self.current.id in self._deleted:
+            self.current = None
+        for each in ids:
+            self._bus.publish(ThreadDeleted(thread_id=each))
+        try:
+            await self._store.compact()
+        except StoreError as error:
+            left.append(f"its bytes are in the file until the next deletion: {error}")
+        return left
 
     async def update(self, thread: Thread, **fields: Any) -> Thread:
         """Change a thread; one that is archived is no longer the current one."""

@@ -121,6 +121,18 @@ class Store(Backend):
     async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         """Return threads, newest first."""
 
+    async def delete_threads(self, threads: Sequence[UUID]) -> None:
+        """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
+
+        Raises StoreError while a job runs in one of them. Their bytes stay in the file until `compact`.
+        """
+
+    async def erase(self, threads: Sequence[UUID]) -> list[str]:
+        """Rewrite the copies of the file without these threads; return what could not be, a sentence each."""
+
+    async def compact(self) -> None:
+        """Rewrite the file, so that nothing of what was deleted is left in its bytes. All else waits meanwhile."""
+
     async def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         """Store a message together with the jobs that are to answer it; return both with their `seq`.
 
@@ -238,6 +250,12 @@ class Store(Backend):
 
         Columns: the group, answers, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second (median),
         first_token_s (median), load_s (sum).
+        """
+
+    async def backup(self, older_than_s: float = 0.0) -> str:
+        """Copy the database beside itself while work goes on, and return the path of the newest copy; "" for none.
+
+        Nothing is copied where nothing has changed since the newest copy, or where that is younger than `older_than_s`.
         """
 
     async def sql(self, query: str) -> Rows:

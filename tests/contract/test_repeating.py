@@ -9,7 +9,7 @@ import pytest
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Approval, CallStatus, JobStatus
 from piano_jupyter.store.base import Backend, Store
-from piano_jupyter.store.duckdb.duckdb_store import REPORTS
+from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
 from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
@@ -83,6 +83,8 @@ def arguments(talk, make):
         "update_thread": [replace(talk.thread, title="renamed")],
         "thread": [talk.thread.id],
         "threads": [],
+        "delete_threads": [[talk.failed.thread_id]],
+        "erase": [[talk.failed.thread_id]],
         "enqueue": question(make),
         "add_message": [make.message()],
         "add_jobs": [[make.job(talk.said), make.job(talk.said)]],
@@ -109,6 +111,8 @@ def arguments(talk, make):
         "counts": [],
         "search": ["talk", 5],
         "usage": ["agent"],
+        "backup": [],
+        "compact": [],
         "sql": ["FROM jobs"],
     }
 
@@ -128,7 +132,7 @@ async def test_an_operation_that_is_called_twice_returns_the_same_and_has_no_sec
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_is_written_in_duckdb_as_it_is_declared(name):
     declared = inspect.signature(getattr(Store, name))
-    written = inspect.signature(REPORTS.get(name) or getattr(Operations, name))
+    written = inspect.signature((REPORTS | COPIES | FILE_WORK).get(name) or getattr(Operations, name))
 
     assert list(written.parameters.values())[1:] == list(declared.parameters.values())[1:]
     assert written.return_annotation == declared.return_annotation
@@ -157,12 +161,12 @@ class Passing(Store):
 async def test_a_store_around_a_store_needs_one_method_for_all_operations(store, make, talk):
     around = Passing(store)
     given = arguments(talk, make)
-    for name in sorted(OPERATIONS - {"ack", "cancel", "fail", "release", "recover"}):
+    for name in sorted(OPERATIONS - {"ack", "cancel", "delete_threads", "fail", "release", "recover"}):
         await getattr(around, name)(*given[name])
     note = make.message(talk.job.thread_id, role="system")
     kept = await around.ack(talk.job, make.answer(talk.job), make.now(), note=note)
 
-    assert set(around.asked) == OPERATIONS - {"cancel", "fail", "release", "recover"}
+    assert set(around.asked) == OPERATIONS - {"cancel", "delete_threads", "fail", "release", "recover"}
     assert await around.jobs(JobStatus.DONE, thread_id=talk.job.thread_id) == [kept.job]
     assert (await around.messages(talk.job.thread_id, last=1)) == [kept.note]
 

@@ -9,7 +9,7 @@ import pytest
 
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.pipeline.message_tree import MessageTree
-from piano_jupyter.records import CallStatus, JobStatus
+from piano_jupyter.records import Approval, CallStatus, JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 HOSTILE = [
@@ -555,3 +555,74 @@ async def test_a_reopened_file_has_all_rows_and_continues_its_seq(make, tmp_path
     assert await store.tool_calls(thread.id) == [call]
     assert (await store.add_message(make.message())).seq == message.seq + 1
     await store.close()
+
+
+async def test_a_thread_is_deleted_with_all_that_is_in_it_and_the_others_stay(store, make, running):
+    gone, kept = await store.add_thread(make.thread("gone")), await store.add_thread(make.thread("kept"))
+    for thread in (gone, kept):
+        job = await running(thread_id=thread.id)
+        said = await store.add_message(make.answer(job))
+        call = await store.start_call(make.call(said))
+        await store.finish_call(replace(call, status=CallStatus.OK, result="3 files", finished_at=make.now()))
+        asked = await store.request_approval(approval_of(make, job, said))
+        await store.decide_approval(replace(asked, allowed=True, note="yes", decided_at=make.now()))
+        await store.ack(job, make.answer(job), make.now())
+
+    await store.delete_threads([gone.id])
+
+    tables = ("threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
+    left = {table: len(await store.sql(f"FROM {table}")) for table in tables}
+    assert left == {name: 3 if name == "messages" else 1 for name in tables}
+    assert await store.threads() == [kept]
+    assert await store.messages(gone.id) == []
+    assert len(await store.messages(kept.id)) == 3
+    assert await store.erase([gone.id]) == []
+    await store.compact()
+    assert len(await store.messages(kept.id)) == 3
+
+
+def approval_of(make, job, said):
+    call = make.call(said)
+    return Approval(
+        id=make.clock.new_id(),
+        call_id=call.id,
+        message_id=said.id,
+        job_id=job.id,
+        thread_id=job.thread_id,
+        name=call.name,
+        arguments=call.arguments,
+        digest="d",
+        question="may I?",
+        reason="it asks",
+        always="",
+        requested_at=make.now(),
+    )
+
+
+async def test_a_thread_in_which_a_job_runs_is_not_deleted(store, make, running):
+    thread, other = await store.add_thread(make.thread()), await store.add_thread(make.thread())
+    job = await running(thread_id=thread.id)
+
+    with pytest.raises(StoreError, match="runs in this thread: wait for it, or cancel it first"):
+        await store.delete_threads([other.id, thread.id])
+
+    assert await store.threads() == [other, thread]
+    await store.cancel(job, make.now())
+    await store.delete_threads([other.id, thread.id])
+    assert await store.threads() == []
+    assert await store.jobs() == []
+
+
+async def test_a_copy_holds_what_was_kept_and_what_is_only_in_memory_has_none(store, make, tmp_path):
+    thread = await store.add_thread(make.thread("copied"))
+
+    file = await store.backup()
+    await store.add_thread(make.thread("after"))
+
+    if not file:
+        assert (await store.sql("SELECT current_database()"))[0] == ("memory",)
+        return
+    copy = DuckDBStore(file)
+    await copy.open()
+    assert await copy.threads() == [thread]
+    await copy.close()

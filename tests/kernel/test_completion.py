@@ -34,7 +34,7 @@ def known(seen_kernel):
 @pytest.mark.parametrize(
     ("code", "offered", "of"),
     [
-        ("%piano re", ["record", "regenerate", "replay", "resume", "retry"], "re"),
+        ("%piano re", ["record", "regenerate", "replay", "restore", "resume", "retry"], "re"),
         ("x = %piano regen", ["regenerate"], "regen"),
         ("%piano ask --no", ["--no-wait"], "--no"),
         ("%piano ask @a", ["@Assistant", "@ada"], "@a"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from piano_jupyter import Piano
 from piano_jupyter.testing import ServerReply, tool_call
 
-LEFT = [".gitignore", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
+LEFT = [".gitignore", "backup", "piano.duckdb", "piano.duckdb.lock"]  # of Piano's folder, once a kernel has ended
 
 
 def test_a_restart_keeps_the_conversation(kernel, stub_model):

@@ -444,7 +444,7 @@ def test_unload_removes_everything_and_load_restores_it(kernel, stub_model, tmp_
     kernel.run("%load_ext piano_jupyter")
 
     assert "not found" in gone.stream
-    assert left == [".gitignore", "piano.duckdb", "piano.duckdb.lock"]
+    assert left == [".gitignore", "backup", "piano.duckdb", "piano.duckdb.lock"]
     assert "hello" in kernel.run("%piano threads").text
     assert kernel.run("'piano' in globals()").text == "True"
 

@@ -215,6 +215,8 @@ SAID = {
     "rename_thread": lambda piano, _: piano.rename_thread(piano.thread, f"rename {TOKEN}"),
     "fork_thread": lambda piano, question: piano.fork_thread(question, f"fork {TOKEN}"),
     "find_message": lambda piano, _: piano.find_message(TOKEN),
+    "backup": lambda piano, _: piano.backup(f"/none/{TOKEN}"),
+    "restore": lambda piano, _: piano.restore(f"/none/{TOKEN}"),
     "search": lambda piano, _: piano.search(TOKEN),
     "import_thread": lambda piano, _: piano.import_thread(LINE, f"import {TOKEN}"),
     "agent": lambda piano, _: piano.agent(TOKEN),
@@ -232,9 +234,9 @@ SAID = {
 LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
 #: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
 SAYS_NOTHING = {
-    *("add_tool", "agents", "approvals", "approve", "archive_thread", "branches", "close", "close_now", "deny"),
-    *("distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages", "models", "notices"),
-    *("open",),
+    *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close", "close_now"),
+    *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
+    *("models", "notices", "open"),
     *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
     *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.commands import agents, ask, history, import_export, models, queue, status
+from piano_jupyter.jupyter.magic.commands import agents, ask, copies, history, import_export, models, queue, status
 from piano_jupyter.jupyter.magic.manual import ManualPage, topics
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
@@ -49,8 +49,8 @@ ALL = [
     Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
     Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),
     Command(ask.regenerate, "[MESSAGE]"),
-    Command(history.threads, "[--all]", "--all"),
-    Command(history.thread, "[THREAD] [--new] [--rename TITLE] [--archive]", "--new Sales review"),
+    Command(history.threads, "[--all] [--archived] [--purge] [--yes]", "--all"),
+    Command(history.thread, "[THREAD] [--new] [--rename TITLE] [--archive] [--delete] [--yes]", "--new Sales review"),
     Command(history.history, "[THREAD] [--last N] [--at MESSAGE] [--ids]", "--last 10 --ids"),
     Command(history.search, "WORDS [--limit N]", "quarterly revenue --limit 5"),
     Command(agents.agents),
@@ -82,6 +82,8 @@ ALL = [
         import_export.export, "FILE [--thread THREAD] [--format md|ipynb|jsonl] [--force]", "review.md --thread Sales"
     ),
     Command(import_export.import_, "FILE [--title TITLE]", 'talk.jsonl --title "An old talk"'),
+    Command(copies.backup, "[FILE]", "~/piano-2026.duckdb"),
+    Command(copies.restore, "[FILE] [--yes]", "2026-11-30.duckdb"),
     Command(import_export.record, "[FILE] [--stop] [--force]", "talk.jsonl"),
     Command(import_export.replay, "[FILE] [--stop]", "talk.jsonl"),
 ]

@@ -18,7 +18,7 @@ from traitlets import Unicode
 
 from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched
+from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
 from piano_jupyter.jupyter.render.tables import Note
@@ -33,6 +33,7 @@ FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
 ADD_CELL_TIMEOUT_S = 3.0
 MAX_REMEMBERED_ACTIONS = 300
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
+DELETED = "this thread was deleted"  # shown in its place
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -56,6 +57,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._running: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
         self._live_outputs: list[Any] = []  # the handles of the outputs that show the live view
+        self._note = CLOSED  # takes its place when it is closed
         self._transcript_output: Any = None  # the handle of the transcript below the live view
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
@@ -95,7 +97,7 @@ class ChatPanel(anywidget.AnyWidget):
             self._unsubscribe()
         if self.comm is not None and not sys.is_finalizing():
             for live in filter(None, self._live_outputs):
-                live.update(Note(CLOSED))
+                live.update(Note(self._note))
             self._live_outputs.clear()
         super().close()
 
@@ -147,6 +149,9 @@ class ChatPanel(anywidget.AnyWidget):
         if self._early_events is not None:
             self._early_events.append(event)
             return
+        if isinstance(event, ThreadDeleted):
+            self._remove()
+            return
         if isinstance(event, ThreadBranched) or (
             isinstance(event, MessageAdded) and not self._view.continues_with(event)
         ):
@@ -160,6 +165,13 @@ class ChatPanel(anywidget.AnyWidget):
             loop.call_later(max(0.0, self._last_flush + FLUSH_INTERVAL_S - loop.time()), self._flush)
         if self._transcript_output is not None and self._pages and isinstance(event, JobEnded):
             self._start(self._update_transcript())
+
+    def _remove(self) -> None:
+        """Close the panel of a deleted thread, with the transcript below it."""
+        if self._transcript_output is not None:
+            self._transcript_output.update({"text/plain": DELETED}, raw=True)
+        self._note = DELETED
+        self.close()
 
     def _flush(self) -> None:
         self._flushing = False

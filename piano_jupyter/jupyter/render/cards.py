@@ -121,6 +121,7 @@ def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False
         jobs=_jobs(status),
         unfinished="\n".join(_unfinished_lines(status.unfinished)),
         trust=status.distrust,
+        warning="\n".join(status.warnings),
         server=status.server,
         cassette=status.cassette or "",
         tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools shows which calls ask you",

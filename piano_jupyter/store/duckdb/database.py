@@ -1,17 +1,33 @@
 """The database as its threads use it: the writer owns the connection, each read on another thread borrows a cursor."""
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import duckdb
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import DatabaseIdentity
 from piano_jupyter.store.duckdb import queries
+from piano_jupyter.store.duckdb.backup_files import (
+    DAY_S,
+    MAX_BYTES_AT_CLOSE,
+    backup_folder,
+    clear_unfinished,
+    copy_closed,
+    day_name,
+    finish,
+    is_due,
+    moment,
+    prune,
+    unfinished,
+)
+from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import (
     duckdb_message,
@@ -22,8 +38,11 @@ from piano_jupyter.store.duckdb.error_messages import (
     opening_error,
     schema_error,
 )
+from piano_jupyter.store.duckdb.file_access import begin_private_thread, narrow
+from piano_jupyter.store.duckdb.lock import ELSEWHERE
 from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
-from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations
+from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations, upgrade_due
+from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.recovery import (
     finish_recovery,
@@ -33,7 +52,7 @@ from piano_jupyter.store.duckdb.recovery import (
     recover,
     set_incomplete_aside,
 )
-from piano_jupyter.store.duckdb.search_index import SearchIndexer
+from piano_jupyter.store.duckdb.search_index import SearchIndexer, forget_words
 
 MEMORY = ":memory:"
 LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
@@ -44,6 +63,8 @@ LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
 }
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     **LOCKED_DOWN,
+    "enable_external_access": True,  # until the folder of the copies is allowed
+    "extension_directory": os.devnull,  # else for a SQLite file in our place DuckDB loads an installed extension
     "checkpoint_threshold": "4MB",  # at 1MB each group of writes forces one; a longer log takes seconds to replay
     "threads": 1,  # our queries are short: a pool of threads makes them a sixth slower
 }
@@ -73,27 +94,37 @@ class Database:
         name: str,
         notify: Callable[[str], None] = lambda _: None,
         renamed: Callable[[str], None] = lambda _: None,
+        network_disk: Callable[[str], str] = network_disk_of,
     ) -> None:
         self.name = name
         self._notify = notify  #: called with a sentence for the user
         self._renamed = renamed  #: called with the path if the database is in another file from now on
+        self._disk = ""  #: the network disk that it is on
         self._watched: WatchedFile | None = None
         self._last_problem = ""
         self._broken = self._damaged = False
         self._seqs: dict[str, int] = {}
         self.open_cursors: set[ReadCursor[Any]] = set()
         self._real_path = ""
+        self._is_private = begin_private_thread()
         if name != MEMORY:
             make_ready(name)
-            self._real_path = hold(name)
+            self._disk = network_disk(name)
+            self._real_path = hold(name, self._disk)
         try:
             if name != MEMORY:
+                clear_unfinished(self._real_path)
                 self._finish_recovery()
             self._is_new = name == MEMORY or is_nowhere(name)
             self._connect()
         except BaseException:
             self._release_lock()
             raise
+
+    @property
+    def real_path(self) -> str:
+        """The file, links resolved; "" for one in memory."""
+        return self._real_path
 
     def begin(self) -> None:
         self.reopen_if_broken()
@@ -103,6 +134,8 @@ class Database:
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
         self.move_if_lost()  # before anybody hears that it is stored
+        if self._real_path and not self._is_private:
+            narrow(Path(f"{self._real_path}.wal"))  # each checkpoint has DuckDB create another
 
     def rollback(self) -> bool:
         self.tables.seqs = self._seqs
@@ -135,7 +168,9 @@ class Database:
                 with contextlib.suppress(duckdb.Error):  # then the log has it all
                     self.connection.execute(queries.CHECKPOINT)
             self.connection.close()
-            if self._damaged and not self.open_cursors:
+            if not self._damaged:
+                self._copy_at_close()
+            elif not self.open_cursors:
                 with contextlib.suppress(OSError):
                     has_recovered(self.name)  # the next opening goes on with it
         finally:
@@ -150,7 +185,7 @@ class Database:
         try:
             path = str(recovered_path(lost_path))
             make_ready(path)
-            held = hold(path)
+            held = hold(path, self._disk)
             try:
                 self._watched.copy_to(Path(path))
             except BaseException:
@@ -172,6 +207,39 @@ class Database:
             f"To keep it, move it to the place of the old one when this kernel has ended, or set PianoConfig.database",
         )
         return True
+
+    def delete_threads(self, threads: Sequence[UUID]) -> None:
+        """Delete threads, with their words in the index of searches."""
+        self._indexer = SearchIndexer(self.connection)  # the old one may be about to add such words
+
+        def delete(tables: Operations) -> None:
+            seqs = self.connection.execute(queries.SEQS_OF_THREADS, {"ids": list(threads)}).fetchall()
+            tables.delete_threads(threads)
+            forget_words(self.connection, (seq for (seq,) in seqs))
+
+        self.do(delete)
+
+    def compact(self) -> None:
+        """Rewrite the file, without the bytes of what was deleted. Reads that are under way are stopped."""
+        self.reopen_if_broken()
+        if not self._real_path:
+            return
+        self._stop_reads()
+        if self.open_cursors:
+            raise StoreError(f"database {self.name} is still being read; try again")
+        try:
+            with unfinished(self._real_path) as made:
+                copy_into(self.connection, made)
+                self.connection.execute(queries.CHECKPOINT)
+                self._broken, self._watched = True, None  # whatever happens, it is opened again
+                self.connection.close()
+                if not os.path.lexists(f"{self._real_path}.wal"):  # else the log would be taken for the new file's
+                    finish(made, Path(self._real_path), time.time())
+                self.reopen_if_broken()
+        except duckdb.Error as error:
+            raise self.translate(error) from error
+        except OSError as error:
+            raise StoreError(f"database {self.name} cannot be rewritten ({error.strerror})") from error
 
     def do(self, function: Callable[[Operations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
@@ -198,14 +266,26 @@ class Database:
         self._broken = self._damaged = False
 
     def _close_connection(self) -> None:
-        for cursor in tuple(self.open_cursors):  # while one is open, connecting returns the same broken database
+        self._stop_reads()  # while a cursor is open, connecting returns the same broken database
+        self.connection.close()
+
+    def _stop_reads(self) -> None:
+        for cursor in tuple(self.open_cursors):
             cursor.stop()
             cursor.ended.wait(READ_STOP_TIMEOUT_S)
-        self.connection.close()
 
     def _release_lock(self) -> None:
         if self._real_path:
             let_go(self._real_path)
+
+    def _copy_at_close(self) -> None:
+        """Keep a copy of a file that is soon copied, where the newest one is older than a day."""
+        real, now = self._real_path, time.time()
+        with contextlib.suppress(OSError):  # the next kernel will try again, and say so
+            is_small = bool(real) and Path(real).stat().st_size <= MAX_BYTES_AT_CLOSE
+            if is_small and not self.open_cursors and is_due(real, now, DAY_S):
+                copy_closed(real, day_name(now), now)
+                prune(real, now)
 
     def _connect(self) -> None:
         """Open the file; one that DuckDB refuses is repaired, or what can be read of it is recovered."""
@@ -219,13 +299,15 @@ class Database:
                     raise translate(error, self.name) from error
 
     def _open(self) -> None:
-        self.connection = duckdb.connect(self.name, config=SETTINGS)
+        self._open_file()
         try:
-            self.connection.execute(queries.USE_UTC)
-            self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path
-            self.connection.execute(queries.LOCK_SETTINGS)
+            due = upgrade_due(self.connection, self.name, migrations())
+            if self._real_path and due is not None:
+                self.connection.close()
+                self._copy_before(due)
+                self._open_file()
             migrate(self.connection, self.name, migrations())
-            identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new)
+            identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new, network_disk=self._disk)
             self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
             self.tables.load_counters()
             self._indexer = SearchIndexer(self.connection)
@@ -233,6 +315,31 @@ class Database:
         except BaseException:
             self.connection.close()
             raise
+
+    def _open_file(self) -> None:
+        self.connection = duckdb.connect(self.name, config=SETTINGS)
+        try:
+            if self._real_path:
+                narrow(Path(self._real_path))
+                self.connection.execute(queries.allow_folder(f"{backup_folder(self._real_path)}/"))
+            self.connection.execute(queries.NO_EXTERNAL_ACCESS)
+            self.connection.execute(queries.USE_UTC)
+            self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path
+            self.connection.execute(queries.LOCK_SETTINGS)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _copy_before(self, version: int) -> None:
+        """Copy the file before its tables are upgraded: an older Piano reads only the copy."""
+        now = time.time()
+        try:
+            copy_closed(self._real_path, f"before-{version:04}-{moment(now)}.duckdb", now)
+        except OSError as error:
+            raise StoreError(
+                f"database {self.name} is of an older piano_jupyter and cannot be copied before it is upgraded "
+                f"({error.strerror}): fix that, or {ELSEWHERE}"
+            ) from error
 
     def _repair(self) -> bool:
         try:
@@ -277,6 +384,9 @@ class _ParsedOnceConnection:
 class ThreadLocalState:
     """The state of a reading thread: none, since each read brings its own cursor."""
 
+    def __init__(self) -> None:
+        begin_private_thread()  # a read may spill to the disk
+
     def begin(self) -> None: ...
     def commit(self) -> None: ...
     def rollback(self) -> bool:
@@ -287,10 +397,13 @@ class ThreadLocalState:
 
 
 class ReadCursor(Generic[Result]):
-    """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread."""
+    """A read on a cursor of its own, in one transaction in which nothing can be written; stopped from any thread.
 
-    def __init__(self, read: "Callable[[ReadCursor[Any]], Result]") -> None:
-        self._read = read
+    One that `copies` begins its transactions itself: a copy is written to, if to another file.
+    """
+
+    def __init__(self, read: "Callable[[ReadCursor[Any]], Result]", *, copies: bool = False) -> None:
+        self._read, self._copies = read, copies
         self._guard = threading.Lock()
         self._stopped = False
         self._borrowed: tuple[Database, duckdb.DuckDBPyConnection] | None = None
@@ -307,7 +420,8 @@ class ReadCursor(Generic[Result]):
     def run(self, _: ThreadLocalState) -> Result:
         """Run the read; call it on the reading thread."""
         try:
-            self.execute(queries.BEGIN_READ_ONLY)
+            if not self._copies:
+                self.execute(queries.BEGIN_READ_ONLY)
             return self._read(self)
         except duckdb.Error as error:
             raise self.translate(error) from error
@@ -318,10 +432,18 @@ class ReadCursor(Generic[Result]):
         return self.cursor().execute(query, parameters)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._taken()[1]
+
+    @property
+    def database(self) -> Database:
+        """The database that it reads."""
+        return self._taken()[0]
+
+    def _taken(self) -> tuple[Database, duckdb.DuckDBPyConnection]:
         with self._guard:
             if self._stopped or self._borrowed is None:
                 raise StoreError("the query was stopped before it ran")
-            return self._borrowed[1]
+            return self._borrowed
 
     def translate(self, error: duckdb.Error) -> StoreError:
         with self._guard:

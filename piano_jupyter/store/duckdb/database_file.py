@@ -3,18 +3,17 @@
 A process that is forked while a file is open gives the lock back to its parent: it closes what it has inherited.
 """
 
-import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError, StoreLockedError
-from piano_jupyter.store.duckdb.lock import ELSEWHERE, release_lock, take_lock
+from piano_jupyter.store.duckdb.file_access import check_place, make_private
+from piano_jupyter.store.duckdb.lock import ELSEWHERE, keep_fresh, release_lock, take_lock
 
 UNREADABLE = {"?": "options", "\\": "a folder"}  # signs in a path, and what DuckDB takes for what comes after them
-BESIDE = (".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")  # what DuckDB makes beside a file; it follows links there
-OWN_FOLDER = ".piano"
 
 
 class _OpenFile(NamedTuple):
@@ -22,6 +21,7 @@ class _OpenFile(NamedTuple):
 
     owner: int
     lock: int | None  #: None: a forked child has closed it
+    end_touching: Callable[[], None] = lambda: None  #: ends what tells other hosts that it is open
 
 
 _held: dict[str, _OpenFile] = {}
@@ -37,7 +37,7 @@ def whole_path(path: str | Path) -> str:
 
 
 def make_ready(path: str) -> None:
-    """Make the folders of a database file. Raises StoreError where no file can be there."""
+    """Make the folders of a database file, and keep others out. Raises StoreError where no file can be there."""
     if "\0" in path:
         raise StoreError(f"database {path!r} cannot be made: there is a NUL in its name; {ELSEWHERE}")
     for sign, what in UNREADABLE.items():
@@ -47,20 +47,14 @@ def make_ready(path: str) -> None:
             )
     try:
         path.encode()
+        check_place(path)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         folder = Path(path).is_dir()
-        if Path(path).parent.name == OWN_FOLDER:
-            _ignore_locks(Path(path).parent)
     except (OSError, ValueError) as error:
         raise StoreError(f"database {path!r} cannot be made: {error}; {ELSEWHERE}") from error
     if folder:
         raise StoreError(f"database {path} is a folder, not a file; {ELSEWHERE}")
-    for each in (f"{real}{suffix}" for real in (path, os.path.realpath(path)) for suffix in BESIDE):
-        if Path(each).is_symlink():
-            raise StoreError(
-                f"database {path} cannot be opened: {each} is a link, and what DuckDB keeps there would be written "
-                f"where it leads; move it out of the way, or {ELSEWHERE}"
-            )
+    make_private(path)
 
 
 def is_nowhere(path: str) -> bool:
@@ -68,21 +62,17 @@ def is_nowhere(path: str) -> bool:
     return all(not os.path.lexists(each) or os.lstat(each).st_size == 0 for each in (path, f"{path}.wal"))
 
 
-def _ignore_locks(folder: Path) -> None:
-    """Keep the lock files of Piano's own folder out of git, unless somebody has decided there what is ignored."""
-    with contextlib.suppress(FileExistsError, PermissionError):  # where nothing can be written, the lock will say so
-        file = os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(file, "w", encoding="utf-8") as ignored:
-            ignored.write("*.lock\n")
+def hold(path: str, disk: str = "") -> str:
+    """Lock the file for this process; return its real path. Raises StoreLockedError where it is open already.
 
-
-def hold(path: str) -> str:
-    """Lock the file for this process; return its real path. Raises StoreLockedError where it is open already."""
+    `disk` is what network disk it lies on.
+    """
     real = os.path.realpath(path)
     with _guard:
         held = _held.get(real)
         if held is None:
-            _held[real] = _OpenFile(os.getpid(), take_lock(f"{real}.lock", path))
+            lock = take_lock(f"{real}.lock", path, disk)
+            _held[real] = _OpenFile(os.getpid(), lock, *([keep_fresh(lock)] if disk else []))
         elif held.owner == os.getpid():
             raise StoreLockedError(
                 f"this process has database {path} open already; use that Piano, close it, or {ELSEWHERE}"
@@ -97,6 +87,7 @@ def let_go(real: str) -> None:
     with _guard:
         held = _held.pop(real)
         if held.lock is not None:
+            held.end_touching()
             release_lock(held.lock)
 
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Store
-from piano_jupyter.store.duckdb import reports
+from piano_jupyter.store.duckdb import backups, reports
 from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.database_file import whole_path
+from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.writer import WriterThread
 
@@ -19,6 +20,10 @@ from piano_jupyter.store.duckdb.writer import WriterThread
 MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
 #: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
+#: Copies of the file: they run beside everything else, and closing stops them.
+COPIES: dict[str, Callable[..., Any]] = {"backup": backups.backup, "erase": backups.erase}
+#: Work on the file itself: nothing else runs meanwhile.
+FILE_WORK: dict[str, Callable[..., Any]] = {"compact": Database.compact}
 
 Result = TypeVar("Result")
 
@@ -30,8 +35,17 @@ class DuckDBStore(Store):
     another, raises StoreLockedError.
     """
 
-    def __init__(self, path: str | Path, notify: Callable[[str], None] = lambda _: None) -> None:
-        """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged."""
+    def __init__(
+        self,
+        path: str | Path,
+        notify: Callable[[str], None] = lambda _: None,
+        network_disk: Callable[[str], str] = network_disk_of,
+    ) -> None:
+        """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged.
+
+        `network_disk` returns what network disk a path is on, "" for none.
+        """
+        self._network_disk = network_disk
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._notify = notify
         self._threads: _StoreThreads | None = None
@@ -44,7 +58,8 @@ class DuckDBStore(Store):
         self._threads = _StoreThreads(
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name, self._notify, self._set_name), self.name),
+            WriterThread(ThreadLocalState, self.name),
+            WriterThread(lambda: Database(self.name, self._notify, self._set_name, self._network_disk), self.name),
         )
         try:
             for thread in self._threads:
@@ -67,17 +82,26 @@ class DuckDBStore(Store):
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
         """Run an operation on the thread where it delays nobody else."""
         if report := REPORTS.get(operation):
-            return await self._report(lambda cursor: report(cursor, *arguments, **options))
+            return await self._stoppable(
+                ReadCursor(lambda cursor: report(cursor, *arguments, **options)), self._opened().reporter
+            )
+        if copy := COPIES.get(operation):
+            return await self._stoppable(
+                ReadCursor(lambda cursor: copy(cursor, *arguments, **options), copies=True), self._opened().copier
+            )
+        if work := FILE_WORK.get(operation):
+            return await self._opened().writer.run(work, alone=True)
+        if operation == "delete_threads":
+            return await self._opened().writer.run(lambda database: database.delete_threads(*arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
             return await self._read(ReadCursor(lambda cursor: do(Operations(cursor))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
-    async def _report(self, read: "Callable[[ReadCursor[Any]], Result]") -> Result:
-        cursor = ReadCursor(read)
+    async def _stoppable(self, cursor: "ReadCursor[Any]", thread: "WriterThread[ThreadLocalState]") -> Any:
         self._reports.add(cursor)
         try:
-            return await self._read(cursor, self._opened().reporter)
+            return await self._read(cursor, thread)
         finally:
             self._reports.discard(cursor)
 
@@ -109,6 +133,7 @@ class DuckDBStore(Store):
 class _StoreThreads(NamedTuple):
     """The threads of a store, in the order in which they are closed: while a cursor is open, so is the file."""
 
+    copier: WriterThread[ThreadLocalState]
     reporter: WriterThread[ThreadLocalState]
     reader: WriterThread[ThreadLocalState]
     writer: WriterThread[Database]

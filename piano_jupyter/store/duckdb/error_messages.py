@@ -17,6 +17,7 @@ NO_PERMISSION = ("Permission denied", "Read-only file system", "Operation not pe
 NEWER_VERSION = "created with a newer version of DuckDB"
 DAMAGED = (
     "Loading external extensions is disabled",  # another program's file would need one
+    "is an existing extension",  # the same, if loading is allowed and there is none
     "not a valid DuckDB database file",
     "Corrupt database file",
     "Could not read enough bytes from file",

@@ -3,6 +3,9 @@
 DuckDB locks its file too, but with a POSIX lock, which is gone as soon as anything in the process closes another handle
 of that file: a copy of the folder is enough. An `flock` stays with the handle that took it. The lock file is never
 deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
+
+On a network disk a lock may be each host's own. There the file itself says who has the database, and whoever has it
+touches it now and then: as long as another host does, nobody else gets it.
 """
 
 import contextlib
@@ -12,6 +15,8 @@ import os
 import re
 import stat
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
@@ -22,25 +27,35 @@ ELSEWHERE = "set PianoConfig.database to another file or ':memory:'"
 
 MARK = b"piano_jupyter "  #: how a lock file begins
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # not inherited; waits for no pipe's end
-HOLDER = re.compile(rb"piano_jupyter (?P<pid>\d+)\t(?P<host>[^\t\n]*)\t(?P<command>[^\t\n]*)\n")
+HOLDER = re.compile(
+    rb"piano_jupyter (?P<pid>\d+)\t(?P<host>[^\t\n]*)\t(?P<command>[^\t\n]*)(?:\t(?P<boot>[^\t\n]*))?\n"
+)
 TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 LONGEST_COMMAND = 80  #: characters of a command line that are told
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+REFRESH_S = 15.0  #: between two touches of the lock file, on a network disk
+STALE_S = 60.0  #: without a touch, after which another host is taken for gone
 
 
-def take_lock(path: str, name: str) -> int:
+def take_lock(path: str, name: str, disk: str = "") -> int:
     """Lock `path` for the database called `name`; return the descriptor that holds the lock.
 
-    Raises StoreLockedError where another process has it, StoreError where there can be no lock.
+    `disk` is what network disk it lies on. Raises StoreLockedError where another process has it, StoreError where there
+    can be no lock.
     """
     while True:
         file = _open(path, name)
         try:
-            _lock(file, name)
+            _lock(file, name, disk)
             if _is_at(file, path):
+                if disk:
+                    _check_other_hosts(file, path, name, disk)
                 with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name on it
+                    os.ftruncate(file, 0)
                     os.pwrite(file, _me(), 0)
+                    if disk:
+                        os.fsync(file)  # the other hosts read it on the server
                 return file
         except BaseException:
             os.close(file)
@@ -58,6 +73,25 @@ def release_lock(file: int) -> None:
         os.close(file)
 
 
+def keep_fresh(file: int) -> Callable[[], None]:
+    """Touch a lock file on a network disk now and then; return what ends that."""
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(REFRESH_S):
+            with contextlib.suppress(OSError):
+                os.utime(file)
+
+    thread = threading.Thread(target=touch, name="piano-lock", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()  # or it could touch what has the descriptor next
+
+    return end
+
+
 def command_of(pid: int | str) -> str:
     """Return the command line of a process of this machine, or its beginning; "" where it cannot be seen."""
     try:
@@ -69,7 +103,7 @@ def command_of(pid: int | str) -> str:
 
 def _open(path: str, name: str) -> int:
     try:
-        file = os.open(path, FLAGS, 0o666)
+        file = os.open(path, FLAGS, 0o600)
     except OSError as error:
         if error.errno in NO_FILE:
             raise _not_ours(path, name) from error
@@ -91,7 +125,7 @@ def _not_ours(path: str, name: str) -> StoreError:
     )
 
 
-def _lock(file: int, name: str) -> None:
+def _lock(file: int, name: str, disk: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -99,15 +133,41 @@ def _lock(file: int, name: str) -> None:
             raise StoreLockedError(
                 f"database {name} is open in {_holder(file)}: stop that kernel, or {ELSEWHERE}"
             ) from None
-        raise without_locks(name, error.strerror or str(error)) from error
+        raise without_locks(name, error.strerror or str(error), disk) from error
 
 
-def without_locks(name: str, why: str) -> StoreError:
+def without_locks(name: str, why: str, disk: str = "") -> StoreError:
     """Return what to raise where a file system has no locks to give."""
-    return StoreError(
-        f"database {name} cannot be locked ({why}): its file system may have none, as some network drives; "
-        f"put it on a local disk: {ELSEWHERE}"
-    )
+    place = "its file system may have none, as some network drives"
+    if disk:
+        place = f"it lies on a network disk ({disk}) that gives none"
+    return StoreError(f"database {name} cannot be locked ({why}): {place}; put it on a local disk: {ELSEWHERE}")
+
+
+def _check_other_hosts(file: int, path: str, name: str, disk: str) -> None:
+    """Raise StoreLockedError where the lock file names a process of another host, which touched it a moment ago."""
+    found = HOLDER.match(os.pread(file, 1000, 0))
+    if found is None or (found["boot"] or found["host"]) in {_boot(), os.uname().nodename.encode()}:
+        return
+    if _now_on_disk(path) - os.fstat(file).st_mtime < STALE_S:
+        raise StoreLockedError(
+            f"database {name} lies on a network disk ({disk}) and is open in {_holder(file)}: stop that kernel (if "
+            f"that host is gone, try again in {STALE_S:.0f} s), or put it on a local disk: {ELSEWHERE}"
+        )
+
+
+def _now_on_disk(path: str) -> float:
+    """Return the time by the clock of the server: that of another host may go wrong."""
+    place = f"{path}.now"
+    file = os.open(place, FLAGS, 0o600)
+    try:
+        os.pwrite(file, b"?", 0)
+        os.utime(file)
+        return os.fstat(file).st_mtime
+    finally:
+        os.close(file)
+        with contextlib.suppress(OSError):
+            os.unlink(place)  # noqa: PTH108  Named as the lock is.
 
 
 def _is_at(file: int, name: str) -> bool:
@@ -120,7 +180,16 @@ def _is_at(file: int, name: str) -> bool:
 def _me() -> bytes:
     command = command_of("self") or truncated(redact(" ".join(sys.argv)), LONGEST_COMMAND)
     parts = (str(os.getpid()), os.uname().nodename, command)
-    return MARK + "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace") + b"\n"
+    said = "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace")
+    return MARK + said + b"\t" + _boot() + b"\n"
+
+
+def _boot() -> bytes:
+    """Return what tells this machine, since it was started, from all others: two may have one name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return os.uname().nodename.encode()
 
 
 def _holder(file: int) -> str:
@@ -128,6 +197,6 @@ def _holder(file: int) -> str:
     found = HOLDER.match(os.pread(file, 1000, 0))
     if found is None:
         return "another process"
-    pid, host, command = (part.decode(errors="replace") for part in found.groups())
+    pid, host, command = (found[part].decode(errors="replace") for part in ("pid", "host", "command"))
     elsewhere = f" on {host}" if host != os.uname().nodename else ""
     return f"process {pid} ({command or 'unknown'}){elsewhere}"

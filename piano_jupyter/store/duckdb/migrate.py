@@ -53,6 +53,14 @@ def migrate(connection: Connection, name: str, known: Sequence[Migration]) -> No
             )
 
 
+def upgrade_due(connection: Connection, name: str, known: Sequence[Migration]) -> int | None:
+    """Return the first migration that a database of Piano's has not seen; None for a new one, and where none is."""
+    applied = _applied(connection, name)
+    missing = [each.version for each in known if each.version not in applied]
+    is_newer = max(applied, default=0) > max((each.version for each in known), default=0)
+    return min(missing) if applied and missing and not is_newer else None
+
+
 def identify(connection: Connection) -> UUID:
     """Return the id of the database; give it one if it has none."""
     known = connection.execute(queries.IDENTITY).fetchall()

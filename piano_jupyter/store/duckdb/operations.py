@@ -99,6 +99,14 @@ class Operations:
     def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
         return self._all(Thread, queries.THREADS, status=status)
 
+    def delete_threads(self, threads: Sequence[UUID]) -> None:
+        running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
+        if running:
+            raise StoreError(f"job {short(running[0].id)} runs in this thread: wait for it, or cancel it first")
+        ids = {"ids": list(threads)}
+        for query in queries.DELETE_THREADS.values():
+            self._connection.execute(query, ids)
+
     def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
         known = self._find(Message, message.id)
         if known is not None:

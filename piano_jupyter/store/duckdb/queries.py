@@ -25,6 +25,9 @@ ROLLBACK = "ROLLBACK"
 #: Rows hold UTC without a zone: `now()` in a user's query must mean the same.
 USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
 
+#: From here on no query reaches a file, but in the folders that were allowed before.
+NO_EXTERNAL_ACCESS = "SET enable_external_access = false"
+
 #: From here on no query can loosen the settings.
 NO_CHECKPOINT_AT_CLOSE = "PRAGMA disable_checkpoint_on_shutdown"
 CHECKPOINT = "CHECKPOINT"
@@ -120,6 +123,62 @@ UNION ALL SELECT status, count(*) FROM jobs GROUP BY status
 """
 
 
+#: What DuckDB calls the file that is open.
+CURRENT_DATABASE = "SELECT current_database()"
+
+#: How many of these threads there are.
+HAS_THREADS = "SELECT count(*) FROM threads WHERE list_contains($ids::UUID[], id)"
+
+OF_THREADS = "list_contains($ids::UUID[], thread_id)"
+
+SEQS_OF_THREADS = f"SELECT seq FROM messages WHERE {OF_THREADS}"  # noqa: S608  The condition is our own.
+
+#: What deletes all that belongs to some threads, by the table: what refers to a row goes before that row.
+DELETE_THREADS: Mapping[str, str] = {
+    "decisions": f"DELETE FROM decisions WHERE approval_id IN (SELECT id FROM approvals WHERE {OF_THREADS})",  # noqa: S608
+    "approvals": f"DELETE FROM approvals WHERE {OF_THREADS}",  # noqa: S608
+    "tool_results": f"""
+DELETE FROM tool_results WHERE call_id IN (
+    SELECT c.id FROM tool_calls c JOIN messages m ON m.id = c.message_id WHERE {OF_THREADS}
+)
+""",  # noqa: S608
+    "tool_calls": f"DELETE FROM tool_calls WHERE message_id IN (SELECT id FROM messages WHERE {OF_THREADS})",  # noqa: S608
+    "messages": f"DELETE FROM messages WHERE {OF_THREADS}",  # noqa: S608
+    "jobs": f"DELETE FROM jobs WHERE {OF_THREADS}",  # noqa: S608
+    "threads": "DELETE FROM threads WHERE list_contains($ids::UUID[], id)",
+}
+
+
+def allow_folder(folder: str) -> str:
+    """Return what lets queries reach the files of a folder."""
+    return f"SET allowed_directories = [{_text(folder)}]"
+
+
+def attach(file: str, name: str) -> str:
+    """Return what opens another file under a name."""
+    return f"ATTACH {_text(file)} AS {_name(name)}"
+
+
+def detach(name: str) -> str:
+    """Return what closes it."""
+    return f"DETACH {_name(name)}"
+
+
+def checkpoint(name: str) -> str:
+    """Return what writes the log of an attached file into that file."""
+    return f"CHECKPOINT {_name(name)}"
+
+
+def copy_database(source: str, target: str) -> str:
+    """Return what copies all tables of one open file into another, as they stand at one moment."""
+    return f"COPY FROM DATABASE {_name(source)} TO {_name(target)}"
+
+
+def read_all(table: str) -> str:
+    """Return what reads each value of a table."""
+    return f"SELECT sum(hash(t)::HUGEINT) FROM {_name(table)} t"  # noqa: S608  It is quoted.
+
+
 def insert(table: str, columns: Iterable[str]) -> str:
     """Return what adds a row to a table."""
     names = list(columns)
@@ -143,3 +202,12 @@ def ending(kind: type) -> str:
     """Return what gives the records whose ids end in some digits, in order."""
     ends = "(id::UHUGEINT & $mask::UUID::UHUGEINT) = $digits::UUID::UHUGEINT"  # as texts it takes ten times as long
     return f"SELECT * FROM {TABLES[kind]} WHERE {ends} ORDER BY seq"  # noqa: S608  The names are our own.
+
+
+def _text(value: str) -> str:
+    """Return a text as SQL writes it, where none can be bound."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'

@@ -186,6 +186,7 @@ def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
         stdin=subprocess.PIPE,  # its end is ours: it ends with us
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        umask=0o077,  # it makes copies
     ) as process:
         assert process.stdout is not None
         lines = process.stdout.read().decode(errors="replace").splitlines()

@@ -1,5 +1,6 @@
 """%piano threads, thread, fork, history, search: the conversations, what was said in them, and where."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import agent_names, required, whole_number
+from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
@@ -22,19 +24,51 @@ SELECT thread_id, count(*), max(inserted_at) FROM messages WHERE role IN ('user'
 """
 
 
-def threads(session: Session, *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
+def threads(
+    session: Session,
+    *,
+    all: bool = False,  # noqa: A002  It is the option's name.
+    archived: bool = False,
+    purge: bool = False,
+    yes: bool = False,
+) -> Any:
     """List the threads, newest first, with their messages and last use; --all also the archived ones.
 
-    Times are local; while a cassette is in use they are in UTC, so that the table is the same on every machine.
+    --archived lists only the archived ones. --archived --purge deletes these for good, from the history and its copies;
+    it asks first, unless you add --yes. Times are local; while a cassette is in use they are in UTC, so that the table
+    is the same on every machine.
     """
-    found, use = session.call(partial(_threads_and_use, None if all else "active"))
+    if purge and not archived:
+        raise PianoError("only archived threads are deleted together: %piano threads --archived --purge")
+    status: ThreadStatus | None = "archived" if archived else None if all else "active"
+    found, use = session.call(partial(_threads_and_use, status))
+    if purge and found:
+        return _delete(session, found, yes=yes)
     return threads_table(found, use, zone=UTC if session.cassette else None)
 
 
-async def thread(
-    piano: "Piano", text: str, *, new: bool = False, rename: str | None = None, archive: bool = False
+def thread(
+    session: Session,
+    text: str,
+    *,
+    new: bool = False,
+    rename: str | None = None,
+    archive: bool = False,
+    delete: bool = False,
+    yes: bool = False,
 ) -> Any:
-    """Switch to a thread by title or id, or open one with --new TITLE; without arguments, show the current one."""
+    """Switch to a thread by title or id, or open one with --new TITLE; without arguments, show the current one.
+
+    --delete deletes it for good, from the history and its copies; it asks first, unless you add --yes.
+    """
+    if delete and (new or archive or rename is not None):
+        raise PianoError("--delete stands alone: %piano thread Sales --delete")
+    if delete:
+        return _delete(session, session.call(partial(_to_delete, text)), yes=yes)
+    return session.call(partial(_thread, text, new=new, rename=rename, archive=archive))
+
+
+async def _thread(text: str, piano: "Piano", *, new: bool, rename: str | None, archive: bool) -> Any:
     if rename is not None and not rename.strip():
         raise PianoError('a thread needs a title: %piano thread --rename "Clean data"')
     if new:
@@ -49,6 +83,23 @@ async def thread(
         await piano.archive_thread(piano.thread)
         return Note("archived; the next question opens a new thread")
     return Note(f"current thread: {piano.thread.title} ({short(piano.thread.id)})")
+
+
+async def _to_delete(name: str, piano: "Piano") -> list[Thread]:
+    """Return the thread that is named, else the current one. Raises PianoError."""
+    found = await piano.find_thread(name) if name else piano.thread
+    if found is None:
+        raise PianoError(await no_thread(piano))
+    return [found]
+
+
+def _delete(session: Session, found: Sequence[Thread], *, yes: bool) -> Any:
+    """Delete threads, once the user has said so."""
+    told = f"the thread {found[0].title!r}" if len(found) == 1 else f"{len(found):,} threads"
+    if not confirmed(session, f"Delete {told} from the history and its copies, for good?", yes=yes):
+        return Note(UNCHANGED)
+    left = session.call(lambda piano: piano.delete_thread(*found))
+    return Note("\n".join([f"{told} {'is' if len(found) == 1 else 'are'} deleted", *left]))
 
 
 async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:

@@ -467,3 +467,17 @@ def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_
         panel.clicks(choice, str(UUID(int=7)), action)
 
     assert [panel.answer(action) for action in (2, 3, 4)] == ["this call has already been answered"] * 3
+
+
+def test_the_panel_of_a_deleted_thread_is_taken_away_and_another_one_stays(opened):
+    panel, piano, loop = opened("fine")
+    other = Recorded(piano, loop, loop.run(piano.open_thread("Other")))
+    for each in (panel, other):
+        each.clicks("hello")
+        each.answer()
+    [thread] = [each for each in loop.run(piano.threads()) if each.id == panel.thread_id]
+
+    loop.run(piano.delete_thread(thread))
+
+    assert (panel.comm is None, other.comm is None) == (True, False)
+    other.close()

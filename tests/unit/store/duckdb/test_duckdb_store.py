@@ -188,12 +188,13 @@ async def test_j1_a_kill_in_the_middle_of_writes_loses_nothing_that_was_acknowle
     assert list(halves) == []
 
 
-async def test_after_a_clean_close_there_are_the_file_and_its_lock(tmp_path, make):
+async def test_after_a_clean_close_there_are_the_file_its_copies_and_its_lock(tmp_path, make):
     async with opened(tmp_path / "piano.duckdb") as store:
         await store.add_message(make.message("hi"))
         assert (tmp_path / "piano.duckdb.wal").exists()
 
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["piano.duckdb", "piano.duckdb.lock"]
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert left == ["piano.duckdb", "piano.duckdb.backup", "piano.duckdb.lock"]
 
 
 AT_EXIT = """
@@ -209,7 +210,8 @@ async def test_the_exit_of_the_process_closes_without_a_loop(tmp_path):
     path = tmp_path / "piano.duckdb"
     outcome(AT_EXIT, path)
 
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["piano.duckdb", "piano.duckdb.lock"]
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert left == ["piano.duckdb", "piano.duckdb.backup", "piano.duckdb.lock"]
     async with opened(path) as store:
         assert len(await store.sql("FROM messages")) == 1
 

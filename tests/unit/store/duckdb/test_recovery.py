@@ -243,11 +243,12 @@ async def test_j5_what_was_recovered_is_told_in_the_piano_that_opens(tmp_path, l
     third = commit_ends(log)[2]
     Path(f"{path}.wal").write_bytes(log[: third + 200] + bytes(64) + log[third + 264 :])
     async with Piano(database=str(path), workspace=tmp_path) as piano:
-        (told,) = piano.notices()
+        told, distrust = piano.notices()
         assert piano.notices() == []
         (kept,) = await piano.sql("SELECT count(*) FROM messages")
 
     assert kept == (MESSAGES + 3,)
+    assert "was not made by you on this machine" in distrust
     assert told.startswith(
         f"database {path} was damaged: recovered 1 agent and {MESSAGES + 3} messages; not recovered: "
     )
@@ -285,6 +286,7 @@ def test_an_interrupted_recovery_is_finished_and_told_by_the_next_opening(tmp_pa
     assert "was damaged" in told
     assert sorted(each.name.partition(".damaged-")[0] for each in tmp_path.iterdir()) == [
         *("run.duckdb", "run.duckdb", "run.duckdb"),
+        "run.duckdb.backup",
         "run.duckdb.lock",
     ]
 

@@ -95,3 +95,34 @@ def test_words_of_deleted_messages_are_in_the_index_no_more(filled):
     assert found(filled, "quokka") == []
     assert found(filled, "word96")
     filled.connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_deleted_word_is_in_no_byte_of_the_file_with_its_index(tmp_path, monkeypatch, is_complete):
+    monkeypatch.setattr("piano_jupyter.store.duckdb.database.INDEX_STEP_S", 600.0 if is_complete else 0.0)
+    database = Database(str(tmp_path / "x.duckdb"))
+    stays, goes = (Thread(id=uuid4(), title=title, inserted_at=datetime.now(UTC)) for title in ("stays", "goes"))
+    for thread in (stays, goes):
+        database.tables.add_thread(thread)
+    database.connection.execute(FILL, {"thread": stays.id, "messages": SEGMENT_MESSAGES + 9, "rare": "common"})
+    change = "UPDATE messages SET thread_id = $thread, content = 'Quokka sat' WHERE seq IN (5, 700)"
+    database.connection.execute(change, {"thread": goes.id})
+    database.tables.load_counters()
+    database.idle()  # one block, or all of them
+    indexed = database.connection.execute("SELECT word FROM search_words WHERE word = 'quokka'").fetchall()
+
+    database.begin()
+    database.delete_threads([goes.id])
+    database.commit()
+    monkeypatch.setattr("piano_jupyter.store.duckdb.database.INDEX_STEP_S", 600.0)
+    database.idle()
+    words = database.connection.execute("SELECT count(*), count_if(word = 'quokka') FROM search_words").fetchall()
+    database.compact()
+    left = [each.name for each in tmp_path.rglob("*") if each.is_file() and b"quokka" in each.read_bytes().lower()]
+    hits = found(database, "quokka"), len(found(database, "word5"))
+    database.close()
+
+    assert indexed == [("quokka",)] * is_complete
+    assert words[0][0] > 90
+    assert words[0][1] == 0
+    assert (left, hits) == ([], ([], 100))
