@@ -860,7 +860,7 @@ class Piano:
             f"database {self._parts.database} is on a network disk ({disk}), whose locks may not keep other hosts "
             f"out: put it on a local disk with PianoConfig.database"
         )
-        return [each for each in (where, self._parts.backups.problem) if each]
+        return [each for each in (where, self._parts.database_file.problem, self._parts.backups.problem) if each]
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Approve a tool call that waits for approval, so that it runs. The first answer counts.
@@ -1620,7 +1620,7 @@ class Piano:
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
-            database=self._parts.database,
+            database=self._parts.database_file.name,
             server=server,
             models=models,
             workspace=config.workspace,

@@ -69,7 +69,8 @@ class Components:
         self.clock = clock = self.cassette.clock() if self.cassette else Clock()
         self.database = IN_MEMORY if self.cassette else config.database
         self.notices = deque[str]()  #: sentences that the user has still to be told
-        self.store = store = MaskingStore(DuckDBStore(self.database, self.notices.append), mask)
+        self.database_file = DuckDBStore(self.database, self.notices.append)
+        self.store = store = MaskingStore(self.database_file, mask)
 
         self.backups = RollingBackups(store)
         self.finder = EndpointFinder(

@@ -30,6 +30,7 @@ from piano_jupyter.store.duckdb.backup_files import (
 from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import (
+    cannot_write,
     duckdb_message,
     error_in_use,
     is_damage,
@@ -93,15 +94,15 @@ class Database:
         self,
         name: str,
         notify: Callable[[str], None] = lambda _: None,
-        renamed: Callable[[str], None] = lambda _: None,
+        changed: Callable[[str, str], None] = lambda _name, _problem: None,
         network_disk: Callable[[str], str] = network_disk_of,
     ) -> None:
         self.name = name
         self._notify = notify  #: called with a sentence for the user
-        self._renamed = renamed  #: called with the path if the database is in another file from now on
+        self._changed = changed  #: called with the path, and why nothing can be stored, when either changes
         self._disk = ""  #: the network disk that it is on
         self._watched: WatchedFile | None = None
-        self._last_problem = ""
+        self._problem = ""  #: why nothing can be stored
         self._broken = self._damaged = False
         self._seqs: dict[str, int] = {}
         self.open_cursors: set[ReadCursor[Any]] = set()
@@ -134,6 +135,7 @@ class Database:
     def commit(self) -> None:
         self.do(lambda _: self.connection.execute(queries.COMMIT))
         self.move_if_lost()  # before anybody hears that it is stored
+        self._set_problem("")
         if self._real_path and not self._is_private:
             narrow(Path(f"{self._real_path}.wal"))  # each checkpoint has DuckDB create another
 
@@ -151,9 +153,7 @@ class Database:
             self.move_if_lost()
             self._index()
         except StoreError as error:
-            if str(error) != self._last_problem:
-                self._last_problem = str(error)
-                self._notify(self._last_problem)
+            self._set_problem(str(error))
 
     def _index(self) -> None:
         """Add to the index of searches, for a moment."""
@@ -192,16 +192,19 @@ class Database:
                 let_go(held)
                 raise
         except OSError as error:
-            raise StoreError(
+            problem = (
                 f"the file of database {lost} {what}, and what it held cannot be saved ({error}): make room for it in "
                 f"{Path(lost_path).parent}; nothing more is stored until then"
-            ) from error
+            )
+            self._set_problem(problem)
+            raise StoreError(problem) from error
         self._close_connection()
         self.name, self._real_path = path, held
         let_go(lost_path)
         self._connect()
         self._broken = self._damaged = False
-        self._renamed(path)
+        self._problem = ""
+        self._changed(path, "")
         self._notify(
             f"the file of database {lost} {what}; everything in it was saved to {path}, which this kernel uses now. "
             f"To keep it, move it to the place of the old one when this kernel has ended, or set PianoConfig.database",
@@ -253,7 +256,15 @@ class Database:
         # After a fatal error (such as a full disk at a checkpoint) DuckDB refuses every query; commits are in the log.
         is_fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
         self._broken |= self.name != MEMORY and (is_fatal or self._damaged)
-        return error_in_use(error, self.name)
+        problem = error_in_use(error, self.name)
+        if cannot_write(error):
+            self._set_problem(str(problem))
+        return problem
+
+    def _set_problem(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self._changed(self.name, problem)
 
     def reopen_if_broken(self) -> None:
         """Open the file again if a fatal error has made DuckDB refuse every query, or another one if it was lost."""

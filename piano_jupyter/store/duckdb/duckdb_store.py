@@ -48,6 +48,7 @@ class DuckDBStore(Store):
         self._network_disk = network_disk
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._notify = notify
+        self.problem = ""  #: why nothing can be stored at present
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
 
@@ -59,7 +60,7 @@ class DuckDBStore(Store):
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name, self._notify, self._set_name, self._network_disk), self.name),
+            WriterThread(lambda: Database(self.name, self._notify, self._set_state, self._network_disk), self.name),
         )
         try:
             for thread in self._threads:
@@ -121,8 +122,8 @@ class DuckDBStore(Store):
         for report in tuple(self._reports):
             report.stop()
 
-    def _set_name(self, name: str) -> None:
-        self.name = name
+    def _set_state(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
 
     def _opened(self) -> "_StoreThreads":
         if self._threads is None:

@@ -99,6 +99,11 @@ def may_be_damage(error: Exception) -> bool:
     return isinstance(error, duckdb.Error) and not LOCK_ERROR.search(text) and not any(each in text for each in others)
 
 
+def cannot_write(error: Exception) -> bool:
+    """Return whether the disk takes no more: it is full, or read-only."""
+    return any(phrase in str(error) for phrase in (*DISK_FULL, *NO_PERMISSION))
+
+
 def is_damage(error: Exception) -> bool:
     """Return whether DuckDB has read a block that does not fit its checksum."""
     return "Corrupt database file" in str(error)
