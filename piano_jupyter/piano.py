@@ -613,6 +613,11 @@ class Piano:
         """
         self._parts.consumer.resume()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether no jobs are taken until `start`."""
+        return self._parts.consumer.paused
+
     # -- jobs and approvals ------------------------------------------------------------------------
 
     async def jobs(self, *statuses: JobStatus, thread: Thread | None = None, last: int | None = None) -> list[Job]:
@@ -1459,7 +1464,7 @@ class Piano:
                 rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
-            stopped=self._parts.consumer.paused,
+            stopped=self.stopped,
             cassette=_cassette_note(self._parts.cassette),
         )
 

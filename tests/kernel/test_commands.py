@@ -1,6 +1,7 @@
 """The sub-commands that branch, export, look and steer, in a real kernel; and records that show themselves."""
 
 import json
+import re
 
 import pytest
 
@@ -147,9 +148,51 @@ def test_a_message_sent_while_jobs_are_stopped_waits_for_start(kernel, stub_mode
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "jobs    1 queued; stopped, %piano start continues" in status
+    assert "jobs    1 queued; stopped; %piano start resumes" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
+
+
+STOPPED = "stopped; %piano start resumes"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("%piano ask hi", f"{STOPPED}, and %piano send queues a question"),
+        ("%%piano\nhi", f"{STOPPED}, and %piano send queues a question"),
+        ("%piano regenerate", STOPPED),
+    ],
+)
+def test_a_cell_that_would_wait_while_jobs_are_stopped_says_so_and_sends_nothing(kernel, stub_model, code, says):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    cell = kernel.run(code)
+
+    assert cell.stream == f"PianoError: {says}\n"
+    assert kernel.run("len(await piano.jobs())").text == "1"
+
+
+def test_an_edit_while_jobs_are_stopped_is_refused(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    cell = kernel.run(f"%piano edit {ids(kernel)[0]} bye")
+
+    assert cell.stream == f"PianoError: {STOPPED}\n"
+    assert kernel.run("len(await piano.jobs())").text == "1"
+
+
+def test_a_queued_job_says_that_jobs_are_stopped_and_a_finished_one_can_be_waited_for(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    done = kernel.run("%piano wait")
+    kernel.run("%piano send hi")
+    queued = kernel.run("%piano wait")
+    table = kernel.run("%piano queue").text
+
+    assert done.text == "You said: hello"
+    assert re.fullmatch(rf"PianoError: job \w{{6}} waits: {re.escape(STOPPED)}\n", queued.stream)
+    assert f"waits: {STOPPED}" in table
 
 
 def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):

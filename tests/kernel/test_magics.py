@@ -90,7 +90,7 @@ def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_m
     cell = kernel.finish(started)
 
     assert cell.status == "error"
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
     assert stub_model.disconnected.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
@@ -612,7 +612,7 @@ def test_an_interrupt_while_a_question_is_sent_leaves_no_job_behind(kernel, stub
 
     assert cell.stream in {  # it depends on how far the loop has come
         "AnswerFailedError: interrupted; nothing was sent\n",
-        "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n",
+        "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n",
     }
     jobs = kernel.run("%piano queue --all").text
     assert "running" not in jobs

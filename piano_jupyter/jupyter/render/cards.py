@@ -10,13 +10,15 @@ from uuid import UUID
 from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
-from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
+from piano_jupyter.records import Agent, Hit, Job, JobStatus, Model, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Status
 
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
+
+STOPPED = "stopped; %piano start resumes"
 
 
 class ApprovalCards(RecordList[ApprovalRequested]):
@@ -180,9 +182,16 @@ def threads_table(
     )
 
 
-def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> RecordTable[Job]:
+def jobs_table(
+    jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None, *, stopped: bool = False
+) -> RecordTable[Job]:
     """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for."""
     reasons = held or {}
+
+    def reason(job: Job) -> str:
+        why = reasons.get(job.id) or (STOPPED if stopped and job.status is JobStatus.QUEUED else "")
+        return f"waits: {why}" if why else job.reason or ""
+
     return RecordTable(
         jobs,
         "nothing runs and nothing waits",
@@ -191,7 +200,7 @@ def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | Non
         agent=lambda job: f"@{names.get(job.agent_id, '?')}",
         model=lambda job: job.model,
         attempt=lambda job: job.attempt,
-        reason=lambda job: f"waits: {reasons[job.id]}" if reasons.get(job.id) else job.reason or "",
+        reason=reason,
     )
 
 
@@ -257,11 +266,11 @@ def _jobs(status: "Status") -> str:
     """Return what runs and what waits."""
     counts = {
         "running": status.running,
-        "queued": status.queued,
+        "queued": status.queued - sum(bool(why) for _, why in status.unfinished),  # those have a row of their own
         "waiting for your approval (%piano approve shows what)": status.approvals,
     }
     jobs = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
-    return jobs + ("; stopped, %piano start continues" if status.stopped else "")
+    return jobs + (f"; {STOPPED}" if status.stopped else "")
 
 
 def _time(time: datetime, zone: tzinfo | None) -> str:

@@ -19,7 +19,8 @@ async def queue(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It 
     """List the jobs that run, wait (and for what) or failed; --all lists every job, the newest 200."""
     shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
     held = {job.id: why for job, why in await piano.unfinished()}
-    return jobs_table(await piano.jobs(*shown, last=MAX_ROWS), await agent_names(piano), held)
+    jobs = await piano.jobs(*shown, last=MAX_ROWS)
+    return jobs_table(jobs, await agent_names(piano), held, stopped=piano.stopped)
 
 
 async def resume(piano: "Piano", text: str) -> Any:
