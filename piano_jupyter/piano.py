@@ -62,8 +62,10 @@ class Status:
         database: The path of the database, or ":memory:".
         server: The address of the server, with a note if it does not answer.
         models: The models of the server; empty if it does not answer.
+        stand_in: The name of the embedded model while it answers in place of the agents' models, else "".
         workspace: The path of the workspace.
         thread: The current thread, if there is one.
+        agent: Who answers a message that mentions nobody.
         agents: How many agents there are.
         threads: How many threads there are.
         queued: How many jobs wait in the queue.
@@ -81,6 +83,7 @@ class Status:
     database: str
     server: str
     models: list[Model]
+    stand_in: str
     workspace: str
     thread: Thread | None
     agent: Agent | None  #: who answers a message that mentions nobody
@@ -809,7 +812,15 @@ class Piano:
         return ""
 
     def notices(self) -> list[str]:
-        """Return what the user has not been told yet, a sentence each: what of a damaged database was recovered."""
+        """Return what the user has not been told yet, such as what of a damaged database was recovered.
+
+        Returns:
+            A sentence each. The next call does not return them again.
+
+        Example:
+            >>> piano.notices()
+            []
+        """
         waiting = self._parts.notices
         return [waiting.popleft() for _ in range(len(waiting))]
 
@@ -1449,6 +1460,7 @@ class Piano:
             database=self._parts.database,
             server=server,
             models=models,
+            stand_in=self.stand_in,
             workspace=config.workspace,
             thread=self.thread,
             agent=next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None),
@@ -1518,6 +1530,11 @@ class Piano:
             >>> await piano.unload_model("qwen3:32b")
         """
         await self._parts.swap.unload(name)
+
+    @property
+    def stand_in(self) -> str:
+        """The name of the embedded model while it answers in place of the agents' models, else ""."""
+        return "" if self._parts.client is None else self._parts.finder.stand_in
 
     def known_models(self) -> list[str]:
         """Return the models that the server listed last, without asking it.

@@ -195,6 +195,17 @@ def test_a_queued_job_says_that_jobs_are_stopped_and_a_finished_one_can_be_waite
     assert f"waits: {STOPPED}" in table
 
 
+def test_the_embedded_model_answers_under_its_own_name(kernel_of, closed_port, llama_cpp):
+    kernel = kernel_of(PIANO_BASE_URL=closed_port, PIANO_DEFAULT_MODEL="qwen3:32b").load()
+
+    kernel.run("%piano stop\n%piano send hi")
+    shown = [kernel.run(each).text for each in ("%piano", "%piano agents", "%piano agent Assistant")]
+    queued = kernel.run("%piano queue").text
+
+    assert all("SmolLM2-135M-Instruct (stands in for qwen3:32b)" in each for each in shown)
+    assert "the embedded model (stands in for qwen3:32b)" in queued
+
+
 def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):
     stub_model.says("**bold**")
 
