@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from piano_jupyter.testing import tool_call
+from piano_jupyter.testing import ServerReply, tool_call
 
 
 def ids(kernel):
@@ -182,6 +182,23 @@ def test_an_edit_while_jobs_are_stopped_is_refused(kernel, stub_model):
     assert kernel.run("len(await piano.jobs())").text == "1"
 
 
+def test_cancel_names_only_jobs_that_can_be_cancelled(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop\njob = %piano send hi")
+
+    refused = kernel.run("%piano cancel abc")
+
+    assert refused.stream == f"NotFoundError: no job named 'abc'; known: {kernel.run('print(job.id.hex[-6:])').stream}"
+
+
+def test_a_model_that_is_not_served_is_told_with_the_agent_s_name(kernel, stub_model):
+    kernel.run("%piano agent ada --model nope")
+    stub_model.says(ServerReply("no router for requested model", status=404))
+
+    refused = kernel.run("%piano ask @ada hi").stream
+
+    assert refused.endswith("known: qwen3:32b. Give the agent one of them: %piano agent ada --model M\n")
+
+
 def test_a_queued_job_says_that_jobs_are_stopped_and_a_finished_one_can_be_waited_for(kernel, stub_model):
     kernel.run("%piano ask hello\n%piano stop")
 
@@ -284,7 +301,7 @@ def test_send_returns_a_job_or_a_list_of_jobs(kernel, stub_model):
 
 
 def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
-    says = "no current thread; %piano threads lists 1, %piano thread TITLE switches to one"
+    says = "no thread is open; %piano thread TITLE opens yours"
     kernel.run("%piano ask hello")
 
     kernel.restart()
@@ -292,8 +309,24 @@ def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
 
     assert f"thread  {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says
-    assert kernel.run("%piano history").stream == f"PianoError: {says}\n"
-    assert kernel.run("%piano export talk.md").stream == f"PianoError: {says}\n"
+    assert kernel.run("%piano history").text.startswith("hello (your newest thread; none is open)\n\nYou: hello")
+    assert kernel.run("%piano export talk.md").text == "exported 'hello' to talk.md"
+    assert kernel.run("print(piano.thread)").stream == "None\n", "looking opens none"
+    kernel.run("%piano thread --new other\n%piano thread hello")
+    assert kernel.run("piano.thread").text.startswith("thread  hello")
+
+
+def test_a_question_without_an_answer_says_why_in_the_history(kernel, stub_model):
+    kernel.run("%piano agent ada --model small")
+    stub_model.says(ServerReply('{"error": {"message": "too hot"}}', status=400))
+    kernel.run("%piano ask hello")
+    kernel.run("%piano stop\njob = %piano send @ada @Assistant again\nawait piano.cancel(job[0])\n%piano start")
+    kernel.run("%piano wait")
+
+    hello, again = kernel.run("%piano history").text.split("\n\n")[1:3]
+
+    assert re.fullmatch(r"You: hello\n  \(failed: .*too hot.*\)", hello)
+    assert again == "You: again\n  (ada: cancelled)"
 
 
 def test_a_message_outlives_its_chat(kernel, stub_model):

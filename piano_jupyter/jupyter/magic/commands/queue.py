@@ -43,7 +43,14 @@ async def resume(piano: "Piano", text: str) -> Any:
 async def cancel(piano: "Piano", text: str) -> Any:
     """Cancel a job, waiting or running; %piano queue lists the ids."""
     job = required("job", text, "%piano cancel 3fa9c1 (%piano queue lists them)")
-    return Note(job_line(await piano.cancel(job)))
+    try:
+        found = await piano.find_job(job)
+    except NotFoundError:
+        live = await piano.jobs(JobStatus.QUEUED, JobStatus.RUNNING, last=MAX_JOB_LINES)
+        if not live:
+            raise NotFoundError(f"no job named {job!r}, and none that can be cancelled") from None
+        raise NotFoundError.among("job", job, [short(each.id) for each in reversed(live)]) from None
+    return Note(job_line(await piano.cancel(found)))
 
 
 async def retry(piano: "Piano", text: str) -> Any:
