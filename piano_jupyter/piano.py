@@ -69,6 +69,7 @@ class Status:
         database: The path of the database, or ":memory:".
         server: The address of the server, with a note if it does not answer.
         models: The models of the server; empty if it does not answer.
+        stand_in: The name of the embedded model while it answers in place of the agents' models, else "".
         workspace: The path of the workspace.
         thread: The current thread, if there is one.
         agent: Who answers a message that mentions nobody.
@@ -90,6 +91,7 @@ class Status:
     database: str
     server: str
     models: list[Model]
+    stand_in: str
     workspace: str
     thread: Thread | None
     agent: Agent | None
@@ -644,6 +646,11 @@ class Piano:
             'Paris.'
         """
         self._parts.consumer.resume()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no jobs are taken until `start`."""
+        return self._parts.consumer.paused
 
     # -- jobs and approvals ------------------------------------------------------------------------
 
@@ -1623,6 +1630,7 @@ class Piano:
             database=self._parts.database_file.name,
             server=server,
             models=models,
+            stand_in=self.stand_in,
             workspace=config.workspace,
             thread=self.thread,
             agent=next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None),
@@ -1639,7 +1647,7 @@ class Piano:
                 rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
-            stopped=self._parts.consumer.paused,
+            stopped=self.stopped,
             cassette=_cassette_note(self._parts.cassette),
         )
 
@@ -1693,6 +1701,11 @@ class Piano:
             >>> await piano.unload_model("qwen3:32b")
         """
         await self._parts.swap.unload(name)
+
+    @property
+    def stand_in(self) -> str:
+        """The name of the embedded model while it answers in place of the agents' models, else ""."""
+        return "" if self._parts.client is None else self._parts.finder.stand_in
 
     def known_models(self) -> list[str]:
         """Return the models that the server listed last, without asking it.

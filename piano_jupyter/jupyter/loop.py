@@ -9,6 +9,7 @@ import concurrent.futures
 import inspect
 import threading
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,12 +106,17 @@ class VerbCall(Coroutine[Any, Any, Any]):
     def __init__(
         self, name: str, begin: Callable[[], Coroutine[Any, Any, Any]], cell: Callable[[], object] = lambda: None
     ) -> None:
-        self._name, self._begin, self._cell = name, begin, cell
+        self.name, self._begin, self._cell = name, begin, cell
         self._made_in = cell()
         self._begun: Coroutine[Any, Any, Any] | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was awaited."""
+        return self._begun is not None
+
     def __repr__(self) -> str:
-        return f"<piano.{self._name}(...){'' if self._begun else ' has not started: write await before it'}>"
+        return f"<piano.{self.name}(...){'' if self._begun else ' has not started: write await before it'}>"
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Start."""
@@ -131,7 +137,7 @@ class VerbCall(Coroutine[Any, Any, Any]):
     def __del__(self) -> None:
         """Warn of a forgotten `await`, but not in later cells: the traceback of a failed cell keeps its calls alive."""
         if self._begun is None and self._cell() == self._made_in:
-            warnings.warn(f"piano.{self._name}(...) was never awaited: write await before it", RuntimeWarning, 2)
+            warnings.warn(f"piano.{self.name}(...) was never awaited: write await before it", RuntimeWarning, 2)
 
     def _coroutine(self) -> Coroutine[Any, Any, Any]:
         if self._begun is None:
@@ -146,17 +152,32 @@ class PianoInCell:
         self, loop: LoopThread, opened: Callable[[], Awaitable["Piano"]], cell: Callable[[], object] = lambda: None
     ) -> None:
         self._loop, self._opened, self._cell = loop, opened, cell
+        self._calls: weakref.WeakSet[VerbCall] = weakref.WeakSet()  # that the running cell made
 
     def __getattr__(self, name: str) -> Any:
-        """Return a verb; its calls can be awaited on any loop."""
+        """Return a verb, whose calls can be awaited on any loop, or read a property such as `thread`."""
         from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
 
         verb = getattr(Piano, name, None)
+        if isinstance(verb, property):
+            return self._loop.run(self._read(name))
         if name.startswith("_") or name in {"open", "close", "close_now"} or not callable(verb):
-            raise AttributeError(f"the kernel's piano has no verb {name!r}")
+            raise AttributeError(f"the kernel's piano has no verb {name!r}; dir(piano) lists them")
         if inspect.iscoroutinefunction(verb):
-            return lambda *args, **kwargs: VerbCall(name, partial(self._hop, name, *args, **kwargs), self._cell)
+            return partial(self._call_of, name)
         return lambda *args, **kwargs: self._loop.run(self._call(name, *args, **kwargs))
+
+    def forget_calls(self) -> list[str]:
+        """Return the names of the calls of the last cell that have not begun, and forget all calls."""
+        names = [call.name for call in self._calls if not call.has_begun]
+        self._calls.clear()
+        return names
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to hide a verb or property."""
+        if not name.startswith("_"):
+            raise AttributeError(f"piano.{name} cannot be set in a cell; %piano thread TITLE switches to a thread")
+        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         from piano_jupyter.piano import Piano  # noqa: PLC0415
@@ -177,6 +198,14 @@ class PianoInCell:
                     return
         finally:
             self._loop.submit(stream.aclose())
+
+    def _call_of(self, name: str, *args: Any, **kwargs: Any) -> VerbCall:
+        call = VerbCall(name, partial(self._hop, name, *args, **kwargs), self._cell)
+        self._calls.add(call)
+        return call
+
+    async def _read(self, name: str) -> Any:
+        return getattr(await self._opened(), name)
 
     async def _hop(self, name: str, *args: Any, **kwargs: Any) -> Any:
         return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))

@@ -77,6 +77,7 @@ class Session:
         self._database = ""  #: of the Piano opened last, cassettes aside
         self._closing = False
         self.cassette: Path | None = None  #: the file that is being recorded or replayed
+        self.recording = False  #: whether `cassette` is being recorded
         self._opening = asyncio.Lock()
         self._tools: dict[str, Tool] = {}
         self._adopted: list[Tool] = []  #: all that were ever adopted, so that none is adopted twice
@@ -133,7 +134,7 @@ class Session:
                 self._thread_before = old.thread
                 if self._database == IN_MEMORY:
                     old, self._parked = None, old
-            self.cassette = record or replay
+            self.cassette, self.recording = record or replay, record is not None
             if old is not None:
                 await old.close()
 
@@ -149,6 +150,7 @@ class Session:
                 with contextlib.suppress(NotFoundError):  # the database may have been changed meanwhile
                     self._piano.thread = await self._piano.find_thread(self._thread_before.id)
             self._parked = self._thread_before = self.cassette = None
+            self.recording = False
             if old is not None:
                 await old.close()
 
@@ -225,8 +227,11 @@ class Session:
         """Note that a cell starts."""
         self._cells += 1
 
-    def end_cell(self, *_: object) -> None:
+    def end_cell(self, result: object = None) -> None:
         """Note that a cell has ended: its answers can be shown again from now on."""
+        not_begun = self.in_cell.forget_calls()
+        if not_begun and isinstance(getattr(result, "error_in_exec", None), RuntimeError):
+            print(f"in a notebook, write: await piano.{not_begun[0]}(...)")  # noqa: T201  Below the error of `asyncio.run`.
         self._cells = max(self._cells - 1, 0)  # the first one may have started before the extension was loaded
         self._next_cells.clear()
         self.shown.clear()

@@ -9,7 +9,7 @@ from typing import Protocol
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelUnavailableError
+from piano_jupyter.errors import ModelNotServedError, ModelUnavailableError
 from piano_jupyter.events import Event
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
@@ -83,8 +83,12 @@ class TurnRunner:
 
         model = self._dependencies.job_log.watch(self._model, job.id)
         async with aclosing(run_turn(turn, model, permit, publish, self._dependencies.clock)) as events:
-            async for event in events:
-                yield event
+            try:
+                async for event in events:
+                    yield event
+            except ModelNotServedError as error:  # the model's client does not know who asks
+                error.args = (str(error).replace("%piano agent NAME", f"%piano agent {agent.name}"),)
+                raise
 
     def _input(
         self,

@@ -1,10 +1,11 @@
 """The sub-commands that branch, export, look and steer, in a real kernel; and records that show themselves."""
 
 import json
+import re
 
 import pytest
 
-from piano_jupyter.testing import tool_call
+from piano_jupyter.testing import ServerReply, tool_call
 
 
 def ids(kernel):
@@ -147,9 +148,79 @@ def test_a_message_sent_while_jobs_are_stopped_waits_for_start(kernel, stub_mode
     kernel.run("%piano start")
 
     assert "status  queued" in sent.text
-    assert "jobs    1 queued; stopped, %piano start continues" in status
+    assert "jobs    1 queued; stopped; %piano start resumes" in status
     assert asked == []
     assert kernel.run("%piano wait").text == "You said: hello\nthere"
+
+
+STOPPED = "stopped; %piano start resumes"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("%piano ask hi", f"{STOPPED}, and %piano send queues a question"),
+        ("%%piano\nhi", f"{STOPPED}, and %piano send queues a question"),
+        ("%piano regenerate", STOPPED),
+    ],
+)
+def test_a_cell_that_would_wait_while_jobs_are_stopped_says_so_and_sends_nothing(kernel, stub_model, code, says):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    cell = kernel.run(code)
+
+    assert cell.stream == f"PianoError: {says}\n"
+    assert kernel.run("len(await piano.jobs())").text == "1"
+
+
+def test_an_edit_while_jobs_are_stopped_is_refused(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    cell = kernel.run(f"%piano edit {ids(kernel)[0]} bye")
+
+    assert cell.stream == f"PianoError: {STOPPED}\n"
+    assert kernel.run("len(await piano.jobs())").text == "1"
+
+
+def test_cancel_names_only_jobs_that_can_be_cancelled(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop\njob = %piano send hi")
+
+    refused = kernel.run("%piano cancel abc")
+
+    assert refused.stream == f"NotFoundError: no job named 'abc'; known: {kernel.run('print(job.id.hex[-6:])').stream}"
+
+
+def test_a_model_that_is_not_served_is_told_with_the_agent_s_name(kernel, stub_model):
+    kernel.run("%piano agent ada --model nope")
+    stub_model.says(ServerReply("no router for requested model", status=404))
+
+    refused = kernel.run("%piano ask @ada hi").stream
+
+    assert refused.endswith("known: qwen3:32b. Give the agent one of them: %piano agent ada --model M\n")
+
+
+def test_a_queued_job_says_that_jobs_are_stopped_and_a_finished_one_can_be_waited_for(kernel, stub_model):
+    kernel.run("%piano ask hello\n%piano stop")
+
+    done = kernel.run("%piano wait")
+    kernel.run("%piano send hi")
+    queued = kernel.run("%piano wait")
+    table = kernel.run("%piano queue").text
+
+    assert done.text == "You said: hello"
+    assert re.fullmatch(rf"PianoError: job \w{{6}} waits: {re.escape(STOPPED)}\n", queued.stream)
+    assert f"waits: {STOPPED}" in table
+
+
+def test_the_embedded_model_answers_under_its_own_name(kernel_of, closed_port, llama_cpp):
+    kernel = kernel_of(PIANO_BASE_URL=closed_port, PIANO_DEFAULT_MODEL="qwen3:32b").load()
+
+    kernel.run("%piano stop\n%piano send hi")
+    shown = [kernel.run(each).text for each in ("%piano", "%piano agents", "%piano agent Assistant")]
+    queued = kernel.run("%piano queue").text
+
+    assert all("SmolLM2-135M-Instruct (stands in for qwen3:32b)" in each for each in shown)
+    assert "the embedded model (stands in for qwen3:32b)" in queued
 
 
 def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):
@@ -230,7 +301,7 @@ def test_send_returns_a_job_or_a_list_of_jobs(kernel, stub_model):
 
 
 def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
-    says = "no current thread; %piano threads lists 1, %piano thread TITLE switches to one"
+    says = "no thread is open; %piano thread TITLE opens yours"
     kernel.run("%piano ask hello")
 
     kernel.restart()
@@ -238,8 +309,24 @@ def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
 
     assert f"thread  {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says
-    assert kernel.run("%piano history").stream == f"PianoError: {says}\n"
-    assert kernel.run("%piano export talk.md").stream == f"PianoError: {says}\n"
+    assert kernel.run("%piano history").text.startswith("hello (your newest thread; none is open)\n\nYou: hello")
+    assert kernel.run("%piano export talk.md").text == "exported 'hello' to talk.md"
+    assert kernel.run("print(piano.thread)").stream == "None\n", "looking opens none"
+    kernel.run("%piano thread --new other\n%piano thread hello")
+    assert kernel.run("piano.thread").text.startswith("thread  hello")
+
+
+def test_a_question_without_an_answer_says_why_in_the_history(kernel, stub_model):
+    kernel.run("%piano agent ada --model small")
+    stub_model.says(ServerReply('{"error": {"message": "too hot"}}', status=400))
+    kernel.run("%piano ask hello")
+    kernel.run("%piano stop\njob = %piano send @ada @Assistant again\nawait piano.cancel(job[0])\n%piano start")
+    kernel.run("%piano wait")
+
+    hello, again = kernel.run("%piano history").text.split("\n\n")[1:3]
+
+    assert re.fullmatch(r"You: hello\n  \(failed: .*too hot.*\)", hello)
+    assert again == "You: again\n  (ada: cancelled)"
 
 
 def test_a_message_outlives_its_chat(kernel, stub_model):

@@ -275,7 +275,7 @@ def test_an_interrupt_in_the_middle_of_code_ends_the_code_and_the_turn(kernel_of
     cell = kernel.finish(started)
     stub_model.script.clear()
 
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
     assert kernel.run("'ended' in globals()").text == "False"
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "You said: again"
@@ -414,7 +414,7 @@ def test_a_query_that_runs_for_long_is_ended_by_an_interrupt(kernel, stub_model)
     cell = kernel.finish(started)
     stub_model.script.clear()
 
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
     assert kernel.run("%%piano\nagain").text == "You said: again"
 
 
@@ -432,7 +432,7 @@ def test_an_interrupt_of_code_ends_its_turn_though_the_cell_only_waits_for_it(ke
     kernel.manager.interrupt_kernel()
     cell = kernel.finish(started)
 
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
 
 
 def test_the_environment_and_internals_reach_no_model(kernel, stub_model):

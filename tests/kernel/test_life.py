@@ -72,6 +72,19 @@ def test_j2_a_second_kernel_names_the_process_that_locks_the_database_and_the_fi
         assert part in cell.stream
 
 
+def test_the_way_out_of_a_locked_database_can_be_copied_and_names_the_notebook(kernel_of, stub_model, tmp_path):
+    kernel_of(JPY_SESSION_NAME=str(tmp_path / "Sales review.ipynb-jvsc-1")).load().run("%%piano\nhello")
+    second = kernel_of().load()
+
+    refused = second.run("%%piano\nhello")
+    way_out = refused.stream.splitlines()[-1]
+    second.run(way_out)
+
+    assert ", the kernel of Sales review.ipynb: stop that kernel" in refused.stream
+    assert way_out == '%config PianoConfig.database = ".piano/other.duckdb"'
+    assert second.run("%%piano\nhello").text == "You said: hello"
+
+
 COPIES = """
 import pathlib, shutil, zipfile
 shutil.copytree(".", "../copy")

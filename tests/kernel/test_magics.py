@@ -90,7 +90,7 @@ def test_an_interrupt_cancels_the_job_and_the_thread_stays_usable(kernel, stub_m
     cell = kernel.finish(started)
 
     assert cell.status == "error"
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
     assert stub_model.disconnected.wait(30)
     assert "cancelled" in kernel.run("%piano queue --all").text
     assert kernel.run("%%piano\nagain").text == "fine"
@@ -175,7 +175,7 @@ def test_a_magic_without_its_percent_sign_is_one_sentence(seen_kernel, code):
 
     told = seen_kernel.run(code).stream
 
-    assert told == f"PianoError: write %{first}: without the %, piano is the variable of that name\n"
+    assert told == f"PianoError: without %, `piano` means the Python variable; write %{first}\n"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_front_end_without_input_denies(kernel, stub_model, tmp_path):
         ("%%piano\n   \n", "the message is empty"),
         ("%piano agent Assistant --tools bsh", "no tool named 'bsh'; known: bash"),
         ("%piano agent Assistant --skills none-such", "no skill named 'none-such'"),
-        ("%piano cancel abc", "no job named 'abc'; known: "),
+        ("%piano cancel abc", "no job named 'abc', and none that can be cancelled\n"),
         ("%piano sql SELECT nonsense", 'column "nonsense" was not found because the FROM clause is missing\n'),
         ("%piano sql SELECT * FROM nix", "does not exist; the tables are agents, threads, messages, tool_calls"),
         ("%%piano sql is a language\nreally", "; to ask this as a question, put it below the first line\n"),
@@ -368,7 +368,7 @@ def test_a_model_that_fails_is_one_sentence_and_retry_answers(kernel, stub_model
         ("%piano models", "qwen3:32b  loaded"),
         ("%piano search hello", "hello   Assistant  You said: *hello*"),
         ("%piano search nothing-of-this", "found nothing"),
-        ("%piano stats", "agent      answers  first s\nAssistant  1"),
+        ("%piano stats", "agent      answers  first token (s)\nAssistant  1"),
         ("%piano stats --by model", "qwen3:32b  1"),
         ("%piano events", "JobDone"),
         ("%piano events --last 1", "at        event    about"),
@@ -544,10 +544,41 @@ def test_stop_returns_from_a_cassette_to_the_own_threads_and_the_current_one(ker
     back = kernel.run("%piano record --stop")
 
     assert "mine" not in hidden
-    assert back.text.startswith("back in ")
+    assert back.text == "recording saved in talk.jsonl; back to your threads"
+    assert kernel.run("%piano replay talk.jsonl\n%piano replay --stop").text == "back to your threads"
     assert kernel.run("%piano thread").text.startswith("current thread: mine (")
     assert "price" in kernel.run("%piano tools").text
     assert "nothing is being recorded" in kernel.run("%piano replay --stop").stream
+
+
+def test_a_call_that_asyncio_run_refuses_is_told_how_it_is_written(kernel):
+    refused = kernel.run("import asyncio\nasyncio.run(piano.ask('hi'))")
+    other = kernel.run("call = piano.ask('hi')\n1 / 0")
+
+    assert refused.stream.endswith("\nin a notebook, write: await piano.ask(...)\n")
+    assert "in a notebook, write" not in other.stream
+    assert kernel.run("(await call).content").text == "'You said: hi'"
+
+
+def test_a_recording_is_ended_by_its_own_stop_and_not_replaced(kernel):
+    kernel.run("%piano record talk.jsonl")
+
+    again = kernel.run("%piano record other.jsonl")
+    other = kernel.run("%piano replay --stop")
+    kernel.run("%piano ask hello")
+    kernel.run("%piano record --stop")
+
+    assert again.stream == "PianoError: already recording to talk.jsonl: %piano record --stop first\n"
+    assert other.stream == "PianoError: nothing is replayed; %piano record --stop ends the recording\n"
+    assert kernel.run("%piano replay talk.jsonl\n%piano ask hello").text.endswith("You said: hello")
+
+
+def test_the_properties_of_the_kernel_s_piano_can_be_read_and_not_set(kernel):
+    kernel.run("%piano ask hello")
+
+    assert kernel.run("piano.thread.title, piano.trusted, piano.stopped").text == "('hello', True, False)"
+    assert "piano.thread cannot be set in a cell; %piano thread TITLE" in kernel.run("piano.thread = None").stream
+    assert "has no verb 'fly'; dir(piano) lists them" in kernel.run("piano.fly").stream
 
 
 def test_a_file_that_is_not_a_cassette_is_not_overwritten(kernel, tmp_path):
@@ -612,7 +643,7 @@ def test_an_interrupt_while_a_question_is_sent_leaves_no_job_behind(kernel, stub
 
     assert cell.stream in {  # it depends on how far the loop has come
         "AnswerFailedError: interrupted; nothing was sent\n",
-        "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n",
+        "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n",
     }
     jobs = kernel.run("%piano queue --all").text
     assert "running" not in jobs

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from piano_jupyter.testing import tool_call
 
@@ -21,7 +23,7 @@ PAGES = [
     if CELLS.search(page.read_text("utf-8"))
 ]
 INVOICE = '{"number": "7", "total": 12.5, "paid": true}'
-CALLS = {"price": {"item": "tea"}, "variables": {}}
+CALLS = {"price": {"item": "tea"}, "query": {"sql": "SELECT max(sold) AS most FROM df"}}
 
 
 def answer(asked):
@@ -61,7 +63,8 @@ def test_the_five_things_of_the_readme_do_what_it_says(read_aloud, kernel, stub_
     asked = [each["messages"][-1]["content"] for each in stub_model.requests]
 
     assert "Which of these regions grew? {'north': [120, 95], 'south': [88, 143]}" in asked
-    assert "figures" in next(text for code, text in said.items() if "@ada" in code), "ada has seen the variable"
+    assert "231" in next(text for code, text in said.items() if "@ada" in code), "ada has read the data frame"
+    assert "tea" in next(text for code, text in said.items() if "tea cost" in code)
     assert json.loads(next(text for code, text in said.items() if "--json" in code)) == json.loads(INVOICE)
     assert "It says: 2.5" in next(text for code, text in said.items() if "tea cost" in code)
     requests = len(stub_model.requests)
@@ -84,3 +87,26 @@ def test_the_command_of_the_readme_answers_in_a_terminal(tmp_path, stub_model):
     )
 
     assert "You said: What is the capital of France?" in done.stdout
+
+
+def test_a_recorded_notebook_passes_nbval_once_it_replays_and_ran_again(tmp_path, stub_model, monkeypatch):
+    monkeypatch.setenv("PIANO_BASE_URL", stub_model.url)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ".ipython"))
+    page = ROOT / "piano_jupyter" / "docs" / "reproducible-notebooks.md"
+    cells = ["%load_ext piano_jupyter", *CELLS.findall(page.read_text("utf-8"))[0].splitlines()]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
+
+    def run_and_save():
+        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        nbformat.write(notebook, tmp_path / "talk.ipynb")
+
+    run_and_save()
+    notebook.cells[1].source = notebook.cells[1].source.replace("record", "replay")
+    run_and_save()
+    requests = len(stub_model.requests)
+    nbval = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "talk.ipynb"]
+    checked = subprocess.run(nbval, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    assert f"{len(cells)} passed" in checked.stdout, checked.stdout
+    assert len(stub_model.requests) == requests, "a replay asks no server"

@@ -52,6 +52,7 @@ def test_loading_and_looking_run_nothing_and_a_job_keeps_its_mode(
 
     assert before == 0
     assert "1 job waiting: an earlier kernel left it; %piano resume" in seen[0]
+    assert "queued" not in seen[0], "it is counted once"
     assert "waits: an earlier kernel left it; %piano resume" in seen[2]
     assert resumed.text == "resumed 1 job"
     assert answer.text.endswith("it was denied")

@@ -84,7 +84,7 @@ def test_an_interrupt_cancels_every_job_that_is_followed(agents, stub_model):
     agents.manager.interrupt_kernel()
     cell = agents.finish(started)
 
-    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled, what was said before is kept\n"
+    assert cell.stream == "AnswerFailedError: interrupted; the job was cancelled; its unfinished answer is not kept\n"
     assert agents.run("%piano queue --all").text.count("cancelled") == 2
 
 

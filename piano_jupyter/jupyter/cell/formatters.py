@@ -53,8 +53,16 @@ class _RecordFormatter:
         from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Slow to import.
 
         kind = type(record).__name__
-        names = (self._names(),) if kind in {"Thread", "Job"} else ()
+        names = (self._names(),) if kind in {"Thread", "Job"} else (self._stand_in(),) if kind == "Agent" else ()
         display(getattr(cards, f"{kind.lower()}_card")(record, *names))
+
+    def _stand_in(self) -> str:
+        async def read(piano: "Piano") -> str:
+            return piano.stand_in
+
+        with contextlib.suppress(PianoError):
+            return self._session.call(read)
+        return ""
 
     def _names(self) -> dict[Any, str]:
         async def read(piano: "Piano") -> dict[Any, str]:

@@ -239,7 +239,7 @@ def _cancel_jobs(session: "Session", starting: LoopTask[ProgressTracker], receiv
         return f"interrupted: {error}"
     except (KeyboardInterrupt, TimeoutError, concurrent.futures.TimeoutError):
         return "interrupted; the job is being cancelled (%piano queue shows it)"
-    return "interrupted; the job was cancelled, what was said before is kept"
+    return "interrupted; the job was cancelled; its unfinished answer is not kept"
 
 
 async def _was_delegated_by(ids: set[Any], job: Job, piano: "Piano") -> bool:

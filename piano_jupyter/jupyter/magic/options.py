@@ -86,7 +86,7 @@ def missing_percent(lines: list[str]) -> list[str]:
     match = HIDDEN_MAGIC.match(line)
     if match is None or keyword.iskeyword(match[1] or "") or _is_python(line):
         return lines
-    sentence = f"write %{line}: without the %, piano is the variable of that name"
+    sentence = f"without %, `piano` means the Python variable; write %{line}"
     return [*lines[:at], f"raise __import__('piano_jupyter').PianoError({sentence!r})\n", *lines[at + 1 :]]
 
 

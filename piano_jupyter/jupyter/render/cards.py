@@ -10,13 +10,15 @@ from uuid import UUID
 from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
-from piano_jupyter.records import Agent, Hit, Job, Model, Thread, short
+from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Status
 
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
+
+STOPPED = "stopped; %piano start resumes"
 
 
 class ApprovalCards(RecordList[ApprovalRequested]):
@@ -38,11 +40,11 @@ def _request_text(request: ApprovalRequested) -> str:
     return f"{name}  {prompt_text(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
-def agent_card(agent: Agent) -> RecordCard:
-    """Return an agent's card, with all that is set."""
+def agent_card(agent: Agent, stand_in: str = "") -> RecordCard:
+    """Return an agent's card, with all that is set; `stand_in` is the embedded model, while it replaces its model."""
     return RecordCard(
         name=f"@{agent.name}",
-        model=agent.model,
+        model=_answering_model(agent.model, stand_in),
         description=agent.description,
         system_prompt=agent.system_prompt,
         tools=", ".join(agent.enabled_tools),
@@ -86,7 +88,7 @@ def job_card(job: Job, names: Names) -> RecordCard:
         job=short(job.id),
         status=job.status,
         agent=f"@{names.get(job.agent_id, '?')}",
-        model=job.model,
+        model=_model_of_job(job),
         reason=job.reason or "",
     )
 
@@ -116,7 +118,7 @@ def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False
     }
     return RecordCard(
         agent=f"@{status.agent.name}" if status.agent else "",
-        model=_model_of(status.agent, status.models) if status.agent else "",
+        model=_model_of(status.agent, status) if status.agent else "",
         thread=status.thread.title if status.thread else no_thread,
         jobs=_jobs(status),
         unfinished="\n".join(_unfinished_lines(status.unfinished)),
@@ -142,13 +144,13 @@ def models_line(models: Sequence[Model]) -> str:
     return "; ".join([*texts, *([f"{rest} more, not loaded" if texts else f"{rest}, none loaded"] if rest else [])])
 
 
-def agents_table(agents: Sequence[Agent]) -> RecordTable[Agent]:
-    """Return agents as a table."""
+def agents_table(agents: Sequence[Agent], stand_in: str = "") -> RecordTable[Agent]:
+    """Return agents as a table; `stand_in` is the embedded model, while it replaces their models."""
     return RecordTable(
         agents,
         "no agents",
         name=lambda agent: f"@{agent.name}",
-        model=lambda agent: agent.model,
+        model=lambda agent: _answering_model(agent.model, stand_in),
         tools=lambda agent: ", ".join(agent.enabled_tools),
         skills=lambda agent: ", ".join(agent.enabled_skills),
         description=lambda agent: agent.description,
@@ -181,18 +183,25 @@ def threads_table(
     )
 
 
-def jobs_table(jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None) -> RecordTable[Job]:
+def jobs_table(
+    jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None, *, stopped: bool = False
+) -> RecordTable[Job]:
     """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for."""
     reasons = held or {}
+
+    def reason(job: Job) -> str:
+        why = reasons.get(job.id) or (STOPPED if stopped and job.status is JobStatus.QUEUED else "")
+        return f"waits: {why}" if why else job.reason or ""
+
     return RecordTable(
         jobs,
         "nothing runs and nothing waits",
         id=lambda job: short(job.id),
         status=lambda job: job.status,
         agent=lambda job: f"@{names.get(job.agent_id, '?')}",
-        model=lambda job: job.model,
+        model=_model_of_job,
         attempt=lambda job: job.attempt,
-        reason=lambda job: f"waits: {reasons[job.id]}" if reasons.get(job.id) else job.reason or "",
+        reason=reason,
     )
 
 
@@ -248,9 +257,20 @@ def _model_line(name: str, model: Model) -> str:
     return " ".join(filter(None, [name, model.state, _context_text(model)]))
 
 
-def _model_of(agent: Agent, models: Sequence[Model]) -> str:
-    """Return an agent's model, and its state if the server has it."""
-    found = next((model for model in models if agent.model in {model.name, *model.aliases}), None)
+def _answering_model(name: str, stand_in: str) -> str:
+    """Return the model that answers when an agent's model is asked."""
+    return f"{stand_in} (stands in for {name})" if stand_in not in {"", name} else name
+
+
+def _model_of_job(job: Job) -> str:
+    return _answering_model(job.model, "the embedded model" if job.server == EMBEDDED else "")
+
+
+def _model_of(agent: Agent, status: "Status") -> str:
+    """Return the model that answers for an agent, and its state if the server has it."""
+    if status.stand_in:
+        return _answering_model(agent.model, status.stand_in)
+    found = next((model for model in status.models if agent.model in {model.name, *model.aliases}), None)
     return agent.model if found is None else _model_line(agent.model, found)
 
 
@@ -258,11 +278,11 @@ def _jobs(status: "Status") -> str:
     """Return what runs and what waits."""
     counts = {
         "running": status.running,
-        "queued": status.queued,
+        "queued": status.queued - sum(bool(why) for _, why in status.unfinished),  # those have a row of their own
         "waiting for your approval (%piano approve shows what)": status.approvals,
     }
     jobs = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
-    return jobs + ("; stopped, %piano start continues" if status.stopped else "")
+    return jobs + (f"; {STOPPED}" if status.stopped else "")
 
 
 def _time(time: datetime, zone: tzinfo | None) -> str:

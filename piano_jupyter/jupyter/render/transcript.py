@@ -64,6 +64,7 @@ class Transcript:
     calls: Sequence[ToolCall]
     names: Names
     others: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)  #: the branches at a message, by its id
+    ends: Mapping[UUID, Sequence[str]] = field(default_factory=dict)  #: how jobs for a message failed, by its id
     ids: bool = field(default=False, kw_only=True)
 
     def __repr__(self) -> str:
@@ -90,7 +91,7 @@ class Transcript:
         for message, calls in turn:
             lines += [
                 _plain(message),
-                *(f"  {line}" for line in [*map(call_line, calls), *self._branch_lines(message)]),
+                *(f"  {line}" for line in [*map(call_line, calls), *self._lines_below(message)]),
             ]
         after_name = "\n" if has_aligned_block(lines[0]) else " "  # a name would push a frame's first line to the right
         lines[0] = f"{self._author(turn[0][0])}:{after_name}{lines[0]}".rstrip()
@@ -99,11 +100,14 @@ class Transcript:
     def _turn_html(self, turn: Sequence[tuple[Message, Sequence[ToolCall]]]) -> str:
         parts = [f"<div><strong>{escape(self._author(turn[0][0]))}</strong></div>"]
         for message, calls in turn:
-            parts += [body_html(message), *map(call_html, calls), _small_lines(self._branch_lines(message))]
+            parts += [body_html(message), *map(call_html, calls), _small_lines(self._lines_below(message))]
         return "".join([*parts, _small_lines([" · ".join(usage_parts(turn[-1][0]))])])
 
     def _author(self, message: Message) -> str:
         return speaker(message, self.names) + (f" [{short(message.id)}]" if self.ids else "")
+
+    def _lines_below(self, message: Message) -> list[str]:
+        return [*self._branch_lines(message), *self.ends.get(message.id, ())]
 
     def _branch_lines(self, message: Message) -> list[str]:
         """Return a line that says which branch this is, if there are several."""

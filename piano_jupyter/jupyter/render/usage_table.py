@@ -8,11 +8,11 @@ from piano_jupyter.records import Rows
 
 COLUMN_HEADS = {
     "prompt_tokens": "prompt",
-    "cached_tokens": "cached",
+    "cached_tokens": "cached tokens",
     "completion_tokens": "written",
     "tokens_per_second": "tok/s",
-    "first_token_s": "first s",
-    "load_s": "load s",
+    "first_token_s": "first token (s)",
+    "load_s": "load (s)",
 }
 
 

@@ -24,12 +24,15 @@ from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.text.truncation import truncated
 
 ELSEWHERE = "set PianoConfig.database to another file or ':memory:'"
+OTHER_DATABASE = '%config PianoConfig.database = ".piano/other.duckdb"'
 
 MARK = b"piano_jupyter "  #: how a lock file begins
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # not inherited; waits for no pipe's end
 HOLDER = re.compile(
     rb"piano_jupyter (?P<pid>\d+)\t(?P<host>[^\t\n]*)\t(?P<command>[^\t\n]*)(?:\t(?P<boot>[^\t\n]*))?\n"
+    rb"(?:notebook\t(?P<notebook>[^\t\n]+)\n)?"
 )
+NOTEBOOK = re.compile(r"[^/\\]+\.ipynb")  #: the file's name in what Jupyter calls a session; VS Code adds an id to it
 TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 LONGEST_COMMAND = 80  #: characters of a command line that are told
@@ -52,8 +55,7 @@ def take_lock(path: str, name: str, disk: str = "") -> int:
                 if disk:
                     _check_other_hosts(file, path, name, disk)
                 with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name on it
-                    os.ftruncate(file, 0)
-                    os.pwrite(file, _me(), 0)
+                    os.ftruncate(file, os.pwrite(file, _me(), 0))  # a killed kernel may have left more
                     if disk:
                         os.fsync(file)  # the other hosts read it on the server
                 return file
@@ -131,7 +133,8 @@ def _lock(file: int, name: str, disk: str) -> None:
     except OSError as error:
         if error.errno in TAKEN:
             raise StoreLockedError(
-                f"database {name} is open in {_holder(file)}: stop that kernel, or {ELSEWHERE}"
+                f"database {name} is open in {_holder(file)}: stop that kernel, "
+                f"or {ELSEWHERE}, such as\n{OTHER_DATABASE}"
             ) from None
         raise without_locks(name, error.strerror or str(error), disk) from error
 
@@ -180,8 +183,10 @@ def _is_at(file: int, name: str) -> bool:
 def _me() -> bytes:
     command = command_of("self") or truncated(redact(" ".join(sys.argv)), LONGEST_COMMAND)
     parts = (str(os.getpid()), os.uname().nodename, command)
-    said = "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace")
-    return MARK + said + b"\t" + _boot() + b"\n"
+    line = "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace") + b"\t" + _boot() + b"\n"
+    if found := NOTEBOOK.search(os.environ.get("JPY_SESSION_NAME", "")):
+        line += f"notebook\t{' '.join(redact(found[0]).split())}\n".encode(errors="replace")
+    return MARK + line
 
 
 def _boot() -> bytes:
@@ -197,6 +202,7 @@ def _holder(file: int) -> str:
     found = HOLDER.match(os.pread(file, 1000, 0))
     if found is None:
         return "another process"
-    pid, host, command = (found[part].decode(errors="replace") for part in ("pid", "host", "command"))
+    parts = ("pid", "host", "command", "notebook")
+    pid, host, command, notebook = ((found[part] or b"").decode(errors="replace") for part in parts)
     elsewhere = f" on {host}" if host != os.uname().nodename else ""
-    return f"process {pid} ({command or 'unknown'}){elsewhere}"
+    return f"process {pid} ({command or 'unknown'}){elsewhere}{notebook and f', the kernel of {notebook}'}"

@@ -9,10 +9,10 @@ from piano_jupyter.jupyter.magic.command import agent_names
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.placeholders import fill_in
-from piano_jupyter.jupyter.render.cards import jobs_table
+from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import Job, Message, Thread, short
+from piano_jupyter.records import Job, JobStatus, Message, Thread, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -33,7 +33,7 @@ def ask(
     if no_wait:
         jobs = session.call(lambda piano: piano.send_all(prompt, **question))
         return jobs[0] if len(jobs) == 1 else jobs_table(jobs, session.call(agent_names))
-    answers = follow_in_cell(session, lambda piano: piano.send_all(prompt, **question), raw=raw)
+    answers = follow_in_cell(session, partial(_send_all, prompt, question), raw=raw)
     if schema is None:
         return answers
     value = session.call(partial(_checked_value, answers, schema))
@@ -62,7 +62,7 @@ def edit(session: Session, text: str) -> Any:
     if not rest:
         raise PianoError("name the message, then write the new text: %piano edit 3fa9c1 and in Spain?")
     prompt = fill_in(rest[0], session.variables())
-    return follow_in_cell(session, lambda piano: piano.edit(name, prompt, source="magic"))
+    return follow_in_cell(session, partial(_edit, name, prompt))
 
 
 def regenerate(session: Session, text: str) -> Any:
@@ -98,10 +98,26 @@ async def _job_to_wait_for(name: str, piano: "Piano") -> list[Job]:
     for job, why in await piano.unfinished():
         if job.id == jobs[0].id and why:
             raise PianoError(f"job {short(job.id)} waits: {why}")
+    if jobs[0].status is JobStatus.QUEUED and piano.stopped:
+        raise PianoError(f"job {short(jobs[0].id)} waits: {STOPPED}")
     return jobs
 
 
+async def _send_all(text: str, question: dict[str, Any], piano: "Piano") -> list[Job]:
+    if piano.stopped:
+        raise PianoError(f"{STOPPED}, and %piano send queues a question")
+    return await piano.send_all(text, **question)
+
+
+async def _edit(name: str, text: str, piano: "Piano") -> list[Job]:
+    if piano.stopped:
+        raise PianoError(STOPPED)
+    return await piano.edit(name, text, source="magic")
+
+
 async def _regenerate(name: str, piano: "Piano") -> list[Job]:
+    if piano.stopped:
+        raise PianoError(STOPPED)
     return await piano.regenerate(await named_or_last(piano, name))
 
 

@@ -1,6 +1,7 @@
 """%piano threads, thread, fork, history, search: the conversations, what was said in them, and where."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import Message, Thread, ThreadStatus, short
+from piano_jupyter.records import Job, JobStatus, Message, Thread, ThreadStatus, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -115,19 +116,19 @@ async def fork(piano: "Piano", text: str, *, title: str | None = None) -> Any:
 async def history(
     piano: "Piano", text: str, *, last: str | None = None, at: str | None = None, ids: bool = False
 ) -> Any:
-    """Show a thread, by default the current one, and where its branches part.
+    """Show a thread, by default the current one, else the newest, and where its branches part.
 
     --last N shows the last N messages, --at MESSAGE the branch that leads to a message, --ids the id of each message.
     """
     newest = whole_number("--last", last)
     message = await piano.find_message(at) if at is not None else None
     name = text or (message.thread_id if message is not None else None)
-    thread = await piano.find_thread(name) if name else piano.thread
-    if thread is None:
-        raise PianoError(await no_thread(piano))
+    thread = await (piano.find_thread(name) if name else current_or_newest(piano))
     messages = await piano.messages(thread, newest, at=message)
     calls, others = await piano.tool_calls(thread), await piano.branches(thread)
-    return Transcript(thread.title, messages, calls, await agent_names(piano), others, ids=ids)
+    title = thread.title if name or piano.thread else f"{thread.title} (your newest thread; none is open)"
+    ends = failed_or_cancelled(await piano.jobs(thread=thread), names := await agent_names(piano))
+    return Transcript(title, messages, calls, names, others, ends, ids=ids)
 
 
 async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:
@@ -147,12 +148,33 @@ async def named_or_last(piano: "Piano", name: str) -> Message:
     return messages[-1]
 
 
+async def current_or_newest(piano: "Piano") -> Thread:
+    """Return the current thread, in a new kernel the newest. Raises PianoError if there is none."""
+    thread = piano.thread or next(iter(await piano.threads("active")), None)
+    if thread is None:
+        raise PianoError(await no_thread(piano))
+    return thread
+
+
+def failed_or_cancelled(jobs: Sequence[Job], names: Mapping[UUID | None, str]) -> dict[UUID, list[str]]:
+    """Return by message how the last job of each agent ended that it asked, where that was without an answer."""
+    last = {(job.message_id, job.agent_id): job for job in jobs}
+    asked = Counter(message for message, _ in last)
+    ends: dict[UUID, list[str]] = {}
+    for job in last.values():
+        if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
+            who = f"{names.get(job.agent_id, '?')}: " if asked[job.message_id] > 1 else ""
+            why = f": {' '.join(job.reason.split())}" if job.status is JobStatus.FAILED and job.reason else ""
+            ends.setdefault(job.message_id, []).append(f"({who}{job.status}{why})")
+    return ends
+
+
 async def no_thread(piano: "Piano") -> str:
     """Return the sentence for when there is no current thread."""
     threads = len(await piano.threads("active"))
     if not threads:
         return "no thread yet; %%piano opens one"
-    return f"no current thread; %piano threads lists {threads:,}, %piano thread TITLE switches to one"
+    return f"no thread is open; %piano thread TITLE opens {'yours' if threads == 1 else f'one of your {threads:,}'}"
 
 
 async def _threads_and_use(

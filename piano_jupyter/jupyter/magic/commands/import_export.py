@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import required
-from piano_jupyter.jupyter.magic.commands.history import no_thread
+from piano_jupyter.jupyter.magic.commands.history import current_or_newest
 from piano_jupyter.jupyter.magic.options import quoted
 from piano_jupyter.jupyter.magic.user_files import read_text, user_path, writable, write_text
 from piano_jupyter.jupyter.render.tables import Note
@@ -20,7 +20,7 @@ FORMATS: "dict[str, ExportFormat]" = {"md": "markdown", "ipynb": "notebook", "js
 
 
 async def export(piano: "Piano", text: str, *, thread: str | None = None, format: str = "", force: bool = False) -> Any:  # noqa: A002
-    """Write a thread, by default the current one, to a file: Markdown, a notebook, or JSON Lines.
+    """Write a thread, by default the current one, else the newest, to a file: Markdown, a notebook, or JSON Lines.
 
     The file's extension says which: .md, .ipynb, or .jsonl in the format of the OpenAI chat API, which %piano import
     reads. An existing file is only replaced with --force.
@@ -29,9 +29,7 @@ async def export(piano: "Piano", text: str, *, thread: str | None = None, format
     ending = format or Path(file).suffix.removeprefix(".").lower()
     if ending not in FORMATS:
         raise PianoError(f"{file} does not end in .md, .ipynb or .jsonl; choose a format: --format md")
-    found = await piano.find_thread(thread) if thread is not None else piano.thread
-    if found is None:
-        raise PianoError(await no_thread(piano))
+    found = await (piano.find_thread(thread) if thread is not None else current_or_newest(piano))
     written = await piano.export(found, FORMATS[ending])
     await asyncio.to_thread(write_text, file, written, piano.config.workspace, force=force)
     return Note(f"exported {found.title!r} to {file}")
@@ -56,6 +54,8 @@ def record(session: Session, text: str, *, stop: bool = False, force: bool = Fal
     if stop:
         return _back_to_own_threads(session)
     file = required("file", text, "%piano record talk.jsonl")
+    if session.recording and session.cassette:
+        raise PianoError(f"already recording to {session.cassette.name}: %piano record --stop first")
     advice = f"--force replaces it, %piano replay {quoted(file)} answers from it"
     path = writable(file, session.config.workspace, advice, force=force)
     session.loop.run(session.use_cassette(record=path))
@@ -64,6 +64,8 @@ def record(session: Session, text: str, *, stop: bool = False, force: bool = Fal
 
 def replay(session: Session, text: str, *, stop: bool = False) -> Any:
     """Answer from FILE in a new conversation, or else ask the model; --stop returns to your threads."""
+    if stop and session.recording:
+        raise PianoError("nothing is replayed; %piano record --stop ends the recording")
     if stop:
         return _back_to_own_threads(session)
     file = required("file", text, "%piano replay talk.jsonl")
@@ -73,5 +75,6 @@ def replay(session: Session, text: str, *, stop: bool = False) -> Any:
 
 
 def _back_to_own_threads(session: Session) -> Any:
+    saved = f"recording saved in {session.cassette.name}; " if session.recording and session.cassette else ""
     session.loop.run(session.go_back())
-    return Note(f"back in {session.config.database}")
+    return Note(f"{saved}back to your threads")

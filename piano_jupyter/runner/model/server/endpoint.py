@@ -73,6 +73,11 @@ class EndpointFinder:
         """Return the last server found, if the settings still name it."""
         return self.endpoint if self._is_chosen() else None
 
+    @property
+    def stand_in(self) -> str:
+        """The name of the embedded model while it replaces the server, else ""."""
+        return self._local.alias if self.known_address() == EMBEDDED else ""
+
     async def answers(self) -> bool:
         """Whether a server answers; none is started to find out."""
         if self._use_embedded and self.current() is not None:

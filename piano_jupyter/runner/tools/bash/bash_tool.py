@@ -216,10 +216,8 @@ class BashTool:
         machine = platform.machine()
         no_filter = f"no filter for {machine}, so commands can connect to the system's Unix sockets that they can see"
         yield f"system calls: {'filtered (seccomp)' if seccomp.filter_program(machine) else no_filter}"
-        together = (
-            "and for all together" if "memory" in controllers else "but not for all together (no control group here)"
-        )
-        yield f"memory: {_size(limits.memory_bytes)} per process, {together}"
+        together = "and in total" if "memory" in controllers else "but not in total (no control group here)"
+        yield f"memory: {_size(limits.memory_bytes)} per process {together}"
         if "pids" in controllers or (os.geteuid() and counts_processes_per_sandbox()):
             yield f"processes: at most {limits.processes}"
         else:

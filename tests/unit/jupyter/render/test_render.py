@@ -254,7 +254,7 @@ def test_statistics_have_short_heads_and_no_empty_columns():
     figures = UsageStatistics(rows)
 
     assert repr(figures).splitlines() == [
-        "agent  answers  prompt   tok/s  first s",
+        "agent  answers  prompt   tok/s  first token (s)",
         "ada    2        123,456  23.46  0.01",
         "bob    1                        1.00",
     ]

@@ -265,8 +265,10 @@ async def write():
             kept += 1
     except StoreError as error:
         print(error)
+        print(store.problem == str(error))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     await store.add_message(message("room again"))
+    print(repr(store.problem))
     print(asked.exception())
     rows = await store.sql("SELECT count(*) FROM messages WHERE length(content) = 40_000")
     print(kept, rows[0][0])
@@ -277,10 +279,11 @@ asyncio.run(write())
 
 async def test_j5_a_full_disk_is_reported_and_writes_work_again_once_there_is_room(tmp_path):
     path = tmp_path / "piano.duckdb"
-    error, interrupted, counts = outcome(FULL, path).splitlines()
+    error, told, told_after, interrupted, counts = outcome(FULL, path).splitlines()
     acknowledged, kept = map(int, counts.split())
 
     assert error.startswith(f"no room left on the disk of database {path}: free some")
+    assert (told, told_after) == ("True", "''")  # for the status
     assert "Interrupted" in interrupted  # a query that ran beside it would have kept the broken database open
     assert acknowledged > 10
     assert kept in {acknowledged, acknowledged + 1}

@@ -187,6 +187,18 @@ def test_a_lock_that_tells_nothing_or_tells_of_another_machine_is_told_as_it_is(
     release_lock(file)
 
 
+def test_a_lock_file_keeps_no_line_of_a_killed_kernel_before(tmp_path, monkeypatch):
+    place = tmp_path / "x.lock"
+    place.write_bytes(b"piano_jupyter 77\tserver9\tpython\n" + b"notebook\tOld.ipynb\n" * 20)
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ada/New.ipynb")
+    file = take_lock(str(place), "x")
+    told = place.read_text()
+    release_lock(file)
+
+    assert told.startswith(f"piano_jupyter {os.getpid()}\t")
+    assert told.splitlines()[1:] == ["notebook\tNew.ipynb"]
+
+
 def test_a_secret_in_the_command_line_is_not_written_into_the_lock_file(tmp_path):
     path = tmp_path / "piano.duckdb"
     script = "asyncio.run(store.open()); print(open(path + '.lock').read())"
