@@ -130,12 +130,14 @@ def test_every_link_leads_somewhere(name):
 
 def test_the_two_commands_of_the_readme_are_those_that_ci_runs():
     first, second, *_ = re.findall(r"```bash\n(.*?)\n```", README, re.DOTALL)
-    install, ask = first.split(" && ")
+    (install, ask), (install_all, check) = first.split(" && "), second.split(" && ")
     run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
     assert install.removeprefix("pip ") in run.replace("install -q", "install")
     assert ask.removeprefix("python ") in run
-    assert second == "python -m piano_jupyter --lab"
+    assert install_all.removeprefix("pip ") in run.replace("install -q", "install")
+    assert check == "pytest"
+    assert "`python -m piano_jupyter --lab`" in README
 
 
 def test_the_map_in_the_package_docstring_is_the_import_contract():
