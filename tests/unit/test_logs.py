@@ -1,6 +1,7 @@
 """What does not go to the root logger's handlers in a notebook, and what still does."""
 
 import logging
+import sys
 from contextlib import contextmanager
 
 import httpx
@@ -37,20 +38,42 @@ def listening(name):
         logging.getLogger(name).removeHandler(handler)
 
 
-def test_our_records_go_only_to_handlers_on_our_own_logger(caplog):
+class CellHandler(logging.StreamHandler):
+    """Writes to a standard stream, as `logging.basicConfig()` does, and remembers what."""
+
+    def __init__(self):
+        super().__init__(sys.stderr)
+        self.heard = []
+
+    def emit(self, record):
+        self.heard.append(record.getMessage())
+
+
+@pytest.fixture
+def cell():
+    handler = CellHandler()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
+def test_our_records_go_to_log_files_and_our_own_logger_but_not_to_a_cell(caplog, cell):
     with kept_out_of_cells(), listening("piano_jupyter") as heard:
         logs.logger("piano_jupyter.test").error("hello")
+        logging.getLogger("mine").error("shown")
 
-    assert caplog.records == []
+    assert cell.heard == ["shown"]
+    assert caplog.messages == ["hello", "shown"]
     assert [record.getMessage() for record in heard] == ["hello"]
 
 
-def test_a_library_s_records_of_what_it_does_for_us_go_only_to_handlers_on_its_own_logger(caplog):
+def test_a_library_s_records_of_what_it_does_for_us_do_not_go_to_a_cell(caplog, cell):
     with kept_out_of_cells(), listening("markdown_it") as heard:
         code_blocks("a text")
 
-    assert caplog.records == []
+    assert cell.heard == []
     assert "markdown_it.rules_block.paragraph" in [record.name for record in heard]
+    assert "markdown_it.rules_block.paragraph" in [record.name for record in caplog.records]
 
 
 def test_a_library_s_records_of_the_user_s_own_work_are_as_always(caplog):

@@ -10,7 +10,19 @@ from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS, Markd
 from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.text.invisible import HIDDEN
 
-HARMLESS = {"align", "class", "columnalign", "display", "href", "rel", "start", "stretchy", "target", "width"}
+HARMLESS = {
+    "align",
+    "class",
+    "columnalign",
+    "display",
+    "href",
+    "linebreak",
+    "rel",
+    "start",
+    "stretchy",
+    "target",
+    "width",
+}
 ODDMENTS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -254,7 +254,7 @@ def test_an_error_of_a_constructor_is_one_sentence():
         ("Ada is 36.", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
         ('{"name": "a"', "it is not JSON (Expecting ',' delimiter: line 1 column 13 (char 12))"),
         ('{"name": "a"} and more', "it is not JSON (Extra data: line 1 column 15 (char 14))"),
-        ('{"name": "a", "age": NaN}', "it is not JSON (NaN is no number)"),
+        ('{"name": "a", "age": NaN}', "it is not JSON (NaN is not a number)"),
         ('{"name": "a", "size": 1e999}', "it is not JSON (1e999 is too large a number)"),
         ("  ", "it is empty"),
         ("[" * 100_000, "it is nested too deeply"),
