@@ -17,7 +17,7 @@ from piano_jupyter.store.duckdb.search_index import ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 
 MAX_RANKED_MESSAGES = 1_000  #: the newest matches that are ranked
-FIRST_SLICE_MESSAGES = 4_096  #: messages searched first; then four times as many, and so on
+FIRST_SLICE_MESSAGES = 2_048  #: messages searched first; then four times as many, and so on
 SHORT_RANGE_MESSAGES = 32_768  #: are read before they are searched
 COMMON_MATCHES = 8  #: so many in the first slice, and nearly every block has one: the index is of no use
 
