@@ -15,10 +15,11 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.safe_files import file_kind
 from piano_jupyter.store.duckdb import backup_files, queries
 from piano_jupyter.store.duckdb.copying import copy_into
-from piano_jupyter.store.duckdb.database import LOCKED_DOWN, ReadCursor
+from piano_jupyter.store.duckdb.database import LOCKED_DOWN
 from piano_jupyter.store.duckdb.database_file import hold, let_go, whole_path
 from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.migrate import migrations
+from piano_jupyter.store.duckdb.read_cursor import ReadCursor
 from piano_jupyter.store.duckdb.recovery import finish_recovery
 from piano_jupyter.store.duckdb.search_index import forget_words
 

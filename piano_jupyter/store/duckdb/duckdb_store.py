@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb import backups, reports
-from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
+from piano_jupyter.store.duckdb.database import MEMORY, Database
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.store.duckdb.read_cursor import ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.writer import WriterThread
 
 #: Reads that may return many rows: they run on the reader thread.

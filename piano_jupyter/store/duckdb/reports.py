@@ -9,10 +9,10 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Hit, Message, Rows, Thread
 from piano_jupyter.store.base import UsageBy
-from piano_jupyter.store.duckdb.database import ReadCursor
 from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.operations import Connection, QueryResult, read
 from piano_jupyter.store.duckdb.query_guard import parse_allowed
+from piano_jupyter.store.duckdb.read_cursor import ReadCursor
 from piano_jupyter.store.duckdb.search_index import ranges_to_search
 from piano_jupyter.store.text_search import TITLE_WEIGHT, SearchTerms, TermCounts, scores
 

@@ -16,9 +16,10 @@ from store_processes import HOLD, opened, outcome, started
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Message
-from piano_jupyter.store.duckdb.database import MEMORY, Database, ReadCursor, ThreadLocalState
+from piano_jupyter.store.duckdb.database import MEMORY, Database
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.duckdb.error_messages import opening_error
+from piano_jupyter.store.duckdb.read_cursor import ReadCursor, ThreadLocalState
 
 
 async def test_j5_a_file_that_another_process_has_names_it_and_the_way_out(tmp_path):
