@@ -14,7 +14,7 @@ from piano_jupyter.records import Job
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.server import wire
 from piano_jupyter.store.server.client_connection import ClientConnection
-from piano_jupyter.store.server.grants import Grants
+from piano_jupyter.store.granting_store import GrantingStore
 from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.shared_store import OPERATIONS, Client, Operation
 from piano_jupyter.store.server.socket_folder import is_same_user, listening_socket, server_files
@@ -34,14 +34,13 @@ class StoreServer:
     """Serves a store that is open, until it is not needed any more. It must hold the lock of its database."""
 
     def __init__(self, store: Store, name: str, delays: Delays, version: str = "") -> None:
-        self._store, self._name, self._delays = store, name, delays
+        self._store, self._name, self._delays = GrantingStore(store, self._stir), name, delays
         self._version = version or wire.own_version()
         self._files = server_files(name)
         self._clients: set[ClientConnection] = set()
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._leaving, self._left = asyncio.Event(), asyncio.Event()
         self._leases: Leases
-        self._grants = Grants(store, self._stir)
         self._server: asyncio.Server
         self._inode = 0
         self._leave_later: asyncio.TimerHandle | None = None
@@ -54,10 +53,9 @@ class StoreServer:
         self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)
         self._own_operations = {
             "clients": self._list_clients,
-            "claim_next": self._grants.claim_next,
             "recover": self._leases.recover,
         }
-        await self._grants.board.fill(self._store)
+        await self._store.open()
         self._wait_for_client(self._delays.first_client_s)
         self._server = await asyncio.start_unix_server(self._connected, sock=listening)
 
@@ -139,7 +137,7 @@ class StoreServer:
             if not self._leaving.is_set():
                 with contextlib.suppress(StoreError):
                     if all(each.client.owner != connection.client.owner for each in self._clients):
-                        self._grants.forget(connection.client.owner)
+                        self._store.grants.forget(connection.client.owner)
                     await self._leases.end(connection.client.owner, orderly=orderly)
             if not self._clients:
                 self._wait_for_client(self._delays.idle_s)
@@ -187,9 +185,7 @@ class StoreServer:
     async def _do(self, operation: Operation, packed: bytes) -> Any:
         arguments = operation.unpack_arguments(packed)
         function = self._own_operations.get(operation.name) or partial(self._store.call, operation.name)
-        result = await function(*arguments.args[1:], **arguments.kwargs)
-        self._grants.board.note(operation.name, result)
-        return result
+        return await function(*arguments.args[1:], **arguments.kwargs)
 
     async def _list_clients(self) -> list[Client]:
         return [each.client for each in self._clients]
@@ -201,7 +197,6 @@ class StoreServer:
                 each.push(data)
 
     def _tell_recovered(self, jobs: list[Job]) -> None:
-        self._grants.board.note("recover", jobs)
         self._push(wire.Recovered(wire.JOBS.pack(jobs)))
 
     def _push(self, content: wire.RelayedEvent | wire.Recovered, sender: ClientConnection | None = None) -> None:

@@ -12,7 +12,8 @@ from piano_jupyter.records import Approval, Job, JobStatus
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.scheduling import QueuedJob
 
-WRITES = {"enqueue", "add_jobs", "claim_next", "ack", "fail", "cancel", "retry", "release", "recover"}
+WRITES = {"enqueue", "add_jobs", "claim_next", "ack", "fail", "cancel", "retry", "release", "recover", "take_over"}
+NOTED = WRITES | {"request_approval", "decide_approval"}  #: the operations that change what is known here
 OPEN = {JobStatus.QUEUED, JobStatus.RUNNING}
 
 
@@ -25,7 +26,9 @@ class JobBoard:
         self._asked: dict[UUID, UUID] = {}  #: approvals that wait for the user, and their jobs
 
     async def fill(self, store: Store) -> None:
-        """Take in what waits and runs already."""
+        """Take in what waits and runs already, and nothing else."""
+        self._jobs.clear()
+        self._asked.clear()
         for job in await store.jobs(*OPEN):
             self._note_job(job)
             waiting = await store.unbegun(job.id) if job.status is JobStatus.RUNNING else []

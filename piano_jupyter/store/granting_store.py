@@ -1,0 +1,49 @@
+"""GrantingStore: a store that decides which of the jobs that kernels ask for goes next, and gives it to its kernel."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from piano_jupyter.store.base import Store
+from piano_jupyter.store.grants import Grants
+from piano_jupyter.store.job_board import NOTED
+
+
+class GrantingStore(Store):
+    """A store around a store that nobody else writes to. `stir` tells kernels, by their owners, to ask again."""
+
+    def __init__(self, store: Store, stir: Callable[[Collection[str]], None]) -> None:
+        self._store = store
+        self.grants = Grants(store, stir)
+        self._writes = set[asyncio.Task[Any]]()
+
+    async def open(self) -> None:
+        await self._store.open()
+        await self.grants.board.fill(self._store)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def close_now(self, timeout: float) -> None:
+        self._store.close_now(timeout)
+
+    async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
+        """Run an operation; what it changed of the jobs is noted even if the caller is cancelled meanwhile."""
+        if operation not in NOTED:
+            return await self._store.call(operation, *arguments, **options)
+        write = asyncio.create_task(self._write(operation, *arguments, **options))
+        self._writes.add(write)
+        write.add_done_callback(self._written)
+        return await asyncio.shield(write)
+
+    async def _write(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
+        if operation == "claim_next":
+            return await self.grants.claim_next(*arguments, **options)
+        result = await self._store.call(operation, *arguments, **options)
+        self.grants.board.note(operation, result)
+        return result
+
+    def _written(self, write: "asyncio.Task[Any]") -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            write.exception()  # else asyncio warns where the caller was cancelled
