@@ -104,7 +104,8 @@ async def follow(piano: Piano, stream: AsyncIterable[events.Event], jobs: list[J
         match event:
             case events.ModelLoading(note=note, fraction=fraction):
                 loading.show(note, fraction)
-            case events.ApprovalRequested():  # also of another job, which may block this one
+            case events.ApprovalRequested() if event in await piano.approvals(here=True):
+                # also of another job of this process, which may block this one
                 await decide(piano, event, await ask_approval(event))
             case _ if progress is None:
                 continue

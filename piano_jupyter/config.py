@@ -90,6 +90,11 @@ class PianoConfig(Configurable):
         help="Whether the agent's model summarizes the turns that no longer fit into its context window; the summary "
         "is stored as a note.",
     )
+    share = Bool(
+        default_value=True,
+        help="Whether the notebooks and scripts that use one database file share it, through a small process that they "
+        "start. If not, the first one has it for itself.",
+    )
     max_attempts = Int(3, min=1, help="How many times a job is started before it fails, if its kernel dies each time.")
     connect_timeout = Float(3.0, min=0.05, help="How many seconds to wait for a connection to the server.")
     first_byte_timeout = Float(

@@ -69,6 +69,13 @@ class ThreadBranched(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadChanged(Event):
+    """A thread was renamed or archived."""
+
+    thread: Thread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadDeleted(Event):
     """A thread was deleted, with all that was said and done in it."""
 
@@ -102,6 +109,11 @@ class DeltasDropped(Event):
     """An `events()` stream was not read for so long that pieces of answers were left out of it; nothing else was."""
 
     count: int  #: how many `MessageDelta` events are missing at this place
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventsMissed(Event):
+    """Events of other notebooks may be missing, since a connection broke; what is stored was read again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +167,16 @@ class ApprovalRequested(ToolEvent):
     @property
     def never(self) -> str:
         """The rule that denying always adds; "" if there is none."""
-        return self.always.replace("allow", "deny", 1)
+        return denying(self.always)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApprovalDecided(ToolEvent):
+    """A tool call was approved or denied: by the user, in any notebook, or because nobody answered in time."""
+
+    id: UUID  #: of the request
+    allowed: bool
+    note: str  #: the answer: "yes", "no", "always", or that nobody answered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,3 +223,8 @@ class JobFailed(JobEnded):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCancelled(JobEnded):
     """The user cancelled the job."""
+
+
+def denying(rule: str) -> str:
+    """Return the rule that denies what a rule allows."""
+    return rule.replace("allow", "deny", 1)

@@ -21,6 +21,7 @@ from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
 from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.mentions import answering_agents
+from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
     Agent,
     Backup,
@@ -32,6 +33,7 @@ from piano_jupyter.records import (
     Message,
     Mode,
     Model,
+    Notebook,
     Rows,
     Source,
     Thread,
@@ -67,6 +69,7 @@ class Status:
 
     Attributes:
         database: The path of the database, or ":memory:".
+        others: The notebooks, scripts and terminals that share the database now, without this one.
         server: The address of the server, with a note if it does not answer.
         models: The models of the server; empty if it does not answer.
         stand_in: The name of the embedded model while it answers in place of the agents' models, else "".
@@ -89,6 +92,7 @@ class Status:
     """
 
     database: str
+    others: list[str]
     server: str
     models: list[Model]
     stand_in: str
@@ -126,6 +130,7 @@ class Piano:
         model: What answers in place of a server, such as a `piano_jupyter.testing.ScriptedModel`.
         resumes: Whether sending a message also resumes the jobs that an earlier kernel left. If not, only `resume`
             does.
+        notebook: The notebook whose kernel this is; by default a script or terminal.
         **settings: Settings of `PianoConfig` by name, such as `database=":memory:"` or `base_url="http://gpu:8080/v1"`.
 
     Raises:
@@ -150,16 +155,18 @@ class Piano:
         replay: str | Path | None = None,
         model: ChatModel | None = None,
         resumes: bool = True,
+        notebook: Notebook | None = None,
         **settings: object,
     ) -> None:
         self.fork_guard = ForkGuard()
+        self.notebook = notebook or Notebook()  #: whose kernel this is
         self._resumes = resumes
         self.config = configured(config, **settings)
         self.bus = EventBus()
         self._identity: DatabaseIdentity | None = None
         self._announced: set[str] = set()  #: the notices that were returned
         self._tools = {each.name: each for each in map(as_tool, tools)}
-        self._wire = partial(Components, self.config, record=record, replay=replay, model=model)
+        self._wire = partial(Components, self.config, record=record, replay=replay, model=model, notebook=self.notebook)
         self._parts = self._wire(self.bus, tools=self._tools.values())
 
     @property
@@ -205,6 +212,8 @@ class Piano:
         await asyncio.to_thread(self._parts.trust.open, identity)
         await self._parts.agents.open(self.config.default_model)
         await self._parts.producer.recover(self.config.max_attempts)
+        await self._parts.approvals.refresh()
+        await self._parts.threads.restore_current()
         self._parts.consumer.start()
         if not self._parts.trust.in_memory:
             self._parts.backups.start()
@@ -226,8 +235,9 @@ class Piano:
             return
         await finish_even_if_cancelled(self._close())
 
-    async def _close(self) -> None:
+    async def _close(self, *, end: bool = False) -> None:
         await self._parts.backups.stop()
+        await self._parts.refresher.stop()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
         self._parts.job_results.close()
         self.bus.publish(Closed())
@@ -236,7 +246,8 @@ class Piano:
         if self._parts.client is not None:
             await self._parts.client.aclose()
         await self._parts.bash.aclose()
-        await self._parts.store.close()
+        self._parts.relay.close()
+        await self._parts.workspace_store.close(end=end)
         self._identity = None
         self._parts.finder.stop()
         if self._parts.mask in LOGS.masks:  # last: closing logs, too
@@ -454,7 +465,8 @@ class Piano:
 
     async def _terms_of_sending(self) -> JobTerms:
         """Return the terms that a question is sent under now, and resume what an earlier kernel left."""
-        terms = JobTerms(self.config.mode, tuple(self.config.rules), await self._parts.address())
+        config, parts = self.config, self._parts
+        terms = JobTerms(config.mode, tuple(config.rules), await parts.address(), parts.notebook)
         if self._resumes:
             self._parts.unfinished.resume()
         self._parts.producer.wake()
@@ -567,13 +579,25 @@ class Piano:
         await self._find_present_server()
         if why := self._parts.unfinished.why_held(job):
             raise PianoError(f"job {short(job.id)} waits: {why}")
+        if job.id not in self._parts.job_results.expected:  # it has ended, or another notebook runs it
+            await self._expect(job)
         if answer := await self._parts.job_results.answer(job):
             return answer
         job = await self._parts.store.job(job.id)
+        if job.status is JobStatus.QUEUED:
+            raise PianoError(f"job {short(job.id)} waits: {_gone(job)}")
         if job.status is not JobStatus.DONE:
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
         said = await self._parts.store.messages(job.thread_id)
         return [each for each in said if each.job_id == job.id and each.role == "assistant"][-1]
+
+    async def _expect(self, job: Job) -> None:
+        """Hear of the end of a job of another notebook; not of one that has ended, or whose notebook is gone."""
+        results = self._parts.job_results
+        results.expect(job)  # first: its end may come now
+        now = await self._parts.store.job(job.id)
+        if now.status not in ACTIVE or now.id in {each.id for each in await self._parts.producer.left()}:
+            results.forget(job)
 
     def events(self, thread: Thread | None = None) -> EventStream:
         """Follow what happens from now on.
@@ -754,7 +778,7 @@ class Piano:
         return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
-        """Return the jobs that an earlier kernel left unfinished and that have not been resumed.
+        """Return the jobs that an earlier kernel, or a notebook that is gone, left unfinished.
 
         Returns:
             Each job with a sentence that says what it waits for; "" if it only waits for its turn.
@@ -764,7 +788,10 @@ class Piano:
             []
         """
         await self._find_present_server()
-        return self._parts.unfinished.all()
+        own = self._parts.unfinished.all()
+        known = {job.id for job, _ in own}
+        gone = [job for job in await self._parts.producer.left() if job.id not in known]
+        return [*own, *((job, _gone(job)) for job in gone)]
 
     async def _find_present_server(self) -> None:
         """Find out whether the settings name another server by now: an unfinished job may wait for its own."""
@@ -772,16 +799,17 @@ class Piano:
             await self._parts.address()
 
     async def resume(self, job: Job | UUID | str | None = None) -> list[tuple[Job, str]]:
-        """Resume the jobs that an earlier kernel left unfinished. Sending a message does so, too.
+        """Resume the jobs that an earlier kernel of this notebook left unfinished. Sending a message does so, too.
 
         Args:
-            job: Resume only this one: the job, its id, or the last digits of its id.
+            job: Resume only this one: the job, its id, or the last digits of its id. It may be one of another notebook,
+                if that is gone: it runs here then, with the tools of this one.
 
         Returns:
             The jobs that still wait, each with a sentence that says what for: a tool to be defined, or their server.
 
         Raises:
-            PianoError: The database is not trusted; see `trust`.
+            PianoError: The database is not trusted; see `trust`. Or the notebook of the job is open.
             NotFoundError: There is no such job.
 
         Example:
@@ -791,9 +819,12 @@ class Piano:
         if not self._parts.trust.is_trusted:
             raise PianoError(f"jobs of a database that is not trusted are not resumed: {self.distrust()}")
         await self._parts.address()
-        self._parts.unfinished.resume(await self.find_job(job) if job is not None else None)
+        found = await self.find_job(job) if job is not None else None
+        if found is not None:
+            await self._parts.producer.take_over(found)
+        self._parts.unfinished.resume(found)
         self._parts.producer.wake()
-        return [(each, why) for each, why in self._parts.unfinished.all() if why]
+        return [(each, why) for each, why in await self.unfinished() if why]
 
     async def trust(self) -> str:
         """Trust the database: its agents may use their tools, and its unfinished jobs may be resumed.
@@ -867,7 +898,7 @@ class Piano:
             f"database {self._parts.database} is on a network disk ({disk}), whose locks may not keep other hosts "
             f"out: put it on a local disk with PianoConfig.database"
         )
-        return [each for each in (where, self._parts.database_file.problem, self._parts.backups.problem) if each]
+        return [each for each in (where, self._parts.workspace_store.problem, self._parts.backups.problem) if each]
 
     async def approve(self, call: ApprovalRequested | ToolCall | UUID, *, always: bool = False) -> bool:
         """Approve a tool call that waits for approval, so that it runs. The first answer counts.
@@ -922,8 +953,11 @@ class Piano:
             self._parts.approval_gate.add_rule(request.always if allowed else request.never)
         return True
 
-    async def approvals(self) -> list[ApprovalRequested]:
+    async def approvals(self, *, here: bool = False) -> list[ApprovalRequested]:
         """Return the tool calls that wait for approval.
+
+        Args:
+            here: Only those of jobs that run in this notebook.
 
         Returns:
             The requests, oldest first, each with its `call`, the `question` to the user, the `reason` why it is asked,
@@ -934,7 +968,7 @@ class Piano:
             >>> request.call.name
             'delete_rows'
         """
-        return self._parts.approvals.waiting()
+        return self._parts.approvals.waiting(here=here)
 
     # -- threads and messages ----------------------------------------------------------------------
 
@@ -946,6 +980,8 @@ class Piano:
     @thread.setter
     def thread(self, thread: Thread | None) -> None:
         self._parts.threads.current = thread
+        with contextlib.suppress(RuntimeError):  # not on the loop: it is kept with the next question
+            self._keeping = asyncio.get_running_loop().create_task(self._parts.threads.keep_current())
 
     async def open_thread(self, title: str, agent: str | None = None) -> Thread:
         """Create a thread and make it the current one.
@@ -968,11 +1004,12 @@ class Piano:
         primary = self._parts.agents.by_name(agent) if agent is not None else None
         return await self._parts.threads.open(title, primary_agent_id=primary.id if primary else None)
 
-    async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
+    async def threads(self, status: ThreadStatus | None = None, *, here: bool = False) -> list[Thread]:
         """Return the threads, newest first.
 
         Args:
             status: Only the "active" or only the "archived" ones.
+            here: Only those that were asked something in this notebook.
 
         Returns:
             The threads.
@@ -984,7 +1021,7 @@ class Piano:
             >>> [thread.title for thread in await piano.threads("active")]
             ['What is the capital of France?']
         """
-        return await self._parts.threads.all(status)
+        return await self._parts.threads.all(status, here=here)
 
     async def find_thread(self, name: str | UUID) -> Thread:
         """Return a thread by its title or id.
@@ -1522,8 +1559,10 @@ class Piano:
     async def _restore(self, file: Path) -> str | None:
         if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
             raise PianoError(f"job {short(running[0].id)} runs: wait for it, or cancel it first")
+        if others := self._parts.workspace_store.others:
+            raise PianoError(f"the database is also open in {', '.join(others)}: close that first")
         prepared = await asyncio.to_thread(prepare_restore, self._parts.database, file)
-        await self._close()
+        await self._close(end=True)
         try:
             aside = await asyncio.to_thread(put_in_place, self._parts.database, prepared)
         finally:
@@ -1627,7 +1666,8 @@ class Piano:
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
         return Status(
-            database=self._parts.database_file.name,
+            database=self._parts.workspace_store.name,
+            others=self._parts.workspace_store.others,
             server=server,
             models=models,
             stand_in=self.stand_in,
@@ -1742,6 +1782,10 @@ async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
     return await asyncio.to_thread(response_format_of, schema, workspace)  # the schema may be a file
+
+
+def _gone(job: Job) -> str:
+    return f"its notebook, {job.notebook.name or job.owner}, is gone; %piano resume {short(job.id)} runs it here"
 
 
 def _users_path(file: str | Path) -> Path:

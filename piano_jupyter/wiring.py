@@ -16,16 +16,19 @@ from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals
 from piano_jupyter.pipeline.consumer import Consumer
+from piano_jupyter.pipeline.event_relay import EventRelay
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.messages import QuestionSender
-from piano_jupyter.pipeline.producer import JobModels, Producer
+from piano_jupyter.pipeline.producer import JobModels, JobOwner, Producer
+from piano_jupyter.pipeline.refresher import Refresher
 from piano_jupyter.pipeline.rolling_backups import RollingBackups
 from piano_jupyter.pipeline.thread_cache import ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.pipeline.turns import TurnRunner
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
+from piano_jupyter.records import Job, Notebook
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
@@ -39,8 +42,10 @@ from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 from piano_jupyter.secrets.known_secrets import SecretMask
-from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.masking_store import MaskingStore
+from piano_jupyter.store.server.remote_store import Listener
+from piano_jupyter.store.server.shared_store import Client
+from piano_jupyter.store.server.workspace_store import WorkspaceStore
 from piano_jupyter.tool import Tool
 
 IN_MEMORY = ":memory:"
@@ -58,8 +63,9 @@ class Components:
         record: str | Path | None,
         replay: str | Path | None,
         model: ChatModel | None,
+        notebook: Notebook,
     ) -> None:
-        self._config = config
+        self._config, self.notebook = config, notebook
         self.mask = mask = SecretMask(wanted=lambda: config.mask_secrets, keys=self._keys)
         self.cassette: Cassette | None = None
         if record is not None or replay is not None:
@@ -69,8 +75,17 @@ class Components:
         self.clock = clock = self.cassette.clock() if self.cassette else Clock()
         self.database = IN_MEMORY if self.cassette else config.database
         self.notices = deque[str]()  #: sentences that the user has still to be told
-        self.database_file = DuckDBStore(self.database, self.notices.append)
-        self.store = store = MaskingStore(self.database_file, mask)
+        process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # never that of a dead Piano
+        self.workspace_store = shared = WorkspaceStore(
+            self.database,
+            Client(owner=process, label=notebook.name, pid=os.getpid()),
+            Listener(event=self._receive, recovered=self._recovered, stir=self._stir, missed=self._refresh),
+            self.notices.append,
+            share=lambda: config.share,
+            max_attempts=lambda: config.max_attempts,
+        )
+        self.store = store = MaskingStore(shared, mask)
+        self.relay = EventRelay(bus, shared.publish, lambda: bool(shared.others))
 
         self.backups = RollingBackups(store)
         self.finder = EndpointFinder(
@@ -95,20 +110,25 @@ class Components:
         self.thread_cache = ThreadCache(store, bus)
         self.agents = AgentRegistry(store, bus, clock, self.trust, self._check_agent)
         self.job_log = job_log = JobLog(bus, self.agents)
-        self.threads = Threads(store, bus, clock, self.thread_cache, mask)
+        self.threads = Threads(store, bus, clock, self.thread_cache, mask, notebook)
         self.approvals = Approvals(store, bus, clock, job_log)
         self.approval_gate = ApprovalGate(config, self.approvals, bus, clock)
         self.unfinished = UnfinishedJobs(self.agents, self.trust, self.tools.missing, self.known_address)
         models = JobModels(
             loaded=self.swap.loaded if self.client is not None else None,  # what stands in for a server has them all
-            resolve_alias=self.swap.resolve_alias,
-            idle=lambda: {request.job_id for request in self.approvals.waiting()},
+            aliases=lambda: self.swap.aliases,
         )
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # never that of a dead Piano
+        owner = JobOwner(process, notebook, self._alive, lambda: bool(shared.others))
         self.producer = Producer(store, bus, clock, owner, config, models, self.unfinished, job_log)
         self.question_sender = QuestionSender(bus, clock, self.producer, self.thread_cache, self.agents, self.threads)
         turns = TurnRunner(self, config, bus, MaskedModel(chat_model, mask))
         self.consumer = Consumer(store, bus, clock, self.producer, turns, self.question_sender, job_log, mask)
+        self.refresher = Refresher(
+            store,
+            self.job_results,
+            [each.refresh for each in (self.agents, self.thread_cache, self.approvals, self.consumer, self.producer)],
+            self.relay.publish_here,
+        )
 
     async def address(self) -> str:
         """Return the server that a question would go to now; "" if a model or cassette replaces it."""
@@ -121,6 +141,22 @@ class Components:
     async def context(self, model: str) -> int | None:
         """Return the size of a model's context window in tokens, if it is known."""
         return await self.client.context(model) if self.client is not None else None
+
+    async def _alive(self) -> set[str]:
+        return {client.owner for client in await self.workspace_store.clients()}
+
+    def _receive(self, event: bytes) -> None:
+        self.relay.receive(event)
+
+    def _recovered(self, jobs: list[Job]) -> None:
+        self.relay.recovered(jobs)
+        self.refresher.begin()  # a kernel of this notebook may have run them
+
+    def _stir(self) -> None:
+        self.producer.wake()
+
+    def _refresh(self) -> None:
+        self.refresher.begin()
 
     def _keys(self) -> list[str]:
         return [self._config.api_key, self.finder.endpoint.api_key if self.finder.endpoint else ""]

@@ -17,6 +17,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
+from piano_jupyter.jupyter.notebook_identity import notebook_of
 from piano_jupyter.jupyter.render.shown_values import ShownValues
 from piano_jupyter.logs import logger
 from piano_jupyter.text.invisible import terminal_text
@@ -186,7 +187,8 @@ class Session:
         from piano_jupyter.piano import Piano  # noqa: PLC0415  Slow to load.
 
         tools = [*self._kernel_tools(self), *self._tools.values()]
-        return Piano(config=self.config, tools=tools, record=record, replay=replay)
+        notebook = notebook_of(self.shell)
+        return Piano(config=self.config, tools=tools, record=record, replay=replay, notebook=notebook)
 
     def announce_database(self) -> None:
         """Print once in the running cell what the user should know of the database; on the main thread."""

@@ -1,8 +1,9 @@
-"""AgentRegistry: the agents, in the store and cached here: only this process changes them.
+"""AgentRegistry: the agents, in the store and cached here; those that another notebook changes are read again.
 
 In a database that the user does not trust, an agent has only the tools that the user set since it was opened.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import AgentAdded
 from piano_jupyter.pipeline.mentions import agent_named, check_name
 from piano_jupyter.pipeline.trust import Trust
@@ -32,12 +33,23 @@ class AgentRegistry:
         self._store, self._bus, self._clock, self._trust, self._check = store, bus, clock, trust, check
         self._stored: list[Agent] = []  # as the store has them
         self._tools_set_here = set[UUID]()  # agents whose tools the user set since the database was opened
+        self._reading: asyncio.Task[None] | None = None
+        bus.subscribe(self._follow, AgentAdded)
 
     async def open(self, first_model: str) -> None:
         """Read the agents; create one where there is none yet."""
-        self._stored = await self._store.agents()
+        await self.refresh()
         if not self._stored:
-            await self.add(DEFAULT_AGENT, first_model, system_prompt=DEFAULT_PROMPT)
+            try:
+                await self.add(DEFAULT_AGENT, first_model, system_prompt=DEFAULT_PROMPT)
+            except StoreError:  # another notebook, which opens the database at the same time, has created it
+                await self.refresh()
+                if not self._stored:
+                    raise
+
+    async def refresh(self) -> None:
+        """Read the agents again."""
+        self._stored = await self._store.agents()
 
     def all(self) -> list[Agent]:
         """Return the agents, oldest first."""
@@ -82,6 +94,11 @@ class AgentRegistry:
             self._tools_set_here.add(agent.id)
         self._stored = [agent if each.id == agent.id else each for each in self._stored]
         return self._changed(agent)
+
+    def _follow(self, event: AgentAdded) -> None:
+        """Read the agents again after a change in another notebook."""
+        if self.find(event.agent.id) != event.agent:
+            self._reading = asyncio.create_task(self.refresh(), name="piano-agents")
 
     def _changed(self, agent: Agent) -> Agent:
         agent = self._trusted(agent)

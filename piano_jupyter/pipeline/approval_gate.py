@@ -15,7 +15,7 @@ from typing import Any
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.events import ToolFlagged
+from piano_jupyter.events import ToolFlagged, denying
 from piano_jupyter.pipeline.approvals import ALWAYS, NO, Approvals
 from piano_jupyter.records import Agent, Approval, Job, Mode, ToolCall
 from piano_jupyter.runner.schema.coercion import check_arguments
@@ -38,7 +38,8 @@ class ApprovalGate:
 
     def add_rule(self, rule: str) -> None:
         """Add a rule to those in force, and to those of jobs that were sent before."""
-        self._added_rules.append(rule)
+        if rule not in self._added_rules:
+            self._added_rules.append(rule)
         if rule not in self._config.rules:
             self._config.rules = [*self._config.rules, rule]
 
@@ -112,6 +113,8 @@ class ApprovalGate:
                 call,
                 self._config.approval_timeout,
             )
+            if answer.note == ALWAYS:  # perhaps given in another notebook
+                self.add_rule(answer.always if answer.allowed else denying(answer.always))
             if not answer.allowed:
                 return Permission(_denied(answer))
             allowed = answer.digest

@@ -60,6 +60,8 @@ class Consumer:
         self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
         self._state_changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self._stopping = set[asyncio.Task[None]]()
+        bus.subscribe(self._follow, events.JobCancelled)
 
     def start(self) -> None:
         """Start claiming jobs."""
@@ -132,6 +134,28 @@ class Consumer:
         self._forget(job.id)
         return job
 
+    async def refresh(self) -> None:
+        """Stop the jobs that are not this process's any more, where that was not told."""
+        for job, _ in tuple(self._running.values()):
+            now = await self._store.job(job.id)
+            if (now.status, now.owner, now.request_id) != (JobStatus.RUNNING, job.owner, job.request_id):
+                await self._stop_run(job.id)
+
+    def _follow(self, event: events.JobCancelled) -> None:
+        """Stop a job that another notebook has cancelled."""
+        if event.job_id in self._running and event.job_id not in self._cancelling:
+            task = asyncio.create_task(self._stop_run(event.job_id), name=f"piano-stop-{event.job_id}")
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+    async def _stop_run(self, job_id: UUID) -> None:
+        """Stop a job whose end is stored, or that another process runs."""
+        _, task = self._running.get(job_id, (None, None))
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            self._forget(job_id)
+
     async def _run_jobs(self) -> None:
         while True:
             await self._not_paused.wait()
@@ -186,7 +210,8 @@ class Consumer:
             case events.Answered(message=message):
                 self._log.step(job.id, "answered")
                 delegated, note = await self._question_sender.delegate(job, message)
-                acked = await self._store.ack(job, message, self._clock.now(), asked=delegated, note=note)
+                asked = self._producer.owned(delegated)
+                acked = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
                 self._log.step(job.id, "acked")
                 self._bus.publish(replace(event, message=acked.answer))
                 if acked.note is not None:

@@ -11,16 +11,16 @@ from piano_jupyter.store.server.packing import Packing
 KINDS: dict[str, type[Event]] = {
     name: kind
     for name, kind in vars(events).items()
-    if isinstance(kind, type) and issubclass(kind, Event) and kind is not events.Closed
+    if isinstance(kind, type) and issubclass(kind, Event) and kind not in {events.Closed, events.EventsMissed}
 }
 NAME_ENDS = b"\n"
 
 
 class EventRelay:
-    """Sends what is published on a bus to the other kernels, and publishes on it what they send."""
+    """Sends what is published on a bus to the other kernels, if there are any, and publishes on it what they send."""
 
-    def __init__(self, bus: EventBus, send: Callable[[bytes], None]) -> None:
-        self._bus, self._send = bus, send
+    def __init__(self, bus: EventBus, send: Callable[[bytes], None], is_shared: Callable[[], bool]) -> None:
+        self._bus, self._send, self._is_shared = bus, send, is_shared
         self._received: Event | None = None
         self._packings: dict[str, Packing[Event]] = {}
         self.close = bus.subscribe(self._published, *KINDS.values())
@@ -28,17 +28,18 @@ class EventRelay:
     def receive(self, data: bytes) -> None:
         """Publish what another kernel sent."""
         name, _, packed = data.partition(NAME_ENDS)
-        self._publish(self._packing(name.decode()).unpack(packed))
+        self.publish_here(self._packing(name.decode()).unpack(packed))
 
     def recovered(self, jobs: list[Job]) -> None:
         """Publish what became of jobs of a kernel that is gone, which every kernel is told."""
         for job in jobs:
             if job.status is JobStatus.FAILED:
-                self._publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
+                self.publish_here(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
             else:
-                self._publish(JobQueued(thread_id=job.thread_id, job=job))
+                self.publish_here(JobQueued(thread_id=job.thread_id, job=job))
 
-    def _publish(self, event: Event) -> None:
+    def publish_here(self, event: Event) -> None:
+        """Publish what the other kernels know, or are told by others."""
         outer, self._received = self._received, event
         try:
             self._bus.publish(event)
@@ -46,7 +47,7 @@ class EventRelay:
             self._received = outer
 
     def _published(self, event: Event) -> None:
-        if event is not self._received:
+        if event is not self._received and self._is_shared():
             name = type(event).__name__
             self._send(name.encode() + NAME_ENDS + self._packing(name).pack(event))
 

@@ -45,6 +45,20 @@ class JobResults:
             raise end.error or PianoError(end.reason)
         return end.message if isinstance(end, JobDone) else None
 
+    @property
+    def expected(self) -> list[UUID]:
+        """The jobs whose end is waited for."""
+        return list(self._results)
+
+    def expect(self, job: Job) -> None:
+        """Have callers wait for the end of a job that is queued or runs, in whichever notebook."""
+        if job.id not in self._results:
+            self._results[job.id] = asyncio.get_running_loop().create_future()
+
+    def forget(self, job: Job) -> None:
+        """Do not expect a job any more; those who have begun to wait for it go on waiting."""
+        self._results.pop(job.id, None)
+
     def close(self) -> None:
         """Raise in those who still wait."""
         for end in self._results.values():
@@ -65,7 +79,7 @@ class JobResults:
             if isinstance(event, ModelLoading) and self._events and isinstance(self._events[-1][1], ModelLoading):
                 self._events.pop()  # published each second
             self._events.append((datetime.now(UTC), event))
-        if isinstance(event, JobQueued):
-            self._results[event.job_id] = asyncio.get_running_loop().create_future()
+        if isinstance(event, JobQueued):  # again, if its kernel died
+            self.expect(event.job)
         elif isinstance(event, JobEnded) and event.job_id in self._results:
             self._results.pop(event.job_id).set_result(event)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import PianoError, StaleThreadError
 from piano_jupyter.events import ThreadBranched
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.mentions import answering_agents, leading_mentions, limit_delegation, mentioned_agents
@@ -56,9 +56,14 @@ class QuestionSender:
     ) -> list[Job]:
         """Store a message at the end of a thread, with a job for each agent."""
         async with self._thread_cache.write_lock(thread.id), self._sends:
-            last = (await self._thread_cache.get(thread.id)).tree.last_message()
-            question = self._message(thread.id, "user", text, last.id if last else None, source)
-            return await self._ask(question, agents, terms, schema)
+            while True:
+                conversation = await self._thread_cache.get(thread.id)
+                last = conversation.tree.last_message()
+                question = self._message(thread.id, "user", text, last.id if last else None, source)
+                try:
+                    return await self._ask(question, agents, terms, schema, conversation.newest)
+                except StaleThreadError:  # another notebook asked at the same moment: this question follows that one
+                    self._thread_cache.forget(thread.id)
 
     async def edit(self, message: Message, text: str, source: Source, terms: JobTerms) -> list[Job]:
         """Store an edited question beside the original, for the agents mentioned at its start or else the same ones.
@@ -141,9 +146,11 @@ class QuestionSender:
             job = conversation.jobs[answer.job_id]
         return found
 
-    async def _ask(self, question: Message, agents: Sequence[Agent], terms: JobTerms, schema: Schema) -> list[Job]:
+    async def _ask(
+        self, question: Message, agents: Sequence[Agent], terms: JobTerms, schema: Schema, newest: int | None = None
+    ) -> list[Job]:
         jobs = [self._job(question.thread_id, question.id, agent, 0, terms, schema) for agent in agents]
-        _, jobs = await self._producer.enqueue(question, jobs)
+        _, jobs = await self._producer.enqueue(question, jobs, newest)
         return jobs
 
     def _message(

@@ -1,32 +1,43 @@
-"""Producer: stores messages with their jobs, and claims queued jobs, never more than the demand."""
+"""Producer: stores messages with their jobs, and claims those of this notebook when the store grants them.
+
+Which job goes next is decided by the store (`store/grants.py`), over the jobs of all notebooks that share it.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import ApprovalRequested, JobFailed, JobQueued, MessageAdded
+from piano_jupyter.events import JobEvent, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
-from piano_jupyter.records import Job, JobStatus, Message
-from piano_jupyter.store.base import Store
-from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
+from piano_jupyter.records import Job, JobStatus, Message, Notebook, short
+from piano_jupyter.store.base import Store, Turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobModels:
     """What the queue needs to know about the models of its jobs."""
 
-    #: Returns which of some models answer without a swap, or None if the server never swaps.
-    loaded: Callable[[Collection[str]], Awaitable[frozenset[str] | None]] | None
-    resolve_alias: Callable[[str], str]  #: returns the model that an alias stands for
-    idle: Callable[[], Collection[UUID]]  #: returns the running jobs that wait for the user and leave their model free
+    #: Returns the models that answer without a swap, or None if the server never swaps.
+    loaded: Callable[[], Awaitable[frozenset[str] | None]] | None
+    aliases: Callable[[], Mapping[str, str]]  #: returns other names of models, and the models
+
+
+class JobOwner(NamedTuple):
+    """As what this process runs jobs."""
+
+    process: str  #: never that of another process, also of one that is gone
+    notebook: Notebook
+    alive: Callable[[], Awaitable[Collection[str]]]  #: returns the processes that share the store
+    is_shared: Callable[[], bool]  #: whether there are others than this one
 
 
 class ClaimError(PianoError):
@@ -38,14 +49,14 @@ class ClaimError(PianoError):
 
 
 class Producer:
-    """The queue: every job in it is stored."""
+    """The queue of this notebook: every job in it is stored."""
 
     def __init__(
         self,
         store: Store,
         bus: EventBus,
         clock: Clock,
-        owner: str,
+        owner: JobOwner,
         config: PianoConfig,
         models: JobModels,
         unfinished: UnfinishedJobs,
@@ -53,29 +64,73 @@ class Producer:
     ) -> None:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._config, self._models, self._unfinished, self._log = config, models, unfinished, job_log
-        self._queued: dict[UUID, QueuedJob] = {}
-        self._swapped = 0.0  # when a model was last swapped in, by `Clock.monotonic`
+        self._queued: dict[UUID, Job] = {}
         self._claiming = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        bus.subscribe(lambda _: self.wake(), ApprovalRequested)  # its model is free while the user thinks
+        bus.subscribe(self._follow, JobEvent)
 
     async def recover(self, max_attempts: int) -> None:
-        """Queue the jobs that a dead kernel left; they wait until the user resumes them."""
+        """Queue the jobs that an earlier kernel of this notebook left; they wait until the user resumes them."""
         self._loop = asyncio.get_running_loop()
-        for job in await self._store.recover({self._owner}, max_attempts, self._clock.now()):
+        for job in await self._store.recover({self._owner.process}, max_attempts, self._clock.now()):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
-        unfinished = await self._store.jobs(JobStatus.QUEUED)
-        self._unfinished.add(unfinished)
-        self.add_to_queue(unfinished)
+        await self.take_in_left()
 
-    async def enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
-        """Store a message and the jobs that answer it in one transaction, and publish them."""
-        return await finish_even_if_cancelled(self._enqueue(message, jobs))
+    async def take_in_left(self) -> None:
+        """Queue the jobs of this notebook whose kernel is gone; they wait until the user resumes them."""
+        own = [job for job in await self.left() if job.notebook.is_same(self._owner.notebook)]
+        left = [job for job in own if job.id not in self._queued]
+        self._unfinished.add(left)
+        self.add_to_queue(left)
 
-    async def _enqueue(self, message: Message, jobs: Sequence[Job]) -> tuple[Message, list[Job]]:
-        message, jobs = await self._store.enqueue(message, jobs)
+    async def left(self) -> list[Job]:
+        """Return the queued jobs of kernels that are gone."""
+        alive = {*await self._owner.alive(), self._owner.process}
+        return [job for job in await self._store.jobs(JobStatus.QUEUED) if job.owner not in alive]
+
+    async def take_over(self, job: Job) -> None:
+        """Run a job here that a kernel which is gone has left; it waits for what it needs.
+
+        Raises PianoError for a job of a notebook that is open.
+        """
+        if job.id in self._queued or job.status is not JobStatus.QUEUED:
+            return
+        if job.owner == self._owner.process or job.id not in {each.id for each in await self.left()}:
+            raise PianoError(
+                f"job {short(job.id)} is of {job.notebook.name or job.owner}, which is open: it runs there"
+            )
+        job = await finish_even_if_cancelled(self._store.take_over(job, *self._owner[:2]))
+        if job.owner == self._owner.process:  # no other was faster
+            self._unfinished.add([job])
+            self.add_to_queue([job])
+
+    async def refresh(self) -> None:
+        """Take in what has become of its jobs where that was not told."""
+        queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
+        for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
+            self._drop(job_id)
+        self.add_to_queue(
+            job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
+        )
+        await self.take_in_left()
+
+    def owned(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return new jobs with their owner, as they are stored."""
+        return [replace(job, owner=self._owner.process) for job in jobs]
+
+    async def enqueue(
+        self, message: Message, jobs: Sequence[Job], newest: int | None = None
+    ) -> tuple[Message, list[Job]]:
+        """Store a message and the jobs that answer it in one transaction, and publish them.
+
+        Raises StaleThreadError if its thread has a question whose `seq` is higher than `newest`.
+        """
+        return await finish_even_if_cancelled(self._enqueue(message, jobs, newest))
+
+    async def _enqueue(self, message: Message, jobs: Sequence[Job], newest: int | None) -> tuple[Message, list[Job]]:
+        message, jobs = await self._store.enqueue(message, self.owned(jobs), newest)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
         self.add_to_queue(jobs)
         return message, jobs
@@ -85,7 +140,7 @@ class Producer:
         return await finish_even_if_cancelled(self._add(job))
 
     async def _add(self, job: Job) -> Job:
-        [job] = await self._store.add_jobs([job])
+        [job] = await self._store.add_jobs(self.owned([job]))
         self.add_to_queue([job])
         return job
 
@@ -94,6 +149,7 @@ class Producer:
         return await finish_even_if_cancelled(self._retry(job))
 
     async def _retry(self, job: Job) -> Job:
+        [job] = self.owned([job])
         job = await self._store.retry(job)
         self._unfinished.forget(job)
         self.add_to_queue([job])
@@ -101,59 +157,58 @@ class Producer:
         return job
 
     async def claim(self, running: Sequence[Job]) -> Job | None:
-        """Return the next job, marked running, or None if none is ready. Raises ClaimError with the job."""
+        """Return the next job, marked running, or None if it is no job's turn. Raises ClaimError with a job."""
         async with self._claiming:
             self._wake.clear()
-            while job := await self._next_job(running):
-                del self._queued[job.id]
-                self._unfinished.forget(job)
-                try:
-                    claimed = await self._store.claim_next(uuid4(), self._owner, [job.id], self._clock.now())
-                except PianoError as error:
-                    raise ClaimError(job, error) from error
-                if claimed is not None:
-                    return claimed
-            return None
+            wanted = self._claimable()
+            if not wanted or (running and self._clock.repeats):
+                return None  # at once, jobs would draw their ids in another order each time
+            turn = await self._turn({job.model for job in (*wanted, *running)})
+            try:
+                ids = [job.id for job in wanted]
+                claimed = await self._store.claim_next(uuid4(), self._owner.process, ids, self._clock.now(), turn)
+            except PianoError as error:
+                self._drop(wanted[0].id)
+                raise ClaimError(wanted[0], error) from error
+            if claimed is not None:
+                self._drop(claimed.id)
+            return claimed
 
-    async def _next_job(self, running: Sequence[Job]) -> Job | None:
-        if running and self._clock.repeats:
-            return None  # at once, jobs would draw their ids in another order each time
-        limits = SchedulingLimits(max_demand=self._config.max_demand, max_wait_s=self._config.max_wait_s)
-        resolved = list(map(self._with_resolved_alias, running))
-        waiting = [self._resolved(each) for each in self._claimable()]
-        ready_jobs = ready(waiting, resolved, limits)
-        models = {each.job.model for each in ready_jobs} | {job.model for job in resolved}
-        find_loaded = self._models.loaded if ready_jobs and len(models) > 1 else None
-        loaded = await find_loaded(models) if find_loaded is not None else None
-        idle, now = self._models.idle(), self._clock.monotonic()
-        working = [job for job in resolved if job.id not in idle]
-        job = next_job(ready_jobs, working, limits, loaded=loaded, swapped=self._swapped, now=now)
-        if job is not None and loaded is not None and job.model not in loaded:
-            self._swapped = now
-        return self._queued[job.id].job if job is not None else None
-
-    def _resolved(self, queued: QueuedJob) -> QueuedJob:
-        job = self._with_resolved_alias(queued.job)
-        return queued if job is queued.job else replace(queued, job=job)
-
-    def _with_resolved_alias(self, job: Job) -> Job:
-        model = self._models.resolve_alias(job.model)
-        return job if model == job.model else replace(job, model=model)
+    async def _turn(self, models: Collection[str]) -> Turn:
+        """Return what the store has to know to decide whose turn it is; the server is asked only if that matters."""
+        find_loaded = self._models.loaded if len(models) > 1 or self._owner.is_shared() else None
+        loaded = await find_loaded() if find_loaded is not None else None
+        return Turn(
+            max_demand=self._config.max_demand,
+            max_wait_s=self._config.max_wait_s,
+            loaded=None if loaded is None else tuple(sorted(loaded)),
+            aliases=self._models.aliases(),
+        )
 
     async def withdraw(self, job: Job) -> Job | None:
         """Remove a job from the queue before it starts; return None if it is not there (any more)."""
         async with self._claiming:
-            waiting = self._queued.pop(job.id, None)
-            self._unfinished.forget(job)
-            return waiting.job if waiting else None
+            waiting = self._queued.get(job.id)
+            self._drop(job.id)
+            return waiting
 
     @property
     def waiting(self) -> bool:
         """Whether any job waits only to be claimed."""
         return bool(self._claimable())
 
-    def _claimable(self) -> list[QueuedJob]:
-        return [each for each in self._queued.values() if not self._unfinished.why_held(each.job)]
+    def _claimable(self) -> list[Job]:
+        return [job for job in self._queued.values() if not self._unfinished.why_held(job)]
+
+    def _drop(self, job_id: UUID) -> None:
+        if job := self._queued.pop(job_id, None):
+            self._unfinished.forget(job)
+
+    def _follow(self, event: JobEvent) -> None:
+        """Drop a job that another notebook has ended, or runs now."""
+        job, known = event.job, self._queued.get(event.job_id)
+        if known is not None and (job.status is not JobStatus.QUEUED or job.owner != known.owner):
+            self._drop(job.id)
 
     @property
     def claiming(self) -> bool:
@@ -178,6 +233,6 @@ class Producer:
         """Queue jobs that are stored already; those whose status is not queued are left out."""
         for job in jobs:
             if job.status is JobStatus.QUEUED:
-                self._queued[job.id] = QueuedJob(job, self._clock.monotonic())
+                self._queued[job.id] = job
                 self._bus.publish(JobQueued(thread_id=job.thread_id, job=job))
                 self.wake()

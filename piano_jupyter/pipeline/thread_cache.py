@@ -1,7 +1,8 @@
 """ThreadCache: the conversations of the threads in use, read from the store once, then updated from the events.
 
 An event is published after what it reports is stored, so whatever was published before a read began is in what was
-read, and whatever is published meanwhile is newer. No other process changes a thread.
+read, and whatever is published meanwhile is newer. What other notebooks change is published here, too; where events
+of theirs were missed, all is read again.
 """
 
 import asyncio
@@ -38,6 +39,11 @@ class Conversation:
         self.calls: dict[UUID, list[ToolCall]] = {}  #: by the message that requested them, in order
         self._newest = {Message: 0, Job: 0}  # the highest `seq` of each
         self._tree: MessageTree | None = MessageTree((), ())
+
+    @property
+    def newest(self) -> int:
+        """The highest `seq` of its messages, 0 if it has none."""
+        return self._newest[Message]
 
     @property
     def tree(self) -> MessageTree:
@@ -109,6 +115,10 @@ class ThreadCache:
     def forget(self, thread_id: UUID) -> None:
         """Read a thread again when it is next used."""
         self._cached.pop(thread_id, None)
+
+    async def refresh(self) -> None:
+        """Read every thread again when it is next used."""
+        self._cached.clear()
 
     def _add(self, thread_id: UUID, conversation: Conversation, reading: "asyncio.Future[None]") -> None:
         self._cached[thread_id] = conversation, reading

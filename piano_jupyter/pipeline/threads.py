@@ -1,5 +1,6 @@
 """Threads: opening, finding, changing and forking them, and reading their messages."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,10 +9,10 @@ from uuid import UUID
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
-from piano_jupyter.events import ThreadDeleted, ThreadOpened
+from piano_jupyter.events import ThreadChanged, ThreadDeleted, ThreadOpened
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
-from piano_jupyter.records import Message, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.records import Message, Notebook, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 from piano_jupyter.text.truncation import truncated
 
@@ -20,39 +21,63 @@ MIN_ID_DIGITS = 4  # digits
 
 
 class Threads:
-    """The threads of a store, and which of them is the current one."""
+    """The threads of a store, and which of them is the current one in this notebook."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, thread_cache: ThreadCache, mask: Callable[[str], str]
+        self,
+        store: Store,
+        bus: EventBus,
+        clock: Clock,
+        thread_cache: ThreadCache,
+        mask: Callable[[str], str],
+        notebook: Notebook,
     ) -> None:
         self._store, self._bus, self._clock, self._thread_cache = store, bus, clock, thread_cache
-        self._mask = mask
+        self._mask, self._notebook = mask, notebook
         self._deleted: set[UUID] = set()
         self.current: Thread | None = None  #: gets the questions that name no thread
+        self._kept: UUID | None = None  #: the current thread, as the store has it
+        self._keeping = asyncio.Lock()
+        bus.subscribe(self._follow, ThreadChanged, ThreadDeleted)
+
+    async def restore_current(self) -> None:
+        """Go on in the thread that was this notebook's current one before its kernel was started again."""
+        if self._notebook.id and self.current is None:
+            self.current = await self._store.kept_thread(self._notebook)
+            self._kept = self.current.id if self.current else None
+
+    async def keep_current(self) -> None:
+        """Have the store keep which thread is this notebook's current one."""
+        async with self._keeping:
+            current = self.current.id if self.current else None
+            if self._notebook.id and current != self._kept:
+                await self._store.keep_thread(self._notebook, current, self._clock.now())
+                self._kept = current
 
     async def open(self, title: str, **fields: Any) -> Thread:
         """Create a thread and make it the current one; `fields` are those of `Thread`."""
         thread = Thread(id=self._clock.new_id(), title=self._title(title), inserted_at=self._clock.now(), **fields)
-        return self._opened(await self._store.add_thread(thread))
+        return await self._opened(await self._store.add_thread(thread))
 
     async def add(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
         """Store an imported or forked thread, and make it the current one."""
         thread = replace(thread, title=self._title(thread.title))
-        thread = self._opened(await self._store.add_conversation(thread, messages, calls))
+        thread = await self._opened(await self._store.add_conversation(thread, messages, calls))
         self._thread_cache.forget(thread.id)  # the cache takes a thread that was opened for empty
         return thread
 
     def _title(self, text: str) -> str:
         return short_title(self._mask(text))  # before it is cut: half a secret is no longer recognised
 
-    def _opened(self, thread: Thread) -> Thread:
+    async def _opened(self, thread: Thread) -> Thread:
         self.current = thread
         self._bus.publish(ThreadOpened(thread_id=thread.id, thread=thread))
+        await self.keep_current()
         return thread
 
-    async def all(self, status: ThreadStatus | None = None) -> list[Thread]:
-        """Return threads, newest first."""
-        return await self._store.threads(status)
+    async def all(self, status: ThreadStatus | None = None, *, here: bool = False) -> list[Thread]:
+        """Return threads, newest first; with `here` only those of this notebook."""
+        return await self._store.threads(status, self._notebook if here else None)
 
     async def find(self, name: str | UUID) -> Thread:
         """Return a thread by its title, its id or the end of its id; of two with one title, the newest."""
@@ -76,6 +101,7 @@ class Threads:
         if self.current is not None and self.current.id in self._deleted:
             title, self.current = self.current.title, None
             raise NotFoundError(f"the thread {title!r} was deleted")
+        await self.keep_current()
         return self.current
 
     async def delete(self, threads: Sequence[Thread]) -> list[str]:
@@ -86,9 +112,6 @@ class Threads:
         ids = [thread.id for thread in threads]
         left = await self._store.erase(ids)  # first: whoever is stopped in the middle can delete the thread again
         await self._store.delete_threads(ids)
-        self._deleted.update(ids)
-        if self.current is not None and self.current.id in self._deleted:
-            self.current = None
         for each in ids:
             self._bus.publish(ThreadDeleted(thread_id=each))
         try:
@@ -102,9 +125,18 @@ class Threads:
         if "title" in fields:
             fields["title"] = self._title(fields["title"])
         thread = await self._store.update_thread(replace(thread, **fields))
-        if self.current is not None and self.current.id == thread.id:
-            self.current = thread if thread.status == "active" else None
+        self._bus.publish(ThreadChanged(thread_id=thread.id, thread=thread))
+        await self.keep_current()
         return thread
+
+    def _follow(self, event: ThreadChanged | ThreadDeleted) -> None:
+        """Take in what happened to a thread, in whichever notebook."""
+        is_current = self.current is not None and self.current.id == event.thread_id
+        if isinstance(event, ThreadDeleted):
+            self._deleted.add(event.thread_id)
+            self.current = None if is_current else self.current
+        elif is_current:
+            self.current = event.thread if event.thread.status == "active" else None
 
     async def messages(self, thread: Thread, last: int | None, at: Message | None = None) -> list[Message]:
         """Return a branch of a thread, or only its `last` messages, turn by turn."""

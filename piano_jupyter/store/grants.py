@@ -14,8 +14,8 @@ from uuid import UUID
 
 from piano_jupyter.records import Job
 from piano_jupyter.store.base import Store, Turn
-from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 from piano_jupyter.store.job_board import JobBoard
+from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 
 RESERVED_S = 2.0  #: that a place is kept for a kernel whose turn it is
 

@@ -131,14 +131,13 @@ async def test_all_are_unloaded_where_none_is_named(swap, clients):
 
 async def test_what_is_loaded_follows_the_swaps(swap, clients):
     _, models = clients(swap)
-    everything = [ONE, OTHER, "tiny-bee", "unknown"]
 
     await models.load(ONE)
-    first = await models.loaded(everything)
+    first = await models.loaded()
     await models.load(OTHER)
 
     assert first == {ONE}
-    assert await models.loaded(everything) == {OTHER, "tiny-bee"}
+    assert await models.loaded() == {OTHER, "tiny-bee"}
     assert swap.swaps() == 1
 
 
@@ -195,7 +194,7 @@ async def test_a_wrong_key_is_a_sentence_everywhere(odd, clients):
     for asking in (pieces(chat, question("held")), models.models()):
         with pytest.raises(ModelError, match="the server rejected the API key"):
             await asking
-    assert await models.loaded(["held"]) is None
+    assert await models.loaded() is None
 
 
 async def test_a_model_that_has_too_many_requests_is_asked_again_when_it_says(odd, clients):

@@ -69,7 +69,7 @@ def follow_in_cell(
 
     async def start(piano: "Piano") -> ProgressTracker:
         cleanup.callback(session.loop.loop.call_soon_threadsafe, piano.bus.subscribe(received.put))
-        for request in await piano.approvals():
+        for request in await piano.approvals(here=True):
             received.put(request)
         jobs = await begin(piano)
         following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
@@ -249,8 +249,8 @@ async def _was_delegated_by(ids: set[Any], job: Job, piano: "Piano") -> bool:
 
 def _ask_for_approval(session: "Session", following: ProgressTracker, request: ApprovalRequested) -> None:
     """Ask at the prompt whether a call may run, and pass the answer on; without a prompt the call is denied."""
-    if request not in session.call(lambda piano: piano.approvals()):
-        return  # answered elsewhere meanwhile
+    if request not in session.call(lambda piano: piano.approvals(here=True)):
+        return  # answered elsewhere meanwhile, or of another notebook
     where = ""
     if (thread_id := request.thread_id) is not None and thread_id not in following.threads:
         thread = session.call(lambda piano: piano.find_thread(thread_id))

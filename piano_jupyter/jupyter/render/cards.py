@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
-from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Thread, short
+from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Notebook, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False
         "models": models_line(status.models),
         "rules": "\n".join(status.rules),
         "sandbox": "\n".join(status.layers),
-        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
+        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}"
+        + _shared_with(status.others),
         "workspace": status.workspace,
     }
     return RecordCard(
@@ -184,15 +186,28 @@ def threads_table(
 
 
 def jobs_table(
-    jobs: Sequence[Job], names: Names, held: Mapping[UUID, str] | None = None, *, stopped: bool = False
+    jobs: Sequence[Job],
+    names: Names,
+    held: Mapping[UUID, str] | None = None,
+    *,
+    stopped: bool = False,
+    here: Notebook | None = None,
 ) -> RecordTable[Job]:
-    """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for."""
+    """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for.
+
+    Which notebook a job belongs to is shown where that is not always the one that it is shown in, `here`.
+    """
     reasons = held or {}
 
     def reason(job: Job) -> str:
         why = reasons.get(job.id) or (STOPPED if stopped and job.status is JobStatus.QUEUED else "")
         return f"waits: {why}" if why else job.reason or ""
 
+    def notebook(job: Job) -> str:
+        return "this one" if here is not None and job.notebook.is_same(here) else notebook_title(job.notebook)
+
+    elsewhere = here is not None and not all(job.notebook.is_same(here) for job in jobs)
+    columns = {"notebook": notebook} if elsewhere else {}
     return RecordTable(
         jobs,
         "nothing runs and nothing waits",
@@ -201,6 +216,7 @@ def jobs_table(
         agent=lambda job: f"@{names.get(job.agent_id, '?')}",
         model=_model_of_job,
         attempt=lambda job: job.attempt,
+        **columns,
         reason=reason,
     )
 
@@ -251,6 +267,19 @@ def _unfinished_lines(jobs: Sequence[tuple[Job, str]]) -> list[str]:
     """Return what the jobs of an earlier kernel wait for, one line for each reason."""
     reasons = Counter(reason for _, reason in jobs if reason)
     return [f"{counted(number, 'job')} waiting: {reason}" for reason, number in reasons.items()]
+
+
+def notebook_title(notebook: Notebook) -> str:
+    """Return what people call a notebook: the name of its file."""
+    return PurePath(notebook.name).name or "a script"
+
+
+def _shared_with(others: Sequence[str]) -> str:
+    """Return who else has the database open."""
+    if not others:
+        return ""
+    names = ", ".join(PurePath(each).name for each in others)
+    return f"\nshared with {counted(len(others), 'other notebook')}: {names}"
 
 
 def _model_line(name: str, model: Model) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from piano_jupyter.errors import PianoError, StoreError
 from piano_jupyter.records import Job
 from piano_jupyter.store.base import Store
+from piano_jupyter.store.granting_store import GrantingStore
 from piano_jupyter.store.server import wire
 from piano_jupyter.store.server.client_connection import ClientConnection
-from piano_jupyter.store.granting_store import GrantingStore
 from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.shared_store import OPERATIONS, Client, Operation
 from piano_jupyter.store.server.socket_folder import is_same_user, listening_socket, server_files

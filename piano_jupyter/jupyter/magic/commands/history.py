@@ -30,19 +30,20 @@ def threads(
     *,
     all: bool = False,  # noqa: A002  It is the option's name.
     archived: bool = False,
+    here: bool = False,
     purge: bool = False,
     yes: bool = False,
 ) -> Any:
     """List the threads, newest first, with their messages and last use; --all also the archived ones.
 
-    --archived lists only the archived ones. --archived --purge deletes these for good, from the history and its copies;
-    it asks first, unless you add --yes. Times are local; while a cassette is in use they are in UTC, so that the table
-    is the same on every machine.
+    --here lists only those that this notebook has asked in, --archived only the archived ones. --archived --purge
+    deletes these for good, from the history and its copies; it asks first, unless you add --yes. Times are local; while
+    a cassette is in use they are in UTC, so that the table is the same on every machine.
     """
     if purge and not archived:
         raise PianoError("only archived threads are deleted together: %piano threads --archived --purge")
     status: ThreadStatus | None = "archived" if archived else None if all else "active"
-    found, use = session.call(partial(_threads_and_use, status))
+    found, use = session.call(partial(_threads_and_use, status, here))
     if purge and found:
         return _delete(session, found, yes=yes)
     return threads_table(found, use, zone=UTC if session.cassette else None)
@@ -178,8 +179,10 @@ async def no_thread(piano: "Piano") -> str:
 
 
 async def _threads_and_use(
-    status: ThreadStatus | None, piano: "Piano"
+    status: ThreadStatus | None,
+    here: bool,  # noqa: FBT001  Private.
+    piano: "Piano",
 ) -> tuple[list[Thread], dict[UUID, tuple[int, datetime]]]:
     """Return the threads, and by thread the number of messages and the time of the last one."""
     use = {thread: (count, last.replace(tzinfo=UTC)) for thread, count, last in await piano.sql(THREAD_USE)}
-    return await piano.threads(status), use
+    return await piano.threads(status, here=here), use

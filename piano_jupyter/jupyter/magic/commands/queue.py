@@ -16,16 +16,20 @@ MAX_JOB_LINES = 20
 
 
 async def queue(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It is the option's name.
-    """List the jobs that run, wait (and for what) or failed; --all lists every job, the newest 200."""
+    """List the jobs that run, wait (and for what) or failed, of all notebooks that share the history.
+
+    --all lists every job, the newest 200.
+    """
     shown = () if all else (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED)
     held = {job.id: why for job, why in await piano.unfinished()}
     jobs = await piano.jobs(*shown, last=MAX_ROWS)
-    return jobs_table(jobs, await agent_names(piano), held, stopped=piano.stopped)
+    return jobs_table(jobs, await agent_names(piano), held, stopped=piano.stopped, here=piano.notebook)
 
 
 async def resume(piano: "Piano", text: str) -> Any:
     """Resume the jobs that an earlier kernel left unfinished, or one of them; show what the others wait for.
 
+    With its id, also a job of a notebook that is gone; it runs in this one then.
     They also resume when you first send a message or open a panel. Each job runs under the mode and the rules under
     which it was sent, and under the current ones.
     """

@@ -37,9 +37,12 @@ class ModelStateCache:
         """Return whether the server has a model of this name (not alias)."""
         return name in self.models or name in self.hidden
 
-    def is_active(self, name: str) -> bool:
-        """Return whether a model is loaded or loading."""
-        return (self.states or {}).get(self.resolve_alias(name)) in {ModelState.LOADED, ModelState.LOADING}
+    def active(self) -> frozenset[str] | None:
+        """Return the names and aliases of the models that are loaded or loading; None if no states are known."""
+        if self.states is None:
+            return None
+        active = {name for name, state in self.states.items() if state in {ModelState.LOADED, ModelState.LOADING}}
+        return frozenset(active | {alias for alias, name in self.aliases.items() if name in active})
 
     def update_models(self, models: Iterable[Model]) -> None:
         """Update from the server's list of models."""

@@ -7,7 +7,7 @@ cassette is open, only that list is requested (and recorded), since the models' 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Mapping
 from math import inf
 from urllib.parse import quote
 
@@ -88,12 +88,13 @@ class SwapClient:
         """Return the last known names and aliases, without a request."""
         return self._cache.known()
 
-    def resolve_alias(self, name: str) -> str:
-        """Return the model that an alias stands for, as last known; any other name unchanged."""
-        return self._cache.resolve_alias(name)
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Other names of models, and the models, as last known."""
+        return self._cache.aliases
 
-    async def loaded(self, names: Iterable[str]) -> frozenset[str] | None:
-        """Return which of these names or aliases are loaded or loading, so that they answer without a swap.
+    async def loaded(self) -> frozenset[str] | None:
+        """Return the models that are loaded or loading, so that they answer without a swap, by name and alias.
 
         Falls back to the last known states if the server does not answer. None if it is not known to be llama-swap, and
         while a cassette is open. Quick, and never raises.
@@ -103,7 +104,7 @@ class SwapClient:
         async with _quick_request():
             if await self._current_states() is not None:
                 await self._update_aliases()
-        return None if self._cache.states is None else frozenset(filter(self._cache.is_active, names))
+        return self._cache.active()
 
     async def loading_note(self, name: str) -> str | None:
         """Say in a few words what llama-swap does before this model can answer; None if the model is loaded.

@@ -153,20 +153,20 @@ async def test_a_server_that_lists_no_models_is_a_one_sentence_error(stub, swap_
 async def test_loaded_models_are_returned_by_name_and_by_alias(llama_swap, swap_of, elapsed):
     swap = swap_of()
 
-    assert await swap.loaded(["a", "b", "bee", "unknown"]) == {"a"}
+    assert await swap.loaded() == {"a"}
 
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "starting"}]}
     elapsed.seconds += 1  # the cache has expired
-    assert await swap.loaded(["a", "b", "bee"]) == {"b", "bee"}
+    assert await swap.loaded() == {"b", "bee"}
 
 
 async def test_aliases_resolve_to_their_model_once_they_are_known(llama_swap, swap_of):
     swap = swap_of()
-    before = swap.resolve_alias("bee")
-    await swap.loaded(["bee", "a"])
+    before = dict(swap.aliases)
+    await swap.loaded()
 
-    assert before == "bee"
-    assert [swap.resolve_alias(name) for name in ("bee", "b", "unknown")] == ["b", "b", "unknown"]
+    assert before == {}
+    assert swap.aliases == {"bee": "b"}
     assert llama_swap.looked == ["/running", "/api/events"]
 
 
@@ -175,12 +175,12 @@ async def test_aliases_that_could_not_be_fetched_are_requested_again_later(llama
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
     llama_swap.serves["/api/events"] = trouble
     swap = swap_of()
-    first = [await swap.loaded(["bee", "b"]) for _ in range(2)]
+    first = [await swap.loaded() for _ in range(2)]
     asked_at_once = llama_swap.looked.count("/api/events")
     llama_swap.serves["/api/events"] = [states_event(a="stopped", b="ready")]
 
     elapsed.seconds += RETRY_INTERVAL_S
-    later = await swap.loaded(["bee", "b"])
+    later = await swap.loaded()
 
     assert (first, asked_at_once) == ([{"b"}, {"b"}], 1)
     assert later == {"bee", "b"}
@@ -191,7 +191,7 @@ async def test_a_server_without_events_is_asked_for_them_once(llama_swap, swap_o
     del llama_swap.serves["/api/events"]
     swap = swap_of()
 
-    assert [await swap.loaded(["a", "bee"]) for _ in range(3)] == [{"a"}] * 3
+    assert [await swap.loaded() for _ in range(3)] == [{"a"}] * 3
     assert llama_swap.looked.count("/api/events") == 1
 
 
@@ -200,7 +200,7 @@ async def test_the_states_are_cached_for_a_while(llama_swap, swap_of, monkeypatc
     swap = swap_of()
 
     for _ in range(3):
-        await swap.loaded(["a", "b"])
+        await swap.loaded()
 
     assert llama_swap.looked.count("/running") == 1
     assert llama_swap.looked.count("/api/events") == 1
@@ -210,7 +210,7 @@ async def test_a_server_other_than_llama_swap_has_no_loaded_states(stub, swap_of
     monkeypatch.setattr("piano_jupyter.runner.model.llama_swap.swap_client.STATES_MAX_AGE_S", 0)
     swap = swap_of()
 
-    assert [await swap.loaded(["m"]) for _ in range(3)] == [None, None, None]
+    assert [await swap.loaded() for _ in range(3)] == [None, None, None]
     assert stub.looked == ["/running"]
 
 
@@ -219,22 +219,22 @@ async def test_a_failing_server_does_not_stop_scheduling(stub, swap_of, answer):
     del stub.serves["/running"]
     stub.script.append(answer)
 
-    assert await swap_of().loaded(["m"]) is None
+    assert await swap_of().loaded() is None
 
 
 @pytest.mark.parametrize("answer", TROUBLES)
 async def test_the_last_known_states_are_used_while_llama_swap_fails(llama_swap, swap_of, answer, elapsed):
     swap = swap_of()
-    before = await swap.loaded(["a", "b"])
+    before = await swap.loaded()
     fine = llama_swap.serves.pop("/running")
     elapsed.seconds += 1  # the cache has expired
     llama_swap.script.append(answer)
 
-    assert await swap.loaded(["a", "b"]) == before == {"a"}
+    assert await swap.loaded() == before == {"a"}
 
     llama_swap.serves["/running"] = fine | {"running": [{"model": "b", "state": "ready"}]}
     elapsed.seconds += 1  # the cache has expired
-    assert await swap.loaded(["a", "b"]) == {"b"}
+    assert await swap.loaded() == {"b", "bee"}
 
 
 @pytest.mark.parametrize("answer", TROUBLES)
@@ -248,16 +248,16 @@ async def test_a_list_of_models_without_the_running_ones_does_not_forget_that_th
     llama_swap.script.append(answer)
 
     assert [model.state for model in await swap.models()] == [LOADED, UNLOADED]
-    assert await swap.loaded(["a", "b"]) == {"a"}
+    assert await swap.loaded() == {"a"}
 
 
 async def test_a_server_that_is_no_longer_llama_swap_is_recognized(llama_swap, swap_of, elapsed):
     swap = swap_of()
-    await swap.loaded(["a"])
+    await swap.loaded()
     llama_swap.serves["/running"] = None
     elapsed.seconds += 1  # the cache has expired
 
-    assert await swap.loaded(["a"]) is None
+    assert await swap.loaded() is None
 
 
 async def test_an_unexpected_error_is_logged_and_does_not_stop_scheduling(caplog):
@@ -265,7 +265,7 @@ async def test_an_unexpected_error_is_logged_and_does_not_stop_scheduling(caplog
         raise LookupError("odd")
 
     swap = SwapClient(connect, PianoConfig())
-    said = await swap.loaded(["a", "b"]), await swap.loading_note("a")
+    said = await swap.loaded(), await swap.loading_note("a")
     await swap.aclose()
 
     assert said == (None, None)
@@ -284,15 +284,15 @@ async def test_an_answer_that_is_nested_too_deeply_is_ignored(llama_swap, swap_o
     swap = swap_of()
 
     assert [model.name for model in await swap.models()] == ["a", "b"]
-    assert await swap.loaded(["a"]) is None
+    assert await swap.loaded() is None
     llama_swap.serves["/running"] = running
     elapsed.seconds += RETRY_INTERVAL_S
-    assert await swap.loaded(["a", "bee"]) == {"a"}
-    assert swap.resolve_alias("bee") == "b"
+    assert await swap.loaded() == {"a"}
+    assert swap.aliases["bee"] == "b"
 
 
 async def test_a_missing_server_has_no_states(swap_of):
-    assert await swap_of(url="http://127.0.0.1:9/v1").loaded(["m"]) is None
+    assert await swap_of(url="http://127.0.0.1:9/v1").loaded() is None
 
 
 async def test_load_and_unload_requests_name_the_model(llama_swap, swap_of):
@@ -347,10 +347,10 @@ async def test_when_the_address_changes_the_cache_is_cleared(llama_swap):
         return Endpoint(url=places[-1])
 
     swap = SwapClient(connect, PianoConfig(base_url=llama_swap.url, connect_timeout=1.0))
-    assert await swap.loaded(["a"]) == {"a"}
+    assert await swap.loaded() == {"a"}
     places.append("http://127.0.0.1:9/v1")
 
-    assert await swap.loaded(["a"]) is None
+    assert await swap.loaded() is None
     assert swap.known() == []
     await swap.aclose()
 
@@ -362,7 +362,7 @@ async def test_a_replay_lists_the_models_without_a_server(llama_swap, swap_of, t
 
     assert await replay.models() == recorded
     assert [model.state for model in recorded] == [LOADED, UNLOADED]
-    assert await replay.loaded(["a"]) is None
+    assert await replay.loaded() is None
     with pytest.raises(PianoError, match="while a cassette records or replays"):
         await replay.load("a")
     assert "/api/events" not in llama_swap.looked

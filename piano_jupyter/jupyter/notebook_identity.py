@@ -1,0 +1,25 @@
+"""Which notebook a kernel belongs to."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from piano_jupyter.records import Notebook
+
+SESSION_NAME = "JPY_SESSION_NAME"  #: the path of the notebook when its kernel was started, from Jupyter Server
+VS_CODE_PATH = "__vsc_ipynb_file__"  #: a variable that Visual Studio Code sets
+SHORT_ID_CHARS = 6
+
+
+def notebook_of(shell: Any) -> Notebook:
+    """Return the notebook of a kernel: its id lasts through a restart of the kernel; a terminal has none."""
+    if not hasattr(shell, "kernel"):
+        return Notebook(name=f"IPython, process {os.getpid()}")
+    from ipykernel.connect import get_connection_file  # noqa: PLC0415  Where there is a kernel, it is loaded.
+
+    try:
+        identity = Path(get_connection_file()).stem.removeprefix("kernel-")
+    except RuntimeError:  # a kernel inside another program
+        identity = ""
+    path = str(shell.user_ns.get(VS_CODE_PATH) or os.environ.get(SESSION_NAME, ""))
+    return Notebook(identity, path or f"kernel {identity[-SHORT_ID_CHARS:] or os.getpid()}")

@@ -1,0 +1,77 @@
+"""Refresher: reads again what is stored where events of other notebooks may have been missed: a connection broke."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.events import Event, EventsMissed, JobCancelled, JobDone, JobFailed
+from piano_jupyter.logs import logger
+from piano_jupyter.pipeline.job_results import JobResults
+from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.store.base import Store
+
+log = logger(__name__)
+
+
+class Refresher:
+    """Has the components refresh themselves, in order, then publishes what ended unheard, and `EventsMissed`.
+
+    `publish_here` publishes what the other notebooks need not be told.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        job_results: JobResults,
+        steps: Sequence[Callable[[], Awaitable[None]]],
+        publish_here: Callable[[Event], None],
+    ) -> None:
+        self._store, self._job_results = store, job_results
+        self._steps, self._publish_here = steps, publish_here
+        self._again = False
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Refresh all; if that is being done already, once more."""
+        self._again = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._refresh(), name="piano-refresh")
+
+    async def stop(self) -> None:
+        """Refresh no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _refresh(self) -> None:
+        while self._again:
+            self._again = False
+            try:
+                for step in self._steps:
+                    await step()
+                for job_id in self._job_results.expected:
+                    await self._publish_end(job_id)
+                self._publish_here(EventsMissed())
+            except PianoError as error:  # the next question meets it, too
+                log.warning("what other notebooks did could not be read: %s", error)
+
+    async def _publish_end(self, job_id: UUID) -> None:
+        try:
+            job = await self._store.job(job_id)
+        except NotFoundError:
+            return  # its thread was deleted
+        if event := await self._end_of(job):
+            self._publish_here(event)
+
+    async def _end_of(self, job: Job) -> Event | None:
+        match job.status:
+            case JobStatus.DONE:
+                said = await self._store.messages(job.thread_id)
+                answers = [each for each in said if each.job_id == job.id and each.role == "assistant"]
+                return JobDone(thread_id=job.thread_id, job=job, message=answers[-1])
+            case JobStatus.FAILED:
+                return JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or "")
+            case JobStatus.CANCELLED:
+                return JobCancelled(thread_id=job.thread_id, job=job)
+        return None
