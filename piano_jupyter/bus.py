@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import UUID
 from weakref import WeakSet
 
@@ -12,7 +13,7 @@ log = logger(__name__)
 
 MAX_UNREAD = 1_000  # events of a stream; from then on it drops pieces of answers
 
-Handler = Callable[[Event], None]
+Handler = Callable[[Any], None]  #: of events of the kinds that it subscribes to
 
 
 class EventBus:

@@ -14,7 +14,7 @@ SHORT_ID_CHARS = 6
 def notebook_of(shell: Any) -> Notebook:
     """Return the notebook of a kernel: its id lasts through a restart of the kernel; a terminal has none."""
     if not hasattr(shell, "kernel"):
-        return Notebook(name=f"IPython, process {os.getpid()}")
+        return Notebook()
     from ipykernel.connect import get_connection_file  # noqa: PLC0415  Where there is a kernel, it is loaded.
 
     try:

@@ -60,7 +60,7 @@ class Approvals:
         approval = await finish_even_if_cancelled(self._store.request_approval(approval))
         decision: asyncio.Future[Approval] = asyncio.get_running_loop().create_future()
         request = _request(approval, call)
-        self._waiting[approval.id] = request, decision
+        self._waiting[approval.id] = approval, request, decision
         try:
             self._bus.publish(request)
             async with asyncio.timeout(seconds):

@@ -41,7 +41,7 @@ class ModelProperties:
         key = self._key(model)
         if key in self._contexts:
             return self._contexts[key]
-        loaded = await self._swap.loaded([model])
+        loaded = await self._swap.loaded()
         if loaded is not None and model not in loaded:
             return None
         with suppress(ModelError):  # the chat request that follows will raise it
