@@ -91,9 +91,8 @@ class PianoConfig(Configurable):
         "is stored as a note.",
     )
     share = Bool(
-        default_value=True,
         help="Whether the notebooks and scripts that use one database file share it, through a small process that they "
-        "start. If not, the first one has it for itself.",
+        "start. If not, or with PIANO_SHARE=0 in the environment, the first one has it for itself.",
     )
     max_attempts = Int(3, min=1, help="How many times a job is started before it fails, if its kernel dies each time.")
     connect_timeout = Float(3.0, min=0.05, help="How many seconds to wait for a connection to the server.")
@@ -155,6 +154,10 @@ class PianoConfig(Configurable):
     @default("database")
     def _place_database(self) -> str:
         return str(Path(self.workspace, ".piano", "piano.duckdb"))
+
+    @default("share")
+    def _share_by_environment(self) -> bool:
+        return os.environ.get("PIANO_SHARE") != "0"
 
     @default("base_url")
     def _server_from_environment(self) -> str:

@@ -31,6 +31,14 @@ def _data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _alone() -> Iterator[None]:
+    """Have each database in the process that opens it, unless a test is about sharing it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIANO_SHARE", "0")
+        yield
+
+
 @pytest.fixture
 def make():
     """Make records: ids 1, 2, 3, and times a second apart."""

@@ -543,11 +543,11 @@ async def test_an_imported_thread_can_be_continued(chat):
 def swapping(monkeypatch):
     """Make the queue of the next Piano believe that the server swaps models, and has these loaded."""
 
-    def make(*, loaded=(), resolve_alias=lambda name: name):
-        async def which(models):
-            return frozenset(loaded) & frozenset(models)
+    def make(*, loaded=(), aliases=dict):
+        async def which():
+            return frozenset(loaded)
 
-        told = {"loaded": which, "resolve_alias": resolve_alias}
+        told = {"loaded": which, "aliases": aliases}
         monkeypatch.setattr("piano_jupyter.wiring.JobModels", lambda **fields: JobModels(**(fields | told)))
 
     return make
@@ -579,7 +579,7 @@ async def test_a_job_that_waits_for_the_user_leaves_the_server_to_another_model(
 
 async def test_aliases_of_one_model_share_its_demand(chat, swapping):
     model = Voices(ada=["one"], bo=["two"])
-    swapping(resolve_alias=lambda _: "the-same")
+    swapping(aliases=lambda: {"model-of-ada": "the-same", "model-of-bo": "the-same"})
     piano = await chat(model)
     model.held["ada"] = asyncio.Event()
 

@@ -21,7 +21,7 @@ from piano_jupyter.records import JobStatus
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 MAX_WAIT = 60.0
-ALWAYS_LOADED = JobModels(loaded=None, resolve_alias=lambda name: name, idle=tuple)
+ALWAYS_LOADED = JobModels(loaded=None, aliases=dict)
 
 
 class StoppedClock(Clock):
@@ -40,10 +40,10 @@ class Server:
         self.loaded = loaded
 
     def models(self):
-        async def loaded(_):
+        async def loaded():
             return frozenset({self.loaded})
 
-        return JobModels(loaded=loaded, resolve_alias=lambda name: name, idle=tuple)
+        return JobModels(loaded=loaded, aliases=dict)
 
 
 @asynccontextmanager
