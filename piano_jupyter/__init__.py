@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from piano_jupyter.config import PianoConfig
     from piano_jupyter.errors import PianoError
     from piano_jupyter.piano import Piano
-    from piano_jupyter.records import Agent, Job, JobStatus, Message, Rows, Thread, ToolCall
+    from piano_jupyter.records import Agent, Job, JobStatus, Message, Notebook, Rows, Thread, ToolCall
 
 __all__ = [
     "Agent",
     "Job",
     "JobStatus",
     "Message",
+    "Notebook",
     "Piano",
     "PianoConfig",
     "PianoError",

@@ -3,6 +3,7 @@
 * PianoError
   x StoreError
     - StoreLockedError
+    - StaleThreadError
   x NotFoundError
   x ModelError
     - ModelUnavailableError
@@ -52,6 +53,10 @@ class StoreError(PianoError):
 
 class StoreLockedError(StoreError):
     """Another process has the database open."""
+
+
+class StaleThreadError(StoreError):
+    """The thread has a newer question than the one that was to be followed: another notebook asked it meanwhile."""
 
 
 class NotFoundError(PianoError):

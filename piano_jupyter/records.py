@@ -1,4 +1,4 @@
-"""Records, as they are stored: Agent, Thread, Message, ToolCall, Approval, Job; and what a query returns.
+"""Records, as they are stored: Agent, Thread, Message, ToolCall, Approval, Notebook, Job; and what a query returns.
 
 Records are frozen; a change is a new record (`dataclasses.replace`). They know nothing of a database, a model or a
 screen.
@@ -258,12 +258,36 @@ class Approval:
     decided_at: datetime | None = None
 
 
+class Notebook(NamedTuple):
+    """The notebook of a kernel. A script or a terminal has none: all of it is empty.
+
+    Attributes:
+        id: The id of its kernel, which outlives a restart; "" if there is none.
+        name: Its path, or what else it is called, for people; "" if that is not known.
+
+    Example:
+        >>> sales = Notebook("8f1c2ab4", "/work/sales.ipynb")
+        >>> sales.is_same(Notebook("0d93e5f7", "/work/sales.ipynb"))
+        True
+        >>> sales.is_same(Notebook())
+        False
+    """
+
+    id: str = ""
+    name: str = ""
+
+    def is_same(self, other: "Notebook") -> bool:
+        """Return whether both are one notebook: with one id, or with one name. What is empty says nothing."""
+        return self == other or "" != self.id == other.id or "" != self.name == other.name
+
+
 class JobTerms(NamedTuple):
     """What a message is sent under. A job never runs under a wider mode or looser rules than it was sent under."""
 
     mode: Mode = "read"
     rules: tuple[str, ...] = ()
     server: str = ""  #: its address, or `EMBEDDED`; "" if it is not known
+    notebook: Notebook = Notebook()  #: from which it is sent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -285,11 +309,12 @@ class Job:
         seq: Its place in the order of all jobs of the database.
         status: Whether it is queued, running, done, failed or cancelled.
         attempt: How many times it was started.
-        owner: The process that runs it, or ran it last.
+        owner: The process that it waits for, runs it, or ran it last.
         request_id: The request that started it last.
         reason: Why it failed, if it did.
         started_at: When it was started last, in UTC.
         finished_at: When it ended, in UTC.
+        notebook: The notebook that it was sent from.
 
     Example:
         >>> job = await piano.send("What is the capital of France?")
@@ -318,11 +343,12 @@ class Job:
     reason: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    notebook: Notebook = field(default_factory=Notebook)
 
     @property
     def terms(self) -> JobTerms:
-        """What it was sent under: mode, rules and server."""
-        return JobTerms(self.mode, self.rules, self.server)
+        """What it was sent under: mode, rules, server and notebook."""
+        return JobTerms(self.mode, self.rules, self.server, self.notebook)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,8 @@ class Redactor:
             masked: Any = {self._masked(key): self._masked(value) for key, value in thing.items()}
         elif isinstance(thing, list | tuple) and type(thing) in {list, tuple}:
             masked = type(thing)(map(self._masked, thing))
+        elif isinstance(thing, tuple) and hasattr(thing, "_make"):  # a named tuple
+            masked = thing._make(map(self._masked, thing))
         elif is_dataclass(thing) and not isinstance(thing, type):
             mine = {each.name: getattr(thing, each.name) for each in fields(thing) if each.init}
             changed = {name: new for name, old in mine.items() if (new := self._masked(old)) is not old}

@@ -24,6 +24,7 @@ from piano_jupyter.records import (
     Job,
     JobStatus,
     Message,
+    Notebook,
     Rows,
     Thread,
     ThreadStatus,
@@ -118,8 +119,20 @@ class Store(Backend):
     async def thread(self, thread_id: UUID) -> Thread:
         """Return one thread. Raises NotFoundError."""
 
-    async def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
-        """Return threads, newest first."""
+    async def threads(self, status: ThreadStatus | None = None, notebook: Notebook | None = None) -> list[Thread]:
+        """Return threads, newest first; of a notebook those in which it has sent a job, and its current one.
+
+        A notebook is known by its id and by its name; what is empty of these finds nothing.
+        """
+
+    async def keep_thread(self, notebook: Notebook, thread_id: UUID | None, now: datetime) -> None:
+        """Remember which thread is current in a notebook; None for no thread. One without id and name keeps none."""
+
+    async def kept_thread(self, notebook: Notebook) -> Thread | None:
+        """Return which thread is current in a notebook, known by its id, else by what was kept last under its name.
+
+        None if none was kept, or if the thread is archived or deleted.
+        """
 
     async def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
@@ -133,10 +146,14 @@ class Store(Backend):
     async def compact(self) -> None:
         """Rewrite the file, so that nothing of what was deleted is left in its bytes. All else waits meanwhile."""
 
-    async def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
+    async def enqueue(
+        self, message: Message, jobs: Sequence[Job] = (), newest: int | None = None
+    ) -> tuple[Message, list[Job]]:
         """Store a message together with the jobs that are to answer it; return both with their `seq`.
 
-        A message whose id is known is not stored again: what was stored the first time is returned.
+        A message whose id is known is not stored again: what was stored the first time is returned. With `newest`, the
+        `seq` of what the caller knows as the thread's newest message, raises StaleThreadError if the thread has a
+        question that is newer than that.
         """
 
     async def add_message(self, message: Message) -> Message:
@@ -161,7 +178,10 @@ class Store(Backend):
         """Return a thread's messages (only the `last` so many) in order."""
 
     async def start_call(self, call: ToolCall) -> ToolCall:
-        """Store a tool call before its tool runs; return it with its `seq`."""
+        """Store a tool call before its tool runs; return it with its `seq`.
+
+        Raises StoreError if the call is of a job that does not run any more.
+        """
 
     async def finish_call(self, call: ToolCall) -> ToolCall:
         """Store a call's status, result and end. The first result stands; a second is ignored."""
@@ -199,7 +219,7 @@ class Store(Backend):
     async def fail(self, job: Job, reason: str, now: datetime) -> Job:
         """Mark a job failed; its calls without a result are given `reason` as one.
 
-        No effect on a job that has ended, or that `job.owner` no longer runs under this claim.
+        No effect on a job that has ended, or that no longer waits for `job.owner` or is run by it under this claim.
         """
 
     async def cancel(self, job: Job, now: datetime) -> Job:
@@ -209,14 +229,21 @@ class Store(Backend):
         """
 
     async def retry(self, job: Job) -> Job:
-        """Put a failed or cancelled job back into the queue, for `job.model` and under `job.terms`, attempts forgotten.
+        """Put a failed or cancelled job back into the queue, attempts forgotten.
 
-        `job` says how it ended: where that is not how it stands, it was put back before, and is left as it is. Raises
-        StoreError for one that has not failed and was not cancelled.
+        It waits for `job.owner` and runs with `job.model` and under `job.terms`. `job` says how it ended: where that is
+        not how it stands, it was put back before, and is left as it is. Raises StoreError for one that has not failed
+        and was not cancelled.
+        """
+
+    async def take_over(self, job: Job, owner: str, notebook: Notebook) -> Job:
+        """Give a queued job to another owner and notebook, if it still waits for `job.owner`; return it as it now is.
+
+        Any other job is left as it is.
         """
 
     async def release(self, job: Job, now: datetime) -> Job:
-        """Put a job that its owner was stopped in the middle of back into the queue; that attempt does not count.
+        """Put a job that its owner was stopped in the middle of back into its queue; that attempt does not count.
 
         Calls without a result are given the result that `recover` gives them. A job that has ended, or that `job.owner`
         no longer runs under this claim, is left as it is.
@@ -225,9 +252,9 @@ class Store(Backend):
     async def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
         """Take over the running jobs of all owners but those that are `alive`; return them as they now are.
 
-        Each goes back to queued, or to failed once it was claimed `max_attempts` times; one that waited for the user's
-        answer does not count that. Calls without a result are given "outcome unknown: the kernel stopped while it ran".
-        Called again, it finds nothing left to take over.
+        Each goes back to queued, still for its owner, or to failed once it was claimed `max_attempts` times; one that
+        waited for the user's answer does not count that. Calls without a result are given "outcome unknown: the kernel
+        stopped while it ran". Called again, it finds nothing left to take over.
         """
 
     async def job(self, job_id: UUID) -> Job:

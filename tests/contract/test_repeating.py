@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Approval, CallStatus, JobStatus
+from piano_jupyter.records import Approval, CallStatus, JobStatus, Notebook
 from piano_jupyter.store.base import Backend, Store
 from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
 from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
-TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
+TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
 
 
 async def everything(store):
@@ -85,7 +85,9 @@ def arguments(talk, make):
         "threads": [],
         "delete_threads": [[talk.failed.thread_id]],
         "erase": [[talk.failed.thread_id]],
-        "enqueue": question(make),
+        "keep_thread": [Notebook("k1", "/a.ipynb"), talk.thread.id, make.now()],
+        "kept_thread": [Notebook("k1", "/a.ipynb")],
+        "enqueue": [*question(make), 0],
         "add_message": [make.message()],
         "add_jobs": [[make.job(talk.said), make.job(talk.said)]],
         "add_conversation": conversation(make),
@@ -103,6 +105,7 @@ def arguments(talk, make):
         "fail": [talk.job, "no model", make.now()],
         "cancel": [talk.job, make.now()],
         "retry": [talk.failed],
+        "take_over": [talk.queued, "another kernel", Notebook("k2", "/b.ipynb")],
         "release": [talk.job, make.now()],
         "recover": [["another kernel"], 1, make.now()],
         "job": [talk.job.id],

@@ -370,9 +370,7 @@ async def test_a_retried_job_gets_all_its_attempts_again(store, make, running):
     failed = await store.fail(job, "no model", make.now())
     again = await store.retry(replace(failed, model="better"))
 
-    assert again == replace(
-        job, model="better", status=JobStatus.QUEUED, attempt=0, owner=None, request_id=None, started_at=None
-    )
+    assert again == replace(job, model="better", status=JobStatus.QUEUED, attempt=0, request_id=None, started_at=None)
     assert await store.jobs(JobStatus.QUEUED) == [again]
 
 
@@ -386,7 +384,7 @@ async def test_j3_a_job_of_a_dead_kernel_is_requeued_until_it_used_its_attempts(
     now = make.now()
     (recovered,) = await store.recover((), 2, now)
 
-    assert recovered == replace(job, status=JobStatus.QUEUED, owner=None, request_id=None, started_at=None)
+    assert recovered == replace(job, status=JobStatus.QUEUED, request_id=None, started_at=None)
     assert await store.jobs() == [recovered, queued, done]
     text = "outcome unknown: the kernel stopped while it ran"
     unknown = replace(started, status=CallStatus.UNKNOWN, result=text, finished_at=now)
@@ -410,7 +408,7 @@ async def test_a_released_job_is_requeued_and_that_attempt_does_not_count(store,
 
     released = await store.release(job, now)
 
-    assert released == replace(job, status=JobStatus.QUEUED, attempt=0, owner=None, request_id=None, started_at=None)
+    assert released == replace(job, status=JobStatus.QUEUED, attempt=0, request_id=None, started_at=None)
     assert await store.release(job, make.now()) == released
     [call] = await store.tool_calls(job.thread_id)
     assert (call.id, call.status, call.finished_at) == (started.id, CallStatus.UNKNOWN, now)

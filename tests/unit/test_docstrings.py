@@ -65,7 +65,13 @@ def entries(thing, section):
 
 
 def is_record(thing):
-    return dataclasses.is_dataclass(thing) or (isinstance(thing, type) and issubclass(thing, enum.Enum))
+    return dataclasses.is_dataclass(thing) or (
+        isinstance(thing, type) and (issubclass(thing, enum.Enum) or is_named_tuple(thing))
+    )
+
+
+def is_named_tuple(thing):
+    return isinstance(thing, type) and issubclass(thing, tuple)
 
 
 def parameters(thing):
@@ -107,6 +113,8 @@ def test_the_fields_of_a_record_are_in_its_docstring(thing):
         assert entries(thing, "Attributes") == [field.name for field in dataclasses.fields(thing)]
     elif isinstance(thing, type) and issubclass(thing, enum.Enum):
         assert entries(thing, "Attributes") == [member.name for member in thing]
+    elif is_named_tuple(thing):
+        assert entries(thing, "Attributes") == list(inspect.signature(thing).parameters)
 
 
 @pytest.mark.parametrize("name", sorted(PianoConfig.class_own_traits(config=True)))

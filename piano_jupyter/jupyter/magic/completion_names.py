@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Reader = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
 Peek = Callable[[Reader], concurrent.futures.Future[list[str]] | None]
 #: the tables that %piano sql can read
-TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs")
+TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
 ANSWER_TIMEOUT_S = 0.04
 MAX_IDS = 100  # of jobs or messages
 MAX_LABEL_CHARS = 40

@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Agent, Approval, CallStatus, Job, JobStatus, Message, Mode, Thread, ToolCall
+from piano_jupyter.records import (
+    Agent,
+    Approval,
+    CallStatus,
+    Job,
+    JobStatus,
+    Message,
+    Mode,
+    Notebook,
+    Thread,
+    ToolCall,
+)
 from piano_jupyter.store.duckdb.lock import ELSEWHERE
 
 Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
@@ -16,6 +27,8 @@ Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
 def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job) -> dict[str, Any]:
     """Return the values to bind: times in UTC without a zone, lists and mappings as JSON text."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
+    if isinstance(record, Job):
+        values |= zip(NOTEBOOK_COLUMNS, values.pop("notebook"), strict=True)
     return {name: ENCODERS[name](value) if name in ENCODERS else value for name, value in values.items()}
 
 
@@ -27,13 +40,21 @@ def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequen
     decoders = DECODERS | ({"status": STATUSES[kind]} if kind in STATUSES else {})
     names = {field.name for field in fields(kind)}
     plan = [(at, name, decoders.get(name, _unchanged)) for at, name in enumerate(columns) if name in names]
+    parts = [columns.index(name) for name in NOTEBOOK_COLUMNS if "notebook" in names and name in columns]
     try:
-        return [kind(**{name: decode(row[at]) for at, name, decode in plan}) for row in rows]
+        return [
+            kind(**{name: decode(row[at]) for at, name, decode in plan}, **_notebook_in(row, parts)) for row in rows
+        ]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             f"the database holds an unreadable {kind.__name__} ({error}): another program has changed it; undo that, "
             f"or {ELSEWHERE}"
         ) from error
+
+
+def _notebook_in(row: Sequence[Any], parts: Sequence[int]) -> dict[str, Any]:
+    """Return the notebook of a job by the name of its field; nothing for another record, or a table without it."""
+    return {"notebook": Notebook(*(row[at] for at in parts))} if parts else {}
 
 
 def utc(time: datetime) -> datetime:
@@ -87,6 +108,7 @@ def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else convert(value)
 
 
+NOTEBOOK_COLUMNS = ("notebook_id", "notebook_name")  #: of a job: the parts of its notebook, in order
 TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
 LISTS = ("enabled_tools", "enabled_skills", "rules")

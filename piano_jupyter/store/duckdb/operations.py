@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.errors import NotFoundError, StaleThreadError, StoreError
 from piano_jupyter.records import (
     Agent,
     Approval,
@@ -19,8 +19,8 @@ from piano_jupyter.records import (
     DatabaseIdentity,
     Job,
     JobStatus,
-    JobTerms,
     Message,
+    Notebook,
     Thread,
     ThreadStatus,
     ToolCall,
@@ -28,7 +28,7 @@ from piano_jupyter.records import (
 )
 from piano_jupyter.store.base import AckResult, Turn
 from piano_jupyter.store.duckdb import queries
-from piano_jupyter.store.duckdb.codec import Record, records_of, row_of, utc
+from piano_jupyter.store.duckdb.codec import NOTEBOOK_COLUMNS, Record, records_of, row_of, utc
 
 RESULT_COLUMNS = ("status", "result", "finished_at")
 DECISION_COLUMNS = ("allowed", "note", "decided_at")
@@ -36,6 +36,7 @@ COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
     ToolCall: RESULT_COLUMNS,
     Approval: DECISION_COLUMNS,
 }  #: columns stored in a row of their own, added later
+TERMS_COLUMNS = ("mode", "rules", "server", *NOTEBOOK_COLUMNS)
 PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
@@ -96,8 +97,20 @@ class Operations:
     def thread(self, thread_id: UUID) -> Thread:
         return self._get(Thread, thread_id)
 
-    def threads(self, status: ThreadStatus | None = None) -> list[Thread]:
-        return self._all(Thread, queries.THREADS, status=status)
+    def threads(self, status: ThreadStatus | None = None, notebook: Notebook | None = None) -> list[Thread]:
+        if notebook is None:
+            return self._all(Thread, queries.THREADS, status=status)
+        names = {"id": notebook.id, "name": notebook.name, "key": _key(notebook)}
+        return self._all(Thread, queries.THREADS_OF_NOTEBOOK, status=status, **names)
+
+    def keep_thread(self, notebook: Notebook, thread_id: UUID | None, now: datetime) -> None:
+        if key := _key(notebook):
+            kept = {"id": key, "name": notebook.name, "thread_id": thread_id, "now": utc(now)}
+            self._connection.execute(queries.KEEP_THREAD, kept)
+
+    def kept_thread(self, notebook: Notebook) -> Thread | None:
+        found = self._all(Thread, queries.KEPT_THREAD, key=_key(notebook), name=notebook.name)
+        return next(iter(found), None)
 
     def delete_threads(self, threads: Sequence[UUID]) -> None:
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
@@ -107,12 +120,18 @@ class Operations:
         for query in queries.DELETE_THREADS.values():
             self._connection.execute(query, ids)
 
-    def enqueue(self, message: Message, jobs: Sequence[Job] = ()) -> tuple[Message, list[Job]]:
+    def enqueue(
+        self, message: Message, jobs: Sequence[Job] = (), newest: int | None = None
+    ) -> tuple[Message, list[Job]]:
         known = self._find(Message, message.id)
         if known is not None:
             kept = self._all(Job, queries.JOBS_OF_MESSAGE, message_id=message.id) if jobs else []
             asked = {job.id for job in jobs}
             return known, [job for job in kept if job.id in asked] or kept  # others may have been added since
+        if newest is not None and self._has_newer_question(message.thread_id, newest):
+            raise StaleThreadError(
+                f"thread {short(message.thread_id)} has a newer question than the one it was to follow; ask again"
+            )
         return self._add(message), [self._add(job) for job in jobs]
 
     def add_message(self, message: Message) -> Message:
@@ -150,7 +169,10 @@ class Operations:
 
     def start_call(self, call: ToolCall) -> ToolCall:
         started = replace(call, status=CallStatus.STARTED, result=None, finished_at=None)
-        return self._find(ToolCall, call.id) or self._add(started)
+        if known := self._find(ToolCall, call.id):
+            return known
+        self._check_running(call.message_id)
+        return self._add(started)
 
     def finish_call(self, call: ToolCall) -> ToolCall:
         known = self._get(ToolCall, call.id)
@@ -211,7 +233,7 @@ class Operations:
 
     def fail(self, job: Job, reason: str, now: datetime) -> Job:
         known = self.job(job.id)
-        if job.owner is not None and not _is_held(known, job):
+        if job.owner not in {None, known.owner} or job.request_id not in {None, known.request_id}:
             return known
         return self._end(known, JobStatus.FAILED, reason, now, CallStatus.FAILED, reason)
 
@@ -224,7 +246,14 @@ class Operations:
             raise StoreError(f"job {short(job.id)} is {known.status}; only a failed or cancelled one can be retried")
         if (known.status, known.finished_at) != (job.status, job.finished_at):
             return known
-        return self._move(_requeued(replace(known, model=job.model, **job.terms._asdict()), attempt=0))
+        again = replace(known, model=job.model, owner=job.owner, **job.terms._asdict())
+        return self._move(_requeued(again, attempt=0))
+
+    def take_over(self, job: Job, owner: str, notebook: Notebook) -> Job:
+        known = self.job(job.id)
+        if known.status is not JobStatus.QUEUED or known.owner != job.owner:
+            return known
+        return self._move(replace(known, owner=owner, notebook=notebook))
 
     def release(self, job: Job, now: datetime) -> Job:
         known = self.job(job.id)
@@ -257,6 +286,16 @@ class Operations:
         called = {each.id for each in self.tool_calls(thread_id)}
         return said.issuperset(each.id for each in messages) and called.issuperset(each.id for each in calls)
 
+    def _has_newer_question(self, thread_id: UUID, seq: int) -> bool:
+        return bool(self._connection.execute(queries.NEWER_QUESTION, {"thread_id": thread_id, "seq": seq}).fetchall())
+
+    def _check_running(self, message_id: UUID) -> None:
+        """Raise StoreError if the job that a message was written in does not run any more."""
+        found = self._connection.execute(queries.JOB_OF_MESSAGE, {"id": message_id}).fetchall()
+        for job in self._found(Job, [job_id for (job_id,) in found]):
+            if job.status is not JobStatus.RUNNING:
+                raise StoreError(f"job {short(job.id)} is {job.status} and does not run any more: its tool is not run")
+
     def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
         if any(each.allowed is None for each in self.unbegun(job.id)):  # it waited for the user: that is no failure
             return self._move(_requeued(job, attempt=max(job.attempt - 1, 0)))
@@ -284,7 +323,7 @@ class Operations:
         return call
 
     def _move(self, job: Job) -> Job:
-        return self._update(job, ("id", "model", *JobTerms._fields, *PROGRESS_COLUMNS))
+        return self._update(job, ("id", "model", *TERMS_COLUMNS, *PROGRESS_COLUMNS))
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
         for each in known:
@@ -358,6 +397,11 @@ def _is_held(known: Job, job: Job) -> bool:
     return known.status is JobStatus.RUNNING and (known.owner, known.request_id) == (job.owner, job.request_id)
 
 
+def _key(notebook: Notebook) -> str:
+    """Return under what the thread of a notebook is kept; "" for nothing."""
+    return notebook.id or notebook.name
+
+
 def _requeued(job: Job, attempt: int) -> Job:
-    begun = replace(job, status=JobStatus.QUEUED, attempt=attempt, owner=None, request_id=None)
+    begun = replace(job, status=JobStatus.QUEUED, attempt=attempt, request_id=None)
     return replace(begun, reason=None, started_at=None, finished_at=None)

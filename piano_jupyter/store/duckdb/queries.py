@@ -54,6 +54,35 @@ AGENTS = "SELECT * FROM agents ORDER BY seq"
 #: Threads of a status, or all; newest first.
 THREADS = "SELECT * FROM threads WHERE $status::VARCHAR IS NULL OR status = $status ORDER BY seq DESC"
 
+#: Whether a job is of a notebook.
+OF_NOTEBOOK = "(($id <> '' AND notebook_id = $id) OR ($name <> '' AND notebook_name = $name))"
+
+#: Which thread is current in a notebook: what is kept under its key, else what was kept last under its name.
+KEPT_THREAD_ID = """
+SELECT thread_id FROM notebooks WHERE id = $key OR ($name <> '' AND name = $name)
+ORDER BY id = $key DESC, updated_at DESC LIMIT 1
+"""
+
+KEPT_THREAD = f"SELECT * FROM threads WHERE id = ({KEPT_THREAD_ID}) AND status = 'active'"  # noqa: S608  Our own.
+
+#: Threads of a status, or all, in which a notebook has sent a job or that are current in it; newest first.
+THREADS_OF_NOTEBOOK = f"""
+SELECT * FROM threads
+WHERE ($status::VARCHAR IS NULL OR status = $status)
+    AND (id IN (SELECT thread_id FROM jobs WHERE {OF_NOTEBOOK}) OR id IN ({KEPT_THREAD_ID}))
+ORDER BY seq DESC
+"""  # noqa: S608  The conditions are our own.
+
+KEEP_THREAD = """
+INSERT INTO notebooks VALUES ($id, $name, $thread_id, $now)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, thread_id = excluded.thread_id, updated_at = excluded.updated_at
+"""
+
+#: A question in a thread that is newer than some place in the order. (A range of seq: DuckDB skips what is older.)
+NEWER_QUESTION = "SELECT id FROM messages WHERE seq > $seq AND thread_id = $thread_id AND role = 'user' LIMIT 1"
+
+JOB_OF_MESSAGE = "SELECT job_id FROM messages WHERE id = $id AND job_id IS NOT NULL"
+
 #: The newest so many messages of a thread (all where `last` is null), newest first.
 MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
 
@@ -135,6 +164,7 @@ SEQS_OF_THREADS = f"SELECT seq FROM messages WHERE {OF_THREADS}"  # noqa: S608  
 
 #: What deletes all that belongs to some threads, by the table: what refers to a row goes before that row.
 DELETE_THREADS: Mapping[str, str] = {
+    "notebooks": f"UPDATE notebooks SET thread_id = NULL WHERE {OF_THREADS}",  # noqa: S608
     "decisions": f"DELETE FROM decisions WHERE approval_id IN (SELECT id FROM approvals WHERE {OF_THREADS})",  # noqa: S608
     "approvals": f"DELETE FROM approvals WHERE {OF_THREADS}",  # noqa: S608
     "tool_results": f"""

@@ -12,7 +12,7 @@ from piano_jupyter.records import Approval, Job, JobStatus
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.scheduling import QueuedJob
 
-WRITES = {"enqueue", "add_jobs", "claim_next", "ack", "fail", "cancel", "retry", "release", "recover"}
+WRITES = {"enqueue", "add_jobs", "claim_next", "ack", "fail", "cancel", "retry", "take_over", "release", "recover"}
 OPEN = {JobStatus.QUEUED, JobStatus.RUNNING}
 
 

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import JobStatus
+from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.duckdb.migrate import Migration, migrate, migrations
 
@@ -107,10 +107,11 @@ async def test_a_file_of_the_first_version_opens_with_all_its_rows(tmp_path):
     )
     assert [job.seq for job in queued] == [4999, 5000]
     assert running.hops == 0
+    assert {job.notebook for job in [running, *queued]} == {Notebook("", "")}
     with duckdb.connect(path) as connection:
         for table in TABLES - {"agents", "jobs"}:
             assert connection.execute(f"FROM {table} ORDER BY ALL").fetchall() == kept[table]
-        added = "hops, schema, mode, rules, server, request_id"
+        added = "hops, schema, mode, rules, server, request_id, notebook_id, notebook_name"
         query = f"SELECT * EXCLUDE ({added}) FROM jobs WHERE seq < 5000 ORDER BY ALL"
         jobs = connection.execute(query).fetchall()
         assert jobs == [job for job in kept["jobs"] if job[1] < 5000]

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from piano_jupyter import errors, events
 from piano_jupyter.errors import ContextOverflowError, NotFoundError, PianoError, StoreError
-from piano_jupyter.records import Counts, Hit, Job, JobStatus, Message, Rows, Thread, ToolCall
+from piano_jupyter.records import Counts, Hit, Job, JobStatus, Message, Notebook, Rows, Thread, ToolCall
 from piano_jupyter.store.base import AckResult, Store
 from piano_jupyter.store.server.packing import Packing
 from piano_jupyter.store.server.shared_store import OPERATIONS
@@ -38,7 +38,7 @@ times = st.datetimes(timezones=st.just(UTC))
 messages = st.builds(Message, content=texts, inserted_at=times, usage=mappings, seq=st.integers(0, 2**62))
 jobs = st.builds(
     Job, model=texts, inserted_at=times, started_at=st.none() | times, schema=st.none() | mappings,
-    rules=st.tuples(texts),
+    rules=st.tuples(texts), notebook=st.builds(Notebook, texts, texts),
 )  # fmt: skip
 threads = st.builds(Thread, title=texts, inserted_at=times)
 
@@ -85,12 +85,27 @@ def test_records_arrive_alone_in_tuples_and_in_lists(message, job):
 @given(messages, jobs, threads)
 def test_an_operation_s_arguments_arrive(message, job, thread):
     enqueue, ack = OPERATIONS["enqueue"], OPERATIONS["ack"]
-    asked = enqueue.unpack_arguments(enqueue.pack_arguments((message,), {"jobs": [job]}))
+    asked = enqueue.unpack_arguments(enqueue.pack_arguments((message,), {"jobs": [job], "newest": 7}))
     answered = ack.unpack_arguments(ack.pack_arguments((job, message, message.inserted_at), {"asked": [job]}))
 
-    assert asked.args[1:] == (message, [job])
+    assert asked.args[1:] == (message, [job], 7)
     assert answered.args[1:] == (job, message, message.inserted_at)
     assert answered.kwargs == {"asked": [job], "note": None}
+
+
+@pytest.mark.parametrize("notebook", [None, Notebook(), Notebook("k1", "/work/\udc00 sales.ipynb")])
+def test_a_notebook_arrives_as_one_alone_and_in_a_job(notebook):
+    threads, take_over = OPERATIONS["threads"], OPERATIONS["take_over"]
+    bound = threads.unpack_arguments(threads.pack_arguments((), {"notebook": notebook}))
+    assert alike(bound.args[1:], (None, notebook))
+
+    sent = notebook or Notebook()
+    time_of_job = datetime(2026, 1, 1, tzinfo=UTC)
+    ids = dict.fromkeys(("id", "thread_id", "message_id", "agent_id"), UUID(int=1))
+    job = Job(**ids, model="tiny", inserted_at=time_of_job, notebook=sent)
+    _, found, owner, given_to = take_over.unpack_arguments(take_over.pack_arguments((job, "two", sent), {})).args
+
+    assert (found, owner, alike(given_to, sent), alike(found.notebook, sent)) == (job, "two", True, True)
 
 
 def test_any_number_of_arguments_and_none_arrive():
