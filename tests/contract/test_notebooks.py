@@ -128,6 +128,7 @@ async def test_a_notebook_with_another_kernel_has_the_thread_that_was_kept_last_
 
     assert await store.kept_thread(SALES_ANEW) == second
     assert await store.kept_thread(Notebook("k0", "/renamed.ipynb")) == first
+    assert await store.kept_thread(Notebook("k0", SALES.name)) == first
     assert await store.kept_thread(Notebook("k9")) is None
     await store.keep_thread(SALES, None, make.now())
     assert await store.kept_thread(SALES_ANEW) is None

@@ -7,11 +7,29 @@ from uuid import UUID
 import pytest
 
 from piano_jupyter.clock import Clock
-from piano_jupyter.records import Rows, short
+from piano_jupyter.records import Notebook, Rows, short
 
 
 def test_a_short_id_is_the_end_that_differs():
     assert short(UUID("0198c0de-0000-7000-8000-00000012abcd")) == "12abcd"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (("k1", "/a"), ("k1", "/b"), True),  # renamed
+        (("k1", "/a"), ("k2", "/a"), True),  # with another kernel
+        (("k1", "/a"), ("k2", "/b"), False),
+        (("k1", ""), ("k2", ""), False),
+        (("", "/a"), ("k1", "/a"), True),
+        (("", "/a"), ("", "/b"), False),
+        (("k1", "/a"), ("", ""), False),
+        (("", ""), ("", ""), True),
+    ],
+)
+def test_a_notebook_is_known_by_its_id_or_its_name(one, other, is_same):
+    assert Notebook(*one).is_same(Notebook(*other)) is is_same
+    assert Notebook(*other).is_same(Notebook(*one)) is is_same
 
 
 def test_rows_are_a_sequence_of_tuples():

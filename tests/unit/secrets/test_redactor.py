@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from piano_jupyter.logs import LOGS, logger
-from piano_jupyter.records import Message
+from piano_jupyter.records import Message, Notebook
 from piano_jupyter.secrets.known_secrets import own_secrets
 from piano_jupyter.secrets.redactor import MASK, PATTERNS, Redactor, looks_random, redact
 
@@ -199,6 +199,10 @@ def test_all_texts_of_records_and_json_are_masked_and_the_rest_stays():
     assert (masked.id, masked.inserted_at) == (message.id, now)
     assert redact(clean) is clean
     assert redact({secret: 1}) == {"ghp_…[masked]": 1}
+    notebook = Notebook("k1", f"/work/{secret}.ipynb")
+    assert redact((notebook,)) == (Notebook("k1", "/work/ghp_…[masked].ipynb"),)
+    assert redact(Notebook("k1", "/work")) == Notebook("k1", "/work")
+    assert type(redact(notebook)) is Notebook
 
 
 def test_written_words_do_not_look_random():

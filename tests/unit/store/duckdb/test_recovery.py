@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import database_runs
 import duckdb
@@ -17,6 +18,7 @@ from campaigns.torn import CHECKPOINT, torn_checkpoint
 
 from piano_jupyter import Piano
 from piano_jupyter.errors import StoreError
+from piano_jupyter.records import Notebook, Thread
 from piano_jupyter.store.duckdb import file_format as form, recovery, salvage
 from piano_jupyter.store.duckdb.database import Database
 
@@ -367,6 +369,20 @@ def test_the_headers_are_put_right_from_each_other(base):
         right = form.corrected_head(flipped(head, at))
         assert right is not None, at
         assert form.read_headers(right)[:2] == live[:2], at
+
+
+def test_the_current_threads_of_notebooks_are_in_a_rebuilt_database(tmp_path, base):
+    path, notebook = tmp_path / "run.duckdb", Notebook("k1", "/work/sales.ipynb")
+    path.write_bytes(base)
+    thread = Thread(id=UUID(int=7), title="talk", inserted_at=database_runs.TIME)
+    with contextlib.closing(Database(str(path))) as database:
+        database.tables.add_thread(thread)
+        database.tables.keep_thread(notebook, thread.id, database_runs.TIME)
+
+    salvage.salvage(path, ["agents"], strict=False)
+
+    with contextlib.closing(Database(str(path))) as database:
+        assert database.tables.kept_thread(notebook) == thread
 
 
 def test_the_index_of_searches_is_left_out_of_a_rebuilt_database_and_made_again(tmp_path, base):

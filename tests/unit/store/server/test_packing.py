@@ -85,10 +85,10 @@ def test_records_arrive_alone_in_tuples_and_in_lists(message, job):
 @given(messages, jobs, threads)
 def test_an_operation_s_arguments_arrive(message, job, thread):
     enqueue, ack = OPERATIONS["enqueue"], OPERATIONS["ack"]
-    asked = enqueue.unpack_arguments(enqueue.pack_arguments((message,), {"jobs": [job]}))
+    asked = enqueue.unpack_arguments(enqueue.pack_arguments((message,), {"jobs": [job], "newest": 7}))
     answered = ack.unpack_arguments(ack.pack_arguments((job, message, message.inserted_at), {"asked": [job]}))
 
-    assert asked.args[1:] == (message, [job])
+    assert asked.args[1:] == (message, [job], 7)
     assert answered.args[1:] == (job, message, message.inserted_at)
     assert answered.kwargs == {"asked": [job], "note": None}
 
