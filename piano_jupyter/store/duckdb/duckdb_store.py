@@ -41,14 +41,16 @@ class DuckDBStore(Store):
         path: str | Path,
         notify: Callable[[str], None] = lambda _: None,
         network_disk: Callable[[str], str] = network_disk_of,
+        changed: Callable[[str, str], None] = lambda _name, _problem: None,
     ) -> None:
         """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged.
 
-        `network_disk` returns what network disk a path is on, "" for none.
+        `network_disk` returns what network disk a path is on, "" for none. `changed` is called, on any thread, with the
+        path of the file in use and why nothing can be stored, when either changes.
         """
         self._network_disk = network_disk
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
-        self._notify = notify
+        self._notify, self._changed = notify, changed
         self.problem = ""  #: why nothing can be stored at present
         self._threads: _StoreThreads | None = None
         self._reports: set[ReadCursor[Any]] = set()
@@ -125,6 +127,7 @@ class DuckDBStore(Store):
 
     def _set_state(self, name: str, problem: str) -> None:
         self.name, self.problem = name, problem
+        self._changed(name, problem)
 
     def _opened(self) -> "_StoreThreads":
         if self._threads is None:

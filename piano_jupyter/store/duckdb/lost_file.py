@@ -63,8 +63,9 @@ class WatchedFile:
         return next((path for path in paths if not path.endswith(DELETED)), "")
 
     def _log_descriptors(self) -> list[int]:
-        """Return the descriptor of the log, if it is open: the log is beside the file, wherever that is now."""
-        beside = {f"{_plain(_path(each))}{LOG_SUFFIX}" for each in _open_files(self._opened)}
+        """Return the descriptor of the log, if it is open: it is beside the file, or where that was."""
+        paths = {self.path, *(_plain(_path(each)) for each in _open_files(self._opened))}
+        beside = {f"{path}{LOG_SUFFIX}" for path in paths}
         return [each for each, path in _descriptors() if _plain(path) in beside][:1]
 
 

@@ -11,8 +11,10 @@ import signal
 import time
 
 from piano_jupyter.errors import PianoError, StoreLockedError
+from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.server.election import STARTED
+from piano_jupyter.store.server.store_news import StoreNews
 from piano_jupyter.store.server.store_server import Delays, StoreServer
 from piano_jupyter.store.server.wire import ERROR
 
@@ -37,8 +39,9 @@ def main() -> None:
 async def run(file: str, delays: Delays) -> None:
     """Open the database and serve it."""
     try:
-        store = await opened(file)
-        server = StoreServer(store, file, delays)
+        news = StoreNews(whole_path(file))
+        store = await opened(news)
+        server = StoreServer(store, news, delays)
         try:
             await server.listen()
         except PianoError:
@@ -52,11 +55,11 @@ async def run(file: str, delays: Delays) -> None:
     await server.serve()
 
 
-async def opened(file: str) -> DuckDBStore:
-    """Return the store, open. Raises StoreError."""
+async def opened(news: StoreNews) -> DuckDBStore:
+    """Return the store, open, which tells its news from now on. Raises StoreError."""
     ends = time.monotonic() + LOCK_TIMEOUT_S
     while True:
-        store = DuckDBStore(file)
+        store = DuckDBStore(news.name, notify=news.notify, changed=news.set_state)
         try:
             await store.open()
         except StoreLockedError:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
 from piano_jupyter.store.server import wire
-from piano_jupyter.store.server.socket_folder import NOT_SHARED, ServerFiles, is_same_user, server_files
+from piano_jupyter.store.server.socket_folder import (
+    NOT_SHARED,
+    CannotShareError,
+    ServerFiles,
+    is_same_user,
+    server_files,
+)
 from piano_jupyter.store.server.wire import ConnectionBrokenError, frame, read_frame
 from piano_jupyter.text.truncation import truncated
 
@@ -34,6 +40,7 @@ class ServerConnection:
     def __init__(self, own: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.socket, self.reader, self.writer = own, reader, writer
         self.server_pid = 0
+        self.state: wire.State  #: as it was at the welcome
 
     def close(self) -> None:
         """Close it at once."""
@@ -49,20 +56,26 @@ class Election:
     """The way to the store process of one database, for one client."""
 
     def __init__(self, database: str, hello: wire.Hello, options: Sequence[str] = ()) -> None:
-        self._database, self._hello, self._options = database, hello, options
+        self.database = database  #: the file in use
+        self._hello, self._options = hello, options
+        self._id = ""  #: of the database that was connected to first
+        self._replaced = ""  #: that it was replaced since
 
     async def connect(self, opened: Callable[[ServerConnection], None]) -> ServerConnection:
         """Return a connection to the store process, which is started if need be; each that is made is told.
 
-        Raises StoreError: it cannot be started, or it is of another version.
+        Raises CannotShareError where it cannot be started; StoreError where it is of another version, cannot open the
+        database, or has another one than before.
         """
-        files = server_files(self._database)
+        if self._replaced:
+            raise StoreError(self._replaced)
+        files = server_files(self.database)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await self._connected_in_the_end(files, opened)
         except TimeoutError:
             raise StoreLockedError(
-                f"the store process of database {self._database} did not answer within {CONNECT_TIMEOUT_S:.0f} s: it "
+                f"the store process of database {self.database} did not answer within {CONNECT_TIMEOUT_S:.0f} s: it "
                 f"is stopped, or very busy; end it (see {files.log}), or {NOT_SHARED}"
             ) from None
 
@@ -79,7 +92,7 @@ class Election:
                         await self._start(files)
                         continue
             except OSError as error:
-                raise StoreError(
+                raise CannotShareError(
                     f"the store process at {files.socket} cannot be reached ({error}); {NOT_SHARED}"
                 ) from error
             await asyncio.sleep(RETRY_S)
@@ -105,14 +118,24 @@ class Election:
     async def _is_welcome(self, connection: ServerConnection, files: ServerFiles) -> bool:
         """Return whether we may stay; False where the process is leaving. Raises StoreError where it refuses us."""
         if not is_same_user(connection.socket):
-            raise StoreError(f"the store process at {files.socket} belongs to another user; {NOT_SHARED}")
+            raise CannotShareError(f"the store process at {files.socket} belongs to another user; {NOT_SHARED}")
         connection.writer.write(frame(self._hello))
         reply = await read_frame(connection.reader, wire.FIRST_REPLY)
         if isinstance(reply, wire.Refused):
             raise StoreLockedError(reply.sentence)
-        if isinstance(reply, wire.Welcome):
-            connection.server_pid = reply.pid
-        return isinstance(reply, wire.Welcome)
+        if isinstance(reply, wire.Leaving):
+            return False
+        if self._id and reply.database not in {self._id, ""}:
+            connection.writer.write(frame(wire.Goodbye()))
+            self._replaced = (
+                f"database {self.database} was replaced by another database while the store process was gone: "
+                "restart this kernel to use that"
+            )
+            raise StoreError(self._replaced)
+        self._id = reply.database or self._id
+        connection.server_pid = reply.pid
+        connection.state = await read_frame(connection.reader, wire.STATE)
+        return True
 
     @staticmethod
     async def _answers(files: ServerFiles) -> bool:
@@ -126,7 +149,7 @@ class Election:
 
     async def _start(self, files: ServerFiles) -> None:
         """Start a store process and wait until it listens. Raises StoreError, with its own reason."""
-        command = [sys.executable, "-P", "-m", __package__, *self._options, "--", self._database]
+        command = [sys.executable, "-P", "-m", __package__, *self._options, "--", self.database]
         reading, writing = os.pipe()
         try:
             with open(files.log, "wb", opener=_private) as log:  # noqa: ASYNC230  A few bytes, in our own folder.
@@ -141,7 +164,7 @@ class Election:
                 )
         except OSError as error:
             os.close(reading)
-            raise StoreError(f"the store process cannot be started ({error}); {NOT_SHARED}") from error
+            raise CannotShareError(f"the store process cannot be started ({error}); {NOT_SHARED}") from error
         finally:
             os.close(writing)
         try:
@@ -155,7 +178,7 @@ class Election:
         if told.startswith(STARTED):
             raise wire.ERROR.unpack(told[len(STARTED) :])
         why = truncated(lines[-1], MAX_LOG_CHARS)
-        raise StoreError(f"the store process of database {self._database} did not start: {why}; {NOT_SHARED}")
+        raise CannotShareError(f"the store process of database {self.database} did not start: {why}; {NOT_SHARED}")
 
 
 async def _opened(path: Path) -> ServerConnection:
@@ -173,7 +196,12 @@ async def _opened(path: Path) -> ServerConnection:
 @contextlib.asynccontextmanager
 async def _start_lock(files: ServerFiles) -> AsyncIterator[bool]:
     """Give whether we are the one who may start the process."""
-    file = os.open(files.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        file = os.open(files.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotShareError(
+            f"the store process cannot be started: {files.start_lock} cannot be made ({error.strerror}); {NOT_SHARED}"
+        ) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,7 @@ from msgspec.msgpack import Ext
 
 from piano_jupyter import errors
 from piano_jupyter.errors import PianoError, StoreError
+from piano_jupyter.store.server.socket_folder import CannotShareError
 
 Value = TypeVar("Value")
 Change = Callable[[Any], Any]
@@ -187,6 +188,7 @@ READERS: Mapping[type, Callable[[bytes], Any]] = {
     frozenset: lambda data: frozenset(_read_items(data)),
     dict: lambda data: dict(map(tuple, _read_items(data))),
 }
+ERROR_KINDS = {**vars(errors), CannotShareError.__name__: CannotShareError}
 EXTENSIONS = list(READERS)  #: a type's place in it is the code of its extension
 
 
@@ -211,7 +213,7 @@ def _sendable(value: Any) -> Any:
 
 def _restored(_: type, parts: Any) -> PianoError:
     names, arguments, attributes = parts
-    kind = next(found for name in names if (found := getattr(errors, name, None)))
+    kind = next(found for name in names if (found := ERROR_KINDS.get(name)))
     error: PianoError = kind.__new__(kind, *arguments)  # an error's own constructor may take other arguments
     error.__dict__.update(attributes)
     return error

@@ -27,6 +27,7 @@ from piano_jupyter.store.server.shared_store import OPERATIONS, SharedStore
 from piano_jupyter.store.server.wire import ConnectionBrokenError, frame, read_frame
 
 GOODBYE_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 60.0  #: for the store process to end: it may make a copy of the file
 MAX_UNSENT_EVENT_BYTES = 8 * 2**20
 MAX_SENDS = 10  #: of one request: what it asks for may be what stops the store process
 
@@ -40,13 +41,14 @@ class Listener:
     event: Callable[[bytes], None]  #: another client published this
     recovered: Callable[[list[Job]], None]  #: jobs of a kernel that is gone, as they now are
     stir: Callable[[], None]  #: something may be there to claim now
-    reconnected: Callable[[], None]  #: the connection was broken: events may have been missed
+    missed: Callable[[], None]  #: a connection was broken, ours or another's: events may have been missed
 
 
 class RemoteStore(SharedStore):
     """Keeps everything in a DuckDB file that it shares with other processes, through the store process.
 
-    Where none runs, opening starts one. `options` are for the command that starts it.
+    Where none runs, opening starts one. `options` are for the command that starts it. `notify` is called, on any
+    thread, with a sentence for the user: that the file was lost, or is damaged.
     """
 
     def __init__(
@@ -57,15 +59,19 @@ class RemoteStore(SharedStore):
         label: str = "",
         max_attempts: int = 3,
         listener: Listener | None = None,
+        notify: Callable[[str], None] = lambda _: None,
         options: tuple[str, ...] = (),
         version: str = "",
     ) -> None:
         self.name = whole_path(path)
+        self.problem = ""  #: why nothing can be stored at present
+        self.others: list[str] = []  #: the other clients, by their notebooks
         hello = wire.Hello(
             wire.PROTOCOL, version or wire.own_version(), os.getpid(), owner or f"{os.getpid()}", label, max_attempts
         )
-        self._election = Election(self.name, hello, options)
-        self._listener = listener
+        self._new_election = partial(Election, hello=hello, options=options)
+        self._election: Election
+        self._listener, self._notify = listener, notify
         self._listening_loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._thread: _LoopThread | None = None
@@ -89,16 +95,19 @@ class RemoteStore(SharedStore):
         self._pid, self._listening_loop = os.getpid(), asyncio.get_running_loop()
         self._thread, self._closed, self._connection = _LoopThread(), False, None
         self._connecting = asyncio.Lock()
+        self._election = self._new_election(self.name)
         try:
             await asyncio.wrap_future(self._thread.run(self._connected()))
         except BaseException:
             await self.close()
             raise
 
-    async def close(self) -> None:
+    async def close(self, *, end: bool = False) -> None:
+        """Finish what was asked; with `end`, the store process has ended too, unless others are connected to it."""
         thread = self._ending_thread()
         if thread is not None:
-            await asyncio.wrap_future(thread.run(self._say_goodbye(GOODBYE_TIMEOUT_S)))
+            goodbye = self._say_goodbye(END_TIMEOUT_S if end else GOODBYE_TIMEOUT_S, end=end)
+            await asyncio.wrap_future(thread.run(goodbye))
             thread.stop(GOODBYE_TIMEOUT_S)
 
     def close_now(self, timeout: float) -> None:
@@ -124,7 +133,7 @@ class RemoteStore(SharedStore):
 
     def publish(self, event: bytes) -> None:
         """Tell the other clients, from any thread; nobody where the store process is not there, or hangs."""
-        if self._thread is not None and not self._closed and os.getpid() == self._pid:
+        if self.others and self._thread is not None and not self._closed and os.getpid() == self._pid:
             self._thread.do(partial(self._send_event, event))
 
     def abandon(self) -> None:
@@ -187,6 +196,7 @@ class RemoteStore(SharedStore):
                     raise self._closed_error()
                 made: list[ServerConnection] = []
                 self._connection = await self._election.connect(made.append)
+                self._take(self._connection.state)
                 self._keep(self._read(self._connection))
 
     async def _read(self, connection: ServerConnection) -> None:
@@ -219,17 +229,27 @@ class RemoteStore(SharedStore):
                 self._tell(partial(self._listener.recovered, wire.JOBS.unpack(reply.jobs)))
             case wire.Stir() if self._listener:
                 self._tell(self._listener.stir)
+            case wire.Gap() if self._listener:
+                self._tell(self._listener.missed)
+            case wire.State():
+                self.name, self.problem, self.others = reply.name, reply.problem, reply.others
+                self._election.database = reply.name
+            case wire.Notice():
+                asyncio.get_running_loop().call_soon(self._notify, reply.sentence)
 
     async def _reconnect(self) -> None:
         with contextlib.suppress(StoreError):  # the next request tries again, and tells
             await self._connected()
             if self._listener:
-                self._tell(self._listener.reconnected)
+                self._tell(self._listener.missed)
 
-    async def _say_goodbye(self, timeout: float) -> None:
+    async def _say_goodbye(self, timeout: float, *, end: bool = False) -> None:
         """Let the store process do what was asked, and end the connection; what waits longer is given up."""
+        if end:
+            async with self._connecting:  # a process that is being started would stay
+                pass
         if self._connection is not None:
-            self._send(wire.Goodbye())
+            self._send(wire.Goodbye(end))
             await asyncio.wait(self._tasks, timeout=timeout)
         if self._connection is not None:
             self._connection.close()

@@ -22,6 +22,10 @@ NOT_SHARED = "set PianoConfig.share to False to have the database for this noteb
 CREDENTIALS = struct.Struct("3i")  #: what SO_PEERCRED gives: process, user, group
 
 
+class CannotShareError(StoreError):
+    """This system, or this user, can have no store process; the database itself may be all right."""
+
+
 class ServerFiles(NamedTuple):
     """The files of the store process of one database; all are in the folder."""
 
@@ -31,16 +35,16 @@ class ServerFiles(NamedTuple):
 
 
 def server_files(database: str) -> ServerFiles:
-    """Return the files for a database; their folder is made. Raises StoreError where there can be none."""
+    """Return the files for a database; their folder is made. Raises CannotShareError where there can be none."""
     name = hashlib.sha256(os.fsencode(os.path.realpath(database))).hexdigest()[:16]
     folder = private_folder(len(f"/{name}.{os.getpid()}.new"))
     return ServerFiles(folder / f"{name}.sock", folder / f"{name}.start", folder / f"{name}.log")
 
 
 def private_folder(name_bytes: int = 0) -> Path:
-    """Return the first possible folder in which a socket's name of so many bytes has room. Raises StoreError."""
+    """Return the first possible folder in which a socket's name of so many bytes has room. Raises CannotShareError."""
     if not hasattr(socket, "AF_UNIX"):
-        raise StoreError(f"notebooks cannot share a database here: this system has no unix sockets; {NOT_SHARED}")
+        raise CannotShareError(f"notebooks cannot share a database here: this system has no unix sockets; {NOT_SHARED}")
     reasons = []
     for folder in _candidates():
         if len(os.fsencode(folder)) + name_bytes > MAX_PATH_BYTES:
@@ -49,7 +53,7 @@ def private_folder(name_bytes: int = 0) -> Path:
             reasons.append(reason)
         else:
             return folder
-    raise StoreError(f"notebooks cannot share a database here: {'; '.join(reasons)}; {NOT_SHARED}")
+    raise CannotShareError(f"notebooks cannot share a database here: {'; '.join(reasons)}; {NOT_SHARED}")
 
 
 def _candidates() -> Iterator[Path]:
@@ -79,7 +83,7 @@ def _make_private(folder: Path) -> str:
 
 
 def listening_socket(path: Path) -> socket.socket:
-    """Return a socket that listens at a path, where an old one may be left. Raises StoreError."""
+    """Return a socket that listens at a path, where an old one may be left. Raises CannotShareError."""
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -91,7 +95,7 @@ def listening_socket(path: Path) -> socket.socket:
     except OSError as error:
         listening.close()
         fresh.unlink(missing_ok=True)
-        raise StoreError(f"the store process cannot listen at {path} ({error.strerror}); {NOT_SHARED}") from error
+        raise CannotShareError(f"the store process cannot listen at {path} ({error.strerror}); {NOT_SHARED}") from error
     return listening
 
 

@@ -16,9 +16,13 @@ from piano_jupyter.store.granting_store import GrantingStore
 from piano_jupyter.store.server import wire
 from piano_jupyter.store.server.client_connection import ClientConnection
 from piano_jupyter.store.server.leases import Leases
+from piano_jupyter.store.server.server_socket import ServerSocket
 from piano_jupyter.store.server.shared_store import OPERATIONS, Client, Operation
-from piano_jupyter.store.server.socket_folder import is_same_user, listening_socket, server_files
+from piano_jupyter.store.server.socket_folder import CannotShareError, is_same_user
+from piano_jupyter.store.server.store_news import StoreNews
 from piano_jupyter.store.server.wire import frame, read_frame
+
+LOOK_TIMEOUT_S = 1.0  #: for a look at the file before a kernel is welcomed: the store may be busy for longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,25 +35,27 @@ class Delays:
 
 
 class StoreServer:
-    """Serves a store that is open, until it is not needed any more. It must hold the lock of its database."""
+    """Serves a store that is open, until it is not needed any more. It must hold the lock of its database.
 
-    def __init__(self, store: Store, name: str, delays: Delays, version: str = "") -> None:
-        self._store, self._name, self._delays = GrantingStore(store, self._stir), name, delays
+    `news` is what the store tells.
+    """
+
+    def __init__(self, store: Store, news: StoreNews, delays: Delays, version: str = "") -> None:
+        self._store, self._news, self._delays = GrantingStore(store, self._stir), news, delays
         self._version = version or wire.own_version()
-        self._files = server_files(name)
+        self._name, self._database = news.name, ""
         self._clients: set[ClientConnection] = set()
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._leaving, self._left = asyncio.Event(), asyncio.Event()
         self._leases: Leases
-        self._server: asyncio.Server
-        self._inode = 0
+        self._socket: ServerSocket | None = None
+        self._moving: asyncio.Task[None] | None = None
         self._leave_later: asyncio.TimerHandle | None = None
         self._own_operations: Mapping[str, Callable[..., Awaitable[Any]]] = {}
 
     async def listen(self) -> None:
         """Let kernels connect. Raises StoreError."""
-        listening = listening_socket(self._files.socket)
-        self._inode = self._files.socket.stat().st_ino
+        self._socket = ServerSocket(self._name)
         self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)
         self._own_operations = {
             "clients": self._list_clients,
@@ -57,15 +63,18 @@ class StoreServer:
         }
         await self._store.open()
         self._wait_for_client(self._delays.first_client_s)
-        self._server = await asyncio.start_unix_server(self._connected, sock=listening)
+        self._news.follow(self._take_news)
+        self._take_news()
+        await self._look_at_file()
+        await self._socket.accept(self._connected)
 
     async def serve(self) -> None:
         """Serve until no kernel is left, or `leave` is called; then close the store."""
         await self._leaving.wait()
         await self._leases.close()
         await self._store.close()  # before the socket is gone: nobody starts another process meanwhile
-        self._remove_socket()
-        self._server.close()
+        if self._socket is not None:
+            self._socket.close()
         self._left.set()
         for writer in self._connections.values():
             writer.transport.abort()
@@ -76,27 +85,28 @@ class StoreServer:
         """Serve no longer."""
         self._leaving.set()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, at: ServerSocket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = writer
         try:
             if is_same_user(writer.get_extra_info("socket")):
-                await self._welcome(reader, writer)
+                await self._welcome(at, reader, writer)
         except (OSError, wire.ConnectionBrokenError):
             pass  # it is gone
         finally:
             del self._connections[task]
             writer.close()
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _welcome(self, at: ServerSocket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await read_frame(reader, wire.HELLO)
-        reply = self._first_reply(hello)
+        await self._look_at_file()
+        reply = self._first_reply(hello) if at is self._socket else wire.Leaving()
         writer.write(frame(reply))
         if isinstance(reply, wire.Welcome):
             connection = ClientConnection(Client(owner=hello.owner, label=hello.label, pid=hello.pid), writer)
             await self._serve_client(connection, reader, hello.max_attempts)
-        elif isinstance(reply, wire.Leaving):
+        elif self._leaving.is_set():
             await self._left.wait()  # the end of the connection tells that the database is closed
 
     def _first_reply(self, hello: wire.Hello) -> "wire.FirstReply":
@@ -104,11 +114,11 @@ class StoreServer:
         if self._leaving.is_set():
             return wire.Leaving()
         if own == theirs:
-            return wire.Welcome(os.getpid())
+            return wire.Welcome(os.getpid(), self._database)
         if theirs > own and not self._clients:
             self.leave()
             return wire.Leaving()
-        others = ", ".join(sorted({each.client.label or f"process {each.client.pid}" for each in self._clients}))
+        others = ", ".join(dict.fromkeys(self._others()))
         return wire.Refused(
             f"database {self._name} is open in Piano {self._version} (process {os.getpid()}"
             f"{', for ' if others else ''}{others}), and this is Piano {hello.version}: restart those kernels with one "
@@ -122,28 +132,35 @@ class StoreServer:
             self._leave_later.cancel()
         self._clients.add(connection)
         self._leases.begin(connection.client.owner, max_attempts)
-        orderly = False
+        self._take_news()
+        goodbye: wire.Goodbye | None = None
         try:
-            while not orderly:
-                orderly = await self._take_request(connection, await read_frame(reader, wire.REQUEST))
+            while goodbye is None:
+                goodbye = await self._take_request(connection, await read_frame(reader, wire.REQUEST))
         except wire.ConnectionBrokenError:
             pass
         finally:
             self._clients.discard(connection)
+            self._push_states()
             if connection.requests:
-                for each in () if orderly else connection.requests.values():
+                for each in () if goodbye else connection.requests.values():
                     each.cancel()  # a long read; what is being written is written all the same
                 await asyncio.wait(connection.requests.values())
             if not self._leaving.is_set():
                 with contextlib.suppress(StoreError):
                     if all(each.client.owner != connection.client.owner for each in self._clients):
                         self._store.grants.forget(connection.client.owner)
-                    await self._leases.end(connection.client.owner, orderly=orderly)
+                    await self._leases.end(connection.client.owner, orderly=goodbye is not None)
+                if goodbye is None:
+                    self._push(wire.Gap())
             if not self._clients:
                 self._wait_for_client(self._delays.idle_s)
+        if goodbye is not None and goodbye.leave and not self._clients:
+            self.leave()
+            await self._left.wait()  # the end of the connection tells that the database is closed
 
-    async def _take_request(self, connection: ClientConnection, request: "wire.Request") -> bool:
-        """Return whether it was the last."""
+    async def _take_request(self, connection: ClientConnection, request: "wire.Request") -> wire.Goodbye | None:
+        """Return the request if it is the last."""
         match request:
             case wire.Call():
                 await connection.room.acquire()
@@ -157,8 +174,8 @@ class StoreServer:
             case wire.Publish():
                 self._push(wire.RelayedEvent(request.event), connection)
             case wire.Goodbye():
-                return True
-        return False
+                return request
+        return None
 
     @staticmethod
     def _answered(connection: ClientConnection, number: int, _: "asyncio.Task[None]") -> None:
@@ -199,7 +216,48 @@ class StoreServer:
     def _tell_recovered(self, jobs: list[Job]) -> None:
         self._push(wire.Recovered(wire.JOBS.pack(jobs)))
 
-    def _push(self, content: wire.RelayedEvent | wire.Recovered, sender: ClientConnection | None = None) -> None:
+    async def _look_at_file(self) -> None:
+        """Have a file that was lost a moment ago noticed: nobody new is to come in by its old path."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            identity = await asyncio.wait_for(self._store.identity(), LOOK_TIMEOUT_S)
+            self._database = str(identity.id)
+
+    def _take_news(self) -> None:
+        """Pass on what the store has told, and go with it to another file."""
+        if self._news.name != self._name:
+            self._name = self._news.name
+            self._move()
+        self._push_states()
+        if self._clients:
+            for sentence in self._news.take_notices():
+                self._push(wire.Notice(sentence))
+
+    def _move(self) -> None:
+        """Listen where kernels look for the file in use, and leave the old path to the next process."""
+        if self._socket is not None:
+            self._socket.close()
+        try:
+            self._socket = None if self._leaving.is_set() else ServerSocket(self._name)
+        except CannotShareError as error:
+            self._socket = None  # those who are connected stay
+            self._news.notify(str(error))
+        if self._socket is not None:
+            self._moving = asyncio.create_task(self._socket.accept(self._connected))
+
+    def _push_states(self) -> None:
+        for each in tuple(self._clients):
+            each.push(frame(wire.State(self._name, self._news.problem, self._others(each))))
+
+    def _others(self, but: ClientConnection | None = None) -> list[str]:
+        """Return who is connected, by their notebooks."""
+        clients = [each.client for each in self._clients if each is not but]
+        return sorted(each.label or f"process {each.pid}" for each in clients)
+
+    def _push(
+        self,
+        content: wire.RelayedEvent | wire.Recovered | wire.Notice | wire.Gap,
+        sender: ClientConnection | None = None,
+    ) -> None:
         data = frame(content)
         for each in tuple(self._clients):
             if each is not sender:
@@ -209,13 +267,6 @@ class StoreServer:
         if self._leave_later is not None:
             self._leave_later.cancel()
         self._leave_later = asyncio.get_running_loop().call_later(seconds, self._leave_if_unused)
-
-    def _remove_socket(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if self._files.socket.stat().st_ino == self._inode:
-                self._files.socket.unlink()
-            if self._files.log.stat().st_size == 0:
-                self._files.log.unlink()
 
     def _leave_if_unused(self) -> None:
         if not self._clients:

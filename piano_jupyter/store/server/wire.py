@@ -36,6 +36,7 @@ class Welcome(msgspec.Struct, array_like=True, tag="welcome", frozen=True):
     """The kernel may send requests."""
 
     pid: int
+    database: str = ""  #: the id of the database
 
 
 class Refused(msgspec.Struct, array_like=True, tag="refused", frozen=True):
@@ -71,6 +72,8 @@ class Publish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
 class Goodbye(msgspec.Struct, array_like=True, tag="goodbye", frozen=True):
     """The kernel has finished; the connection is closed once its requests are done."""
 
+    leave: bool = False  #: the store process is to end at once if no other kernel is connected
+
 
 class Result(msgspec.Struct, array_like=True, tag="result", frozen=True):
     """What an operation returned."""
@@ -102,14 +105,33 @@ class Stir(msgspec.Struct, array_like=True, tag="stir", frozen=True):
     """Something may be there to claim now."""
 
 
+class State(msgspec.Struct, array_like=True, tag="state", frozen=True):
+    """How it stands: told after the welcome, and whenever it changes."""
+
+    name: str  #: the path of the file in use
+    problem: str  #: why nothing can be stored at present, "" if nothing
+    others: list[str]  #: the other kernels, by their notebooks, sorted
+
+
+class Notice(msgspec.Struct, array_like=True, tag="notice", frozen=True):
+    """What the user of every kernel should know."""
+
+    sentence: str
+
+
+class Gap(msgspec.Struct, array_like=True, tag="gap", frozen=True):
+    """The connection of another kernel broke: it may have stored something and not told it."""
+
+
 FirstReply = Welcome | Refused | Leaving
 Request = Call | Cancel | Publish | Goodbye
-Reply = Result | Failure | RelayedEvent | Recovered | Stir
+Reply = Result | Failure | RelayedEvent | Recovered | Stir | State | Notice | Gap
 
 ERROR = Packing[PianoError](PianoError)
 JOBS = Packing[list[Job]](list[Job])
 HELLO = msgspec.msgpack.Decoder(Hello)
 FIRST_REPLY: msgspec.msgpack.Decoder[FirstReply] = msgspec.msgpack.Decoder(FirstReply)
+STATE = msgspec.msgpack.Decoder(State)
 REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 REPLY: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 ENCODER = msgspec.msgpack.Encoder()

@@ -36,6 +36,7 @@ LOSSES = {
     "the folder is deleted": (shutil.rmtree, "was deleted"),
     "the file is deleted": (lambda folder: (folder / "p.duckdb").unlink(), "was deleted"),
     "the folder is moved": (lambda folder: folder.rename(folder.parent / "kept"), "was moved to {}/kept/p.duckdb"),
+    "the file is renamed": (lambda folder: (folder / "p.duckdb").rename(folder / "q"), "was moved to {}/.piano/q"),
     "the file is replaced": (replaced, "was replaced by another file"),
     "the log is deleted": (lambda folder: (folder / "p.duckdb.wal").unlink(), "has lost its log"),
 }

@@ -38,6 +38,7 @@ def replace(folder):
 LOSSES = {
     "deleted": (shutil.rmtree, "was deleted"),
     "moved": (lambda folder: folder.rename(folder.with_name("kept")), "was moved to "),
+    "renamed": (lambda folder: (folder / "piano.duckdb").rename(folder / "kept.duckdb"), "was moved to "),
     "replaced": (replace, "was replaced by another file"),
 }
 

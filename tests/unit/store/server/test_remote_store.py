@@ -7,15 +7,14 @@ import signal
 import socket
 import tempfile
 import threading
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from child import NOBODY, needs_root
 from making import Make
-from store_processes import HOLD, opened, outcome, started
-from store_servers import NO_DELAYS, ended, served
+from store_processes import opened, outcome
+from store_servers import CONNECT, NO_DELAYS, Heard, ended, killed_client, served
 
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus
@@ -23,71 +22,12 @@ from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.server import client_connection, election, socket_folder, wire
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
-from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, Listener, RemoteStore
+from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, RemoteStore
 from piano_jupyter.store.server.shared_store import OPERATIONS
-from piano_jupyter.store.server.socket_folder import server_files
+from piano_jupyter.store.server.socket_folder import CannotShareError, server_files
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 make = Make()
-
-
-class Heard:
-    """What a client was told."""
-
-    def __init__(self):
-        self.events, self.jobs, self.told = [], [], asyncio.Event()
-        self.stirred, self.reconnected = asyncio.Event(), asyncio.Event()
-        self.listener = Listener(self._event, self._recovered, self.stirred.set, self.reconnected.set)
-
-    async def number(self, count):
-        """Return once so many events have been told."""
-        while len(self.events) < count:
-            self.told.clear()
-            await self.told.wait()
-
-    def _event(self, event):
-        self.events.append(event)
-        self.told.set()
-
-    def _recovered(self, jobs):
-        self.jobs += jobs
-        self.told.set()
-
-
-@pytest.fixture
-def file(tmp_path):
-    return tmp_path / "piano.duckdb"
-
-
-@pytest.fixture
-async def client(file):
-    """`client(owner="a")` is a client that is open; a store process is started for the first, and gone in the end."""
-    clients, processes = [], set()
-
-    async def open_client(**options):
-        store = RemoteStore(file, options=NO_DELAYS, **options)
-        clients.append(store)
-        await store.open()
-        processes.add(store.server_pid)
-        return store
-
-    yield open_client
-    processes |= {store.server_pid for store in clients} - {0}
-    for store in clients:
-        await store.close()
-    for process in processes:
-        await ended(process)
-
-
-@pytest.fixture
-def folders(monkeypatch):
-    """Return a short folder in which nothing is yet, where sockets are kept from now on."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-        monkeypatch.setattr(socket_folder, "LAST_RESORT", Path("/nowhere"))
-        monkeypatch.setattr(socket_folder, "RUNTIME_FOLDERS", "/nowhere")
-        yield Path(folder)
 
 
 async def claimed(store, owner):
@@ -95,17 +35,6 @@ async def claimed(store, owner):
     message = make.message("hi")
     _, [job] = await store.enqueue(message, [make.job(message, make.agent())])
     return await store.claim_next(job.id, owner, [job.id], NOW)
-
-
-@asynccontextmanager
-async def killed_client(file, owner):
-    """Have a process of its own that is connected; in the end it is killed."""
-    with started(f"{CONNECT}store = RemoteStore(path, owner={owner!r})\n{HOLD}", file) as process:
-        assert await asyncio.to_thread(process.stdout.readline) == "open\n"
-        yield
-
-
-CONNECT = "from piano_jupyter.store.server.remote_store import RemoteStore\n"
 
 
 async def test_two_clients_share_what_is_kept_and_the_process_leaves_with_the_last(file, client):
@@ -152,7 +81,7 @@ async def test_a_process_that_is_killed_is_replaced_and_the_clients_go_on(client
     killed = first.server_pid
     os.kill(killed, signal.SIGKILL)
     answers = await asyncio.gather(*(each.message(kept.id) for each in (first, second, first)))
-    await heard.reconnected.wait()
+    await heard.missed.wait()
 
     assert answers == [kept] * 3
     assert first.server_pid == second.server_pid != killed
@@ -307,13 +236,26 @@ async def test_a_database_that_a_kernel_has_alone_is_told_as_what_it_is(file):
 
 async def test_a_process_that_cannot_start_says_why(file, tmp_path, monkeypatch):
     file.mkdir()
-    with pytest.raises(StoreError, match="is a folder, not a file"):
+    with pytest.raises(StoreError, match="is a folder, not a file") as refused:
         await RemoteStore(file).open()
-    with pytest.raises(StoreError, match=r"did not start: .*unrecognized arguments: --nonsense; .*share to False"):
+    assert not isinstance(refused.value, CannotShareError)
+    with pytest.raises(
+        CannotShareError, match=r"did not start: .*unrecognized arguments: --nonsense; .*share to False"
+    ):
         await RemoteStore(tmp_path / "other.duckdb", options=("--nonsense",)).open()
     monkeypatch.setattr(election.sys, "executable", "/nowhere/python")
-    with pytest.raises(StoreError, match=r"cannot be started \(.*nowhere.*share to False"):
+    with pytest.raises(CannotShareError, match=r"cannot be started \(.*nowhere.*share to False"):
         await RemoteStore(tmp_path / "other.duckdb").open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("socket", "cannot listen at .*Is a directory"), ("start_lock", "cannot be made .Is a directory")],
+)
+async def test_a_folder_where_a_socket_or_a_lock_has_to_be_is_no_fault_of_the_database(file, folders, kind, says):
+    getattr(server_files(str(file)), kind).mkdir()
+    with pytest.raises(CannotShareError, match=f"^[^;]*{says}[^;]*; set PianoConfig.share to False [^;]*$"):
+        await RemoteStore(file).open()
 
 
 async def test_a_process_that_is_stopped_is_told_as_that(client, monkeypatch):
@@ -519,13 +461,15 @@ def test_sockets_are_in_the_user_s_runtime_folder_where_nobody_else_can_enter(fo
 
 def test_g21_a_folder_that_others_can_enter_is_not_used(folders):
     (folders / "piano_jupyter").mkdir(0o755)
-    with pytest.raises(StoreError, match=r"piano_jupyter is open to other users; .*cannot be made.*share to False"):
+    with pytest.raises(
+        CannotShareError, match=r"piano_jupyter is open to other users; .*cannot be made.*share to False"
+    ):
         socket_folder.private_folder()
 
 
 def test_g21_a_link_in_place_of_the_folder_is_not_followed(folders, tmp_path):
     (folders / "piano_jupyter").symlink_to(tmp_path)
-    with pytest.raises(StoreError, match="piano_jupyter is no folder"):
+    with pytest.raises(CannotShareError, match="piano_jupyter is no folder"):
         socket_folder.private_folder()
 
 
@@ -533,7 +477,7 @@ def test_g21_a_link_in_place_of_the_folder_is_not_followed(folders, tmp_path):
 def test_g21_another_user_s_folder_is_not_used(folders):
     (folders / "piano_jupyter").mkdir(0o700)
     os.chown(folders / "piano_jupyter", NOBODY, NOBODY)
-    with pytest.raises(StoreError, match="piano_jupyter belongs to another user"):
+    with pytest.raises(CannotShareError, match="piano_jupyter belongs to another user"):
         socket_folder.private_folder()
 
 
@@ -544,18 +488,18 @@ def test_a_folder_whose_path_is_too_long_is_passed_over(folders, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folders))
     assert socket_folder.server_files("/x/piano.duckdb").socket.is_relative_to(folders)
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with pytest.raises(StoreError, match=r"too long for a socket; .*share to False"):
+    with pytest.raises(CannotShareError, match=r"too long for a socket; .*share to False"):
         socket_folder.private_folder()
 
 
 def test_a_system_without_unix_sockets_is_told_as_that(monkeypatch):
     monkeypatch.delattr(socket, "AF_UNIX")
-    with pytest.raises(StoreError, match=r"no unix sockets; set PianoConfig.share to False"):
+    with pytest.raises(CannotShareError, match=r"no unix sockets; set PianoConfig.share to False"):
         socket_folder.private_folder()
 
 
 def test_a_socket_that_cannot_be_made_is_told(tmp_path):
-    with pytest.raises(StoreError, match=r"cannot listen at .*share to False"):
+    with pytest.raises(CannotShareError, match=r"cannot listen at .*share to False"):
         socket_folder.listening_socket(tmp_path / "missing" / "x.sock")
 
 
