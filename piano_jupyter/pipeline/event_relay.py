@@ -8,10 +8,11 @@ from piano_jupyter.events import Event, JobFailed, JobQueued
 from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.server.packing import Packing
 
+NOT_RELAYED = {Event, events.Closed, events.EventsMissed}
 KINDS: dict[str, type[Event]] = {
     name: kind
     for name, kind in vars(events).items()
-    if isinstance(kind, type) and issubclass(kind, Event) and kind not in {events.Closed, events.EventsMissed}
+    if isinstance(kind, type) and issubclass(kind, Event) and kind not in NOT_RELAYED
 }
 NAME_ENDS = b"\n"
 

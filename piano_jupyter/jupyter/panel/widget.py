@@ -18,7 +18,7 @@ from traitlets import Unicode
 
 from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
+from piano_jupyter.events import Event, EventsMissed, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
 from piano_jupyter.jupyter.render.tables import Note
@@ -152,10 +152,10 @@ class ChatPanel(anywidget.AnyWidget):
         if isinstance(event, ThreadDeleted):
             self._remove()
             return
-        if isinstance(event, ThreadBranched) or (
+        if isinstance(event, ThreadBranched | EventsMissed) or (
             isinstance(event, MessageAdded) and not self._view.continues_with(event)
         ):
-            # the thread continues on another branch
+            # the thread continues on another branch, or not all is known that was said in it
             self._start(self._reload())
             return
         self._view.apply(event)

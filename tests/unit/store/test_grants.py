@@ -8,9 +8,9 @@ import pytest
 from making import Make
 
 from piano_jupyter.records import Approval, JobStatus
+from piano_jupyter.store import grants
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
-from piano_jupyter.store import grants
 from piano_jupyter.store.grants import Grants
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,202 @@
+"""Several notebooks on one history: each is a Piano of its own here; the store process is a real one."""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+
+import pytest
+from store_servers import ended
+
+from piano_jupyter import Notebook, Piano, PianoError, tool
+from piano_jupyter.events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    EventsMissed,
+    JobDone,
+    JobStarted,
+    MessageDelta,
+)
+from piano_jupyter.records import JobStatus
+from piano_jupyter.store.server.remote_store import RemoteStore
+from piano_jupyter.testing import ScriptedModel, echo, tool_call
+
+DEADLINE_S = 20
+
+
+@pytest.fixture
+def database(tmp_path):
+    return tmp_path / "piano.duckdb"
+
+
+@pytest.fixture
+async def notebooks(database, monkeypatch):
+    """Open Pianos on one file: `await notebooks("a", script, tools=...)` is that of the notebook a.ipynb."""
+    monkeypatch.setenv("PIANO_SHARE", "1")
+    async with AsyncExitStack() as stack:
+
+        async def opened(name, *script, **settings):
+            piano = Piano(
+                database=database,
+                model=ScriptedModel(script, answer=echo),
+                notebook=Notebook(f"kernel-of-{name}", f"/work/{name}.ipynb"),
+                **settings,
+            )
+            await piano.open()
+            stack.push_async_callback(piano.close)
+            return piano
+
+        async with asyncio.timeout(DEADLINE_S):
+            yield opened
+
+
+async def killed_store_process(database):
+    """Kill the store process of a database, and return once it is gone."""
+    client = RemoteStore(database)
+    await client.open()
+    os.kill(client.server_pid, signal.SIGKILL)
+    await ended(client.server_pid)
+    await client.close()
+
+
+async def first(events, kind):
+    """Return the next event of a kind."""
+    async for event in events:
+        if isinstance(event, kind):
+            return event
+    return None
+
+
+async def test_two_notebooks_see_each_other_s_threads_messages_and_agents(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    events = b.events()
+    answer = await a.ask("hello from a")
+    await first(events, JobDone)
+
+    assert [thread.title for thread in await b.threads()] == ["hello from a"]
+    assert [each.content for each in await b.messages(a.thread)] == ["hello from a", answer.content]
+    assert b.thread is None  # each notebook has a current thread of its own
+    await b.messages(a.thread)
+    await a.ask("again")
+    await first(events, JobDone)
+    assert len(await b.messages(a.thread)) == 4
+
+    await a.add_agent("ada")
+    async with asyncio.timeout(DEADLINE_S):
+        while "ada" not in {agent.name for agent in await b.agents()}:
+            await asyncio.sleep(0.01)
+    assert (await a.status()).others == ["/work/b.ipynb"]
+
+
+async def test_pieces_of_an_answer_arrive_in_the_other_notebook_while_it_is_written(notebooks):
+    held = asyncio.Event()
+    a, b = await notebooks("a", held, "the end"), await notebooks("b")
+    events = b.events()
+    job = await a.send("slowly")
+    await first(events, JobStarted)
+    held.set()
+    assert (await first(events, MessageDelta)).job_id == job.id
+    assert (await b.wait(job)).content == (await a.wait(job)).content
+
+
+async def test_each_job_runs_in_the_notebook_that_sent_it(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    await asyncio.gather(*(each.ask(f"{n}") for n in range(5) for each in (a, b)))
+
+    owners = {job.notebook.name: {job.owner} for job in await a.jobs()}
+    assert set(owners) == {"/work/a.ipynb", "/work/b.ipynb"}
+    assert owners["/work/a.ipynb"] != owners["/work/b.ipynb"]
+    assert {job.status for job in await b.jobs()} == {JobStatus.DONE}
+
+
+async def test_an_approval_may_be_given_in_the_other_notebook_and_the_first_answer_counts(notebooks):
+    @tool(asks=True)
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    a = await notebooks("a", tool_call("secret"), "done", tools=[secret])
+    b = await notebooks("b")
+    await a.update_agent("Assistant", enabled_tools=["secret"])
+    events = b.events()
+    job = await a.send("what is it?")
+    request = await first(events, ApprovalRequested)
+
+    late = await notebooks("late")
+    assert [each.id for each in await late.approvals()] == [request.id]
+    assert await b.approvals(here=True) == []
+    assert await b.approve(request, always=True)
+    assert (await first(events, ApprovalDecided)).note == "always"
+    assert (await a.wait(job)).content == "done"
+    assert not await a.deny(request)
+    assert await a.approvals() == await b.approvals() == await late.approvals() == []
+    assert request.always in a.config.rules
+
+
+async def test_a_job_that_runs_elsewhere_is_cancelled_there(notebooks):
+    held = asyncio.Event()
+    a, b = await notebooks("a", held, "never"), await notebooks("b")
+    events = b.events()
+    job = await a.send("slowly")
+    await first(events, JobStarted)
+    assert (await b.cancel(job)).status is JobStatus.CANCELLED
+    with pytest.raises(PianoError, match="cancelled"):
+        await a.wait(job)
+    await a.drain()
+    assert (await a.ask("next", thread=await a.open_thread("other"))).content
+
+
+async def test_questions_that_are_asked_at_once_in_one_thread_follow_each_other(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    thread = await a.open_thread("together")
+    await asyncio.gather(*(each.ask(f"{each.notebook.id} {n}", thread=thread) for n in range(6) for each in (a, b)))
+    async with asyncio.timeout(DEADLINE_S):
+        while len(said := await a.messages(thread)) < 24:  # the last answer is told a moment later
+            await asyncio.sleep(0.01)
+    assert len([each for each in said if each.role == "user"]) == 12
+    assert [each.id for each in said] == [each.id for each in await b.messages(thread)]
+
+
+async def test_a_notebook_continues_its_own_thread_after_its_kernel_was_started_again(notebooks):
+    a = await notebooks("a")
+    await a.ask("of a")
+    b = await notebooks("b")
+    await b.ask("of b")
+    await a.close()
+    again = await notebooks("a")
+
+    assert (again.thread.title, b.thread.title) == ("of a", "of b")
+    assert [each.title for each in await again.threads(here=True)] == ["of a"]
+
+
+async def test_the_jobs_of_a_notebook_that_is_gone_are_resumed_here_when_asked(notebooks):
+    a = await notebooks("a")
+    await a.stop()
+    job = await a.send("left behind")
+    b = await notebooks("b")
+    with pytest.raises(PianoError, match=r"a\.ipynb, which is open"):
+        await b.resume(job)
+    await a.close()
+
+    [(left, why)] = await b.unfinished()
+    assert (left.id, "a.ipynb, is gone; %piano resume" in why) == (job.id, True)
+    await b.ask("something else")  # which resumes only what this notebook left
+    assert (await b.find_job(job)).status is JobStatus.QUEUED
+    assert await b.resume(job) == []
+    assert (await b.wait(job)).content
+    assert (await b.find_job(job)).notebook == b.notebook
+
+
+async def test_a_store_process_that_is_killed_is_replaced_and_nobody_waits_for_ever(notebooks, database):
+    held = asyncio.Event()
+    a, b = await notebooks("a", held, "late"), await notebooks("b")
+    await b.ask("before")
+    missed = b.events()
+    job = await a.send("slowly")
+    waiting = asyncio.create_task(b.wait(job))
+    await killed_store_process(database)
+    held.set()
+
+    assert (await a.wait(job)).content == (await waiting).content
+    await first(missed, EventsMissed)
+    assert (await b.ask("after")).content
