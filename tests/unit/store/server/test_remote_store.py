@@ -146,7 +146,7 @@ async def test_an_orderly_close_gives_jobs_back_without_an_attempt(file):
         found = await there.job(job.id)
         await there.close()
 
-        assert (found.status, found.attempt, found.owner) == (JobStatus.QUEUED, 0, None)
+        assert (found.status, found.attempt, found.owner) == (JobStatus.QUEUED, 0, "a")
 
 
 async def test_a_client_does_not_recover_the_jobs_of_another_that_is_connected(file):
