@@ -84,7 +84,7 @@ class AgentRegistry:
         known = self._checked({"name": name, "model": model} | fields)
         agent = await self._store.add_agent(Agent(id=self._clock.new_id(), inserted_at=self._clock.now(), **known))
         self._tools_set_here.add(agent.id)
-        self._stored = [*self._stored, agent]
+        self._take_in(agent)
         return self._changed(agent)
 
     async def update(self, name: str, **fields: Any) -> Agent:
@@ -92,13 +92,18 @@ class AgentRegistry:
         agent = await self._store.update_agent(replace(agent_named(self._stored, name), **self._checked(fields)))
         if "enabled_tools" in fields:
             self._tools_set_here.add(agent.id)
-        self._stored = [agent if each.id == agent.id else each for each in self._stored]
+        self._take_in(agent)
         return self._changed(agent)
 
     def _follow(self, event: AgentAdded) -> None:
-        """Read the agents again after a change in another notebook."""
+        """Take in an agent that another notebook has added or changed; it may have left out tools, which are read."""
         if self.find(event.agent.id) != event.agent:
+            self._take_in(event.agent)
             self._reading = asyncio.create_task(self.refresh(), name="piano-agents")
+
+    def _take_in(self, agent: Agent) -> None:
+        stored = {each.id: each for each in self._stored}
+        self._stored = list((stored | {agent.id: agent}).values())
 
     def _changed(self, agent: Agent) -> Agent:
         agent = self._trusted(agent)

@@ -1,6 +1,7 @@
 """GrantingStore: a store that decides which of the jobs that kernels ask for goes next, and gives it to its kernel."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -10,11 +11,16 @@ from piano_jupyter.store.job_board import NOTED
 
 
 class GrantingStore(Store):
-    """A store around a store that nobody else writes to. `stir` tells kernels, by their owners, to ask again."""
+    """A store around a store that nobody else writes to.
 
-    def __init__(self, store: Store, stir: Callable[[Collection[str]], None]) -> None:
+    `stir` tells kernels, by their owners, to ask again; `now` is a clock that only goes forward, in seconds.
+    """
+
+    def __init__(
+        self, store: Store, stir: Callable[[Collection[str]], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
-        self.grants = Grants(store, stir)
+        self.grants = Grants(store, stir, now)
         self._writes = set[asyncio.Task[Any]]()
 
     async def open(self) -> None:
@@ -40,6 +46,8 @@ class GrantingStore(Store):
         if operation == "claim_next":
             return await self.grants.claim_next(*arguments, **options)
         result = await self._store.call(operation, *arguments, **options)
+        if operation == "ack":
+            self.grants.expect(result.asked)
         self.grants.board.note(operation, result)
         return result
 

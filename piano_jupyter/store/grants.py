@@ -7,7 +7,7 @@ for it in time stands back until it asks again, so that a kernel which hangs doe
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -32,10 +32,13 @@ class _Wish:
 class Grants:
     """Who asks for which jobs. `stir` tells kernels, by their owners, that something may be there to claim."""
 
-    def __init__(self, store: Store, stir: Callable[[Collection[str]], None]) -> None:
-        self.board = JobBoard(self._stir_unmet)
-        self._store, self._stir = store, stir
+    def __init__(
+        self, store: Store, stir: Callable[[Collection[str]], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.board = JobBoard(self._stir_unmet, now)
+        self._store, self._stir, self._now = store, stir, now
         self._wishes: dict[str, _Wish] = {}
+        self._expected: set[UUID] = set()  #: jobs that were delegated a moment ago: their kernel is about to ask for them
         self._reserved: dict[UUID, float] = {}  #: jobs whose turn it is, and until when their place is kept
         self._swapped: dict[str, float] = {}  #: when a model was swapped in last, by server
         self._lock = asyncio.Lock()
@@ -51,6 +54,7 @@ class Grants:
             if begun:  # it is asked again, since a reply was lost
                 return await self._claim(request_id, owner, wanted, now)
             wish = self._wishes[owner] = _Wish(list(wanted), turn)
+            self._expected.difference_update(wanted)
             self._reserved = {each: until for each, until in self._reserved.items() if each not in wanted}
             while (job := self._next(wish)) is not None:
                 claimed = await self._claim(request_id, owner, [job.id], now)
@@ -60,6 +64,10 @@ class Grants:
                 self.board.note("claim_next", await self._store.job(job.id))  # it did not wait any more
             wish.is_unmet = True
             return None
+
+    def expect(self, delegated: Iterable[Job]) -> None:
+        """Keep a place for delegated jobs, which go before the next question of their thread."""
+        self._expected.update(job.id for job in delegated)
 
     def forget(self, owner: str) -> None:
         """Take back what a kernel asked for: it is gone."""
@@ -88,7 +96,7 @@ class Grants:
         queued = [named.queued(each) for each in self._asked_for() if each.job.id not in self._reserved]
         places = [named.job(each.job) for each in map(self.board.queued, self._reserved) if each]
         working = [*map(named.job, self.board.running), *places]
-        limits, now = self._limits(server), time.monotonic()
+        limits, now = self._limits(server), self._now()
         able = [each for each in ready(queued, working, limits) if each.job.server == server]
         busy = [job for job in working if job.server == server and job.id not in self.board.idle]
         loaded = None if turn.loaded is None else {named.model(server, each) for each in turn.loaded}
@@ -99,7 +107,7 @@ class Grants:
 
     def _asked_for(self) -> list[QueuedJob]:
         wanted = (job_id for wish in self._wishes.values() for job_id in wish.wanted)
-        return [each for job_id in dict.fromkeys(wanted) if (each := self.board.queued(job_id))]
+        return [each for job_id in dict.fromkeys([*wanted, *self._expected]) if (each := self.board.queued(job_id))]
 
     def _limits(self, server: str) -> SchedulingLimits:
         """Return the strictest limits of those who ask for a job on a server."""
@@ -113,16 +121,17 @@ class Grants:
         )
 
     def _reserve(self, job: Job) -> None:
-        self._reserved[job.id] = time.monotonic() + RESERVED_S
+        self._reserved[job.id] = self._now() + RESERVED_S
         self._stir([owner for owner, wish in self._wishes.items() if job.id in wish.wanted])
         asyncio.get_running_loop().call_later(RESERVED_S, self._stir_unmet)
 
     def _drop_late(self) -> None:
         """Let those stand back who did not come for their place, and forget the places of jobs that do not wait."""
-        now = time.monotonic()
+        now = self._now()
         late = {job_id for job_id, until in self._reserved.items() if until <= now}
         for owner in [owner for owner, wish in self._wishes.items() if late.intersection(wish.wanted)]:
             del self._wishes[owner]
+        self._expected -= late
         asked = {each.job.id for each in self._asked_for()}
         self._reserved = {each: until for each, until in self._reserved.items() if each in asked}
 

@@ -3,7 +3,6 @@
 The store process is the only one that writes, so that the scheduler need not read the database.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -20,8 +19,8 @@ OPEN = {JobStatus.QUEUED, JobStatus.RUNNING}
 class JobBoard:
     """Knows which jobs wait, since when, and which run; `freed` is called when something less runs."""
 
-    def __init__(self, freed: Callable[[], None]) -> None:
-        self._freed = freed
+    def __init__(self, freed: Callable[[], None], now: Callable[[], float]) -> None:
+        self._freed, self._now = freed, now
         self._jobs: dict[UUID, QueuedJob] = {}
         self._asked: dict[UUID, UUID] = {}  #: approvals that wait for the user, and their jobs
 
@@ -63,7 +62,7 @@ class JobBoard:
         before = self._jobs.pop(job.id, None)
         was = before.job.status if before else None
         if job.status in OPEN:
-            since = before.since if before and was is job.status else time.monotonic()
+            since = before.since if before and was is job.status else self._now()
             self._jobs[job.id] = QueuedJob(job, since)
         if was is JobStatus.RUNNING and job.status is not was:
             self._asked = {approval: each for approval, each in self._asked.items() if each != job.id}

@@ -10,6 +10,7 @@ from store_servers import ended
 
 from piano_jupyter import Notebook, Piano, PianoError, tool
 from piano_jupyter.events import (
+    AgentAdded,
     ApprovalDecided,
     ApprovalRequested,
     EventsMissed,
@@ -31,7 +32,7 @@ def database(tmp_path):
 
 @pytest.fixture
 async def notebooks(database, monkeypatch):
-    """Open Pianos on one file: `await notebooks("a", script, tools=...)` is that of the notebook a.ipynb."""
+    """Open Pianos on one file, each as a notebook of its own, known by its name and with the script of its model."""
     monkeypatch.setenv("PIANO_SHARE", "1")
     async with AsyncExitStack() as stack:
 
@@ -82,9 +83,8 @@ async def test_two_notebooks_see_each_other_s_threads_messages_and_agents(notebo
     assert len(await b.messages(a.thread)) == 4
 
     await a.add_agent("ada")
-    async with asyncio.timeout(DEADLINE_S):
-        while "ada" not in {agent.name for agent in await b.agents()}:
-            await asyncio.sleep(0.01)
+    await first(events, AgentAdded)
+    assert (await b.ask("hello", agent="ada")).content
     assert (await a.status()).others == ["/work/b.ipynb"]
 
 
@@ -148,11 +148,12 @@ async def test_a_job_that_runs_elsewhere_is_cancelled_there(notebooks):
 
 async def test_questions_that_are_asked_at_once_in_one_thread_follow_each_other(notebooks):
     a, b = await notebooks("a"), await notebooks("b")
-    thread = await a.open_thread("together")
+    thread, events = await a.open_thread("together"), a.events()
     await asyncio.gather(*(each.ask(f"{each.notebook.id} {n}", thread=thread) for n in range(6) for each in (a, b)))
-    async with asyncio.timeout(DEADLINE_S):
-        while len(said := await a.messages(thread)) < 24:  # the last answer is told a moment later
-            await asyncio.sleep(0.01)
+    ends = [await first(events, JobDone) for _ in range(12)]
+    assert len({end.job_id for end in ends}) == 12
+    said = await a.messages(thread)
+    assert len(said) == 24
     assert len([each for each in said if each.role == "user"]) == 12
     assert [each.id for each in said] == [each.id for each in await b.messages(thread)]
 

@@ -27,7 +27,7 @@ class Kernel:
         self.store = RemoteStore(
             file, owner=owner, listener=Listener(self._receive, self._recovered, _nothing, _nothing)
         )
-        self.relay = EventRelay(self.bus, self.store.publish)
+        self.relay = EventRelay(self.bus, self.store.publish, lambda: True)
         self.bus.subscribe(self._hear)
 
     async def number(self, count):
@@ -76,8 +76,8 @@ async def test_all_kernels_hear_what_one_publishes_in_its_order_and_once(tmp_pat
 def test_an_error_s_class_is_told_and_a_close_is_not():
     sent, heard = [], []
     bus, other = EventBus(), EventBus()
-    EventRelay(bus, sent.append)
-    there = EventRelay(other, sent.append)
+    EventRelay(bus, sent.append, lambda: True)
+    there = EventRelay(other, sent.append, lambda: True)
     other.subscribe(heard.append)
     bus.publish(Closed())
     bus.publish(JobFailed(job=JOB, reason="too slow", error=ModelTimeoutError("too slow")))
@@ -91,9 +91,9 @@ def test_an_error_s_class_is_told_and_a_close_is_not():
 
 def test_what_a_subscriber_publishes_when_it_hears_of_another_kernel_is_told():
     sent, bus = [], EventBus()
-    relay = EventRelay(bus, sent.append)
+    relay = EventRelay(bus, sent.append, lambda: True)
     bus.subscribe(lambda _: bus.publish(AgentAdded(agent=AGENT)), MessageAdded)
-    EventRelay(EventBus(), sent.append).close()
+    EventRelay(EventBus(), sent.append, lambda: True).close()
     other = EventBus()
     EventRelay(other, relay.receive)
     other.publish(MessageAdded(message=MESSAGE))
@@ -104,7 +104,7 @@ def test_what_a_subscriber_publishes_when_it_hears_of_another_kernel_is_told():
 
 def test_jobs_of_a_kernel_that_is_gone_are_told_as_what_became_of_them_but_not_to_the_others():
     sent, heard, bus = [], [], EventBus()
-    relay = EventRelay(bus, sent.append)
+    relay = EventRelay(bus, sent.append, lambda: True)
     bus.subscribe(heard.append)
     failed = make.job(MESSAGE, AGENT, status=JobStatus.FAILED, reason="stopped 3 times", finished_at=START)
     relay.recovered([JOB, failed])

@@ -14,11 +14,12 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import JobQueued
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.job_log import JobLog
-from piano_jupyter.pipeline.producer import JobModels, Producer
+from piano_jupyter.pipeline.producer import JobModels, JobOwner, Producer
 from piano_jupyter.pipeline.trust import Trust
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
-from piano_jupyter.records import JobStatus
+from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
+from piano_jupyter.store.granting_store import GrantingStore
 
 MAX_WAIT = 60.0
 ALWAYS_LOADED = JobModels(loaded=None, aliases=dict)
@@ -46,9 +47,13 @@ class Server:
         return JobModels(loaded=loaded, aliases=dict)
 
 
+async def alive():
+    return {"kernel"}
+
+
 @asynccontextmanager
 async def producing(clock, models):
-    store, bus = DuckDBStore(":memory:"), EventBus()
+    store, bus = GrantingStore(DuckDBStore(":memory:"), lambda _: None, clock.monotonic), EventBus()
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
     try:
@@ -56,7 +61,8 @@ async def producing(clock, models):
             store, bus, clock, (trust := Trust(":memory:", Path.cwd, in_memory=True)), lambda _: None
         )
         unfinished = UnfinishedJobs(agents, trust, list, lambda: "")
-        yield Producer(store, bus, clock, "kernel", config, models, unfinished, JobLog(bus, agents)), store, bus
+        owner = JobOwner("kernel", Notebook(), alive, lambda: False)
+        yield Producer(store, bus, clock, owner, config, models, unfinished, JobLog(bus, agents)), store, bus
     finally:
         await store.close()
 
