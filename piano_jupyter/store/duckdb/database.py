@@ -229,6 +229,11 @@ class Database:
 
         self.do(delete)
 
+    def identity(self) -> DatabaseIdentity:
+        """Return which database this is, once its file was looked at: nothing is stored, so a full disk stays told."""
+        self.reopen_if_broken()
+        return self.do(lambda tables: tables.identity())
+
     def compact(self) -> None:
         """Rewrite the file, without the bytes of what was deleted. Reads that are under way are stopped."""
         self.reopen_if_broken()

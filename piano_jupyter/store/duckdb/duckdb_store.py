@@ -24,7 +24,7 @@ REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": rep
 #: Copies of the file: they run beside everything else, and closing stops them.
 COPIES: dict[str, Callable[..., Any]] = {"backup": backups.backup, "erase": backups.erase}
 #: Work on the file itself: nothing else runs meanwhile.
-FILE_WORK: dict[str, Callable[..., Any]] = {"compact": Database.compact}
+FILE_WORK: dict[str, Callable[..., Any]] = {"compact": Database.compact, "identity": Database.identity}
 
 Result = TypeVar("Result")
 

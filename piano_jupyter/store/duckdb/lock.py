@@ -31,7 +31,9 @@ FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  #
 HOLDER = re.compile(
     rb"piano_jupyter (?P<pid>\d+)\t(?P<host>[^\t\n]*)\t(?P<command>[^\t\n]*)(?:\t(?P<boot>[^\t\n]*))?\n"
     rb"(?:notebook\t(?P<notebook>[^\t\n]+)\n)?"
+    rb"(?:namespace\t(?P<namespace>[^\t\n]+)\n)?"
 )
+STORE_PROCESS = "piano_jupyter.store.server"  #: in the command line of one
 NOTEBOOK = re.compile(r"[^/\\]+\.ipynb")  #: the file's name in what Jupyter calls a session; VS Code adds an id to it
 TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
@@ -100,7 +102,8 @@ def command_of(pid: int | str) -> str:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-    return truncated(redact(" ".join(arguments.split())), LONGEST_COMMAND)
+    program, *others = arguments.split() or [""]
+    return truncated(redact(" ".join([os.path.basename(program), *others])), LONGEST_COMMAND)  # noqa: PTH119
 
 
 def _open(path: str, name: str) -> int:
@@ -132,9 +135,10 @@ def _lock(file: int, name: str, disk: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in TAKEN:
+            holder = _holder(file)
+            stop = "shut down the kernels that use it" if STORE_PROCESS in holder else "stop that kernel"
             raise StoreLockedError(
-                f"database {name} is open in {_holder(file)}: stop that kernel, "
-                f"or {ELSEWHERE}, such as\n{OTHER_DATABASE}"
+                f"database {name} is open in {holder}: {stop}, or {ELSEWHERE}, such as\n{OTHER_DATABASE}"
             ) from None
         raise without_locks(name, error.strerror or str(error), disk) from error
 
@@ -186,7 +190,7 @@ def _me() -> bytes:
     line = "\t".join(" ".join(part.split()) for part in parts).encode(errors="replace") + b"\t" + _boot() + b"\n"
     if found := NOTEBOOK.search(os.environ.get("JPY_SESSION_NAME", "")):
         line += f"notebook\t{' '.join(redact(found[0]).split())}\n".encode(errors="replace")
-    return MARK + line
+    return MARK + line + b"namespace\t" + _namespace() + b"\n"
 
 
 def _boot() -> bytes:
@@ -197,6 +201,14 @@ def _boot() -> bytes:
         return os.uname().nodename.encode()
 
 
+def _namespace() -> bytes:
+    """Return what tells this container's processes, on this machine, from those of other containers."""
+    try:
+        return os.readlink("/proc/self/ns/pid").encode()  # noqa: PTH115
+    except OSError:
+        return b"unknown"
+
+
 def _holder(file: int) -> str:
     """Return who has the lock, as far as the file tells."""
     found = HOLDER.match(os.pread(file, 1000, 0))
@@ -205,4 +217,6 @@ def _holder(file: int) -> str:
     parts = ("pid", "host", "command", "notebook")
     pid, host, command, notebook = ((found[part] or b"").decode(errors="replace") for part in parts)
     elsewhere = f" on {host}" if host != os.uname().nodename else ""
+    if found["boot"] == _boot() and (found["namespace"] or _namespace()) != _namespace():
+        return f"a process of another container, which cannot be seen from here ({command or 'unknown'}){elsewhere}"
     return f"process {pid} ({command or 'unknown'}){elsewhere}{notebook and f', the kernel of {notebook}'}"

@@ -6,10 +6,12 @@ that never came back. No heartbeats.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
 
@@ -70,8 +72,9 @@ class Leases:
         await asyncio.sleep(self._grace_s)
         if owner is not None:
             self._absent.pop(owner)
-        if await self._strangers(()):
-            self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
+        with contextlib.suppress(StoreError):  # closed or full: it is done by a later `recover`, or the next process
+            if await self._strangers(()):
+                self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
 
     async def _strangers(self, alive: Collection[str]) -> bool:
         """Return whether a job runs whose owner is not here."""

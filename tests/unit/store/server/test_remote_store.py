@@ -22,6 +22,7 @@ from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.server import client_connection, election, socket_folder, wire
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
+from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, RemoteStore
 from piano_jupyter.store.server.shared_store import OPERATIONS
 from piano_jupyter.store.server.socket_folder import CannotShareError, server_files
@@ -177,6 +178,13 @@ async def test_after_a_start_recovering_waits_for_the_clients_that_come_back(fil
         assert (await slow.job(lost.id)).status is JobStatus.QUEUED
         for each in (quick, slow):
             await each.close()
+
+
+async def test_a_grace_period_that_ends_when_the_store_is_closed_already_is_no_error(file):
+    async with opened(file) as store:
+        leases = Leases(store, 0, [].extend)
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    await leases.close()
 
 
 async def test_j21_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(file):

@@ -1,18 +1,24 @@
 """What the clients of a store process are told: of each other, of the file in use, and of what happens to it."""
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from child import IS_ROOT, NOBODY, needs_root
 from making import Make
-from store_processes import opened
-from store_servers import Heard, ended, killed_client, served
+from store_processes import HOLD, opened, outcome, started
+from store_servers import CONNECT, Heard, ended, killed_client, served
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb.database_file import hold, let_go
 from piano_jupyter.store.server import wire
+from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
 from piano_jupyter.store.server.remote_store import RemoteStore
 from piano_jupyter.store.server.socket_folder import server_files
 
@@ -164,3 +170,145 @@ async def test_a_client_that_ends_the_process_leaves_a_file_that_is_free(file, c
     await second.close(end=True)
     let_go(hold(str(file)))
     await ended(pid)
+
+
+def fill(folder):
+    """Leave no room on a disk."""
+    with (folder / "filler").open("ab") as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(1 << 16))
+            filler.flush()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder that is a disk of its own, which can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@needs_root
+async def test_a_full_disk_is_told_to_all_and_stays_told_until_there_is_room(small_disk):
+    one, two, later = [RemoteStore(small_disk / "piano.duckdb", owner=owner) for owner in "abc"]
+    sentence = f"no room left on the disk of database {one.name}: free some and try again"
+    fill(small_disk)
+    with pytest.raises(StoreError, match=sentence) as refused:
+        await one.open()
+    assert type(refused.value) is StoreError
+    (small_disk / "filler").unlink()
+    await one.open()
+    await two.open()
+    fill(small_disk)
+    adding = [one.add_message(make.message(os.urandom(100_000).hex())) for _ in range(100)]
+    last = (await asyncio.gather(*adding, return_exceptions=True))[-1]
+    assert str(last).startswith(sentence)
+    await later.open()
+    await two.counts()
+    for each in (one, two, later):
+        assert each.problem.startswith(sentence)
+
+    (small_disk / "filler").unlink()
+    await one.add_message(make.message("there is room"))
+    await two.counts()
+    assert (one.problem, two.problem) == ("", "")
+    for each in (two, later, one):
+        await each.close(end=True)
+    async with opened(one.name) as store:
+        assert (await store.sql("SELECT count(*) FROM messages WHERE content = 'there is room'")).rows == ((1,),)
+
+
+#: A store process of another user, who may not be able to read where the interpreter is: in a process that was root's.
+OTHER_USER = f"""
+from piano_jupyter.store.server import __main__ as server
+from piano_jupyter.store.server.store_server import Delays
+from piano_jupyter.store.server.wire import ERROR
+first = DuckDBStore(":memory:")
+asyncio.run(first.open()); asyncio.run(first.close())
+os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)
+os.environ.pop("XDG_RUNTIME_DIR", None)
+server.tell = lambda error: print(type(ERROR.unpack(error)).__name__, ERROR.unpack(error))
+asyncio.run(server.run(path, Delays()))
+"""
+
+
+@needs_root
+async def test_g21_another_user_s_database_is_told_as_that():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        async with opened(Path(folder, "piano.duckdb")):
+            pass
+        said = outcome(OTHER_USER, Path(folder, "piano.duckdb"))
+
+    assert said.startswith(f"StoreError database {folder}/piano.duckdb cannot be written (Permission denied: ")
+    assert ": allow it, or set PianoConfig.database" in said
+
+
+needs_namespaces = pytest.mark.skipif(
+    not IS_ROOT or shutil.which("unshare") is None, reason="only root can make a namespace of processes"
+)
+CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc")
+#: Connects, and says who else is there, or why it cannot.
+JOIN = """
+os.environ["XDG_RUNTIME_DIR"] = {folder!r}
+store = RemoteStore(path, owner="inside", label="inside.ipynb", options=("--grace-s=0", "--idle-s=0"))
+async def join():
+    await store.open()
+    print("joined", store.others, (await store.counts()).messages)
+    await store.close()
+try:
+    asyncio.run(join())
+except StoreError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@needs_namespaces
+async def test_another_container_that_sees_the_socket_shares_the_database(client, folders):
+    there = await client(owner="a", label="outside.ipynb")
+    await there.add_message(make.message("hi"))
+    said = await asyncio.to_thread(outcome, CONNECT + JOIN.format(folder=str(folders)), there.name, *CONTAINER)
+
+    assert said == "joined ['outside.ipynb'] 1\n"
+
+
+@needs_namespaces
+async def test_another_container_that_does_not_see_the_socket_is_told_where_the_database_is_open(client, folders):
+    there = await client(owner="a")
+    kept = await there.add_message(make.message("hi"))
+    with tempfile.TemporaryDirectory(dir="/tmp") as other:
+        said = await asyncio.to_thread(outcome, CONNECT + JOIN.format(folder=other), there.name, *CONTAINER)
+
+    assert said.startswith(
+        f"StoreLockedError database {there.name} is open in a process of another container, "
+        "which cannot be seen from here (python"
+    )
+    assert "): shut down the kernels that use it, or set PianoConfig.database to another file" in said
+    assert await there.message(kept.id) == kept
+
+
+def memory_of(pid):
+    """Return how many bytes of memory a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_j21_a_frozen_client_stops_nobody_and_does_not_make_the_process_grow(file, client):
+    heard = Heard()
+    talker, _ = await client(owner="a"), await client(owner="b", listener=heard.listener)
+    with started(f"{CONNECT}store = RemoteStore(path, owner='frozen')\n{HOLD}", file) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == "open\n"
+        os.kill(process.pid, signal.SIGSTOP)
+        before, sent = memory_of(talker.server_pid), 0
+        while len(await talker.clients()) > 2:
+            talker.publish(bytes(2**20))
+            sent += 1
+        await heard.number(sent)
+        while sent < 100:
+            talker.publish(bytes(2**20))
+            await talker.counts()
+            sent += 1
+        await heard.number(sent)
+
+        assert memory_of(talker.server_pid) - before < 6 * MAX_UNREAD_EVENT_BYTES
