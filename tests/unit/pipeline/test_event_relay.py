@@ -95,7 +95,7 @@ def test_what_a_subscriber_publishes_when_it_hears_of_another_kernel_is_told():
     bus.subscribe(lambda _: bus.publish(AgentAdded(agent=AGENT)), MessageAdded)
     EventRelay(EventBus(), sent.append, lambda: True).close()
     other = EventBus()
-    EventRelay(other, relay.receive)
+    EventRelay(other, relay.receive, lambda: True)
     other.publish(MessageAdded(message=MESSAGE))
 
     assert len(sent) == 1
