@@ -83,18 +83,22 @@ def window(chromium, lab):
 
 @pytest.fixture
 def notebook(window, lab, stub_model, request):
-    """Open notebooks: `notebook(["%load_ext piano_jupyter", ...])`. A picture is kept where E2E_SHOTS says."""
+    """Open notebooks: `notebook(["%load_ext piano_jupyter", ...])`. A picture is kept where E2E_SHOTS says.
+
+    One that is opened `beside` another is in the same folder, and so in the same workspace; both are seen.
+    """
     opened, said = [], []
 
     def note(message):
         said.append(f"{message.type}: {message.text}")
 
-    def make(cells):
+    def make(cells, beside=None, file="notebook.ipynb"):
         name = re.sub(r"[^0-9a-zA-Z]+", "-", request.node.name)[:60]
-        path = f"{name}-{len(list(lab.notebooks.iterdir()))}/notebook.ipynb"
+        folder = f"{name}-{len(list(lab.notebooks.iterdir()))}" if beside is None else Path(beside.path).parent
+        path = f"{folder}/{file}"
         lab.write(path, cells)
         opened.append(Notebook(window, lab, path))
-        opened[-1].open()
+        opened[-1].open("tab-after" if beside is None else "split-right")
         return opened[-1]
 
     window.on("console", note)

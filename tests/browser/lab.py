@@ -88,7 +88,7 @@ class Lab:
         return json.loads(raw) if raw else None
 
     def write(self, path, cells):
-        """Put a notebook with these code cells into a new folder."""
+        """Put a notebook with these code cells into a folder, which may be new."""
         written = [
             {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": cell}
             for i, cell in enumerate(cells)
@@ -96,7 +96,7 @@ class Lab:
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": written}
         file = self.notebooks / path
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(content))
 
     def address(self, path=""):
@@ -133,12 +133,23 @@ class Notebook:
 
     def __init__(self, page, lab, path):
         self.page, self._lab, self.path = page, lab, path
-        self.root = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
-        self.panel = self.root.locator(".piano-panel").last
 
-    def open(self):
-        ask = "path => { jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'}) }"
-        self.page.evaluate(ask, self.path)
+    @property
+    def root(self):
+        """The locator of the notebook."""
+        return self.page.locator(f"[id='{self.page.evaluate('path => panels[path].id', self.path)}']")
+
+    @property
+    def panel(self):
+        """The locator of its last chat panel."""
+        return self.root.locator(".piano-panel").last
+
+    def open(self, mode="tab-after"):
+        """Open it: as a tab, or beside the others with `mode` "split-right"."""
+        ask = """([path, mode]) => {
+            jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook', options: {mode}});
+        }"""
+        self.page.evaluate(ask, [self.path, mode])
         self._wait_until_ready()
 
     def reload(self):

@@ -124,7 +124,7 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
 async def _panel_thread(piano: "Piano") -> tuple["Piano", Thread]:
     """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
     if piano.thread is None:
-        threads = await piano.threads("active")
+        threads = await piano.threads("active", here=True)
         piano.thread = threads[0] if threads else await piano.open_thread("Chat")
     if piano.trusted:
         await piano.resume()
