@@ -73,7 +73,9 @@ class Producer:
     async def recover(self, max_attempts: int) -> None:
         """Queue the jobs that an earlier kernel of this notebook left; they wait until the user resumes them."""
         self._loop = asyncio.get_running_loop()
-        for job in await self._store.recover({self._owner.process}, max_attempts, self._clock.now()):
+        process, notebook = self._owner.process, self._owner.notebook
+        own = notebook if notebook.id else None  # of a script, several may run
+        for job in await self._store.recover({process}, max_attempts, self._clock.now(), own):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
         await self.take_in_left()

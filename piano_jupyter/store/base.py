@@ -249,9 +249,13 @@ class Store(Backend):
         no longer runs under this claim, is left as it is.
         """
 
-    async def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
+    async def recover(
+        self, alive: Collection[str], max_attempts: int, now: datetime, notebook: Notebook | None = None
+    ) -> list[Job]:
         """Take over the running jobs of all owners but those that are `alive`; return them as they now are.
 
+        Where several processes share the store, an owner that may come back keeps its jobs for some seconds, unless
+        they are of `notebook`, whose kernel was started again.
         Each goes back to queued, still for its owner, or to failed once it was claimed `max_attempts` times; one that
         waited for the user's answer does not count that. Calls without a result are given "outcome unknown: the kernel
         stopped while it ran". Called again, it finds nothing left to take over.

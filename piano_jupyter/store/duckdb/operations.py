@@ -262,7 +262,10 @@ class Operations:
         self._finish_open_calls(known, CallStatus.UNKNOWN, OUTCOME_UNKNOWN, now)
         return self._move(_requeued(known, attempt=max(known.attempt - 1, 0)))
 
-    def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
+    def recover(
+        self, alive: Collection[str], max_attempts: int, now: datetime, notebook: Notebook | None = None
+    ) -> list[Job]:
+        del notebook  # nobody comes back to a file that another process has now
         running = self.jobs(JobStatus.RUNNING)
         return [self._recover(job, max_attempts, now) for job in running if job.owner not in alive]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Job, JobStatus
+from piano_jupyter.records import Job, JobStatus, Notebook
 from piano_jupyter.store.base import Store
 
 
@@ -52,14 +52,18 @@ class Leases:
         else:
             self._absent[owner] = asyncio.create_task(self._recover_after_grace(owner))
 
-    async def recover(self, alive: Collection[str], max_attempts: int, now: datetime) -> list[Job]:
-        """Recover the jobs of all owners but those that are alive or that keep their jobs here.
+    async def recover(
+        self, alive: Collection[str], max_attempts: int, now: datetime, notebook: Notebook | None = None
+    ) -> list[Job]:
+        """Recover the jobs of all owners but those that are alive, that keep their jobs here, or that may come back.
 
-        While kernels may still come back after a start of the process, it waits for them.
+        Those of `notebook` do not come back: its kernel was started again.
         """
-        if not self._settled.done() and await self._strangers(alive):
-            await asyncio.wait([self._settled])
-        return await self._store.recover({*alive, *self.owners}, max_attempts, now)
+        running = [job for job in await self._store.jobs(JobStatus.RUNNING) if job.owner is not None]
+        gone = {job.owner for job in running if notebook is not None and job.notebook.is_same(notebook)}
+        gone -= {*alive, *self._connected}
+        may_come_back = {*self._absent} if self._settled.done() else {*self._absent, *(job.owner for job in running)}
+        return await self._store.recover({*alive, *self._connected, *(may_come_back - gone)}, max_attempts, now)
 
     async def close(self) -> None:
         """End the grace periods; the jobs are recovered by the next process."""
@@ -73,13 +77,12 @@ class Leases:
         if owner is not None:
             self._absent.pop(owner)
         with contextlib.suppress(StoreError):  # closed or full: it is done by a later `recover`, or the next process
-            if await self._strangers(()):
+            if await self._strangers():
                 self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
 
-    async def _strangers(self, alive: Collection[str]) -> bool:
+    async def _strangers(self) -> bool:
         """Return whether a job runs whose owner is not here."""
-        running = await self._store.jobs(JobStatus.RUNNING)
-        return any(job.owner not in {*alive, *self.owners} for job in running)
+        return any(job.owner not in self.owners for job in await self._store.jobs(JobStatus.RUNNING))
 
     def _told(self, jobs: list[Job]) -> None:
         if jobs:

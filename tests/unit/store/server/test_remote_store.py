@@ -17,7 +17,7 @@ from store_processes import opened, outcome
 from store_servers import CONNECT, NO_DELAYS, Heard, ended, killed_client, served
 
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
-from piano_jupyter.records import JobStatus
+from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.server import client_connection, election, socket_folder, wire
@@ -28,13 +28,14 @@ from piano_jupyter.store.server.shared_store import OPERATIONS
 from piano_jupyter.store.server.socket_folder import CannotShareError, server_files
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SCRIPT = Notebook()
 make = Make()
 
 
-async def claimed(store, owner):
+async def claimed(store, owner, notebook=SCRIPT):
     """Return a job that the owner runs."""
     message = make.message("hi")
-    _, [job] = await store.enqueue(message, [make.job(message, make.agent())])
+    _, [job] = await store.enqueue(message, [make.job(message, make.agent(), notebook=notebook)])
     return await store.claim_next(job.id, owner, [job.id], NOW)
 
 
@@ -164,20 +165,41 @@ async def test_a_client_does_not_recover_the_jobs_of_another_that_is_connected(f
             await each.close()
 
 
-async def test_after_a_start_recovering_waits_for_the_clients_that_come_back(file):
+async def test_after_a_start_the_clients_that_come_back_keep_their_jobs_and_nobody_waits_for_them(file):
     async with opened(file) as store:
         mine, lost = await claimed(store, "slow"), await claimed(store, "dead")
     async with served(file, grace_s=0.5):
-        quick, slow = RemoteStore(file, owner="quick"), RemoteStore(file, owner="slow")
+        heard = Heard()
+        quick = RemoteStore(file, owner="quick", listener=heard.listener)
+        slow = RemoteStore(file, owner="slow")
         await quick.open()
-        recovering = asyncio.create_task(quick.recover({"quick"}, 3, NOW))
+        assert await quick.recover({"quick"}, 3, NOW) == []
         await slow.open()
-        await recovering
+        await heard.told.wait()
 
         assert await slow.job(mine.id) == mine
-        assert (await slow.job(lost.id)).status is JobStatus.QUEUED
+        assert [(job.id, job.status) for job in heard.jobs] == [(lost.id, JobStatus.QUEUED)]
         for each in (quick, slow):
             await each.close()
+
+
+async def test_a_kernel_that_was_started_again_has_the_jobs_of_the_one_before_it_at_once(file):
+    notebook, other = Notebook("kernel", "a.ipynb"), Notebook("other", "b.ipynb")
+    async with opened(file) as store:
+        before, elsewhere = await claimed(store, "a1", notebook), await claimed(store, "b1", other)
+    async with served(file, grace_s=60):
+        there = RemoteStore(file, owner="a2")
+        await there.open()
+        found = [job.id for job in await there.recover({"a2"}, 3, NOW, notebook)]
+        async with killed_client(file, "a3"):
+            again = await claimed(there, "a3", notebook)
+        while len(await there.clients()) > 1:
+            pass
+        found += [job.id for job in await there.recover({"a2"}, 3, NOW, notebook)]
+
+        assert found == [before.id, again.id]
+        assert (await there.job(elsewhere.id)).status is JobStatus.RUNNING
+        await there.close()
 
 
 async def test_a_grace_period_that_ends_when_the_store_is_closed_already_is_no_error(file):
