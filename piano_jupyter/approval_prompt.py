@@ -43,10 +43,11 @@ def parse_answer(typed: str, request: ApprovalRequested) -> Answer:
     return "no" if answer == "always" and not request.always else answer
 
 
-def rule_added_message(rule: str) -> str:
-    """Return the message about a rule that "always" has added."""
+def rule_added_message(rule: str, elsewhere: str = "") -> str:
+    """Return the message about a rule that "always" has added, here and in the notebook that runs the call."""
+    also = f" and to those of {elsewhere}" if elsewhere else ""
     return (
-        f"from now on: the rule {rule!r} is added to this kernel's PianoConfig.rules; "
+        f"from now on: the rule {rule!r} is added to this kernel's PianoConfig.rules{also}; "
         f"to keep it, add it to c.PianoConfig.rules in ipython_config.py"
     )
 

@@ -52,6 +52,7 @@ from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.backup_files import backups
 from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
+from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.wiring import Components
 
@@ -585,7 +586,7 @@ class Piano:
             return answer
         job = await self._parts.store.job(job.id)
         if job.status is JobStatus.QUEUED:
-            raise PianoError(f"job {short(job.id)} waits: {_gone(job)}")
+            raise PianoError(f"job {short(job.id)} waits: {self._why_gone(job)}")
         if job.status is not JobStatus.DONE:
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
         said = await self._parts.store.messages(job.thread_id)
@@ -791,7 +792,17 @@ class Piano:
         own = self._parts.unfinished.all()
         known = {job.id for job, _ in own}
         gone = [job for job in await self._parts.producer.left() if job.id not in known]
-        return [*own, *((job, _gone(job)) for job in gone)]
+        return [*own, *((job, self._why_gone(job)) for job in gone)]
+
+    def _why_gone(self, job: Job) -> str:
+        """Return what a job waits for whose notebook is gone, and what to do about it."""
+        known = (job.notebook.name, self.notebook.name, *self._parts.workspace_store.others)
+        title = short_paths(known)[job.notebook.name]
+        sender = f"its notebook, {title}, is gone" if title else "the script that sent it has ended"
+        agent = self._parts.agents.find(job.agent_id)
+        missing = self._parts.tools.missing(agent.enabled_tools) if agent is not None else []
+        lacks = f", once {', '.join(missing)} {'are' if missing[1:] else 'is'} defined" if missing else ""
+        return f"{sender}; %piano resume {short(job.id)} runs it here{lacks}"
 
     async def _find_present_server(self) -> None:
         """Find out whether the settings name another server by now: an unfinished job may wait for its own."""
@@ -1782,10 +1793,6 @@ async def _form(schema: Any, workspace: Path) -> ResponseFormat | None:
     if schema is None:
         return None
     return await asyncio.to_thread(response_format_of, schema, workspace)  # the schema may be a file
-
-
-def _gone(job: Job) -> str:
-    return f"its notebook, {job.notebook.name or job.owner}, is gone; %piano resume {short(job.id)} runs it here"
 
 
 def _users_path(file: str | Path) -> Path:

@@ -100,9 +100,8 @@ class Producer:
         if job.id in self._queued or job.status is not JobStatus.QUEUED:
             return
         if job.owner == self._owner.process or job.id not in {each.id for each in await self.left()}:
-            raise PianoError(
-                f"job {short(job.id)} is of {job.notebook.name or job.owner}, which is open: it runs there"
-            )
+            sender = f"of {job.notebook.name}, which is open" if job.notebook.name else "of a script that still runs"
+            raise PianoError(f"job {short(job.id)} is {sender}: it runs there")
         job = await finish_even_if_cancelled(self._store.take_over(job, *self._owner[:2]))
         if job.owner == self._owner.process:  # no other was faster
             self._unfinished.add([job])

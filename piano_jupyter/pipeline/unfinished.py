@@ -65,7 +65,9 @@ class UnfinishedJobs:
             return ""
         if missing := self._missing(agent.enabled_tools):
             names = ", ".join(missing)
-            return f"{'tools that are' if missing[1:] else 'a tool that is'} not defined here: {names}; run their cells"
+            if missing[1:]:
+                return f"tools that are not defined here: {names}; run their cells"
+            return f"a tool that is not defined here: {names}; run its cell"
         return self._other_server(job)
 
     def _other_server(self, job: Job) -> str:

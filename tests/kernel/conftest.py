@@ -47,13 +47,18 @@ class Cell:
 
 
 class Kernel:
-    """One kernel process in a folder of its own."""
+    """One kernel process in a folder of its own. Those of one folder belong to one notebook, unless told otherwise."""
 
     def __init__(self, folder, stub, *, stdin=False, **env):
         self.folder, self.stdin = folder, stdin
         self.manager = KernelManager(kernel_spec_manager=OwnKernels())
         paths = {"IPYTHONDIR": folder / ".ipython", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "PYTHONPATH": ROOT}
-        self.env = os.environ | {name: str(path) for name, path in paths.items()} | {"PIANO_BASE_URL": stub.url} | env
+        settings = {
+            "PIANO_BASE_URL": stub.url,
+            "PIANO_SHARE": "1",  # as users have it
+            "JPY_SESSION_NAME": str(folder / "notebook.ipynb"),
+        }
+        self.env = os.environ | {name: str(path) for name, path in paths.items()} | settings | env
         self.manager.start_kernel(cwd=str(folder), env=self.env)
         self._connect()
 

@@ -49,7 +49,7 @@ ALL = [
     Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
     Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),
     Command(ask.regenerate, "[MESSAGE]"),
-    Command(history.threads, "[--all] [--archived] [--purge] [--yes]", "--all"),
+    Command(history.threads, "[--all] [--here] [--archived] [--purge] [--yes]", "--all"),
     Command(history.thread, "[THREAD] [--new] [--rename TITLE] [--archive] [--delete] [--yes]", "--new Sales review"),
     Command(history.history, "[THREAD] [--last N] [--at MESSAGE] [--ids]", "--last 10 --ids"),
     Command(history.search, "WORDS [--limit N]", "quarterly revenue --limit 5"),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.schema_option import schemas_in
-from piano_jupyter.records import short
+from piano_jupyter.records import JobStatus, short
+from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.text.truncation import truncated
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ async def _models(piano: "Piano") -> list[str]:
 
 
 async def _jobs(piano: "Piano") -> list[str]:
-    return [short(job.id) for job in reversed(await piano.jobs(last=MAX_IDS))]
+    """Return the ids of jobs, those that have not ended first, then the newest, each with what it is."""
+    newest = (await piano.jobs(last=MAX_IDS))[::-1]
+    newest.sort(key=lambda job: job.status not in {JobStatus.QUEUED, JobStatus.RUNNING})
+    titles = short_paths(job.notebook.name for job in newest)
+    return [LabelledId(short(job.id), f"{job.status} {titles[job.notebook.name]}") for job in newest]
 
 
 async def _messages(piano: "Piano") -> list[str]:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from html import escape
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
 from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Notebook, Thread, short
 from piano_jupyter.text.invisible import to_the_letter
+from piano_jupyter.text.short_paths import short_paths
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Status
@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 Names = Mapping[UUID | None, str]  # of agents and threads, by id
 
 STOPPED = "stopped; %piano start resumes"
+SCRIPT = "a script"  #: what a job belongs to that no notebook has sent
+PROCESS = "process "  #: how the label of a script or terminal starts that shares the history
 
 
 class ApprovalCards(RecordList[ApprovalRequested]):
-    """The tool calls that wait for approval, each complete and with invisible characters named."""
+    """The tool calls that wait for approval, each complete and with invisible characters named.
+
+    `elsewhere` names the notebooks of those that would run in another one, by the ids of their requests.
+    """
+
+    def __init__(self, requests: Sequence[ApprovalRequested], elsewhere: Mapping[UUID, str] | None = None) -> None:
+        super().__init__(requests)
+        self._elsewhere = elsewhere or {}
 
     def __repr__(self) -> str:
-        return "\n\n".join(map(_request_text, self._records)) or "no tool call waits for your approval"
+        texts = (_request_text(each, self._elsewhere.get(each.id, "")) for each in self._records)
+        return "\n\n".join(texts) or "no tool call waits for your approval"
 
     def _repr_html_(self) -> str:
         if not self._records:
@@ -35,10 +45,12 @@ class ApprovalCards(RecordList[ApprovalRequested]):
         return f'<pre style="{style}">{escape(repr(self))}</pre>'
 
 
-def _request_text(request: ApprovalRequested) -> str:
+def _request_text(request: ApprovalRequested, notebook: str) -> str:
     name = short(request.call.id)
+    where = f" in {notebook}" if notebook else ""
     always = f"\n  --always adds the rule: {to_the_letter(request.always)}" if request.always else ""
-    return f"{name}  {prompt_text(request)}{always}\n  %piano approve {name} lets it run, %piano deny {name} does not"
+    asked = f"{name}  {prompt_text(request, where)}{always}"
+    return f"{asked}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
 def agent_card(agent: Agent, stand_in: str = "") -> RecordCard:
@@ -105,17 +117,18 @@ def model_card(model: Model) -> RecordCard:
     )
 
 
-def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False) -> RecordCard:
+def status_card(
+    status: "Status", no_thread: str = "", *, is_short: bool = False, here: Notebook | None = None
+) -> RecordCard:
     """Return the state as a card: who answers and what waits come first, the details last, if at all.
 
-    `no_thread` is what to say where there is no current thread.
+    `no_thread` is what to say where there is no current thread, `here` the notebook that it is shown in.
     """
     details = {
         "models": models_line(status.models),
         "rules": "\n".join(status.rules),
         "sandbox": "\n".join(status.layers),
-        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}"
-        + _shared_with(status.others),
+        "database": f"{counted(status.threads, 'thread')}, {counted(status.agents, 'agent')} in {status.database}",
         "workspace": status.workspace,
     }
     return RecordCard(
@@ -124,6 +137,7 @@ def status_card(status: "Status", no_thread: str = "", *, is_short: bool = False
         thread=status.thread.title if status.thread else no_thread,
         jobs=_jobs(status),
         unfinished="\n".join(_unfinished_lines(status.unfinished)),
+        history=_shared_with(status.others, here or Notebook()),
         trust=status.distrust,
         warning="\n".join(status.warnings),
         server=status.server,
@@ -193,21 +207,26 @@ def jobs_table(
     stopped: bool = False,
     here: Notebook | None = None,
 ) -> RecordTable[Job]:
-    """Return jobs as a table; `held` says what the jobs of an earlier kernel wait for.
+    """Return jobs as a table; `held` says what the jobs of an earlier kernel, or of a notebook that is gone, wait for.
 
     Which notebook a job belongs to is shown where that is not always the one that it is shown in, `here`.
     """
     reasons = held or {}
+    titles = short_paths([*(job.notebook.name for job in jobs), here.name if here else ""])
+
+    def is_here(job: Job) -> bool:
+        return here is None or job.notebook.is_same(here)
 
     def reason(job: Job) -> str:
-        why = reasons.get(job.id) or (STOPPED if stopped and job.status is JobStatus.QUEUED else "")
+        why = reasons.get(job.id) or (STOPPED if stopped and is_here(job) and job.status is JobStatus.QUEUED else "")
         return f"waits: {why}" if why else job.reason or ""
 
     def notebook(job: Job) -> str:
-        return "this one" if here is not None and job.notebook.is_same(here) else notebook_title(job.notebook)
+        if is_here(job):
+            return "this one"
+        return (titles[job.notebook.name] or SCRIPT) + (" (gone)" if job.id in reasons else "")
 
-    elsewhere = here is not None and not all(job.notebook.is_same(here) for job in jobs)
-    columns = {"notebook": notebook} if elsewhere else {}
+    columns = {} if all(map(is_here, jobs)) else {"notebook": notebook}
     return RecordTable(
         jobs,
         "nothing runs and nothing waits",
@@ -264,22 +283,24 @@ def _context_text(model: Model) -> str:
 
 
 def _unfinished_lines(jobs: Sequence[tuple[Job, str]]) -> list[str]:
-    """Return what the jobs of an earlier kernel wait for, one line for each reason."""
-    reasons = Counter(reason for _, reason in jobs if reason)
-    return [f"{counted(number, 'job')} waiting: {reason}" for reason, number in reasons.items()]
+    """Return what unfinished jobs wait for, one line for each reason."""
+    waiting = [(short(job.id), reason) for job, reason in jobs if reason]
+    reasons = Counter(reason.replace(job_id, "JOB") for job_id, reason in waiting)
+    exact = {reason.replace(job_id, "JOB"): reason for job_id, reason in waiting}
+    return [
+        f"{counted(number, 'job')} waiting: {exact[reason] if number == 1 else reason}"
+        for reason, number in reasons.items()
+    ]
 
 
-def notebook_title(notebook: Notebook) -> str:
-    """Return what people call a notebook: the name of its file."""
-    return PurePath(notebook.name).name or "a script"
-
-
-def _shared_with(others: Sequence[str]) -> str:
-    """Return who else has the database open."""
+def _shared_with(others: Sequence[str], here: Notebook) -> str:
+    """Return who else has the history open."""
     if not others:
         return ""
-    names = ", ".join(PurePath(each).name for each in others)
-    return f"\nshared with {counted(len(others), 'other notebook')}: {names}"
+    are_notebooks = not any(each.startswith(PROCESS) for each in others)
+    count = counted(len(others), "other notebook" if are_notebooks else "other")
+    titles = short_paths([*others, here.name])
+    return f"shared with {count}: {', '.join(titles[each] for each in others)}"
 
 
 def _model_line(name: str, model: Model) -> str:

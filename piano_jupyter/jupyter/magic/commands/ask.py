@@ -10,6 +10,7 @@ from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
+from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Job, JobStatus, Message, Thread, short
@@ -92,15 +93,20 @@ async def _checked_value(answers: Message | AnswerGroup, schema: Any, piano: "Pi
 
 async def _job_to_wait_for(name: str, piano: "Piano") -> list[Job]:
     """Return the job to wait for. Raises PianoError if it would never end."""
-    jobs = [await piano.find_job(name)] if name else await piano.jobs(last=1)
+    jobs = [await piano.find_job(name)] if name else await _newest_job_here(piano)
     if not jobs:
-        raise PianoError("there is no job to wait for; %piano send TEXT sends one")
+        raise PianoError("this notebook has no job to wait for; %piano send TEXT sends one, %piano queue lists all")
     for job, why in await piano.unfinished():
         if job.id == jobs[0].id and why:
             raise PianoError(f"job {short(job.id)} waits: {why}")
     if jobs[0].status is JobStatus.QUEUED and piano.stopped:
         raise PianoError(f"job {short(jobs[0].id)} waits: {STOPPED}")
     return jobs
+
+
+async def _newest_job_here(piano: "Piano") -> list[Job]:
+    """Return the newest job of this notebook, if there is one."""
+    return [job for job in await piano.jobs(last=MAX_ROWS) if job.notebook.is_same(piano.notebook)][-1:]
 
 
 async def _send_all(text: str, question: dict[str, Any], piano: "Piano") -> list[Job]:

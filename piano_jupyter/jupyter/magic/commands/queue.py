@@ -1,13 +1,17 @@
 """%piano queue, resume, cancel, retry, approve, deny, stop, start: the jobs and the tool calls that wait."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from piano_jupyter.approval_prompt import ALREADY_ANSWERED, rule_added_message
 from piano_jupyter.errors import NotFoundError
+from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.magic.command import agent_names, required
-from piano_jupyter.jupyter.render.cards import ApprovalCards, job_line, jobs_table
+from piano_jupyter.jupyter.render.cards import SCRIPT, ApprovalCards, job_line, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS, Note, counted
 from piano_jupyter.records import JobStatus, short
+from piano_jupyter.text.short_paths import short_paths
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -33,11 +37,14 @@ async def resume(piano: "Piano", text: str) -> Any:
     They also resume when you first send a message or open a panel. Each job runs under the mode and the rules under
     which it was sent, and under the current ones.
     """
-    unfinished = len(await piano.unfinished())
-    waiting = await piano.resume(text or None)
+    unfinished = await piano.unfinished()
+    named = await piano.find_job(text) if text else None
+    waiting = await piano.resume(named)
+    if named is not None and named.id not in {job.id for job, _ in unfinished}:
+        return Note(job_line(named))
     if not unfinished:
         return Note("no unfinished jobs")
-    resumed = unfinished - len(waiting)
+    resumed = len(unfinished) - len(waiting)
     lines = [f"resumed {counted(resumed, 'job')}"] if resumed else []
     lines += [f"job {short(job.id)} waits: {why}" for job, why in waiting[:MAX_JOB_LINES]]
     more = len(waiting) - MAX_JOB_LINES
@@ -95,14 +102,24 @@ async def _decide(piano: "Piano", name: str, *, allowed: bool, always: bool) -> 
     """Approve or deny the named call; without a name, show all that wait."""
     waiting = await piano.approvals()
     if not name:
-        return ApprovalCards(waiting)
+        return ApprovalCards(waiting, await _notebooks_elsewhere(piano, waiting))
     found = {short(each.call.id): each for each in waiting}
     if name not in found:
         raise NotFoundError(
             f"{NotFoundError.among('waiting call', name, found)}; any other {ALREADY_ANSWERED}, or never asked"
         )
     request = found[name]
+    elsewhere = await _notebooks_elsewhere(piano, [request]) if always else {}  # first: then it no longer waits
     if not await (piano.approve if allowed else piano.deny)(request, always=always):
         return Note(ALREADY_ANSWERED)
-    rule = f" {rule_added_message(request.always if allowed else request.never)}" if always else ""
+    added = request.always if allowed else request.never
+    rule = f" {rule_added_message(added, elsewhere.get(request.id, ''))}" if always else ""
     return Note(f"{'allowed' if allowed else 'denied'}{rule}")
+
+
+async def _notebooks_elsewhere(piano: "Piano", requests: Sequence[ApprovalRequested]) -> dict[UUID, str]:
+    """Return, by request, the notebooks that calls run in, except this one."""
+    here = await piano.approvals(here=True)
+    names = {each.id: (await piano.find_job(each.job_id)).notebook.name for each in requests if each not in here}
+    titles = short_paths([*names.values(), piano.notebook.name])
+    return {request: titles[name] or SCRIPT for request, name in names.items()}

@@ -23,7 +23,8 @@ async def status(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It
 
     --all also shows the server's models, the rules, the sandbox, the database and the workspace.
     """
-    return status_card(await piano.status(), "" if piano.thread else await no_thread(piano), is_short=not all)
+    without_thread = "" if piano.thread else await no_thread(piano)
+    return status_card(await piano.status(), without_thread, is_short=not all, here=piano.notebook)
 
 
 async def trust(piano: "Piano") -> Any:
