@@ -290,8 +290,7 @@ class Operations:
 
     def _check_held(self, job: Job | None) -> None:
         """Raise StoreError if a job is not run any more under the claim that somebody holds."""
-        known = None if job is None else self.job(job.id)
-        if known is None or _is_held(known, job):
+        if job is None or _is_held(known := self.job(job.id), job):
             return
         now = f"run by {known.owner!r} now" if known.status is JobStatus.RUNNING else f"{known.status} already"
         raise StoreError(f"job {short(known.id)} is {now}: what {job.owner!r} does for it is not kept")
