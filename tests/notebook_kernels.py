@@ -16,6 +16,7 @@ import traceback
 from contextlib import suppress
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 from piano_jupyter import Notebook, Piano, PianoError
 from piano_jupyter.events import EventsMissed, JobQueued
@@ -32,7 +33,7 @@ TAKES_OVER = 0.3  #: how often a kernel takes over the jobs of a notebook that i
 
 
 class CheckingModel(ScriptedModel):
-    """Ada calls the tool once, then answers and asks Bob about every third question; Bob does the same, asking nobody."""
+    """Ada calls the tool once, then answers, and asks Bob about every third question; Bob does so and asks nobody."""
 
     def __init__(self, say):
         super().__init__(answer=self._reply)
@@ -64,7 +65,7 @@ class Kernel:
 
     def __init__(self, file, effects, name, say):
         self.say, self.name, self.finishing = say, name, asyncio.Event()
-        self._effects, self._life = effects, os.getpid()
+        self._effects, self._life = Path(effects), os.getpid()
         self.piano = Piano(
             database=file,
             model=CheckingModel(say),
@@ -78,7 +79,7 @@ class Kernel:
         """Write down a mark: the effect that is to happen once."""
         call = current_call.get()
         time.sleep(random.uniform(0, LONGEST_STEP_S))
-        with open(self._effects, "a") as file:
+        with self._effects.open("a") as file:
             file.write(f"{call.thread_id} {mark} {call.call_id}\n")
         return f"noted {mark}"
 

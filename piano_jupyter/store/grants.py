@@ -99,9 +99,8 @@ class Grants:
         named = _Naming(turn)
         asked = self._asked_for()
         expected = self._expected.keys() - {each.job.id for each in asked}
-        queued = [
-            named.queued(each) for each in (*asked, *self._waiting(expected)) if each.job.id not in self._reserved
-        ]
+        asked += self._waiting(expected)
+        queued = [named.queued(each) for each in asked if each.job.id not in self._reserved]
         places = [named.job(each.job) for each in map(self.board.queued, self._reserved) if each]
         working = [*map(named.job, self.board.running), *places]
         limits, now = self._limits(server), self._now()
