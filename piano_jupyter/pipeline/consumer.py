@@ -202,9 +202,9 @@ class Consumer:
         """Store what an event reports, then publish it."""
         match event:
             case events.MessageAdded(message=message):
-                self._bus.publish(replace(event, message=await self._store.add_message(message)))
+                self._bus.publish(replace(event, message=await self._store.add_message(message, job)))
             case events.ToolCalled(call=call):
-                self._bus.publish(replace(event, call=await self._store.start_call(call)))
+                self._bus.publish(replace(event, call=await self._store.start_call(call, job)))
             case events.ToolReturned(call=call):
                 self._bus.publish(replace(event, call=await self._store.finish_call(call)))
             case events.Answered(message=message):

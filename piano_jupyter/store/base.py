@@ -156,8 +156,11 @@ class Store(Backend):
         question that is newer than that.
         """
 
-    async def add_message(self, message: Message) -> Message:
-        """Store one message without a job."""
+    async def add_message(self, message: Message, job: Job | None = None) -> Message:
+        """Store one message that nobody is to answer.
+
+        With the `job` that it is written in, raises StoreError if `job.owner` no longer runs it under this claim.
+        """
 
     async def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         """Store jobs that answer messages that are stored already; return them with their `seq`."""
@@ -177,10 +180,11 @@ class Store(Backend):
     async def messages(self, thread_id: UUID, last: int | None = None) -> list[Message]:
         """Return a thread's messages (only the `last` so many) in order."""
 
-    async def start_call(self, call: ToolCall) -> ToolCall:
+    async def start_call(self, call: ToolCall, job: Job | None = None) -> ToolCall:
         """Store a tool call before its tool runs; return it with its `seq`.
 
-        Raises StoreError if the call is of a job that does not run any more.
+        With the `job` that makes it, raises StoreError if `job.owner` no longer runs it under this claim: a tool does
+        not run for a kernel that was gone for too long.
         """
 
     async def finish_call(self, call: ToolCall) -> ToolCall:

@@ -7,7 +7,9 @@ from typing import Any
 
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.grants import Grants
-from piano_jupyter.store.job_board import NOTED
+from piano_jupyter.store.job_board import NOTED, jobs_in
+
+ASKED_FOR_NEXT = {"enqueue", "add_jobs", "ack", "retry"}  #: after these a kernel asks for the jobs
 
 
 class GrantingStore(Store):
@@ -46,9 +48,9 @@ class GrantingStore(Store):
         if operation == "claim_next":
             return await self.grants.claim_next(*arguments, **options)
         result = await self._store.call(operation, *arguments, **options)
-        if operation == "ack":
-            self.grants.expect(result.asked)
         self.grants.board.note(operation, result)
+        if operation in ASKED_FOR_NEXT:
+            self.grants.expect(jobs_in(result))
         return result
 
     def _written(self, write: "asyncio.Task[Any]") -> None:

@@ -38,7 +38,8 @@ class Grants:
         self.board = JobBoard(self._stir_unmet, now)
         self._store, self._stir, self._now = store, stir, now
         self._wishes: dict[str, _Wish] = {}
-        self._expected: set[UUID] = set()  #: delegated a moment ago: their kernel is about to ask for them
+        self._expected: dict[UUID, float] = {}  #: jobs that a kernel is about to ask for, and until when
+        self._stir_later: asyncio.TimerHandle | None = None
         self._reserved: dict[UUID, float] = {}  #: jobs whose turn it is, and until when their place is kept
         self._swapped: dict[str, float] = {}  #: when a model was swapped in last, by server
         self._lock = asyncio.Lock()
@@ -54,7 +55,7 @@ class Grants:
             if begun:  # it is asked again, since a reply was lost
                 return await self._claim(request_id, owner, wanted, now)
             wish = self._wishes[owner] = _Wish(list(wanted), turn)
-            self._expected.difference_update(wanted)
+            self._expected = {each: until for each, until in self._expected.items() if each not in wanted}
             self._reserved = {each: until for each, until in self._reserved.items() if each not in wanted}
             while (job := self._next(wish)) is not None:
                 claimed = await self._claim(request_id, owner, [job.id], now)
@@ -63,11 +64,14 @@ class Grants:
                     return claimed
                 self.board.note("claim_next", await self._store.job(job.id))  # it did not wait any more
             wish.is_unmet = True
+            if self._expected:
+                self._stir_once_they_are_late()
             return None
 
-    def expect(self, delegated: Iterable[Job]) -> None:
-        """Keep a place for delegated jobs, which go before the next question of their thread."""
-        self._expected.update(job.id for job in delegated)
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """Have what is later in their threads wait a moment for jobs that their kernels are about to ask for."""
+        until = self._now() + RESERVED_S
+        self._expected |= {job.id: until for job in jobs if self.board.queued(job.id)}
 
     def forget(self, owner: str) -> None:
         """Take back what a kernel asked for: it is gone."""
@@ -93,11 +97,16 @@ class Grants:
     def _next_on(self, server: str, turn: Turn) -> Job | None:
         """Return the next job on a server, whichever kernel asks for it."""
         named = _Naming(turn)
-        queued = [named.queued(each) for each in self._asked_for() if each.job.id not in self._reserved]
+        asked = self._asked_for()
+        expected = self._expected.keys() - {each.job.id for each in asked}
+        asked += self._waiting(expected)
+        queued = [named.queued(each) for each in asked if each.job.id not in self._reserved]
         places = [named.job(each.job) for each in map(self.board.queued, self._reserved) if each]
         working = [*map(named.job, self.board.running), *places]
         limits, now = self._limits(server), self._now()
-        able = [each for each in ready(queued, working, limits) if each.job.server == server]
+        able = [
+            each for each in ready(queued, working, limits) if each.job.server == server and each.job.id not in expected
+        ]
         busy = [job for job in working if job.server == server and job.id not in self.board.idle]
         loaded = None if turn.loaded is None else {named.model(server, each) for each in turn.loaded}
         job = next_job(able, busy, limits, loaded=loaded, swapped=self._swapped.get(server, 0.0), now=now)
@@ -106,8 +115,10 @@ class Grants:
         return job
 
     def _asked_for(self) -> list[QueuedJob]:
-        wanted = (job_id for wish in self._wishes.values() for job_id in wish.wanted)
-        return [each for job_id in dict.fromkeys([*wanted, *self._expected]) if (each := self.board.queued(job_id))]
+        return self._waiting(dict.fromkeys(job_id for wish in self._wishes.values() for job_id in wish.wanted))
+
+    def _waiting(self, jobs: Iterable[UUID]) -> list[QueuedJob]:
+        return [each for job_id in jobs if (each := self.board.queued(job_id))]
 
     def _limits(self, server: str) -> SchedulingLimits:
         """Return the strictest limits of those who ask for a job on a server."""
@@ -131,9 +142,19 @@ class Grants:
         late = {job_id for job_id, until in self._reserved.items() if until <= now}
         for owner in [owner for owner, wish in self._wishes.items() if late.intersection(wish.wanted)]:
             del self._wishes[owner]
-        self._expected -= late
+        self._expected = {each: until for each, until in self._expected.items() if until > now}
         asked = {each.job.id for each in self._asked_for()}
         self._reserved = {each: until for each, until in self._reserved.items() if each in asked}
+
+    def _stir_once_they_are_late(self) -> None:
+        """Have kernels ask again when what others should have asked for is not waited for any more."""
+        if self._stir_later is None:
+            delay_s = max(0.0, min(self._expected.values()) - self._now())
+            self._stir_later = asyncio.get_running_loop().call_later(delay_s, self._stir_later_now)
+
+    def _stir_later_now(self) -> None:
+        self._stir_later = None
+        self._stir_unmet()
 
     def _stir_unmet(self) -> None:
         owners = [owner for owner, wish in self._wishes.items() if wish.is_unmet]

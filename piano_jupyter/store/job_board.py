@@ -36,7 +36,7 @@ class JobBoard:
     def note(self, operation: str, result: Any) -> None:
         """Take in what an operation returned."""
         if operation in WRITES:
-            for job in _jobs_in(result):
+            for job in jobs_in(result):
                 self._note_job(job)
         elif operation == "request_approval":
             self._note_approval(result)
@@ -47,6 +47,11 @@ class JobBoard:
         """Return a job that waits; None if it does not."""
         each = self._jobs.get(job_id)
         return each if each is not None and each.job.status is JobStatus.QUEUED else None
+
+    @property
+    def waiting(self) -> list[Job]:
+        """The jobs that wait."""
+        return [each.job for each in self._jobs.values() if each.job.status is JobStatus.QUEUED]
 
     @property
     def running(self) -> list[Job]:
@@ -76,9 +81,10 @@ class JobBoard:
             self._asked.pop(approval.id, None)
 
 
-def _jobs_in(result: Any) -> Iterator[Job]:
+def jobs_in(result: Any) -> Iterator[Job]:
+    """Yield the jobs in what an operation returned."""
     if isinstance(result, Job):
         yield result
     elif isinstance(result, list | tuple):
         for each in result:
-            yield from _jobs_in(each)
+            yield from jobs_in(each)

@@ -214,15 +214,29 @@ async def end(store, make, job, how):
 @pytest.mark.parametrize("how", ["done", "failed", "cancelled", "queued"])
 async def test_no_tool_begins_for_a_job_that_does_not_run_any_more(store, make, running, how):
     job = await running()
-    said = await store.add_message(make.answer(job))
-    begun = await store.start_call(make.call(said))
+    said = await store.add_message(make.answer(job), job)
+    begun = await store.start_call(make.call(said), job)
     begun = await store.finish_call(replace(begun, status=CallStatus.OK, result="ok", finished_at=make.now()))
     await end(store, make, job, how)
 
-    with pytest.raises(StoreError, match=f"is {how} and does not run any more: its tool is not run"):
-        await store.start_call(make.call(said))
-    assert await store.start_call(begun) == begun
+    for call in (begun, make.call(said)):
+        with pytest.raises(StoreError, match=f"is {how} already: what 'kernel' does for it is not kept"):
+            await store.start_call(call, job)
     assert await store.tool_calls(job.thread_id) == [begun]
+
+
+async def test_a_kernel_whose_job_another_runs_neither_writes_nor_runs_a_tool_for_it(store, make, running):
+    job = await running()
+    said = await store.add_message(make.answer(job), job)
+    await store.recover((), 3, make.now())
+    await store.claim_next(make.clock.new_id(), "k2", [job.id], make.now())
+
+    with pytest.raises(StoreError, match="is run by 'k2' now: what 'kernel' does for it is not kept"):
+        await store.start_call(make.call(said), job)
+    with pytest.raises(StoreError, match="is run by 'k2' now"):
+        await store.add_message(make.answer(job), job)
+    assert (await store.messages(job.thread_id))[1:] == [said]
+    assert await store.tool_calls(job.thread_id) == []
 
 
 async def test_a_call_of_no_stored_job_begins(store, make):

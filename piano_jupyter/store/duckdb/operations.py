@@ -134,7 +134,8 @@ class Operations:
             )
         return self._add(message), [self._add(job) for job in jobs]
 
-    def add_message(self, message: Message) -> Message:
+    def add_message(self, message: Message, job: Job | None = None) -> Message:
+        self._check_held(job)
         return self._find(Message, message.id) or self._add(message)
 
     def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
@@ -167,12 +168,10 @@ class Operations:
     def messages_ending(self, digits: str) -> list[Message]:
         return self._ending(Message, digits)
 
-    def start_call(self, call: ToolCall) -> ToolCall:
+    def start_call(self, call: ToolCall, job: Job | None = None) -> ToolCall:
+        self._check_held(job)
         started = replace(call, status=CallStatus.STARTED, result=None, finished_at=None)
-        if known := self._find(ToolCall, call.id):
-            return known
-        self._check_running(call.message_id)
-        return self._add(started)
+        return self._find(ToolCall, call.id) or self._add(started)
 
     def finish_call(self, call: ToolCall) -> ToolCall:
         known = self._get(ToolCall, call.id)
@@ -292,12 +291,12 @@ class Operations:
     def _has_newer_question(self, thread_id: UUID, seq: int) -> bool:
         return bool(self._connection.execute(queries.NEWER_QUESTION, {"thread_id": thread_id, "seq": seq}).fetchall())
 
-    def _check_running(self, message_id: UUID) -> None:
-        """Raise StoreError if the job that a message was written in does not run any more."""
-        found = self._connection.execute(queries.JOB_OF_MESSAGE, {"id": message_id}).fetchall()
-        for job in self._found(Job, [job_id for (job_id,) in found]):
-            if job.status is not JobStatus.RUNNING:
-                raise StoreError(f"job {short(job.id)} is {job.status} and does not run any more: its tool is not run")
+    def _check_held(self, job: Job | None) -> None:
+        """Raise StoreError if a job is not run any more under the claim that somebody holds."""
+        if job is None or _is_held(known := self.job(job.id), job):
+            return
+        now = f"run by {known.owner!r} now" if known.status is JobStatus.RUNNING else f"{known.status} already"
+        raise StoreError(f"job {short(known.id)} is {now}: what {job.owner!r} does for it is not kept")
 
     def _recover(self, job: Job, max_attempts: int, now: datetime) -> Job:
         if any(each.allowed is None for each in self.unbegun(job.id)):  # it waited for the user: that is no failure

@@ -81,8 +81,6 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, thread_id = excluded.thread
 #: A question in a thread that is newer than some place in the order. (A range of seq: DuckDB skips what is older.)
 NEWER_QUESTION = "SELECT id FROM messages WHERE seq > $seq AND thread_id = $thread_id AND role = 'user' LIMIT 1"
 
-JOB_OF_MESSAGE = "SELECT job_id FROM messages WHERE id = $id AND job_id IS NOT NULL"
-
 #: The newest so many messages of a thread (all where `last` is null), newest first.
 MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DESC LIMIT $last"
 

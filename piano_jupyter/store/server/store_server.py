@@ -62,6 +62,7 @@ class StoreServer:
             "recover": self._leases.recover,
         }
         await self._store.open()
+        self._store.grants.expect(self._store.grants.board.waiting)  # their kernels come back
         self._wait_for_client(self._delays.first_client_s)
         self._news.follow(self._take_news)
         self._take_news()

@@ -1,5 +1,6 @@
 """Which job goes next is decided over the jobs of all kernels."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -176,3 +177,24 @@ async def test_what_runs_and_waits_when_the_process_starts_is_known(workspace):
     await restarted.finish(running)
     assert restarted.stirred == ["b"]
     assert (await restarted.ask("b", waiting)).id == waiting.id
+
+
+async def test_a_question_waits_a_moment_for_the_one_before_it_whose_kernel_has_not_asked_yet(workspace):
+    first, second, elsewhere = [await workspace.queue(thread=thread) for thread in (1, 1, 2)]
+    workspace.grants.expect([first, second, elsewhere])
+    assert await workspace.ask("b", second, max_demand=1) is None
+    assert (await workspace.ask("c", elsewhere, max_demand=1)).id == elsewhere.id  # no place is kept for the first
+    await workspace.finish(await workspace.store.job(elsewhere.id))
+    assert (await workspace.ask("a", first, max_demand=1)).id == first.id
+    await workspace.finish(await workspace.store.job(first.id))
+    assert (await workspace.ask("b", second, max_demand=1)).id == second.id
+
+
+async def test_a_kernel_that_never_asks_holds_its_thread_up_for_a_moment_only(workspace, monkeypatch):
+    monkeypatch.setattr(grants, "RESERVED_S", 0.05)
+    first, second = await workspace.queue(thread=1), await workspace.queue(thread=1)
+    workspace.grants.expect([first, second])
+    assert await workspace.ask("b", second) is None
+    await asyncio.sleep(3 * grants.RESERVED_S)
+    assert workspace.stirred == ["b"]
+    assert (await workspace.ask("b", second)).id == second.id

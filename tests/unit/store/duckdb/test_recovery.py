@@ -125,7 +125,7 @@ def test_j1_the_repair_and_the_recovery_can_be_cut_short_themselves(tmp_path, ba
 
 def test_j1_fifty_kills_at_random_moments_lose_nothing(tmp_path):
     done = subprocess.run(
-        [sys.executable, CAMPAIGNS / "kills.py", tmp_path / "kills", "50", "7"],
+        [sys.executable, CAMPAIGNS / "file_kills.py", tmp_path / "kills", "50", "7"],
         env=database_runs.environment(),
         capture_output=True,
         text=True,
