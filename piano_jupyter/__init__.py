@@ -15,7 +15,7 @@ checks that, and a test checks that this map is its contract):
     tool | shipped | export       functions as tools | the skills that ship | threads as files, and back
     records                       Agent, Thread, Message, ToolCall, Job
     logs                          the log
-    secrets | safe_files | fork_guard  masks secrets | opens files safely by name | refuses verbs in a forked process
+    secrets | safe_files | fork_guard | own_folders  masks | opens files safely | refuses in a fork | closed to tools
     clock | errors | agent_code   time and ids | the errors | which output is an agent's
     text                          reading and cutting text
 

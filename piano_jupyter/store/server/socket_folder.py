@@ -5,16 +5,13 @@ import os
 import socket
 import stat
 import struct
-import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from piano_jupyter.errors import StoreError
+from piano_jupyter.own_folders import possible_socket_folders
 
-RUNTIME_FOLDERS = "/run/user"
-LAST_RESORT = Path("/tmp")  # noqa: S108  What is made there is checked.
 FOLDER_MODE = 0o700
 SOCKET_MODE = 0o600
 MAX_PATH_BYTES = 103  #: of a socket: 107 on Linux, 103 on macOS
@@ -46,7 +43,7 @@ def private_folder(name_bytes: int = 0) -> Path:
     if not hasattr(socket, "AF_UNIX"):
         raise CannotShareError(f"notebooks cannot share a database here: this system has no unix sockets; {NOT_SHARED}")
     reasons = []
-    for folder in _candidates():
+    for folder in possible_socket_folders():
         if len(os.fsencode(folder)) + name_bytes > MAX_PATH_BYTES:
             reasons.append(f"the path {folder} is too long for a socket")
         elif reason := _make_private(folder):
@@ -54,15 +51,6 @@ def private_folder(name_bytes: int = 0) -> Path:
         else:
             return folder
     raise CannotShareError(f"notebooks cannot share a database here: {'; '.join(reasons)}; {NOT_SHARED}")
-
-
-def _candidates() -> Iterator[Path]:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    for folder in (runtime, f"{RUNTIME_FOLDERS}/{os.getuid()}"):  # where it is not in the environment, it may be there
-        if folder.startswith("/") and Path(folder).is_dir():
-            yield Path(folder, "piano_jupyter")
-    own_name = f"piano_jupyter-{os.getuid()}"
-    yield from dict.fromkeys((Path(tempfile.gettempdir(), own_name), LAST_RESORT / own_name))
 
 
 def _make_private(folder: Path) -> str:

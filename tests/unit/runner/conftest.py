@@ -145,7 +145,7 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
     tools = []
 
     def make(bubblewrap=None, **settings):
-        config = PianoConfig(workspace=str(tmp_path), **settings)
+        config = PianoConfig(**{"workspace": str(tmp_path), **settings})
         made = BashTool(config, bubblewrap)
         tools.append(made)
 

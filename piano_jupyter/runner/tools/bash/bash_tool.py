@@ -238,8 +238,8 @@ def _prepare_workspace(guards: WorkspaceGuard, spec: SandboxSpec) -> None:
                 f"PianoConfig.database to a file in .piano (the default), in another folder, or to ':memory:'",
             )
         for parts in ((PRIVATE,), *guards.own):
-            with suppress(OSError):  # The workspace may not be writable.
-                Path(spec.workspace, *parts).mkdir(parents=True, exist_ok=True)  # Only what exists can be hidden.
+            with suppress(OSError):  # The workspace may not be writable. Only what exists can be hidden.
+                Path(spec.workspace, *parts).mkdir(0o700, parents=True, exist_ok=True)
     names = guards.scan().overrides.names
     if len(names) > MAX_OVERRIDES:
         raise tool_error(

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from piano_jupyter.own_folders import own_folders
 from piano_jupyter.runner.tools.bash.guards import MountOverrides
 from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
@@ -117,7 +118,7 @@ def _workspace_arguments(spec: SandboxSpec) -> list[str]:
     hidden = [f"{spec.workspace}/{name}" for name in spec.overrides.hidden]
     arguments = _binds("--bind" if spec.writable else "--ro-bind", spec.workspace, *not_movable)
     arguments += _binds("--ro-bind", *read_only, *_visible_home_paths(STARTUP_NAMES, spec), *map(str, prefixes))
-    for path in (*hidden, *_visible_home_paths(KEY_NAMES, spec)):
+    for path in (*hidden, *_visible_home_paths(KEY_NAMES, spec), *_readable_own_folders(spec)):
         arguments += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return arguments
 
@@ -128,6 +129,12 @@ def _visible_home_paths(names: Collection[str], spec: SandboxSpec) -> list[str]:
     paths = [os.path.realpath(home / name) for name in sorted(names) if (home / name).exists()]
     visible = [each for each in (spec.workspace, *spec.readable) if home.is_relative_to(each)]
     return [path for path in paths if any(Path(path).is_relative_to(each) for each in visible)]
+
+
+def _readable_own_folders(spec: SandboxSpec) -> list[str]:
+    """Return Piano's own folders that are in folders which the user has made readable."""
+    real = dict.fromkeys(os.path.realpath(each) for each in own_folders())
+    return [each for each in real if Path(each).is_dir() and any(map(Path(each).is_relative_to, spec.readable))]
 
 
 def _binds(option: str, *paths: str) -> list[str]:

@@ -106,6 +106,7 @@ class WorkspaceGuard:
         imported = {"", *self._import_folders()}
         scanned: dict[str, _FolderScan] = {}
         queue = sorted(imported) + [at for at, each in self._folders.items() if each.protected or each.private]
+        queue += self._folders_of_own()
         max_folders = len(queue) + MAX_FOLDERS
         for at in queue:  # The list grows meanwhile, so that folders near the top come first.
             folder = None if at in scanned else self._scan_folder(at, imported, after_command=after_command)
@@ -123,6 +124,11 @@ class WorkspaceGuard:
                 ]
         self._folders = scanned
         return self._combine(scanned)
+
+    def _folders_of_own(self) -> list[str]:
+        """Return the folders that contain Piano's own, however deep those are; none that is hidden itself."""
+        above = {folder for each in (*self.own, self.database) for folder in _parents_of("/".join(each))}
+        return sorted(f"{folder}/" for folder in above if not protected.is_private(Path(folder).parts))
 
     def begin_command(self) -> WorkspaceScan:
         """Scan before a command, leaving out what other running commands may have made."""

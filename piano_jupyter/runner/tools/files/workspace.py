@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-import platformdirs
-
 from piano_jupyter.errors import ToolError
+from piano_jupyter.own_folders import own_folders
 from piano_jupyter.runner.tools.files.atomic import (
     FolderLockedError,
     HardLinkError,
@@ -72,12 +71,8 @@ def home_parts_in(workspace: Path) -> tuple[str, ...] | None:
 
 
 def piano_folders_in(workspace: Path) -> tuple[tuple[str, ...], ...]:
-    """Return the paths of Piano's cache and data folders, if settings such as XDG_CACHE_HOME put them in a workspace.
-
-    They contain downloads, and which databases are trusted.
-    """
-    named = platformdirs.user_cache_dir("piano_jupyter"), platformdirs.user_data_dir("piano_jupyter")
-    return tuple(filter(None, (parts_inside(workspace, each) for each in named)))
+    """Return the paths of Piano's own folders in a workspace: `/tmp` may be one, or XDG_CACHE_HOME lead into it."""
+    return tuple(filter(None, (parts_inside(workspace, str(each)) for each in own_folders())))
 
 
 @dataclass(frozen=True, slots=True)

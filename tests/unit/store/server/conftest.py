@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from store_servers import NO_DELAYS, ended
 
-from piano_jupyter.store.server import socket_folder
+from piano_jupyter import own_folders
 from piano_jupyter.store.server.remote_store import RemoteStore
 
 
@@ -41,6 +41,6 @@ def folders(monkeypatch):
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-        monkeypatch.setattr(socket_folder, "LAST_RESORT", Path("/nowhere"))
-        monkeypatch.setattr(socket_folder, "RUNTIME_FOLDERS", "/nowhere")
+        monkeypatch.setattr(own_folders, "LAST_RESORT", Path("/nowhere"))
+        monkeypatch.setattr(own_folders, "RUNTIME_FOLDERS", "/nowhere")
         yield Path(folder)
