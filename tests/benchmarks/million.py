@@ -17,7 +17,7 @@ import duckdb
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 THREADS = 1_000
-RARE, FEW = "quokka", "wombat"  # in 7 messages, and in one of 2,000
+RARE, UNCOMMON, FEW = "quokka", "axolotl", "wombat"  # in 7 messages, in 50, and in one of 2,000
 BATCH = 20_000
 
 #: Who spoke when: the dice are hashes, the same each time.
@@ -198,6 +198,8 @@ def texts(messages):
         text = pool[at : at + length]
         if seq % (messages // 7) == 6:
             text += f" A {RARE} ran by."
+        if seq % (messages // 50) == 10:
+            text += f" An {UNCOMMON} swam."
         if seq % 2000 == 8:
             text += f" The {FEW} slept."
         yield seq, text

@@ -499,3 +499,17 @@ async def test_a_restore_wins_over_a_recovery_that_was_not_finished(piano_of, fo
 
     assert titles == ["chosen"]
     assert not (folder / "piano.duckdb.recovered").exists()
+
+
+async def test_a_deleted_thread_leaves_no_word_in_the_index_of_an_older_copy(piano_of, folder):
+    async with piano_of("one") as piano:
+        thread = await piano.open_thread("goes")
+        await piano.ask("quokka", thread=thread)
+        copy = await piano.backup()
+        with duckdb.connect(copy) as older:  # its segments had another length
+            older.execute("INSERT INTO search_words VALUES (1, 'quokka')")
+            older.execute("INSERT INTO search_postings VALUES (9, 1, 1)")
+        assert await piano.delete_thread(thread) == []
+
+    left = [each.name for each in folder.rglob("*") if each.is_file() and b"quokka" in each.read_bytes().lower()]
+    assert left == []

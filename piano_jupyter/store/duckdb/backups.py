@@ -21,7 +21,7 @@ from piano_jupyter.store.duckdb.error_messages import duckdb_message
 from piano_jupyter.store.duckdb.migrate import migrations
 from piano_jupyter.store.duckdb.read_cursor import ReadCursor
 from piano_jupyter.store.duckdb.recovery import finish_recovery
-from piano_jupyter.store.duckdb.search_index import forget_words
+from piano_jupyter.store.duckdb.search_index import INDEX_TABLES
 
 ENCRYPTED = "Cannot open encrypted database"
 
@@ -129,9 +129,8 @@ def _erase_from(real: str, copy: Path, threads: Iterable[UUID]) -> None:
         bound = {"ids": list(threads)}
         if "threads" not in tables or connection.execute(queries.HAS_THREADS, bound).fetchall() == [(0,)]:
             return
-        if "search_postings" in tables:
-            seqs = [seq for (seq,) in connection.execute(queries.SEQS_OF_THREADS, bound).fetchall()]
-            forget_words(connection, seqs)
+        for table in tables.intersection(INDEX_TABLES):  # an older Piano may have made it, in another shape
+            connection.execute(queries.clear(table))
         for table, query in queries.DELETE_THREADS.items():
             if table in tables:
                 connection.execute(query, bound)

@@ -207,6 +207,11 @@ def read_all(table: str) -> str:
     return f"SELECT sum(hash(t)::HUGEINT) FROM {_name(table)} t"  # noqa: S608  It is quoted.
 
 
+def clear(table: str) -> str:
+    """Return what removes all rows of a table."""
+    return f"DELETE FROM {_name(table)}"  # noqa: S608  It is quoted.
+
+
 def insert(table: str, columns: Iterable[str]) -> str:
     """Return what adds a row to a table."""
     names = list(columns)

@@ -389,7 +389,7 @@ def test_the_index_of_searches_is_left_out_of_a_rebuilt_database_and_made_again(
     path = tmp_path / "run.duckdb"
     path.write_bytes(base)
     with contextlib.closing(Database(str(path))) as database:
-        database.connection.execute("INSERT INTO search_segments VALUES (0)")
+        database.connection.execute("INSERT INTO search_segments VALUES (0, 1)")
 
     salvage.salvage(path, ["agents"], strict=False)
 

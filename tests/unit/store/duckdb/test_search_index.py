@@ -1,25 +1,31 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import duckdb
 import pytest
 
 from piano_jupyter.records import Thread
+from piano_jupyter.store.duckdb import reports
 from piano_jupyter.store.duckdb.database import Database
 from piano_jupyter.store.duckdb.reports import search
 from piano_jupyter.store.duckdb.search_index import (
     BLOCK_MESSAGES,
+    FULL_SEGMENT,
+    INDEX_TABLES,
+    MERGED_BLOCKS,
     SEGMENT_MESSAGES,
     SearchIndexer,
     forget_words,
     ranges_to_search,
 )
 
-MESSAGES = 2 * SEGMENT_MESSAGES + 4 * BLOCK_MESSAGES + 700
+MESSAGES = SEGMENT_MESSAGES + 4 * BLOCK_MESSAGES + 700
 FILL = """
 INSERT INTO messages BY NAME
 SELECT uuidv7() AS id, i AS seq, $thread AS thread_id, 'user' AS role, 'magic' AS source, '' AS reasoning,
     '{}' AS usage, TIMESTAMP '2026-01-01' + to_seconds(i) AS inserted_at,
-    CASE WHEN i IN (5, 9000, 2048, 2049, 41000) THEN $rare ELSE 'word' || i % 97 END AS content
+    CASE WHEN i IN (5, 2048, 2049, 7000, 41000) THEN $rare
+        WHEN i % 7000 = 9 THEN 'Every7000 50%_off' ELSE 'word' || i % 97 END AS content
 FROM range(1, $messages + 1) r(i)
 """
 RARE = "a  Quokka,\u00a0ÄRGER\nsat"
@@ -46,28 +52,100 @@ def index(database, steps=1_000):
     return sum(indexer.step(MESSAGES) for _ in range(steps))
 
 
+def clear(database):
+    for table in INDEX_TABLES:
+        database.connection.execute(f"DELETE FROM {table}")
+
+
+def rows(database):
+    return [database.connection.execute(f"FROM {table} ORDER BY ALL").fetchall() for table in INDEX_TABLES]
+
+
+class LoggedConnection:
+    """A connection that notes its queries, and fails at one that begins so."""
+
+    def __init__(self, connection, fails_at="nothing"):
+        self._connection, self._fails_at = connection, fails_at
+        self.queries = []
+
+    def execute(self, query, parameters=None):
+        self.queries.append(" ".join(query.split()))
+        if self.queries[-1].startswith(self._fails_at):
+            raise duckdb.IOException("the disk is full")
+        return self._connection.execute(query, parameters)
+
+
 def found(database, text):
     return sorted(hit.message.seq for hit in search(database.connection, text, 100) if hit.message)
 
 
 def test_a_search_gives_the_same_with_and_without_the_index(filled):
-    terms = ["quokka", "OKK", "ärger", '"quokka, ärger"', "quokka word5", "platypus", "word96 word5"]
+    terms = [
+        "quokka",
+        "OKK",
+        "ärger",
+        '"quokka, ärger"',
+        "quokka word5",
+        "platypus",
+        "word96 word5",
+        "0%_o",
+        "ery7000 50",
+    ]
     before = {term: found(filled, term) for term in terms}
-    assert before["quokka"] == [5, 2048, 2049, 9000, 41000]
+    assert before["quokka"] == [5, 2048, 2049, 7000, 41000]
+    assert before["0%_o"] == before["ery7000 50"] == [7000 * number + 9 for number in range(20)]
 
-    for _ in range(3):  # in the middle of a segment, after the first, after the second
-        index(filled, steps=20)
+    for _ in range(3):  # two in the middle of a segment, then all
+        index(filled, steps=30)
         assert {term: found(filled, term) for term in terms} == before
+
+
+def test_ranges_are_searched_together_up_to_so_many_messages(filled, monkeypatch):
+    index(filled)
+    monkeypatch.setattr(reports, "SHORT_RANGE_MESSAGES", 3 * BLOCK_MESSAGES)
+    log = LoggedConnection(filled.connection)
+
+    hits = search(log, "every7000", 100)
+    ranges = [query.count("seq > ") for query in log.queries if query.startswith("WITH ranges")]
+
+    assert sorted(hit.message.seq for hit in hits) == [7000 * number + 9 for number in range(20)]
+    assert len(ranges) > 1
+    assert max(ranges) == 3
+
+
+def test_a_full_segment_has_one_posting_for_each_of_its_words(filled):
+    index(filled)
+    postings = "SELECT segment, count(*), count(DISTINCT word_id) FROM search_postings GROUP BY 1 ORDER BY 1"
+    full, newest = filled.connection.execute(postings).fetchall()
+
+    assert full[1] == full[2]
+    assert newest[1] > newest[2]
+
+
+@pytest.mark.parametrize(
+    "query", ["INSERT INTO search_postings SELECT", "INSERT INTO search_segments", "INSERT INTO search_postings FROM"]
+)
+def test_a_step_that_fails_changes_nothing_and_is_repeated(filled, query):
+    clear(filled)
+    index(filled, MERGED_BLOCKS - 1)
+    before = rows(filled)
+
+    with pytest.raises(duckdb.Error, match="full"):
+        SearchIndexer(LoggedConnection(filled.connection, fails_at=query)).step(MESSAGES)
+    assert rows(filled) == before
+
+    index(filled, 1)
+    assert rows(filled)[-1] == [(0, (1 << MERGED_BLOCKS) - 1)]
 
 
 def test_only_blocks_that_may_hold_the_words_are_searched(filled):
     index(filled)
-    tail = (2 * SEGMENT_MESSAGES, MESSAGES)
+    tail = (SEGMENT_MESSAGES + 4 * BLOCK_MESSAGES, MESSAGES)
 
     assert ranges_to_search(filled.connection, ["okka,", "a"], MESSAGES) == [
         tail,
         (20 * BLOCK_MESSAGES, 21 * BLOCK_MESSAGES),
-        (0, 5 * BLOCK_MESSAGES),
+        (0, 4 * BLOCK_MESSAGES),
     ]
     assert ranges_to_search(filled.connection, ["platypus"], MESSAGES) == [tail]
     assert ranges_to_search(filled.connection, ["okka", "platypus"], MESSAGES) == [tail]
@@ -75,12 +153,12 @@ def test_only_blocks_that_may_hold_the_words_are_searched(filled):
 
 
 async def test_an_idle_store_indexes_what_is_full(filled):
-    for table in ("search_words", "search_postings", "search_segments"):
-        filled.connection.execute(f"DELETE FROM {table}")
+    clear(filled)
     for _ in range(100):
         filled.idle()
 
-    assert filled.connection.execute("FROM search_segments ORDER BY 1").fetchall() == [(0,), (1,)]
+    segments = filled.connection.execute("FROM search_segments ORDER BY 1").fetchall()
+    assert segments == [(0, FULL_SEGMENT), (1, 0b1111)]
 
 
 def test_words_of_deleted_messages_are_in_the_index_no_more(filled):
@@ -90,7 +168,7 @@ def test_words_of_deleted_messages_are_in_the_index_no_more(filled):
 
     filled.connection.execute("BEGIN")
     filled.connection.execute("DELETE FROM messages WHERE contains(content, 'Quokka')")
-    forget_words(filled.connection, [5, 9000, 2048, 2049, 41000])
+    forget_words(filled.connection, [5, 2048, 2049, 7000, 41000])
     assert not filled.connection.execute(rare).fetchall()
     assert found(filled, "quokka") == []
     assert found(filled, "word96")
@@ -122,7 +200,7 @@ def test_a_deleted_word_is_in_no_byte_of_the_file_with_its_index(tmp_path, monke
     hits = found(database, "quokka"), len(found(database, "word5"))
     database.close()
 
-    assert indexed == [("quokka",)] * is_complete
+    assert indexed == [("quokka",)]
     assert words[0][0] > 90
     assert words[0][1] == 0
     assert (left, hits) == ([], ([], 100))
