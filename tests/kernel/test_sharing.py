@@ -64,7 +64,7 @@ def test_notebooks_list_the_same_threads_and_each_goes_on_in_its_own_also_in_a_n
     status = a.run("%piano status")
     assert "\nhistory  shared with 2 other notebooks: b.ipynb, reports/b.ipynb\n" in re.sub(" {2,}", "  ", status.text)
     assert "shared with 2 other notebooks: b.ipynb, reports/b.ipynb</td>" in status.shown[0]["text/html"]
-    assert [row["notebook"] for row in rows(c.run("%piano queue --all"))] == ["a.ipynb", str("b.ipynb")]
+    assert [row["notebook"] for row in rows(c.run("%piano queue --all"))] == ["a.ipynb", "b.ipynb"]
 
     a.restart()
     assert a.load().run("%piano thread").text.startswith("current thread: of a (")
