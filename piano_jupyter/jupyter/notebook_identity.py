@@ -17,11 +17,7 @@ def notebook_of(shell: Any) -> Notebook:
     """Return the notebook of a kernel: its id lasts through a restart of the kernel; a terminal has none."""
     if not hasattr(shell, "kernel"):
         return Notebook()
-    from ipykernel.connect import get_connection_file  # noqa: PLC0415  Where there is a kernel, it is loaded.
-
-    try:
-        identity = Path(get_connection_file()).stem.removeprefix("kernel-")
-    except RuntimeError:  # a kernel inside another program
-        identity = ""
+    connection_file = getattr(shell.kernel.parent, "connection_file", "")  # none for a kernel inside another program
+    identity = Path(connection_file).stem.removeprefix("kernel-")
     path = str(shell.user_ns.get(VS_CODE_PATH) or VS_CODE_ENDING.sub("", os.environ.get(SESSION_NAME, "")))
     return Notebook(identity, path or f"kernel {identity[-SHORT_ID_CHARS:] or os.getpid()}")

@@ -38,7 +38,7 @@ class GrantingStore(Store):
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
         """Run an operation; what it changed of the jobs is noted even if the caller is cancelled meanwhile."""
         if operation not in NOTED:
-            return await self._store.call(operation, *arguments, **options)
+            return await getattr(self._store, operation)(*arguments, **options)
         write = asyncio.create_task(self._write(operation, *arguments, **options))
         self._writes.add(write)
         write.add_done_callback(self._written)
@@ -47,7 +47,7 @@ class GrantingStore(Store):
     async def _write(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
         if operation == "claim_next":
             return await self.grants.claim_next(*arguments, **options)
-        result = await self._store.call(operation, *arguments, **options)
+        result = await getattr(self._store, operation)(*arguments, **options)
         self.grants.board.note(operation, result)
         if operation in ASKED_FOR_NEXT:
             self.grants.expect(jobs_in(result))

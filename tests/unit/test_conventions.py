@@ -14,15 +14,18 @@ PRIVATE_IN_TEXT = {
 SLEEPS = {
     "browser/test_new_cells.py": "a cell that takes long",
     "browser/test_panel.py": "a cell that takes until the test says so",
+    "campaigns/kills.py": "kills at one moment after another",
     "kernel/test_kernel_tools.py": "code that takes long, and cells that keep the main thread",
     "kernel/test_life.py": "a tool that takes a while, so that a kill falls into it",
     "kernel/test_magics.py": "interrupts at one moment after another",
+    "notebook_kernels.py": "a model and a tool that take a while, so that kills fall into them",
     "tiny_server.py": "a server that looks whether its parent is there",
     "unit/jupyter/test_kernel_thread.py": "work that is stopped at one moment after another",
     "unit/runner/conftest.py": "a server that sends comments now and then",
     "unit/runner/model/embedded/test_local_server.py": "a process that stays until it is killed",
     "unit/runner/tools/bash/test_processes.py": "processes that stay until they are killed",
     "unit/store/duckdb/test_lock.py": "a process that stays until it is killed",
+    "unit/store/test_grants.py": "a kernel that does not come for its job in time",
 }
 
 
