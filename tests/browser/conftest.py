@@ -50,7 +50,9 @@ def lab(tmp_path_factory, _stub_server):
     """A JupyterLab server whose kernels find this source and the scripted model."""
     _need(importlib.util.find_spec("jupyterlab"), "jupyterlab: pip install 'piano_jupyter[lab]'")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    server = Lab(tmp_path_factory.mktemp("lab"), {"PYTHONPATH": path, "PIANO_BASE_URL": _stub_server.url})
+    server = Lab(
+        tmp_path_factory.mktemp("lab"), {"PYTHONPATH": path, "PIANO_BASE_URL": _stub_server.url, "PIANO_SHARE": "1"}
+    )
     yield server
     server.end_kernels()
     server.stop()

@@ -170,6 +170,8 @@ class Notebook:
             runs[path + i] = false;
             jupyterapp.commands.execute('notebook:run-cell').then(() => { runs[path + i] = true; });
         }"""
+        self.page.evaluate("path => jupyterapp.shell.activateById(panels[path].id)", self.path)
+        self.page.wait_for_function("path => jupyterapp.shell.currentWidget === panels[path]", arg=self.path)
         self.page.evaluate(start, [self.path, index])
         if wait:
             self.wait_for(index)

@@ -5,13 +5,14 @@ from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply, tool_call
 
-PANEL_OF_A = "%piano thread Count the rows\n%piano panel"
+PANEL_OF_A = "%piano thread Chat\n%piano panel"
 WAITS = ".piano-call[data-state='asks']"
 
 
 def both(notebook, cells_of_a, cells_of_b):
     """Open a.ipynb, and b.ipynb beside it; run the first cell of each."""
     a = notebook(cells_of_a, file="a.ipynb")
+    a.page.evaluate("() => jupyterapp.shell.collapseLeft()")
     b = notebook(cells_of_b, beside=a, file="b.ipynb")
     a.run(0)
     b.run(0)
@@ -25,7 +26,7 @@ def test_a_panel_shows_the_other_notebook_s_thread_live(notebook, stub_model):
     expect(answers(a, "writing")).to_have_count(1)
 
     b.run(1)
-    assert "Count the rows" in b.text(1)
+    assert "Chat" in b.text(1)
     b.run(2)
     expect(b.panel.locator(".piano-said").first).to_have_text("Count the rows")
     b.run(3)
@@ -38,9 +39,11 @@ def test_a_panel_shows_the_other_notebook_s_thread_live(notebook, stub_model):
     expect(answers(b).locator("strong")).to_have_text("42")
     expect(answers(a).locator("strong")).to_have_text("42")
 
+    stub_model.release.clear()
     stub_model.says(ServerReply("And **7** columns, all of them numbers.", held=True))
     ask(b, "And the columns?")
     expect(answers(a, "writing").locator(".piano-text")).to_contain_text("And")
+    a.shot("one-thread-in-two-notebooks")
     stub_model.release.set()
     expect(written(a)).to_have_text(["There are 42 rows.", "And 7 columns, all of them numbers."])
     expect(written(b)).to_have_text(["There are 42 rows.", "And 7 columns, all of them numbers."])
