@@ -106,7 +106,7 @@ class Producer:
             self.add_to_queue([job])
 
     async def refresh(self) -> None:
-        """Take in what has become of its jobs where that was not told."""
+        """Read again how its jobs stand, where that was not told."""
         queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
         for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
             self._drop(job_id)
