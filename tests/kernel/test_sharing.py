@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -43,12 +42,6 @@ def rows(cell):
     starts = [found.start() for found in re.finditer(r"(?:^|(?<=  ))\S", head)]
     cut = [[line[at:to].strip() for at, to in zip(starts, [*starts[1:], None], strict=True)] for line in (head, *lines)]
     return [dict(zip(cut[0], row, strict=True)) for row in cut[1:]]
-
-
-def killed(kernel):
-    kernel.process.send_signal(signal.SIGKILL)
-    kernel.process.wait(30)
-    kernel.end(kill=True)
 
 
 def test_notebooks_list_the_same_threads_and_each_goes_on_in_its_own_also_in_a_new_kernel(
@@ -122,7 +115,7 @@ def asked_in_a_terminal(folder, stub_model, *words):
     return subprocess.run(
         [sys.executable, "-m", "piano_jupyter", *words],
         cwd=folder,
-        env=os.environ | {"PIANO_BASE_URL": stub_model.url, "PIANO_SHARE": "1"},
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -139,7 +132,10 @@ def test_the_job_of_a_notebook_that_was_killed_waits_until_another_one_is_told_t
     a.run(BOB)
     job = a.run("%piano send what is it?").text.split()[1]
     until(lambda: len(stub_model.requests) == 2, "the result of the tool was not sent")
-    killed(a)
+    waiting = b.start(f"%piano wait {job}")
+    until(lambda: b.client.get_iopub_msg(timeout=30)["msg_type"] == "display_data", "the cell did not begin")
+    a.kill()
+    given_up = b.finish(waiting)
     stub_model.reset()
     stub_model.says("hello", "it is 3")
 
@@ -157,6 +153,7 @@ def test_the_job_of_a_notebook_that_was_killed_waits_until_another_one_is_told_t
     assert [(row["id"], row["notebook"], row["reason"]) for row in rows(queue)] == [
         (job, "a.ipynb (gone)", f"waits: {why}")
     ]
+    assert given_up.stream == f"AnswerFailedError: job {job} waits: {why}\n"
     assert f"1 job waiting: {why}" in status
     assert own.text == "hello"
     assert left == rows(queue)
@@ -183,7 +180,7 @@ def test_a_notebook_that_copies_the_file_harms_none_that_is_opened_then(notebook
     copied = a.run(COPIES)
     b = kernel_of(folder, JPY_SESSION_NAME=str(folder / "b.ipynb")).load()
     ran = [b.run("%%piano\nof b"), a.run("%%piano\nagain")]
-    killed(a)
+    a.kill()
     b.end()
     after = kernel_of(folder).load()
 
