@@ -789,10 +789,8 @@ class Piano:
             []
         """
         await self._find_present_server()
-        own = self._parts.unfinished.all()
-        known = {job.id for job, _ in own}
-        gone = [job for job in await self._parts.producer.left() if job.id not in known]
-        return [*own, *((job, self._why_gone(job)) for job in gone)]
+        gone = await self._parts.producer.left_elsewhere()
+        return [*self._parts.unfinished.all(), *((job, self._why_gone(job)) for job in gone)]
 
     def _why_gone(self, job: Job) -> str:
         """Return what a job waits for whose notebook is gone, and what to do about it."""

@@ -127,6 +127,7 @@ class Components:
             store,
             self.job_results,
             [each.refresh for each in (self.agents, self.thread_cache, self.approvals, self.consumer, self.producer)],
+            self.producer.left_elsewhere,
             self.relay.publish_here,
         )
 

@@ -1,6 +1,9 @@
 """Processes of their own that have a store, and one in this process for a while."""
 
 import os
+import re
+import select
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +13,7 @@ import piano_jupyter
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 
 ROOT = Path(piano_jupyter.__file__).parents[1]
+END_TIMEOUT_S = 60
 PRELUDE = """
 import asyncio, atexit, os, resource, sys, warnings
 from datetime import UTC, datetime
@@ -81,3 +85,12 @@ try:
 except StoreError as error:
     print(type(error).__name__, error)
 """
+
+
+def end_store_process(folder, number=signal.SIGTERM):
+    """End the process that has the database of a folder open for kernels that are gone; it would leave by itself."""
+    holder = re.search(rb"(\d+)\t", (folder / ".piano" / "piano.duckdb.lock").read_bytes())
+    process = os.pidfd_open(int(holder[1]))
+    signal.pidfd_send_signal(process, number)
+    assert select.select([process], [], [], END_TIMEOUT_S)[0], "the store process did not end"
+    os.close(process)

@@ -27,7 +27,7 @@ class JobResults:
 
     def __init__(self, bus: EventBus) -> None:
         self._events: deque[tuple[datetime, Event]] = deque(maxlen=MAX_EVENTS)
-        self._results: dict[UUID, asyncio.Future[Event]] = {}
+        self._results: dict[UUID, asyncio.Future[Event | None]] = {}
         bus.subscribe(self._follow)
 
     def recent(self, last: int) -> list[tuple[datetime, Event]]:
@@ -35,7 +35,7 @@ class JobResults:
         return list(self._events)[-last:] if last > 0 else []
 
     async def answer(self, job: Job) -> Message | None:
-        """Wait for a job's answer; return None if it was cancelled, or ended before this process began.
+        """Wait for a job's answer; return None if it was cancelled or given up, or ended before this process began.
 
         Raises the error that the job failed with.
         """
@@ -58,6 +58,11 @@ class JobResults:
     def forget(self, job: Job) -> None:
         """Do not expect a job any more; those who have begun to wait for it go on waiting."""
         self._results.pop(job.id, None)
+
+    def give_up(self, job: Job) -> None:
+        """End the wait for a job that will not end by itself: its notebook is gone."""
+        if job.id in self._results:
+            self._results.pop(job.id).set_result(None)
 
     def close(self) -> None:
         """Raise in those who still wait."""

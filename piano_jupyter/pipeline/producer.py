@@ -92,6 +92,10 @@ class Producer:
         alive = {*await self._owner.alive(), self._owner.process}
         return [job for job in await self._store.jobs(JobStatus.QUEUED) if job.owner not in alive]
 
+    async def left_elsewhere(self) -> list[Job]:
+        """Return those of other notebooks."""
+        return [job for job in await self.left() if job.id not in self._queued]
+
     async def take_over(self, job: Job) -> None:
         """Run a job here that a kernel which is gone has left; it waits for what it needs.
 

@@ -1,4 +1,7 @@
-"""Refresher: reads again what is stored where events of other notebooks may have been missed: a connection broke."""
+"""Refresher: reads again what is stored where events of other notebooks may have been missed: a connection broke.
+
+That may have been the connection of a notebook that is gone now: nobody goes on waiting for its jobs.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +20,7 @@ log = logger(__name__)
 class Refresher:
     """Has the components refresh themselves, in order, then publishes what ended unheard, and `EventsMissed`.
 
-    `publish_here` publishes what the other notebooks need not be told.
+    `find_left` returns the jobs of notebooks that are gone; `publish_here` publishes what the others need not be told.
     """
 
     def __init__(
@@ -25,10 +28,11 @@ class Refresher:
         store: Store,
         job_results: JobResults,
         steps: Sequence[Callable[[], Awaitable[None]]],
+        find_left: Callable[[], Awaitable[Sequence[Job]]],
         publish_here: Callable[[Event], None],
     ) -> None:
         self._store, self._job_results = store, job_results
-        self._steps, self._publish_here = steps, publish_here
+        self._steps, self._find_left, self._publish_here = steps, find_left, publish_here
         self._again = False
         self._task: asyncio.Task[None] | None = None
 
@@ -52,6 +56,8 @@ class Refresher:
                     await step()
                 for job_id in self._job_results.expected:
                     await self._publish_end(job_id)
+                for job in await self._find_left():
+                    self._job_results.give_up(job)
                 self._publish_here(EventsMissed())
             except PianoError as error:  # the next question meets it, too
                 log.warning("what other notebooks did could not be read: %s", error)

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +54,7 @@ class Kernel:
         self.folder, self.stdin = folder, stdin
         self.manager = KernelManager(kernel_spec_manager=OwnKernels())
         paths = {"IPYTHONDIR": folder / ".ipython", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "PYTHONPATH": ROOT}
-        settings = {
-            "PIANO_BASE_URL": stub.url,
-            "PIANO_SHARE": "1",  # as users have it
-            "JPY_SESSION_NAME": str(folder / "notebook.ipynb"),
-        }
+        settings = {"PIANO_BASE_URL": stub.url, "JPY_SESSION_NAME": str(folder / "notebook.ipynb")}
         self.env = os.environ | {name: str(path) for name, path in paths.items()} | settings | env
         self.manager.start_kernel(cwd=str(folder), env=self.env)
         self._connect()
@@ -130,11 +127,25 @@ class Kernel:
         self.manager.restart_kernel(now=False, newports=False)
         self._connect()
 
+    def kill(self):
+        """Have it die, as when the memory is full."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(DEADLINE)
+        self.end(kill=True)
+
     def end(self, *, kill=False):
         self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=kill)
         self.manager.cleanup_resources()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared():
+    """Have kernels and scripts share databases, as users have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIANO_SHARE", "1")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -300,12 +300,11 @@ def test_send_returns_a_job_or_a_list_of_jobs(kernel, stub_model):
     assert kernel.run("more").text.splitlines()[0].split() == ["id", "status", "agent", "model", "attempt", "reason"]
 
 
-def test_without_a_current_thread_the_message_names_the_way_to_one(kernel):
+def test_without_a_current_thread_the_message_names_the_way_to_one(kernel_of, stub_model, tmp_path):
     says = "no thread is open; %piano thread TITLE opens yours"
-    kernel.run("%piano ask hello")
+    kernel_of(JPY_SESSION_NAME=str(tmp_path / "other.ipynb")).load().run("%piano ask hello")
 
-    kernel.restart()
-    kernel.load()
+    kernel = kernel_of().load()
 
     assert f"thread  {says}\n" in kernel.run("%piano").text
     assert kernel.run("%piano thread").text == says

@@ -1,6 +1,7 @@
 """Copies, restoring and deleting as the user says it, in a real kernel."""
 
 import pytest
+from store_processes import end_store_process
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_a_history_that_cannot_be_opened_is_restored(kernel, tmp_path):
     kernel.run("%piano thread --new Sales")
     copy = kernel.run("%piano backup").text.split()[-1]
     kernel.run("%unload_ext piano_jupyter")
+    end_store_process(tmp_path)
     database = next(tmp_path.rglob("piano.duckdb"))
     database.write_bytes(b"x" * 20_000)
     kernel.run("%load_ext piano_jupyter")

@@ -5,6 +5,8 @@ import signal
 import threading
 from pathlib import Path
 
+from waiting import until
+
 from piano_jupyter import Piano
 from piano_jupyter.testing import ServerReply, tool_call
 
@@ -27,7 +29,7 @@ def test_the_exit_of_a_kernel_leaves_one_clean_file(kernel, tmp_path):
 
     kernel.end()
 
-    assert sorted(path.name for path in (tmp_path / ".piano").iterdir()) == LEFT
+    until(lambda: sorted(path.name for path in (tmp_path / ".piano").iterdir()) == LEFT, "the file was not closed")
 
 
 def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answers(kernel_of, stub_model, tmp_path):
@@ -39,10 +41,8 @@ def test_the_exit_in_the_middle_of_an_answer_is_quick_and_the_next_kernel_answer
         first.run("pass")
 
     first.end()
-    left = sorted(path.name for path in (tmp_path / ".piano").iterdir())
     second = kernel_of().load()
 
-    assert left == LEFT
     assert "%piano resume" in second.run("%piano wait").stream
     assert second.run("%piano resume").text == "resumed 1 job"
     assert second.run("%piano wait").text == "You said: hello"
@@ -57,8 +57,9 @@ def test_loading_opens_nothing_and_a_first_use_opens_the_database(kernel, tmp_pa
 
 
 def test_j2_a_second_kernel_names_the_process_that_locks_the_database_and_the_fix_even_if_that_one_is_frozen(
-    kernel, kernel_of, tmp_path
+    kernel_of, stub_model, tmp_path
 ):
+    kernel = kernel_of(PIANO_SHARE="0").load()
     kernel.run("%%piano\nhello")
     kernel.process.send_signal(signal.SIGSTOP)
 
@@ -73,7 +74,8 @@ def test_j2_a_second_kernel_names_the_process_that_locks_the_database_and_the_fi
 
 
 def test_the_way_out_of_a_locked_database_can_be_copied_and_names_the_notebook(kernel_of, stub_model, tmp_path):
-    kernel_of(JPY_SESSION_NAME=str(tmp_path / "Sales review.ipynb-jvsc-1")).load().run("%%piano\nhello")
+    alone = {"JPY_SESSION_NAME": str(tmp_path / "Sales review.ipynb-jvsc-1"), "PIANO_SHARE": "0"}
+    kernel_of(**alone).load().run("%%piano\nhello")
     second = kernel_of().load()
 
     refused = second.run("%%piano\nhello")
@@ -83,36 +85,6 @@ def test_the_way_out_of_a_locked_database_can_be_copied_and_names_the_notebook(k
     assert ", the kernel of Sales review.ipynb: stop that kernel" in refused.stream
     assert way_out == '%config PianoConfig.database = ".piano/other.duckdb"'
     assert second.run("%%piano\nhello").text == "You said: hello"
-
-
-COPIES = """
-import pathlib, shutil, zipfile
-shutil.copytree(".", "../copy")
-zipfile.ZipFile("../copy.zip", "w").write(".piano/piano.duckdb")
-assert pathlib.Path(".piano/piano.duckdb").read_bytes()
-"""
-
-
-def test_a_second_kernel_is_refused_also_once_the_first_has_read_and_copied_the_file(kernel_of, stub_model, tmp_path):
-    folder = tmp_path / "work"
-    folder.mkdir()
-    first = kernel_of(folder).load()
-    pid = first.process.pid
-    first.run("%%piano\nhello")
-    copied = first.run(COPIES)
-
-    refused = kernel_of(folder).load().run("%%piano\nhello")
-    kept = first.run("%%piano\nagain")
-    first.end(kill=True)
-    after = kernel_of(folder).load()
-    after.run("%piano thread hello")
-
-    assert copied.status == kept.status == "ok"
-    assert refused.status == "error"
-    assert f"is open in process {pid} (" in refused.stream
-    assert "ipykernel_launcher" in refused.stream
-    assert "stop that kernel, or set PianoConfig.database" in refused.stream
-    assert "again" in after.run("%piano history").text
 
 
 def test_slow_packages_are_imported_at_first_use(kernel_of):

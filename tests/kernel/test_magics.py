@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from store_processes import end_store_process
 from waiting import until
 
 from piano_jupyter.testing import ServerReply, tool_call
@@ -440,6 +441,7 @@ def test_unload_removes_everything_and_load_restores_it(kernel, stub_model, tmp_
 
     kernel.run("%unload_ext piano_jupyter")
     gone = kernel.run("%piano")
+    end_store_process(tmp_path)
     left = sorted(path.name for path in (tmp_path / ".piano").iterdir())
     kernel.run("%load_ext piano_jupyter")
 

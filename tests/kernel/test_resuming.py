@@ -1,22 +1,16 @@
 """What a kernel that was killed left: the next one runs nothing of it until its user goes on."""
 
 import os
-import signal
 import subprocess
 import sys
 
 import pytest
+from store_processes import end_store_process
 
 from piano_jupyter.testing import ServerReply, tool_call
 
 WRITES = ServerReply("writing", calls=[tool_call("create_file", path="made", content="x")])
 LOOKS = ("%piano", "%piano help", "%piano queue", "%piano threads", "%piano agents", "%piano sql SELECT 1", "piano")
-
-
-def killed(kernel):
-    kernel.process.send_signal(signal.SIGKILL)
-    kernel.process.wait(30)
-    kernel.end(kill=True)
 
 
 @pytest.fixture
@@ -31,7 +25,7 @@ def killed_in_the_middle(kernel_of, stub_model):
         kernel.run("%%piano --no-wait\nwrite it")
         while not stub_model.requests:
             kernel.run("pass")
-        killed(kernel)
+        kernel.kill()
         stub_model.reset()
 
     return kill
@@ -93,7 +87,7 @@ def test_a_job_waits_for_the_tool_that_the_notebook_defines_later(killed_in_the_
     kernel.run(DEFINE)
     answer = kernel.run("%piano wait")
 
-    assert "waits: a tool that is not defined here: price; run their cells" in waits
+    assert "waits: a tool that is not defined here: price; run its cell" in waits
     assert "1 job waiting: a tool that is not defined here: price" in status
     assert answer.text.endswith("it is 3")
 
@@ -102,7 +96,7 @@ def test_of_many_jobs_that_wait_the_first_are_named(kernel_of, stub_model):
     kernel = kernel_of().load()
     kernel.run(DEFINE)
     kernel.run("%piano agent Assistant --tools price\n%piano stop\nfor _ in range(30): await piano.send('what is it?')")
-    killed(kernel)
+    kernel.kill()
 
     kernel = kernel_of().load()
     lines = kernel.run("%piano resume").text.splitlines()
@@ -146,6 +140,7 @@ def test_a_database_that_came_with_a_checkout_runs_nothing_until_it_is_trusted(
     killed_in_the_middle(XDG_DATA_HOME=str(tmp_path_factory.mktemp("theirs")))
     stub_model.answer = lambda asked: "done" if asked["messages"][-1]["role"] == "tool" else WRITES
     mine = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("mine"))}
+    end_store_process(tmp_path)  # it knows that it made the database
 
     kernel = kernel_of(**mine).load()
     first = " ".join(kernel.run("%piano threads").stream.split())  # broken into lines
@@ -214,6 +209,7 @@ def test_a_question_from_the_terminal_leaves_the_unfinished_jobs_of_a_notebook_a
 def test_trust_in_the_terminal_says_what_is_trusted(killed_in_the_middle, stub_model, tmp_path, tmp_path_factory):
     killed_in_the_middle()
     mine = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("mine"))}
+    end_store_process(tmp_path)  # it knows that it made the database
 
     first = asked_in_a_terminal(tmp_path, stub_model, "hello", "--trust", **mine)
     again = asked_in_a_terminal(tmp_path, stub_model, "hello", "--trust", **mine)

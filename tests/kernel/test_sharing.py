@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -45,13 +44,9 @@ def rows(cell):
     return [dict(zip(cut[0], row, strict=True)) for row in cut[1:]]
 
 
-def killed(kernel):
-    kernel.process.send_signal(signal.SIGKILL)
-    kernel.process.wait(30)
-    kernel.end(kill=True)
-
-
-def test_notebooks_list_the_same_threads_and_each_goes_on_in_its_own_also_in_a_new_kernel(notebook, stub_model):
+def test_notebooks_list_the_same_threads_and_each_goes_on_in_its_own_also_in_a_new_kernel(
+    notebook, stub_model, tmp_path
+):
     a, b, c = notebook("a.ipynb"), notebook("b.ipynb"), notebook("reports/b.ipynb")
     a.run("%%piano\nof a")
     b.run("%%piano\nof b")
@@ -61,10 +56,10 @@ def test_notebooks_list_the_same_threads_and_each_goes_on_in_its_own_also_in_a_n
         assert [row["title"] for row in rows(each.run("%piano threads"))] == ["of b", "of a"]
     assert [row["title"] for row in rows(b.run("%piano threads --here"))] == ["of b"]
     assert c.run("%piano threads --here").text == "no threads yet; %%piano opens one"
-    status = a.run("%piano status")
-    assert "\nhistory  shared with 2 other notebooks: b.ipynb, reports/b.ipynb\n" in re.sub(" {2,}", "  ", status.text)
-    assert "shared with 2 other notebooks: b.ipynb, reports/b.ipynb</td>" in status.shown[0]["text/html"]
-    assert [row["notebook"] for row in rows(c.run("%piano queue --all"))] == ["a.ipynb", "b.ipynb"]
+    status, other_b = a.run("%piano status"), f"{tmp_path.name}/b.ipynb"  # two have one name
+    assert f"\nhistory  shared with 2 other notebooks: {other_b}, reports/b.ipynb\n" in status.text
+    assert f"shared with 2 other notebooks: {other_b}, reports/b.ipynb</td>" in status.shown[0]["text/html"]
+    assert [row["notebook"] for row in rows(c.run("%piano queue --all"))] == ["a.ipynb", other_b]
 
     a.restart()
     assert a.load().run("%piano thread").text.startswith("current thread: of a (")
@@ -93,22 +88,22 @@ def test_a_job_of_another_notebook_is_seen_and_cancelled_there(two, stub_model):
 
 def test_a_call_is_approved_in_another_notebook_whose_own_cells_are_not_asked(notebook, stub_model, tmp_path):
     a, b = notebook("a.ipynb"), notebook("b.ipynb", stdin=True)
-    stub_model.says(tool_call("bash", command="touch made"), "done")
-    stub_model.answer = lambda asked: f"{asked['model']} says it"
+    calls = {"user": tool_call("bash", command="touch made"), "tool": "done"}
+    stub_model.answer = lambda asked: "hello" if asked["model"] == "another" else calls[asked["messages"][-1]["role"]]
     a.run(BASH)
     a.run(BOB)
     a.run("%piano send go")
-    shown = until(lambda: (cell := b.run("%piano approve")).text.startswith("no tool") or cell.text)
-    until(lambda: "wants to run" in b.run("%piano approve").text)
-    shown = b.run("%piano approve").text
+    shown = until(
+        lambda: "wants to run" in (text := b.run("%piano approve").text) and text, "the call does not wait in b"
+    )
 
-    own = b.run("%%piano @bob\nhello")  # no answer is typed: a prompt would fail
-    beside = asked_in_a_terminal(tmp_path, stub_model, "hello", "--agent", "bob")
+    own = b.run("%%piano @bob\nhi")  # no answer is typed: a prompt would fail
+    beside = asked_in_a_terminal(tmp_path, stub_model, "hi", "--agent", "bob")
     made_before = (tmp_path / "made").exists()
     approved = b.run(f"%piano approve {shown.split()[0]} --always").text
 
     assert "Assistant wants to run bash in a.ipynb (" in shown
-    assert (own.text, own.prompts, beside.stdout) == ("another says it", [], "another says it\n")
+    assert (own.text, own.prompts, beside.stdout) == ("hello", [], "hello\n")
     assert not made_before
     assert "is added to this kernel's PianoConfig.rules and to those of a.ipynb; to keep it" in approved
     assert a.run("%piano wait").text.splitlines()[-1] == "done"
@@ -120,7 +115,7 @@ def asked_in_a_terminal(folder, stub_model, *words):
     return subprocess.run(
         [sys.executable, "-m", "piano_jupyter", *words],
         cwd=folder,
-        env=os.environ | {"PIANO_BASE_URL": stub_model.url, "PIANO_SHARE": "1"},
+        env=os.environ | {"PIANO_BASE_URL": stub_model.url},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -137,7 +132,10 @@ def test_the_job_of_a_notebook_that_was_killed_waits_until_another_one_is_told_t
     a.run(BOB)
     job = a.run("%piano send what is it?").text.split()[1]
     until(lambda: len(stub_model.requests) == 2, "the result of the tool was not sent")
-    killed(a)
+    waiting = b.start(f"%piano wait {job}")
+    until(lambda: b.client.get_iopub_msg(timeout=30)["msg_type"] == "display_data", "the cell did not begin")
+    a.kill()
+    given_up = b.finish(waiting)
     stub_model.reset()
     stub_model.says("hello", "it is 3")
 
@@ -155,6 +153,7 @@ def test_the_job_of_a_notebook_that_was_killed_waits_until_another_one_is_told_t
     assert [(row["id"], row["notebook"], row["reason"]) for row in rows(queue)] == [
         (job, "a.ipynb (gone)", f"waits: {why}")
     ]
+    assert given_up.stream == f"AnswerFailedError: job {job} waits: {why}\n"
     assert f"1 job waiting: {why}" in status
     assert own.text == "hello"
     assert left == rows(queue)
@@ -181,7 +180,7 @@ def test_a_notebook_that_copies_the_file_harms_none_that_is_opened_then(notebook
     copied = a.run(COPIES)
     b = kernel_of(folder, JPY_SESSION_NAME=str(folder / "b.ipynb")).load()
     ran = [b.run("%%piano\nof b"), a.run("%%piano\nagain")]
-    killed(a)
+    a.kill()
     b.end()
     after = kernel_of(folder).load()
 

@@ -247,5 +247,5 @@ def test_every_package_that_is_declared_is_used():
 
     unused = {name for name in declared if modules.get(name, name.replace("-", "_")) not in imported}
 
-    assert unused == {"ipykernel", "ipywidgets"}  # the kernel that runs it all, and what the panel is made of:
+    assert unused == {"ipywidgets"}  # what the panel is made of:
     assert issubclass(ChatPanel, ipywidgets.DOMWidget)

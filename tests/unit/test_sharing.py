@@ -188,6 +188,18 @@ async def test_the_jobs_of_a_notebook_that_is_gone_are_resumed_here_when_asked(n
     assert (await b.find_job(job)).notebook == b.notebook
 
 
+async def test_nobody_goes_on_waiting_for_a_job_whose_notebook_is_gone(notebooks):
+    held = asyncio.Event()
+    a, b = await notebooks("a", held, "never", shutdown_timeout=0.0), await notebooks("b")
+    events = b.events()
+    job = await a.send("slowly")
+    await first(events, JobStarted)
+    waiting = asyncio.create_task(b.wait(job))
+    await a.close()
+    with pytest.raises(PianoError, match=r"a\.ipynb, is gone; %piano resume"):
+        await waiting
+
+
 async def test_a_store_process_that_is_killed_is_replaced_and_nobody_waits_for_ever(notebooks, database):
     held = asyncio.Event()
     a, b = await notebooks("a", held, "late"), await notebooks("b")

@@ -24,13 +24,13 @@ from piano_jupyter.approval_prompt import (
     rule_added_message,
 )
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import ApprovalRequested, Closed, Event, ModelLoading
+from piano_jupyter.events import ApprovalRequested, Closed, Event, EventsMissed, ModelLoading
 from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
 from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
-from piano_jupyter.records import Job, JobStatus, Message
+from piano_jupyter.records import Job, JobStatus, Message, short
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
 if TYPE_CHECKING:
@@ -164,9 +164,20 @@ def _show_until_all_ended(session: "Session", following: ProgressTracker, receiv
         if isinstance(event, ApprovalRequested):  # also of another job: it blocks this one, and nobody else asks
             live.draw(live_answers(following))
             _ask_for_approval(session, following, event)
+        elif isinstance(event, EventsMissed):
+            _give_up_left(following, session.call(lambda piano: piano.unfinished()))
         elif isinstance(event, Closed):
             raise AnswerFailedError("the chat was closed before the answer came; the next chat continues with it")
     live.draw(live_answers(following))
+
+
+def _give_up_left(following: ProgressTracker, unfinished: Sequence[tuple[Job, str]]) -> None:
+    """End the wait for jobs whose notebook is gone."""
+    for job, why in unfinished:
+        progress = following.by_job_id.get(job.id)
+        if progress is not None and why:
+            progress.error = AnswerFailedError(f"job {short(job.id)} waits: {why}")
+            progress.set_status("failed")
 
 
 def _events_between_frames(received: CellEvents, live: LiveCell, following: ProgressTracker) -> Iterator[CellEvent]:

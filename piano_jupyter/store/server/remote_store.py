@@ -41,7 +41,7 @@ class Listener:
     event: Callable[[bytes], None]  #: another client published this
     recovered: Callable[[list[Job]], None]  #: jobs of a kernel that is gone, as they now are
     stir: Callable[[], None]  #: something may be there to claim now
-    missed: Callable[[], None]  #: a connection was broken, ours or another's: events may have been missed
+    missed: Callable[[], None]  #: another client is gone, or our connection was broken: read again what is kept
 
 
 class RemoteStore(SharedStore):
@@ -232,8 +232,11 @@ class RemoteStore(SharedStore):
             case wire.Gap() if self._listener:
                 self._tell(self._listener.missed)
             case wire.State():
+                is_one_gone = len(reply.others) < len(self.others)
                 self.name, self.problem, self.others = reply.name, reply.problem, reply.others
                 self._election.database = reply.name
+                if is_one_gone and self._listener:  # what it has left is nobody's now
+                    self._tell(self._listener.missed)
             case wire.Notice():
                 asyncio.get_running_loop().call_soon(self._notify, reply.sentence)
 

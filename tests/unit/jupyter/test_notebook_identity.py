@@ -1,0 +1,32 @@
+from types import SimpleNamespace
+
+import pytest
+
+from piano_jupyter.jupyter.notebook_identity import notebook_of
+from piano_jupyter.records import Notebook
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    monkeypatch.setattr("ipykernel.connect.get_connection_file", lambda: "/run/kernel-8f1c-2ab4c6.json")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    return SimpleNamespace(kernel=None, user_ns={})
+
+
+@pytest.mark.parametrize(
+    ("session", "variables", "name"),
+    [
+        ("/work/sales.ipynb", {}, "/work/sales.ipynb"),
+        ("/work/Sales review.ipynb-jvsc-3b7d-11.ipynb", {}, "/work/Sales review.ipynb"),
+        ("/work/old.ipynb", {"__vsc_ipynb_file__": "/work/renamed.ipynb"}, "/work/renamed.ipynb"),
+        ("", {}, "kernel 2ab4c6"),
+    ],
+)
+def test_a_notebook_is_known_by_its_kernel_and_called_by_its_path(shell, monkeypatch, session, variables, name):
+    monkeypatch.setenv("JPY_SESSION_NAME", session)
+    shell.user_ns.update(variables)
+    assert notebook_of(shell) == Notebook("8f1c-2ab4c6", name)
+
+
+def test_a_terminal_has_no_notebook():
+    assert notebook_of(SimpleNamespace(user_ns={})) == Notebook()
