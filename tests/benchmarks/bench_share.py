@@ -224,10 +224,13 @@ async def swaps(folder):
                 ]
                 for piano, model in zip(pianos, MODELS, strict=True):
                     await piano.add_agent(f"agent-{model}", model=model)
+                    await piano.stop()  # until all is sent
                 for number in range(JOBS):
                     for piano, model in zip(pianos, MODELS, strict=True):
                         thread = await piano.open_thread(f"{number}")
                         await piano.send("How are you?", agent=f"agent-{model}", thread=thread)
+                for piano in pianos:
+                    await piano.start()
                 await asyncio.gather(*(piano.drain() for piano in pianos))
             print(f"  {name:34}{server.swaps():8} swaps {time.perf_counter() - begun:8.1f} s")
     finally:
