@@ -7,9 +7,10 @@ for it in time stands back until it asks again, so that a kernel which hangs doe
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from piano_jupyter.records import Job
@@ -96,21 +97,23 @@ class Grants:
 
     def _next_on(self, server: str, turn: Turn) -> Job | None:
         """Return the next job on a server, whichever kernel asks for it."""
-        named = _Naming(turn)
+        model_of = partial(_model_of, aliases=turn.aliases)
         asked = self._asked_for()
         expected = self._expected.keys() - {each.job.id for each in asked}
-        asked += self._waiting(expected)
-        queued = [named.queued(each) for each in asked if each.job.id not in self._reserved]
-        places = [named.job(each.job) for each in map(self.board.queued, self._reserved) if each]
-        working = [*map(named.job, self.board.running), *places]
+        queued = [each for each in (*asked, *self._waiting(expected)) if each.job.id not in self._reserved]
+        places = [each.job for each in map(self.board.queued, self._reserved) if each]
+        working = [*self.board.running, *places]
         limits, now = self._limits(server), self._now()
         able = [
-            each for each in ready(queued, working, limits) if each.job.server == server and each.job.id not in expected
+            each
+            for each in ready(queued, working, limits, model_of)
+            if each.job.server == server and each.job.id not in expected
         ]
         busy = [job for job in working if job.server == server and job.id not in self.board.idle]
-        loaded = None if turn.loaded is None else {named.model(server, each) for each in turn.loaded}
-        job = next_job(able, busy, limits, loaded=loaded, swapped=self._swapped.get(server, 0.0), now=now)
-        if job is not None and loaded is not None and job.model not in loaded:
+        loaded = None if turn.loaded is None else {(server, turn.aliases.get(each, each)) for each in turn.loaded}
+        swapped = self._swapped.get(server, 0.0)
+        job = next_job(able, busy, limits, model_of, loaded=loaded, swapped=swapped, now=now)
+        if job is not None and loaded is not None and model_of(job) not in loaded:
             self._swapped[server] = now
         return job
 
@@ -138,6 +141,8 @@ class Grants:
 
     def _drop_late(self) -> None:
         """Let those stand back who did not come for their place, and forget the places of jobs that do not wait."""
+        if not self._reserved and not self._expected:
+            return
         now = self._now()
         late = {job_id for job_id, until in self._reserved.items() if until <= now}
         for owner in [owner for owner, wish in self._wishes.items() if late.intersection(wish.wanted)]:
@@ -164,17 +169,6 @@ class Grants:
             self._stir(owners)
 
 
-class _Naming:
-    """Gives models names that differ from server to server, and aliases the name of their model."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._aliases = turn.aliases
-
-    def model(self, server: str, name: str) -> str:
-        return f"{server} {self._aliases.get(name, name)}"
-
-    def job(self, job: Job) -> Job:
-        return replace(job, model=self.model(job.server, job.model))
-
-    def queued(self, each: QueuedJob) -> QueuedJob:
-        return replace(each, job=self.job(each.job))
+def _model_of(job: Job, aliases: Mapping[str, str]) -> tuple[str, str]:
+    """Return the server and the name of a job's model: servers may have models of the same name."""
+    return job.server, aliases.get(job.model, job.model)

@@ -3,7 +3,7 @@
 The store process is the only one that writes, so that the scheduler need not read the database.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -21,12 +21,14 @@ class JobBoard:
 
     def __init__(self, freed: Callable[[], None], now: Callable[[], float]) -> None:
         self._freed, self._now = freed, now
-        self._jobs: dict[UUID, QueuedJob] = {}
+        self._queued: dict[UUID, QueuedJob] = {}
+        self._running: dict[UUID, Job] = {}
         self._asked: dict[UUID, UUID] = {}  #: approvals that wait for the user, and their jobs
 
     async def fill(self, store: Store) -> None:
         """Take in what waits and runs already, and nothing else."""
-        self._jobs.clear()
+        self._queued.clear()
+        self._running.clear()
         self._asked.clear()
         for job in await store.jobs(*OPEN):
             self._note_job(job)
@@ -45,18 +47,17 @@ class JobBoard:
 
     def queued(self, job_id: UUID) -> QueuedJob | None:
         """Return a job that waits; None if it does not."""
-        each = self._jobs.get(job_id)
-        return each if each is not None and each.job.status is JobStatus.QUEUED else None
+        return self._queued.get(job_id)
 
     @property
     def waiting(self) -> list[Job]:
         """The jobs that wait."""
-        return [each.job for each in self._jobs.values() if each.job.status is JobStatus.QUEUED]
+        return [each.job for each in self._queued.values()]
 
     @property
-    def running(self) -> list[Job]:
+    def running(self) -> Collection[Job]:
         """The jobs that run."""
-        return [each.job for each in self._jobs.values() if each.job.status is JobStatus.RUNNING]
+        return self._running.values()
 
     @property
     def idle(self) -> set[UUID]:
@@ -64,12 +65,12 @@ class JobBoard:
         return set(self._asked.values())
 
     def _note_job(self, job: Job) -> None:
-        before = self._jobs.pop(job.id, None)
-        was = before.job.status if before else None
-        if job.status in OPEN:
-            since = before.since if before and was is job.status else self._now()
-            self._jobs[job.id] = QueuedJob(job, since)
-        if was is JobStatus.RUNNING and job.status is not was:
+        waited, ran = self._queued.pop(job.id, None), self._running.pop(job.id, None)
+        if job.status is JobStatus.QUEUED:
+            self._queued[job.id] = QueuedJob(job, waited.since if waited else self._now())
+        elif job.status is JobStatus.RUNNING:
+            self._running[job.id] = job
+        if ran and job.status is not JobStatus.RUNNING:
             self._asked = {approval: each for approval, each in self._asked.items() if each != job.id}
             self._freed()
 

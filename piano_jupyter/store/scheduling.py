@@ -7,11 +7,14 @@ loaded model wait once a job of another model has waited `max_wait_s`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
 from piano_jupyter.records import Job
+
+#: Returns what tells the model of a job from all others.
+ModelOf = Callable[[Job], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,18 @@ class SchedulingLimits:
     max_wait_s: float  #: seconds that a job may wait behind newer ones of a model that is loaded
 
 
-def ready(queued: Iterable[QueuedJob], running: Iterable[Job], limits: SchedulingLimits) -> list[QueuedJob]:
+def ready(
+    queued: Iterable[QueuedJob], running: Iterable[Job], limits: SchedulingLimits, model_of: ModelOf
+) -> list[QueuedJob]:
     """Return the jobs that may run now by order and demand, oldest first."""
     working = list(running)
-    load = Counter(job.model for job in working)
+    load = Counter(map(model_of, working))
     at_work = {job.thread_id: job.message_id for job in working}  # in a thread, one question at a time
     found = []
     for each in sorted(queued, key=lambda each: (each.job.hops == 0, each.job.seq)):
         job = each.job
-        if at_work.setdefault(job.thread_id, job.message_id) == job.message_id and load[job.model] < limits.max_demand:
+        is_next = at_work.setdefault(job.thread_id, job.message_id) == job.message_id
+        if is_next and load[model_of(job)] < limits.max_demand:
             found.append(each)
     return sorted(found, key=attrgetter("job.seq"))
 
@@ -47,8 +53,9 @@ def next_job(
     able: Iterable[QueuedJob],
     running: Iterable[Job],
     limits: SchedulingLimits,
+    model_of: ModelOf,
     *,
-    loaded: Collection[str] | None,
+    loaded: Collection[Hashable] | None,
     swapped: float,
     now: float,
 ) -> Job | None:
@@ -61,12 +68,12 @@ def next_job(
     waiting = list(able)
     if loaded is None or not waiting:
         return waiting[0].job if waiting else None
-    working = {job.model for job in running}
+    working = set(map(model_of, running))
     # a model that is being loaded replaces those reported as loaded
     loaded_now = working if working.difference(loaded) else working.union(loaded)
-    of_loaded = [each for each in waiting if each.job.model in loaded_now]
-    others = [each for each in waiting if each.job.model not in loaded_now]
-    other_models = {each.job.model for each in others}
+    of_loaded = [each for each in waiting if model_of(each.job) in loaded_now]
+    others = [each for each in waiting if model_of(each.job) not in loaded_now]
+    other_models = {model_of(each.job) for each in others}
     max_wait_s = limits.max_wait_s / max(1, len(other_models))  # so that each gets its turn in time
     late = [each for each in others if now - max(each.since, swapped) >= max_wait_s]
     if late:

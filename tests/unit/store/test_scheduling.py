@@ -2,13 +2,14 @@
 
 from collections import Counter
 from itertools import pairwise
+from operator import attrgetter
 from uuid import UUID
 
 import pytest
 
 from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 
-PATIENCE = 60.0
+PATIENCE, MODEL = 60.0, attrgetter("model")
 
 
 def jobs(make, *kinds):
@@ -22,8 +23,8 @@ def jobs(make, *kinds):
 def goes(queued, running=(), demand=1, loaded=None, swapped=0.0, now=0.0, since=0.0):
     """Return the next of `queued`, which all came at `since`."""
     limits = SchedulingLimits(max_demand=demand, max_wait_s=PATIENCE)
-    able = ready([QueuedJob(job, since) for job in queued], running, limits)
-    return next_job(able, running, limits, loaded=loaded, swapped=swapped, now=now)
+    able = ready([QueuedJob(job, since) for job in queued], running, limits, MODEL)
+    return next_job(able, running, limits, MODEL, loaded=loaded, swapped=swapped, now=now)
 
 
 def test_the_oldest_goes_first(make):
