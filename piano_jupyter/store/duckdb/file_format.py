@@ -71,8 +71,9 @@ def corrected_block(block: bytes) -> bytes | None:
 def corrections(block: bytes) -> Iterator[bytes]:
     """Yield what a damaged block may have been if one byte of a word that is not zero now has changed."""
     (stored,) = struct.unpack_from("<Q", block)
-    for each in _corrections(block[CHECKSUM_BYTES:], stored, is_sparse=True):
-        yield with_checksum(block[:CHECKSUM_BYTES] + each)
+    data = block[CHECKSUM_BYTES:]
+    for each in _corrections(data, stored, is_sparse=True):
+        yield with_checksum(block) if each == data else block[:CHECKSUM_BYTES] + each
 
 
 def corrected(data: bytes, stored: int) -> bytes | None:

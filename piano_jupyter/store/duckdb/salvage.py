@@ -271,7 +271,7 @@ class _Trial:
             _scan(self._connection)
         except (duckdb.Error, UnicodeError) as error:  # the message may quote what is damaged
             is_readable = BAD_BLOCK.search(str(error)) is not None
-            if isinstance(error, duckdb.FatalException | duckdb.InternalException):  # it refuses everything now
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException | UnicodeError):  # it may be broken
                 self.close()
                 self._start()
         else:
