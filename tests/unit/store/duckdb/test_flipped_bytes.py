@@ -10,7 +10,7 @@ from database_runs import files_of, flipped
 
 MESSAGES, LOGGED = 10, 6
 PAGE_BYTES, LOG_STEP_BYTES = 4096, 1024
-PARTS = 4
+PARTS = 8  #: so that each is done in time on a slow machine
 
 
 @pytest.fixture(scope="module")
