@@ -6,8 +6,6 @@ python tests/campaigns/flips.py FOLDER [STEP_BYTES] [SEED]
 import collections
 import json
 import random
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,19 +19,6 @@ from piano_jupyter.errors import StoreError  # noqa: E402
 from piano_jupyter.store.duckdb.database import Database  # noqa: E402
 
 MESSAGES, LOGGED = 150, 15
-ALL = "SELECT seq, content FROM messages ORDER BY seq"
-
-
-def build(folder):
-    """Return the content of a file that was checkpointed, and of its log."""
-    path = folder / "flips.duckdb"
-    database_runs.run(path, MESSAGES, every=MESSAGES // 2, size=2000)
-    with subprocess.Popen(
-        database_runs.command(path, "", 1000, 0), env=database_runs.environment(), stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert any(line == f"done {MESSAGES + LOGGED}\n" for line in child.stdout)
-        child.kill()
-    return path.read_bytes(), Path(f"{path}.wal").read_bytes()
 
 
 def read(path, told):
@@ -46,7 +31,7 @@ def read(path, told):
         try:
             for _ in range(2):
                 try:
-                    return database.do(lambda _, of=database: of.connection.execute(ALL).fetchall())
+                    return database.do(lambda _, of=database: of.connection.execute(database_runs.ALL).fetchall())
                 except StoreError:
                     database.reopen_if_broken()
         finally:
@@ -57,20 +42,19 @@ def read(path, told):
 def main(folder, step, seed):
     """Flip and count."""
     folder.mkdir(parents=True)
-    file, log = build(folder)
+    path = folder / "flips.duckdb"
+    database_runs.run(path, MESSAGES, every=MESSAGES // 2, size=2000)
+    file, log = database_runs.with_log(path, path.read_bytes(), LOGGED)
+    content = {"file": file, "log": log}
     chance, found, began = random.Random(seed), collections.Counter(), time.monotonic()
     places = [("file", at) for at in range(0, len(file), step)] + [("log", at) for at in range(0, len(log), 512)]
     for kind, page in places:
         at = page + chance.randrange(4096 if kind == "file" else min(512, len(log) - page))
-        content = {"file": bytearray(file), "log": bytearray(log)}
-        content[kind][at] ^= 1 << chance.randrange(8)
-        path = folder / "flipped" / "flips.duckdb"
-        shutil.rmtree(path.parent, ignore_errors=True)
-        path.parent.mkdir()
-        path.write_bytes(content["file"])
-        Path(f"{path}.wal").write_bytes(content["log"])
+        mask = 1 << chance.randrange(8)
+        damaged = [database_runs.flipped(data, at, mask) if each == kind else data for each, data in content.items()]
+        database_runs.files_of(*damaged).lay_down(folder / "flipped")
         told = []
-        rows = read(path, told)
+        rows = read(folder / "flipped" / "run.duckdb", told)
         if rows is None:
             found[f"{kind}: refused"] += 1
             continue

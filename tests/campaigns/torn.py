@@ -1,14 +1,14 @@
 """Cut short every write of a checkpoint, lay down what is left, and look whether everything is there.
 
+Each state is looked at once: most of those in which a write stops a little later have the same bytes.
+
 python tests/campaigns/torn.py FOLDER [MEGABYTES] [STEP_BYTES]
 """
 
-import itertools
 import json
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
@@ -16,28 +16,24 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 import database_runs  # noqa: E402
 
 from piano_jupyter.store.duckdb import database as module  # noqa: E402
-from piano_jupyter.store.duckdb.database import Database  # noqa: E402
-from piano_jupyter.store.duckdb.file_format import BLOCKS_START  # noqa: E402
+
+STEP_BYTES = 4096
+POWER_CUTS = 10  #: before each sync
+MESSAGE_CHARACTERS = 20_000
+PROGRESS_STATES = 50  #: after so many, it says how far it is
 
 
-class Steps(NamedTuple):
-    """At which lengths writes are cut, in bytes; and how often the power fails before each sync."""
+def torn_checkpoint(folder, base, count, step, power_cuts, rounds=2):
+    """Record commits, checkpoints and closing on a file of `count` messages; return what became of their states.
 
-    metadata: int  #: in the block that is rewritten in place
-    others: int
-    new: int  #: where the file grows
-    power_cuts: int
-
-
-CHECKPOINT = Steps(metadata=4096, others=65536, new=131072, power_cuts=3)  #: in CI
-
-
-def torn_checkpoint(folder, base, count, steps):
-    """Record two commits, a checkpoint and closing on a file of `count` messages; return what became of its states."""
-    changes = database_runs.recorded(folder / "recorded", rounds=2, every=count + 1, base=base)
-    files = {str(folder / "recorded" / "run.duckdb"): base}
-    done, began = {"states": 0, "repaired": 0, "wrong": []}, time.monotonic()
-    repair, path = module.is_repaired, folder / "torn" / "run.duckdb"
+    The first of `rounds` commits is checkpointed, and the last by closing.
+    """
+    began, files = time.monotonic(), database_runs.files_of(base)
+    changes = database_runs.recorded(folder / "recorded", rounds, every=count + 1, base=files)
+    torn = database_runs.torn_states(changes, step, files, count)
+    states = [*torn, *database_runs.power_cuts(changes, power_cuts, files, count)]
+    done = {"states": len(states), "distinct": 0, "repaired": 0, "wrong": []}
+    repair = module.is_repaired
 
     def counted(name):
         is_repaired = repair(name)
@@ -46,22 +42,15 @@ def torn_checkpoint(folder, base, count, steps):
 
     module.is_repaired = counted
     try:
-        torn = database_runs.torn_states(
-            changes, lambda at: steps.metadata if at == BLOCKS_START else steps.others, steps.new, files, count
-        )
-        cuts = database_runs.power_cuts(changes, steps.power_cuts, files, count)
-        for name, state, least, most in itertools.chain(torn, cuts):
-            done["states"] += 1
-            state.lay_down(path.parent)
-            told = []
+        for name, state, least, most in database_runs.distinct(states):
+            done["distinct"] += 1
+            if done["distinct"] % PROGRESS_STATES == 0:
+                print(json.dumps(done | {"s": round(time.monotonic() - began)}), file=sys.stderr, flush=True)
+            state.lay_down(folder / "torn")
             try:
-                database = Database(str(path), told.append)
-                try:
-                    database_runs.check(database, least, most)
-                finally:
-                    database.close()
+                told = database_runs.open_and_check(folder / "torn" / "run.duckdb", least, most)
             except Exception as error:  # noqa: BLE001
-                told.append(f"{type(error).__name__}: {error}")
+                told = [f"{type(error).__name__}: {error}"]
             is_last = "power" in name and all("the last change to database" in each for each in told)
             done["wrong"] += [(name, *told)] if told and not is_last else []
     finally:
@@ -73,14 +62,13 @@ def main(folder, megabytes, step):
     """Build a file of about this size, and tear a checkpoint of it."""
     built = folder / "built.duckdb"
     folder.mkdir(parents=True)
-    size = 20_000
-    count = max(megabytes * 1_000_000 // size, 10) // 10 * 10
-    database_runs.run(built, count, every=count // 5, size=size)
+    count = max(megabytes * 1_000_000 // MESSAGE_CHARACTERS, 10) // 10 * 10
+    database_runs.run(built, count, every=count // 5, size=MESSAGE_CHARACTERS)
     base = built.read_bytes()
-    done = torn_checkpoint(folder, base, count, Steps(4096, step, step, 10))
+    done = torn_checkpoint(folder, base, count, step, POWER_CUTS)
     print(json.dumps({"bytes": len(base)} | done))
 
 
 if __name__ == "__main__":
-    place, how_large, how_fine = [*sys.argv[1:], *("lab", "50", "4096")[len(sys.argv) - 1 :]]
+    place, how_large, how_fine = [*sys.argv[1:], *("lab", "50", str(STEP_BYTES))[len(sys.argv) - 1 :]]
     main(Path(place), int(how_large), int(how_fine))

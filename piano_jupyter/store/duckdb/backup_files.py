@@ -202,8 +202,9 @@ def _second_name(old: str, new: str) -> None:
 
 
 def orphaned_logs(real: str) -> list[Path]:
-    """Return the logs in the folder of a recovered file that were left when their database was deleted or moved."""
-    logs = [each for each in _regular(Path(real).parent) if each.name.endswith(".wal") and _is_recovered(real)]
+    """Return the logs that were left when this database, or one that was lost in its folder, was deleted or moved."""
+    beginning = "" if _is_recovered(real) else f"{Path(real).name}.damaged-"
+    logs = [each for each in _regular(Path(real).parent) if re.fullmatch(rf"{re.escape(beginning)}.*\.wal", each.name)]
     return sorted(each for each in logs if not os.path.lexists(each.with_suffix("")))
 
 

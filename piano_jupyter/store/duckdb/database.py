@@ -51,6 +51,7 @@ from piano_jupyter.store.duckdb.recovery import (
     is_repaired,
     recover,
     set_incomplete_aside,
+    set_orphaned_log_aside,
 )
 from piano_jupyter.store.duckdb.search_index import SearchIndexer, forget_words
 
@@ -382,6 +383,7 @@ class Database:
     def _finish_recovery(self) -> None:
         try:
             sentence = finish_recovery(self.name) or set_incomplete_aside(self.name)
+            sentence = sentence or set_orphaned_log_aside(self.name)
             is_broken = is_log_broken(self.name)
         except OSError as error:
             raise opening_error(error, self.name) from error

@@ -36,6 +36,11 @@ def error_in_use(error: Exception, name: str) -> StoreError:
         return StoreError(
             f"no room left on the disk of database {name}: free some and try again; what was being saved may be lost"
         )
+    if why := next((phrase for phrase in NO_PERMISSION if phrase in text), None):
+        return StoreError(
+            f"database {name} cannot be written any more ({why}): make it writable and try again; "
+            "everything that was stored before is kept"
+        )
     if found := SURROGATE.search(text):
         return StoreError(
             f"the text holds {found[1]}, half of a surrogate pair, which cannot be kept; take it out or replace it"

@@ -68,11 +68,12 @@ def corrected_block(block: bytes) -> bytes | None:
     return None if data is None else with_checksum(block[:CHECKSUM_BYTES] + data)
 
 
-def corrections(block: bytes, limit: int) -> list[bytes]:
-    """Return what a damaged block may have been if one byte that is not zero now has changed; at most `limit`."""
+def corrections(block: bytes) -> Iterator[bytes]:
+    """Yield what a damaged block may have been if one byte of a word that is not zero now has changed."""
     (stored,) = struct.unpack_from("<Q", block)
-    found = islice(_corrections(block[CHECKSUM_BYTES:], stored, is_sparse=True), limit)
-    return [with_checksum(block[:CHECKSUM_BYTES] + each) for each in found]
+    data = block[CHECKSUM_BYTES:]
+    for each in _corrections(data, stored, is_sparse=True):
+        yield with_checksum(block) if each == data else block[:CHECKSUM_BYTES] + each
 
 
 def corrected(data: bytes, stored: int) -> bytes | None:

@@ -37,6 +37,7 @@ STORE_PROCESS = "piano_jupyter.store.server"  #: in the command line of one
 NOTEBOOK = re.compile(r"[^/\\]+\.ipynb")  #: the file's name in what Jupyter calls a session; VS Code adds an id to it
 TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+LONGEST_CONTENT_BYTES = 4096
 LONGEST_COMMAND = 80  #: characters of a command line that are told
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 REFRESH_S = 15.0  #: between two touches of the lock file, on a network disk
@@ -117,10 +118,15 @@ def _open(path: str, name: str) -> int:
             f"database {name} cannot be {what} ({error.strerror}: {path}): {way_out}, or {ELSEWHERE}"
         ) from error
     about = os.fstat(file)
-    if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1 and MARK.startswith(os.pread(file, len(MARK), 0)):
+    if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1 and _is_ours(os.pread(file, LONGEST_CONTENT_BYTES + 1, 0)):
         return file
     os.close(file)
     raise _not_ours(path, name)
+
+
+def _is_ours(content: bytes) -> bool:
+    """Return whether this is in a lock file, or may be what a power cut has left of one: nothing, or zeros."""
+    return MARK.startswith(content[: len(MARK)]) or (len(content) <= LONGEST_CONTENT_BYTES and not any(content))
 
 
 def _not_ours(path: str, name: str) -> StoreError:

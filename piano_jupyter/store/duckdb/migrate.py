@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from uuid import UUID, uuid4
+
+import duckdb
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb import queries
@@ -91,5 +94,6 @@ def _apply(connection: Connection, migration: Migration) -> None:
         connection.execute(queries.insert("schema_version", note), note)
         connection.execute(queries.COMMIT)
     except Exception:
-        connection.execute(queries.ROLLBACK)
+        with suppress(duckdb.Error):  # a commit that failed has ended the transaction
+            connection.execute(queries.ROLLBACK)
         raise

@@ -90,6 +90,23 @@ def set_incomplete_aside(name: str) -> str:
     )
 
 
+def set_orphaned_log_aside(name: str) -> str:
+    """Keep a log whose database file is gone, which DuckDB would delete without a word; return the report, or ""."""
+    path = os.path.realpath(name)
+    log = _read(f"{path}.wal")
+    if os.path.lexists(path) or not log:
+        return ""
+    kept = f"{path}.damaged-{_time()}"
+    for suffix in form.LOG_SUFFIXES:
+        _move(f"{path}{suffix}", f"{kept}{suffix}")
+    _sync_folder(path)
+    count = _number(form.commits_from(log, 0), ("change", "changes"))
+    return (
+        f"the file of database {name} is gone, and only its log was left, with {count}: a new database was created; "
+        f"the log is kept as {kept}.wal; if you have the file, put it beside the log, as {kept}, and restore that"
+    )
+
+
 def is_log_broken(name: str) -> bool:
     """Return whether commits of the log lie behind a place where DuckDB would stop to read it, without a word."""
     return form.broken_at(_read(f"{os.path.realpath(name)}.wal")) is not None
@@ -137,6 +154,7 @@ def has_recovered(name: str) -> bool:
     path = os.path.realpath(name)
     if form.corrected_head(_head(path)) is None:
         return False
+    is_complete = False
     try:
         _copy(path)
         done = _salvaged(f"{path}{COPY}")
@@ -149,9 +167,12 @@ def has_recovered(name: str) -> bool:
         _write(f"{path}{COPY}", json.dumps({"time": time, "sentence": sentence}))
         _sync_folder(path)
         _move(f"{path}{COPY}", f"{path}{REPORT}")  # from here on it counts
+        is_complete = True
         _sync_folder(path)
     finally:
         _delete_copy(path)
+        if not is_complete:
+            _delete(f"{path}{RECOVERED}")
     return True
 
 
@@ -177,7 +198,10 @@ def _salvaged(copy: str) -> dict[str, Any]:
 
 
 def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
-    """Run a task of the salvage program; return the last thing that it told, or {}."""
+    """Run a task of the salvage program; return the last thing that it told, or {}.
+
+    Raises OSError where the machine has no room or no memory for it.
+    """
     folders = {str(Path(module.__file__ or "").parents[up]) for module, up in ((duckdb, 1), (form, 3))}
     program = [sys.executable, "-P", "-m", "piano_jupyter.store.duckdb.salvage", task, copy, *tables]
     with subprocess.Popen(  # noqa: S603  Our own program.
@@ -189,12 +213,20 @@ def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
         umask=0o077,  # it makes copies
     ) as process:
         assert process.stdout is not None
-        lines = process.stdout.read().decode(errors="replace").splitlines()
+        return last_told(process.stdout.read())
+
+
+def last_told(output: bytes) -> dict[str, Any]:
+    """Return what the salvage program told last, or {}. Raises OSError where that is an error of the machine."""
     try:
-        told = json.loads(lines[-1])
+        told = json.loads(output.decode(errors="replace").splitlines()[-1])
     except (IndexError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    if not isinstance(told, dict):
+        return {}
+    if "error" in told:
+        raise OSError(told["error"])
+    return told
 
 
 def _sentence(name: str, kept: str, done: dict[str, Any]) -> str:

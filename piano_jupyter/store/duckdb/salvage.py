@@ -4,7 +4,8 @@
 
 It changes the copy, prints what it did as JSON on its last line, and leaves the tables that are named out. Where a
 block cannot be put right, it is read as it is, and each of its rows is looked at; `strict` leaves it out: DuckDB may
-crash on it. The program ends with its parent, which holds its standard input.
+crash on it. An error of the machine (no room, no memory) ends it: it says nothing about the file. The program ends with
+its parent, which holds its standard input.
 """
 
 import json
@@ -13,7 +14,8 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb import file_format as form
 from piano_jupyter.store.duckdb.codec import records_of
+from piano_jupyter.store.duckdb.error_messages import cannot_write, duckdb_message
 from piano_jupyter.store.duckdb.migrate import Migration, migrate, migrations
 from piano_jupyter.store.duckdb.queries import TABLES
 from piano_jupyter.store.duckdb.search_index import INDEX_TABLES
@@ -35,7 +38,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 BAD_BLOCK = re.compile(r"in block at location (\d+)")
 NEW_SUFFIX = ".new"  #: where the rows that can be read are copied to
-MAX_GUESSES = 300
+MAX_GUESSES = 10_000  #: a guess takes a millisecond or two
 ROWS_AT_ONCE = 122_880  #: a row group
 
 SCHEMA_VERSION = "SELECT max(version) FROM schema_version"
@@ -75,7 +78,7 @@ def salvage(copy: Path, skipped: list[str], *, strict: bool) -> dict[str, Any]:
     if is_newer:
         connection.close()
         return {"is_newer": True}
-    with suppress(duckdb.Error):
+    with _unless_of_machine(duckdb.Error):
         if whole and not done["is_unsure"] and not skipped:
             done["tables"] = {table: [rows, rows] for table, rows in _scan(connection).items()}
             connection.execute("CHECKPOINT")
@@ -211,7 +214,7 @@ def _open(copy: Path, done: dict[str, Any]) -> duckdb.DuckDBPyConnection | None:
                 log = Path(f"{copy}{suffix}")
                 done["commits_lost"] += form.commits_from(_read(log), 0)
                 log.unlink(missing_ok=True)
-        with suppress(duckdb.Error, OSError):
+        with _unless_of_machine(duckdb.Error, OSError, UnicodeError):
             blocks = _guess_blocks(copy)
             connection, _ = _open_with_checksums(copy)
             done["is_unsure"] = bool(blocks)
@@ -229,14 +232,17 @@ def _guess_blocks(copy: Path) -> list[int]:
     while (at := _refused_block(copy)) is not None and at not in damaged:
         damaged[at] = _read_block(copy, at)
         _accept_block(copy, at)
-    if not damaged or _is_readable(copy):
-        return [*damaged]
-    for at, block in damaged.items():
-        for guess in form.corrections(block, MAX_GUESSES):
-            _write_block(copy, at, guess)
-            if _is_readable(copy):
-                return [each for each in damaged if each != at]
-        _write_block(copy, at, form.with_checksum(block))
+    if not damaged:
+        return []
+    with closing(_Trial(copy)) as trial:
+        if trial.is_readable():
+            return [*damaged]
+        for at, block in damaged.items():
+            for guess in islice(form.corrections(block), MAX_GUESSES):
+                _write_block(copy, at, guess)
+                if trial.is_readable():
+                    return [each for each in damaged if each != at]
+            _write_block(copy, at, form.with_checksum(block))
     return [*damaged]
 
 
@@ -244,21 +250,41 @@ def _refused_block(copy: Path) -> int | None:
     """Return which block DuckDB refuses for its checksum when it opens a file, if any."""
     try:
         duckdb.connect(copy, config=CONFIG).close()
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeError) as error:
         found = BAD_BLOCK.search(str(error))
         return int(found[1]) if found else None
     return None
 
 
-def _is_readable(copy: Path) -> bool:
-    """Return whether all rows of all tables can be read, but for blocks whose checksum is wrong."""
-    try:
-        with duckdb.connect(copy, config=CONFIG) as connection:
-            connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-            _scan(connection)
-    except duckdb.Error as error:
-        return BAD_BLOCK.search(str(error)) is not None
-    return True
+class _Trial:
+    """Tries to read a copy, again and again with the same DuckDB: to start one takes ten times as long."""
+
+    def __init__(self, copy: Path) -> None:
+        self._attach = f"ATTACH {_quoted(copy)} AS trial (READ_ONLY)"
+        self._start()
+
+    def is_readable(self) -> bool:
+        """Return whether all rows of all tables can be read, but for blocks whose checksum is wrong."""
+        try:
+            self._connection.execute(self._attach)
+            self._connection.execute("USE trial")
+            _scan(self._connection)
+        except (duckdb.Error, UnicodeError) as error:  # the message may quote what is damaged
+            is_readable = BAD_BLOCK.search(str(error)) is not None
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException | UnicodeError):  # it may be broken
+                self.close()
+                self._start()
+        else:
+            is_readable = True
+        self._connection.execute("USE memory")
+        self._connection.execute("DETACH DATABASE IF EXISTS trial")
+        return is_readable
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _start(self) -> None:
+        self._connection = duckdb.connect(config=CONFIG)
 
 
 def _copy_tables(
@@ -270,7 +296,7 @@ def _copy_tables(
     with duckdb.connect(new, config=CONFIG) as target:
         migrate(target, str(new), _known_to(connection))
         target.execute("DELETE FROM schema_version")
-    connection.execute(f"ATTACH '{str(new).replace(chr(39), chr(39) * 2)}' AS rescued")
+    connection.execute(f"ATTACH {_quoted(new)} AS rescued")
     known = _tables(connection, _name(connection))
     for table in _tables(connection, "rescued"):
         if table in INDEX_TABLES:  # made again from the messages; a part of it would hide messages from searches
@@ -287,6 +313,10 @@ def _copy_tables(
         _note_versions(connection)
     connection.execute("CHECKPOINT rescued")
     connection.execute("DETACH rescued")
+
+
+def _quoted(path: Path) -> str:
+    return f"'{str(path).replace(chr(39), chr(39) * 2)}'"
 
 
 def _known_to(connection: duckdb.DuckDBPyConnection) -> list[Migration]:
@@ -322,19 +352,22 @@ def _copy_table(connection: duckdb.DuckDBPyConnection, copy: Path | None, table:
     names = ", ".join(f'"{name}"' for name in wanted if name in columns)
     copied = _RowCopy(connection, copy, table, names)
     if names:
-        for low in _row_groups(connection, table):
-            copied.copy(low, low + ROWS_AT_ONCE)
+        for low, high in _row_groups(connection, table):
+            copied.copy(low, high)
     return copied.doubtful
 
 
-def _row_groups(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[int]:
+def _row_groups(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of row ids that are copied at once; the last one ends where the table does."""
     try:
         ((last,),) = connection.execute(f"SELECT max(rowid) FROM {table}").fetchall()  # noqa: S608  One of ours.
     except duckdb.Error:
         ((last,),) = connection.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE table_name = $table", {"table": table}
         ).fetchall()
-    yield from range(0, (last if last is not None else -1) + 1, ROWS_AT_ONCE)
+    end = (last if last is not None else -1) + 1
+    for low in range(0, end, ROWS_AT_ONCE):
+        yield low, min(low + ROWS_AT_ONCE, end)
 
 
 class _RowCopy:
@@ -354,8 +387,10 @@ class _RowCopy:
         except (duckdb.FatalException, duckdb.InternalException):
             raise
         except duckdb.Error as error:
+            if _is_of_machine(error):
+                raise
             if high - low > form.VECTOR_ROWS:
-                middle = low + (high - low) // 2 // form.VECTOR_ROWS * form.VECTOR_ROWS
+                middle = low + ((high - low) // 2 + form.VECTOR_ROWS - 1) // form.VECTOR_ROWS * form.VECTOR_ROWS
                 self.copy(low, middle)
                 self.copy(middle, high)
             elif self._file is not None and self._accept_blocks(self._file, error, low, high):
@@ -388,8 +423,24 @@ class _RowCopy:
                 self.doubtful += 1
         except (duckdb.FatalException, duckdb.InternalException):
             raise
-        except (duckdb.Error, StoreError, UnicodeError):
-            return
+        except (duckdb.Error, StoreError, UnicodeError) as error:
+            if _is_of_machine(error):
+                raise
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Return whether an error says nothing about the file: there is no room, or no memory."""
+    return cannot_write(error) or isinstance(error, duckdb.OutOfMemoryException | MemoryError)
+
+
+@contextmanager
+def _unless_of_machine(*kinds: type[Exception]) -> Iterator[None]:
+    """Go on after errors of these kinds, but for those of the machine."""
+    try:
+        yield
+    except kinds as error:
+        if _is_of_machine(error):
+            raise
 
 
 def _read(path: Path, size: int = -1) -> bytes:
@@ -418,7 +469,12 @@ def _tell(what: dict[str, Any]) -> None:
 def main(arguments: list[str]) -> None:
     """Do what the command line says."""
     task, copy, *skipped = arguments
-    done = verify(Path(copy)) if task == "verify" else salvage(Path(copy), skipped, strict=task == "strict")
+    try:
+        done = verify(Path(copy)) if task == "verify" else salvage(Path(copy), skipped, strict=task == "strict")
+    except (duckdb.Error, OSError, MemoryError) as error:
+        if not _is_of_machine(error):
+            raise
+        done = {"error": duckdb_message(error)}
     _tell(done)
 
 

@@ -142,6 +142,14 @@ def make_file_of_somebody_else(place, _other):
     place.write_text("version = 1\n")
 
 
+@pytest.mark.parametrize("left", [b"", bytes(99), b"piano_jupyter "])
+async def test_a_lock_file_whose_content_a_power_cut_has_lost_is_taken(tmp_path, left):
+    (tmp_path / "piano.duckdb.lock").write_bytes(left)
+
+    async with opened(tmp_path / "piano.duckdb"):
+        assert (tmp_path / "piano.duckdb.lock").read_bytes().startswith(b"piano_jupyter ")
+
+
 @pytest.mark.parametrize("make_it", [make_link, make_second_name, make_pipe, make_folder, make_file_of_somebody_else])
 async def test_what_lies_in_the_lock_s_place_and_is_none_is_refused_and_left_as_it_is(tmp_path, make_it):
     other, place = tmp_path / "other", tmp_path / "piano.duckdb.lock"
