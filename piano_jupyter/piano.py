@@ -956,9 +956,10 @@ class Piano:
 
     async def _decide(self, call: ApprovalRequested | ToolCall | UUID, *, allowed: bool, always: bool) -> bool:
         request = self._parts.approvals.find(call)
+        is_here = request in self._parts.approvals.waiting(here=True)
         if request is None or not await self._parts.approvals.decide(request, allowed=allowed, always=always):
             return False
-        if always:
+        if always and is_here:  # else it is a rule of the notebook that asked: this one may have another workspace
             self._parts.approval_gate.add_rule(request.always if allowed else request.never)
         return True
 

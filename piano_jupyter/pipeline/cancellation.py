@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from piano_jupyter.logs import logger
+
+log = logger(__name__)
+
 T = TypeVar("T")
 
 
@@ -14,4 +18,6 @@ async def finish_even_if_cancelled(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()):  # the caller hears of its cancellation instead
+            log.info("what was finished after a cancellation failed: %s", error)
         raise

@@ -94,7 +94,8 @@ class Producer:
 
     async def left_elsewhere(self) -> list[Job]:
         """Return those of other notebooks."""
-        return [job for job in await self.left() if job.id not in self._queued]
+        own = set(self._queued)  # one of these may be claimed meanwhile
+        return [job for job in await self.left() if job.id not in own | self._queued.keys()]
 
     async def take_over(self, job: Job) -> None:
         """Run a job here that a kernel which is gone has left; it waits for what it needs.
@@ -141,12 +142,12 @@ class Producer:
         return message, jobs
 
     async def add(self, job: Job) -> Job:
-        """Store a job for a message that is stored already, and queue it."""
+        """Store a job for a message that is stored already, and queue it; return the one to wait for."""
         return await finish_even_if_cancelled(self._add(job))
 
     async def _add(self, job: Job) -> Job:
         [job] = await self._store.add_jobs(self.owned([job]))
-        self.add_to_queue([job])
+        self._add_own(job)
         return job
 
     async def retry(self, job: Job) -> Job:
@@ -157,9 +158,14 @@ class Producer:
         [job] = self.owned([job])
         job = await self._store.retry(job)
         self._unfinished.forget(job)
-        self.add_to_queue([job])
+        self._add_own(job)
         self._log.step(job.id, "retried")
         return job
+
+    def _add_own(self, job: Job) -> None:
+        """Queue a job, unless another notebook was faster, which runs it then."""
+        if job.owner == self._owner.process:
+            self.add_to_queue([job])
 
     async def claim(self, running: Sequence[Job]) -> Job | None:
         """Return the next job, marked running, or None if it is no job's turn. Raises ClaimError with a job."""

@@ -163,7 +163,10 @@ class Store(Backend):
         """
 
     async def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """Store jobs that answer messages that are stored already; return them with their `seq`."""
+        """Store jobs that answer messages that are stored already; return them with their `seq`.
+
+        In place of one whose agent has that message to answer already, that job is returned.
+        """
 
     async def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
         """Import a thread with its messages and its finished calls, all or nothing.

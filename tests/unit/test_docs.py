@@ -155,6 +155,7 @@ def test_the_public_names_are_these():
         "Job",
         "JobStatus",
         "Message",
+        "Notebook",
         "Piano",
         "PianoConfig",
         "PianoError",

@@ -15,6 +15,7 @@ from piano_jupyter.events import (
     ApprovalRequested,
     EventsMissed,
     JobDone,
+    JobQueued,
     JobStarted,
     MessageDelta,
 )
@@ -131,6 +132,7 @@ async def test_an_approval_may_be_given_in_the_other_notebook_and_the_first_answ
     assert not await a.deny(request)
     assert await a.approvals() == await b.approvals() == await late.approvals() == []
     assert request.always in a.config.rules
+    assert request.always not in b.config.rules  # which may have another workspace
 
 
 async def test_a_job_that_runs_elsewhere_is_cancelled_there(notebooks):
@@ -198,6 +200,57 @@ async def test_nobody_goes_on_waiting_for_a_job_whose_notebook_is_gone(notebooks
     await a.close()
     with pytest.raises(PianoError, match=r"a\.ipynb, is gone; %piano resume"):
         await waiting
+
+
+async def test_a_job_that_two_notebooks_retry_at_once_is_in_the_queue_of_one(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    for each in (a, b):
+        await each.stop()
+    job = await a.cancel(await a.send("again"))
+    heard = {each.notebook: [] for each in (a, b)}
+    for each in (a, b):
+        each.bus.subscribe(lambda event, each=each: heard[each.notebook].append(event.job.owner), JobQueued)
+    retried = await asyncio.gather(a.retry(job), b.retry(job))
+    for each in (a, b):
+        await each.start()
+
+    assert [each.owner for each in retried] == [retried[0].owner] * 2
+    answers = await asyncio.gather(a.wait(retried[0]), b.wait(retried[1]))
+    assert answers[0].id == answers[1].id
+    assert len(heard[a.notebook]) + len(heard[b.notebook]) == 2  # one queued it, and told the other
+
+
+async def test_an_answer_that_two_notebooks_regenerate_at_once_is_asked_for_once(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    answer = await a.ask("hello")
+    await b.messages(a.thread)
+    for each in (a, b):
+        await each.stop()
+    [[one], [other]] = await asyncio.gather(a.regenerate(answer), b.regenerate(answer))
+    for each in (a, b):
+        await each.start()
+
+    assert one.id == other.id
+    assert (await a.wait(one)).id == (await b.wait(other)).id
+    assert len(await a.jobs()) == 2
+
+
+async def test_a_thread_that_is_deleted_elsewhere_ends_what_waits_in_it(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    thread = await a.open_thread("soon gone")
+    await b.stop()
+    job = await b.send("hello", thread=thread)
+    waiting = [asyncio.create_task(each.wait(job)) for each in (a, b)]
+    assert await a.delete_thread(thread) == []
+
+    for each in waiting:
+        with pytest.raises(PianoError, match="cancelled"):
+            await each
+    await b.start()
+    await b.drain()
+    with pytest.raises(PianoError, match="'soon gone' was deleted"):
+        await b.ask("there?", thread=thread)
+    assert (await b.ask("elsewhere")).content
 
 
 async def test_a_store_process_that_is_killed_is_replaced_and_nobody_waits_for_ever(notebooks, database):

@@ -139,7 +139,7 @@ class Operations:
         return self._find(Message, message.id) or self._add(message)
 
     def add_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        return [self._find(Job, job.id) or self._add(job) for job in jobs]
+        return [self._find(Job, job.id) or self._open_like(job) or self._add(job) for job in jobs]
 
     def add_conversation(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
         known_thread = self._find(Thread, thread.id)
@@ -287,6 +287,12 @@ class Operations:
         said = {each.id for each in self.messages(thread_id)}
         called = {each.id for each in self.tool_calls(thread_id)}
         return said.issuperset(each.id for each in messages) and called.issuperset(each.id for each in calls)
+
+    def _open_like(self, job: Job) -> Job | None:
+        """Return the job that the same agent has for the same message, if that is queued or runs."""
+        asked = self._all(Job, queries.JOBS_OF_MESSAGE, message_id=job.message_id)
+        is_open = {JobStatus.QUEUED, JobStatus.RUNNING}
+        return next((each for each in asked if each.agent_id == job.agent_id and each.status in is_open), None)
 
     def _has_newer_question(self, thread_id: UUID, seq: int) -> bool:
         return bool(self._connection.execute(queries.NEWER_QUESTION, {"thread_id": thread_id, "seq": seq}).fetchall())

@@ -150,7 +150,7 @@ async def test_a_question_in_the_same_thread_is_answered_while_an_unfinished_job
 
         assert answer.content == "second"
         (held,) = await piano.unfinished()
-        assert held == (await piano.find_job(job), "a tool that is not defined here: price; run their cells")
+        assert held == (await piano.find_job(job), "a tool that is not defined here: price; run its cell")
 
 
 async def test_an_unfinished_job_waits_until_the_tools_of_its_agent_are_defined(left_behind, piano_of, scripted):
@@ -163,7 +163,7 @@ async def test_an_unfinished_job_waits_until_the_tools_of_its_agent_are_defined(
 
     async with piano_of(scripted("3")) as piano:
         ((held, why),) = await piano.resume()
-        assert (held.id, why) == (job.id, "a tool that is not defined here: price; run their cells")
+        assert (held.id, why) == (job.id, "a tool that is not defined here: price; run its cell")
         with pytest.raises(PianoError, match="price"):
             await piano.wait(job)
         piano.add_tool(price)
