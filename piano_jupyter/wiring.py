@@ -126,7 +126,7 @@ class Components:
         self.refresher = Refresher(
             store,
             self.job_results,
-            [each.refresh for each in (self.agents, self.thread_cache, self.approvals, self.consumer, self.producer)],
+            [each.refresh for each in (self.agents, self.approvals, self.consumer, self.producer)],
             self.producer.left_elsewhere,
             self.relay.publish_here,
         )
@@ -150,6 +150,7 @@ class Components:
         self.relay.receive(event)
 
     def _recovered(self, jobs: list[Job]) -> None:
+        self.thread_cache.forget_all()  # first: whoever runs these jobs now must know what was done for them
         self.relay.recovered(jobs)
         self.refresher.begin()  # a kernel of this notebook may have run them
 
@@ -157,6 +158,7 @@ class Components:
         self.producer.wake()
 
     def _refresh(self) -> None:
+        self.thread_cache.forget_all()  # at once: a job may start before all the rest is refreshed
         self.refresher.begin()
 
     def _keys(self) -> list[str]:

@@ -116,7 +116,7 @@ class ThreadCache:
         """Read a thread again when it is next used."""
         self._cached.pop(thread_id, None)
 
-    async def refresh(self) -> None:
+    def forget_all(self) -> None:
         """Read every thread again when it is next used."""
         self._cached.clear()
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_ask import raw
 from bench_server import percentile
@@ -61,6 +62,7 @@ from piano_jupyter.events import MessageDelta
 async def main(file, number):
     id = Clock().new_id()
     async with Piano(database=file, share=True, notebook=Notebook("publisher", "publisher")) as piano:
+        print("open", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         for _ in range(int(number)):
             now = repr(time.perf_counter())
@@ -190,8 +192,7 @@ async def events(folder):
 
         piano.bus.subscribe(hear, MessageDelta)
         with child(PUBLISH, file, EVENTS) as process:
-            while not (await piano.status()).others:
-                await asyncio.sleep(0.05)
+            await asyncio.to_thread(process.stdout.readline)
             process.stdin.write("go\n")
             process.stdin.flush()
             while len(times) < EVENTS:

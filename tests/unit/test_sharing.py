@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
-from store_servers import ended
+from store_processes import started
+from store_servers import CONNECT, NO_DELAYS, ended
 
 from piano_jupyter import Notebook, Piano, PianoError, tool
 from piano_jupyter.events import (
@@ -19,11 +21,31 @@ from piano_jupyter.events import (
     JobStarted,
     MessageDelta,
 )
+from piano_jupyter.pipeline.refresher import Refresher
 from piano_jupyter.records import JobStatus
+from piano_jupyter.store.server import workspace_store
 from piano_jupyter.store.server.remote_store import RemoteStore
 from piano_jupyter.testing import ScriptedModel, echo, tool_call
 
 DEADLINE_S = 20
+#: Asks an agent in a thread, claims the job and begins a tool call, all without an event; then waits to be killed.
+UNHEARD = """
+from dataclasses import replace
+from uuid import UUID
+from piano_jupyter.records import ToolCall
+async def work(thread, agent):
+    store = RemoteStore(path, owner="unheard")
+    await store.open()
+    asked = replace(message("launch"), thread_id=thread)
+    _, [queued] = await store.enqueue(asked, [replace(job(asked), agent_id=agent)])
+    claimed = await store.claim_next(clock.new_id(), "unheard", [queued.id], clock.now())
+    said = replace(message(""), thread_id=thread, role="assistant", agent_id=agent, job_id=queued.id)
+    await store.add_message(said, claimed)
+    call = ToolCall(id=clock.new_id(), message_id=said.id, name="launch", arguments={}, started_at=clock.now())
+    await store.start_call(call, claimed)
+    print(queued.id, flush=True)
+    await asyncio.to_thread(input)
+"""
 
 
 @pytest.fixture
@@ -38,12 +60,14 @@ async def notebooks(database, monkeypatch):
     async with AsyncExitStack() as stack:
 
         async def opened(name, *script, **settings):
+            model = ScriptedModel(script, answer=echo)
             piano = Piano(
                 database=database,
-                model=ScriptedModel(script, answer=echo),
+                model=model,
                 notebook=Notebook(f"kernel-of-{name}", f"/work/{name}.ipynb"),
                 **settings,
             )
+            piano.model = model
             await piano.open()
             stack.push_async_callback(piano.close)
             return piano
@@ -266,3 +290,24 @@ async def test_a_store_process_that_is_killed_is_replaced_and_nobody_waits_for_e
     assert (await a.wait(job)).content == (await waiting).content
     await first(missed, EventsMissed)
     assert (await b.ask("after")).content
+
+
+async def test_whoever_takes_a_job_over_knows_what_was_done_for_it_though_no_event_told(
+    notebooks, database, monkeypatch
+):
+    monkeypatch.setattr(workspace_store, "RemoteStore", partial(RemoteStore, options=NO_DELAYS))
+    monkeypatch.setattr(Refresher, "begin", lambda _: None)  # it may take as long as it likes
+    b = await notebooks("b")
+    thread = await b.open_thread("shared")
+    await b.ask("before", thread=thread)
+    [agent] = await b.agents()
+    ids = f"UUID({str(thread.id)!r}), UUID({str(agent.id)!r})"
+    with started(f"{CONNECT}{UNHEARD}asyncio.run(work({ids}))", database) as process:
+        job = (await asyncio.to_thread(process.stdout.readline)).strip()
+        events = b.events()
+    await first(events, JobQueued)
+    await b.resume(job)
+    await b.wait(await b.find_job(job))
+
+    assert [call.status for call in await b.tool_calls(thread)] == ["unknown"]
+    assert "outcome unknown" in str(b.model.requests[-1].messages)

@@ -77,6 +77,7 @@ class RemoteStore(SharedStore):
         self._thread: _LoopThread | None = None
         self._closed = False
         self._connection: ServerConnection | None = None
+        self._was_connected = False
         self._connecting: asyncio.Lock
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -94,6 +95,7 @@ class RemoteStore(SharedStore):
             return
         self._pid, self._listening_loop = os.getpid(), asyncio.get_running_loop()
         self._thread, self._closed, self._connection = _LoopThread(), False, None
+        self._was_connected = False
         self._connecting = asyncio.Lock()
         self._election = self._new_election(self.name)
         try:
@@ -197,6 +199,9 @@ class RemoteStore(SharedStore):
                 made: list[ServerConnection] = []
                 self._connection = await self._election.connect(made.append)
                 self._take(self._connection.state)
+                if self._was_connected and self._listener:
+                    self._tell(self._listener.missed)  # before anything is asked over the new connection
+                self._was_connected = True
                 self._keep(self._read(self._connection))
 
     async def _read(self, connection: ServerConnection) -> None:
@@ -243,8 +248,6 @@ class RemoteStore(SharedStore):
     async def _reconnect(self) -> None:
         with contextlib.suppress(StoreError):  # the next request tries again, and tells
             await self._connected()
-            if self._listener:
-                self._tell(self._listener.missed)
 
     async def _say_goodbye(self, timeout: float, *, end: bool = False) -> None:
         """Let the store process do what was asked, and end the connection; what waits longer is given up."""
