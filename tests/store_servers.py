@@ -44,7 +44,7 @@ class Heard:
 async def served(path, *, version="", grace_s=0, idle_s=60):
     """Serve a database in this process."""
     news = StoreNews(whole_path(path))
-    store = DuckDBStore(news.name, notify=news.notify, changed=news.set_state)
+    store = DuckDBStore(news.name, notify=news.notify, changed=news.set_state, saves_lost=lambda: news.has_readers)
     await store.open()
     server = StoreServer(store, news, Delays(grace_s=grace_s, idle_s=idle_s), version)
     await server.listen()

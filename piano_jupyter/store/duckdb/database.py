@@ -104,8 +104,10 @@ class Database:
         notify: Callable[[str], None] = lambda _: None,
         changed: Callable[[str, str], None] = lambda _name, _problem: None,
         network_disk: Callable[[str], str] = network_disk_of,
+        saves_lost: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
+        self._saves_lost = saves_lost  #: whether what a lost file held is saved
         self._notify = notify  #: called with a sentence for the user
         self._changed = changed  #: called with the path, and why nothing can be stored, when either changes
         self._disk = ""  #: the network disk that it is on
@@ -171,6 +173,9 @@ class Database:
 
     def close(self) -> None:
         try:
+            if self._is_given_up():
+                self.connection.close()
+                return
             self.move_if_lost()
             if not self._broken and self._watched is not None:
                 with contextlib.suppress(duckdb.Error):  # then the log has it all
@@ -184,11 +189,17 @@ class Database:
         finally:
             self._release_lock()
 
+    def _is_given_up(self) -> bool:
+        """Return whether the file was lost when nobody used it any more."""
+        return not self._saves_lost() and self._watched is not None and bool(self._watched.what_happened())
+
     def move_if_lost(self) -> bool:
         """Go on in a copy if the file was deleted, moved or replaced; return whether it was. Raises StoreError."""
         what = self._watched.what_happened() if self._watched is not None else ""
         if self._watched is None or not what:
             return False
+        if not self._saves_lost():
+            raise StoreError(f"the file of database {self.name} {what} when nobody used it any more")
         lost, lost_path = self.name, self._real_path
         try:
             path = str(recovered_path(lost_path))

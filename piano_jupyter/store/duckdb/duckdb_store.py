@@ -42,13 +42,15 @@ class DuckDBStore(Store):
         notify: Callable[[str], None] = lambda _: None,
         network_disk: Callable[[str], str] = network_disk_of,
         changed: Callable[[str, str], None] = lambda _name, _problem: None,
+        saves_lost: Callable[[], bool] = lambda: True,
     ) -> None:
         """`notify` is called, on any thread, with a sentence for the user: that the file was lost, or is damaged.
 
         `network_disk` returns what network disk a path is on, "" for none. `changed` is called, on any thread, with the
-        path of the file in use and why nothing can be stored, when either changes.
+        path of the file in use and why nothing can be stored, when either changes. `saves_lost` returns whether to save
+        what a file held that was deleted, moved or replaced: not one that nobody uses any more.
         """
-        self._network_disk = network_disk
+        self._network_disk, self._saves_lost = network_disk, saves_lost
         self.name = MEMORY if str(path) == MEMORY else whole_path(path)
         self._notify, self._changed = notify, changed
         self.problem = ""  #: why nothing can be stored at present
@@ -63,7 +65,7 @@ class DuckDBStore(Store):
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
             WriterThread(ThreadLocalState, self.name),
-            WriterThread(lambda: Database(self.name, self._notify, self._set_state, self._network_disk), self.name),
+            WriterThread(self._opened_database, self.name),
         )
         try:
             for thread in self._threads:
@@ -124,6 +126,9 @@ class DuckDBStore(Store):
     def _stop_reports(self) -> None:
         for report in tuple(self._reports):
             report.stop()
+
+    def _opened_database(self) -> Database:
+        return Database(self.name, self._notify, self._set_state, self._network_disk, self._saves_lost)
 
     def _set_state(self, name: str, problem: str) -> None:
         self.name, self.problem = name, problem

@@ -59,7 +59,7 @@ async def opened(news: StoreNews) -> DuckDBStore:
     """Return the store, open, which tells its news from now on. Raises StoreError."""
     ends = time.monotonic() + LOCK_TIMEOUT_S
     while True:
-        store = DuckDBStore(news.name, notify=news.notify, changed=news.set_state)
+        store = DuckDBStore(news.name, notify=news.notify, changed=news.set_state, saves_lost=lambda: news.has_readers)
         try:
             await store.open()
         except StoreLockedError:

@@ -12,6 +12,7 @@ class StoreNews:
     def __init__(self, name: str) -> None:
         self.name = name
         self.problem = ""
+        self.has_readers = True  #: whether a kernel is connected, or is about to be
         self._notices: deque[str] = deque()
         self._tell: Callable[[], object] = lambda: None
 

@@ -132,6 +132,7 @@ class StoreServer:
         if self._leave_later is not None:
             self._leave_later.cancel()
         self._clients.add(connection)
+        self._news.has_readers = True
         self._leases.begin(connection.client.owner, max_attempts)
         self._take_news()
         goodbye: wire.Goodbye | None = None
@@ -142,6 +143,7 @@ class StoreServer:
             pass
         finally:
             self._clients.discard(connection)
+            self._news.has_readers = bool(self._clients)
             self._push_states()
             if connection.requests:
                 for each in () if goodbye else connection.requests.values():
@@ -219,15 +221,26 @@ class StoreServer:
 
     async def _look_at_file(self) -> None:
         """Have a file that was lost a moment ago noticed: nobody new is to come in by its old path."""
-        with contextlib.suppress(StoreError, TimeoutError):
+        try:
             identity = await asyncio.wait_for(self._store.identity(), LOOK_TIMEOUT_S)
             self._database = str(identity.id)
+        except StoreError:
+            self._leave_if_unusable()
+        except TimeoutError:
+            pass  # it is busy
+
+    def _leave_if_unusable(self) -> None:
+        """Leave the file to another process where nobody uses it any more, and something is wrong with it."""
+        if not self._news.has_readers:
+            self.leave()
 
     def _take_news(self) -> None:
         """Pass on what the store has told, and go with it to another file."""
         if self._news.name != self._name:
             self._name = self._news.name
             self._move()
+        if self._news.problem:
+            self._leave_if_unusable()
         self._push_states()
         if self._clients:
             for sentence in self._news.take_notices():

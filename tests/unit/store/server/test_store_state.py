@@ -80,15 +80,17 @@ async def test_what_happened_before_the_first_client_came_is_told_to_it(file, cl
     assert (len(first.sentences), second.sentences) == (1, [])
 
 
-async def test_a_client_whose_connection_breaks_may_have_been_heard_too_late(file):
+async def test_that_a_client_is_gone_is_told_since_nobody_runs_its_jobs_now_and_it_may_not_have_told_all(file):
     async with served(file):
         heard = Heard()
         there, orderly = RemoteStore(file, owner="a", listener=heard.listener), RemoteStore(file, owner="b")
         await there.open()
         await orderly.open()
-        await orderly.close()
         await there.counts()
         assert not heard.missed.is_set()
+        await orderly.close()
+        await heard.missed.wait()
+        heard.missed.clear()
         async with killed_client(file, "killed"):
             pass
         await heard.missed.wait()
@@ -312,3 +314,33 @@ async def test_j21_a_frozen_client_stops_nobody_and_does_not_make_the_process_gr
         await heard.number(sent)
 
         assert memory_of(talker.server_pid) - before < 6 * MAX_UNREAD_EVENT_BYTES
+
+
+async def test_a_folder_that_is_deleted_when_nobody_uses_it_any_more_stays_deleted(tmp_path):
+    file = tmp_path / "project" / "piano.duckdb"
+    client = RemoteStore(file)
+    await client.open()
+    await client.add_message(make.message("hi"))
+    pid = client.server_pid
+    await client.close()
+    shutil.rmtree(file.parent)
+    await ended(pid)  # long before its time
+
+    assert not file.parent.exists()
+
+
+async def test_a_file_that_is_replaced_when_nobody_uses_it_any_more_is_what_the_next_one_opens(file, tmp_path):
+    async with opened(tmp_path / "other.duckdb") as store:
+        other = await store.add_message(make.message("from elsewhere"))
+    first = RemoteStore(file)
+    await first.open()
+    await first.add_message(make.message("hi"))
+    await first.close()
+    (tmp_path / "other.duckdb").replace(file)
+    second = RemoteStore(file)
+    await second.open()
+
+    assert await second.messages(other.thread_id) == [other]
+    assert second.name == str(file)
+    await second.close()
+    assert not list(file.parent.glob("piano-recovered-*"))
