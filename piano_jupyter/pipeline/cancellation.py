@@ -14,4 +14,6 @@ async def finish_even_if_cancelled(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # else asyncio reports that nobody took it
         raise
