@@ -233,7 +233,8 @@ def check_effects(effects, threads, left):
     """Fail where an effect happened twice, or not although it is said to have, or not in the order of its thread."""
     lines = [line.split() for line in effects.read_text().splitlines()]
     marks = Counter(mark for _, mark, _ in lines)
-    assert set(marks.values()) <= {1}, [mark for mark, times in marks.items() if times > 1]
+    twice = [mark for mark, times in marks.items() if times > 1]
+    assert not twice, [history_of(mark, lines, threads) for mark in twice]
     done = {call for _, _, call in lines}
     for thread, messages, calls in threads:
         assert all(str(call.id) in done for call in calls if call.status is CallStatus.OK)
@@ -241,6 +242,21 @@ def check_effects(effects, threads, left):
         in_thread = [mark.partition(":")[2] for where, mark, _ in lines if where == str(thread.id)]
         happened = [asked.index(each) for each in in_thread if process_of(each) not in left]
         assert happened == sorted(happened), (thread.title, happened)
+
+
+def history_of(mark, lines, threads):
+    """Return a mark, the calls that left it, and what the store has of the turn."""
+    calls = [call for _, each, call in lines if each == mark]
+    [where] = {thread for thread, each, _ in lines if each == mark}
+    _, messages, stored = next(each for each in threads if str(each[0].id) == where)
+    jobs = {message.id: message.job_id for message in messages}
+    of_job = {jobs[call.message_id] for call in stored if str(call.id) in calls}
+    return (
+        mark,
+        calls,
+        [(each.seq, each.role, str(each.id), each.content) for each in messages if each.job_id in of_job],
+        [(each.seq, str(each.id), each.status, each.result) for each in stored if jobs[each.message_id] in of_job],
+    )
 
 
 async def main(kills, seed):

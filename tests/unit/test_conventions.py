@@ -12,6 +12,8 @@ PRIVATE_IN_TEXT = {
     "unit/jupyter/test_variable_access.py": "names that agents may not look at",
 }
 SLEEPS = {
+    "campaigns/kills.py": "kills at random moments; a kernel is stopped for a while",
+    "notebook_kernels.py": "a model and a tool that take a moment; kernels that wait for each other's jobs",
     "browser/test_new_cells.py": "a cell that takes long",
     "browser/test_panel.py": "a cell that takes until the test says so",
     "campaigns/kills.py": "kills at one moment after another",

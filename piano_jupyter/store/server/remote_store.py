@@ -130,6 +130,7 @@ class RemoteStore(SharedStore):
         except asyncio.CancelledError:
             if answer.cancelled():  # by the close
                 raise self._closed_error() from None
+            answer.add_done_callback(lambda late: late.cancelled() or late.exception())  # else asyncio reports it
             thread.do(lambda: thread.loop.call_soon(self._send, wire.Cancel(number)))  # after the request itself
             raise
 

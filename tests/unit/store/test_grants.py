@@ -21,9 +21,13 @@ class Workspace:
     """Kernels that ask one scheduler for their jobs; `stirred` are those that were told to ask again."""
 
     def __init__(self, store):
-        self.store, self.stirred = store, []
-        self.grants = Grants(store, self.stirred.extend)
+        self.store, self.stirred, self.told = store, [], asyncio.Event()
+        self.grants = Grants(store, self._stir)
         self._make = Make()
+
+    def _stir(self, owners):
+        self.stirred.extend(owners)
+        self.told.set()
 
     async def queue(self, model="m", thread=0, server="", **fields):
         """Queue a job of a new question and return it."""
@@ -195,6 +199,6 @@ async def test_a_kernel_that_never_asks_holds_its_thread_up_for_a_moment_only(wo
     first, second = await workspace.queue(thread=1), await workspace.queue(thread=1)
     workspace.grants.expect([first, second])
     assert await workspace.ask("b", second) is None
-    await asyncio.sleep(3 * grants.RESERVED_S)
+    await workspace.told.wait()
     assert workspace.stirred == ["b"]
     assert (await workspace.ask("b", second)).id == second.id
