@@ -296,7 +296,7 @@ class Panel {
       const row = make("div", about, this.actionButton("Deny", "deny", request));
       if (always) {
         const covers = make("div", { className: "piano-why piano-covers" });
-        covers.append("Always adds a rule to PianoConfig.rules of this kernel (add it to ipython_config.py to keep it): ");
+        covers.append("Always adds a rule to PianoConfig.rules of the kernel that runs it (add it to ipython_config.py to keep it): ");
         covers.append(make("code", { innerHTML: always, tabIndex: 0 }));
         node.append(covers);
         row.append(this.actionButton("Always", "always", request));
