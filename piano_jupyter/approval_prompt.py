@@ -44,10 +44,10 @@ def parse_answer(typed: str, request: ApprovalRequested) -> Answer:
 
 
 def rule_added_message(rule: str, elsewhere: str = "") -> str:
-    """Return the message about a rule that "always" has added, here and in the notebook that runs the call."""
-    also = f" and to those of {elsewhere}" if elsewhere else ""
+    """Return the message about a rule that "always" has added where the call runs: here, or in another notebook."""
+    rules = f"the PianoConfig.rules of {elsewhere}" if elsewhere else "this kernel's PianoConfig.rules"
     return (
-        f"from now on: the rule {rule!r} is added to this kernel's PianoConfig.rules{also}; "
+        f"from now on: the rule {rule!r} is added to {rules}; "
         f"to keep it, add it to c.PianoConfig.rules in ipython_config.py"
     )
 
