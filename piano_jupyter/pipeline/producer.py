@@ -107,14 +107,15 @@ class Producer:
             self.add_to_queue([job])
 
     async def refresh(self) -> None:
-        """Take in what has become of its jobs where that was not told."""
-        queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
-        for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
-            self._drop(job_id)
-        self.add_to_queue(
-            job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
-        )
-        await self.take_in_left()
+        """Take in how its jobs stand where that was not told."""
+        async with self._claiming:  # a job that is claimed meanwhile would be queued, and run, a second time
+            queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
+            for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
+                self._drop(job_id)
+            self.add_to_queue(
+                job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
+            )
+            await self.take_in_left()
 
     def owned(self, jobs: Iterable[Job]) -> list[Job]:
         """Return new jobs with their owner, as they are stored."""
