@@ -114,13 +114,14 @@ class Producer:
 
     async def refresh(self) -> None:
         """Read again how its jobs stand, where that was not told."""
-        queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
-        for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
-            self._drop(job_id)
-        self.add_to_queue(
-            job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
-        )
-        await self.take_in_left()
+        async with self._claiming:  # a job that is claimed meanwhile would be queued, and run, a second time
+            queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
+            for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
+                self._drop(job_id)
+            self.add_to_queue(
+                job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
+            )
+            await self.take_in_left()
 
     def owned(self, jobs: Iterable[Job]) -> list[Job]:
         """Return new jobs with their owner, as they are stored."""
@@ -171,7 +172,8 @@ class Producer:
         """Return the next job, marked running, or None if it is no job's turn. Raises ClaimError with a job."""
         async with self._claiming:
             self._wake.clear()
-            wanted = self._claimable()
+            begun = {job.id for job in running}
+            wanted = [job for job in self._claimable() if job.id not in begun]
             if not wanted or (running and self._clock.repeats):
                 return None  # at once, jobs would draw their ids in another order each time
             turn = await self._turn({job.model for job in (*wanted, *running)})

@@ -1,5 +1,6 @@
 """What the producer queues, and which job can be claimed."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -136,3 +137,27 @@ async def test_a_producer_does_not_recover_the_jobs_that_it_runs_itself(make):
         await producer.recover(3)
 
         assert await store.jobs(JobStatus.RUNNING) == [mine]
+
+
+async def test_a_job_that_is_claimed_while_the_queue_is_read_again_is_not_run_twice(make, monkeypatch):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        [job] = await asked(producer, make, "a")
+        has_read, go_on, read = asyncio.Event(), asyncio.Event(), store.jobs
+
+        async def jobs(*statuses):
+            found = await read(*statuses)
+            has_read.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(store, "jobs", jobs)
+        refreshing = asyncio.create_task(producer.refresh())
+        await has_read.wait()
+        claiming = asyncio.create_task(producer.claim([]))
+        await asyncio.wait([claiming], timeout=0.2)
+        go_on.set()
+        await refreshing
+
+        assert (await claiming).id == job.id
+        assert not producer.waiting
+        assert await producer.claim([]) is None
