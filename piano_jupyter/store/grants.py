@@ -38,9 +38,7 @@ class Grants:
         self.board = JobBoard(self._stir_unmet, now)
         self._store, self._stir, self._now = store, stir, now
         self._wishes: dict[str, _Wish] = {}
-        self._expected: set[UUID] = (
-            set()
-        )  #: delegated a moment ago: their kernel is about to ask for them
+        self._expected: set[UUID] = set()  #: delegated a moment ago: their kernel is about to ask for them
         self._reserved: dict[UUID, float] = {}  #: jobs whose turn it is, and until when their place is kept
         self._swapped: dict[str, float] = {}  #: when a model was swapped in last, by server
         self._lock = asyncio.Lock()

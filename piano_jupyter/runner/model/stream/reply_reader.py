@@ -77,11 +77,12 @@ class ReplyReader:
         """Read the next bytes; return the pieces in them. Raises ModelError."""
         events = self._decoder.feed(piece) if piece else self._decoder.close()
         self.got_event = bool(events)
+        self.ended = not piece
         pieces: list[Delta | LoadingNotice | StreamRestarted] = []
         for data in events:
             if not self._done:  # ignore what follows [DONE]
                 pieces += self._read_event(data)
-        self.ended = self._done or not piece
+        self.ended = self.ended or self._done
         if self.ended:
             pieces += self._flush()
         if self._answer is None:
@@ -96,10 +97,7 @@ class ReplyReader:
         if self._finish_reason in FAILED_REASONS or not (ended or self._calls):
             if self._unexpected and not self.started:
                 raise _unexpected_data(self._unexpected)
-            self.is_transient = True
-            raise ModelUnavailableError(
-                "the server stopped in the middle of its answer; retry, or see the server's log"
-            )
+            raise self._broken_off()
         calls = self._calls.requested(cut_off=self._finish_reason in INCOMPLETE_REASONS or not ended)
         written = self._calls_in_text()
         reply = Reply(
@@ -119,6 +117,8 @@ class ReplyReader:
             self._done = text == "[DONE]"
             if self._done or self.finished or text in {"", "null"}:  # an empty event only keeps the connection alive
                 return []  # after a complete answer, unexpected data is ignored
+            if self.ended and chunk is None and text.startswith(("{", "[")):  # the last event is incomplete
+                raise self._broken_off()
             raise _unexpected_data(data)
         if chunk.get("error") or chunk.get("object") == "error":
             status = status_of(chunk.get("error") or chunk) or 500
@@ -128,6 +128,11 @@ class ReplyReader:
             return self._read_chunk(chunk)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise _unexpected_data(data) from error
+
+    def _broken_off(self) -> ModelUnavailableError:
+        """Return the error for a stream that ended in the middle of the answer."""
+        self.is_transient = True
+        return ModelUnavailableError("the server stopped in the middle of its answer; retry, or see the server's log")
 
     def _flush(self) -> list[Delta | StreamRestarted]:
         """Return what was held back, at the end of the stream."""

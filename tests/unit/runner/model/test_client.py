@@ -141,6 +141,7 @@ async def test_h14_a_connection_that_breaks_before_the_first_word_is_tried_again
 BREAKS = {
     "a reset": lambda: (None,),
     "a clean end": lambda: (),
+    "a clean end inside an event": lambda: (event(content="ris")[:40],),
     "an error that passes": lambda: (sse({"error": {"code": 503, "message": "overloaded"}}),),
     "silence": lambda: (asyncio.Event(),),
     "nothing but comments": lambda: (...,),  # the stub's word for comments without end

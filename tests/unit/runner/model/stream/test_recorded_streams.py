@@ -285,3 +285,29 @@ def test_h7_an_incomplete_stream_runs_no_call_that_the_complete_one_does_not(nam
         return
     run = [call for call in reply.calls if not call.problem]
     assert run == [call for call in whole.calls if not call.problem][: len(run)]
+
+
+@pytest.mark.parametrize("name", ["llama_cpp_answer", "llama_cpp_call", "not_streamed", "data_in_several_lines"])
+def test_a_stream_that_ends_inside_an_event_is_a_broken_connection_wherever_it_is_cut(name):
+    stream = (STREAMS / f"{name}.sse").read_bytes()
+    _, whole = read_bytes(stream)
+    broken = []
+
+    for end in range(len(stream)):
+        reading = ReplyReader(TOOLS)
+        try:
+            _, reply = read_bytes(stream[:end], reading=reading)
+        except ModelError as error:
+            broken.append((str(error), reading.is_transient))
+        else:
+            assert reply.text == whole.text
+            assert all(call in whole.calls or call.problem == CUT_OFF for call in reply.calls)
+
+    assert len(broken) > 40
+    assert set(broken) == {("the server stopped in the middle of its answer; retry, or see the server's log", True)}
+
+
+@pytest.mark.parametrize("rest", [b"data: {not JSON}\n\ndata: [DONE]\n\n", b"data: no JSON"])
+def test_data_that_is_complete_and_no_json_is_no_broken_connection(rest):
+    with pytest.raises(ModelError, match="not a chat completion"):
+        read_bytes(rest)
