@@ -168,7 +168,7 @@ class ReplyReader:
             for piece in calls or ():
                 self._calls.add(piece)
             if delta.get("function_call"):  # the older form, for a single call
-                self._calls.add({"function": delta["function_call"], "index": 0})
+                self._calls.add({"function": delta["function_call"], "index": 0, "id": "function_call"})
             if finish_reason := choice.get("finish_reason"):
                 word = str(finish_reason).lower()
                 self._finish_reason = REASON_ALIASES.get(word, word)

@@ -28,11 +28,14 @@ ONE_CALL = (
     "index_absent_in_pieces index_after_absent arguments_an_object name_in_every_delta name_in_two_deltas "
     "function_call content_null finish_stop_with_calls not_streamed_calls call_as_text function_as_text "
     "parameters_as_text loading_chunks "
+    "repeated_whole repeated_whole_without_name repeated_whole_without_id_and_name repeated_in_pieces repeated_by_id "
+    "repeated_function_call snapshots snapshots_with_name empty_object_first empty_object_first_with_name "
+    "empty_object_last_with_name cut_repeated "
     "llama_cpp_call llama_cpp_call_as_text"
 )
 TWO_CALLS = (
     "index_absent_two_calls index_absent_two_calls_in_one_delta index_always_zero index_always_zero_in_pieces "
-    "one_id_for_two_calls index_and_id_the_same"
+    "one_id_for_two_calls index_and_id_the_same repeated_two_calls"
 )
 #: an answer, whatever its bytes look like
 WELL = (
@@ -94,6 +97,7 @@ NOT_RUN = {
     "cut_by_the_window": [CUT_OFF],
     "cut_by_a_filter": [CUT_OFF],
     "llama_cpp_cut_call": [CUT_OFF],
+    "cut_empty_object_first": [CUT_OFF],
     "two_objects": [TWO_VALUES],
     "broken_json": [NO_JSON],
 }
