@@ -100,6 +100,12 @@ class PianoConfig(Configurable):
         600.0, min=0.1, help="How many seconds to wait for an answer to begin, loading included."
     )
     idle_timeout = Float(60.0, min=0.1, help="How many seconds the server may be silent in the middle of an answer.")
+    tool_idle_timeout = Float(
+        300.0,
+        min=0.1,
+        help="The same while tools or a schema are offered: many servers send a tool call only once it is complete. "
+        "Comments that keep the connection alive extend it, up to first_byte_timeout.",
+    )
     request_retries = Int(
         3,
         min=0,

@@ -297,6 +297,49 @@ async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
         await pieces(client_of(idle_timeout=0.2))
 
 
+HELD_BACK = [replace(REQUEST, tools=TOOLS), replace(REQUEST, schema={"type": "object"})]
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+@pytest.mark.parametrize("comments", [0, 30])
+async def test_a_server_that_holds_back_a_call_is_waited_for(stub, client_of, request_, comments):
+    stub.caps = {"supports_tools": True}
+    ready = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.6, ready.set)
+    held = [": still here\n\n", 0.02] * comments or [ready]
+    whole = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    stub.answers(event(content="Well."), *held, event(tool_calls=[whole]), event("tool_calls"))
+
+    reply = (await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2 if comments else 5), request_))[-1]
+
+    assert [call.name for call in reply.calls] == ["f"]
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+async def test_comments_extend_the_silence_up_to_the_limit_of_the_first_word(stub, client_of, request_):
+    stub.caps = {"supports_tools": True}
+    stub.answers(event(content="Well."), ...)
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.5 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2, first_byte_timeout=0.5), request_)
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+async def test_silence_without_comments_ends_where_a_call_may_be_held_back(stub, client_of, request_):
+    stub.caps = {"supports_tools": True}
+    stub.answers(event(content="Well."), asyncio.Event())
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.2 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2), request_)
+
+
+async def test_an_answer_without_tools_may_be_silent_for_the_shorter_time_only(stub, client_of):
+    stub.answers(event(content="Well."), ...)
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.1 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=60))
+
+
 @pytest.mark.parametrize("headers_come", [True, False])
 async def test_h15_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
     stub.answers(asyncio.Event(), status=200 if headers_come else 0)
