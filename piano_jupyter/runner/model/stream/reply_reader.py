@@ -4,11 +4,12 @@ Pure: bytes in, pieces out; it does not know about HTTP, time or turns. A call c
 completely; otherwise it carries the problem.
 
 Its parts: `sse` (bytes to events), `tool_calls` (pieces to calls), `lenient_json` (their arguments), `text_tool_calls`
-(calls written as text), `reasoning` (in tags), `usage` (tokens and speed).
+(calls written as text), `tool_names` (the tools they mean), `reasoning` (in tags), `usage` (tokens and speed).
 """
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
@@ -19,6 +20,7 @@ from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
 from piano_jupyter.runner.model.stream.sse import SseDecoder
 from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, parse_text_calls
 from piano_jupyter.runner.model.stream.tool_calls import ToolCallAssembler
+from piano_jupyter.runner.model.stream.tool_names import tool_named
 from piano_jupyter.runner.model.stream.usage import USAGE_KEYS, parse_usage
 from piano_jupyter.text.json_text import json_or_none
 from piano_jupyter.text.truncation import truncated
@@ -99,6 +101,7 @@ class ReplyReader:
                 raise _unexpected_data(self._unexpected)
             raise self._broken_off()
         calls = self._calls.requested(cut_off=self._finish_reason in INCOMPLETE_REASONS or not ended)
+        calls = tuple(replace(call, name=tool_named(call.name, self._tool_names)) for call in calls)
         written = self._calls_in_text()
         reply = Reply(
             text="" if written else self._splitter.text,
@@ -191,7 +194,8 @@ class ReplyReader:
         return shown
 
     def _calls_in_text(self) -> tuple[RequestedCall, ...]:
-        if not self._call_buffer.holding or self._calls or self._finish_reason != "stop":
+        ended = self.finished or self._done
+        if not self._call_buffer.holding or self._calls or not ended or self._finish_reason in INCOMPLETE_REASONS:
             return ()
         return parse_text_calls(self._splitter.text, self._tool_names)
 

@@ -188,7 +188,9 @@ def test_a_character_split_between_two_deltas_is_joined():
     assert all(piece.text.encode() for piece in pieces)
 
 
-@pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("finish", "calls"), [("stop", 1), ("eos", 1), ("tool_calls", 1), (None, 1), ("length", 0), ("content_filter", 0)]
+)
 def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
     said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
     reading = ReplyReader(["look"])
