@@ -74,7 +74,7 @@ ANSWERED = {
     "call_as_text_cut": ('<tool_call>{"name": "look", "arguments": {"where": "at', []),
     "about_tags": ("Models write `<think>` and `</think>` around it.", []),
     "kimi_cut_as_text": (
-        '<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "at the l',
+        '<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "at',
         [],
     ),
     "json_answer": ('{"name": "Ada", "arguments": "none"}', []),
