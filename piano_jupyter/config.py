@@ -116,6 +116,11 @@ class PianoConfig(Configurable):
         default_value=True,
         help="Whether an answer that is nothing but a tool call, written as text, is run as a tool call.",
     )
+    stop_loops = Bool(
+        default_value=True,
+        help="Whether an answer is stopped when the model repeats the same sentences without end. Turn it off to have "
+        "something repeated.",
+    )
     max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 means no limit.")
     max_turn_s = Float(3600.0, min=0.1, help="How many seconds a turn may take, tools and loading included.")
     tool_timeout = Float(120.0, min=0.1, help="How many seconds a tool other than bash may run.")

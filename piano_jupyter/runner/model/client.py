@@ -139,7 +139,11 @@ class ChatClient:
         names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
         as_json = request.schema is not None
         reader = ReplyReader(
-            names, text_calls=self._config.text_calls, constrained=started.constrained, as_json=as_json
+            names,
+            text_calls=self._config.text_calls,
+            constrained=started.constrained,
+            as_json=as_json,
+            stop_loops=self._config.stop_loops,
         )
         extensions, timings = started.response.extensions, dict[str, float]()
         piece, last_event_at, now = started.first, started.started_at, asyncio.get_running_loop().time
@@ -163,8 +167,9 @@ class ChatClient:
             reply = reader.reply()
             if piece:  # [DONE] came before the end of the stream
                 timings |= watch.speed(reply.usage)
-                extensions.get("measure", {}).update(timings)
-                await _drain(started.pieces)
+                extensions.get("measure", {}).update({**timings, **({"looped": True} if reader.looped else {})})
+                if not reader.looped:  # else the model would go on until the connection is closed
+                    await _drain(started.pieces)
         except httpx.HTTPError as error:
             raise self._connection_broken(error) from error
         except errors.ModelError as error:

@@ -31,7 +31,6 @@ ANSWER_TAGS = {
 TAGS = REASONING_TAGS | ANSWER_TAGS
 START_TAGS = {end: start for start, end in REASONING_TAGS.items() if end != "<|end|>"}  # it ends other things as well
 END_TAG = re.compile("|".join(map(re.escape, START_TAGS)))
-END_TAG_START = re.compile("[<\\[◁]")
 MAX_STRAY_END_TAGS = 5  #: end tags without a start tag that are examined; later ones are text
 MAX_LEADING_BLANKS = 1000  #: before a block
 QUOTES = ("`", '"', "'", "\u201c", "\u2018")
@@ -74,7 +73,7 @@ class ReasoningSplitter:
 
     def feed(self, text: str) -> list[Delta | StreamRestarted]:
         """Add a piece of text; return the resulting deltas."""
-        if self._in_answer and not self._pending and not END_TAG_START.search(text):
+        if self._in_answer and not self._pending and "<" not in text and "[" not in text and "◁" not in text:
             return self._answer(text)
         self._pending += text
         return self._read(last=False)

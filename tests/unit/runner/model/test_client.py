@@ -358,6 +358,34 @@ async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_
         await stub.closed.wait()
 
 
+LINE = "The capital of France is Paris.\n"
+
+
+async def test_a_model_that_repeats_itself_is_stopped_at_once(stub, speak, client_of):
+    stub.answers(*speak(*[LINE] * 100)[:-1], asyncio.Event())
+
+    reply = (await pieces(client_of()))[-1]
+
+    assert (reply.text, reply.usage["looped"]) == (LINE, True)
+    async with asyncio.timeout(DEADLINE):
+        await stub.closed.wait()
+
+
+async def test_a_model_may_repeat_itself_if_that_is_wanted(stub, speak, client_of):
+    stub.answers(*speak(*[LINE] * 100))
+
+    assert (await pieces(client_of(stop_loops=False)))[-1].text == LINE * 100
+
+
+async def test_an_answer_that_was_stopped_is_replayed_the_same(stub, speak, client_of, tmp_path):
+    stub.answers(*speak(*[LINE] * 100)[:-1], asyncio.Event())
+    recorded = (await pieces(client_of(wrap=Cassette(tmp_path / "c.jsonl", recording=True).wrap)))[-1]
+
+    replayed = (await pieces(client_of(wrap=Cassette(tmp_path / "c.jsonl", recording=False).wrap)))[-1]
+
+    assert replayed == recorded
+
+
 @pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])
 async def test_a_complete_answer_is_accepted_though_its_stream_does_not_end(stub, client_of, end):
     stub.answers(event(content="Paris"), event(finish="stop"), end)
