@@ -100,6 +100,12 @@ class PianoConfig(Configurable):
         600.0, min=0.1, help="How many seconds to wait for an answer to begin, loading included."
     )
     idle_timeout = Float(60.0, min=0.1, help="How many seconds the server may be silent in the middle of an answer.")
+    tool_idle_timeout = Float(
+        300.0,
+        min=0.1,
+        help="The same while tools or a schema are offered: many servers send a tool call only once it is complete. "
+        "Comments that keep the connection alive extend it, up to first_byte_timeout.",
+    )
     request_retries = Int(
         3,
         min=0,
@@ -109,6 +115,11 @@ class PianoConfig(Configurable):
     text_calls = Bool(
         default_value=True,
         help="Whether an answer that is nothing but a tool call, written as text, is run as a tool call.",
+    )
+    stop_loops = Bool(
+        default_value=True,
+        help="Whether an answer is stopped when the model repeats the same sentences without end. Turn it off to have "
+        "something repeated.",
     )
     max_turn_tokens = Int(0, min=0, help="How many tokens a turn may read and write in all; 0 means no limit.")
     max_turn_s = Float(3600.0, min=0.1, help="How many seconds a turn may take, tools and loading included.")

@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         for number in range(count):
             if rate:
                 time.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-            self._piece({"content": "word "})
+            self._piece({"content": f"{number:04} "})  # not the same word again and again: that would be stopped
         self._piece({}, "stop")
         self._write(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")

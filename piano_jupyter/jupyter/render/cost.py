@@ -21,6 +21,8 @@ def usage_parts(message: Message) -> list[str]:
         parts.append(f"loading {usage['load_s']:.1f} s")
     if usage.get("cut"):
         parts.append("cut off: it reached the limit of its length")
+    if usage.get("looped"):
+        parts.append("stopped: the model repeated itself")
     if usage.get("withheld"):
         parts.append("cut off: the server withheld the rest")
     if (turn := usage.get("turn")) and (tokens := _tokens(turn)):

@@ -168,7 +168,7 @@ class _RecordingStream(httpx.AsyncByteStream):
         self._save()
 
     async def aclose(self) -> None:
-        if b"data: [DONE]" in self._body:  # complete, even if the server keeps the connection open
+        if b"data: [DONE]" in self._body or "looped" in self._measure:  # complete, even if the server would go on
             self._save()
         await self._response.aclose()
 

@@ -124,7 +124,8 @@ class ChatClient:
         response = await self._send(constrained_request(request) if must_rewrite else request)
         pieces, started_at = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
-            return _StartedAnswer(response, pieces, await self._next_bytes(pieces, started_at), started_at, constrained)
+            first = await self._next_bytes(pieces, self._silence_limit(started_at))
+            return _StartedAnswer(response, pieces, first, started_at, constrained)
         except httpx.HTTPError as error:
             await response.aclose()
             raise self._connection_broken(error) from error
@@ -138,10 +139,15 @@ class ChatClient:
         names = [tool["function"]["name"] for tool in request.tools] if request.may_call else []
         as_json = request.schema is not None
         reader = ReplyReader(
-            names, text_calls=self._config.text_calls, constrained=started.constrained, as_json=as_json
+            names,
+            text_calls=self._config.text_calls,
+            constrained=started.constrained,
+            as_json=as_json,
+            stop_loops=self._config.stop_loops,
         )
         extensions, timings = started.response.extensions, dict[str, float]()
         piece, last_event_at, now = started.first, started.started_at, asyncio.get_running_loop().time
+        may_hold_back = request.may_call or as_json
         try:
             while True:
                 for added in reader.feed(piece):
@@ -156,12 +162,14 @@ class ChatClient:
                     extensions.get("measure", {}).update(timings)
                 if reader.ended:
                     break
-                piece = await self._next_bytes(started.pieces, last_event_at, reader)
+                limit = self._silence_limit(last_event_at, reader, now() if may_hold_back else None)
+                piece = await self._next_bytes(started.pieces, limit, reader)
             reply = reader.reply()
             if piece:  # [DONE] came before the end of the stream
                 timings |= watch.speed(reply.usage)
-                extensions.get("measure", {}).update(timings)
-                await _drain(started.pieces)
+                extensions.get("measure", {}).update({**timings, **({"looped": True} if reader.looped else {})})
+                if not reader.looped:  # else the model would go on until the connection is closed
+                    await _drain(started.pieces)
         except httpx.HTTPError as error:
             raise self._connection_broken(error) from error
         except errors.ModelError as error:
@@ -171,28 +179,44 @@ class ChatClient:
         yield replace(reply, usage={**reply.usage, **extensions.get("measured", timings)})
 
     async def _next_bytes(
-        self, pieces: AsyncIterator[bytes], last_event_at: float, reader: ReplyReader | None = None
+        self, pieces: AsyncIterator[bytes], limit: tuple[float, float], reader: ReplyReader | None = None
     ) -> bytes:
         """Return the next bytes, or b"" at the end of the answer.
 
-        `last_event_at` is when the server last sent part of the answer. Raises ModelTimeoutError if no answer starts in
-        time, and TransientError if a started one stalls.
+        `limit` is of the server's silence: its seconds, and when it ends. Raises ModelTimeoutError if no answer starts
+        in time, and TransientError if a started one stalls.
         """
-        config, started = self._config, reader is not None and reader.started
-        finished = reader is not None and reader.finished
-        limit = config.idle_timeout if started else config.first_byte_timeout
+        seconds, deadline = limit
         try:
-            async with asyncio.timeout_at(last_event_at + (min(limit, DONE_TIMEOUT_S) if finished else limit)):
+            async with asyncio.timeout_at(deadline):
                 return await anext(pieces, b"")
         except (httpx.HTTPError, TimeoutError) as error:
-            if finished:
+            if reader is not None and reader.finished:
                 return b""
             if isinstance(error, httpx.HTTPError):
                 raise
-            if not started:
+            if reader is None or not reader.started:
                 raise self._server.timeout_error() from error
-            stalled = f"the server sent nothing for {config.idle_timeout:g} s in the middle of its answer; retry"
+            stalled = f"the server sent nothing for {seconds:g} s in the middle of its answer; retry"
             raise TransientError(errors.ModelTimeoutError(stalled)) from error
+
+    def _silence_limit(
+        self, last_event_at: float, reader: ReplyReader | None = None, last_bytes_at: float | None = None
+    ) -> tuple[float, float]:
+        """Return how many seconds the server may be silent, and until when.
+
+        `last_event_at` is when it last sent part of the answer. `last_bytes_at` is when it last sent anything, if it
+        may be holding back a tool call until that is complete; comments then show that it goes on.
+        """
+        config, started = self._config, reader is not None and reader.started
+        limit = config.idle_timeout if started else config.first_byte_timeout
+        if reader is not None and reader.finished:
+            limit = min(limit, DONE_TIMEOUT_S)
+        elif started and last_bytes_at is not None:
+            limit = max(limit, config.tool_idle_timeout)
+            extended = min(last_bytes_at - last_event_at + limit, config.first_byte_timeout)
+            limit = max(limit, extended)
+        return round(limit, 1), last_event_at + limit
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
         """Send the request; return the response before its body is read. Raises TransientError or ModelError."""

@@ -76,7 +76,8 @@ class Reply:
         text: The answer.
         reasoning: What the model thought before it answered.
         calls: The tool calls that it asks for.
-        finish_reason: Why it ended: "stop", "tool_calls", or "length" if it was cut off.
+        finish_reason: Why it ended: "stop", "tool_calls", "length" if it was cut off, or "loop" if the model
+            repeated itself.
         usage: What it cost, such as `prompt_tokens` and `completion_tokens`.
     """
 
@@ -85,6 +86,11 @@ class Reply:
     calls: tuple[RequestedCall, ...] = ()
     finish_reason: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was cut off: at its length limit, or because the model repeated itself."""
+        return self.finish_reason in {"length", "loop"}
 
 
 Piece = Delta | LoadingNotice | StreamRestarted | Reply

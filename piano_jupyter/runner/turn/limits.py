@@ -81,6 +81,8 @@ def empty_answer_error(reply: Reply) -> ModelError:
             message = "the answer reached its length limit while the model was reasoning; raise the agent's max_tokens"
         case "length":
             message = "the answer reached its length limit before its first word; raise the agent's max_tokens"
+        case "loop":
+            message = "the model repeated itself without end and gave no answer; retry, or rephrase the question"
         case "content_filter":
             message = "the server withheld the answer (content_filter); rephrase the question"
         case _ if has_reasoning:

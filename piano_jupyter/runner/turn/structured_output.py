@@ -58,7 +58,7 @@ async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> Async
             return
         yield reply
         problem = None if reply.calls else _mismatch(request.schema, reply)
-        is_blank = not reply.text.strip() and reply.finish_reason != "length"  # a cut-off one may be JSON's whitespace
+        is_blank = not reply.text.strip() and not reply.is_cut  # a cut-off one may be JSON's whitespace
         if problem is None or (is_blank and not current.may_call):
             return
         mismatch_count += not current.may_call
@@ -93,5 +93,5 @@ def _mismatch(schema: Mapping[str, Any], reply: Reply) -> str | None:
     try:
         coerce(schema, parse_json(reply.text))
     except SchemaMismatchError as error:
-        return f"it was cut off, so {error}" if reply.finish_reason == "length" else str(error)
+        return f"it was cut off, so {error}" if reply.is_cut else str(error)
     return None

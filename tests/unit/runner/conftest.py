@@ -33,9 +33,10 @@ FINISH = sse({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": 
 class Stub:
     """Answers each request with the next step of the script: (status, headers, pieces).
 
-    A status of 0 never begins to answer, None breaks the connection off. A piece is text to send, an `asyncio.Event`
-    to wait for, `...` for comments without end, or None to break the connection off. What is in `serves` (path to
-    JSON, or to a list of pieces) is answered beside the script; any other GET, while the script is empty, is a 404.
+    A status of 0 never begins to answer, None breaks the connection off. A piece is text to send, seconds to pause (a
+    float), an `asyncio.Event` to wait for, `...` for comments without end, or None to break the connection off. What is
+    in `serves` (path to JSON, or to a list of pieces) is answered beside the script; any other GET, while the script is
+    empty, is a 404.
     """
 
     script: list = field(default_factory=list)
@@ -91,6 +92,9 @@ class Stub:
             if piece is None:
                 writer.transport.abort()
                 return
+            if isinstance(piece, float):
+                await asyncio.sleep(piece)
+                continue
             if isinstance(piece, asyncio.Event):
                 await self._wait(reader, piece)
                 continue

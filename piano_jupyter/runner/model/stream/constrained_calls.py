@@ -65,7 +65,7 @@ def read_constrained_reply(reply: Reply, *, as_json: bool = False) -> Reply:
     try:
         value = json.loads(reply.text)
     except (ValueError, RecursionError):
-        if reply.finish_reason == "length" and not ANSWER_KEY.match(reply.text):
+        if reply.is_cut and not ANSWER_KEY.match(reply.text):
             cut = RequestedCall(name="", problem="the call was cut off; send it again, shorter")
             return replace(reply, text="", calls=(cut,))
         return replace(reply, text=replace_lone_surrogates(partial_answer(reply.text)) or reply.text)

@@ -38,7 +38,7 @@ class ParsedArguments(NamedTuple):
 def read_arguments(text: str, *, cut_off: bool = False) -> ParsedArguments:
     """Parse a call's arguments. `cut_off`: the answer is incomplete, so nothing is repaired."""
     text = text.strip()
-    if not text or text == "null":
+    if text in {"", "null", "{}"}:  # some servers send {} before the arguments
         return ParsedArguments({}, CUT_OFF if cut_off else None)
     try:
         return _checked(STRICT.decode(text), text)

@@ -4,23 +4,27 @@ Pure: bytes in, pieces out; it does not know about HTTP, time or turns. A call c
 completely; otherwise it carries the problem.
 
 Its parts: `sse` (bytes to events), `tool_calls` (pieces to calls), `lenient_json` (their arguments), `text_tool_calls`
-(calls written as text), `reasoning` (in tags), `usage` (tokens and speed).
+(calls written as text), `tool_names` (the tools they mean), `reasoning` (in tags), `usage` (tokens and speed),
+`loop_detector` (a model that repeats itself).
 """
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, Reply, RequestedCall, StreamRestarted
 from piano_jupyter.runner.model.server.error_responses import error_from, is_transient, status_of
 from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, read_constrained_reply
+from piano_jupyter.runner.model.stream.loop_detector import LoopDetector
 from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
 from piano_jupyter.runner.model.stream.sse import SseDecoder
 from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, parse_text_calls
 from piano_jupyter.runner.model.stream.tool_calls import ToolCallAssembler
+from piano_jupyter.runner.model.stream.tool_names import tool_named
 from piano_jupyter.runner.model.stream.usage import USAGE_KEYS, parse_usage
-from piano_jupyter.text.json_text import json_or_none
+from piano_jupyter.text.json_text import json_or_none, mapping
 from piano_jupyter.text.truncation import truncated
 
 #: finish reasons of an answer that the server did not finish
@@ -34,7 +38,7 @@ REASON_ALIASES = {
     "safety": "content_filter",
 }
 #: finish reasons of an answer whose end may be missing, and how its usage says so
-INCOMPLETE_REASONS = {"length": {"cut": True}, "content_filter": {"withheld": True}}
+INCOMPLETE_REASONS = {"length": {"cut": True}, "content_filter": {"withheld": True}, "loop": {"looped": True}}
 EMPTY_DELTA = Delta()
 
 
@@ -42,11 +46,18 @@ class ReplyReader:
     """Turns the bytes of a streamed answer into pieces: `feed` the bytes, then b"" at the end, then get the `reply`.
 
     `names` are the tools that may be called; `text_calls` accepts calls of them written as text. `constrained`: the
-    answer is inside JSON (see `constrained_calls`); `as_json`: the answer is itself JSON.
+    answer is inside JSON (see `constrained_calls`); `as_json`: the answer is itself JSON. `stop_loops`: a model that
+    repeats itself without end ends the answer, with the finish reason "loop".
     """
 
     def __init__(
-        self, names: Collection[str] = (), *, text_calls: bool = True, constrained: bool = False, as_json: bool = False
+        self,
+        names: Collection[str] = (),
+        *,
+        text_calls: bool = True,
+        constrained: bool = False,
+        as_json: bool = False,
+        stop_loops: bool = True,
     ) -> None:
         self._tool_names = () if constrained else names
         self._text_calls = text_calls and bool(self._tool_names)
@@ -54,11 +65,15 @@ class ReplyReader:
         self._decoder, self._splitter = SseDecoder(), ReasoningSplitter()
         self._calls = ToolCallAssembler(self._tool_names)
         self._call_buffer = TextToolCallBuffer(holding=self._text_calls)
+        self._text_loop, self._reasoning_loop = LoopDetector(), LoopDetector()
+        self._arguments_loop = LoopDetector(is_code=True)
+        self._stop_loops = stop_loops
         self._choice: Any = None  # the index of the choice that is read, if there are several
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._unexpected = ""  # the first data that is not part of an answer
-        self._done = False  # [DONE] was received
+        self._done = False  # [DONE] was received, or the model repeats itself
+        self.looped = False  #: the model repeats itself
         self.got_event = False  #: the last bytes completed an event
         self.ended = False  #: the stream has ended, or [DONE] was received
         self.is_transient = False  #: a retry may help after the error that was raised
@@ -77,11 +92,12 @@ class ReplyReader:
         """Read the next bytes; return the pieces in them. Raises ModelError."""
         events = self._decoder.feed(piece) if piece else self._decoder.close()
         self.got_event = bool(events)
+        self.ended = not piece
         pieces: list[Delta | LoadingNotice | StreamRestarted] = []
         for data in events:
             if not self._done:  # ignore what follows [DONE]
                 pieces += self._read_event(data)
-        self.ended = self._done or not piece
+        self.ended = self.ended or self._done
         if self.ended:
             pieces += self._flush()
         if self._answer is None:
@@ -96,15 +112,13 @@ class ReplyReader:
         if self._finish_reason in FAILED_REASONS or not (ended or self._calls):
             if self._unexpected and not self.started:
                 raise _unexpected_data(self._unexpected)
-            self.is_transient = True
-            raise ModelUnavailableError(
-                "the server stopped in the middle of its answer; retry, or see the server's log"
-            )
+            raise self._broken_off()
         calls = self._calls.requested(cut_off=self._finish_reason in INCOMPLETE_REASONS or not ended)
+        calls = tuple(replace(call, name=tool_named(call.name, self._tool_names)) for call in calls)
         written = self._calls_in_text()
         reply = Reply(
-            text="" if written else self._splitter.text,
-            reasoning=self._splitter.reasoning,
+            text="" if written else self._text_loop.without_repeats(self._splitter.text),
+            reasoning=self._without_repeats(self._splitter.reasoning),
             calls=calls or written,
             finish_reason=self._finish_reason,
             usage={**self._usage, **INCOMPLETE_REASONS.get(self._finish_reason or "", {})},
@@ -119,6 +133,8 @@ class ReplyReader:
             self._done = text == "[DONE]"
             if self._done or self.finished or text in {"", "null"}:  # an empty event only keeps the connection alive
                 return []  # after a complete answer, unexpected data is ignored
+            if self.ended and chunk is None and text.startswith(("{", "[")):  # the last event is incomplete
+                raise self._broken_off()
             raise _unexpected_data(data)
         if chunk.get("error") or chunk.get("object") == "error":
             status = status_of(chunk.get("error") or chunk) or 500
@@ -128,6 +144,17 @@ class ReplyReader:
             return self._read_chunk(chunk)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise _unexpected_data(data) from error
+
+    def _without_repeats(self, reasoning: str) -> str:
+        in_tags = not self._splitter.text
+        return self._reasoning_loop.without_repeats(
+            self._text_loop.without_repeats(reasoning) if in_tags else reasoning
+        )
+
+    def _broken_off(self) -> ModelUnavailableError:
+        """Return the error for a stream that ended in the middle of the answer."""
+        self.is_transient = True
+        return ModelUnavailableError("the server stopped in the middle of its answer; retry, or see the server's log")
 
     def _flush(self) -> list[Delta | StreamRestarted]:
         """Return what was held back, at the end of the stream."""
@@ -145,30 +172,45 @@ class ReplyReader:
         pieces: list[Delta | LoadingNotice | StreamRestarted] = []
         for choice in chunk.get("choices") or ():
             self._choice = choice.get("index") if self._choice is None else self._choice
-            if choice.get("index", self._choice) not in {self._choice, None}:
+            if (index := choice.get("index")) is not None and index != self._choice:
                 continue
-            repeats = self.started and chunk.get("object") == "chat.completion"  # the full message, after its deltas
+            repeats = chunk.get("object") == "chat.completion" and self.started  # the full message, after its deltas
             delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
-            text = _as_text(delta.get("content")) or _as_text(delta.get("refusal"))
-            reasoning = _as_text(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking"))
+            content = delta.get("content")
+            text = _as_text(content) or _as_text(delta.get("refusal"))
+            thought = delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking")
+            reasoning = _as_text(thought) if thought else ""
             calls = delta.get("tool_calls")
             if reasoning and not (text or calls or "index" in choice or chunk.get("id") or chunk.get("model")):
                 pieces.append(LoadingNotice(note=reasoning.strip() or "loading"))  # from llama-swap, not the model
                 continue
-            if reasoning or not isinstance(delta.get("content"), str | None):
-                reasoning += _reasoning_in(delta.get("content"))
+            if reasoning or isinstance(content, list):
+                reasoning += _reasoning_in(content)
+                reasoning = self._until_loop(self._reasoning_loop, reasoning)
                 pieces += [self._splitter.add_reasoning(reasoning)] if reasoning else []
             if text:
+                text = self._until_loop(self._text_loop, text)
                 pieces += self._hold_back_calls(self._splitter.feed(text))
             for piece in calls or ():
                 self._calls.add(piece)
+                arguments = mapping(piece.get("function")).get("arguments")
+                self._until_loop(self._arguments_loop, arguments if isinstance(arguments, str) else "")
             if delta.get("function_call"):  # the older form, for a single call
-                self._calls.add({"function": delta["function_call"], "index": 0})
+                self._calls.add({"function": delta["function_call"], "index": 0, "id": "function_call"})
             if finish_reason := choice.get("finish_reason"):
                 word = str(finish_reason).lower()
                 self._finish_reason = REASON_ALIASES.get(word, word)
                 self._usage.update(parse_usage({**chunk, **choice}))  # some servers have it in the last choice
+        if self.looped:
+            self._finish_reason, self._done = "loop", True
         return pieces
+
+    def _until_loop(self, detector: LoopDetector, text: str) -> str:
+        """Return a piece up to where the model is seen to repeat itself."""
+        if not self._stop_loops or (end := detector.feed(text)) is None:
+            return text
+        self.looped = True
+        return text[:end]
 
     def _hold_back_calls(self, pieces: list[Delta | StreamRestarted]) -> list[Delta | StreamRestarted]:
         """Hold back text that starts like a call."""
@@ -186,7 +228,8 @@ class ReplyReader:
         return shown
 
     def _calls_in_text(self) -> tuple[RequestedCall, ...]:
-        if not self._call_buffer.holding or self._calls or self._finish_reason != "stop":
+        ended = self.finished or self._done
+        if not self._call_buffer.holding or self._calls or not ended or self._finish_reason in INCOMPLETE_REASONS:
             return ()
         return parse_text_calls(self._splitter.text, self._tool_names)
 

@@ -69,7 +69,7 @@ class SseDecoder:
                 complete.append(line)
             elif self._json or line.startswith(("{", "[")):
                 self._json.append(line)
-            elif not self._unexpected and not line.startswith(IGNORED_FIELDS):
+            elif not (self._unexpected or line.startswith(IGNORED_FIELDS) or "data:".startswith(line)):
                 self._unexpected = line[:200]
         self._any_event = self._any_event or bool(complete)
         return complete

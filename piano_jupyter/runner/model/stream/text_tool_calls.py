@@ -1,27 +1,83 @@
 """Tool calls that a model wrote as text and its server did not parse: they count if nothing else was written.
 
-Pure. Only the model's own text is parsed, never a tool's result or a user's message.
-
-* `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, one or several
-* `<function=name>{…}</function>`, or with `<parameter=x>…</parameter>` inside, alone or within `<tool_call>`
+Pure. Only the model's own text is parsed, never a tool's result or a user's message. `MARKS` are what models write
+around calls, `FORMS` how they write one call, besides a JSON object with its name and arguments.
 """
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from piano_jupyter.runner.model.protocol import RequestedCall
-from piano_jupyter.runner.model.stream.lenient_json import read_object
+from piano_jupyter.runner.model.stream.lenient_json import read_arguments, read_object
+from piano_jupyter.runner.model.stream.tool_names import tool_named
 
-OPENINGS = ("<tool_call>", "<function=")
-WRAPPER = re.compile(r"\s*+<tool_call>\s*+")
-FUNCTION = re.compile(r"\s*+<function=([^<>\s]{1,200})>\s*+")
-PARAMETER = re.compile(r"<parameter=([^<>\s]{1,200})>\n?")
-END_OF_PARAMETER = re.compile(r"\n?</parameter>\s*+")
-END_OF_FUNCTION = re.compile(r"\s*+</function>\s*+")
-END_OF_WRAPPER = re.compile(r"\s*+</tool_call>\s*+")
+MARKS = (
+    "<tool_call>", "</tool_call>", "<tool_calls>", "</tool_calls>",  # Qwen, Hermes, GLM, MiniMax M1
+    "<|tool_call|>", "<|/tool_call|>", "<TOOLCALL>", "</TOOLCALL>",  # Granite, Phi-4, Nemotron
+    "<minimax:tool_call>", "</minimax:tool_call>", "<function_calls>", "</function_calls>",
+    "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
+    "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",  # Kimi
+    "[TOOL_CALLS]", "[/TOOL_CALLS]", "</s>",  # Mistral
+    "<|python_tag|>", "<|eom_id|>", "<|eot_id|>",  # Llama
+)  # fmt: skip
+JSON_STARTS = ('{"name":', '{"type":"function"', '{"function":{', '{"id":"call')
+OPENINGS = (
+    *(mark for mark in MARKS if "/" not in mark and "end" not in mark and "_id|" not in mark),
+    *JSON_STARTS,
+    *(f"[{start}" for start in JSON_STARTS),
+    "<function=", "<invokename=", "<｜DSML｜invokename=", "<|tool_call_begin|>", "<｜tool▁call▁begin｜>",
+    "<|start|>assistant", "<|channel|>commentary", "<|channel|>analysisto=",
+)  # fmt: skip
+BETWEEN_CALLS = re.compile(rf"(?:{'|'.join(map(re.escape, MARKS))}|[\s;,\[\]])*+")
+CALL_KEYS = frozenset({"type", "id", "name", "arguments", "parameters", "function"})
 MAX_LEADING_BLANKS = 1000
+
+
+class CallForm(NamedTuple):
+    """How a call is written: what comes before its arguments, each argument (None: one JSON object), what ends it."""
+
+    header: re.Pattern[str]
+    parameter: re.Pattern[str] | None
+    end: re.Pattern[str]
+
+
+def _form(header: str, end: str, parameter: str = "") -> CallForm:
+    patterns = (pattern.replace("NAME", r"[\w.:-]{1,200}") for pattern in (header, parameter, end))
+    head, each, tail = (re.compile(pattern, re.DOTALL) for pattern in patterns)
+    return CallForm(head, each if parameter else None, tail)
+
+
+FORMS = (
+    _form(r"<function=(NAME)>\s*+(?=\{)", r"\s*+</function>"),
+    _form(  # Qwen3-Coder
+        r"<function=(NAME)>\s*+", r"</function>", r"<parameter=([^<>\s]{1,200})>\n?(.*?)\n?</parameter>\s*+"
+    ),
+    _form(  # MiniMax, DeepSeek
+        r'<(?:｜DSML｜)?invoke name="(NAME)">\s*+',
+        r"</(?:｜DSML｜)?invoke>",
+        r'<(?:｜DSML｜)?parameter name="([^<>"]{1,200})"[^<>]{0,50}>\n?(.*?)\n?</(?:｜DSML｜)?parameter>\s*+',
+    ),
+    _form(  # GLM
+        r"(NAME)\s*+(?=<arg_key>|</tool_call>)",
+        r"(?=</tool_call>)",
+        r"<arg_key>([^<>]{1,200})</arg_key>\s*+<arg_value>(.*?)</arg_value>\s*+",
+    ),
+    _form(r"(NAME)\s*+(?:\[CALL_ID\]\w{1,64})?(?:\[ARGS\])?\s*+(?=\{)", ""),  # Mistral
+    _form(
+        r"<\|tool_call_begin\|>\s*+(NAME)\s*+<\|tool_call_argument_begin\|>\s*+", r"\s*+(?:<\|tool_call_end\|>)?"
+    ),  # Kimi
+    _form(  # DeepSeek
+        r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(NAME)\s*+(?:<｜tool▁sep｜>\s*+)?(?:```json\s*+)?",
+        r"\s*+(?:```\s*+)?(?:<｜tool▁call▁end｜>)?",
+    ),
+    _form(  # harmony: gpt-oss
+        r"(?:<\|start\|>assistant)?(?: ?to=(NAME))?<\|channel\|>(?:commentary|analysis)(?: to=(NAME))?"
+        r"\s*+(?:<\|constrain\|>)?(?:json|code)?\s*+<\|message\|>\s*+",
+        r"\s*+(?:<\|call\|>|<\|end\|>)?",
+    ),
+)
 
 
 @dataclass(slots=True)
@@ -30,17 +86,19 @@ class TextToolCallBuffer:
 
     holding: bool  #: the text so far may be the start of a call
     _held: str = ""
+    _opened: bool = False  # it starts like a call
 
     def feed(self, text: str) -> str:
         """Add a piece of the answer; return what can be shown."""
         if not self.holding:
             return text
-        if self._held.lstrip().startswith(OPENINGS):
+        if self._opened:
             return ""
         self._held += text
-        stripped = self._held.lstrip()
-        may_be_call = stripped.startswith(OPENINGS) or any(each.startswith(stripped) for each in OPENINGS)
-        if may_be_call and len(self._held) - len(stripped) <= MAX_LEADING_BLANKS:
+        start = "".join(self._held.split())
+        self._opened = start.startswith(OPENINGS)
+        may_be_call = self._opened or any(each.startswith(start) for each in OPENINGS)
+        if may_be_call and len(self._held) - len(self._held.lstrip()) <= MAX_LEADING_BLANKS:
             return ""
         self.holding = False
         return self._held
@@ -48,53 +106,54 @@ class TextToolCallBuffer:
 
 def parse_text_calls(text: str, names: Collection[str]) -> tuple[RequestedCall, ...]:
     """Return the calls if the text consists only of complete calls of these tools; else none."""
-    calls, start = [], 0
-    while start < len(text):
-        found = _parse_call(text, start)
-        if found is None or found[0].name not in names:
+    calls, at, is_marked = [], 0, False
+    while between := BETWEEN_CALLS.match(text, at):  # it always matches
+        is_marked, at = is_marked or any(map(str.isalpha, between[0])), between.end()
+        if at == len(text):
+            break
+        parsed = _parse_object(text, at, is_marked=is_marked) or _parse_form(text, at)
+        if parsed is None or (name := tool_named(parsed[0].name, names)) not in names:
             return ()
-        call, start = found
-        calls.append(call)
+        calls.append(replace(parsed[0], name=name))
+        at = parsed[1]
     return tuple(calls)
 
 
-def _parse_call(text: str, start: int) -> tuple[RequestedCall, int] | None:
-    """Parse the call at an index; return it and where it ends."""
-    wrapped = WRAPPER.match(text, start)
-    if wrapped:
-        start = wrapped.end()
-    function = FUNCTION.match(text, start)
-    if not function and not wrapped:
+def _parse_object(text: str, at: int, *, is_marked: bool) -> tuple[RequestedCall, int] | None:
+    """Parse `{"name": …, "arguments": {…}}`; without a mark around it, it must be nothing else."""
+    value, end = read_object(text, at)
+    if value is None or not (is_marked or value.keys() <= CALL_KEYS):
         return None
-    found = _parse_function(function[1], text, function.end()) if function else _parse_json_call(text, start)
-    if found is None or not wrapped:
-        return found
-    end = END_OF_WRAPPER.match(text, found[1])
-    return (found[0], end.end()) if end else None
-
-
-def _parse_json_call(text: str, start: int) -> tuple[RequestedCall, int] | None:
-    """Parse `{"name": …, "arguments": {…}}`."""
-    value, end = read_object(text, start)
-    if value is None or not isinstance(value.get("name"), str):
+    function = value["function"] if isinstance(value.get("function"), dict) else value
+    name = function.get("name")
+    arguments = function.get("arguments", function.get("parameters", {} if is_marked else None))
+    if isinstance(arguments, str):
+        read = read_arguments(arguments)
+        arguments = None if read.problem else read.arguments
+    if not isinstance(name, str) or not isinstance(arguments, dict):
         return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    return (RequestedCall(name=value["name"], arguments=arguments), end) if isinstance(arguments, dict) else None
+    return RequestedCall(name=name, arguments=arguments), end
 
 
-def _parse_function(name: str, text: str, start: int) -> tuple[RequestedCall, int] | None:
-    """Parse the inside of `<function=name>`: a JSON object, or parameters in tags."""
-    arguments, start = read_object(text, start) if text.startswith("{", start) else _parse_parameters(text, start)
-    end = END_OF_FUNCTION.match(text, start)
-    return (RequestedCall(name=name, arguments=arguments), end.end()) if end and arguments is not None else None
+def _parse_form(text: str, at: int) -> tuple[RequestedCall, int] | None:
+    """Parse a call in one of `FORMS`."""
+    for form in FORMS:
+        header = form.header.match(text, at)
+        if header is None:
+            continue
+        arguments, end = (
+            _parse_parameters(form.parameter, text, header.end()) if form.parameter else read_object(text, header.end())
+        )
+        tail = form.end.match(text, end)
+        if arguments is not None and tail:
+            name = next(filter(None, header.groups()), "")
+            return RequestedCall(name=name, arguments=arguments), tail.end()
+    return None
 
 
-def _parse_parameters(text: str, start: int) -> tuple[dict[str, Any], int]:
-    """Parse each `<parameter=x>…</parameter>` that has an end tag."""
+def _parse_parameters(parameter: re.Pattern[str], text: str, at: int) -> tuple[dict[str, Any], int]:
+    """Parse each argument that is complete."""
     arguments: dict[str, Any] = {}
-    while parameter := PARAMETER.match(text, start):
-        close = END_OF_PARAMETER.search(text, parameter.end())
-        if close is None:
-            break
-        arguments[parameter[1]], start = text[parameter.end() : close.start()], close.end()
-    return arguments, start
+    while found := parameter.match(text, at):
+        arguments[found[1].strip()], at = found[2], found.end()
+    return arguments, at

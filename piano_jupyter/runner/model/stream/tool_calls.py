@@ -1,4 +1,7 @@
-"""Assembles a reply's tool calls from pieces that have an index, an id, both, or neither. Pure."""
+"""Assembles a reply's tool calls from pieces that have an index, an id, both, or neither. Pure.
+
+Some servers send a call again as a whole, or its arguments so far with each piece: neither is a second call.
+"""
 
 import json
 from collections.abc import Collection, Mapping
@@ -6,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from piano_jupyter.runner.model.protocol import RequestedCall
-from piano_jupyter.runner.model.stream.lenient_json import is_complete, read_arguments
+from piano_jupyter.runner.model.stream.lenient_json import CUT_OFF, is_complete, read_arguments, read_object
 
+MAX_REPEATS = 20  #: of one call's arguments; more is an error
 MAX_CHECKS = 50  #: per call; after that, a repeated name does not start a new call
 
 
@@ -35,9 +39,21 @@ class _PartialCall:
         elif arguments is not None:
             self.arguments = [json.dumps(arguments, ensure_ascii=False)]
 
+    @property
+    def key(self) -> tuple[Any, str, str]:
+        return self.index, self.id, self.name
+
     def requested(self, *, cut_off: bool) -> RequestedCall:
         read = read_arguments(join_pieces(self.arguments), cut_off=cut_off)
+        if read.problem and (whole := _last_snapshot(self.arguments) or _only_object(join_pieces(self.arguments))):
+            read = read_arguments(whole, cut_off=cut_off)
         return RequestedCall(name=join_pieces([self.name]), **read._asdict())
+
+    def repeats(self, whole: "_PartialCall | None", requested: RequestedCall) -> bool:
+        """Return whether this call, read without arguments, is the empty or the cut-off form of a whole one."""
+        if whole is None or requested.problem is None:
+            return whole is not None
+        return requested.problem == CUT_OFF and join_pieces(whole.arguments).startswith(join_pieces(self.arguments))
 
 
 class ToolCallAssembler:
@@ -72,9 +88,22 @@ class ToolCallAssembler:
         call.add(function, named=call.name in self._names and name in self._names)
 
     def requested(self, *, cut_off: bool) -> tuple[RequestedCall, ...]:
-        """Return the calls. `cut_off`: the answer is incomplete, so the last call may be, too."""
+        """Return the calls, without repeats. `cut_off`: the answer is incomplete, so the last call may be, too."""
         last = len(self._calls) - 1
-        return tuple(call.requested(cut_off=cut_off and at == last) for at, call in enumerate(self._calls))
+        found: list[tuple[_PartialCall, RequestedCall]] = []
+        sent: set[tuple[Any, ...]] = set()
+        for at, call in enumerate(self._calls):
+            requested = call.requested(cut_off=cut_off and at == last)
+            mark = (*call.key, json.dumps(requested.arguments, sort_keys=True))
+            if requested.problem or not call.id or mark not in sent:
+                found.append((call, requested))
+            sent.add(mark)
+        with_arguments = {call.key: call for call, requested in found if requested.arguments}
+        return tuple(
+            requested
+            for call, requested in found
+            if requested.arguments or not call.id or not call.repeats(with_arguments.get(call.key), requested)
+        )
 
     def _find_call(self, index: Any, identity: str, name: str) -> _PartialCall | None:
         """Find the call that a piece belongs to: by index, else by id, else the last one."""
@@ -105,6 +134,29 @@ class ToolCallAssembler:
 
 def _starts_object(arguments: Any) -> bool:
     return arguments.lstrip().startswith("{") if isinstance(arguments, str) else bool(arguments)
+
+
+def _last_snapshot(pieces: list[str]) -> str:
+    """Return the last piece if it is a whole object that each piece before it is the start of; else ""."""
+    last = pieces[-1] if len(pieces) > 1 else ""
+    is_last = last.startswith("{") and is_complete(last) and all(map(last.startswith, pieces))
+    return last if is_last else ""
+
+
+def _only_object(text: str) -> str:
+    """Return the object that a text repeats, or that follows an empty one; "" if there are several, or none."""
+    only: dict[str, Any] = {}
+    written = ""
+    for _ in range(MAX_REPEATS):
+        value, end = read_object(text, 0)
+        if value is None or (only and value and value != only):
+            return ""
+        if value or not only:
+            only, written = value, text[:end]
+        text = text[end:].lstrip()
+        if not text:
+            return written
+    return ""
 
 
 def join_pieces(pieces: list[str]) -> str:

@@ -118,6 +118,12 @@ def test_an_answer_says_that_the_server_withheld_its_end():
     assert "ada · cut off: the server withheld the rest" in answer_bundle(message, "ada")["text/html"]
 
 
+def test_an_answer_says_that_the_model_repeated_itself():
+    message = said(11, "It is so.", "assistant", agent_id=ADA.id, usage={"looped": True})
+
+    assert "ada · stopped: the model repeated itself" in answer_bundle(message, "ada")["text/html"]
+
+
 def test_an_answer_shows_the_cost_of_all_rounds_of_its_turn():
     turn = {"rounds": 3, "prompt_tokens": 4200, "cached_tokens": 2600, "completion_tokens": 90}
     message = said(11, "3", "assistant", agent_id=ADA.id, usage={"completion_tokens": 6, "turn": turn})

@@ -141,6 +141,7 @@ async def test_h14_a_connection_that_breaks_before_the_first_word_is_tried_again
 BREAKS = {
     "a reset": lambda: (None,),
     "a clean end": lambda: (),
+    "a clean end inside an event": lambda: (event(content="ris")[:40],),
     "an error that passes": lambda: (sse({"error": {"code": 503, "message": "overloaded"}}),),
     "silence": lambda: (asyncio.Event(),),
     "nothing but comments": lambda: (...,),  # the stub's word for comments without end
@@ -296,6 +297,49 @@ async def test_h15_silence_in_the_middle_is_a_timeout(stub, speak, client_of):
         await pieces(client_of(idle_timeout=0.2))
 
 
+HELD_BACK = [replace(REQUEST, tools=TOOLS), replace(REQUEST, schema={"type": "object"})]
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+@pytest.mark.parametrize("comments", [0, 30])
+async def test_a_server_that_holds_back_a_call_is_waited_for(stub, client_of, request_, comments):
+    stub.caps = {"supports_tools": True}
+    ready = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.6, ready.set)
+    held = [": still here\n\n", 0.02] * comments or [ready]
+    whole = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    stub.answers(event(content="Well."), *held, event(tool_calls=[whole]), event("tool_calls"))
+
+    reply = (await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2 if comments else 5), request_))[-1]
+
+    assert [call.name for call in reply.calls] == ["f"]
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+async def test_comments_extend_the_silence_up_to_the_limit_of_the_first_word(stub, client_of, request_):
+    stub.caps = {"supports_tools": True}
+    stub.answers(event(content="Well."), ...)
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.5 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2, first_byte_timeout=0.5), request_)
+
+
+@pytest.mark.parametrize("request_", HELD_BACK)
+async def test_silence_without_comments_ends_where_a_call_may_be_held_back(stub, client_of, request_):
+    stub.caps = {"supports_tools": True}
+    stub.answers(event(content="Well."), asyncio.Event())
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.2 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=0.2), request_)
+
+
+async def test_an_answer_without_tools_may_be_silent_for_the_shorter_time_only(stub, client_of):
+    stub.answers(event(content="Well."), ...)
+
+    with pytest.raises(ModelTimeoutError, match=r"nothing for 0\.1 s in the middle"):
+        await pieces(client_of(idle_timeout=0.1, tool_idle_timeout=60))
+
+
 @pytest.mark.parametrize("headers_come", [True, False])
 async def test_h15_an_answer_that_never_begins_is_a_timeout_of_its_own(stub, client_of, headers_come):
     stub.answers(asyncio.Event(), status=200 if headers_come else 0)
@@ -312,6 +356,34 @@ async def test_who_stops_listening_frees_the_server_at_once(stub, speak, client_
             async for _ in stream:
                 break
         await stub.closed.wait()
+
+
+LINE = "The capital of France is Paris.\n"
+
+
+async def test_a_model_that_repeats_itself_is_stopped_at_once(stub, speak, client_of):
+    stub.answers(*speak(*[LINE] * 100)[:-1], asyncio.Event())
+
+    reply = (await pieces(client_of()))[-1]
+
+    assert (reply.text, reply.usage["looped"]) == (LINE, True)
+    async with asyncio.timeout(DEADLINE):
+        await stub.closed.wait()
+
+
+async def test_a_model_may_repeat_itself_if_that_is_wanted(stub, speak, client_of):
+    stub.answers(*speak(*[LINE] * 100))
+
+    assert (await pieces(client_of(stop_loops=False)))[-1].text == LINE * 100
+
+
+async def test_an_answer_that_was_stopped_is_replayed_the_same(stub, speak, client_of, tmp_path):
+    stub.answers(*speak(*[LINE] * 100)[:-1], asyncio.Event())
+    recorded = (await pieces(client_of(wrap=Cassette(tmp_path / "c.jsonl", recording=True).wrap)))[-1]
+
+    replayed = (await pieces(client_of(wrap=Cassette(tmp_path / "c.jsonl", recording=False).wrap)))[-1]
+
+    assert replayed == recorded
 
 
 @pytest.mark.parametrize("end", [None, asyncio.Event()], ids=["broken off", "held open"])

@@ -193,6 +193,10 @@ async def test_h8_a_repaired_call_says_so_in_its_result(chat):
         (Reply(text=" \n"), "the model gave an empty answer; retry"),
         (Reply(reasoning="hm"), "the model reasoned but gave no answer; retry"),
         (Reply(reasoning="hm", finish_reason="length"), "while the model was reasoning; raise the agent's max_tokens"),
+        (
+            Reply(reasoning="hm", finish_reason="loop"),
+            "the model repeated itself without end and gave no answer; retry",
+        ),
         (Reply(finish_reason="length"), "before its first word; raise the agent's max_tokens"),
         (Reply(finish_reason="content_filter"), "the server withheld the answer"),
     ],

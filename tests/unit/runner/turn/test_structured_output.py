@@ -125,14 +125,15 @@ async def test_control_tokens_in_a_schema_or_a_quoted_answer_are_escaped(ask):
     assert not any("<|im" in message["content"] for message in again.messages)
 
 
-async def test_after_a_cut_off_answer_the_model_is_told_so(ask):
+@pytest.mark.parametrize("reason", ["length", "loop"])
+async def test_after_a_cut_off_answer_the_model_is_told_so(reason):
     class Cut:
         asked: list = []  # noqa: RUF012
 
         async def stream(self, request):
             self.asked.append(request)
             short = len(self.asked) == 1
-            yield Reply(text='{"age": 3' if short else '{"age": 3}', finish_reason="length" if short else "stop")
+            yield Reply(text='{"age": 3' if short else '{"age": 3}', finish_reason=reason if short else "stop")
 
     request = ChatRequest(model="m", messages=QUESTION, schema=SCHEMA)
     pieces = [piece async for piece in reply_matching_schema(Cut(), request)]

@@ -28,11 +28,19 @@ ONE_CALL = (
     "index_absent_in_pieces index_after_absent arguments_an_object name_in_every_delta name_in_two_deltas "
     "function_call content_null finish_stop_with_calls not_streamed_calls call_as_text function_as_text "
     "parameters_as_text loading_chunks "
+    "orphan_end_as_text glm_as_text mistral_as_text mistral_args_as_text llama_as_text llama_spaced_as_text "
+    "python_tag_as_text deepseek_as_text deepseek_v31_as_text deepseek_json_as_text dsml_as_text kimi_as_text "
+    "minimax_as_text minimax_m1_as_text harmony_as_text harmony_start_as_text granite_as_text decorated_index "
+    "decorated_channel decorated_case "
+    "repeated_whole repeated_whole_without_name repeated_whole_without_id_and_name repeated_in_pieces repeated_by_id "
+    "repeated_function_call snapshots snapshots_with_name empty_object_first empty_object_first_with_name "
+    "empty_object_last_with_name cut_repeated "
     "llama_cpp_call llama_cpp_call_as_text"
 )
 TWO_CALLS = (
     "index_absent_two_calls index_absent_two_calls_in_one_delta index_always_zero index_always_zero_in_pieces "
-    "one_id_for_two_calls index_and_id_the_same"
+    "one_id_for_two_calls index_and_id_the_same repeated_two_calls kimi_two_as_text "
+    "glm_two_as_text mistral_two_as_text"
 )
 #: an answer, whatever its bytes look like
 WELL = (
@@ -65,6 +73,11 @@ ANSWERED = {
     "call_as_text_of_no_tool": ('<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>', []),
     "call_as_text_cut": ('<tool_call>{"name": "look", "arguments": {"where": "at', []),
     "about_tags": ("Models write `<think>` and `</think>` around it.", []),
+    "kimi_cut_as_text": (
+        '<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "at',
+        [],
+    ),
+    "json_answer": ('{"name": "Ada", "arguments": "none"}', []),
     "half_characters": ("\U0001f600", []),
     "refusal": ("I will not.", []),
     "llama_cpp_answer": ("All is well here.", []),
@@ -94,6 +107,7 @@ NOT_RUN = {
     "cut_by_the_window": [CUT_OFF],
     "cut_by_a_filter": [CUT_OFF],
     "llama_cpp_cut_call": [CUT_OFF],
+    "cut_empty_object_first": [CUT_OFF],
     "two_objects": [TWO_VALUES],
     "broken_json": [NO_JSON],
 }
@@ -219,10 +233,12 @@ def test_h12_calls_as_text_can_be_turned_off_and_stay_text():
     assert (reply.text, reply.calls) == ('<function=look>{"where": "at the lake"}</function>', ())
 
 
-def test_h12_nothing_of_a_call_as_text_is_shown():
-    told, _ = read("call_as_text")
+@pytest.mark.parametrize("name", [each for each in ANSWERED if "as_text" in each and ANSWERED[each][1]])
+@pytest.mark.parametrize("size", [1, 7, None])
+def test_h12_nothing_of_a_call_as_text_is_shown(name, size):
+    told, _ = read(name, size=size)
 
-    assert shown(told) == ("", "")
+    assert shown(told)[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -285,3 +301,29 @@ def test_h7_an_incomplete_stream_runs_no_call_that_the_complete_one_does_not(nam
         return
     run = [call for call in reply.calls if not call.problem]
     assert run == [call for call in whole.calls if not call.problem][: len(run)]
+
+
+@pytest.mark.parametrize("name", ["llama_cpp_answer", "llama_cpp_call", "not_streamed", "data_in_several_lines"])
+def test_a_stream_that_ends_inside_an_event_is_a_broken_connection_wherever_it_is_cut(name):
+    stream = (STREAMS / f"{name}.sse").read_bytes()
+    _, whole = read_bytes(stream)
+    broken = []
+
+    for end in range(len(stream)):
+        reading = ReplyReader(TOOLS)
+        try:
+            _, reply = read_bytes(stream[:end], reading=reading)
+        except ModelError as error:
+            broken.append((str(error), reading.is_transient))
+        else:
+            assert reply.text == whole.text
+            assert all(call in whole.calls or call.problem == CUT_OFF for call in reply.calls)
+
+    assert len(broken) > 40
+    assert set(broken) == {("the server stopped in the middle of its answer; retry, or see the server's log", True)}
+
+
+@pytest.mark.parametrize("rest", [b"data: {not JSON}\n\ndata: [DONE]\n\n", b"data: no JSON"])
+def test_data_that_is_complete_and_no_json_is_no_broken_connection(rest):
+    with pytest.raises(ModelError, match="not a chat completion"):
+        read_bytes(rest)

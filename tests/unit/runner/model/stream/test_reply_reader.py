@@ -188,7 +188,9 @@ def test_a_character_split_between_two_deltas_is_joined():
     assert all(piece.text.encode() for piece in pieces)
 
 
-@pytest.mark.parametrize(("finish", "calls"), [("stop", 1), ("length", 0), ("content_filter", 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("finish", "calls"), [("stop", 1), ("eos", 1), ("tool_calls", 1), (None, 1), ("length", 0), ("content_filter", 0)]
+)
 def test_h12_a_call_as_text_counts_only_where_the_answer_ended_by_itself(finish, calls):
     said = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
     reading = ReplyReader(["look"])
@@ -341,3 +343,24 @@ def test_in_a_cut_off_answer_the_calls_before_the_last_are_complete_and_repaired
 
     assert wanted(reply) == [("add", {"a": 1, "b": 2}, None), ("add", {}, CUT_OFF)]
     assert [each.repaired for each in reply.calls] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [call('{"x": 1}', "f", index=0, id="a"), call('{"x": 1}', "f", index=1, id="b")],
+        [call('{"x": 1}', "f", index=0, id="a"), call('{"x": 1}', "f", index=0, id="b")],
+        [call('{"x": 1}', "f", id="a"), call('{"x": 1}', "f", id="b")],
+        [call('{"x": 1}', "f"), call('{"x": 1}', "f")],
+    ],
+)
+def test_two_equal_calls_that_the_server_numbers_apart_are_two(pieces):
+    _, reply = read(*pieces, finish="tool_calls")
+
+    assert wanted(reply) == [("f", {"x": 1}, None)] * 2
+
+
+def test_a_snapshot_that_is_not_whole_is_not_run():
+    _, reply = read(call('{"x": [', "f", index=0), call('{"x": [1', index=0), finish="tool_calls")
+
+    assert [(each.arguments, bool(each.problem)) for each in reply.calls] == [({}, True)]

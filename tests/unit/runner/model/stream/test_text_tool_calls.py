@@ -1,0 +1,81 @@
+"""Calls that are written as text, and the names of the tools that they mean."""
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from piano_jupyter.runner.model.stream.text_tool_calls import TextToolCallBuffer, parse_text_calls
+from piano_jupyter.runner.model.stream.tool_names import tool_named
+
+TOOLS = ["look", "rest", "edit_file"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "look", "colour": "red", "arguments": {}}',  # bare JSON with more than a call
+        '{"name": "look"}',
+        '{"name": "lock", "arguments": {}}',
+        'look{"where": "x"} or so',
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "<tool_call>look\n<arg_key>where</arg_key>\n<arg_value>at",
+        "<tool_call>look\n<arg_key>where</arg_key>\n<arg_value>at</arg_value>",
+        "<function=look>\n<parameter=where>\nx\n</parameter>\n",
+        '<invoke name="look">\n<parameter name="where">x</invoke>',
+        '<|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "x"',
+        '<|channel|>commentary<|message|>{"where": "x"}<|call|>',  # for no tool
+        '<tool_call>{"name": "look", "arguments": {}}</tool_call> Done.',
+        "",
+        "   ",
+    ],
+)
+def test_what_is_no_complete_call_of_a_tool_stays_text(text):
+    assert parse_text_calls(text, TOOLS) == ()
+
+
+def test_a_call_without_arguments_needs_none():
+    for text in (
+        "<tool_call>rest</tool_call>",
+        "<function=rest></function>",
+        '<tool_call>{"name": "rest"}</tool_call>',
+    ):
+        assert [(call.name, call.arguments) for call in parse_text_calls(text, TOOLS)] == [("rest", {})]
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("look", "look"),
+        ("functions.look", "look"),
+        ("functions.look:0", "look"),
+        ("tools.functions.look", "look"),
+        ("look<|channel|>commentary", "look"),
+        ("to=functions.look", "look"),
+        (" look ", "look"),
+        ("Look", "look"),
+        ("edit-file", "edit_file"),
+        ("look_around", "look_around"),
+        ("", ""),
+        ("functions.", "functions."),
+        ("look" * 100, "look" * 100),
+    ],
+)
+def test_a_decorated_name_finds_its_tool(name, means):
+    assert tool_named(name, TOOLS) == means
+
+
+def test_a_name_that_two_tools_can_mean_finds_neither():
+    assert tool_named("Look", ["look", "LOOK"]) == "Look"
+    assert tool_named("LOOK", ["look", "LOOK"]) == "LOOK"
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet='{"name": <tool_c>|[TOLCAS]\n', max_size=60), sizes=st.lists(st.integers(1, 9)))
+def test_an_answer_is_shown_once_however_it_is_split(text, sizes):
+    whole, slowly, shown, at = TextToolCallBuffer(holding=True), TextToolCallBuffer(holding=True), "", 0
+    for size in [*sizes, len(text)]:
+        shown += slowly.feed(text[at : at + size])
+        at += size
+
+    assert shown == ("" if slowly.holding else text)
+    assert whole.feed(text) == shown
