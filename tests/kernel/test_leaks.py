@@ -16,6 +16,7 @@ from kernel.conftest import DEADLINE, ROOT
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from own_kernel import OwnKernels
+from waiting import until
 
 from piano_jupyter.testing import ServerReply, tool_call
 
@@ -99,7 +100,17 @@ def executed(folder, stub, cells, *, environment):
     return notebook
 
 
+def free(file):
+    """Return whether no process has a database open any more: the store process stays for some seconds."""
+    try:
+        duckdb.connect(str(file), read_only=True).close()
+    except duckdb.IOException:
+        return False
+    return True
+
+
 def all_rows(file):
+    until(lambda: free(file), "the store process stays")
     with duckdb.connect(str(file), read_only=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
         return "".join(repr(connection.execute(f'SELECT * FROM "{table}"').fetchall()) for table in tables)
