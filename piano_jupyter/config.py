@@ -103,8 +103,9 @@ class PianoConfig(Configurable):
     tool_idle_timeout = Float(
         300.0,
         min=0.1,
-        help="The same while tools or a schema are offered: many servers send a tool call only once it is complete. "
-        "Comments that keep the connection alive extend it, up to first_byte_timeout.",
+        help="How many seconds the server may be silent where tools or a schema are offered, as many servers send a "
+        "tool call only once it is complete. Comments that keep the connection alive extend it, up to "
+        "first_byte_timeout.",
     )
     request_retries = Int(
         3,

@@ -48,12 +48,14 @@ def write_tiny_gguf(
     context: int = 2048,
     says: str | None = None,
     says_after_tool: str | None = None,
+    loops: bool = False,
     control: Sequence[str] = (),
 ) -> Path:
     """Write the model and return its path.
 
-    `says` is its answer to everything, `says_after_tool` its answer to a tool result (with the template `TOOLS`); no
-    word may occur twice in them. `control` are more tokens that the tokenizer treats as special wherever they occur.
+    `says` is its answer to everything (again and again if it `loops`), `says_after_tool` its answer to a tool result
+    (with the template `TOOLS`); no word may occur twice in them. `control` are more tokens that the tokenizer treats as
+    special wherever they occur.
     """
     random = np.random.default_rng(seed)
     letters = [bytes([byte]) for byte in range(256)]
@@ -73,7 +75,9 @@ def write_tiny_gguf(
             output[place[token]] = random.standard_normal(WIDTH)
     else:
         for opening, pieces in answers.items():
-            for before, after in itertools.pairwise([opening, *pieces, END.encode()]):
+            for before, after in itertools.pairwise(
+                [opening, *pieces, pieces[0] if loops and pieces else END.encode()]
+            ):
                 output[place[after]] += embedding[place[before]]
     special = {b"<|im_start|>", END.encode(), *(each.encode() for each in control)}
     _write(path, tokens, special, embedding, output, random, chat_template or PLAIN, context)

@@ -6,6 +6,7 @@ import json
 import urllib.request
 
 import pytest
+from waiting import until
 
 from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageDelta, ModelLoading
@@ -35,6 +36,25 @@ async def test_a_real_server_answers_and_says_what_it_cost(piano_at, tiny_server
     assert len(streamed) > 1
     assert answer.usage["completion_tokens"] >= len(streamed) - 1
     assert answer.usage["model"]
+
+
+async def test_a_model_that_repeats_itself_is_stopped_and_its_slot_is_free(piano_at, serve_tiny):
+    line = "\nThe capital of France is Paris."
+    endpoint = serve_tiny(says=line, loops=True)
+
+    async with piano_at(endpoint) as piano:
+        answer = await piano.ask("What is it?")
+
+    assert answer.usage["looped"]
+    assert answer.content == line
+    until(lambda: not slots_at_work(endpoint), "the slot is still at work")
+
+
+async def test_reasoning_that_a_real_server_leaves_in_the_text_is_told_apart(piano_at, serve_tiny):
+    async with piano_at(serve_tiny(says="<thought>\nIt may be so.\n</thought>\nYes, I am.")) as piano:
+        answer = await piano.ask("Are you there?")
+
+    assert (answer.content, answer.reasoning.strip()) == ("Yes, I am.", "It may be so.")
 
 
 async def test_a_follow_up_evaluates_only_what_is_new(piano_at, tiny_server):
