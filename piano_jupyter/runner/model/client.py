@@ -157,7 +157,7 @@ class ChatClient:
                 if reader.ended:
                     break
                 piece = await self._next_bytes(started.pieces, last_event_at, reader)
-            reply = reader.reply()
+            reply = _readable(reader.reply())
             if piece:  # [DONE] came before the end of the stream
                 timings |= watch.speed(reply.usage)
                 extensions.get("measure", {}).update(timings)
@@ -244,6 +244,14 @@ class ChatClient:
     def _connection_broken(self, error: Exception) -> TransientError:
         message = f"the connection broke in the middle of the answer ({self._server.describe(error)}); retry"
         return TransientError(errors.ModelUnavailableError(message))
+
+
+def _readable(reply: Reply) -> Reply:
+    """Return the reply. Raises UnreadableReplyError if its finish reason says that a call could not be read."""
+    reason = reply.finish_reason or ""
+    if "malformed_function_call" in reason and not reply.calls:
+        raise errors.UnreadableReplyError(f"the server could not read what the model wrote ({reason})")
+    return reply
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:

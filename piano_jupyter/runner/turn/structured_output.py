@@ -17,6 +17,7 @@ from piano_jupyter.runner.schema.coercion import SchemaMismatchError, coerce
 from piano_jupyter.runner.schema.response_format import parse_json, strip_code_fence
 from piano_jupyter.runner.turn.context_window import prompt_size
 from piano_jupyter.runner.turn.control_tokens import escape
+from piano_jupyter.runner.turn.unreadable_replies import readable_reply
 from piano_jupyter.text.truncation import short_json, truncated
 
 MAX_TRIES = 3
@@ -37,13 +38,13 @@ def with_schema(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]
 async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of the model's attempts; the last reply calls tools or matches the schema. Raises ModelError.
 
-    A `Reply` that does not match is followed by `StreamRestarted`. A request without a schema is sent once, unchanged.
+    A `Reply` that does not match is followed by `StreamRestarted`. Without a schema, one reply is yielded, unchanged.
     """
     current, mismatch_count = request, 0
     while True:
         reply = Reply()
         try:
-            async with aclosing(model.stream(current)) as pieces:
+            async with aclosing(readable_reply(model, current)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Reply) and request.schema is not None:
                         reply = _unfenced_reply(piece, current)

@@ -24,6 +24,16 @@ WINDOW_IN_MESSAGE = re.compile(
     r"|tokens allowed \(|tokens >) ?(\d{1,3}(?:,\d{3})+|\d{1,12})\b",
     re.IGNORECASE,
 )
+#: how servers say that they could not read what the model wrote: llama.cpp, Ollama, Groq, vLLM and others
+UNREADABLE_REPLY = re.compile(
+    r"does not match the expected \S+ format|failed to parse (?:input|tool call|xml)\b|error parsing tool call"
+    r"|unexpected empty grammar stack|xml syntax error on line|expected element (?:type|name)|failed to call a function"
+    r"|tool call validation failed|failed to generate json|model generated output that could not be parsed"
+    r"|unexpected tokens? (?:remaining in message header|\d+ while expecting)"
+    r"|invalid character '.{1,6}' (?:after|in|looking for) |unexpected end of json input|malformed_function_call",
+    re.IGNORECASE,
+)
+UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
 HTML_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
 UNSPECIFIC_PREFIX = "unspecific error: "  # llama-swap's prefix for what fails while it loads a model
@@ -55,6 +65,8 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
         return errors.ModelNotServedError(
             f"the server does not serve {model} ({message}); %piano models lists what it has"
         )
+    if _is_unreadable(fields, message):
+        return errors.UnreadableReplyError(f"the server could not read what the model wrote ({message})")
     if status in BUSY_STATUSES:
         return errors.ModelUnavailableError(f"the server is busy ({message}); retry in a moment")
     if status in TRANSIENT_STATUSES:
@@ -65,8 +77,15 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
 
 
 def is_transient(status: int, body: str) -> bool:
-    """Return whether a retry may help after this error response."""
-    return status in TRANSIENT_STATUSES and not failed_to_start(body)
+    """Return whether the same request may succeed after this error response."""
+    if status == 400 and not body.strip():  # from llama-swap, while it swaps the model
+        return True
+    return status in TRANSIENT_STATUSES and not failed_to_start(body) and not _is_unreadable(*_parse_error(body))
+
+
+def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:
+    """Return whether the error is about what the model wrote, not about the request."""
+    return fields.get("code") in UNREADABLE_CODES or bool(UNREADABLE_REPLY.search(message))
 
 
 def failed_to_start(body: str) -> bool:

@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import logging
+import random
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -18,6 +20,7 @@ from piano_jupyter.errors import (
     ModelRefusedError,
     ModelTimeoutError,
     ModelUnavailableError,
+    UnreadableReplyError,
 )
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.client import ChatClient
@@ -117,6 +120,42 @@ async def test_h14_a_rejection_is_not_retried(stub, client_of, status, body, kin
     with pytest.raises(kind):
         await pieces(client_of(request_retries=3))
     assert len(stub.asked) == 1
+
+
+async def test_an_empty_400_while_a_model_is_swapped_is_sent_again(stub, speak, client_of):
+    stub.answers(status=400)
+    stub.answers(*speak("ok"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "ok"
+
+
+UNREADABLE_EVENT = sse({"error": {"code": 500, "message": "error parsing tool call: raw='{', err=unexpected EOF"}})
+
+
+def cuts(text, kind):
+    raw = text.encode()
+    if kind == "whole":
+        return [text]
+    if kind == "byte by byte":
+        return [raw[at : at + 1] for at in range(len(raw))]
+    places = sorted(random.Random(kind).sample(range(1, len(raw)), 9))
+    return [raw[start:end] for start, end in itertools.pairwise([0, *places, len(raw)])]
+
+
+@pytest.mark.parametrize("kind", ["whole", "byte by byte", 1, 2, 3])
+async def test_an_error_in_mid_stream_says_that_the_reply_could_not_be_read(stub, client_of, kind):
+    stub.answers(*cuts(event(content="I look. ") + UNREADABLE_EVENT, kind))
+
+    with pytest.raises(UnreadableReplyError, match="could not read what the model wrote"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_a_finish_reason_that_says_so_is_the_same(stub, client_of):
+    stub.answers(event("function_call_filter: MALFORMED_FUNCTION_CALL"), "data: [DONE]\n\n")
+
+    with pytest.raises(UnreadableReplyError):
+        await pieces(client_of(request_retries=3))
 
 
 async def test_h14_an_empty_502_is_a_sentence(stub, client_of):
