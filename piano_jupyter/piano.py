@@ -1766,8 +1766,12 @@ class Piano:
         """Return what the server is called, and its models if it lists them in time."""
         config, found = self.config, self._parts.finder.current()
         where = found.note or found.url if found else config.base_url
-        if self._parts.client is None or (self._parts.cassette is None and not await self._parts.finder.answers()):
+        if where.startswith("https:") and config.verify is False:
+            where += " (its certificate is not checked: verify=False)"
+        if self._parts.client is None:
             return f"{where} (does not answer)", []
+        if self._parts.cassette is None and (problem := await self._parts.finder.problem()):
+            return f"{where} ({problem})", []
         with contextlib.suppress(ModelError, TimeoutError):
             async with asyncio.timeout(MODEL_LIST_TIMEOUT_S):
                 return where, await self._parts.swap.models()

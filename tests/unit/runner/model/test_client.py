@@ -703,17 +703,21 @@ async def test_no_error_shows_the_key(stub, client_of):
     assert "sk-secret" not in str(caught.value)
 
 
+def at(url, **settings):
+    return PianoConfig(base_url=url, **{"connect_timeout": 2, **settings})
+
+
 async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
     stub.answers('{"data": []}', headers={"content-type": "application/json"})
     stub.answers("no key", status=401)
     stub.answers("<html>", headers={"content-type": "text/html"})
 
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem(stub.url, 2) == f"the server at {stub.url} is not a model server (is /v1 missing?)"
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at(stub.url)) == f"the server at {stub.url} is not a model server (is /v1 missing?)"
     stub.answers("[]", headers={"content-type": "text/plain"})
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at("http://127.0.0.1:9/v1")) == "nothing answers at http://127.0.0.1:9/v1"
 
 
 @pytest.mark.parametrize(("status", "counts"), [(405, True), (401, True), (404, False)])
@@ -721,11 +725,11 @@ async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub
     stub.answers("404 page not found", status=404, headers={"content-type": "text/plain"})
     stub.answers("no", status=status, headers={"content-type": "text/plain"})
 
-    assert (await connection_problem(stub.url, 2) is None) is counts
+    assert (await connection_problem(at(stub.url)) is None) is counts
     assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
 
 
 async def test_a_server_whose_response_cannot_be_decompressed_is_not_a_model_server(stub):
     stub.answers("{}", headers={"content-encoding": "gzip"})
 
-    assert await connection_problem(stub.url, 2) == f"nothing answers at {stub.url}"
+    assert await connection_problem(at(stub.url)) == f"nothing answers at {stub.url}"
