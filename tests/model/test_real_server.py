@@ -108,7 +108,7 @@ async def test_a_long_talk_stays_within_the_window_and_the_cache_warm(piano_at, 
 async def test_what_cannot_fit_is_an_error_with_the_window_and_what_to_do(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
         await piano.update_agent("Assistant", system_prompt="Be kind. " * 500)
-        with pytest.raises(ContextOverflowError, match=r"context of 2,048 tokens, .*; ask for less at once"):
+        with pytest.raises(ContextOverflowError, match="context of 2,048 tokens; ask for less at once"):
             await piano.ask("hi")
 
 

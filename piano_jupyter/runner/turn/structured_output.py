@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from piano_jupyter.errors import ModelError, ModelRefusedError
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError
 from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, LoadingNotice, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.schema.coercion import SchemaMismatchError, coerce
@@ -40,7 +40,7 @@ async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> Async
 
     A `Reply` that does not match is followed by `StreamRestarted`. Without a schema, one reply is yielded, unchanged.
     """
-    current, mismatch_count = request, 0
+    current, mismatch_count, problem = request, 0, None
     while True:
         reply = Reply()
         try:
@@ -50,6 +50,13 @@ async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> Async
                         reply = _unfenced_reply(piece, current)
                     else:
                         yield piece
+        except ContextOverflowError as error:
+            if problem is None:
+                raise
+            raise ModelError(
+                f"the answer did not match the schema ({problem}), and the model's context has no room to ask again; "
+                f"ask for something simpler, or open a new thread"
+            ) from error
         except ModelRefusedError:
             if current.schema is None or current.may_call:
                 raise

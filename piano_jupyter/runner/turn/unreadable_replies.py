@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from piano_jupyter.errors import ModelError, UnreadableReplyError
+from piano_jupyter.errors import ContextOverflowError, ModelError, UnreadableReplyError
 from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, LoadingNotice, Piece, StreamRestarted
 from piano_jupyter.runner.turn.control_tokens import escape
@@ -25,16 +25,21 @@ async def readable_reply(model: ChatModel, request: ChatRequest) -> AsyncGenerat
 
     What was already yielded of a discarded reply is taken back by `StreamRestarted`.
     """
-    current, shown = request, False
+    current, shown, last = request, False, None
     for failures in range(1, MAX_REPEATS + 3):
         try:
             async with aclosing(model.stream(current)) as pieces:
                 async for piece in pieces:
                     shown = isinstance(piece, Delta) or (shown and not isinstance(piece, StreamRestarted))
                     yield piece
+        except ContextOverflowError as error:
+            if last is None:
+                raise
+            raise _given_up(last, failures - 1, had_tools=False) from error  # the sentence to the model was too much
         except UnreadableReplyError as error:
             if failures == MAX_REPEATS + 2:
-                raise _given_up(error, had_tools=bool(request.tools)) from error
+                raise _given_up(error, failures, had_tools=bool(request.tools)) from error
+            last = error
             current = _next_request(request, str(error), with_tools=failures <= MAX_REPEATS)
         else:
             return
@@ -52,9 +57,10 @@ def _next_request(request: ChatRequest, reason: str, *, with_tools: bool) -> Cha
     return current if with_tools else replace(current, tools=(), schema=request.schema if request.may_call else None)
 
 
-def _given_up(error: UnreadableReplyError, *, had_tools: bool) -> ModelError:
-    last = ", in the end without tools" if had_tools else ""
+def _given_up(error: UnreadableReplyError, times: int, *, had_tools: bool) -> ModelError:
+    asked = "once" if times == 1 else f"{times} times"
+    end = ", in the end without tools" if had_tools else ""
     return UnreadableReplyError(
-        f"{truncated(str(error), MAX_QUOTED_CHARS)}, and it was asked {MAX_REPEATS + 2} times{last}; "
+        f"{truncated(str(error), MAX_QUOTED_CHARS)}, and it was asked {asked}{end}; "
         f"rephrase the question, or use a model that is better at tool calls"
     )

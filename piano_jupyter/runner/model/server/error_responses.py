@@ -7,23 +7,13 @@ from typing import Any
 
 from piano_jupyter import errors
 from piano_jupyter.runner.model.server.model_list import window_size
+from piano_jupyter.runner.model.server.overflow_wordings import OVERFLOW_CODES, says_too_long, window_in
 from piano_jupyter.text.json_text import json_or_none, mapping
 from piano_jupyter.text.truncation import truncated
 
 #: a retry may help: the usual statuses, and a proxy's own for a server that it cannot reach or that is overloaded
 TRANSIENT_STATUSES = frozenset({408, 429, 502, 503, 504, *range(520, 525), 529})
 BUSY_STATUSES = frozenset({429, 529})
-#: how servers say that a prompt is too long, if the error has no code for that
-PROMPT_TOO_LONG = re.compile(
-    r"context (?:size|length|window)|context_length_exceeded|maximum model length|prompt is too long"
-    r"|exceeds the maximum number of tokens",
-    re.IGNORECASE,
-)
-WINDOW_IN_MESSAGE = re.compile(
-    r"(?:maximum context length (?:is|of)|maximum model length of|context length of(?: only)?|context window of"
-    r"|tokens allowed \(|tokens >) ?(\d{1,3}(?:,\d{3})+|\d{1,12})\b",
-    re.IGNORECASE,
-)
 #: how servers say that they could not read what the model wrote: llama.cpp, Ollama, Groq, vLLM and others
 UNREADABLE_REPLY = re.compile(
     r"does not match the expected \S+ format|failed to parse (?:input|tool call|xml)\b|error parsing tool call"
@@ -48,9 +38,9 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
             f"{model} could not be loaded ({cause}); see the server's log (llama-swap shows it at /logs), "
             f"or choose another model: %piano models lists them"
         )
-    has_code = fields.get("type") == "exceed_context_size_error" or fields.get("code") == "context_length_exceeded"
-    if has_code or PROMPT_TOO_LONG.search(message):
-        n_ctx = _window_in(message) or window_size(fields.get("n_ctx"))
+    has_code = fields.get("type") == "exceed_context_size_error" or fields.get("code") in OVERFLOW_CODES
+    if has_code or says_too_long(status, message):
+        n_ctx = window_in(message) or window_size(fields.get("n_ctx"))
         window = f" of {n_ctx:,} tokens" if n_ctx else ""
         return errors.ContextOverflowError(
             f"the conversation no longer fits in the model's context{window}; open a new thread",
@@ -134,12 +124,6 @@ def _parse_if_json(value: Any) -> Any:
     """Parse a text that is a JSON object or list; return anything else unchanged."""
     parsed = json_or_none(value) if isinstance(value, str) and value.lstrip().startswith(("{", "[")) else None
     return parsed if isinstance(parsed, dict | list) else value
-
-
-def _window_in(message: str) -> int | None:
-    """Return the context window's size, if the message names it."""
-    found = WINDOW_IN_MESSAGE.search(message)
-    return int(found[1].replace(",", "")) if found else None
 
 
 def status_of(error: Any) -> int | None:

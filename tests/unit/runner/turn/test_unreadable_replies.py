@@ -1,6 +1,6 @@
 """Replies that the server could not read: what the model is told, what is taken back, when it ends."""
 
-from piano_jupyter.errors import ModelError, UnreadableReplyError
+from piano_jupyter.errors import ContextOverflowError, ModelError, UnreadableReplyError
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Reply, StreamRestarted
 from piano_jupyter.runner.turn.structured_output import reply_matching_schema
 from piano_jupyter.runner.turn.unreadable_replies import readable_reply
@@ -118,3 +118,10 @@ async def test_any_other_error_is_not_asked_again(scripted):
     pieces = await outcome(model, tools=TOOLS)
 
     assert (len(model.requests), str(pieces[-1])) == (1, "the server answered 500: template")
+
+
+async def test_without_room_to_ask_again_it_is_what_it_was_before(scripted):
+    pieces = await outcome(scripted(BROKEN, ContextOverflowError("no longer fits")), tools=TOOLS)
+
+    assert isinstance(pieces[-1], UnreadableReplyError)
+    assert "and it was asked once; rephrase" in str(pieces[-1])
