@@ -23,6 +23,8 @@ UNREADABLE_REPLY = re.compile(
     r"|invalid character '.{1,6}' (?:after|in|looking for) |unexpected end of json input|malformed_function_call",
     re.IGNORECASE,
 )
+LOADING_STATUS = 503
+LOADING_MODEL = re.compile(r"^(?:llm server )?loading model\b|\bis (?:currently |still )?loading\b", re.IGNORECASE)
 UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
 HTML_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
@@ -76,6 +78,16 @@ def is_transient(status: int, body: str) -> bool:
 def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:
     """Return whether the error is about what the model wrote, not about the request."""
     return fields.get("code") in UNREADABLE_CODES or bool(UNREADABLE_REPLY.search(message))
+
+
+def is_loading(status: int, body: str) -> bool:
+    """Return whether a server says that it is still loading its model, as a plain llama.cpp server does."""
+    return status == LOADING_STATUS and LOADING_MODEL.search(_parse_error(body)[1]) is not None
+
+
+def error_message(body: str) -> str:
+    """Return the message in an error response, in whatever form the server sends it."""
+    return _parse_error(body)[1]
 
 
 def failed_to_start(body: str) -> bool:

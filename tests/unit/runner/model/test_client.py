@@ -27,6 +27,7 @@ from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Reply, StreamRestarted
+from piano_jupyter.runner.model.server import retries
 from piano_jupyter.runner.model.server.transport import connection_problem
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.tool import tool
@@ -127,6 +128,56 @@ async def test_an_empty_400_while_a_model_is_swapped_is_sent_again(stub, speak, 
     stub.answers(*speak("ok"))
 
     assert (await pieces(client_of(request_retries=1)))[-1].text == "ok"
+
+
+async def test_a_plain_server_that_loads_its_model_is_waited_for_like_any_loading_model(
+    stub, speak, client_of, monkeypatch
+):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    loading = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+    for _ in range(9):
+        stub.answers(json.dumps(loading), status=503)
+    stub.answers(*speak("ok"))
+
+    *told, reply = await pieces(client_of(request_retries=1))
+
+    assert reply.text == "ok"
+    assert told[0].note == "m is loading"
+    assert reply.usage["load_s"] > 0
+
+
+async def test_a_server_that_loads_its_model_for_too_long_is_an_error(stub, client_of, monkeypatch):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    for _ in range(99):
+        stub.answers('{"error": {"message": "Loading model"}}', status=503)
+
+    with pytest.raises(ModelUnavailableError, match=r"down or still starting \(Loading model\)"):
+        await pieces(client_of(request_retries=1, first_byte_timeout=0.1))
+
+
+IN_A_LOOP = replace(
+    REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": "4"}]
+)
+
+
+async def test_a_server_that_restarts_between_the_rounds_of_a_turn_is_waited_for(stub, speak, client_of, monkeypatch):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    for _ in range(9):
+        stub.answers(status=None)
+    stub.answers(*speak("ok"))
+
+    told = await pieces(client_of(request_retries=1), IN_A_LOOP)
+
+    assert told[-1].text == "ok"
+    assert told[0].note == "the server does not answer any more; waiting for it to restart"
+
+
+async def test_it_is_not_waited_for_at_the_start_of_a_turn(stub, client_of):
+    for _ in range(2):
+        stub.answers(status=None)
+
+    with pytest.raises(ModelUnavailableError, match="does not answer"):
+        await pieces(client_of(request_retries=1))
 
 
 UNREADABLE_EVENT = sse({"error": {"code": 500, "message": "error parsing tool call: raw='{', err=unexpected EOF"}})
