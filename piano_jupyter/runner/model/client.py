@@ -170,7 +170,8 @@ class ChatClient:
             raise (TransientError(error) if reader.is_transient else error) from error
         finally:
             await started.response.aclose()
-        yield replace(reply, usage={**reply.usage, **extensions.get("measured", timings)})
+        named = {"model": extensions["answered_by"]} if "answered_by" in extensions else {}
+        yield replace(reply, usage={**reply.usage, **named, **extensions.get("measured", timings)})
 
     async def _next_bytes(
         self, pieces: AsyncIterator[bytes], last_event_at: float, reader: ReplyReader | None = None

@@ -64,13 +64,16 @@ class ServerTransport(httpx.AsyncBaseTransport):
             self._opened[settings] = settings.open()
         try:
             async with asyncio.timeout(self._config.first_byte_timeout):
-                return await self._opened[settings].handle_async_request(request)
+                response = await self._opened[settings].handle_async_request(request)
         except TimeoutError as error:
             raise self.timeout_error() from error
         except httpx.ConnectError as error:
             if problem := tls_problem(error, endpoint.url):
                 raise ModelUnavailableError(problem) from error
             raise
+        if endpoint.model:  # the embedded model, whatever was asked for
+            response.extensions["answered_by"] = endpoint.model
+        return response
 
     async def aclose(self) -> None:
         """Close the connections."""

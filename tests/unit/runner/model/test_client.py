@@ -51,9 +51,9 @@ DEADLINE = 10
 async def client_of(stub):
     clients = []
 
-    def make(url=None, key="", wrap=None, **settings):
+    def make(url=None, key="", wrap=None, model=None, **settings):
         async def connect():
-            return Endpoint(url=url or stub.url, api_key=key)
+            return Endpoint(url=url or stub.url, api_key=key, model=model)
 
         config = PianoConfig(**{"request_retries": 0, **settings})
         swap = SwapClient(connect, config, wrap)
@@ -88,6 +88,14 @@ async def test_the_answer_streams_and_ends_with_the_reply(stub, speak, client_of
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+async def test_an_answer_of_the_embedded_model_is_named_after_it(stub, speak, client_of):
+    stub.answers(*speak("Paris"))
+    stub.answers(*speak("Paris"))
+
+    assert (await pieces(client_of(model="SmolLM2")))[-1].usage["model"] == "SmolLM2"
+    assert (await pieces(client_of()))[-1].usage["model"] == "m"
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 522, 529])
