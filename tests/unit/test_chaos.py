@@ -75,6 +75,10 @@ class Wild:
                     writer.write(HEAD + event(content="<tool_call>") + b"data: " + UNREADABLE + b"\n\n")
                 case "empty 400":
                     self._say(writer, 400, b"")
+                case "loading":
+                    self._say(writer, 503, b'{"error": {"message": "Loading model"}}')
+                case "overflow":
+                    self._say(writer, 400, b'{"error": {"message": "Input is too long for requested model."}}')
                 case "reset":
                     writer.transport.abort()
                 case "cut":
@@ -100,7 +104,7 @@ class Wild:
 
 
 TROUBLE = ("429", "502", "reset", "cut", "reset in the middle", "stall")
-MORE = ("unreadable", "unreadable in the middle", "empty 400")
+MORE = ("unreadable", "unreadable in the middle", "empty 400", "loading", "overflow")
 UNREADABLE = b'{"error": {"code": 500, "message": "does not match the expected peg-native format"}}'
 
 
