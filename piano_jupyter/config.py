@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, Union, default, validate
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
@@ -16,6 +16,8 @@ from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.tool import MODES
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
+NO_PROXY = "none"  #: the value of `proxy` for none at all
+PASTED_PATHS = ("/chat/completions", "/completions", "/models")  #: of requests, not of a server
 CLOUD_METADATA_HOSTS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: besides 169.254.0.0/16
 
 
@@ -51,6 +53,17 @@ class PianoConfig(Configurable):
         "Default: $PIANO_BASE_URL, else http://localhost:8080/v1."
     )
     api_key = Unicode(help="The key for that server. Default: $PIANO_API_KEY. Never stored.")
+    verify = Union(
+        [Bool(), Unicode()],
+        default_value=True,
+        help="How the certificate of an https server is checked: True (against the usual authorities, or those in "
+        "$SSL_CERT_FILE and $SSL_CERT_DIR), a file or folder with the authorities to trust, or False (not at all: "
+        "anyone on the way can read and change what is sent).",
+    )
+    proxy = Unicode(
+        help="The address of the proxy to that server, or 'none'. Default: $HTTPS_PROXY, $HTTP_PROXY, $ALL_PROXY and "
+        "$NO_PROXY, except for addresses of this machine."
+    )
     default_model = Unicode(
         "qwen3:32b", help="The model of the first agent, and of agents that are created without one."
     )
@@ -179,6 +192,16 @@ class PianoConfig(Configurable):
     def _plain_address(self, proposal: dict[str, str]) -> str:
         return plain_address(proposal["value"])
 
+    @validate("verify")
+    def _certificates_path(self, proposal: dict[str, bool | str]) -> bool | str:
+        value = proposal["value"]
+        return (str(Path(value.strip()).expanduser()) if value.strip() else True) if isinstance(value, str) else value
+
+    @validate("proxy")
+    def _plain_proxy(self, proposal: dict[str, str]) -> str:
+        value = proposal["value"].strip()
+        return value if "://" in value or value in {"", NO_PROXY} else f"http://{value}"
+
     @default("api_key")
     def _key_from_environment(self) -> str:
         return plain_key(os.environ.get("PIANO_API_KEY", ""))
@@ -209,7 +232,7 @@ def plain_key(key: str) -> Secret:
 
 
 def plain_address(url: str) -> str:
-    """Return a server's address without its last slash.
+    """Return a server's address without blanks around it, its last slash, and the path of a request pasted with it.
 
     Raises TraitError if it is no address, has a user name, or is where a cloud gives out the keys of a machine.
     """
@@ -217,16 +240,21 @@ def plain_address(url: str) -> str:
         f"base_url must look like http://localhost:8080/v1, without a user name, not {redact(url)!r}; "
         f"set api_key for a key"
     )
+    url = url.strip().rstrip("/")
+    for path in PASTED_PATHS:
+        url = url.removesuffix(path).rstrip("/")
     try:
-        parts = urlsplit(url.rstrip("/"))
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise wrong from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or port == 0:
         raise wrong
+    if parts.query or parts.fragment or any(letter.isspace() for letter in url):
+        raise wrong
     if _is_metadata_host(parts.hostname):
         raise TraitError(f"base_url must not be {url!r}: there a cloud gives out the keys of a machine")
-    return url.rstrip("/")
+    return url
 
 
 def _is_metadata_host(host: str) -> bool:

@@ -10,6 +10,7 @@
     - ModelNotServedError
     - ModelRefusedError
     - ModelTimeoutError
+    - UnreadableReplyError
     - ContextOverflowError
   x ToolError
   x SkillError
@@ -90,6 +91,10 @@ class ModelRefusedError(ModelError):
 
 class ModelTimeoutError(ModelError):
     """The server sent nothing for longer than a timeout."""
+
+
+class UnreadableReplyError(ModelError):
+    """The server could not read what the model wrote, such as a broken tool call."""
 
 
 class ContextOverflowError(ModelError):

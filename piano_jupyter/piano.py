@@ -5,6 +5,7 @@ It owns what works below it: the store, the bus, the consumer, the client of the
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -44,6 +45,7 @@ from piano_jupyter.records import (
 from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.model.server.model_list import not_served_error
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
+MODEL_NAMES_TIMEOUT_S = 0.25  # in completions
+MODEL_NAMES_MAX_AGE_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +169,7 @@ class Piano:
         self.config = configured(config, **settings)
         self.bus = EventBus()
         self._identity: DatabaseIdentity | None = None
+        self._names_asked = ("", 0.0)  # which server was asked for its models' names, and when
         self._announced: set[str] = set()  #: the notices that were returned
         self._tools = {each.name: each for each in map(as_tool, tools)}
         self._wire = partial(Components, self.config, record=record, replay=replay, model=model, notebook=self.notebook)
@@ -1371,7 +1376,9 @@ class Piano:
             >>> (await piano.ask("@ada What is the capital of France?")).agent_id == ada.id
             True
         """
-        return await self._parts.agents.add(name, model or self.config.default_model, **fields)
+        agent = await self._parts.agents.add(name, model or self.config.default_model, **fields)
+        await self._warn_of_unknown_model(model)
+        return agent
 
     async def update_agent(self, name: str, **fields: Any) -> Agent:
         """Change an agent. Its next turn sees the change.
@@ -1392,7 +1399,9 @@ class Piano:
             >>> agent.options
             {'temperature': 0}
         """
-        return await self._parts.agents.update(name, **fields)
+        agent = await self._parts.agents.update(name, **fields)
+        await self._warn_of_unknown_model(fields.get("model"))
+        return agent
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, from any thread. Agents that have its name among their tools can call it from now on.
@@ -1770,18 +1779,51 @@ class Piano:
         """
         return self._parts.swap.known()
 
+    async def model_names(self) -> list[str]:
+        """Return what the server's models are called, quickly: it is asked for a quarter of a second at most.
+
+        A server that is slower, or was asked within the last 30 seconds, is not waited for. None is started.
+
+        Returns:
+            Their names and aliases, as it listed them last.
+
+        Example:
+            >>> await piano.model_names()
+            ['qwen3:32b', 'qwen3:8b']
+        """
+        parts, server, now = self._parts, self.config.base_url, time.monotonic()
+        asked_server, asked_at = self._names_asked
+        due = server != asked_server or now - asked_at >= MODEL_NAMES_MAX_AGE_S
+        if due and parts.client is not None and parts.cassette is None:
+            self._names_asked = (server, now)
+            with contextlib.suppress(PianoError, TimeoutError):
+                async with asyncio.timeout(MODEL_NAMES_TIMEOUT_S):
+                    if not await parts.finder.problem():
+                        await parts.swap.models()
+        return self.known_models()
+
     # -- internals ----------------------------------------------------------------------------------
 
     async def _server_and_models(self) -> tuple[str, list[Model]]:
         """Return what the server is called, and its models if it lists them in time."""
         config, found = self.config, self._parts.finder.current()
         where = found.note or found.url if found else config.base_url
-        if self._parts.client is None or (self._parts.cassette is None and not await self._parts.finder.answers()):
+        if where.startswith("https:") and config.verify is False:
+            where += " (its certificate is not checked: verify=False)"
+        if self._parts.client is None:
             return f"{where} (does not answer)", []
+        if self._parts.cassette is None and (problem := await self._parts.finder.problem()):
+            return f"{where} ({problem})", []
         with contextlib.suppress(ModelError, TimeoutError):
             async with asyncio.timeout(MODEL_LIST_TIMEOUT_S):
                 return where, await self._parts.swap.models()
         return where, []
+
+    async def _warn_of_unknown_model(self, model: str | None) -> None:
+        """Leave a notice if the server does not have a model that an agent was given."""
+        names = await self.model_names() if model else []
+        if model and names and model not in names and not self.stand_in:
+            self._parts.notices.append(str(not_served_error(model, names)))
 
     def _layers(self) -> list[str]:
         """Return what protects the machine from tools, a sentence each."""

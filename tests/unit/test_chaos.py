@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections import Counter, defaultdict
 
 import pytest
@@ -14,6 +15,7 @@ from piano_jupyter.records import JobStatus
 DEADLINE = 60
 THREADS, JOBS, FAILING = 10, 100, 0.1
 MODELS = ("small", "large")
+QUESTION = re.compile(r"question \d+")
 DEMAND = 2  # requests of one model at the same time
 ENDED = {JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED}
 
@@ -33,8 +35,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close
 class Wild:
     """Answers over real HTTP with the last question itself; a share of the requests fails, drawn from a seed."""
 
-    def __init__(self, seed, share, kinds):
-        self.dice, self.share, self.kinds = random.Random(seed), share, kinds
+    def __init__(self, seed, share, troubles):
+        self.dice, self.share, self.troubles = random.Random(seed), share, troubles
         self.at_work, self.most, self.failed = Counter(), Counter(), Counter()
         self.handling = set()
         self.url = ""
@@ -56,17 +58,27 @@ class Wild:
             writer.close()
 
     async def _answer(self, asked, reader, writer):
-        model, said = asked["model"], asked["messages"][-1]["content"].rpartition("\n")[2]
+        model, said = asked["model"], QUESTION.findall(asked["messages"][-1]["content"])[-1]
         self.at_work[model] += 1
         self.most[model] = max(self.most[model], self.at_work[model])
         try:
-            trouble = self.dice.choice(self.kinds) if self.dice.random() < self.share else None
+            trouble = self.dice.choice(self.troubles) if self.dice.random() < self.share else None
             self.failed[trouble] += 1
             match trouble:
                 case "429":
                     self._say(writer, 429, b'{"error": {"message": "slow down"}}', b"retry-after: 0.05\r\n")
                 case "502":
                     self._say(writer, 502, b"")
+                case "unreadable":
+                    self._say(writer, 500, UNREADABLE)
+                case "unreadable in the middle":
+                    writer.write(HEAD + event(content="<tool_call>") + b"data: " + UNREADABLE + b"\n\n")
+                case "empty 400":
+                    self._say(writer, 400, b"")
+                case "loading":
+                    self._say(writer, 503, b'{"error": {"message": "Loading model"}}')
+                case "overflow":
+                    self._say(writer, 400, b'{"error": {"message": "Input is too long for requested model."}}')
                 case "reset":
                     writer.transport.abort()
                 case "cut":
@@ -108,14 +120,16 @@ class Wild:
 
 TROUBLE = ("429", "502", "reset", "cut", "reset in the middle", "stall")
 STREAM_TROUBLE = ("cut inside an event", "thoughts without a start tag", "silence and comments", "looping thoughts")
+MORE = ("unreadable", "unreadable in the middle", "empty 400", "loading", "overflow")
+UNREADABLE = b'{"error": {"code": 500, "message": "does not match the expected peg-native format"}}'
 
 
 @pytest.fixture
 async def wild():
     servers = []
 
-    async def start(seed, share, kinds):
-        wild = Wild(seed, share, kinds)
+    async def start(seed, share, troubles):
+        wild = Wild(seed, share, troubles)
         server = await asyncio.start_server(wild.handle, "127.0.0.1", 0)
         servers.append((server, wild))
         wild.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -130,13 +144,17 @@ async def wild():
 
 
 @pytest.mark.parametrize(
-    ("seed", "share", "kinds"),
-    [(1, FAILING, TROUBLE), (2, 0.4, TROUBLE), *((3, FAILING, (kind,)) for kind in STREAM_TROUBLE)],
+    ("seed", "share", "troubles"),
+    [
+        (1, FAILING, TROUBLE),
+        (2, 0.4, TROUBLE),
+        *((seed, FAILING, (each,)) for seed, each in enumerate((*STREAM_TROUBLE, *MORE), 3)),
+    ],
 )
 async def test_j1_whatever_fails_each_message_is_answered_or_fails_once_and_in_order(
-    wild, tmp_path, seed, share, kinds
+    wild, tmp_path, seed, share, troubles
 ):
-    server, dice = await wild(seed, share, kinds), random.Random(seed)
+    server, dice = await wild(seed, share, troubles), random.Random(seed)
     knobs = {"embedded": "never", "max_demand": DEMAND, "idle_timeout": 0.5, "request_retries": 2}
     async with Piano(database=":memory:", workspace=tmp_path, base_url=server.url, **knobs) as piano:
         for model in MODELS:
@@ -175,7 +193,7 @@ async def test_j1_whatever_fails_each_message_is_answered_or_fails_once_and_in_o
             f"question {jobs.index(job)}" for job in jobs if job.thread_id == thread.id and answers[job.id]
         ]
     assert max(server.most.values()) <= DEMAND
-    assert max(server.most.values()) == DEMAND or "stall" not in kinds  # an answer without a pause overlaps no other
+    assert max(server.most.values()) == DEMAND or "stall" not in troubles  # an answer without a pause overlaps no other
     assert set(server.failed) - {None}
     if share == FAILING:
         assert sum(job.status is JobStatus.DONE for job in ended.values()) >= JOBS - len(given_up) - 5

@@ -22,6 +22,7 @@ Peek = Callable[[Reader], concurrent.futures.Future[list[str]] | None]
 #: the tables that %piano sql can read
 TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
 ANSWER_TIMEOUT_S = 0.04
+MODELS_TIMEOUT_S = 0.3  # the server is asked
 MAX_IDS = 100  # of jobs or messages
 MAX_LABEL_CHARS = 40
 COLUMNS_QUERY = "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1"
@@ -49,7 +50,7 @@ class CompletionNames:
         self._known: dict[str, list[str]] = {}
 
     def of(self, kind: str) -> list[str]:
-        """Return the names of a kind; waits `ANSWER_TIMEOUT_S` seconds at most."""
+        """Return the names of a kind; waits `ANSWER_TIMEOUT_S` seconds at most, for models `MODELS_TIMEOUT_S`."""
         if kind == "SCHEMA":
             return schemas_in(self._variables())
         if kind == "TOPIC":
@@ -62,7 +63,7 @@ class CompletionNames:
             return []
         asked.add_done_callback(partial(self._keep, kind))
         with contextlib.suppress(TimeoutError, PianoError):
-            asked.result(ANSWER_TIMEOUT_S)
+            asked.result(MODELS_TIMEOUT_S if kind == "MODEL" else ANSWER_TIMEOUT_S)
         return self._known.get(kind, [])
 
     def _keep(self, kind: str, answered: "concurrent.futures.Future[list[str]]") -> None:
@@ -76,7 +77,7 @@ async def _named(records: Awaitable[Iterable[Any]], name: Callable[[Any], str] =
 
 
 async def _models(piano: "Piano") -> list[str]:
-    return list(dict.fromkeys([*piano.known_models(), *(agent.model for agent in await piano.agents())]))
+    return list(dict.fromkeys([*await piano.model_names(), *(agent.model for agent in await piano.agents())]))
 
 
 async def _jobs(piano: "Piano") -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.safe_files import check_writable, read_file, write_file
+from piano_jupyter.text.unicode_forms import other_forms
 
 MAX_FILE_BYTES = 100_000_000
 FORCE_HINT = "--force replaces it"
@@ -19,6 +20,8 @@ def user_path(name: str) -> Iterator[Path]:
     A name that the locale has no characters for is encoded as UTF-8, as file managers and JupyterLab do.
     """
     path = Path(_encodable(name)).expanduser()
+    if not os.path.lexists(path):
+        path = next((Path(each) for each in other_forms(str(path)) if os.path.lexists(each)), path)
     try:
         yield path
     except PianoError as error:

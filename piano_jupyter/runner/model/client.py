@@ -16,7 +16,7 @@ from piano_jupyter.logs import logger
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import ModelProperties
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
-from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
+from piano_jupyter.runner.model.server.error_responses import error_from, is_loading, is_transient
 from piano_jupyter.runner.model.server.model_list import not_served_error
 from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError, retry_after
 from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
@@ -30,6 +30,8 @@ log = logger(__name__)
 DRAIN_TIMEOUT_S = 0.5  #: for the rest of the stream, once the server said [DONE]
 DONE_TIMEOUT_S = 5.0  #: for [DONE], once the answer is complete
 LOADING_POLL_S = 0.2  #: between two checks of why a server does not answer yet
+RESTART_WAIT_S = 30.0  #: for a server that has stopped between the rounds of a turn
+RESTART_NOTE = "the server does not answer any more; waiting for it to restart"
 MIN_ANNOUNCED_PAUSE_S = 1.0  #: shorter pauses before a retry are not announced
 
 
@@ -91,7 +93,7 @@ class ChatClient:
             except TransientError as failure:
                 if self._swap.unloads != unloads:  # the user unloaded it: do not load it again
                     raise failure.error from failure
-                pause = retries.pause(failure)
+                pause, note = retries.pause(failure), failure.note
                 log.debug("model=%s retry in %.1f s: %s", request.model, pause, failure)
             except errors.ContextOverflowError as error:
                 self._properties.remember_window(request.model, error.n_ctx)
@@ -103,8 +105,8 @@ class ChatClient:
             if retries.answer_started:
                 retries.answer_started = False
                 yield StreamRestarted()
-            if pause > MIN_ANNOUNCED_PAUSE_S:
-                yield LoadingNotice(note=f"the server did not answer; retrying in {pause:.0f} s")
+            if (pausing := _pause_notice(note, pause, watch)) is not None:
+                yield pausing
             await asyncio.sleep(pause)
 
     async def _loading_notices(
@@ -164,7 +166,7 @@ class ChatClient:
                     break
                 limit = self._silence_limit(last_event_at, reader, now() if may_hold_back else None)
                 piece = await self._next_bytes(started.pieces, limit, reader)
-            reply = reader.reply()
+            reply = _readable(reader.reply())
             if piece:  # [DONE] came before the end of the stream
                 timings |= watch.speed(reply.usage)
                 extensions.get("measure", {}).update({**timings, **({"looped": True} if reader.looped else {})})
@@ -176,7 +178,8 @@ class ChatClient:
             raise (TransientError(error) if reader.is_transient else error) from error
         finally:
             await started.response.aclose()
-        yield replace(reply, usage={**reply.usage, **extensions.get("measured", timings)})
+        named = {"model": extensions["answered_by"]} if "answered_by" in extensions else {}
+        yield replace(reply, usage={**reply.usage, **named, **extensions.get("measured", timings)})
 
     async def _next_bytes(
         self, pieces: AsyncIterator[bytes], limit: tuple[float, float], reader: ReplyReader | None = None
@@ -248,10 +251,15 @@ class ChatClient:
                 if response.has_redirect_location:
                     text = f"it redirects to {response.headers['location']}; fix PianoConfig.base_url"
             except (httpx.HTTPError, TimeoutError) as error:
-                raise TransientError(await self._server.unreachable(error)) from error
+                wait_s = RESTART_WAIT_S if request.messages[-1]["role"] == "tool" else 0.0  # it answered a moment ago
+                failure = await self._server.unreachable(error)
+                raise TransientError(failure, wait_s=wait_s, note=RESTART_NOTE if wait_s else "") from error
             if not self._unsupported.learn_from_rejection(server, body, response.status_code, text):
                 break
         rejection = error_from(response.status_code, self._server.without_key(text), request.model)
+        if is_loading(response.status_code, text):
+            wait_s, note = self._config.first_byte_timeout, f"{request.model} is loading"
+            raise TransientError(rejection, wait_s=wait_s, note=note)
         if is_transient(response.status_code, text):
             raise TransientError(rejection, retry_after(response.headers))
         raise await self._with_served_models(rejection, request.model)
@@ -268,6 +276,23 @@ class ChatClient:
     def _connection_broken(self, error: Exception) -> TransientError:
         message = f"the connection broke in the middle of the answer ({self._server.describe(error)}); retry"
         return TransientError(errors.ModelUnavailableError(message))
+
+
+def _pause_notice(note: str, pause: float, watch: Stopwatch) -> LoadingNotice | None:
+    """Return what to say before a retry, if it takes a while."""
+    if note:
+        return watch.loading(note)
+    if pause > MIN_ANNOUNCED_PAUSE_S:
+        return LoadingNotice(note=f"the server did not answer; retrying in {pause:.0f} s")
+    return None
+
+
+def _readable(reply: Reply) -> Reply:
+    """Return the reply. Raises UnreadableReplyError if its finish reason says that a call could not be read."""
+    reason = reply.finish_reason or ""
+    if "malformed_function_call" in reason and not reply.calls:
+        raise errors.UnreadableReplyError(f"the server could not read what the model wrote ({reason})")
+    return reply
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:

@@ -5,6 +5,7 @@ models, or in the error when it overflows. Each model of a server is asked once;
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,9 @@ from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.server.model_list import window_size
 from piano_jupyter.text.json_text import mapping
 
+PROPS_TIMEOUT_S = 0.5  #: for a model that is not loading: its properties must not delay a question
+HUNG_INTERVAL_S = 30.0  #: until a server whose properties hang is asked for them again
+
 Key = tuple[str, str, str]
 
 
@@ -25,6 +29,7 @@ class ModelProperties:
 
     def __init__(self, http: httpx.AsyncClient, config: PianoConfig, swap: SwapClient) -> None:
         self._http, self._config, self._swap = http, config, swap
+        self._hung_until: dict[Key, float] = {}
         self._props: dict[Key, Mapping[str, Any]] = {}
         self._contexts: dict[Key, int | None] = {}
 
@@ -65,13 +70,15 @@ class ModelProperties:
         """
         key = self._key(model)
         if key not in self._props:
+            if time.monotonic() < self._hung_until.get(key, 0.0):
+                return None
             try:
-                async with asyncio.timeout(self._config.first_byte_timeout):
-                    response = await self._http.get(
-                        "/props", params={"model": model}, extensions={"only_recorded": only_recorded}
-                    )
+                response = await self._get_props(model, only_recorded=only_recorded)
                 props = response.json() if response.status_code == 200 else None
-            except (httpx.HTTPError, TimeoutError, ValueError, RecursionError):
+            except TimeoutError:
+                self._hung_until[key] = time.monotonic() + HUNG_INTERVAL_S
+                return None
+            except (httpx.HTTPError, ValueError, RecursionError):
                 return None
             if response.status_code not in {200, 404}:  # the chat request that follows will say why
                 return None
@@ -79,3 +86,16 @@ class ModelProperties:
                 return {}
             self._props[key] = mapping(props)
         return self._props[key]
+
+    async def _get_props(self, model: str, *, only_recorded: bool) -> httpx.Response:
+        """Request `/props`. Raises TimeoutError if it does not answer though the model is not loading."""
+        extensions = {"only_recorded": only_recorded}
+        request = asyncio.create_task(self._http.get("/props", params={"model": model}, extensions=extensions))
+        try:
+            async with asyncio.timeout(self._config.first_byte_timeout):
+                while not (await asyncio.wait([request], timeout=PROPS_TIMEOUT_S))[0]:
+                    if await self._swap.loading_note(model) is None:
+                        raise TimeoutError
+            return await request
+        finally:
+            request.cancel()

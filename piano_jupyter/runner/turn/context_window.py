@@ -88,11 +88,19 @@ def measured_bytes_per_token(history: Sequence[Message], agent_id: UUID) -> floa
     return BYTES_PER_TOKEN
 
 
-def budget_after_overflow(n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any) -> PromptBudget:
-    """Return the budget after `sent` bytes did not fit, from the token counts that the server reported, if any."""
+def budget_after_overflow(
+    n_ctx: int | None, n_prompt: int | None, sent: int, max_tokens: Any, *, again: bool = False
+) -> PromptBudget:
+    """Return the budget after `sent` bytes did not fit, from the token counts that the server reported, if any.
+
+    It is half of what was sent if the window is unknown, and at most that if its size did not help before (`again`).
+    """
+    half = PromptBudget(sent / 2, sent / 2)
     if n_ctx is None:
-        return PromptBudget(FILL_AFTER_TRIM * sent, FILL_AFTER_TRIM * sent)
-    return prompt_budget(n_ctx, max_tokens, sent / max(n_prompt or n_ctx, n_ctx))
+        return half
+    at_most = PLAUSIBLE_BYTES_PER_TOKEN[1] if n_prompt is None else sent
+    budget = prompt_budget(n_ctx, max_tokens, min(sent / max(n_prompt or n_ctx, n_ctx), at_most))
+    return half if again and half.limit < budget.after_trim else budget
 
 
 def trim_to_fit(

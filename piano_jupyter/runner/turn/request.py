@@ -1,4 +1,4 @@
-"""Requests that fit into the model's context window: trims the history, and retries once if the server rejects it.
+"""Requests that fit into the model's context window: trims the history, and trims more if the server rejects it.
 
 A trim is published (`HistoryTrimmed`) and stored as a note in the thread, for people and, from then on, for the agent.
 Later requests read the note and apply the same trim (`context_window.py`).
@@ -13,7 +13,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
 from piano_jupyter.records import Message, ToolCall
-from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply
+from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.turn import context_window
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import map_strings, unescape
@@ -21,6 +21,7 @@ from piano_jupyter.runner.turn.prompt import chat_messages
 from piano_jupyter.runner.turn.structured_output import reply_matching_schema, with_schema
 from piano_jupyter.runner.turn.turn_input import TurnInput
 
+MAX_OVERFLOWS = 4  #: after which more is left out; each time at least half, once the server's numbers did not help
 SMALL_PROMPT_BYTES = 4000  #: fits into any window, so that its size is not requested
 SUMMARY_PROMPT = (
     "Summarize our conversation so far in at most 150 words, for yourself to continue from: what was asked, found, "
@@ -64,11 +65,12 @@ async def ask_within_window(
     n_ctx = await turn.context(job.model) if size_with(trim) > SMALL_PROMPT_BYTES else None
     bytes_per_token = context_window.measured_bytes_per_token(history, turn.agent.id)
     budget = context_window.prompt_budget(n_ctx, options.get("max_tokens"), bytes_per_token) if n_ctx else None
+    turns, overflows = turn.trimmed_turns + len(questions), 0
     overflow: ContextOverflowError | None = None
     while True:
         new_trim = trim
         if budget is not None:
-            new_trim = context_window.trim_to_fit(turn.trimmed_turns + len(questions), trim, budget, size_with)
+            new_trim = context_window.trim_to_fit(turns, trim, budget, size_with)
         if new_trim != trim:
             text = context_window.trim_note(new_trim, turn.agent.name, n_ctx)
             yield HistoryTrimmed(thread_id=job.thread_id, job_id=job.id, turns=new_trim.turns, note=text)
@@ -81,19 +83,22 @@ async def ask_within_window(
             history.append(note)
             trim = context_window.last_trim(history, turn.agent.id)
         elif overflow is not None:
-            raise _cannot_fit_error(overflow)
+            raise _cannot_fit_error(overflow, trim, turns)
         request = ChatRequest(model=job.model, messages=messages(trim), tools=tools, options=options, schema=job.schema)
         sent_bytes, started = context_window.prompt_size(request.messages, tools), False
         try:
             async with aclosing(reply_matching_schema(model, request)) as pieces:
                 async for piece in pieces:
-                    started = started or isinstance(piece, Delta)
+                    started = isinstance(piece, Delta) or (started and not isinstance(piece, StreamRestarted))
                     yield _finish_reply(piece, sent_bytes) if isinstance(piece, Reply) else piece
         except ContextOverflowError as error:
-            if started or overflow is not None:
-                raise _cannot_fit_error(error) from error
+            overflows += 1
+            if started or overflows > MAX_OVERFLOWS:
+                raise _cannot_fit_error(error, trim, turns) from error
             overflow, n_ctx = error, error.n_ctx or n_ctx
-            budget = context_window.budget_after_overflow(n_ctx, error.n_prompt, sent_bytes, options.get("max_tokens"))
+            budget = context_window.budget_after_overflow(
+                n_ctx, error.n_prompt, sent_bytes, options.get("max_tokens"), again=overflows > 1
+            )
         else:
             return
 
@@ -133,11 +138,13 @@ async def _with_summary(
     return replace(note, content=text, usage={**reply.usage, **note.usage})
 
 
-def _cannot_fit_error(error: ContextOverflowError) -> ContextOverflowError:
+def _cannot_fit_error(error: ContextOverflowError, trim: HistoryTrim, turns: int) -> ContextOverflowError:
+    """Return the error for a prompt that does not fit; it says only what was tried."""
     window = f" of {error.n_ctx:,} tokens" if error.n_ctx else ""
+    tried = ", even without the earlier turns" if 0 < turns - 1 <= trim.turns else ""
     return ContextOverflowError(
-        f"this does not fit in the model's context{window}, even without the earlier turns; ask for less at once, "
-        f"give the agent fewer tools and skills, or have the server give its model a larger context",
+        f"this does not fit in the model's context{window}{tried}; ask for less at once, give the agent fewer tools "
+        f"and skills, open a new thread, or have the server give its model a larger context",
         n_ctx=error.n_ctx,
         n_prompt=error.n_prompt,
     )

@@ -10,13 +10,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from piano_jupyter.errors import ModelError, ModelRefusedError
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError
 from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, LoadingNotice, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.schema.coercion import SchemaMismatchError, coerce
 from piano_jupyter.runner.schema.response_format import parse_json, strip_code_fence
 from piano_jupyter.runner.turn.context_window import prompt_size
 from piano_jupyter.runner.turn.control_tokens import escape
+from piano_jupyter.runner.turn.unreadable_replies import readable_reply
 from piano_jupyter.text.truncation import short_json, truncated
 
 MAX_TRIES = 3
@@ -37,18 +38,25 @@ def with_schema(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]
 async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of the model's attempts; the last reply calls tools or matches the schema. Raises ModelError.
 
-    A `Reply` that does not match is followed by `StreamRestarted`. A request without a schema is sent once, unchanged.
+    A `Reply` that does not match is followed by `StreamRestarted`. Without a schema, one reply is yielded, unchanged.
     """
-    current, mismatch_count = request, 0
+    current, mismatch_count, problem = request, 0, None
     while True:
         reply = Reply()
         try:
-            async with aclosing(model.stream(current)) as pieces:
+            async with aclosing(readable_reply(model, current)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Reply) and request.schema is not None:
                         reply = _unfenced_reply(piece, current)
                     else:
                         yield piece
+        except ContextOverflowError as error:
+            if problem is None:
+                raise
+            raise ModelError(
+                f"the answer did not match the schema ({problem}), and the model's context has no room to ask again; "
+                f"ask for something simpler, or open a new thread"
+            ) from error
         except ModelRefusedError:
             if current.schema is None or current.may_call:
                 raise

@@ -26,8 +26,8 @@ class ModelStateCache:
         self.states_expire_at = 0.0  #: when to ask for the states again
 
     def known(self) -> list[str]:
-        """Return all names and aliases."""
-        return list(dict.fromkeys((*self.models, *self.aliases)))
+        """Return all names and aliases; the name of a model that is not listed, if it has an alias."""
+        return list(dict.fromkeys((*self.models, *self.aliases.values(), *self.aliases)))
 
     def resolve_alias(self, name: str) -> str:
         """Return the model that an alias stands for; any other name unchanged."""

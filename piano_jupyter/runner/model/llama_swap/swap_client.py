@@ -20,7 +20,7 @@ from piano_jupyter.records import Model
 from piano_jupyter.runner.model.llama_swap.event_stream import first_model_update
 from piano_jupyter.runner.model.llama_swap.model_state_cache import STATES_MAX_AGE_S, ModelStateCache
 from piano_jupyter.runner.model.server import model_list
-from piano_jupyter.runner.model.server.error_responses import error_from
+from piano_jupyter.runner.model.server.error_responses import error_from, error_message
 from piano_jupyter.runner.model.server.model_list import States
 from piano_jupyter.runner.model.server.transport import REQUEST_ERRORS, Connect, ServerTransport, Wrap
 from piano_jupyter.text.json_text import json_or_none
@@ -119,15 +119,19 @@ class SwapClient:
     async def load(self, name: str) -> None:
         """Load a model and return when it answers. Raises ModelError; ModelNotServedError lists the models."""
         resolved = await self._resolve_swappable(name)
-        await self._swap("GET", f"/upstream/{quote(resolved)}/health", resolved)
+        response = await self._swap("GET", f"/upstream/{quote(resolved)}/health", resolved)
+        if response.status_code == 404 and resolved not in (await self.loaded() or ()):  # else: it has no /health
+            raise self._cannot("load", resolved, response)
 
     async def unload(self, name: str | None = None) -> None:
         """Unload one model or all. Raises ModelError; ModelNotServedError lists the models."""
         resolved = await self._resolve_swappable(name)
         self.unloads += 1
-        await self._swap(
+        response = await self._swap(
             "POST", f"/api/models/unload/{quote(resolved)}" if resolved else "/api/models/unload", resolved
         )
+        if response.status_code == 404:
+            raise self._cannot("unload", resolved or "the models", response)
 
     async def _ask(self, path: str) -> httpx.Response:
         try:
@@ -138,8 +142,8 @@ class SwapClient:
         except (httpx.HTTPError, TimeoutError) as error:
             raise await self._server.unreachable(error) from error
 
-    async def _swap(self, method: str, path: str, name: str) -> None:
-        """Request a load or unload and return when it is done."""
+    async def _swap(self, method: str, path: str, name: str) -> httpx.Response:
+        """Request a load or unload; return the response when it is done, also if it is a 404."""
         try:
             async with asyncio.timeout(self._config.first_byte_timeout):
                 response = await self._http.request(method, path)
@@ -149,8 +153,16 @@ class SwapClient:
             raise await self._server.unreachable(error) from error
         finally:
             self._cache.states_expire_at = 0.0
-        if response.status_code >= 400 and response.status_code != 404:  # 404: this model's server has no /health
+        if response.status_code >= 400 and response.status_code != 404:
             raise error_from(response.status_code, self._server.without_key(response.text), name)
+        return response
+
+    def _cannot(self, verb: str, name: str, response: httpx.Response) -> ModelError:
+        """Return the error for a 404: llama-swap itself does not run this model."""
+        reason = error_message(self._server.without_key(response.text))
+        return ModelError(
+            f"llama-swap cannot {verb} {name} ({reason}): it may be a selector, or another server's model"
+        )
 
     async def _current_states(self) -> States | None:
         """Return the models' states, from the cache or by one request. Raises one of REQUEST_ERRORS."""

@@ -13,7 +13,7 @@ from piano_jupyter.runner.model.embedded.weights import Progress
 from piano_jupyter.runner.model.server.transport import connection_problem
 
 SERVER_CHECK_INTERVAL_S = 30.0
-PROBE_TIMEOUT_S = 0.5
+DOES_NOT_ANSWER = "does not answer"
 
 
 class EndpointFinder:
@@ -78,13 +78,16 @@ class EndpointFinder:
         """The name of the embedded model while it replaces the server, else ""."""
         return self._local.alias if self.known_address() == EMBEDDED else ""
 
-    async def answers(self) -> bool:
-        """Whether a server answers; none is started to find out."""
+    async def problem(self) -> str:
+        """Say why no server can be asked now, "" if one can; none is started to find out."""
         if self._use_embedded and self.current() is not None:
-            return True
-        return (
-            self._config.embedded != "only" and await connection_problem(self._config.base_url, PROBE_TIMEOUT_S) is None
-        )
+            return ""
+        if self._config.embedded == "only":
+            return DOES_NOT_ANSWER
+        try:
+            return DOES_NOT_ANSWER if await connection_problem(self._config) else ""
+        except ModelUnavailableError as error:
+            return str(error)
 
     def stop(self) -> None:
         """Stop the embedded model, if it runs."""
@@ -96,7 +99,7 @@ class EndpointFinder:
             if not installed():
                 raise ModelUnavailableError("the embedded model is not installed: pip install 'piano_jupyter[local]'")
             return True
-        problem = await connection_problem(config.base_url, config.connect_timeout)
+        problem = await connection_problem(config)
         if problem is None:
             return False
         if config.embedded == "auto" and installed():
@@ -113,7 +116,10 @@ class EndpointFinder:
         if config.embedded != "auto" or time.monotonic() - self._checked_at < SERVER_CHECK_INTERVAL_S:
             return False
         self._checked_at = time.monotonic()
-        if await connection_problem(config.base_url, min(PROBE_TIMEOUT_S, config.connect_timeout)) is not None:
+        try:
+            if await connection_problem(config) is not None:
+                return False
+        except ModelUnavailableError:  # it is there, but cannot be used as the settings are
             return False
         self._progress(f"a server now answers at {config.base_url} and is used from now on", None)
         return True

@@ -7,23 +7,25 @@ from typing import Any
 
 from piano_jupyter import errors
 from piano_jupyter.runner.model.server.model_list import window_size
+from piano_jupyter.runner.model.server.overflow_wordings import OVERFLOW_CODES, says_too_long, window_in
 from piano_jupyter.text.json_text import json_or_none, mapping
 from piano_jupyter.text.truncation import truncated
 
 #: a retry may help: the usual statuses, and a proxy's own for a server that it cannot reach or that is overloaded
 TRANSIENT_STATUSES = frozenset({408, 429, 502, 503, 504, *range(520, 525), 529})
 BUSY_STATUSES = frozenset({429, 529})
-#: how servers say that a prompt is too long, if the error has no code for that
-PROMPT_TOO_LONG = re.compile(
-    r"context (?:size|length|window)|context_length_exceeded|maximum model length|prompt is too long"
-    r"|exceeds the maximum number of tokens",
+#: how servers say that they could not read what the model wrote: llama.cpp, Ollama, Groq, vLLM and others
+UNREADABLE_REPLY = re.compile(
+    r"does not match the expected \S+ format|failed to parse (?:input|tool call|xml)\b|error parsing tool call"
+    r"|unexpected empty grammar stack|xml syntax error on line|expected element (?:type|name)|failed to call a function"
+    r"|tool call validation failed|failed to generate json|model generated output that could not be parsed"
+    r"|unexpected tokens? (?:remaining in message header|\d+ while expecting)"
+    r"|invalid character '.{1,6}' (?:after|in|looking for) |unexpected end of json input|malformed_function_call",
     re.IGNORECASE,
 )
-WINDOW_IN_MESSAGE = re.compile(
-    r"(?:maximum context length (?:is|of)|maximum model length of|context length of(?: only)?|context window of"
-    r"|tokens allowed \(|tokens >) ?(\d{1,3}(?:,\d{3})+|\d{1,12})\b",
-    re.IGNORECASE,
-)
+LOADING_STATUS = 503
+LOADING_MODEL = re.compile(r"^(?:llm server )?loading model\b|\bis (?:currently |still )?loading\b", re.IGNORECASE)
+UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
 HTML_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
 UNSPECIFIC_PREFIX = "unspecific error: "  # llama-swap's prefix for what fails while it loads a model
@@ -38,9 +40,9 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
             f"{model} could not be loaded ({cause}); see the server's log (llama-swap shows it at /logs), "
             f"or choose another model: %piano models lists them"
         )
-    has_code = fields.get("type") == "exceed_context_size_error" or fields.get("code") == "context_length_exceeded"
-    if has_code or PROMPT_TOO_LONG.search(message):
-        n_ctx = _window_in(message) or window_size(fields.get("n_ctx"))
+    has_code = fields.get("type") == "exceed_context_size_error" or fields.get("code") in OVERFLOW_CODES
+    if has_code or says_too_long(status, message):
+        n_ctx = window_in(message) or window_size(fields.get("n_ctx"))
         window = f" of {n_ctx:,} tokens" if n_ctx else ""
         return errors.ContextOverflowError(
             f"the conversation no longer fits in the model's context{window}; open a new thread",
@@ -55,6 +57,8 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
         return errors.ModelNotServedError(
             f"the server does not serve {model} ({message}); %piano models lists what it has"
         )
+    if _is_unreadable(fields, message):
+        return errors.UnreadableReplyError(f"the server could not read what the model wrote ({message})")
     if status in BUSY_STATUSES:
         return errors.ModelUnavailableError(f"the server is busy ({message}); retry in a moment")
     if status in TRANSIENT_STATUSES:
@@ -65,8 +69,25 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
 
 
 def is_transient(status: int, body: str) -> bool:
-    """Return whether a retry may help after this error response."""
-    return status in TRANSIENT_STATUSES and not failed_to_start(body)
+    """Return whether the same request may succeed after this error response."""
+    if status == 400 and not body.strip():  # from llama-swap, while it swaps the model
+        return True
+    return status in TRANSIENT_STATUSES and not failed_to_start(body) and not _is_unreadable(*_parse_error(body))
+
+
+def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:
+    """Return whether the error is about what the model wrote, not about the request."""
+    return fields.get("code") in UNREADABLE_CODES or bool(UNREADABLE_REPLY.search(message))
+
+
+def is_loading(status: int, body: str) -> bool:
+    """Return whether a server says that it is still loading its model, as a plain llama.cpp server does."""
+    return status == LOADING_STATUS and LOADING_MODEL.search(_parse_error(body)[1]) is not None
+
+
+def error_message(body: str) -> str:
+    """Return the message in an error response, in whatever form the server sends it."""
+    return _parse_error(body)[1]
 
 
 def failed_to_start(body: str) -> bool:
@@ -115,12 +136,6 @@ def _parse_if_json(value: Any) -> Any:
     """Parse a text that is a JSON object or list; return anything else unchanged."""
     parsed = json_or_none(value) if isinstance(value, str) and value.lstrip().startswith(("{", "[")) else None
     return parsed if isinstance(parsed, dict | list) else value
-
-
-def _window_in(message: str) -> int | None:
-    """Return the context window's size, if the message names it."""
-    found = WINDOW_IN_MESSAGE.search(message)
-    return int(found[1].replace(",", "")) if found else None
 
 
 def status_of(error: Any) -> int | None:

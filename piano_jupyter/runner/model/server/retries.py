@@ -1,7 +1,8 @@
 """Whether and when a request is retried. Independent of HTTP: failures come as a `TransientError`."""
 
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -10,26 +11,38 @@ from piano_jupyter.runner.model.protocol import Reply
 
 FIRST_PAUSE_S = 0.3  #: doubled with each retry
 MAX_PAUSE_S = 30.0  #: even if a server asks for more
+WAIT_PAUSE_S = 0.5  #: between two requests to a server that is known to be starting
 
 
 class TransientError(Exception):
-    """A failure that a retry may fix; `pause` is how many seconds the server asked to wait (0: it did not say)."""
+    """A failure that a retry may fix.
 
-    def __init__(self, error: ModelError, pause: float = 0.0) -> None:
+    `pause` is how many seconds the server asked to wait (0: it did not say). A server that is starting is waited for up
+    to `wait_s` seconds, however many requests that takes; `note` says so.
+    """
+
+    def __init__(self, error: ModelError, pause: float = 0.0, *, wait_s: float = 0.0, note: str = "") -> None:
         super().__init__(str(error))
-        self.error, self.pause = error, pause
+        self.error, self.pause, self.wait_s, self.note = error, pause, wait_s, note
 
 
 class RetryBudget:
     """The retries of one request: `allowed` before its answer starts, one after that, one for an empty answer."""
 
-    def __init__(self, allowed: int) -> None:
+    def __init__(self, allowed: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._allowed, self._now = allowed, now
+        self._waiting_since: float | None = None
         self._left, self._may_restart, self._may_retry_empty = allowed, allowed > 0, allowed > 0
         self._retries = 0
         self.answer_started = False  #: part of the answer was already yielded
 
     def pause(self, failure: TransientError) -> float:
         """Return the seconds until the next retry. Raises the failure's error if none is left."""
+        if failure.wait_s and self._allowed and not self.answer_started:
+            now = self._now()
+            self._waiting_since = now if self._waiting_since is None else self._waiting_since
+            if now - self._waiting_since < failure.wait_s:
+                return WAIT_PAUSE_S
         if not (self._may_restart if self.answer_started else self._left):
             raise failure.error from failure
         if self.answer_started:

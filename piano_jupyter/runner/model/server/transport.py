@@ -5,22 +5,29 @@ cassette in between therefore sees neither hosts nor keys, and a replay starts n
 """
 
 import asyncio
-import functools
-import ssl
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 import httpx
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelTimeoutError, ModelUnavailableError, PianoError
+from piano_jupyter.errors import ModelError, ModelTimeoutError, ModelUnavailableError, PianoError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
+from piano_jupyter.runner.model.server.connection import (
+    ConnectionSettings,
+    connection_settings,
+    proxy_note,
+    tls_problem,
+)
 from piano_jupyter.secrets.redactor import redact
+from piano_jupyter.text.truncation import truncated
 
 Http = httpx.AsyncClient
 Connect = Callable[[], Awaitable[Endpoint]]
 Wrap = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 
+PLAIN = {"accept-encoding": "identity"}  #: no compression: a local server gains nothing by it
+CHECK_STEPS = 4  #: how many times `connect_timeout` the check whether a server is there may take
 PLACEHOLDER_URL = "http://the-model"
 #: the errors that a request may raise
 REQUEST_ERRORS = (PianoError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, TimeoutError)
@@ -31,8 +38,7 @@ class ServerTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, connect: Connect, config: PianoConfig) -> None:
         self._connect, self._config = connect, config
-        limits = httpx.Limits(max_keepalive_connections=8)
-        self._inner = httpx.AsyncHTTPTransport(verify=_certificates(), limits=limits)
+        self._opened: dict[ConnectionSettings, httpx.AsyncBaseTransport] = {}
         self.used = False  #: a request was sent to the server, not answered from a cassette
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -53,22 +59,33 @@ class ServerTransport(httpx.AsyncBaseTransport):
         if endpoint.api_key:
             request.headers["authorization"] = f"Bearer {endpoint.api_key}"
         request.extensions["timeout"] = {"connect": self._config.connect_timeout}
+        settings = connection_settings(self._config, endpoint.url)
+        if settings not in self._opened:
+            self._opened[settings] = settings.open()
         try:
             async with asyncio.timeout(self._config.first_byte_timeout):
-                return await self._inner.handle_async_request(request)
+                response = await self._opened[settings].handle_async_request(request)
         except TimeoutError as error:
             raise self.timeout_error() from error
+        except httpx.ConnectError as error:
+            if problem := tls_problem(error, endpoint.url):
+                raise ModelUnavailableError(problem) from error
+            raise
+        if endpoint.model:  # the embedded model, whatever was asked for
+            response.extensions["answered_by"] = endpoint.model
+        return response
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._inner.aclose()
+        for transport in self._opened.values():
+            await transport.aclose()
 
     def client(self, wrap: Wrap | None = None) -> Http:
         """Return an HTTP client whose requests go through this transport, which also sets the timeouts."""
         return httpx.AsyncClient(
             transport=wrap(self) if wrap else self,
             base_url=PLACEHOLDER_URL,
-            headers={"accept-encoding": "identity"},  # a cassette keeps the bytes as text
+            headers=PLAIN,
             timeout=None,  # noqa: S113  The transport sets timeouts.
             follow_redirects=False,
             trust_env=False,
@@ -77,7 +94,10 @@ class ServerTransport(httpx.AsyncBaseTransport):
     async def unreachable(self, error: Exception) -> ModelUnavailableError:
         """Return the error for a server that cannot be reached, with its address."""
         where = (await self._connect()).url
-        return ModelUnavailableError(f"the server at {where} does not answer ({self.describe(error)}); is it running?")
+        through = proxy_note(self._config, where)
+        return ModelUnavailableError(
+            f"the server at {where} does not answer{through} ({self.describe(error)}); is it running?"
+        )
 
     def describe(self, error: Exception) -> str:
         """Return an error's message, or its class name if it has none."""
@@ -96,26 +116,43 @@ class ServerTransport(httpx.AsyncBaseTransport):
         )
 
 
-async def connection_problem(url: str, timeout: float) -> str | None:
-    """Say briefly why no model server can be used at an address; None if one answers, even with an error."""
+async def connection_problem(config: PianoConfig) -> str | None:
+    """Say briefly why no model server can be used at `base_url`; None if one answers, even slowly or with an error.
+
+    Raises ModelUnavailableError if a server is there, but not with these settings.
+    """
+    url, limit = config.base_url, config.connect_timeout
+    headers = {**PLAIN, **({"authorization": f"Bearer {config.api_key}"} if config.api_key else {})}
+    transport = connection_settings(config, url).open()
     try:
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as http:
+        async with (
+            asyncio.timeout(CHECK_STEPS * limit),
+            httpx.AsyncClient(transport=transport, timeout=limit, headers=headers, trust_env=False) as http,
+        ):
             response = await http.get(f"{url}/models")
             if response.status_code == 404 and not _is_json(response):  # not every server lists its models
                 response = await http.get(f"{url}/chat/completions")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError):
-        return f"nothing answers at {url}"
+    except (httpx.ReadTimeout, ModelError, TimeoutError):
+        return None  # it is there, though slow
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        if problem := tls_problem(error, url):
+            raise ModelUnavailableError(problem) from error
+        return f"nothing answers at {url}{proxy_note(config, url)}"
+    if response.has_redirect_location:
+        raise ModelUnavailableError(_redirected(url, response))
     refused = response.status_code in {400, 401, 403, 405, 422} or response.status_code >= 500
     if refused or _is_json(response):
         return None
     return f"the server at {url} is not a model server (is /v1 missing?)"
 
 
+def _redirected(url: str, response: httpx.Response) -> str:
+    target = str(response.url.join(response.headers["location"])).removesuffix("/").removesuffix("/models")
+    return (
+        f"the server at {url} redirects to {redact(truncated(target, 200))}; "
+        f"set PianoConfig.base_url to the address of the model server"
+    )
+
+
 def _is_json(response: httpx.Response) -> bool:
     return "json" in response.headers.get("content-type", "") or response.text.lstrip().startswith(("{", "["))
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Read the certificates once: this is slow."""
-    return httpx.create_ssl_context()

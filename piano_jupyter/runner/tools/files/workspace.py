@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from piano_jupyter.runner.tools.files.beneath import (
 )
 from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_startup_file, protected_part
 from piano_jupyter.safe_files import OPEN_FOLDER, closing_descriptor, file_kind, open_folder_beneath
+from piano_jupyter.text.unicode_forms import other_forms
 
 ERROR_CODES = {
     errno.EACCES: "no_permission",
@@ -237,7 +238,7 @@ class Workspace:
     def _open(self, root: int, relative: str) -> tuple[int, tuple[str, ...]]:
         """Open what a path leads to, and return its path in the workspace; retry if it is replaced meanwhile."""
         for tries_left in reversed(range(MAX_TRIES)):
-            found = self._resolver.find(root, relative)
+            found, relative = self._find_in_any_form(root, relative)
             try:
                 return found, self._resolver.resolved_names(root, found, relative)
             except BaseException as error:
@@ -245,6 +246,16 @@ class Workspace:
                 if not tries_left or not isinstance(error, FolderRemovedError):
                     raise
         raise AssertionError  # the last try returns or raises
+
+    def _find_in_any_form(self, root: int, relative: str) -> tuple[int, str]:
+        """Open a path as it is written, or else with its accents composed or decomposed; return the path, too."""
+        try:
+            return self._resolver.find(root, relative), relative
+        except FileNotFoundError:
+            for other in other_forms(relative):
+                with suppress(FileNotFoundError):
+                    return self._resolver.find(root, other), other
+            raise
 
 
 def open_regular(path: Path, shown: str) -> BinaryIO:

@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import logging
+import random
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -18,12 +20,14 @@ from piano_jupyter.errors import (
     ModelRefusedError,
     ModelTimeoutError,
     ModelUnavailableError,
+    UnreadableReplyError,
 )
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Reply, StreamRestarted
+from piano_jupyter.runner.model.server import retries
 from piano_jupyter.runner.model.server.transport import connection_problem
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.tool import tool
@@ -47,9 +51,9 @@ DEADLINE = 10
 async def client_of(stub):
     clients = []
 
-    def make(url=None, key="", wrap=None, **settings):
+    def make(url=None, key="", wrap=None, model=None, **settings):
         async def connect():
-            return Endpoint(url=url or stub.url, api_key=key)
+            return Endpoint(url=url or stub.url, api_key=key, model=model)
 
         config = PianoConfig(**{"request_retries": 0, **settings})
         swap = SwapClient(connect, config, wrap)
@@ -86,6 +90,14 @@ async def test_the_answer_streams_and_ends_with_the_reply(stub, speak, client_of
     }
 
 
+async def test_an_answer_of_the_embedded_model_is_named_after_it(stub, speak, client_of):
+    stub.answers(*speak("Paris"))
+    stub.answers(*speak("Paris"))
+
+    assert (await pieces(client_of(model="SmolLM2")))[-1].usage["model"] == "SmolLM2"
+    assert (await pieces(client_of()))[-1].usage["model"] == "m"
+
+
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 522, 529])
 async def test_h14_a_busy_server_is_asked_again(stub, speak, client_of, status):
     stub.answers('{"error": "busy"}', status=status, headers={"retry-after": "0.01"})
@@ -117,6 +129,92 @@ async def test_h14_a_rejection_is_not_retried(stub, client_of, status, body, kin
     with pytest.raises(kind):
         await pieces(client_of(request_retries=3))
     assert len(stub.asked) == 1
+
+
+async def test_an_empty_400_while_a_model_is_swapped_is_sent_again(stub, speak, client_of):
+    stub.answers(status=400)
+    stub.answers(*speak("ok"))
+
+    assert (await pieces(client_of(request_retries=1)))[-1].text == "ok"
+
+
+async def test_a_plain_server_that_loads_its_model_is_waited_for_like_any_loading_model(
+    stub, speak, client_of, monkeypatch
+):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    loading = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+    for _ in range(9):
+        stub.answers(json.dumps(loading), status=503)
+    stub.answers(*speak("ok"))
+
+    *told, reply = await pieces(client_of(request_retries=1))
+
+    assert reply.text == "ok"
+    assert told[0].note == "m is loading"
+    assert reply.usage["load_s"] > 0
+
+
+async def test_a_server_that_loads_its_model_for_too_long_is_an_error(stub, client_of, monkeypatch):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    for _ in range(99):
+        stub.answers('{"error": {"message": "Loading model"}}', status=503)
+
+    with pytest.raises(ModelUnavailableError, match=r"down or still starting \(Loading model\)"):
+        await pieces(client_of(request_retries=1, first_byte_timeout=0.1))
+
+
+IN_A_LOOP = replace(
+    REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": "4"}]
+)
+
+
+async def test_a_server_that_restarts_between_the_rounds_of_a_turn_is_waited_for(stub, speak, client_of, monkeypatch):
+    monkeypatch.setattr(retries, "WAIT_PAUSE_S", 0.01)
+    for _ in range(9):
+        stub.answers(status=None)
+    stub.answers(*speak("ok"))
+
+    told = await pieces(client_of(request_retries=1), IN_A_LOOP)
+
+    assert told[-1].text == "ok"
+    assert told[0].note == "the server does not answer any more; waiting for it to restart"
+
+
+async def test_it_is_not_waited_for_at_the_start_of_a_turn(stub, client_of):
+    for _ in range(2):
+        stub.answers(status=None)
+
+    with pytest.raises(ModelUnavailableError, match="does not answer"):
+        await pieces(client_of(request_retries=1))
+
+
+UNREADABLE_EVENT = sse({"error": {"code": 500, "message": "error parsing tool call: raw='{', err=unexpected EOF"}})
+
+
+def cuts(text, kind):
+    raw = text.encode()
+    if kind == "whole":
+        return [text]
+    if kind == "byte by byte":
+        return [raw[at : at + 1] for at in range(len(raw))]
+    places = sorted(random.Random(kind).sample(range(1, len(raw)), 9))
+    return [raw[start:end] for start, end in itertools.pairwise([0, *places, len(raw)])]
+
+
+@pytest.mark.parametrize("kind", ["whole", "byte by byte", 1, 2, 3])
+async def test_an_error_in_mid_stream_says_that_the_reply_could_not_be_read(stub, client_of, kind):
+    stub.answers(*cuts(event(content="I look. ") + UNREADABLE_EVENT, kind))
+
+    with pytest.raises(UnreadableReplyError, match="could not read what the model wrote"):
+        await pieces(client_of(request_retries=3))
+    assert len(stub.asked) == 1
+
+
+async def test_a_finish_reason_that_says_so_is_the_same(stub, client_of):
+    stub.answers(event("function_call_filter: MALFORMED_FUNCTION_CALL"), "data: [DONE]\n\n")
+
+    with pytest.raises(UnreadableReplyError):
+        await pieces(client_of(request_retries=3))
 
 
 async def test_h14_an_empty_502_is_a_sentence(stub, client_of):
@@ -736,17 +834,21 @@ async def test_no_error_shows_the_key(stub, client_of):
     assert "sk-secret" not in str(caught.value)
 
 
+def at(url, **settings):
+    return PianoConfig(base_url=url, **{"connect_timeout": 2, **settings})
+
+
 async def test_only_what_speaks_like_a_model_server_counts_as_one(stub):
     stub.answers('{"data": []}', headers={"content-type": "application/json"})
     stub.answers("no key", status=401)
     stub.answers("<html>", headers={"content-type": "text/html"})
 
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem(stub.url, 2) == f"the server at {stub.url} is not a model server (is /v1 missing?)"
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at(stub.url)) == f"the server at {stub.url} is not a model server (is /v1 missing?)"
     stub.answers("[]", headers={"content-type": "text/plain"})
-    assert await connection_problem(stub.url, 2) is None
-    assert await connection_problem("http://127.0.0.1:9/v1", 2) == "nothing answers at http://127.0.0.1:9/v1"
+    assert await connection_problem(at(stub.url)) is None
+    assert await connection_problem(at("http://127.0.0.1:9/v1")) == "nothing answers at http://127.0.0.1:9/v1"
 
 
 @pytest.mark.parametrize(("status", "counts"), [(405, True), (401, True), (404, False)])
@@ -754,11 +856,11 @@ async def test_a_server_without_a_list_of_models_counts_where_it_has_a_chat(stub
     stub.answers("404 page not found", status=404, headers={"content-type": "text/plain"})
     stub.answers("no", status=status, headers={"content-type": "text/plain"})
 
-    assert (await connection_problem(stub.url, 2) is None) is counts
+    assert (await connection_problem(at(stub.url)) is None) is counts
     assert [path for path, _, _ in stub.asked] == ["/v1/models", "/v1/chat/completions"]
 
 
 async def test_a_server_whose_response_cannot_be_decompressed_is_not_a_model_server(stub):
     stub.answers("{}", headers={"content-encoding": "gzip"})
 
-    assert await connection_problem(stub.url, 2) == f"nothing answers at {stub.url}"
+    assert await connection_problem(at(stub.url)) == f"nothing answers at {stub.url}"

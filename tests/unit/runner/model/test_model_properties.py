@@ -7,6 +7,7 @@ import pytest
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ContextOverflowError
+from piano_jupyter.runner.model import model_properties
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
@@ -148,3 +149,32 @@ def test_the_window_is_read_from_an_overflow_message_if_it_is_there(body, n_ctx)
 
     assert isinstance(error, ContextOverflowError)
     assert error.n_ctx == n_ctx
+
+
+async def test_properties_that_hang_are_given_up_at_once_and_not_asked_for_again(client, stub, speak, monkeypatch):
+    monkeypatch.setattr(model_properties, "PROPS_TIMEOUT_S", 0.05)
+    hangs = asyncio.Event()
+    stub.serves[PROPS] = [hangs]
+    for _ in range(2):
+        stub.answers(*speak("ok"))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+
+    async with asyncio.timeout(10):  # first_byte_timeout is 600 s
+        for _ in range(2):
+            question = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}], tools=tools)
+            assert [piece async for piece in client.stream(question)][-1].text == "ok"
+
+    assert stub.looked.count(PROPS) == 1
+
+
+async def test_properties_of_a_model_that_llama_swap_loads_are_waited_for(client, stub, monkeypatch):
+    monkeypatch.setattr(model_properties, "PROPS_TIMEOUT_S", 0.02)
+    loaded = asyncio.Event()
+    stub.serves["/running"] = {"running": [{"model": "m", "state": "starting"}]}
+    stub.serves[PROPS] = [loaded, '{"chat_template_caps": {"supports_tools": false}}']
+    asked = asyncio.create_task(client.lacks_tools("m"))
+
+    await asyncio.wait([asked], timeout=0.2)
+    loaded.set()
+
+    assert await asked

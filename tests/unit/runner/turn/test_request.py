@@ -1,5 +1,6 @@
 """Requests to a model with a small window: what is sent, yielded and stored when the history does not fit."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +24,7 @@ class SmallModel:
     n_ctx: int = 2_000
     a_token: float = 4.0
     tells: bool = True  #: the error names the window
+    names_prompt: bool = True  #: and how long the prompt is
     stubborn: bool = False  #: it refuses everything
     script: list = field(default_factory=list)
     asked: list = field(default_factory=list)
@@ -32,7 +34,7 @@ class SmallModel:
         tokens = int(prompt_size(request.messages, request.tools) / self.a_token)
         if tokens >= self.n_ctx or self.stubborn:
             self.refused.append(request)
-            told = {"n_ctx": self.n_ctx, "n_prompt": tokens} if self.tells else {}
+            told = {"n_ctx": self.n_ctx, "n_prompt": tokens if self.names_prompt else None} if self.tells else {}
             raise ContextOverflowError("the conversation no longer fits", **told)
         self.asked.append(request)
         step = self.script.pop(0) if self.script else "yes"
@@ -144,7 +146,7 @@ async def test_an_overflow_is_fixed_once_by_the_window_in_the_error(talk):
     assert "the context of 2,000 tokens" in events[0].note
 
 
-async def test_an_overflow_without_numbers_trims_to_six_tenths_of_what_was_sent(talk):
+async def test_an_overflow_without_numbers_trims_to_half_of_what_was_sent(talk):
     model = SmallModel(a_token=1.0, tells=False)
     here = talk(model)
     for number in range(5):
@@ -154,7 +156,7 @@ async def test_an_overflow_without_numbers_trims_to_six_tenths_of_what_was_sent(
 
     assert kinds(events)[0] == "HistoryTrimmed"
     assert "the model's context" in events[0].note
-    assert prompt_size(model.asked[-1].messages, []) <= 0.6 * prompt_size(model.refused[0].messages, []) + 200
+    assert prompt_size(model.asked[-1].messages, []) <= 0.5 * prompt_size(model.refused[0].messages, []) + 200
 
 
 async def test_one_huge_message_loses_its_middle_and_the_question_is_answered(talk):
@@ -197,16 +199,55 @@ async def test_what_cannot_be_made_to_fit_is_an_error_that_says_what_to_do(talk)
     assert len(model.refused) == 2
 
 
-async def test_an_overflow_is_fixed_only_once_even_if_more_could_be_trimmed(talk):
+async def test_while_the_window_is_unknown_the_prompt_is_halved_until_it_fits(talk):
     model = SmallModel(n_ctx=100_000)
     here = talk(model)
-    for number in range(12):
-        await here.ask(f"{number}: " + "word " * 2_000)
+    for number in range(40):
+        await here.ask(f"{number}: " + "word " * 200)
+    sent = prompt_size(model.asked[-1].messages, [])
+    model.n_ctx, model.tells = 1_000, False
+
+    events = await here.ask("and now?")
+
+    assert kinds(events)[-1] == "Answered"
+    sizes = [prompt_size(request.messages, []) for request in model.refused]
+    assert len(sizes) == 4
+    assert sizes[0] > sent
+    assert all(after <= before / 2 + 300 for before, after in itertools.pairwise(sizes))
+
+
+async def test_after_four_times_it_is_an_error_that_says_only_what_was_tried(talk):
+    model = SmallModel(n_ctx=100_000)
+    here = talk(model)
+    for number in range(60):
+        await here.ask(f"{number}: " + "word " * 400)
     model.stubborn, model.tells = True, False  # so that each cut leaves more to cut
 
-    with pytest.raises(ContextOverflowError, match="even without the earlier turns"):
+    with pytest.raises(ContextOverflowError, match="does not fit in the model's context; ask for less") as caught:
         await here.ask("and now?")
-    assert len(model.refused) == 2
+    assert len(model.refused) == 5
+    assert "earlier turns" not in str(caught.value)
+
+
+async def test_that_it_does_not_fit_without_the_earlier_turns_is_said_if_they_were_left_out(talk):
+    model = SmallModel()
+    here = talk(model)
+    for _ in range(3):
+        await here.ask("hello")
+    model.stubborn = True
+
+    with pytest.raises(ContextOverflowError, match="context of 2,000 tokens, even without the earlier turns;"):
+        await here.ask("and now?")
+
+
+async def test_a_window_that_is_known_without_the_prompts_size_is_enough_for_a_much_longer_prompt(talk):
+    model = SmallModel(n_ctx=100_000)
+    here = talk(model)
+    for number in range(40):
+        await here.ask(f"{number}: " + "word " * 400)
+    model.n_ctx, model.names_prompt = 1_200, False
+
+    assert kinds(await here.ask("and now?"))[-1] == "Answered"
 
 
 async def test_trimmed_turns_are_summarized_once_where_the_setting_says_so(talk):

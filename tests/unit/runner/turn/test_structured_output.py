@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from piano_jupyter.errors import ModelError, ModelRefusedError, ModelUnavailableError
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError, ModelUnavailableError
 from piano_jupyter.runner.model.protocol import ChatRequest, LoadingNotice, Reply, StreamRestarted
 from piano_jupyter.runner.turn.context_window import prompt_size
 from piano_jupyter.runner.turn.structured_output import reply_matching_schema, with_schema
@@ -95,6 +95,22 @@ async def test_after_three_mismatches_the_turn_fails_and_quotes_the_last_answer(
         "the answer did not match the schema 3 times; the last one: 'age' must be a whole number, not [1]. "
         'It was "{\\"age\\": [1]}"; ask for something simpler, or use a larger model'
     )
+
+
+async def test_a_mismatch_without_room_to_ask_again_is_not_an_overflow(ask):
+    pieces, _ = await ask('{"age": "old"}', ContextOverflowError("the conversation no longer fits", n_ctx=64))
+
+    assert not isinstance(pieces[-1], ContextOverflowError)
+    assert str(pieces[-1]).startswith(
+        "the answer did not match the schema ('age' must be a whole number, not \"old\"), and the model's context has "
+        "no room to ask again"
+    )
+
+
+async def test_an_overflow_of_the_first_request_is_one(ask):
+    pieces, _ = await ask(ContextOverflowError("the conversation no longer fits", n_ctx=64))
+
+    assert isinstance(pieces[-1], ContextOverflowError)
 
 
 async def test_of_an_endless_answer_only_the_start_is_quoted(ask):

@@ -309,9 +309,40 @@ async def test_load_and_unload_requests_name_the_model(llama_swap, swap_of):
 
 
 async def test_a_model_whose_own_server_has_no_health_is_loaded_all_the_same(llama_swap, swap_of):
+    llama_swap.serves["/running"] = {"running": [{"model": "b", "state": "ready"}]}
+
     await swap_of().load("b")
 
     assert "/upstream/b/health" in llama_swap.looked
+
+
+async def test_a_selector_or_peer_that_cannot_be_loaded_is_an_error(llama_swap, swap_of):
+    llama_swap.serves["/v1/models"]["data"].append({"id": "pick", "status": {"value": "unloaded"}})
+    swap = swap_of()
+
+    with pytest.raises(ModelError, match=r"llama-swap cannot load pick \(no reason given|null\): it may be a selector"):
+        await swap.load("pick")
+
+
+@pytest.mark.parametrize("name", ["pick", None])
+async def test_an_unload_that_finds_nothing_is_an_error(llama_swap, swap_of, name):
+    llama_swap.serves["/v1/models"]["data"].append({"id": "pick", "status": {"value": "unloaded"}})
+    llama_swap.answers('{"src": "llama-swap", "error": {"message": "model not found"}}', status=404)
+    swap = swap_of()
+
+    with pytest.raises(ModelError, match=rf"cannot unload {name or 'the models'} \(model not found\)"):
+        await swap.unload(name)
+
+
+async def test_known_models_have_names_and_not_only_aliases(llama_swap, swap_of):
+    models = [{"id": "big", "state": "stopped", "aliases": ["b2"], "unlisted": True}]
+    event = json.dumps({"type": "modelStatus", "data": json.dumps(models)})
+    llama_swap.serves["/api/events"] = [f"data:{event}\n\n"]
+    swap = swap_of()
+
+    await swap.models()
+
+    assert swap.known() == ["a", "b", "big", "b2"]
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])

@@ -6,7 +6,13 @@ from email.utils import format_datetime
 import pytest
 
 from piano_jupyter.errors import ModelError
-from piano_jupyter.runner.model.server.retries import MAX_PAUSE_S, RetryBudget, TransientError, retry_after
+from piano_jupyter.runner.model.server.retries import (
+    MAX_PAUSE_S,
+    WAIT_PAUSE_S,
+    RetryBudget,
+    TransientError,
+    retry_after,
+)
 
 BUSY = ModelError("busy")
 
@@ -70,3 +76,22 @@ def test_h14_a_servers_retry_after_may_be_a_date(seconds, least, most):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
     assert least <= retry_after({"retry-after": date}) <= most
+
+
+def test_a_server_that_is_starting_is_waited_for_however_many_requests_that_takes():
+    seconds = [0.0]
+    retries = RetryBudget(1, lambda: seconds[0])
+    starting = TransientError(BUSY, wait_s=30)
+
+    for at in range(30):
+        seconds[0] = float(at)
+        assert retries.pause(starting) == WAIT_PAUSE_S
+    seconds[0] = 30.0
+    retries.pause(starting)  # the usual retry
+    with pytest.raises(ModelError, match="busy"):
+        retries.pause(starting)
+
+
+def test_with_no_retries_nothing_is_waited_for():
+    with pytest.raises(ModelError, match="busy"):
+        RetryBudget(0).pause(TransientError(BUSY, wait_s=30))

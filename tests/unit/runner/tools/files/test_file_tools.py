@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import tracemalloc
+import unicodedata
 from uuid import UUID
 
 import pytest
@@ -51,6 +52,30 @@ async def test_a_file_is_created_read_and_edited(call, tmp_path):
     assert await call("read_file", path="src/a.py") == (True, "1\tone\n2\tzwei\n3\tdrei")
     assert await call("read_file", path=".") == (True, "'.' is a folder:\nsrc/")
     assert (tmp_path / "src" / "a.py").read_text() == "one\nzwei\ndrei\n"
+
+
+@pytest.mark.parametrize(("on_disk", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+async def test_a_name_whose_accents_are_written_in_another_way_is_the_same_file(call, tmp_path, on_disk, typed):
+    path = tmp_path / unicodedata.normalize(on_disk, "Übung") / unicodedata.normalize(on_disk, "café.txt")
+    path.parent.mkdir()
+    path.write_text("one\n")
+    name = unicodedata.normalize(typed, "Übung/café.txt")
+
+    assert await call("read_file", path=name, thread=1) == (True, "1\tone")
+    ok, text = await call("edit_file", path=name, thread=1, edits=[{"old_text": "one", "new_text": "two"}])
+    assert ok, text
+    ok, text = await call("create_file", path=name, content="three\n")
+    assert (ok, "already a file" in text) == (False, True)
+    assert path.read_text() == "two\n"
+    assert len(list(path.parent.iterdir())) == 1
+
+
+async def test_of_two_names_that_look_the_same_the_one_that_was_written_is_read(call, tmp_path):
+    for form in ("NFC", "NFD"):
+        (tmp_path / unicodedata.normalize(form, "café.txt")).write_text(form)
+
+    for form in ("NFC", "NFD"):
+        assert await call("read_file", path=unicodedata.normalize(form, "café.txt")) == (True, f"1\t{form}")
 
 
 async def test_a_long_file_comes_in_parts_that_say_how_to_continue(call, tmp_path, config):

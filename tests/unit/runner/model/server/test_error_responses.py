@@ -1,0 +1,184 @@
+"""What a server's error response means: a sentence, and whether the request is sent again."""
+
+import json
+
+import pytest
+
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError, UnreadableReplyError
+from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
+
+
+def body(message, **fields):
+    return json.dumps({"error": {"message": message, **fields}})
+
+
+GROQ = "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more details."
+UNREADABLE = [
+    (500, body("The model produced output that does not match the expected peg-native format", code=500)),
+    (500, body("The model produced output that does not match the expected peg-gemma4 format", code=500)),
+    (500, body("Failed to parse input at pos 12: <tool_call>\n<function=look>", type="server_error")),
+    (500, body("got exception: Unexpected empty grammar stack after accepting piece: \n<function=look> (260)")),
+    (500, body("error parsing tool call: raw='{\"a\": ]', err=invalid character ']' looking for beginning of value")),
+    (500, '{"error": "XML syntax error on line 8: element <function> closed by </parameter>"}'),
+    (500, '{"error": "failed to parse XML: XML syntax error on line 1: element <tool_call> closed by </arg_value>"}'),
+    (500, '{"error": "expected element type <function> but have <parameter>"}'),
+    (500, '{"error": "invalid character \']\' after object key:value pair"}'),
+    (500, '{"error": "unexpected end of JSON input"}'),
+    (400, body(GROQ, type="invalid_request_error", code="tool_use_failed", failed_generation="<function=look>")),
+    (400, body("no words that are known", code="tool_use_failed")),
+    (400, body("tool call validation failed: attempted to call tool 'peek' which was not in request.tools")),
+    (400, body("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed")),
+    (400, body("Parsing failed. The model generated output that could not be parsed.", code="output_parse_failed")),
+    (500, body('unexpected tokens remaining in message header: Some("to=functions.look")')),
+    (400, body("Unexpected token 12606 while expecting start token 200006")),
+    (502, body("error parsing tool call: unexpected EOF")),
+]
+REFUSED = [
+    (500, body("Failed to parse messages: Missing 'content'")),
+    (500, body("Failed to parse tools: missing field 'function'")),
+    (400, body("json: cannot unmarshal string into Go struct field ChatRequest.options of type map")),
+    (400, body("Unable to generate parser for this template")),
+    (400, body("Conversation roles must alternate user/assistant")),
+    (400, body("tool_choice is not supported")),
+]
+
+
+@pytest.mark.parametrize(("status", "text"), UNREADABLE)
+def test_what_the_server_could_not_read_is_the_models_mistake_and_not_sent_again_as_it_was(status, text):
+    error = error_from(status, text)
+
+    assert isinstance(error, UnreadableReplyError)
+    assert str(error).startswith("the server could not read what the model wrote (")
+    assert not is_transient(status, text)
+
+
+@pytest.mark.parametrize(("status", "text"), REFUSED)
+def test_a_fault_of_the_request_is_not_the_models_mistake(status, text):
+    assert isinstance(error_from(status, text), ModelRefusedError)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_key_or_model_that_is_refused_is_not_the_models_mistake(status):
+    assert not isinstance(error_from(status, body("error parsing tool call")), UnreadableReplyError)
+    assert isinstance(error_from(status, body("error parsing tool call")), ModelError)
+
+
+def test_only_a_400_without_a_word_is_sent_again():
+    assert is_transient(400, "")
+    assert is_transient(400, " \n")
+    assert not is_transient(400, "no")
+    assert not is_transient(401, "")
+
+
+#: what servers say when a prompt is too long, and the window that they name
+OVERFLOWS = [
+    ("the request exceeds the available context size, try increasing it", None),  # llama.cpp
+    ("request (5123 tokens) exceeds the available context size (4096 tokens), try increasing it", 4096),
+    ("Context size has been exceeded.", None),
+    ("Requested tokens (5123) exceed context window of 4096", 4096),  # llama-cpp-python
+    ("Prompt has 5123 tokens, but the configured context size is 4096 tokens", 4096),
+    ("prompt too long; exceeded max context length by 4 tokens", None),  # Ollama
+    ("the input length exceeds the context length", None),
+    (
+        (
+            "The number of tokens to keep from the initial prompt is greater than the context length "
+            "(n_keep: 23678>= n_ctx: 9472). Try to load the model with a larger context length"
+        ),
+        9472,
+    ),  # LM Studio
+    (
+        (
+            "Trying to keep the first 23678 tokens when context the overflows. However, the model is loaded with "
+            "context length of only 4096 tokens, which is not enough."
+        ),
+        4096,
+    ),
+    ("Reached context length of 4096 tokens with this model", 4096),
+    (
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4000 in the "
+            "messages, 1000 in the completion). Please reduce the length of the messages or completion."
+        ),
+        4096,
+    ),  # OpenAI, vLLM
+    ("Your input exceeds the context window of this model. Please adjust your input and try again.", None),
+    (
+        "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+        272_000,
+    ),
+    ("The decoder prompt (length 5000) is longer than the maximum model length of 4096.", 4096),
+    ("max_tokens must be at least 1, got -904.", None),
+    (
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 1000. This model's maximum context length is 4096 "
+            "tokens and your request has 4000 input tokens"
+        ),
+        4096,
+    ),
+    ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", 4096),  # SGLang, Together
+    ("Input length (265330) exceeds model's maximum context length (262144).", 262_144),
+    (
+        (
+            "Requested token count exceeds the model's maximum context length of 131072 tokens. You requested a total "
+            "of 140000 tokens"
+        ),
+        131_072,
+    ),
+    ("This endpoint's maximum context length is 1048576 tokens. However, you requested about 1293741", 1_048_576),
+    ("Input length 131393 exceeds the maximum allowed input length of 131040 tokens.", 131_040),
+    ("The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).", 1_048_575),  # Google
+    ("The input token count exceeds the maximum number of tokens allowed 1048576.", 1_048_576),
+    ("prompt is too long: 213462 tokens > 200000 maximum", 200_000),  # Anthropic
+    ("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length", 200_000),
+    ("This model's maximum prompt length is 131072 but the request contains 537812 tokens.", 131_072),  # xAI
+    ("Invalid request: Your request exceeded model token limit: 131072 (requested: 140000)", 131_072),  # Kimi
+    ("prompt token count of 70519 exceeds the limit of 64000", 64_000),  # Copilot
+    ("Input is too long for requested model.", None),  # Bedrock
+    ("Too many input tokens. Max input tokens: 8192, request input token count: 9279", 8192),
+    ("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens", 4096),
+    ("Input validation error: `inputs` must have less than 1024 tokens. Given: 1100", 1024),  # TGI
+    ("Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length", 32_768),
+    ("Please reduce the length of the messages or completion.", None),  # Groq
+    ("too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000", 4081),  # Cohere
+    ("invalid params, context window exceeds limit (2013)", None),  # MiniMax: the number is that of the error
+    ("The prompt is too long: 5000, model maximum context length: 4096", 4096),  # Fireworks
+    ("Range of input length should be [1, 30720]", 30_720),  # Qwen
+    ("Prompt 超长", None),  # Zhipu
+    ("Prompt length 5000 is greater than max_seq_len 4096", 4096),  # TabbyAPI
+    (
+        (
+            "The estimated number of input and maximum output tokens (5000) exceeded this model context window limit "
+            "(4096)."
+        ),
+        4096,
+    ),  # Cloudflare
+    ("the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model", 4096),  # watsonx
+]
+OTHERS = [
+    (400, "max_tokens is too large: 100000. This model supports at most 16384 completion tokens"),
+    (400, "max_tokens exceeds the limit of 8192"),
+    (400, "The maximum tokens you requested exceeds the model limit of 4096"),
+    (413, "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 9000"),
+    (429, "Rate limit reached: 30000 tokens per minute"),
+    (429, "ThrottlingException: Too many tokens, please wait before trying again."),
+    (400, "temperature must be <= 2"),
+    (400, "too many tools"),
+]
+
+
+@pytest.mark.parametrize(("message", "n_ctx"), OVERFLOWS)
+def test_an_overflow_is_known_with_the_window_that_it_names(message, n_ctx):
+    error = error_from(400, body(message))
+
+    assert isinstance(error, ContextOverflowError)
+    assert error.n_ctx == n_ctx
+
+
+@pytest.mark.parametrize(("status", "message"), OTHERS)
+def test_other_limits_are_no_overflow(status, message):
+    assert not isinstance(error_from(status, body(message)), ContextOverflowError)
+
+
+@pytest.mark.parametrize("text", ["", "<html><title>413 Request Entity Too Large</title></html>"])
+def test_a_413_without_a_reason_is_an_overflow(text):
+    assert isinstance(error_from(413, text), ContextOverflowError)
