@@ -57,7 +57,7 @@ class Wild:
         finally:
             writer.close()
 
-    async def _answer(self, asked, reader, writer):
+    async def _answer(self, asked, reader, writer):  # noqa: C901, PLR0912, PLR0915  One case a trouble.
         model, said = asked["model"], QUESTION.findall(asked["messages"][-1]["content"])[-1]
         self.at_work[model] += 1
         self.most[model] = max(self.most[model], self.at_work[model])

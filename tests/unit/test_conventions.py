@@ -25,7 +25,6 @@ SLEEPS = {
     "unit/runner/model/embedded/test_local_server.py": "a process that stays until it is killed",
     "unit/runner/tools/bash/test_processes.py": "processes that stay until they are killed",
     "unit/store/duckdb/test_lock.py": "a process that stays until it is killed",
-    "unit/store/test_grants.py": "a kernel that does not come for its job in time",
     "unit/test_chaos.py": "a server that is silent while it holds an answer back",
 }
 
