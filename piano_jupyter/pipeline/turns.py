@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
+from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
@@ -18,7 +19,7 @@ from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.message_tree import Branch
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
-from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, short
+from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, JobStatus, short
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
@@ -27,6 +28,9 @@ from piano_jupyter.runner.turn.context_window import last_trim
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.known_secrets import SecretMask
+
+#: What the agent reads in place of an answer that never came.
+NO_ANSWER = {JobStatus.CANCELLED: "(stopped by the user, not answered)", JobStatus.FAILED: "(not answered: an error)"}
 
 
 class TurnDependencies(Protocol):
@@ -111,6 +115,7 @@ class TurnRunner:
             trimmed_turns=bisect_left(branch.questions, begins),
             trimmed_calls=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
             pending=tool_calls_of(asked_before),
+            unanswered=_unanswered(conversation, job),
             names={each.id: each.name for each in self._dependencies.agents.all()},
             skills=skills.prompt,
             versions=skills.versions,
@@ -125,3 +130,16 @@ class TurnRunner:
             summarize=config.summarize,
             mask=self._dependencies.mask,
         )
+
+
+def _unanswered(conversation: Conversation, job: Job) -> dict[UUID, str]:
+    """Return the messages that all who were asked failed to answer, each with what the agent reads in its place."""
+    ends: dict[UUID, JobStatus] = {}
+    for each in conversation.jobs.values():
+        if ends.get(each.message_id, each.status) in NO_ANSWER:
+            ends[each.message_id] = each.status
+    return {
+        message_id: NO_ANSWER[status]
+        for message_id, status in ends.items()
+        if status in NO_ANSWER and message_id != job.message_id
+    }

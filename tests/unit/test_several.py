@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from piano_jupyter import Piano, PianoError
-from piano_jupyter.errors import NotFoundError
+from piano_jupyter.errors import ModelError, NotFoundError
 from piano_jupyter.events import ApprovalRequested, JobDone, JobQueued, MessageAdded, ThreadBranched
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.pipeline.producer import JobModels, Producer
@@ -81,6 +81,28 @@ async def test_two_mentioned_agents_answer_at_once_and_do_not_read_each_other(ch
     assert bo.content == "I am Bo."
     assert sorted(model.asked) == [("ada", ["@ada @bo who are you?"]), ("bo", ["@ada @bo who are you?"])]
     assert await told(piano) == [("user", "@ada @bo who are you?"), ("ada", "I am Ada."), ("bo", "I am Bo.")]
+
+
+async def test_a_question_that_was_cancelled_or_failed_is_not_read_as_part_of_the_next(chat):
+    model = Voices(ada=[ModelError("no"), "hello", "again"])
+    piano = await chat(model)
+    model.held["ada"] = asyncio.Event()
+    cancelled = await piano.send("delete it all", agent="ada")
+    await model.begun.wait()
+    await piano.cancel(cancelled)
+    model.held["ada"].set()
+    with pytest.raises(PianoError):
+        await piano.ask("fail", agent="ada")
+    await piano.ask("hi", agent="ada")
+    first = model.asked[-1][1]
+    await piano.ask("and now?", agent="ada")
+
+    assert first == [
+        *("delete it all", "(stopped by the user, not answered)"),
+        *("fail", "(not answered: an error)"),
+        "hi",
+    ]
+    assert model.asked[-1][1] == [*first, "hello", "and now?"]  # the prompt before is its beginning
 
 
 async def test_ask_all_gives_the_answers_in_the_order_asked(chat):

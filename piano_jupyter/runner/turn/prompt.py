@@ -9,6 +9,7 @@ parallel calls in one message.) Only the agent's own system prompt may contain c
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 
 UNFINISHED = "outcome unknown: it did not finish"
 NO_TRIM = HistoryTrim()
+NOTHING: Mapping[UUID, str] = MappingProxyType({})
 
 
 def chat_messages(
@@ -32,13 +34,15 @@ def chat_messages(
     *,
     start_index: int = 0,
     trimmed_calls: int = 0,
+    unanswered: Mapping[UUID, str] = NOTHING,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
     `history` and `calls` are the thread's, in order; messages before `start_index` are left out, and `trimmed_calls` of
     the agent's calls came before `calls`. `names` maps agent ids to names; `trim` is what is left out. The agent's own
     messages have the assistant's role; those of other agents are labelled user messages. Reasoning is sent only within
-    the job `job_id`.
+    the job `job_id`. `unanswered` says in the agent's words of earlier questions why they have no answer: without it,
+    such a question would be read as part of the next one.
     """
     calls_by_message: dict[UUID, list[ToolCall]] = {}
     for call in sorted(calls, key=lambda each: each.seq):
@@ -55,10 +59,12 @@ def chat_messages(
         return escape(trim.shortened(text))
 
     prompt: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escape(trim.note)}" if trim.note else ""}]
+    left_open = ""
     for message in history[start_index:]:
         content = prepared(message.content)
         if message.role == "user":
-            prompt.append({"role": "user", "content": content})
+            prompt += [{"role": "assistant", "content": left_open}, {"role": "user", "content": content}]
+            left_open = unanswered.get(message.id, "")
         elif message.role == "system":  # a note for people
             continue
         elif message.role != "assistant":

@@ -55,6 +55,7 @@ async def ask_within_window(
             trim,
             start_index=trim.start_index(questions, turn.trimmed_turns),
             trimmed_calls=turn.trimmed_calls,
+            unanswered=turn.unanswered,
         )
         return with_schema(prompt, job.schema)
 

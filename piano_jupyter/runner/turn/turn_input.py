@@ -22,6 +22,7 @@ class TurnInput:
     trimmed_turns: int = 0  #: how many turns were left out
     trimmed_calls: int = 0  #: how many calls the agent made in them
     pending: Sequence[ToolCall] = ()  #: the job's calls that waited for approval and have not started
+    unanswered: Mapping[UUID, str] = field(default_factory=dict)  #: why earlier questions have no answer, by id
     names: Mapping[UUID, str]  #: the agents' names by id
     skills: str  #: the part of the system prompt about the enabled skills
     versions: Mapping[str, str] = field(default_factory=dict)  #: the version of each skill, by name

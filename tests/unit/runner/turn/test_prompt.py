@@ -41,6 +41,23 @@ def test_neighbours_of_one_role_are_merged_and_empty_ones_left_out(make):
     assert chat_messages(make.agent(), "", told, [], {}) == [{"role": "user", "content": "one\n\ntwo"}]
 
 
+def test_a_question_without_an_answer_is_not_read_as_part_of_the_next(make):
+    ada, first, second = make.agent(), make.message("delete it all"), make.message("hello")
+    begun = make.message("I begin.", "assistant", agent_id=ada.id)
+    why = {first.id: "(stopped)"}
+
+    assert chat_messages(ada, "", [first, second], [], {}, unanswered=why) == [
+        {"role": "user", "content": "delete it all"},
+        {"role": "assistant", "content": "(stopped)"},
+        {"role": "user", "content": "hello"},
+    ]
+    assert chat_messages(ada, "", [first, begun, second], [], {}, unanswered=why)[1] == {
+        "role": "assistant",
+        "content": "I begin.\n\n(stopped)",
+    }
+    assert chat_messages(ada, "", [first], [], {}, unanswered=why) == [{"role": "user", "content": "delete it all"}]
+
+
 def test_a_history_that_begins_with_the_assistant_gets_a_user_first(make):
     ada = make.agent()
     told = [make.message("ok", "assistant", agent_id=ada.id), make.message("?")]
