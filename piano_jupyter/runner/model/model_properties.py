@@ -88,14 +88,16 @@ class ModelProperties:
         return self._props[key]
 
     async def _get_props(self, model: str, *, only_recorded: bool) -> httpx.Response:
-        """Request `/props`. Raises TimeoutError if it does not answer though the model is not loading."""
-        extensions = {"only_recorded": only_recorded}
+        """Request `/props`. Raises TimeoutError if it does not answer though the model is loaded."""
+        sent, was_sent = asyncio.Event(), False
+        extensions = {"only_recorded": only_recorded, "sent": sent}
         request = asyncio.create_task(self._http.get("/props", params={"model": model}, extensions=extensions))
         try:
             async with asyncio.timeout(self._config.first_byte_timeout):
                 while not (await asyncio.wait([request], timeout=PROPS_TIMEOUT_S))[0]:
-                    if await self._swap.loading_note(model) is None:
+                    if was_sent and await self._swap.loading_note(model) is None:
                         raise TimeoutError
+                    was_sent = sent.is_set()  # before that, the embedded model is started
             return await request
         finally:
             request.cancel()

@@ -63,6 +63,8 @@ class ServerTransport(httpx.AsyncBaseTransport):
         if settings not in self._opened:
             self._opened[settings] = settings.open()
         try:
+            if "sent" in request.extensions:
+                request.extensions["sent"].set()
             async with asyncio.timeout(self._config.first_byte_timeout):
                 response = await self._opened[settings].handle_async_request(request)
         except TimeoutError as error:

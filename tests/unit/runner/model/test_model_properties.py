@@ -178,3 +178,23 @@ async def test_properties_of_a_model_that_llama_swap_loads_are_waited_for(client
     loaded.set()
 
     assert await asked
+
+
+async def test_while_the_server_is_started_its_properties_are_waited_for(stub, config, monkeypatch):
+    monkeypatch.setattr(model_properties, "PROPS_TIMEOUT_S", 0.02)
+    stub.serves[PROPS] = {"chat_template_caps": {"supports_tools": False}}
+    started = asyncio.Event()
+
+    async def connect():
+        await started.wait()
+        return Endpoint(url=stub.url)
+
+    swap = SwapClient(connect, config)
+    client = ChatClient(connect, config, None, swap)
+    asked = asyncio.create_task(client.lacks_tools("m"))
+    await asyncio.wait([asked], timeout=0.8)  # longer than `loading_note` waits
+    started.set()
+
+    assert await asked
+    await client.aclose()
+    await swap.aclose()
