@@ -13,7 +13,7 @@ import pytest
 from sandboxing import listening
 
 from piano_jupyter import Piano
-from piano_jupyter.events import ApprovalRequested, ToolCalled, ToolFlagged, ToolReturned
+from piano_jupyter.events import ApprovalDecided, ApprovalRequested, ToolCalled, ToolFlagged, ToolReturned
 
 KEY = "b3BlbnNzaC1rZXktdjEAAAAA"
 PYTHON = """{python} -c 'import urllib.request as web; web.urlopen("{url}/python", timeout=5)'"""
@@ -86,7 +86,8 @@ async def test_f1_a_file_asks_to_send_a_key_away_and_nothing_leaves_the_sandbox(
     )
     assert flagged.call.arguments["command"] == command
     of_bash = [type(event) for event in happened if getattr(event, "call", None) and event.call.name == "bash"]
-    assert [kind for kind in of_bash if kind is not ApprovalRequested] == [ToolFlagged, ToolCalled, ToolReturned]
+    asking = {ApprovalRequested, ApprovalDecided}
+    assert [kind for kind in of_bash if kind not in asking] == [ToolFlagged, ToolCalled, ToolReturned]
 
 
 WAYS = [

@@ -5,12 +5,12 @@ import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from piano_jupyter.errors import PianoError, StoreError
-from piano_jupyter.records import Job
+from piano_jupyter.records import DatabaseIdentity, Job
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.granting_store import GrantingStore
 from piano_jupyter.store.server import wire
@@ -51,6 +51,7 @@ class StoreServer:
         self._socket: ServerSocket | None = None
         self._moving: asyncio.Task[None] | None = None
         self._leave_later: asyncio.TimerHandle | None = None
+        self._maker = ""  #: the client that the database was opened for
         self._own_operations: Mapping[str, Callable[..., Awaitable[Any]]] = {}
 
     async def listen(self) -> None:
@@ -188,7 +189,7 @@ class StoreServer:
     async def _answer(self, connection: ClientConnection, call: wire.Call) -> None:
         try:
             operation = OPERATIONS[call.operation]
-            result = await self._do(operation, call.arguments)
+            result = await self._do(operation, call.arguments, connection.client)
             reply: wire.Result | wire.Failure = wire.Result(call.id, operation.result.pack(result))
         except PianoError as error:
             if self._leaving.is_set():
@@ -202,10 +203,16 @@ class StoreServer:
             raise
         await connection.reply(reply)
 
-    async def _do(self, operation: Operation, packed: bytes) -> Any:
+    async def _do(self, operation: Operation, packed: bytes, client: Client) -> Any:
         arguments = operation.unpack_arguments(packed)
         function = self._own_operations.get(operation.name) or partial(self._store.call, operation.name)
-        return await function(*arguments.args[1:], **arguments.kwargs)
+        result = await function(*arguments.args[1:], **arguments.kwargs)
+        return self._identity_for(client, result) if isinstance(result, DatabaseIdentity) else result
+
+    def _identity_for(self, client: Client, identity: DatabaseIdentity) -> DatabaseIdentity:
+        """Return the identity as the client may see it: a new file was made for the first one that asks."""
+        self._maker = self._maker or client.owner
+        return identity if client.owner == self._maker else replace(identity, is_new=False)
 
     async def _list_clients(self) -> list[Client]:
         return [each.client for each in self._clients]

@@ -8,9 +8,9 @@ from piano_jupyter.records import Notebook
 
 @pytest.fixture
 def shell(monkeypatch):
-    monkeypatch.setattr("ipykernel.connect.get_connection_file", lambda: "/run/kernel-8f1c-2ab4c6.json")
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    return SimpleNamespace(kernel=None, user_ns={})
+    application = SimpleNamespace(connection_file="/run/kernel-8f1c-2ab4c6.json")
+    return SimpleNamespace(kernel=SimpleNamespace(parent=application), user_ns={})
 
 
 @pytest.mark.parametrize(

