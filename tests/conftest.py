@@ -21,6 +21,16 @@ from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, f
 from piano_jupyter.testing import ScriptedServer, echo
 
 SENTENCE = "All is well on this tiny server."
+#: Files that take minutes: they go first, so that no worker is left with one of them at the end.
+LONG_FILES = {
+    *("test_kills.py", "test_panel.py", "test_life.py"),
+    *("test_flipped_bytes.py", "test_torn_writes.py", "test_recovery.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -189,8 +189,7 @@ def test_file_tools_cannot_do_what_the_user_has_no_permission_for():
             os.chown(ws / name, user, user)
         said = run_child(
             """
-read, tempfile.gettempdir()  # else it tries out a file, and removes it
-create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
+read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 for call in (lambda: read("closed"), lambda: create("folder/x", ""), lambda: create("own", "x"),
              lambda: edit("own", [{"old_text": "x", "new_text": "y"}]), lambda: read("own")):
     try:
@@ -247,8 +246,7 @@ def test_a_file_with_a_hard_link_outside_the_workspace_can_be_read_but_not_writt
         (folder / "ws/f").hardlink_to(folder / "outside")
         said = run_child(
             """
-read, tempfile.gettempdir()  # else it tries out a file, and removes it
-create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
+read, create, edit = file_tools(PianoConfig(workspace=sys.argv[1], tool_output_limit=1000))
 edits = [{"old_text": "x", "new_text": "y"}]
 for call in (lambda: edit("f", edits), lambda: create("f", "y"), lambda: read("f"),
              lambda: os.unlink(sys.argv[1] + "/../outside"), lambda: edit("f", edits)):
