@@ -266,8 +266,8 @@ class Notebook(NamedTuple):
         name: Its path, or what else it is called, for people; "" if that is not known.
 
     Example:
-        >>> sales = Notebook("8f1c2ab4", "/work/sales.ipynb")
-        >>> sales.is_same(Notebook("0d93e5f7", "/work/sales.ipynb"))
+        >>> sales = Notebook("8f1c2ab4", "/notes/sales.ipynb")
+        >>> sales.is_same(Notebook("0d93e5f7", "/notes/sales.ipynb"))
         True
         >>> sales.is_same(Notebook())
         False

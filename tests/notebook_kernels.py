@@ -69,7 +69,7 @@ class Kernel:
         self.piano = Piano(
             database=file,
             model=CheckingModel(say),
-            notebook=Notebook(f"kernel-of-{name}", f"/work/{name}.ipynb"),
+            notebook=Notebook(f"kernel-of-{name}", f"/notes/{name}.ipynb"),
             tools=[self.note],
             share=True,
             max_attempts=10_000,

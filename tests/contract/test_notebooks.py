@@ -7,11 +7,11 @@ import pytest
 from piano_jupyter.errors import NotFoundError, StaleThreadError, StoreError
 from piano_jupyter.records import CallStatus, JobStatus, JobTerms, Notebook
 
-SALES = Notebook("k1", "/work/sales.ipynb")
-COSTS = Notebook("k2", "/work/costs.ipynb")
-SALES_ANEW = Notebook("k3", "/work/sales.ipynb")  #: the same notebook with another kernel
+SALES = Notebook("k1", "/notes/sales.ipynb")
+COSTS = Notebook("k2", "/notes/costs.ipynb")
+SALES_ANEW = Notebook("k3", "/notes/sales.ipynb")  #: the same notebook with another kernel
 UNNAMED = Notebook("k4")
-NAMED = Notebook("", "/work/plan.ipynb")
+NAMED = Notebook("", "/notes/plan.ipynb")
 NOTEBOOKS = [SALES, COSTS, UNNAMED, NAMED]
 
 

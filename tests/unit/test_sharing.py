@@ -64,7 +64,7 @@ async def notebooks(database, monkeypatch):
             piano = Piano(
                 database=database,
                 model=model,
-                notebook=Notebook(f"kernel-of-{name}", f"/work/{name}.ipynb"),
+                notebook=Notebook(f"kernel-of-{name}", f"/notes/{name}.ipynb"),
                 **settings,
             )
             piano.model = model
@@ -110,7 +110,7 @@ async def test_two_notebooks_see_each_other_s_threads_messages_and_agents(notebo
     await a.add_agent("ada")
     await first(events, AgentAdded)
     assert (await b.ask("hello", agent="ada")).content
-    assert (await a.status()).others == ["/work/b.ipynb"]
+    assert (await a.status()).others == ["/notes/b.ipynb"]
 
 
 async def test_pieces_of_an_answer_arrive_in_the_other_notebook_while_it_is_written(notebooks):
@@ -129,8 +129,8 @@ async def test_each_job_runs_in_the_notebook_that_sent_it(notebooks):
     await asyncio.gather(*(each.ask(f"{n}") for n in range(5) for each in (a, b)))
 
     owners = {job.notebook.name: {job.owner} for job in await a.jobs()}
-    assert set(owners) == {"/work/a.ipynb", "/work/b.ipynb"}
-    assert owners["/work/a.ipynb"] != owners["/work/b.ipynb"]
+    assert set(owners) == {"/notes/a.ipynb", "/notes/b.ipynb"}
+    assert owners["/notes/a.ipynb"] != owners["/notes/b.ipynb"]
     assert {job.status for job in await b.jobs()} == {JobStatus.DONE}
 
 

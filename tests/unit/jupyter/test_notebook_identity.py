@@ -16,9 +16,9 @@ def shell(monkeypatch):
 @pytest.mark.parametrize(
     ("session", "variables", "name"),
     [
-        ("/work/sales.ipynb", {}, "/work/sales.ipynb"),
-        ("/work/Sales review.ipynb-jvsc-3b7d-11.ipynb", {}, "/work/Sales review.ipynb"),
-        ("/work/old.ipynb", {"__vsc_ipynb_file__": "/work/renamed.ipynb"}, "/work/renamed.ipynb"),
+        ("/notes/sales.ipynb", {}, "/notes/sales.ipynb"),
+        ("/notes/Sales review.ipynb-jvsc-3b7d-11.ipynb", {}, "/notes/Sales review.ipynb"),
+        ("/notes/old.ipynb", {"__vsc_ipynb_file__": "/notes/renamed.ipynb"}, "/notes/renamed.ipynb"),
         ("", {}, "kernel 2ab4c6"),
     ],
 )

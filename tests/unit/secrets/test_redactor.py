@@ -199,9 +199,9 @@ def test_all_texts_of_records_and_json_are_masked_and_the_rest_stays():
     assert (masked.id, masked.inserted_at) == (message.id, now)
     assert redact(clean) is clean
     assert redact({secret: 1}) == {"ghp_…[masked]": 1}
-    notebook = Notebook("k1", f"/work/{secret}.ipynb")
-    assert redact((notebook,)) == (Notebook("k1", "/work/ghp_…[masked].ipynb"),)
-    assert redact(Notebook("k1", "/work")) == Notebook("k1", "/work")
+    notebook = Notebook("k1", f"/notes/{secret}.ipynb")
+    assert redact((notebook,)) == (Notebook("k1", "/notes/ghp_…[masked].ipynb"),)
+    assert redact(Notebook("k1", "/notes")) == Notebook("k1", "/notes")
     assert type(redact(notebook)) is Notebook
 
 

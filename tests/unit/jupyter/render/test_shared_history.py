@@ -11,8 +11,8 @@ from piano_jupyter.records import JobStatus, Notebook, short
 
 make = Make()
 ADA = make.agent("ada")
-HERE, OTHER = Notebook("1", "/work/a.ipynb"), Notebook("2", "/work/b.ipynb")
-SAME_NAME, SCRIPT = Notebook("3", "/work/reports/b.ipynb"), Notebook()
+HERE, OTHER = Notebook("1", "/notes/a.ipynb"), Notebook("2", "/notes/b.ipynb")
+SAME_NAME, SCRIPT = Notebook("3", "/notes/reports/b.ipynb"), Notebook()
 
 
 def job_of(notebook, status=JobStatus.QUEUED):
@@ -25,7 +25,7 @@ def test_a_job_shows_its_notebook_and_whether_that_is_gone():
 
     table = jobs_table(jobs, {ADA.id: "ada"}, held, here=HERE)
 
-    shown = ("this one", "work/b.ipynb", "reports/b.ipynb (gone)", "a script")
+    shown = ("this one", "notes/b.ipynb", "reports/b.ipynb (gone)", "a script")
     for line, notebook in zip(repr(table).splitlines()[1:], shown, strict=True):
         assert re.search(rf"  {re.escape(notebook)}(  |$)", line)
     assert '<td style="text-align:left">this one</td>' in table._repr_html_()
@@ -51,10 +51,10 @@ def status_of(others=(), unfinished=()):
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        (["/work/b.ipynb"], "shared with 1 other notebook: b.ipynb"),
-        (["/work/b.ipynb", "kernel 2ab4c6"], "shared with 2 other notebooks: b.ipynb, kernel 2ab4c6"),
-        (["/work/b.ipynb", "process 71"], "shared with 2 others: b.ipynb, process 71"),
-        (["/work/reports/a.ipynb"], "shared with 1 other notebook: reports/a.ipynb"),
+        (["/notes/b.ipynb"], "shared with 1 other notebook: b.ipynb"),
+        (["/notes/b.ipynb", "kernel 2ab4c6"], "shared with 2 other notebooks: b.ipynb, kernel 2ab4c6"),
+        (["/notes/b.ipynb", "process 71"], "shared with 2 others: b.ipynb, process 71"),
+        (["/notes/reports/a.ipynb"], "shared with 1 other notebook: reports/a.ipynb"),
     ],
 )
 def test_the_status_says_with_whom_the_history_is_shared(others, said):

@@ -234,7 +234,7 @@ def test_the_headers_are_put_right_from_each_other(base):
 
 
 def test_the_current_threads_of_notebooks_are_in_a_rebuilt_database(tmp_path, base):
-    path, notebook = tmp_path / "run.duckdb", Notebook("k1", "/work/sales.ipynb")
+    path, notebook = tmp_path / "run.duckdb", Notebook("k1", "/notes/sales.ipynb")
     path.write_bytes(base)
     thread = Thread(id=UUID(int=7), title="talk", inserted_at=database_runs.TIME)
     with contextlib.closing(Database(str(path))) as database:

@@ -93,7 +93,7 @@ def test_an_operation_s_arguments_arrive(message, job, thread):
     assert answered.kwargs == {"asked": [job], "note": None}
 
 
-@pytest.mark.parametrize("notebook", [None, Notebook(), Notebook("k1", "/work/\udc00 sales.ipynb")])
+@pytest.mark.parametrize("notebook", [None, Notebook(), Notebook("k1", "/notes/\udc00 sales.ipynb")])
 def test_a_notebook_arrives_as_one_alone_and_in_a_job(notebook):
     threads, take_over = OPERATIONS["threads"], OPERATIONS["take_over"]
     bound = threads.unpack_arguments(threads.pack_arguments((), {"notebook": notebook}))
