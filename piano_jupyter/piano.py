@@ -77,7 +77,7 @@ class Status:
         others: The notebooks, scripts and terminals that share the database now, without this one.
         server: The address of the server, with a note if it does not answer.
         models: The models of the server; empty if it does not answer.
-        stand_in: The name of the embedded model while it answers in place of the agents' models, else "".
+        answering_model: The model that answers when `agent` is asked, as `Piano.answering_model` tells it.
         workspace: The path of the workspace.
         thread: The current thread, if there is one.
         agent: Who answers a message that mentions nobody.
@@ -100,7 +100,7 @@ class Status:
     others: list[str]
     server: str
     models: list[Model]
-    stand_in: str
+    answering_model: str
     workspace: str
     thread: Thread | None
     agent: Agent | None
@@ -1684,15 +1684,16 @@ class Piano:
         server, models = await self._server_and_models()
         counts = await self._parts.store.counts()
         tools = {tool.name for tool in self._parts.tools.list_available()}
+        agent = next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None)
         return Status(
             database=self._parts.workspace_store.name,
             others=self._parts.workspace_store.others,
             server=server,
             models=models,
-            stand_in=self.stand_in,
+            answering_model=self.answering_model(agent.model) if agent else "",
             workspace=config.workspace,
             thread=self.thread,
-            agent=next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None),
+            agent=agent,
             agents=counts.agents,
             threads=counts.threads,
             queued=counts.jobs.get(JobStatus.QUEUED, 0),
@@ -1765,6 +1766,23 @@ class Piano:
     def stand_in(self) -> str:
         """The name of the embedded model while it answers in place of the agents' models, else ""."""
         return "" if self._parts.client is None else self._parts.finder.stand_in
+
+    def answering_model(self, model: str) -> str:
+        """Return the model that answers when a model is asked, as far as that is known.
+
+        Args:
+            model: The name of a model, as an agent has it.
+
+        Returns:
+            The embedded model while it answers in place of the others; else what the server named in its last answer,
+            which is another name where it resolves an alias or has only one model; else the name itself.
+
+        Example:
+            >>> piano.answering_model("qwen3:32b")
+            'qwen3:32b'
+        """
+        client = self._parts.client
+        return self.stand_in or (client.answered_by(model) if client else "") or model
 
     def known_models(self) -> list[str]:
         """Return the models that the server listed last, without asking it.

@@ -219,8 +219,8 @@ def test_the_embedded_model_answers_under_its_own_name(kernel_of, closed_port, l
     shown = [kernel.run(each).text for each in ("%piano", "%piano agents", "%piano agent Assistant")]
     queued = kernel.run("%piano queue").text
 
-    assert all("SmolLM2-135M-Instruct (stands in for qwen3:32b)" in each for each in shown)
-    assert "the embedded model (stands in for qwen3:32b)" in queued
+    assert all("SmolLM2-135M-Instruct (answers for qwen3:32b)" in each for each in shown)
+    assert "the embedded model (answers for qwen3:32b)" in queued
 
 
 def test_raw_shows_the_answer_as_its_plain_text(kernel, stub_model):

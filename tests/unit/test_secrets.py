@@ -236,7 +236,7 @@ LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}
 SAYS_NOTHING = {
     *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close", "close_now"),
     *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
-    *("model_names", "models", "notices", "open"),
+    *("answering_model", "model_names", "models", "notices", "open"),
     *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
     *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
 }

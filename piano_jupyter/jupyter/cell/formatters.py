@@ -53,12 +53,13 @@ class _RecordFormatter:
         from piano_jupyter.jupyter.render import cards  # noqa: PLC0415  Slow to import.
 
         kind = type(record).__name__
-        names = (self._names(),) if kind in {"Thread", "Job"} else (self._stand_in(),) if kind == "Agent" else ()
+        names: tuple[Any, ...] = (self._names(),) if kind in {"Thread", "Job"} else ()
+        names = (self._answering_model(record.model),) if kind == "Agent" else names
         display(getattr(cards, f"{kind.lower()}_card")(record, *names))
 
-    def _stand_in(self) -> str:
+    def _answering_model(self, model: str) -> str:
         async def read(piano: "Piano") -> str:
-            return piano.stand_in
+            return piano.answering_model(model)
 
         with contextlib.suppress(PianoError):
             return self._session.call(read)

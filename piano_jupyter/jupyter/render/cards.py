@@ -1,7 +1,7 @@
 """Cards and tables of agents, threads, jobs, models and search results, as cells show them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -53,11 +53,11 @@ def _request_text(request: ApprovalRequested, notebook: str) -> str:
     return f"{asked}\n  %piano approve {name} lets it run, %piano deny {name} does not"
 
 
-def agent_card(agent: Agent, stand_in: str = "") -> RecordCard:
-    """Return an agent's card, with all that is set; `stand_in` is the embedded model, while it replaces its model."""
+def agent_card(agent: Agent, answering_model: str = "") -> RecordCard:
+    """Return an agent's card, with all that is set; `answering_model` is the one that answers for its model."""
     return RecordCard(
         name=f"@{agent.name}",
-        model=_answering_model(agent.model, stand_in),
+        model=_model_and_answering(agent.model, answering_model),
         description=agent.description,
         system_prompt=agent.system_prompt,
         tools=", ".join(agent.enabled_tools),
@@ -160,13 +160,15 @@ def models_line(models: Sequence[Model]) -> str:
     return "; ".join([*texts, *([f"{rest} more, not loaded" if texts else f"{rest}, none loaded"] if rest else [])])
 
 
-def agents_table(agents: Sequence[Agent], stand_in: str = "") -> RecordTable[Agent]:
-    """Return agents as a table; `stand_in` is the embedded model, while it replaces their models."""
+def agents_table(
+    agents: Sequence[Agent], answering_model: Callable[[str], str] = lambda model: model
+) -> RecordTable[Agent]:
+    """Return agents as a table; `answering_model` tells which model answers for a model."""
     return RecordTable(
         agents,
         "no agents",
         name=lambda agent: f"@{agent.name}",
-        model=lambda agent: _answering_model(agent.model, stand_in),
+        model=lambda agent: _model_and_answering(agent.model, answering_model(agent.model)),
         tools=lambda agent: ", ".join(agent.enabled_tools),
         skills=lambda agent: ", ".join(agent.enabled_skills),
         description=lambda agent: agent.description,
@@ -307,21 +309,21 @@ def _model_line(name: str, model: Model) -> str:
     return " ".join(filter(None, [name, model.state, _context_text(model)]))
 
 
-def _answering_model(name: str, stand_in: str) -> str:
-    """Return the model that answers when an agent's model is asked."""
-    return f"{stand_in} (stands in for {name})" if stand_in not in {"", name} else name
+def _model_and_answering(name: str, answering: str) -> str:
+    """Return the model that answers, and the one that was asked for if that is another."""
+    return f"{answering} (answers for {name})" if answering not in {"", name} else name
 
 
 def _model_of_job(job: Job) -> str:
-    return _answering_model(job.model, "the embedded model" if job.server == EMBEDDED else "")
+    return _model_and_answering(job.model, "the embedded model" if job.server == EMBEDDED else "")
 
 
 def _model_of(agent: Agent, status: "Status") -> str:
     """Return the model that answers for an agent, and its state if the server has it."""
-    if status.stand_in:
-        return _answering_model(agent.model, status.stand_in)
     found = next((model for model in status.models if agent.model in {model.name, *model.aliases}), None)
-    return agent.model if found is None else _model_line(agent.model, found)
+    if found is None or status.answering_model not in {agent.model, found.name, *found.aliases}:
+        return _model_and_answering(agent.model, status.answering_model)
+    return _model_line(agent.model, found)
 
 
 def _jobs(status: "Status") -> str:

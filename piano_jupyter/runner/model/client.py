@@ -71,6 +71,10 @@ class ChatClient:
         """Return whether the server says that a model's chat template has no tools."""
         return await self._properties.lacks_tools(model)
 
+    def answered_by(self, model: str) -> str:
+        """Return which model the server named in its last answer when this one was asked, "" if it named none."""
+        return self._properties.answered_by(model)
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, and the complete reply last. Raises ModelError.
 
@@ -179,7 +183,9 @@ class ChatClient:
         finally:
             await started.response.aclose()
         named = {"model": extensions["answered_by"]} if "answered_by" in extensions else {}
-        yield replace(reply, usage={**reply.usage, **named, **extensions.get("measured", timings)})
+        reply = replace(reply, usage={**reply.usage, **named, **extensions.get("measured", timings)})
+        self._properties.remember_answer(request.model, reply.usage.get("model", ""))
+        yield reply
 
     async def _next_bytes(
         self, pieces: AsyncIterator[bytes], limit: tuple[float, float], reader: ReplyReader | None = None

@@ -1,4 +1,4 @@
-"""A model's properties: the size of its context window, and whether its chat template has tools.
+"""A model's properties: its context window, whether its chat template has tools, and which model really answers.
 
 llama.cpp has both at `/props` (behind llama-swap, those of each model). Other servers name the window in their list of
 models, or in the error when it overflows. Each model of a server is asked once; nothing is guessed.
@@ -32,6 +32,7 @@ class ModelProperties:
         self._hung_until: dict[Key, float] = {}
         self._props: dict[Key, Mapping[str, Any]] = {}
         self._contexts: dict[Key, int | None] = {}
+        self._answered_by: dict[Key, str] = {}
 
     async def lacks_tools(self, model: str) -> bool:
         """Return whether the server says that the model's chat template has no tools."""
@@ -59,6 +60,14 @@ class ModelProperties:
         """Remember the context window from an overflow error that names it."""
         if n_ctx is not None:
             self._contexts[self._key(model)] = n_ctx
+
+    def remember_answer(self, model: str, answered_by: str) -> None:
+        """Remember which model the server named in an answer."""
+        self._answered_by[self._key(model)] = answered_by
+
+    def answered_by(self, model: str) -> str:
+        """Return which model the server named in its last answer when this one was asked, "" if it named none."""
+        return self._answered_by.get(self._key(model), "")
 
     def _key(self, model: str) -> Key:
         return self._config.embedded, self._config.base_url, model

@@ -364,7 +364,7 @@ async def test_a_question_that_nothing_but_the_embedded_model_can_answer_is_sent
         await piano.stop()
 
         assert (await piano.send("go")).server == EMBEDDED
-        assert piano.stand_in == (await piano.status()).stand_in == "SmolLM2-135M-Instruct"
+        assert piano.stand_in == (await piano.status()).answering_model == "SmolLM2-135M-Instruct"
 
 
 async def test_a_question_on_its_way_to_a_server_is_not_answered_by_the_embedded_model(piano_of, stub_model, llama_cpp):

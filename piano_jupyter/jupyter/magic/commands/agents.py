@@ -25,7 +25,7 @@ EXAMPLE = "ada --model qwen3:8b --tools read_file,bash --temperature 0.2"
 
 async def agents(piano: "Piano") -> Any:
     """List the agents, oldest first."""
-    return agents_table(await piano.agents(), piano.stand_in)
+    return agents_table(await piano.agents(), piano.answering_model)
 
 
 async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: str) -> Any:

@@ -8,7 +8,15 @@ from uuid import UUID
 import pytest
 
 from piano_jupyter import events
-from piano_jupyter.jupyter.render.cards import agent_card, hits_table, job_card, model_card, models_line, thread_card
+from piano_jupyter.jupyter.render.cards import (
+    agent_card,
+    agents_table,
+    hits_table,
+    job_card,
+    model_card,
+    models_line,
+    thread_card,
+)
 from piano_jupyter.jupyter.render.event_lines import event_line
 from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import (
@@ -309,6 +317,13 @@ def test_cards_show_all_that_is_set_and_leave_out_the_rest():
     ]  # fmt: skip
     model = Model(name="small", state=ModelState.LOADING, context=32768, aliases=("s",))
     assert repr(model_card(model)) == "model    small\nstate    loading\ncontext  32,768 tokens\naliases  s"
+
+
+def test_an_agent_names_the_model_that_answers_for_its_own():
+    shown = repr(agent_card(ADA, "m-q4.gguf")), repr(agents_table([ADA], lambda model: f"{model}-q4.gguf"))
+
+    assert f"m-q4.gguf (answers for {ADA.model})" in shown[0]
+    assert f"{ADA.model}-q4.gguf (answers for {ADA.model})" in shown[1]
 
 
 def test_the_models_in_one_line_are_those_that_are_loaded():

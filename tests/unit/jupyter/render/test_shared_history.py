@@ -42,7 +42,18 @@ def test_only_the_jobs_of_a_notebook_that_is_stopped_wait_for_its_start():
 
 
 def status_of(others=(), unfinished=()):
-    names = ("models", "rules", "layers", "warnings", "database", "workspace", "distrust", "server", "mode", "stand_in")
+    names = (
+        "models",
+        "rules",
+        "layers",
+        "warnings",
+        "database",
+        "workspace",
+        "distrust",
+        "server",
+        "mode",
+        "answering_model",
+    )
     counts = dict.fromkeys(("running", "queued", "approvals", "threads", "agents", "stopped"), 0)
     given = {"others": others, "unfinished": unfinished, "agent": None, "thread": None, "cassette": None}
     return SimpleNamespace(**dict.fromkeys(names, ""), **counts, **given)

@@ -98,6 +98,16 @@ async def test_an_answer_of_the_embedded_model_is_named_after_it(stub, speak, cl
     assert (await pieces(client_of()))[-1].usage["model"] == "m"
 
 
+async def test_the_model_that_the_server_named_last_answers_for_the_one_that_was_asked(stub, speak, client_of):
+    stub.answers(*(each.replace('"model": "m"', '"model": "m-q4.gguf"') for each in speak("Paris")))
+    client = client_of()
+    before = client.answered_by("m")
+
+    await pieces(client)
+
+    assert (before, client.answered_by("m"), client.answered_by("other")) == ("", "m-q4.gguf", "")
+
+
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 522, 529])
 async def test_h14_a_busy_server_is_asked_again(stub, speak, client_of, status):
     stub.answers('{"error": "busy"}', status=status, headers={"retry-after": "0.01"})
