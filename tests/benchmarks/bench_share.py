@@ -242,7 +242,7 @@ async def main(names):
     """Print what was asked for, or all."""
     for name, measure in {"ask": ask, "first": first, "memory": memory, "events": events, "swaps": swaps}.items():
         if not names or name in names:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a process may still close there
                 await measure(Path(folder))
 
 
