@@ -105,8 +105,19 @@ class Kernel:
             question = f"q-{title.replace(' ', '_')}-{self.name}-{self._life}-{number}"
             job = await self.piano.send(f"@ada {question}", thread=thread)
             self.say("asked", question, job.id, job.message_id)
-            answer = await self.piano.wait(job)
+            answer = await self._answer_of(job)
             self.say("answered", question, job.id, answer.id)
+
+    async def _answer_of(self, job):
+        """Wait for a job; take it back if another kernel has taken it over and was killed."""
+        while True:
+            try:
+                return await self.piano.wait(job)
+            except PianoError as error:
+                if "is gone" not in str(error):
+                    raise
+            with suppress(PianoError):  # a third one has taken it over by now
+                await self.piano.resume(job)
 
     async def _resume_whenever_needed(self):
         events = self.piano.events()
