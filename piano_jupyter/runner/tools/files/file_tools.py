@@ -18,9 +18,7 @@ from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.runner.tools.files.beneath import PathResolver, resolver_name
 from piano_jupyter.runner.tools.files.edits import EditResult, Replacement, apply_edits
-from piano_jupyter.runner.tools.files.protected import instructs_agents
 from piano_jupyter.runner.tools.files.read_state import ReadState, short_hash
-from piano_jupyter.runner.tools.files.shadowing import shadows_import
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.text_file import decode_text, numbered_lines
 from piano_jupyter.runner.tools.files.workspace import OpenedPath, Workspace, hard_link_error, tool_error
@@ -139,14 +137,13 @@ class _FileToolContext:
             workspace.check_writable(names)
         except ToolError as error:
             return ToolAssessment(Verdict.DENY, str(error))
-        root = Path(self._config.workspace)
-        reason = shadows_import(names, root)
-        if not reason and instructs_agents(names, skill_roots_in(root, self._config.skills_paths)):
-            reason = f"{'/'.join(names)!r} would become part of your skills, which instruct agents"
-        return ToolAssessment(Verdict.ASK, reason) if reason else ToolAssessment(Verdict.ALLOW)
+        found = workspace.hazards.find(names)
+        return ToolAssessment(Verdict.ASK, found.reason) if found else ToolAssessment(Verdict.ALLOW)
 
     def _workspace(self) -> Workspace:
-        return Workspace(Path(self._config.workspace), self._config.database, resolver=self._resolver)
+        config, root = self._config, Path(self._config.workspace)
+        skills = skill_roots_in(root, config.skills_paths)
+        return Workspace(root, config.database, resolver=self._resolver, readable=config.readable_paths, skills=skills)
 
     def _writable_workspace(self, mode: Mode) -> Workspace:
         """Return the workspace. Raises ToolError in mode read."""

@@ -115,7 +115,7 @@ def test_a19_a_module_in_a_folder_of_sys_path_or_beside_a_notebook_is_quarantine
 
 
 def test_d7_startup_files_are_quarantined_if_the_home_folder_is_in_the_workspace(here):
-    paths = [".zshenv", ".config/autostart/x.desktop", ".ssh/authorized_keys", "bin/ls"]
+    paths = [".xprofile", ".config/autostart/x.desktop", ".ssh/authorized_keys", "bin/ls"]
 
     assert made(here, *paths, guards=WorkspaceGuard(here, home=())) == []
     assert made(here, *(f"ada/{path}" for path in paths), guards=WorkspaceGuard(here, home=("ada",))) == []
@@ -168,15 +168,15 @@ def test_protected_files_that_come_with_a_replaced_folder_are_quarantined(here, 
 def test_a_startup_file_that_is_a_link_is_restored(here, target):
     (here / "dotfiles").mkdir()
     (here / "dotfiles/bashrc").touch()
-    (here / ".bashrc").symlink_to(target)
+    (here / ".xprofile").symlink_to(target)
     guards = WorkspaceGuard(here, home=())
     before = guards.scan()
-    (here / ".bashrc").unlink()
-    (here / ".bashrc").write_text("evil")
+    (here / ".xprofile").unlink()
+    (here / ".xprofile").write_text("evil")
 
     guards.quarantine_new(before, "call")
 
-    assert os.readlink(here / ".bashrc") == target  # noqa: PTH115
+    assert os.readlink(here / ".xprofile") == target  # noqa: PTH115
     assert before.overrides.not_movable == (("dotfiles",) if target.startswith("dotfiles") else ())
 
 
