@@ -7,7 +7,7 @@ import types
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
@@ -45,6 +45,8 @@ class ToolAssessment:
 
     verdict: Verdict
     reason: str = ""  #: why it is denied, for the model, or why the user is asked
+    #: Where the call's paths lead, links resolved. If that changes before the call runs, the user is asked again.
+    target: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,7 @@ class ToolCallContext:
     call_id: UUID
     mode: Mode  #: in which the call was allowed
     say: Callable[[str], None]  #: tells people what the call is waiting for; works in any thread
+    target: str = ""  #: where its paths led when it was allowed, as its `judge` said
 
 
 #: The call that a tool is running for or judging; None outside a call.

@@ -2,7 +2,8 @@
 
 Both the mode and rules that the job was sent under and those in force now apply: a call that either denies is denied,
 a call that either asks about needs approval, and it runs in the stricter of the two modes. An approval is for exactly
-what was asked: if the mode or the workspace has changed when the call is about to run, the call is checked again.
+what was asked: if the mode, the workspace or where a path of the call leads has changed when the call is about to run,
+the call is checked again.
 """
 
 import hashlib
@@ -91,9 +92,9 @@ class ApprovalGate:
                 decision = Decision(Verdict.ASK, asked_before)
             if decision.verdict is Verdict.DENY:
                 return Permission(decision.reason)
-            now = digest(call, workspace, mode)
+            now = digest(call, workspace, mode, decision.target)
             if decision.verdict is Verdict.ALLOW or now == allowed:
-                return Permission(mode=self._stricter_mode(job))
+                return Permission(mode=self._stricter_mode(job), target=decision.target)
             for_whom = f", delegated by {', '.join(each.name for each in delegators)}" if delegators else ""
             answer = await self._approvals.ask(
                 Approval(
@@ -158,9 +159,15 @@ def _ignore(_: str) -> None:
     """Ignore what a tool says while it judges."""
 
 
-def digest(call: ToolCall, workspace: str, mode: str) -> str:
-    """Return what an approval is bound to: the tool, its arguments, the workspace and the mode."""
-    content: Mapping[str, Any] = {"tool": call.name, "arguments": call.arguments, "workspace": workspace, "mode": mode}
+def digest(call: ToolCall, workspace: str, mode: str, target: str) -> str:
+    """Return what an approval is bound to: the tool, its arguments and where they lead, the workspace and the mode."""
+    content: Mapping[str, Any] = {
+        "tool": call.name,
+        "arguments": call.arguments,
+        "workspace": workspace,
+        "mode": mode,
+        "target": target,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 

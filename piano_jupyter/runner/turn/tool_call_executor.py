@@ -30,6 +30,7 @@ class Permission:
 
     refusal: str = ""
     mode: Mode = "write"  #: the mode to run it in
+    target: str = ""  #: where its paths lead, as its tool said
 
 
 Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
@@ -104,7 +105,9 @@ class ToolCallExecutor:
         return await run_tool(
             tool,
             call.arguments,
-            call=ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
+            call=ToolCallContext(
+                thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say, target=permission.target
+            ),
             mask=turn.mask,
             timeout=turn.tool_timeout,
             output_limit=turn.tool_output_limit,

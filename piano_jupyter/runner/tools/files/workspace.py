@@ -114,6 +114,18 @@ class OpenedPath:
                     yield f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path leads: links on the way resolved, and in which folder that is."""
+
+    names: tuple[str, ...]  #: its path in the workspace
+    folder: str  #: the identity of the folder that it is in, or of the nearest one that exists
+
+    def __str__(self) -> str:
+        """Return both: another folder, or a link in place of one, gives another text."""
+        return f"{'/'.join(self.names)} in {self.folder}"
+
+
 class Workspace:
     """A workspace and the access to it.
 
@@ -155,11 +167,18 @@ class Workspace:
                     raise _outside_error()
                 yield OpenedPath(path, names, status, found, self._resolver, self.hazards)
 
-    def names(self, path: str) -> tuple[str, ...]:
-        """Return where a path leads in the workspace, whether or not it exists. Raises ToolError."""
+    def locate(self, path: str) -> Place:
+        """Return where a path leads now, whether or not it exists. Raises ToolError."""
         relative = self._relative(path)
-        with _translate_errors(path), self._open_root() as root, self._nearest(root, relative) as (_, names, missing):
-            return (*names, *missing)
+        with (
+            _translate_errors(path),
+            self._open_root() as root,
+            self._nearest(root, relative) as (nearest, names, missing),
+        ):
+            if missing:
+                return Place((*names, *missing), _identity(nearest))
+            with closing_descriptor(self._resolver.find(root, "/".join(names[:-1]) or ".")) as folder:
+                return Place(names, _identity(folder))
 
     def check_writable(self, names: tuple[str, ...]) -> None:
         """Raise ToolError for a path that tools must not write."""
@@ -173,10 +192,10 @@ class Workspace:
         if found := self.hazards.find_hidden(names):
             raise tool_error("private", found.reason)
 
-    def make(self, path: str, data: bytes) -> tuple[str, ...]:
+    def make(self, path: str, data: bytes, expected: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Create a file, and the folders it needs, completely or not at all; return its path in the workspace.
 
-        Raises ToolError, also if the file exists.
+        Raises ToolError, also if the file exists, or if the path leads elsewhere than to `expected`.
         """
         relative = self._relative(path)
         with (
@@ -190,6 +209,8 @@ class Workspace:
             with closing_descriptor(open_folder_beneath(nearest, missing[:-1], create=True)) as folder:
                 created = (*self._resolver.resolved_names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
                 self.check_writable(created)  # A folder may have been replaced meanwhile.
+                if expected is not None and created != expected:
+                    raise moved_error(path)
                 write_staged(root, folder, lambda staging: create_file(folder, created[-1], data, staging=staging))
             return created
 
@@ -292,6 +313,18 @@ def hard_link_error(path: str) -> ToolError:
         f"{path!r} has another name (a hard link), maybe outside the workspace, so tools cannot write it; "
         f"write a file with a new name, or tell the user",
     )
+
+
+def moved_error(path: str) -> ToolError:
+    """Return the error for a path that leads elsewhere than when the call was allowed."""
+    return tool_error(
+        "moved", f"{path!r} leads elsewhere than when this call was allowed, so nothing was written; call it again"
+    )
+
+
+def _identity(descriptor: int) -> str:
+    status = os.fstat(descriptor)
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 @contextmanager

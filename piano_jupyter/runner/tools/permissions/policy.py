@@ -8,7 +8,7 @@ completely is denied if any rule denies something of the tool, and needs approva
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import realpath, relpath
 from typing import Any
 
@@ -48,10 +48,23 @@ def judge(
 
     Raises PianoError for an invalid rule.
     """
+    assessment = _tool_assessment(tool, arguments, mode)
+    decision = _decide(tool, arguments, assessment, rules=rules, workspace=workspace, ask_first=ask_first)
+    return replace(decision, target=assessment.target)
+
+
+def _decide(
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    assessment: ToolAssessment,
+    *,
+    rules: Sequence[str],
+    workspace: str,
+    ask_first: str,
+) -> Decision:
     tool_rules = [rule for rule in map(parse_rule, rules) if rule.tool == tool.name]
     commands, unreadable_reason = _commands(tool, arguments)
     matches = {rule: _match(rule, tool, arguments, commands, workspace) for rule in tool_rules}
-    assessment = _tool_assessment(tool, arguments, mode)
     for rule, match in matches.items():
         if rule.verdict is Verdict.DENY and match is RuleMatch.YES:
             return Decision(Verdict.DENY, f"denied: the user's rule {rule.text!r} forbids this; do not try another way")

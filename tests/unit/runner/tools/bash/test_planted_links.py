@@ -60,17 +60,18 @@ async def test_a_recording_survives_a_command_that_replaces_each_temporary_file_
 
 async def test_an_export_follows_no_folder_that_a_command_replaced_with_a_link(sandboxed_bash, tmp_path, outside):
     (tmp_path / "results").mkdir()
+    (outside / ".forward").write_text("mine\n")
     workspace = str(tmp_path)
-    write_text(f"{tmp_path}/results/.bashrc", "one", workspace, force=False)
+    write_text(f"{tmp_path}/results/.forward", "one", workspace, force=False)
 
     assert (await sandboxed_bash(f"rm -r results && ln -s {outside} results && ln -s {outside}/.bashrc talk.md"))[0]
 
     with pytest.raises(PianoError, match="results is a link that leads out of the workspace"):
-        write_text(f"{tmp_path}/results/.bashrc", "two", workspace, force=True)
+        write_text(f"{tmp_path}/results/.forward", "two", workspace, force=True)
     with pytest.raises(PianoError, match=r"talk\.md is a link that leads out of the workspace"):
         read_text(f"{tmp_path}/talk.md", workspace)
     write_text(f"{tmp_path}/talk.md", "two", workspace, force=True)
-    assert (outside / ".bashrc").read_text() == "mine\n"
+    assert (outside / ".bashrc").read_text() == (outside / ".forward").read_text() == "mine\n"
 
 
 async def test_nothing_is_quarantined_through_a_link(sandboxed_bash, tmp_path, outside):

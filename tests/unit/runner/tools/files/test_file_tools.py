@@ -745,3 +745,35 @@ def test_a21_metadata_of_installed_packages_and_modules_that_python_imports_by_i
     for path in ("x-1.dist-info/entry_points.txt", "x-1.dist-info/METADATA", "a/b/conftest.py", "a/sitecustomize.py"):
         for name in ("create_file", "edit_file"):
             assert call.tools[name].judge({"path": path}, "write").verdict is Verdict.ASK
+
+
+@pytest.mark.parametrize("name", ["create_file", "edit_file"])
+@pytest.mark.parametrize("exchange", ["a link", "another folder", "nothing"])
+async def test_e12_a_path_that_leads_elsewhere_than_when_the_call_was_allowed_is_not_written(
+    call, config, tmp_path, name, exchange
+):
+    for folder in ("docs", "skills", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "old.md").write_text("old")
+    path = "docs/new.md" if name == "create_file" else "docs/old.md"
+    arguments = {"content": "evil"} if name == "create_file" else {"edits": [{"old_text": "old", "new_text": "evil"}]}
+    await call("read_file", path=path, thread=1)
+    opinion = call.tools[name].judge({"path": path, **arguments}, "write")
+    context = ToolCallContext(
+        thread_id=UUID(int=1), call_id=UUID(int=1), mode="write", say=print, target=opinion.target
+    )
+    if exchange != "nothing":
+        (tmp_path / "docs").rename(tmp_path / "gone")
+    if exchange == "a link":
+        (tmp_path / "docs").symlink_to("skills")
+    if exchange == "another folder":
+        (tmp_path / "other").rename(tmp_path / "docs")
+
+    result = await run_tool(call.tools[name], {"path": path, **arguments}, call=context, timeout=60, output_limit=1000)
+
+    assert opinion.verdict is Verdict.ALLOW
+    written = [each for each in tmp_path.rglob("*.md") if each.read_text() == "evil"]
+    if exchange == "nothing":
+        assert (result.ok, written) == (True, [tmp_path / path])
+    else:
+        assert (result.ok, result.text.partition(":")[0], written) == (False, "moved", [])
