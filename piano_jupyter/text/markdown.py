@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Self
 
 from piano_jupyter.text.aligned import has_aligned_block, is_aligned
+from piano_jupyter.text.json_text import parse_json
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -52,8 +53,8 @@ def indented(text: str) -> str | None:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode(errors="replace").decode()
-    except (ValueError, RecursionError):
+        return json.dumps(parse_json(text), indent=2, ensure_ascii=False).encode(errors="replace").decode()
+    except ValueError:
         return None
 
 
