@@ -14,7 +14,7 @@ MAX_DELEGATED_JOBS = 20  # of one question, in total
 MAX_LISTED_AGENTS = 10  # in a note
 
 HANDLE = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-RESERVED_NAMES = {"you", "note", "all"}  # these names mean something else
+RESERVED_NAMES = {"you", "note", "all", "user", "system", "tool"}  # these names mean something else
 LEADING_MENTION = re.compile(r"\s*@([A-Za-z][A-Za-z0-9_.-]*)(?:[,:]?(?=\s|$)|,(?=@))")
 NOT_BESIDE = (
     rf"\w@/\\=+#&%$'‘’‚{QUOTATION_MARKS}"  # of an address, a path, a genitive, a quotation: "@ada", mail@ada, @ada/x

@@ -281,7 +281,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones_nearest_first(make):
         agent_named([make.agent("ada"), make.agent("bob")], "@bobb")
 
 
-@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all"])
+@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all", "User"])
 def test_a_name_that_is_no_handle_is_refused(name):
     with pytest.raises(PianoError, match="cannot be an agent's name"):
         check_name(name)
