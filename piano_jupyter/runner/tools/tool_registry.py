@@ -17,6 +17,7 @@ from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.runner.schema.coercion import check_arguments
 from piano_jupyter.secrets.redactor import redact
+from piano_jupyter.text.invisible import model_text
 from piano_jupyter.tool import Tool, ToolCallContext, current_call
 
 MAX_WORD_CHARS = 4_096
@@ -114,12 +115,17 @@ async def run_tool(
 
 
 def make_readable(text: str, limit: int, mask: Callable[[str], str] = redact) -> str:
-    """Return the text without control sequences, lone surrogates and secrets; a long text loses its middle."""
+    """Return the text without control sequences, lone surrogates and secrets; a long text loses its middle.
+
+    Characters that nobody sees, or that turn the direction of text, are named.
+    """
     total_chars = len(text)
     if total_chars > 8 * limit:
         text = text[: 4 * limit] + text[-4 * limit :]
     text = CONTROL_SEQUENCES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = mask(SURROGATES.sub("\ufffd", text))
+    before, text = text, model_text(SURROGATES.sub("\ufffd", text))
+    total_chars += len(text) - len(before)
+    text = mask(text)
     if len(text) <= limit:
         return text
     kept_chars = max(limit - 60, 2)

@@ -4,8 +4,9 @@ Pure and stable: without clock and random ids, the same history gives the same b
 thread's next one, so that the server's prompt cache is used. The shape is one that every chat template can render: one
 system message, which is first, then a user's; adjacent messages of one role are merged; content is always a string; one
 call per assistant message, directly followed by its result. (Three of the templates that llama.cpp ships fail with
-parallel calls in one message.) Only the agent's own system prompt may contain control tokens. In a user's message, each
-line that the user did not write starts with its author in brackets, so that nothing in it can pass for another's words.
+parallel calls in one message.) Only the agent's own system prompt may contain control tokens. Within a
+user's message, each line of another agent or of a note starts with its author in brackets, so that it cannot pass for
+somebody else's.
 """
 
 import json
@@ -18,6 +19,7 @@ from piano_jupyter.records import Agent, Message, ToolCall
 from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
+from piano_jupyter.text.invisible import model_text
 
 OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
@@ -76,7 +78,7 @@ def chat_messages(
             prompt.append({"role": "user", "content": escape(quoted(author, trim.shortened(message.content)))})
         else:
             prompt += _own_message(message, calls_by_message.get(message.id, ()), call_ids, job_id, prepared)
-    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(skills.strip())) if part)
+    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(model_text(skills.strip()))) if part)
     messages = merge_same_role(prompt)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         messages.pop()  # its call was never made; a template would take it for the start of the answer

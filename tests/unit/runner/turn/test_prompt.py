@@ -33,6 +33,12 @@ def test_the_one_system_message_contains_prompt_and_skills(make):
     assert messages == [{"role": "system", "content": "Be kind.\n\nSkill: SQL"}, {"role": "user", "content": "hi"}]
 
 
+def test_f22_invisible_characters_in_a_skill_are_named(make):
+    [system, _] = chat_messages(make.agent(), "Skill\u200b: \U000e0041", [make.message("hi")], [], {})
+
+    assert system["content"] == "Skill<U+200B>: <U+E0041>"
+
+
 def test_without_prompt_and_skills_there_is_no_system_message(make):
     assert roles(chat_messages(make.agent(), "", [make.message("hi")], [], {})) == ["user"]
 
