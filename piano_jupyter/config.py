@@ -147,7 +147,9 @@ class PianoConfig(Configurable):
     )
     bash_processes = Int(512, min=8, help="How many processes may run in the sandbox of bash.")
     readable_paths = List(
-        Unicode(), help="More folders that bash may read in its sandbox, besides the system, Python and the workspace."
+        Unicode(),
+        help="More folders that bash may read in its sandbox, besides the system, Python and the workspace. If the "
+        "home folder is in the workspace, also the names with a dot in it that file tools may read.",
     )
     tool_output_limit = Int(30_000, min=200, help="How many characters of a tool result are stored.")
     approval_timeout = Float(300.0, min=0.1, help="How many seconds a tool call waits for approval; then it is denied.")

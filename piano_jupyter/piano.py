@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus, EventStream
+from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
 from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
-from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (

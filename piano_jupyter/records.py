@@ -247,7 +247,7 @@ class Approval:
     thread_id: UUID
     name: str
     arguments: Mapping[str, Any]
-    digest: str  #: of what is approved: the tool, its arguments, the workspace and the mode
+    digest: str  #: of what is approved: the tool, its arguments and where they lead, the workspace and the mode
     question: str  #: for people
     reason: str  #: why approval is needed
     always: str  #: the rule that "always" adds; "" if no rule can

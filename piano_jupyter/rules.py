@@ -14,6 +14,7 @@ from piano_jupyter.tool import Verdict
 RULE_SYNTAX = re.compile(r"(allow|ask|deny)\s+([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
 EXAMPLES = "write it as 'allow bash(git status)', 'ask edit_file' or 'deny create_file(secrets/*)'"
 SHELL_TOOL = "bash"  #: the tool whose patterns are commands
+READING_TOOL = "read_file"  #: the tool whose denied paths commands must not name either
 
 PLAIN_CHARS = r"A-Za-z0-9_@%+=:,./-"
 PLAIN_LINE = re.compile(rf"""(?:[* \t{PLAIN_CHARS}]|'[^']*'|"[^"$`\\!]*")*+""")

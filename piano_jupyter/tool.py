@@ -5,9 +5,9 @@ import json
 import re
 import types
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
@@ -45,6 +45,8 @@ class ToolAssessment:
 
     verdict: Verdict
     reason: str = ""  #: why it is denied, for the model, or why the user is asked
+    #: Where the call's paths lead, links resolved. If that changes before the call runs, the user is asked again.
+    target: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,21 @@ class ToolCallContext:
     call_id: UUID
     mode: Mode  #: in which the call was allowed
     say: Callable[[str], None]  #: tells people what the call is waiting for; works in any thread
+    target: str = ""  #: where its paths led when it was allowed, as its `judge` said
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeedsApproval:
+    """What a tool returns that has done something and may do more if the user approves.
+
+    One of the two coroutine functions is called afterwards; what it returns is added to what the model reads.
+    """
+
+    text: str  #: what the model reads about what was done
+    question: str  #: what the user is asked
+    accept: Callable[[], Coroutine[Any, Any, str]]
+    refuse: Callable[[], Coroutine[Any, Any, str]]
+    ok: bool = True  #: whether what was done succeeded
 
 
 #: The call that a tool is running for or judging; None outside a call.

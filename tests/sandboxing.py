@@ -33,12 +33,19 @@ def why_no_sandbox(launcher: tuple[str, ...] = ()) -> str:
         return "only root can become another user"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        return Bubblewrap(launcher).unavailable_reason(SandboxSpec(workspace=folder, writable=True, environment=SYSTEM))
+        return Bubblewrap(launcher).unavailable_reason(
+            SandboxSpec(workspace=folder, writable=not launcher, environment=SYSTEM)
+        )
 
 
 def run_in(spec, command, launcher=(), *, without=(), also=(), seccomp=True, disable_userns=True):
     """Run a command in a sandbox; `without` some of bwrap's options, `also` with others. Return code and output."""
-    words = bwrap_arguments(spec, seccomp=-1 if seccomp else None, disable_userns=disable_userns)
+    words = bwrap_arguments(
+        spec,
+        writable=spec.workspace if spec.writable else None,
+        seccomp=-1 if seccomp else None,
+        disable_userns=disable_userns,
+    )
     for option in without:
         at = next(i for i in range(len(words)) if words[i : i + len(option)] == list(option))
         del words[at : at + len(option)]

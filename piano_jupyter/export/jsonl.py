@@ -18,6 +18,7 @@ from typing import Any, cast
 from piano_jupyter.errors import PianoError
 from piano_jupyter.export.exchanges import ExportedThread
 from piano_jupyter.records import Role, ToolCall
+from piano_jupyter.text.json_text import parse_json
 
 MAX_FILE_CHARS = 50_000_000  # characters of a file
 UNFINISHED = "outcome unknown: the conversation holds no result"
@@ -165,14 +166,14 @@ def _content_text(content: Any, where: str) -> str | None:
 
 def _json_object(text: Any, where: str) -> dict[str, Any]:
     try:
-        entry = json.loads(text)
+        entry = parse_json(text)
         json.dumps(entry, allow_nan=False)  # no server accepts NaN or Infinity, not even as 1e999
         if "\\ud" in text.lower():  # half of a surrogate pair, which no database stores
-            entry = json.loads(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+            entry = parse_json(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
     except json.JSONDecodeError as error:
         raise PianoError(f"{where}, column {error.colno}: not JSON ({error.msg.lower()})") from None
-    except (TypeError, ValueError, RecursionError):
-        raise PianoError(f"{where}: not JSON that can be read") from None
+    except (TypeError, ValueError) as error:
+        raise PianoError(f"{where}: not JSON that can be read ({error})") from None
     if not isinstance(entry, dict):
         raise PianoError(f"{where}: not a JSON object")
     return cast("dict[str, Any]", entry)

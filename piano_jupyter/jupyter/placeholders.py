@@ -7,6 +7,7 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.variable_access import evaluate, shows_environment
+from piano_jupyter.text.expressions import parse_expression
 
 PLACEHOLDER = re.compile(r"(?<!\{)(\{{2,})([^{}]+)(\}{2,})")
 ESCAPED_BRACES = 4
@@ -31,8 +32,8 @@ def _filled(match: re.Match[str], variables: Mapping[str, Any]) -> str:
 
 def _value(written: str, expression: str, variables: Mapping[str, Any]) -> str:
     try:
-        node = ast.parse(expression, mode="eval").body
-    except (SyntaxError, ValueError):
+        node = parse_expression(expression)
+    except ValueError:
         return written
     root: ast.expr = node
     while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):

@@ -13,6 +13,8 @@ from types import FrameType, MappingProxyType, ModuleType
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.text.expressions import parse_expression
+from piano_jupyter.text.truncation import truncated
 
 ENVIRONMENT = type(os.environ)
 NO_ITEMS: dict[str, str] = {}
@@ -50,9 +52,9 @@ def look_up(expression: str, variables: Mapping[str, Any]) -> Any:
     variables themselves raise are passed on.
     """
     try:
-        node = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise PianoError(f"{expression!r} is not a name") from error
+        node = parse_expression(expression)
+    except ValueError as error:
+        raise PianoError(f"{truncated(expression, 200)!r} is not a name: {error}") from error
     return evaluate(node, variables)
 
 

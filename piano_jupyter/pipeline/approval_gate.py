@@ -2,9 +2,11 @@
 
 Both the mode and rules that the job was sent under and those in force now apply: a call that either denies is denied,
 a call that either asks about needs approval, and it runs in the stricter of the two modes. An approval is for exactly
-what was asked: if the mode or the workspace has changed when the call is about to run, the call is checked again.
+what was asked: if the mode, the workspace or where a path of the call leads has changed when the call is about to run,
+the call is checked again.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,42 +84,55 @@ class ApprovalGate:
         if flag:
             self._bus.publish(ToolFlagged(thread_id=job.thread_id, job_id=job.id, call=call, reason=flag))
         allowed = ""  # the digest of what the user approved
+
+        async def ask_again(reason: str) -> bool:
+            bound_to = digest(call, self._config.workspace, mode, reason)
+            answer = await self._ask(job, call, bound_to, f"{agent.name} has run {call.name}", reason)
+            return bool(answer.allowed)
+
         while True:
             mode, workspace = self._config.mode, self._config.workspace
             lacking = [each.name for each in delegators if tool.name not in each.enabled_tools]
             ask_first = f"{', '.join(lacking)} may not use {tool.name}" if lacking else ""
-            decision = self._judge(job, call, tool, arguments, ask_first)
+            decision = await asyncio.to_thread(
+                self._judge, job, call, tool, arguments, ask_first
+            )  # it may take a while
             if decision.verdict is Verdict.ALLOW and asked_before:
                 decision = Decision(Verdict.ASK, asked_before)
             if decision.verdict is Verdict.DENY:
                 return Permission(decision.reason)
-            now = digest(call, workspace, mode)
+            now = digest(call, workspace, mode, decision.target)
             if decision.verdict is Verdict.ALLOW or now == allowed:
-                return Permission(mode=self._stricter_mode(job))
+                return Permission(mode=self._stricter_mode(job), target=decision.target, ask_again=ask_again)
             for_whom = f", delegated by {', '.join(each.name for each in delegators)}" if delegators else ""
-            answer = await self._approvals.ask(
-                Approval(
-                    id=self._clock.new_id(),
-                    call_id=call.id,
-                    message_id=call.message_id,
-                    job_id=job.id,
-                    thread_id=job.thread_id,
-                    name=call.name,
-                    arguments=call.arguments,
-                    digest=now,
-                    question=f"{agent.name} wants to run {call.name}{for_whom}",
-                    reason="; ".join(filter(None, [decision.reason, flag])),
-                    always=decision.always,
-                    requested_at=self._clock.now(),
-                ),
-                call,
-                self._config.approval_timeout,
-            )
+            question = f"{agent.name} wants to run {call.name}{for_whom}"
+            reason = "; ".join(filter(None, [decision.reason, flag]))
+            answer = await self._ask(job, call, now, question, reason, decision.always)
             if answer.note == ALWAYS:  # perhaps given in another notebook
                 self.add_rule(answer.always if answer.allowed else denying(answer.always))
             if not answer.allowed:
                 return Permission(_denied(answer))
             allowed = answer.digest
+
+    async def _ask(
+        self, job: Job, call: ToolCall, bound_to: str, question: str, reason: str, always: str = ""
+    ) -> Approval:
+        """Ask the user about a call; return the answer."""
+        approval = Approval(
+            id=self._clock.new_id(),
+            call_id=call.id,
+            message_id=call.message_id,
+            job_id=job.id,
+            thread_id=job.thread_id,
+            name=call.name,
+            arguments=call.arguments,
+            digest=bound_to,
+            question=question,
+            reason=reason,
+            always=always,
+            requested_at=self._clock.now(),
+        )
+        return await self._approvals.ask(approval, call, self._config.approval_timeout)
 
     def _judge(self, job: Job, call: ToolCall, tool: Tool, arguments: Mapping[str, Any], ask_first: str) -> Decision:
         """Return the stricter decision: under what was in force when the job was sent, or what is in force now."""
@@ -158,9 +173,15 @@ def _ignore(_: str) -> None:
     """Ignore what a tool says while it judges."""
 
 
-def digest(call: ToolCall, workspace: str, mode: str) -> str:
-    """Return what an approval is bound to: the tool, its arguments, the workspace and the mode."""
-    content: Mapping[str, Any] = {"tool": call.name, "arguments": call.arguments, "workspace": workspace, "mode": mode}
+def digest(call: ToolCall, workspace: str, mode: str, target: str) -> str:
+    """Return what an approval is bound to: the tool, its arguments and where they lead, the workspace and the mode."""
+    content: Mapping[str, Any] = {
+        "tool": call.name,
+        "arguments": call.arguments,
+        "workspace": workspace,
+        "mode": mode,
+        "target": target,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
+from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import ApprovalDecided, ApprovalRequested, JobEnded, JobEvent, JobQueued
-from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.records import Approval, CallStatus, Job, JobStatus, ToolCall
 from piano_jupyter.store.base import Store
@@ -44,9 +44,9 @@ class Approvals:
         """Read which calls of other notebooks wait."""
         self._elsewhere.clear()
         for job in await self._store.jobs(JobStatus.RUNNING):
-            unbegun = await self._store.unbegun(job.id)
-            for approval, call in zip(unbegun, tool_calls_of(unbegun), strict=True):
-                if approval.allowed is None and approval.id not in self._waiting:
+            waiting = await self._store.open_approvals(job.id)
+            for approval, call in zip(waiting, tool_calls_of(waiting), strict=True):
+                if approval.id not in self._waiting:
                     self._elsewhere[approval.id] = _request(approval, call)
 
     def find(self, name: ApprovalRequested | ToolCall | UUID) -> ApprovalRequested | None:
@@ -82,18 +82,13 @@ class Approvals:
             raise PianoError(
                 "no rule can cover exactly this call, so it needs approval each time: answer without always"
             )
-        approval = await self._asked(request)
-        if approval is None:
-            return False
         note = ALWAYS if always else YES if allowed else NO
-        _, is_first = await finish_even_if_cancelled(self._decide(approval, request.call, note, allowed=allowed))
+        try:
+            decided = self._decide(_asked(request), request.call, note, allowed=allowed)
+            _, is_first = await finish_even_if_cancelled(decided)
+        except NotFoundError:  # its thread was deleted
+            return False
         return is_first
-
-    async def _asked(self, request: ApprovalRequested) -> Approval | None:
-        if request.id in self._waiting:
-            return self._waiting[request.id][0]
-        of_job = await self._store.unbegun(request.job_id)
-        return next((each for each in of_job if each.id == request.id and each.allowed is None), None)
 
     async def earlier_requests(self, job: Job) -> list[Approval]:
         """Return the approvals of a job's calls that were requested before and have not started, in order."""
@@ -140,6 +135,25 @@ def _request(approval: Approval, call: ToolCall) -> ApprovalRequested:
         question=approval.question,
         reason=approval.reason,
         always=approval.always,
+    )
+
+
+def _asked(request: ApprovalRequested) -> Approval:
+    """Return what a request asks for, as far as the decision needs it: the store has the rest."""
+    assert request.thread_id is not None
+    return Approval(
+        id=request.id,
+        call_id=request.call.id,
+        message_id=request.call.message_id,
+        job_id=request.job_id,
+        thread_id=request.thread_id,
+        name=request.call.name,
+        arguments=request.call.arguments,
+        digest="",
+        question=request.question,
+        reason=request.reason,
+        always=request.always,
+        requested_at=request.call.started_at,
     )
 
 

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from piano_jupyter import events
 from piano_jupyter.bus import EventBus
+from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
 from piano_jupyter.logs import logger
-from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.producer import ClaimError, Producer

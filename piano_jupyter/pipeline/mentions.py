@@ -1,11 +1,12 @@
 """Which agents a message or an answer mentions. Pure."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.records import Agent, Thread
-from piano_jupyter.text.markdown import prose
+from piano_jupyter.text.markdown import QUOTATION_MARKS, prose
 
 MAX_DELEGATIONS = 4  # in a row, from agent to agent
 MAX_AGENTS_PER_ANSWER = 4  # that it delegates to
@@ -13,10 +14,13 @@ MAX_DELEGATED_JOBS = 20  # of one question, in total
 MAX_LISTED_AGENTS = 10  # in a note
 
 HANDLE = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-RESERVED_NAMES = {"you", "note", "all"}  # these names mean something else
+RESERVED_NAMES = {"you", "note", "all", "user", "system", "tool"}  # these names mean something else
 LEADING_MENTION = re.compile(r"\s*@([A-Za-z][A-Za-z0-9_.-]*)(?:[,:]?(?=\s|$)|,(?=@))")
-# A handle that is no part of an address, a path, a decorator or a genitive (mail@ada, /@ada, @ada/x, @ada(x), @ada's).
-MENTION = re.compile(r"(?<![\w@./\\+=#&%$-])@([A-Za-z][A-Za-z0-9_.-]*+)(?![\w@/\\(\[=+#&%$]|[:'’]\w)")
+NOT_BESIDE = (
+    rf"\w@/\\=+#&%$'‘’‚{QUOTATION_MARKS}"  # of an address, a path, a genitive, a quotation: "@ada", mail@ada, @ada/x
+)
+#: A handle that is no part of such a word, nor of a decorator or a reference (@ada(x), @ada[0], @ada:x).
+MENTION = re.compile(rf"(?<![{NOT_BESIDE}.-])@([A-Za-z][A-Za-z0-9_.-]*+)(?![{NOT_BESIDE}(\[]|:\w)")
 
 
 def check_name(name: str) -> str:
@@ -48,12 +52,13 @@ def answering_agents(text: str, agents: Iterable[Agent], thread: Thread | None) 
 def leading_mentions(text: str, agents: Iterable[Agent]) -> list[Agent]:
     """Return the agents that are mentioned at the start of a text, each once, in order.
 
-    `@ada @bob how …` and `@ada, @bob: how …` mention two; a colon, or a word that is no agent's handle, ends the list.
+    `@ada @bob how …` and `@ada, @bob: how …` mention two; a colon, or a word that is no agent's exact handle (`@Ada`),
+    ends the list.
     """
-    known = {agent.name.casefold(): agent for agent in agents}
+    known = {agent.name: agent for agent in agents}
     found: dict[str, Agent] = {}
     at = 0
-    while (handle := LEADING_MENTION.match(text, at)) and (agent := _agent_of(handle[1].casefold(), known)):
+    while (handle := LEADING_MENTION.match(text, at)) and (agent := _agent_of(handle[1], known)):
         found[agent.name] = agent
         at = handle.end()
         if handle[0].endswith(":"):
@@ -64,12 +69,15 @@ def leading_mentions(text: str, agents: Iterable[Agent]) -> list[Agent]:
 def mentioned_agents(answer: str, author: Agent, agents: Iterable[Agent]) -> list[Agent]:
     """Return the other agents that an answer mentions, each once, in order.
 
-    Only an exact handle in prose counts: not in code, in a quotation, or within a longer word.
+    Only an exact handle in prose counts: not in code or in a quotation, not within a longer word, not in other letters
+    (`@Ada`, `@ada` with an accent or an invisible character) and not escaped.
     """
     known = {agent.name: agent for agent in agents if agent.id != author.id}
-    if not any(f"@{name}" in answer for name in known):
+    unescaped = answer.replace("\\", "")  # some models escape each underscore
+    if not any(f"@{name}" in unescaped for name in known):
         return []  # as in most answers: the rest parses Markdown
-    mentions = (_agent_of(mention[1], known) for mention in MENTION.finditer(prose(answer)))
+    words = prose(answer)
+    mentions = (_agent_of(each[1], known) for each in MENTION.finditer(words) if _stands_alone(each))
     return list({agent.name: agent for agent in mentions if agent}.values())
 
 
@@ -89,6 +97,13 @@ def limit_delegation(asked: list[Agent], hops: int, delegated: int) -> tuple[lis
             why = f"one question can be delegated at most {MAX_DELEGATED_JOBS} times in total"
         return asked[:count], f"not asked: {_handles(asked[count:])}; {why}"
     return asked, None
+
+
+def _stands_alone(mention: re.Match[str]) -> bool:
+    """Return whether no accent, joiner or other character without a place of its own is beside a mention."""
+    text, (start, end) = mention.string, mention.span()
+    beside = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return not any(unicodedata.category(each)[0] in "MC" and not each.isspace() for each in beside)
 
 
 def _agent_of(handle: str, known: Mapping[str, Agent]) -> Agent | None:

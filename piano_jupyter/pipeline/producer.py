@@ -11,11 +11,11 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from piano_jupyter.bus import EventBus
+from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import JobEvent, JobFailed, JobQueued, MessageAdded
-from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import Job, JobStatus, Message, Notebook, short

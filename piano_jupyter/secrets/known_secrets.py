@@ -1,7 +1,6 @@
 """The secrets that this machine is known to hold: keys in the environment, the tokens of its Jupyter servers."""
 
 import functools
-import json
 import os
 import re
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from piano_jupyter.secrets.redactor import MIN_SECRET_CHARS, Redactor
+from piano_jupyter.text.json_text import parse_json
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def _tokens_in(folder: Path, _changed: int) -> tuple[str, ...]:
     tokens = []
     for file in islice(folder.glob("*server-*.json"), MAX_SERVERS):
         try:
-            token = json.loads(file.read_text(encoding="utf-8")).get("token")
+            token = parse_json(file.read_text(encoding="utf-8")).get("token")
         except (OSError, ValueError, AttributeError):
             continue  # being written, or another kind of file
         if isinstance(token, str) and len(token) >= MIN_SECRET_CHARS:

@@ -1,17 +1,18 @@
 """Redactor: masks keys, tokens and passwords in texts (`ghp_…[masked]`). Pure, and linear in the text's length.
 
-A secret is found by its pattern (keys of GitHub, Slack or AWS, a private key block, a password in a URL, a random value
-assigned to something named a token), or because its exact value is known. Commit hashes, UUIDs, images in base64, prose
-and code stay as they are.
+A secret is found by its pattern (keys of GitHub, Slack or AWS, a private key block, a password in a URL or a .netrc),
+by the name that it is assigned to (`assigned.py`), or because its exact value is known. Commit hashes, UUIDs, images in
+base64, prose and code stay as they are.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import pairwise
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
+
+from piano_jupyter.secrets.assigned import is_placeholder, looks_random, without_assigned_secrets
 
 T = TypeVar("T")
 
@@ -26,21 +27,6 @@ END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{16}")
 KEY_LINES = re.compile(r"(?:(?:\\[nr]|\s){1,4}(?:\d{1,5}\t)?[A-Za-z0-9+/=]{16,}){1,600}")
 
-ASSIGNMENT = re.compile(r"[:=][ \t]{0,3}>?[ \t]{0,3}\\?[\"'`]?(?P<secret>[\w+/.~!@%^&*#-]{8,}={0,2})", re.ASCII)
-SECRET_WORDS = ("passw", "passphrase", "secret", "credential", "token", "key")
-SECRET_KEYS = (
-    "api",
-    "access",
-    "account",
-    "auth",
-    "private",
-    "service",
-)  # other keys, for example of a dict, are no secrets
-PAGE_TOKENS = ("page", "next", "continuation", "sync")  # their tokens mark a position, and are no secrets
-AFTER_NAME = re.compile(r"[\w-]{3,40}\\?[\"'\]]{0,2}[ \t]{0,3}[:=]?", re.ASCII)
-ENV_SETTING = re.compile(r"(?:\A|\n)(?:export )?[A-Z0-9_]{0,60}(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|KEY)\Z")
-REFERENCE = re.compile(r"[~./]|[a-z_]+(?:\.[a-z_]+)+\Z|\d+\Z|(?:true|false|none|null)\Z", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True)
 class _SecretPattern:
@@ -53,15 +39,6 @@ class _SecretPattern:
     def masked(self, found: re.Match[str]) -> str:
         """Return the replacement of a match."""
         return found[0] if self.judge is not None and not self.judge(found["secret"]) else found["keep"] + MASK
-
-
-def looks_random(value: str) -> bool:
-    """Return whether a value looks random: its characters often change between digits, upper and lower case."""
-    value = value[:64]
-    kinds = ["0" if each.isdigit() else "a" if each.islower() else "A" if each.isupper() else "" for each in value]
-    changes = sum(one + two in {"aA", "a0", "A0", "0a", "0A"} for one, two in pairwise(kinds))
-    length = len(value)
-    return length >= (16 if "0" in kinds else 24) and changes * (4 if "0" in kinds else 5) >= length
 
 
 def _token(signs: str, prefix: str, body: str, judge: Callable[[str], bool] | None = None) -> _SecretPattern:
@@ -81,8 +58,12 @@ def _is_credential(value: str) -> bool:
 
 
 def _is_password(value: str) -> bool:
-    return value.casefold() not in {"key", "pass", "password", "passwd", "pwd", "secret", "token"}
+    return not is_placeholder(value)
 
+
+#: Between the words of a .netrc: blanks or line ends, also those of JSON and of a file with line numbers.
+NETRC_GAP = r"(?:\\[nrt]|\s){1,20}(?:\d{1,6}\t[ \t]{0,20})?"
+NETRC_ENTRY = rf"(?:machine{NETRC_GAP}[\w.:-]{{1,100}}|default){NETRC_GAP}login{NETRC_GAP}[^\s\\]{{1,100}}{NETRC_GAP}"
 
 PATTERNS = (
     _token("gh", r"gh[pousr]_", r"[A-Za-z0-9]{20,}"),
@@ -105,6 +86,18 @@ PATTERNS = (
     _token("SG.", r"SG\.", r"[\w-]{16,}\.[\w-]{16,}"),
     _token("gsk_", "gsk_", r"[A-Za-z0-9]{40,}"),
     _token("xai-", "xai-", r"[A-Za-z0-9]{40,}"),
+    _token("dapi", "dapi", r"[a-f0-9]{32,}(?:-\d{1,3})?"),
+    _token("ccountKey|ccesskey|ccessKey", r"A(?:ccount|ccess)[Kk]ey=", r"[A-Za-z0-9+/%]{20,}={0,2}", _is_credential),
+    _token(
+        "SharedAccessSignature", "SharedAccessSignature[= ]", r"[^\s;\"'`<>{}\\…]{16,}", lambda value: "sig=" in value
+    ),
+    _token("sig=", r"[?&;]sig=", r"[A-Za-z0-9%+/_-]{20,}={0,2}", _is_credential),
+    _token(
+        "password",
+        rf"{NETRC_ENTRY}(?:account{NETRC_GAP}[^\s\\]{{1,100}}{NETRC_GAP})?password{NETRC_GAP}",
+        r"[^\s\\\"'`…]{3,}+(?!…)",
+        _is_password,
+    ),
     _token("dop_v1_", "dop_v1_", r"[a-f0-9]{40,}"),
     _token("AGE-SECRET-KEY-", "AGE-SECRET-KEY-", r"[A-Z0-9]{40,}"),
     _token("eyJ", "eyJ", r"[\w-]{8,}(?:\.[\w-]{6,}){2,4}"),  # a JSON Web Token
@@ -177,31 +170,10 @@ class Redactor:
         for pattern in PATTERNS:
             if any(sign in text for sign in pattern.signs):
                 text = pattern.pattern.sub(pattern.masked, text)
-        return ASSIGNMENT.sub(_mask_assigned, text) if "=" in text or ":" in text else text
+        return without_assigned_secrets(text, MASK)
 
 
 redact = Redactor()  #: knows patterns only
-
-
-def _mask_assigned(found: re.Match[str]) -> str:
-    """Mask a value that is assigned to something with the name of a secret."""
-    before, value = found.string[max(0, found.start() - 80) : found.start()], found["secret"]
-    at = max(map(before.lower().rfind, SECRET_WORDS))
-    if at < 0:
-        return found[0]
-    sign = found[0][: found.start("secret") - found.start()]
-    is_setting = sign[0] == "=" and len(sign) <= 2 and ENV_SETTING.search(before) and not REFERENCE.match(value)
-    if is_setting or (_is_secrets_name(before.lower(), at) and looks_random(value)):
-        return sign + MASK
-    return found[0]
-
-
-def _is_secrets_name(before: str, at: int) -> bool:
-    """Return whether the text before a value, in lower case, ends with the name of a secret that has a word `at`."""
-    owner = before[:at].rstrip("_-")
-    if before.startswith("key", at) and not owner.endswith(SECRET_KEYS):
-        return False
-    return AFTER_NAME.fullmatch(before, at) is not None and not owner.endswith(PAGE_TOKENS)
 
 
 def _without_key_blocks(text: str) -> str:

@@ -205,6 +205,9 @@ class Store(Backend):
     async def unbegun(self, job_id: UUID) -> list[Approval]:
         """Return the newest approval request of each of a job's calls that have not started, in order."""
 
+    async def open_approvals(self, job_id: UUID) -> list[Approval]:
+        """Return the approval requests without a decision of a job's calls that have no result, in order."""
+
     async def claim_next(
         self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
     ) -> Job | None:

@@ -32,8 +32,8 @@ class JobBoard:
         self._asked.clear()
         for job in await store.jobs(*OPEN):
             self._note_job(job)
-            waiting = await store.unbegun(job.id) if job.status is JobStatus.RUNNING else []
-            self._asked |= {each.id: job.id for each in waiting if each.allowed is None}
+            waiting = await store.open_approvals(job.id) if job.status is JobStatus.RUNNING else []
+            self._asked |= {each.id: job.id for each in waiting}
 
     def note(self, operation: str, result: Any) -> None:
         """Take in what an operation returned."""

@@ -3,9 +3,11 @@
 `to_the_letter` is for code and commands that a person approves: it names whatever is not plainly visible.
 `terminal_text` is for everything that goes to a terminal: it names what controls a terminal (clears the screen, sets
 the clipboard, hides what follows) or misleads its reader; ordinary text in any language and emoji stay as they are.
+`model_text` is the same for what a model reads: instructions can be hidden from people in such characters.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 # Control, format, private and blank characters, fillers, selectors, tags.
@@ -55,6 +57,19 @@ def terminal_text(text: str) -> str:
     """Return a text that is safe to print: characters that control a terminal or mislead its reader are named."""
     stream = TerminalStream()
     return stream.feed(text) + stream.end()
+
+
+def model_text(text: str) -> str:
+    """Return a text in which characters that mislead or that nobody sees are named, like `<U+202E>`.
+
+    Characters for private use stay: fonts show icons in their place.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        shown = found[0] == "\r\n" or unicodedata.category(found[0]) == "Co"
+        return found[0] if shown else f"<U+{ord(found[0]):04X}>"
+
+    return text if text.isascii() else STEERING.sub(named, text)
 
 
 class TerminalStream:

@@ -1,4 +1,4 @@
-"""JSON written by others. Pure; no input makes it fail."""
+"""JSON written by others. Pure; no input makes it fail in another way than these functions say."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -7,12 +7,26 @@ from typing import Any, NoReturn
 
 from piano_jupyter.text.truncation import truncated
 
+MAX_DEPTH = 200  #: levels of lists and objects
+TOO_DEEP = "it is nested too deeply"
+
+
+def parse_json(text: str | bytes, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse JSON. Raises ValueError if it is not JSON, or nested so deeply that what walks through it may fail."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if is_deeper(value, max_depth):
+        raise ValueError(TOO_DEEP)
+    return value
+
 
 def json_or_none(text: str) -> Any:
     """Parse JSON; return None if the text is not JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None
 
 

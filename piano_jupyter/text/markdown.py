@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Self
 
 from piano_jupyter.text.aligned import has_aligned_block, is_aligned
+from piano_jupyter.text.json_text import parse_json
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 QUOTES = ('""', "“”", "„“", "„”", "””", "«»", "»«", "‹›", "「」", "『』")
 OPENERS = {pair[0] for pair in QUOTES}
 CLOSED_BY = {pair[1]: [each[0] for each in QUOTES if each[1] == pair[1]] for pair in QUOTES}
-QUOTATION_MARK = re.compile(f"[{''.join(OPENERS | set(CLOSED_BY))}]")
+QUOTATION_MARKS = "".join(sorted(OPENERS | set(CLOSED_BY)))
+QUOTATION_MARK = re.compile(f"[{QUOTATION_MARKS}]")
+FORMATTING, WORD_JOINER = "\0", "\u2060"  # Markdown has no NUL
+FORMATTING_IN_WORD = re.compile(rf"(?<=[\w@]){FORMATTING}+(?=[\w@])")
 BARE_LINK = re.compile(rf"\b\w+://(?:(?!{QUOTATION_MARK.pattern})[^\s<>])*")
 QUOTING_TAG = re.compile(r"<(/?)(?:blockquote|code|kbd|pre|q|samp|script|style|textarea|tt)\b", re.IGNORECASE)
 MARKUP = re.compile(r"\*\*|`|\]\(")  # in columns: they are prose, spaced by hand
@@ -52,8 +56,8 @@ def indented(text: str) -> str | None:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode(errors="replace").decode()
-    except (ValueError, RecursionError):
+        return json.dumps(parse_json(text), indent=2, ensure_ascii=False).encode(errors="replace").decode()
+    except ValueError:
         return None
 
 
@@ -64,10 +68,13 @@ def as_markdown(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Return the author's own words: without code, quotations, HTML and link targets; a blank line between blocks."""
+    """Return the author's own words: without code, quotations, HTML and link targets; a blank line between blocks.
+
+    A word that is formatted in part (`**a**b`) has a word joiner there; an escaped `@` stays escaped.
+    """
     paragraphs = []
     quoted = tags = 0  # how many block quotes, and tags that quote, are open
-    for token in _parser().parse(text):
+    for token in _parser(with_escapes=True).parse(text):
         if token.type in {"blockquote_open", "blockquote_close"}:
             quoted += token.nesting
         elif token.type == "html_block":
@@ -117,10 +124,12 @@ def _blocks(text: str) -> "list[Token]":
 
 
 @functools.cache
-def _parser() -> "MarkdownIt":
+def _parser(*, with_escapes: bool = False) -> "MarkdownIt":
+    """Return a parser; `with_escapes`, escapes and entities are tokens of their own."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  Slow to import.
 
-    return MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    return parser.disable("text_join") if with_escapes else parser
 
 
 def _paragraph_words(children: "list[Token]", tags: int) -> tuple[str, int]:
@@ -134,11 +143,14 @@ def _paragraph_words(children: "list[Token]", tags: int) -> tuple[str, int]:
             links += token.nesting
         if token.type == "text" and not tags and not links:
             words.append(token.content)
+        elif token.type == "text_special" and not tags and not links:
+            is_spelled = token.content == "@" or token.content.isalnum()
+            words.append(token.markup if is_spelled else token.content)
         elif token.type in {"softbreak", "hardbreak"}:
             words.append("\n")
-        elif not token.nesting:
-            words.append(" ")
-    return "".join(words), tags
+        else:
+            words.append(FORMATTING if token.nesting else " ")
+    return FORMATTING_IN_WORD.sub(WORD_JOINER, "".join(words)).replace(FORMATTING, ""), tags
 
 
 def _tags_opened(html: "Token") -> int:

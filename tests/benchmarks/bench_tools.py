@@ -17,10 +17,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
-from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxSpec, python_prefixes
-from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
-from piano_jupyter.runner.tools.bash.output import CommandOutput
-from piano_jupyter.runner.tools.bash.shell import ShellPool
 from piano_jupyter.runner.tools.files.beneath import StepwiseResolver, best_resolver
 from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.workspace import Workspace
@@ -29,12 +25,14 @@ from piano_jupyter.tool import ToolCallContext, current_call
 SIZES = (100, 1000)  # MB
 ROUNDS = 400
 LINES = 200
+SHELL_ROUNDS = 100
+FILES = (100, 5_000, 50_000)
 
 
-def median(action):
+def median(action, rounds=ROUNDS):
     """Return the median time of a call, in microseconds."""
     times = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         begun = time.perf_counter()
         action(number)
         times.append(time.perf_counter() - begun)
@@ -93,44 +91,48 @@ def files():
             yield f"edit_file ({by.name})", median(tools(by)[1])
 
 
-def spec_of(folder):
-    """Return the sandbox that the tool bash would have there."""
-    workspace = os.path.realpath(folder)
-    environment = {**clean_environment(os.environ), **git_identity(workspace)}
-    return SandboxSpec(
-        workspace=workspace,
-        writable=True,
-        environment=tuple(sorted(environment.items())),
-        prefixes=python_prefixes(),
-    )
+def lay_out(folder, files):
+    """Fill a workspace with files, ten in a folder."""
+    for number in range(files):
+        path = Path(folder, f"d{number // 1000}", f"d{number // 10 % 100}", f"f{number % 10}.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def shell():
-    """Run a command that does nothing."""
-    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        tool, bubblewrap = BashTool(PianoConfig(workspace=folder)), Bubblewrap()
-        spec, shells = spec_of(folder), ShellPool(bubblewrap)
-        if why := bubblewrap.unavailable_reason(spec):
-            sys.exit(f"no sandbox here: {why}")
+    """Run a command that does nothing, and one that writes, in small and large workspaces."""
+    reference = median(lambda _: subprocess.run(["bwrap", "--ro-bind", "/", "/", "true"], check=True), SHELL_ROUNDS)
+    yield "bash: subprocess.run", median(lambda _: subprocess.run(["bash", "-c", ":"], check=True), SHELL_ROUNDS)
+    yield "bwrap true", reference
+    smallest = {}
+    for files in FILES:
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, asyncio.Runner() as runner:
+            lay_out(folder, files)
+            tool, gaps = BashTool(PianoConfig(workspace=folder)), []
 
-        def anew(_):
-            with bubblewrap.start(spec, ["--norc", "-c", ":"]) as process:
-                assert process.wait() == 0
+            async def call(mode, command, tool=tool, gaps=gaps):
+                current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
+                done = asyncio.ensure_future(tool.bash(command))
+                while not done.done():
+                    begun = time.perf_counter()
+                    await asyncio.wait({done}, timeout=0)
+                    gaps.append(time.perf_counter() - begun)
+                await done
 
-        async def stays():
-            await shells.run("key", spec, b":", 60, CommandOutput(30_000, Path(folder), ""))
-
-        async def call(mode):
-            current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
-            await tool.bash(":")
-
-        yield "bash: subprocess.run", median(lambda _: subprocess.run(["bash", "-c", ":"], check=True))
-        yield "bash: bubblewrap anew each time", median(anew)
-        yield "bash: the sandboxed shell that stays", median(lambda _: runner.run(stays()))
-        yield "the tool bash, in the sandbox", median(lambda _: runner.run(call("write")))
-        yield "the tool bash, outside", median(lambda _: runner.run(call("full")))
-        runner.run(shells.aclose())
-        runner.run(tool.aclose())
+            begun = time.perf_counter()
+            runner.run(call("write", ":"))
+            yield f"  the first call, {files:,} files", (time.perf_counter() - begun) * 1e6
+            for name, mode, command in (("in the sandbox", "write", ":"), ("that writes", "write", "echo >d0/new.txt")):
+                took = median(lambda _, m=mode, c=command: runner.run(call(m, c)), SHELL_ROUNDS)
+                first = smallest.setdefault(name, took)
+                what = f"  a call {name}, {files:,} files"
+                yield (
+                    f"{what:44} {took / first:5.2f} times the smallest, {took / reference:5.1f} times bwrap true",
+                    took,
+                )
+            yield f"  the longest time that the loop stood, {files:,}", max(gaps) * 1e6
+            yield "  a call outside", median(lambda _: runner.run(call("full", ":")), SHELL_ROUNDS)
+            runner.run(tool.aclose())
 
 
 SECTIONS = {"files": files, "shell": shell}
@@ -141,7 +143,7 @@ def measure(megabytes, section):
     ballast = bytearray(os.urandom(1 << 20)) * megabytes
     current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode="write", say=print))
     for what, microseconds in SECTIONS[section]():
-        print(f"{section:8}{len(ballast) >> 20:6} MB  {what:36}{microseconds:10.0f} µs")
+        print(f"{section:8}{len(ballast) >> 20:6} MB  {what:44}{microseconds:10.0f} µs")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from piano_jupyter.errors import NotFoundError, StoreError
-from piano_jupyter.records import Approval, JobStatus
+from piano_jupyter.records import Approval, CallStatus, JobStatus
 
 
 @pytest.fixture
@@ -78,6 +78,23 @@ async def test_of_repeated_requests_for_a_call_the_newest_counts_until_it_starts
     await store.start_call(call)
 
     assert await store.unbegun(job.id) == []
+
+
+async def test_requests_are_open_until_they_are_decided_or_their_call_has_a_result(store, make, running, asked):
+    job = await running()
+    message = await store.add_message(make.message(job.thread_id, job_id=job.id))
+    first, second = make.call(message), make.call(message)
+    before = await asked(job, first)
+    other = await asked(job, second)
+    assert await store.open_approvals(job.id) == [before, other]
+
+    await store.decide_approval(answered(before, make))
+    await store.start_call(first)
+    later = await asked(job, first, question="do the rest, too?")
+    assert await store.open_approvals(job.id) == [other, later]
+
+    await store.finish_call(replace(first, status=CallStatus.OK, result="done", finished_at=make.now()))
+    assert await store.open_approvals(job.id) == [other]
 
 
 async def test_a_decision_without_a_request_or_an_answer_is_refused(store, make, running, asked):

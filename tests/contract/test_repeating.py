@@ -100,6 +100,7 @@ def arguments(talk, make):
         "request_approval": [replace(talk.approval, id=make.clock.new_id())],
         "decide_approval": [replace(talk.approval, allowed=True, note="yes", decided_at=make.now())],
         "unbegun": [talk.job.id],
+        "open_approvals": [talk.job.id],
         "claim_next": [make.clock.new_id(), "kernel", [talk.queued.id], make.now()],
         "ack": [talk.job, make.answer(talk.job), make.now()],
         "fail": [talk.job, "no model", make.now()],

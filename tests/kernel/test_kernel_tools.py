@@ -41,6 +41,14 @@ def run_python(kernel, stub_model, code):
     return cell, told(stub_model)
 
 
+FORK = """
+import multiprocessing
+child = multiprocessing.get_context("fork").Process(target=print, args=("from a fork",))
+child.start()
+child.join()
+"""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, _stub_server):
     """One kernel, with `price`, for all code of agents that must leave it as it is."""
@@ -179,6 +187,16 @@ def test_code_that_an_agent_runs_leaves_the_history_of_cells_as_it_is(kernel_of,
         ("[0] * 10**7", "0,\n ...]"),
         ("%time 1 + 1", "2"),
         ("!echo from the shell", "from the shell"),
+        ("%%bash\necho from bash\necho wrong >&2", "from bash"),
+        ("import subprocess\nsubprocess.run(['echo', 'from a program'])", "from a program\nCompletedProcess("),
+        ("import os\nos.system('echo wrong >&2')", "wrong\n0"),
+        ("import os\nos.write(1, 'grün'.encode())", "grün5"),
+        (FORK, "from a fork"),
+        (
+            "import os\nfor n in range(3): print(n); _ = os.system(f'echo {n}{n}'); os.write(2, b'x')",
+            "0\n00\nx1\n11\nx2",
+        ),
+        ("import os\nos.system('head -c 5000000 /dev/zero | tr \\\\0 y')", "characters left out"),
         ("import sys, warnings\nprint('e', file=sys.stderr)\nwarnings.warn('w')\n3;", "e\n<run_python"),
         ("from IPython.display import HTML\ndisplay({'a': 1}, HTML('<b>x</b>'))", "{'a': 1}\n<IPython.core.display"),
         ("get_ipython().run_line_magic('piano', 'ask hi')", "code that an agent runs cannot ask or wait"),
@@ -194,6 +212,21 @@ def test_output_and_errors_of_code_go_to_the_agent_and_not_into_the_cell(running
     assert cell.stream == ""
     assert [output for output, _ in cell.outputs].count("display_data") == 2  # the live output and the answer
     assert running.run("1").text == "1"
+
+
+def test_what_programs_of_an_agent_print_goes_to_the_agent_where_the_kernel_watches_its_descriptors(
+    kernel_of, stub_model, monkeypatch
+):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # with it, ipykernel does not watch them
+    kernel = kernel_of(stdin=True).load()
+    kernel.run(RUNS)
+    watched = kernel.run("import os\n[os.fstat(each).st_ino for each in (1, 2)]").text
+
+    cell, result = run_python(kernel, stub_model, "import subprocess\nsubprocess.run(['echo', 'theirs'])")
+
+    assert result.startswith("theirs\nCompletedProcess(")
+    assert "theirs" not in cell.stream
+    assert kernel.run("[os.fstat(each).st_ino for each in (1, 2)]").text == watched
 
 
 SURVIVES = "import asyncio\nawait asyncio.sleep(0.3)\nprice"  # a kernel that is told to exit ends in 0.1 s

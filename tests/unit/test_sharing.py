@@ -26,6 +26,7 @@ from piano_jupyter.records import JobStatus
 from piano_jupyter.store.server import workspace_store
 from piano_jupyter.store.server.remote_store import RemoteStore
 from piano_jupyter.testing import ScriptedModel, echo, tool_call
+from piano_jupyter.tool import NeedsApproval
 
 DEADLINE_S = 20
 #: Asks an agent in a thread, claims the job and begins a tool call, all without an event; then waits to be killed.
@@ -157,6 +158,34 @@ async def test_an_approval_may_be_given_in_the_other_notebook_and_the_first_answ
     assert await a.approvals() == await b.approvals() == await late.approvals() == []
     assert request.always in a.config.rules
     assert request.always not in b.config.rules  # which may have another workspace
+
+
+async def test_what_a_tool_may_do_more_is_approved_in_another_notebook_that_was_opened_later(notebooks):
+    @tool
+    def act() -> NeedsApproval:
+        """Do something."""
+
+        async def accept():
+            return "and the rest"
+
+        async def refuse():
+            return "and nothing more"
+
+        return NeedsApproval(text="did it", question="the rest, too?", accept=accept, refuse=refuse)
+
+    a = await notebooks("a", tool_call("act"), "done", tools=[act])
+    await a.update_agent("Assistant", enabled_tools=["act"])
+    events = a.events()
+    job = await a.send("do it")
+    request = await first(events, ApprovalRequested)
+    b = await notebooks("b")
+
+    assert [each.id for each in await b.approvals()] == [request.id]
+    assert await b.approve((await b.approvals())[0])
+    assert not await a.deny(request)
+    await a.wait(job)
+    assert [call.result for call in await a.tool_calls(a.thread)] == ["did it\nand the rest"]
+    assert await b.approvals() == []
 
 
 async def test_a_job_that_runs_elsewhere_is_cancelled_there(notebooks):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from piano_jupyter.agent_code import redirect_output
+from piano_jupyter.agent_code import TextWriter, redirect_output
 
 
 class CapturedText:
@@ -32,7 +32,7 @@ class CapturedText:
 
 
 @contextmanager
-def captured(shell: Any, output: CapturedText) -> Iterator[None]:
+def captured(shell: Any, output: TextWriter) -> Iterator[None]:
     """Capture what an agent's code prints and displays on this thread."""
     before = shell.display_pub
     shell.display_pub = _CapturingPublisher(before, output)
@@ -46,7 +46,7 @@ def captured(shell: Any, output: CapturedText) -> Iterator[None]:
 class _CapturingPublisher:
     """Replaces the publisher of `display`: captures on this thread, passes on from others."""
 
-    def __init__(self, real: Any, output: CapturedText) -> None:
+    def __init__(self, real: Any, output: TextWriter) -> None:
         self._real, self._output, self._thread = real, output, threading.get_ident()
 
     def publish(self, data: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """Runs code in the user's namespace like a cell, but without effect on In, Out, `_` and the hooks.
 
-Magics and `!` work. What the code prints, displays and raises becomes text, with its own line numbers.
+Magics and `!` work. What the code and its programs print, display and raise becomes text, with its own line numbers.
 """
 
 import ast
@@ -11,6 +11,7 @@ from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
+from piano_jupyter.jupyter.kernel_tools.program_output import captured_programs
 from piano_jupyter.text.truncation import truncated
 
 MAX_FRAMES = 10  # of a traceback
@@ -24,14 +25,14 @@ def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
 
     An interrupt ends it like any other error.
     """
-    with captured(shell, printed), shell.builtin_trap:
+    with captured_programs(printed) as output, captured(shell, output), shell.builtin_trap:
         name = f"<run_python {next(_numbers)}>"
         try:
             value = _run(shell, code, name)
             if value is not None and not code.rstrip().endswith(";"):
-                printed.write(f"{bounded(value, limit)}\n")
+                output.write(f"{bounded(value, limit)}\n")
         except BaseException as error:  # noqa: BLE001  SystemExit must not end the kernel, nor an interrupt the cell.
-            printed.write(_error_text(error, name))
+            output.write(_error_text(error, name))
             return False
     return True
 

@@ -93,7 +93,7 @@ def missing_percent(lines: list[str]) -> list[str]:
 def _is_python(line: str) -> bool:
     try:
         ast.parse(line)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two if it is nested too deeply
         return False
     return True
 

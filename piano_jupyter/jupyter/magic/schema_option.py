@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, is_typeddict
 
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.text.expressions import parse_expression
+from piano_jupyter.text.truncation import truncated
 
 BUILT_IN: dict[str, Any] = {each.__name__: each for each in (bool, dict, float, int, list, str, tuple)}
 SCHEMA_HINT = "--json takes a variable (a dataclass, a TypedDict, a pydantic model, a dict), a *.json file, or JSON"
@@ -19,16 +21,21 @@ def schema_named(written: str, variables: Mapping[str, Any]) -> Any:
     if written.lower().endswith(".json"):
         return Path(written)
     try:
-        found = _evaluate(ast.parse(written.strip(), mode="eval").body, variables)
+        found = _evaluate(_parse(written), variables)
     except PianoError:
         raise
-    except SyntaxError:
-        raise PianoError(f"{written!r} is not a schema; {SCHEMA_HINT}") from None
     except Exception as error:
         raise PianoError(f"--json {written} cannot be read: {type(error).__name__}: {error}") from error
     if found is None:
         raise PianoError(f"{written} is None; {SCHEMA_HINT}")
     return found
+
+
+def _parse(written: str) -> ast.expr:
+    try:
+        return parse_expression(written)
+    except ValueError:
+        raise PianoError(f"{truncated(written, 200)!r} is not a schema; {SCHEMA_HINT}") from None
 
 
 def schemas_in(variables: Mapping[str, Any]) -> list[str]:

@@ -22,9 +22,11 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.safe_files import read_file, write_file
 from piano_jupyter.secrets.redactor import redact
+from piano_jupyter.text.json_text import MAX_DEPTH, parse_json
 
 FORMAT_VERSION = 1
 MAX_CASSETTE_BYTES = 1 << 30
+BODY_LEVELS = 2  #: objects in a line around the body of a request
 
 
 class Cassette:
@@ -96,7 +98,7 @@ class Cassette:
             raise
         try:
             lines = data.decode("utf-8").split("\n")  # not splitlines(): JSON does not escape the other line separators
-            head, *rest = (json.loads(line) for line in lines if line.strip())
+            head, *rest = (parse_json(line, MAX_DEPTH + BODY_LEVELS) for line in lines if line.strip())
             version = head["piano_cassette"]
             if version == FORMAT_VERSION:
                 self._recorded_at = datetime.fromisoformat(head["recorded_at"])
@@ -189,7 +191,7 @@ class _RecordingStream(httpx.AsyncByteStream):
 
 def _request_key(request: httpx.Request) -> dict[str, Any]:
     try:
-        body = json.loads(request.content) if request.content else None
+        body = parse_json(request.content) if request.content else None
     except ValueError:
         body = request.content.decode("utf-8", "replace")
     query = request.url.query.decode()
@@ -199,7 +201,7 @@ def _request_key(request: httpx.Request) -> dict[str, Any]:
 def _used_props(body: str) -> str:
     """Return only the properties that Piano reads: the others hold paths of the server's machine."""
     try:
-        props = json.loads(body)
+        props = parse_json(body)
         settings = {"n_ctx": (props.get("default_generation_settings") or {}).get("n_ctx")}
         return json.dumps(
             {"chat_template_caps": props.get("chat_template_caps"), "default_generation_settings": settings}

@@ -16,7 +16,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.server.model_list import window_size
-from piano_jupyter.text.json_text import mapping
+from piano_jupyter.text.json_text import mapping, parse_json
 
 PROPS_TIMEOUT_S = 0.5  #: for a model that is not loading: its properties must not delay a question
 HUNG_INTERVAL_S = 30.0  #: until a server whose properties hang is asked for them again
@@ -83,11 +83,11 @@ class ModelProperties:
                 return None
             try:
                 response = await self._get_props(model, only_recorded=only_recorded)
-                props = response.json() if response.status_code == 200 else None
+                props = parse_json(response.content) if response.status_code == 200 else None
             except TimeoutError:
                 self._hung_until[key] = time.monotonic() + HUNG_INTERVAL_S
                 return None
-            except (httpx.HTTPError, ValueError, RecursionError):
+            except (httpx.HTTPError, ValueError):
                 return None
             if response.status_code not in {200, 404}:  # the chat request that follows will say why
                 return None

@@ -4,7 +4,6 @@ The keywords that `@tool` writes into a schema are checked here; schemas with ot
 checked by `validator`.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.runner.schema.validator import FORMATS, has_format, violations
+from piano_jupyter.text.json_text import parse_json
 from piano_jupyter.text.truncation import short_json
 from piano_jupyter.tool import Tool
 
@@ -94,8 +94,8 @@ def _coerce(schema: Any, value: Any) -> Any:
 
 def _convert(kind: Any, value: Any) -> Any:
     if isinstance(value, str) and kind in TYPES and kind != "string":
-        with suppress(ValueError, RecursionError):
-            parsed = json.loads(value.strip().lower() if kind == "boolean" else value)
+        with suppress(ValueError):
+            parsed = parse_json(value.strip().lower() if kind == "boolean" else value)
             value = parsed if _has_type("number" if kind == "integer" else kind, parsed) else value
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)

@@ -17,7 +17,8 @@ from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.runner.schema.coercion import check_arguments
 from piano_jupyter.secrets.redactor import redact
-from piano_jupyter.tool import Tool, ToolCallContext, current_call
+from piano_jupyter.text.invisible import model_text
+from piano_jupyter.tool import NeedsApproval, Tool, ToolCallContext, current_call
 
 MAX_WORD_CHARS = 4_096
 CANCEL_GRACE_S = 5.0  #: for a cancelled coroutine tool to clean up
@@ -70,10 +71,11 @@ class ToolRegistry:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The result of a call: `text` is what the model reads."""
+    """The result of a call: `text` is what the model reads, and `rest` is what else it may do."""
 
     ok: bool
     text: str
+    rest: NeedsApproval | None = None
 
 
 async def run_tool(
@@ -114,12 +116,17 @@ async def run_tool(
 
 
 def make_readable(text: str, limit: int, mask: Callable[[str], str] = redact) -> str:
-    """Return the text without control sequences, lone surrogates and secrets; a long text loses its middle."""
+    """Return the text without control sequences, lone surrogates and secrets; a long text loses its middle.
+
+    Characters that nobody sees, or that turn the direction of text, are named.
+    """
     total_chars = len(text)
     if total_chars > 8 * limit:
         text = text[: 4 * limit] + text[-4 * limit :]
     text = CONTROL_SEQUENCES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = mask(SURROGATES.sub("\ufffd", text))
+    before, text = text, model_text(SURROGATES.sub("\ufffd", text))
+    total_chars += len(text) - len(before)
+    text = mask(text)
     if len(text) <= limit:
         return text
     kept_chars = max(limit - 60, 2)
@@ -136,14 +143,16 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
     """Call the tool: a coroutine function on the event loop, any other in a thread."""
     printed = _PrintedOutput(8 * limit)
 
-    def result(text: str, *, ok: bool) -> ToolResult:
-        return ToolResult(ok, make_readable(_join_output(printed.text(), text), limit, mask))
+    def result(value: Any, *, ok: bool) -> ToolResult:
+        rest = value if isinstance(value, NeedsApproval) else None
+        text = rest.text if rest else _result_text(value)
+        return ToolResult(rest.ok if rest else ok, make_readable(_join_output(printed.text(), text), limit, mask), rest)
 
     def in_thread() -> ToolResult | Awaitable[Any]:
         try:
             with redirect_output(printed):
                 value = tool.function(**arguments)
-                return value if inspect.isawaitable(value) else result(_result_text(value), ok=True)
+                return value if inspect.isawaitable(value) else result(value, ok=True)
         except BaseException as error:  # noqa: BLE001  A tool that raises SystemExit must not end silently.
             return result(_error_text(tool, error), ok=False)
 
@@ -155,7 +164,7 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
         return outcome
     try:
         with redirect_output(printed):
-            return result(_result_text(await outcome), ok=True)
+            return result(await outcome, ok=True)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  The last two would end the loop.
         return result(_error_text(tool, error), ok=False)
 

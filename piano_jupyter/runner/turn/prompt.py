@@ -4,7 +4,9 @@ Pure and stable: without clock and random ids, the same history gives the same b
 thread's next one, so that the server's prompt cache is used. The shape is one that every chat template can render: one
 system message, which is first, then a user's; adjacent messages of one role are merged; content is always a string; one
 call per assistant message, directly followed by its result. (Three of the templates that llama.cpp ships fail with
-parallel calls in one message.) Only the agent's own system prompt may contain control tokens.
+parallel calls in one message.) Only the agent's own system prompt may contain control tokens. Within a
+user's message, each line of another agent or of a note starts with its author in brackets, so that it cannot pass for
+somebody else's.
 """
 
 import json
@@ -17,7 +19,9 @@ from piano_jupyter.records import Agent, Message, ToolCall
 from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
+from piano_jupyter.text.invisible import model_text
 
+OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
 NO_TRIM = HistoryTrim()
 NOTHING: Mapping[UUID, str] = MappingProxyType({})
@@ -40,7 +44,7 @@ def chat_messages(
 
     `history` and `calls` are the thread's, in order; messages before `start_index` are left out, and `trimmed_calls` of
     the agent's calls came before `calls`. `names` maps agent ids to names; `trim` is what is left out. The agent's own
-    messages have the assistant's role; those of other agents are labelled user messages. Reasoning is sent only within
+    messages have the assistant's role; those of other agents are `quoted` user messages. Reasoning is sent only within
     the job `job_id`. `unanswered` says in the agent's words of earlier questions why they have no answer: without it,
     such a question would be read as part of the next one.
     """
@@ -58,29 +62,34 @@ def chat_messages(
     def prepared(text: str) -> str:
         return escape(trim.shortened(text))
 
-    prompt: list[dict[str, Any]] = [{"role": "user", "content": f"[note] {escape(trim.note)}" if trim.note else ""}]
+    prompt: list[dict[str, Any]] = [{"role": "user", "content": escape(quoted("note", trim.note))}]
     left_open = ""
     for message in history[start_index:]:
-        content = prepared(message.content)
         if message.role == "user":
-            prompt += [{"role": "assistant", "content": left_open}, {"role": "user", "content": content}]
+            asked = {"role": "user", "content": prepared(message.content)}
+            prompt += [{"role": "assistant", "content": left_open}, asked]
             left_open = unanswered.get(message.id, "")
         elif message.role == "system":  # a note for people
             continue
-        elif message.role != "assistant":
-            prompt.append({"role": "user", "content": f"[{message.role}] {content}"})
-        elif message.agent_id != agent.id:
-            name = names.get(message.agent_id, "another agent") if message.agent_id else "another agent"
-            prompt.append({"role": "user", "content": f"[{name}] {content}" if message.content else ""})
+        elif message.role != "assistant" or message.agent_id != agent.id:
+            author: str = message.role
+            if author == "assistant":
+                author = names.get(message.agent_id, OTHER_AGENT) if message.agent_id else OTHER_AGENT
+            prompt.append({"role": "user", "content": escape(quoted(author, trim.shortened(message.content)))})
         else:
             prompt += _own_message(message, calls_by_message.get(message.id, ()), call_ids, job_id, prepared)
-    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(skills.strip())) if part)
+    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(model_text(skills.strip()))) if part)
     messages = merge_same_role(prompt)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         messages.pop()  # its call was never made; a template would take it for the start of the answer
     if not messages or messages[0]["role"] != "user":
         messages.insert(0, {"role": "user", "content": "(the conversation so far)"})
     return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def quoted(author: str, text: str) -> str:
+    """Return a text with its author before each line; "" if there is no text."""
+    return "\n".join(f"[{author}] {line}" for line in text.splitlines()) if text.strip() else ""
 
 
 def _own_message(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from uuid import UUID
 
+from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.events import Event, ToolCalled, ToolReturned, ToolWaiting
 from piano_jupyter.logs import logger
@@ -14,7 +15,7 @@ from piano_jupyter.runner.tools.tool_registry import ToolResult, run_tool
 from piano_jupyter.runner.turn.limits import REPAIRED_NOTE, TurnLimits
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.redactor import MASK
-from piano_jupyter.tool import Tool, ToolCallContext
+from piano_jupyter.tool import NeedsApproval, Tool, ToolCallContext
 
 log = logger(__name__)
 
@@ -30,6 +31,9 @@ class Permission:
 
     refusal: str = ""
     mode: Mode = "write"  #: the mode to run it in
+    target: str = ""  #: where its paths lead, as its tool said
+    #: Asks the user about something more that the call may do, and returns whether it was approved.
+    ask_again: Callable[[str], Awaitable[bool]] | None = None
 
 
 Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
@@ -101,14 +105,20 @@ class ToolCallExecutor:
         def say(note: str) -> None:
             self.publish(ToolWaiting(thread_id=job.thread_id, job_id=job.id, call=call, note=note))
 
-        return await run_tool(
+        result = await run_tool(
             tool,
             call.arguments,
-            call=ToolCallContext(thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say),
+            call=ToolCallContext(
+                thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say, target=permission.target
+            ),
             mask=turn.mask,
             timeout=turn.tool_timeout,
             output_limit=turn.tool_output_limit,
         )
+        if result.rest is None:
+            return result
+        added = turn.mask(await _ask_about_rest(result.rest, permission))
+        return replace(result, text=f"{result.text}\n{added}", rest=None)
 
     def _check(self, requested: RequestedCall) -> tuple[str, Tool | None]:
         """Return the tool to run, or why the call cannot run. Calls run exactly as they are stored and shown."""
@@ -122,3 +132,13 @@ class ToolCallExecutor:
         if tool is not None and MASK in repr(requested.arguments):
             return MASKED_ARGUMENTS, None
         return refusal, tool
+
+
+async def _ask_about_rest(rest: NeedsApproval, permission: Permission) -> str:
+    """Ask the user about what a call may do more; return what was done."""
+    allowed = False
+    try:
+        allowed = permission.ask_again is not None and await permission.ask_again(rest.question)
+    finally:
+        added = await finish_even_if_cancelled(rest.accept() if allowed else rest.refuse())
+    return added

@@ -199,6 +199,9 @@ class Operations:
     def unbegun(self, job_id: UUID) -> list[Approval]:
         return self._all(Approval, queries.UNBEGUN, job_id=job_id)
 
+    def open_approvals(self, job_id: UUID) -> list[Approval]:
+        return self._all(Approval, queries.OPEN_APPROVALS, job_id=job_id)
+
     def claim_next(
         self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
     ) -> Job | None:

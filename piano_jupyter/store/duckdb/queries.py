@@ -123,6 +123,15 @@ QUALIFY row_number() OVER (PARTITION BY a.call_id ORDER BY a.seq DESC) = 1
 ORDER BY a.seq
 """
 
+#: The newest approval request of each call that has no result, if nobody has decided on it, in order.
+OPEN_APPROVALS = """
+SELECT a.*, d.allowed, coalesce(d.note, '') AS note, d.decided_at
+FROM approvals a ANTI JOIN tool_results r ON r.call_id = a.call_id LEFT JOIN decisions d ON d.approval_id = a.id
+WHERE a.job_id = $job_id
+QUALIFY row_number() OVER (PARTITION BY a.call_id ORDER BY a.seq DESC) = 1 AND d.allowed IS NULL
+ORDER BY a.seq
+"""
+
 #: Mark a job done, if this owner runs it under this claim; counts it. (With RETURNING it would cost twice as much.)
 DONE_JOB = """
 UPDATE jobs SET status = 'done', finished_at = $now

@@ -24,7 +24,9 @@ from typing import Any
 
 import duckdb
 
+from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb import file_format as form
+from piano_jupyter.text.json_text import parse_json
 
 COPY, RECOVERED, REPORT = ".recovering", ".recovered", ".recovered.txt"  #: after the name of the file
 CHUNK_BYTES = 1 << 20
@@ -43,15 +45,20 @@ KINDS: Mapping[str, tuple[str, str]] = {
 
 
 def finish_recovery(name: str) -> str:
-    """Put a recovered file in its place, if a recovery was interrupted in doing so; return its report, or ""."""
+    """Put a recovered file in its place, if a recovery was interrupted in doing so; return its report, or "".
+
+    Raises StoreError for a report that cannot be read.
+    """
     path = os.path.realpath(name)
     try:
-        report = json.loads(Path(f"{path}{REPORT}").read_text(encoding="utf-8"))
+        report = parse_json(Path(f"{path}{REPORT}").read_text(encoding="utf-8"))
         kept, sentence = f"{path}.damaged-{report['time']}", str(report["sentence"])
     except FileNotFoundError:  # if there is a recovery, it was interrupted before it was complete
         _delete(f"{path}{RECOVERED}")
         _delete_copy(path)
         return ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}{REPORT} is no report of a recovery ({error}); move it elsewhere") from error
     recovered = f"{path}{RECOVERED}"
     if os.path.lexists(recovered):
         if not os.path.lexists(kept):
@@ -219,7 +226,7 @@ def in_own_process(task: str, copy: str, *tables: str) -> dict[str, Any]:
 def last_told(output: bytes) -> dict[str, Any]:
     """Return what the salvage program told last, or {}. Raises OSError where that is an error of the machine."""
     try:
-        told = json.loads(output.decode(errors="replace").splitlines()[-1])
+        told = parse_json(output.decode(errors="replace").splitlines()[-1])
     except (IndexError, ValueError):
         return {}
     if not isinstance(told, dict):

@@ -500,3 +500,35 @@ async def test_requests_are_published_with_their_tool_calls(piano_of, scripted, 
         assert request.question == "Assistant wants to run act"
         assert (status.mode, status.approvals) == ("full", 1)
         assert status.layers
+
+
+@pytest.mark.parametrize("exchange", ["a link", "another folder", "nothing"])
+async def test_e12_an_approval_is_for_where_a_path_leads_and_is_asked_for_again_if_that_changes(
+    piano_of, scripted, asks_for, tmp_path, exchange
+):
+    for folder in ("docs", "skills", "other"):
+        (tmp_path / folder).mkdir()
+    model = scripted([asks_for("create_file", path="docs/conftest.py", content="x = 1")], "ok")
+    async with piano_of(model) as piano:
+        await piano.update_agent("Assistant", enabled_tools=["create_file"])
+        events = piano.events()
+        job = await piano.send("go")
+        first = await heard(events, ApprovalRequested)
+        if exchange != "nothing":
+            (tmp_path / "docs").rename(tmp_path / "gone")
+        if exchange == "a link":
+            (tmp_path / "docs").symlink_to("skills")
+        if exchange == "another folder":
+            (tmp_path / "other").rename(tmp_path / "docs")
+        await piano.approve(first)
+        if exchange != "nothing":
+            second = await heard(events, ApprovalRequested)
+            assert second.call == first.call
+            assert not list(tmp_path.rglob("conftest.py"))
+            await piano.deny(second)
+        await piano.wait(job)
+
+        assert await results(piano) == [
+            DENIED if exchange != "nothing" else "created 'docs/conftest.py': 1 lines, 5 bytes"
+        ]
+        assert list(tmp_path.rglob("conftest.py")) == ([] if exchange != "nothing" else [tmp_path / "docs/conftest.py"])

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 
-from piano_jupyter.pipeline.cancellation import finish_even_if_cancelled
+from piano_jupyter.cancellation import finish_even_if_cancelled
 
 
 async def test_what_fails_after_a_cancellation_is_not_reported_as_never_retrieved():

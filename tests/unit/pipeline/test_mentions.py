@@ -36,14 +36,14 @@ def asks(text, crew):
     return names(mentioned_agents(text, crew[0], crew))
 
 
-@pytest.mark.parametrize("text", ["@bob hi", "  @Bob, hi", "@BOB: hi", "@bob", "\n@bob.\nhi"])
-def test_the_agent_mentioned_at_the_start_answers_whatever_the_case(make, crew, text):
+@pytest.mark.parametrize("text", ["@bob hi", "  @bob, hi", "@bob: hi", "@bob", "\n@bob.\nhi"])
+def test_the_agent_mentioned_at_the_start_answers(make, crew, text):
     assert names(answering_agents(text, crew, thread(make))) == ["bob"]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["@ada @bob how", "@Ada, @BOB: how", "@ada,@bob how", "@ada @bob @ada how", "@ada\n@bob", "@ada @bob and @eve"],
+    ["@ada @bob how", "@ada, @bob: how", "@ada,@bob how", "@ada @bob @ada how", "@ada\n@bob", "@ada @bob and @eve"],
 )
 def test_all_agents_mentioned_at_the_start_answer_in_order_and_each_once(make, crew, text):
     assert names(answering_agents(text, crew, thread(make))) == ["ada", "bob"]
@@ -69,7 +69,23 @@ def test_a_name_with_a_full_stop_is_not_taken_for_a_shorter_one(make, crew):
 
 
 @pytest.mark.parametrize(
-    "text", ["hi @bob", "@bobby hi", "@property explained", "bob hi", "@bob.example hi", "@bob/x", ""]
+    "text",
+    [
+        "@Bob hi",
+        "@BOB",
+        "@bob\u0301 hi",
+        "@bob\u200b hi",
+        r"\@bob hi",
+        '"@bob" hi',
+        "＠bob hi",
+        "hi @bob",
+        "@bobby hi",
+        "@property explained",
+        "bob hi",
+        "@bob.example hi",
+        "@bob/x",
+        "",
+    ],
 )
 def test_without_an_exact_handle_at_the_beginning_the_primary_agent_answers(make, crew, text):
     assert names(answering_agents(text, crew, thread(make, crew[1]))) == ["ada"]
@@ -101,6 +117,11 @@ def test_without_a_primary_agent_the_first_one_answers(make, crew):
         "`x` @ada",
         'It is 5" wide, @ada.',
         "@bobby and @ada",
+        r"\*@ada\*",
+        "👋🏽 @ada",
+        "café, @ada",
+        "@ada👍",
+        "@ada &amp; co",
     ],
 )
 def test_an_exact_handle_in_prose_is_a_mention(crew, text):
@@ -169,6 +190,36 @@ def test_f8_a_handle_in_code_in_a_quotation_or_in_a_link_is_no_mention(crew, tex
     assert asks(text, crew) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["@Ada", "@ADA", "＠ada", "@аda", "@ada\u0301", "@ad\u0301a", "e\u0301@ada", "@ada\u20dd", "@ada\u0903"],
+        *["@ada\u200b", "@ada\u200d", "@ada\u2060", "@ada\xad", "@ada\ufe0f", "@ada\U000e0061", "@ada.\u200b"],
+        *["\u200b@ada", "\u202e@ada", "@\u200bada", "@a\u200bda", "@ada\u0301.b"],
+        *[r"\@ada", r"\\@ada", "&#64;ada", "&#x40;ada", "&commat;ada", "@&#97;da", "@ad&#97;", "@ada&#769;", r"@ad\a"],
+        *["@**ada**", "@a**da**", "**@a**da", "**@**ada", "@[ada](x)", "@_ada_", "~~@~~ada", "ma**il**@ada"],
+        *[
+            "'@ada'",
+            "'ask @ada'",
+            "‘@ada’",
+            "‚@ada‘",
+            '"@ada',
+            'one "two\n\nask @ada"',
+            "&quot;@ada&quot;",
+            r"\"@ada\"",
+        ],
+    ],
+)
+def test_f20_only_an_exact_handle_mentions_an_agent(make, crew, text):
+    a_to_ada = [*crew, *map(make.agent, ["a", "ad"])]
+
+    assert names(mentioned_agents(text, crew[0], a_to_ada)) == []
+
+
+def test_an_underscore_may_be_escaped_as_models_do(crew):
+    assert asks(r"@c-3\_po, go on", crew) == ["c-3_po"]
+
+
 def test_a_name_may_contain_a_full_stop_a_hyphen_and_an_underscore(crew):
     assert asks("@ada.b. And @c-3_po!", crew) == ["ada.b", "c-3_po"]
 
@@ -230,7 +281,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones_nearest_first(make):
         agent_named([make.agent("ada"), make.agent("bob")], "@bobb")
 
 
-@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all"])
+@pytest.mark.parametrize("name", ["", "two words", "1st", "@ada", "a" * 65, "ünal", "ada.", "You", "all", "User"])
 def test_a_name_that_is_no_handle_is_refused(name):
     with pytest.raises(PianoError, match="cannot be an agent's name"):
         check_name(name)

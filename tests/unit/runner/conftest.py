@@ -143,7 +143,7 @@ def speak():
 async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
     """Make a bash tool with these settings, to call as a model does; a call returns whether it succeeded, and its text.
 
-    `bash.tool` is the BashTool.
+    `bash.tool` is the BashTool, `bash.asked` what the user was asked after commands, and `bash.approves` the answer.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # for long outputs
     tools = []
@@ -158,9 +158,13 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
             given = {"command": command, **arguments}
             limit = config.tool_output_limit
             result = await run_tool(made.tool(), given, call=context, timeout=60, output_limit=limit)
-            return result.ok, result.text
+            if result.rest is None:
+                return result.ok, result.text
+            bash.asked.append(result.rest.question)
+            answer = result.rest.accept if bash.approves else result.rest.refuse
+            return result.ok, f"{result.text}\n{await answer()}"
 
-        bash.tool = made
+        bash.tool, bash.asked, bash.approves = made, [], False
         return bash
 
     yield make

@@ -69,7 +69,37 @@ SECRETS = {
     "yaml": (f"client_secret: {(token := lot(32))}", token),
     "python": (f'PASSWORD = "{(token := lot(20) + "7")}"', token),
     "settings-file": (f"DEBUG=1\nDB_PASSWORD={(token := 'correct-horse-' + 'battery')}\nPORT=80", token),
+    "settings-file-dotted": (f"DB_PASSWORD={(token := 'correct.' + 'horse2')}", token),
     "exported": (f"export MY_TOKEN='{(token := 'tea' + 'pot-x')}'", token),
+    "password": (f"password={(token := 'hunter' + '2')}", token),
+    "passwd-quoted": (f'passwd = "{(token := "Hunter-" + "two")}"', token),
+    "pwd-in-a-connection-string": (f"Server=db;Uid=sa;Pwd={(token := 'pa$$' + 'w0rd?x')};Encrypt=yes", token),
+    "password-of-digits": (f"--password={(token := lot(8, string.digits))}", token),
+    "password-in-a-query": (f"https://x.example/login?user=ada&password={(token := 'correct' + 'horse')}&x=1", token),
+    "password-of-libpq": (f"host=db user=ada password={(token := 'correct' + 'horse')} dbname=sales", token),
+    "password-in-json": (json.dumps({"dbPassword": (token := "hunter" + "2")}), token),
+    "password-in-json-in-json": (json.dumps(json.dumps({"password": (token := "hunter" + "2")})), token),
+    "secret-short": (f"client_secret={(token := 'tea4' + 'two-and-two')}", token),
+    "token-short": (f"token = '{(token := 'tok' + 'en-of-ada-7')}'", token),
+    "api-key-short": (f"api_key={(token := 'ada' + '0815x')}", token),
+    "netrc": (f"machine db.example login ada password {(token := 'correct' + 'horse')}", token),
+    "netrc-lines": (f"machine db\n  login ada\n  account x\n  password {(token := 'correct' + 'horse')}", token),
+    "netrc-default": (f"default login ada password {(token := 'correct' + 'horse')}", token),
+    "netrc-in-json": (json.dumps(f"machine db\n\tlogin ada\n\tpassword {(token := 'correct' + 'horse')}"), token),
+    "netrc-with-line-numbers": (
+        f"1\tmachine db\n2\t  login ada\n3\t  password {(token := 'correct' + 'horse')}",
+        token,
+    ),
+    "databricks": (token := "dapi" + lot(32, string.hexdigits.lower()[:16]), token[4:]),
+    "databricks-azure": (token := f"dapi{lot(32, string.hexdigits.lower()[:16])}-2", token[4:]),
+    "azure-storage": (
+        f"AccountName=ada;AccountKey={(token := base64.b64encode(RANDOM.randbytes(64)).decode())};X=y",
+        token,
+    ),
+    "azure-bus": (f"SharedAccessKey={(token := base64.b64encode(RANDOM.randbytes(32)).decode())}", token),
+    "azure-signature": (f"SharedAccessSignature=sv=2024&sp=r&sig={(token := lot(40))}%3D;Blob=x", token),
+    "azure-signature-of-a-header": (f"SharedAccessSignature sr=x&sig={(token := lot(40))}%3D&se=1", token),
+    "azure-address": (f"https://ada.blob.example/x?sv=2024&sp=r&sig={(token := lot(40))}%3D&se=1", token),
     "key-block": ((token := key_block()), token.split("\n")[5]),
     "key-block-openssh": ((token := key_block("OPENSSH PRIVATE KEY")), token.split("\n")[1]),
     "key-block-in-json": (json.dumps({"k": (token := key_block("PRIVATE KEY"))}), token.split("\n")[3]),
@@ -96,6 +126,17 @@ HARMLESS = [
     "a key is found between -----BEGIN PRIVATE KEY----- and -----END PRIVATE KEY-----, never show it",
     "the secret: write plainly. keyboard: qwertz; primary_key=a1b2c3d4e5f6a7b8c9d0; sort key: x9y8z7w6v5u4t3s2r1",
     "if token == self._token and password != expected_password_of_the_user: raise",
+    "password=None, passwd=passwd, pwd=self._pwd, password=get_password(), password=cfg['db1'], password=my_password2",
+    "password=args.password2 passphrase=os.environ['A1'] password=$PW1234 password=${PASSWORD1} password={password1}",
+    "password='<your password 1>' password=%(password1)s pwd=%s passwd=******** password=… password: use 8 letters",
+    'password=value, password="password", "password": "string", password: str, "password": {"type": "string1"}',
+    "password == expected1 password != wrong2 password_hash=abc12345x password_file=db1 PWD=/home/a1 pwd=C:\\ada1",
+    "token=token, token=tokens.get(1), secret=SECRET_KEY_2, api_key=API_KEY_1, token == other1234 token := first1234",
+    "secret=settings.SECRET2, token=abc, token=next_token_2, token_type=bearer12, max_tokens=4096, tokenizer=gpt2model",
+    "def connect(\n    password=default_value,\n    pwd=pw,\n    token=0x00000020,\n)",
+    "a machine learning password, the default password, default login page; login name and password required",
+    "machine db login ada password password , dapi-client dapifoo AccountKey= AccountKey=<key> sig=x&sig=ok",
+    "SharedAccessSignature authentication of the storage account, SharedAccessSignature=<signature-goes-here>",
     "\x00\ud800 eyJhbGciOiJIUzI1NiJ9 xoxo- hf_model_config AKIA sk- ghp_ :// : = …[masked]",
 ]
 
@@ -105,7 +146,7 @@ def test_g4_a_secret_is_masked_wherever_it_is(kind):
     text, secret = SECRETS[kind]
 
     for before, after in [("", ""), ("x = ('", "')"), ("see\n", "\nand on"), ("`", "`, "), ("\x1b[0m", "\r\n")]:
-        if kind in {"settings-file", "exported"} and "\n" not in before:
+        if kind in {"settings-file", "settings-file-dotted", "exported"} and "\n" not in before:
             before = ""  # noqa: PLW2901  It is a line of its own.
         masked = redact(before + text + after)
 
@@ -122,6 +163,16 @@ def test_the_mask_shows_what_kind_of_secret_it_was():
     assert redact(SECRETS["json"][0]) == '{"api_key": "…[masked]"}'
     assert redact(SECRETS["key-block"][0]) == "-----BEGIN RSA PRIVATE KEY-----…[masked]-----END RSA PRIVATE KEY-----"
     assert json.loads(redact(SECRETS["key-block-in-json"][0]))["k"].startswith("-----BEGIN PRIVATE KEY-----…")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("a=1\n", "\nb=2"), ("Uid=sa;", ";"), ("?", "&x=1"), ("--", " --port 1"), ("user=ada ", " dbname=x")],
+)
+def test_a_password_of_letters_is_masked_where_no_code_stands(before, after):
+    masked = redact(f"{before}password=correct{'horse'}{after}")
+
+    assert masked == f"{before}password={MASK}{after}"
 
 
 @pytest.mark.parametrize("escape", ["\\n", "\\t", "%3D"])
@@ -209,11 +260,16 @@ def test_written_words_do_not_look_random():
     assert not any(
         map(looks_random, ["correct-horse-battery-staple", "someCamelCaseNameWith2Parts", "a" * 40, "1" * 40])
     )
-    assert all(map(looks_random, [lot(40) for _ in range(200)]))
-    assert all(map(looks_random, [lot(40, "0123456789abcdef") for _ in range(200)]))
+    for characters in (BASE62, string.digits + "abcdef"):
+        assert sum(looks_random(lot(40, characters)) for _ in range(200)) > 190
 
 
 HOSTILE = {
+    "passwords": "password=a1b2c3d4 ",
+    "open-quotes": "password='a",
+    "settings": "a=password=",
+    "netrc": "machine login ",
+    "blanks": "machine" + " " * 30,
     "prose": (ROOT / "piano_jupyter" / "docs" / "tools-and-security.md").read_text(encoding="utf-8"),
     "every-sign": "".join(sign for shape in PATTERNS for sign in shape.signs),
     "begins": "-----BEGIN PRIVATE KEY-----",

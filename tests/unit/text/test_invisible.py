@@ -9,7 +9,7 @@ from hostile import HOSTILE, OBEYED, ORDINARY
 
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError, ToolError
 from piano_jupyter.logs import logger
-from piano_jupyter.text.invisible import TerminalStream, terminal_text
+from piano_jupyter.text.invisible import TerminalStream, model_text, terminal_text
 
 
 def test_characters_that_control_a_terminal_are_named():
@@ -43,6 +43,25 @@ def test_ordinary_text_in_any_language_and_emoji_stay_as_they_are():
 def test_characters_that_mislead_a_reader_are_named(text, shown):
     assert terminal_text(text) == shown
     assert terminal_text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "char", [*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\u200e\u200f\u2060\ufeff\xad\u061c"]
+)
+def test_f22_what_turns_or_hides_text_is_named_for_a_model(char):
+    assert model_text(f"a{char}b\r\n") == f"a<U+{ord(char):04X}>b\r\n"
+    assert model_text(char) == f"<U+{ord(char):04X}>"
+
+
+@pytest.mark.parametrize("code", [0xE0000, 0xE0001, *range(0xE0020, 0xE0080), 0x200C, 0x200D, 0xFE0F, 0xE0100])
+def test_f22_what_belongs_to_no_emoji_and_no_word_is_named_for_a_model(code):
+    assert model_text(f"a{chr(code)}") == f"a<U+{code:04X}>"
+    assert model_text(f"می{chr(code) * 2}").endswith(f"<U+{code:04X}>")
+
+
+def test_a_model_reads_ordinary_text_in_any_language_emoji_and_icons_as_they_are():
+    assert model_text(ORDINARY) == ORDINARY
+    assert model_text("שָׁלוֹם عَلَيْكُمْ \ue0b0 \U000f0001") == "שָׁלוֹם عَلَيْكُمْ \ue0b0 \U000f0001"
 
 
 def test_however_a_text_is_cut_into_pieces_the_same_is_shown():

@@ -1,7 +1,6 @@
 """%piano agents, agent, tools, skills: who answers, and what they can use."""
 
 import asyncio
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from piano_jupyter.jupyter.render.cards import agents_table, skill_card
 from piano_jupyter.jupyter.render.tables import RecordTable
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.text.invisible import terminal_text
+from piano_jupyter.text.json_text import parse_json
+from piano_jupyter.text.truncation import truncated
 from piano_jupyter.tool import Verdict
 
 if TYPE_CHECKING:
@@ -102,10 +103,11 @@ def request_options(temperature: str | None, written: str) -> dict[str, Any]:
 
 def _value(name: str, written: str) -> Any:
     try:
-        return json.loads(written)
+        return parse_json(written)
     except ValueError:
         if written[:1] in {"[", "{", '"'}:
-            raise PianoError(f"the value of --option {name} looks like JSON but is not valid: {written}") from None
+            shown = truncated(written, 200)
+            raise PianoError(f"the value of --option {name} looks like JSON but is not valid: {shown}") from None
         return written
 
 

@@ -5,14 +5,13 @@ models. Its versions send different fields (`status` since autumn 2025, aliases 
 optional here.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from piano_jupyter.errors import ModelError, ModelNotServedError, NotFoundError, PianoError
 from piano_jupyter.records import Model, ModelState
-from piano_jupyter.text.json_text import mapping
+from piano_jupyter.text.json_text import mapping, parse_json
 
 STATE_WORDS = {
     "ready": ModelState.LOADED,
@@ -67,11 +66,11 @@ def parse_running(body: Any) -> dict[str, ModelState] | None:
 def parse_event(data: str) -> ModelListUpdate | None:
     """Parse the data of one event of `GET /api/events`; None if it is not about the models' states."""
     try:
-        envelope = json.loads(data)
+        envelope = parse_json(data)
         if not isinstance(envelope, dict) or envelope.get("type") != "modelStatus":
             return None
-        records = [record for record in json.loads(envelope["data"]) if _text(record.get("id"))]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        records = [record for record in parse_json(envelope["data"]) if _text(record.get("id"))]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return ModelListUpdate(
         models=tuple(

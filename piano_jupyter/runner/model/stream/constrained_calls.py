@@ -13,6 +13,7 @@ from piano_jupyter.runner.model.message_roles import merge_same_role
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Reply, RequestedCall
 from piano_jupyter.runner.model.stream.lenient_json import read_arguments
 from piano_jupyter.runner.model.stream.tool_calls import replace_lone_surrogates
+from piano_jupyter.text.json_text import parse_json
 
 ANSWER_KEY = re.compile(r'\s*\{\s*"answer"\s*:')
 COMPLETE_ESCAPES = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*', re.DOTALL)
@@ -63,8 +64,8 @@ def read_constrained_reply(reply: Reply, *, as_json: bool = False) -> Reply:
     `as_json` keeps the answer as JSON.
     """
     try:
-        value = json.loads(reply.text)
-    except (ValueError, RecursionError):
+        value = parse_json(reply.text)
+    except ValueError:
         if reply.is_cut and not ANSWER_KEY.match(reply.text):
             cut = RequestedCall(name="", problem="the call was cut off; send it again, shorter")
             return replace(reply, text="", calls=(cut,))

@@ -1,13 +1,10 @@
 """The tool `bash`: whether a command may run, where it runs, and what the model reads about it."""
 
-import asyncio
 import os
 import platform
 import re
-import secrets
 import signal
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +15,20 @@ from piano_jupyter.runner.tools.bash import bwrap, seccomp
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits, SandboxSpec, SandboxUnavailableError
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits
 from piano_jupyter.runner.tools.bash.environment import clean_environment, git_identity
-from piano_jupyter.runner.tools.bash.guards import MAX_OVERRIDES, PRIVATE, WorkspaceGuard
-from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult, spill_folder
-from piano_jupyter.runner.tools.bash.shell import (
+from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult
+from piano_jupyter.runner.tools.bash.private_folder import private_folder
+from piano_jupyter.runner.tools.bash.sandboxed_command import (
     KILL_GRACE_S,
     MAX_COMMAND_BYTES,
-    ShellPool,
     counts_processes_per_sandbox,
 )
 from piano_jupyter.runner.tools.bash.unsandboxed import run_unsandboxed
+from piano_jupyter.runner.tools.bash.workspace_changes import WorkspaceChanges
+from piano_jupyter.runner.tools.bash.workspace_commands import WorkspaceCommands
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.workspace import home_parts_in, parts_inside, piano_folders_in, tool_error
-from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
+from piano_jupyter.runner.tools.files.write_hazards import WriteHazards
+from piano_jupyter.tool import NeedsApproval, Tool, ToolAssessment, Verdict, current_call, tool
 
 MIN_TIMEOUT_S = 1.0  #: the shortest timeout that a command can have
 MAX_JUDGED_CALLS = 1000  #: how many calls that were judged without a sandbox are remembered
@@ -49,9 +48,8 @@ class BashTool:
     def __init__(self, config: PianoConfig, bubblewrap: Bubblewrap | None = None) -> None:
         self._config = config
         self._bubblewrap = bubblewrap or Bubblewrap()
-        self._shells = ShellPool(self._bubblewrap)
+        self._sandbox = WorkspaceCommands(self._bubblewrap)
         self._current_folders: dict[tuple[str, str], str] = {}  #: where each thread's unsandboxed commands are
-        self._guards: dict[Hashable, WorkspaceGuard] = {}
         self._judged_unsandboxed: dict[Hashable, bool] = {}  #: calls judged while there was no sandbox
 
     def tool(self) -> Tool:
@@ -77,13 +75,14 @@ class BashTool:
             Verdict.ASK, f"there is no sandbox here: {reason}; it runs with your rights{self._current_folder_note()}"
         )
 
-    async def bash(self, command: str, timeout: float = 120) -> str:
+    async def bash(self, command: str, timeout: float = 120) -> str | NeedsApproval:
         """Run a command with bash; return what it prints, and its exit code if that is not 0.
 
         The first command starts in the workspace, each later one in the folder where the previous one ended; variables
         are not kept. Nobody is at the keyboard: a command that waits for input ends. Background processes end with the
         call. Unless the user allows more, the command runs in a sandbox: without a network, with an empty home folder
-        and a temporary /tmp, and it can change only the workspace.
+        and a temporary /tmp, and it can change only the workspace, where its changes appear when it is over. Changes to
+        files that run by themselves or instruct agents need the user's approval then.
 
         command: for example "python -m pytest -q".
         timeout: how many seconds it may take, at most 600.
@@ -95,26 +94,27 @@ class BashTool:
         timeout_s = self._timeout(timeout)
         spec = self._spec(mode)
         unsandboxed = mode == "full" or self._runs_unsandboxed(command, spec)
-        spill = spill_folder(thread, self._workspace())
+        spill = private_folder(f"spill/{thread}", self._workspace())
         output = CommandOutput(
             self._config.tool_output_limit, spill, str(spill) if unsandboxed else bwrap.SANDBOX_SPILL
         )
+        changes: WorkspaceChanges | None = None
         try:
             if unsandboxed:
                 result = await self._run_unsandboxed(command, thread, timeout_s, output)
             else:
-                result = await self._run_in_sandbox(
-                    data, (thread, mode), replace(spec, spill=str(spill)), timeout_s, output
-                )
+                spec = replace(spec, spill=str(spill))
+                result, changes = await self._run_in_sandbox(data, (thread, mode), spec, timeout_s, output)
         finally:
             output.close()
-        printed = result.output.strip("\n")
-        notes = [f"[{note}]" for note in result.notes]
+        text = _result_text(result)
+        if changes is not None and changes.needs_approval:
+            return NeedsApproval(
+                text=text, ok=not result.ended, question=changes.question, accept=changes.accept, refuse=changes.refuse
+            )
         if result.ended:
-            lines = [f"the command was {result.ended}; it printed:", printed or "(nothing)", *notes]
-            raise tool_error("ended", "\n".join(lines))
-        code = f"[exit code {result.exit_code}]" if result.exit_code else ""
-        return "\n".join(each for each in (printed, code, *notes) if each) or "[exit code 0, nothing printed]"
+            raise tool_error("ended", text)
+        return text
 
     def layers(self, mode: Mode) -> list[str]:
         """Return the layers of protection in a mode, and which are missing and why, one sentence each."""
@@ -128,14 +128,12 @@ class BashTool:
         return list(self._active_layers(spec))
 
     async def aclose(self) -> None:
-        """End all shells."""
-        await self._shells.aclose()
+        """End all commands."""
+        await self._sandbox.aclose()
 
     def stop(self) -> None:
-        """End all shells from any thread, without the event loop, and quarantine what their commands made."""
-        self._shells.stop()
-        for guards in self._guards.values():
-            guards.quarantine_all()
+        """End all commands from any thread, without the event loop; what they have changed is not applied."""
+        self._sandbox.stop()
 
     def _timeout(self, timeout: float) -> float:
         longest_s = max(MIN_TIMEOUT_S, self._config.bash_timeout)
@@ -173,25 +171,26 @@ class BashTool:
 
     async def _run_in_sandbox(
         self, command: bytes, key: Hashable, spec: SandboxSpec, timeout_s: float, output: CommandOutput
-    ) -> CommandResult:
-        workspace, database_setting = Path(spec.workspace), self._config.database
-        database = parts_inside(workspace, database_setting) if database_setting != ":memory:" else ()
-        skills, piano_folders = skill_roots_in(workspace, self._config.skills_paths), piano_folders_in(workspace)
-        guard_key = workspace, database, home_parts_in(workspace), skills, piano_folders
-        guards = self._guards.setdefault(guard_key, WorkspaceGuard(*guard_key))
-        await asyncio.to_thread(_prepare_workspace, guards, spec)
-        before, notes = guards.begin_command() if spec.writable else guards.scan(), list[str]()
+    ) -> tuple[CommandResult, WorkspaceChanges | None]:
         try:
-            spec = replace(spec, overrides=before.overrides)
-            result = await self._shells.run((spec.workspace, key), spec, command, timeout_s, output)
+            result, changes = await self._sandbox.run(key, spec, self._hazards(spec), command, timeout_s, output)
         except SandboxUnavailableError as error:
             self._bubblewrap.forget_checks()
             raise _no_sandbox_error(str(error)) from error
-        finally:
-            if spec.writable:
-                notes = guards.quarantine_new(before, str(_call_id(secrets.token_hex(8))))
-        limit_notes = _limit_notes(result, spec.limits)
-        return replace(result, notes=(*result.notes, *limit_notes, *notes))
+        notes = (*result.notes, *_limit_notes(result, spec.limits), *(changes.notes if changes else ()))
+        return replace(result, notes=notes), changes
+
+    def _hazards(self, spec: SandboxSpec) -> WriteHazards:
+        workspace, database = Path(spec.workspace), self._config.database
+        return WriteHazards(
+            workspace=workspace,
+            database=parts_inside(workspace, database) if database != ":memory:" else (),
+            home=home_parts_in(workspace),
+            skills=skill_roots_in(workspace, self._config.skills_paths),
+            own=piano_folders_in(workspace),
+            readable=tuple(filter(None, (parts_inside(workspace, each) for each in (*spec.readable, *spec.prefixes)))),
+            allows_git=True,
+        )
 
     def _spec(self, mode: Mode) -> SandboxSpec:
         config, workspace = self._config, str(self._workspace())
@@ -213,6 +212,8 @@ class BashTool:
         cgroups.remove()
         access = "the workspace is writable" if spec.writable else "the workspace is read-only"
         yield f"sandbox: bubblewrap {self._bubblewrap.version}: {access}, the home folder is hidden, no network"
+        if spec.writable:
+            yield "changes of commands: applied when a command is over; files that act by themselves need your approval"
         machine = platform.machine()
         no_filter = f"no filter for {machine}, so commands can connect to the system's Unix sockets that they can see"
         yield f"system calls: {'filtered (seccomp)' if seccomp.filter_program(machine) else no_filter}"
@@ -224,30 +225,13 @@ class BashTool:
             yield "processes: no limit (no control group here, and the system counts all your processes together)"
 
 
-def _prepare_workspace(guards: WorkspaceGuard, spec: SandboxSpec) -> None:
-    """Scan a workspace, which may take a while. Raises ToolError if it cannot be protected completely.
-
-    That is so if too many names need protection, or if the database is not in a folder that can be made read-only.
-    """
-    if spec.writable:
-        if len(guards.database) == 1:
-            raise tool_error(
-                "unsafe",
-                f"nothing was run: the database {guards.database[0]!r} is in the workspace itself, where a command "
-                f"could put a link in place of the files that DuckDB writes next to it; tell the user to set "
-                f"PianoConfig.database to a file in .piano (the default), in another folder, or to ':memory:'",
-            )
-        for parts in ((PRIVATE,), *guards.own):
-            with suppress(OSError):  # The workspace may not be writable. Only what exists can be hidden.
-                Path(spec.workspace, *parts).mkdir(0o700, parents=True, exist_ok=True)
-    names = guards.scan().overrides.names
-    if len(names) > MAX_OVERRIDES:
-        raise tool_error(
-            "too_many",
-            f"nothing was run: the workspace has {len(names):,} names that a command must not change or see, "
-            f"such as {names[0]!r}, but at most {MAX_OVERRIDES} can be protected; tell the user to choose "
-            f"a smaller workspace",
-        )
+def _result_text(result: CommandResult) -> str:
+    """Return what the model reads about a command."""
+    printed, notes = result.output.strip("\n"), [f"[{note}]" for note in result.notes]
+    if result.ended:
+        return "\n".join([f"the command was {result.ended}; it printed:", printed or "(nothing)", *notes])
+    code = f"[exit code {result.exit_code}]" if result.exit_code else ""
+    return "\n".join(each for each in (printed, code, *notes) if each) or "[exit code 0, nothing printed]"
 
 
 def _encode_command(command: str) -> bytes:

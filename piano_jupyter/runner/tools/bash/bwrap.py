@@ -1,23 +1,20 @@
 """The arguments for bubblewrap: what a sandboxed command can see, change and reach; and whether bubblewrap works.
 
 Everything is an allow list. The system, the kernel's own Python and the folders of `readable_paths` are read-only; the
-home folder and the network are empty; the environment comes from `environment.py`. The workspace is mounted at its own
-path, writable or not, except for the overrides that `guards.py` finds.
+home folder and the network are empty; the environment comes from `environment.py`. At the path of the workspace is the
+workspace itself, read-only, or its overlay, with what is hidden in it.
 
-Two processes in the sandbox outlive a command: bubblewrap itself, and the shell that reads the commands. A command that
-wrote to their memory could act between two calls. So the memory of the first is not mounted (nor is bubblewrap's
-command line), and the second runs an unreadable program, which the system protects from the user's other processes.
-
-Limitations: devices such as GPUs are missing; what is written to the workspace counts towards no quota; bubblewrap
-before 0.5 cannot protect the shell; the mount table reveals which folders of the host are mounted, and `/etc/hosts`
-the host's name.
+Limitations: devices such as GPUs are missing; what is written to the workspace counts towards no quota; the mount
+table reveals which folders of the host are mounted, and `/etc/hosts` the host's name; other disks that are mounted in
+the workspace are read-only; Linux before 5.11 has no overlay for users other than root.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.own_folders import own_folders
-from piano_jupyter.runner.tools.bash.guards import MountOverrides
+from piano_jupyter.runner.tools.bash.overlay import MOUNT_SCRIPT, Overlay
 from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
-from piano_jupyter.runner.tools.files.protected import KEY_NAMES, STARTUP_NAMES
 from piano_jupyter.runner.tools.files.shadowing import user_packages
+from piano_jupyter.runner.tools.files.write_hazards import hidden_home_names
 
 SANDBOX_HOME = "/home/piano"  #: the empty home folder
 SANDBOX_SPILL = "/spill"  #: where a command can read long outputs again
-SANDBOX_SHELL = "/run/bash"  #: the shell, which cannot be read
 #: bubblewrap leaves the system's settings writable to root; one of them names a program that the system would run.
 KERNEL_SETTINGS = ("/proc/sys", "/proc/acpi", "/proc/fs", "/proc/scsi")
 #: The first process's memory, and its command line, which names folders of the host.
@@ -72,15 +68,19 @@ class SandboxSpec:
     workspace: str
     writable: bool
     spill: str = os.devnull  #: the folder for long outputs
-    overrides: MountOverrides = field(default_factory=MountOverrides)
+    hidden: tuple[str, ...] = ()  #: paths in the workspace that are shown as empty
     environment: tuple[tuple[str, str], ...] = ()
     readable: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()  #: the folders of the kernel's Python
     limits: SandboxLimits = field(default_factory=SandboxLimits)
 
 
-def bwrap_arguments(spec: SandboxSpec, *, seccomp: int | None, disable_userns: bool) -> list[str]:
-    """Return bwrap's arguments, without the command. `seccomp` is the filter's descriptor."""
+def bwrap_arguments(spec: SandboxSpec, *, writable: str | None, seccomp: int | None, disable_userns: bool) -> list[str]:
+    """Return bwrap's arguments, without the command.
+
+    `writable` is the folder that commands write to in place of the workspace, None if they may not write, and
+    `seccomp` the filter's descriptor.
+    """
     size = ["--size", str(spec.limits.tmpfs_bytes)]
     arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
     arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv"]
@@ -104,31 +104,36 @@ def bwrap_arguments(spec: SandboxSpec, *, seccomp: int | None, disable_userns: b
     for path in ("/dev/shm", "/tmp", SANDBOX_HOME):  # noqa: S108
         arguments += [*size, "--tmpfs", path]
     arguments += _binds("--ro-bind-try", *spec.readable, *spec.prefixes)
-    arguments += [*_workspace_arguments(spec), "--ro-bind", spec.spill, SANDBOX_SPILL]
+    arguments += [*_workspace_arguments(spec, writable), "--ro-bind", spec.spill, SANDBOX_SPILL]
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def _workspace_arguments(spec: SandboxSpec) -> list[str]:
-    """Return the mounts of the workspace and of its protected parts: read-only, hidden, or at least not movable."""
-    prefixes = [Path(each) for each in spec.prefixes if Path(each).is_relative_to(spec.workspace)]
-    above = {folder for each in prefixes for folder in each.parents if Path(spec.workspace) in folder.parents}
-    not_movable = [*map(str, sorted(above))]  # otherwise one could be moved away and replaced by another Python
-    not_movable += [f"{spec.workspace}/{name}" for name in spec.overrides.not_movable]
-    read_only = [f"{spec.workspace}/{name}" for name in spec.overrides.read_only]
-    hidden = [f"{spec.workspace}/{name}" for name in spec.overrides.hidden]
-    arguments = _binds("--bind" if spec.writable else "--ro-bind", spec.workspace, *not_movable)
-    arguments += _binds("--ro-bind", *read_only, *_visible_home_paths(STARTUP_NAMES, spec), *map(str, prefixes))
-    for path in (*hidden, *_visible_home_paths(KEY_NAMES, spec), *_readable_own_folders(spec)):
+def _workspace_arguments(spec: SandboxSpec, writable: str | None) -> list[str]:
+    """Return the mounts of the workspace, or of what stands for it, and over what is hidden in it."""
+    arguments = ["--bind" if writable else "--ro-bind", writable or spec.workspace, spec.workspace]
+    arguments += _binds("--ro-bind-try", *_mounts_in(spec.workspace)) if writable else []
+    hidden = [f"{spec.workspace}/{name}" for name in spec.hidden]
+    for path in (*hidden, *_readable_keys(spec), *_readable_own_folders(spec)):
         arguments += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return arguments
 
 
-def _visible_home_paths(names: Collection[str], spec: SandboxSpec) -> list[str]:
-    """Return the real paths of those names in the home folder that are visible in the sandbox."""
+def _mounts_in(workspace: str) -> list[str]:
+    """Return where other disks are mounted in the workspace: an overlay does not contain them."""
+    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
+        places = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ", 5)[4]) for line in lines]
+    return sorted(each for each in set(places) if each.startswith(f"{workspace}/"))
+
+
+def _readable_keys(spec: SandboxSpec) -> list[str]:
+    """Return what is hidden in the home folder, if the user has made all of that readable."""
     home = Path(os.path.realpath(Path.home()))  # like the workspace, because home may be a link
-    paths = [os.path.realpath(home / name) for name in sorted(names) if (home / name).exists()]
-    visible = [each for each in (spec.workspace, *spec.readable) if home.is_relative_to(each)]
-    return [path for path in paths if any(Path(path).is_relative_to(each) for each in visible)]
+    if not any(home.is_relative_to(each) for each in spec.readable):
+        return []
+    named = [Path(each) for each in spec.readable]
+    hidden = [home / name for name in hidden_home_names(home)]
+    hidden = [each for each in hidden if not any(readable.is_relative_to(each) for readable in named)]
+    return list(dict.fromkeys(os.path.realpath(each) for each in hidden if each.exists()))
 
 
 def _readable_own_folders(spec: SandboxSpec) -> list[str]:
@@ -159,12 +164,12 @@ class Bubblewrap:
     def __init__(self, launcher: tuple[str, ...] = ()) -> None:
         self.launcher = launcher
         self.version = ""
-        self._disable_userns = self._can_hide_shell = False
-        self._results: dict[tuple[str | None, str], tuple[str, float]] = {}
+        self._disable_userns = False
+        self._results: dict[tuple[str | None, str, bool], tuple[str, float]] = {}
 
     def unavailable_reason(self, spec: SandboxSpec) -> str:
         """Return why the sandbox does not work for this workspace, "" if it does. The answer is cached."""
-        key = os.environ.get("PATH"), spec.workspace
+        key = os.environ.get("PATH"), spec.workspace, spec.writable
         why, checked_at = self._results.get(key, ("", 0.0))
         if not checked_at or (why and time.monotonic() - checked_at > RETRY_AFTER_S):
             self._results[key] = why, _ = self._check(spec), time.monotonic()
@@ -175,7 +180,13 @@ class Bubblewrap:
         self._results.clear()
 
     def start(
-        self, spec: SandboxSpec, arguments: Sequence[str], *, keep: Sequence[int] = (), **popen_options: Any
+        self,
+        spec: SandboxSpec,
+        arguments: Sequence[str],
+        *,
+        overlay: Overlay | None = None,
+        keep: Sequence[int] = (),
+        **popen_options: Any,
     ) -> subprocess.Popen[bytes]:
         """Start bash in a sandbox with these arguments; it inherits the descriptors in `keep`.
 
@@ -183,23 +194,21 @@ class Bubblewrap:
         """
         try:
             bwrap, bash = (find_program(each, spec.workspace) for each in ("bwrap", "bash"))
+            mount = _mount_command(overlay, bash) if overlay else []
         except ProgramNotFoundError as error:
             raise SandboxUnavailableError(str(error)) from error
         with ExitStack() as stack:
-            shell, program, descriptors = [], os.path.realpath(bash), list(keep)
-            seccomp = filter_file()
+            descriptors, seccomp = list(keep), filter_file()
             if seccomp is not None:
                 stack.callback(os.close, seccomp)
                 descriptors.append(seccomp)
-            if self._can_hide_shell:
-                descriptors.append(stack.enter_context(Path(bash).open("rb")).fileno())
-                shell, program = (
-                    ["--perms", "0111", "--ro-bind-data", str(descriptors[-1]), SANDBOX_SHELL],
-                    SANDBOX_SHELL,
-                )
-            options = bwrap_arguments(spec, seccomp=seccomp, disable_userns=self._disable_userns)
+            writable = str(overlay.merged) if overlay else None
+            options = bwrap_arguments(spec, writable=writable, seccomp=seccomp, disable_userns=self._disable_userns)
+            if overlay:  # or the command would run as root, by name
+                options += ["--uid", str(os.getuid()), "--gid", str(os.getgid())]
+            shell = [*_rename_helper(spec, overlay), os.path.realpath(bash), *arguments]
             return subprocess.Popen(  # noqa: S603  bwrap, with our own arguments
-                [*self.launcher, bwrap, *options, *shell, "--", program, *arguments],
+                [*self.launcher, *mount, bwrap, *options, "--", *shell],
                 pass_fds=descriptors,
                 env={},  # readable in the sandbox as the environment of process 1
                 stdin=subprocess.DEVNULL,
@@ -218,9 +227,13 @@ class Bubblewrap:
         try:
             self.version = _output_of([bwrap, "--version"]).removeprefix("bubblewrap").strip()
             help_text = _output_of([bwrap, "--help"])
-            self._disable_userns, self._can_hide_shell = "--disable-userns" in help_text, "--perms" in help_text
+            self._disable_userns = "--disable-userns" in help_text
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            with self.start(spec, ["--norc", "-c", ":"], **pipes) as process:
+            with ExitStack() as stack:
+                overlay = Overlay(spec.workspace) if spec.writable else None
+                if overlay:
+                    stack.callback(overlay.remove)
+                process = stack.enter_context(self.start(spec, ["--norc", "-c", ":"], overlay=overlay, **pipes))
                 try:
                     _, stderr = process.communicate(timeout=10)
                 except subprocess.TimeoutExpired:
@@ -233,9 +246,35 @@ class Bubblewrap:
         return ""
 
 
+def _mount_command(overlay: Overlay, bash: str) -> list[str]:
+    """Return the command that mounts an overlay in a new user namespace. Raises ProgramNotFoundError."""
+    unshare, mount = (find_program(each, overlay.workspace) for each in ("unshare", "mount"))
+    shell = [os.path.realpath(bash), "--noprofile", "--norc", "-c", MOUNT_SCRIPT, "bash"]
+    names = [mount, str(overlay.folder), overlay.workspace]
+    return [unshare, "--user", "--map-root-user", "--mount", "--", *shell, *names]
+
+
+def _rename_helper(spec: SandboxSpec, overlay: Overlay | None) -> list[str]:
+    """Return the command that lets bash rename folders of an overlay; [] where Python is not visible."""
+    python = os.path.realpath(sys.executable)
+    visible = [each for each in (*SYSTEM_FOLDERS, *spec.prefixes) if os.access(python, os.X_OK)]
+    if (
+        overlay is None
+        or Path(python).is_relative_to(spec.workspace)
+        or not any(map(Path(python).is_relative_to, visible))
+    ):
+        return []
+    return [python, "-I", "-S", "-c", _rename_helper_source()]
+
+
+@cache
+def _rename_helper_source() -> str:
+    return (Path(__file__).parent / "rename_folders.py").read_text(encoding="utf-8")
+
+
 def failure_reason(printed: str) -> str:
     """Return a sentence about bwrap's error output, "" if it printed nothing."""
-    lines = [line.removeprefix("bwrap: ").strip() for line in printed.splitlines() if line.strip()]
+    lines = [re.sub(r"^(?:bwrap|unshare|mount): ", "", line).strip() for line in printed.splitlines() if line.strip()]
     return f"bubblewrap fails here ({lines[-1][:300].rstrip('.')})" if lines else ""
 
 

@@ -1,21 +1,11 @@
 """What a command printed: the head and the tail for the model, and all of it in a file if it is long."""
 
-import atexit
-import os
 import secrets
-import shutil
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from io import FileIO
 from pathlib import Path
-
-import platformdirs
-
-from piano_jupyter.runner.tools.files.protected import is_key
-from piano_jupyter.runner.tools.files.workspace import home_parts_in
 
 MAX_OUTPUT_BYTES = 1 << 30  #: of output; a command that prints more is ended
 MAX_SPILL_BYTES = 64 << 20  #: of one command's output that are kept in a file
@@ -33,43 +23,6 @@ class CommandResult:
     ended: str = ""  #: why Piano ended it: "ended after 2 s"
     notes: tuple[str, ...] = ()  #: what else the model has to know
     limits_hit: tuple[str, ...] = ()  #: which limits of the whole sandbox it reached: "memory", "pids"
-
-
-def spill_folder(thread: str, workspace: Path) -> Path:
-    """Return the folder for a thread's long outputs: no other thread sees it, and no command can change it.
-
-    It is in the user's cache folder, unless that is not writable or commands in the workspace can reach it.
-    """
-    folder = Path(platformdirs.user_cache_dir("piano_jupyter"), "spill", thread)
-    with suppress(OSError):  # The home folder may not be writable.
-        if not _is_reachable(folder, workspace):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return folder
-    return _fallback_spill_folder(thread, workspace)
-
-
-def _is_reachable(folder: Path, workspace: Path) -> bool:
-    """Return whether a command in the workspace could put a link into the path of a folder, or has done so."""
-    for ancestor in (*reversed(folder.parents), folder):
-        real = Path(os.path.realpath(ancestor))
-        if real.is_relative_to(workspace):
-            parts = (*real.relative_to(workspace).parts, *folder.relative_to(ancestor).parts)
-            return not is_key(parts, home_parts_in(workspace))
-    return False
-
-
-def _fallback_spill_folder(thread: str, workspace: Path) -> Path:
-    candidates = (Path(each) for each in (tempfile.gettempdir(), "/var/tmp", "/tmp"))  # noqa: S108  a private folder is made there
-    folder = _temporary_folder(next((each for each in candidates if not _is_reachable(each, workspace)), None)) / thread
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@cache
-def _temporary_folder(parent: Path | None) -> Path:
-    folder = tempfile.mkdtemp(prefix="piano-spill-", dir=parent)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
 
 
 class CommandOutput:

@@ -1,10 +1,11 @@
 """A seccomp filter for the sandbox: which system calls fail there, as a BPF program for the kernel.
 
 It forbids what namespaces leave open: sockets other than the Internet's (a Unix socket reaches the host's docker,
-keyring or X server), new namespaces and mounts, other processes' memory, kernel keys, writing to a terminal's input,
-and the set-user-id and set-group-id bits (whoever runs such a file later does so with the user's rights). `clone3`,
-`openat2` and io_uring fail as if they did not exist, because a filter cannot see their arguments; programs then use the
-older calls. mkdir is not filtered: there the kernel ignores these bits, and folders inherit set-group-id anyway.
+keyring or X server; one of a pair of datagram sockets can be connected to it, too), new namespaces and mounts, other
+processes' memory, kernel keys, writing to a terminal's input, and the set-user-id and set-group-id bits (whoever runs
+such a file later does so with the user's rights). `clone3`, `openat2` and io_uring fail as if they did not exist,
+because a filter cannot see their arguments; programs then use the older calls. mkdir is not filtered: there the kernel
+ignores these bits, and folders inherit set-group-id anyway.
 """
 
 import errno
@@ -15,7 +16,7 @@ import sys
 from typing import NamedTuple
 
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # what a filter may return
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # opcodes of classic BPF
+LOAD, EQUAL, AT_LEAST, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06  # opcodes of classic BPF
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; an argument has 8 bytes, the low 4 first
 
 SOCKET_FAMILIES = (2, 10, 16)  #: AF_INET, AF_INET6, AF_NETLINK, which are harmless in an empty network namespace
@@ -62,7 +63,8 @@ FORBIDDEN = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
 }
-CLONE, IOCTL, SOCKET = (56, 220), (16, 29), (41, 198)
+CLONE, IOCTL, SOCKET, SOCKETPAIR = (56, 220), (16, 29), (41, 198), (53, 199)
+SOCKET_TYPES, DATAGRAM = 0xF, 2  # SOCK_TYPE_MASK, SOCK_DGRAM
 #: Calls that set a file's mode: their numbers (None where there is no such call), and which argument is the mode.
 MODE_CALLS: dict[str, tuple[tuple[int, int | None], int]] = {
     "chmod": ((90, None), 1),
@@ -106,6 +108,8 @@ def filter_program(machine: str) -> bytes | None:
     forbid_namespaces = _if(ANY_BIT, NAMESPACE_FLAGS, forbid)
     forbid_setuid_bits = _if(ANY_BIT, SETUID_SETGID_BITS, forbid)
     code += _if(EQUAL, SOCKET[column], _load_argument(0) + allow_families + forbid)
+    forbid_datagrams = _instruction(AND, SOCKET_TYPES) + _if(EQUAL, DATAGRAM, forbid) + allow
+    code += _if(EQUAL, SOCKETPAIR[column], _load_argument(1) + forbid_datagrams)
     code += _if(EQUAL, CLONE[column], _load_argument(0) + forbid_namespaces + allow)
     code += _if(EQUAL, IOCTL[column], _load_argument(1) + forbid_terminal_input + allow)
     for numbers_of_call, mode in MODE_CALLS.values():

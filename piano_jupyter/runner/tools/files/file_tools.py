@@ -18,12 +18,17 @@ from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.runner.tools.files.beneath import PathResolver, resolver_name
 from piano_jupyter.runner.tools.files.edits import EditResult, Replacement, apply_edits
-from piano_jupyter.runner.tools.files.protected import instructs_agents
 from piano_jupyter.runner.tools.files.read_state import ReadState, short_hash
-from piano_jupyter.runner.tools.files.shadowing import shadows_import
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.text_file import decode_text, numbered_lines
-from piano_jupyter.runner.tools.files.workspace import OpenedPath, Workspace, hard_link_error, tool_error
+from piano_jupyter.runner.tools.files.workspace import (
+    OpenedPath,
+    Place,
+    Workspace,
+    hard_link_error,
+    moved_error,
+    tool_error,
+)
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
 
 MAX_LINES = 2_000
@@ -93,8 +98,9 @@ class _FileToolContext:
         data = _encode_content(content)
         if path.casefold().endswith(".ipynb"):
             _check_notebook(content, path)
+        place = _allowed_place(workspace, path)
         _check_does_not_exist(workspace, path)
-        names = workspace.make(path, data)
+        names = workspace.make(path, data, place.names)
         self._read_state.record(_current_thread(), self._file_key(names), data)
         return f"created {path!r}: {len(content.splitlines()):,} lines, {len(data):,} bytes"
 
@@ -107,9 +113,12 @@ class _FileToolContext:
         lines for that. new_text replaces it; "" deletes it.
         """
         workspace = self._writable_workspace(_current_mode())
-        file = self._file_key(workspace.names(path))
+        place = _allowed_place(workspace, path)
+        file = self._file_key(place.names)
         lock = self._locks[hash(file) % LOCK_COUNT]  # Without it, one of two simultaneous edits could be lost.
         with lock, workspace.find(path) as found:
+            if found.names != place.names:
+                raise moved_error(path)
             workspace.check_writable(found.names)
             with found.open() as opened:
                 data = opened.read(MAX_EDIT_BYTES + 1)
@@ -135,18 +144,18 @@ class _FileToolContext:
         """Return whether a file may be written: protected files may not, and code or instructions need approval."""
         try:
             workspace = self._writable_workspace(mode)
-            names = workspace.names(str(arguments.get("path", "")))
-            workspace.check_writable(names)
+            place = workspace.locate(str(arguments.get("path", "")))
+            workspace.check_writable(place.names)
         except ToolError as error:
             return ToolAssessment(Verdict.DENY, str(error))
-        root = Path(self._config.workspace)
-        reason = shadows_import(names, root)
-        if not reason and instructs_agents(names, skill_roots_in(root, self._config.skills_paths)):
-            reason = f"{'/'.join(names)!r} would become part of your skills, which instruct agents"
-        return ToolAssessment(Verdict.ASK, reason) if reason else ToolAssessment(Verdict.ALLOW)
+        found = workspace.hazards.find(place.names)
+        verdict, reason = (Verdict.ASK, found.reason) if found else (Verdict.ALLOW, "")
+        return ToolAssessment(verdict, reason, target=str(place))
 
     def _workspace(self) -> Workspace:
-        return Workspace(Path(self._config.workspace), self._config.database, resolver=self._resolver)
+        config, root = self._config, Path(self._config.workspace)
+        skills = skill_roots_in(root, config.skills_paths)
+        return Workspace(root, config.database, resolver=self._resolver, readable=config.readable_paths, skills=skills)
 
     def _writable_workspace(self, mode: Mode) -> Workspace:
         """Return the workspace. Raises ToolError in mode read."""
@@ -180,6 +189,14 @@ def _current_thread() -> UUID | None:
 def _current_mode() -> Mode:
     call = current_call.get()
     return call.mode if call is not None else "write"
+
+
+def _allowed_place(workspace: Workspace, path: str) -> Place:
+    """Return where a path leads. Raises ToolError if that is not where it led when the call was allowed."""
+    place, call = workspace.locate(path), current_call.get()
+    if call is not None and call.target and call.target != str(place):
+        raise moved_error(path)
+    return place
 
 
 def _encode_content(content: str) -> bytes:

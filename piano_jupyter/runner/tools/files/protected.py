@@ -1,55 +1,151 @@
-"""Which names in a workspace tools must not touch. Pure, and used for file tools and for bash's sandbox.
+"""Which names in a workspace tools must not touch: one table for the file tools and for what bash wrote. Pure.
 
-A name counts at any depth, in upper or lower case, and even if there is no such file yet.
+A name counts at any depth, in upper or lower case, in any Unicode form, and even if there is no such file yet. In the
+table is what programs obey before anybody reads it: when somebody enters the folder, opens it in an editor, starts an
+agent in it, or runs git, npm, cargo, R or pytest for something else. Ordinary files of a project, such as
+`pyproject.toml`, `package.json`, `Makefile` and `setup.py`, are not in it, although they run when somebody says so. Nor
+is what only names things that other settings define, such as `.gitattributes`, `.editorconfig` and `.python-version`.
 """
 
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 from piano_jupyter.text.words import words
 
 PRIVATE = frozenset({".piano"})  #: Piano's own data, which tools cannot even read
-#: Files that run automatically later or instruct an agent; tools cannot write them.
-PROTECTED = PRIVATE | words(
+#: Why tools do not write a name -> the names. One with a slash counts only as the end of such a path.
+PROTECTED_NAMES = {
+    "instructs agents": words(
+        """
+        .agent .agents .aider.conf.yml .amazonq .amp .augment .augment-guidelines .claude .claude-plugin .claude.json
+        .cline .clinerules .codex .continue .continuerules .copilot .crush .crush.json .cursor .cursorrules .factory
+        .gemini .github/agents .github/chatmodes .github/hooks .github/instructions .github/prompts .github/skills
+        .goose .goosehints .junie .kilocode .kilocodemodes .kiro .mcp.json .opencode .openhands .qwen .roo .roomodes
+        .roorules .rules .trae .windsurf .windsurfrules AGENT.md AGENTS.md AGENTS.override.md CLAUDE.local.md CLAUDE.md
+        CRUSH.md GEMINI.md QWEN.md WARP.md copilot-instructions.md crush.json opencode.json opencode.jsonc
+        """
+    ),
+    "runs when git is used": words(
+        """
+        .git .gitconfig .githooks .gitmodules .hg/hgrc .husky .huskyrc .jj/repo/config.toml .lefthook
+        .lefthook-local.yml .lefthook.yml .lintstagedrc .overcommit.yml .pre-commit-config.yaml .sl/config
+        lefthook-local.yml lefthook.yml
+        """
+    ),
+    "runs when the folder is opened in an editor": words(
+        """
+        .devcontainer .devcontainer.json .dir-locals-2.el .dir-locals.el .exrc .fleet .gitpod.yml .idea .idx .jedi
+        .lvimrc .nova .nvim.lua .nvimrc .pylintrc .replit .ropeproject .sublime-project .vimrc .vs .vscode
+        .ycm_extra_conf.py .yarn/sdks .zed pylintrc
+        """
+    ),
+    "runs when a shell or a program is started in the folder": words(
+        """
+        .Renviron .RData .Rprofile .autoenv .autoenv.zsh .bash_aliases .bash_login .bash_logout .bash_profile .bashrc
+        .direnv .envrc .gdbinit .ghci .iex.exs .ipython .irbrc .jupyter .latexmkrc .lldbinit .mise .mise.local.toml
+        .mise.toml .ocamlinit .octaverc .pdbrc .perldb .profile .pryrc .ripgreprc .zlogin .zlogout .zprofile .zshenv
+        .zshrc ipython_config.json ipython_config.py ipython_kernel_config.json ipython_kernel_config.py
+        jupyter_config.json jupyter_config.py jupyter_lab_config.py jupyter_notebook_config.json
+        jupyter_notebook_config.py jupyter_server_config.json jupyter_server_config.py latexmkrc mise.local.toml
+        mise.toml
+        """
+    ),
+    "runs when the project's tools are used, before any of its code": words(
+        """
+        .bundle .cargo/config .cargo/config.toml .mvn .npmrc .pnpmfile.cjs .pnpmfile.mjs .yarn/plugins .yarn/releases
+        .yarnrc .yarnrc.yml
+        """
+    ),
+    "runs on the machines that build the project": words(
+        """
+        .appveyor.yml .azure-pipelines .build.yml .builds .buildkite .circleci .cirrus.yml .drone.yml .forgejo/workflows
+        .gitea/workflows .github/actions .github/workflows .gitlab-ci.yml .semaphore .teamcity .tekton .travis.yml
+        .woodpecker .woodpecker.yaml .woodpecker.yml Jenkinsfile appveyor.yml azure-pipelines.yml
+        bitbucket-pipelines.yml
+        """
+    ),
+    "holds keys": words(".env"),
+}
+PROTECTED_PREFIXES = (".env.", ".huskyrc.", ".lintstagedrc.")
+PROTECTED_SUFFIXES = (".code-workspace",)
+#: What git obeys in its folder, at any depth of it: hooks, settings, and what points git to more of them.
+GIT_SETTINGS = frozenset({"commondir", "config", "config.worktree", "hooks"})
+GIT_DATA = frozenset({"logs", "objects", "refs"})  #: in these a branch or an object may have any name
+BARE_REPOSITORY = ("HEAD", "objects", "refs")  #: a folder with these is a repository, whatever its name
+#: In the user's home folder, if that is in the workspace: names without a dot that hold keys.
+HOME_KEY_NAMES = words("AppData Library kubeconfig snap")
+HOME_KEY_SUFFIXES = (".jks", ".kdbx", ".key", ".keystore", ".ovpn", ".p12", ".pem", ".pfx", ".ppk")
+HOME_KEY_PREFIXES = (".", "client_secret", "id_dsa", "id_ecdsa", "id_ed25519", "id_rsa")
+HOME_STARTUP_NAMES = words("bin")  #: in the home folder: programs that the user starts by their bare names
+
+
+def folded(name: str) -> str:
+    """Return a name as the most forgiving file systems compare it.
+
+    `.GIT`, `.git.` (Windows drops the dot) and `.git` with an invisible character in it (macOS drops that) are `.git`.
     """
-    .agents .claude .codex .cursor .cursorrules .devcontainer .env .envrc .git .githooks .husky .idea .ipython
-    .jupyter .mcp.json .pdbrc .pre-commit-config.yaml .vscode .windsurfrules agents.md claude.md copilot-instructions.md
-    """
+    if not name.isascii():
+        composed = unicodedata.normalize("NFKC", name)
+        name = "".join(each for each in composed if unicodedata.category(each) != "Cf")
+    name = name.casefold()
+    return name.rstrip(". ") or name
+
+
+def _by_last_name() -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    """Return the table by the last name of each path in it: the folders before it, and why tools do not write it."""
+    table: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for reason, names in PROTECTED_NAMES.items():
+        for name in names:
+            *before, last = folded(name).split("/")
+            table.setdefault(last, []).append(((*before,), reason))
+    table.setdefault(".piano", []).append(((), "is Piano's own"))
+    return table
+
+
+_TABLE = _by_last_name()
+#: Folders such as `.github`: a link in place of one gives whatever is in its target a protected path.
+_FOLDERS = frozenset(
+    before[:length] for entries in _TABLE.values() for before, _ in entries for length in range(1, len(before) + 1)
 )
-#: In the user's home folder, if that is in the workspace: files with keys, which tools cannot even read.
-KEY_NAMES = words(
+
+
+def protection(parts: Sequence[str], *, is_link: bool = False) -> tuple[str, str] | None:
+    """Return the first protected name in a path, and why it is protected; None if there is none.
+
+    `is_link` says whether the path is itself a symbolic link.
     """
-    .aws .azure .bash_history .boto .cache .cargo/credentials.toml .config .databrickscfg .docker .git-credentials
-    .gnupg .huggingface .ipython .jupyter .kube .local/share .local/state .m2 .mozilla .my.cnf .mysql_history .netrc
-    .node_repl_history .npmrc .password-store .pgpass .psql_history .pypirc .python_history .s3cfg .sqlite_history .ssh
-    .terraform.d .thunderbird .vault-token .zsh_history
-    """
-)
-#: In the user's home folder: files that run automatically, which tools cannot write.
-STARTUP_NAMES = words(
-    """
-    .bash_aliases .bash_login .bash_logout .bash_profile .bashrc .condarc .cshrc .emacs .emacs.d .exrc .forward
-    .gdbinit .gitconfig .inputrc .kshrc .lldbinit .local .login .pam_environment .profile .Renviron .Rprofile .screenrc
-    .tcshrc .tmux.conf .vim .vimrc .xinitrc .xprofile .xsession .xsessionrc .zlogin .zlogout .zprofile .zshenv .zshrc
-    bin Library
-    """
-)
+    names = [folded(part) for part in parts]
+    for at, name in enumerate(names):
+        for before, reason in _TABLE.get(name, ()):
+            if len(before) <= at and (*names[at - len(before) : at],) == before:
+                return "/".join(parts[at - len(before) : at + 1]), reason
+        if name.startswith(PROTECTED_PREFIXES) or name.endswith(PROTECTED_SUFFIXES):
+            return parts[at], "holds keys" if name.startswith(".env.") else "runs when it is opened or git is used"
+    if is_link and any((*names[-length:],) in _FOLDERS for length in range(1, len(names) + 1)):
+        return parts[-1], "would give other files names that programs obey"
+    return None
 
 
-def is_key(parts: Sequence[str], home: Sequence[str] | None) -> bool:
-    """Return whether a path contains the user's keys; `home` is their home folder, beneath the same folder."""
-    return _is_in_home(parts, home, KEY_NAMES)
+def protected_part(parts: Sequence[str]) -> str | None:
+    """Return the first protected name in a path, None if there is none."""
+    found = protection(parts)
+    return found[0] if found else None
 
 
-def is_startup_file(parts: Sequence[str], home: Sequence[str] | None) -> bool:
-    """Return whether a path runs automatically, for example with the user's next shell."""
-    return _is_in_home(parts, home, STARTUP_NAMES)
+def protected_names() -> Iterator[str]:
+    """Yield each name or path in the table as it is usually written, so that one can look whether it is there."""
+    for names in PROTECTED_NAMES.values():
+        yield from names
 
 
-def _is_in_home(parts: Sequence[str], home: Sequence[str] | None, names: Collection[str]) -> bool:
-    if home is None or [*parts[: len(home)]] != [*home]:
-        return False
-    inside = "/".join(parts[len(home) :]).casefold() + "/"
-    return any(inside.startswith(f"{name.casefold()}/") for name in names)
+def is_hidden_home_name(name: str) -> bool:
+    """Return whether a name directly in the user's home folder is hidden: it starts with a dot, or holds keys."""
+    plain = folded(name)
+    return (
+        plain.startswith(HOME_KEY_PREFIXES)
+        or plain.endswith(HOME_KEY_SUFFIXES)
+        or plain in {each.casefold() for each in HOME_KEY_NAMES}
+    )
 
 
 def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
@@ -57,24 +153,11 @@ def is_private(parts: Sequence[str], database: Sequence[str] = ()) -> bool:
 
     The files beside the database count, too: its name with `.lock`, `.wal` or `.tmp`.
     """
-    folded, own = [part.casefold() for part in parts], [part.casefold() for part in database]
-    if not PRIVATE.isdisjoint(folded):
+    names, own = [folded(part) for part in parts], [folded(part) for part in database]
+    if not PRIVATE.isdisjoint(names):
         return True
     at = len(own) - 1
-    return 0 <= at < len(folded) and folded[:at] == own[:at] and f"{folded[at]}.".startswith(f"{own[at]}.")
-
-
-def has_own_folder(database: Sequence[str]) -> bool:
-    """Return whether a database in the workspace has a folder, other than `.piano`, that can be mounted read-only.
-
-    DuckDB creates and removes files beside it, and a command could put a link in their place.
-    """
-    return len(database) > 1 and PRIVATE.isdisjoint(database)
-
-
-def protected_part(parts: Sequence[str]) -> str | None:
-    """Return the first protected name in a path, None if there is none."""
-    return next((part for part in parts if part.casefold() in PROTECTED or part.casefold().startswith(".env.")), None)
+    return 0 <= at < len(names) and names[:at] == own[:at] and f"{names[at]}.".startswith(f"{own[at]}.")
 
 
 def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> bool:
@@ -82,6 +165,6 @@ def instructs_agents(parts: Sequence[str], skills: Sequence[Sequence[str]]) -> b
 
     `skills` are those folders; one that contains the workspace itself is ignored.
     """
-    folded = [part.casefold() for part in parts]
-    roots = ([part.casefold() for part in root] for root in skills)
-    return any(root and folded[: len(root)] == root for root in roots)
+    names = [folded(part) for part in parts]
+    roots = ([folded(part) for part in root] for root in skills)
+    return any(root and names[: len(root)] == root for root in roots)

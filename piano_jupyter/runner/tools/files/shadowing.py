@@ -55,10 +55,8 @@ def user_packages() -> list[str]:
 def _import_folders(home: Path, file: Path) -> Iterator[Path]:
     yield from {home, *(Path(each or ".") for each in ("", *sys.path))}
     for folder in file.parents:
-        if folder.is_relative_to(home):
-            with suppress(OSError), os.scandir(folder) as entries:
-                if any(each.name.endswith(".ipynb") for each in entries):
-                    yield folder
+        if folder.is_relative_to(home) and has_notebook(folder):
+            yield folder
 
 
 def _shadows_module(inside: Sequence[str], folder: Path, home: Path) -> bool:
@@ -67,16 +65,39 @@ def _shadows_module(inside: Sequence[str], folder: Path, home: Path) -> bool:
     if suffix is None:
         return False
     name = inside[0].removesuffix(suffix) if len(inside) == 1 else inside[0]
-    found_at, is_namespace = _find_elsewhere(name, folder)
+    is_taken, is_namespace = taken_name(name, folder, home)
     if len(inside) > 1 and not (is_namespace or inside[1].startswith("__init__.") or _is_package(folder / name)):
         return False  # A folder without `__init__` comes after everything else.
-    if (
-        name in STANDARD_MODULES
-        or name in RUN_AT_STARTUP
-        or (found_at is None and name.casefold() in _dependency_names())
-    ):
-        return True
-    return found_at is not None and name != TEST_PACKAGE and not _is_workspace_module(name, found_at, home)
+    return is_taken or name in RUN_AT_STARTUP
+
+
+def taken_name(name: str, folder: Path, home: Path) -> tuple[bool, bool]:
+    """Return whether a module of this name in a folder is found before one that is not the workspace's own.
+
+    And whether that one is an installed namespace package, to which any folder of the name adds modules.
+    """
+    found_at, is_namespace = _find_elsewhere(name, folder)
+    if name in STANDARD_MODULES or (found_at is None and name.casefold() in _dependency_names()):
+        return True, is_namespace
+    return found_at is not None and name != TEST_PACKAGE and not _is_workspace_module(
+        name, found_at, home
+    ), is_namespace
+
+
+def importable_names() -> frozenset[str]:
+    """Return the names, in lower case, of all modules that a file could be imported instead of; own ones included."""
+    found = {*STANDARD_MODULES, *_dependency_names(), *(name.partition(".")[0] for name in tuple(sys.modules))}
+    for folder in sys.path:
+        with suppress(OSError):
+            found.update(name.partition(".")[0] for name in os.listdir(folder or "."))  # noqa: PTH208
+    return frozenset(name.casefold() for name in found)
+
+
+def has_notebook(folder: Path) -> bool:
+    """Return whether there is a notebook in a folder, whose kernel imports from there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(each.name.endswith(".ipynb") for each in entries)
+    return False
 
 
 @cache

@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,7 +32,7 @@ from piano_jupyter.runner.tools.files.beneath import (
     best_resolver,
     is_open_for_writing,
 )
-from piano_jupyter.runner.tools.files.protected import is_key, is_private, is_startup_file, protected_part
+from piano_jupyter.runner.tools.files.write_hazards import WriteHazards, protected_link_targets
 from piano_jupyter.safe_files import OPEN_FOLDER, closing_descriptor, file_kind, open_folder_beneath
 from piano_jupyter.text.unicode_forms import other_forms
 
@@ -85,6 +85,7 @@ class OpenedPath:
     status: os.stat_result
     descriptor: int
     resolver: PathResolver
+    hazards: WriteHazards
 
     @property
     def is_folder(self) -> bool:
@@ -103,25 +104,55 @@ class OpenedPath:
         return os.fdopen(self.resolver.open_for_reading(self.descriptor), "rb")
 
     def entries(self) -> Iterator[str]:
-        """Yield the names in a folder except Piano's own; those of folders end with a slash."""
+        """Yield the names in a folder except those that tools cannot see; those of folders end with a slash."""
         with (
             closing_descriptor(os.open(".", OPEN_FOLDER, dir_fd=self.descriptor)) as folder,
             os.scandir(folder) as entries,
         ):
             for each in entries:
-                if not is_private([each.name]):
+                if not self.hazards.find_hidden((*self.names, each.name)):
                     yield f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name
 
 
-class Workspace:
-    """A workspace and the access to it. `database` is protected if it is in the workspace."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path leads: links on the way resolved, and in which folder that is."""
 
-    def __init__(self, root: Path, database: str = "", *, resolver: PathResolver | None = None) -> None:
+    names: tuple[str, ...]  #: its path in the workspace
+    folder: str  #: the identity of the folder that it is in, or of the nearest one that exists
+
+    def __str__(self) -> str:
+        """Return both: another folder, or a link in place of one, gives another text."""
+        return f"{'/'.join(self.names)} in {self.folder}"
+
+
+class Workspace:
+    """A workspace and the access to it.
+
+    `database` is protected if it is in the workspace; `readable` are hidden folders in the home folder that may be
+    read; `skills` are folders of skills, as paths in the workspace.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        database: str = "",
+        *,
+        resolver: PathResolver | None = None,
+        readable: Sequence[str] = (),
+        skills: Sequence[tuple[str, ...]] = (),
+    ) -> None:
         self._root = root
         self._home = Path(os.path.realpath(root))
-        self._database = parts_inside(self._home, database) if database else ()
-        self._home_parts, self._piano_folders = home_parts_in(self._home), piano_folders_in(self._home)
         self._resolver = resolver or best_resolver()
+        self.hazards = WriteHazards(
+            workspace=self._home,
+            database=parts_inside(self._home, database) if database else (),
+            home=home_parts_in(self._home),
+            skills=skills,
+            own=piano_folders_in(self._home),
+            readable=[parts for each in readable if (parts := parts_inside(self._home, os.path.expanduser(each)))],  # noqa: PTH111  Path would raise without a home.
+        )
 
     @contextmanager
     def find(self, path: str) -> Iterator[OpenedPath]:
@@ -134,32 +165,37 @@ class Workspace:
                 self._check_visible(names)
                 if status.st_dev == _proc_device():
                     raise _outside_error()
-                yield OpenedPath(path, names, status, found, self._resolver)
+                yield OpenedPath(path, names, status, found, self._resolver, self.hazards)
 
-    def names(self, path: str) -> tuple[str, ...]:
-        """Return where a path leads in the workspace, whether or not it exists. Raises ToolError."""
+    def locate(self, path: str) -> Place:
+        """Return where a path leads now, whether or not it exists. Raises ToolError."""
         relative = self._relative(path)
-        with _translate_errors(path), self._open_root() as root, self._nearest(root, relative) as (_, names, missing):
-            return (*names, *missing)
+        with (
+            _translate_errors(path),
+            self._open_root() as root,
+            self._nearest(root, relative) as (nearest, names, missing),
+        ):
+            if missing:
+                return Place((*names, *missing), _identity(nearest))
+            with closing_descriptor(self._resolver.find(root, "/".join(names[:-1]) or ".")) as folder:
+                return Place(names, _identity(folder))
 
     def check_writable(self, names: tuple[str, ...]) -> None:
         """Raise ToolError for a path that tools must not write."""
         self._check_visible(names)
-        if part := protected_part(names) or (names[-1] if is_startup_file(names, self._home_parts) else None):
-            raise tool_error("protected", f"tools must not write {part!r}; tell the user what should be in it")
+        folders = {names[:depth] for depth in range(len(names))}
+        hazards = replace(self.hazards, link_targets=protected_link_targets(self._home, folders | {()}))
+        if found := hazards.find_protected(names):
+            raise tool_error("protected", f"tools must not write {found.name!r}; tell the user what should be in it")
 
     def _check_visible(self, names: tuple[str, ...]) -> None:
-        if is_private(names, self._database):
-            raise tool_error("private", "this is Piano's own data, which file tools cannot access")
-        if is_key(names, self._home_parts):
-            raise tool_error("private", "this is where the user keeps keys, which tools cannot access")
-        if any(names[: len(each)] == each for each in self._piano_folders):
-            raise tool_error("private", "this is Piano's own folder, which tools cannot access")
+        if found := self.hazards.find_hidden(names):
+            raise tool_error("private", found.reason)
 
-    def make(self, path: str, data: bytes) -> tuple[str, ...]:
+    def make(self, path: str, data: bytes, expected: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Create a file, and the folders it needs, completely or not at all; return its path in the workspace.
 
-        Raises ToolError, also if the file exists.
+        Raises ToolError, also if the file exists, or if the path leads elsewhere than to `expected`.
         """
         relative = self._relative(path)
         with (
@@ -173,6 +209,8 @@ class Workspace:
             with closing_descriptor(open_folder_beneath(nearest, missing[:-1], create=True)) as folder:
                 created = (*self._resolver.resolved_names(root, folder, "/".join((*names, *missing[:-1]))), missing[-1])
                 self.check_writable(created)  # A folder may have been replaced meanwhile.
+                if expected is not None and created != expected:
+                    raise moved_error(path)
                 write_staged(root, folder, lambda staging: create_file(folder, created[-1], data, staging=staging))
             return created
 
@@ -275,6 +313,18 @@ def hard_link_error(path: str) -> ToolError:
         f"{path!r} has another name (a hard link), maybe outside the workspace, so tools cannot write it; "
         f"write a file with a new name, or tell the user",
     )
+
+
+def moved_error(path: str) -> ToolError:
+    """Return the error for a path that leads elsewhere than when the call was allowed."""
+    return tool_error(
+        "moved", f"{path!r} leads elsewhere than when this call was allowed, so nothing was written; call it again"
+    )
+
+
+def _identity(descriptor: int) -> str:
+    status = os.fstat(descriptor)
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 @contextmanager

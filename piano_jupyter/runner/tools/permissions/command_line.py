@@ -6,20 +6,27 @@ other programs. A word that a shell would expand counts as unknown.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from piano_jupyter.rules import RESERVED_WORDS, PatternWord, matches_text
-from piano_jupyter.runner.tools.permissions.launchers import ALWAYS_LAUNCHERS
-from piano_jupyter.runner.tools.permissions.syntax_tree import Command, ShellWord, guess_commands, parse_line
+from piano_jupyter.runner.tools.permissions.launchers import SHELLS, may_run_others, reads_commands
+from piano_jupyter.runner.tools.permissions.syntax_tree import (
+    UNKNOWN,
+    Command,
+    ShellWord,
+    guess_commands,
+    parse_line,
+)
 
 MAX_DEPTH = 8  #: levels of substitutions and of commands in arguments
 MAX_LINE_CHARS = 20_000
 MAX_BRACKETS = 2_000  #: parentheses and redirections of a line, which slow the parser down
-MAX_CARRIER_WORDS = 500  #: words of a command that runs others
-CARRIERS = (
-    ALWAYS_LAUNCHERS | RESERVED_WORDS | {"find", "fd", "fdfind", "!", "{", "}"}
-)  #: programs whose arguments may be commands
+KEYWORDS = RESERVED_WORDS | {"!", "{", "}"}  #: a command follows
+SHELL_SIGNS = re.compile(r"[\s;&|`$(]")  #: a text with one of these may be a command
 IN_INDEX = re.compile(r"\[[^\]]*[$`]")  #: bash evaluates this even if it was quoted: `test -v 'a[$(rm x)]'`
+PART = re.compile(r"""[^\s'"`=:;,|&(){}<>!$@\[\]\\]+""")  #: what may be a program in an argument, as in `--pre=PROGRAM`
+JOINED = re.compile(r"-\w|[\d,$]*e")  #: an option's letter, or sed's `e`, right before a program
 
 
 class RuleMatch(IntEnum):
@@ -38,24 +45,40 @@ UNCLEAR = "a quote or a bracket in it is not closed, or its syntax is too unusua
 TOO_LONG = f"it has more than {MAX_LINE_CHARS:,} characters"
 TOO_DEEP = "it is nested too deeply"
 TOO_BRANCHED = f"it has more than {MAX_BRACKETS:,} parentheses and redirections"
-TOO_MANY = f"a command in it that runs others has more than {MAX_CARRIER_WORDS} words"
 
 
-def commands_of(line: str) -> list[Command]:
-    """Return the commands of a line. Raises UnparsableCommandError if it cannot be read completely."""
-    return list(_commands_in(line, 0))
+@dataclass(slots=True)
+class CommandLine:
+    """What is in a line of shell, and in the texts in it that may be shell."""
+
+    commands: list[Command] = field(default_factory=list)
+    carriers: list[Command] = field(default_factory=list)  #: parts of what a program is given that may run any of them
+    words: set[ShellWord] = field(default_factory=set)  #: all that may be a path
+    texts: set[str] = field(default_factory=set)  #: with paths in them, perhaps: code of other languages, for example
+    folders: set[ShellWord] = field(default_factory=set)  #: where `cd` goes
 
 
-def match_commands(pattern: Sequence[PatternWord], commands: Sequence[Command]) -> RuleMatch:
+def read_command_line(line: str) -> CommandLine:
+    """Return what is in a line. Raises UnparsableCommandError if it cannot be read completely."""
+    found = CommandLine()
+    _read(line, 0, found)
+    return found
+
+
+def match_commands(pattern: Sequence[PatternWord], line: CommandLine) -> RuleMatch:
     """Return whether any command matches a pattern: its name, then its words in order, with any words between them."""
     wanted = [tuple(piece.casefold() for piece in word) for word in pattern]
     while len(wanted) > 1 and wanted[-1] == ("", ""):
         wanted.pop()  # other words are allowed anyway
-    return max((_match_command(wanted, command) for command in commands), default=RuleMatch.NO)
+    plain = [_match_command(wanted, command) for command in line.commands]
+    return max([*plain, *(_match_carrier(wanted, parts) for parts in line.carriers)], default=RuleMatch.NO)
 
 
-def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Command]:
-    """Yield the commands of a line; if the text may not be shell, also those that can only be guessed."""
+def _read(line: str, depth: int, found: CommandLine, *, is_shell: bool = True, is_run: bool = False) -> None:
+    """Add what is in a text: if it may not be shell, also commands that can only be guessed.
+
+    `is_run`: a shell runs it.
+    """
     if depth > MAX_DEPTH:
         raise UnparsableCommandError(TOO_DEEP)
     if len(line) > MAX_LINE_CHARS:
@@ -69,22 +92,43 @@ def _commands_in(line: str, depth: int, *, is_shell: bool = True) -> Iterator[Co
         if is_shell:
             raise UnparsableCommandError(UNCLEAR)
         parsed.commands += guess_commands(line)
+        parsed.words = {UNKNOWN}
+    if is_shell or is_run:
+        found.words |= parsed.words
+    if not is_shell:
+        found.texts.add(line)
+    found.folders |= parsed.folders
+    is_read = any(reads_commands(_texts(command)) for command in parsed.commands)  # what the others print
     for text in parsed.texts:
-        yield from _commands_in(text.text, text.depth, is_shell=text.is_shell and is_shell)
+        _read(text.text, text.depth, found, is_shell=text.is_shell and is_shell, is_run=is_run or is_read)
     for command in parsed.commands:
-        yield from _with_carried(command, depth)
+        _add_command(command, depth, found, is_read=is_read)
 
 
-def _with_carried(command: Command, depth: int) -> Iterator[Command]:
-    yield command
-    is_carrier = _program_name(command[0]) in CARRIERS
-    if is_carrier and len(command) > MAX_CARRIER_WORDS:
-        raise UnparsableCommandError(TOO_MANY)
-    for start in range(1, len(command)):
-        if is_carrier:
-            yield command[start:]
-        if re.search(r"[\s;&|`$(]" if is_carrier else IN_INDEX, command[start].text):
-            yield from _commands_in(command[start].text, depth + 1, is_shell=False)
+def _add_command(command: Command, depth: int, found: CommandLine, *, is_read: bool) -> None:
+    found.commands.append(command)
+    name = _program_name(command[0])
+    is_run = any(_program_name(word) in SHELLS | {"eval"} for word in command)
+    is_carrier = is_read or name in KEYWORDS or may_run_others(_texts(command))
+    if is_carrier:
+        found.carriers.append([part for word in command[1:] for part in _parts(word)])
+    for word in command[1:]:
+        texts = {word.text, word.text.partition("=")[2].lstrip("!")} if is_carrier else {word.text}
+        for text in texts:
+            if (SHELL_SIGNS if is_carrier else IN_INDEX).search(text):
+                _read(text, depth + 1, found, is_shell=False, is_run=is_run)
+
+
+def _texts(command: Command) -> list[str]:
+    return [_program_name(command[0]), *(word.text for word in command[1:])]
+
+
+def _parts(word: ShellWord) -> Iterator[ShellWord]:
+    """Yield a word of a program that runs others, and each part of it that may be a program."""
+    yield word
+    for part in PART.findall(word.text):
+        for text in {part, JOINED.sub("", part, count=1) if JOINED.match(part) else part} - {word.text}:
+            yield ShellWord(text, is_known=True)
 
 
 def _program_name(word: ShellWord) -> str:
@@ -97,7 +141,21 @@ def _match_command(pattern: Sequence[PatternWord], command: Command) -> RuleMatc
         return RuleMatch.MAYBE
     if not matches_text(pattern[0], _program_name(name)):
         return RuleMatch.NO
-    wanted = list(pattern[1:])
+    return _match_words(pattern[1:], words)
+
+
+def _match_carrier(pattern: Sequence[PatternWord], parts: Command) -> RuleMatch:
+    """Return whether any of the parts can be the program of a pattern, and those after it its words."""
+    for at, part in enumerate(parts):
+        if part.is_known and matches_text(pattern[0], _program_name(part)):
+            if _match_words(pattern[1:], parts[at + 1 :]) is RuleMatch.YES:
+                return RuleMatch.YES
+            break  # later ones have fewer words after them
+    return RuleMatch.NO if all(part.is_known for part in parts) else RuleMatch.MAYBE
+
+
+def _match_words(pattern: Sequence[PatternWord], words: Command) -> RuleMatch:
+    wanted = list(pattern)
     for word in words:
         if wanted and word.is_known and matches_text(wanted[0], word.text.casefold()):
             del wanted[0]

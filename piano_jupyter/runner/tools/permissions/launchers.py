@@ -1,5 +1,6 @@
-"""Programs that run other programs, or code from their command line, which the pattern of a rule should not allow.
+"""Programs that run other programs, or code from their command line: the one table of them.
 
+The pattern of a rule should not allow what they run, and a rule that denies looks for its program in their arguments.
 Options that write a file anywhere count, too, if the program otherwise only reads.
 
 Whoever allows `git *` means git, not what `git -c core.fsmonitor=PROGRAM` starts. This list helps people who write
@@ -7,59 +8,133 @@ rules; the protection is the sandbox. Whether an interpreter may run a file is u
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from piano_jupyter.text.words import words
 
 #: Programs that always can run others.
 ALWAYS_LAUNCHERS = words(
     """
-    . alias at awk ash batch bash bind builtin busybox bwrap capsh chroot chrt command compgen complete coproc crontab
-    csh dash dc declare doas docker duckdb ed emacs enable entr env eval ex exec expect export fc firejail fish flock
-    gawk gdb getopts gnuplot hash ionice ip jobs ksh ld.so less let lldb local logrotate ltrace mapfile mawk more
-    most mysql nano nawk nice nohup nsenter numactl nvim parallel perf pico pkexec podman proot psql read readarray
-    readonly rr rsh run-parts runuser rview rvim scp screen script set setarch setpriv setsid sftp sh shopt
-    source sqlite3 ssh stdbuf strace su sudo systemctl systemd-run taskset tcsh time timeout tmux toybox trap typeset
-    unbuffer unset unshare valgrind vi view vim vimdiff wait watch xargs zsh
+    . abduco alias ansible ansible-playbook ash at autossh awk bash batch bind bpftrace builtin bunx busybox bwrap byobu
+    capsh catchsegv ccache cgexec choom chpst chronic chroot chrt clush cmd command compgen complete convert coproc
+    coreutils cpulimit crontab csh daemon daemonize dash dbus-launch dbus-run-session dc declare distcc doas docker dsh
+    dtach dtrace duckdb dumb-init eatmydata ed emacs emacsclient enable entr env envdir eval ex exec expect export
+    fakechroot fakeroot fc firejail fish flock ftp fzf gawk gdb getopts ghci gnuplot gosu groovy gs gtime gtimeout hash
+    hyperfine iex ifne inotifywait ionice ip irb jobs jshell jupyter kak ksh latexmk ld.so ldd less let lftp libtool
+    linux32 linux64 lldb local logrotate ltrace lxc lxc-attach m4 machinectl magick mail mailx mapfile mariadb mawk
+    micro mogrify mongosh more mosh most mount mutt mysql nano nawk nice nix nix-shell nnn nodemon nohup npx nsenter
+    numactl nvim octave open osascript parallel pee perf pexec pico pkexec pnpx podman powershell prlimit proot
+    proxychains proxychains4 pry psql pssh pwsh ranger read readarray readonly rlogin rlwrap rr rsh run-parts run0
+    runcon runuser rview rvim sage scala sccache schedtool scp screen script set setarch setpriv setsid setuidgid sftp
+    sh shopt socat softlimit source sqlite3 ssh ssh-agent sshpass stap start-stop-daemon stdbuf strace su su-exec sudo
+    supervisord swipl systemctl systemd-nspawn systemd-run taskset tclsh tcsh telnet tig time timeout tini tmux torify
+    torsocks toybox trap trickle typeset uclampset unbuffer unset unshare uvx valgrind vi view vim vimdiff vipe w3m wait
+    watch watchexec watchman watchmedo wine wish x86_64 xargs xdg-open xterm xvfb-run zellij zsh
     """
 )
 
-#: For programs with the same options: the long options and the single letters that run something. Any prefix of a long
-#: option counts.
-OPTIONS_OF: Mapping[str, tuple[str, str]] = {
-    "ack ag bat": ("--pager", ""),
-    "bun": ("--eval --print", "ep"),
-    "cargo": ("--config", ""),
-    "fd fdfind": ("--exec --exec-batch", "xX"),
-    "hg": ("--config --config-file", ""),
-    "ipython pypy python": ("", "c"),
-    "julia": ("--eval --print", "eE"),
-    "lua r rscript": ("", "e"),
-    "make gmake": ("--eval", "E"),
-    "man": ("--pager --html --preprocessor --config-file --local-file", "PHpCl"),
-    "node": ("--eval --print --import --require --loader", "epr"),
-    "npm": ("--node-options --script-shell", ""),
-    "perl": ("", "eEMmd"),
-    "php": ("--run --process-code", "rBRE"),
-    "printf": ("", "v"),
-    "rg": ("--pre --hostname-bin", ""),
-    "rsync": ("--rsh --rsync-path", "e"),
-    "ruby": ("", "er"),
-    "sort": ("--compress-program --output", "o"),
-    "split": ("--filter", ""),
-    "svn": ("--diff-cmd --diff3-cmd --merge-cmd --editor-cmd --config-option --config-dir", ""),
-    "tar": (
-        "--checkpoint-action --info-script --new-volume-script --rmt-command --rsh-command --to-command "  # noqa: ISC004
-        "--use-compress-program",
-        "IF",
-    ),
-    "tcpdump": ("", "z"),
-    "test [": ("", "vR"),
-    "wget": ("--execute --use-askpass --config", "e"),
-    "zip": ("--unzip-command", "T"),
+#: Programs that read what to run from their input, unless they are given a file.
+SHELLS = words("ash bash csh dash fish ksh sh tcsh zsh")
+INPUT_LAUNCHERS = words("at batch parallel pee")
+INPUT_FILES = words("- -s /dev/stdin /dev/fd/0 /proc/self/fd/0")
+
+NODE = "--eval --print --import --require --loader --experimental-loader --run --env-file -e -p -r"
+COMPILER = "-wrapper -B* -specs --specs -fplugin -fuse-ld --ld-path -Xclang -load @* -ccbin --compiler-bindir -run"
+PYTHON_RUNNER = "run exec shell x tool --python -p"  #: commands and options of managers of environments
+WRITES = "-o --output"
+
+#: For programs with the same options: the options and commands that run something, as one writes them. Any prefix of a
+#: long option counts, a letter also among other letters, an option of one dash also with its value behind it, and what
+#: begins as a text before a star.
+OPTIONS_OF: Mapping[str, str] = {
+    "ack ag bat delta": "--pager",
+    "apt apt-get apt-cache aptitude": "--option --config-file -o -c",
+    "aria2c": "--on-* --conf-path --dir --out -o -d",
+    "ant gradle mvn sbt": "--init-script --lib -lib -D* -I* -P* -s* exec:*",
+    "bazel": "--bazelrc --run_under --config run",
+    "bsdtar cpio": "--use-compress-program --rsh-command -F -I",
+    "bun": f"{NODE} --preload x exec",
+    "bundle gem opam stack cabal dune dotnet composer swift": "--config-file exec console script repl x",
+    "cargo": "--config -Z",
+    "cc gcc g++ c++ clang clang++ cpp gfortran tcc ld nvcc": f"{COMPILER} -plugin",
+    "cmake": "-E -P -C -D --toolchain --preset",
+    "cpack ctest": "--script --build-and-test --build-makeprogram --test-command --config -S -D",
+    "conda hatch mamba micromamba pdm pipenv pipx pixi poetry rye uv": PYTHON_RUNNER,
+    "coverage flake8": "--rcfile --config --append-config --output-file",
+    "ctags": "--options --filter-terminator -o -f",
+    "curl": "--output --output-dir --remote-name --remote-name-all --remote-header-name --config --dump-header "
+    "--cookie-jar --trace --trace-ascii --stderr --libcurl --engine --etag-save --hsts --alt-svc -o -O -J -K -D -c",
+    "deno": f"{NODE} eval repl task",
+    "diff3 sdiff": f"--diff-program {WRITES}",
+    "dnf yum": "--config --setopt --enableplugin -c",
+    "dot iconv tree xmllint xsltproc": f"{WRITES} --shell -O",
+    "elixir erl mix": "--eval --require --rpc-eval -eval -run -s -e -r -S run do",
+    "eslint jest mocha prettier rollup vite vitest webpack": "--config --plugin --configPlugin --rulesdir --parser "
+    "--resolve-plugins-relative-to --require --import --loader --reporter --reporters --format --formatter "
+    "--output-file --runner --transform --globals --resolver --testRunner --testEnvironment --setupFiles -c -r -R",
+    "exiftool": "-config -if -api -stay_open -o* -w* -@* -p*",
+    "fd fdfind": "--exec --exec-batch -x -X",
+    "find": "-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir",
+    "ghc runghc": "-e* -F* -pgm -fplugin",
+    "gh glab": "alias extension codespace config ext",
+    "go": "-exec -toolexec -vettool -compiler -ldflags -gcflags -asmflags -gccgoflags -overlay "
+    "-modfile tool generate env",
+    "gpg": f"--agent-program --dirmngr-program --photo-viewer --options --homedir --load-extension {WRITES}",
+    "helm": "--post-renderer plugin",
+    "hg": "--config --config-file --cwd --repository -R",
+    "http https": f"--download {WRITES} --session -d",
+    "ipython": "-c --c --ext --ipython-dir --profile-dir --config",
+    "java javac": "-javaagent -agent -XX:On -Xrun -processor -J*",
+    "julia": "--eval --print --load --sysimage -e -E -L -J",
+    "just task": "--shell --shell-arg --command --set --justfile -c -f",
+    "kubectl oc": "--kubeconfig exec debug edit run plugin attach cp",
+    "latex lualatex pdflatex pdftex tex xelatex": "-shell-escape -enable-write18 -output-directory",
+    "lua luajit": "-e -l -i -j",
+    "make gmake ninja": "--eval --file --makefile --include-dir -E -f -I",
+    "man": "--pager --html --preprocessor --config-file --local-file -P -H -p -C -l",
+    "mypy": "--python-executable --config-file --install-types",
+    "nc ncat netcat": "--exec --sh-exec --lua-exec --output -e -c -o",
+    "nm objdump objcopy strip ar ranlib": "--plugin",
+    "nmap": "--script --interactive --datadir -o*",
+    "node": NODE,
+    "npm pnpm yarn": "--node-options --script-shell --shell --editor --viewer --browser --git --userconfig "
+    "--globalconfig --init-module exec x dlx explore edit config set init create node",
+    "openssl": "-engine -provider -provider-path -out",
+    "pandoc": f"--filter --lua-filter --pdf-engine --defaults --extract-media {WRITES} -F -L -d",
+    "patch": f"--ed --reject-file {WRITES} -e -r",
+    "perl": "-e -E -M -m -d -I -x",
+    "php": "--run --process-code --process-begin --process-end --define -r -B -R -E -d",
+    "pip": "--python --editor --log --config-settings --global-option",
+    "printf": "-v",
+    "pylint": f"--init-hook --load-plugins --rcfile {WRITES}",
+    "pypy python": "-c",
+    "pytest py.test": "--override-ini --rootdir --confcutdir --config-file -p -c -o",
+    "pre-commit tox nox": "--override --config try-repo -x -c -f",
+    "r rscript": "-e",
+    "rake": "--execute --execute-print --execute-continue --require -e -E -p -r",
+    "rg": "--pre --hostname-bin",
+    "rpm rpmbuild": "--eval --define --pipe --load -E -D",
+    "rsync": "--rsh --rsync-path --remote-option --log-file --write-batch -e -M",
+    "ruby": "--require -e -r -I",
+    "ruff shuf": WRITES,
+    "rustc": "--codegen -C -Z -L --extern -o",
+    "sort": "--compress-program --output -o",
+    "split": "--filter",
+    "ssh-add ssh-keygen": "-D -s -S -w",
+    "svn": "--diff-cmd --diff3-cmd --merge-cmd --editor-cmd --config-option --config-dir",
+    "tar": "--checkpoint-action --info-script --new-volume-script --rmt-command --rsh-command --to-command "
+    "--use-compress-program -I -F",
+    "tcpdump tshark": "-z -w -X",
+    "test [": "-v -R",
+    "ts-node tsx": NODE,
+    "wget": "--execute --use-askpass --config --output-document --output-file --append-output --directory-prefix "
+    "--save-cookies --warc-file -e -O -o -a -P",
+    "zip": "--unzip-command -T",
 }
-OPTIONS = {name: options for names, options in OPTIONS_OF.items() for name in names.split()}
-FIND_OPTIONS = words("-delete -exec -execdir -fls -fprint -fprint0 -fprintf -ok -okdir")
+OPTIONS = {name: options.split() for names, options in OPTIONS_OF.items() for name in names.split()}
+
+#: Python's own modules that run code from their command line. Any other is a file like a script.
+PYTHON_MODULES = words("bdb cProfile code pdb profile runpy timeit trace")
 
 #: git's own commands; any other word may be an alias, which can run anything.
 GIT_COMMANDS = words(
@@ -71,19 +146,21 @@ GIT_COMMANDS = words(
     worktree --version
     """
 )
-GIT_OPTIONS = (
-    "--config --config-env --edit --exec --exec-path --ext-diff --filters --git-dir --interactive "
-    "--open-files-in-pager --output --paginate --receive-pack --strategy --template --textconv --unsafe-paths "
-    "--upload-pack --work-tree"
+GIT_OPTIONS = words(
+    """
+    --config --config-env --edit --exec --exec-path --ext-diff --filters --git-dir --interactive
+    --open-files-in-pager --output --paginate --receive-pack --strategy --template --textconv --unsafe-paths
+    --upload-pack --work-tree
+    """
 )
 GIT_LETTERS = {
-    "archive": "o",
-    "clone": "cu",
-    "grep": "O",
-    "rebase": "xis",
-    "merge": "s",
-    "pull": "s",
-    "cherry-pick": "s",
+    "archive": ["-o"],
+    "clone": ["-c", "-u"],
+    "grep": ["-O"],
+    "rebase": ["-x", "-i", "-s"],
+    "merge": ["-s"],
+    "pull": ["-s"],
+    "cherry-pick": ["-s"],
 }
 
 #: A sed script that only prints, deletes or replaces.
@@ -99,14 +176,40 @@ def may_run_others(words: Sequence[str]) -> bool:
         return _git_may_run_others(given)
     if name == "sed":
         return _sed_may_run_others(given)
-    if name == "find":
-        return not FIND_OPTIONS.isdisjoint(given)
     if name == "tar" and (any(":" in word for word in given) or (given and re.fullmatch(r"\w*[IF]\w*", given[0]))):
         return True  # a colon is an archive on another machine, by rsh; letters without a dash are options
     if name in {"make", "gmake"} and any("=" in word for word in given):
         return True  # SHELL=, CC= and so on are programs that it runs
-    longs, letters = OPTIONS.get(re.sub(r"[\d.]+$", "", name).lower(), ("", ""))
-    return _has_option(given, longs, letters)
+    plain_name = re.sub(r"-?[\d.]+$", "", name).lower() or name
+    if plain_name in {"python", "pypy"} and (module := _python_module(given)) is not None:
+        return module[0] in PYTHON_MODULES or may_run_others(module)
+    return _has_option(given, OPTIONS.get(plain_name, ()))
+
+
+def reads_commands(words: Sequence[str]) -> bool:
+    """Return whether a command runs what it reads from its input, like `sh` without a file."""
+    name, given = words[0].rpartition("/")[2], words[1:]
+    if name in SHELLS:
+        return not INPUT_FILES.isdisjoint(given) or all(word.startswith(("-", "+")) for word in given)
+    if name in {".", "source"}:
+        return not INPUT_FILES.isdisjoint(given)
+    return name in INPUT_LAUNCHERS or (name == "xargs" and not ALWAYS_LAUNCHERS.isdisjoint(given))
+
+
+def _python_module(arguments: Sequence[str]) -> Sequence[str] | None:
+    """Return the module that Python runs (`-m timeit x`) and its arguments, None if there is none before a file."""
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if re.fullmatch(r"-[A-Zbdisuvx]*m", word):
+            return rest or None
+        if re.match(r"-[A-Zbdisuvx]*m", word):
+            return [word.partition("m")[2], *rest]
+        if word in {"-X", "-W"}:
+            rest = rest[1:]
+        elif not word.startswith("-") or re.match(r"-[A-Zbdisuvx]*c", word):
+            return None
+    return None
 
 
 def _git_may_run_others(arguments: list[str]) -> bool:
@@ -118,7 +221,7 @@ def _git_may_run_others(arguments: list[str]) -> bool:
     return (
         (command == "bisect" and "run" in rest)
         or any(re.match(r"\w+::", word) for word in rest)  # a transport that is a program
-        or _has_option(rest, GIT_OPTIONS, GIT_LETTERS.get(command, ""))
+        or _has_option(rest, [*GIT_OPTIONS, *GIT_LETTERS.get(command, ())])
     )
 
 
@@ -140,12 +243,19 @@ def _sed_may_run_others(arguments: list[str]) -> bool:
     return any(SAFE_SED_SCRIPT.fullmatch(script) is None for script in scripts or files[:1])
 
 
-def _has_option(arguments: Sequence[str], longs: str, letters: str) -> bool:
-    for word in arguments:
-        if word.startswith("--") and len(word) > 2:
-            option = word.partition("=")[0]
-            if any(each.startswith(option) for each in longs.split()):
-                return True
-        elif re.match("-[^-]", word) and any(letter in word for letter in letters):
-            return True
-    return False
+def _has_option(arguments: Sequence[str], options: Iterable[str]) -> bool:
+    return any(_is_option(word, option) for word in arguments for option in options)
+
+
+def _is_option(word: str, option: str) -> bool:
+    """Return whether a word is an option or a command of the table, in any of its forms."""
+    if option.endswith("*"):
+        return word.startswith(option[:-1])
+    if not option.startswith("-"):
+        return word == option
+    if option.startswith("--"):
+        given = word.partition("=")[0]
+        return len(given) > 2 and option.startswith(given)
+    if re.fullmatch(r"-\w", option):
+        return re.match("-[^-]", word) is not None and option[1] in word
+    return word.startswith("-") and f"-{word.lstrip('-')}".startswith(option)

@@ -8,21 +8,30 @@ completely is denied if any rule denies something of the tool, and needs approva
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import realpath, relpath
 from typing import Any
 
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
-from piano_jupyter.rules import Rule, matches_text, matches_words, parse_rule, pattern_words, plain_command_words
+from piano_jupyter.rules import (
+    READING_TOOL,
+    Rule,
+    matches_text,
+    matches_words,
+    parse_rule,
+    pattern_words,
+    plain_command_words,
+)
 from piano_jupyter.runner.tools.permissions.command_line import (
+    CommandLine,
     RuleMatch,
     UnparsableCommandError,
-    commands_of,
     match_commands,
+    read_command_line,
 )
 from piano_jupyter.runner.tools.permissions.launchers import may_run_others
-from piano_jupyter.runner.tools.permissions.syntax_tree import Command
+from piano_jupyter.runner.tools.permissions.named_paths import match_paths
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict
 
 COMMAND, PATH = "command", "path"  # subjects with special matching
@@ -48,10 +57,23 @@ def judge(
 
     Raises PianoError for an invalid rule.
     """
-    tool_rules = [rule for rule in map(parse_rule, rules) if rule.tool == tool.name]
-    commands, unreadable_reason = _commands(tool, arguments)
-    matches = {rule: _match(rule, tool, arguments, commands, workspace) for rule in tool_rules}
     assessment = _tool_assessment(tool, arguments, mode)
+    decision = _decide(tool, arguments, assessment, rules=rules, workspace=workspace, ask_first=ask_first)
+    return replace(decision, target=assessment.target)
+
+
+def _decide(
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    assessment: ToolAssessment,
+    *,
+    rules: Sequence[str],
+    workspace: str,
+    ask_first: str,
+) -> Decision:
+    tool_rules = [rule for rule in map(parse_rule, rules) if _applies(rule, tool)]
+    line, unreadable_reason = _command_line(tool, arguments)
+    matches = {rule: _match(rule, tool, arguments, line, workspace) for rule in tool_rules}
     for rule, match in matches.items():
         if rule.verdict is Verdict.DENY and match is RuleMatch.YES:
             return Decision(Verdict.DENY, f"denied: the user's rule {rule.text!r} forbids this; do not try another way")
@@ -91,26 +113,32 @@ def _tool_assessment(tool: Tool, arguments: Mapping[str, Any], mode: Mode) -> To
         return ToolAssessment(Verdict.DENY, str(error))
 
 
-def _commands(tool: Tool, arguments: Mapping[str, Any]) -> tuple[list[Command] | None, str]:
-    """Return the commands in a call, or None and the reason if they cannot all be read."""
+def _applies(rule: Rule, tool: Tool) -> bool:
+    """Return whether a rule is about a tool; one that keeps paths from being read is also about commands."""
+    keeps_paths = rule.tool == READING_TOOL and rule.pattern is not None and rule.verdict is not Verdict.ALLOW
+    return rule.tool == tool.name or (tool.subject == COMMAND and keeps_paths)
+
+
+def _command_line(tool: Tool, arguments: Mapping[str, Any]) -> tuple[CommandLine | None, str]:
+    """Return what the command of a call contains, or None and the reason if it cannot be read completely."""
     if tool.subject != COMMAND:
-        return [], ""
+        return None, ""
     try:
-        return commands_of(str(arguments.get(COMMAND, ""))), ""
+        return read_command_line(str(arguments.get(COMMAND, ""))), ""
     except UnparsableCommandError as error:
         return None, f"the command cannot be read completely: {error}"
 
 
-def _match(
-    rule: Rule, tool: Tool, arguments: Mapping[str, Any], commands: list[Command] | None, workspace: str
-) -> RuleMatch:
+def _match(rule: Rule, tool: Tool, arguments: Mapping[str, Any], line: CommandLine | None, workspace: str) -> RuleMatch:
     if rule.pattern is None:
         return RuleMatch.YES
+    if rule.tool != tool.name:
+        return RuleMatch.MAYBE if line is None else match_paths(rule.pattern, line, workspace)
     subject = arguments.get(tool.subject, "")
     if rule.verdict is Verdict.ALLOW:
         return RuleMatch.YES if _allows(rule.pattern, tool.subject, subject, workspace) else RuleMatch.NO
     if tool.subject == COMMAND and (words := pattern_words(rule.pattern)) is not None:
-        return RuleMatch.MAYBE if commands is None else match_commands(words, commands)
+        return RuleMatch.MAYBE if line is None else match_commands(words, line)
     if tool.subject == PATH:
         subjects = _paths(str(subject), workspace)
         subjects += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in subjects]

@@ -20,6 +20,8 @@ SUBSTITUTIONS = {"command_substitution", "process_substitution"}
 QUOTED = {"string", "raw_string", "translated_string", "ansi_c_string"}
 EXPANDED = SUBSTITUTIONS | {"expansion", "simple_expansion", "arithmetic_expansion", "ansi_c_string"}
 LITERALS = {"concatenation", "number", "word", "brace_expression"} | EXPANDED | QUOTED
+NO_PATHS = {"case_item"}  #: what is in these nodes is no path
+FOLDER_COMMANDS = {"cd", "pushd"}
 BODY = {"heredoc_body", "heredoc_end"}
 BLOCKS = SUBSTITUTIONS | {  #: nodes that may contain a comment
     *("array", "case_item", "case_statement", "compound_statement", "do_group", "elif_clause", "else_clause"),
@@ -61,6 +63,7 @@ class ShellWord(NamedTuple):
 
     text: str
     is_known: bool  #: False if something in it is expanded when it runs
+    is_glob: bool = False  #: it is not known only because it may stand for names of files
 
 
 Command = list[ShellWord]
@@ -81,6 +84,8 @@ class ParsedLine:
 
     commands: list[Command] = field(default_factory=list)
     texts: list[NestedText] = field(default_factory=list)
+    words: set[ShellWord] = field(default_factory=set)  #: all that may be a path, also of redirections and assignments
+    folders: set[ShellWord] = field(default_factory=set)  #: where `cd` goes
     depth: int = 0  #: of the deepest substitution
     is_unclear: bool = False  #: whether bash may read it differently
 
@@ -138,6 +143,8 @@ def _add_node(context: _Context, line: str, parsed: ParsedLine) -> bool:
     """Add what a node contains to `parsed`; return whether its children have to be visited."""
     node, depth = context.node, context.depth + 1
     first = node.children[0] if node.children else node
+    if node.type in LITERALS and context.parent not in LITERALS | NO_PATHS:
+        _add_word(context, line, parsed)
     if node.type in COMMANDS:
         parsed.commands.append([_word(each, line) for each in _words(node)])
     elif node.type == "redirected_statement" and (
@@ -161,6 +168,15 @@ def _add_node(context: _Context, line: str, parsed: ParsedLine) -> bool:
         parsed.texts.append(NestedText(re.sub(escaped, r"\1", ticks[1]), depth, is_shell=True))
         return False
     return True
+
+
+def _add_word(context: _Context, line: str, parsed: ParsedLine) -> None:
+    """Add a word that may be a path; the name of a command is one if it has a slash."""
+    word, command = _word(context.node, line), context.node.parent
+    if context.parent == "command" and command is not None and _source(command, line).split()[0] in FOLDER_COMMANDS:
+        parsed.folders.add(word)
+    elif context.parent != "command_name" or "/" in word.text or not word.is_known:
+        parsed.words.add(word)
 
 
 def _child_contexts(context: _Context) -> Iterator[_Context]:
@@ -231,12 +247,14 @@ def _words(node: "Node") -> Iterator["Node"]:
 
 
 def _words_after(redirection: "Node") -> Iterator["Node"]:
-    """Yield the command's words that follow a redirection."""
+    """Yield the words that a redirection adds to a command: those that follow it, and the text of a here-string."""
     literals = [each for each in redirection.children if each.type in LITERALS]
     if redirection.type == "heredoc_redirect":
         yield from literals
     elif redirection.type == "file_redirect":
         yield from literals[1:]
+    elif redirection.type == "herestring_redirect":
+        yield from literals  # its text may be commands
 
 
 def _literals(node: "Node", kinds: set[str] = LITERALS) -> Iterator["Node"]:
@@ -256,8 +274,9 @@ def _word(node: "Node", line: str) -> ShellWord:
         at = expanded.end_byte
     written = "".join([*literal_parts, line[at : node.end_byte]])
     text = PIECE.sub(_unquoted, written)
-    is_known = not literal_parts and not any(found[0] in {*"*?[{$"} for found in PIECE.finditer(written))
-    return ShellWord(text, is_known or text in {"{", "[", "[["})
+    special = {found[0] for found in PIECE.finditer(written)} & {*"*?[{$"}
+    is_known = (not literal_parts and not special) or text in {"{", "[", "[["}
+    return ShellWord(text, is_known, is_glob=not is_known and not literal_parts and special <= {*"*?["})
 
 
 def _unquoted(piece: re.Match[str]) -> str:

@@ -165,6 +165,38 @@ def test_a_text_that_fits_is_left_as_it_is():
     assert make_readable("x" * 50, 50) == "x" * 50
 
 
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\U000e0041"])
+async def test_f22_invisible_characters_that_any_tool_returns_prints_or_raises_are_named(char):
+    def give() -> str:
+        """Give it."""
+        print(f"printed{char}")
+        return f"returned{char}"
+
+    async def fail() -> None:
+        """Fail."""
+        raise ToolError(f"raised{char}")
+
+    def crash() -> None:
+        """Crash."""
+        raise ValueError(f"crashed{char}")
+
+    name = f"<U+{ord(char):04X}>"
+    assert (await run(give)).text == f"printed{name}\nreturned{name}"
+    assert (await run(fail)).text == f"raised{name}"
+    assert (await run(crash)).text.startswith(f"ValueError: crashed{name}")
+
+
+async def test_f22_a_thousand_invisible_characters_make_a_result_no_longer_than_its_limit():
+    def much() -> str:
+        """Give much."""
+        return "\U000e0041" * 1000
+
+    result = await run(much, output_limit=300)
+
+    assert len(result.text) <= 300
+    assert "[... 8,760 characters left out ...]" in result.text
+
+
 async def test_what_a_tool_prints_is_in_its_result_and_nowhere_else(capsys):
     heard = threading.Event()
 

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from sandboxing import run_in
 
+from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceIndex
+from piano_jupyter.runner.tools.files.workspace import home_parts_in
+from piano_jupyter.runner.tools.files.write_hazards import WriteHazards
+
 NO_CAP_DROP = [("--cap-drop", "ALL")]
 
 
@@ -138,7 +142,7 @@ def test_d6_no_port_of_the_host_can_be_reached(spec, launcher):
 
 SECRETS = (
     *(".ssh/id_ed25519", ".aws/credentials", ".local/share/jupyter/runtime/kernel-1.json", ".netrc", ".bash_history"),
-    ".mozilla/firefox/logins.json",
+    *(".mozilla/firefox/logins.json", ".cargo/credentials.toml", ".claude/.credentials.json", ".kaggle/kaggle.json"),
 )
 
 
@@ -173,23 +177,23 @@ def test_d7_the_keys_are_hidden_if_the_home_folder_is_one_of_the_readable_paths(
     assert "secret" not in held
 
 
-def test_d7_the_keys_are_hidden_if_the_workspace_is_the_home_folder(spec, launcher, home, monkeypatch):
-    (home / ".bashrc").write_text("alias ll='ls -l'\n")
-    home.chmod(0o777)
-    (home / ".bashrc").chmod(0o666)
-    spec = replace(spec, workspace=str(home))
-    attack = f"cd {home}; cat {' '.join(SECRETS)}; echo evil >>.bashrc; touch mine; ls"
+def hidden_in(workspace, home):
+    return WorkspaceIndex(WriteHazards(workspace=workspace, home=home)).refresh().hidden
 
-    _, held = run_in(spec, attack, launcher)
-    kept = (home / ".bashrc").read_text()
-    monkeypatch.setenv("HOME", "/")  # Piano looks for the keys elsewhere.
+
+def test_d7_the_keys_are_hidden_if_the_workspace_is_the_home_folder(spec, launcher, home):
+    home.chmod(0o777)
+    (home / "work").mkdir(0o777)
+    spec = replace(spec, workspace=str(home))
+    moved = f"cd {home}; mv .cargo c2; mv .ssh work/; cat c2/* work/.ssh/*; "
+    attack = f"cd {home}; cat {' '.join(SECRETS)}; touch mine; ls"
+
+    _, held = run_in(replace(spec, hidden=hidden_in(home, ())), moved + attack, launcher)
     _, weak = run_in(spec, attack, launcher)
 
     assert "secret" not in held
-    assert held.endswith("mine")
-    assert "evil" not in kept
+    assert "mine" in held
     assert weak.count("secret") == len(SECRETS)
-    assert "evil" in (home / ".bashrc").read_text()
 
 
 @pytest.mark.parametrize("is_workspace", [True, False], ids=["workspace", "readable"])
@@ -197,17 +201,12 @@ def test_d7_the_keys_are_hidden_if_the_home_folder_is_a_link(spec, launcher, hom
     (common / "linked").symlink_to(home)
     monkeypatch.setenv("HOME", str(common / "linked"))
     home.chmod(0o777)
-    (home / "dotfiles").mkdir()
-    (home / "dotfiles/bashrc").write_text("alias ll='ls -l'\n")
-    (home / "dotfiles/bashrc").chmod(0o666)
-    (home / ".bashrc").symlink_to(home / "dotfiles/bashrc")
-    spec = replace(spec, workspace=str(home)) if is_workspace else replace(spec, readable=(str(home),))
+    wide = replace(spec, workspace=str(home), hidden=hidden_in(home, home_parts_in(home)))
+    spec = wide if is_workspace else replace(spec, readable=(str(home),))
 
-    code, held = run_in(spec, f"cd {home} && cat {' '.join(SECRETS)}; echo evil >>.bashrc; ls", launcher)
+    _, held = run_in(spec, f"cd {home} && cat {' '.join(SECRETS)}; ls", launcher)
 
-    assert code == 0, held
     assert "secret" not in held
-    assert "evil" not in (home / "dotfiles/bashrc").read_text()
 
 
 def test_d12_only_the_workspace_can_be_damaged(spec, launcher, common):
@@ -234,37 +233,6 @@ def test_d12_only_the_workspace_can_be_damaged(spec, launcher, common):
 
 def _names(environment):
     return [line.split("=")[0] for line in environment.split("\n") if "=" in line]
-
-
-def test_the_kernels_python_in_the_workspace_is_read_only(spec, launcher, common):
-    """The kernel would import its packages outside the sandbox."""
-    prefix = Path(spec.workspace, ".venv")
-    prefix.mkdir()
-    prefix.chmod(0o777)
-    attack = f"touch {prefix}/numpy.py"
-
-    held = run_in(replace(spec, prefixes=(str(prefix),)), attack, launcher)
-    weak = run_in(spec, attack, launcher)
-
-    assert held[0] == 1
-    assert weak == (0, "")
-
-
-def test_the_folder_that_the_kernels_python_is_in_cannot_be_moved_away(spec, launcher):
-    """The next kernel would start with another Python in its place."""
-    prefix = Path(spec.workspace, "a", "b", ".venv")
-    prefix.mkdir(parents=True)
-    for folder in (prefix, *prefix.parents[:2]):
-        folder.chmod(0o777)
-    attack = f"cd {spec.workspace} && mv a c && mkdir -p a/b/.venv && touch a/b/.venv/python"
-
-    held = run_in(replace(spec, prefixes=(str(prefix),)), attack, launcher)
-    deeper = run_in(replace(spec, prefixes=(str(prefix),)), attack.replace("mv a c", "mv a/b c"), launcher)
-    weak = run_in(spec, attack, launcher)
-
-    assert held[0] == deeper[0] == 1
-    assert "Device or resource busy" in held[1]
-    assert weak == (0, "")
 
 
 def test_d1_no_setting_of_the_system_can_be_changed_not_even_by_root(spec, launcher):

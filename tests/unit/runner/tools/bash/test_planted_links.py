@@ -1,18 +1,14 @@
 """Links that a sandboxed command plants where Piano itself writes later."""
 
-import asyncio
 import os
 import site
-from pathlib import Path
 
 import duckdb
 import pytest
-from sandboxing import wait_until
 
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.runner.model.cassette import Cassette
-from piano_jupyter.runner.tools.bash.guards import WorkspaceGuard
 from piano_jupyter.runner.tools.files.shadowing import shadows_import
 from piano_jupyter.runner.tools.files.workspace import Workspace
 
@@ -41,78 +37,20 @@ async def test_a_recording_goes_through_no_link_that_a_command_plants(sandboxed_
     assert Cassette(path, recording=False, workspace=lambda: tmp_path).find(KEY) == ANSWER
 
 
-async def test_a_recording_survives_a_command_that_replaces_each_temporary_file_with_a_link(
-    sandboxed_bash, tmp_path, outside
-):
-    cassette = Cassette(tmp_path / "talk.jsonl", recording=True, workspace=lambda: tmp_path)
-    plant = f"shopt -s nullglob; touch begun; while [ ! -e over ]; do for each in .piano-*.tmp; do ln -sfT {outside}"
-    planting = asyncio.create_task(sandboxed_bash(f"{plant}/.bashrc $each; done; done"))
-    await asyncio.to_thread(wait_until, (tmp_path / "begun").exists, "the command did not begin")
-
-    for _ in range(300):
-        cassette.add(KEY, ANSWER)
-    (tmp_path / "over").touch()
-    await planting
-
-    assert (outside / ".bashrc").read_text() == "mine\n"
-    assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
-
-
 async def test_an_export_follows_no_folder_that_a_command_replaced_with_a_link(sandboxed_bash, tmp_path, outside):
     (tmp_path / "results").mkdir()
+    (outside / ".forward").write_text("mine\n")
     workspace = str(tmp_path)
-    write_text(f"{tmp_path}/results/.bashrc", "one", workspace, force=False)
+    write_text(f"{tmp_path}/results/a.md", "one", workspace, force=False)
 
     assert (await sandboxed_bash(f"rm -r results && ln -s {outside} results && ln -s {outside}/.bashrc talk.md"))[0]
 
     with pytest.raises(PianoError, match="results is a link that leads out of the workspace"):
-        write_text(f"{tmp_path}/results/.bashrc", "two", workspace, force=True)
+        write_text(f"{tmp_path}/results/.forward", "two", workspace, force=True)
     with pytest.raises(PianoError, match=r"talk\.md is a link that leads out of the workspace"):
         read_text(f"{tmp_path}/talk.md", workspace)
     write_text(f"{tmp_path}/talk.md", "two", workspace, force=True)
-    assert (outside / ".bashrc").read_text() == "mine\n"
-
-
-async def test_nothing_is_quarantined_through_a_link(sandboxed_bash, tmp_path, outside):
-    (tmp_path / ".piano").symlink_to(outside)  # as a cloned repository may contain it
-
-    ok, text = await sandboxed_bash("echo evil >AGENTS.md; mkdir deep; echo evil >deep/CLAUDE.md")
-
-    assert ok
-    assert "'AGENTS.md' was moved to .piano-quarantine-" in text
-    assert sorted(os.listdir(outside)) == [".bashrc"]  # noqa: PTH208
-    assert not (tmp_path / "AGENTS.md").exists()
-    taken = next(tmp_path.glob(".piano-quarantine-*"))
-    assert (taken / "deep/CLAUDE.md").read_text() == "evil\n"
-
-
-async def test_a_command_that_replaces_pianos_own_folder_gets_nothing_moved_elsewhere(
-    sandboxed_bash, tmp_path, outside
-):
-    (tmp_path / "real").mkdir()
-    (tmp_path / ".piano").symlink_to("real")
-
-    ok, text = await sandboxed_bash(f"ln -sfT {outside} .piano; echo evil >AGENTS.md")
-
-    assert ok
-    assert "'.piano' was moved to" in text
-    assert (tmp_path / ".piano").readlink() == Path("real")
-    assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
-    assert not (tmp_path / "AGENTS.md").exists()
-
-
-def test_a_quarantine_that_leads_elsewhere_is_not_used_and_the_file_is_renamed(tmp_path, outside):
-    (tmp_path / ".piano").mkdir()
-    (tmp_path / ".piano/quarantine").symlink_to(outside)
-    guards = WorkspaceGuard(tmp_path)
-    before = guards.scan()
-    (tmp_path / "AGENTS.md").touch()
-
-    (told,) = guards.quarantine_new(before, "call")
-
-    assert "'AGENTS.md' was moved to .piano-quarantine-" in told
-    assert os.listdir(outside) == [".bashrc"]  # noqa: PTH208
-    assert not (tmp_path / "AGENTS.md").exists()
+    assert (outside / ".bashrc").read_text() == (outside / ".forward").read_text() == "mine\n"
 
 
 async def test_no_link_can_be_planted_where_duckdb_writes_beside_a_database_in_the_workspace(
@@ -134,30 +72,6 @@ async def test_no_link_can_be_planted_where_duckdb_writes_beside_a_database_in_t
     assert (await bash("touch data/mine mine", mode="write"))[0]
 
 
-async def test_no_command_runs_if_the_database_is_in_the_workspace_itself(bash_of, sandboxed, tmp_path):
-    bash = bash_of(database=str(tmp_path / "chat.duckdb"))
-
-    ok, text = await bash("touch chat.duckdb.wal", mode="write")
-
-    assert not ok
-    assert text.startswith("unsafe: nothing was run: the database 'chat.duckdb' is in the workspace itself")
-    assert not (tmp_path / "chat.duckdb.wal").exists()
-    assert (await bash("true", mode="read"))[0]
-    assert (await bash_of(database=":memory:")("true", mode="write"))[0]
-
-
-async def test_what_a_command_planted_is_quarantined_when_the_kernel_ends_during_it(bash_of, sandboxed, tmp_path):
-    bash = bash_of()
-    running = asyncio.create_task(bash("touch json.py AGENTS.md begun; sleep 60", mode="write"))
-    await asyncio.to_thread(wait_until, (tmp_path / "begun").exists, "the command did not begin")
-
-    bash.tool.stop()  # as at exit, when nobody waits for the call any more
-    left = sorted(os.listdir(tmp_path))  # noqa: PTH208
-    await running
-
-    assert left == [".piano", "begun"]
-
-
 async def test_nothing_can_be_planted_in_pianos_own_folders_if_settings_put_them_into_the_workspace(
     bash_of, sandboxed, tmp_path, outside, monkeypatch
 ):
@@ -177,16 +91,24 @@ async def test_nothing_can_be_planted_in_pianos_own_folders_if_settings_put_them
         Workspace(tmp_path).make("xdg/data/piano_jupyter/databases/x.json", b"")
 
 
-def test_a_command_cannot_create_the_folder_of_the_users_own_packages_in_the_workspace(tmp_path, monkeypatch):
+async def test_no_link_can_be_planted_beside_a_database_in_the_workspace_itself(bash_of, sandboxed, tmp_path, outside):
+    bash = bash_of(database=str(tmp_path / "chat.duckdb"))
+    (tmp_path / "chat.duckdb").write_text("kept")
+
+    _, text = await bash(f"cat chat.duckdb; ln -s {outside} chat.duckdb.wal; touch mine", mode="write")
+
+    assert "kept" not in text
+    assert sorted(os.listdir(tmp_path)) == ["chat.duckdb", "mine"]  # noqa: PTH208
+
+
+async def test_a_command_cannot_create_the_folder_of_the_users_own_packages_in_the_workspace(
+    sandboxed_bash, tmp_path, monkeypatch
+):
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     packages = tmp_path / ".own/lib/python3/site-packages"
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(packages))
-    guards = WorkspaceGuard(tmp_path)
-    before = guards.begin_command()
-    packages.mkdir(parents=True)
-    (packages / "usercustomize.py").touch()
 
-    guards.quarantine_new(before, "call")
+    await sandboxed_bash(f"mkdir -p {packages}; touch {packages}/usercustomize.py")
 
-    assert not packages.exists()
+    assert not (packages / "usercustomize.py").exists()
     assert shadows_import((*packages.relative_to(tmp_path).parts, "usercustomize.py"), tmp_path)

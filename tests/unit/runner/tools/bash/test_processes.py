@@ -18,7 +18,11 @@ from sandboxing import run_in, running, wait_until
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
 from piano_jupyter.runner.tools.bash.output import MAX_SPILL_BYTES, CommandOutput
-from piano_jupyter.runner.tools.bash.shell import ShellPool, counts_processes_per_sandbox, ulimit_commands
+from piano_jupyter.runner.tools.bash.sandboxed_command import (
+    SandboxedCommand,
+    counts_processes_per_sandbox,
+    ulimit_commands,
+)
 from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE, kill_group
 
 MB = 1 << 20
@@ -176,6 +180,15 @@ async def test_c6_endless_binary_output_becomes_text_and_stops_at_the_limit(
     assert len(text) <= 30_000
 
 
+async def result_of(command, spec, launcher, output):
+    """Run a command in a read-only sandbox."""
+    sandbox = await SandboxedCommand.start(Bubblewrap(launcher), replace(spec, writable=False), None)
+    try:
+        return await sandbox.run(spec.workspace, command.encode(), 60, output)
+    finally:
+        await sandbox.close()
+
+
 def require_pids_limit(limits):
     cgroups = CgroupLimits(limits)
     held = "pids" in cgroups.controllers
@@ -208,16 +221,13 @@ async def test_c7_a_fork_bomb_stops_at_the_named_limit_while_the_kernel_keeps_ru
 
 async def test_c7_the_limit_on_processes_applies_to_every_user(spec, launcher, tmp_path):
     require_pids_limit(spec.limits)
-    shells = ShellPool(Bubblewrap(launcher))
 
     async def started(processes):
-        output = CommandOutput(2000, tmp_path, "")
         limited = replace(spec, limits=SandboxLimits(processes=processes))
-        ran = await shells.run("key", limited, BOMB.replace("2000", "200").encode(), 60, output)
+        ran = await result_of(BOMB.replace("2000", "200"), limited, launcher, CommandOutput(2000, tmp_path, ""))
         return ran.exit_code, int(ran.output.split()[0])
 
     held, weak = await started(50), await started(500)
-    await shells.aclose()
 
     assert held[0] == 1
     assert 30 < held[1] < 50
@@ -226,12 +236,9 @@ async def test_c7_the_limit_on_processes_applies_to_every_user(spec, launcher, t
 
 async def test_d3_a_command_does_not_learn_the_kernels_process_id(spec, launcher, tmp_path):
     require_pids_limit(spec.limits)
-    shells = ShellPool(Bubblewrap(launcher))
-    output = CommandOutput(1_000_000, tmp_path, "")
     reading = "for each in cgroup cmdline environ mounts status; do cat /proc/{[0-9]*,self}/$each; done; ps -ef; env"
 
-    ran = await shells.run("key", spec, reading.encode(), 30, output)
-    await shells.aclose()
+    ran = await result_of(reading, spec, launcher, CommandOutput(1_000_000, tmp_path, ""))
 
     assert re.search(r":/(?:.*/)?piano-[0-9a-f]{16}\n", ran.output) or os.geteuid()
     assert not re.search(rf"\b{os.getpid()}\b", ran.output)

@@ -67,7 +67,7 @@ async def test_a_program_that_a_command_put_on_path_is_not_started_by_the_next_p
     bare = await later("echo $BASH_VERSION", mode="full")
 
     assert status[0].startswith("sandbox: bubblewrap ")
-    assert status[2].startswith(
+    assert status[3].startswith(
         ("memory: 8 GiB per process and in total", "memory: 8 GiB per process but not in total")
     )
     assert sandboxed == bare

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import platform
+import shlex
+import socket
 import struct
 from pathlib import Path
 
@@ -187,3 +189,24 @@ def test_the_system_calls_of_other_architectures_are_all_forbidden():
 
     assert answer(code, i386, chmod_of_i386, 0, 0o755) == KILL
     assert answer(code, audit, chmod_of_x32, 0, 0o755) == ERRNO | errno.EPERM
+
+
+@pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_DGRAM | socket.SOCK_CLOEXEC"])
+def test_k7_a_pair_of_sockets_cannot_be_connected_to_a_socket_of_the_machine(spec, launcher, kind):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as theirs:
+        theirs.bind(f"{spec.workspace}/socket")
+        Path(spec.workspace, "socket").chmod(0o777)
+        theirs.settimeout(10)
+        code = f"import socket; a, b = socket.socketpair(type=socket.{kind}); a.connect('socket'); a.send(b'evil')"
+        attack = f"cd {spec.workspace} && python3 -c {shlex.quote(code)}"
+
+        held = run_in(spec, attack, launcher)
+        weak = run_in(spec, attack, launcher, seccomp=False)
+
+        assert "PermissionError" in held[1]
+        assert weak == (0, "")
+        assert theirs.recv(4) == b"evil"
+
+
+def test_pairs_of_stream_sockets_work_as_before(spec, launcher):
+    assert run_in(spec, "python3 -c 'import socket; socket.socketpair()'", launcher) == (0, "")

@@ -11,7 +11,6 @@ import pytest
 from sandboxing import wait_until, wait_until_gone
 
 from piano_jupyter.runner.tools.bash.environment import ALLOWED_VARIABLES, NON_INTERACTIVE, clean_environment
-from piano_jupyter.runner.tools.bash.guards import MAX_OVERRIDES
 from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE
 
 MADE = {"OLDPWD", "PWD", "SHLVL", "_", MARK_VARIABLE}  #: set by bash itself and by Piano
@@ -134,16 +133,6 @@ async def test_d7_the_home_folder_is_empty(sandboxed_bash):
     assert (await sandboxed_bash('ls -A "$HOME" | grep -v -e "^\\.pyenv$" -e "^\\.cache$" | wc -l'))[1] == "0"
 
 
-async def test_c2_no_command_can_survive_in_the_shell_that_reads_the_commands(sandboxed_bash):
-    attack = "for each in /proc/[0-9]*; do bash -c ': <>$0/mem' $each && echo ${each#/proc/} is open; done 2>/dev/null"
-
-    _, text = await sandboxed_bash(f"{attack}; echo $PPID $$")
-
-    *opened, (first, loop) = [line.split(" ", 1) for line in text.splitlines()]
-    assert (first, loop) == ("1", "2")
-    assert not [each for each in opened if each[0] in {first, loop}]
-
-
 async def test_a17_a18_what_a_command_writes_to_a_protected_name_does_not_stay(sandboxed_bash, tmp_path):
     (tmp_path / ".git" / "hooks").mkdir(parents=True)
     (tmp_path / "AGENTS.md").write_text("mine")
@@ -169,7 +158,7 @@ async def test_a17_a18_a_command_can_neither_change_nor_create_a_skill(sandboxed
     assert [each.name for each in (tmp_path / "docs").iterdir()] == ["tea.md"]
     assert (tmp_path / "docs" / "tea.md").read_text() == "Boil water."
     assert not (tmp_path / "skills").exists()
-    assert "'skills' was moved to" in told
+    assert "because the user did not approve it: 'skills/evil.md' would become part of your skills" in told
 
 
 async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_start(sandboxed_bash, tmp_path):
@@ -187,26 +176,16 @@ async def test_c14_nothing_is_left_of_sandboxes_that_are_cancelled_while_they_st
     wait_until(lambda: not left(), "a part of a sandbox survived")
 
 
-async def test_with_more_names_than_can_be_protected_no_command_runs(sandboxed_bash, tmp_path):
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git/config").write_text("mine")
-    for number in range(MAX_OVERRIDES - 4):
-        folder = tmp_path / f"!{number % 20}"  # first in the sorted names
-        folder.mkdir(exist_ok=True)
-        (folder / f".env.{number}").touch()
-    assert await sandboxed_bash("cat .git/config") == (True, "mine")
-    assert "Read-only file system" in (await sandboxed_bash("echo evil >.git/config"))[1]
+async def test_with_more_names_than_can_be_hidden_no_command_runs(sandboxed_bash, tmp_path, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.runner.tools.bash.workspace_commands.MAX_HIDDEN", 3)
+    for number in range(4):
+        (tmp_path / f"project{number}/.piano").mkdir(parents=True)
 
-    for number in range(10):
-        (tmp_path / f"!0/.env.a{number}").touch()
-    for command in ("echo evil >.git/config", "ls"):
-        ok, text = await sandboxed_bash(command)
+    ok, text = await sandboxed_bash("ls")
 
-        assert not ok
-        assert re.fullmatch(
-            rf"too_many: nothing was run: the workspace has \d+ names that a command must not change or see, "
-            rf"such as '!0/\.env\.0', but at most {MAX_OVERRIDES} can be protected; tell the user to choose "
-            rf"a smaller workspace",
-            text,
-        )
-    assert (tmp_path / ".git/config").read_text() == "mine"
+    assert not ok
+    assert re.fullmatch(
+        r"too_many: nothing was run: the workspace has 4 names that a command must not see, such as "
+        r"'project\d/\.piano', but at most 3 can be hidden; tell the user to choose a smaller workspace",
+        text,
+    )

@@ -3,7 +3,7 @@
 import os
 from uuid import UUID
 
-from piano_jupyter.runner.tools.bash.output import spill_folder
+from piano_jupyter.runner.tools.bash.private_folder import private_folder
 
 
 async def test_long_outputs_are_not_kept_where_a_command_could_plant_a_link(
@@ -28,4 +28,4 @@ def test_long_outputs_stay_in_the_cache_where_commands_cannot_see_it(tmp_path, m
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
 
-    assert spill_folder("thread", tmp_path) == tmp_path / ".cache/piano_jupyter/spill/thread"
+    assert private_folder("spill/thread", tmp_path) == tmp_path / ".cache/piano_jupyter/spill/thread"

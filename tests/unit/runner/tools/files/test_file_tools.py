@@ -705,10 +705,75 @@ async def test_d7_keys_and_startup_files_are_protected_if_the_workspace_is_the_h
 
     assert await call("read_file", path="ada/keys/id_rsa") == (
         False,
-        "private: this is where the user keeps keys, which tools cannot access",
+        "private: this is where the user keeps keys and settings, which tools cannot access",
     )
-    assert (await call("read_file", path="ada/.bashrc"))[1] == "1\talias ll='ls -l'"
     for path in ("ada/.ssh/authorized_keys", "ada/.zshenv", "ada/.config/autostart/x.desktop", "ada/bin/ls"):
         assert judge({"path": path}, "write").verdict is Verdict.DENY
         assert not (await call("create_file", path=path, content="x"))[0]
-    assert (await call("create_file", path=".zshenv", content="x"))[0]  # of nobody's home
+    assert (await call("create_file", path=".xprofile", content="x"))[0]  # of nobody's home
+
+
+async def test_d13_hidden_names_of_the_home_folder_are_neither_read_nor_listed_unless_the_user_names_them(
+    call, config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (".dbt/profiles.yml", ".config/gh/hosts.yml", ".config/matplotlib/rc", "notes.md"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("secret")
+    config.readable_paths = ["~/.config/matplotlib"]
+
+    assert await call("read_file", path=".") == (True, "'.' is a folder:\nnotes.md")
+    for path in (".dbt/profiles.yml", ".config/gh/hosts.yml", ".config"):
+        assert (await call("read_file", path=path))[1].partition(":")[0] == "private"
+    assert await call("read_file", path=".config/matplotlib/rc") == (True, "1\tsecret")
+    assert call.tools["create_file"].judge({"path": ".config/matplotlib/x"}, "write").verdict is Verdict.DENY
+
+
+async def test_a23_what_a_protected_link_leads_to_is_not_written(call, tmp_path):
+    (tmp_path / "deep/.git/hooks").mkdir(parents=True)
+    (tmp_path / "deep/.git/hooks/pre-commit").symlink_to("../../check.sh")
+    (tmp_path / ".envrc").symlink_to("tools/environment.sh")
+
+    for path in ("tools/environment.sh", "deep/check.sh"):
+        assert call.tools["create_file"].judge({"path": path}, "write").verdict is Verdict.DENY
+        ok, text = await call("create_file", path=path, content="x")
+        assert (ok, text.partition(":")[0]) == (False, "protected")
+    assert (await call("create_file", path="deep/other.sh", content="x"))[0]
+
+
+def test_a21_metadata_of_installed_packages_and_modules_that_python_imports_by_itself_need_approval(call):
+    for path in ("x-1.dist-info/entry_points.txt", "x-1.dist-info/METADATA", "a/b/conftest.py", "a/sitecustomize.py"):
+        for name in ("create_file", "edit_file"):
+            assert call.tools[name].judge({"path": path}, "write").verdict is Verdict.ASK
+
+
+@pytest.mark.parametrize("name", ["create_file", "edit_file"])
+@pytest.mark.parametrize("exchange", ["a link", "another folder", "nothing"])
+async def test_e12_a_path_that_leads_elsewhere_than_when_the_call_was_allowed_is_not_written(
+    call, config, tmp_path, name, exchange
+):
+    for folder in ("docs", "skills", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "old.md").write_text("old")
+    path = "docs/new.md" if name == "create_file" else "docs/old.md"
+    arguments = {"content": "evil"} if name == "create_file" else {"edits": [{"old_text": "old", "new_text": "evil"}]}
+    await call("read_file", path=path, thread=1)
+    opinion = call.tools[name].judge({"path": path, **arguments}, "write")
+    context = ToolCallContext(
+        thread_id=UUID(int=1), call_id=UUID(int=1), mode="write", say=print, target=opinion.target
+    )
+    if exchange != "nothing":
+        (tmp_path / "docs").rename(tmp_path / "gone")
+    if exchange == "a link":
+        (tmp_path / "docs").symlink_to("skills")
+    if exchange == "another folder":
+        (tmp_path / "other").rename(tmp_path / "docs")
+
+    result = await run_tool(call.tools[name], {"path": path, **arguments}, call=context, timeout=60, output_limit=1000)
+
+    assert opinion.verdict is Verdict.ALLOW
+    written = [each for each in tmp_path.rglob("*.md") if each.read_text() == "evil"]
+    if exchange == "nothing":
+        assert (result.ok, written) == (True, [tmp_path / path])
+    else:
+        assert (result.ok, result.text.partition(":")[0], written) == (False, "moved", [])

@@ -68,17 +68,17 @@ def names(folder):
 
 def test_a_path_in_the_workspace_is_found_relative_and_absolute(root, sandbox):
     for path in ("sub/a.txt", "./sub//a.txt", "sub/../sub/a.txt", str(root / "sub" / "a.txt")):
-        assert sandbox.names(path) == ("sub", "a.txt")
+        assert sandbox.locate(path).names == ("sub", "a.txt")
         assert read(sandbox, path) == b"a"
-    assert sandbox.names(".") == ()
-    assert sandbox.names("new/b.txt") == ("new", "b.txt")
+    assert sandbox.locate(".").names == ()
+    assert sandbox.locate("new/b.txt").names == ("new", "b.txt")
 
 
 def test_a_link_in_the_workspace_is_followed_if_the_kernel_can_do_it_safely(root, way):
     sandbox = Workspace(root, resolver=way)
 
     if way.name == "openat2":
-        assert sandbox.names("in/a.txt") == ("sub", "a.txt")
+        assert sandbox.locate("in/a.txt").names == ("sub", "a.txt")
         assert read(sandbox, "in/a.txt") == b"a"
     else:
         assert code(read, sandbox, "in/a.txt") == "bad_path"
@@ -102,7 +102,7 @@ def test_a2_an_absolute_path_outside_is_the_same_error_whether_or_not_it_exists(
     paths += [str(root.parent / "outside/secret"), f"{root}/../outside/secret", f"{root}x/secret"]
 
     assert {said(read, sandbox, path) for path in paths} == {OUTSIDE}
-    assert {said(sandbox.names, path) for path in paths} == {OUTSIDE}
+    assert {said(sandbox.locate, path) for path in paths} == {OUTSIDE}
 
 
 def test_a2_the_kernels_environment_cannot_be_read_if_the_workspace_is_the_root_folder(way, tmp_path):
@@ -152,7 +152,7 @@ def test_a7_a_device_is_not_opened(root, sandbox):
     ["", " ", "a\0b", "a\nb", "~", "~/x", "~root/x", "$HOME/x", "x/${HOME}", "%2e%2e/x", "a ", "x" * 5000, "\udcff"],
 )
 def test_a9_a_path_that_needs_expanding_or_is_not_valid_is_an_error(sandbox, path):
-    assert code(sandbox.names, path) == "bad_path"
+    assert code(sandbox.locate, path) == "bad_path"
 
 
 @pytest.mark.parametrize("path", ["A$B.class", "100%.txt", "ünï cödé 🎹.txt", "a~", "...", "-rf", "con"])
@@ -192,7 +192,7 @@ def test_a_missing_or_impossible_path_is_an_error_with_the_reason(root, sandbox)
     assert code(read, sandbox, "sub/a.txt/x") == "not_found"
     assert code(read, sandbox, "loop") == "bad_path"
     assert code(read, sandbox, "x" * 300) == "bad_path"
-    assert code(Workspace(root / "gone").names, "a") == "not_found"
+    assert code(Workspace(root / "gone").locate, "a") == "not_found"
 
 
 def test_a_file_that_this_process_may_have_locked_is_not_opened_but_a_log_is(root, sandbox):

@@ -306,7 +306,7 @@ def test_e5_a_command_known_only_when_it_runs_needs_approval_if_a_name_is_denied
 
 
 UNCLEAR = "a quote or a bracket in it is not closed, or its syntax is too unusual for rules"
-LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a" * 501
+LONG, DEEP = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,6 @@ LONG, DEEP, MANY = "a;" * 10_001, "echo " + "$(echo " * 9 + ")" * 9, "env" + " a
         (f"bash -c '{DEEP}'", "it is nested too deeply"),
         ('"${a:-' * 3000, UNCLEAR),
         ("echo " + "<(" * 1_001 + "a" + ")" * 1_001, "it has more than 2,000 parentheses and redirections"),
-        (MANY, "a command in it that runs others has more than 500 words"),
-        (f"echo $({MANY})", "a command in it that runs others has more than 500 words"),
         ("echo 'not closed", UNCLEAR),
         ('echo "not closed', UNCLEAR),
         ("echo `not closed", UNCLEAR),
@@ -566,7 +564,7 @@ def test_the_grammar_is_loaded_only_when_a_command_is_judged():
     script = (
         "import sys, piano_jupyter.runner.tools.permissions.policy as policy\n"
         "print('tree_sitter' in sys.modules)\n"
-        "policy.commands_of('ls')\n"
+        "policy.read_command_line('ls')\n"
         "print('tree_sitter' in sys.modules)"
     )
 

@@ -1,0 +1,331 @@
+"""Applies what a command changed in its overlay to the workspace, except what needs the user's approval.
+
+Both are walked together by descriptors, and no link is followed on the way: the command made the one, and somebody
+else may change the other meanwhile. Each path is judged before it is written or removed. What is held back, or was
+changed by somebody else while the command ran, stays in the overlay, where it can be looked at, and applied later.
+
+Limitations: a pipe, a socket or a device that a command leaves is not kept; the workspace's folders get no new times.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from piano_jupyter.runner.tools.bash.overlay import Overlay
+from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard
+from piano_jupyter.safe_files import NO_FOLLOW, OPEN_FOLDER, closing_descriptor, copy_permissions, temporary_file
+
+Parts = tuple[str, ...]
+
+MAX_DEPTH = 100  #: of folders; what is deeper is not applied
+MAX_COMPARED_BYTES = 1 << 20  #: of a file that is held back unless nothing has changed in it
+OVERLAY_ATTRIBUTES = "user.overlay."  #: how overlayfs marks what it keeps
+
+
+class Judge(Protocol):
+    """Says what is dangerous about writing or removing a path; `mode` is that of what is written or removed."""
+
+    def __call__(self, path: Parts, mode: int, *, removed: bool = False) -> WriteHazard | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldChange:
+    """A change that is not applied without an approval, or not at all."""
+
+    path: Parts
+    hazard: WriteHazard
+    removed: bool = False
+    root: Parts = ()  #: the topmost folder that the command made, and that this is in
+
+
+@dataclass(slots=True)
+class AppliedChanges:
+    """What became of a command's changes."""
+
+    held: list[HeldChange] = field(default_factory=list)
+    conflicts: list[Parts] = field(default_factory=list)  #: somebody else changed these while the command ran
+    failed: list[tuple[Parts, str]] = field(default_factory=list)  #: these could not be written, and why
+    #: What is protected in folders that were removed: the path, the folder, and what it was.
+    gone: list[tuple[Parts, Parts, object]] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left in the overlay."""
+        return not (self.held or self.conflicts or self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder of the overlay, and the same folder of the workspace."""
+
+    parts: Parts
+    changed: int  #: a descriptor of the folder in the overlay
+    target: int  #: and of that in the workspace
+    hides_target: bool  #: the overlay shows nothing of what is in the workspace's folder
+    made: Parts  #: the topmost folder above or here that the command made, () if there is none
+
+
+def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = ()) -> AppliedChanges:
+    """Apply the changes in an overlay; those in `allowed` whatever the judge says.
+
+    A folder that was renamed keeps what is protected in it. Raises OSError if the workspace or the overlay is gone.
+    """
+    applied = _Applier(overlay, judge, frozenset(allowed)).apply()
+    renamed = frozenset(_renamed(overlay, applied))
+    return _Applier(overlay, judge, frozenset(allowed) | renamed).apply() if renamed else applied
+
+
+def _renamed(overlay: Overlay, applied: AppliedChanges) -> Iterator[Parts]:
+    """Yield the held paths, old and new, that only moved with their whole folder, and have not changed."""
+    gone: dict[tuple[Parts, object], Parts] = {}
+    for path, root, signature in applied.gone:
+        if signature is not None:
+            gone[path[len(root) :], signature] = path
+    for made in applied.held:
+        if made.root and not made.removed:
+            old = gone.get((made.path[len(made.root) :], _signature(overlay.changes.joinpath(*made.path))))
+            if old is not None:
+                yield from (made.path, old)
+
+
+class _Applier:
+    def __init__(self, overlay: Overlay, judge: Judge, allowed: frozenset[Parts]) -> None:
+        self._overlay, self._judge, self._allowed = overlay, judge, allowed
+        self._above_allowed = {each[:end] for each in allowed for end in range(1, len(each))}
+        self._applied = AppliedChanges()
+
+    def apply(self) -> AppliedChanges:
+        with (
+            closing_descriptor(os.open(self._overlay.changes, OPEN_FOLDER | NO_FOLLOW)) as changed,
+            closing_descriptor(os.open(self._overlay.workspace, OPEN_FOLDER)) as target,
+        ):
+            self._apply_folder(_Place((), changed, target, hides_target=False, made=()))
+        return self._applied
+
+    def _apply_folder(self, place: _Place) -> None:
+        names = sorted(_names_in(place.changed))
+        if place.hides_target:
+            for name in set(_names_in(place.target)).difference(names):
+                self._try(place, name, lambda name: self._remove(place.target, name, (*place.parts, name), place.parts))
+        for name in names:
+            self._try(place, name, lambda name: self._apply_entry(place, name))
+
+    def _try(self, place: _Place, name: str, change: Callable[[str], object]) -> None:
+        try:
+            change(name)
+        except OSError as error:
+            self._applied.failed.append(((*place.parts, name), error.strerror or type(error).__name__))
+
+    def _apply_entry(self, place: _Place, name: str) -> None:
+        path, new, old = (*place.parts, name), _status(place.changed, name), _status(place.target, name)
+        if new is None:
+            return
+        if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:  # overlayfs' mark for what was removed
+            if old is None or self._remove(place.target, name, path, path):
+                os.unlink(name, dir_fd=place.changed)
+        elif stat.S_ISDIR(new.st_mode):
+            self._apply_subfolder(place, name, new, old)
+        elif stat.S_ISREG(new.st_mode) or stat.S_ISLNK(new.st_mode):
+            self._place_file(place, name, new, old)
+        else:
+            os.unlink(name, dir_fd=place.changed)
+
+    def _apply_subfolder(self, place: _Place, name: str, new: os.stat_result, old: os.stat_result | None) -> None:
+        path = (*place.parts, name)
+        _check_depth(path)
+        made = place.made
+        if old is not None and not stat.S_ISDIR(old.st_mode):
+            if not self._remove(place.target, name, path, path):
+                self._hold_files(path, new, made)
+                return
+            old = None
+        if old is None:
+            if self._hazard(path, new.st_mode) is not None:
+                self._hold_files(path, new, made)
+                return
+            os.mkdir(name, 0o700, dir_fd=place.target)
+            made = made or path
+        if new.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(name, 0o700, dir_fd=place.changed)
+        with (
+            closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=place.changed)) as changed,
+            closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=place.target)) as target,
+        ):
+            hides_target = old is not None and (place.hides_target or _is_opaque(changed))
+            self._apply_folder(_Place(path, changed, target, hides_target, made))
+            if old is None or stat.S_IMODE(old.st_mode) != stat.S_IMODE(new.st_mode):
+                os.fchmod(target, stat.S_IMODE(new.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+            _remove_marks(changed)
+        with suppress(OSError):  # Something is left in it.
+            os.rmdir(name, dir_fd=place.changed)
+
+    def _place_file(self, place: _Place, name: str, new: os.stat_result, old: os.stat_result | None) -> None:
+        path = (*place.parts, name)
+        hazard = self._judge(path, new.st_mode)
+        is_bytecode = hazard is not None and hazard.kind is HazardKind.BYTECODE  # which Python makes again
+        if is_bytecode or (hazard is not None and old is not None and _is_unchanged(place, name, new, old)):
+            os.unlink(name, dir_fd=place.changed)
+            return
+        if self._holds(path, new.st_mode, place.made):
+            return
+        if old is not None and stat.S_ISDIR(old.st_mode):
+            if not self._remove(place.target, name, path, path):
+                self._hold(path, new.st_mode, place.made)
+                return
+        elif old is not None and self._is_conflict(path, old):
+            return
+        _remove_marks(f"/proc/self/fd/{place.changed}/{name}")
+        _move(name, new, place.changed, place.target)
+
+    def _remove(self, folder: int, name: str, path: Parts, root: Parts) -> bool:
+        """Remove something from the workspace; return whether it is gone whole."""
+        old = _status(folder, name)
+        if old is None:
+            return True
+        if stat.S_ISDIR(old.st_mode):
+            _check_depth(path)
+            with closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=folder)) as inner:
+                gone = [self._remove(inner, each, (*path, each), root) for each in sorted(_names_in(inner))]
+            if not all(gone):
+                return False
+            os.rmdir(name, dir_fd=folder)
+            return True
+        hazard = self._hazard(path, old.st_mode, removed=True)
+        if hazard is not None:
+            self._applied.held.append(HeldChange(path, hazard, removed=True))
+        if root != path and self._judge(path, old.st_mode) is not None:
+            self._applied.gone.append((path, root, _signature(f"/proc/self/fd/{folder}/{name}")))
+        if hazard is not None or self._is_conflict(path, old):
+            return False
+        os.unlink(name, dir_fd=folder)
+        return True
+
+    def _hold_files(self, folder: Parts, status: os.stat_result, made: Parts) -> None:
+        """Hold back all that is in a folder of the overlay, or the folder itself if that is nothing."""
+        folders, is_empty = [folder], True
+        for at in folders:  # the list grows
+            with os.scandir(self._overlay.changes.joinpath(*at)) as entries:
+                for entry in entries:
+                    path = (*at, entry.name)
+                    if entry.is_dir(follow_symlinks=False) and len(path) <= MAX_DEPTH:
+                        folders.append(path)
+                    else:
+                        is_empty = False
+                        self._hold(path, entry.stat(follow_symlinks=False).st_mode, made)
+        if is_empty:
+            self._hold(folder, status.st_mode, made)
+
+    def _hold(self, path: Parts, mode: int, made: Parts) -> None:
+        if not self._holds(path, mode, made):
+            self._applied.failed.append((path, "what was in its place is held back"))
+
+    def _holds(self, path: Parts, mode: int, made: Parts) -> bool:
+        hazard = self._hazard(path, mode)
+        if hazard is not None:
+            self._applied.held.append(HeldChange(path, hazard, root=made))
+        return hazard is not None
+
+    def _hazard(self, path: Parts, mode: int, *, removed: bool = False) -> WriteHazard | None:
+        hazard = self._judge(path, mode, removed=removed)
+        is_allowed = path in self._allowed or path in self._above_allowed
+        return None if hazard is not None and is_allowed and not hazard.is_forbidden else hazard
+
+    def _is_conflict(self, path: Parts, old: os.stat_result) -> bool:
+        """Note it if somebody else has changed a file since the overlay was made."""
+        if old.st_ctime_ns <= self._overlay.made_at_ns:
+            return False
+        self._applied.conflicts.append(path)
+        return True
+
+
+def _check_depth(path: Parts) -> None:
+    if len(path) > MAX_DEPTH:
+        raise OSError(errno.ENAMETOOLONG, f"it is more than {MAX_DEPTH} folders deep")
+
+
+def _is_unchanged(place: _Place, name: str, new: os.stat_result, old: os.stat_result) -> bool:
+    if new.st_mode != old.st_mode:
+        return False
+    return _is_same(f"/proc/self/fd/{place.changed}/{name}", f"/proc/self/fd/{place.target}/{name}")
+
+
+def _names_in(folder: int) -> list[str]:
+    return os.listdir(folder)
+
+
+def _status(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _is_same(one: str | Path, other: str | Path) -> bool:
+    signature = _signature(one)
+    return signature is not None and signature == _signature(other)
+
+
+def _signature(path: str | Path) -> tuple[int, object] | None:
+    """Return the mode of a file, and its content or a link's target; None if it is too large or not to be read."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return status.st_mode, os.readlink(path)  # noqa: PTH115
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_COMPARED_BYTES:
+            return status.st_mode, hashlib.sha256(_content(path)).digest()
+    except OSError:
+        return None
+    return None
+
+
+def _content(path: str | Path) -> bytes:
+    with os.fdopen(os.open(path, os.O_RDONLY | NO_FOLLOW), "rb") as file:
+        return file.read(MAX_COMPARED_BYTES + 1)
+
+
+def _is_opaque(folder: int) -> bool:
+    try:
+        return os.getxattr(folder, f"{OVERLAY_ATTRIBUTES}opaque") in {b"y", b"x"}
+    except OSError:  # It has no such mark.
+        return False
+
+
+def _remove_marks(file: int | str) -> None:
+    """Remove what overlayfs has noted about a file or folder: in another overlay it could mean something."""
+    for name in os.listxattr(file, follow_symlinks=False) if isinstance(file, str) else os.listxattr(file):
+        if name.startswith(OVERLAY_ATTRIBUTES):
+            os.removexattr(file, name, follow_symlinks=False) if isinstance(file, str) else os.removexattr(file, name)
+
+
+def _move(name: str, status: os.stat_result, source: int, target: int) -> None:
+    """Move a file or a link to the same name in another folder, on another disk, too; it replaces what is there."""
+    try:
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(name, status, source, target)
+        os.unlink(name, dir_fd=source)
+
+
+def _copy(name: str, status: os.stat_result, source: int, target: int) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        temporary = f".piano-{os.urandom(6).hex()}.tmp"
+        os.symlink(os.readlink(name, dir_fd=source), temporary, dir_fd=target)
+        os.rename(temporary, name, src_dir_fd=target, dst_dir_fd=target)
+    else:
+        with (
+            closing_descriptor(os.open(name, os.O_RDONLY | NO_FOLLOW, dir_fd=source)) as file,
+            temporary_file(target, b"", sync=False) as (temporary, copy),
+        ):
+            while os.sendfile(copy, file, None, 1 << 30):
+                pass
+            copy_permissions(copy, status)
+            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.rename(temporary, name, src_dir_fd=target, dst_dir_fd=target)

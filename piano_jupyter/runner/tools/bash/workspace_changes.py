@@ -1,0 +1,115 @@
+"""What a command changed: applied as far as it may be, and the rest offered to the user in one approval."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from piano_jupyter.runner.tools.bash.changes import AppliedChanges, HeldChange, Parts, apply_changes
+from piano_jupyter.runner.tools.bash.overlay import Overlay
+from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts
+from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard, WriteHazards
+
+MAX_NAMES = 10  #: how many paths a sentence names
+KEPT = "kept for 7 days in"  #: `overlay.RETENTION_S`
+
+
+class WorkspaceChanges:
+    """The changes of one command, which are applied when this is made; it may take a while."""
+
+    def __init__(self, overlay: Overlay, hazards: WriteHazards, facts: WorkspaceFacts) -> None:
+        self._overlay, self._facts = overlay, facts
+        self._hazards = replace(hazards, link_targets=facts.link_targets, exists=self._will_exist)
+        self._applied = apply_changes(overlay, self._judge)
+        if not self.needs_approval:
+            self._end()
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether there is something that the user can allow."""
+        return bool(self._allowable)
+
+    @property
+    def question(self) -> str:
+        """What the user is asked about: the names, why they matter, and where the new files are."""
+        return (
+            f"the command also changed {_names(self._allowable)}; these changes are held back, in "
+            f"{self._overlay.changes}, until you approve them"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the model has to know about changes that were not applied, and that nobody can allow."""
+        return tuple(_notes(self._applied, self._overlay.changes))
+
+    async def accept(self) -> str:
+        """Apply what the user has allowed; return what the model has to know."""
+        allowed = [each.path for each in self._allowable]
+        self._applied = await asyncio.to_thread(apply_changes, self._overlay, self._judge, allowed)
+        left = _notes(self._applied, self._overlay.changes)
+        await asyncio.to_thread(self._end)
+        return "\n".join(f"[{each}]" for each in ("the user approved these changes, and they were applied", *left))
+
+    async def refuse(self) -> str:
+        """Leave what is held back; return what the model has to know."""
+        names = _names(self._allowable)
+        self._overlay.release()
+        return (
+            f"[not applied, because the user did not approve it: {names}; do not write these again, ask or go on "
+            f"without; {KEPT} {self._overlay.changes}]"
+        )
+
+    @cached_property
+    def _allowable(self) -> list[HeldChange]:
+        return [each for each in self._applied.held if not each.hazard.is_forbidden]
+
+    def _end(self) -> None:
+        if self._applied.is_complete:
+            self._overlay.remove()
+        else:
+            self._overlay.release()
+
+    def _judge(self, path: Parts, mode: int, *, removed: bool = False) -> WriteHazard | None:
+        hazard = self._hazards.find_removal(path, mode) if removed else self._hazards.find(path, mode)
+        if hazard is None and not self._facts.is_complete and not stat.S_ISDIR(mode):
+            reason = f"{'/'.join(path)!r} may be what a protected link leads to: the workspace has too many folders"
+            return WriteHazard(HazardKind.PROTECTED, path[-1], reason)
+        return hazard
+
+    def _will_exist(self, path: Parts) -> bool:
+        """Return whether there is something at a path once all changes are applied."""
+        for folder in (self._overlay.changes, Path(self._overlay.workspace)):
+            try:
+                status = os.lstat(folder.joinpath(*path))
+            except OSError:  # Not there.
+                continue
+            return not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0)
+        return False
+
+
+def _notes(applied: AppliedChanges, folder: Path) -> Iterable[str]:
+    forbidden = [each for each in applied.held if each.hazard.is_forbidden]
+    if forbidden:
+        yield f"protected: not changed, because tools must not: {_names(forbidden)}"
+    if applied.conflicts:
+        names = _listed(["/".join(each) for each in applied.conflicts])
+        yield (
+            f"conflict: somebody else changed {names} while the command ran, so these are as they left them; "
+            f"the command's are {KEPT} {folder}"
+        )
+    if applied.failed:
+        names = _listed([f"{'/'.join(path)!r} ({reason})" for path, reason in applied.failed])
+        yield f"not applied: {names}; {KEPT} {folder}"
+
+
+def _names(held: Iterable[HeldChange]) -> str:
+    """Return the changes with their reasons, as one part of a sentence."""
+    return _listed([f"{each.hazard.reason}{' (removed)' * each.removed}" for each in held])
+
+
+def _listed(names: list[str]) -> str:
+    more = [f"and {len(names) - MAX_NAMES:,} more"] if len(names) > MAX_NAMES else []
+    return "; ".join([*names[:MAX_NAMES], *more])

@@ -1,0 +1,141 @@
+"""Finds, by name, what Python would import by itself, or instead of another module.
+
+It is cheap enough for any number of paths: a name is looked up in a set of everything that can be imported
+here, and only one that is in it costs a search.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from piano_jupyter.runner.tools.files import shadowing
+from piano_jupyter.runner.tools.files.protected import folded
+
+Parts = tuple[str, ...]
+#: Metadata of installed packages, whose entry points other packages load.
+METADATA_SUFFIXES = (".dist-info", ".egg-info", ".egg-link")
+EDITABLE_PREFIX = "__editable__"
+BYTECODE_FOLDER = "__pycache__"
+BY_ITSELF = "is imported by Python or pytest without being named"
+METADATA = "describes an installed package, whose code Python or its packages then load"
+ADDS_FOLDERS = "runs when Python starts, or adds folders to import from"
+SHADOWS = "would be imported by your kernel, outside the sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportHazard:
+    """Why a path would be imported."""
+
+    reason: str  #: a sentence that continues the path
+    is_bytecode: bool = False
+
+
+@dataclass(frozen=True)
+class ImportHazards:
+    """Judges paths in one workspace, given as parts; `exists` says whether there is something at a path."""
+
+    workspace: Path
+    exists: Callable[[Parts], bool]
+    _taken: dict[tuple[str, Parts], tuple[bool, bool]] = field(default_factory=dict)
+    _packages: dict[Parts, bool] = field(default_factory=dict)
+    _has_notebook: dict[Parts, bool] = field(default_factory=dict)
+
+    def find(self, path: Parts, *, is_folder: bool = False, is_link: bool = False) -> ImportHazard | None:
+        """Return why a path would be imported, None if it would not be, or only by a program that names it."""
+        if self.is_of_python(path):
+            return ImportHazard("is part of your kernel's Python, which runs outside the sandbox")
+        names = [folded(part) for part in path]
+        if any(each.endswith(METADATA_SUFFIXES) or each.startswith(EDITABLE_PREFIX) for each in names):
+            return ImportHazard(METADATA)
+        if not names or is_folder:
+            return None
+        if names[-1].endswith(".pth") and self._is_site_folder(path[:-1]):
+            return ImportHazard(ADDS_FOLDERS)
+        if any(_is_beneath(path, each) for each in self._installed_folders):
+            return ImportHazard(SHADOWS)
+        source, is_bytecode = _source_of(path)
+        is_package_link = is_link and "." not in source[-1]
+        if is_package_link or folded(source[-1]).endswith(shadowing.SUFFIXES):
+            modules = {*names[:-1], folded(source[-1].partition(".")[0])}
+            if modules & shadowing.RUN_AT_STARTUP:
+                return ImportHazard(BY_ITSELF, is_bytecode)
+            if self._shadows((*source, "__init__.py") if is_package_link else source):
+                return ImportHazard(SHADOWS, is_bytecode)
+        return None
+
+    def is_of_python(self, path: Parts) -> bool:
+        """Return whether a path is in the Python that the kernel runs, or in the user's own packages."""
+        return any(_is_beneath(path, each) for each in self._prefixes)
+
+    def _shadows(self, module: Parts) -> bool:
+        """Return whether a module is found before another one of its name, whatever folder Python looks into."""
+        for at, part in enumerate(module):
+            name = part.partition(".")[0] if at == len(module) - 1 else part
+            if name.casefold() in self._importable and self._is_import_folder(module[:at]):
+                is_taken, is_namespace = self._taken_name(name, module[:at])
+                if is_taken and (is_namespace or self._is_regular(module[at:], module[:at])):
+                    return True
+        return False
+
+    def _is_regular(self, inside: Parts, folder: Parts) -> bool:
+        """Return whether a module is a file, or in a package: a folder without `__init__` comes after all else."""
+        if len(inside) == 1 or inside[1].startswith("__init__."):
+            return True
+        package = (*folder, inside[0])
+        if package not in self._packages:
+            initial = ((*package, f"__init__{suffix}") for suffix in shadowing.SUFFIXES)
+            self._packages[package] = any(map(self.exists, initial))
+        return self._packages[package]
+
+    def _taken_name(self, name: str, folder: Parts) -> tuple[bool, bool]:
+        if (name, folder) not in self._taken:
+            self._taken[name, folder] = shadowing.taken_name(name, self.workspace.joinpath(*folder), self.workspace)
+        return self._taken[name, folder]
+
+    def _is_site_folder(self, folder: Parts) -> bool:
+        """Return whether Python reads `.pth` files there; elsewhere they are something else, such as a model."""
+        return not shadowing.INSTALL_FOLDERS.isdisjoint(folder[-1:]) or self._is_import_folder(folder)
+
+    def _is_import_folder(self, folder: Parts) -> bool:
+        if folder in self._import_folders:
+            return True
+        if folder not in self._has_notebook:
+            self._has_notebook[folder] = shadowing.has_notebook(self.workspace.joinpath(*folder))
+        return self._has_notebook[folder]
+
+    @cached_property
+    def _import_folders(self) -> frozenset[Parts]:
+        """The folders in the workspace from which Python imports: the workspace, the working directory, `sys.path`."""
+        return frozenset({(), *self._inside("", *sys.path)})
+
+    @cached_property
+    def _installed_folders(self) -> tuple[Parts, ...]:
+        return tuple(each for each in self._import_folders if not shadowing.INSTALL_FOLDERS.isdisjoint(each))
+
+    @cached_property
+    def _prefixes(self) -> tuple[Parts, ...]:
+        return tuple(filter(None, self._inside(sys.prefix, sys.base_prefix, *shadowing.user_packages())))
+
+    @cached_property
+    def _importable(self) -> frozenset[str]:
+        return shadowing.importable_names()
+
+    def _inside(self, *folders: str) -> Iterator[Parts]:
+        for each in folders:
+            with suppress(OSError, ValueError):  # It is outside, or no path.
+                yield Path(os.path.realpath(each or ".")).relative_to(self.workspace).parts
+
+
+def _source_of(path: Parts) -> tuple[Parts, bool]:
+    """Return the module that a path belongs to, and whether the path is its compiled form in `__pycache__`."""
+    if len(path) > 1 and folded(path[-2]) == BYTECODE_FOLDER:
+        return (*path[:-2], f"{path[-1].partition('.')[0]}.py"), True
+    return path, False
+
+
+def _is_beneath(path: Parts, folder: Parts) -> bool:
+    return path[: len(folder)] == folder

@@ -1,0 +1,246 @@
+"""Decides what writing to a path in a workspace may do later: the one judge for file tools and for what bash wrote.
+
+It goes by the path (links on the way to it resolved), by what is written there (a file, a folder or a link), and by a
+few looks at the file system, which the caller can replace by looks at what is about to be there. It is cheap: one
+`WriteHazards` is made for a call, and asked about each of tens of thousands of paths.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from piano_jupyter.runner.tools.files.import_hazards import ImportHazards
+from piano_jupyter.runner.tools.files.protected import (
+    BARE_REPOSITORY,
+    GIT_DATA,
+    GIT_SETTINGS,
+    HOME_STARTUP_NAMES,
+    folded,
+    instructs_agents,
+    is_hidden_home_name,
+    is_private,
+    protected_names,
+    protection,
+)
+
+Parts = tuple[str, ...]
+REPOSITORY_POINTERS = frozenset({"modules", "worktrees"})  #: in `.git`: folders of folders that git uses like `.git`
+#: Protected folders whose files are often links to files elsewhere in the project.
+FOLDERS_OF_PROGRAMS = (".git", ".git/hooks", ".githooks", ".github/workflows", ".husky", ".vscode")
+
+
+class HazardKind(StrEnum):
+    """What is dangerous about writing to a path."""
+
+    PRIVATE = "private"  #: Piano's own data: tools neither read nor write it, whoever approves
+    HIDDEN = "hidden"  #: the user's keys and settings in their home folder: the same
+    PROTECTED = "protected"  #: programs or agents obey it: file tools do not write it, what bash wrote needs approval
+    IMPORTED = "imported"  #: Python imports it by itself, or instead of another module: needs approval
+    BYTECODE = "bytecode"  #: compiled from such a module: needs approval, or can be dropped, as Python makes it again
+    SKILL = "skill"  #: text of a skill, which goes into prompts: needs approval
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHazard:
+    """Why a path must not be written, or not without an approval."""
+
+    kind: HazardKind
+    name: str  #: the name or path that matters
+    reason: str  #: a sentence for the user
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether it must not be written at all, even with an approval."""
+        return self.kind in {HazardKind.PRIVATE, HazardKind.HIDDEN}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteHazards:
+    """Judges paths in one workspace; all paths are parts relative to it.
+
+    `exists` says whether there is something at a path, by default on disk. What bash wrote is judged before it is
+    there, so its judge looks at both.
+    """
+
+    workspace: Path  #: links resolved
+    database: Parts = ()  #: where the database is, () if it is elsewhere
+    home: Parts | None = None  #: the user's home folder, None if it is elsewhere
+    skills: Sequence[Parts] = ()  #: folders of skills
+    own: Collection[Parts] = ()  #: Piano's other folders
+    readable: Collection[Parts] = ()  #: what the user has made readable, which counts in the home folder
+    link_targets: Collection[Parts] = ()  #: where links with protected names lead; see `protected_link_targets`
+    allows_git: bool = False  #: git itself writes: only its hooks and settings count, not all of `.git`
+    exists: Callable[[Parts], bool] | None = None
+
+    def find(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
+        """Return what is dangerous about writing this path, None if nothing is; `mode` is the mode of what is written.
+
+        A path that is removed is judged like one that is written.
+        """
+        path, is_folder, is_link = (*parts,), stat.S_ISDIR(mode), stat.S_ISLNK(mode)
+        if found := self.find_hidden(path) or self.find_protected(path, mode):
+            return found
+        shown = "/".join(path)
+        if imported := self._imports.find(path, is_folder=is_folder, is_link=is_link):
+            kind = HazardKind.BYTECODE if imported.is_bytecode else HazardKind.IMPORTED
+            return WriteHazard(kind, path[-1], f"{shown!r} {imported.reason}")
+        if instructs_agents(path, self.skills):
+            return WriteHazard(
+                HazardKind.SKILL, path[-1], f"{shown!r} would become part of your skills, which instruct agents"
+            )
+        return None
+
+    def find_removal(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
+        """Return what is dangerous about removing a path: nothing is imported because a file is gone."""
+        hazard = self.find(parts, mode)
+        is_imported = hazard is not None and hazard.kind in {HazardKind.IMPORTED, HazardKind.BYTECODE}
+        return None if is_imported and not self._imports.is_of_python((*parts,)) else hazard
+
+    def find_hidden(self, parts: Sequence[str]) -> WriteHazard | None:
+        """Return why a path must be neither read nor written, None if tools may see it."""
+        path = (*parts,)
+        if is_private(path, self.database):
+            reason = "this is Piano's own data, which file tools cannot access"
+            return WriteHazard(HazardKind.PRIVATE, path[-1], reason)
+        if any(path[: len(each)] == each for each in self.own):
+            return WriteHazard(HazardKind.PRIVATE, path[-1], "this is Piano's own folder, which tools cannot access")
+        if self._is_hidden_in_home(path) and not (self._is_readable(path) or self._imports.is_of_python(path)):
+            reason = "this is where the user keeps keys and settings, which tools cannot access"
+            return WriteHazard(HazardKind.HIDDEN, path[-1], reason)
+        return None
+
+    def find_protected(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
+        """Return which programs or agents would obey what is written at a path, None if none of those known would."""
+        path = (*parts,)
+        found = self._protected(path, is_folder=stat.S_ISDIR(mode), is_link=stat.S_ISLNK(mode))
+        return WriteHazard(HazardKind.PROTECTED, found[0], f"{'/'.join(path)!r} {found[1]}") if found else None
+
+    def _home_name(self, path: Parts) -> str | None:
+        """Return the name directly in the home folder that a path goes through, None if it does not."""
+        depth = len(self.home or ())
+        return path[depth] if self.home is not None and len(path) > depth and path[:depth] == self.home else None
+
+    def _is_hidden_in_home(self, path: Parts) -> bool:
+        if self.home is None:
+            return False
+        name = self._home_name(path)
+        return (name is not None and is_hidden_home_name(name)) or _is_beneath(path, self._hidden_targets)
+
+    def _is_readable(self, path: Parts) -> bool:
+        """Return whether the user has named it, or a hidden folder that it is in, and not just the home folder."""
+        return _is_beneath(path, [each for each in self.readable if self._is_hidden_in_home(each)])
+
+    def _protected(self, path: Parts, *, is_folder: bool, is_link: bool) -> tuple[str, str] | None:
+        found = protection(path, is_link=is_link)
+        if found and not (self.allows_git and folded(found[0]) == ".git"):
+            return found
+        names = [folded(part) for part in path]
+        if ".git" in names and (why := _git_setting(path, names, is_folder=is_folder)):
+            return why
+        if why := self._bare_repository(path, names, is_folder=is_folder):
+            return why
+        if _is_beneath(path, self.link_targets):
+            return path[-1], "is what a link leads to that programs or agents obey"
+        if self._is_hidden_in_home(path) and not self._imports.is_of_python(path):
+            return path[-1], "is in a part of your home folder that tools may only read"
+        if folded(self._home_name(path) or "") in HOME_STARTUP_NAMES:
+            return path[-1], "is a program that you start by its name"
+        return None
+
+    def _bare_repository(self, path: Parts, names: Sequence[str], *, is_folder: bool) -> tuple[str, str] | None:
+        """Return why a path is a setting or hook of a repository of another name, or makes one of a folder."""
+        for at, name in enumerate(names):
+            is_last = at == len(names) - 1
+            is_setting = name in GIT_SETTINGS and not _is_harmless(names[at:], is_folder=is_folder)
+            if is_setting and self._are_there(path[:at], BARE_REPOSITORY, written=path):
+                return "/".join(path[at:]), f"is a setting or a hook of the repository {'/'.join(path[:at]) or '.'!r}"
+            completes = is_last and path[at] in BARE_REPOSITORY and ".git" not in names
+            if completes and self._makes_repository(path[:at], path):
+                return path[at], f"makes a repository of {'/'.join(path[:at]) or '.'!r}, whose settings git obeys"
+        return None
+
+    def _makes_repository(self, folder: Parts, path: Parts) -> bool:
+        has_settings = any(self._exists((*folder, each)) for each in GIT_SETTINGS)
+        was_one = all(_is_there(self.workspace, (*folder, each)) for each in BARE_REPOSITORY)
+        return has_settings and not was_one and self._are_there(folder, BARE_REPOSITORY, written=path)
+
+    def _are_there(self, folder: Parts, names: Collection[str], *, written: Parts) -> bool:
+        return all((*folder, each) == written[: len(folder) + 1] or self._exists((*folder, each)) for each in names)
+
+    def _exists(self, path: Parts) -> bool:
+        return self.exists(path) if self.exists is not None else _is_there(self.workspace, path)
+
+    @cached_property
+    def _imports(self) -> ImportHazards:
+        return ImportHazards(self.workspace, self._exists)
+
+    @cached_property
+    def _hidden_targets(self) -> frozenset[Parts]:
+        """Where the links lead that are hidden in the home folder: `.ssh` may be a link to `private/ssh`."""
+        folder = self.workspace.joinpath(*self.home or ())
+        names = hidden_home_names(folder) if self.home is not None else []
+        return _targets_in(self.workspace, (f"{folder}/{name}" for name in names))
+
+
+def hidden_home_names(home: Path) -> list[str]:
+    """Return the names in a home folder that tools must not see, of those that there are now, sorted."""
+    try:
+        return sorted(name for name in os.listdir(home) if is_hidden_home_name(name))  # noqa: PTH208
+    except OSError:  # There is no such folder, or it cannot be read, by tools neither.
+        return []
+
+
+def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> frozenset[Parts]:
+    """Return where links with protected names in these folders lead, as far as that is in the workspace.
+
+    Writing to one of them is writing to the protected name: `.envrc` may be a link to `tools/environment.sh`, and
+    `.git/hooks/pre-commit` one to `scripts/check.sh`. The cost does not grow with the size of the folders.
+    """
+    found: list[str] = []
+    for parts in folders:
+        folder = str(workspace.joinpath(*parts))
+        found += (f"{folder}/{name}" for name in protected_names())
+        for crowd in FOLDERS_OF_PROGRAMS:
+            with suppress(OSError), os.scandir(f"{folder}/{crowd}") as entries:  # There may be no such folder.
+                found += (each.path for each in entries if each.is_symlink())
+    return _targets_in(workspace, found)
+
+
+def _targets_in(workspace: Path, paths: Iterable[str]) -> frozenset[Parts]:
+    """Return where those of the paths that are links lead, as far as that is in the workspace, but not all of it."""
+    links = (each for each in paths if os.path.islink(each))  # noqa: PTH114  Path would raise in some folders.
+    real = (Path(os.path.realpath(each)) for each in links)
+    return frozenset(each.relative_to(workspace).parts for each in real if workspace in each.parents)
+
+
+def _git_setting(path: Parts, names: Sequence[str], *, is_folder: bool) -> tuple[str, str] | None:
+    """Return why a path in or at `.git` is a setting or hook of git's, None if it is git's own data."""
+    git_at = max(at for at, name in enumerate(names) if name == ".git")
+    if git_at == len(names) - 1:
+        return None if is_folder else (path[git_at], "tells git where the repository is")
+    for at in range(git_at + 1, len(names)):
+        if names[at] in GIT_DATA:
+            return None
+        if names[at] in GIT_SETTINGS and not _is_harmless(names[at:], is_folder=is_folder):
+            return "/".join(path[git_at:]), "is a setting or a hook of git"
+        if names[at] in REPOSITORY_POINTERS and at >= len(names) - 2 and not is_folder:
+            return "/".join(path[git_at:]), "tells git where a repository is"
+    return None
+
+
+def _is_harmless(names: Sequence[str], *, is_folder: bool) -> bool:
+    """Return whether a path from one of git's settings on is only an example of a hook, or the folder for hooks."""
+    return names[0] == "hooks" and (names[-1].endswith(".sample") if len(names) > 1 else is_folder)
+
+
+def _is_beneath(path: Parts, folders: Collection[Parts]) -> bool:
+    return any(path[: len(each)] == each for each in folders)
+
+
+def _is_there(workspace: Path, path: Parts) -> bool:
+    return os.path.lexists(workspace.joinpath(*path))

@@ -1,0 +1,260 @@
+"""What the one judge says about paths in a workspace, for file tools and for what bash wrote."""
+
+import stat
+import sys
+
+import pytest
+
+from piano_jupyter.runner.tools.files import shadowing
+from piano_jupyter.runner.tools.files.protected import protected_names
+from piano_jupyter.runner.tools.files.write_hazards import (
+    HazardKind,
+    WriteHazards,
+    hidden_home_names,
+    protected_link_targets,
+)
+
+AGENT_FILES = ["CLAUDE.local.md", "AGENTS.override.md", "GEMINI.md", ".cursor/rules/x.mdc", ".mcp.json", ".rules"]
+EDITOR_FILES = [".zed/tasks.json", ".vscode/tasks.json", "my.code-workspace", ".vimrc", ".exrc", ".dir-locals.el"]
+START_FILES = [".Rprofile", ".Renviron", ".gdbinit", ".lldbinit", ".mise.toml", ".pdbrc", ".envrc", ".env.local"]
+BUILD_FILES = [".yarnrc.yml", ".yarnrc", ".npmrc", ".pnpmfile.cjs", ".cargo/config.toml", ".cargo/config", ".mvn/x"]
+CI_FILES = [".github/workflows/x.yml", ".github/actions/x/action.yml", ".gitlab-ci.yml", ".circleci/config.yml"]
+GIT_FILES = [".git/hooks/pre-commit", ".git/config", ".gitmodules", ".husky/_/h", ".hg/hgrc", ".gitconfig"]
+FOLDER, LINK = stat.S_IFDIR, stat.S_IFLNK
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A workspace that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def kind_of(here):
+    """Return what kind of hazard it is to write a path in the workspace, None if it is none."""
+
+    def judge(path, mode=stat.S_IFREG, **options):
+        found = WriteHazards(workspace=here, **options).find(path.split("/"), mode)
+        return found.kind if found else None
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    "path", [*AGENT_FILES, *EDITOR_FILES, *START_FILES, *BUILD_FILES, *CI_FILES, *GIT_FILES, *sorted(protected_names())]
+)
+def test_a20_names_that_run_by_themselves_or_instruct_agents_count_at_any_depth_in_any_case(kind_of, path):
+    for each in (path, path.upper(), f"a/b/{path}", f"node_modules/x/{path}", f"{path}/more"):
+        assert kind_of(each) is HazardKind.PROTECTED, each
+
+
+@pytest.mark.parametrize("path", [".g\u200cit/config", "\uff21GENTS.md", ".env\u200d", "CLAUDE.md.", ".GIT./config"])
+def test_a20_a_name_counts_in_any_unicode_form(kind_of, path):
+    assert kind_of(path) is HazardKind.PROTECTED
+
+
+ORDINARY = (
+    "pyproject.toml package.json Makefile Dockerfile setup.py tox.ini src/app.py .gitignore .gitattributes data.csv"
+)
+ORDINARY += (
+    " .github/ISSUE_TEMPLATE/x.md .github/dependabot.yml .cargo/x .editorconfig .python-version src/hooks/use.ts"
+)
+ORDINARY += " src/config github/workflows/x.yml model.bin lib/json.py tests/test_x.py yarn/releases/x models/best.pth"
+
+
+@pytest.mark.parametrize("path", ORDINARY.split())
+def test_ordinary_files_of_a_project_may_be_written(kind_of, path):
+    assert kind_of(path) is None
+    assert kind_of(path, allows_git=True) is None
+
+
+STARTUP = ["conftest.py", "sitecustomize.py", "usercustomize.pyc", "conftest.abi3.so", "conftest/__init__.py"]
+METADATA = [
+    "x-1.0.dist-info/entry_points.txt",
+    "x.egg-info/PKG-INFO",
+    "x.egg-link",
+    "__editable__.x.pth",
+    "X.DIST-INFO/R",
+]
+SITE = ["site-packages/x.pth", ".venv/lib/python3.12/site-packages/x.pth", "sub/__editable___x_finder.py"]
+
+
+@pytest.mark.parametrize("path", [*STARTUP, *METADATA, *SITE])
+def test_a21_what_python_imports_by_itself_counts_at_any_depth_new_or_existing(kind_of, here, path):
+    for each in (path, f"a/b/{path}", f"node_modules/{path}"):
+        assert kind_of(each) is HazardKind.IMPORTED, each
+    (here / path).parent.mkdir(parents=True, exist_ok=True)
+    (here / path).touch()
+    assert kind_of(path) is HazardKind.IMPORTED
+
+
+def test_a21_a_link_to_a_package_counts_and_an_ordinary_folder_does_not(kind_of):
+    assert kind_of("a/conftest", LINK) is HazardKind.IMPORTED
+    assert kind_of("json", LINK) is HazardKind.IMPORTED
+    assert kind_of("json", FOLDER) is kind_of("a/conftest", FOLDER) is kind_of("report", LINK) is None
+
+
+def test_a21_bytecode_counts_like_its_module(kind_of):
+    assert kind_of("a/__pycache__/conftest.cpython-312-pytest-8.3.pyc") is HazardKind.BYTECODE
+    assert kind_of("__pycache__/json.cpython-312.pyc") is HazardKind.BYTECODE
+    assert kind_of("__pycache__/report.cpython-312.pyc") is None
+
+
+@pytest.mark.parametrize("path", ["json.py", "JSON.py", "yaml/__init__.py", "pytest.abi3.so", "numexpr.py"])
+def test_a19_what_shadows_a_module_counts_where_the_kernel_imports_from(kind_of, here, path):
+    assert kind_of(path) is (HazardKind.IMPORTED if path != "JSON.py" else None)
+    assert kind_of(f"sub/{path}") is None
+    (here / "sub").mkdir()
+    (here / "sub/day.ipynb").touch()
+    assert kind_of(f"sub/{path}") is (HazardKind.IMPORTED if path != "JSON.py" else None)
+
+
+def test_a19_a_package_that_a_command_is_about_to_make_counts_with_all_its_modules(kind_of):
+    there = {("yaml", "__init__.py")}
+
+    assert kind_of("yaml/loader.py", exists=there.__contains__) is HazardKind.IMPORTED
+    assert kind_of("yaml/loader.py", exists=lambda _: False) is None
+
+
+def test_a19_the_kernels_own_python_counts_if_it_is_in_the_workspace(kind_of, here, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(here / "env"))
+    monkeypatch.syspath_prepend(str(here / "env/lib/site-packages"))
+
+    for path in ("env/bin/python", "env/pyvenv.cfg", "env/lib/site-packages/json5/data.txt"):
+        assert kind_of(path) is HazardKind.IMPORTED
+    assert kind_of("other/bin/python") is None
+
+
+@pytest.mark.parametrize("path", ["mine/__init__.py", "mine/report.py"])
+def test_a_project_on_the_path_of_python_may_be_written(kind_of, here, monkeypatch, path):
+    (here / "src/mine").mkdir(parents=True)
+    (here / "src/mine/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(here / "src"))
+
+    assert kind_of(f"src/{path}") is kind_of(path) is None
+
+
+OBEYED = (
+    "hooks/pre-commit config config.worktree commondir modules/sub/config modules/sub/hooks/h worktrees/w/commondir"
+)
+DATA = "index HEAD packed-refs refs/heads/config logs/refs/heads/hooks/x objects/ab/cd hooks/x.sample COMMIT_EDITMSG"
+DATA += " worktrees/w/index modules/sub/HEAD modules/sub/objects/x modules/sub/hooks/x.sample refs/heads/CLAUDE.md"
+
+
+@pytest.mark.parametrize("path", OBEYED.split())
+def test_a22_git_itself_may_write_its_data_but_no_settings_and_hooks(kind_of, path):
+    for repository in (".git", "deep/down/.git", ".GIT"):
+        assert kind_of(f"{repository}/{path}", allows_git=True) is HazardKind.PROTECTED
+        assert kind_of(f"{repository}/{path}") is HazardKind.PROTECTED
+
+
+@pytest.mark.parametrize("path", DATA.split())
+def test_git_may_write_its_data(kind_of, path):
+    assert kind_of(f".git/{path}", allows_git=True) is None
+    assert kind_of(f".git/{path}") is HazardKind.PROTECTED  # file tools leave the whole folder to git
+
+
+def test_a22_a_link_or_a_file_that_tells_git_where_a_repository_is_counts(kind_of):
+    for path in ("sub/.git", ".git/modules", ".git/modules/sub", ".git/worktrees/w", ".git/hooks"):
+        assert kind_of(path, LINK, allows_git=True) is HazardKind.PROTECTED
+        assert kind_of(path, FOLDER, allows_git=True) is None
+    assert kind_of("sub/.git", allows_git=True) is HazardKind.PROTECTED
+
+
+def test_a22_settings_and_hooks_of_a_bare_repository_count_and_so_does_what_makes_one(kind_of, here):
+    for name in ("objects", "refs"):
+        (here / "bare" / name).mkdir(parents=True)
+    assert kind_of("bare/config") is kind_of("bare/hooks/update") is kind_of("bare/HEAD") is None
+    (here / "bare/config").touch()
+    assert kind_of("bare/HEAD") is HazardKind.PROTECTED
+    (here / "bare/HEAD").touch()
+    for path in ("bare/config", "bare/hooks/update", "bare/commondir"):
+        assert kind_of(path) is HazardKind.PROTECTED
+    for path in ("bare/HEAD", "bare/refs/heads/main", "bare/objects/ab/cd", "bare/hooks/update.sample", "other/config"):
+        assert kind_of(path) is None
+
+
+def test_a23_a_link_in_place_of_a_folder_gives_its_files_protected_names(kind_of):
+    for path in (".github", ".cargo", "a/.yarn", ".jj/repo", ".vscode"):
+        assert kind_of(path, LINK) is HazardKind.PROTECTED
+    assert kind_of(".github", FOLDER) is kind_of("repo", LINK) is None
+
+
+def test_a23_what_a_link_with_a_protected_name_leads_to_is_protected(kind_of, here):
+    (here / ".git/hooks").mkdir(parents=True)
+    (here / "sub").mkdir()
+    (here / ".envrc").symlink_to("tools/environment.sh")
+    (here / ".git/hooks/pre-commit").symlink_to("../../scripts/check.sh")
+    (here / "sub/.vscode").symlink_to(here / "editor")
+    (here / "sub/.zed").symlink_to("/elsewhere")
+    targets = protected_link_targets(here, [(), ("sub",), ("missing",)])
+
+    assert targets == {("tools", "environment.sh"), ("scripts", "check.sh"), ("editor",)}
+    for path in ("tools/environment.sh", "scripts/check.sh", "editor/tasks.json"):
+        assert kind_of(path) is None
+        assert kind_of(path, link_targets=targets) is HazardKind.PROTECTED
+    assert kind_of("scripts/other.sh", link_targets=targets) is None
+
+
+HIDDEN = ".dbt/profiles.yml .kaggle/kaggle.json .config/gh/hosts.yml .netrc .claude.json .bashrc c.pem id_rsa snap/x"
+
+
+@pytest.mark.parametrize("path", HIDDEN.split())
+def test_d13_names_with_a_dot_or_keys_are_hidden_directly_in_the_home_folder(kind_of, path):
+    assert kind_of(path, home=()) is kind_of(f"ada/{path}", home=("ada",)) is HazardKind.HIDDEN
+    assert kind_of(f"ada/project/{path}", home=("ada",)) is not HazardKind.HIDDEN
+    assert kind_of(path, home=None) is not HazardKind.HIDDEN
+
+
+def test_d13_what_the_user_names_may_be_read_and_not_written(here):
+    judge = WriteHazards(workspace=here, home=(), readable=[(".config", "matplotlib"), ()])
+
+    assert judge.find_hidden((".config", "matplotlib", "rc")) is None
+    assert judge.find((".config", "matplotlib", "rc")).kind is HazardKind.PROTECTED
+    assert judge.find_hidden((".config", "gh")).kind is judge.find_hidden((".ssh", "id")).kind is HazardKind.HIDDEN
+
+
+def test_d13_what_a_hidden_link_leads_to_is_hidden(here, kind_of):
+    (here / ".ssh").symlink_to("private/ssh")
+    (here / "bin").mkdir()
+
+    assert kind_of("private/ssh/id_ed25519", home=()) is HazardKind.HIDDEN
+    assert kind_of("private/notes.md", home=()) is None
+    assert kind_of("bin/ls", home=()) is HazardKind.PROTECTED
+    assert hidden_home_names(here) == [".ssh"]
+    assert hidden_home_names(here / "missing") == []
+
+
+def test_pianos_own_data_must_not_be_written_whoever_approves(here):
+    judge = WriteHazards(workspace=here, database=("data", "chat.duckdb"), own=[("cache", "piano_jupyter")])
+
+    for path in (".piano/x", "a/.PIANO/x", "data/chat.duckdb.wal", "cache/piano_jupyter/x"):
+        found = judge.find(path.split("/"))
+        assert (found.kind, found.is_forbidden) == (HazardKind.PRIVATE, True)
+    assert not judge.find(("AGENTS.md",)).is_forbidden
+
+
+def test_a_hazard_says_in_a_sentence_why(here):
+    judge = WriteHazards(workspace=here, skills=[("skills",)])
+    reasons = {
+        path: judge.find(path.split("/")).reason for path in ("a/AGENTS.md", ".envrc", "conftest.py", "skills/x.md")
+    }
+
+    assert reasons == {
+        "a/AGENTS.md": "'a/AGENTS.md' instructs agents",
+        ".envrc": "'.envrc' runs when a shell or a program is started in the folder",
+        "conftest.py": "'conftest.py' is imported by Python or pytest without being named",
+        "skills/x.md": "'skills/x.md' would become part of your skills, which instruct agents",
+    }
+
+
+def test_many_paths_cost_no_search_each(here, monkeypatch):
+    searched = []
+    monkeypatch.setattr(shadowing, "taken_name", lambda *each: searched.append(each) or (True, False))
+    judge = WriteHazards(workspace=here, allows_git=True)
+
+    for number in range(20_000):
+        assert judge.find(("pkg", f"module{number}.py")) is None
+        judge.find(("json", f"part{number}.py"))
+    assert len(searched) == 1
