@@ -1781,7 +1781,7 @@ class Piano:
             >>> piano.answering_model("qwen3:32b")
             'qwen3:32b'
         """
-        client = self._parts.client
+        client = self._parts.client if self._parts.cassette is None else None  # else outputs would not repeat
         return self.stand_in or (client.answered_by(model) if client else "") or model
 
     def known_models(self) -> list[str]:
