@@ -34,3 +34,12 @@ def test_each_code_in_a_tests_name_has_its_row_and_each_row_the_files_that_show_
 def test_a_row_without_a_test_says_why_and_each_says_what_comes_and_what_must_come_of_it():
     assert all(row[1] and row[2] for row in ROWS)
     assert [row[0] for row in ROWS if ".py`" not in row[3] and not re.match(r"not covered: \w.{20}", row[3])] == []
+
+
+def test_each_row_of_the_comparison_with_other_sandboxes_is_shown_by_tests():
+    page = (TESTS.parent / "piano_jupyter/docs/sandbox-compared.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[-2].strip() for line in page.splitlines() if line.startswith("| ")][2:]
+    shown = {row[0] for row in ROWS if ".py`" in row[3]}
+
+    assert len(rows) >= 12
+    assert all(codes and set(codes.split(", ")) <= shown for codes in rows)

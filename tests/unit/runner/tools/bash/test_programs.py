@@ -154,7 +154,7 @@ def test_git_is_not_asked_who_commits_if_a_command_could_have_written_it(tmp_pat
     assert git_identity(str(elsewhere))["GIT_AUTHOR_NAME"] == "evil"  # for another workspace it is no danger
 
 
-def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, monkeypatch):
+def test_d14_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, monkeypatch):
     workspace, tools = folders
     for name in ("git", "bwrap"):
         put(tools, name).write_text('#!/bin/sh\necho "user.name ${LD_LIBRARY_PATH-none} ${LD_PRELOAD-none}"\n')
@@ -167,7 +167,7 @@ def test_no_library_in_the_workspace_is_loaded_into_git_or_bubblewrap(folders, m
     assert bubblewrap.version == "user.name none none"
 
 
-def test_a_program_in_the_workspace_is_skipped_and_the_one_found_is_cached(folders, monkeypatch):
+def test_d14_a_program_in_the_workspace_is_skipped_and_the_one_found_is_cached(folders, monkeypatch):
     workspace, tools = folders
     put(workspace / "bin")
     beside = put(tools)
@@ -185,7 +185,7 @@ def test_a_program_in_the_workspace_is_skipped_and_the_one_found_is_cached(folde
     assert find_program("other", str(workspace)) == str(tools / "other")  # a program installed later is found
 
 
-def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
+def test_d14_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
     workspace, tools = folders
     put(workspace / "bin")
     (tools / "program").mkdir()
@@ -207,7 +207,7 @@ def test_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(fol
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
-def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, monkeypatch, mode):
+def test_d14_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, monkeypatch, mode):
     workspace, tools = folders
     put(tools / "bin")
     on_path(monkeypatch, tools / "bin")
@@ -226,7 +226,7 @@ def test_a_program_in_a_folder_that_others_can_write_to_is_not_started(folders, 
             find_program("tool", str(workspace))
 
 
-def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
+def test_d14_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
     workspace, tools = folders
     put(tools).chmod(0o757)
     on_path(monkeypatch, tools)
@@ -236,7 +236,7 @@ def test_a_program_that_others_can_write_is_not_started(folders, monkeypatch):
 
 
 @needs_root
-def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_write(folders, monkeypatch):
+def test_d14_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_write(folders, monkeypatch):
     workspace, tools = folders
     put(tools)
     on_path(monkeypatch, tools)
@@ -255,7 +255,7 @@ def test_a_program_of_another_user_is_not_started_nor_one_that_their_group_can_w
 
 
 @needs_root
-def test_a_user_starts_the_systems_and_their_own_programs_but_not_another_users(folders):
+def test_d14_a_user_starts_the_systems_and_their_own_programs_but_not_another_users(folders):
     workspace, tools = folders
     put(tools / "own")
     put(tools / "theirs")
