@@ -11,15 +11,14 @@ to Python as text, because the package itself may not be visible in the sandbox,
 python -c THIS PROGRAM [ARGUMENT …]
 """
 
-import array
+# Modules that are quick to import, because each command waits for them: `_socket` and `_signal` are what `socket` and
+# `signal` are made of, and take a tenth of the time; shutil is imported where a folder is copied.
+import _signal  # type: ignore[import-not-found]
+import _socket
 import ctypes
 import errno
 import os
-import platform
 import select
-import shutil
-import signal
-import socket
 import struct
 import sys
 from fcntl import ioctl
@@ -46,20 +45,20 @@ class FilterProgram(ctypes.Structure):
 
 def main() -> int:
     """Run a program and serve its renames until it ends; return its exit code."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     child = os.fork()
     if not child:
         ours.close()
         listener = listen()
-        descriptors = array.array("i", [] if listener is None else [listener])
-        for each in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
-            signal.signal(each, signal.SIG_DFL)
-        theirs.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else [])
+        for each in (_signal.SIGPIPE, _signal.SIGXFSZ):  # which Python ignores
+            _signal.signal(each, _signal.SIG_DFL)
+        descriptors = [] if listener is None else [struct.pack("i", listener)]
+        theirs.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, each) for each in descriptors])
         os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606  bash, which is what is to be run here
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # they are for the command, and the exit code is its
+    for each in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+        _signal.signal(each, _signal.SIG_IGN)  # they are for the command, and the exit code is its
     theirs.close()
-    _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    _, ancillary, _, _ = ours.recvmsg(1, _socket.CMSG_SPACE(4))
     ours.close()
     for _, _, data in ancillary:
         serve(struct.unpack("i", data)[0], os.pidfd_open(child))
@@ -69,9 +68,9 @@ def main() -> int:
 
 def listen() -> "int | None":
     """Install the filter for this process and all that it starts; return its listener, None if there can be none."""
-    if platform.machine() not in CALLS:
+    if os.uname().machine not in CALLS:
         return None
-    seccomp, numbers = CALLS[platform.machine()]
+    seccomp, numbers = CALLS[os.uname().machine]
     code = struct.pack("<HBBI", LOAD, 0, 0, 0)
     for number in filter(None, numbers):
         code += struct.pack("<HBBI", EQUAL, 0, 1, number) + struct.pack("<HBBI", RETURN, 0, 0, NOTIFY)
@@ -107,7 +106,7 @@ def answer(listener: int) -> None:
 
 def rename(process: int, number: int, arguments: "list[int]") -> "int | None":
     """Rename a folder; return the error, 0 for none, or None if it is for the kernel to do."""
-    plain, at, _ = CALLS[platform.machine()][1]
+    plain, at, _ = CALLS[os.uname().machine][1]
     flags = 0
     try:
         if number == plain:
@@ -128,7 +127,7 @@ def rename(process: int, number: int, arguments: "list[int]") -> "int | None":
             if failure.errno != errno.EXDEV or not is_on_one_disk(old, new):
                 raise
             copy_and_remove(old, new)
-    except (OSError, shutil.Error) as failure:
+    except OSError as failure:  # shutil's are among them
         return getattr(failure, "errno", None) or errno.EXDEV
     return 0
 
@@ -158,6 +157,8 @@ def is_on_one_disk(old: str, new: str) -> bool:
 
 def copy_and_remove(old: str, new: str) -> None:
     """Copy a folder to its new name, whole or not at all, and remove the old one."""
+    import shutil  # noqa: PLC0415
+
     parent, name = os.path.split(new.rstrip("/"))
     copy = f"{parent}/.{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
     try:

@@ -106,7 +106,7 @@ class SandboxedCommand:
             raise SandboxUnavailableError(
                 failure_reason(self._output.text()) or f"bubblewrap was not ready within {START_TIMEOUT_S:g} s"
             )
-        self._cgroups.add_process(self._shell_pid)
+        await asyncio.to_thread(self._cgroups.add_process, self._shell_pid)  # the system takes its time
         self._first_process = os.pidfd_open(_first_process_of(self._shell_pid))
 
     async def run(self, folder: str, command: bytes, timeout_s: float, output: CommandOutput) -> CommandResult:
