@@ -1455,9 +1455,8 @@ class Piano:
             >>> str((await piano.tool_verdicts())["read_file"])
             'allow'
         """
-        return {
-            tool.name: self._parts.approval_gate.default_verdict(tool) for tool in self._parts.tools.list_available()
-        }
+        verdict = self._parts.approval_gate.default_verdict
+        return {tool.name: await asyncio.to_thread(verdict, tool) for tool in self._parts.tools.list_available()}
 
     async def skills(self) -> list[Skill]:
         """Return all skills, by name.

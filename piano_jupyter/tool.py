@@ -68,7 +68,8 @@ class NeedsApproval:
     """
 
     text: str  #: what the model reads about what was done
-    question: str  #: what the user is asked
+    question: str  #: what the user is asked, as the end of "ADA has run TOOL; …"
+    reason: str  #: what it is about, and why it needs approval
     accept: Callable[[], Coroutine[Any, Any, str]]
     refuse: Callable[[], Coroutine[Any, Any, str]]
     ok: bool = True  #: whether what was done succeeded

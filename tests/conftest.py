@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 from chat_templates import ChatTemplate, chat_templates
 from making import Make
+from sandboxing import why_no_sandbox
 
 from piano_jupyter.errors import ModelUnavailableError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint, LocalServer, installed
@@ -168,3 +169,10 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def sandboxed():
+    """Skip where there is no sandbox, with the reason."""
+    if why := why_no_sandbox():
+        pytest.skip(f"no sandbox: {why}")

@@ -85,9 +85,9 @@ class ApprovalGate:
             self._bus.publish(ToolFlagged(thread_id=job.thread_id, job_id=job.id, call=call, reason=flag))
         allowed = ""  # the digest of what the user approved
 
-        async def ask_again(reason: str) -> bool:
+        async def ask_again(question: str, reason: str) -> bool:
             bound_to = digest(call, self._config.workspace, mode, reason)
-            answer = await self._ask(job, call, bound_to, f"{agent.name} has run {call.name}", reason)
+            answer = await self._ask(job, call, bound_to, f"{agent.name} has run {call.name}; {question}", reason)
             return bool(answer.allowed)
 
         while True:

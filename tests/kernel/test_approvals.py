@@ -46,6 +46,25 @@ def test_always_at_the_prompt_adds_the_rule_that_it_shows_and_is_not_asked_again
     assert not (tmp_path / "more").exists()
 
 
+@pytest.mark.parametrize(("typed", "there"), [("y", True), ("", False)])
+def test_k1_a_command_that_wrote_a_protected_file_asks_afterwards(
+    kernel_of, sandboxed, stub_model, tmp_path, typed, there
+):
+    kernel = kernel_of(stdin=True).load()
+    stub_model.says(bash("echo 1 >mine; echo 'use flake' >.envrc"), "done")
+    kernel.run("%piano agent Assistant --tools bash")
+
+    cell = kernel.run("%%piano\ngo", answers=[typed])
+
+    (prompt,) = cell.prompts
+    assert prompt.startswith(
+        "Assistant has run bash; may it also make these changes? ('.envrc' runs when a shell or a program is started "
+    )
+    assert "until you approve, they are held back in /" in prompt
+    assert (tmp_path / "mine").exists()
+    assert (tmp_path / ".envrc").exists() == there
+
+
 @pytest.mark.parametrize("typed", ["always", "A ", "Y", "yes"])
 def test_a_plain_yes_or_always_lets_it_run(kernel_of, stub_model, tmp_path, typed):
     kernel = kernel_of(stdin=True).load()

@@ -1,7 +1,6 @@
-"""What the unit tests share: a scripted model, and whether there is a sandbox."""
+"""What the unit tests share: a scripted model."""
 
 import pytest
-from sandboxing import why_no_sandbox
 
 from piano_jupyter.testing import ScriptedModel, tool_call
 
@@ -16,10 +15,3 @@ def scripted():
 def asks_for():
     """`asks_for("add", a=1)` is a call, for the script of a model."""
     return tool_call
-
-
-@pytest.fixture
-def sandboxed():
-    """Skip where there is no sandbox, with the reason."""
-    if why := why_no_sandbox():
-        pytest.skip(f"no sandbox: {why}")

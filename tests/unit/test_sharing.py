@@ -171,7 +171,9 @@ async def test_what_a_tool_may_do_more_is_approved_in_another_notebook_that_was_
         async def refuse():
             return "and nothing more"
 
-        return NeedsApproval(text="did it", question="the rest, too?", accept=accept, refuse=refuse)
+        return NeedsApproval(
+            text="did it", question="may it do the rest?", reason="it is much", accept=accept, refuse=refuse
+        )
 
     a = await notebooks("a", tool_call("act"), "done", tools=[act])
     await a.update_agent("Assistant", enabled_tools=["act"])

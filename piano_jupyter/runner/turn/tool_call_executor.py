@@ -32,8 +32,8 @@ class Permission:
     refusal: str = ""
     mode: Mode = "write"  #: the mode to run it in
     target: str = ""  #: where its paths lead, as its tool said
-    #: Asks the user about something more that the call may do, and returns whether it was approved.
-    ask_again: Callable[[str], Awaitable[bool]] | None = None
+    #: Asks the user a question about something more that the call may do, with a reason; returns whether they approved.
+    ask_again: Callable[[str, str], Awaitable[bool]] | None = None
 
 
 Permit = Callable[[ToolCall, Tool], Awaitable[Permission]]
@@ -138,7 +138,7 @@ async def _ask_about_rest(rest: NeedsApproval, permission: Permission) -> str:
     """Ask the user about what a call may do more; return what was done."""
     allowed = False
     try:
-        allowed = permission.ask_again is not None and await permission.ask_again(rest.question)
+        allowed = permission.ask_again is not None and await permission.ask_again(rest.question, rest.reason)
     finally:
         added = await finish_even_if_cancelled(rest.accept() if allowed else rest.refuse())
     return added

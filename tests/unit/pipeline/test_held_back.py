@@ -31,7 +31,9 @@ class Gate:
                 self.answers.append("refused")
                 return "[the rest was not done]"
 
-            return NeedsApproval(text="did it", question="do the rest, too?", accept=accept, refuse=refuse)
+            return NeedsApproval(
+                text="did it", question="may it do the rest?", reason="it is much", accept=accept, refuse=refuse
+            )
 
         self.tool = act
 
@@ -75,7 +77,7 @@ async def test_the_user_is_asked_about_the_rest_after_a_tool_has_run(piano_of, s
         request = await request_of(piano, events)
         waiting = await piano.approvals()
 
-        assert (request.question, request.reason) == ("Assistant has run act", "do the rest, too?")
+        assert (request.question, request.reason) == ("Assistant has run act; may it do the rest?", "it is much")
         assert waiting == [request]
         assert await getattr(piano, answer)(request)
         await piano.wait(job)
@@ -131,7 +133,7 @@ async def test_what_a_command_wrote_to_a_protected_name_is_there_once_it_is_appr
         await piano.approve(request)
         await piano.wait(job)
 
-        assert request.reason.startswith("the command also changed '.envrc' runs when a shell or a program is started")
+        assert request.reason.startswith("'.envrc' runs when a shell or a program is started")
         assert before == ["a"]
         assert (tmp_path / ".envrc").read_text() == "use flake\n"
         assert (await results(piano))[0].endswith("[the user approved these changes, and they were applied]")

@@ -160,7 +160,7 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
             result = await run_tool(made.tool(), given, call=context, timeout=60, output_limit=limit)
             if result.rest is None:
                 return result.ok, result.text
-            bash.asked.append(result.rest.question)
+            bash.asked.append(result.rest.reason)
             answer = result.rest.accept if bash.approves else result.rest.refuse
             return result.ok, f"{result.text}\n{await answer()}"
 

@@ -110,7 +110,12 @@ class BashTool:
         text = _result_text(result)
         if changes is not None and changes.needs_approval:
             return NeedsApproval(
-                text=text, ok=not result.ended, question=changes.question, accept=changes.accept, refuse=changes.refuse
+                text=text,
+                ok=not result.ended,
+                question="may it also make these changes?",
+                reason=changes.reason,
+                accept=changes.accept,
+                refuse=changes.refuse,
             )
         if result.ended:
             raise tool_error("ended", text)

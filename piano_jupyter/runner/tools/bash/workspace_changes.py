@@ -33,12 +33,9 @@ class WorkspaceChanges:
         return bool(self._allowable)
 
     @property
-    def question(self) -> str:
-        """What the user is asked about: the names, why they matter, and where the new files are."""
-        return (
-            f"the command also changed {_names(self._allowable)}; these changes are held back, in "
-            f"{self._overlay.changes}, until you approve them"
-        )
+    def reason(self) -> str:
+        """What the user is asked about: the names, why they matter, and where the new files can be looked at."""
+        return f"{_names(self._allowable)}; until you approve, they are held back in {self._overlay.changes}"
 
     @property
     def notes(self) -> tuple[str, ...]:
