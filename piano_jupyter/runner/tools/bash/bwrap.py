@@ -112,10 +112,15 @@ def _workspace_arguments(spec: SandboxSpec, writable: str | None) -> list[str]:
     """Return the mounts of the workspace, or of what stands for it, and over what is hidden in it."""
     arguments = ["--bind" if writable else "--ro-bind", writable or spec.workspace, spec.workspace]
     arguments += _binds("--ro-bind-try", *_mounts_in(spec.workspace)) if writable else []
-    hidden = [f"{spec.workspace}/{name}" for name in spec.hidden]
-    for path in (*hidden, *_readable_keys(spec), *_readable_own_folders(spec)):
+    for path in (*_hidden_paths(spec), *_readable_keys(spec), *_readable_own_folders(spec)):
         arguments += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return arguments
+
+
+def _hidden_paths(spec: SandboxSpec) -> list[str]:
+    """Return what is hidden in the workspace; of a link its target, if that is there and in the workspace, too."""
+    paths = dict.fromkeys(os.path.realpath(f"{spec.workspace}/{name}") for name in spec.hidden)
+    return [each for each in paths if Path(each).is_relative_to(spec.workspace) and Path(each).exists()]
 
 
 def _mounts_in(workspace: str) -> list[str]:

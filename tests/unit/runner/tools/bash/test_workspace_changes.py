@@ -237,6 +237,24 @@ async def test_k1_with_an_approval_each_of_them_comes(run, project, name):
     }
 
 
+@pytest.mark.parametrize("target", ["real", "outside", "missing"])
+async def test_k1_a_linked_folder_of_pianos_own_is_neither_read_nor_written_through(
+    run, tmp_path, tmp_path_factory, target
+):
+    outside = tmp_path_factory.mktemp("outside")
+    (tmp_path / "real").mkdir()
+    (tmp_path / ".piano").symlink_to(outside if target == "outside" else target)
+    for folder in (tmp_path / "real", outside):
+        (folder / "kept").write_text("history")
+    before = tree(tmp_path)
+
+    text = await run("cat .piano/kept; echo evil >.piano/x; echo evil >.piano/kept; rm -rf .piano; mkdir .piano")
+
+    assert "history" not in text
+    assert tree(tmp_path) == before
+    assert tree(outside) == {"kept": "history"}
+
+
 ORDINARY = {
     "modules": ("mkdir -p src/pkg; touch src/pkg/__init__.py src/pkg/model.py app.py", ["src/pkg/model.py", "app.py"]),
     "tests": ("mkdir -p tests; echo 'def test_x(): pass' >tests/test_x.py", ["tests/test_x.py"]),
