@@ -13,7 +13,8 @@ from piano_jupyter.runner.tools.bash.overlay import Overlay
 from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard, WriteHazards
 
-MAX_NAMES = 10  #: how many paths a sentence names
+MAX_NAMES = 10  #: how many paths or reasons a sentence names
+MAX_ALSO = 5  #: how many other paths for one reason
 KEPT = "kept for 7 days in"  #: `overlay.RETENTION_S`
 
 
@@ -103,8 +104,18 @@ def _notes(applied: AppliedChanges, folder: Path) -> Iterable[str]:
 
 
 def _names(held: Iterable[HeldChange]) -> str:
-    """Return the changes with their reasons, as one part of a sentence."""
-    return _listed([f"{each.hazard.reason}{' (removed)' * each.removed}" for each in held])
+    """Return the changes with their reasons, as one part of a sentence; each reason is said once."""
+    names_by_reason: dict[str, list[str]] = {}
+    for each in held:
+        name = repr("/".join(each.path))
+        reason = each.hazard.reason.removeprefix(f"{name} ") + " (removed)" * each.removed
+        names_by_reason.setdefault(reason, []).append(name)
+    return _listed([f"{names[0]} {reason}{_also(names[1:])}" for reason, names in names_by_reason.items()])
+
+
+def _also(names: list[str]) -> str:
+    more = [f"{len(names) - MAX_ALSO:,} more"] if len(names) > MAX_ALSO else []
+    return f" (also {', '.join([*names[:MAX_ALSO], *more])})" if names else ""
 
 
 def _listed(names: list[str]) -> str:
