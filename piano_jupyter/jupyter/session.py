@@ -15,6 +15,7 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.jupyter.context.last_error import LastError
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
 from piano_jupyter.jupyter.notebook_identity import notebook_of
@@ -44,6 +45,9 @@ class OpenPanel(Protocol):
     async def add_cell(self, code: str) -> bool:
         """Put code into a new cell below it; return whether that worked."""
 
+    async def cells(self) -> list[dict[str, Any]] | None:
+        """Return the cells of the notebook that it is in; None if the front end does not tell."""
+
     def close(self) -> None:
         """Close it; the conversation stays."""
 
@@ -69,6 +73,7 @@ class Session:
         self.in_cell = PianoInCell(self.loop, self.opened, lambda: shell.execution_count)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has already shown
         self.shown_values = ShownValues(shell)
+        self.last_error = LastError(shell)
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self._cells = 0  # how many run, nested
         self._next_cells: list[str] = []  # code for new cells below the running one
@@ -82,6 +87,11 @@ class Session:
         self._opening = asyncio.Lock()
         self._tools: dict[str, Tool] = {}
         self._adopted: list[Tool] = []  #: all that were ever adopted, so that none is adopted twice
+
+    @property
+    def cell_runs(self) -> bool:
+        """Whether a cell runs now."""
+        return self._cells > 0
 
     @property
     def in_notebook(self) -> bool:

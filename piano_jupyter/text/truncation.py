@@ -23,6 +23,15 @@ def truncated(text: str, max_chars: int, more: str = "…") -> str:
     return (kept + more.format(left=len(text) - len(kept)))[:max_chars]
 
 
+def shortened(text: str, max_chars: int) -> str:
+    """Return the start and the end of a text, of about `max_chars` characters, with what was left out between them."""
+    if len(text) <= max_chars:
+        return text
+    half = max_chars // 2
+    start, end = text[: _boundary(text, half)], text[_boundary(text, len(text) - half) :]
+    return f"{start}\n[... {len(text) - len(start) - len(end):,} characters left out ...]\n{end}"
+
+
 def short_json(value: Any) -> str:
     """Return a value as short JSON, to quote it in a message."""
     try:

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 from piano_jupyter.testing import tool_call
 
 ADDS = "%load_ext piano_jupyter\n%piano agent Assistant --tools add_cell,run_python"
+FIXED = "The rate was zero.\n\n```python\nrate = 4\n100 / rate\n```"
 LONG = "open('begun', 'w').close()\nimport time\nfor _ in range(6000):\n    time.sleep(0.01)\nended = True"
 
 
@@ -92,3 +93,50 @@ def test_stop_in_the_panel_ends_code_that_runs_in_the_idle_kernel(notebook, stub
     expect(answers(nb, "cancelled")).to_have_count(1)
     nb.run(2)
     assert nb.text(2) == "False"
+
+
+def test_a_failed_cell_is_explained_and_fixed_in_a_cell_below_that_does_not_run(notebook, stub_model):
+    stub_model.says("You divide by **zero**: `rate` is 0.", FIXED)
+    nb = notebook(["%load_ext piano_jupyter", "rate = 0\n100 / rate", "%piano explain", "%piano fix", "'last'"])
+    nb.run(0)
+    nb.run(1)
+    assert "ZeroDivisionError" in nb.text(1)
+
+    nb.run(2)
+    nb.run(3)
+
+    nb.until(lambda: len(nb.sources()) == 6)
+    assert nb.sources()[4:] == ["rate = 4\n100 / rate", "'last'"]
+    assert nb.outputs(4) == []
+    assert 'File "In[2]", line 2, in <module>\n    100 / rate' in told(stub_model)
+    assert "You divide by zero" in nb.cell(2).inner_text()
+    nb.cell(4).scroll_into_view_if_needed()
+    nb.shot("fixed_cell_below")
+    nb.run(4)
+    assert nb.text(4) == "25.0"
+
+
+def test_an_agent_reads_the_cells_as_they_stand_in_the_notebook(notebook, stub_model):
+    picture = (
+        "from IPython.display import Image, display\ndisplay(Image(data=b'\\x89PNG', format='png'))\nprint('drawn')"
+    )
+    reads = "%load_ext piano_jupyter\n%piano agent Assistant --tools cells"
+    stub_model.says(tool_call("cells"), tool_call("cells", numbers="2"), tool_call("cells", text="ZeroDiv"), "done")
+    nb = notebook([reads, picture, "1/0", "%piano panel", "%%piano\nLook again."])
+    for each in (0, 2, 1, 3):
+        nb.run(each)
+
+    ask(nb, "Look.")
+    expect(answers(nb)).to_have_count(1)
+
+    listed, drawn, failed = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
+    assert listed.startswith("the cells of the notebook from the top")
+    assert "cell 3, In[2]: 1/0 → ZeroDivisionError" in listed
+    assert listed.endswith("cell 5, not run: %%piano")
+    assert "[a figure: image/png] <IPython.core.display.Image object>\ndrawn" in drawn
+    assert failed.endswith("--- cell 3, In[2]\n1/0\n--- its output\nZeroDivisionError: division by zero")
+
+    stub_model.says(tool_call("cells", numbers="-1"), "done")
+    nb.run(4)
+    assert told(stub_model).startswith("the cells of the notebook from the top"), "also while a cell waits"
+    assert told(stub_model).endswith("%%piano\nLook again.")

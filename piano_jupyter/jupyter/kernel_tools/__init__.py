@@ -1,1 +1,1 @@
-"""The tools that touch the user's variables: variables, inspect, query, run_python, add_cell."""
+"""The tools that touch the user's notebook: variables, inspect, query, cells, last_error, add_cell, run_python."""

@@ -1,28 +1,28 @@
-"""The tools that touch the user's variables: variables, inspect, query, run_python, add_cell.
+"""The tools that touch the user's notebook: variables, inspect, query, cells, last_error, add_cell, run_python.
 
 They run on the main thread of the kernel (`kernel_thread.py`). Models read their docstrings.
 """
 
 import asyncio
 import fnmatch
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, TypeVar
 
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
+from piano_jupyter.jupyter.context.cells import executed_cells, notebook_cells, shown_cells
 from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeoutError
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
+from piano_jupyter.jupyter.kernel_tools.cell_code import code_for_cell
 from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, is_code, listed, variable_row
 from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
-from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import OpenPanel, Session
 from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.records import JobStatus, Mode
-from piano_jupyter.text.invisible import INVISIBLE, to_the_letter
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
 
 T = TypeVar("T")
@@ -31,7 +31,10 @@ LOOK_TIMEOUT_S = 10.0  # for reading a variable
 RESERVED_FOR_RESULT_S = 2.0  # of `tool_timeout`, to stop the code and return what it printed
 MAX_VARIABLES = 100
 MAX_ROWS = 100  # of the result of a query
-HIDDEN_CODE = re.compile(f"[{INVISIBLE}]| {{200,}}|\t{{50,}}|\n{{20,}}")  # in code that the user reads before it runs
+CELLS_OF_NOTEBOOK = "the cells of the notebook from the top, each with its place:"
+CELLS_THAT_RAN = (
+    "the cells that ran in this kernel; what is not known: other cells, pictures, and what `await` cells print"
+)
 NO_NOTEBOOK = (
     "no_place: no cell waits and no chat panel is open that could add a cell; "
     "write the code into your answer as a code block, for the user to copy"
@@ -48,7 +51,8 @@ class KernelTools:
     def all(self) -> list[Tool]:
         """Return all tools."""
         run = replace(tool(asks=True)(self.run_python), judge=_judge_run)
-        return [tool(self.variables), tool(self.inspect), tool(self.query), tool(self.add_cell), run]
+        looks = [tool(self.variables), tool(self.inspect), tool(self.query), tool(self.cells), tool(self.last_error)]
+        return [*looks, tool(self.add_cell), run]
 
     async def variables(self, pattern: str = "") -> str:
         """List the user's variables: name, type, size and memory of each.
@@ -90,6 +94,25 @@ class KernelTools:
 
         return await self._look(read, running=self._limit())
 
+    async def cells(self, numbers: str = "", text: str = "") -> str:
+        """Read the cells of the user's notebook with their outputs; without arguments, list them in a line each.
+
+        numbers: of the cells to read in full, for example "3", "2-5, 8", or "-1" for the last one.
+        text: only cells with this in their source or outputs, for example "sales".
+        """
+        sent = await self._cells_of_front_end()
+
+        def look() -> str:
+            if sent is not None:
+                return f"{CELLS_OF_NOTEBOOK}\n{shown_cells(notebook_cells(sent), numbers, text)}"
+            return f"{CELLS_THAT_RAN}\n{shown_cells(executed_cells(self._session.shell), numbers, text)}"
+
+        return await self._look(look)
+
+    async def last_error(self) -> str:
+        """Read the last error of the user's notebook: the cell that failed, and its traceback."""
+        return await self._look(self._session.last_error.text) or "no cell has failed in this kernel"
+
     async def run_python(self, code: str) -> str:
         """Run Python code in the user's notebook kernel, with the user's variables. The user is asked first.
 
@@ -112,19 +135,26 @@ class KernelTools:
 
         code: the whole source of the cell.
         """
-        code = code.replace("\r\n", "\n")
-        if not code.strip():
-            raise ToolError("empty: there is no code to put into a cell")
-        if found := HIDDEN_CODE.search(code):
-            unseen = to_the_letter(found[0][:200])
-            raise ToolError(f"hidden: {unseen} in the code is invisible, or hides what follows")
-        session, call = self._session, current_call.get()
-        for panel in [] if session.kernel.cell_waits else session.panels_for(call.thread_id if call else None):
+        code = code_for_cell(code)
+        session = self._session
+        for panel in [] if session.kernel.cell_waits else self._panels():
             if await panel.add_cell(code):
                 return "the code is in a new cell below the chat panel; the user decides whether to run it"
         if await self._on_kernel(lambda: session.next_cell(code)):
             return "the code is put into a new cell below; the user decides whether to run it"
         raise ToolError(NO_NOTEBOOK)
+
+    async def _cells_of_front_end(self) -> list[dict[str, Any]] | None:
+        """Return the cells that an open panel sees around it; None if there is none that does."""
+        for panel in self._panels():
+            if (cells := await panel.cells()) is not None:
+                return cells
+        return None
+
+    def _panels(self) -> list[OpenPanel]:
+        """Return the open chat panels, those on the thread of this call first."""
+        call = current_call.get()
+        return self._session.panels_for(call.thread_id if call else None)
 
     async def _look(self, function: Callable[[], str], running: float | None = None) -> str:
         """Read the user's variables; what their own code prints meanwhile is dropped."""

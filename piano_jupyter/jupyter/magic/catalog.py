@@ -5,7 +5,17 @@ from typing import Any
 
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.jupyter.magic.command import Command
-from piano_jupyter.jupyter.magic.commands import agents, ask, copies, history, import_export, models, queue, status
+from piano_jupyter.jupyter.magic.commands import (
+    agents,
+    ask,
+    copies,
+    failed_cells,
+    history,
+    import_export,
+    models,
+    queue,
+    status,
+)
 from piano_jupyter.jupyter.magic.manual import ManualPage, topics
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
@@ -46,6 +56,8 @@ ALL = [
     ),
     Command(ask.wait, "[JOB]", "3fa9c1"),
     Command(ask.panel),
+    Command(failed_cells.explain, "[@AGENT …]", "@ada"),
+    Command(failed_cells.fix, "[@AGENT]", "@ada"),
     Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
     Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),
     Command(ask.regenerate, "[MESSAGE]"),

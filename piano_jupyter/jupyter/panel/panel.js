@@ -1,11 +1,13 @@
 // The panel's view. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
-// "cell" (code for a new cell).
+// "cell" (code for a new cell), "read_cells".
 // To the kernel: {do, about, page, action, message}. Only the kernel sends HTML, sanitized; everything else is set as text.
 
 const REPLY_TIMEOUT_MS = 4000; // after which the panel says that the kernel does not answer
 const STICKY_DISTANCE_PX = 48; // this close to the end, the log follows new messages
+const MAX_SENT_CHARS = 6000; // of the source of a cell, and of each output
+const MAX_OUTPUTS = 10; // of a cell
 const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
 const HINT = "Enter sends, Shift+Enter makes a new line";
@@ -19,6 +21,27 @@ function make(tag, properties = {}, ...children) {
   }
   node.append(...children);
   return node;
+}
+
+// a cell in the form of a notebook file; of pictures and the like, only what kinds there are
+function readCell(cell) {
+  const outputs = (cell.outputs?.toJSON() ?? []).slice(0, MAX_OUTPUTS).map(({ output_type, text, data, ename, evalue }) => ({
+    output_type,
+    ...(text === undefined ? {} : { text: cut(text) }),
+    data: Object.fromEntries(Object.entries(data ?? {}).map(([kind, value]) => [kind, kind === "text/plain" ? cut(value) : ""])),
+    ename: cut(ename ?? ""),
+    evalue: cut(evalue ?? ""),
+  }));
+  return {
+    cell_type: cell.type,
+    source: cut(cell.sharedModel.getSource()),
+    execution_count: cell.executionCount ?? null,
+    outputs,
+  };
+}
+
+function cut(text) {
+  return (Array.isArray(text) ? text.join("") : String(text)).slice(0, MAX_SENT_CHARS);
 }
 
 // whether a cell shows this widget
@@ -140,7 +163,8 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.page) return;
     if (kind === "received" || kind === "done") return this.onReply(message);
-    if (kind === "cell") return this.addCell(message);
+    if (kind === "cell") return this.reply(message.ticket, (notebook) => this.addCell(notebook, message));
+    if (kind === "read_cells") return this.reply(message.ticket, (notebook) => [...notebook.cells].map(readCell));
     if (kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {
@@ -179,20 +203,25 @@ class Panel {
     known?.onDone(error);
   }
 
-  // add a cell with code below this one and those added before; not every front end can
-  addCell({ code, view, ticket }) {
-    let added = false;
+  // what the kernel asks of the notebook around the panel; not every front end can reach it
+
+  reply(ticket, work) {
+    let answer = null;
     try {
-      const notebook = this.model.widget_manager.context.model;
-      const cells = [...notebook.cells];
-      const place = cells.findIndex((cell) => cell.id === this.added);
-      const at = place >= 0 ? place : cells.findIndex((cell) => showsWidget(cell, view));
-      this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, { cell_type: "code", source: code }).id;
-      added = true;
+      answer = work(this.model.widget_manager.context.model);
     } catch {
       // not JupyterLab, or an incompatible version
     }
-    this.act(added ? "added" : "not_added", ticket);
+    this.act("reply", ticket, undefined, undefined, JSON.stringify(answer));
+  }
+
+  // add a cell with code below this one and those added before
+  addCell(notebook, { code, view }) {
+    const cells = [...notebook.cells];
+    const place = cells.findIndex((cell) => cell.id === this.added);
+    const at = place >= 0 ? place : cells.findIndex((cell) => showsWidget(cell, view));
+    this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, { cell_type: "code", source: code }).id;
+    return true;
   }
 
   // -- what is shown

@@ -26,11 +26,12 @@ from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Thread
+from piano_jupyter.text.json_text import json_or_none
 
 log = logger(__name__)
 
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
-ADD_CELL_TIMEOUT_S = 3.0
+PAGE_REPLY_TIMEOUT_S = 3.0
 MAX_REMEMBERED_ACTIONS = 300
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
@@ -51,7 +52,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._has_earlier = False
         self._sequence = 0
         self._pages: dict[str, None] = {}  # open views, the last active one last
-        self._cell_replies: dict[str, asyncio.Future[bool]] = {}  # by ticket: whether a page added the cell
+        self._page_replies: dict[str, asyncio.Future[Any]] = {}  # by ticket: what a page replied, None if it cannot
         self._action_errors: dict[tuple[str, int], str | None] = {}  # by action: None while it runs, "" for success
         self._loading = asyncio.Lock()
         self._running: set[concurrent.futures.Future[None]] = set()
@@ -108,19 +109,31 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def add_cell(self, code: str) -> bool:
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
+        return bool(await self._first_reply("cell", view=self.model_id, code=code))
+
+    async def cells(self) -> list[dict[str, Any]] | None:
+        """Ask the pages for the cells of the notebook, on the chat's loop, in the form of a notebook file.
+
+        Return None if none of them tells.
+        """
+        reply = await self._first_reply("read_cells")
+        return reply if isinstance(reply, list) else None
+
+    async def _first_reply(self, kind: str, **content: Any) -> Any:
+        """Ask one page after the other, the last active one first; return the first reply that is true, else None."""
         for page in reversed(tuple(self._pages)):
             ticket = str(uuid4())
-            self._cell_replies[ticket] = asyncio.get_running_loop().create_future()
+            self._page_replies[ticket] = asyncio.get_running_loop().create_future()
             try:
-                self._send_message("cell", page=page, ticket=ticket, view=self.model_id, code=code)
-                async with asyncio.timeout(ADD_CELL_TIMEOUT_S):
-                    if await self._cell_replies[ticket]:
-                        return True
+                self._send_message(kind, page=page, ticket=ticket, **content)
+                async with asyncio.timeout(PAGE_REPLY_TIMEOUT_S):
+                    if reply := await self._page_replies[ticket]:
+                        return reply
             except TimeoutError:
-                continue  # a closed page, or one that cannot add cells
+                continue  # a closed page, or one that cannot reach the notebook
             finally:
-                del self._cell_replies[ticket]
-        return False
+                del self._page_replies[ticket]
+        return None
 
     # -- from the chat to the page, all on the chat's loop ------------------------------------------------------------
 
@@ -262,9 +275,9 @@ class ChatPanel(anywidget.AnyWidget):
                 self._send_everything(str(content["page"]))
             case "bye":
                 self._pages.pop(str(content["page"]), None)
-            case "added" | "not_added" as outcome:
-                if (asked := self._cell_replies.get(about)) is not None and not asked.done():
-                    asked.set_result(outcome == "added")
+            case "reply":
+                if (asked := self._page_replies.get(about)) is not None and not asked.done():
+                    asked.set_result(json_or_none(str(content.get("message"))))
             case "earlier":
                 self._limit += piano.config.panel_messages
                 await self._reload()
