@@ -6,7 +6,8 @@ workspace itself, read-only, or its overlay, with what is hidden in it.
 
 Limitations: devices such as GPUs are missing; what is written to the workspace counts towards no quota; the mount
 table reveals which folders of the host are mounted, and `/etc/hosts` the host's name; other disks that are mounted in
-the workspace are read-only; Linux before 5.11 has no overlay for users other than root.
+the workspace are read-only; files of other owners or groups can be read, but not changed; Linux before 5.11 has no
+overlay for users other than root.
 """
 
 import os
@@ -112,10 +113,15 @@ def _workspace_arguments(spec: SandboxSpec, writable: str | None) -> list[str]:
     """Return the mounts of the workspace, or of what stands for it, and over what is hidden in it."""
     arguments = ["--bind" if writable else "--ro-bind", writable or spec.workspace, spec.workspace]
     arguments += _binds("--ro-bind-try", *_mounts_in(spec.workspace)) if writable else []
-    hidden = [f"{spec.workspace}/{name}" for name in spec.hidden]
-    for path in (*hidden, *_readable_keys(spec), *_readable_own_folders(spec)):
+    for path in (*_hidden_paths(spec), *_readable_keys(spec), *_readable_own_folders(spec)):
         arguments += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", os.devnull, path]
     return arguments
+
+
+def _hidden_paths(spec: SandboxSpec) -> list[str]:
+    """Return what is hidden in the workspace; of a link its target, if that is there and in the workspace, too."""
+    paths = dict.fromkeys(os.path.realpath(f"{spec.workspace}/{name}") for name in spec.hidden)
+    return [each for each in paths if Path(each).is_relative_to(spec.workspace) and Path(each).exists()]
 
 
 def _mounts_in(workspace: str) -> list[str]:
