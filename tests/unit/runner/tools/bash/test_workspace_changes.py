@@ -79,7 +79,7 @@ async def test_k2_a_file_that_the_user_saves_while_a_command_writes_it_stays_and
         "same": "theirs\n",
         "removed": "the user's",
     }
-    assert "conflict: somebody else changed mine; removed while the command ran" in text
+    assert "conflict: somebody else changed 'mine'; 'removed' while the command ran" in text
 
 
 #: Commands, and what of them must not be there unless the user approves: they run by themselves or instruct agents.
