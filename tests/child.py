@@ -54,6 +54,10 @@ def run_child(code, *arguments, user=None):
     imports += "from piano_jupyter.runner.tools.files import beneath\n"
     imports += "from piano_jupyter.runner.tools.files.file_tools import file_tools\n"
     imports += "from piano_jupyter.runner.tools.bash.programs import find_program\n"
+    imports += "from piano_jupyter.runner.tools.bash.bash_tool import BashTool\n"
+    imports += "from piano_jupyter.runner.tools.tool_registry import run_tool\n"
+    imports += "from piano_jupyter.tool import ToolCallContext\n"
+    imports += "import concurrent.futures.thread\n"
     done = subprocess.run(
         [sys.executable, "-c", REFUSE + imports + drop + code, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},  # it would be renamed, too

@@ -39,6 +39,7 @@ LIMIT_MESSAGES = (
     ("pids", r"fork: .*(?:unavailable|retry)|can't start new thread|BlockingIOError: \[Errno 11\]"),
     ("file", r"File size limit exceeded|File too large"),
     ("tmpfs", r"No space left on device"),
+    ("owner", r"Value too large for defined data type"),
 )
 
 
@@ -270,6 +271,7 @@ def _limit_notes(result: CommandResult, limits: SandboxLimits) -> list[str]:
         "pids": f"{limits.processes} processes (bash_processes)",
         "file": f"{_size(limits.file_bytes)} per file",
         "tmpfs": f"{_size(limits.tmpfs_bytes)} each in /tmp, /dev/shm and the home folder, unless the disk is full",
+        "owner": "files of another owner or group can be read here, but not changed",
     }
     failed = result.exit_code or result.ended
     reached = {limit for limit, pattern in LIMIT_MESSAGES if failed and re.search(pattern, result.output)}

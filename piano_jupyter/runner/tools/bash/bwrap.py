@@ -6,7 +6,8 @@ workspace itself, read-only, or its overlay, with what is hidden in it.
 
 Limitations: devices such as GPUs are missing; what is written to the workspace counts towards no quota; the mount
 table reveals which folders of the host are mounted, and `/etc/hosts` the host's name; other disks that are mounted in
-the workspace are read-only; Linux before 5.11 has no overlay for users other than root.
+the workspace are read-only; files of other owners or groups can be read, but not changed; Linux before 5.11 has no
+overlay for users other than root.
 """
 
 import os

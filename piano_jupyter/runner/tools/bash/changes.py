@@ -19,7 +19,14 @@ from typing import Protocol
 
 from piano_jupyter.runner.tools.bash.overlay import Overlay
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard
-from piano_jupyter.safe_files import NO_FOLLOW, OPEN_FOLDER, closing_descriptor, copy_permissions, temporary_file
+from piano_jupyter.safe_files import (
+    NO_FOLLOW,
+    OPEN_FOLDER,
+    OPEN_PATH,
+    closing_descriptor,
+    copy_permissions,
+    temporary_file,
+)
 
 Parts = tuple[str, ...]
 
@@ -101,6 +108,7 @@ class _Applier:
         self._applied = AppliedChanges()
 
     def apply(self) -> AppliedChanges:
+        self._overlay.changes.chmod(0o700)
         with (
             closing_descriptor(os.open(self._overlay.changes, OPEN_FOLDER | NO_FOLLOW)) as changed,
             closing_descriptor(os.open(self._overlay.workspace, OPEN_FOLDER)) as target,
@@ -109,11 +117,10 @@ class _Applier:
         return self._applied
 
     def _apply_folder(self, place: _Place) -> None:
-        names = sorted(_names_in(place.changed))
-        if place.hides_target:
-            for name in set(_names_in(place.target)).difference(names):
-                self._try(place, name, lambda name: self._remove(place.target, name, (*place.parts, name), place.parts))
-        for name in names:
+        if place.hides_target:  # Each name gets a mark of its own, so that what is held back can be removed later.
+            for name in set(_names_in(place.target)).difference(_names_in(place.changed)):
+                os.mknod(name, stat.S_IFCHR, dir_fd=place.changed)
+        for name in sorted(_names_in(place.changed)):
             self._try(place, name, lambda name: self._apply_entry(place, name))
 
     def _try(self, place: _Place, name: str, change: Callable[[str], object]) -> None:
@@ -127,7 +134,8 @@ class _Applier:
         if new is None:
             return
         if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:  # overlayfs' mark for what was removed
-            if old is None or self._remove(place.target, name, path, path):
+            root = place.parts if place.hides_target else path
+            if old is None or self._remove(place.target, name, path, root):
                 os.unlink(name, dir_fd=place.changed)
         elif stat.S_ISDIR(new.st_mode):
             self._apply_subfolder(place, name, new, old)
@@ -155,13 +163,14 @@ class _Applier:
             os.chmod(name, 0o700, dir_fd=place.changed)
         with (
             closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=place.changed)) as changed,
-            closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=place.target)) as target,
+            closing_descriptor(_open_folder(name, place.target)) as target,
         ):
             hides_target = old is not None and (place.hides_target or _is_opaque(changed))
             self._apply_folder(_Place(path, changed, target, hides_target, made))
-            if old is None or stat.S_IMODE(old.st_mode) != stat.S_IMODE(new.st_mode):
-                os.fchmod(target, stat.S_IMODE(new.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+            current, permissions = stat.S_IMODE(os.fstat(target).st_mode), 0o1777
+            os.fchmod(target, current & ~permissions | new.st_mode & permissions)
             _remove_marks(changed)
+            os.fchmod(changed, stat.S_IMODE(new.st_mode))  # for the next time, if something is left in it
         with suppress(OSError):  # Something is left in it.
             os.rmdir(name, dir_fd=place.changed)
 
@@ -190,10 +199,11 @@ class _Applier:
             return True
         if stat.S_ISDIR(old.st_mode):
             _check_depth(path)
-            with closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=folder)) as inner:
+            with closing_descriptor(_open_folder(name, folder)) as inner:
                 gone = [self._remove(inner, each, (*path, each), root) for each in sorted(_names_in(inner))]
-            if not all(gone):
-                return False
+                if not all(gone):
+                    os.fchmod(inner, stat.S_IMODE(old.st_mode))
+                    return False
             os.rmdir(name, dir_fd=folder)
             return True
         hazard = self._hazard(path, old.st_mode, removed=True)
@@ -255,6 +265,15 @@ def _is_unchanged(place: _Place, name: str, new: os.stat_result, old: os.stat_re
     return _is_same(f"/proc/self/fd/{place.changed}/{name}", f"/proc/self/fd/{place.target}/{name}")
 
 
+def _open_folder(name: str, parent: int) -> int:
+    """Open a folder of the workspace; open it up first if its owner has closed it: so has the command."""
+    with closing_descriptor(os.open(name, OPEN_PATH | OPEN_FOLDER | NO_FOLLOW, dir_fd=parent)) as folder:
+        status, place = os.fstat(folder), f"/proc/self/fd/{folder}"
+        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU and status.st_uid == os.geteuid():
+            os.chmod(place, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # noqa: PTH101
+        return os.open(place, OPEN_FOLDER)
+
+
 def _names_in(folder: int) -> list[str]:
     return os.listdir(folder)
 
@@ -291,7 +310,7 @@ def _content(path: str | Path) -> bytes:
 
 def _is_opaque(folder: int) -> bool:
     try:
-        return os.getxattr(folder, f"{OVERLAY_ATTRIBUTES}opaque") in {b"y", b"x"}
+        return os.getxattr(folder, f"{OVERLAY_ATTRIBUTES}opaque") == b"y"
     except OSError:  # It has no such mark.
         return False
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +24,9 @@ RETENTION_S = 7 * 24 * 3600.0
 #: Mounts the overlay of a folder over a workspace, then runs the rest of the arguments. The options name the folders
 #: in a way that needs no escapes, whatever their names are.
 MOUNT_SCRIPT = (
-    'cd -- "$2" && exec 9<"$3" && "$1" -t overlay '
-    "-o lowerdir=/proc/self/fd/9,upperdir=changes,workdir=work,userxattr piano workspace && "
-    'exec 9<&- && cd / && shift 3 && exec "$@"'
+    'cd -- "$2" && exec {workspace}<"$3" && "$1" -t overlay '
+    '-o "lowerdir=/proc/self/fd/$workspace,upperdir=changes,workdir=work,userxattr" piano workspace && '
+    'exec {workspace}<&- && cd / && shift 3 && exec "$@"'
 )
 
 
@@ -39,8 +40,9 @@ class Overlay:
         self.workspace = workspace
         self.folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self.folder.mkdir(mode=0o700)
-        self._lock = os.open(self.folder, OPEN_FOLDER)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock = os.open(self.folder, OPEN_FOLDER)
+        self._release = weakref.finalize(self, os.close, lock)  # also if nobody ever decides
+        fcntl.flock(lock, fcntl.LOCK_EX)
         self.changes, self.work, self.merged = (self.folder / each for each in ("changes", "work", "workspace"))
         for each in (self.changes, self.work, self.merged):
             each.mkdir(mode=0o700)
@@ -51,11 +53,11 @@ class Overlay:
 
     def has_changes(self) -> bool:
         """Whether anything was changed."""
-        return any(self.changes.iterdir()) or stat.S_IMODE(self.changes.stat().st_mode) != self._mode
+        return stat.S_IMODE(self.changes.stat().st_mode) != self._mode or any(self.changes.iterdir())
 
     def release(self) -> None:
         """Let others remove the folders once they are old."""
-        os.close(self._lock)
+        self._release()
 
     def remove(self) -> None:
         """Remove the folders and what is left in them."""

@@ -26,6 +26,7 @@ from fcntl import ioctl
 #: For each processor: the number of the call seccomp, and of rename, renameat and renameat2, None where it is missing.
 CALLS = {"x86_64": (317, (82, 264, 316)), "aarch64": (277, (None, 38, 276))}
 SET_MODE_FILTER, NEW_LISTENER = 1, 1 << 3
+WAIT_KILLABLE = 1 << 5  #: a signal does not interrupt a call that is being answered, since Linux 5.19
 ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000  # what a filter may return
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06  # opcodes of classic BPF
 RECEIVE, SEND = 0xC0502100, 0xC0182101  # requests of ioctl to a listener
@@ -76,8 +77,11 @@ def listen() -> "int | None":
         code += struct.pack("<HBBI", EQUAL, 0, 1, number) + struct.pack("<HBBI", RETURN, 0, 0, NOTIFY)
     code += struct.pack("<HBBI", RETURN, 0, 0, ALLOW)
     program = FilterProgram(len(code) // 8, code)
-    listener = ctypes.CDLL(None).syscall(seccomp, SET_MODE_FILTER, NEW_LISTENER, ctypes.byref(program))
-    return None if listener < 0 else listener
+    for flags in (NEW_LISTENER | WAIT_KILLABLE, NEW_LISTENER):
+        listener: int = ctypes.CDLL(None).syscall(seccomp, SET_MODE_FILTER, flags, ctypes.byref(program))
+        if listener >= 0:
+            return listener
+    return None
 
 
 def serve(listener: int, child: int) -> None:
@@ -116,7 +120,7 @@ def rename(process: int, number: int, arguments: "list[int]") -> "int | None":
             flags = 0 if number == at else arguments[4]
         if os.path.islink(old) or not os.path.isdir(old) or flags not in {0, NO_REPLACE}:
             return None
-    except (OSError, ValueError):  # we may not look into the process: the kernel says what is wrong
+    except (OSError, ValueError, OverflowError):  # we may not look into the process: the kernel says what is wrong
         return None
     try:
         if flags and os.path.lexists(new):
@@ -124,11 +128,11 @@ def rename(process: int, number: int, arguments: "list[int]") -> "int | None":
         try:
             os.rename(old, new)
         except OSError as failure:
-            if failure.errno != errno.EXDEV or not is_on_one_disk(old, new):
+            if failure.errno != errno.EXDEV or has_mounts(old) or not is_on_one_disk(old, new):
                 raise
             copy_and_remove(old, new)
     except OSError as failure:  # shutil's are among them
-        return getattr(failure, "errno", None) or errno.EXDEV
+        return failure.errno or errno.EXDEV
     return 0
 
 
@@ -148,26 +152,47 @@ def path_of(process: int, folder: int, address: int) -> str:
 
 
 def is_on_one_disk(old: str, new: str) -> bool:
-    """Return whether a folder and its new place are on one disk, with nothing mounted in the folder."""
-    device = os.lstat(old).st_dev
-    if os.stat(os.path.dirname(new.rstrip("/")) or ".").st_dev != device:
-        return False
-    return all(os.lstat(folder).st_dev == device for folder, _, _ in os.walk(old))
+    """Return whether a folder and its new place are on one disk."""
+    return os.lstat(old).st_dev == os.stat(os.path.dirname(new.rstrip("/")) or ".").st_dev
+
+
+def has_mounts(folder: str) -> bool:
+    """Return whether something is mounted in a folder, such as over a file that is hidden: it could not be removed."""
+    beneath = os.fsencode(os.path.realpath(folder)) + b"/"
+    for each in b"\\ \t\n":  # as the system writes them in the list of mounts
+        beneath = beneath.replace(bytes([each]), b"\\%03o" % each)
+    with open("/proc/self/mountinfo", "rb") as lines:
+        return any(line.split(b" ")[4].startswith(beneath) for line in lines)
 
 
 def copy_and_remove(old: str, new: str) -> None:
-    """Copy a folder to its new name, whole or not at all, and remove the old one."""
+    """Copy a folder to its new name, whole or not at all, and remove the old one. Raises OSError."""
     import shutil  # noqa: PLC0415
 
     parent, name = os.path.split(new.rstrip("/"))
     copy = f"{parent}/.{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
     try:
         shutil.copytree(old, copy, symlinks=True)
+    except OSError as failure:  # The program may do better, as it would between disks.
+        remove(copy)
+        raise OSError(errno.EXDEV, "it cannot be copied") from failure
+    try:
         os.rename(copy, new)
-    except BaseException:
-        shutil.rmtree(copy, ignore_errors=True)
+    except OSError:
+        remove(copy)
         raise
-    shutil.rmtree(old)
+    remove(old)
 
 
+def remove(folder: str) -> None:
+    """Remove a folder, also one with folders that are read-only. Raises OSError."""
+    import shutil  # noqa: PLC0415
+
+    for each, _, _ in os.walk(folder):
+        if not os.access(each, os.W_OK):
+            os.chmod(each, 0o700)
+    shutil.rmtree(folder)
+
+
+sys.setrecursionlimit(10_000)  # shutil calls itself for each folder in a folder
 sys.exit(main())

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ class WorkspaceChanges:
     def __init__(self, overlay: Overlay, hazards: WriteHazards, facts: WorkspaceFacts) -> None:
         self._overlay, self._facts = overlay, facts
         self._hazards = replace(hazards, link_targets=facts.link_targets, exists=self._will_exist)
-        self._applied = apply_changes(overlay, self._judge)
+        self._applied = self._apply()
         if not self.needs_approval:
             self._end()
 
@@ -46,7 +46,7 @@ class WorkspaceChanges:
     async def accept(self) -> str:
         """Apply what the user has allowed; return what the model has to know."""
         allowed = [each.path for each in self._allowable]
-        self._applied = await asyncio.to_thread(apply_changes, self._overlay, self._judge, allowed)
+        self._applied = await asyncio.to_thread(self._apply, allowed)
         left = _notes(self._applied, self._overlay.changes)
         await asyncio.to_thread(self._end)
         return "\n".join(f"[{each}]" for each in ("the user approved these changes, and they were applied", *left))
@@ -63,6 +63,12 @@ class WorkspaceChanges:
     @cached_property
     def _allowable(self) -> list[HeldChange]:
         return [each for each in self._applied.held if not each.hazard.is_forbidden]
+
+    def _apply(self, allowed: Collection[Parts] = ()) -> AppliedChanges:
+        try:
+            return apply_changes(self._overlay, self._judge, allowed)
+        except OSError as error:  # Somebody has moved the whole workspace away.
+            return AppliedChanges(failed=[((".",), error.strerror or type(error).__name__)])
 
     def _end(self) -> None:
         if self._applied.is_complete:
@@ -93,7 +99,7 @@ def _notes(applied: AppliedChanges, folder: Path) -> Iterable[str]:
     if forbidden:
         yield f"protected: not changed, because tools must not: {_names(forbidden)}"
     if applied.conflicts:
-        names = _listed(["/".join(each) for each in applied.conflicts])
+        names = _listed([repr("/".join(each)) for each in applied.conflicts])
         yield (
             f"conflict: somebody else changed {names} while the command ran, so these are as they left them; "
             f"the command's are {KEPT} {folder}"

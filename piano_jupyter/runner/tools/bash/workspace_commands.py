@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from piano_jupyter.cancellation import finish_even_if_cancelled
@@ -55,11 +56,16 @@ class WorkspaceCommands:
             refreshing = self._refresh(index)
             overlay = await asyncio.to_thread(_new_overlay, spec.workspace) if spec.writable else None
             changes = None
-            try:
-                result = await self._run(key, replace(spec, hidden=facts.hidden), overlay, command, timeout_s, output)
-            finally:
+            with ExitStack() as if_it_fails:
                 if overlay is not None:
-                    changes = await finish_even_if_cancelled(_apply(overlay, hazards, refreshing))
+                    if_it_fails.callback(overlay.release)  # nobody decides about what is held back then
+                try:
+                    spec = replace(spec, hidden=facts.hidden)
+                    result = await self._run(key, spec, overlay, command, timeout_s, output)
+                finally:
+                    if overlay is not None:
+                        changes = await finish_even_if_cancelled(_apply(overlay, hazards, refreshing))
+                if_it_fails.pop_all()
             return result, changes
 
     async def aclose(self) -> None:

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazards
+from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazards, places_on_the_way
 
 Parts = tuple[str, ...]
 
@@ -27,7 +26,7 @@ class WorkspaceFacts:
     """What was found in a workspace; paths are relative to it."""
 
     hidden: tuple[str, ...] = ()  #: what commands must not see
-    link_targets: frozenset[Parts] = frozenset()  #: where links with protected names lead, inside the workspace
+    link_targets: frozenset[Parts] = frozenset()  #: where links with such names lead, and the links on the way there
     is_complete: bool = True
 
 
@@ -81,6 +80,7 @@ class WorkspaceIndex:
                 for entry in entries:
                     if self.hazards.find_hidden((*parts, entry.name)):
                         hidden.append(entry.name)
+                        links += [entry.name] if entry.is_symlink() else []
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(entry.name)
                     elif entry.is_symlink():
@@ -91,10 +91,10 @@ class WorkspaceIndex:
         return None
 
     def _targets(self, found: Mapping[Parts, _Folder]) -> list[Parts]:
-        targets = []
+        targets: list[Parts] = []
         for parts, folder in found.items():
             for name in folder.links:
-                real = Path(os.path.realpath(self.hazards.workspace.joinpath(*parts, name)))
-                if real.is_relative_to(self.hazards.workspace):
-                    targets.append(real.relative_to(self.hazards.workspace).parts)
+                places = places_on_the_way(self.hazards.workspace.joinpath(*parts, name))
+                inside = (each for each in places if each.is_relative_to(self.hazards.workspace))
+                targets += (each.relative_to(self.hazards.workspace).parts for each in inside)
         return targets

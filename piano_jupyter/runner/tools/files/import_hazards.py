@@ -23,6 +23,8 @@ BYTECODE_FOLDER = "__pycache__"
 BY_ITSELF = "is imported by Python or pytest without being named"
 METADATA = "describes an installed package, whose code Python or its packages then load"
 ADDS_FOLDERS = "runs when Python starts, or adds folders to import from"
+LEADS_ELSEWHERE = "would let your kernel import from another folder"
+IMPORTS_HERE = "is the first notebook in its folder, and would import modules there instead of installed ones"
 SHADOWS = "would be imported by your kernel, outside the sandbox"
 
 
@@ -53,10 +55,21 @@ class ImportHazards:
             return ImportHazard(METADATA)
         if not names or is_folder:
             return None
+        if is_link and any(_is_beneath(each, path) for each in self._import_folders):
+            return ImportHazard(LEADS_ELSEWHERE)
         if names[-1].endswith(".pth") and self._is_site_folder(path[:-1]):
             return ImportHazard(ADDS_FOLDERS)
         if any(_is_beneath(path, each) for each in self._installed_folders):
             return ImportHazard(SHADOWS)
+        if names[-1].endswith(".ipynb") and self._starts_imports(path[:-1]):
+            return ImportHazard(IMPORTS_HERE)
+        return self._find_module(path, names, is_link=is_link)
+
+    def is_of_python(self, path: Parts) -> bool:
+        """Return whether a path is in the Python that the kernel runs, or in the user's own packages."""
+        return any(_is_beneath(path, each) for each in self._prefixes)
+
+    def _find_module(self, path: Parts, names: list[str], *, is_link: bool) -> ImportHazard | None:
         source, is_bytecode = _source_of(path)
         is_package_link = is_link and "." not in source[-1]
         if is_package_link or folded(source[-1]).endswith(shadowing.SUFFIXES):
@@ -67,9 +80,15 @@ class ImportHazards:
                 return ImportHazard(SHADOWS, is_bytecode)
         return None
 
-    def is_of_python(self, path: Parts) -> bool:
-        """Return whether a path is in the Python that the kernel runs, or in the user's own packages."""
-        return any(_is_beneath(path, each) for each in self._prefixes)
+    def _starts_imports(self, folder: Parts) -> bool:
+        """Return whether a first notebook in a folder would import something there instead of another module."""
+        if self._is_import_folder(folder):
+            return False
+        self._has_notebook[folder] = True
+        modules = shadowing.modules_in(self.workspace.joinpath(*folder))
+        found = any(self._shadows((*folder, *each)) for each in modules)
+        self._has_notebook[folder] = not found  # it is only there if nothing is dangerous about it
+        return found
 
     def _shadows(self, module: Parts) -> bool:
         """Return whether a module is found before another one of its name, whatever folder Python looks into."""

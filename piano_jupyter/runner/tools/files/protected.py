@@ -68,8 +68,9 @@ PROTECTED_NAMES = {
 }
 PROTECTED_PREFIXES = (".env.", ".huskyrc.", ".lintstagedrc.")
 PROTECTED_SUFFIXES = (".code-workspace",)
-#: What git obeys in its folder, at any depth of it: hooks, settings, and what points git to more of them.
-GIT_SETTINGS = frozenset({"commondir", "config", "config.worktree", "hooks"})
+#: What git obeys in its folder, at any depth of it: hooks, settings, what points git to more of them, and the list of
+#: steps of a rebase that somebody else will continue, which may run commands.
+GIT_SETTINGS = frozenset({"commondir", "config", "config.worktree", "git-rebase-todo", "hooks"})
 GIT_DATA = frozenset({"logs", "objects", "refs"})  #: in these a branch or an object may have any name
 BARE_REPOSITORY = ("HEAD", "objects", "refs")  #: a folder with these is a repository, whatever its name
 #: In the user's home folder, if that is in the workspace: names without a dot that hold keys.

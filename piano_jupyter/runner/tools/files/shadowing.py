@@ -17,6 +17,7 @@ from importlib.machinery import PathFinder, all_suffixes
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
+Parts = tuple[str, ...]
 SUFFIXES = tuple(sorted(all_suffixes(), key=len, reverse=True))
 #: Modules that Python and pytest import automatically.
 RUN_AT_STARTUP = {"conftest", "sitecustomize", "usercustomize"}
@@ -98,6 +99,17 @@ def has_notebook(folder: Path) -> bool:
     with suppress(OSError), os.scandir(folder) as entries:
         return any(each.name.endswith(".ipynb") for each in entries)
     return False
+
+
+def modules_in(folder: Path) -> list[Parts]:
+    """Return the modules and packages in a folder, as paths in it."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [
+            (each.name, "__init__.py") if each.is_dir() else (each.name,)
+            for each in entries
+            if each.name.endswith(SUFFIXES) or each.is_dir()
+        ]
+    return []
 
 
 @cache

@@ -7,7 +7,7 @@ few looks at the file system, which the caller can replace by looks at what is a
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,7 @@ from piano_jupyter.runner.tools.files.protected import (
     GIT_DATA,
     GIT_SETTINGS,
     HOME_STARTUP_NAMES,
+    PRIVATE,
     folded,
     instructs_agents,
     is_hidden_home_name,
@@ -29,6 +30,7 @@ from piano_jupyter.runner.tools.files.protected import (
 )
 
 Parts = tuple[str, ...]
+MAX_LINKS = 40  #: that one path may lead through, as in Linux
 REPOSITORY_POINTERS = frozenset({"modules", "worktrees"})  #: in `.git`: folders of folders that git uses like `.git`
 #: Protected folders whose files are often links to files elsewhere in the project.
 FOLDERS_OF_PROGRAMS = (".git", ".git/hooks", ".githooks", ".github/workflows", ".husky", ".vscode")
@@ -146,6 +148,8 @@ class WriteHazards:
             return why
         if _is_beneath(path, self.link_targets):
             return path[-1], "is what a link leads to that programs or agents obey"
+        if is_link and path in self._on_the_way:
+            return path[-1], "would give other files names that programs or agents obey"
         if self._is_hidden_in_home(path) and not self._imports.is_of_python(path):
             return path[-1], "is in a part of your home folder that tools may only read"
         if folded(self._home_name(path) or "") in HOME_STARTUP_NAMES:
@@ -157,7 +161,7 @@ class WriteHazards:
         for at, name in enumerate(names):
             is_last = at == len(names) - 1
             is_setting = name in GIT_SETTINGS and not _is_harmless(names[at:], is_folder=is_folder)
-            if is_setting and self._are_there(path[:at], BARE_REPOSITORY, written=path):
+            if is_setting and self._is_repository(path[:at], written=path):
                 return "/".join(path[at:]), f"is a setting or a hook of the repository {'/'.join(path[:at]) or '.'!r}"
             completes = is_last and path[at] in BARE_REPOSITORY and ".git" not in names
             if completes and self._makes_repository(path[:at], path):
@@ -167,10 +171,15 @@ class WriteHazards:
     def _makes_repository(self, folder: Parts, path: Parts) -> bool:
         has_settings = any(self._exists((*folder, each)) for each in GIT_SETTINGS)
         was_one = all(_is_there(self.workspace, (*folder, each)) for each in BARE_REPOSITORY)
-        return has_settings and not was_one and self._are_there(folder, BARE_REPOSITORY, written=path)
+        return has_settings and not was_one and self._is_repository(folder, written=path)
 
-    def _are_there(self, folder: Parts, names: Collection[str], *, written: Parts) -> bool:
-        return all((*folder, each) == written[: len(folder) + 1] or self._exists((*folder, each)) for each in names)
+    def _is_repository(self, folder: Parts, *, written: Parts) -> bool:
+        """Return whether git takes a folder for a repository, or for a part of one whose settings are elsewhere."""
+        head, *data = (
+            (*folder, each) == written[: len(folder) + 1] or self._exists((*folder, each))
+            for each in (*BARE_REPOSITORY, "commondir")
+        )
+        return head and (data[-1] or all(data[:-1]))
 
     def _exists(self, path: Parts) -> bool:
         return self.exists(path) if self.exists is not None else _is_there(self.workspace, path)
@@ -178,6 +187,12 @@ class WriteHazards:
     @cached_property
     def _imports(self) -> ImportHazards:
         return ImportHazards(self.workspace, self._exists)
+
+    @cached_property
+    def _on_the_way(self) -> frozenset[Parts]:
+        """The folders above what counts in this workspace only: a link in place of one leads to other files."""
+        below = (*self.link_targets, *self.skills)
+        return frozenset(each[:length] for each in below for length in range(1, len(each)))
 
     @cached_property
     def _hidden_targets(self) -> frozenset[Parts]:
@@ -204,7 +219,7 @@ def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> froze
     found: list[str] = []
     for parts in folders:
         folder = str(workspace.joinpath(*parts))
-        found += (f"{folder}/{name}" for name in protected_names())
+        found += (f"{folder}/{name}" for name in (*protected_names(), *PRIVATE))
         for crowd in FOLDERS_OF_PROGRAMS:
             with suppress(OSError), os.scandir(f"{folder}/{crowd}") as entries:  # There may be no such folder.
                 found += (each.path for each in entries if each.is_symlink())
@@ -214,8 +229,27 @@ def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> froze
 def _targets_in(workspace: Path, paths: Iterable[str]) -> frozenset[Parts]:
     """Return where those of the paths that are links lead, as far as that is in the workspace, but not all of it."""
     links = (each for each in paths if os.path.islink(each))  # noqa: PTH114  Path would raise in some folders.
-    real = (Path(os.path.realpath(each)) for each in links)
-    return frozenset(each.relative_to(workspace).parts for each in real if workspace in each.parents)
+    found = (place for each in links for place in places_on_the_way(each))
+    return frozenset(each.relative_to(workspace).parts for each in found if workspace in each.parents)
+
+
+def places_on_the_way(link: str | Path) -> Iterator[Path]:
+    """Yield the other links that a link leads through, and the place where it ends, which may be missing."""
+    at, names, links = os.path.realpath(os.path.dirname(link)), [os.path.basename(link)], 0  # noqa: PTH119, PTH120
+    while names and links <= MAX_LINKS:
+        name = names.pop()
+        place = os.path.normpath(f"{at}/{name}")  # `at` has no links, so `..` is the folder above
+        try:
+            target = os.readlink(place)  # noqa: PTH115
+        except OSError:  # It is no link, or missing.
+            at = place
+            continue
+        links += 1
+        if links > 1:
+            yield Path(place)
+        at = "/" if target.startswith("/") else at
+        names += reversed(target.split("/"))
+    yield Path(at)
 
 
 def _git_setting(path: Parts, names: Sequence[str], *, is_folder: bool) -> tuple[str, str] | None:

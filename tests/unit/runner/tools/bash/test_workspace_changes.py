@@ -2,30 +2,16 @@
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sandboxing import running, wait_until
 
 from piano_jupyter.runner.tools.bash.overlay import remove_tree
 
 NOTHING = "[exit code 0, nothing printed]"
-
-
-@pytest.fixture
-def run(bash_of, sandboxed):
-    """Run a command in the sandbox; return what the model reads. `run.bash` has the questions and the answer."""
-    bash = bash_of()
-
-    async def run(command):
-        return (await bash(command, mode="write"))[1]
-
-    run.bash = bash
-    return run
 
 
 def tree(folder):
@@ -70,22 +56,6 @@ async def test_what_a_command_changes_is_applied_with_modes_times_and_links(run,
     assert (tmp_path / "a").stat().st_ino == (tmp_path / "twin").stat().st_ino
 
 
-@pytest.fixture
-def paused(bash_of, sandboxed, tmp_path_factory):
-    """Start a command; return its call once it has come to `$pause`, and a function that lets it go on."""
-    signals = tmp_path_factory.mktemp("signals")
-    bash = bash_of(readable_paths=[str(signals)])
-
-    async def start(command):
-        mark = f"sleep 3{secrets.randbelow(10**8):08}"  # a process that can be seen from outside
-        pause = f"{mark} & while [ ! -e {signals}/go ]; do sleep 0.01; done"
-        call = asyncio.create_task(bash(command.replace("$pause", pause), mode="write"))
-        await asyncio.to_thread(wait_until, lambda: running(mark), "the command did not begin")
-        return call, (signals / "go").touch
-
-    return start
-
-
 async def test_k4_nothing_is_in_the_workspace_before_a_command_is_over(paused, tmp_path):
     call, go_on = await paused("echo 1 >pandas.py; echo 2 >mine; $pause")
     seen = tree(tmp_path)
@@ -111,7 +81,7 @@ async def test_k2_a_file_that_the_user_saves_while_a_command_writes_it_stays_and
         "same": "theirs\n",
         "removed": "the user's",
     }
-    assert "conflict: somebody else changed mine; removed while the command ran" in text
+    assert "conflict: somebody else changed 'mine'; 'removed' while the command ran" in text
 
 
 #: Commands, and what of them must not be there unless the user approves: they run by themselves or instruct agents.
