@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WINDOW_PART = 3  # of a model's context window is the most that a data frame in a question takes
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
 MODEL_NAMES_TIMEOUT_S = 0.25  # in completions
 MODEL_NAMES_MAX_AGE_S = 30.0
@@ -477,6 +478,31 @@ class Piano:
             self._parts.unfinished.resume()
         self._parts.producer.wake()
         return terms
+
+    async def frame_budget(self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None) -> int:
+        """Return how many tokens a data frame in a question may take.
+
+        Args:
+            text: The question.
+            agents: The names of the agents that answer, as in `ask_all`.
+            thread: The thread that it continues, or its title; by default the current one.
+
+        Returns:
+            The setting `frame_tokens`, or a third of the smallest context window of the models that answer, if less.
+
+        Raises:
+            NotFoundError: There is no such agent or thread.
+
+        Example:
+            >>> await piano.frame_budget("What is wrong with {{sales}}?")
+            1500
+        """
+        parts = self._parts
+        into = await parts.threads.find(thread) if isinstance(thread, str) else thread or self.thread
+        names = [parts.agents.by_name(name) for name in agents]
+        models = {agent.model for agent in names or answering_agents(text, parts.agents.all(), into)}
+        windows = [await parts.context(model) for model in sorted(models)]
+        return min([self.config.frame_tokens, *(size // WINDOW_PART for size in windows if size is not None)])
 
     async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
         """Edit a question and ask the same agents again.

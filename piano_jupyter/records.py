@@ -143,6 +143,24 @@ class Thread:
     forked_from_message_id: UUID | None = None
 
 
+class Inserted(NamedTuple):
+    """What was inserted into a question for a `{{…}}`.
+
+    Attributes:
+        label: What people see in its place, as in "sales · 1,200 × 12"; a short value itself.
+        text: What the agent reads.
+
+    Example:
+        >>> answer = await piano.ask("What is {{a}} times 2?", variables={"a": 21})
+        >>> question, _ = await piano.messages(piano.thread)
+        >>> question.content, question.typed
+        ('What is 21 times 2?', 'What is {{a}} times 2?')
+    """
+
+    label: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """A message of a thread: a question, an answer or a note. It never changes; an edit is a new message.

@@ -1,5 +1,6 @@
 """%piano ask, send, wait, edit, regenerate, panel: ask a question and get an answer."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,14 @@ from piano_jupyter.jupyter.cell.waiting import follow_in_cell
 from piano_jupyter.jupyter.magic.command import agent_names
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
-from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Job, JobStatus, Message, Thread, short
+from piano_jupyter.text.placeholders import has_placeholders
+from piano_jupyter.variables.fill_in import FilledText, fill_in
+from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -28,7 +31,7 @@ def ask(
     or a list of Jobs; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a
     variable (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
     """
-    prompt = fill_in(text, session.variables())
+    prompt = _filled(session, text, question).sent
     schema = None if json is None else schema_named(json, session.variables())
     question |= {"schema": schema, "source": "magic"}  # in addition to the agents and the thread
     if no_wait:
@@ -62,7 +65,7 @@ def edit(session: Session, text: str) -> Any:
     name, *rest = text.split(maxsplit=1) or [""]
     if not rest:
         raise PianoError("name the message, then write the new text: %piano edit 3fa9c1 and in Spain?")
-    prompt = fill_in(rest[0], session.variables())
+    prompt = _filled(session, rest[0], {}).sent
     return follow_in_cell(session, partial(_edit, name, prompt))
 
 
@@ -82,6 +85,15 @@ def panel(session: Session) -> Any:
     panel = ChatPanel(piano, session.loop, thread)
     session.panels.add(panel)
     return panel
+
+
+def _filled(session: Session, text: str, question: Mapping[str, Any]) -> FilledText:
+    """Return a question with the values of the variables that it names. Raises PianoError."""
+    if not has_placeholders(text):
+        return fill_in(text, {})
+    asked = {name: question[name] for name in ("agents", "thread") if name in question}
+    tokens = session.call(lambda piano: piano.frame_budget(text, **asked))
+    return fill_in(text, session.variables_here(), frame_chars=tokens * CHARS_PER_TOKEN)
 
 
 async def _checked_value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
