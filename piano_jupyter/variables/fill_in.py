@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.records import Inserted
+from piano_jupyter.records import Inserted, shown_parts
 from piano_jupyter.text.expressions import parse_expression
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 from piano_jupyter.text.truncation import truncated
@@ -33,6 +33,12 @@ class FilledText:
     typed: str
     sent: str
     inserted: tuple[Inserted, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The text for people, with labels instead of what was inserted."""
+        found = shown_parts(self.typed, self.inserted) if self.inserted else [self.sent]
+        return "".join(part if isinstance(part, str) else part.label for part in found)
 
 
 def fill_in(

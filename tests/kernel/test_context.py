@@ -62,6 +62,19 @@ def test_a_frame_takes_the_tokens_of_the_setting(kernel, stub_model):
     assert asked(stub_model).splitlines()[-1].startswith("[left out: rows ")
 
 
+def test_the_history_shows_what_was_typed_and_opens_to_what_was_sent(kernel, stub_model):
+    kernel.run("import pandas as pd\nsales = pd.DataFrame({'item': ['tea'] * 50})")
+    kernel.run("%%piano\nLook at {{sales}}")
+
+    cell = kernel.run("%piano history")
+    threads = kernel.run("%piano threads")
+
+    assert "You: Look at sales · 50 × 1" in cell.text
+    assert "<summary><code>sales · 50 × 1</code></summary>" in cell.shown[0]["text/html"]
+    assert "pandas.DataFrame, 50 rows × 1 column" in cell.shown[0]["text/html"]
+    assert "Look at sales · 50 × 1" in threads.text
+
+
 def test_what_cannot_stand_in_double_braces_is_one_sentence_and_nothing_is_sent(kernel, stub_model):
     error = kernel.error_of("%%piano\n{{1 + 1}}")
 

@@ -13,7 +13,7 @@ from piano_jupyter.errors import PianoError
 SPECIAL_NAMES: dict[str, Callable[[Any], Any]] = {
     "In": lambda shell: NumberedCells("In", shell.user_ns["In"]),
     "Out": lambda shell: NumberedCells("Out", shell.user_ns["Out"]),
-    "_": lambda shell: shell.user_ns["_"],
+    "_": lambda shell: shell.user_ns.get("_", ""),
 }
 
 

@@ -14,6 +14,7 @@ def shell():
     shell = InteractiveShell.instance()
     shell.run_cell("1 + 1", store_history=True)
     shell.run_cell("word = 'tea'", store_history=True)
+    shell.user_ns["_"] = 2  # IPython leaves it alone where another part of the process has defined it
     yield shell
     InteractiveShell.clear_instance()
 
