@@ -12,7 +12,7 @@ checks that, and a test checks that this map is its contract):
     approval_prompt               the text of a request for approval
     progress                      the progress of a job, for people
     events | rules                what has happened | which tool calls run, ask or are denied
-    tool | shipped | export       functions as tools | the skills that ship | threads as files, and back
+    tool | shipped | export | variables  functions as tools | the skills that ship | threads as files | values as text
     records | cancellation        Agent, Thread, Message, ToolCall, Job | work that is not to stop halfway
     logs                          the log
     secrets | safe_files | fork_guard | own_folders  masks | opens files safely | refuses in a fork | closed to tools

@@ -153,6 +153,12 @@ class PianoConfig(Configurable):
     )
     tool_output_limit = Int(30_000, min=200, help="How many characters of a tool result are stored.")
     approval_timeout = Float(300.0, min=0.1, help="How many seconds a tool call waits for approval; then it is denied.")
+    frame_tokens = Int(
+        1500,
+        min=500,
+        help="How many tokens, of about 4 characters each, a data frame in a question takes; a third of the model's "
+        "context window at most, if that is known.",
+    )
     panel_messages = Int(50, min=1, help="How many messages the panel shows at first.")
     shutdown_timeout = Float(2.0, min=0.0, help="How many seconds a running job may still take when the kernel ends.")
 

@@ -56,13 +56,17 @@ from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
 from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.tool import Tool, Verdict, as_tool
+from piano_jupyter.variables.fill_in import FilledText, fill_in
+from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
 from piano_jupyter.wiring import Components
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
 
 T = TypeVar("T")
+Variables = Mapping[str, Any] | None  # that a question can name
 
+WINDOW_PART = 3  # of a model's context window is the most that a data frame in a question takes
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
 MODEL_NAMES_TIMEOUT_S = 0.25  # in completions
 MODEL_NAMES_MAX_AGE_S = 30.0
@@ -281,18 +285,42 @@ class Piano:
 
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: None = None
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: None = None,
+        variables: Variables = None,
     ) -> Message: ...
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: type[T]
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: type[T],
+        variables: Variables = None,
     ) -> T: ...
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any,
+        variables: Variables = None,
     ) -> Any: ...
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any = None
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        variables: Variables = None,
     ) -> Any:
         """Send a message and return the answer.
 
@@ -306,6 +334,8 @@ class Piano:
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What the answer is to be instead of text: a type (a dataclass, a TypedDict, a pydantic model,
                 `list[str]`, ...), or a JSON Schema (a dict, its text, or the path of a file).
+            variables: Values by name, for the `{{name}}` in the text; only these can be named. Without them the text is
+                sent as it is.
 
         Returns:
             The answer as a `Message`. With `schema` a checked value of that type, or of JSON's own types.
@@ -324,23 +354,47 @@ class Piano:
             ['Rhine', 'Elbe', 'Oder']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self._send_one(text, agent, thread, "api", form))
+        answers = await self._asked(self._send_one(text, agent, thread, "api", form, variables))
         return form.value(answers[0].content) if form else answers[0]
 
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: None = None
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: None = None,
+        variables: Variables = None,
     ) -> list[Message]: ...
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: type[T]
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: type[T],
+        variables: Variables = None,
     ) -> list[T]: ...
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any,
+        variables: Variables = None,
     ) -> list[Any]: ...
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any = None
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        variables: Variables = None,
     ) -> list[Any]:
         """Send a message to several agents and return all their answers.
 
@@ -350,6 +404,7 @@ class Piano:
             agents: The names of the agents that answer.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be instead of text, as in `ask`.
+            variables: Values for the `{{name}}` in the text, as in `ask`.
 
         Returns:
             The answers, or with `schema` the values, in the order in which the agents were asked.
@@ -364,7 +419,7 @@ class Piano:
             ['Paris.', 'Paris.']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
+        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form, variables=variables))
         return [form.value(each.content) for each in answers] if form else answers
 
     async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
@@ -390,6 +445,7 @@ class Piano:
         agent: str | None = None,
         thread: Thread | str | None = None,
         schema: Any = None,
+        variables: Variables = None,
         source: Source = "api",
     ) -> Job:
         """Send a message to one agent and return at once; `wait` has the answer.
@@ -399,6 +455,7 @@ class Piano:
             agent: The name of the agent that answers, as in `ask`.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What the answer is to be, as in `ask`. The answer is JSON that fits; `value` returns it as a value.
+            variables: Values for the `{{name}}` in the text, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -413,20 +470,29 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        return (await self._send_one(text, agent, thread, source, schema))[0]
+        return (await self._send_one(text, agent, thread, source, schema, variables))[0]
 
     async def _send_one(
-        self, text: str, agent: str | None, thread: Thread | str | None, source: Source, schema: Any
+        self,
+        text: str,
+        agent: str | None,
+        thread: Thread | str | None,
+        source: Source,
+        schema: Any,
+        variables: Variables,
     ) -> list[Job]:
-        return await self._send(text, [agent] if agent is not None else [], thread, source, schema, alone=True)
+        names = [agent] if agent is not None else []
+        question = await self._filled(text, variables, names, thread)
+        return await self._send(question, names, thread, source, schema, alone=True)
 
     async def send_all(
         self,
-        text: str,
+        text: str | FilledText,
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
         schema: Any = None,
+        variables: Variables = None,
         source: Source = "api",
     ) -> list[Job]:
         """Send a message to several agents and return at once; `wait` has the answers.
@@ -436,6 +502,7 @@ class Piano:
             agents: The names of the agents that answer; by default those that the text mentions at its beginning.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be, as in `send`.
+            variables: Values for the `{{name}}` in the text, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -451,17 +518,36 @@ class Piano:
             >>> [(await piano.wait(job)).content for job in jobs]
             ['Paris.', 'Paris.']
         """
-        return await self._send(text, agents, thread, source, schema, alone=False)
+        question = await self._filled(text, variables, agents, thread)
+        return await self._send(question, agents, thread, source, schema, alone=False)
+
+    async def _filled(
+        self, text: str | FilledText, variables: Variables, agents: Sequence[str], thread: Thread | str | None
+    ) -> FilledText:
+        """Return a question with the given variables in it; without any, its text stays as it is."""
+        if isinstance(text, FilledText):
+            return text
+        if variables is None:
+            return FilledText(text, text)
+        budget = CHARS_PER_TOKEN * await self.frame_budget(text, agents=agents, thread=thread)
+        return await asyncio.to_thread(fill_in, text, variables, frame_chars=budget)
 
     async def _send(
-        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
+        self,
+        text: FilledText,
+        names: Sequence[str],
+        thread: Thread | str | None,
+        source: Source,
+        schema: Any,
+        *,
+        alone: bool,
     ) -> list[Job]:
-        _check_text(text)
+        _check_text(text.sent)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
             self._parts.agents.by_name(name)  # a wrong name must not open a thread
-        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text)
-        agents = self._parts.question_sender.answering_agents(text, names, into)
+        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text.shown)
+        agents = self._parts.question_sender.answering_agents(text.typed, names, into)
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
@@ -478,7 +564,32 @@ class Piano:
         self._parts.producer.wake()
         return terms
 
-    async def edit(self, message: Message | UUID | str, text: str, *, source: Source = "api") -> list[Job]:
+    async def frame_budget(self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None) -> int:
+        """Return how many tokens a data frame in a question may take.
+
+        Args:
+            text: The question.
+            agents: The names of the agents that answer, as in `ask_all`.
+            thread: The thread that it continues, or its title; by default the current one.
+
+        Returns:
+            The setting `frame_tokens`, or a third of the smallest context window of the models that answer, if less.
+
+        Raises:
+            NotFoundError: There is no such agent or thread.
+
+        Example:
+            >>> await piano.frame_budget("What is wrong with {{sales}}?")
+            1500
+        """
+        parts = self._parts
+        into = await parts.threads.find(thread) if isinstance(thread, str) else thread or self.thread
+        names = [parts.agents.by_name(name) for name in agents]
+        models = {agent.model for agent in names or answering_agents(text, parts.agents.all(), into)}
+        windows = [await parts.context(model) for model in sorted(models)]
+        return min([self.config.frame_tokens, *(size // WINDOW_PART for size in windows if size is not None)])
+
+    async def edit(self, message: Message | UUID | str, text: str | FilledText, *, source: Source = "api") -> list[Job]:
         """Edit a question and ask the same agents again.
 
         Nothing is lost: the thread continues from the edited question, and the first one stays as a branch.
@@ -501,9 +612,10 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Two million.'
         """
-        _check_text(text)
         question = await self.find_message(message)
-        return await self._parts.question_sender.edit(question, text, source, await self._terms_of_sending())
+        filled = await self._filled(text, None, (), None)
+        _check_text(filled.sent)
+        return await self._parts.question_sender.edit(question, filled, source, await self._terms_of_sending())
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered again.

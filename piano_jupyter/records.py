@@ -4,7 +4,7 @@ Records are frozen; a change is a new record (`dataclasses.replace`). They know 
 screen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from piano_jupyter.text.markdown import CodeBlock, code_blocks
+from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 
 Role = Literal["user", "assistant", "tool", "system"]
 Source = Literal["magic", "panel", "api", "agent"]
@@ -143,6 +144,24 @@ class Thread:
     forked_from_message_id: UUID | None = None
 
 
+class Inserted(NamedTuple):
+    """What was inserted into a question for a `{{…}}`.
+
+    Attributes:
+        label: What people see in its place, as in "sales · 1,200 × 12"; a short value itself.
+        text: What the agent reads.
+
+    Example:
+        >>> answer = await piano.ask("What is {{a}} times 2?", variables={"a": 21})
+        >>> question, _ = await piano.messages(piano.thread)
+        >>> question.content, question.typed
+        ('What is 21 times 2?', 'What is {{a}} times 2?')
+    """
+
+    label: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """A message of a thread: a question, an answer or a note. It never changes; an edit is a new message.
@@ -151,7 +170,7 @@ class Message:
         id: Its id.
         thread_id: The thread.
         role: "user", "assistant", "tool" or "system" (a note).
-        content: The text.
+        content: The text: what an agent wrote, or reads.
         inserted_at: When it was written, in UTC.
         seq: Its place in the order of all messages of the database.
         parent_id: The message that it follows. Messages with one parent are branches.
@@ -162,6 +181,8 @@ class Message:
         usage: What it cost, as far as the server tells it: `model`; `prompt_tokens`, `cached_tokens` and
             `completion_tokens`; `tokens_per_second`; `first_token_s`, the seconds to the first token, and `load_s`,
             the seconds of loading within them; `skills`, the versions of the agent's skills by name.
+        typed: The text as it was typed, with its `{{…}}`; "" if that is `content`.
+        inserted: What was inserted for each of them, in order.
 
     Example:
         >>> answer = await piano.ask("What is the capital of France?")
@@ -181,6 +202,20 @@ class Message:
     job_id: UUID | None = None
     reasoning: str = ""
     usage: Mapping[str, Any] = field(default_factory=dict)
+    typed: str = ""
+    inserted: tuple[Inserted, ...] = ()
+
+    @property
+    def parts(self) -> "list[str | Inserted]":
+        """The text in parts: what was typed, and what was inserted. Together they are the content, else that is all."""
+        found = shown_parts(self.typed, self.inserted)
+        is_whole = "".join(part if isinstance(part, str) else part.text for part in found) == self.content
+        return found if is_whole else [self.content]
+
+    @property
+    def shown(self) -> str:
+        """The text for people: the label of what was inserted, as in "sales · 1,200 × 12", instead of its text."""
+        return "".join(part if isinstance(part, str) else part.label for part in self.parts)
 
     @property
     def code_blocks(self) -> list[CodeBlock]:
@@ -470,3 +505,18 @@ class Rows(Sequence[tuple[Any, ...]]):
 def short(identity: UUID) -> str:
     """Return the last six digits of an id: enough to name a row by hand, since a UUIDv7 begins with the time."""
     return identity.hex[-6:]
+
+
+def shown_parts(typed: str, inserted: Iterable[Inserted]) -> list[str | Inserted]:
+    """Return a text that was typed in parts: texts, and what was inserted; a value that is its own label is text."""
+    parts: list[str | Inserted] = []
+    values = iter(inserted)
+    for part in split_placeholders(typed):
+        value = next(values, Inserted("", "")) if isinstance(part, Placeholder) else Inserted(part, part)
+        if value.label != value.text:
+            parts.append(value)
+        elif parts and isinstance(parts[-1], str):
+            parts[-1] += value.text
+        else:
+            parts.append(value.text)
+    return [part for part in parts if part]

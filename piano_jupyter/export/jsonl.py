@@ -1,8 +1,9 @@
 """A conversation as JSON Lines in the form of the OpenAI chat API, as files for fine-tuning have it, and back.
 
 A line is a conversation: `{"messages": [{"role": "user", "content": "…"}, …]}`. An agent's name is the `name` of its
-messages; the result of a tool's call is a message of the role `tool`, directly after the one that made the call. Read
-as well: a message a line, content in parts, calls without text.
+messages; the result of a tool's call is a message of the role `tool`, directly after the one that made the call. What
+was typed for a message, where that is not what was sent, is in the list `typed` beside `messages`. Read as well: a
+message a line, content in parts, calls without text.
 
 https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -17,7 +18,7 @@ from typing import Any, cast
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.export.exchanges import ExportedThread
-from piano_jupyter.records import Role, ToolCall
+from piano_jupyter.records import Inserted, Role, ToolCall
 from piano_jupyter.text.json_text import parse_json
 
 MAX_FILE_CHARS = 50_000_000  # characters of a file
@@ -42,25 +43,31 @@ class MessageLine:
     content: str
     name: str | None = None
     calls: list[ToolCallLine] = field(default_factory=list)
+    typed: str = ""
+    inserted: tuple[Inserted, ...] = ()
 
 
 def to_jsonl(transcript: ExportedThread) -> str:
     """Return a thread as one line. Notes, reasoning and the agents' system prompts are left out."""
     numbers = itertools.count(1)
     entries: list[dict[str, Any]] = []
+    typed: list[dict[str, Any]] = []
     for message in transcript.messages:
         if message.role not in {"user", "assistant"}:
             continue
         entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if name := transcript.author(message):
             entry["name"] = name
+        if message.typed:
+            typed.append({"message": len(entries), "text": message.typed, "inserted": [*map(list, message.inserted)]})
         calls = transcript.calls_of[message.id]
         requests = [_call_entry(call, f"call{next(numbers):05d}") for call in calls]
         entries += [entry | ({"tool_calls": requests} if requests else {})]
         for call, request in zip(calls, requests, strict=True):
             result = UNFINISHED if call.result is None else call.result
             entries.append({"role": "tool", "tool_call_id": request["id"], "content": result})
-    return one_line(json.dumps({"messages": entries}, ensure_ascii=False)) + "\n"
+    line = {"messages": entries} | ({"typed": typed} if typed else {})
+    return one_line(json.dumps(line, ensure_ascii=False)) + "\n"
 
 
 def one_line(text: str) -> str:
@@ -84,6 +91,7 @@ def from_jsonl(text: str) -> list[list[MessageLine]]:
             thread = ImportedThread()
             for at, message in enumerate(entry["messages"], 1):
                 thread.add(message, f"line {number}, message {at}")
+            thread.add_typed(entry.get("typed"), f"line {number}")
             conversations.append(thread.messages)
         elif "role" in entry:
             single.add(entry, f"line {number}")
@@ -101,6 +109,7 @@ class ImportedThread:
 
     def __init__(self) -> None:
         self.messages: list[MessageLine] = []
+        self._places: list[MessageLine | None] = []  # what each entry added; None for the result of a tool
         self._open: dict[str, deque[ToolCallLine]] = {}  # calls without a result, by id
 
     def add(self, entry: Any, where: str) -> None:
@@ -111,6 +120,7 @@ class ImportedThread:
         content = _content_text(entry.get("content"), where)
         if role == "tool":
             self._add_result(entry.get("tool_call_id"), content or "", where)
+            self._places.append(None)
             return
         if not isinstance(role, str) or role not in ROLES:
             raise PianoError(f"{where} has the role {role!r:.50}; known: {', '.join(ROLES)}, tool")
@@ -120,6 +130,18 @@ class ImportedThread:
         if content is None and not calls:
             raise PianoError(f"{where} has no 'content'")
         self.messages.append(MessageLine(ROLES[role], content or "", name, calls))
+        self._places.append(self.messages[-1])
+
+    def add_typed(self, entries: Any, where: str) -> None:
+        """Add what was typed for messages, as `to_jsonl` writes it. Raises PianoError for another form."""
+        try:
+            for entry in entries or ():
+                line = self._places[entry["message"]]
+                inserted = tuple(Inserted(str(label), str(text)) for label, text in entry["inserted"])
+                if line is not None and line.role == "user":
+                    line.typed, line.inserted = str(entry["text"]), inserted
+        except (TypeError, ValueError, LookupError):
+            raise PianoError(f"{where} has a 'typed' that is not as %piano export writes it") from None
 
     def _calls(self, entries: Any, where: str) -> list[ToolCallLine]:
         calls = []

@@ -9,8 +9,8 @@ from typing import Any
 from piano_jupyter.export.exchanges import Exchange, ExportedThread, heading, signature
 from piano_jupyter.export.jsonl import one_line
 from piano_jupyter.records import Message
+from piano_jupyter.text.placeholders import escaped_placeholders
 
-PLACEHOLDER = re.compile(r"\{{2,}[^{}]+\}{2,}")
 PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[)")
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -40,7 +40,7 @@ def to_notebook(transcript: ExportedThread) -> str:
 def _question_source(text: str, agents: Sequence[str]) -> str:
     """Return the source of a cell that asks the agents by name, so that mentions in the text stay text."""
     line = " ".join(f"@{name}" for name in agents)
-    text = PLACEHOLDER.sub(r"{{\g<0>}}", text)  # doubled braces are sent as they are, no variable is filled in
+    text = escaped_placeholders(text)
     if any(map(PROMPT.match, text.splitlines())):  # IPython would strip such a prompt from the cell
         return f"get_ipython().run_cell_magic('piano', {line!r}, {text!r})"
     return f"%%piano {line}".rstrip() + f"\n{text}"

@@ -1,6 +1,7 @@
 """Conversations from a file, as the records of a new thread."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
@@ -33,7 +34,7 @@ def to_records(
     authors = [ids.get((line.name or "").casefold()) if line.role == "assistant" else None for line in conversation]
     thread = Thread(
         id=clock.new_id(),
-        title=title or _title(conversation),
+        title=title or "",
         inserted_at=clock.now(),
         primary_agent_id=next(filter(None, authors), None),
     )
@@ -50,6 +51,8 @@ def to_records(
                 parent_id=messages[-1].id if messages else None,
                 source="agent" if line.role == "assistant" else "api",
                 agent_id=author,
+                typed=line.typed,
+                inserted=line.inserted,
             )
         )
         calls += [
@@ -65,9 +68,9 @@ def to_records(
             )
             for call in line.calls
         ]
-    return thread, messages, calls
+    return replace(thread, title=title or _title(messages)), messages, calls
 
 
-def _title(conversation: Sequence[MessageLine]) -> str:
-    first = next((line.content for line in conversation if line.role == "user"), "")
+def _title(messages: Iterable[Message]) -> str:
+    first = next((message.shown for message in messages if message.role == "user"), "")
     return truncated(" ".join(first[: 2 * MAX_TITLE_CHARS].split()), MAX_TITLE_CHARS) or "Imported"

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -15,7 +15,10 @@ from IPython.core.magic import no_var_expand
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.jupyter.context.caller import caller_variables
+from piano_jupyter.jupyter.context.cells import NumberedSources
 from piano_jupyter.jupyter.context.last_error import LastError
+from piano_jupyter.jupyter.context.special_names import SPECIAL_NAMES, QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
 from piano_jupyter.jupyter.notebook_identity import notebook_of
@@ -74,7 +77,10 @@ class Session:
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has already shown
         self.shown_values = ShownValues(shell)
         self.last_error = LastError(shell)
+        SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
+        SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
+        self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
         self._next_cells: list[str] = []  # code for new cells below the running one
         self._piano: Piano | None = None
@@ -102,7 +108,11 @@ class Session:
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or inspect and control the chat: `%piano help` lists the sub-commands."""
         self.loop.fork_guard.check()
-        return self._run_magic(self, line, cell)
+        before, self._caller = self._caller, caller_variables(self.shell)
+        try:
+            return self._run_magic(self, line, cell)
+        finally:
+            self._caller = before
 
     def call(self, verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:
         """Run a verb of the kernel's Piano on the chat's loop, from the main thread. Raises PianoError."""
@@ -209,6 +219,10 @@ class Session:
         """Return the user's variables, without IPython's own."""
         hidden = self.shell.user_ns_hidden
         return {name: value for name, value in self.shell.user_ns.items() if hidden.get(name, self) is not value}
+
+    def variables_here(self) -> QuestionVariables:
+        """Return what a question can name where it is asked: the caller's local variables go before the user's."""
+        return QuestionVariables(self.shell, self._caller, self.variables())
 
     def next_cell(self, code: str) -> bool:
         """Put code into a new cell below the running one, on the main thread; return False if none runs."""

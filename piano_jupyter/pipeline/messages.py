@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from piano_jupyter.pipeline.producer import Producer
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.pipeline.threads import Threads
 from piano_jupyter.records import Agent, Job, JobTerms, Message, Role, Source, Thread, short
+from piano_jupyter.variables.fill_in import FilledText
 
 MAX_SENDS_AT_ONCE = 2  # more would fill the store's queue, and answers would wait behind them
 MAX_CHARS_ON_LOOP = 10_000  # of Markdown: a longer text takes too long to parse on the event loop
@@ -47,7 +49,7 @@ class QuestionSender:
 
     async def ask(
         self,
-        text: str,
+        text: FilledText,
         agents: Sequence[Agent],
         thread: Thread,
         source: Source,
@@ -59,13 +61,13 @@ class QuestionSender:
             while True:
                 conversation = await self._thread_cache.get(thread.id)
                 last = conversation.tree.last_message()
-                question = self._message(thread.id, "user", text, last.id if last else None, source)
+                question = self._question(thread.id, text, last.id if last else None, source)
                 try:
                     return await self._ask(question, agents, terms, schema, conversation.newest)
                 except StaleThreadError:  # another notebook asked at the same moment: this question follows that one
                     self._thread_cache.forget(thread.id)
 
-    async def edit(self, message: Message, text: str, source: Source, terms: JobTerms) -> list[Job]:
+    async def edit(self, message: Message, text: FilledText, source: Source, terms: JobTerms) -> list[Job]:
         """Store an edited question beside the original, for the agents mentioned at its start or else the same ones.
 
         Its answers must match the schema of the original.
@@ -75,9 +77,9 @@ class QuestionSender:
                 f"{short(message.id)} is not a question of yours; %piano regenerate answers a question again"
             )
         thread, conversation = await self._threads.locate(message)
-        agents = leading_mentions(text, self._agents.all()) or self._asked_before(message, thread, conversation)
+        agents = leading_mentions(text.typed, self._agents.all()) or self._asked_before(message, thread, conversation)
         async with self._thread_cache.write_lock(thread.id):
-            question = self._message(thread.id, "user", text, message.parent_id, source)
+            question = self._question(thread.id, text, message.parent_id, source)
             jobs = await self._ask(question, agents, terms, _schema(conversation, message.id))
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question.id))
         return jobs
@@ -114,7 +116,7 @@ class QuestionSender:
     def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
         asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
         before = [self._agents.by_id(each) for each in dict.fromkeys(asked)]
-        return before or answering_agents(question.content, self._agents.all(), thread)
+        return before or answering_agents(question.typed or question.content, self._agents.all(), thread)
 
     async def delegate(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:
         """Return jobs for the agents that an answer mentions, and a note about those that it may not ask.
@@ -152,6 +154,11 @@ class QuestionSender:
         jobs = [self._job(question.thread_id, question.id, agent, 0, terms, schema) for agent in agents]
         _, jobs = await self._producer.enqueue(question, jobs, newest)
         return jobs
+
+    def _question(self, thread_id: UUID, text: FilledText, parent_id: UUID | None, source: Source) -> Message:
+        question = self._message(thread_id, "user", text.sent, parent_id, source)
+        typed = text.typed if text.typed != text.sent else ""
+        return replace(question, typed=typed, inserted=text.inserted if typed else ())
 
     def _message(
         self,

@@ -42,6 +42,7 @@ def known(seen_kernel):
         ("%%piano @ada --thr", ["--thread"], "--thr"),
         ("%%piano\n@ad", ["@ada"], "@ad"),
         ("%piano ask {{know", ["known_name"], "know"),
+        ("%%piano @ada\nhow many {{known_name.re", ["real"], "re"),
         ("%piano sql SELECT * FROM me", ["messages"], "me"),
         ("%%piano sql\nSELECT hop", ["hops"], "hop"),
         ("%%time\n%piano regen", ["regenerate"], "regen"),
@@ -61,7 +62,15 @@ def test_tab_offers_matching_words_and_nothing_else(known, code, offered, of):
 
 
 @pytest.mark.parametrize(
-    "code", ["%piano agent newcomer", "%piano agents ", "%piano nonsense ", "%piano ask what @a", "%%piano\nwhat @ad"]
+    "code",
+    [
+        "%piano agent newcomer",
+        "%piano agents ",
+        "%piano nonsense ",
+        "%piano ask what @a",
+        "%%piano\nwhat @ad",
+        "%%piano\n{{known_name.bit_",
+    ],
 )
 def test_tab_offers_nothing_where_nothing_matches(known, code):
     assert tab(known, code)[0] == []

@@ -170,3 +170,15 @@ def test_in_a_terminal_fix_shows_the_code(tmp_path, stub_model):
     assert 'File "In[3]", line 1, in <module>\n    a / b' in asked(stub_model)
     assert ran.stdout.count("a, b = 1, 2") == 1
     assert ast.literal_eval(ran.stdout.split("Out[5]: ")[1].splitlines()[0]) == 0
+
+
+def test_a_question_names_the_last_error_and_earlier_cells(kernel, stub_model):
+    nothing = kernel.run("%%piano\n{{error}}").stream
+    kernel.run("wide = 3\nwide / 0")
+
+    kernel.run("%%piano\nWhat is wrong? {{error}}\nIn: {{cell[-1]}}")
+
+    assert "no cell has failed" in nothing
+    asked = stub_model.requests[-1]["messages"][-1]["content"]
+    assert "ZeroDivisionError" in asked
+    assert asked.count("wide / 0") >= 2

@@ -9,7 +9,7 @@ FILES = {path.relative_to(TESTS).as_posix(): path.read_text(encoding="utf-8") fo
 PRIVATE = re.compile(r"(?<!\bself)\._(?!exit\b)[a-z]\w*(?<!_)\b")
 PRIVATE_IN_TEXT = {
     "kernel/test_kernel_tools.py": "a name that agents may not look at",
-    "unit/jupyter/test_variable_access.py": "names that agents may not look at",
+    "unit/variables/test_variable_access.py": "names that agents may not look at",
 }
 SLEEPS = {
     "campaigns/kills.py": "kills at random moments; a kernel is stopped for a while",

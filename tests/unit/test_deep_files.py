@@ -12,8 +12,6 @@ from piano_jupyter.export.jsonl import from_jsonl
 from piano_jupyter.jupyter.magic.commands.agents import request_options
 from piano_jupyter.jupyter.magic.options import missing_percent
 from piano_jupyter.jupyter.magic.schema_option import schema_named
-from piano_jupyter.jupyter.placeholders import fill_in
-from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.schema.response_format import response_format_of
 from piano_jupyter.runner.skills.front_matter import parse
@@ -21,6 +19,8 @@ from piano_jupyter.secrets.known_secrets import own_secrets
 from piano_jupyter.store.duckdb.recovery import REPORT, finish_recovery, last_told
 from piano_jupyter.text.expressions import parse_expression
 from piano_jupyter.text.json_text import json_or_none, parse_json
+from piano_jupyter.variables.fill_in import fill_in
+from piano_jupyter.variables.variable_access import look_up
 
 DEPTHS = [500, 990, 100_000]
 HEAD = '{"piano_cassette": 1, "recorded_at": "2026-01-01T00:00:00+00:00"}\n'
@@ -77,7 +77,8 @@ def test_a24_an_option_or_an_expression_that_is_nested_too_deeply_is_refused_in_
             look_up(expression, {"a": 1})
         with pytest.raises(PianoError, match="is not a schema"):
             schema_named(expression, {"a": 1})
-        assert fill_in(f"{{{{{expression}}}}}", {"a": 1}) == f"{{{{{expression}}}}}"
+        with pytest.raises(PianoError, match="a name can stand there"):
+            fill_in(f"{{{{{expression}}}}}", {"a": 1})
         assert missing_percent([f"piano ask {expression}"])
 
 

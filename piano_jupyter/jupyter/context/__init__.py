@@ -1,1 +1,1 @@
-"""What the notebook tells a model: its cells and their outputs, and the last error."""
+"""What a question takes from the notebook: variables where it is asked, its cells, the last error."""

@@ -73,6 +73,20 @@ def cell_text(shell: Any, number: int, *, running: bool) -> str:
     return chosen(cells[:-1] if running else cells, str(number))[0].source
 
 
+class NumberedSources:
+    """The sources of the cells that have run, by their number or from the last one: what `{{cell[-1]}}` stands for."""
+
+    def __init__(self, shell: Any, *, running: bool) -> None:
+        self._shell, self._running = shell, running
+
+    def __getitem__(self, number: int) -> str:
+        """Return the source of a cell. Raises NotFoundError."""
+        return cell_text(self._shell, number, running=self._running)
+
+    def __repr__(self) -> str:
+        raise PianoError("give the number of a cell, such as cell[3], or cell[-1] for the last one")
+
+
 def chosen(cells: Sequence[Cell], numbers: str) -> list[Cell]:
     """Return the cells with these numbers, for example "3", "-1" (the last) or "2-5, 8". Raises PianoError."""
     found: dict[int, Cell] = {}

@@ -17,8 +17,8 @@ from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType, Trac
 from typing import Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.variable_access import INTERNAL_LIBRARIES, look_up
 from piano_jupyter.text.truncation import shortened
+from piano_jupyter.variables.variable_access import INTERNAL_LIBRARIES, look_up
 
 MAX_FRAMES = 20  # of one error
 MAX_ERRORS = 5  # that led to each other, or that are in one group
@@ -76,6 +76,12 @@ class LastError:
             return ""
         source = shortened(self.failed.source.rstrip(), MAX_SOURCE_CHARS)
         return f"--- {self.failed.name}, which failed\n{source}\n--- the error\n{self.traceback()}"
+
+    def required_text(self) -> str:
+        """Return the same for `{{error}}`. Raises PianoError if no cell has failed."""
+        if self.failed is None:
+            raise PianoError("no cell has failed, so {{error}} stands for nothing")
+        return self.text()
 
     def traceback(self) -> str:
         """Return the traceback of the failing cell, bounded, with Python's own words; "" if no cell has failed."""

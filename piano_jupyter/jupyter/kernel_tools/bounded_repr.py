@@ -5,11 +5,11 @@ from typing import Any
 
 from IPython.lib.pretty import RepresentationPrinter
 
-from piano_jupyter.jupyter.variable_access import is_environment
+from piano_jupyter.variables.bounded_text import ENVIRONMENT_WITHHELD
+from piano_jupyter.variables.variable_access import is_environment
 
 MAX_LINE_CHARS = 100  # of one line
 MAX_ITEMS = 50  # of a list, a dict or a set
-ENVIRONMENT_WITHHELD = "<the environment, which is not read>"
 
 
 class _LimitReachedError(Exception):

@@ -11,12 +11,13 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from piano_jupyter.jupyter.kernel_tools.bounded_repr import ENVIRONMENT_WITHHELD, bounded
-from piano_jupyter.jupyter.kernel_tools.data_frames import FrameColumn, FrameSummary, frame_kind, summary_of
+from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.render.tables import counted, plain_table
-from piano_jupyter.jupyter.variable_access import ENVIRONMENT_TEXT
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
 from piano_jupyter.tool import Tool
+from piano_jupyter.variables.bounded_text import ENVIRONMENT_WITHHELD
+from piano_jupyter.variables.data_frames import FrameColumn, FrameSummary, frame_kind, summary_of
+from piano_jupyter.variables.variable_access import ENVIRONMENT_TEXT, type_name
 
 MAX_VALUE_CHARS = 4_000  # of the text of a value
 MAX_SOURCE_CHARS = 6_000
@@ -73,13 +74,6 @@ def variable_row(name: str, value: Any) -> tuple[str, str, str, str]:
         return name, type_name(value), size_of(value), bytes_text(memory_bytes(value))
     except Exception as error:  # noqa: BLE001  The user's object may raise anything.
         return name, type_name(value), f"unknown ({type(error).__name__})", ""
-
-
-def type_name(value: Any) -> str:
-    """Return the name of a value's type, with its library."""
-    kind = type(value)
-    library = kind.__module__.partition(".")[0].lstrip("_")
-    return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"
 
 
 def size_of(value: Any) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter.errors import StoreError
-from piano_jupyter.jupyter.kernel_tools.data_frames import frame_kind
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import Rows
+from piano_jupyter.variables.data_frames import frame_kind
 
 UNREADABLE = {"PeriodDtype", "IntervalDtype"}
 WIDE_FLOATS = {"float96", "float128"}

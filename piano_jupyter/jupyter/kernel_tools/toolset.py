@@ -15,15 +15,15 @@ from piano_jupyter.jupyter.context.cells import executed_cells, notebook_cells, 
 from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeoutError
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.cell_code import code_for_cell
-from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import described, is_code, listed, variable_row
 from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import OpenPanel, Session
-from piano_jupyter.jupyter.variable_access import look_up
 from piano_jupyter.records import JobStatus, Mode
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
+from piano_jupyter.variables.data_frames import frames_in
+from piano_jupyter.variables.variable_access import look_up
 
 T = TypeVar("T")
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from piano_jupyter.jupyter.context.placeholder_names import placeholder_names
+from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, matching_files
 from piano_jupyter.jupyter.magic.options import quoted
@@ -142,6 +144,9 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
 
     @context_matcher(identifier="piano_jupyter.completion", priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
+        if (written := _open_placeholder(context)) is not None:
+            fragment, found = placeholder_names(written, QuestionVariables(shell, variables()))
+            return _answer(fragment, [SimpleCompletion(text, type="variable") for text in found[:MAX_COMPLETIONS]])
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:
             return {"completions": []}
@@ -153,21 +158,33 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
             return {"completions": []}
         found = candidates(where, COMMANDS, names.of)
         offered = [SimpleCompletion(text, type=getattr(text, "about", where.kinds[0].lower())) for text in found]
-        return {
-            "completions": offered or NoCompletions(),
-            "matched_fragment": where.written,
-            "ordered": True,
-            "suppress": True,
-        }
+        return _answer(where.written, offered)
 
     shell.Completer.custom_matchers.append(matcher)
     return partial(shell.Completer.custom_matchers.remove, matcher)
 
 
+def _answer(fragment: str, offered: list[SimpleCompletion]) -> SimpleMatcherResult:
+    """Return completions for a part of the text; those of IPython are left out."""
+    return {
+        "completions": offered or NoCompletions(),
+        "matched_fragment": fragment,
+        "ordered": True,
+        "suppress": True,
+    }
+
+
+def _open_placeholder(context: CompletionContext) -> str | None:
+    """Return what stands after an open `{{` of a question; None elsewhere."""
+    line = context.text_until_cursor
+    found = OPEN_PLACEHOLDER.search(line)
+    magic = FIRST_LINE.match(context.full_text)
+    is_question = LINE_MAGIC.fullmatch(line) or (magic and magic[1] == "piano")
+    return found[0][2:] if found and is_question else None
+
+
 def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:
     """Return the text from %piano to the cursor, and whether it is %%piano; None elsewhere."""
-    if OPEN_PLACEHOLDER.search(line):  # after an open {{ IPython completes variables
-        return None
     magic = FIRST_LINE.match(text)
     first = magic.string[: magic.end()].count("\n") if magic else 0
     if magic is None or (magic[1] in PYTHON_CELL_MAGICS and line_number > first):

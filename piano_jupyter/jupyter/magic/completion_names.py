@@ -90,7 +90,7 @@ async def _jobs(piano: "Piano") -> list[str]:
 
 async def _messages(piano: "Piano") -> list[str]:
     messages = await piano.messages(piano.thread, MAX_IDS) if piano.thread else []
-    return [LabelledId(short(each.id), each.content) for each in reversed(messages)]
+    return [LabelledId(short(each.id), each.shown) for each in reversed(messages)]
 
 
 READERS: Mapping[str, Reader] = {

@@ -236,7 +236,7 @@ class Panel {
     else this.showCall(change);
   }
 
-  showEntry({ entry: key, after, who, state, note, fraction, text, can }) {
+  showEntry({ entry: key, after, who, state, note, fraction, text, said: parts, can }) {
     let node = this.nodes.get(key);
     if (!node) {
       const inside = ["who", "said", "parts", "note", "can"].map((name) => make("div", { className: `piano-${name}` }));
@@ -253,7 +253,9 @@ class Panel {
     node.classList.toggle("piano-mine", state === "said");
     node.setAttribute("aria-label", who);
     name.textContent = who;
-    said.textContent = text;
+    const inserted = ([label, value]) =>
+      make("details", { className: "piano-inserted" }, make("summary", { textContent: label }), make("pre", { textContent: value }));
+    said.replaceChildren(...(parts ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
     said.hidden = !text;
     actions.replaceChildren();
     if (can === "edit") actions.append(this.button("Edit", () => this.edit(key, text)));

@@ -77,6 +77,7 @@ class PanelEntry:
     turn: str  # the key of its question
     progress: JobProgress  # with the status "said" for a question
     question: str = ""
+    said: Sequence[str | list[str]] = ()  # the question in parts: texts, and labels with what was inserted
     parts: dict[UUID, EntryPart] = field(default_factory=dict)  # those sent to the page
     sent: Change = field(default_factory=dict)  # the header, as last sent to the page
 
@@ -96,7 +97,8 @@ class PanelEntry:
             "note": now.note or STATUS_NOTES.get(state, ""),
             "fraction": now.fraction,
         }
-        return {"entry": self.key, "after": after, "can": self.action, "text": capped(self.question), **status}
+        header = {"entry": self.key, "after": after, "can": self.action, "text": capped(self.question), **status}
+        return header if all(isinstance(part, str) for part in self.said) else header | {"said": self.said}
 
     def changes(self, after: str | None) -> list[Change]:
         """Return what the page does not have of it yet."""
@@ -222,7 +224,8 @@ class ThreadView:
         """Add a stored message: a question as an entry of its own, an agent's message to the entry of its job."""
         if message.role == "user":
             entry = self._get_or_add_entry(str(message.id), message.id, "You", "said")
-            entry.question = message.content
+            entry.question = message.typed or message.content
+            entry.said = [part if isinstance(part, str) else [part.label, capped(part.text)] for part in message.parts]
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._get_or_add_entry(

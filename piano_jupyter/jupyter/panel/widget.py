@@ -8,6 +8,7 @@ are passed to the chat's loop; each is acknowledged, then answered.
 import asyncio
 import concurrent.futures
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -27,8 +28,11 @@ from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import JobStatus, Thread
 from piano_jupyter.text.json_text import json_or_none
+from piano_jupyter.variables.fill_in import FilledText
 
 log = logger(__name__)
+
+FillIn = Callable[[Piano, str, Thread], Awaitable[FilledText]]  # returns a question with its variables
 
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
 PAGE_REPLY_TIMEOUT_S = 3.0
@@ -44,8 +48,8 @@ class ChatPanel(anywidget.AnyWidget):
     _css = Path(__file__).with_name("panel.css")
     title = Unicode().tag(sync=True)
 
-    def __init__(self, piano: Piano, loop: LoopThread, thread: Thread) -> None:
-        self._piano, self._loop, self._thread = piano, loop, thread
+    def __init__(self, piano: Piano, loop: LoopThread, thread: Thread, fill_in: FillIn | None = None) -> None:
+        self._piano, self._loop, self._thread, self._fill_in = piano, loop, thread, fill_in
         self._view = ThreadView()
         self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
         self._limit = piano.config.panel_messages
@@ -268,6 +272,9 @@ class ChatPanel(anywidget.AnyWidget):
         if error is not None:
             self._send_message("done", page=page, action=action, error=error)
 
+    async def _filled(self, text: str) -> str | FilledText:
+        return text if self._fill_in is None else await self._fill_in(self._piano, text, self._thread)
+
     async def _run_action(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
         piano, about = self._piano, str(content.get("about", ""))
         match content.get("do"):
@@ -282,9 +289,9 @@ class ChatPanel(anywidget.AnyWidget):
                 self._limit += piano.config.panel_messages
                 await self._reload()
             case "send":
-                await piano.send_all(about, thread=self._thread, source="panel")
+                await piano.send_all(await self._filled(about), thread=self._thread, source="panel")
             case "edit":
-                await piano.edit(_parse_id(content.get("message")), about, source="panel")
+                await piano.edit(_parse_id(content.get("message")), await self._filled(about), source="panel")
                 piano.thread = self._thread  # as `send_all` does: the thread of the last question is current
             case "regenerate":
                 await piano.regenerate(_parse_id(self._view.answer_in(about) or about))

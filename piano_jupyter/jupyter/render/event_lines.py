@@ -25,7 +25,7 @@ def _event_text(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: 
         case events.AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"
         case events.MessageEvent(message=message):
-            return f"{speaker(message, names)}: {message.content}"
+            return f"{speaker(message, names)}: {message.shown}"
         case events.JobEvent(job=job):
             reason = f": {event.reason}" if isinstance(event, events.JobFailed) else ""
             return f"job {short(job.id)}, @{names.get(job.agent_id, '?')}, {job.model}{reason}"

@@ -17,8 +17,8 @@ def record_line(record: Any) -> str:
 
 def _summary(record: Any) -> str:
     match record:
-        case Message(role=role, content=content):
-            return f"{role}: {_beginning(content)}"
+        case Message(role=role, shown=text):
+            return f"{role}: {_beginning(text)}"
         case Thread(title=title, status=status):
             return repr(title) + (f", {status}" if status != "active" else "")
         case Agent(name=name, model=model):

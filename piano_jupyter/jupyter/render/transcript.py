@@ -16,7 +16,7 @@ from IPython.display import display
 
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.tables import MAX_CELL_CHARS, NO_MATHJAX, SMALL_GREY, RecordList, capped, lines_html
-from piano_jupyter.records import Message, ToolCall, short
+from piano_jupyter.records import Inserted, Message, ToolCall, short
 from piano_jupyter.text.aligned import has_aligned_block, text_blocks
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.markdown import as_markdown, indented
@@ -157,9 +157,22 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Slow to import.
 
     text = message.content
-    body = render(as_markdown(text)) if message.role == "assistant" else _text_html(capped(text))
+    body = render(as_markdown(text)) if message.role == "assistant" else _parts_html(message.parts)
     content = body.replace("<pre>", f"<pre {BLOCK_STYLE}>") if text else ""
     return f"{reasoning_html(message)}{''.join(map(call_html, calls))}{content}"
+
+
+def _parts_html(parts: Sequence[str | Inserted]) -> str:
+    """Return a question as HTML; what was inserted is folded behind its label."""
+    if all(isinstance(part, str) for part in parts):
+        return _text_html(capped("".join(map(str, parts))))
+    html = (lines_html(capped(part)) if isinstance(part, str) else _inserted_html(part) for part in parts)
+    return f"<div {BLOCK_STYLE}>{''.join(html)}</div>"
+
+
+def _inserted_html(inserted: Inserted) -> str:
+    label = f"<summary><code>{escape(inserted.label)}</code></summary>"
+    return f'<details style="display:inline-block">{label}<pre>{escape(capped(inserted.text))}</pre></details>'
 
 
 def _text_html(text: str) -> str:
@@ -174,7 +187,7 @@ def _text_html(text: str) -> str:
 
 def _plain(message: Message) -> str:
     data = indented(message.content) if message.role == "assistant" else None
-    return capped(message.content.rstrip() if data is None else data)
+    return capped(message.shown.rstrip() if data is None else data)
 
 
 def reasoning_html(message: Message) -> str:

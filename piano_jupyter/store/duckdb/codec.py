@@ -11,6 +11,7 @@ from piano_jupyter.records import (
     Agent,
     Approval,
     CallStatus,
+    Inserted,
     Job,
     JobStatus,
     Message,
@@ -93,6 +94,17 @@ def _tuple_of_json(text: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _json_of_pairs(value: Iterable[Inserted]) -> str:
+    return json.dumps([list(each) for each in value], ensure_ascii=False)
+
+
+def _inserted_of_json(text: str) -> tuple[Inserted, ...]:
+    pairs = json.loads(text)
+    if not all(isinstance(each, str) for pair in pairs for each in pair):
+        raise TypeError(f"{text:.100} is no JSON list of pairs of texts")
+    return tuple(Inserted(*pair) for pair in pairs)
+
+
 def _mode(text: str) -> str:
     if text not in get_args(Mode):
         raise ValueError(f"{text!r:.100} is no mode")
@@ -117,11 +129,11 @@ ENCODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _or_none(utc))
     | dict.fromkeys(MAPPINGS, _json_of_mapping)
     | dict.fromkeys(LISTS, _json_of_list)
-    | {"status": str, "schema": _or_none(_json_of_mapping)}
+    | {"status": str, "schema": _or_none(_json_of_mapping), "inserted": _json_of_pairs}
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _or_none(_aware))
     | dict.fromkeys(MAPPINGS, _mapping_of_json)
     | dict.fromkeys(LISTS, _tuple_of_json)
-    | {"schema": _or_none(_mapping_of_json), "mode": _mode}
+    | {"schema": _or_none(_mapping_of_json), "mode": _mode, "inserted": _inserted_of_json}
 )

@@ -209,5 +209,8 @@ def _word_parameters(wanted: SearchTerms) -> dict[str, Any]:
 
 def _hit(wanted: SearchTerms, found: Thread | Message, score: float, known: Mapping[Any, Thread]) -> Hit:
     thread, message = (found, None) if isinstance(found, Thread) else (known[found.thread_id], found)
-    excerpt, marks, at = wanted.excerpt(thread.title if message is None else message.content)
+    text = thread.title if message is None else message.shown
+    if message is not None and wanted.count(text) is None:  # the words are in what was inserted
+        text = message.content
+    excerpt, marks, at = wanted.excerpt(text)
     return Hit(thread=thread, message=message, excerpt=excerpt, marks=marks, at=at, score=score)

@@ -13,8 +13,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from piano_jupyter.export import ExportedThread
 from piano_jupyter.export.notebook import to_notebook
 from piano_jupyter.jupyter.magic.options import split_options
-from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.records import Message, Thread
+from piano_jupyter.variables.fill_in import fill_in
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = {"--thread": "T", "--no-wait": "", "--raw": ""}
@@ -42,7 +42,7 @@ def run(source):
     class Shell:
         def run_cell_magic(self, name, line, cell):
             options, handles, first = split_options(line, OPTIONS)
-            asked.append((name, options, handles, fill_in(f"{first}\n{cell}".strip(), {})))
+            asked.append((name, options, handles, fill_in(f"{first}\n{cell}".strip(), {}).sent))
 
     exec(TransformerManager().transform_cell(source), {"get_ipython": Shell})
     [(name, options, handles, text)] = asked

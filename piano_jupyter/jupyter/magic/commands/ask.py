@@ -1,19 +1,26 @@
 """%piano ask, send, wait, edit, regenerate, panel: ask a question and get an answer."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cell.waiting import follow_in_cell
+from piano_jupyter.jupyter.context.special_names import QuestionVariables
+from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
-from piano_jupyter.jupyter.placeholders import fill_in
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.records import Job, JobStatus, Message, Thread, short
+from piano_jupyter.text.placeholders import has_placeholders
+from piano_jupyter.variables.fill_in import FilledText, fill_in
+from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
+
+READ_TIMEOUT_S = 10.0  # for the variables that a question in the panel names
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -28,7 +35,7 @@ def ask(
     or a list of Jobs; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a
     variable (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
     """
-    prompt = fill_in(text, session.variables())
+    prompt = _filled(session, text, question)
     schema = None if json is None else schema_named(json, session.variables())
     question |= {"schema": schema, "source": "magic"}  # in addition to the agents and the thread
     if no_wait:
@@ -62,7 +69,7 @@ def edit(session: Session, text: str) -> Any:
     name, *rest = text.split(maxsplit=1) or [""]
     if not rest:
         raise PianoError("name the message, then write the new text: %piano edit 3fa9c1 and in Spain?")
-    prompt = fill_in(rest[0], session.variables())
+    prompt = _filled(session, rest[0], {})
     return follow_in_cell(session, partial(_edit, name, prompt))
 
 
@@ -79,9 +86,35 @@ def panel(session: Session) -> Any:
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
     piano, thread = session.call(_panel_thread)
-    panel = ChatPanel(piano, session.loop, thread)
+    panel = ChatPanel(piano, session.loop, thread, partial(filled_in_panel, session))
     session.panels.add(panel)
     return panel
+
+
+def _filled(session: Session, text: str, question: Mapping[str, Any]) -> FilledText:
+    """Return a question with the values of the variables that it names. Raises PianoError."""
+    if not has_placeholders(text):
+        return fill_in(text, {})
+    asked = {name: question[name] for name in ("agents", "thread") if name in question}
+    tokens = session.call(lambda piano: piano.frame_budget(text, **asked))
+    return fill_in(text, session.variables_here(), frame_chars=tokens * CHARS_PER_TOKEN)
+
+
+async def filled_in_panel(session: Session, piano: "Piano", text: str, thread: Thread) -> FilledText:
+    """Return a question from the panel with the values of the user's variables, read on the main thread."""
+    if not has_placeholders(text):
+        return fill_in(text, {})
+    frame_chars = CHARS_PER_TOKEN * await piano.frame_budget(text, thread=thread)
+
+    def read() -> FilledText:
+        return fill_in(text, QuestionVariables(session.shell, session.variables()), frame_chars=frame_chars)
+
+    try:
+        return await session.kernel.run(read, within=READ_TIMEOUT_S)
+    except TaskTimeoutError as error:
+        raise PianoError(
+            "the kernel is busy, so {{…}} cannot be read now; ask again when its cell has ended"
+        ) from error
 
 
 async def _checked_value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
@@ -109,13 +142,13 @@ async def _newest_job_here(piano: "Piano") -> list[Job]:
     return [job for job in await piano.jobs(last=MAX_ROWS) if job.notebook.is_same(piano.notebook)][-1:]
 
 
-async def _send_all(text: str, question: dict[str, Any], piano: "Piano") -> list[Job]:
+async def _send_all(text: FilledText, question: dict[str, Any], piano: "Piano") -> list[Job]:
     if piano.stopped:
         raise PianoError(f"{STOPPED}, and %piano send queues a question")
     return await piano.send_all(text, **question)
 
 
-async def _edit(name: str, text: str, piano: "Piano") -> list[Job]:
+async def _edit(name: str, text: FilledText, piano: "Piano") -> list[Job]:
     if piano.stopped:
         raise PianoError(STOPPED)
     return await piano.edit(name, text, source="magic")

@@ -17,11 +17,11 @@ from piano_jupyter import tool
 from piano_jupyter.errors import ToolError
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
-from piano_jupyter.jupyter.kernel_tools.data_frames import frames_in
 from piano_jupyter.jupyter.kernel_tools.description import bytes_text, described
 from piano_jupyter.jupyter.kernel_tools.toolset import KernelTools, variables_table
 from piano_jupyter.runner.tools.permissions.policy import judge
 from piano_jupyter.tool import Verdict
+from piano_jupyter.variables.data_frames import frames_in
 
 SALES = {"item": ["tea", "bread", "tea", None], "price": [2.5, 3.2, 2.5, None]}
 TABLE = ("nulls  values", "1      2 different: tea (2), bread (1)", "1      2.5 to 3.2, mean 2.73333")

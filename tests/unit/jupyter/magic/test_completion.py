@@ -155,8 +155,9 @@ def test_a_piano_line_offers_only_matching_completions(complete, text, offers, f
         "%%bash\n%piano th",
         "%%time %piano th",
         "%pianos th",
-        "%piano ask what is {{na",
-        "%%piano\nwhat is {{rows[na",
+        "what is {{na",
+        "%%time\nwhat = '{{na",
+        "%piano ask what is {{name}} and",
     ],
 )
 def test_elsewhere_only_other_completers_answer(complete, text):

@@ -13,6 +13,7 @@ from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, ChatPanel
 from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS
 from piano_jupyter.piano import Piano
+from piano_jupyter.variables.fill_in import fill_in
 
 SENT = threading.Condition()
 
@@ -481,3 +482,35 @@ def test_the_panel_of_a_deleted_thread_is_taken_away_and_another_one_stays(opene
 
     assert (panel.comm is None, other.comm is None) == (True, False)
     other.close()
+
+
+def test_a_question_names_variables_and_an_edit_begins_with_what_was_typed(scripted, tmp_path):
+    async def filled(_piano, text, thread):
+        assert thread.title == "Talk"
+        return fill_in(text, {"rows": ["long"] * 40})
+
+    async def begun():
+        piano = Piano(database=":memory:", workspace=tmp_path, model=scripted("one", "two"))
+        await piano.open()
+        await piano.open_thread("Talk")
+        return piano
+
+    loop = LoopThread()
+    piano = loop.run(begun())
+    panel = Recorded(piano, loop, piano.thread, filled)
+    try:
+        panel.clicks("hello")
+        panel.clicks("send", "Count {{rows}}", action=2)
+        assert panel.answer(2) == ""
+        question = until(
+            lambda: [each for sent in panel.told("changes") for each in sent["changes"] if each.get("can") == "edit"]
+        )[0]
+        panel.clicks("send", "{{nothing}}", action=3)
+        assert "no variable named 'nothing'" in panel.answer(3)
+    finally:
+        panel.close()
+        loop.run(piano.close())
+        loop.stop()
+
+    assert question["text"] == "Count {{rows}}"
+    assert question["said"] == ["Count ", ["rows · 320 characters", str(["long"] * 40)]]

@@ -3,7 +3,7 @@
 A `FrameSummary` has the size of a frame, and the type and a sample of the values of each of its first columns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -47,8 +47,13 @@ class FrameSummary:
 
 def frame_kind(value: Any) -> str:
     """Return the kind of a frame, such as "pandas.DataFrame"; "" for other values."""
+    return kind_among(value, SUMMARIES)
+
+
+def kind_among(value: Any, known: Container[str]) -> str:
+    """Return the first of a value's types, its own and those that it inherits from, that is known; "" if none is."""
     kinds = (f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
-    return next((kind for kind in kinds if kind in SUMMARIES), "")
+    return next((kind for kind in kinds if kind in known), "")
 
 
 def summary_of(value: Any) -> FrameSummary:

@@ -1,4 +1,4 @@
-"""Look up variables of the user's namespace and their parts, by dots and indexes; nothing is called.
+"""Look up variables of the user's namespace and their parts, by dots and indexes; nothing else is called.
 
 Only the user's data can be read, not the environment, the internals of modules and functions, stack frames, or objects
 of IPython, ipykernel and Piano, which hold the keys of the session. Every step of a lookup is checked.
@@ -8,13 +8,15 @@ import ast
 import gc
 import os
 from collections import ChainMap, UserDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, MappingProxyType, ModuleType
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.text.expressions import parse_expression
 from piano_jupyter.text.truncation import truncated
+
+CallEvaluator = Callable[[ast.Call, Mapping[str, Any]], Any]
 
 ENVIRONMENT = type(os.environ)
 NO_ITEMS: dict[str, str] = {}
@@ -39,6 +41,7 @@ DATA_MODULES = (
     "IPython.utils",  # the lines of `!ls`, the output of %%capture
     "piano_jupyter.errors",
     "piano_jupyter.events",
+    "piano_jupyter.jupyter.context",
     "piano_jupyter.jupyter.render",
     "piano_jupyter.records",
     "piano_jupyter.tool",
@@ -58,22 +61,38 @@ def look_up(expression: str, variables: Mapping[str, Any]) -> Any:
     return evaluate(node, variables)
 
 
-def evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
-    """Return the value of a parsed name, as `look_up` does."""
+def evaluate(node: ast.expr, variables: Mapping[str, Any], call: CallEvaluator | None = None) -> Any:
+    """Return the value of a parsed name, as `look_up` does; `call` returns that of a call, where one is allowed."""
     match node:
         case ast.Name(id=name):
             if name not in variables:
                 raise NotFoundError.among("variable", name, [each for each in variables if not each.startswith("_")])
             value = variables[name]
         case ast.Attribute(value=inner, attr=attribute):
-            value = _attribute(ast.unparse(node), evaluate(inner, variables), attribute)
+            value = _attribute(ast.unparse(node), evaluate(inner, variables, call), attribute)
         case ast.Subscript(value=inner, slice=index):
-            value = evaluate(inner, variables)[ast.literal_eval(index)]
+            value = evaluate(inner, variables, call)[_literal(index)]
+        case ast.Call() if call is not None:
+            value = call(node, variables)
         case _:
             raise PianoError("only names, dots and indexes are allowed; put the result into a variable and use that")
     if whose := _owner(value):
         raise PianoError(f"{ast.unparse(node)} is {whose}, which is not read{HINT}")
     return value
+
+
+def _literal(index: ast.expr) -> Any:
+    """Return the value of an index of numbers and texts, slices included."""
+    match index:
+        case ast.Slice(lower=lower, upper=upper, step=step):
+            return slice(*(None if each is None else _literal(each) for each in (lower, upper, step)))
+        case ast.Tuple(elts=parts):
+            return tuple(map(_literal, parts))
+    try:
+        return ast.literal_eval(index)
+    except ValueError:
+        written = truncated(ast.unparse(index), 100)
+        raise PianoError(f"the index {written} is no number or text{HINT}") from None
 
 
 def is_environment(value: Any) -> bool:
@@ -124,3 +143,10 @@ def _owner(value: Any) -> str:
         if whose and not any(module == each or module.startswith(f"{each}.") for each in DATA_MODULES):
             return f"an object of {whose}"
     return ""
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's type, with its library."""
+    kind = type(value)
+    library = kind.__module__.partition(".")[0].lstrip("_")
+    return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"

@@ -25,8 +25,8 @@ from piano_jupyter.agent_code import redirect_output
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.kernel_tools.description import described
-from piano_jupyter.jupyter.placeholders import fill_in
-from piano_jupyter.jupyter.variable_access import look_up
+from piano_jupyter.variables.fill_in import fill_in
+from piano_jupyter.variables.variable_access import look_up
 
 SECRET = "only-the-environment-has-this"
 
@@ -200,7 +200,7 @@ def test_data_that_holds_the_environment_is_shown_without_it(variables, name):
 
 
 def test_data_that_shows_the_environment_is_filled_into_no_prompt(variables):
-    with pytest.raises(PianoError, match=r"\{\{settings\}\} shows the environment of the process; put the part"):
+    with pytest.raises(PianoError, match=r"\{\{settings\}\}: it shows the environment of the process; put the part"):
         fill_in("{{settings}}", variables)
 
 
