@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.text.markdown import CodeBlock, code_blocks
 
 Role = Literal["user", "assistant", "tool", "system"]
@@ -162,6 +163,7 @@ class Message:
         usage: What it cost, as far as the server tells it: `model`; `prompt_tokens`, `cached_tokens` and
             `completion_tokens`; `tokens_per_second`; `first_token_s`, the seconds to the first token, and `load_s`,
             the seconds of loading within them; `skills`, the versions of the agent's skills by name.
+        attachments: Images and text files that were sent with it, in order; without their bytes.
 
     Example:
         >>> answer = await piano.ask("What is the capital of France?")
@@ -181,6 +183,7 @@ class Message:
     job_id: UUID | None = None
     reasoning: str = ""
     usage: Mapping[str, Any] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def code_blocks(self) -> list[CodeBlock]:
@@ -202,6 +205,7 @@ class ToolCall:
         status: "started" (it is running), "ok", "failed", or "unknown" (the kernel stopped while it ran).
         result: What the model reads as the result; None while it runs.
         finished_at: When it ended, in UTC.
+        attachments: The figures and tables that it has shown, in order; without their bytes.
 
     Example:
         >>> def price(item: str) -> float:
@@ -224,6 +228,7 @@ class ToolCall:
     status: CallStatus = CallStatus.STARTED
     result: str | None = None
     finished_at: datetime | None = None
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def outcome(self) -> str:
