@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
@@ -21,6 +22,7 @@ from piano_jupyter.errors import ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
+from piano_jupyter.pipeline.attached_content import with_content
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
 
 T = TypeVar("T")
+Attached = TypeVar("Attached", Message, ToolCall)
 
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
 MODEL_NAMES_TIMEOUT_S = 0.25  # in completions
@@ -1249,6 +1252,43 @@ class Piano:
         """
         return await self._parts.threads.tool_calls(thread)
 
+    async def with_content(self, records: Sequence[Attached], max_bytes: int | None = None) -> list[Attached]:
+        """Return messages or tool calls with the bytes of their attachments, which are read only when they are wanted.
+
+        Args:
+            records: The messages, or the tool calls.
+            max_bytes: How many bytes are read at most; the newest attachments come first.
+
+        Returns:
+            The records, in order. An attachment whose bytes were not read has None as its `content`.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.with_content(await piano.tool_calls(piano.thread))
+            []
+        """
+        return await with_content(self._parts.store, records, max_bytes)
+
+    async def attachments(self, hashes: Sequence[str]) -> list[Attachment]:
+        """Return attachments with their bytes, by the hashes of these.
+
+        Args:
+            hashes: The hashes, as `Attachment.sha256` has them.
+
+        Returns:
+            The attachments; one that is gone is left out.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.attachments(["0" * 64])
+            []
+        """
+        return await self._parts.store.attachments(hashes)
+
     async def search(self, text: str, limit: int = 20) -> list[Hit]:
         """Search the titles of threads and all messages.
 
@@ -1601,7 +1641,7 @@ class Piano:
 
         Args:
             query: SQL of DuckDB. The tables are agents, threads, messages, jobs, tool_calls and tool_results,
-                approvals and decisions.
+                approvals and decisions, attachments.
 
         Returns:
             The rows, a sequence of tuples that knows its `columns`; `.df()` makes a pandas DataFrame of it.

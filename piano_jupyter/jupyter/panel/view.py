@@ -12,6 +12,7 @@ from uuid import UUID
 
 from piano_jupyter import events
 from piano_jupyter.approval_prompt import argument_text
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.markdown_html import (
     MAX_RENDERED_CHARS,
@@ -77,6 +78,7 @@ class PanelEntry:
     turn: str  # the key of its question
     progress: JobProgress  # with the status "said" for a question
     question: str = ""
+    attachments: Sequence[Attachment] = ()
     parts: dict[UUID, EntryPart] = field(default_factory=dict)  # those sent to the page
     sent: Change = field(default_factory=dict)  # the header, as last sent to the page
 
@@ -96,7 +98,8 @@ class PanelEntry:
             "note": now.note or STATUS_NOTES.get(state, ""),
             "fraction": now.fraction,
         }
-        return {"entry": self.key, "after": after, "can": self.action, "text": capped(self.question), **status}
+        shown = {"text": capped(self.question), "attachments": attachment_names(self.attachments)}
+        return {"entry": self.key, "after": after, "can": self.action, **shown, **status}
 
     def changes(self, after: str | None) -> list[Change]:
         """Return what the page does not have of it yet."""
@@ -222,7 +225,7 @@ class ThreadView:
         """Add a stored message: a question as an entry of its own, an agent's message to the entry of its job."""
         if message.role == "user":
             entry = self._get_or_add_entry(str(message.id), message.id, "You", "said")
-            entry.question = message.content
+            entry.question, entry.attachments = message.content, message.attachments
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._get_or_add_entry(
@@ -277,6 +280,7 @@ def _call_change(now: CallProgress) -> Change:
         "preview": exact_html(truncated(preview, MAX_PREVIEW_CHARS)),
         "arguments": [[exact_html(name) + _line_count(value), exact_html(value)] for name, value in values.items()],
         "result": readable_html(call.result) if call.result else None,
+        "attachments": attachment_names(call.attachments),
         "state": now.state,
         "flag": exact_html(now.flag),
         "question": request.question if request else "",
@@ -284,6 +288,11 @@ def _call_change(now: CallProgress) -> Change:
         "always": exact_html(request.always) if request else "",
         "request": str(request.id) if request else "",
     }
+
+
+def attachment_names(attachments: Sequence[Attachment]) -> list[list[str]]:
+    """Return the hash and the label of attachments: the page asks for their content when it shows them."""
+    return [[each.sha256, each.label] for each in attachments]
 
 
 def _line_count(value: str) -> str:
