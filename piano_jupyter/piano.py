@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
+from piano_jupyter.agent_code import in_agent_code
 from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import ModelError, NotFoundError, PianoError
+from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
@@ -26,6 +27,7 @@ from piano_jupyter.pipeline.attached_content import with_content
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
+    EMBEDDED,
     Agent,
     Backup,
     DatabaseIdentity,
@@ -284,18 +286,42 @@ class Piano:
 
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: None = None
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: None = None,
+        attachments: Sequence[Any] = (),
     ) -> Message: ...
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: type[T]
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: type[T],
+        attachments: Sequence[Any] = (),
     ) -> T: ...
     @overload
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any,
+        attachments: Sequence[Any] = (),
     ) -> Any: ...
     async def ask(
-        self, text: str, *, agent: str | None = None, thread: Thread | str | None = None, schema: Any = None
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        attachments: Sequence[Any] = (),
     ) -> Any:
         """Send a message and return the answer.
 
@@ -309,6 +335,8 @@ class Piano:
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What the answer is to be instead of text: a type (a dataclass, a TypedDict, a pydantic model,
                 `list[str]`, ...), or a JSON Schema (a dict, its text, or the path of a file).
+            attachments: Images and text files to send along: the path of a file, the bytes of an image, an image of
+                Pillow or a figure each.
 
         Returns:
             The answer as a `Message`. With `schema` a checked value of that type, or of JSON's own types.
@@ -327,23 +355,47 @@ class Piano:
             ['Rhine', 'Elbe', 'Oder']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self._send_one(text, agent, thread, "api", form))
+        answers = await self._asked(self._send_one(text, agent, thread, "api", form, attachments))
         return form.value(answers[0].content) if form else answers[0]
 
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: None = None
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: None = None,
+        attachments: Sequence[Any] = (),
     ) -> list[Message]: ...
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: type[T]
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: type[T],
+        attachments: Sequence[Any] = (),
     ) -> list[T]: ...
     @overload
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any,
+        attachments: Sequence[Any] = (),
     ) -> list[Any]: ...
     async def ask_all(
-        self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None, schema: Any = None
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        schema: Any = None,
+        attachments: Sequence[Any] = (),
     ) -> list[Any]:
         """Send a message to several agents and return all their answers.
 
@@ -353,6 +405,7 @@ class Piano:
             agents: The names of the agents that answer.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be instead of text, as in `ask`.
+            attachments: Images and text files to send along, as in `ask`.
 
         Returns:
             The answers, or with `schema` the values, in the order in which the agents were asked.
@@ -367,7 +420,9 @@ class Piano:
             ['Paris.', 'Paris.']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form))
+        answers = await self._asked(
+            self.send_all(text, agents=agents, thread=thread, schema=form, attachments=attachments)
+        )
         return [form.value(each.content) for each in answers] if form else answers
 
     async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
@@ -393,6 +448,7 @@ class Piano:
         agent: str | None = None,
         thread: Thread | str | None = None,
         schema: Any = None,
+        attachments: Sequence[Any] = (),
         source: Source = "api",
     ) -> Job:
         """Send a message to one agent and return at once; `wait` has the answer.
@@ -402,6 +458,7 @@ class Piano:
             agent: The name of the agent that answers, as in `ask`.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What the answer is to be, as in `ask`. The answer is JSON that fits; `value` returns it as a value.
+            attachments: Images and text files to send along, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -416,12 +473,19 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        return (await self._send_one(text, agent, thread, source, schema))[0]
+        return (await self._send_one(text, agent, thread, source, schema, attachments))[0]
 
     async def _send_one(
-        self, text: str, agent: str | None, thread: Thread | str | None, source: Source, schema: Any
+        self,
+        text: str,
+        agent: str | None,
+        thread: Thread | str | None,
+        source: Source,
+        schema: Any,
+        attachments: Sequence[Any],
     ) -> list[Job]:
-        return await self._send(text, [agent] if agent is not None else [], thread, source, schema, alone=True)
+        names = [agent] if agent is not None else []
+        return await self._send(text, names, thread, source, schema, attachments, alone=True)
 
     async def send_all(
         self,
@@ -430,6 +494,7 @@ class Piano:
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
         schema: Any = None,
+        attachments: Sequence[Any] = (),
         source: Source = "api",
     ) -> list[Job]:
         """Send a message to several agents and return at once; `wait` has the answers.
@@ -439,6 +504,7 @@ class Piano:
             agents: The names of the agents that answer; by default those that the text mentions at its beginning.
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be, as in `send`.
+            attachments: Images and text files to send along, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -454,23 +520,62 @@ class Piano:
             >>> [(await piano.wait(job)).content for job in jobs]
             ['Paris.', 'Paris.']
         """
-        return await self._send(text, agents, thread, source, schema, alone=False)
+        return await self._send(text, agents, thread, source, schema, attachments, alone=False)
 
     async def _send(
-        self, text: str, names: Sequence[str], thread: Thread | str | None, source: Source, schema: Any, *, alone: bool
+        self,
+        text: str,
+        names: Sequence[str],
+        thread: Thread | str | None,
+        source: Source,
+        schema: Any,
+        attachments: Sequence[Any],
+        *,
+        alone: bool,
     ) -> list[Job]:
         _check_text(text)
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
             self._parts.agents.by_name(name)  # a wrong name must not open a thread
-        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text)
-        agents = self._parts.question_sender.answering_agents(text, names, into)
+        attached = await self._attached(attachments)
+        into, sender = await self._parts.threads.select(thread), self._parts.question_sender
+        if any(each.is_image for each in attached):
+            await self._check_that_images_are_seen(sender.answering_agents(text, names, into))
+        into = into or await self._parts.threads.open(text)
+        agents = sender.answering_agents(text, names, into)
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
-        return await self._parts.question_sender.ask(
-            text, agents, into, source, await self._terms_of_sending(), form.schema if form else None
+        return await sender.ask(
+            text, agents, into, source, await self._terms_of_sending(), form.schema if form else None, attached
         )
+
+    async def _attached(self, given: Sequence[Any]) -> list[Attachment]:
+        """Return what is to be sent along, without secrets. Raises PianoError for what cannot be."""
+        from piano_jupyter.attachments.given import MAX_ATTACHMENTS, given_attachment  # noqa: PLC0415  Rarely wanted.
+
+        if not given:
+            return []
+        if isinstance(given, str | bytes):
+            raise PianoError("attachments is a list: attachments=[...]")
+        workspace, is_agent = self.config.workspace, in_agent_code()
+        attached = await asyncio.to_thread(
+            lambda: [given_attachment(each, workspace=workspace, only_beneath=is_agent) for each in given]
+        )
+        if len(attached) > MAX_ATTACHMENTS:
+            raise PianoError(f"{len(attached)} attachments are too many for one message: at most {MAX_ATTACHMENTS}")
+        return [each.masked(self._parts.mask) for each in attached]
+
+    async def _check_that_images_are_seen(self, agents: Sequence[Agent]) -> None:
+        """Raise ImagesRefusedError if it is known that the model of one of the agents does not see images."""
+        is_embedded = await self._parts.address() == EMBEDDED
+        for agent in agents:
+            if is_embedded or await self._parts.sees_images(agent.model) is False:
+                model = "the embedded model" if is_embedded else agent.model
+                raise ImagesRefusedError(
+                    f"{agent.name} cannot be sent images, because {model} does not see them: ask an agent whose model "
+                    f"does, or describe the image in words"
+                )
 
     async def _terms_of_sending(self) -> JobTerms:
         """Return the terms that a question is sent under now, and resume what an earlier kernel left."""
@@ -1320,7 +1425,7 @@ class Piano:
                 messages of the OpenAI chat API).
 
         Returns:
-            The text. It has no ids, paths or keys of this machine.
+            The text, with all attachments in it. It has no ids, paths or keys of this machine.
 
         Raises:
             NotFoundError: There is no such format.
@@ -1336,8 +1441,9 @@ class Piano:
         if format not in WRITERS:
             raise NotFoundError.among("format", format, WRITERS)
         names = {agent.id: agent.name for agent in self._parts.agents.all()}
-        transcript = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
-        return exported(format, transcript)
+        messages = await self.with_content(await self.messages(thread))
+        calls = await self.with_content(await self.tool_calls(thread))
+        return exported(format, ExportedThread(thread, messages, calls, names))
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
         """Add a conversation from JSON Lines as a new thread, and make it the current one.

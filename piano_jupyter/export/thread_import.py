@@ -50,6 +50,7 @@ def to_records(
                 parent_id=messages[-1].id if messages else None,
                 source="agent" if line.role == "assistant" else "api",
                 agent_id=author,
+                attachments=tuple(line.attachments),
             )
         )
         calls += [
@@ -62,6 +63,7 @@ def to_records(
                 status=CallStatus.UNKNOWN if call.result is None else CallStatus.OK,
                 result=UNFINISHED if call.result is None else call.result,
                 finished_at=clock.now(),
+                attachments=tuple(call.attachments),
             )
             for call in line.calls
         ]

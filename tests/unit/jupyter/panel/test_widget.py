@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from pictures import png
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
@@ -481,3 +482,22 @@ def test_the_panel_of_a_deleted_thread_is_taken_away_and_another_one_stays(opene
 
     assert (panel.comm is None, other.comm is None) == (True, False)
     other.close()
+
+
+def test_a_page_gets_the_names_of_images_and_asks_for_their_content(opened):
+    panel, piano, loop = opened("a plot")
+    panel.clicks("hello")
+    loop.run(piano.ask("look", attachments=[png()]))
+    until(lambda: "done" in panel.states())
+    question = next(
+        change for message in panel.told("changes") for change in message["changes"] if change.get("text") == "look"
+    )
+    [[hash_, label]] = question["attachments"]
+
+    panel.clicks("attachment", hash_, action=2)
+
+    assert panel.answer(2) == ""
+    assert label == "image, 3 × 2"
+    [sent] = panel.told("attachment")
+    assert (sent["page"], sent["hash"]) == ("p", hash_)
+    assert sent["html"].startswith('<img src="data:image/png;base64,')
