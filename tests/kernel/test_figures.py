@@ -95,6 +95,23 @@ def test_l3_an_image_bomb_is_named_and_not_kept(drawing, stub_model):
     assert "[a figure was not kept: the figure has 60,000 × 60,000 pixels" in told
 
 
+def test_a_figure_of_a_cell_is_sent_as_an_image_and_shown_in_the_history(drawing, stub_model):
+    stub_model.says("it rises")
+    drawing.run(
+        "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\naxes.plot([1, 2, 3])\nplt.close(figure)"
+    )
+
+    cell = drawing.run("print((await piano.ask('What does it show?', attachments=[figure, small])).content)")
+    history = drawing.run("%piano history --last 2")
+
+    _, plot, picture = stub_model.requests[-1]["messages"][-1]["content"]
+    assert cell.stream == "it rises\n"
+    assert plot["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert picture["image_url"]["url"] == f"data:image/png;base64,{base64.b64encode(png(30, 20)).decode()}"
+    assert images(history) == 2
+    assert "[image, 30 × 20]" in history.text
+
+
 def test_a_call_shows_at_most_twenty_figures_and_says_so(drawing, stub_model):
     code = "for shade in range(25): display(Picture(small.data[:-1] + bytes([shade])))"
 
