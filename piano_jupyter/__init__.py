@@ -14,6 +14,7 @@ checks that, and a test checks that this map is its contract):
     events | rules                what has happened | which tool calls run, ask or are denied
     tool | shipped | export | variables  functions as tools | the skills that ship | threads as files | values as text
     records | cancellation        Agent, Thread, Message, ToolCall, Job | work that is not to stop halfway
+    attachments                   figures, images, tables and files that belong to messages and calls, made safe
     logs                          the log
     secrets | safe_files | fork_guard | own_folders  masks | opens files safely | refuses in a fork | closed to tools
     clock | errors | agent_code   time and ids | the errors | which output is an agent's

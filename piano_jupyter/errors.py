@@ -10,6 +10,7 @@
     - ModelNotServedError
     - ModelRefusedError
     - ModelTimeoutError
+    - ImagesRefusedError
     - UnreadableReplyError
     - ContextOverflowError
   x ToolError
@@ -91,6 +92,10 @@ class ModelRefusedError(ModelError):
 
 class ModelTimeoutError(ModelError):
     """The server sent nothing for longer than a timeout."""
+
+
+class ImagesRefusedError(ModelError):
+    """The model does not see images."""
 
 
 class UnreadableReplyError(ModelError):

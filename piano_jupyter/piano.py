@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
+from piano_jupyter.agent_code import in_agent_code
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import ModelError, NotFoundError, PianoError
+from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, PianoError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
+from piano_jupyter.pipeline.attached_content import with_content
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
+    EMBEDDED,
     Agent,
     Backup,
     DatabaseIdentity,
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Variables = Mapping[str, Any] | None  # that a question can name
+Attached = TypeVar("Attached", Message, ToolCall)
 
 WINDOW_PART = 3  # of a model's context window is the most that a data frame in a question takes
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
@@ -292,6 +297,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: None = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> Message: ...
     @overload
     async def ask(
@@ -302,6 +308,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: type[T],
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> T: ...
     @overload
     async def ask(
@@ -312,6 +319,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> Any: ...
     async def ask(
         self,
@@ -321,6 +329,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> Any:
         """Send a message and return the answer.
 
@@ -336,6 +345,8 @@ class Piano:
                 `list[str]`, ...), or a JSON Schema (a dict, its text, or the path of a file).
             variables: Values by name, for the `{{name}}` in the text; only these can be named. Without them the text is
                 sent as it is.
+            attachments: Images and text files to send along: the path of a file, the bytes of an image, an image of
+                Pillow or a figure each.
 
         Returns:
             The answer as a `Message`. With `schema` a checked value of that type, or of JSON's own types.
@@ -354,7 +365,7 @@ class Piano:
             ['Rhine', 'Elbe', 'Oder']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self._send_one(text, agent, thread, "api", form, variables))
+        answers = await self._asked(self._send_one(text, agent, thread, "api", form, variables, attachments))
         return form.value(answers[0].content) if form else answers[0]
 
     @overload
@@ -366,6 +377,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: None = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> list[Message]: ...
     @overload
     async def ask_all(
@@ -376,6 +388,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: type[T],
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> list[T]: ...
     @overload
     async def ask_all(
@@ -386,6 +399,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> list[Any]: ...
     async def ask_all(
         self,
@@ -395,6 +409,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
     ) -> list[Any]:
         """Send a message to several agents and return all their answers.
 
@@ -405,6 +420,7 @@ class Piano:
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be instead of text, as in `ask`.
             variables: Values for the `{{name}}` in the text, as in `ask`.
+            attachments: Images and text files to send along, as in `ask`.
 
         Returns:
             The answers, or with `schema` the values, in the order in which the agents were asked.
@@ -419,7 +435,10 @@ class Piano:
             ['Paris.', 'Paris.']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self.send_all(text, agents=agents, thread=thread, schema=form, variables=variables))
+        sends = self.send_all(
+            text, agents=agents, thread=thread, schema=form, variables=variables, attachments=attachments
+        )
+        answers = await self._asked(sends)
         return [form.value(each.content) for each in answers] if form else answers
 
     async def _asked(self, sends: Coroutine[Any, Any, list[Job]]) -> list[Message]:
@@ -446,6 +465,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
         source: Source = "api",
     ) -> Job:
         """Send a message to one agent and return at once; `wait` has the answer.
@@ -456,6 +476,7 @@ class Piano:
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What the answer is to be, as in `ask`. The answer is JSON that fits; `value` returns it as a value.
             variables: Values for the `{{name}}` in the text, as in `ask`.
+            attachments: Images and text files to send along, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -470,7 +491,7 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        return (await self._send_one(text, agent, thread, source, schema, variables))[0]
+        return (await self._send_one(text, agent, thread, source, schema, variables, attachments))[0]
 
     async def _send_one(
         self,
@@ -480,10 +501,11 @@ class Piano:
         source: Source,
         schema: Any,
         variables: Variables,
+        attachments: Sequence[Any],
     ) -> list[Job]:
         names = [agent] if agent is not None else []
         question = await self._filled(text, variables, names, thread)
-        return await self._send(question, names, thread, source, schema, alone=True)
+        return await self._send(question, names, thread, source, schema, attachments, alone=True)
 
     async def send_all(
         self,
@@ -493,6 +515,7 @@ class Piano:
         thread: Thread | str | None = None,
         schema: Any = None,
         variables: Variables = None,
+        attachments: Sequence[Any] = (),
         source: Source = "api",
     ) -> list[Job]:
         """Send a message to several agents and return at once; `wait` has the answers.
@@ -503,6 +526,7 @@ class Piano:
             thread: The thread to continue, or its title; it becomes the current one.
             schema: What each answer is to be, as in `send`.
             variables: Values for the `{{name}}` in the text, as in `ask`.
+            attachments: Images and text files to send along, as in `ask`.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -519,7 +543,7 @@ class Piano:
             ['Paris.', 'Paris.']
         """
         question = await self._filled(text, variables, agents, thread)
-        return await self._send(question, agents, thread, source, schema, alone=False)
+        return await self._send(question, agents, thread, source, schema, attachments, alone=False)
 
     async def _filled(
         self, text: str | FilledText, variables: Variables, agents: Sequence[str], thread: Thread | str | None
@@ -539,6 +563,7 @@ class Piano:
         thread: Thread | str | None,
         source: Source,
         schema: Any,
+        attachments: Sequence[Any],
         *,
         alone: bool,
     ) -> list[Job]:
@@ -546,14 +571,45 @@ class Piano:
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
             self._parts.agents.by_name(name)  # a wrong name must not open a thread
-        into = await self._parts.threads.select(thread) or await self._parts.threads.open(text.shown)
-        agents = self._parts.question_sender.answering_agents(text.typed, names, into)
+        attached = await self._attached(attachments)
+        into, sender = await self._parts.threads.select(thread), self._parts.question_sender
+        if any(each.is_image for each in attached):
+            await self._check_that_images_are_seen(sender.answering_agents(text.typed, names, into))
+        into = into or await self._parts.threads.open(text.shown)
+        agents = sender.answering_agents(text.typed, names, into)
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
-        return await self._parts.question_sender.ask(
-            text, agents, into, source, await self._terms_of_sending(), form.schema if form else None
+        return await sender.ask(
+            text, agents, into, source, await self._terms_of_sending(), form.schema if form else None, attached
         )
+
+    async def _attached(self, given: Sequence[Any]) -> list[Attachment]:
+        """Return what is to be sent along, without secrets. Raises PianoError for what cannot be."""
+        from piano_jupyter.attachments.given import MAX_ATTACHMENTS, given_attachment  # noqa: PLC0415  Rarely wanted.
+
+        if not given:
+            return []
+        if isinstance(given, str | bytes):
+            raise PianoError("attachments is a list: attachments=[...]")
+        workspace, is_agent = self.config.workspace, in_agent_code()
+        attached = await asyncio.to_thread(
+            lambda: [given_attachment(each, workspace=workspace, only_beneath=is_agent) for each in given]
+        )
+        if len(attached) > MAX_ATTACHMENTS:
+            raise PianoError(f"{len(attached)} attachments are too many for one message: at most {MAX_ATTACHMENTS}")
+        return [each.masked(self._parts.mask) for each in attached]
+
+    async def _check_that_images_are_seen(self, agents: Sequence[Agent]) -> None:
+        """Raise ImagesRefusedError if it is known that the model of one of the agents does not see images."""
+        is_embedded = await self._parts.address() == EMBEDDED
+        for agent in agents:
+            if is_embedded or await self._parts.sees_images(agent.model) is False:
+                model = "the embedded model" if is_embedded else agent.model
+                raise ImagesRefusedError(
+                    f"{agent.name} cannot be sent images, because {model} does not see them: ask an agent whose model "
+                    f"does, or describe the image in words"
+                )
 
     async def _terms_of_sending(self) -> JobTerms:
         """Return the terms that a question is sent under now, and resume what an earlier kernel left."""
@@ -1361,6 +1417,43 @@ class Piano:
         """
         return await self._parts.threads.tool_calls(thread)
 
+    async def with_content(self, records: Sequence[Attached], max_bytes: int | None = None) -> list[Attached]:
+        """Return messages or tool calls with the bytes of their attachments, which are read only when they are wanted.
+
+        Args:
+            records: The messages, or the tool calls.
+            max_bytes: How many bytes are read at most; the newest attachments come first.
+
+        Returns:
+            The records, in order. An attachment whose bytes were not read has None as its `content`.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.with_content(await piano.tool_calls(piano.thread))
+            []
+        """
+        return await with_content(self._parts.store, records, max_bytes)
+
+    async def attachments(self, hashes: Sequence[str]) -> list[Attachment]:
+        """Return attachments with their bytes, by the hashes of these.
+
+        Args:
+            hashes: The hashes, as `Attachment.sha256` has them.
+
+        Returns:
+            The attachments; one that is gone is left out.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.attachments(["0" * 64])
+            []
+        """
+        return await self._parts.store.attachments(hashes)
+
     async def search(self, text: str, limit: int = 20) -> list[Hit]:
         """Search the titles of threads and all messages.
 
@@ -1392,7 +1485,7 @@ class Piano:
                 messages of the OpenAI chat API).
 
         Returns:
-            The text. It has no ids, paths or keys of this machine.
+            The text, with all attachments in it. It has no ids, paths or keys of this machine.
 
         Raises:
             NotFoundError: There is no such format.
@@ -1408,8 +1501,9 @@ class Piano:
         if format not in WRITERS:
             raise NotFoundError.among("format", format, WRITERS)
         names = {agent.id: agent.name for agent in self._parts.agents.all()}
-        transcript = ExportedThread(thread, await self.messages(thread), await self.tool_calls(thread), names)
-        return exported(format, transcript)
+        messages = await self.with_content(await self.messages(thread))
+        calls = await self.with_content(await self.tool_calls(thread))
+        return exported(format, ExportedThread(thread, messages, calls, names))
 
     async def import_thread(self, text: str, title: str | None = None) -> Thread:
         """Add a conversation from JSON Lines as a new thread, and make it the current one.
@@ -1712,7 +1806,7 @@ class Piano:
 
         Args:
             query: SQL of DuckDB. The tables are agents, threads, messages, jobs, tool_calls and tool_results,
-                approvals and decisions.
+                approvals and decisions, attachments.
 
         Returns:
             The rows, a sequence of tuples that knows its `columns`; `.df()` makes a pandas DataFrame of it.

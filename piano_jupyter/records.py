@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.text.markdown import CodeBlock, code_blocks
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 
@@ -183,6 +184,7 @@ class Message:
             the seconds of loading within them; `skills`, the versions of the agent's skills by name.
         typed: The text as it was typed, with its `{{…}}`; "" if that is `content`.
         inserted: What was inserted for each of them, in order.
+        attachments: Images and text files that were sent with it, in order; without their bytes.
 
     Example:
         >>> answer = await piano.ask("What is the capital of France?")
@@ -204,6 +206,7 @@ class Message:
     usage: Mapping[str, Any] = field(default_factory=dict)
     typed: str = ""
     inserted: tuple[Inserted, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def parts(self) -> "list[str | Inserted]":
@@ -237,6 +240,7 @@ class ToolCall:
         status: "started" (it is running), "ok", "failed", or "unknown" (the kernel stopped while it ran).
         result: What the model reads as the result; None while it runs.
         finished_at: When it ended, in UTC.
+        attachments: The figures and tables that it has shown, in order; without their bytes.
 
     Example:
         >>> def price(item: str) -> float:
@@ -259,6 +263,7 @@ class ToolCall:
     status: CallStatus = CallStatus.STARTED
     result: str | None = None
     finished_at: datetime | None = None
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def outcome(self) -> str:

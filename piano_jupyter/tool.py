@@ -13,6 +13,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict, overload
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import ToolError
 from piano_jupyter.records import Mode
 from piano_jupyter.text.docstrings import docstring
@@ -73,6 +74,15 @@ class NeedsApproval:
     accept: Callable[[], Coroutine[Any, Any, str]]
     refuse: Callable[[], Coroutine[Any, Any, str]]
     ok: bool = True  #: whether what was done succeeded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultWithAttachments:
+    """What a tool returns that has shown something: people see it, the model reads the text."""
+
+    text: str  #: what the model reads
+    attachments: tuple[Attachment, ...]
+    ok: bool = True  #: whether the tool succeeded
 
 
 #: The call that a tool is running for or judging; None outside a call.

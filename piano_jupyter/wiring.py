@@ -143,6 +143,10 @@ class Components:
         """Return the size of a model's context window in tokens, if it is known."""
         return await self.client.context(model) if self.client is not None else None
 
+    async def sees_images(self, model: str) -> bool | None:
+        """Return whether a model sees images; None if it is not known."""
+        return await self.client.sees_images(model) if self.client is not None else None
+
     async def _alive(self) -> set[str]:
         return {client.owner for client in await self.workspace_store.clients()}
 

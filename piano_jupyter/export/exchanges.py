@@ -69,4 +69,9 @@ def signature(call: ToolCall) -> str:
 
 def heading(title: str) -> str:
     """Return a title as a Markdown heading, its special characters escaped."""
-    return "# " + MARKDOWN_CHARS.sub(r"\\\g<0>", " ".join(title.split()))
+    return f"# {escaped(title)}"
+
+
+def escaped(text: str) -> str:
+    """Return a text as one line of Markdown, its special characters escaped."""
+    return MARKDOWN_CHARS.sub(r"\\\g<0>", " ".join(text.split()))

@@ -1,9 +1,9 @@
 """A conversation as JSON Lines in the form of the OpenAI chat API, as files for fine-tuning have it, and back.
 
 A line is a conversation: `{"messages": [{"role": "user", "content": "…"}, …]}`. An agent's name is the `name` of its
-messages; the result of a tool's call is a message of the role `tool`, directly after the one that made the call. What
-was typed for a message, where that is not what was sent, is in the list `typed` beside `messages`. Read as well: a
-message a line, content in parts, calls without text.
+messages; the result of a tool's call is a message of the role `tool`, directly after the one that made the call.
+Attachments are parts of the content. What was typed for a message, where that is not what was sent, is in the list
+`typed` beside `messages`. Read as well: a message a line, content in parts, calls without text.
 
 https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import PianoError
+from piano_jupyter.export.attached_parts import attachment_in, content_with
 from piano_jupyter.export.exchanges import ExportedThread
 from piano_jupyter.records import Inserted, Role, ToolCall
 from piano_jupyter.text.json_text import parse_json
@@ -33,6 +35,7 @@ class ToolCallLine:
     name: str
     arguments: Mapping[str, Any]
     result: str | None = None
+    attachments: list[Attachment] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class MessageLine:
     content: str
     name: str | None = None
     calls: list[ToolCallLine] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     typed: str = ""
     inserted: tuple[Inserted, ...] = ()
 
@@ -55,7 +59,8 @@ def to_jsonl(transcript: ExportedThread) -> str:
     for message in transcript.messages:
         if message.role not in {"user", "assistant"}:
             continue
-        entry: dict[str, Any] = {"role": message.role, "content": message.content}
+        content = content_with(message.content, message.attachments)
+        entry: dict[str, Any] = {"role": message.role, "content": content}
         if name := transcript.author(message):
             entry["name"] = name
         if message.typed:
@@ -64,7 +69,7 @@ def to_jsonl(transcript: ExportedThread) -> str:
         requests = [_call_entry(call, f"call{next(numbers):05d}") for call in calls]
         entries += [entry | ({"tool_calls": requests} if requests else {})]
         for call, request in zip(calls, requests, strict=True):
-            result = UNFINISHED if call.result is None else call.result
+            result = content_with(UNFINISHED if call.result is None else call.result, call.attachments)
             entries.append({"role": "tool", "tool_call_id": request["id"], "content": result})
     line = {"messages": entries} | ({"typed": typed} if typed else {})
     return one_line(json.dumps(line, ensure_ascii=False)) + "\n"
@@ -117,9 +122,9 @@ class ImportedThread:
         if not isinstance(entry, dict):
             raise PianoError(f"{where} is not an object with a 'role' and 'content'")
         role, name = entry.get("role"), entry.get("name")
-        content = _content_text(entry.get("content"), where)
+        content, attachments = _content(entry.get("content"), where)
         if role == "tool":
-            self._add_result(entry.get("tool_call_id"), content or "", where)
+            self._add_result(entry.get("tool_call_id"), content or "", attachments, where)
             self._places.append(None)
             return
         if not isinstance(role, str) or role not in ROLES:
@@ -129,7 +134,7 @@ class ImportedThread:
         calls = self._calls(entry.get("tool_calls") or [], where) if role == "assistant" else []
         if content is None and not calls:
             raise PianoError(f"{where} has no 'content'")
-        self.messages.append(MessageLine(ROLES[role], content or "", name, calls))
+        self.messages.append(MessageLine(ROLES[role], content or "", name, calls, attachments))
         self._places.append(self.messages[-1])
 
     def add_typed(self, entries: Any, where: str) -> None:
@@ -158,11 +163,12 @@ class ImportedThread:
         self._open |= opened
         return calls
 
-    def _add_result(self, call_id: Any, content: str, where: str) -> None:
+    def _add_result(self, call_id: Any, content: str, attachments: list[Attachment], where: str) -> None:
         waiting = self._open.get(str(call_id))
         if not waiting:
             raise PianoError(f"{where} is the result of a tool call {call_id!r:.50} that no message before it makes")
-        waiting.popleft().result = content
+        call = waiting.popleft()
+        call.result, call.attachments = content, attachments
 
 
 def _call_entry(call: ToolCall, call_id: str) -> dict[str, Any]:
@@ -170,20 +176,27 @@ def _call_entry(call: ToolCall, call_id: str) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _content_text(content: Any, where: str) -> str | None:
-    """Return content as text: a string as it is, a list of parts joined; parts of other types are named."""
+def _content(content: Any, where: str) -> tuple[str | None, list[Attachment]]:
+    """Return content as text, and what is attached: parts of text are joined, those of other types are named."""
     if content is None or isinstance(content, str):
-        return content
+        return content, []
     if not isinstance(content, list):
         raise PianoError(f"{where} has 'content' that is neither a string nor a list of parts")
-    texts = []
+    texts: list[str] = []
+    attachments: list[Attachment] = []
     for part in content:
+        try:
+            if isinstance(part, dict) and (attachment := attachment_in(part)) is not None:
+                attachments.append(attachment)
+                continue
+        except PianoError as error:
+            raise PianoError(f"{where}: {error}") from error
         kind = part.get("type") if isinstance(part, dict) else None
         text = part if isinstance(part, str) else part.get(kind) if kind in ("text", "refusal") else f"[{kind!s:.50}]"
         if not isinstance(text, str):
             raise PianoError(f"{where} has a part of its 'content' without its {kind!r}")
         texts.append(text)
-    return "\n".join(texts)
+    return "\n".join(texts), attachments
 
 
 def _json_object(text: Any, where: str) -> dict[str, Any]:

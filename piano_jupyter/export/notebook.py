@@ -1,12 +1,15 @@
 """A thread as a notebook that runs again: a cell for each question, its answers as the cell's outputs."""
 
+import base64
 import hashlib
 import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from piano_jupyter.export.exchanges import Exchange, ExportedThread, heading, signature
+from piano_jupyter.attachments.attachment import SUFFIXES, SVG, TABLE, Attachment
+from piano_jupyter.export.attached_parts import cleaned_table
+from piano_jupyter.export.exchanges import Exchange, ExportedThread, escaped, heading, signature
 from piano_jupyter.export.jsonl import one_line
 from piano_jupyter.records import Message
 from piano_jupyter.text.placeholders import escaped_placeholders
@@ -28,8 +31,13 @@ def to_notebook(transcript: ExportedThread) -> str:
         answers = [text for each in turn.answers if (text := _answer_text(each, turn, transcript))]
         if turn.question is None:
             cells += [_cell("raw", text) for text in answers]
-        else:
-            cells.append(_code(_question_source(turn.question.content, transcript.asked(turn)), answers))
+            continue
+        shown = [
+            each for answer in turn.answers for call in transcript.calls_of[answer.id] for each in call.attachments
+        ]
+        outputs = [*map(_figure, shown), *({"text/plain": _lines(text)} for text in answers)]
+        cells += map(_attachment_cell, turn.question.attachments)
+        cells.append(_code(_question_source(turn.question.content, transcript.asked(turn)), outputs))
     for number, cell in enumerate(cells):
         content = f"{number} {cell['cell_type']} {''.join(cell['source'])}"
         cell["id"] = hashlib.sha256(content.encode(errors="replace")).hexdigest()[:16]
@@ -54,8 +62,34 @@ def _answer_text(message: Message, turn: Exchange, transcript: ExportedThread) -
     return "\n".join([f"{transcript.speaker(message)}:", *lines] if several and lines else lines)
 
 
-def _code(source: str, outputs: Sequence[str]) -> dict[str, Any]:
-    shown = [{"output_type": "display_data", "data": {"text/plain": _lines(text)}, "metadata": {}} for text in outputs]
+def _attachment_cell(attachment: Attachment) -> dict[str, Any]:
+    """Return what was sent with a question as a cell: an image as an attachment of it, a text as it is."""
+    if attachment.is_image and attachment.content is not None:
+        name = f"{attachment.sha256[:16]}.{SUFFIXES[attachment.mime]}"
+        cell = _cell("markdown", f"![{escaped(attachment.label)}](attachment:{name})")
+        return {**cell, "attachments": {name: {attachment.mime: _base64(attachment)}}}
+    return _cell("raw", f"{attachment.label}\n{attachment.text}".rstrip())
+
+
+def _figure(attachment: Attachment) -> dict[str, Any]:
+    """Return a figure as the data of an output; an SVG as an image, in which no script runs."""
+    data: dict[str, Any] = {"text/plain": f"[{attachment.label}]"}
+    if attachment.content is None:
+        return data
+    if attachment.is_image:
+        return {attachment.mime: _base64(attachment), **data}
+    if attachment.mime not in {SVG, TABLE}:
+        return data
+    html = cleaned_table(attachment) if attachment.mime == TABLE else f'<img src="{attachment.data_uri}">'
+    return {"text/html": _lines(html), **data}
+
+
+def _base64(attachment: Attachment) -> str:
+    return base64.b64encode(attachment.content or b"").decode("ascii")
+
+
+def _code(source: str, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    shown = [{"output_type": "display_data", "data": data, "metadata": {}} for data in outputs]
     return {**_cell("code", source), "execution_count": None, "outputs": shown}
 
 

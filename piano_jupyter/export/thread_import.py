@@ -53,6 +53,7 @@ def to_records(
                 agent_id=author,
                 typed=line.typed,
                 inserted=line.inserted,
+                attachments=tuple(line.attachments),
             )
         )
         calls += [
@@ -65,6 +66,7 @@ def to_records(
                 status=CallStatus.UNKNOWN if call.result is None else CallStatus.OK,
                 result=UNFINISHED if call.result is None else call.result,
                 finished_at=clock.now(),
+                attachments=tuple(call.attachments),
             )
             for call in line.calls
         ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError, StaleThreadError
@@ -41,7 +42,7 @@ class QuestionSender:
         self._thread_cache, self._agents, self._threads = thread_cache, agents, threads
         self._sends = asyncio.Semaphore(MAX_SENDS_AT_ONCE)
 
-    def answering_agents(self, text: str, names: Sequence[str], thread: Thread) -> list[Agent]:
+    def answering_agents(self, text: str, names: Sequence[str], thread: Thread | None) -> list[Agent]:
         """Return who answers: the agents in `names`, else those mentioned at the start, else the thread's agent."""
         if named := list({agent.id: agent for agent in map(self._agents.by_name, names)}.values()):
             return named
@@ -55,6 +56,7 @@ class QuestionSender:
         source: Source,
         terms: JobTerms,
         schema: Schema = None,
+        attachments: Sequence[Attachment] = (),
     ) -> list[Job]:
         """Store a message at the end of a thread, with a job for each agent."""
         async with self._thread_cache.write_lock(thread.id), self._sends:
@@ -62,6 +64,7 @@ class QuestionSender:
                 conversation = await self._thread_cache.get(thread.id)
                 last = conversation.tree.last_message()
                 question = self._question(thread.id, text, last.id if last else None, source)
+                question = replace(question, attachments=tuple(attachments))
                 try:
                     return await self._ask(question, agents, terms, schema, conversation.newest)
                 except StaleThreadError:  # another notebook asked at the same moment: this question follows that one
@@ -70,7 +73,7 @@ class QuestionSender:
     async def edit(self, message: Message, text: FilledText, source: Source, terms: JobTerms) -> list[Job]:
         """Store an edited question beside the original, for the agents mentioned at its start or else the same ones.
 
-        Its answers must match the schema of the original.
+        It keeps the attachments of the original, and its answers must match the schema of that.
         """
         if message.role != "user":
             raise PianoError(
@@ -80,6 +83,7 @@ class QuestionSender:
         agents = leading_mentions(text.typed, self._agents.all()) or self._asked_before(message, thread, conversation)
         async with self._thread_cache.write_lock(thread.id):
             question = self._question(thread.id, text, message.parent_id, source)
+            question = replace(question, attachments=message.attachments)
             jobs = await self._ask(question, agents, terms, _schema(conversation, message.id))
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question.id))
         return jobs

@@ -2,11 +2,13 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
@@ -15,11 +17,12 @@ from piano_jupyter.events import Event
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals, tool_calls_of
+from piano_jupyter.pipeline.attached_content import read_content
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.message_tree import Branch
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
-from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, JobStatus, short
+from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, JobStatus, Message, short
 from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
@@ -28,6 +31,9 @@ from piano_jupyter.runner.turn.context_window import last_trim
 from piano_jupyter.runner.turn.run_turn import run_turn
 from piano_jupyter.runner.turn.turn_input import TurnInput
 from piano_jupyter.secrets.known_secrets import SecretMask
+from piano_jupyter.store.base import Store
+
+MAX_ATTACHED_BYTES = 16 * 2**20  #: in one request; of more, the oldest are left out
 
 #: What the agent reads in place of an answer that never came.
 NO_ANSWER = {JobStatus.CANCELLED: "(stopped by the user, not answered)", JobStatus.FAILED: "(not answered: an error)"}
@@ -47,8 +53,16 @@ class TurnDependencies(Protocol):
     skills: SkillRegistry
     mask: SecretMask
 
+    @property
+    def store(self) -> Store:
+        """The store."""
+        ...
+
     async def context(self, model: str) -> int | None:
         """Return the size of a model's context window in tokens, if it is known."""
+
+    async def sees_images(self, model: str) -> bool | None:
+        """Return whether a model sees images; None if it is not known."""
 
     async def address(self) -> str:
         """Return the server that a question would go to now."""
@@ -76,6 +90,7 @@ class TurnRunner:
         has_begun = branch.messages[-1].job_id == job.id
         asked_before = await self._dependencies.approvals.earlier_requests(job) if has_begun else []
         turn = self._input(job, agent, conversation, branch, skills, asked_before)
+        turn = replace(turn, attached=await self._attached(job, turn.history))
         delegators = self._dependencies.question_sender.delegators(job, conversation)
         permit = self._dependencies.approval_gate.for_turn(
             job, agent, delegators, asked_before, skill_tools=skills.tools
@@ -93,6 +108,15 @@ class TurnRunner:
             except ModelNotServedError as error:  # the model's client does not know who asks
                 error.args = (str(error).replace("%piano agent NAME", f"%piano agent {agent.name}"),)
                 raise
+
+    async def _attached(self, job: Job, history: Sequence[Message]) -> Mapping[str, bytes]:
+        """Return what the agent reads and sees of the attachments of questions: images only if its model sees them."""
+        asked = [each for each in history if each.role == "user" and each.attachments]
+        if not asked:
+            return {}
+        if await self._dependencies.sees_images(job.model) is False:
+            asked = [replace(each, attachments=_without_images(each)) for each in asked]
+        return await read_content(self._dependencies.store, asked, MAX_ATTACHED_BYTES)
 
     def _input(
         self,
@@ -130,6 +154,10 @@ class TurnRunner:
             summarize=config.summarize,
             mask=self._dependencies.mask,
         )
+
+
+def _without_images(message: Message) -> tuple[Attachment, ...]:
+    return tuple(each for each in message.attachments if not each.is_image)
 
 
 def _unanswered(conversation: Conversation, job: Job) -> dict[UUID, str]:

@@ -15,6 +15,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.records import (
     Agent,
     Approval,
@@ -96,6 +97,9 @@ class Store(Backend):
 
     All are safe to repeat, since a reply can be lost: the same call a second time has no second effect, and returns
     what the first has kept, as it now stands.
+
+    The content of an attachment comes with the message or call that it belongs to, is stored once by its hash, and is
+    returned by `attachments` only. An attachment without content must be stored already: else StoreError is raised.
     """
 
     async def identity(self) -> DatabaseIdentity:
@@ -195,6 +199,9 @@ class Store(Backend):
 
     async def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         """Return all tool calls of a thread, in order."""
+
+    async def attachments(self, hashes: Sequence[str]) -> list[Attachment]:
+        """Return the attachments with these hashes, each once and with its content; one that is gone is left out."""
 
     async def request_approval(self, approval: Approval) -> Approval:
         """Store an approval request; return it with its `seq`."""

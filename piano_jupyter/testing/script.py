@@ -42,7 +42,10 @@ def echo(request: ChatRequest | Mapping[str, Any]) -> str:
         'You said: Hello!'
     """
     messages = request.messages if isinstance(request, ChatRequest) else request["messages"]
-    return f"You said: {messages[-1]['content']}"
+    content = messages[-1]["content"]
+    if not isinstance(content, str):  # with images
+        content = "\n\n".join(part["text"] if part["type"] == "text" else "[image]" for part in content)
+    return f"You said: {content}"
 
 
 def words(text: str) -> list[str]:

@@ -62,7 +62,8 @@ class ScriptedServer:
         answer: A function that is called with the request when the script is used up, and returns a step. Without
             it such a request gets an HTTP error 400 that says so.
         models: The names that the server lists at `/v1/models`; it answers for any name.
-        serves: What it answers at other paths: JSON by path, such as `{"/running": {"running": []}}`.
+        serves: What it answers at other paths: JSON by path, such as `{"/running": {"running": []}}`; a path without
+            a query answers for all of its queries.
 
     Attributes:
         url: The address, with `/v1`, for `base_url`; "" before it is started.
@@ -204,8 +205,9 @@ class _ScriptHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         models = [{"id": name, "object": "model"} for name in self.server.scripted.models]
         pages = {"/v1/models": {"data": models}, **self.server.scripted.serves}
-        if self.path in pages:
-            self._send(HTTPStatus.OK, pages[self.path])
+        found = next((path for path in (self.path, self.path.partition("?")[0]) if path in pages), None)
+        if found is not None:
+            self._send(HTTPStatus.OK, pages[found])
         else:
             self._send(HTTPStatus.NOT_FOUND, {"error": {"message": f"no such path: {self.path}"}})
 

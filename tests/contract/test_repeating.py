@@ -13,7 +13,18 @@ from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
 from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
-TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
+TABLES = (
+    "agents",
+    "threads",
+    "messages",
+    "tool_calls",
+    "tool_results",
+    "approvals",
+    "decisions",
+    "jobs",
+    "notebooks",
+    "attachments",
+)
 
 
 async def everything(store):
@@ -97,6 +108,7 @@ def arguments(talk, make):
         "start_call": [make.call(talk.said)],
         "finish_call": [replace(talk.call, status=CallStatus.OK, result="3 files", finished_at=make.now())],
         "tool_calls": [talk.thread.id],
+        "attachments": [["0" * 64]],
         "request_approval": [replace(talk.approval, id=make.clock.new_id())],
         "decide_approval": [replace(talk.approval, allowed=True, note="yes", decided_at=make.now())],
         "unbegun": [talk.job.id],

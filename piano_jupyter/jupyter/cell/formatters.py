@@ -76,25 +76,29 @@ class _RecordFormatter:
 
     def show_message(self, message: "Message") -> None:
         from piano_jupyter.jupyter.render import transcript  # noqa: PLC0415
+        from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES  # noqa: PLC0415
 
         if message.id in self._session.shown:
             return
 
-        async def read(piano: "Piano") -> tuple[dict[Any, str], list[Any]]:
+        async def read(piano: "Piano") -> "tuple[dict[Any, str], list[Any], Message]":
+            [shown] = await piano.with_content([message], MAX_SHOWN_BYTES)
             names = {agent.id: agent.name for agent in await piano.agents()}
             if message.job_id is None:
-                return names, []
+                return names, [], shown
             thread = await piano.find_thread(message.thread_id)
             message_ids = {
                 each.id for each in await piano.messages(thread, at=message) if each.job_id == message.job_id
             }
-            return names, [call for call in await piano.tool_calls(thread) if call.message_id in message_ids]
+            calls = [call for call in await piano.tool_calls(thread) if call.message_id in message_ids]
+            return names, await piano.with_content(calls, MAX_SHOWN_BYTES), shown
 
         names: dict[Any, str] = {}
         calls: list[Any] = []
+        shown = message
         with contextlib.suppress(PianoError):
-            names, calls = self._session.call(read)
-        display(transcript.answer_bundle(message, transcript.speaker(message, names), calls), raw=True)
+            names, calls, shown = self._session.call(read)
+        display(transcript.answer_bundle(shown, transcript.speaker(message, names), calls), raw=True)
 
 
 def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import queue
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.error import StdinNotImplementedError
@@ -28,9 +29,10 @@ from piano_jupyter.events import ApprovalRequested, Closed, Event, EventsMissed,
 from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
+from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
 from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
 from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
-from piano_jupyter.records import Job, JobStatus, Message, short
+from piano_jupyter.records import Job, JobStatus, Message, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
 
 if TYPE_CHECKING:
@@ -204,7 +206,8 @@ def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) 
         for flag in each.flags:
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
-            display(answer_bundle(each.answer, each.name, each.calls, raw=raw, headed=several), raw=True)
+            calls = session.call(partial(_with_figures, each.calls))
+            display(answer_bundle(each.answer, each.name, calls, raw=raw, headed=several), raw=True)
         for note in each.notes:
             if session.in_notebook:
                 display(answer_bundle(note, speaker(note, {})), raw=True)
@@ -217,6 +220,10 @@ def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) 
         raise AnswerFailedError("; ".join(f"{name} has no answer: {error}" for name, error in failed)) from failed[0][1]
     answered = [(each.name, each.answer, each.calls) for each in following.requested if each.answer is not None]
     return answered[0][1] if len(answered) == 1 else AnswerGroup(answered, session.shown)
+
+
+async def _with_figures(calls: Sequence[ToolCall], piano: "Piano") -> list[ToolCall]:
+    return await piano.with_content(calls, MAX_SHOWN_BYTES)
 
 
 def _is_streamed(progress: JobProgress) -> bool:

@@ -1,4 +1,7 @@
-"""Captures what code on the main thread prints and displays, as text; the output of other threads is left alone."""
+"""Captures what code on the main thread prints and displays; the output of other threads is left alone.
+
+What is displayed becomes text for the model; its figures and tables are kept for people.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from piano_jupyter.agent_code import TextWriter, redirect_output
+from piano_jupyter.jupyter.kernel_tools.figures import ShownFigures
 
 
 class CapturedText:
@@ -32,10 +36,10 @@ class CapturedText:
 
 
 @contextmanager
-def captured(shell: Any, output: TextWriter) -> Iterator[None]:
-    """Capture what an agent's code prints and displays on this thread."""
+def captured(shell: Any, output: TextWriter, figures: ShownFigures | None = None) -> Iterator[None]:
+    """Capture what an agent's code prints and displays on this thread; `figures` keeps what it shows."""
     before = shell.display_pub
-    shell.display_pub = _CapturingPublisher(before, output)
+    shell.display_pub = _CapturingPublisher(before, output, figures or ShownFigures())
     try:
         with redirect_output(output, output):
             yield
@@ -46,19 +50,23 @@ def captured(shell: Any, output: TextWriter) -> Iterator[None]:
 class _CapturingPublisher:
     """Replaces the publisher of `display`: captures on this thread, passes on from others."""
 
-    def __init__(self, real: Any, output: TextWriter) -> None:
-        self._real, self._output, self._thread = real, output, threading.get_ident()
+    def __init__(self, real: Any, output: TextWriter, figures: ShownFigures) -> None:
+        self._real, self._output, self._figures = real, output, figures
+        self._thread = threading.get_ident()
 
     def publish(self, data: Any, *args: Any, **kwargs: Any) -> None:
         if threading.get_ident() != self._thread:
             self._real.publish(data, *args, **kwargs)
             return
-        text = data.get("text/plain") or (f"[{', '.join(data)}, which has no text]" if data else "")
-        self._output.write(f"{text}\n" if text else "")
+        kept = self._figures.add(data, str((kwargs.get("transient") or {}).get("display_id") or ""))
+        text = data.get("text/plain") or (f"[{', '.join(data)}, which has no text]" if data and not kept else "")
+        self._output.write((f"{text}\n" if text else "") + kept)
 
-    def clear_output(self, *args: Any, **kwargs: Any) -> None:
+    def clear_output(self, wait: bool = False, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001, FBT002  IPython's.
         if threading.get_ident() != self._thread:
-            self._real.clear_output(*args, **kwargs)
+            self._real.clear_output(wait, *args, **kwargs)
+        else:
+            self._figures.clear(wait=wait)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

@@ -16,12 +16,13 @@ from piano_jupyter.jupyter.kernel_thread import TaskInterruptedError, TaskTimeou
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
 from piano_jupyter.jupyter.kernel_tools.cell_code import code_for_cell
 from piano_jupyter.jupyter.kernel_tools.description import described, is_code, listed, variable_row
+from piano_jupyter.jupyter.kernel_tools.figures import ShownFigures
 from piano_jupyter.jupyter.kernel_tools.frame_query import query_frames
 from piano_jupyter.jupyter.kernel_tools.user_code import run_code
 from piano_jupyter.jupyter.render.tables import plain_table
 from piano_jupyter.jupyter.session import OpenPanel, Session
 from piano_jupyter.records import JobStatus, Mode
-from piano_jupyter.tool import Tool, ToolAssessment, Verdict, current_call, tool
+from piano_jupyter.tool import ResultWithAttachments, Tool, ToolAssessment, Verdict, current_call, tool
 from piano_jupyter.variables.data_frames import frames_in
 from piano_jupyter.variables.variable_access import look_up
 
@@ -113,22 +114,24 @@ class KernelTools:
         """Read the last error of the user's notebook: the cell that failed, and its traceback."""
         return await self._look(self._session.last_error.text) or "no cell has failed in this kernel"
 
-    async def run_python(self, code: str) -> str:
+    async def run_python(self, code: str) -> ResultWithAttachments:
         """Run Python code in the user's notebook kernel, with the user's variables. The user is asked first.
 
-        It returns what the code prints and the value of its last line. New variables stay for the user.
+        It returns what the code prints and the value of its last line. New variables stay for the user, who sees the
+        figures and tables that the code shows.
 
         code: for example "sales['price'].sum()".
         """
         max_chars = self._session.config.tool_output_limit
-        printed = CapturedText(max_chars)
+        printed, figures = CapturedText(max_chars), ShownFigures()
         try:
-            succeeded = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, max_chars))
+            succeeded = await self._on_kernel(lambda: run_code(self._session.shell, code, printed, figures, max_chars))
         except TaskTimeoutError as error:
             raise ToolError(f"{_timeout_text(error)}; it had printed:\n{printed.text() or '(nothing)'}") from error
+        text = printed.text().rstrip("\n") or "it ran and printed nothing"
         if not succeeded:
-            raise ToolError(f"failed: the code raised an error:\n{printed.text()}")
-        return printed.text().rstrip("\n") or "it ran and printed nothing"
+            text = f"failed: the code raised an error:\n{printed.text()}"
+        return ResultWithAttachments(text=text, attachments=figures.attachments, ok=succeeded)
 
     async def add_cell(self, code: str) -> str:
         """Put code into a new cell of the user's notebook, for the user to read and run. Nothing runs.

@@ -1,6 +1,7 @@
 """Runs code in the user's namespace like a cell, but without effect on In, Out, `_` and the hooks.
 
-Magics and `!` work. What the code and its programs print, display and raise becomes text, with its own line numbers.
+Magics and `!` work. What the code and its programs print, display and raise becomes text, with its own line numbers;
+figures and tables are kept as well.
 """
 
 import ast
@@ -11,6 +12,7 @@ from typing import Any
 
 from piano_jupyter.jupyter.kernel_tools.bounded_repr import bounded
 from piano_jupyter.jupyter.kernel_tools.captured_output import CapturedText, captured
+from piano_jupyter.jupyter.kernel_tools.figures import ShownFigures, open_figures, rich_output, show_new_figures
 from piano_jupyter.jupyter.kernel_tools.program_output import captured_programs
 from piano_jupyter.text.truncation import truncated
 
@@ -20,17 +22,19 @@ MAX_LINE_CHARS = 200  # of a line of code in a traceback
 _numbers = itertools.count(1)
 
 
-def run_code(shell: Any, code: str, printed: CapturedText, limit: int) -> bool:
+def run_code(shell: Any, code: str, printed: CapturedText, figures: ShownFigures, limit: int) -> bool:
     """Run code and write its output and the value of its last line to `printed`; return whether it succeeded.
 
-    An interrupt ends it like any other error.
+    What it shows goes to `figures`, also figures of matplotlib that it leaves open. An interrupt ends it like any other
+    error.
     """
-    with captured_programs(printed) as output, captured(shell, output), shell.builtin_trap:
-        name = f"<run_python {next(_numbers)}>"
+    with captured_programs(printed) as output, captured(shell, output, figures), shell.builtin_trap:
+        name, already_open = f"<run_python {next(_numbers)}>", open_figures()
         try:
             value = _run(shell, code, name)
             if value is not None and not code.rstrip().endswith(";"):
-                output.write(f"{bounded(value, limit)}\n")
+                output.write(f"{bounded(value, limit)}\n" + figures.add(rich_output(shell, value)))
+            show_new_figures(already_open)
         except BaseException as error:  # noqa: BLE001  SystemExit must not end the kernel, nor an interrupt the cell.
             output.write(_error_text(error, name))
             return False

@@ -1,7 +1,7 @@
 // The panel's view. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
-// "cell" (code for a new cell), "read_cells".
+// "cell" (code for a new cell), "read_cells", "attachment" (a figure, an image or a table that the page asked for).
 // To the kernel: {do, about, page, action, message}. Only the kernel sends HTML, sanitized; everything else is set as text.
 
 const REPLY_TIMEOUT_MS = 4000; // after which the panel says that the kernel does not answer
@@ -61,6 +61,7 @@ class Panel {
     this.sending = null; // the message that was sent and is not done yet
     this.editing = null; // the question that the next message replaces
     this.nodes = new Map(); // entries and parts by key
+    this.attachments = new Map(); // the HTML of those that have come, by hash; "" while one is on its way
     this.build(root);
     this.receive = (message) => this.onMessage(message);
     model.on("msg:custom", this.receive);
@@ -165,6 +166,7 @@ class Panel {
     if (kind === "received" || kind === "done") return this.onReply(message);
     if (kind === "cell") return this.reply(message.ticket, (notebook) => this.addCell(notebook, message));
     if (kind === "read_cells") return this.reply(message.ticket, (notebook) => [...notebook.cells].map(readCell));
+    if (kind === "attachment") return this.fillAttachment(message);
     if (kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {
@@ -203,6 +205,13 @@ class Panel {
     known?.onDone(error);
   }
 
+  fillAttachment({ hash, html }) {
+    const atEnd = this.isAtEnd();
+    this.attachments.set(hash, html);
+    for (const node of this.entries.querySelectorAll(`[data-hash="${hash}"]`)) if (html) node.innerHTML = html;
+    if (atEnd) this.toEnd();
+  }
+
   // what the kernel asks of the notebook around the panel; not every front end can reach it
 
   reply(ticket, work) {
@@ -236,10 +245,10 @@ class Panel {
     else this.showCall(change);
   }
 
-  showEntry({ entry: key, after, who, state, note, fraction, text, said: parts, can }) {
+  showEntry({ entry: key, after, who, state, note, fraction, text, said: parts, attachments, can }) {
     let node = this.nodes.get(key);
     if (!node) {
-      const inside = ["who", "said", "parts", "note", "can"].map((name) => make("div", { className: `piano-${name}` }));
+      const inside = ["who", "said", "parts", "note", "can", "attachments"].map((name) => make("div", { className: `piano-${name}` }));
       node = make("article", { className: "piano-entry" }, ...inside);
       const before = after && this.nodes.get(after);
       if (before) before.after(node);
@@ -247,7 +256,7 @@ class Panel {
       else this.entries.prepend(node);
       this.nodes.set(key, node);
     }
-    const [name, said, , line, actions] = node.children;
+    const [name, said, , line, actions, attached] = node.children;
     if (node.dataset.state !== state && state !== "said") this.status.textContent = `${who}: ${note || state}`;
     node.dataset.state = state;
     node.classList.toggle("piano-mine", state === "said");
@@ -257,6 +266,7 @@ class Panel {
       make("details", { className: "piano-inserted" }, make("summary", { textContent: label }), make("pre", { textContent: value }));
     said.replaceChildren(...(parts ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
     said.hidden = !text;
+    if (attached.childElementCount !== attachments.length) attached.replaceChildren(...this.attachmentNodes(attachments));
     actions.replaceChildren();
     if (can === "edit") actions.append(this.button("Edit", () => this.edit(key, text)));
     if (can === "regenerate") actions.append(this.actionButton("Ask again", "regenerate", key));
@@ -303,7 +313,24 @@ class Panel {
     done.append(fresh);
   }
 
-  showCall({ part: key, in: entry, name, preview, arguments: values, result, state, flag, question, reason, always, request }) {
+  // what shows attachments: their names, until the kernel has sent them
+  attachmentNodes(attachments) {
+    return attachments.map(([hash, label]) => {
+      const node = make("div", { className: "piano-attachment", textContent: `[${label}]` });
+      node.dataset.hash = hash;
+      const html = this.attachments.get(hash);
+      if (html) node.innerHTML = html;
+      else if (html === undefined) {
+        this.attachments.set(hash, "");
+        this.act("attachment", hash, (error) => error && this.attachments.delete(hash));
+      }
+      return node;
+    });
+  }
+
+  showCall(change) {
+    const { part: key, in: entry, name, preview, arguments: values, result, attachments, state } = change;
+    const { flag, question, reason, always, request } = change;
     const head = make(
       "summary",
       {},
@@ -335,11 +362,13 @@ class Panel {
       row.append(this.actionButton("Approve", "approve", request, "piano-send"));
       node.append(row);
     }
+    const shown = make("div", { className: "piano-shown" }, ...this.attachmentNodes(attachments)); // also while it is folded
     const old = this.nodes.get(key);
     if (old) {
       node.open ||= old.open && old.dataset.state !== "asks";
+      old.nextElementSibling?.replaceWith(shown);
       old.replaceWith(node);
-    } else this.nodes.get(entry)?.querySelector(".piano-parts").append(node);
+    } else this.nodes.get(entry)?.querySelector(".piano-parts").append(node, shown);
     this.nodes.set(key, node);
   }
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from piano_jupyter import events
 from piano_jupyter.approval_prompt import argument_text
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.markdown_html import (
     MAX_RENDERED_CHARS,
@@ -78,6 +79,7 @@ class PanelEntry:
     progress: JobProgress  # with the status "said" for a question
     question: str = ""
     said: Sequence[str | list[str]] = ()  # the question in parts: texts, and labels with what was inserted
+    attachments: Sequence[Attachment] = ()
     parts: dict[UUID, EntryPart] = field(default_factory=dict)  # those sent to the page
     sent: Change = field(default_factory=dict)  # the header, as last sent to the page
 
@@ -97,7 +99,8 @@ class PanelEntry:
             "note": now.note or STATUS_NOTES.get(state, ""),
             "fraction": now.fraction,
         }
-        header = {"entry": self.key, "after": after, "can": self.action, "text": capped(self.question), **status}
+        shown = {"text": capped(self.question), "attachments": attachment_names(self.attachments)}
+        header = {"entry": self.key, "after": after, "can": self.action, **shown, **status}
         return header if all(isinstance(part, str) for part in self.said) else header | {"said": self.said}
 
     def changes(self, after: str | None) -> list[Change]:
@@ -226,6 +229,7 @@ class ThreadView:
             entry = self._get_or_add_entry(str(message.id), message.id, "You", "said")
             entry.question = message.typed or message.content
             entry.said = [part if isinstance(part, str) else [part.label, capped(part.text)] for part in message.parts]
+            entry.attachments = message.attachments
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._get_or_add_entry(
@@ -280,6 +284,7 @@ def _call_change(now: CallProgress) -> Change:
         "preview": exact_html(truncated(preview, MAX_PREVIEW_CHARS)),
         "arguments": [[exact_html(name) + _line_count(value), exact_html(value)] for name, value in values.items()],
         "result": readable_html(call.result) if call.result else None,
+        "attachments": attachment_names(call.attachments),
         "state": now.state,
         "flag": exact_html(now.flag),
         "question": request.question if request else "",
@@ -287,6 +292,11 @@ def _call_change(now: CallProgress) -> Change:
         "always": exact_html(request.always) if request else "",
         "request": str(request.id) if request else "",
     }
+
+
+def attachment_names(attachments: Sequence[Attachment]) -> list[list[str]]:
+    """Return the hash and the label of attachments: the page asks for their content when it shows them."""
+    return [[each.sha256, each.label] for each in attachments]
 
 
 def _line_count(value: str) -> str:

@@ -22,6 +22,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.events import Event, EventsMissed, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
+from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES, attachment_html
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
@@ -213,7 +214,10 @@ class ChatPanel(anywidget.AnyWidget):
         piano, thread = self._piano, self._thread
         messages = await piano.messages(thread, piano.config.panel_messages)
         names = {agent.id: agent.name for agent in await piano.agents()}
-        transcript = Transcript(thread.title, messages, await piano.tool_calls(thread), names)
+        ids = {message.id for message in messages}
+        calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
+        messages = await piano.with_content(messages, MAX_SHOWN_BYTES // 2)
+        transcript = Transcript(thread.title, messages, await piano.with_content(calls, MAX_SHOWN_BYTES // 2), names)
         return {
             "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
             "text/plain": repr(transcript),
@@ -275,7 +279,7 @@ class ChatPanel(anywidget.AnyWidget):
     async def _filled(self, text: str) -> str | FilledText:
         return text if self._fill_in is None else await self._fill_in(self._piano, text, self._thread)
 
-    async def _run_action(self, content: dict[str, Any]) -> None:  # noqa: C901  One case an action.
+    async def _run_action(self, content: dict[str, Any]) -> None:  # noqa: C901, PLR0912  One case an action.
         piano, about = self._piano, str(content.get("about", ""))
         match content.get("do"):
             case "hello":
@@ -288,6 +292,9 @@ class ChatPanel(anywidget.AnyWidget):
             case "earlier":
                 self._limit += piano.config.panel_messages
                 await self._reload()
+            case "attachment":
+                html = "".join(map(attachment_html, await piano.attachments([about])))
+                self._send_message("attachment", page=str(content["page"]), hash=about, html=html)
             case "send":
                 await piano.send_all(await self._filled(about), thread=self._thread, source="panel")
             case "edit":

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from IPython.display import display
 
+from piano_jupyter.jupyter.render.attachments import attachments_html, label_lines
 from piano_jupyter.jupyter.render.cost import usage_parts
 from piano_jupyter.jupyter.render.tables import MAX_CELL_CHARS, NO_MATHJAX, SMALL_GREY, RecordList, capped, lines_html
 from piano_jupyter.records import Inserted, Message, ToolCall, short
@@ -159,7 +160,8 @@ def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     text = message.content
     body = render(as_markdown(text)) if message.role == "assistant" else _parts_html(message.parts)
     content = body.replace("<pre>", f"<pre {BLOCK_STYLE}>") if text else ""
-    return f"{reasoning_html(message)}{''.join(map(call_html, calls))}{content}"
+    attached = attachments_html(message.attachments)
+    return f"{reasoning_html(message)}{''.join(map(call_html, calls))}{content}{attached}"
 
 
 def _parts_html(parts: Sequence[str | Inserted]) -> str:
@@ -187,7 +189,8 @@ def _text_html(text: str) -> str:
 
 def _plain(message: Message) -> str:
     data = indented(message.content) if message.role == "assistant" else None
-    return capped(message.shown.rstrip() if data is None else data)
+    text = capped(message.shown.rstrip() if data is None else data)
+    return "\n".join([text, *label_lines(message.attachments)])
 
 
 def reasoning_html(message: Message) -> str:
@@ -215,9 +218,10 @@ def call_line(call: ToolCall) -> str:
 
 
 def call_html(call: ToolCall) -> str:
-    """Return a tool call as a folded line of HTML."""
+    """Return a tool call as a folded line of HTML, with the figures that it has shown below it."""
     head = f"<code>{escape(call.name)}({escape(truncated(arguments_text(call), MAX_CELL_CHARS))})</code> {call.outcome}"
-    return f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
+    folded = f"<details><summary>{head}</summary><pre>{escape(call.result or '')}</pre></details>"
+    return folded + attachments_html(call.attachments)
 
 
 def arguments_text(call: ToolCall) -> str:

@@ -67,6 +67,10 @@ class ChatClient:
         """Return a model's context window in tokens; None if it is not known. Never raises ModelError."""
         return await self._properties.context(model)
 
+    async def sees_images(self, model: str) -> bool | None:
+        """Return whether a model sees images; None if it is not known. Never raises ModelError."""
+        return await self._properties.sees_images(model)
+
     async def lacks_tools(self, model: str) -> bool:
         """Return whether the server says that a model's chat template has no tools."""
         return await self._properties.lacks_tools(model)
@@ -99,8 +103,8 @@ class ChatClient:
                     raise failure.error from failure
                 pause, note = retries.pause(failure), failure.note
                 log.debug("model=%s retry in %.1f s: %s", request.model, pause, failure)
-            except errors.ContextOverflowError as error:
-                self._properties.remember_window(request.model, error.n_ctx)
+            except (errors.ContextOverflowError, errors.ImagesRefusedError) as error:
+                self._properties.remember_refusal(request.model, error)
                 raise
             else:
                 return

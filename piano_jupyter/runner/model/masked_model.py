@@ -8,7 +8,7 @@ contain blanks.
 import asyncio
 import re
 import string
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from os.path import commonprefix
@@ -34,7 +34,8 @@ class MaskedModel:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply's pieces as they come, and the complete reply last. Raises ModelError."""
         text, reasoning = StreamMask(self._mask), StreamMask(self._mask)
-        request = replace(request, messages=self._mask(request.messages), tools=self._mask(request.tools))
+        messages = [self._masked_message(message) for message in request.messages]
+        request = replace(request, messages=messages, tools=self._mask(request.tools))
         async with aclosing(self._model.stream(request)) as pieces:
             async for piece in pieces:
                 shown: Piece = piece
@@ -50,6 +51,13 @@ class MaskedModel:
                     text, reasoning = StreamMask(self._mask), StreamMask(self._mask)
                 if shown != EMPTY_DELTA:
                     yield shown
+
+    def _masked_message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a message without secrets. Images stay as they are: megabytes of base64 take long to search."""
+        if isinstance(message["content"], str):
+            return dict(self._mask(message))
+        content = [part if part["type"] == "image_url" else self._mask(part) for part in message["content"]]
+        return {**self._mask({**message, "content": ""}), "content": content}
 
 
 class StreamMask:

@@ -1,4 +1,4 @@
-"""A model's properties: its context window, whether its chat template has tools, and which model really answers.
+"""A model's properties: its context window, tools and images, and which model really answers.
 
 llama.cpp has both at `/props` (behind llama-swap, those of each model). Other servers name the window in their list of
 models, or in the error when it overflows. Each model of a server is asked once; nothing is guessed.
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelError
+from piano_jupyter.errors import ContextOverflowError, ImagesRefusedError, ModelError
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.server.model_list import window_size
 from piano_jupyter.text.json_text import mapping, parse_json
@@ -33,6 +33,7 @@ class ModelProperties:
         self._props: dict[Key, Mapping[str, Any]] = {}
         self._contexts: dict[Key, int | None] = {}
         self._answered_by: dict[Key, str] = {}
+        self._refuse_images: set[Key] = set()
 
     async def lacks_tools(self, model: str) -> bool:
         """Return whether the server says that the model's chat template has no tools."""
@@ -56,10 +57,27 @@ class ModelProperties:
                 self._contexts[key] = window_size(settings.get("n_ctx")) or await self._swap.context(model)
         return self._contexts.get(key)
 
-    def remember_window(self, model: str, n_ctx: int | None) -> None:
-        """Remember the context window from an overflow error that names it."""
-        if n_ctx is not None:
-            self._contexts[self._key(model)] = n_ctx
+    async def sees_images(self, model: str) -> bool | None:
+        """Return whether a model sees images; None if it is not known. Never raises ModelError.
+
+        A model that llama-swap would have to load first is not asked.
+        """
+        if self._key(model) in self._refuse_images:
+            return False
+        with suppress(ModelError):
+            loaded = await self._swap.loaded()
+            if loaded is None or model in loaded:
+                props = mapping(await self._fetch_props(model, only_recorded=True))
+                vision = mapping(props.get("modalities")).get("vision")
+                return vision if isinstance(vision, bool) else None
+        return None
+
+    def remember_refusal(self, model: str, error: ContextOverflowError | ImagesRefusedError) -> None:
+        """Remember the context window from an overflow error that names it, or that the model does not see images."""
+        if isinstance(error, ImagesRefusedError):
+            self._refuse_images.add(self._key(model))
+        elif error.n_ctx is not None:
+            self._contexts[self._key(model)] = error.n_ctx
 
     def remember_answer(self, model: str, answered_by: str) -> None:
         """Remember which model the server named in an answer."""

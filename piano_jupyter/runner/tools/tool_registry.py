@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from piano_jupyter.agent_code import redirect_output
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import NotFoundError, ToolError
 from piano_jupyter.records import Agent
 from piano_jupyter.runner.schema.coercion import check_arguments
 from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.text.invisible import model_text
-from piano_jupyter.tool import NeedsApproval, Tool, ToolCallContext, current_call
+from piano_jupyter.tool import NeedsApproval, ResultWithAttachments, Tool, ToolCallContext, current_call
 
 MAX_WORD_CHARS = 4_096
 CANCEL_GRACE_S = 5.0  #: for a cancelled coroutine tool to clean up
@@ -71,11 +72,12 @@ class ToolRegistry:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The result of a call: `text` is what the model reads, and `rest` is what else it may do."""
+    """The result of a call: `text` is what the model reads, `attachments` people see, `rest` is what else it may do."""
 
     ok: bool
     text: str
     rest: NeedsApproval | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 async def run_tool(
@@ -145,8 +147,11 @@ async def _call(tool: Tool, arguments: dict[str, Any], limit: int, mask: Callabl
 
     def result(value: Any, *, ok: bool) -> ToolResult:
         rest = value if isinstance(value, NeedsApproval) else None
-        text = rest.text if rest else _result_text(value)
-        return ToolResult(rest.ok if rest else ok, make_readable(_join_output(printed.text(), text), limit, mask), rest)
+        shown = value.attachments if isinstance(value, ResultWithAttachments) else ()
+        ok = value.ok if isinstance(value, NeedsApproval | ResultWithAttachments) else ok
+        text = value.text if isinstance(value, NeedsApproval | ResultWithAttachments) else _result_text(value)
+        readable = make_readable(_join_output(printed.text(), text), limit, mask)
+        return ToolResult(ok, readable, rest, tuple(each.masked(mask) for each in shown))
 
     def in_thread() -> ToolResult | Awaitable[Any]:
         try:

@@ -18,6 +18,7 @@ from piano_jupyter.records import Message
 BYTES_PER_TOKEN = 3.5  #: of English, code and JSON, before anything was measured
 PLAUSIBLE_BYTES_PER_TOKEN = (1.0, 6.0)  #: outside of it, the server did not report the whole prompt
 FILL_AFTER_TRIM = 0.6  #: share of the window that is filled after a trim
+TOKENS_PER_IMAGE = 1_000  #: what models make of one; its bytes say nothing about that
 MAX_RESERVED_TOKENS = 4096  #: for an answer without max_tokens
 MIN_MESSAGE_BYTES = 200  #: that remain of a shortened message
 HEAD_SHARE = 2 / 3  #: of a shortened message that is before the gap
@@ -66,8 +67,25 @@ def prompt_budget(n_ctx: int, max_tokens: Any, bytes_per_token: float) -> Prompt
 
 
 def prompt_size(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> int:
-    """Return a prompt's size in bytes; the JSON around each message counts for the template's own text."""
-    return len(json.dumps([*messages, *tools], ensure_ascii=False).encode("utf-8", "replace"))
+    """Return a prompt's size in bytes; the JSON around each message counts for the template's own text.
+
+    An image counts as the tokens that a model makes of it.
+    """
+    images = [part for message in messages for part in image_parts(message)]
+    texts = [{**message, "content": text_parts(message)} if image_parts(message) else message for message in messages]
+    size = len(json.dumps([*texts, *tools], ensure_ascii=False).encode("utf-8", "replace"))
+    return size + round(len(images) * TOKENS_PER_IMAGE * BYTES_PER_TOKEN)
+
+
+def image_parts(message: Mapping[str, Any]) -> list[Any]:
+    """Return the parts of a message that are images."""
+    content = message.get("content")
+    return [part for part in content if part["type"] != "text"] if isinstance(content, list) else []
+
+
+def text_parts(message: Mapping[str, Any]) -> list[Any]:
+    """Return the parts of a message with images that are text."""
+    return [part for part in message["content"] if part["type"] == "text"]
 
 
 def last_trim(history: Sequence[Message], agent_id: UUID) -> HistoryTrim:

@@ -2,7 +2,8 @@
 
 Pure and stable: without clock and random ids, the same history gives the same bytes, and each prompt is a prefix of the
 thread's next one, so that the server's prompt cache is used. The shape is one that every chat template can render: one
-system message, which is first, then a user's; adjacent messages of one role are merged; content is always a string; one
+system message, which is first, then a user's; adjacent messages of one role are merged; content is a string, but for a
+user's message with images, which has parts; one
 call per assistant message, directly followed by its result. (Three of the templates that llama.cpp ships fail with
 parallel calls in one message.) Only the agent's own system prompt may contain control tokens. Within a
 user's message, each line of another agent or of a note starts with its author in brackets, so that it cannot pass for
@@ -11,12 +12,13 @@ somebody else's.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
-from piano_jupyter.runner.model.message_roles import merge_same_role
+from piano_jupyter.runner.model.message_roles import Content, image_part, merge_same_role, parts
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 from piano_jupyter.text.invisible import model_text
@@ -25,6 +27,7 @@ OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
 NO_TRIM = HistoryTrim()
 NOTHING: Mapping[UUID, str] = MappingProxyType({})
+NO_BYTES: Mapping[str, bytes] = MappingProxyType({})
 
 
 def chat_messages(
@@ -39,6 +42,7 @@ def chat_messages(
     start_index: int = 0,
     trimmed_calls: int = 0,
     unanswered: Mapping[UUID, str] = NOTHING,
+    attached: Mapping[str, bytes] = NO_BYTES,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
@@ -46,7 +50,8 @@ def chat_messages(
     the agent's calls came before `calls`. `names` maps agent ids to names; `trim` is what is left out. The agent's own
     messages have the assistant's role; those of other agents are `quoted` user messages. Reasoning is sent only within
     the job `job_id`. `unanswered` says in the agent's words of earlier questions why they have no answer: without it,
-    such a question would be read as part of the next one.
+    such a question would be read as part of the next one. `attached` has what the agent reads and sees of attachments,
+    by hash; of others it reads the names.
     """
     calls_by_message: dict[UUID, list[ToolCall]] = {}
     for call in sorted(calls, key=lambda each: each.seq):
@@ -66,7 +71,7 @@ def chat_messages(
     left_open = ""
     for message in history[start_index:]:
         if message.role == "user":
-            asked = {"role": "user", "content": prepared(message.content)}
+            asked = {"role": "user", "content": _with_attachments(message, prepared, attached)}
             prompt += [{"role": "assistant", "content": left_open}, asked]
             left_open = unanswered.get(message.id, "")
         elif message.role == "system":  # a note for people
@@ -90,6 +95,23 @@ def chat_messages(
 def quoted(author: str, text: str) -> str:
     """Return a text with its author before each line; "" if there is no text."""
     return "\n".join(f"[{author}] {line}" for line in text.splitlines()) if text.strip() else ""
+
+
+def _with_attachments(message: Message, prepared: Callable[[str], str], attached: Mapping[str, bytes]) -> Content:
+    """Return the content of a user's message: its text, then its text files and the names of its images, the images."""
+    texts, images = [prepared(message.content)], []
+    for each in message.attachments:
+        found = replace(each, content=attached.get(each.sha256))
+        name = model_text(each.label)
+        if found.content is None:
+            texts.append(escape(f"[attached: {name}; you cannot see it]"))
+        elif each.is_image:
+            images.append(image_part(found.data_uri))
+            texts.append(escape(f"[attached: {name}]"))
+        else:
+            texts.append(prepared(f"[attached: {name}]\n{quoted('file', model_text(found.text))}"))
+    content = "\n\n".join(filter(None, texts))
+    return [*parts(content), *images] if images else content
 
 
 def _own_message(

@@ -56,6 +56,7 @@ async def ask_within_window(
             start_index=trim.start_index(questions, turn.trimmed_turns),
             trimmed_calls=turn.trimmed_calls,
             unanswered=turn.unanswered,
+            attached=turn.attached,
         )
         return with_schema(prompt, job.schema)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError
-from piano_jupyter.runner.model.message_roles import merge_same_role
+from piano_jupyter.runner.model.message_roles import joined, merge_same_role
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, LoadingNotice, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.schema.coercion import SchemaMismatchError, coerce
 from piano_jupyter.runner.schema.response_format import parse_json, strip_code_fence
@@ -31,7 +31,8 @@ def with_schema(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]
     prompt = [dict(message) for message in messages]
     if schema is not None:
         question = next(message for message in reversed(prompt) if message["role"] == "user")
-        question["content"] += escape(f"\n\n{SCHEMA_PROMPT}{json.dumps(schema, ensure_ascii=False)}")
+        demand = escape(f"{SCHEMA_PROMPT}{json.dumps(schema, ensure_ascii=False)}")
+        question["content"] = joined(question["content"], demand)
     return prompt
 
 

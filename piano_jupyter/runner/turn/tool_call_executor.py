@@ -89,6 +89,7 @@ class ToolCallExecutor:
                 status=CallStatus.OK if result.ok else CallStatus.FAILED,
                 result=f"{result.text}\n{REPAIRED_NOTE}" if requested.repaired else result.text,
                 finished_at=self.clock.now(),
+                attachments=result.attachments,
             )
             self.calls.append(call)
             log.debug(

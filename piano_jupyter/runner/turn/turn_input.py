@@ -34,6 +34,9 @@ class TurnInput:
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
     context: Callable[[str], Awaitable[int | None]]  #: a model's context window in tokens, if it is known
+    attached: Mapping[str, bytes] = field(
+        default_factory=dict
+    )  #: what the agent reads and sees of attachments, by hash
     summarize: bool = False  #: whether trimmed turns are summarized
     mask: Callable[[str], str] = redact  #: removes secrets from a tool's output, before that is truncated
 

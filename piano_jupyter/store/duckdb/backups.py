@@ -134,6 +134,8 @@ def _erase_from(real: str, copy: Path, threads: Iterable[UUID]) -> None:
         for table, query in queries.DELETE_THREADS.items():
             if table in tables:
                 connection.execute(query, bound)
+        if "attachments" in tables:
+            connection.execute(queries.DELETE_UNUSED_ATTACHMENTS)
         with backup_files.unfinished(real) as made:
             copy_into(connection, made)
             connection.close()

@@ -6,6 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import (
     Agent,
@@ -46,7 +47,7 @@ def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequen
         return [
             kind(**{name: decode(row[at]) for at, name, decode in plan}, **_notebook_in(row, parts)) for row in rows
         ]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise StoreError(
             f"the database holds an unreadable {kind.__name__} ({error}): another program has changed it; undo that, "
             f"or {ELSEWHERE}"
@@ -105,6 +106,14 @@ def _inserted_of_json(text: str) -> tuple[Inserted, ...]:
     return tuple(Inserted(*pair) for pair in pairs)
 
 
+def _json_of_attachments(value: Iterable[Attachment]) -> str:
+    return json.dumps([{name: getattr(each, name) for name in REFERENCE} for each in value], ensure_ascii=False)
+
+
+def _attachments_of_json(text: str) -> tuple[Attachment, ...]:
+    return tuple(Attachment(**{name: each[name] for name in REFERENCE}) for each in json.loads(text))
+
+
 def _mode(text: str) -> str:
     if text not in get_args(Mode):
         raise ValueError(f"{text!r:.100} is no mode")
@@ -120,6 +129,7 @@ def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else convert(value)
 
 
+REFERENCE = ("sha256", "mime", "size", "name", "width", "height")  #: what a message or a call keeps of an attachment
 NOTEBOOK_COLUMNS = ("notebook_id", "notebook_name")  #: of a job: the parts of its notebook, in order
 TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
@@ -129,11 +139,21 @@ ENCODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _or_none(utc))
     | dict.fromkeys(MAPPINGS, _json_of_mapping)
     | dict.fromkeys(LISTS, _json_of_list)
-    | {"status": str, "schema": _or_none(_json_of_mapping), "inserted": _json_of_pairs}
+    | {
+        "status": str,
+        "schema": _or_none(_json_of_mapping),
+        "inserted": _json_of_pairs,
+        "attachments": _json_of_attachments,
+    }
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _or_none(_aware))
     | dict.fromkeys(MAPPINGS, _mapping_of_json)
     | dict.fromkeys(LISTS, _tuple_of_json)
-    | {"schema": _or_none(_mapping_of_json), "mode": _mode, "inserted": _inserted_of_json}
+    | {
+        "schema": _or_none(_mapping_of_json),
+        "mode": _mode,
+        "inserted": _inserted_of_json,
+        "attachments": _attachments_of_json,
+    }
 )

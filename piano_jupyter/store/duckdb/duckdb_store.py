@@ -18,7 +18,7 @@ from piano_jupyter.store.duckdb.read_cursor import ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.writer import WriterThread
 
 #: Reads that may return many rows: they run on the reader thread.
-MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "jobs", "jobs_ending", "counts"}
+MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "attachments", "jobs", "jobs_ending", "counts"}
 #: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
 #: Copies of the file: they run beside everything else, and closing stops them.

@@ -7,9 +7,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import NotFoundError, StaleThreadError, StoreError
 from piano_jupyter.records import (
     Agent,
@@ -30,7 +31,7 @@ from piano_jupyter.store.base import AckResult, Turn
 from piano_jupyter.store.duckdb import queries
 from piano_jupyter.store.duckdb.codec import NOTEBOOK_COLUMNS, Record, records_of, row_of, utc
 
-RESULT_COLUMNS = ("status", "result", "finished_at")
+RESULT_COLUMNS = ("status", "result", "finished_at", "attachments")
 DECISION_COLUMNS = ("allowed", "note", "decided_at")
 COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
     ToolCall: RESULT_COLUMNS,
@@ -39,6 +40,8 @@ COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
 TERMS_COLUMNS = ("mode", "rules", "server", *NOTEBOOK_COLUMNS)
 PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
+
+Attached = TypeVar("Attached", Message, ToolCall)
 
 
 class QueryResult(Protocol):
@@ -119,6 +122,7 @@ class Operations:
         ids = {"ids": list(threads)}
         for query in queries.DELETE_THREADS.values():
             self._connection.execute(query, ids)
+        self._connection.execute(queries.DELETE_UNUSED_ATTACHMENTS)
 
     def enqueue(
         self, message: Message, jobs: Sequence[Job] = (), newest: int | None = None
@@ -170,17 +174,24 @@ class Operations:
 
     def start_call(self, call: ToolCall, job: Job | None = None) -> ToolCall:
         self._check_held(job)
-        started = replace(call, status=CallStatus.STARTED, result=None, finished_at=None)
+        started = replace(call, status=CallStatus.STARTED, result=None, finished_at=None, attachments=())
         return self._find(ToolCall, call.id) or self._add(started)
 
     def finish_call(self, call: ToolCall) -> ToolCall:
         known = self._get(ToolCall, call.id)
         if known.status is not CallStatus.STARTED:
             return known
-        return self._finish(replace(known, status=call.status, result=call.result, finished_at=call.finished_at))
+        ended = replace(known, status=call.status, result=call.result, finished_at=call.finished_at)
+        return self._finish(replace(ended, attachments=call.attachments))
 
     def tool_calls(self, thread_id: UUID) -> list[ToolCall]:
         return self._all(ToolCall, queries.CALLS, thread_id=thread_id)
+
+    def attachments(self, hashes: Sequence[str]) -> list[Attachment]:
+        result = self._connection.execute(queries.ATTACHMENTS, {"hashes": list(hashes)})
+        names = [column[0] for column in result.description]
+        rows = (dict(zip(names, each, strict=True)) for each in result.fetchall())
+        return [Attachment(**row, size=len(row["content"])) for row in rows]
 
     def request_approval(self, approval: Approval) -> Approval:
         asked = replace(approval, allowed=None, note="", decided_at=None)
@@ -330,6 +341,7 @@ class Operations:
             self._finish(replace(call, status=status, result=result, finished_at=now))
 
     def _finish(self, call: ToolCall) -> ToolCall:
+        call = self._with_stored_attachments(call)
         self._insert("tool_results", {"call_id": call.id} | _only(row_of(call), RESULT_COLUMNS))
         return call
 
@@ -351,11 +363,29 @@ class Operations:
 
     def _add(self, record: Record) -> Record:
         """Keep a record, but not what is added to it later; return it with its `seq`, if it has one."""
+        if isinstance(record, Message):
+            record = self._with_stored_attachments(record)
         table, later = queries.TABLES[type(record)], COLUMNS_ADDED_LATER.get(type(record), ())
         self.seqs[table] = seq = self.seqs[table] + 1
         row = row_of(record) | {"seq": seq}
         self._insert(table, {column: value for column, value in row.items() if column not in later})
         return record if isinstance(record, Agent | Thread) else replace(record, seq=seq)
+
+    def _with_stored_attachments(self, record: Attached) -> Attached:
+        """Store the content of a record's attachments; return the record without it. Raises StoreError if it lacks."""
+        if not record.attachments:
+            return record
+        hashes = list({each.sha256: None for each in record.attachments})
+        stored = {sha256 for (sha256,) in self._connection.execute(queries.KNOWN_HASHES, {"hashes": hashes}).fetchall()}
+        for each in record.attachments:
+            if each.sha256 in stored:
+                continue
+            if each.content is None:
+                raise StoreError(f"the content of the attachment {each.label} is neither given nor stored")
+            row = {"sha256": each.sha256, "mime": each.mime, "content": each.content}
+            self._insert("attachments", row | {"width": each.width, "height": each.height})
+            stored.add(each.sha256)
+        return replace(record, attachments=tuple(each.without_content() for each in record.attachments))
 
     def _update(self, record: Record, columns: Sequence[str] = ()) -> Record:
         row = row_of(record)

@@ -86,14 +86,16 @@ MESSAGES = "SELECT * FROM messages WHERE thread_id = $thread_id ORDER BY seq DES
 
 #: A call with its result.
 CALL = """
-SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
+SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at,
+    coalesce(r.attachments, '[]') AS attachments
 FROM tool_calls c LEFT JOIN tool_results r ON r.call_id = c.id
 WHERE c.id = $id
 """
 
 #: A thread's calls, each with its result, in order.
 CALLS = """
-SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at
+SELECT c.*, coalesce(r.status, 'started') AS status, r.result, r.finished_at,
+    coalesce(r.attachments, '[]') AS attachments
 FROM tool_calls c JOIN messages m ON m.id = c.message_id LEFT JOIN tool_results r ON r.call_id = c.id
 WHERE m.thread_id = $thread_id
 ORDER BY c.seq
@@ -101,11 +103,17 @@ ORDER BY c.seq
 
 #: The calls of a job that have no result, in order.
 OPEN_CALLS = """
-SELECT c.*, 'started' AS status, NULL AS result, NULL AS finished_at
+SELECT c.*, 'started' AS status, NULL AS result, NULL AS finished_at, '[]' AS attachments
 FROM tool_calls c JOIN messages m ON m.id = c.message_id ANTI JOIN tool_results r ON r.call_id = c.id
 WHERE m.job_id = $job_id
 ORDER BY c.seq
 """
+
+#: The attachments with some hashes.
+ATTACHMENTS = "SELECT * FROM attachments WHERE list_contains($hashes::VARCHAR[], sha256)"
+
+#: Which of some hashes are stored.
+KNOWN_HASHES = "SELECT sha256 FROM attachments WHERE list_contains($hashes::VARCHAR[], sha256)"
 
 #: A question with its answer.
 APPROVAL = """
@@ -184,6 +192,15 @@ DELETE FROM tool_results WHERE call_id IN (
     "jobs": f"DELETE FROM jobs WHERE {OF_THREADS}",  # noqa: S608
     "threads": "DELETE FROM threads WHERE list_contains($ids::UUID[], id)",
 }
+
+#: What deletes the attachments that nothing refers to any more.
+DELETE_UNUSED_ATTACHMENTS = """
+DELETE FROM attachments WHERE sha256 NOT IN (
+    SELECT unnest(json_extract_string(attachments, '$[*].sha256')) FROM messages WHERE attachments <> '[]'
+    UNION ALL
+    SELECT unnest(json_extract_string(attachments, '$[*].sha256')) FROM tool_results WHERE attachments <> '[]'
+)
+"""
 
 
 def allow_folder(folder: str) -> str:

@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "messages": ("message", "messages"),
     "tool_calls": ("tool call", "tool calls"),
     "tool_results": ("tool result", "tool results"),
+    "attachments": ("attachment", "attachments"),
     "approvals": ("approval request", "approval requests"),
     "decisions": ("approval decision", "approval decisions"),
     "jobs": ("job", "jobs"),

@@ -10,11 +10,12 @@ from uuid import UUID
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import agent_names, required, whole_number
 from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
+from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import Job, JobStatus, Message, Thread, ThreadStatus, short
+from piano_jupyter.records import Job, JobStatus, Message, Thread, ThreadStatus, ToolCall, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
@@ -127,9 +128,19 @@ async def history(
     thread = await (piano.find_thread(name) if name else current_or_newest(piano))
     messages = await piano.messages(thread, newest, at=message)
     calls, others = await piano.tool_calls(thread), await piano.branches(thread)
+    messages, calls = await with_shown_content(piano, messages, calls)
     title = thread.title if name or piano.thread else f"{thread.title} (your newest thread; none is open)"
     ends = failed_or_cancelled(await piano.jobs(thread=thread), names := await agent_names(piano))
     return Transcript(title, messages, calls, names, others, ends, ids=ids)
+
+
+async def with_shown_content(
+    piano: "Piano", messages: Sequence[Message], calls: Sequence[ToolCall]
+) -> tuple[list[Message], list[ToolCall]]:
+    """Return the messages, and those of the calls that they make, with as many attachments as an output may have."""
+    ids = {message.id for message in messages}
+    made = await piano.with_content([call for call in calls if call.message_id in ids], MAX_SHOWN_BYTES // 2)
+    return await piano.with_content(messages, MAX_SHOWN_BYTES // 2), made
 
 
 async def search(piano: "Piano", text: str, *, limit: str | None = None) -> Any:

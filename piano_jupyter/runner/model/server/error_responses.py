@@ -23,6 +23,13 @@ UNREADABLE_REPLY = re.compile(
     r"|invalid character '.{1,6}' (?:after|in|looking for) |unexpected end of json input|malformed_function_call",
     re.IGNORECASE,
 )
+#: how servers say that a model does not see images: llama.cpp, OpenAI, vLLM, LM Studio, Ollama, Groq, OpenRouter
+NO_IMAGES = re.compile(
+    r"image input is not supported|image_url is only supported by|does not support (?:image|vision)"
+    r"|at most 0 image|is not a multimodal model|missing data required for image input|support image input"
+    r"|unknown part type:? image_url|image_url['\"]? is not supported|content must be a string",
+    re.IGNORECASE,
+)
 LOADING_STATUS = 503
 LOADING_MODEL = re.compile(r"^(?:llm server )?loading model\b|\bis (?:currently |still )?loading\b", re.IGNORECASE)
 UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
@@ -31,7 +38,7 @@ MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
 UNSPECIFIC_PREFIX = "unspecific error: "  # llama-swap's prefix for what fails while it loads a model
 
 
-def error_from(status: int, body: str, model: str = "the model") -> errors.ModelError:
+def error_from(status: int, body: str, model: str = "the model") -> errors.ModelError:  # noqa: PLR0911  One kind of error a return.
     """Return the error for a response's status and body: a sentence that says what to do."""
     fields, message = _parse_error(body)
     if failed_to_start(body):
@@ -48,6 +55,10 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
             f"the conversation no longer fits in the model's context{window}; open a new thread",
             n_ctx=n_ctx,
             n_prompt=window_size(fields.get("n_prompt_tokens")),
+        )
+    if status not in TRANSIENT_STATUSES and NO_IMAGES.search(message):
+        return errors.ImagesRefusedError(
+            f"{model} does not see images ({message}); ask an agent whose model does, or describe the image in words"
         )
     if status in {401, 403}:
         return errors.ModelError(

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.events import (
     AgentAdded,
     Answered,
@@ -543,3 +544,18 @@ def test_a_job_that_an_earlier_kernel_left_says_what_it_waits_for(scene, make):
 
     assert shown == why
     assert scene.note() == "thinking"
+
+
+def test_a_call_tells_the_names_of_its_figures_when_it_returns(scene):
+    plot = Attachment.of(b"bytes", "image/png", width=640, height=480)
+    job = scene.asks("plot it")
+    scene.starts(job)
+    asking = scene.answer(job, "")
+    scene.happens(MessageAdded(message=asking))
+    call = scene.make.call(asking, "run_python", None, status=CallStatus.STARTED)
+    scene.happens(ToolCalled(job_id=job.id, call=call))
+    ended = replace(call, status=CallStatus.OK, result="done", attachments=(plot,))
+
+    scene.happens(ToolReturned(job_id=job.id, call=ended))
+
+    assert scene.page.parts[str(call.id)]["attachments"] == [[plot.sha256, "image, 640 × 480"]]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from pictures import png
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
@@ -514,3 +515,22 @@ def test_a_question_names_variables_and_an_edit_begins_with_what_was_typed(scrip
 
     assert question["text"] == "Count {{rows}}"
     assert question["said"] == ["Count ", ["rows · 320 characters", str(["long"] * 40)]]
+
+
+def test_a_page_gets_the_names_of_images_and_asks_for_their_content(opened):
+    panel, piano, loop = opened("a plot")
+    panel.clicks("hello")
+    loop.run(piano.ask("look", attachments=[png()]))
+    until(lambda: "done" in panel.states())
+    question = next(
+        change for message in panel.told("changes") for change in message["changes"] if change.get("text") == "look"
+    )
+    [[hash_, label]] = question["attachments"]
+
+    panel.clicks("attachment", hash_, action=2)
+
+    assert panel.answer(2) == ""
+    assert label == "image, 3 × 2"
+    [sent] = panel.told("attachment")
+    assert (sent["page"], sent["hash"]) == ("p", hash_)
+    assert sent["html"].startswith('<img src="data:image/png;base64,')

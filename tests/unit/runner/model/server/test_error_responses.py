@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelRefusedError, UnreadableReplyError
+from piano_jupyter.errors import (
+    ContextOverflowError,
+    ImagesRefusedError,
+    ModelError,
+    ModelRefusedError,
+    UnreadableReplyError,
+)
 from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
 
 
@@ -172,6 +178,24 @@ def test_an_overflow_is_known_with_the_window_that_it_names(message, n_ctx):
 
     assert isinstance(error, ContextOverflowError)
     assert error.n_ctx == n_ctx
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (400, "At most 0 image(s) may be provided in one prompt."),
+        (400, "Model does not support images. Please use a model that does."),
+        (404, "No endpoints found that support image input"),
+        (400, "messages[0].content must be a string"),
+    ],
+)
+def test_a_model_that_does_not_see_images_is_known_by_what_its_server_says(status, message):
+    error = error_from(status, body(message), "tiny")
+
+    assert isinstance(error, ImagesRefusedError)
+    assert str(error).startswith(f"tiny does not see images ({message})")
 
 
 @pytest.mark.parametrize(("status", "message"), OTHERS)

@@ -1,0 +1,63 @@
+"""Makes images smaller where Pillow is installed. Without it they stay as they are, or are refused."""
+
+import io
+from collections.abc import Iterable
+
+from piano_jupyter.attachments.image_header import check_image
+from piano_jupyter.errors import PianoError
+
+SENT_AS_THEY_ARE = frozenset({"image/png", "image/jpeg"})  #: what every server reads
+MAX_SIDE = 1_568  #: in pixels, of an image for a model: most models scale larger ones down themselves
+MAX_SENT_BYTES = 4 * 2**20  #: of an image for a model
+MAX_FIGURE_BYTES = 2 * 2**20  #: of a figure: the Jupyter server drops outputs of more than 3 MB
+SIDES = (2_048, 1_568, 1_024, 640)  #: to which a figure of too many bytes is made smaller
+
+
+def for_model(content: bytes, name: str = "the image") -> bytes:
+    """Return an image as a model is sent it: PNG or JPEG, scaled down to at most `MAX_SIDE` pixels a side.
+
+    Raises PianoError for what is no image, is too large, or needs Pillow where that is not installed.
+    """
+    header = check_image(content, name)
+    is_small = max(header.width, header.height) <= MAX_SIDE and len(content) <= MAX_SENT_BYTES
+    if is_small and header.mime in SENT_AS_THEY_ARE:
+        return content
+    scaled = _scaled(content, [MAX_SIDE, *SIDES], MAX_SENT_BYTES)
+    if scaled is not None:
+        return scaled
+    if is_small:
+        return content
+    raise PianoError(
+        f"{name} ({header.width:,} × {header.height:,} pixels, {len(content) / 2**20:.1f} MB) is too large to be sent: "
+        f"pip install pillow, and it is made smaller; or make it smaller yourself"
+    )
+
+
+def for_showing(content: bytes, name: str = "the figure") -> bytes:
+    """Return an image of at most `MAX_FIGURE_BYTES`. Raises PianoError, as `for_model` does."""
+    check_image(content, name)
+    if len(content) <= MAX_FIGURE_BYTES:
+        return content
+    if (scaled := _scaled(content, SIDES, MAX_FIGURE_BYTES)) is not None:
+        return scaled
+    raise PianoError(f"{name} has {len(content) / 2**20:.1f} MB, more than {MAX_FIGURE_BYTES / 2**20:.0f} MB")
+
+
+def _scaled(content: bytes, sides: Iterable[int], max_bytes: int) -> bytes | None:
+    """Return the image at the first of these sizes that is small enough; None if there is none, or no Pillow."""
+    try:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  Optional.
+    except ImportError:
+        return None
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            for side in sides:
+                smaller = image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+                smaller.thumbnail((side, side))
+                written = io.BytesIO()
+                smaller.save(written, "PNG")
+                if len(written.getvalue()) <= max_bytes:
+                    return written.getvalue()
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise PianoError(f"the image cannot be read: {error}") from error
+    return None
