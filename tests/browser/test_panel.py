@@ -76,6 +76,29 @@ def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
     expect(button(nb, "Stop")).to_be_hidden()
 
 
+def test_l7_a_frame_in_a_question_is_a_label_that_opens_to_what_was_sent(notebook, stub_model):
+    stub_model.says("It is fine.", "Still.")
+    frame = f"import pandas as pd\nsales = pd.DataFrame({{'item': {HOSTILE[:3]!r}, 'price': 1.5}})"
+    nb = notebook([f"{frame}\n{OPEN}"])
+    nb.run(0)
+
+    ask(nb, "Look at {{sales}} again")
+    label = nb.panel.locator(".piano-inserted > summary")
+    expect(label).to_have_text("sales · 3 × 2")
+    expect(nb.panel.locator(".piano-inserted pre")).to_be_hidden()
+    label.click()
+    expect(nb.panel.locator(".piano-inserted pre")).to_contain_text(f"{HOSTILE[0]},1.5")
+    expect(written(nb)).to_have_text("It is fine.")
+    assert f"{HOSTILE[1]},1.5" in stub_model.requests[0]["messages"][-1]["content"]
+    assert nb.page.evaluate("window.pwned") is None
+
+    button(nb, "Edit").click()
+    expect(box(nb)).to_have_value("Look at {{sales}} again")
+    box(nb).press("Enter")
+    expect(written(nb).last).to_have_text("Still.")
+    expect(label).to_have_text("sales · 3 × 2")
+
+
 def test_after_a_reload_the_panel_is_complete_and_continues(notebook, stub_model):
     stub_model.says("first *answer*", ServerReply("second answer, slowly", held=True))
     nb = notebook([OPEN])

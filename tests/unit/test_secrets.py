@@ -206,7 +206,7 @@ SAID = {
     "ask": lambda piano, _: piano.ask(f"ask {TOKEN}"),
     "ask_all": lambda piano, _: piano.ask_all(f"ask all {TOKEN}", agents=["ada"]),
     "send": lambda piano, _: piano.send(f"send {TOKEN}"),
-    "send_all": lambda piano, _: piano.send_all(f"send all {TOKEN}"),
+    "send_all": lambda piano, _: piano.send_all(f"all {{{{word}}}} {TOKEN}", variables={"word": TOKEN}),
     "edit": lambda piano, question: piano.edit(question, f"edit {TOKEN}"),
     "regenerate": lambda piano, _: piano.regenerate(TOKEN),
     "value": lambda piano, _: piano.value(TOKEN, str),
@@ -237,7 +237,18 @@ SAYS_NOTHING = {
     *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close", "close_now"),
     *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
     *("answering_model", "model_names", "models", "notices", "open"),
-    *("query_frames", "recent_events", "skill_problems", "skills", "start", "stats", "status", "stop", "threads"),
+    *(
+        "frame_budget",
+        "query_frames",
+        "recent_events",
+        "skill_problems",
+        "skills",
+        "start",
+        "stats",
+        "status",
+        "stop",
+        "threads",
+    ),
     *("tool_calls", "tool_verdicts", "tools", "trust", "unfinished", "wait"),
 }
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from piano_jupyter.jupyter.context.placeholder_names import placeholder_names
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, matching_files
@@ -145,6 +144,8 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
     @context_matcher(identifier="piano_jupyter.completion", priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
         if (written := _open_placeholder(context)) is not None:
+            from piano_jupyter.jupyter.context.placeholder_names import placeholder_names  # noqa: PLC0415  At the first TAB.
+
             fragment, found = placeholder_names(written, QuestionVariables(shell, variables()))
             return _answer(fragment, [SimpleCompletion(text, type="variable") for text in found[:MAX_COMPLETIONS]])
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
