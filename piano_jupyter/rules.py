@@ -17,7 +17,7 @@ SHELL_TOOL = "bash"  #: the tool whose patterns are commands
 READING_TOOL = "read_file"  #: the tool whose denied paths commands must not name either
 
 PLAIN_CHARS = r"A-Za-z0-9_@%+=:,./-"
-PLAIN_LINE = re.compile(rf"""(?:[* \t{PLAIN_CHARS}]|'[^']*'|"[^"$`\\!]*")*+""")
+PLAIN_LINE = re.compile(rf"""(?:[* \t{PLAIN_CHARS}]|'[^']*'|"[^"$`\\!]*")*""")
 WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|[^ \t'"])+""")
 PIECE = re.compile(rf"""([{PLAIN_CHARS}]+)|'([^']*)'|"([^"]*)"|(\*)""")
 RESERVED_WORDS = frozenset(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 #: Braces, what stands between them, and braces. Nothing is read twice, so a long text takes no longer than its length.
-BRACES = re.compile(r"(?<!\{)(\{{2,}+)((?:(?!\{\{|\}\}).)*+)(\}{2,}+)", re.DOTALL)
+BRACES = re.compile(r"(?<!\{)(\{{2,}+)((?:(?!\{\{|\}\}).)*)(\}{2,}+)", re.DOTALL)
 ESCAPED_BRACES = 4
 
 

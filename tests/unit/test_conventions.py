@@ -52,3 +52,11 @@ def test_no_test_sleeps_but_what_plays_something_slow():
     found = {name for name, text in FILES.items() if asleep.search(text) and not name.startswith("benchmarks/")}
 
     assert found - {"unit/test_conventions.py"} == SLEEPS.keys()
+
+
+def test_no_group_is_repeated_possessively():
+    """Python before 3.11.5 matches such a pattern wrongly (gh-106052), and Debian 12 has 3.11.2."""
+    possessive = re.compile(r"\)(?:[*+?]|\{\d*,?\d*\})\+(?!\+)")
+    package = Path(__file__).parents[2] / "piano_jupyter"
+
+    assert [path.name for path in package.rglob("*.py") if possessive.search(path.read_text(encoding="utf-8"))] == []

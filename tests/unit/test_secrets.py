@@ -234,7 +234,8 @@ SAID = {
 LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
 #: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
 SAYS_NOTHING = {
-    *("add_tool", "agents", "approvals", "approve", "archive_thread", "backups", "branches", "close", "close_now"),
+    *("add_tool", "agents", "approvals", "approve", "archive_thread", "attachments", "backups", "branches"),
+    *("close", "close_now", "with_content"),
     *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
     *("answering_model", "model_names", "models", "notices", "open"),
     *(

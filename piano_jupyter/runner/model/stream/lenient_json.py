@@ -17,8 +17,8 @@ TOO_DEEP = "its arguments are nested too deeply"
 MAX_REPAIRED_CHARS = 20_000  #: longer texts are only parsed, not repaired
 MAX_DEPTH = 100
 NON_JSON_TOKEN = re.compile(
-    r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
-    r"|'(?:[^'\\]++|\\.)*+(?:'|\\?\Z)"
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)'
+    r"|'[^'\\]*+(?:\\.[^'\\]*+)*(?:'|\\?\Z)"
     r"|\b(?:True|False|None)\b"
     r"|,(?=\s*+[}\]])",
     re.DOTALL,

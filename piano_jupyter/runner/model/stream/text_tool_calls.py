@@ -30,7 +30,7 @@ OPENINGS = (
     "<function=", "<invokename=", "<｜DSML｜invokename=", "<|tool_call_begin|>", "<｜tool▁call▁begin｜>",
     "<|start|>assistant", "<|channel|>commentary", "<|channel|>analysisto=",
 )  # fmt: skip
-BETWEEN_CALLS = re.compile(rf"(?:{'|'.join(map(re.escape, MARKS))}|[\s;,\[\]])*+")
+BETWEEN_CALLS = re.compile(rf"(?:{'|'.join(map(re.escape, MARKS))}|[\s;,\[\]])*")
 CALL_KEYS = frozenset({"type", "id", "name", "arguments", "parameters", "function"})
 MAX_LEADING_BLANKS = 1000
 

@@ -255,12 +255,12 @@ def test_only_what_this_thread_prints_and_displays_is_captured(capsys):
         print("mine")
         print("mine too", file=sys.stderr)
         shell.display_pub.publish({"text/plain": "shown", "text/html": "<b>"}, {}, update=True)
-        shell.display_pub.publish({"image/png": b""})
+        shell.display_pub.publish({"application/pdf": b""})
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
 
-    assert kept.text() == "mine\nmine too\nshown\n[image/png, which has no text]\n"
+    assert kept.text() == "mine\nmine too\nshown\n[application/pdf, which has no text]\n"
     assert capsys.readouterr() == ("other thread\n", "")
     assert shown == [{"text/plain": "theirs"}]
     assert shell.display_pub is publisher

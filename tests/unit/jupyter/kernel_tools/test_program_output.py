@@ -84,6 +84,8 @@ def test_characters_in_pieces_are_put_together_and_broken_ones_are_marked(output
 
 @pytest.mark.parametrize("close", [False, True])
 def test_after_an_interrupt_the_descriptors_are_as_before_even_if_the_code_closed_them(output, capfd, close):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background of a shell
+
     def interrupted():
         with captured_programs(output):
             os.write(1, b"in")
@@ -92,8 +94,11 @@ def test_after_an_interrupt_the_descriptors_are_as_before_even_if_the_code_close
                 os.close(2)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     os.write(1, b"out")
     os.write(2, b"wrong")
