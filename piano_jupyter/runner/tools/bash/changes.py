@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,7 @@ class AppliedChanges:
     failed: list[tuple[Parts, str]] = field(default_factory=list)  #: these could not be written, and why
     #: What is protected in folders that were removed: the path, the folder, and what it was.
     gone: list[tuple[Parts, Parts, object]] = field(default_factory=list)
+    has_removals: bool = False  #: whether something was removed
 
     @property
     def is_complete(self) -> bool:
@@ -81,29 +82,42 @@ class _Place:
 def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = ()) -> AppliedChanges:
     """Apply the changes in an overlay; those in `allowed` whatever the judge says.
 
-    A folder that was renamed keeps what is protected in it. Raises OSError if the workspace or the overlay is gone.
+    A folder that was renamed keeps what is protected in it, and a file that was moved to a protected name stays until
+    that is approved. Raises OSError if the workspace or the overlay is gone.
     """
-    applied = _Applier(overlay, judge, frozenset(allowed)).apply()
-    renamed = frozenset(_renamed(overlay, applied))
-    return _Applier(overlay, judge, frozenset(allowed) | renamed).apply() if renamed else applied
+    approved = frozenset(allowed)
+    written = _Applier(overlay, judge, approved, removes=False).apply()
+    if not written.has_removals:
+        return written
+    held = [(each, _signature(overlay.changes.joinpath(*each.path))) for each in written.held]
+    moved = frozenset(signature for _, signature in held if signature is not None)
+    applied = _Applier(overlay, judge, approved, moved=moved).apply()
+    renamed = frozenset(_renamed(held, [*written.gone, *applied.gone]))
+    return _Applier(overlay, judge, approved | renamed, moved=moved).apply() if renamed else applied
 
 
-def _renamed(overlay: Overlay, applied: AppliedChanges) -> Iterator[Parts]:
+def _renamed(held: Iterable[tuple[HeldChange, object]], gone: Iterable[tuple[Parts, Parts, object]]) -> Iterator[Parts]:
     """Yield the held paths, old and new, that only moved with their whole folder, and have not changed."""
-    gone: dict[tuple[Parts, object], Parts] = {}
-    for path, root, signature in applied.gone:
-        if signature is not None:
-            gone[path[len(root) :], signature] = path
-    for made in applied.held:
-        if made.root and not made.removed:
-            old = gone.get((made.path[len(made.root) :], _signature(overlay.changes.joinpath(*made.path))))
-            if old is not None:
-                yield from (made.path, old)
+    old = {(path[len(root) :], signature): path for path, root, signature in gone if signature is not None}
+    for made, signature in held:
+        known = old.get((made.path[len(made.root) :], signature)) if made.root else None
+        if known is not None:
+            yield from (made.path, known)
 
 
 class _Applier:
-    def __init__(self, overlay: Overlay, judge: Judge, allowed: frozenset[Parts]) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        judge: Judge,
+        allowed: frozenset[Parts],
+        *,
+        removes: bool = True,
+        moved: frozenset[object] = frozenset(),
+    ) -> None:
+        """Without `removes`, what the command removed stays for now. `moved` are the signatures of held files."""
         self._overlay, self._judge, self._allowed = overlay, judge, allowed
+        self._removes, self._moved = removes, moved
         self._above_allowed = {each[:end] for each in allowed for end in range(1, len(each))}
         self._applied = AppliedChanges()
 
@@ -134,6 +148,9 @@ class _Applier:
         if new is None:
             return
         if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:  # overlayfs' mark for what was removed
+            self._applied.has_removals = True
+            if not self._removes and not place.hides_target:
+                return
             root = place.parts if place.hides_target else path
             if old is None or self._remove(place.target, name, path, root):
                 os.unlink(name, dir_fd=place.changed)
@@ -207,6 +224,10 @@ class _Applier:
             os.rmdir(name, dir_fd=folder)
             return True
         hazard = self._hazard(path, old.st_mode, removed=True)
+        if hazard is None and root == path and path not in self._allowed and self._moved:
+            was_moved = _signature(f"/proc/self/fd/{folder}/{name}") in self._moved
+            reason = f"{'/'.join(path)!r} was moved to a protected name"
+            hazard = WriteHazard(HazardKind.PROTECTED, name, reason) if was_moved else None
         if hazard is not None:
             self._applied.held.append(HeldChange(path, hazard, removed=True))
         if root != path and self._judge(path, old.st_mode) is not None:

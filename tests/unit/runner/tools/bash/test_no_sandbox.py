@@ -167,3 +167,22 @@ async def test_d11_a_sandbox_whose_program_is_gone_after_the_check_is_an_error(
     assert not ok
     assert text.startswith("no_sandbox: nothing was run")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(("failures", "runs"), [(2, True), (3, False)])
+async def test_d11_a_sandbox_that_fails_to_start_is_tried_again_before_the_call_is_refused(
+    bash_of, sandboxed, tmp_path, failures, runs
+):
+    counter = tmp_path / "starts"
+    launcher = tmp_path.parent / "launcher"
+    launcher.write_text(f'#!/bin/bash\necho >>{counter}\n[ $(wc -l <{counter}) -gt {failures} ] && exec "$@"\nexit 1\n')
+    launcher.chmod(0o755)
+    bubblewrap = Bubblewrap()
+    bash = bash_of(bubblewrap)
+    assert (await bash("true", mode="write"))[0]
+    bubblewrap.launcher = (str(launcher),)
+
+    ok, text = await bash("echo it runs", mode="write")
+
+    assert ok == runs
+    assert text == "it runs" or text.startswith("no_sandbox: nothing was run")

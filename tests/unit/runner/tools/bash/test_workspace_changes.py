@@ -313,6 +313,17 @@ async def test_k1_a_renamed_folder_whose_protected_file_was_changed_asks(run, tm
     assert tree(tmp_path) == {"lib/a": "1", "pkg/.envrc": "mine"}
 
 
+@pytest.mark.parametrize(("approves", "left"), [(False, {"README.md": "mine"}), (True, {"CLAUDE.md": "mine"})])
+async def test_k1_a_file_that_was_moved_to_a_protected_name_stays_until_that_is_approved(run, tmp_path, approves, left):
+    (tmp_path / "README.md").write_text("mine")
+    run.bash.approves = approves
+
+    await run("mv README.md CLAUDE.md")
+
+    assert tree(tmp_path) == left
+    assert len(run.bash.asked) == 1
+
+
 async def test_pytest_and_the_formatter_run_as_usual(run, tmp_path):
     lay(tmp_path, test_x="def test_it(there): assert there==1\n")
     (tmp_path / "test_x").rename(tmp_path / "test_x.py")
