@@ -8,31 +8,34 @@ Limitations: a pipe, a socket or a device that a command leaves is not kept; the
 """
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from piano_jupyter.runner.tools.bash.overlay import Overlay
+from piano_jupyter.runner.tools.bash.overlay_files import (
+    is_opaque,
+    is_same,
+    move_file,
+    names_in,
+    open_folder,
+    remove_marks,
+    signature_of,
+    status_of,
+)
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard
 from piano_jupyter.safe_files import (
     NO_FOLLOW,
     OPEN_FOLDER,
-    OPEN_PATH,
     closing_descriptor,
-    copy_permissions,
-    temporary_file,
 )
 
 Parts = tuple[str, ...]
 
 MAX_DEPTH = 100  #: of folders; what is deeper is not applied
-MAX_COMPARED_BYTES = 1 << 20  #: of a file that is held back unless nothing has changed in it
-OVERLAY_ATTRIBUTES = "user.overlay."  #: how overlayfs marks what it keeps
 
 
 class Judge(Protocol):
@@ -89,7 +92,7 @@ def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = (
     written = _Applier(overlay, judge, approved, removes=False).apply()
     if not written.has_removals:
         return written
-    held = [(each, _signature(overlay.changes.joinpath(*each.path))) for each in written.held]
+    held = [(each, signature_of(overlay.changes.joinpath(*each.path))) for each in written.held]
     moved = frozenset(signature for _, signature in held if signature is not None)
     applied = _Applier(overlay, judge, approved, moved=moved).apply()
     renamed = frozenset(_renamed(held, [*written.gone, *applied.gone]))
@@ -132,9 +135,9 @@ class _Applier:
 
     def _apply_folder(self, place: _Place) -> None:
         if place.hides_target:  # Each name gets a mark of its own, so that what is held back can be removed later.
-            for name in set(_names_in(place.target)).difference(_names_in(place.changed)):
+            for name in set(names_in(place.target)).difference(names_in(place.changed)):
                 os.mknod(name, stat.S_IFCHR, dir_fd=place.changed)
-        for name in sorted(_names_in(place.changed)):
+        for name in sorted(names_in(place.changed)):
             self._try(place, name, lambda name: self._apply_entry(place, name))
 
     def _try(self, place: _Place, name: str, change: Callable[[str], object]) -> None:
@@ -144,7 +147,7 @@ class _Applier:
             self._applied.failed.append(((*place.parts, name), error.strerror or type(error).__name__))
 
     def _apply_entry(self, place: _Place, name: str) -> None:
-        path, new, old = (*place.parts, name), _status(place.changed, name), _status(place.target, name)
+        path, new, old = (*place.parts, name), status_of(place.changed, name), status_of(place.target, name)
         if new is None:
             return
         if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:  # overlayfs' mark for what was removed
@@ -180,13 +183,13 @@ class _Applier:
             os.chmod(name, 0o700, dir_fd=place.changed)
         with (
             closing_descriptor(os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=place.changed)) as changed,
-            closing_descriptor(_open_folder(name, place.target)) as target,
+            closing_descriptor(open_folder(name, place.target)) as target,
         ):
-            hides_target = old is not None and (place.hides_target or _is_opaque(changed))
+            hides_target = old is not None and (place.hides_target or is_opaque(changed))
             self._apply_folder(_Place(path, changed, target, hides_target, made))
             current, permissions = stat.S_IMODE(os.fstat(target).st_mode), 0o1777
             os.fchmod(target, current & ~permissions | new.st_mode & permissions)
-            _remove_marks(changed)
+            remove_marks(changed)
             os.fchmod(changed, stat.S_IMODE(new.st_mode))  # for the next time, if something is left in it
         with suppress(OSError):  # Something is left in it.
             os.rmdir(name, dir_fd=place.changed)
@@ -206,18 +209,18 @@ class _Applier:
                 return
         elif old is not None and self._is_conflict(path, old):
             return
-        _remove_marks(f"/proc/self/fd/{place.changed}/{name}")
-        _move(name, new, place.changed, place.target)
+        remove_marks(f"/proc/self/fd/{place.changed}/{name}")
+        move_file(name, new, place.changed, place.target)
 
     def _remove(self, folder: int, name: str, path: Parts, root: Parts) -> bool:
         """Remove something from the workspace; return whether it is gone whole."""
-        old = _status(folder, name)
+        old = status_of(folder, name)
         if old is None:
             return True
         if stat.S_ISDIR(old.st_mode):
             _check_depth(path)
-            with closing_descriptor(_open_folder(name, folder)) as inner:
-                gone = [self._remove(inner, each, (*path, each), root) for each in sorted(_names_in(inner))]
+            with closing_descriptor(open_folder(name, folder)) as inner:
+                gone = [self._remove(inner, each, (*path, each), root) for each in sorted(names_in(inner))]
                 if not all(gone):
                     os.fchmod(inner, stat.S_IMODE(old.st_mode))
                     return False
@@ -225,13 +228,13 @@ class _Applier:
             return True
         hazard = self._hazard(path, old.st_mode, removed=True)
         if hazard is None and root == path and path not in self._allowed and self._moved:
-            was_moved = _signature(f"/proc/self/fd/{folder}/{name}") in self._moved
+            was_moved = signature_of(f"/proc/self/fd/{folder}/{name}") in self._moved
             reason = f"{'/'.join(path)!r} was moved to a protected name"
             hazard = WriteHazard(HazardKind.PROTECTED, name, reason) if was_moved else None
         if hazard is not None:
             self._applied.held.append(HeldChange(path, hazard, removed=True))
         if root != path and self._judge(path, old.st_mode) is not None:
-            self._applied.gone.append((path, root, _signature(f"/proc/self/fd/{folder}/{name}")))
+            self._applied.gone.append((path, root, signature_of(f"/proc/self/fd/{folder}/{name}")))
         if hazard is not None or self._is_conflict(path, old):
             return False
         os.unlink(name, dir_fd=folder)
@@ -283,89 +286,4 @@ def _check_depth(path: Parts) -> None:
 def _is_unchanged(place: _Place, name: str, new: os.stat_result, old: os.stat_result) -> bool:
     if new.st_mode != old.st_mode:
         return False
-    return _is_same(f"/proc/self/fd/{place.changed}/{name}", f"/proc/self/fd/{place.target}/{name}")
-
-
-def _open_folder(name: str, parent: int) -> int:
-    """Open a folder of the workspace; open it up first if its owner has closed it: so has the command."""
-    with closing_descriptor(os.open(name, OPEN_PATH | OPEN_FOLDER | NO_FOLLOW, dir_fd=parent)) as folder:
-        status, place = os.fstat(folder), f"/proc/self/fd/{folder}"
-        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU and status.st_uid == os.geteuid():
-            os.chmod(place, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # noqa: PTH101
-        return os.open(place, OPEN_FOLDER)
-
-
-def _names_in(folder: int) -> list[str]:
-    return os.listdir(folder)
-
-
-def _status(folder: int, name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def _is_same(one: str | Path, other: str | Path) -> bool:
-    signature = _signature(one)
-    return signature is not None and signature == _signature(other)
-
-
-def _signature(path: str | Path) -> tuple[int, object] | None:
-    """Return the mode of a file, and its content or a link's target; None if it is too large or not to be read."""
-    try:
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode):
-            return status.st_mode, os.readlink(path)  # noqa: PTH115
-        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_COMPARED_BYTES:
-            return status.st_mode, hashlib.sha256(_content(path)).digest()
-    except OSError:
-        return None
-    return None
-
-
-def _content(path: str | Path) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | NO_FOLLOW), "rb") as file:
-        return file.read(MAX_COMPARED_BYTES + 1)
-
-
-def _is_opaque(folder: int) -> bool:
-    try:
-        return os.getxattr(folder, f"{OVERLAY_ATTRIBUTES}opaque") == b"y"
-    except OSError:  # It has no such mark.
-        return False
-
-
-def _remove_marks(file: int | str) -> None:
-    """Remove what overlayfs has noted about a file or folder: in another overlay it could mean something."""
-    for name in os.listxattr(file, follow_symlinks=False) if isinstance(file, str) else os.listxattr(file):
-        if name.startswith(OVERLAY_ATTRIBUTES):
-            os.removexattr(file, name, follow_symlinks=False) if isinstance(file, str) else os.removexattr(file, name)
-
-
-def _move(name: str, status: os.stat_result, source: int, target: int) -> None:
-    """Move a file or a link to the same name in another folder, on another disk, too; it replaces what is there."""
-    try:
-        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy(name, status, source, target)
-        os.unlink(name, dir_fd=source)
-
-
-def _copy(name: str, status: os.stat_result, source: int, target: int) -> None:
-    if stat.S_ISLNK(status.st_mode):
-        temporary = f".piano-{os.urandom(6).hex()}.tmp"
-        os.symlink(os.readlink(name, dir_fd=source), temporary, dir_fd=target)
-        os.rename(temporary, name, src_dir_fd=target, dst_dir_fd=target)
-    else:
-        with (
-            closing_descriptor(os.open(name, os.O_RDONLY | NO_FOLLOW, dir_fd=source)) as file,
-            temporary_file(target, b"", sync=False) as (temporary, copy),
-        ):
-            while os.sendfile(copy, file, None, 1 << 30):
-                pass
-            copy_permissions(copy, status)
-            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
-            os.rename(temporary, name, src_dir_fd=target, dst_dir_fd=target)
+    return is_same(f"/proc/self/fd/{place.changed}/{name}", f"/proc/self/fd/{place.target}/{name}")
