@@ -1,5 +1,6 @@
 """The tool `bash`: whether a command may run, where it runs, and what the model reads about it."""
 
+import asyncio
 import os
 import platform
 import re
@@ -93,8 +94,8 @@ class BashTool:
         mode: Mode = call.mode if call else "write"
         thread = str(call.thread_id) if call else "none"
         timeout_s = self._timeout(timeout)
-        spec = self._spec(mode)
-        unsandboxed = mode == "full" or self._runs_unsandboxed(command, spec)
+        spec = await asyncio.to_thread(self._spec, mode)  # like the next, it may start programs
+        unsandboxed = mode == "full" or await asyncio.to_thread(self._runs_unsandboxed, command, spec)
         spill = private_folder(f"spill/{thread}", self._workspace())
         output = CommandOutput(
             self._config.tool_output_limit, spill, str(spill) if unsandboxed else bwrap.SANDBOX_SPILL
