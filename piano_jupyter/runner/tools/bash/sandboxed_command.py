@@ -143,7 +143,7 @@ class SandboxedCommand:
         await self._kill()
         self._loop.remove_reader(self._process_end)
         os.close(self._process_end)
-        self.reap()
+        await asyncio.to_thread(self.reap)  # to remove control groups takes its time, too
         for descriptor in (self._report_socket.fileno(), self._output_pipe):
             self._loop.remove_reader(descriptor)
         self._report_socket.close()
