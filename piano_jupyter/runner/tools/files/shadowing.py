@@ -10,7 +10,6 @@ import os
 import re
 import site
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import PathFinder, all_suffixes
@@ -26,50 +25,9 @@ STANDARD_MODULES = sys.stdlib_module_names - {TEST_PACKAGE}
 INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 
 
-def shadows_import(parts: Sequence[str], workspace: Path, folders: Sequence[Path] | None = None) -> str | None:
-    """Return why a file at this path in the workspace would be imported instead of another, None if it would not.
-
-    `folders` are the import folders: by default the workspace itself, where Python may be started next, the working
-    directory, `sys.path`, and those parent folders of the file that contain a notebook.
-    """
-    home = Path(os.path.realpath(workspace))
-    file = home.joinpath(*parts)
-    prefixes = {Path(os.path.realpath(each)) for each in (sys.prefix, sys.base_prefix, *user_packages())}
-    if any(home in prefix.parents and file.is_relative_to(prefix) for prefix in prefixes):
-        return f"{'/'.join(parts)!r} is part of your kernel's Python, which runs outside the sandbox"
-    if not parts or (not parts[-1].endswith((*SUFFIXES, ".pth")) and INSTALL_FOLDERS.isdisjoint(parts)):
-        return None
-    for folder in _import_folders(home, file) if folders is None else folders:
-        real = Path(os.path.realpath(folder))
-        if real in file.parents and real.is_relative_to(home):
-            inside = file.relative_to(real).parts
-            if _is_installed(real) or inside[-1].endswith(".pth") or _shadows_module(inside, real, home):
-                return f"{'/'.join(parts)!r} would be imported by your kernel, outside the sandbox"
-    return None
-
-
 def user_packages() -> list[str]:
     """Return the folder of the user's own packages, if Python uses one, whether or not it exists yet."""
     return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-
-
-def _import_folders(home: Path, file: Path) -> Iterator[Path]:
-    yield from {home, *(Path(each or ".") for each in ("", *sys.path))}
-    for folder in file.parents:
-        if folder.is_relative_to(home) and has_notebook(folder):
-            yield folder
-
-
-def _shadows_module(inside: Sequence[str], folder: Path, home: Path) -> bool:
-    """Return whether a file in an import folder takes precedence over a module that is not the workspace's own."""
-    suffix = next((each for each in SUFFIXES if inside[-1].endswith(each)), None)
-    if suffix is None:
-        return False
-    name = inside[0].removesuffix(suffix) if len(inside) == 1 else inside[0]
-    is_taken, is_namespace = taken_name(name, folder, home)
-    if len(inside) > 1 and not (is_namespace or inside[1].startswith("__init__.") or _is_package(folder / name)):
-        return False  # A folder without `__init__` comes after everything else.
-    return is_taken or name in RUN_AT_STARTUP
 
 
 def taken_name(name: str, folder: Path, home: Path) -> tuple[bool, bool]:

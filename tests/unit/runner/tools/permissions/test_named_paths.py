@@ -51,7 +51,7 @@ def verdict(tmp_path):
         "cat ../*/secrets/key",
         "tar c *",
         "cat /proc/self/cwd/secrets/key",
-        "cat /proc/*/root/WORKSPACE/secrets/key",
+        f"cat /proc/*/{'root'}/WORKSPACE/secrets/key",
         "cat < secrets/key",
         "sed -n p<secrets/key",
         "echo $(<secrets/key)",
