@@ -22,6 +22,7 @@ SEPARATORS = re.compile(r"""[\s'"`=:;,|&(){}<>@]+""")
 QUOTES = re.compile(r"""['"\n]""")
 BEFORE_PATH = re.compile(r"-\w|[^=:@]*[=:@]")  #: what may stand directly before a path in a word
 HOME = re.compile(r"~[^/]*")
+PROCESSES = ("/proc", "//proc")  #: from a folder of these, `root` and `cwd` lead anywhere
 PROCESS_FOLDER = re.compile(r"/+proc/[^/]+(?:/task/[^/]+)?/(cwd|root)(?=/|$)")  #: where a process is
 
 
@@ -38,7 +39,7 @@ def match_paths(pattern: str, line: CommandLine, workspace: str) -> RuleMatch:
     ):
         return RuleMatch.YES
     unknown = any(not word.is_known and not word.is_glob for word in line.words)
-    unknown |= not all(word.is_known for word in line.folders)
+    unknown |= not all(word.is_known and not normpath(word.text).startswith(PROCESSES) for word in line.folders)
     return max(paths.match_content(values), RuleMatch.MAYBE if unknown else RuleMatch.NO)
 
 

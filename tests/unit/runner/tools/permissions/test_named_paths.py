@@ -97,7 +97,7 @@ def test_e13_a_command_that_names_a_path_that_must_not_be_read_is_denied(verdict
 @pytest.mark.parametrize(
     "command",
     ["cat $x", "cat {a,b}", 'cat "$HOME/a"', "cat < $x", "cd $x", "bash -c 'cat $x'", "bash <<< \"it's $x\"",
-     "find src -exec cat {} +"],
+     "find src -exec cat {} +", "cd /proc/self; cat root/etc/passwd", "cd /proc && cat self/cwd/x"],
 )  # fmt: skip
 def test_e13_a_command_whose_paths_are_known_only_when_it_runs_needs_approval(verdict, command):
     assert verdict(command, "deny read_file(secrets/*)") is ASK
