@@ -580,6 +580,7 @@ class Piano:
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
+        into = await self._parts.threads.named_after(into, text.shown)
         return await sender.ask(
             text, agents, into, source, await self._terms_of_sending(), form.schema if form else None, attached
         )

@@ -21,6 +21,7 @@ ThreadStatus = Literal["active", "archived"]
 Mode = Literal["read", "write", "full"]  # what tools may do
 
 EMBEDDED = "embedded"  #: the server of a job that was sent to the embedded model
+NEW_TITLE = "New chat"  #: of a thread that has no question yet, and is named after its first one
 
 
 class JobStatus(StrEnum):

@@ -12,7 +12,7 @@ from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import ThreadChanged, ThreadDeleted, ThreadOpened
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
-from piano_jupyter.records import Message, Notebook, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.records import NEW_TITLE, Message, Notebook, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 from piano_jupyter.text.truncation import truncated
 
@@ -119,6 +119,12 @@ class Threads:
         except StoreError as error:
             left.append(f"its bytes are in the file until the next deletion: {error}")
         return left
+
+    async def named_after(self, thread: Thread, question: str) -> Thread:
+        """Name a new thread after its first question; return it, as it is if it has a title of its own."""
+        if thread.title != NEW_TITLE or await self.messages(thread, 1):
+            return thread
+        return await self.update(thread, title=question)
 
     async def update(self, thread: Thread, **fields: Any) -> Thread:
         """Change a thread; one that is archived is no longer the current one."""

@@ -429,7 +429,7 @@ def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_
     looks_harmless()
     for i in range(3, 8):
         nb.run(i)
-        expect(nb.cell(i).locator(".jp-OutputArea-output").last).to_contain_text("evil" if i != 5 else "Chat")
+        expect(nb.cell(i).locator(".jp-OutputArea-output").last).to_contain_text("evil" if i != 5 else "onerror")
     looks_harmless()
     nb.save()
     nb.end_kernel()
@@ -450,7 +450,7 @@ def test_the_saved_notebook_holds_a_transcript_that_is_hidden_while_the_panel_li
     live, static = nb.save()["cells"][0]["outputs"]
 
     expect(nb.root.locator(".piano-transcript")).to_be_hidden()
-    assert "".join(live["data"]["text/plain"]) == "ChatPanel('Chat')"
+    assert "".join(live["data"]["text/plain"]) == "ChatPanel('New chat')"
     assert "<strong>Paris</strong>" in "".join(static["data"]["text/html"])
     assert "Assistant: It is **Paris**." in "".join(static["data"]["text/plain"])
 
@@ -667,3 +667,25 @@ def test_a_panel_on_a_foreign_database_says_why_its_jobs_do_not_resume(notebook,
     assert max(len(line) for line in lines if "/" not in line) <= 80  # no word is broken by the cell's edge
     expect(answers(nb, "queued")).to_have_count(1)
     assert stub_model.requests == []
+
+
+def test_the_title_is_that_of_the_first_question_and_a_click_renames_it(notebook, stub_model):
+    stub_model.says("It is Paris.")
+    nb = notebook([OPEN])
+    nb.run(0)
+    title = nb.panel.locator(".piano-title")
+    expect(title).to_have_text("New chat")
+    ask(nb, "The capital of France?")
+    expect(title).to_have_text("The capital of France?")
+
+    title.click()
+    name = nb.panel.get_by_role("textbox", name="Title of this thread")
+    name.fill("thrown away")
+    name.press("Escape")
+    expect(title).to_have_text("The capital of France?")
+    title.click()
+    name.fill("Capitals")
+    name.press("Enter")
+
+    expect(title).to_have_text("Capitals")
+    expect(nb.page.get_by_role("region", name="Chat: Capitals")).to_be_visible()

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply, tool_call
 
-PANEL_OF_A = "%piano thread Chat\n%piano panel"
+PANEL_OF_A = "%piano thread Count the rows\n%piano panel"
 WAITS = ".piano-call[data-state='asks']"
 
 
@@ -26,7 +26,7 @@ def test_a_panel_shows_the_other_notebook_s_thread_live(notebook, stub_model):
     expect(answers(a, "writing")).to_have_count(1)
 
     b.run(1)
-    assert "Chat" in b.text(1)
+    assert "Count the rows" in b.text(1)
     b.run(2)
     expect(b.panel.locator(".piano-said").first).to_have_text("Count the rows")
     b.run(3)

@@ -9,7 +9,6 @@ import asyncio
 import concurrent.futures
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,18 +16,27 @@ import anywidget
 from IPython.display import display
 from traitlets import Unicode
 
-from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import Event, EventsMissed, JobEnded, MessageAdded, ThreadBranched, ThreadDeleted
+from piano_jupyter.events import (
+    Event,
+    EventsMissed,
+    JobEnded,
+    MessageAdded,
+    ThreadBranched,
+    ThreadChanged,
+    ThreadDeleted,
+)
 from piano_jupyter.jupyter.loop import LoopThread
+from piano_jupyter.jupyter.panel.actions import ACTIONS
+from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
-from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES, attachment_html
+from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
 from piano_jupyter.piano import Piano
-from piano_jupyter.records import JobStatus, Thread
-from piano_jupyter.text.json_text import json_or_none
+from piano_jupyter.records import Thread
 from piano_jupyter.variables.fill_in import FilledText
 
 log = logger(__name__)
@@ -43,22 +51,23 @@ DELETED = "this thread was deleted"  # shown in its place
 
 
 class ChatPanel(anywidget.AnyWidget):
-    """The chat of one thread, as a widget."""
+    """The chat of one thread at a time, as a widget."""
 
-    _esm = Path(__file__).with_name("panel.js")
-    _css = Path(__file__).with_name("panel.css")
+    _esm = joined_modules()
+    _css = joined_styles()
     title = Unicode().tag(sync=True)
 
     def __init__(self, piano: Piano, loop: LoopThread, thread: Thread, fill_in: FillIn | None = None) -> None:
-        self._piano, self._loop, self._thread, self._fill_in = piano, loop, thread, fill_in
-        self._view = ThreadView()
+        self.piano, self._loop, self._fill_in = piano, loop, fill_in
+        self.thread = thread  #: the one shown
+        self.view = ThreadView()
         self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
         self._limit = piano.config.panel_messages
         self._has_earlier = False
         self._sequence = 0
         self._pages: dict[str, None] = {}  # open views, the last active one last
         self._page_replies: dict[str, asyncio.Future[Any]] = {}  # by ticket: what a page replied, None if it cannot
-        self._action_errors: dict[tuple[str, int], str | None] = {}  # by action: None while it runs, "" for success
+        self._done: dict[tuple[str, int], dict[str, Any] | None] = {}  # results by action; None while one runs
         self._loading = asyncio.Lock()
         self._running: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
@@ -101,6 +110,7 @@ class ChatPanel(anywidget.AnyWidget):
         """Close the panel: a sentence takes its place in the cells that show it. The conversation stays."""
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
+            self._unsubscribe = _do_nothing  # a widget is closed again when it is collected
         if self.comm is not None and not sys.is_finalizing():
             for live in filter(None, self._live_outputs):
                 live.update(Note(self._note))
@@ -110,7 +120,7 @@ class ChatPanel(anywidget.AnyWidget):
     @property
     def thread_id(self) -> UUID:
         """The id of the thread shown."""
-        return self._thread.id
+        return self.thread.id
 
     async def add_cell(self, code: str) -> bool:
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
@@ -146,11 +156,11 @@ class ChatPanel(anywidget.AnyWidget):
         """Read the thread; events meanwhile are handled afterwards, even if reading fails."""
         async with self._loading:
             self._early_events = self._early_events or []
-            piano, thread = self._piano, self._thread
+            piano, thread = self.piano, self.thread
             try:
                 messages = await piano.messages(thread, self._limit + 1)
                 self._has_earlier = len(messages) > self._limit
-                self._view.load(
+                self.view.load(
                     await piano.agents(),
                     messages[-self._limit :],
                     await piano.tool_calls(thread),
@@ -170,13 +180,15 @@ class ChatPanel(anywidget.AnyWidget):
         if isinstance(event, ThreadDeleted):
             self._remove()
             return
+        if isinstance(event, ThreadChanged):
+            self.thread, self.title = event.thread, event.thread.title
         if isinstance(event, ThreadBranched | EventsMissed) or (
-            isinstance(event, MessageAdded) and not self._view.continues_with(event)
+            isinstance(event, MessageAdded) and not self.view.continues_with(event)
         ):
             # the thread continues on another branch, or not all is known that was said in it
             self._start(self._reload())
             return
-        self._view.apply(event)
+        self.view.apply(event)
         if not self._flushing:
             self._flushing = True
             loop = asyncio.get_running_loop()
@@ -194,24 +206,19 @@ class ChatPanel(anywidget.AnyWidget):
     def _flush(self) -> None:
         self._flushing = False
         self._last_flush = asyncio.get_running_loop().time()
-        if self._pages and (changes := self._view.changes()):
+        if self._pages and (changes := self.view.changes()):
             self._sequence += 1
             self._send_changes("changes", changes)
 
-    def _send_everything(self, page: str | None) -> None:
-        """Send everything, to one page or to all."""
-        self._flush()
-        self._send_changes("all", self._view.everything(), page=page, earlier=self._has_earlier)
-
     def _send_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
-        self._send_message(kind, sequence=self._sequence, busy=self._view.busy, changes=changes, **content)
+        self._send_message(kind, sequence=self._sequence, busy=self.view.busy, changes=changes, **content)
 
     def _send_message(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
             self.send({"kind": kind, **content})
 
     async def _transcript(self) -> dict[str, str]:
-        piano, thread = self._piano, self._thread
+        piano, thread = self.piano, self.thread
         messages = await piano.messages(thread, piano.config.panel_messages)
         names = {agent.id: agent.name for agent in await piano.agents()}
         ids = {message.id for message in messages}
@@ -226,7 +233,7 @@ class ChatPanel(anywidget.AnyWidget):
     async def _reload(self) -> None:
         """Read the thread again and send everything to all pages."""
         await self._load()
-        self._send_everything(None)
+        self.send_everything(None)
 
     async def _update_transcript(self) -> None:
         self._transcript_output.update(await self._transcript(), raw=True)
@@ -258,70 +265,67 @@ class ChatPanel(anywidget.AnyWidget):
         self._pages.pop(page, None)
         self._pages[page] = None
         self._send_message("received", page=page, action=action)
-        if (page, action) in self._action_errors:  # the page repeats an action that took long
-            error = self._action_errors[page, action]
-        else:
-            self._action_errors[page, action] = None
-            if len(self._action_errors) > MAX_REMEMBERED_ACTIONS:
-                del self._action_errors[next(iter(self._action_errors))]
-            try:
-                await self._run_action(content)
-                error = ""
-            except PianoError as problem:
-                error = str(problem)
-            except Exception as problem:
-                log.exception("the panel could not %s", content.get("do"))
-                error = f"an error inside Piano: {type(problem).__name__}: {problem}"
-            self._action_errors[page, action] = error
-        if error is not None:
-            self._send_message("done", page=page, action=action, error=error)
+        if (page, action) not in self._done:  # else the page repeats an action that took long
+            self._done[page, action] = None
+            if len(self._done) > MAX_REMEMBERED_ACTIONS:
+                del self._done[next(iter(self._done))]
+            self._done[page, action] = await self._result(PageRequest(page, str(content.get("do")), content))
+        if (done := self._done.get((page, action))) is not None:
+            self._send_message("done", page=page, action=action, **done)
 
-    async def _filled(self, text: str) -> str | FilledText:
-        return text if self._fill_in is None else await self._fill_in(self._piano, text, self._thread)
+    async def _result(self, request: PageRequest) -> dict[str, Any]:
+        """Do what a page asks for; return its reply, or a sentence that says why not."""
+        try:
+            if request.action not in ACTIONS:
+                raise PianoError(f"the panel sent the unknown action {request.action!r}; reload the page")  # noqa: TRY301  It is shown like the others.
+            return {"error": "", "reply": await ACTIONS[request.action](self, request)}
+        except PianoError as problem:
+            return {"error": str(problem)}
+        except Exception as problem:
+            log.exception("the panel could not %s", request.action)
+            return {"error": f"an error inside Piano: {type(problem).__name__}: {problem}"}
 
-    async def _run_action(self, content: dict[str, Any]) -> None:  # noqa: C901, PLR0912  One case an action.
-        piano, about = self._piano, str(content.get("about", ""))
-        match content.get("do"):
-            case "hello":
-                self._send_everything(str(content["page"]))
-            case "bye":
-                self._pages.pop(str(content["page"]), None)
-            case "reply":
-                if (asked := self._page_replies.get(about)) is not None and not asked.done():
-                    asked.set_result(json_or_none(str(content.get("message"))))
-            case "earlier":
-                self._limit += piano.config.panel_messages
-                await self._reload()
-            case "attachment":
-                html = "".join(map(attachment_html, await piano.attachments([about])))
-                self._send_message("attachment", page=str(content["page"]), hash=about, html=html)
-            case "send":
-                await piano.send_all(await self._filled(about), thread=self._thread, source="panel")
-            case "edit":
-                await piano.edit(_parse_id(content.get("message")), await self._filled(about), source="panel")
-                piano.thread = self._thread  # as `send_all` does: the thread of the last question is current
-            case "regenerate":
-                await piano.regenerate(_parse_id(self._view.answer_in(about) or about))
-                piano.thread = self._thread
-            case "stop":
-                running = await piano.jobs(JobStatus.RUNNING, thread=self._thread)
-                for job in running or await piano.jobs(JobStatus.QUEUED, thread=self._thread):
-                    await piano.cancel(job)
-            case "approve" | "always" | "deny" as verb:
-                request, always = _parse_id(about), verb == "always"
-                if not await (piano.deny(request) if verb == "deny" else piano.approve(request, always=always)):
-                    raise PianoError(f"this call {ALREADY_ANSWERED}")
-            case "cancel" | "retry" as verb:
-                await getattr(piano, verb)(_parse_id(about))
-            case unknown:
-                raise PianoError(f"the panel sent the unknown action {unknown!r}; reload the page")
+    # -- for the actions, all on the chat's loop -----------------------------------------------------------------------
+
+    def send_everything(self, page: str | None) -> None:
+        """Send everything, to one page or to all."""
+        self._flush()
+        self._send_changes("all", self.view.everything(), page=page, earlier=self._has_earlier)
+
+    def forget_page(self, page: str) -> None:
+        """Take in that a page was closed."""
+        self._pages.pop(page, None)
+
+    def take_reply(self, ticket: str, value: Any) -> None:
+        """Take in what a page was asked for."""
+        if (asked := self._page_replies.get(ticket)) is not None and not asked.done():
+            asked.set_result(value)
+
+    async def show_earlier(self) -> None:
+        """Show more of the messages before the first one shown."""
+        self._limit += self.piano.config.panel_messages
+        await self._reload()
+
+    async def show_thread(self, thread: Thread) -> None:
+        """Show another thread, which becomes the current one."""
+        self.piano.thread = thread
+        if thread.id == self.thread.id:
+            return
+        self._unsubscribe()
+        self.thread, self.title = thread, thread.title
+        self.view, self._limit = ThreadView(), self.piano.config.panel_messages
+        self._unsubscribe = self.piano.bus.subscribe(self._on_event, thread=thread.id)
+        await self._reload()
+        if self._transcript_output is not None:
+            await self._update_transcript()
+
+    async def filled(self, text: str) -> str | FilledText:
+        """Return a question with the values of the variables that it names. Raises PianoError."""
+        return text if self._fill_in is None else await self._fill_in(self.piano, text, self.thread)
 
 
-def _parse_id(text: object) -> UUID:
-    try:
-        return UUID(str(text))
-    except ValueError:
-        raise PianoError(f"the panel sent {text!r}, which is not an id; reload the page") from None
+def _do_nothing() -> None:
+    """Do nothing."""
 
 
 def _reply_on_chosen_subshell(comm: Any) -> None:

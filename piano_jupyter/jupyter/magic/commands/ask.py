@@ -15,7 +15,7 @@ from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import Job, JobStatus, Message, Thread, short
+from piano_jupyter.records import NEW_TITLE, Job, JobStatus, Message, Thread, short
 from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.variables.fill_in import FilledText, fill_in
 from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
@@ -164,7 +164,7 @@ async def _panel_thread(piano: "Piano") -> tuple["Piano", Thread]:
     """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
     if piano.thread is None:
         threads = await piano.threads("active", here=True)
-        piano.thread = threads[0] if threads else await piano.open_thread("Chat")
+        piano.thread = threads[0] if threads else await piano.open_thread(NEW_TITLE)
     if piano.trusted:
         await piano.resume()
     return piano, piano.thread

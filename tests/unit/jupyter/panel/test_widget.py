@@ -14,6 +14,7 @@ from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, ChatPanel
 from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS
 from piano_jupyter.piano import Piano
+from piano_jupyter.records import NEW_TITLE
 from piano_jupyter.variables.fill_in import fill_in
 
 SENT = threading.Condition()
@@ -531,6 +532,53 @@ def test_a_page_gets_the_names_of_images_and_asks_for_their_content(opened):
 
     assert panel.answer(2) == ""
     assert label == "image, 3 × 2"
-    [sent] = panel.told("attachment")
-    assert (sent["page"], sent["hash"]) == ("p", hash_)
-    assert sent["html"].startswith('<img src="data:image/png;base64,')
+    [sent] = [done for done in panel.told("done") if done["action"] == 2]
+    assert sent["page"] == "p"
+    assert sent["reply"].startswith('<img src="data:image/png;base64,')
+
+
+def test_a_thread_born_in_the_panel_is_named_after_its_first_question(opened):
+    panel, piano, loop = opened("Paris.", "Madrid.")
+    loop.run(panel.show_thread(loop.run(piano.open_thread(NEW_TITLE))))
+    titles = [panel.title]
+
+    for action, text in enumerate(("The capital of France?", "And Spain?"), 2):
+        panel.clicks("send", text, action)
+        assert panel.answer(action) == ""
+        titles.append(panel.title)
+
+    assert titles == ["New chat", "The capital of France?", "The capital of France?"]
+
+
+def test_the_title_follows_a_rename_here_and_elsewhere(opened):
+    panel, piano, loop = opened()
+
+    panel.clicks("rename", "Sales in May")
+    assert panel.answer() == ""
+    here = panel.title, piano.thread.title
+    loop.run(piano.rename_thread(piano.thread, "Sales in June"))
+
+    assert here == ("Sales in May", "Sales in May")
+    assert panel.title == "Sales in June"
+
+
+def test_a_panel_shows_another_thread_and_no_longer_the_first(opened):
+    panel, piano, loop = opened("one", "two")
+    first = panel.thread
+    loop.run(piano.ask("1?"))
+    other = loop.run(piano.open_thread("Other"))
+    panel.clicks("hello")
+    panel.answer()
+
+    panel.clicks("show", str(other.id), action=2)
+    assert panel.answer(2) == ""
+    loop.run(piano.ask("in the first", thread=first))
+    piano.thread = other
+    panel.clicks("send", "in the other", action=3)
+    assert panel.answer(3) == ""
+    loop.run(piano.drain())
+    panel.clicks("hello", action=4)
+    panel.answer(4)
+
+    assert panel.title == "Other"
+    assert [change["text"] for change in panel.told("all")[-1]["changes"] if change.get("text")] == ["in the other"]

@@ -1,0 +1,34 @@
+"""Panel: what an action can use of the panel."""
+
+from typing import Any, Protocol
+
+from piano_jupyter.jupyter.panel.view import ThreadView
+from piano_jupyter.piano import Piano
+from piano_jupyter.records import Thread
+from piano_jupyter.variables.fill_in import FilledText
+
+
+class Panel(Protocol):
+    """The panel as its actions see it; all of it is used on the chat's loop."""
+
+    piano: Piano
+    thread: Thread
+    view: ThreadView
+
+    def send_everything(self, page: str | None) -> None:
+        """Send everything, to one page or to all."""
+
+    def forget_page(self, page: str) -> None:
+        """Take in that a page was closed."""
+
+    def take_reply(self, ticket: str, value: Any) -> None:
+        """Take in what a page was asked for."""
+
+    async def show_earlier(self) -> None:
+        """Show more of the messages before the first one shown."""
+
+    async def show_thread(self, thread: Thread) -> None:
+        """Show another thread, which becomes the current one."""
+
+    async def filled(self, text: str) -> str | FilledText:
+        """Return a question with the values of the variables that it names. Raises PianoError."""

@@ -1,0 +1,33 @@
+"""What a page asks for itself: everything at first, more of it, the content of attachments."""
+
+from piano_jupyter.jupyter.panel.actions.action_panel import Panel
+from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.render.attachments import attachment_html
+
+
+async def hello(panel: Panel, request: PageRequest) -> None:
+    """Send everything to a page that was opened or has missed something."""
+    panel.send_everything(request.page)
+
+
+async def bye(panel: Panel, request: PageRequest) -> None:
+    """Forget a page that was closed."""
+    panel.forget_page(request.page)
+
+
+async def reply(panel: Panel, request: PageRequest) -> None:
+    """Take what a page was asked for."""
+    panel.take_reply(request.text(), request.content.get("value"))
+
+
+async def earlier(panel: Panel, _request: PageRequest) -> None:
+    """Show more of the messages before the first one shown."""
+    await panel.show_earlier()
+
+
+async def attachment(panel: Panel, request: PageRequest) -> str:
+    """Return a figure, an image or a table as HTML."""
+    return "".join(map(attachment_html, await panel.piano.attachments([request.text()])))
+
+
+ACTIONS = {"hello": hello, "bye": bye, "reply": reply, "earlier": earlier, "attachment": attachment}
