@@ -25,7 +25,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        count, rate = (int(word) for word in asked["messages"][-1]["content"].split()[:2])
+        question = asked["messages"][-1]["content"].strip().splitlines()[-1]
+        count, rate = (int(word) for word in question.split()[:2])
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")

@@ -38,7 +38,7 @@ class Wild:
 
     def __init__(self, seed, share, troubles):
         self.dice, self.share, self.troubles = random.Random(seed), share, troubles
-        self.at_work, self.most, self.failed = Counter(), Counter(), Counter()
+        self.at_work, self.most, self.failed = defaultdict(set), Counter(), Counter()
         self.handling = set()
         self.url = ""
 
@@ -60,8 +60,9 @@ class Wild:
 
     async def _answer(self, asked, reader, writer):  # noqa: C901, PLR0912, PLR0915  One case a trouble.
         model, said = asked["model"], QUESTION.findall(asked["messages"][-1]["content"])[-1]
-        self.at_work[model] += 1
-        self.most[model] = max(self.most[model], self.at_work[model])
+        self.at_work[model].add(reader)
+        waited_for = sum(not each.at_eof() for each in self.at_work[model])  # nobody waits where the client has hung up
+        self.most[model] = max(self.most[model], waited_for)
         try:
             trouble = self.dice.choice(self.troubles) if self.dice.random() < self.share else None
             self.failed[trouble] += 1
@@ -116,7 +117,7 @@ class Wild:
                 case _:
                     writer.write(HEAD + event(content=said[:4]) + event(content=said[4:]) + FINISH)
         finally:
-            self.at_work[model] -= 1
+            self.at_work[model].remove(reader)
 
     @staticmethod
     def _say(writer, status, body, more=b""):
