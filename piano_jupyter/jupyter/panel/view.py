@@ -4,7 +4,7 @@ A conversation consists of entries (a question; the work of one job) and their p
 returns what is new since the last time, `everything` all of it: the page applies both in the same way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -134,6 +134,8 @@ class ThreadView:
     def __init__(self) -> None:
         self._names: dict[UUID, str] = {}
         self._entries: dict[str, PanelEntry] = {}  # in reading order
+        self._keys: dict[UUID, str] = {}  # of the entries that show stored messages
+        self._turns: set[str] = set()  # of all entries
         self._touched: set[str] = set()  # keys of entries that may have changed since they were sent
 
     @property
@@ -156,12 +158,15 @@ class ThreadView:
         """
         self._names |= {agent.id: agent.name for agent in agents}
         before, self._entries = self._entries, {}
+        self._keys, self._turns = {}, set()
+        calls_of: dict[UUID, list[ToolCall]] = {}
+        for call in calls:
+            calls_of.setdefault(call.message_id, []).append(call)
         questions = {job.id: job.message_id for job in jobs}
         for message in messages:
             progress = self._add_message(message, questions.get(message.job_id) if message.job_id else None).progress
-            for call in calls:
-                if call.message_id == message.id:
-                    progress.add_call(call)
+            for call in calls_of.get(message.id, ()):
+                progress.add_call(call)
         for job in {(job.message_id, job.agent_id): job for job in jobs}.values():
             if job.status is not JobStatus.DONE and self._is_shown(job.id, job.message_id):
                 self._job_entry(job).progress.set_status(job.status, unfinished.get(job.id) or job.reason or "")
@@ -206,9 +211,14 @@ class ThreadView:
         touched, self._touched = self._touched, set()
         return [each for after, entry in self._in_order() if entry.key in touched for each in entry.changes(after)]
 
-    def everything(self) -> list[Change]:
-        """Return all of it, for a new page. Send `changes` first."""
-        return [each for after, entry in self._in_order() for each in entry.everything(after)]
+    def slices(self, size: int) -> Iterator[list[Change]]:
+        """Return all of it for a new page, the last entries first, so many at once. Send `changes` first.
+
+        A slice is rendered when it is asked for, so what has changed until then is in it.
+        """
+        order = list(self._in_order())
+        for end in range(len(order), 0, -size):
+            yield [each for after, entry in order[max(0, end - size) : end] for each in entry.everything(after)]
 
     def _in_order(self) -> "zip[tuple[str | None, PanelEntry]]":
         """Return each entry with the key of the one before it."""
@@ -219,9 +229,8 @@ class ThreadView:
         return str(job_id) in self._entries or self._entry_of(message_id) is not None
 
     def _entry_of(self, message_id: UUID | None) -> PanelEntry | None:
-        """Return the entry that shows a message."""
-        entries = (entry for entry in self._entries.values() if message_id in entry.progress.parts)
-        return self._entries.get(str(message_id)) or next(entries, None)
+        """Return the entry that shows a stored message."""
+        return self._entries.get(self._keys.get(message_id, "")) if message_id else None
 
     def _add_message(self, message: Message, question: UUID | None = None) -> PanelEntry:
         """Add a stored message: a question as an entry of its own, an agent's message to the entry of its job."""
@@ -230,6 +239,7 @@ class ThreadView:
             entry.question = message.typed or message.content
             entry.said = [part if isinstance(part, str) else [part.label, capped(part.text)] for part in message.parts]
             entry.attachments = message.attachments
+            self._keys[message.id] = entry.key
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._get_or_add_entry(
@@ -237,6 +247,7 @@ class ThreadView:
         )
         if message.role != "tool":
             entry.progress.add_message(message)
+            self._keys[message.id] = entry.key
         return entry
 
     def _job_entry(self, job: Job) -> PanelEntry:
@@ -249,10 +260,14 @@ class ThreadView:
         if key not in self._entries:
             parent = self._entry_of(follows)
             turn = parent.turn if parent else str(follows or key)
-            entries = list(self._entries.items())
-            at = max((i + 1 for i, (_, each) in enumerate(entries) if each.turn == turn), default=len(entries))
             entry = PanelEntry(key, turn, JobProgress(who, status=status))
-            self._entries = dict([*entries[:at], (key, entry), *entries[at:]])
+            if turn in self._turns and turn != next(reversed(self._entries.values())).turn:
+                entries = list(self._entries.items())
+                at = max(i + 1 for i, (_, each) in enumerate(entries) if each.turn == turn)
+                self._entries = dict([*entries[:at], (key, entry), *entries[at:]])
+            else:
+                self._entries[key] = entry
+            self._turns.add(turn)
         self._touched.add(key)
         return self._entries[key]
 

@@ -8,7 +8,7 @@ are passed to the chat's loop; each is acknowledged, then answered.
 import asyncio
 import concurrent.futures
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,6 +46,7 @@ FillIn = Callable[[Piano, str, Thread], Awaitable[FilledText]]  # returns a ques
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
 PAGE_REPLY_TIMEOUT_S = 3.0
 MAX_REMEMBERED_ACTIONS = 300
+ENTRIES_AT_ONCE = 40  # in a message to a page that gets everything, the last ones first
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
 
@@ -65,6 +66,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._limit = piano.config.panel_messages
         self._has_earlier = False
         self._sequence = 0
+        self._filling = 0  # how often everything was sent
+        self._emptied = 0  # the number of the last one that no longer counts
         self._pages: dict[str, None] = {}  # open views, the last active one last
         self._page_replies: dict[str, asyncio.Future[Any]] = {}  # by ticket: what a page replied, None if it cannot
         self._done: dict[tuple[str, int], dict[str, Any] | None] = {}  # results by action; None while one runs
@@ -74,6 +77,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._live_outputs: list[Any] = []  # the handles of the outputs that show the live view
         self._note = CLOSED  # takes its place when it is closed
         self._transcript_output: Any = None  # the handle of the transcript below the live view
+        self._transcript_is_old = False
+        self._writing_transcript = asyncio.Lock()
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.receive)
@@ -95,9 +100,9 @@ class ChatPanel(anywidget.AnyWidget):
             return
         data, metadata = self._repr_mimebundle_() or ({}, {})
         self._live_outputs.append(display(data, metadata=metadata, raw=True, display_id=True))
-        self._transcript_output = display(transcript, raw=True, display_id=True)
+        self._transcript_output = display(_shown(transcript), raw=True, display_id=True)
 
-    def _transcript_or_none(self) -> dict[str, str] | None:
+    def _transcript_or_none(self) -> Transcript | None:
         """Return the transcript; None once the chat is closed."""
         transcript = self._transcript()
         try:
@@ -217,26 +222,29 @@ class ChatPanel(anywidget.AnyWidget):
         if self.comm is not None:
             self.send({"kind": kind, **content})
 
-    async def _transcript(self) -> dict[str, str]:
+    async def _transcript(self) -> Transcript:
         piano, thread = self.piano, self.thread
         messages = await piano.messages(thread, piano.config.panel_messages)
         names = {agent.id: agent.name for agent in await piano.agents()}
         ids = {message.id for message in messages}
         calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
         messages = await piano.with_content(messages, MAX_SHOWN_BYTES // 2)
-        transcript = Transcript(thread.title, messages, await piano.with_content(calls, MAX_SHOWN_BYTES // 2), names)
-        return {
-            "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
-            "text/plain": repr(transcript),
-        }
+        return Transcript(thread.title, messages, await piano.with_content(calls, MAX_SHOWN_BYTES // 2), names)
 
     async def _reload(self) -> None:
         """Read the thread again and send everything to all pages."""
         await self._load()
+        self._emptied = self._filling
         self.send_everything(None)
 
     async def _update_transcript(self) -> None:
-        self._transcript_output.update(await self._transcript(), raw=True)
+        """Write the transcript anew; once more afterwards if that is asked for meanwhile."""
+        self._transcript_is_old = True
+        async with self._writing_transcript:
+            if self._transcript_is_old:
+                self._transcript_is_old = False
+                transcript = await self._transcript()
+                self._transcript_output.update(await asyncio.to_thread(_shown, transcript), raw=True)
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
@@ -288,9 +296,21 @@ class ChatPanel(anywidget.AnyWidget):
     # -- for the actions, all on the chat's loop -----------------------------------------------------------------------
 
     def send_everything(self, page: str | None) -> None:
-        """Send everything, to one page or to all."""
+        """Send everything, to one page or to all: the last entries at once, older ones bit by bit."""
         self._flush()
-        self._send_changes("all", self.view.everything(), page=page, earlier=self._has_earlier)
+        slices = self.view.slices(ENTRIES_AT_ONCE)
+        latest, self._filling = next(slices, []), self._filling + 1
+        self._send_changes("all", latest, page=page, earlier=self._has_earlier, filling=self._filling)
+        self._start(self._send_older(page, slices, self._filling))
+
+    async def _send_older(self, page: str | None, slices: Iterator[list[Change]], filling: int) -> None:
+        """Send what is before the last entries; other work goes before it."""
+        for changes in slices:
+            await asyncio.sleep(0)
+            if filling <= self._emptied:
+                return  # another thread or branch is shown by now
+            self._send_message("older", page=page, filling=filling, changes=changes)
+        self._send_message("complete", page=page, filling=filling)
 
     def forget_page(self, page: str) -> None:
         """Take in that a page was closed."""
@@ -314,6 +334,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._unsubscribe()
         self.thread, self.title = thread, thread.title
         self.view, self._limit = ThreadView(), self.piano.config.panel_messages
+        self._emptied = self._filling
         self._unsubscribe = self.piano.bus.subscribe(self._on_event, thread=thread.id)
         await self._reload()
         if self._transcript_output is not None:
@@ -322,6 +343,14 @@ class ChatPanel(anywidget.AnyWidget):
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""
         return text if self._fill_in is None else await self._fill_in(self.piano, text, self.thread)
+
+
+def _shown(transcript: Transcript) -> dict[str, str]:
+    """Return a transcript as a notebook keeps it; slow for a long one."""
+    return {
+        "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
+        "text/plain": repr(transcript),
+    }
 
 
 def _do_nothing() -> None:

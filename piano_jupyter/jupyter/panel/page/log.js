@@ -11,6 +11,8 @@ export class Log {
   constructor(panel) {
     this.panel = panel;
     this.nodes = new Map(); // entries and parts by key
+    this.filling = null; // the number of the "all" that older entries still come for; null once all have come
+    this.place = null; // where new entries go
     this.earlier = button("Show earlier messages", () => panel.act("earlier"), "piano-earlier");
     this.earlier.hidden = true;
     this.entries = make("div", { className: "piano-entries" });
@@ -19,7 +21,7 @@ export class Log {
   }
 
   // apply "all" or "changes"; the end stays in sight if it was, else what is read stays where it is
-  applyAll({ kind, changes, busy, earlier }) {
+  applyAll({ kind, changes, busy, earlier, filling }) {
     const isFirst = this.nodes.size === 0;
     const wasAtEnd = this.isAtEnd();
     const below = this.node.scrollHeight - this.node.scrollTop;
@@ -27,12 +29,24 @@ export class Log {
       this.nodes.clear();
       this.entries.replaceChildren();
       this.earlier.hidden = !earlier;
+      this.filling = filling;
     }
     for (const change of changes) this.apply(change);
     this.node.setAttribute("aria-busy", busy);
     this.empty.hidden = this.entries.childElementCount > 0;
     if (wasAtEnd || isFirst) this.toEnd();
     else if (kind === "all") this.node.scrollTop = this.node.scrollHeight - below;
+  }
+
+  // put older entries before all others
+  addOlder({ kind, changes, filling }) {
+    if (filling !== this.filling) return; // of what is no longer shown
+    if (kind === "complete") return (this.filling = null);
+    const fragment = document.createDocumentFragment();
+    this.place = fragment;
+    for (const change of changes) this.apply(change);
+    this.place = null;
+    this.keepingItsEnd(() => this.entries.prepend(fragment));
   }
 
   apply(change) {
@@ -53,6 +67,7 @@ export class Log {
   showEntry(change) {
     const { entry: key, after, who, state, note, text, attachments, can } = change;
     const node = this.nodes.get(key) ?? this.addEntry(key, after);
+    if (!node) return;
     const [name, said, , line, actions, attached] = node.children;
     if (node.dataset.state !== state && state !== "said") this.panel.announce(`${who}: ${note || state}`);
     node.dataset.state = state;
@@ -68,13 +83,16 @@ export class Log {
     this.showState(line, change);
   }
 
+  // return a new entry; none if it belongs to what is still to come
   addEntry(key, after) {
+    const before = after && this.nodes.get(after);
+    if (after && !before && !this.place && this.filling !== null && this.nodes.size) return null;
     const node = make("article", { className: "piano-entry" });
     node.append(...ENTRY_ROWS.map((name) => make("div", { className: `piano-${name}` })));
-    const before = after && this.nodes.get(after);
-    if (before) before.after(node);
-    else if (after) this.entries.append(node);
-    else this.entries.prepend(node);
+    const place = this.place ?? this.entries;
+    if (before && place.contains(before)) before.after(node);
+    else if (after) place.append(node);
+    else place.prepend(node);
     this.nodes.set(key, node);
     return node;
   }
@@ -90,13 +108,14 @@ export class Log {
   }
 
   showCall(change) {
+    if (!this.partsOf(change.in)) return;
     const [node, shown] = callNodes(this.panel, change);
     const old = this.nodes.get(change.part);
     if (old) {
       node.open ||= old.open && old.dataset.state !== "asks";
       old.nextElementSibling?.replaceWith(shown);
       old.replaceWith(node);
-    } else this.partsOf(change.in)?.append(node, shown);
+    } else this.partsOf(change.in).append(node, shown);
     this.nodes.set(change.part, node);
   }
 

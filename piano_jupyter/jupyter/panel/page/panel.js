@@ -1,7 +1,7 @@
 // The chat panel. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
-// From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
-// "cell" (code for a new cell), "read_cells".
+// From the kernel: "all" (for a new page, everything or the last of it), then "older" (bit by bit) and "complete";
+// "changes" (numbered), "received" and "done" (of an action), "cell" (code for a new cell), "read_cells".
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
 import { Compose } from "./compose.js";
@@ -70,6 +70,7 @@ class Panel {
     if (kind === "received" || kind === "done") this.link.take(message);
     else if (kind === "cell") this.reply(message.ticket, this.notebook.addCell(message));
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
+    else if (kind === "older" || kind === "complete") this.log.addOlder(message);
     else this.show(message);
   }
 

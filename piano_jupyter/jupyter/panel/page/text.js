@@ -3,6 +3,8 @@ import { button, make } from "./elements.js";
 
 export function showText(log, { part: key, in: entry, html, tail, reasoning, cost }) {
   let node = log.nodes.get(key);
+  const parts = log.partsOf(entry);
+  if (!parts) return;
   if (!node) {
     node = make(
       "div",
@@ -12,7 +14,7 @@ export function showText(log, { part: key, in: entry, html, tail, reasoning, cos
       make("div", { className: "piano-tail" }),
       make("div", { className: "piano-cost" }),
     );
-    log.partsOf(entry)?.append(node);
+    parts.append(node);
     log.nodes.set(key, node);
   }
   const [thoughts, done, , below] = node.children;

@@ -30,6 +30,11 @@ from piano_jupyter.records import CallStatus, JobStatus
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = JobStatus
 
 
+def everything(view):
+    """Return all that a view shows, at once."""
+    return next(view.slices(10_000), [])
+
+
 class Page:
     """A page that applies what it is told, as panel.js does."""
 
@@ -340,7 +345,7 @@ def test_a_new_page_shows_the_same_as_one_that_followed_all_changes(scene, make)
     scene.writes(second, "para\n\n```py\nx =", reasoning="hm", message=1003)
     scene.writes(second, " 1\ny = '<'", message=1003)
 
-    fresh = Page().apply(scene.shown.everything())
+    fresh = Page().apply(everything(scene.shown))
 
     assert fresh.reads() == scene.page.reads()
     assert list(fresh.parts) == list(scene.page.parts)
@@ -371,7 +376,7 @@ def test_a_stored_thread_looks_like_it_did_live(scene, make):
         [replace(done, status=DONE), replace(failed, status=FAILED, reason="no"), queued],
     )
 
-    assert kept.everything() == scene.shown.everything()
+    assert everything(kept) == everything(scene.shown)
 
 
 def test_loading_again_keeps_the_answer_that_is_being_written(scene):
@@ -382,7 +387,7 @@ def test_loading_again_keeps_the_answer_that_is_being_written(scene):
 
     scene.shown.load([scene.ada], [earlier, now], [], [replace(job, status=RUNNING)])
     scene.shown.changes()
-    scene.page = Page().apply(scene.shown.everything())
+    scene.page = Page().apply(everything(scene.shown))
     scene.writes(job, "now")
 
     assert scene.page.reads() == [
@@ -538,7 +543,7 @@ def test_a_job_that_an_earlier_kernel_left_says_what_it_waits_for(scene, make):
     why = "waits: a tool that is not defined here: price; run their cells"
 
     scene.shown.load([scene.ada], [question], [], [job], unfinished={job.id: why})
-    scene.page.apply(scene.shown.everything())
+    scene.page.apply(everything(scene.shown))
     shown = scene.note()
     scene.starts(job)
 
@@ -559,3 +564,13 @@ def test_a_call_tells_the_names_of_its_figures_when_it_returns(scene):
     scene.happens(ToolReturned(job_id=job.id, call=ended))
 
     assert scene.page.parts[str(call.id)]["attachments"] == [[plot.sha256, "image, 640 × 480"]]
+
+
+def test_slices_are_the_last_entries_first_and_together_everything(scene):
+    for text in ("one?", "two?", "three?"):
+        scene.asks(text)
+    slices = list(scene.shown.slices(2))
+
+    together = [change for each in reversed(slices) for change in each]
+    assert together == everything(scene.shown)
+    assert [len({change.get("entry") or change["in"] for change in each}) for each in slices][0] == 2

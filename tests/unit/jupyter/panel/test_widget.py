@@ -582,3 +582,38 @@ def test_a_panel_shows_another_thread_and_no_longer_the_first(opened):
 
     assert panel.title == "Other"
     assert [change["text"] for change in panel.told("all")[-1]["changes"] if change.get("text")] == ["in the other"]
+
+
+def test_a_page_gets_the_last_entries_at_once_and_older_ones_bit_by_bit(opened, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.jupyter.panel.widget.ENTRIES_AT_ONCE", 2)
+    panel, piano, loop = opened("1", "2", "3")
+    for text in ("one?", "two?", "three?"):
+        loop.run(piano.ask(text))
+
+    panel.clicks("hello")
+    until(lambda: panel.told("complete"))
+
+    [everything], older, [complete] = panel.told("all"), panel.told("older"), panel.told("complete")
+    assert [[change["text"] for change in each["changes"] if change.get("text")] for each in (everything, *older)] == [
+        ["three?"],
+        ["two?"],
+        ["one?"],
+    ]
+    assert {each["filling"] for each in (everything, *older, complete)} == {1}
+
+
+def test_older_entries_of_a_thread_that_is_no_longer_shown_are_not_sent(opened, monkeypatch):
+    monkeypatch.setattr("piano_jupyter.jupyter.panel.widget.ENTRIES_AT_ONCE", 1)
+    panel, piano, loop = opened("1")
+    loop.run(piano.ask("one?"))
+    other = loop.run(piano.open_thread("Other"))
+
+    async def hello_and_show():
+        panel.send_everything("p")
+        await panel.show_thread(other)
+
+    loop.run(hello_and_show())
+    until(lambda: panel.told("complete"))
+
+    assert panel.told("older") == []
+    assert [each["filling"] for each in panel.told("complete")] == [2]
