@@ -29,6 +29,7 @@ class WorkspaceCommands:
         self._bubblewrap = bubblewrap
         self._folders: dict[Hashable, str] = {}
         self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._applying: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  #: in each workspace
         self._indexes: dict[Hashable, WorkspaceIndex] = {}  #: by what decides what they look for
         self._refreshing: dict[WorkspaceIndex, asyncio.Task[WorkspaceFacts]] = {}
         self._running: set[SandboxedCommand] = set()
@@ -64,7 +65,9 @@ class WorkspaceCommands:
                     result = await self._run(key, spec, overlay, command, timeout_s, output)
                 finally:
                     if overlay is not None:
-                        changes = await finish_even_if_cancelled(_apply(overlay, hazards, refreshing))
+                        changes = await finish_even_if_cancelled(
+                            _apply(overlay, hazards, refreshing, self._applying[spec.workspace])
+                        )
                 if_it_fails.pop_all()
             return result, changes
 
@@ -128,14 +131,15 @@ def _new_overlay(workspace: str) -> Overlay:
 
 
 async def _apply(
-    overlay: Overlay, hazards: WriteHazards, refreshing: "asyncio.Task[WorkspaceFacts]"
+    overlay: Overlay, hazards: WriteHazards, refreshing: "asyncio.Task[WorkspaceFacts]", lock: asyncio.Lock
 ) -> WorkspaceChanges | None:
     """Apply what a command has changed; return None if that was nothing."""
     if not await asyncio.to_thread(overlay.has_changes):
         await asyncio.to_thread(overlay.remove)
         return None
     facts = await asyncio.shield(refreshing)
-    return await asyncio.to_thread(WorkspaceChanges, overlay, hazards, facts)
+    async with lock:
+        return await asyncio.to_thread(WorkspaceChanges, overlay, hazards, facts, lock)
 
 
 def _too_many_error(hidden: Sequence[str]) -> ToolError:
