@@ -96,8 +96,10 @@ def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = (
     if not written.has_removals:
         return written
     held = [(each, signature_of(overlay.changes.joinpath(*each.path))) for each in written.held]
-    moved = frozenset(signature for _, signature in held if signature is not None)
-    unwritten = frozenset(_traces(overlay, [*written.conflicts, *(path for path, _ in written.failed)]))
+    moved = frozenset(signature for each, signature in held if signature is not None and not each.hazard.is_forbidden)
+    forbidden = [each.path for each in written.held if each.hazard.is_forbidden]
+    failed = [path for path, _ in written.failed]
+    unwritten = frozenset(_traces(overlay, [*forbidden, *written.conflicts, *failed]))
     applied = _Applier(overlay, judge, approved, moved=moved, unwritten=unwritten).apply()
     renamed = frozenset(_renamed(held, [*written.gone, *applied.gone]))
     if not renamed:

@@ -11,6 +11,7 @@ from piano_jupyter.runner.tools.bash.changes import AppliedChanges, HeldChange, 
 from piano_jupyter.runner.tools.bash.overlay import Overlay
 from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard, WriteHazards
+from piano_jupyter.runner.tools.files.write_rules import WriteRules
 
 MAX_NAMES = 10  #: how many paths or reasons a sentence names
 MAX_ALSO = 5  #: how many other paths for one reason
@@ -24,9 +25,16 @@ class WorkspaceChanges:
     what the user is asked about: the names, why they matter, and where the new files can be looked at.
     """
 
-    def __init__(self, overlay: Overlay, hazards: WriteHazards, facts: WorkspaceFacts, lock: asyncio.Lock) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        hazards: WriteHazards,
+        rules: WriteRules,
+        facts: WorkspaceFacts,
+        lock: asyncio.Lock,
+    ) -> None:
         """`lock` is held by whoever applies changes to the workspace: it is held now, and taken by `accept`."""
-        self._overlay, self._facts, self._lock = overlay, facts, lock
+        self._overlay, self._rules, self._facts, self._lock = overlay, rules, facts, lock
         self._hazards = replace(hazards, link_targets=facts.link_targets, exists=self._will_exist)
         self._applied = self._apply()
         self._allowable = [each for each in self._applied.held if not each.hazard.is_forbidden]
@@ -74,6 +82,9 @@ class WorkspaceChanges:
 
     def _judge(self, path: Parts, mode: int, *, removed: bool = False) -> WriteHazard | None:
         hazard = self._hazards.find_removal(path, mode) if removed else self._hazards.find(path, mode)
+        rule = None if stat.S_ISDIR(mode) else self._rules.find(path)
+        if rule is not None and (hazard is None or rule.is_forbidden):
+            return rule
         if hazard is None and not self._facts.is_complete and not stat.S_ISDIR(mode):
             reason = f"{'/'.join(path)!r} may be what a protected link leads to: the workspace has too many folders"
             return WriteHazard(HazardKind.PROTECTED, path[-1], reason)

@@ -51,6 +51,17 @@ def test_a20_names_that_run_by_themselves_or_instruct_agents_count_at_any_depth_
         assert kind_of(each) is HazardKind.PROTECTED, each
 
 
+#: What the documentation of Codex CLI and of Claude Code's sandbox runtime names as protected.
+OF_OTHERS = """.git/config .git/hooks/x .agents/x .codex/x .bashrc .bash_profile .zshrc .zprofile .profile .gitconfig
+.gitmodules .ripgreprc .mcp.json .vscode/x .idea/x .claude/commands/x .claude/agents/x .husky/x"""
+
+
+@pytest.mark.parametrize("path", OF_OTHERS.split())
+def test_a20_what_other_agents_protect_is_protected_here_from_commands_too(kind_of, path):
+    for each in (path, f"a/b/c/d/{path}"):
+        assert kind_of(each, allows_git=True) is HazardKind.PROTECTED
+
+
 @pytest.mark.parametrize("path", [".g\u200cit/config", "\uff21GENTS.md", ".env\u200d", "CLAUDE.md.", ".GIT./config"])
 def test_a20_a_name_counts_in_any_unicode_form(kind_of, path):
     assert kind_of(path) is HazardKind.PROTECTED
