@@ -58,6 +58,7 @@ class ToolCallContext:
     call_id: UUID
     mode: Mode  #: in which the call was allowed
     say: Callable[[str], None]  #: tells people what the call is waiting for; works in any thread
+    rules: tuple[str, ...] = ()  #: those that were in force when the message was sent
     target: str = ""  #: where its paths led when it was allowed, as its `judge` said
 
 

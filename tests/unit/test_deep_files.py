@@ -1,5 +1,7 @@
-"""What is nested too deeply ends in a sentence, wherever it comes from: row A20 of the list of bad inputs."""
+"""What is nested too deeply ends in a sentence, wherever it comes from: row A24 of the list of bad inputs."""
 
+import ast
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +82,13 @@ def test_a24_an_option_or_an_expression_that_is_nested_too_deeply_is_refused_in_
         with pytest.raises(PianoError, match="a name can stand there"):
             fill_in(f"{{{{{expression}}}}}", {"a": 1})
         assert missing_percent([f"piano ask {expression}"])
+
+
+def test_a24_control_without_a_limit_each_parser_fails():
+    with pytest.raises(RecursionError):
+        json.loads("[" * 100_000 + "]" * 100_000)
+    with pytest.raises((RecursionError, MemoryError)):
+        ast.parse("-" * 100_000 + "1", mode="eval")
 
 
 def test_a24_what_is_nested_less_deeply_is_read(tmp_path):

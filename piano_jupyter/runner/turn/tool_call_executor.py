@@ -110,7 +110,12 @@ class ToolCallExecutor:
             tool,
             call.arguments,
             call=ToolCallContext(
-                thread_id=job.thread_id, call_id=call.id, mode=permission.mode, say=say, target=permission.target
+                thread_id=job.thread_id,
+                call_id=call.id,
+                mode=permission.mode,
+                say=say,
+                rules=tuple(job.rules),
+                target=permission.target,
             ),
             mask=turn.mask,
             timeout=turn.tool_timeout,

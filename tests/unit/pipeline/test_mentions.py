@@ -1,5 +1,8 @@
 """Which agents a message or an answer mentions."""
 
+import html
+import re
+import unicodedata
 from uuid import UUID
 
 import pytest
@@ -214,6 +217,15 @@ def test_f20_only_an_exact_handle_mentions_an_agent(make, crew, text):
     a_to_ada = [*crew, *map(make.agent, ["a", "ad"])]
 
     assert names(mentioned_agents(text, crew[0], a_to_ada)) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["@ADA", "＠ada", "@ada\u0301", "@\u200bada", "\u202e@ada", r"\@ada", "&#64;ada", "@**ada**", "'ask @ada'"]
+)
+def test_f20_control_a_forgiving_search_finds_an_agent_there(text):
+    plain = unicodedata.normalize("NFKD", re.sub(r"[*\\]", "", html.unescape(text))).casefold()
+
+    assert "@ada" in "".join(each for each in plain if unicodedata.category(each) not in {"Cf", "Mn"})
 
 
 def test_an_underscore_may_be_escaped_as_models_do(crew):

@@ -153,8 +153,8 @@ async def bash_of(tmp_path, tmp_path_factory, monkeypatch):
         made = BashTool(config, bubblewrap)
         tools.append(made)
 
-        async def bash(command, *, mode="full", **arguments):
-            context = ToolCallContext(thread_id=UUID(int=1), call_id=uuid4(), mode=mode, say=print)
+        async def bash(command, *, mode="full", thread=1, **arguments):
+            context = ToolCallContext(thread_id=UUID(int=thread), call_id=uuid4(), mode=mode, say=print)
             given = {"command": command, **arguments}
             limit = config.tool_output_limit
             result = await run_tool(made.tool(), given, call=context, timeout=60, output_limit=limit)

@@ -157,6 +157,10 @@ def test_g4_a_secret_is_masked_wherever_it_is(kind):
         assert masked.endswith(after)
 
 
+def test_g4_control_before_they_are_masked_all_these_texts_contain_their_secret():
+    assert [kind for kind, (text, secret) in SECRETS.items() if secret not in text] == []
+
+
 def test_the_mask_shows_what_kind_of_secret_it_was():
     assert redact(f"use {SECRETS['github'][0]}, now") == "use ghp_…[masked], now"
     assert redact(SECRETS["url"][0]) == "postgres://ada:…[masked]@db.example/sales"

@@ -29,6 +29,7 @@ from piano_jupyter.runner.tools.bash.workspace_commands import WorkspaceCommands
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.workspace import home_parts_in, parts_inside, piano_folders_in, tool_error
 from piano_jupyter.runner.tools.files.write_hazards import WriteHazards
+from piano_jupyter.runner.tools.files.write_rules import WriteRules
 from piano_jupyter.tool import NeedsApproval, Tool, ToolAssessment, Verdict, current_call, tool
 
 MIN_TIMEOUT_S = 1.0  #: the shortest timeout that a command can have
@@ -94,6 +95,7 @@ class BashTool:
         mode: Mode = call.mode if call else "write"
         thread = str(call.thread_id) if call else "none"
         timeout_s = self._timeout(timeout)
+        rules = WriteRules([*self._config.rules, *(call.rules if call else ())], self._workspace())
         spec = await asyncio.to_thread(self._spec, mode)  # like the next, it may start programs
         unsandboxed = mode == "full" or await asyncio.to_thread(self._runs_unsandboxed, command, spec)
         spill = private_folder(f"spill/{thread}", self._workspace())
@@ -106,7 +108,7 @@ class BashTool:
                 result = await self._run_unsandboxed(command, thread, timeout_s, output)
             else:
                 spec = replace(spec, spill=str(spill))
-                result, changes = await self._run_in_sandbox(data, (thread, mode), spec, timeout_s, output)
+                result, changes = await self._run_in_sandbox(data, (thread, mode), spec, rules, timeout_s, output)
         finally:
             output.close()
         text = _result_text(result)
@@ -177,10 +179,16 @@ class BashTool:
         return result
 
     async def _run_in_sandbox(
-        self, command: bytes, key: Hashable, spec: SandboxSpec, timeout_s: float, output: CommandOutput
+        self,
+        command: bytes,
+        key: Hashable,
+        spec: SandboxSpec,
+        rules: WriteRules,
+        timeout_s: float,
+        output: CommandOutput,
     ) -> tuple[CommandResult, WorkspaceChanges | None]:
         try:
-            result, changes = await self._sandbox.run(key, spec, self._hazards(spec), command, timeout_s, output)
+            result, changes = await self._sandbox.run(key, spec, self._hazards(spec), rules, command, timeout_s, output)
         except SandboxUnavailableError as error:
             self._bubblewrap.forget_checks()
             raise _no_sandbox_error(str(error)) from error

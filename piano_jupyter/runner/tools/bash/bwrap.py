@@ -165,10 +165,14 @@ def python_prefixes() -> tuple[str, ...]:
 
 
 class Bubblewrap:
-    """The program `bwrap`, and whether it works. `launcher` is a command to run it with."""
+    """The program `bwrap`, and whether it works.
 
-    def __init__(self, launcher: tuple[str, ...] = ()) -> None:
+    `launcher` is a command to run it with; without `renames_folders` an overlay lets nobody rename its folders.
+    """
+
+    def __init__(self, launcher: tuple[str, ...] = (), *, renames_folders: bool = True) -> None:
         self.launcher = launcher
+        self._renames_folders = renames_folders
         self.version = ""
         self._disable_userns = False
         self._results: dict[tuple[str | None, str, bool], tuple[str, float]] = {}
@@ -212,7 +216,8 @@ class Bubblewrap:
             options = bwrap_arguments(spec, writable=writable, seccomp=seccomp, disable_userns=self._disable_userns)
             if overlay:  # or the command would run as root, by name
                 options += ["--uid", str(os.getuid()), "--gid", str(os.getgid())]
-            shell = [*_rename_helper(spec, overlay), os.path.realpath(bash), *arguments]
+            helper = _rename_helper(spec, overlay) if self._renames_folders else []
+            shell = [*helper, os.path.realpath(bash), *arguments]
             return subprocess.Popen(  # noqa: S603  bwrap, with our own arguments
                 [*self.launcher, *mount, bwrap, *options, "--", *shell],
                 pass_fds=descriptors,

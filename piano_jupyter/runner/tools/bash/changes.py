@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from piano_jupyter.runner.tools.bash.overlay import Overlay
@@ -25,6 +26,7 @@ from piano_jupyter.runner.tools.bash.overlay_files import (
     remove_marks,
     signature_of,
     status_of,
+    trace_of,
 )
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard
 from piano_jupyter.safe_files import (
@@ -85,18 +87,32 @@ class _Place:
 def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = ()) -> AppliedChanges:
     """Apply the changes in an overlay; those in `allowed` whatever the judge says.
 
-    A folder that was renamed keeps what is protected in it, and a file that was moved to a protected name stays until
-    that is approved. Raises OSError if the workspace or the overlay is gone.
+    A folder that was renamed keeps what is protected in it. A file that was moved to a protected name stays until that
+    is approved, and one that could not be written at its new place stays where it was. Raises OSError if the workspace
+    or the overlay is gone.
     """
     approved = frozenset(allowed)
     written = _Applier(overlay, judge, approved, removes=False).apply()
     if not written.has_removals:
         return written
     held = [(each, signature_of(overlay.changes.joinpath(*each.path))) for each in written.held]
-    moved = frozenset(signature for _, signature in held if signature is not None)
-    applied = _Applier(overlay, judge, approved, moved=moved).apply()
+    moved = frozenset(signature for each, signature in held if signature is not None and not each.hazard.is_forbidden)
+    forbidden = [each.path for each in written.held if each.hazard.is_forbidden]
+    failed = [path for path, _ in written.failed]
+    unwritten = frozenset(_traces(overlay, [*forbidden, *written.conflicts, *failed]))
+    applied = _Applier(overlay, judge, approved, moved=moved, unwritten=unwritten).apply()
     renamed = frozenset(_renamed(held, [*written.gone, *applied.gone]))
-    return _Applier(overlay, judge, approved | renamed, moved=moved).apply() if renamed else applied
+    if not renamed:
+        return applied
+    return _Applier(overlay, judge, approved | renamed, moved=moved, unwritten=unwritten).apply()
+
+
+def _traces(overlay: Overlay, paths: Iterable[Parts]) -> Iterator[object]:
+    """Yield the traces of files in an overlay, also of those in folders."""
+    for path in paths:
+        place = overlay.changes.joinpath(*path)
+        files = [place, *(Path(folder, name) for folder, _, names in os.walk(place) for name in names)]
+        yield from (trace for each in files if (trace := trace_of(each)) is not None)
 
 
 def _renamed(held: Iterable[tuple[HeldChange, object]], gone: Iterable[tuple[Parts, Parts, object]]) -> Iterator[Parts]:
@@ -117,12 +133,17 @@ class _Applier:
         *,
         removes: bool = True,
         moved: frozenset[object] = frozenset(),
+        unwritten: frozenset[object] = frozenset(),
     ) -> None:
-        """Without `removes`, what the command removed stays for now. `moved` are the signatures of held files."""
+        """Without `removes`, what the command removed stays for now.
+
+        `moved` are the signatures of held files, and `unwritten` the traces of those that could not be written.
+        """
         self._overlay, self._judge, self._allowed = overlay, judge, allowed
-        self._removes, self._moved = removes, moved
+        self._removes, self._moved, self._unwritten = removes, moved, unwritten
         self._above_allowed = {each[:end] for each in allowed for end in range(1, len(each))}
         self._applied = AppliedChanges()
+        self._root = -1  #: a descriptor of the workspace, while changes are applied
 
     def apply(self) -> AppliedChanges:
         self._overlay.changes.chmod(0o700)
@@ -130,6 +151,7 @@ class _Applier:
             closing_descriptor(os.open(self._overlay.changes, OPEN_FOLDER | NO_FOLLOW)) as changed,
             closing_descriptor(os.open(self._overlay.workspace, OPEN_FOLDER)) as target,
         ):
+            self._root = target
             self._apply_folder(_Place((), changed, target, hides_target=False, made=()))
         return self._applied
 
@@ -210,7 +232,7 @@ class _Applier:
         elif old is not None and self._is_conflict(path, old):
             return
         remove_marks(f"/proc/self/fd/{place.changed}/{name}")
-        move_file(name, new, place.changed, place.target)
+        move_file(name, new, place.changed, place.target, root=self._root)
 
     def _remove(self, folder: int, name: str, path: Parts, root: Parts) -> bool:
         """Remove something from the workspace; return whether it is gone whole."""
@@ -226,6 +248,9 @@ class _Applier:
                     return False
             os.rmdir(name, dir_fd=folder)
             return True
+        if self._unwritten and trace_of(f"/proc/self/fd/{folder}/{name}") in self._unwritten:
+            self._applied.failed.append((path, "where it was moved to, it could not be written"))
+            return False
         hazard = self._hazard(path, old.st_mode, removed=True)
         if hazard is None and root == path and path not in self._allowed and self._moved:
             was_moved = signature_of(f"/proc/self/fd/{folder}/{name}") in self._moved

@@ -5,13 +5,13 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.changes import AppliedChanges, HeldChange, Parts, apply_changes
 from piano_jupyter.runner.tools.bash.overlay import Overlay
 from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard, WriteHazards
+from piano_jupyter.runner.tools.files.write_rules import WriteRules
 
 MAX_NAMES = 10  #: how many paths or reasons a sentence names
 MAX_ALSO = 5  #: how many other paths for one reason
@@ -19,12 +19,28 @@ KEPT = "kept for 7 days in"  #: `overlay.RETENTION_S`
 
 
 class WorkspaceChanges:
-    """The changes of one command, which are applied when this is made; it may take a while."""
+    """The changes of one command, which are applied when this is made; it may take a while, so make it in a thread.
 
-    def __init__(self, overlay: Overlay, hazards: WriteHazards, facts: WorkspaceFacts) -> None:
-        self._overlay, self._facts = overlay, facts
+    `notes` is what the model has to know about changes that were not applied, and that nobody can allow. `reason` is
+    what the user is asked about: the names, why they matter, and where the new files can be looked at.
+    """
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        hazards: WriteHazards,
+        rules: WriteRules,
+        facts: WorkspaceFacts,
+        lock: asyncio.Lock,
+    ) -> None:
+        """`lock` is held by whoever applies changes to the workspace: it is held now, and taken by `accept`."""
+        self._overlay, self._rules, self._facts, self._lock = overlay, rules, facts, lock
         self._hazards = replace(hazards, link_targets=facts.link_targets, exists=self._will_exist)
         self._applied = self._apply()
+        self._allowable = [each for each in self._applied.held if not each.hazard.is_forbidden]
+        self._held_names = _names(self._allowable)
+        self.notes = tuple(_notes(self._applied, overlay.changes))
+        self.reason = f"{self._held_names}; until you approve, they are held back in {overlay.changes}"
         if not self.needs_approval:
             self._end()
 
@@ -33,36 +49,24 @@ class WorkspaceChanges:
         """Whether there is something that the user can allow."""
         return bool(self._allowable)
 
-    @property
-    def reason(self) -> str:
-        """What the user is asked about: the names, why they matter, and where the new files can be looked at."""
-        return f"{_names(self._allowable)}; until you approve, they are held back in {self._overlay.changes}"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the model has to know about changes that were not applied, and that nobody can allow."""
-        return tuple(_notes(self._applied, self._overlay.changes))
-
     async def accept(self) -> str:
         """Apply what the user has allowed; return what the model has to know."""
-        allowed = [each.path for each in self._allowable]
-        self._applied = await asyncio.to_thread(self._apply, allowed)
-        left = _notes(self._applied, self._overlay.changes)
-        await asyncio.to_thread(self._end)
+        async with self._lock:
+            left = await asyncio.to_thread(self._apply_allowed)
         return "\n".join(f"[{each}]" for each in ("the user approved these changes, and they were applied", *left))
 
     async def refuse(self) -> str:
         """Leave what is held back; return what the model has to know."""
-        names = _names(self._allowable)
         self._overlay.release()
         return (
-            f"[not applied, because the user did not approve it: {names}; do not write these again, ask or go on "
-            f"without; {KEPT} {self._overlay.changes}]"
+            f"[not applied, because the user did not approve it: {self._held_names}; do not write these again, "
+            f"ask or go on without; {KEPT} {self._overlay.changes}]"
         )
 
-    @cached_property
-    def _allowable(self) -> list[HeldChange]:
-        return [each for each in self._applied.held if not each.hazard.is_forbidden]
+    def _apply_allowed(self) -> tuple[str, ...]:
+        self._applied = self._apply([each.path for each in self._allowable])
+        self._end()
+        return tuple(_notes(self._applied, self._overlay.changes))
 
     def _apply(self, allowed: Collection[Parts] = ()) -> AppliedChanges:
         try:
@@ -78,6 +82,9 @@ class WorkspaceChanges:
 
     def _judge(self, path: Parts, mode: int, *, removed: bool = False) -> WriteHazard | None:
         hazard = self._hazards.find_removal(path, mode) if removed else self._hazards.find(path, mode)
+        rule = None if stat.S_ISDIR(mode) else self._rules.find(path)
+        if rule is not None and (hazard is None or rule.is_forbidden):
+            return rule
         if hazard is None and not self._facts.is_complete and not stat.S_ISDIR(mode):
             reason = f"{'/'.join(path)!r} may be what a protected link leads to: the workspace has too many folders"
             return WriteHazard(HazardKind.PROTECTED, path[-1], reason)

@@ -17,6 +17,7 @@ from piano_jupyter.runner.tools.bash.workspace_changes import WorkspaceChanges
 from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts, WorkspaceIndex
 from piano_jupyter.runner.tools.files.workspace import tool_error
 from piano_jupyter.runner.tools.files.write_hazards import WriteHazards
+from piano_jupyter.runner.tools.files.write_rules import WriteRules
 
 MAX_HIDDEN = 500  #: with more, a sandbox takes too long to start, so none is started
 START_TRIES = 3  #: a file that is hidden in the sandbox may vanish while it starts
@@ -29,6 +30,7 @@ class WorkspaceCommands:
         self._bubblewrap = bubblewrap
         self._folders: dict[Hashable, str] = {}
         self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._applying: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  #: in each workspace
         self._indexes: dict[Hashable, WorkspaceIndex] = {}  #: by what decides what they look for
         self._refreshing: dict[WorkspaceIndex, asyncio.Task[WorkspaceFacts]] = {}
         self._running: set[SandboxedCommand] = set()
@@ -39,6 +41,7 @@ class WorkspaceCommands:
         key: Hashable,
         spec: SandboxSpec,
         hazards: WriteHazards,
+        rules: WriteRules,
         command: bytes,
         timeout_s: float,
         output: CommandOutput,
@@ -64,7 +67,7 @@ class WorkspaceCommands:
                     result = await self._run(key, spec, overlay, command, timeout_s, output)
                 finally:
                     if overlay is not None:
-                        changes = await finish_even_if_cancelled(_apply(overlay, hazards, refreshing))
+                        changes = await finish_even_if_cancelled(self._apply(overlay, hazards, rules, refreshing))
                 if_it_fails.pop_all()
             return result, changes
 
@@ -110,6 +113,17 @@ class WorkspaceCommands:
                     raise
         raise AssertionError("unreachable")
 
+    async def _apply(
+        self, overlay: Overlay, hazards: WriteHazards, rules: WriteRules, refreshing: "asyncio.Task[WorkspaceFacts]"
+    ) -> WorkspaceChanges | None:
+        """Apply what a command has changed; return None if that was nothing."""
+        if not await asyncio.to_thread(overlay.has_changes):
+            await asyncio.to_thread(overlay.remove)
+            return None
+        facts, lock = await asyncio.shield(refreshing), self._applying[overlay.workspace]
+        async with lock:
+            return await asyncio.to_thread(WorkspaceChanges, overlay, hazards, rules, facts, lock)
+
     def _refresh(self, index: WorkspaceIndex) -> "asyncio.Task[WorkspaceFacts]":
         """Look at a workspace again, or wait with those who already do."""
         task = self._refreshing.get(index)
@@ -125,17 +139,6 @@ def _new_overlay(workspace: str) -> Overlay:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise SandboxUnavailableError(f"there is no folder for what commands change: {reason}") from error
-
-
-async def _apply(
-    overlay: Overlay, hazards: WriteHazards, refreshing: "asyncio.Task[WorkspaceFacts]"
-) -> WorkspaceChanges | None:
-    """Apply what a command has changed; return None if that was nothing."""
-    if not await asyncio.to_thread(overlay.has_changes):
-        await asyncio.to_thread(overlay.remove)
-        return None
-    facts = await asyncio.shield(refreshing)
-    return await asyncio.to_thread(WorkspaceChanges, overlay, hazards, facts)
 
 
 def _too_many_error(hidden: Sequence[str]) -> ToolError:

@@ -37,14 +37,14 @@ class FolderLockedError(OSError):
 
 def create_file(folder: int, name: str, data: bytes, *, staging: int) -> None:
     """Create a file. Raises FileExistsError if the name is taken."""
-    with _staged_file(staging, data) as (temporary, file):
+    with staged_file(staging, data) as (temporary, file):
         _inherit_group(file, folder)
         place_new_file(temporary, name, staging=staging, folder=folder)
 
 
 def replace_content(folder: int, name: str, data: bytes, *, staging: int, like: os.stat_result) -> None:
     """Replace a file's content, keeping its mode and, if allowed, its owner. Raises HardLinkError."""
-    with _staged_file(staging, data) as (temporary, file):
+    with staged_file(staging, data) as (temporary, file):
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink > 1:  # those of a killed call are gone
             raise HardLinkError
         copy_permissions(file, like)
@@ -73,7 +73,7 @@ def write_staged(root: int, folder: int, write: Callable[[int], None]) -> None:
 
 
 @contextmanager
-def _staged_file(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
+def staged_file(staging: int, data: bytes) -> Iterator[tuple[str, int]]:
     """Write the data to a temporary file on the disk; yield its name and a descriptor.
 
     Other processes may use the folder, too; a process that can lock it exclusively first removes old files.

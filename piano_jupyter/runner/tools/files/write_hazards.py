@@ -44,6 +44,8 @@ class HazardKind(StrEnum):
     PROTECTED = "protected"  #: programs or agents obey it: file tools do not write it, what bash wrote needs approval
     IMPORTED = "imported"  #: Python imports it by itself, or instead of another module: needs approval
     BYTECODE = "bytecode"  #: compiled from such a module: needs approval, or can be dropped, as Python makes it again
+    DENIED = "denied"  #: a rule of the user's denies it: the same as hidden
+    ASKED = "asked"  #: a rule of the user's asks about it: needs approval
     SKILL = "skill"  #: text of a skill, which goes into prompts: needs approval
 
 
@@ -58,7 +60,7 @@ class WriteHazard:
     @property
     def is_forbidden(self) -> bool:
         """Whether it must not be written at all, even with an approval."""
-        return self.kind in {HazardKind.PRIVATE, HazardKind.HIDDEN}
+        return self.kind in {HazardKind.PRIVATE, HazardKind.HIDDEN, HazardKind.DENIED}
 
 
 @dataclass(frozen=True, kw_only=True)

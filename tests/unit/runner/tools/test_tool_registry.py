@@ -186,6 +186,16 @@ async def test_f22_invisible_characters_that_any_tool_returns_prints_or_raises_a
     assert (await run(crash)).text.startswith(f"ValueError: crashed{name}")
 
 
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\U000e0041"])
+async def test_f22_control_the_tool_itself_gives_them_as_they_are(char):
+    def give() -> str:
+        """Give it."""
+        return f"returned{char}"
+
+    assert tool(give).function() == f"returned{char}"
+    assert not char.isprintable()
+
+
 async def test_f22_a_thousand_invisible_characters_make_a_result_no_longer_than_its_limit():
     def much() -> str:
         """Give much."""

@@ -25,10 +25,11 @@ def paused(bash_of, sandboxed, tmp_path_factory):
     signals = tmp_path_factory.mktemp("signals")
     bash = bash_of(readable_paths=[str(signals)])
 
-    async def start(command):
-        mark = f"sleep 3{secrets.randbelow(10**8):08}"  # a process that can be seen from outside
-        pause = f"{mark} & while [ ! -e {signals}/go ]; do sleep 0.01; done"
-        call = asyncio.create_task(bash(command.replace("$pause", pause), mode="write"))
+    async def start(command, **how):
+        number = f"{secrets.randbelow(10**8):08}"
+        mark = f"sleep 3{number}"  # a process that can be seen from outside; the command itself has a quote in it
+        pause = f"sleep 3'{number}' & while [ ! -e {signals}/go ]; do sleep 0.01; done"
+        call = asyncio.create_task(bash(command.replace("$pause", pause), **{"mode": "write", **how}))
         await asyncio.to_thread(wait_until, lambda: running(mark), "the command did not begin")
         return call, (signals / "go").touch
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from child import run_child, users_folder
 
+from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap
+
 NOTHING = "[exit code 0, nothing printed]"
 
 
@@ -164,6 +166,16 @@ async def test_k11_programs_rename_folders_as_on_a_disk(run, tmp_path, name):
 
     assert await run(f"{sys.executable} program.py") == NOTHING
     assert names_in(tmp_path) == {"program.py", *(f"e{at}/x/y/z" for at in range(20))}
+
+
+async def test_k11_control_an_overlay_by_itself_renames_no_folder(bash_of, sandboxed, tmp_path):
+    (tmp_path / "d").mkdir()
+    bash = bash_of(Bubblewrap(renames_folders=False))
+
+    _, text = await bash(f'{sys.executable} -c \'import os; os.rename("d", "e")\'; ls', mode="write")
+
+    assert "Invalid cross-device link" in text
+    assert text.splitlines()[-1] == "d"
 
 
 async def test_k11_an_address_that_is_none_is_an_error_of_the_program_only(run):

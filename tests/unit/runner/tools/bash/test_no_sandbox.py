@@ -186,3 +186,10 @@ async def test_d11_a_sandbox_that_fails_to_start_is_tried_again_before_the_call_
 
     assert ok == runs
     assert text == "it runs" or text.startswith("no_sandbox: nothing was run")
+
+
+async def test_d11_control_outside_the_sandbox_the_same_command_changes_the_machine(bash_of, tmp_path, forbid):
+    forbid(now=True)
+
+    assert await bash_of()("echo ran >made", mode="full") == (True, "[exit code 0, nothing printed]")
+    assert (tmp_path / "made").exists()

@@ -68,6 +68,16 @@ async def test_k4_nothing_is_in_the_workspace_before_a_command_is_over(paused, t
     assert tree(tmp_path) == {"mine": "2\n", "saved": "by the user"}
 
 
+async def test_k4_control_without_an_overlay_it_is_there_while_the_command_runs(paused, tmp_path):
+    call, go_on = await paused("echo 1 >pandas.py; echo 2 >mine; $pause", mode="full")
+    seen = tree(tmp_path)
+    go_on()
+
+    await asyncio.wait_for(call, 30)
+
+    assert seen == {"pandas.py": "1\n", "mine": "2\n"}
+
+
 async def test_k2_a_file_that_the_user_saves_while_a_command_writes_it_stays_and_the_model_is_told(paused, tmp_path):
     lay(tmp_path, mine="old", same="old", removed="old")
     call, go_on = await paused("echo theirs >mine; echo theirs >same; rm removed; $pause")
@@ -82,6 +92,17 @@ async def test_k2_a_file_that_the_user_saves_while_a_command_writes_it_stays_and
         "removed": "the user's",
     }
     assert "conflict: somebody else changed 'mine'; 'removed' while the command ran" in text
+
+
+async def test_k2_control_without_an_overlay_what_the_user_saves_meanwhile_is_lost(paused, tmp_path):
+    lay(tmp_path, mine="old", removed="old")
+    call, go_on = await paused("$pause; echo theirs >mine; rm removed", mode="full")
+    lay(tmp_path, mine="the user's", removed="the user's")
+    go_on()
+
+    await asyncio.wait_for(call, 30)
+
+    assert tree(tmp_path) == {"mine": "theirs\n"}
 
 
 #: Commands, and what of them must not be there unless the user approves: they run by themselves or instruct agents.
@@ -354,6 +375,16 @@ async def test_k3_a_file_with_a_hard_link_elsewhere_is_not_written_through(run, 
     assert outside.read_text() == "shared"
 
 
+async def test_k3_control_without_an_overlay_the_file_elsewhere_is_written(bash, tmp_path, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("store") / "shared.js"
+    outside.write_text("shared")
+    os.link(outside, tmp_path / "shared.js")
+
+    await bash("echo evil >>shared.js")
+
+    assert outside.read_text() == "sharedevil\n"
+
+
 async def test_k6_a_command_that_is_running_when_the_kernel_ends_changes_nothing(bash_of, sandboxed, tmp_path):
     bash = bash_of()
     call = asyncio.create_task(bash("touch mine AGENTS.md; sleep 60", mode="write"))
@@ -365,6 +396,15 @@ async def test_k6_a_command_that_is_running_when_the_kernel_ends_changes_nothing
         await call
 
     assert left == {}
+
+
+async def test_k6_control_without_an_overlay_what_it_wrote_is_left(paused, tmp_path):
+    call, _ = await paused("touch mine AGENTS.md; $pause", mode="full")
+
+    call.cancel()
+    await asyncio.wait({call})
+
+    assert set(tree(tmp_path)) == {"mine", "AGENTS.md"}
 
 
 async def test_k1_what_a_command_did_before_its_time_was_over_is_kept(bash_of, sandboxed, tmp_path):
@@ -398,3 +438,12 @@ async def test_k5_an_overlay_is_removed_with_a_tree_that_is_too_deep_for_a_path(
     (kept,) = Path(os.environ["XDG_CACHE_HOME"]).glob("piano_jupyter/commands/*")
     remove_tree(kept)
     assert not kept.exists()
+
+
+async def test_k5_control_by_its_path_such_a_tree_cannot_be_removed(run):
+    await run("for i in {1..600}; do mkdir dddddddddd; cd dddddddddd || break; done; touch x")
+    (kept,) = Path(os.environ["XDG_CACHE_HOME"]).glob("piano_jupyter/commands/*")
+
+    with pytest.raises(OSError, match="File name too long"):
+        kept.joinpath("changes", *["dddddddddd"] * 600, "x").unlink()
+    remove_tree(kept)

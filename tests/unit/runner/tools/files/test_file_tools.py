@@ -729,6 +729,16 @@ async def test_d13_hidden_names_of_the_home_folder_are_neither_read_nor_listed_u
     assert call.tools["create_file"].judge({"path": ".config/matplotlib/x"}, "write").verdict is Verdict.DENY
 
 
+async def test_d13_control_in_a_folder_that_is_not_the_home_folder_the_same_names_are_read(
+    call, tmp_path, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    (tmp_path / ".dbt").mkdir()
+    (tmp_path / ".dbt/profiles.yml").write_text("secret")
+
+    assert await call("read_file", path=".dbt/profiles.yml") == (True, "1\tsecret")
+
+
 async def test_a23_what_a_protected_link_leads_to_is_not_written(call, tmp_path):
     (tmp_path / "deep/.git/hooks").mkdir(parents=True)
     (tmp_path / "deep/.git/hooks/pre-commit").symlink_to("../../check.sh")
@@ -777,3 +787,19 @@ async def test_e12_a_path_that_leads_elsewhere_than_when_the_call_was_allowed_is
         assert (result.ok, written) == (True, [tmp_path / path])
     else:
         assert (result.ok, result.text.partition(":")[0], written) == (False, "moved", [])
+
+
+@pytest.mark.parametrize("exchange", ["a link", "another folder"])
+async def test_e12_control_a_call_that_is_bound_to_no_place_is_written_elsewhere(call, tmp_path, exchange):
+    for folder in ("docs", "other"):
+        (tmp_path / folder).mkdir()
+    opinion = call.tools["create_file"].judge({"path": "docs/new.md"}, "write")
+    (tmp_path / "docs").rename(tmp_path / "gone")
+    if exchange == "a link":
+        (tmp_path / "docs").symlink_to("other")
+    else:
+        (tmp_path / "other").rename(tmp_path / "docs")
+
+    assert opinion.verdict is Verdict.ALLOW
+    assert (await call("create_file", thread=1, path="docs/new.md", content="evil"))[0]
+    assert (tmp_path / "docs/new.md").read_text() == "evil"

@@ -1,6 +1,8 @@
 """What the one judge says about paths in a workspace, for file tools and for what bash wrote."""
 
+import os
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -47,6 +49,17 @@ def kind_of(here):
 def test_a20_names_that_run_by_themselves_or_instruct_agents_count_at_any_depth_in_any_case(kind_of, path):
     for each in (path, path.upper(), f"a/b/{path}", f"node_modules/x/{path}", f"{path}/more"):
         assert kind_of(each) is HazardKind.PROTECTED, each
+
+
+#: What the documentation of Codex CLI and of Claude Code's sandbox runtime names as protected.
+OF_OTHERS = """.git/config .git/hooks/x .agents/x .codex/x .bashrc .bash_profile .zshrc .zprofile .profile .gitconfig
+.gitmodules .ripgreprc .mcp.json .vscode/x .idea/x .claude/commands/x .claude/agents/x .husky/x"""
+
+
+@pytest.mark.parametrize("path", OF_OTHERS.split())
+def test_a20_what_other_agents_protect_is_protected_here_from_commands_too(kind_of, path):
+    for each in (path, f"a/b/c/d/{path}"):
+        assert kind_of(each, allows_git=True) is HazardKind.PROTECTED
 
 
 @pytest.mark.parametrize("path", [".g\u200cit/config", "\uff21GENTS.md", ".env\u200d", "CLAUDE.md.", ".GIT./config"])
@@ -258,3 +271,72 @@ def test_many_paths_cost_no_search_each(here, monkeypatch):
         assert judge.find(("pkg", f"module{number}.py")) is None
         judge.find(("json", f"part{number}.py"))
     assert len(searched) == 1
+
+
+class WithoutTheTable(WriteHazards):
+    """A judge for which no name is protected."""
+
+    def find_protected(self, *_):
+        return None
+
+
+@pytest.mark.parametrize("path", [*AGENT_FILES, *EDITOR_FILES, *START_FILES, *BUILD_FILES, *CI_FILES])
+def test_a20_control_without_the_table_nothing_is_dangerous_about_these_names(here, path):
+    assert WithoutTheTable(workspace=here).find(path.split("/")) is None
+
+
+#: What runs when somebody does something else in the folder: the files that are written, `MARK` being the attack.
+SHELL, PYTHON = "#!/bin/sh\ntouch MARK\n", "open('MARK', 'w')\n"
+ENTRY_POINT = {"x-1.dist-info/entry_points.txt": "[pytest11]\nx = evil_x\n", "evil_x.py": PYTHON}
+ENTRY_POINT["x-1.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: x\nVersion: 1\n"
+BARE = {f"b/{name}": text for name, text in {"HEAD": "ref: refs/heads/x\n", "objects/x": "", "refs/x": ""}.items()}
+SETTING = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = touch MARK; true\n\tbare = false\n\tworktree = .\n"
+IN_PYTHON, IN_PYTEST = [sys.executable, "-c", ""], [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "."]
+IN_GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-qm", "x"]
+OBEYED_FILES = {
+    "a20: .pdbrc": ({".pdbrc": f"{PYTHON}quit\n"}, [sys.executable, "-m", "pdb", "ordinary.py"]),
+    "a21: conftest": ({"conftest.py": PYTHON}, IN_PYTEST),
+    "a21: sitecustomize": ({"sitecustomize.py": PYTHON}, IN_PYTHON),
+    "a21: a package": ({"sitecustomize/__init__.py": PYTHON}, IN_PYTHON),
+    "a21: an entry point": (ENTRY_POINT, IN_PYTEST),
+    "a21: .pth": (
+        {"site-packages/x.pth": "import sys; open('MARK', 'w')\n"},
+        [sys.executable, "-c", "import site; site.addsitedir('site-packages')"],
+    ),
+    "a22: a hook": ({".git/hooks/pre-commit": SHELL}, IN_GIT),
+    "a22: a setting": ({".git/config": SETTING}, ["git", "status"]),
+    "a22: a pointer": ({"sub/.git": "gitdir: ../mine\n", "mine/config": SETTING}, ["git", "-C", "sub", "status"]),
+    "a22: another name": ({**BARE, "b/config": SETTING}, ["git", "-C", "b", "status"]),
+    "a23: a link's target": ({"scripts/check.sh": SHELL}, IN_GIT),
+}
+
+
+@pytest.mark.parametrize("name", OBEYED_FILES)
+def test_a20_to_a23_control_what_is_written_without_the_judge_runs_by_itself(here, name):
+    files, command = OBEYED_FILES[name]
+    subprocess.run(["git", "init", "-q", "--template=", "."], check=True)
+    for folder in (".git/hooks", "scripts", "sub", "mine/objects", "mine/refs"):
+        (here / folder).mkdir(parents=True)
+    (here / "ordinary.py").write_text("x = 1\n")
+    (here / "mine/HEAD").write_text("ref: refs/heads/x\n")
+    (here / ".git/hooks/pre-commit").symlink_to("../../scripts/check.sh")
+    for path, text in files.items():
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).unlink(missing_ok=True)
+        (here / path).write_text(text.replace("MARK", str(here / "mark")))
+        (here / path).chmod(0o755)
+
+    environment = {**os.environ, "PYTHONPATH": str(here), "HOME": str(here)}
+    subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+
+    assert (here / "mark").exists()
+    assert any(
+        WriteHazards(workspace=here, link_targets=[("scripts", "check.sh")]).find(path.split("/")) for path in files
+    )
+
+
+def test_d13_control_what_is_hidden_in_the_home_folder_is_ordinary_in_another_one(here):
+    judge = WriteHazards(workspace=here, home=("ada",))
+
+    assert judge.find_hidden(("ada", ".kaggle", "kaggle.json")).kind is HazardKind.HIDDEN
+    assert judge.find_hidden(("bob", ".kaggle", "kaggle.json")) is None

@@ -1,5 +1,8 @@
 """One table of the programs that run others, for rules that allow and for rules that deny: rows E3 and E5."""
 
+import os
+import subprocess
+
 import pytest
 
 from piano_jupyter.tool import Verdict
@@ -130,6 +133,29 @@ def test_e5_the_words_after_a_denied_program_count_in_what_other_programs_are_gi
     assert verdict("env A=1 git push origin", *rules) is ALLOW
     assert verdict("env A=1 git push $x", *rules) is ASK
     assert verdict("env $x", *rules) is ASK
+
+
+#: Those of them that need nothing but the programs of every machine.
+RUN_HERE = ("tar", "git -c alias", "find . -exec curl", "xargs", "env -S", "awk", "sed", "split", "python")
+
+
+@pytest.mark.parametrize("command", [each for each in LAUNCHES if each.startswith(RUN_HERE)])
+def test_e3_e5_control_each_of_these_commands_really_starts_the_other_program(tmp_path, command):
+    (tmp_path / "curl").write_text(f"#!/bin/sh\ncat >/dev/null\ntouch {tmp_path}/started\n")
+    (tmp_path / "curl").chmod(0o755)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "f").write_text("x\n")
+    for words in (["git", "init", "-q"], ["tar", "-cf", "a", "f"]):
+        subprocess.run(words, cwd=work, check=True)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+    subprocess.run(
+        ["bash", "-c", command], cwd=work, env={**os.environ, "PATH": path}, input=b"x\n", capture_output=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+    assert (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""A path that must not be read must not be named in a command either: row E12 of the list of bad inputs."""
+"""A path that must not be read must not be named in a command either: row E13 of the list of bad inputs."""
 
 import itertools
+import os
 import re
+import subprocess
 
 import pytest
 from hypothesis import given, strategies as st
@@ -92,6 +94,24 @@ def test_e13_a_command_that_names_a_path_that_must_not_be_read_is_denied(verdict
     assert verdict(command, "ask read_file(secrets/*)") is ASK
     for rule in ("allow read_file(secrets/*)", "deny read_file", "deny edit_file(secrets/*)"):
         assert verdict(command, rule) is ALLOW
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["cat secrets/key", "cat src/../secrets/key", "cat link/key", "cat s*/key", "cat [!a-c]*/key",
+     "x=secrets/key; cat $x",
+     "cat /proc/self/cwd/secrets/key", "cd link; cat key", "cat $(echo secrets/key)", "env -C secrets cat key",
+     "bash <<< 'cat secrets/key'", "echo 'cat secrets/key' | sh", "tar c *", "grep -r x ."],
+)  # fmt: skip
+def test_e13_control_without_the_rule_each_of_these_commands_reads_the_file(verdict, command):
+    (verdict.workspace / "secrets/key").write_text("x secret")
+
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=verdict.workspace, env=os.environ, capture_output=True, check=False
+    )
+
+    assert b"x secret" in ran.stdout
+    assert verdict(command) is ALLOW
 
 
 @pytest.mark.parametrize(
