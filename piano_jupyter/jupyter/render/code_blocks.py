@@ -24,9 +24,13 @@ LANGUAGES = words(
 )
 CLASSES = {"div": {"piano-code"}, "code": {f"language-{language}" for language in LANGUAGES | DIAGRAMS}}
 
-FRAME = "margin:0 0 1em;border:1px solid var(--jp-border-color2,#bdbdbd);border-radius:4px;overflow:hidden"
+#: A notebook that is not trusted keeps no variables of the theme: a plain colour comes before that of a border.
+FRAME = (
+    "margin:0 0 1em;border:1px solid #bdbdbd;border-color:var(--jp-border-color2,#bdbdbd);border-radius:4px;"
+    "overflow:hidden"
+)
 LANGUAGE = (
-    "display:block;padding:2px 10px;border-bottom:1px solid var(--jp-border-color2,#bdbdbd);"
+    "display:block;padding:2px 10px;border-bottom:1px solid #bdbdbd;border-color:var(--jp-border-color2,#bdbdbd);"
     "color:var(--jp-ui-font-color2,#767676)"
 )
 LINES = "margin:0;padding:8px 10px;border:0;background:none;overflow-x:auto;white-space:pre"

@@ -21,6 +21,7 @@ from piano_jupyter.jupyter.render.code_blocks import code_block
 from piano_jupyter.jupyter.render.footnotes import add_footnotes
 from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.jupyter.render.task_lists import NO_BULLET, add_task_lists
+from piano_jupyter.jupyter.render.unfinished_markup import completed
 from piano_jupyter.text.invisible import name_invisible
 from piano_jupyter.text.words import words
 
@@ -74,13 +75,14 @@ def readable_html(text: str) -> str:
 class MarkdownStream:
     """The HTML of a text that is being written: each block is rendered once, when it is finished.
 
-    Only the last block can still change. It is rendered again with each update while it is short; once it is long, or
-    an open code block, new text is only appended.
+    Only the last block can still change. It is rendered again with each update while it is short, with its open markup
+    closed; once it is long, or an open code block, new text is only appended, if the page `appends` at all.
     """
 
     MAX_RERENDERED_CHARS = 4_000  # of the last block
 
-    def __init__(self) -> None:
+    def __init__(self, *, appends: bool = True) -> None:
+        self._appends = appends
         self.finished = ""  #: HTML of all blocks but the last
         self._last = ""  # source of the last block
         self._length = 0  # of the text so far
@@ -105,11 +107,11 @@ class MarkdownStream:
         self._appended, self._closing = 0, None
         if fence:
             self._closing = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
-        if fence or len(self._last) > self._next_parse:
+        if self._appends and (fence or len(self._last) > self._next_parse):
             self._appended, self._next_parse = len(self._last), max(self.MAX_RERENDERED_CHARS, 2 * len(self._last))
         else:
             self._next_parse = self.MAX_RERENDERED_CHARS
-            self._tail = render(self._last)
+            self._tail = render(completed(self._last))
         return {"html": html, "tail": self.tail}
 
     @property

@@ -147,10 +147,10 @@ def answer_bundle(
 def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
     """Return a message as HTML, with its author and its cost."""
     if message.role == "system" and not headed:
-        return f'<div class="{NO_MATHJAX}">{_small_lines([f"{name}: {message.content}"])}</div>'
+        return f'<div class="piano-answer {NO_MATHJAX}">{_small_lines([f"{name}: {message.content}"])}</div>'
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _small_lines([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    return f'<div class="{NO_MATHJAX}">{above}{body_html(message, calls)}{about}</div>'
+    return f'<div class="piano-answer {NO_MATHJAX}">{above}{body_html(message, calls)}{about}</div>'
 
 
 def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:

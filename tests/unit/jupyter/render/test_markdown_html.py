@@ -408,6 +408,15 @@ def test_an_open_code_block_is_appended_to_until_it_closes():
     assert last["tail"] == "<p>Done</p>\n"
 
 
+def test_a_page_that_does_not_append_gets_open_code_coloured():
+    stream = MarkdownStream(appends=False)
+    for piece in ("Look:\n\n```python\na =", " 'x'"):
+        stream.add(piece)
+        update = stream.update()
+
+    assert update == {"html": "", "tail": render("```python\na = 'x'\n```")}
+
+
 def test_g6_a_long_block_is_parsed_less_and_less_often():
     stream, whole = MarkdownStream(), 0
     for _ in range(2_000):
