@@ -49,7 +49,7 @@ from piano_jupyter.records import (
 from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
 from piano_jupyter.runner.model.protocol import ChatModel
-from piano_jupyter.runner.model.server.model_list import not_served_error
+from piano_jupyter.runner.model.server.model_list import ASK_ANOTHER, GIVE_AGENT_ANOTHER, not_served_error
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
@@ -295,6 +295,7 @@ class Piano:
         *,
         agent: str | None = None,
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: None = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -306,6 +307,7 @@ class Piano:
         *,
         agent: str | None = None,
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: type[T],
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -317,6 +319,7 @@ class Piano:
         *,
         agent: str | None = None,
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -327,6 +330,7 @@ class Piano:
         *,
         agent: str | None = None,
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -341,6 +345,7 @@ class Piano:
             agent: The name of the agent that answers; by default the one that is mentioned, else the thread's own, else
                 the oldest.
             thread: The thread to continue, or its title; it becomes the current one.
+            model: The model that answers this question, in place of the agent's own.
             schema: What the answer is to be instead of text: a type (a dataclass, a TypedDict, a pydantic model,
                 `list[str]`, ...), or a JSON Schema (a dict, its text, or the path of a file).
             variables: Values by name, for the `{{name}}` in the text; only these can be named. Without them the text is
@@ -365,7 +370,7 @@ class Piano:
             ['Rhine', 'Elbe', 'Oder']
         """
         form = await _form(schema, Path(self.config.workspace))
-        answers = await self._asked(self._send_one(text, agent, thread, "api", form, variables, attachments))
+        answers = await self._asked(self._send_one(text, agent, thread, model, "api", form, variables, attachments))
         return form.value(answers[0].content) if form else answers[0]
 
     @overload
@@ -375,6 +380,7 @@ class Piano:
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: None = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -386,6 +392,7 @@ class Piano:
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: type[T],
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -397,6 +404,7 @@ class Piano:
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -407,6 +415,7 @@ class Piano:
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -418,6 +427,7 @@ class Piano:
                 agree?`
             agents: The names of the agents that answer.
             thread: The thread to continue, or its title; it becomes the current one.
+            model: The model that answers this question, in place of the agent's own.
             schema: What each answer is to be instead of text, as in `ask`.
             variables: Values for the `{{name}}` in the text, as in `ask`.
             attachments: Images and text files to send along, as in `ask`.
@@ -436,7 +446,7 @@ class Piano:
         """
         form = await _form(schema, Path(self.config.workspace))
         sends = self.send_all(
-            text, agents=agents, thread=thread, schema=form, variables=variables, attachments=attachments
+            text, agents=agents, thread=thread, model=model, schema=form, variables=variables, attachments=attachments
         )
         answers = await self._asked(sends)
         return [form.value(each.content) for each in answers] if form else answers
@@ -463,6 +473,7 @@ class Piano:
         *,
         agent: str | None = None,
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -474,6 +485,7 @@ class Piano:
             text: What to ask, as in `ask`.
             agent: The name of the agent that answers, as in `ask`.
             thread: The thread to continue, or its title; it becomes the current one.
+            model: The model that answers this question, in place of the agent's own.
             schema: What the answer is to be, as in `ask`. The answer is JSON that fits; `value` returns it as a value.
             variables: Values for the `{{name}}` in the text, as in `ask`.
             attachments: Images and text files to send along, as in `ask`.
@@ -491,21 +503,22 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Paris.'
         """
-        return (await self._send_one(text, agent, thread, source, schema, variables, attachments))[0]
+        return (await self._send_one(text, agent, thread, model, source, schema, variables, attachments))[0]
 
     async def _send_one(
         self,
         text: str,
         agent: str | None,
         thread: Thread | str | None,
+        model: str | None,
         source: Source,
         schema: Any,
         variables: Variables,
         attachments: Sequence[Any],
     ) -> list[Job]:
         names = [agent] if agent is not None else []
-        question = await self._filled(text, variables, names, thread)
-        return await self._send(question, names, thread, source, schema, attachments, alone=True)
+        question = await self._filled(text, variables, names, thread, model)
+        return await self._send(question, names, thread, model, source, schema, attachments, alone=True)
 
     async def send_all(
         self,
@@ -513,6 +526,7 @@ class Piano:
         *,
         agents: Sequence[str] = (),
         thread: Thread | str | None = None,
+        model: str | None = None,
         schema: Any = None,
         variables: Variables = None,
         attachments: Sequence[Any] = (),
@@ -524,6 +538,7 @@ class Piano:
             text: What to ask, as in `ask_all`.
             agents: The names of the agents that answer; by default those that the text mentions at its beginning.
             thread: The thread to continue, or its title; it becomes the current one.
+            model: The model that answers this question, in place of the agent's own.
             schema: What each answer is to be, as in `send`.
             variables: Values for the `{{name}}` in the text, as in `ask`.
             attachments: Images and text files to send along, as in `ask`.
@@ -542,18 +557,23 @@ class Piano:
             >>> [(await piano.wait(job)).content for job in jobs]
             ['Paris.', 'Paris.']
         """
-        question = await self._filled(text, variables, agents, thread)
-        return await self._send(question, agents, thread, source, schema, attachments, alone=False)
+        question = await self._filled(text, variables, agents, thread, model)
+        return await self._send(question, agents, thread, model, source, schema, attachments, alone=False)
 
     async def _filled(
-        self, text: str | FilledText, variables: Variables, agents: Sequence[str], thread: Thread | str | None
+        self,
+        text: str | FilledText,
+        variables: Variables,
+        agents: Sequence[str],
+        thread: Thread | str | None,
+        model: str | None = None,
     ) -> FilledText:
         """Return a question with the given variables in it; without any, its text stays as it is."""
         if isinstance(text, FilledText):
             return text
         if variables is None:
             return FilledText(text, text)
-        budget = CHARS_PER_TOKEN * await self.frame_budget(text, agents=agents, thread=thread)
+        budget = CHARS_PER_TOKEN * await self.frame_budget(text, agents=agents, thread=thread, model=model)
         return await asyncio.to_thread(fill_in, text, variables, frame_chars=budget)
 
     async def _send(
@@ -561,6 +581,7 @@ class Piano:
         text: FilledText,
         names: Sequence[str],
         thread: Thread | str | None,
+        model: str | None,
         source: Source,
         schema: Any,
         attachments: Sequence[Any],
@@ -568,15 +589,23 @@ class Piano:
         alone: bool,
     ) -> list[Job]:
         _check_text(text.sent)
+        if model is not None and not model.strip():
+            raise PianoError("the name of the model is empty; %piano models lists those of the server")
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
             self._parts.agents.by_name(name)  # a wrong name must not open a thread
         attached = await self._attached(attachments)
+        await self._warn_of_unknown_model(model, ASK_ANOTHER)
         into, sender = await self._parts.threads.select(thread), self._parts.question_sender
+
+        def answering(thread: Thread | None) -> list[Agent]:
+            agents = sender.answering_agents(text.typed, names, thread)
+            return [replace(each, model=model) for each in agents] if model else agents
+
         if any(each.is_image for each in attached):
-            await self._check_that_images_are_seen(sender.answering_agents(text.typed, names, into))
+            await self._check_that_images_are_seen(answering(into))
         into = into or await self._parts.threads.open(text.shown)
-        agents = sender.answering_agents(text.typed, names, into)
+        agents = answering(into)
         if alone and len(agents) > 1:
             names_asked = ", ".join(each.name for each in agents)
             raise PianoError(f"the message mentions {names_asked}; use ask_all or send_all to ask several agents")
@@ -621,13 +650,21 @@ class Piano:
         self._parts.producer.wake()
         return terms
 
-    async def frame_budget(self, text: str, *, agents: Sequence[str] = (), thread: Thread | str | None = None) -> int:
+    async def frame_budget(
+        self,
+        text: str,
+        *,
+        agents: Sequence[str] = (),
+        thread: Thread | str | None = None,
+        model: str | None = None,
+    ) -> int:
         """Return how many tokens a data frame in a question may take.
 
         Args:
             text: The question.
             agents: The names of the agents that answer, as in `ask_all`.
             thread: The thread that it continues, or its title; by default the current one.
+            model: The model that answers, in place of those of the agents.
 
         Returns:
             The setting `frame_tokens`, or a third of the smallest context window of the models that answer, if less.
@@ -642,7 +679,7 @@ class Piano:
         parts = self._parts
         into = await parts.threads.find(thread) if isinstance(thread, str) else thread or self.thread
         names = [parts.agents.by_name(name) for name in agents]
-        models = {agent.model for agent in names or answering_agents(text, parts.agents.all(), into)}
+        models = {model or agent.model for agent in names or answering_agents(text, parts.agents.all(), into)}
         windows = [await parts.context(model) for model in sorted(models)]
         return min([self.config.frame_tokens, *(size // WINDOW_PART for size in windows if size is not None)])
 
@@ -2043,11 +2080,11 @@ class Piano:
                 return where, await self._parts.swap.models()
         return where, []
 
-    async def _warn_of_unknown_model(self, model: str | None) -> None:
-        """Leave a notice if the server does not have a model that an agent was given."""
+    async def _warn_of_unknown_model(self, model: str | None, advice: str = GIVE_AGENT_ANOTHER) -> None:
+        """Leave a notice if the server does not have a model that an agent or a question was given."""
         names = await self.model_names() if model else []
         if model and names and model not in names and not self.stand_in:
-            self._parts.notices.append(str(not_served_error(model, names)))
+            self._parts.notices.append(str(not_served_error(model, names)).replace(GIVE_AGENT_ANOTHER, advice))
 
     def _layers(self) -> list[str]:
         """Return what protects the machine from tools, a sentence each."""

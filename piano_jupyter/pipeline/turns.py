@@ -24,6 +24,7 @@ from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
 from piano_jupyter.records import EMBEDDED, Agent, Approval, Job, JobStatus, Message, short
 from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.model.server.model_list import ASK_ANOTHER, GIVE_AGENT_ANOTHER
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
@@ -106,7 +107,8 @@ class TurnRunner:
                 async for event in events:
                     yield event
             except ModelNotServedError as error:  # the model's client does not know who asks
-                error.args = (str(error).replace("%piano agent NAME", f"%piano agent {agent.name}"),)
+                advice = ASK_ANOTHER if job.model != agent.model else GIVE_AGENT_ANOTHER.replace("NAME", agent.name)
+                error.args = (str(error).replace(GIVE_AGENT_ANOTHER, advice),)
                 raise
 
     async def _attached(self, job: Job, history: Sequence[Message]) -> Mapping[str, bytes]:

@@ -25,12 +25,12 @@ def test_a_cell_asks_and_shows_the_answer_once_at_its_end(kernel, stub_model):
     assert cell.text == "The capital is **Paris**."
     assert "<strong>Paris</strong>" in cell.shown[0]["text/html"]
     assert cell.outputs[0] == ("display_data", {})
-    assert cell.outputs[-2:] == [("update_display_data", {}), ("display_data", cell.shown[0])]
+    assert cell.outputs[-2:] == [("display_data", cell.shown[0]), ("update_display_data", {})]
     assert stub_model.requests[0]["messages"][-1] == {"role": "user", "content": "What is the capital of France?"}
 
 
 def test_the_answer_streams_into_the_cell(kernel, stub_model):
-    stub_model.says(ServerReply("one two three", held=True))
+    stub_model.says(ServerReply("**one** two three", held=True))
 
     started = kernel.start("%%piano\ncount")
     until(lambda: stub_model.requests, "the model was not asked")
@@ -41,8 +41,8 @@ def test_the_answer_streams_into_the_cell(kernel, stub_model):
     stub_model.release.set()
     cell = kernel.finish(started)
 
-    assert seen["content"]["data"]["text/plain"] == "one"
-    assert cell.text == "one two three"
+    assert "<p><strong>one</strong></p>" in seen["content"]["data"]["text/html"]
+    assert cell.text == "**one** two three"
 
 
 def test_the_answer_is_a_value_that_can_be_displayed_later(kernel, stub_model):

@@ -396,6 +396,33 @@ async def test_a_mention_chooses_the_agent_and_its_model_and_prompt(piano_of, sc
     assert model.requests[0].messages[0] == {"role": "system", "content": "You are Ada."}
 
 
+async def test_a_model_for_one_question_answers_that_one_only(piano_of, scripted):
+    model = scripted(ModelUnavailableError("the server is down"), "one", "two", "three", "four")
+    async with piano_of(model) as piano:
+        own = (await piano.agents())[0].model
+        with pytest.raises(ModelUnavailableError):
+            await piano.ask("hi", model="large")
+        [failed] = await piano.jobs()
+        await piano.wait(await piano.retry(failed))
+        answer = await piano.ask("hi again")
+        await piano.ask_all("and you?", model="large")
+        [again] = await piano.regenerate(answer)
+        await piano.wait(again)
+        agents = await piano.agents()
+
+    assert [request.model for request in model.requests] == ["large", own, own, "large", own]
+    assert failed.model == "large"
+    assert [agent.model for agent in agents] == [own]
+
+
+async def test_an_empty_name_of_a_model_is_refused_before_anything_is_kept(piano_of, scripted):
+    async with piano_of(scripted()) as piano:
+        with pytest.raises(PianoError, match="the name of the model is empty"):
+            await piano.ask("hi", model=" ")
+
+        assert await piano.threads() == []
+
+
 async def test_the_primary_agent_of_a_thread_answers_there(piano_of, scripted):
     async with piano_of(scripted("yes")) as piano:
         ada = await piano.add_agent("ada")

@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
+from uuid import UUID
 
 from IPython.display import display
 
@@ -15,18 +16,38 @@ from piano_jupyter.records import CallStatus
 from piano_jupyter.text.invisible import TerminalStream, terminal_text, to_the_letter
 
 FRAME_INTERVAL_S = 0.05  # the least time between two updates of the cell
-MAX_LIVE_CHARS = 20_000  # of an answer shows its last characters while it is written
-PAUSE_PER_DRAWING_TIME = 20  # slow drawings of long answers are rarer
+MAX_BYTES_PER_S = 200_000  # each update replaces the whole output, so that those of long answers are rarer
+PAUSE_PER_DRAWING_TIME = 20  # and so are slow ones
+MAX_DRAWING_PAUSE_S = 1.0
+MAX_RAW_CHARS = 20_000  # of an answer that is not rendered shows its last characters
+
+#: Final answers are hidden until the live output is emptied: the two change places in one frame of the page.
+LIVE_STYLE = (
+    "<style>.jp-OutputArea-child:has(.piano-live)~.jp-OutputArea-child:is(:has(.piano-answer),"
+    ':has([data-mime-type="text/plain"])){display:none}</style>'
+)
+
+
+class LivePart(NamedTuple):
+    """A text that a model writes, or a line about its tool calls."""
+
+    text: str
+    key: UUID | None = None  #: of the message, if it is the text of one
 
 
 class LiveAnswer(NamedTuple):
     """One answer while it is written."""
 
     name: str
-    text: str = ""
+    parts: tuple[LivePart, ...] = ()
     status: str = ""  #: shown while there is no text
     fraction: float | None = None  #: for a progress bar
     has_ended: bool = False
+
+    @property
+    def text(self) -> str:
+        """Its parts as lines of text."""
+        return "\n".join(part.text for part in self.parts)
 
 
 def live_answers(following: ProgressTracker) -> list[LiveAnswer]:
@@ -36,28 +57,39 @@ def live_answers(following: ProgressTracker) -> list[LiveAnswer]:
         labels["queued"] = "waiting in the queue"
     return [
         LiveAnswer(
-            each.name, _text_so_far(each), each.note or labels.get(each.status, ""), each.fraction, each.has_ended
+            each.name,
+            tuple(_parts_so_far(each)),
+            each.note or labels.get(each.status, ""),
+            each.fraction,
+            each.has_ended,
         )
         for each in following.all
     ]
 
 
-def _text_so_far(progress: JobProgress) -> str:
-    lines = []
-    for part in progress.parts.values():
+def _parts_so_far(progress: JobProgress) -> Iterator[LivePart]:
+    for key, part in progress.parts.items():
         if isinstance(part, CallProgress):
-            lines += [to_the_letter(part.warning)] if part.flag else []
-            lines += [call_line(part.call)] if part.call.status is not CallStatus.STARTED else []
+            if part.flag:
+                yield LivePart(to_the_letter(part.warning))
+            if part.call.status is not CallStatus.STARTED:
+                yield LivePart(call_line(part.call))
         elif written := part.text.getvalue():
-            lines.append(written)
-    return "\n".join(lines)
+            yield LivePart(written, key)
 
 
 class LiveCell:
-    """Shows answers while they are written. The live output ends empty; final answers are shown separately."""
+    """Shows answers while they are written: rendered in a notebook, or with `raw` as they are.
 
-    def __init__(self, *, in_notebook: bool) -> None:
+    The live output ends empty; final answers are shown separately, before that.
+    """
+
+    def __init__(self, *, in_notebook: bool, raw: bool = False) -> None:
         self._handle = display({}, raw=True, display_id=True) if in_notebook else None
+        self._raw = raw
+        if in_notebook and not raw:
+            LiveMarkdown()  # loads the renderer while the question is on its way
+        self._streams: dict[UUID, LiveMarkdown] = {}  # by message
         self._next_drawing = 0.0  # the earliest time of the next one
         self._drawn: list[LiveAnswer] = []
         self._printed = ""  # the part of the current answer that is on the terminal
@@ -74,22 +106,38 @@ class LiveCell:
             return
         began = time.monotonic()
         self._drawn = list(answers)
+        size = 0
         if self._handle is None:
             self._print(answers)
         else:
-            several, answers = len(answers) > 1, [each._replace(text=_last_part(each.text)) for each in answers]
-            html = "".join(_html(each, headed=several) for each in answers)
-            plain = "\n\n".join(filter(None, (_plain(each, headed=several) for each in answers)))
-            self._handle.update({"text/html": f'<div class="{NO_MATHJAX}">{html}</div>', "text/plain": plain}, raw=True)
+            html = "".join(self._html(each, headed=len(answers) > 1) for each in answers)
+            size = len(html)
+            self._handle.update(
+                {"text/html": f'<div class="piano-live {NO_MATHJAX}">{html}{LIVE_STYLE}</div>'}, raw=True
+            )
         ended = time.monotonic()
-        self._next_drawing = ended + max(FRAME_INTERVAL_S, PAUSE_PER_DRAWING_TIME * (ended - began))
+        self._next_drawing = ended + pause_after(ended - began, size)
 
     def end(self) -> None:
-        """Empty the live output."""
+        """Empty the live output, or end the line on a terminal. May be called twice."""
         if self._handle is not None:
             self._handle.update({}, raw=True)
         elif self._printed:
             sys.stdout.write(self._terminal.end() + "\n")
+        self._printed = ""
+
+    def _html(self, answer: LiveAnswer, *, headed: bool) -> str:
+        head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
+        bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
+        status = f"<div {SMALL_GREY}>{escape(answer.status)}{bar}</div>" if answer.status else ""
+        return f"{head}{''.join(map(self._part_html, answer.parts))}{status}"
+
+    def _part_html(self, part: LivePart) -> str:
+        if part.key is None:
+            return f"<div {SMALL_GREY}>{escape(part.text)}</div>"
+        if self._raw:
+            return f'<pre style="white-space:pre-wrap">{escape(part.text[-MAX_RAW_CHARS:])}</pre>'
+        return self._streams.setdefault(part.key, LiveMarkdown()).html(part.text)
 
     def _print(self, answers: Sequence[LiveAnswer]) -> None:
         """Print what is new, one answer after the other: a terminal cannot change what it has printed.
@@ -112,18 +160,25 @@ class LiveCell:
         sys.stdout.flush()
 
 
-def _last_part(text: str) -> str:
-    left_out = len(text) - MAX_LIVE_CHARS
-    return text if left_out <= 0 else f"… {left_out:,} characters before\n{text[-MAX_LIVE_CHARS:]}"
+def pause_after(drawing_time: float, size: int) -> float:
+    """Return the seconds to wait after an update that took this long and has this many bytes."""
+    drawing_pause = min(MAX_DRAWING_PAUSE_S, PAUSE_PER_DRAWING_TIME * drawing_time)
+    return max(FRAME_INTERVAL_S, drawing_pause, size / MAX_BYTES_PER_S)
 
 
-def _html(answer: LiveAnswer, *, headed: bool) -> str:
-    head = f"<div><strong>{escape(answer.name)}</strong></div>" if headed else ""
-    bar = f" <progress value={answer.fraction:.2f}></progress>" if answer.fraction is not None else ""
-    status = f"<div {SMALL_GREY}>{escape(answer.status)}{bar}</div>" if answer.status else ""
-    return f'{head}<div style="white-space:pre-wrap">{escape(answer.text.strip())}</div>{status}'
+class LiveMarkdown:
+    """A growing text as HTML."""
 
+    def __init__(self) -> None:
+        from piano_jupyter.jupyter.render.markdown_html import MarkdownStream  # noqa: PLC0415  Slow to import.
 
-def _plain(answer: LiveAnswer, *, headed: bool) -> str:
-    text = answer.text.strip() or answer.status
-    return terminal_text(f"{answer.name}:\n{text}" if headed and text else text)
+        self._stream = MarkdownStream(appends=False)
+        self._length = 0  # of the text so far
+
+    def html(self, text: str) -> str:
+        """Return the HTML of the text, which begins as it did the last time."""
+        if len(text) > self._length:
+            self._stream.add(text[self._length :])
+            self._stream.update()
+            self._length = len(text)
+        return self._stream.finished + self._stream.tail

@@ -1,8 +1,8 @@
 """A cell that waits: shows answers as they arrive, asks for approvals, and cancels the jobs when it is interrupted.
 
 Meanwhile it runs what tools need to run on the main thread. All output comes from the main thread, which waits on a
-plain queue; output from the thread of the loop would appear in whichever cell ran last. The live output is empty at the
-end, and the final outputs follow in the order in which the agents were asked: that is what nbval compares.
+plain queue; output from the thread of the loop would appear in whichever cell ran last. The final outputs follow the
+live one, which is empty at the end, in the order in which the agents were asked: that is what nbval compares.
 """
 
 import asyncio
@@ -83,16 +83,18 @@ def follow_in_cell(
     with cleanup:
         try:
             starting.begin()
-            live = LiveCell(in_notebook=session.in_notebook)
+            live = LiveCell(in_notebook=session.in_notebook, raw=raw)
             cleanup.callback(live.end)
             following = starting.result()
             with session.kernel.lend(received):
                 _show_until_all_ended(session, following, received, live)
+            if not session.in_notebook:
+                live.end()
         except KeyboardInterrupt as interrupt:
             cancels |= isinstance(interrupt, CellInterrupt)
             still_runs = "interrupted; the job still runs (%piano queue shows it, %piano cancel ends it)"
             raise AnswerFailedError(_cancel_jobs(session, starting, received) if cancels else still_runs) from None
-    return _show_answers(session, following, raw=raw)
+        return _show_answers(session, following, raw=raw)
 
 
 def wait_in_cell(session: "Session", verb: "Callable[[Piano], Coroutine[Any, Any, T]]") -> T:

@@ -44,13 +44,13 @@ def help_(_session: Session, text: str) -> Any:
 ALL = [
     Command(
         ask.ask,
-        "[@AGENT …] [--thread THREAD] [--json SCHEMA] [--no-wait] [--raw] TEXT",
+        "[@AGENT …] [--thread THREAD] [--model MODEL] [--json SCHEMA] [--into NAME] [--no-wait] [--raw] TEXT",
         "@ada @bob --thread Sales what do these figures say?",
         cell="your question; {{name}} inserts your variable",
     ),
     Command(
         ask.send,
-        "[@AGENT …] [--thread THREAD] [--json SCHEMA] TEXT",
+        "[@AGENT …] [--thread THREAD] [--model MODEL] [--json SCHEMA] TEXT",
         "@ada read the report and sum it up",
         cell="your question",
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.jupyter.magic.into_option import data_in
 from piano_jupyter.jupyter.magic.schema_option import schemas_in
 from piano_jupyter.records import JobStatus, short
 from piano_jupyter.text.short_paths import short_paths
@@ -53,6 +54,8 @@ class CompletionNames:
         """Return the names of a kind; waits `ANSWER_TIMEOUT_S` seconds at most, for models `MODELS_TIMEOUT_S`."""
         if kind == "SCHEMA":
             return schemas_in(self._variables())
+        if kind == "NAME":
+            return data_in(self._variables())
         if kind == "TOPIC":
             from piano_jupyter.jupyter.magic.manual import topics  # noqa: PLC0415  Loads the table renderer.
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from piano_jupyter.jupyter.render.tables import LEFT_ALIGNED, NO_MATHJAX, TABLE_TAG
+from piano_jupyter.jupyter.render.tables import NO_MATHJAX
 from piano_jupyter.text.invisible import terminal_text
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,5 +28,4 @@ class ManualPage:
     def _repr_html_(self) -> str:
         from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Slow to load.
 
-        html = render(self._text).replace("<table>", TABLE_TAG).replace("<th>", f"<th{LEFT_ALIGNED}>")
-        return f'<div class="{NO_MATHJAX}">{html.replace("<td>", f"<td{LEFT_ALIGNED}>")}</div>'
+        return f'<div class="{NO_MATHJAX}">{render(self._text)}</div>'

@@ -15,35 +15,50 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline, image, link
 from markdown_it.token import Token
-from pygments import highlight as highlighted
-from pygments.formatters.html import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.token import STANDARD_TYPES
 
-from piano_jupyter.jupyter.render import formulas
+from piano_jupyter.jupyter.render import code_blocks, formulas
+from piano_jupyter.jupyter.render.code_blocks import code_block
+from piano_jupyter.jupyter.render.footnotes import add_footnotes
 from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
+from piano_jupyter.jupyter.render.task_lists import NO_BULLET, add_task_lists
+from piano_jupyter.jupyter.render.unfinished_markup import completed
 from piano_jupyter.text.invisible import name_invisible
 from piano_jupyter.text.words import words
 
 MAX_RENDERED_CHARS = 50_000  # the rest of a text is shown as it is
-MAX_HIGHLIGHTED_CHARS = 20_000  # longer code blocks are not coloured
 MAX_LINK_TEXT_CHARS = 1_000
 
-LANGUAGES = words(
-    "bash c c++ console cpp css diff go html java javascript js json julia latex python py py3 pycon python3 r rust sh "
-    "shell sql toml ts typescript xml yaml yml"
-)
 SCHEMES = {"http", "https", "mailto"}
 TAGS = words(
-    "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small strong sub sup table tbody td th thead "
-    "tr ul"
+    "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small span strong sub sup table tbody td "
+    "th thead tr ul"
 )
-ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "td": {"align"}, "th": {"align"}}
+ATTRIBUTES = {
+    "a": {"href"},
+    "ol": {"start"},
+    **{tag: {"align", "style"} for tag in ("td", "th")},
+    **{tag: {"style"} for tag in ("code", "div", "li", "pre", "small", "span", "table")},
+}
+WIDE_TABLE = "overflow-x:auto"
+TABLE = "margin:0 0 1em"  # JupyterLab centres tables, and aligns their cells to the right
+LEFT = "text-align:left"
+STYLES = code_blocks.STYLES | {
+    NO_BULLET,
+    WIDE_TABLE,
+    TABLE,
+    *(f"text-align:{side}" for side in ("left", "center", "right")),
+}
 
 
-def render(text: str, *, highlight: bool = False) -> str:
-    """Return the HTML of a text; `highlight` colours code with Pygments' classes, for a page that has their CSS."""
-    return _render(text, highlight)
+@functools.lru_cache(maxsize=256)
+def render(text: str, *, highlight: bool = True) -> str:
+    """Return the HTML of a text, the same in a cell, in the panel and in a saved notebook; `highlight` colours code."""
+    left = len(text) - MAX_TEXT_CHARS
+    text = text[:MAX_TEXT_CHARS].encode(errors="replace").decode()
+    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS], {"highlight": highlight}))
+    if rest := text[MAX_RENDERED_CHARS:]:
+        html += code_block(rest)
+    return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
 
 
 def exact_html(text: str) -> str:
@@ -60,13 +75,14 @@ def readable_html(text: str) -> str:
 class MarkdownStream:
     """The HTML of a text that is being written: each block is rendered once, when it is finished.
 
-    Only the last block can still change. It is rendered again with each update while it is short; once it is long, or
-    an open code block, new text is only appended.
+    Only the last block can still change. It is rendered again with each update while it is short, with its open markup
+    closed; once it is long, or an open code block, new text is only appended, if the page `appends` at all.
     """
 
     MAX_RERENDERED_CHARS = 4_000  # of the last block
 
-    def __init__(self) -> None:
+    def __init__(self, *, appends: bool = True) -> None:
+        self._appends = appends
         self.finished = ""  #: HTML of all blocks but the last
         self._last = ""  # source of the last block
         self._length = 0  # of the text so far
@@ -86,16 +102,16 @@ class MarkdownStream:
             more, self._appended = self._last[self._appended :], len(self._last)
             return {"append": more}
         cut, fence = _last_block(self._last)
-        html, self._last = render(self._last[:cut], highlight=True) if cut else "", self._last[cut:]
+        html, self._last = render(self._last[:cut]) if cut else "", self._last[cut:]
         self.finished += html
         self._appended, self._closing = 0, None
         if fence:
             self._closing = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
-        if fence or len(self._last) > self._next_parse:
+        if self._appends and (fence or len(self._last) > self._next_parse):
             self._appended, self._next_parse = len(self._last), max(self.MAX_RERENDERED_CHARS, 2 * len(self._last))
         else:
             self._next_parse = self.MAX_RERENDERED_CHARS
-            self._tail = render(self._last, highlight=True)
+            self._tail = render(completed(self._last))
         return {"html": html, "tail": self.tail}
 
     @property
@@ -103,7 +119,9 @@ class MarkdownStream:
         """The HTML of the last block, as of the last update."""
         if not self._appended:
             return self._tail
-        return f"<pre><code>{escape(self._last[self._code_start() : self._appended])}</code></pre>"
+        start = self._code_start()
+        info = self._last[:start].lstrip(" `~") if start else ""
+        return code_block(self._last[start : self._appended], info, coloured=False)
 
     def _code_start(self) -> int:
         return self._last.index("\n") + 1 if self._closing else 0
@@ -130,16 +148,6 @@ def _last_block(text: str) -> tuple[int, str]:
     return sum(len(line) + 1 for line in lines[:start]), last.markup if is_open else ""
 
 
-@functools.lru_cache(maxsize=256)
-def _render(text: str, highlight: bool) -> str:  # noqa: FBT001  lru_cache keys are positional.
-    left = len(text) - MAX_TEXT_CHARS
-    text = text[:MAX_TEXT_CHARS].encode(errors="replace").decode()
-    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS], {"highlight": highlight}))
-    if rest := text[MAX_RENDERED_CHARS:]:
-        html += f"<pre><code>{escape(rest)}</code></pre>"
-    return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
-
-
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"])
     parser.disable(["reference", "html_inline", "html_block"])
@@ -147,10 +155,15 @@ def _parser() -> MarkdownIt:
     parser.inline.ruler.at("image", _if_link_ends_soon(image))
     parser.validateLink = lambda url: _host(url) is not None  # type: ignore[method-assign]
     formulas.add_formulas(parser)
+    add_footnotes(parser)
+    add_task_lists(parser)
     parser.add_render_rule("link_open", _link_open)
     parser.add_render_rule("link_close", _link_close)
     parser.add_render_rule("image", _image)
     parser.add_render_rule("fence", _code)
+    parser.add_render_rule("code_block", _code)
+    parser.add_render_rule("table_open", lambda *_: f'<div style="{WIDE_TABLE}"><table style="{TABLE}">\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.add_render_rule("th_open", _cell)
     parser.add_render_rule("td_open", _cell)
     return parser
@@ -192,25 +205,28 @@ def _image(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: An
 
 
 def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
-    if style := str(tokens[i].attrs.pop("style", "")):
-        tokens[i].attrs["align"] = style.removeprefix("text-align:")
+    if style := str(tokens[i].attrs.get("style", "")):
+        tokens[i].attrs["align"] = style.removeprefix("text-align:")  # GitHub drops styles
+    tokens[i].attrs["style"] = style or LEFT
     return str(renderer.renderToken(tokens, i, options, env))
 
 
 def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[str, Any]) -> str:
-    code, language = tokens[i].content, (tokens[i].info.split() or [""])[0].lower()
-    if env["highlight"] and language in LANGUAGES and len(code) <= MAX_HIGHLIGHTED_CHARS:
-        inner = highlighted(code, get_lexer_by_name(language, stripnl=False), HtmlFormatter(nowrap=True))
-    else:
-        inner = escape(code)
-    return f"<pre><code>{inner}</code></pre>\n"
+    return code_block(tokens[i].content, tokens[i].info, coloured=env["highlight"])
+
+
+def _safe_attribute(tag: str, name: str, value: str) -> str | None:
+    """Return the value of an attribute if it is safe; of styles, only those that are written here are."""
+    if name == "style":
+        return value if value in STYLES else None
+    return formulas.safe_attribute(tag, name, value)
 
 
 _CLEAN = nh3.Cleaner(
-    tags=TAGS | formulas.TAGS | {"span"},
+    tags=TAGS | formulas.TAGS,
     attributes=ATTRIBUTES | formulas.ATTRIBUTES,
-    attribute_filter=formulas.safe_attribute,
-    allowed_classes={"span": {name for name in STANDARD_TYPES.values() if name}},
+    attribute_filter=_safe_attribute,
+    allowed_classes=code_blocks.CLASSES,
     set_tag_attribute_values={"a": {"target": "_blank"}},
     url_schemes=SCHEMES,
     url_relative="deny",

@@ -147,19 +147,18 @@ def answer_bundle(
 def message_html(message: Message, name: str, calls: Sequence[ToolCall] = (), *, headed: bool = False) -> str:
     """Return a message as HTML, with its author and its cost."""
     if message.role == "system" and not headed:
-        return f'<div class="{NO_MATHJAX}">{_small_lines([f"{name}: {message.content}"])}</div>'
+        return f'<div class="piano-answer {NO_MATHJAX}">{_small_lines([f"{name}: {message.content}"])}</div>'
     above = f"<div><strong>{escape(name)}</strong></div>" if headed else ""
     about = _small_lines([" · ".join([*([] if headed else [name]), *usage_parts(message)])])
-    return f'<div class="{NO_MATHJAX}">{above}{body_html(message, calls)}{about}</div>'
+    return f'<div class="piano-answer {NO_MATHJAX}">{above}{body_html(message, calls)}{about}</div>'
 
 
 def body_html(message: Message, calls: Sequence[ToolCall] = ()) -> str:
     """Return the content of a message as HTML: reasoning and tool calls folded, and the text."""
     from piano_jupyter.jupyter.render.markdown_html import render  # noqa: PLC0415  Slow to import.
 
-    text = message.content
-    body = render(as_markdown(text)) if message.role == "assistant" else _parts_html(message.parts)
-    content = body.replace("<pre>", f"<pre {BLOCK_STYLE}>") if text else ""
+    body = render(as_markdown(message.content)) if message.role == "assistant" else _parts_html(message.parts)
+    content = body if message.content else ""
     attached = attachments_html(message.attachments)
     return f"{reasoning_html(message)}{''.join(map(call_html, calls))}{content}{attached}"
 
@@ -174,7 +173,8 @@ def _parts_html(parts: Sequence[str | Inserted]) -> str:
 
 def _inserted_html(inserted: Inserted) -> str:
     label = f"<summary><code>{escape(inserted.label)}</code></summary>"
-    return f'<details style="display:inline-block">{label}<pre>{escape(capped(inserted.text))}</pre></details>'
+    text = f"<pre {BLOCK_STYLE}>{escape(capped(inserted.text))}</pre>"
+    return f'<details style="display:inline-block">{label}{text}</details>'
 
 
 def _text_html(text: str) -> str:
@@ -182,7 +182,7 @@ def _text_html(text: str) -> str:
     if not has_aligned_block(text):
         return f"<p>{lines_html(text)}</p>"
     return "".join(
-        f"<pre>{escape(block)}</pre>" if aligned else f"<p>{lines_html(block)}</p>"
+        f"<pre {BLOCK_STYLE}>{escape(block)}</pre>" if aligned else f"<p>{lines_html(block)}</p>"
         for block, aligned in text_blocks(text)
     )
 

@@ -10,6 +10,7 @@ from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
+from piano_jupyter.jupyter.magic.into_option import check_variable_name
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
@@ -27,14 +28,30 @@ if TYPE_CHECKING:
 
 
 def ask(
-    session: Session, text: str, *, json: str | None = None, no_wait: bool = False, raw: bool = False, **question: Any
+    session: Session,
+    text: str,
+    *,
+    json: str | None = None,
+    into: str | None = None,
+    no_wait: bool = False,
+    raw: bool = False,
+    **question: Any,
 ) -> Any:
     """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes several lines.
 
     Several agents answer in parallel, and you get a list with a Message from each. --no-wait returns the Job at once,
     or a list of Jobs; --raw shows the answer as plain text. --json returns a checked value instead: SCHEMA is a
     variable (a dataclass, a TypedDict, a pydantic model, a dict with a JSON Schema), a *.json file, or JSON.
+
+    --model asks another model this once; the agent keeps its own. --into puts what the cell returns, the Message or
+    with --json the value, into your variable NAME when the answer is complete.
     """
+    if into is not None:
+        check_variable_name(into, session.shell)
+        if no_wait:
+            raise PianoError(
+                "--into puts the answer into a variable, and --no-wait does not wait for one: leave one out"
+            )
     prompt = _filled(session, text, question)
     schema = None if json is None else schema_named(json, session.variables())
     question |= {"schema": schema, "source": "magic"}  # in addition to the agents and the thread
@@ -42,12 +59,12 @@ def ask(
         jobs = session.call(lambda piano: piano.send_all(prompt, **question))
         return jobs[0] if len(jobs) == 1 else jobs_table(jobs, session.call(agent_names))
     answers = follow_in_cell(session, partial(_send_all, prompt, question), raw=raw)
-    if schema is None:
-        return answers
-    value = session.call(partial(_checked_value, answers, schema))
-    if session.in_notebook:
-        session.shown_values.add(value)
-    return value
+    result = answers if schema is None else session.call(partial(_checked_value, answers, schema))
+    if schema is not None and session.in_notebook:
+        session.shown_values.add(result)
+    if into is not None:
+        session.shell.push({into: result})
+    return result
 
 
 def send(session: Session, text: str, **question: Any) -> Any:
@@ -95,7 +112,7 @@ def _filled(session: Session, text: str, question: Mapping[str, Any]) -> FilledT
     """Return a question with the values of the variables that it names. Raises PianoError."""
     if not has_placeholders(text):
         return fill_in(text, {})
-    asked = {name: question[name] for name in ("agents", "thread") if name in question}
+    asked = {name: question[name] for name in ("agents", "thread", "model") if name in question}
     tokens = session.call(lambda piano: piano.frame_budget(text, **asked))
     return fill_in(text, session.variables_here(), frame_chars=tokens * CHARS_PER_TOKEN)
 

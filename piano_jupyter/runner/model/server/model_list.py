@@ -13,6 +13,8 @@ from piano_jupyter.errors import ModelError, ModelNotServedError, NotFoundError,
 from piano_jupyter.records import Model, ModelState
 from piano_jupyter.text.json_text import mapping, parse_json
 
+GIVE_AGENT_ANOTHER = "Give the agent one of them: %piano agent NAME --model M"
+ASK_ANOTHER = "Ask again with one of them: --model M"
 STATE_WORDS = {
     "ready": ModelState.LOADED,
     "loaded": ModelState.LOADED,
@@ -96,9 +98,7 @@ def with_aliases(models: Iterable[Model], known: Mapping[str, str]) -> list[Mode
 def not_served_error(name: str, known: Iterable[str]) -> ModelNotServedError:
     """Return the error for a model that the server does not have; it lists those that it has."""
     served = str(NotFoundError.among("model", name, known)).partition("known: ")[2]
-    return ModelNotServedError(
-        f"the server does not serve {name!r}; known: {served}. Give the agent one of them: %piano agent NAME --model M"
-    )
+    return ModelNotServedError(f"the server does not serve {name!r}; known: {served}. {GIVE_AGENT_ANOTHER}")
 
 
 def cannot_swap_error(url: str) -> PianoError:

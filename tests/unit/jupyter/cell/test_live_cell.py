@@ -24,7 +24,8 @@ from piano_jupyter.events import (
     ToolReturned,
     ToolWaiting,
 )
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
+from piano_jupyter.jupyter.cell import live_cell
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, LivePart, live_answers, pause_after
 from piano_jupyter.progress import ProgressTracker
 from piano_jupyter.records import Agent, CallStatus, Job, Message, ToolCall
 
@@ -45,6 +46,12 @@ def answer(number, of, text="said", role="assistant"):
 
 def delta(of, text, reasoning="", message=99):
     return MessageDelta(job_id=of.id, message_id=UUID(int=message), text=text, reasoning=reasoning)
+
+
+def written(name, *texts, message=99, **fields):
+    """Return an answer so far: the text of a message, or texts about calls and of other messages."""
+    parts = [LivePart(text, UUID(int=message)) if isinstance(text, str) else text for text in texts]
+    return LiveAnswer(name, tuple(parts), **fields)
 
 
 @pytest.fixture
@@ -81,7 +88,7 @@ def test_delegated_jobs_are_followed_and_shown_after_the_answer_that_delegates(a
     assert following.all == [following.by_job_id[each.id] for each in (first, next_job, second)]
     assert following.requested == [following.by_job_id[each.id] for each in (first, second)]
     assert set(following.by_job_id) == {first.id, second.id, next_job.id}
-    assert live_answers(following)[1] == LiveAnswer("bob", "asked again")
+    assert live_answers(following)[1] == written("bob", "asked again")
 
 
 def test_the_jobs_of_others_are_not_followed(asked):
@@ -114,8 +121,10 @@ def test_the_text_before_a_call_the_call_and_the_text_after_it_are_shown_in_turn
     following.apply(ToolReturned(job_id=first.id, call=returned))
     following.apply(delta(first, "It is 3.", message=98))
 
-    assert during == LiveAnswer("ada", "I look it up.", "running price")
-    assert live_answers(following)[0] == LiveAnswer("ada", "I look it up.\n[price() → ok: 3]\nIt is 3.")
+    assert during == written("ada", "I look it up.", status="running price")
+    assert live_answers(following)[0] == written(
+        "ada", "I look it up.", LivePart("[price() → ok: 3]"), LivePart("It is 3.", UUID(int=98))
+    )
     assert following.all[0].calls == [returned]
 
 
@@ -165,8 +174,8 @@ def test_the_cell_says_how_long_a_model_has_been_loading():
     assert by_model == ["", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
-    assert live_answers(following)[0] == LiveAnswer("ada", "so")
-    assert live_answers(following)[1] == LiveAnswer("bob", "", "too late")
+    assert live_answers(following)[0] == written("ada", "so")
+    assert live_answers(following)[1] == LiveAnswer("bob", (), "too late")
 
 
 def test_the_cell_says_that_history_was_trimmed_until_the_answer_comes(asked):
@@ -208,9 +217,9 @@ def test_notes_on_an_answer_and_new_agents_are_followed(asked):
 def test_a_terminal_shows_each_answer_completely_before_the_next(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([LiveAnswer("ada", "one "), LiveAnswer("bob", "two")])
-    live.draw([LiveAnswer("ada", "one more", has_ended=True), LiveAnswer("bob", "two, three")])
-    live.draw([LiveAnswer("ada", "one more", has_ended=True), LiveAnswer("bob", "two, three.", has_ended=True)])
+    live.draw([written("ada", "one "), written("bob", "two")])
+    live.draw([written("ada", "one more", has_ended=True), written("bob", "two, three")])
+    live.draw([written("ada", "one more", has_ended=True), written("bob", "two, three.", has_ended=True)])
     live.end()
 
     assert capsys.readouterr().out == "ada:\none more\nbob:\ntwo, three.\n"
@@ -219,8 +228,8 @@ def test_a_terminal_shows_each_answer_completely_before_the_next(capsys):
 def test_a_terminal_shows_a_single_answer_without_a_name(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([LiveAnswer("ada", "", "loading")])
-    live.draw([LiveAnswer("ada", "one", has_ended=True)])
+    live.draw([LiveAnswer("ada", (), "loading")])
+    live.draw([written("ada", "one", has_ended=True)])
     live.end()
 
     assert capsys.readouterr().out == "one\n"
@@ -239,8 +248,8 @@ def test_an_answer_that_restarts_replaces_the_text_so_far(asked):
 def test_on_a_terminal_an_answer_that_restarts_begins_a_new_line(capsys):
     live = LiveCell(in_notebook=False)
 
-    live.draw([LiveAnswer("ada", "Lond")])
-    live.draw([LiveAnswer("ada", "Paris, of course")])
+    live.draw([written("ada", "Lond")])
+    live.draw([written("ada", "Paris, of course")])
     live.end()
 
     assert capsys.readouterr().out == "Lond\nParis, of course\n"
@@ -257,4 +266,50 @@ def test_late_text_of_a_job_that_has_ended_changes_nothing(asked):
     following.apply(ModelLoading(job_id=first.id, note="loading"))
 
     assert live_answers(following) == before
-    assert before[0] == LiveAnswer("ada", "half", "cancelled", None, has_ended=True)
+    assert before[0] == written("ada", "half", status="cancelled", has_ended=True)
+
+
+@pytest.fixture
+def updates(monkeypatch):
+    """The HTML of each update of a live output in a notebook."""
+    seen = []
+
+    class Handle:
+        def update(self, bundle, *, raw):
+            seen.append(bundle.get("text/html", "") if raw else None)
+
+    monkeypatch.setattr(live_cell, "display", lambda *_, **__: Handle())
+    return seen
+
+
+def test_a_notebook_shows_the_rendered_text_so_far_and_ends_empty(updates):
+    live = LiveCell(in_notebook=True)
+
+    live.draw([written("ada", "It is **fi")])
+    live.draw(
+        [written("ada", "It is **fine**.\n\n```py\nx = 1", LivePart("[price() → ok: <3>]"), status="running price")]
+    )
+    live.end()
+
+    assert "<p>It is <strong>fi</strong></p>" in updates[0]
+    assert "<p>It is <strong>fine</strong>.</p>" in updates[1]
+    assert "language-py" in updates[1]
+    assert ">[price() → ok: &lt;3&gt;]</div>" in updates[1]
+    assert updates[1].index("ok: &lt;3&gt;") < updates[1].index("running price")
+    assert updates[2] == ""
+
+
+def test_a_raw_answer_is_shown_as_it_is_written(updates):
+    live = LiveCell(in_notebook=True, raw=True)
+
+    live.draw([written("ada", "It is **fi")])
+
+    assert '<pre style="white-space:pre-wrap">It is **fi</pre>' in updates[0]
+
+
+@pytest.mark.parametrize(
+    ("drawing_time", "size", "pause"),
+    [(0.0001, 500, 0.05), (0.01, 500, 0.2), (0.01, 100_000, 0.5), (3.0, 500, 1.0)],
+)
+def test_long_answers_and_slow_drawings_are_updated_less_often(drawing_time, size, pause):
+    assert pause_after(drawing_time, size) == pytest.approx(pause)

@@ -77,7 +77,14 @@ def test_a_usage_is_parsed_into_arguments_and_options():
     ask, agent = COMMANDS["ask"], COMMANDS["agent"]
 
     assert (ask.takes, ask.is_text, ask.asks) == ("[@AGENT …] TEXT", True, True)
-    assert ask.options == {"--thread": "THREAD", "--json": "SCHEMA", "--no-wait": "", "--raw": ""}
+    assert ask.options == {
+        "--thread": "THREAD",
+        "--model": "MODEL",
+        "--json": "SCHEMA",
+        "--into": "NAME",
+        "--no-wait": "",
+        "--raw": "",
+    }
     assert (agent.takes, agent.is_text, agent.asks) == ("AGENT", False, False)
     assert agent.options["--tools"] == "TOOL,…"
     assert COMMANDS["stats"].options == {"--by": "agent|model|day", "--plot": ""}

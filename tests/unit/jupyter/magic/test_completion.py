@@ -1,5 +1,6 @@
 """What TAB offers after %piano: where the cursor stands, and which names fit there."""
 
+import sys
 from concurrent.futures import Future
 from dataclasses import make_dataclass
 from types import SimpleNamespace
@@ -52,6 +53,8 @@ def offered(typed, **where):
         ("ask --thread ", ["plain", '"Data work"', '"the \\"big\\" one"']),
         ('ask --thread "da', ['"Data work"']),
         ("ask --thread=pl", ["plain"]),
+        ("ask --model ", ["qwen3:8b", "phi4"]),
+        ("send @ada --model p", ["phi4"]),
         ("thread data w", ['"Data work"']),
         ("thread pl", ["plain"]),
         ("thread plain --ren", ["--rename"]),
@@ -205,9 +208,17 @@ def test_variables_that_can_be_a_schema_are_offered_after_json():
     assert candidates(completion_point("@ada --json=P", COMMANDS, is_cell=True), COMMANDS, names.of) == ["Person"]
 
 
+def test_variables_that_hold_data_are_offered_after_into():
+    variables = {"answer": "Paris.", "ask": len, "Plain": int, "_x": 1, "sys": sys, "rows": [1]}
+    names = CompletionNames(lambda _: None, lambda: variables)
+
+    assert candidates(completion_point("--into ", COMMANDS, is_cell=True), COMMANDS, names.of) == ["answer", "rows"]
+    assert candidates(completion_point("ask --into=r", COMMANDS), COMMANDS, names.of) == ["rows"]
+
+
 def test_each_word_of_a_usage_is_completed_or_free_text():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", *READERS} - {"COLUMN"}
+    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", "NAME", *READERS} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

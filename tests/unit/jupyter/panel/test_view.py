@@ -153,7 +153,7 @@ def test_an_answer_that_is_data_is_a_code_block(scene):
     scene.answers(job, '{"age": 36}')
 
     (part,) = scene.page.parts.values()
-    assert part["html"].startswith("<pre><code>")
+    assert part["html"].startswith('<div class="piano-code"')
     assert "age" in part["html"]
 
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS, MarkdownStream, exact_html, render
+from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS, STYLES, MarkdownStream, exact_html, render
 from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.text.invisible import HIDDEN
 
@@ -20,6 +20,7 @@ HARMLESS = {
     "rel",
     "start",
     "stretchy",
+    "style",
     "target",
     "width",
 }
@@ -33,6 +34,10 @@ ODDMENTS = [
     r"\(\href{javascript:alert(1)}{x}\)",
     "$$\n<b>\n$$",
     "```python\n<b>",
+    '```"><b style="position:fixed">\nx',
+    "- [x] ",
+    "[^1]",
+    "\n[^2]: ",
     "````\n```\n",
     "| a |\n|--|\n| <b> |",
     "> - 1. x",
@@ -76,7 +81,7 @@ def test_markdown_becomes_html():
         "<em>c</em>",
         "<code>d</code>",
         "<s>e</s>",
-        '<td align="right">1</td>',
+        '<td style="text-align:right" align="right">1</td>',
     ):
         assert part in html
     assert re.search(r"<ol>\s*<li>f\s*<ul>\s*<li>g</li>", html)
@@ -139,24 +144,75 @@ def test_g2_an_image_becomes_a_link_and_is_not_fetched():
     assert told.text.strip() == "a <b>chart (image, evil.example)"
 
 
-def test_code_is_coloured_only_for_a_page_that_has_the_colours():
-    code = "```python\nx = '<b>'\n```"
+def test_code_is_in_a_frame_with_its_language_and_coloured():
+    told = Tags(render("```python\nx = '<b>'\n```"))
 
-    assert render(code) == "<pre><code>x = '&lt;b&gt;'\n</code></pre>\n"
-    assert "<span class=\"s1\">'&lt;b&gt;'</span>" in render(code, highlight=True)
-    assert "<span" not in render(code.replace("python", "brainfuck"), highlight=True)
+    assert told.tags == ["div", "small", "pre", "code", "span", "span"]
+    assert told.text == "pythonx = '<b>'\n\n"
+    assert ("class", "piano-code") in told.attributes
+    assert ("class", "language-python") in told.attributes
+    assert "<span style=\"color:var(--jp-mirror-editor-string-color,#ba2121)\">'&lt;b&gt;'</span>" in render(
+        "```python\nx = '<b>'\n```"
+    )
+
+
+@pytest.mark.parametrize(
+    ("info", "name", "kind"),
+    [
+        ("brainfuck", "brainfuck", None),
+        ("mermaid", "mermaid", "language-mermaid"),
+        ("Python title=x", "python", "language-python"),
+        ("text", "", None),
+        ("", "", None),
+        ("<b>&", "<b>&", None),
+        ("x" * 400, "x" * 29 + "…", None),
+    ],
+)
+def test_a_code_block_names_its_language_and_has_the_class_of_a_known_one(info, name, kind):
+    told = Tags(render(f"```{info}\na-->b\n```"))
+
+    assert told.text.rstrip() == f"{name}a-->b"
+    assert dict(told.attributes)["class"] == (kind or "piano-code")
+    assert "span" not in told.tags or kind == "language-python"
+
+
+def test_a_task_list_has_the_signs_of_boxes_and_nothing_to_click():
+    html = render("- [ ] one **b**\n- [x] two\n- [y] three\n- [ ]four\n\n1. [X] five\n\n[ ] six")
+
+    assert '<li style="list-style:none">☐ one <strong>b</strong></li>' in html
+    assert '<li style="list-style:none">☑ two</li>' in html
+    assert "<li>[y] three</li>" in html
+    assert "<li>[ ]four</li>" in html
+    assert "<li>☑ five</li>" in html
+    assert "<p>[ ] six</p>" in html
+
+
+def test_footnotes_are_numbers_where_they_are_written():
+    html = render("Tea[^1] and cake.[^12] A pattern: [^a-z].\n\n[^1]: Green.\n[^12]: *Sweet*, see [^1]: above.")
+
+    assert "<p>Tea<sup>[1]</sup> and cake.<sup>[12]</sup> A pattern: [^a-z].</p>" in html
+    assert "<p><sup>[1]</sup> Green.\n<br><sup>[12]</sup> <em>Sweet</em>, see <sup>[1]</sup>: above.</p>" in html
+
+
+def test_the_text_of_a_table_is_on_the_left_and_a_wide_one_scrolls_by_itself():
+    html = render("| a | b |\n|---|:-:|\n| 1 | 2 |")
+
+    assert html.startswith('<div style="overflow-x:auto"><table')
+    assert '<th style="text-align:left">a</th>' in html
+    assert '<td style="text-align:center" align="center">2</td>' in html
 
 
 @settings(max_examples=300, deadline=None)
-@given(text=messy, highlight=st.booleans())
-@example(text="[" * 300 + "](" * 300, highlight=True)
-def test_g1_g2_any_text_gives_html_in_which_nothing_runs_or_loads(text, highlight):
-    told = Tags(render(text, highlight=highlight))
+@given(text=messy)
+@example(text="[" * 300 + "](" * 300)
+def test_g1_g2_any_text_gives_html_in_which_nothing_runs_or_loads(text):
+    told = Tags(render(text))
 
     assert not {"script", "img", "svg", "style", "iframe", "form", "input", "object", "link", "base", "meta"} & set(
         told.tags
     )
     assert {name for name, _ in told.attributes} <= HARMLESS
+    assert {value for name, value in told.attributes if name == "style"} <= STYLES
     assert all(
         value.startswith(("http://", "https://", "mailto:")) for name, value in told.attributes if name == "href"
     )
@@ -185,6 +241,10 @@ def test_g1_g2_any_text_gives_html_in_which_nothing_runs_or_loads(text, highligh
         "~~a",
         "* a\n",
         "**a _b",
+        "- [ ] a\n",
+        "[^1]",
+        "[^1]: a\n",
+        "```\na\n```\n",
     ],
 )
 def test_g6_the_work_that_hostile_text_makes_grows_with_its_length_only(piece):
@@ -281,6 +341,24 @@ $$
 x^2
 $$
 
+- [ ] a task
+- [x] one that is done
+
+    indented
+
+```mermaid
+graph TD
+```
+
+~~~ Python
+z = "é"
+~~~
+
+A claim.[^1]
+
+[^1]: Its source.
+[^2]: Another.
+
 The end
 #notaheading
 """
@@ -292,7 +370,14 @@ def test_a_streamed_text_ends_as_the_whole_text_does(size):
 
     finished, tail, _ = shown(pieces)
 
-    assert finished + tail == render(DOCUMENT, highlight=True)
+    assert finished + tail == render(DOCUMENT)
+
+
+@pytest.mark.parametrize("cut", range(1, len(DOCUMENT)))
+def test_a_text_that_stops_anywhere_goes_on_to_the_same_end(cut):
+    finished, tail, _ = shown([DOCUMENT[:cut], DOCUMENT[cut:]])
+
+    assert finished + tail == render(DOCUMENT)
 
 
 def test_finished_blocks_are_rendered_once():
@@ -315,11 +400,21 @@ def test_an_open_code_block_is_appended_to_until_it_closes():
     stream.add("```\n\nDone\n")
     last = stream.update()
 
-    assert first["tail"] == "<pre><code>a = 1\n</code></pre>"
+    assert first["tail"].endswith("a = 1\n</code></pre></div>\n")
+    assert Tags(first["tail"]).text.startswith("pythona = 1")
     assert second == {"append": "b = '<b>'\n"}
-    assert shown_open == "<pre><code>a = 1\nb = &#x27;&lt;b&gt;&#x27;\n</code></pre>"
-    assert last["html"] == render("```python\na = 1\nb = '<b>'\n```\n", highlight=True)
+    assert shown_open.endswith("a = 1\nb = &#x27;&lt;b&gt;&#x27;\n</code></pre></div>\n")
+    assert last["html"] == render("```python\na = 1\nb = '<b>'\n```\n")
     assert last["tail"] == "<p>Done</p>\n"
+
+
+def test_a_page_that_does_not_append_gets_open_code_coloured():
+    stream = MarkdownStream(appends=False)
+    for piece in ("Look:\n\n```python\na =", " 'x'"):
+        stream.add(piece)
+        update = stream.update()
+
+    assert update == {"html": "", "tail": render("```python\na = 'x'\n```")}
 
 
 def test_g6_a_long_block_is_parsed_less_and_less_often():

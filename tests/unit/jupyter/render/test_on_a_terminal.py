@@ -8,7 +8,7 @@ from hostile import HOSTILE, OBEYED, ORDINARY
 from making import START, Make
 
 from piano_jupyter.events import ApprovalRequested, JobFailed, ModelLoading
-from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell
+from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, LivePart
 from piano_jupyter.jupyter.render.cards import (
     ApprovalCards,
     agent_card,
@@ -82,9 +82,14 @@ def test_ordinary_text_is_shown_as_it_is():
 def test_an_answer_in_pieces_cannot_control_a_terminal(capsys, size):
     live = LiveCell(in_notebook=False)
     for end in range(size, len(HOSTILE) + size, size):
-        live.draw([LiveAnswer(HOSTILE, HOSTILE[:end]), LiveAnswer("bo")])
-    live.draw([LiveAnswer(HOSTILE, "anew\r"), LiveAnswer("bo")])
-    live.draw([LiveAnswer(HOSTILE, "anew\r\nof it", has_ended=True), LiveAnswer("bo", "a\r", has_ended=True)])
+        live.draw([LiveAnswer(HOSTILE, (LivePart(HOSTILE[:end]),)), LiveAnswer("bo")])
+    live.draw([LiveAnswer(HOSTILE, (LivePart("anew\r"),)), LiveAnswer("bo")])
+    live.draw(
+        [
+            LiveAnswer(HOSTILE, (LivePart("anew\r\nof it"),), has_ended=True),
+            LiveAnswer("bo", (LivePart("a\r"),), has_ended=True),
+        ]
+    )
     live.end()
 
     shown = capsys.readouterr().out

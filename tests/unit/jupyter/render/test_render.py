@@ -83,7 +83,8 @@ def test_an_answer_in_json_is_pretty_printed():
     bundle = answer_bundle(answer, "ada")
 
     assert bundle["text/plain"] == '{\n  "name": "<b>",\n  "age": 36\n}'
-    assert '<code>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in bundle["text/html"]
+    html = re.sub("</?span[^>]*>", "", bundle["text/html"])
+    assert '>{\n  "name": "&lt;b&gt;",\n  "age": 36\n}\n</code></pre>' in html
     assert answer_bundle(answer, "ada", raw=True) == {"text/plain": answer.content}
     assert '"age": 36' in repr(Transcript("Talk", [answer], [], NAMES))
     assert "<pre>" not in message_html(replace(answer, role="user", agent_id=None), "You")
