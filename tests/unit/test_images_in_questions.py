@@ -1,0 +1,135 @@
+"""Images that a question names as `{{…}}`: they go along as those in `attachments` do; and what an edit keeps."""
+
+import base64
+import io
+
+import pytest
+from pictures import NO_VISION, image_url, png
+
+from piano_jupyter import PianoError
+from piano_jupyter.errors import ImagesRefusedError, NotFoundError
+
+QUESTION = "What is in {{fig}}?"
+
+
+def asked(server):
+    """Return the last message that arrived, as its text and the rest."""
+    content = server.requests[-1]["messages"][-1]["content"]
+    return (content, []) if isinstance(content, str) else (content[0]["text"], content[1:])
+
+
+@pytest.mark.parametrize("verb", ["ask", "ask_all", "send", "send_all"])
+async def test_the_very_bytes_of_an_image_in_the_text_arrive_with_each_verb(piano_on, verb):
+    async with piano_on("a plot") as (piano, server):
+        await getattr(piano, verb)(QUESTION, variables={"fig": png(30, 20)}, attachments=[png(5, 5)])
+        await piano.drain()
+        [question, _] = await piano.messages(piano.thread)
+
+    assert asked(server) == (
+        "What is in [fig, 30 × 20]?\n\n[attached: fig, 30 × 20]\n\n[attached: image, 5 × 5]",
+        [image_url(png(30, 20)), image_url(png(5, 5))],
+    )
+    assert (question.typed, question.shown) == (QUESTION, "What is in fig · 30 × 20?")
+
+
+async def test_figures_and_images_of_pillow_arrive_as_png(piano_on):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    images = pytest.importorskip("PIL.Image")
+
+    async with piano_on("seen") as (piano, server):
+        variables = {"axes": figure.subplots(), "red": images.new("CMYK", (4, 3), (0, 255, 255, 0))}
+        await piano.ask("{{axes}} {{red}}", variables=variables)
+
+    text, [plot, red] = asked(server)
+    read = [images.open(io.BytesIO(base64.b64decode(each["image_url"]["url"].split(",")[1]))) for each in (plot, red)]
+    assert text.startswith(f"[axes, {read[0].width} × {read[0].height}] [red, 4 × 3]\n\n[attached: axes, ")
+    assert [each.format for each in read] == ["PNG", "PNG"]
+    assert read[1].getpixel((0, 0)) == (255, 0, 0)
+
+
+async def test_an_image_that_is_named_twice_is_sent_and_kept_once(piano_on):
+    async with piano_on("seen") as (piano, server):
+        await piano.ask("{{a}} {{a}} {{b}}", variables={"a": png(), "b": png()})
+        kept = await piano.sql("SELECT count(*) FROM attachments")
+
+    assert asked(server)[0].startswith("[a, 3 × 2] [a, 3 × 2] [b, 3 × 2]")
+    assert asked(server)[1] == [image_url(png())] * 2  # under both of its names
+    assert list(kept) == [(1,)]
+
+
+async def test_l1_a_text_from_elsewhere_reaches_no_image(piano_on, tmp_path):
+    (tmp_path / "secret.png").write_bytes(png(9, 9))
+    path = f'{{{{image("{tmp_path}/secret.png")}}}}'
+
+    async with piano_on("one", "two") as (piano, server):
+        await piano.ask(f"{path} {{{{fig}}}}")
+        await piano.ask("Read {{page}}", variables={"page": f"{path} {{{{fig}}}}", "fig": png(9, 9)})
+        with pytest.raises(PianoError, match="nothing is called but"):
+            await piano.ask(path, variables={"fig": png(9, 9)})
+        with pytest.raises(NotFoundError):
+            await piano.ask("{{fig}}", variables={})
+
+    assert asked(server) == (f"Read {path} {{{{fig}}}}", [])
+    assert "image_url" not in repr(server.requests)
+
+
+async def test_a_model_that_is_known_not_to_see_is_told_at_once(piano_on):
+    async with piano_on("one", serves=NO_VISION) as (piano, server):
+        with pytest.raises(ImagesRefusedError, match="Assistant cannot be sent images"):
+            await piano.ask(QUESTION, variables={"fig": png()})
+        threads = await piano.threads()
+        await piano.ask("hello")
+        [question, _] = await piano.messages(piano.thread)
+        with pytest.raises(ImagesRefusedError, match="Assistant cannot be sent images"):
+            await piano.edit(question, QUESTION, variables={"fig": png()})
+        branches = await piano.sql("SELECT count(*) FROM messages")
+
+    assert threads == []
+    assert (len(server.requests), list(branches)) == (1, [(2,)])
+
+
+async def test_an_edited_question_keeps_what_was_given_and_draws_what_it_names_again(piano_on):
+    async with piano_on(*"12345") as (piano, server):
+
+        async def edited(text, **options):
+            [question, *_] = await piano.messages(piano.thread)
+            [job] = await piano.edit(question, text, **options)
+            await piano.wait(job)
+            return [base64.b64decode(each["image_url"]["url"].split(",")[1]) for each in asked(server)[1]]
+
+        await piano.ask(QUESTION, variables={"fig": png(4, 4)}, attachments=[png(5, 5)])
+
+        assert await edited(QUESTION, variables={"fig": png(6, 6)}) == [png(5, 5), png(6, 6)]
+        assert await edited("What is it?") == [png(5, 5)]
+        assert await edited(QUESTION, variables={"fig": png(7, 7)}, attachments=[png(8, 8)]) == [png(7, 7), png(8, 8)]
+        assert await edited("And without?", attachments=[]) == []
+
+
+async def test_an_edit_inserts_only_the_given_variables(piano_on):
+    async with piano_on("one", "two", "three") as (piano, server):
+        await piano.ask("hello")
+        [question, _] = await piano.messages(piano.thread)
+        for variables in ({"n": 3}, None):
+            [job] = await piano.edit(question, "Say {{n}}", variables=variables)
+            await piano.wait(job)
+        with pytest.raises(NotFoundError, match="no variable named 'n'"):
+            await piano.edit(question, "Say {{n}}", variables={})
+
+    assert [each["messages"][-1]["content"] for each in server.requests] == ["hello", "Say 3", "Say {{n}}"]
+
+
+async def test_an_image_in_the_text_survives_a_record_a_replay_and_an_export(piano_on, tmp_path):
+    cassette = tmp_path / "work" / "talk.json"
+    async with piano_on("a plot", record=cassette) as (piano, _):
+        await piano.ask(QUESTION, variables={"fig": png(30, 20)})
+        written = {form: await piano.export(piano.thread, form) for form in ("markdown", "notebook", "jsonl")}
+    async with piano_on(replay=cassette) as (piano, server):
+        answer = await piano.ask(QUESTION, variables={"fig": png(30, 20)})
+        copied = await piano.import_thread(written["jsonl"])
+        [question, _] = await piano.messages(copied)
+        [loaded] = await piano.with_content([question])
+
+    assert (answer.content, server.requests) == ("a plot", [])
+    assert (question.typed, question.shown) == (QUESTION, "What is in fig · 30 × 20?")
+    assert loaded.attachments[0].content == png(30, 20)
+    assert all(base64.b64encode(png(30, 20)).decode() in each for each in written.values())
