@@ -57,6 +57,17 @@ def test_a_picture_is_shown_once_in_the_cell_and_in_the_history(drawing, stub_mo
     assert "<a picture>" in told
 
 
+def test_a_picture_is_shown_while_the_answer_is_still_written_and_once_in_the_end(drawing, stub_model):
+    cell, _ = run_python(drawing, stub_model, "small")
+
+    live = [at for at, (kind, data) in enumerate(cell.outputs) if "<img" in str(data) and kind.startswith("update")]
+    final = [at for at, (kind, data) in enumerate(cell.outputs) if "<img" in str(data) and kind == "display_data"]
+    emptied = [at for at, (kind, data) in enumerate(cell.outputs) if kind == "update_display_data" and not data]
+    assert (len(live), len(final)) == (1, 1)
+    assert live[0] < min(emptied) <= max(emptied) < final[0]
+    assert len(emptied) == 2
+
+
 def test_figures_of_matplotlib_are_shown_even_if_the_code_leaves_them_open(drawing, stub_model):
     shown, told_shown = run_python(drawing, stub_model, f"{PLOT}\nplt.show()")
     left, told_left = run_python(drawing, stub_model, PLOT)

@@ -4,10 +4,14 @@ import base64
 import io
 
 import pytest
-from pictures import NO_VISION, image_url, png
+from pictures import NO_VISION, VISION, image_url, png
 
 from piano_jupyter import PianoError
+from piano_jupyter.attachments.displayed import image_attachment
 from piano_jupyter.errors import ImagesRefusedError, NotFoundError
+from piano_jupyter.runner.turn.prompt import BEFORE_FIGURES
+from piano_jupyter.testing import tool_call
+from piano_jupyter.tool import ResultWithAttachments
 
 QUESTION = "What is in {{fig}}?"
 
@@ -133,3 +137,51 @@ async def test_an_image_in_the_text_survives_a_record_a_replay_and_an_export(pia
     assert (question.typed, question.shown) == (QUESTION, "What is in fig · 30 × 20?")
     assert loaded.attachments[0].content == png(30, 20)
     assert all(base64.b64encode(png(30, 20)).decode() in each for each in written.values())
+
+
+def draw(count: int = 1) -> ResultWithAttachments:
+    """Draw images."""
+    images = [
+        *(image_attachment(png(30, 20, shade)) for shade in range(count)),
+        image_attachment(png(9, 9)[:-9] + b"x" * 2**21),
+    ]
+    return ResultWithAttachments(text="drawn", attachments=tuple(images))
+
+
+async def asked_after_a_drawing(piano_on, serves, count=1):
+    """Return the messages of the second request of the first turn, and those of the next turn."""
+    script = [tool_call("draw", count=count), "I see", "still"]
+    async with piano_on(*script, serves=serves, tools=[draw]) as (piano, server):
+        await piano.update_agent("Assistant", enabled_tools=["draw"])
+        await piano.ask("draw it")
+        await piano.ask("and now?")
+    return [each["messages"] for each in server.requests[1:]]
+
+
+async def test_a_model_that_sees_is_sent_what_its_calls_have_shown(piano_on):
+    during, after = await asked_after_a_drawing(piano_on, VISION)
+
+    text = {"type": "text", "text": "[shown by draw: image, 30 × 20]"}
+    assert [each["role"] for each in during] == ["user", "assistant", "tool", "assistant", "user"]
+    assert during[-2:] == [
+        {"role": "assistant", "content": BEFORE_FIGURES},
+        {"role": "user", "content": [text, image_url(png(30, 20))]},
+    ]
+    assert after[: len(during)] == during
+    assert [each["content"] for each in after[len(during) :]] == ["I see", "and now?"]
+
+
+async def test_of_many_figures_the_first_four_are_sent(piano_on):
+    during, _ = await asked_after_a_drawing(piano_on, VISION, count=6)
+
+    assert [each for each in during[-1]["content"] if each["type"] != "text"] == [
+        image_url(png(30, 20, shade)) for shade in range(4)
+    ]
+
+
+@pytest.mark.parametrize("serves", [NO_VISION, {}], ids=["no vision", "unknown"])
+async def test_a_model_that_may_not_see_reads_the_result_alone(piano_on, serves):
+    during, after = await asked_after_a_drawing(piano_on, serves)
+
+    assert [each["role"] for each in during] == ["user", "assistant", "tool"]
+    assert "image_url" not in repr(after)
