@@ -185,3 +185,20 @@ async def test_a_model_that_may_not_see_reads_the_result_alone(piano_on, serves)
 
     assert [each["role"] for each in during] == ["user", "assistant", "tool"]
     assert "image_url" not in repr(after)
+
+
+async def test_a_replay_knows_whether_the_model_sees(piano_on, tmp_path):
+    cassette = tmp_path / "work" / "talk.json"
+    turns = [[tool_call("draw", count=1), "I see"], []]
+    for script, tape in zip(turns, ({"record": cassette}, {"replay": cassette}), strict=True):
+        async with piano_on(*script, tools=[draw], **tape) as (piano, server):
+            await piano.update_agent("Assistant", enabled_tools=["draw"])
+            answer = await piano.ask("draw it")
+
+    assert (answer.content, server.requests) == ("I see", [])
+    cassette = tmp_path / "work" / "blind.json"
+    for tape in ({"record": cassette}, {"replay": cassette}):
+        async with piano_on(*"12", serves=NO_VISION, **tape) as (piano, _):
+            await piano.ask("hello" * 1_000)  # which asks for the size of the context window
+            with pytest.raises(ImagesRefusedError):
+                await piano.ask("look", attachments=[png()])
