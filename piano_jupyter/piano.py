@@ -58,6 +58,7 @@ from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.backup_files import backups
 from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
+from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.variables.fill_in import FilledText, fill_in
@@ -553,6 +554,8 @@ class Piano:
             return text
         if variables is None:
             return FilledText(text, text)
+        if not has_placeholders(text):
+            return fill_in(text, {})
         budget = CHARS_PER_TOKEN * await self.frame_budget(text, agents=agents, thread=thread)
         return await asyncio.to_thread(fill_in, text, variables, frame_chars=budget)
 
