@@ -9,7 +9,7 @@ from pictures import NO_VISION, VISION, image_url, png
 from piano_jupyter import PianoError
 from piano_jupyter.attachments.displayed import image_attachment
 from piano_jupyter.errors import ImagesRefusedError, NotFoundError
-from piano_jupyter.runner.turn.prompt import BEFORE_FIGURES
+from piano_jupyter.runner.model.message_roles import BEFORE_FIGURES
 from piano_jupyter.testing import tool_call
 from piano_jupyter.tool import ResultWithAttachments
 
@@ -135,7 +135,7 @@ async def test_an_image_in_the_text_survives_a_record_a_replay_and_an_export(pia
 
     assert (answer.content, server.requests) == ("a plot", [])
     assert (question.typed, question.shown) == (QUESTION, "What is in fig · 30 × 20?")
-    assert loaded.attachments[0].content == png(30, 20)
+    assert (loaded.attachments[0].content, loaded.attachments[0].name) == (png(30, 20), "fig")
     assert all(base64.b64encode(png(30, 20)).decode() in each for each in written.values())
 
 
@@ -169,6 +169,19 @@ async def test_a_model_that_sees_is_sent_what_its_calls_have_shown(piano_on):
     ]
     assert after[: len(during)] == during
     assert [each["content"] for each in after[len(during) :]] == ["I see", "and now?"]
+
+
+async def test_a_model_without_tools_in_its_template_is_not_offered_a_call_again_after_its_figure(piano_on):
+    props = {"modalities": {"vision": True}, "chat_template_caps": {"supports_tools": False}}
+    script = ['{"tool": "draw", "arguments": {"count": 1}}', '{"answer": "I see"}']
+    async with piano_on(*script, serves={"/props": props}, tools=[draw]) as (piano, server):
+        await piano.update_agent("Assistant", enabled_tools=["draw"])
+        answer = await piano.ask("draw it")
+
+    first, second = server.requests
+    assert answer.content == "I see"
+    assert second["messages"][-1]["content"][1] == image_url(png(30, 20))
+    assert ["draw" in repr(each["response_format"]) for each in (first, second)] == [True, False]
 
 
 async def test_of_many_figures_the_first_four_are_sent(piano_on):

@@ -18,16 +18,13 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
-from piano_jupyter.runner.model.message_roles import Content, image_part, merge_same_role, parts
+from piano_jupyter.runner.model.message_roles import BEFORE_FIGURES, Content, image_part, merge_same_role, parts
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 from piano_jupyter.text.invisible import model_text
 
 OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
-BEFORE_FIGURES = (
-    "(looking at what was shown)"  #: what an agent says before it sees images of its calls: roles must alternate
-)
 MAX_SEEN_FIGURES = 4  #: of the calls of one message
 MAX_SEEN_BYTES = 2**20  #: of such an image
 SEEN_MIMES = frozenset({"image/png", "image/jpeg"})  #: what every server reads
