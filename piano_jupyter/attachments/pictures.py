@@ -43,9 +43,16 @@ def _drawing(value: Any) -> Callable[[Any], bytes | None] | None:
         return _of_pillow
     if any(callable(getattr(kind, name, None)) for name in SHOWN_AS):
         return _shown
-    if str(kind.__module__).partition(".")[0] in PLOTTING and hasattr(kind, "figure"):
+    if _is_part_of_figure(value):
         return _figure_of
+    if "numpy.ndarray" in kinds and value.dtype == object and value.size and _is_part_of_figure(value.flat[0]):
+        return lambda axes: _figure_of(axes.flat[0])  # what `plt.subplots(2, 2)` returns
     return None
+
+
+def _is_part_of_figure(value: Any) -> bool:
+    kind = type(value)
+    return str(kind.__module__).partition(".")[0] in PLOTTING and hasattr(kind, "figure")
 
 
 def _drawn(figure: Any) -> bytes:

@@ -12,9 +12,10 @@ from piano_jupyter.variables.frame_methods import SpecialFunction
 def image_function(workspace: str) -> SpecialFunction:
     """Return the function `image`; where code of an agent asks, it takes files of the workspace only."""
 
-    def image(path: Any = None) -> Attachment:
-        if not isinstance(path, str):
-            raise PianoError('image takes the path of a file, as in image("plot.png")')
-        return image_file(path, workspace=workspace, only_beneath=in_agent_code())
+    def image(*paths: Any, **_named: Any) -> Attachment:
+        match paths:
+            case [str(path)] if not _named:
+                return image_file(path, workspace=workspace, only_beneath=in_agent_code())
+        raise PianoError('image takes the path of one file, as in image("plot.png")')
 
     return SpecialFunction(image)

@@ -9,6 +9,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 STYLE = """
 :root { color-scheme: light dark }
 body { max-width: 56rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif }
+body { overflow-wrap: anywhere }
 pre { overflow-x: auto; white-space: pre-wrap }
 table { border-collapse: collapse }
 td, th { border: 1px solid #8886; padding: .2rem .5rem }

@@ -59,6 +59,14 @@ def test_a_figure_is_as_large_as_a_cell_shows_it_also_once_it_is_closed():
     assert read(as_attachment(figure)).size == Image.open(shown).size
 
 
+def test_axes_in_an_array_stand_for_their_figure():
+    figure = Figure()
+    axes = figure.subplots(2, 2)
+
+    assert as_attachment(axes).content == as_attachment(axes[0, 1]).content == as_attachment(figure).content
+    assert as_attachment(np.array([None, {}], dtype=object)) is None
+
+
 def test_a_figure_that_cannot_be_drawn_is_a_sentence():
     figure = plotted()
     figure.bbox_inches.p1 = (float("nan"), 2)

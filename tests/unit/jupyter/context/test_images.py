@@ -32,6 +32,12 @@ def test_an_image_is_attached_under_the_name_of_its_file(filled):
     assert [each.content for each in found.attachments] == [png(30, 20)]
 
 
+@pytest.mark.parametrize("arguments", ["", "'plot.png', 3", "path='plot.png'", "b'plot.png'"])
+def test_it_takes_one_path(filled, tmp_path, arguments):
+    with pytest.raises(PianoError, match="image takes the path of one file"):
+        fill_in(f"{{{{image({arguments})}}}}", {"image(": image_function(str(tmp_path))})
+
+
 @pytest.mark.parametrize(
     ("path", "why"),
     [
@@ -39,7 +45,7 @@ def test_an_image_is_attached_under_the_name_of_its_file(filled):
         ("notes.png", r"notes\.png is no PNG, JPEG, GIF or WebP image"),
         ("bomb.png", r"bomb\.png has 60,000 × 60,000 pixels"),
         (".", "is a folder|cannot be read"),
-        (3, "image takes the path of a file"),
+        (3, "image takes the path of one file"),
     ],
 )
 def test_m3_any_other_file_is_refused_by_name(filled, path, why):
