@@ -1,7 +1,7 @@
 """Record notebooks again, from the model that answers: `python notebooks/record.py notebooks/01_first_chat.ipynb`.
 
 Each runs twice: once with `%piano record --force` in place of `%piano replay`, which writes its cassette, then as it
-stands, which gives the outputs that are kept and compared.
+stands, which gives the outputs that are kept and compared. The model of the fourth notebook is a scripted server.
 """
 
 import os
@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import nbformat
+from answers_04 import ANSWERS
 from nbclient import NotebookClient
 
 from piano_jupyter.safe_files import write_file
+from piano_jupyter.testing import ScriptedServer
+
+SCRIPTS = {"04_errors_and_plots": ANSWERS}
 
 
 def record(path: Path) -> None:
@@ -20,7 +24,12 @@ def record(path: Path) -> None:
     recording = nbformat.read(path, as_version=4)
     for cell in recording.cells:
         cell.source = cell.source.replace("%piano replay", "%piano record --force")
-    _run(recording, path)
+    if path.stem in SCRIPTS:
+        with ScriptedServer(SCRIPTS[path.stem]) as server:
+            os.environ["PIANO_BASE_URL"] = server.url
+            _run(recording, path)
+    else:
+        _run(recording, path)
     os.environ["PIANO_REPLAY"] = "strict"
     notebook = nbformat.read(path, as_version=4)
     _run(notebook, path)

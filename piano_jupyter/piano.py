@@ -23,7 +23,7 @@ from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, 
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
-from piano_jupyter.pipeline.attached_content import with_content
+from piano_jupyter.pipeline.attached_content import given_attachments, with_content
 from piano_jupyter.pipeline.mentions import answering_agents
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
@@ -58,6 +58,7 @@ from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.backup_files import backups
 from piano_jupyter.store.duckdb.backups import prepare_restore, put_in_place
 from piano_jupyter.store.duckdb.frame_queries import select
+from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.variables.fill_in import FilledText, fill_in
@@ -573,6 +574,8 @@ class Piano:
             return text
         if variables is None:
             return FilledText(text, text)
+        if not has_placeholders(text):
+            return fill_in(text, {})
         budget = CHARS_PER_TOKEN * await self.frame_budget(text, agents=agents, thread=thread, model=model)
         return await asyncio.to_thread(fill_in, text, variables, frame_chars=budget)
 
@@ -594,7 +597,7 @@ class Piano:
         form = await _form(schema, Path(self.config.workspace))
         for name in names:
             self._parts.agents.by_name(name)  # a wrong name must not open a thread
-        attached = await self._attached(attachments)
+        attached = await self._attached(text, attachments)
         await self._warn_of_unknown_model(model, ASK_ANOTHER)
         into, sender = await self._parts.threads.select(thread), self._parts.question_sender
 
@@ -602,8 +605,7 @@ class Piano:
             agents = sender.answering_agents(text.typed, names, thread)
             return [replace(each, model=model) for each in agents] if model else agents
 
-        if any(each.is_image for each in attached):
-            await self._check_that_images_are_seen(answering(into))
+        await self._check_that_images_are_seen(attached, answering(into))
         into = into or await self._parts.threads.open(text.shown)
         agents = answering(into)
         if alone and len(agents) > 1:
@@ -614,24 +616,33 @@ class Piano:
             text, agents, into, source, await self._terms_of_sending(), form.schema if form else None, attached
         )
 
-    async def _attached(self, given: Sequence[Any]) -> list[Attachment]:
-        """Return what is to be sent along, without secrets. Raises PianoError for what cannot be."""
+    async def _attached(
+        self, text: FilledText, given: Sequence[Any], kept: Sequence[Attachment] = ()
+    ) -> list[Attachment]:
+        """Return what is to be sent along, without secrets: what is kept, what the text names, and what is given.
+
+        Raises PianoError for what cannot be sent.
+        """
         from piano_jupyter.attachments.given import MAX_ATTACHMENTS, given_attachment  # noqa: PLC0415  Rarely wanted.
 
-        if not given:
-            return []
         if isinstance(given, str | bytes):
             raise PianoError("attachments is a list: attachments=[...]")
+        given = [*text.attachments, *given]
+        if not given:
+            return list(kept)
         workspace, is_agent = self.config.workspace, in_agent_code()
         attached = await asyncio.to_thread(
             lambda: [given_attachment(each, workspace=workspace, only_beneath=is_agent) for each in given]
         )
+        attached = [*kept, *(each.masked(self._parts.mask) for each in attached)]
         if len(attached) > MAX_ATTACHMENTS:
             raise PianoError(f"{len(attached)} attachments are too many for one message: at most {MAX_ATTACHMENTS}")
-        return [each.masked(self._parts.mask) for each in attached]
+        return attached
 
-    async def _check_that_images_are_seen(self, agents: Sequence[Agent]) -> None:
-        """Raise ImagesRefusedError if it is known that the model of one of the agents does not see images."""
+    async def _check_that_images_are_seen(self, attached: Sequence[Attachment], agents: Sequence[Agent]) -> None:
+        """Raise ImagesRefusedError for images if it is known that the model of one of the agents does not see them."""
+        if not any(each.is_image for each in attached):
+            return
         is_embedded = await self._parts.address() == EMBEDDED
         for agent in agents:
             if is_embedded or await self._parts.sees_images(agent.model) is False:
@@ -683,7 +694,15 @@ class Piano:
         windows = [await parts.context(model) for model in sorted(models)]
         return min([self.config.frame_tokens, *(size // WINDOW_PART for size in windows if size is not None)])
 
-    async def edit(self, message: Message | UUID | str, text: str | FilledText, *, source: Source = "api") -> list[Job]:
+    async def edit(
+        self,
+        message: Message | UUID | str,
+        text: str | FilledText,
+        *,
+        variables: Variables = None,
+        attachments: Sequence[Any] | None = None,
+        source: Source = "api",
+    ) -> list[Job]:
         """Edit a question and ask the same agents again.
 
         Nothing is lost: the thread continues from the edited question, and the first one stays as a branch.
@@ -691,6 +710,9 @@ class Piano:
         Args:
             message: The question, its id, or the last digits of its id.
             text: What to ask instead. If it begins with mentions, those agents are asked.
+            variables: Values for the `{{name}}` in the text, as in `ask`.
+            attachments: Images and text files to send along, as in `ask`; by default those that the question was given.
+                Those that a `{{name}}` in the old text stood for go with that text.
             source: Where the message comes from, for the record.
 
         Returns:
@@ -706,10 +728,15 @@ class Piano:
             >>> (await piano.wait(job)).content
             'Two million.'
         """
-        question = await self.find_message(message)
-        filled = await self._filled(text, None, (), None)
+        question, sender = await self.find_message(message), self._parts.question_sender
+        thread, _ = await self._parts.threads.locate(question)
+        filled = await self._filled(text, variables, (), thread)
         _check_text(filled.sent)
-        return await self._parts.question_sender.edit(question, filled, source, await self._terms_of_sending())
+        kept = given_attachments(question) if attachments is None else ()
+        agents = await sender.agents_of_edit(question, filled)
+        attached = await self._attached(filled, attachments or (), kept)
+        await self._check_that_images_are_seen(attached, agents)
+        return await sender.edit(question, filled, agents, source, await self._terms_of_sending(), attached)
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
         """Have a question answered again.

@@ -1,7 +1,11 @@
-"""Small images, made byte by byte: no library is needed for them."""
+"""Small images, made byte by byte: no library is needed for them. And how a model gets them."""
 
+import base64
 import struct
 import zlib
+
+VISION = {"/props": {"modalities": {"vision": True}}}  #: what the server of a model that sees images says
+NO_VISION = {"/props": {"modalities": {"vision": False, "audio": False}}}
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -21,3 +25,8 @@ def png_that_claims(width: int, height: int) -> bytes:
     """Return a PNG of some hundred bytes whose header gives it this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(b"\0" * 100))
+
+
+def image_url(content: bytes, kind: str = "png") -> dict[str, object]:
+    """Return the part of a message that has these bytes of an image."""
+    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(content).decode()}"}}

@@ -69,8 +69,17 @@ class Attachment:
     def label(self) -> str:
         """What people and models call it: its name or kind, and its size."""
         kind = {TABLE: "table", TEXT: "text"}.get(self.mime, "image" if self.is_image else "figure")
-        size = f"{self.width:,} × {self.height:,}" if self.width and self.height else f"{self.size:,} bytes"
-        return f"{self.name or kind}, {size}"
+        return f"{self.name or kind}, {self.size_text}"
+
+    @property
+    def reference(self) -> str:
+        """What stands for it in the text of a question."""
+        return f"[{self.label}]"
+
+    @property
+    def size_text(self) -> str:
+        """Its size: in pixels if that is known, else in bytes."""
+        return f"{self.width:,} × {self.height:,}" if self.width and self.height else f"{self.size:,} bytes"
 
     @property
     def text(self) -> str:

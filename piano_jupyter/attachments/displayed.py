@@ -22,7 +22,7 @@ def displayed_attachment(data: Mapping[str, Any]) -> Attachment | None:
     """
     for mime in PICTURES:
         if (value := data.get(mime)) is not None:
-            return image_attachment(for_showing(_bytes_of(value)))
+            return image_attachment(for_showing(image_bytes(value)))
     if isinstance(svg := data.get(SVG), str):
         width, height = svg_size(svg)
         return Attachment.of(checked_svg(svg).encode("utf-8", "replace"), SVG, width=width, height=height)
@@ -37,8 +37,8 @@ def image_attachment(content: bytes, name: str = "") -> Attachment:
     return Attachment.of(content, header.mime, name=name, width=header.width, height=header.height)
 
 
-def _bytes_of(value: Any) -> bytes:
-    """Return the bytes of an image in a bundle: as they are, or in base64."""
+def image_bytes(value: Any) -> bytes:
+    """Return the bytes of an image that code shows: as they are, or in base64. Raises PianoError."""
     if isinstance(value, bytes):
         return value
     try:

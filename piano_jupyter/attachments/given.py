@@ -1,36 +1,32 @@
 """What a user attaches to a question: the path of a file, bytes, an image of Pillow, a figure, as an attachment."""
 
-import io
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from piano_jupyter.attachments.attachment import TEXT, Attachment
 from piano_jupyter.attachments.displayed import image_attachment
 from piano_jupyter.attachments.image_header import MAX_IMAGE_BYTES, image_header
+from piano_jupyter.attachments.pictures import picture_bytes
 from piano_jupyter.attachments.scaling import for_model
 from piano_jupyter.errors import PianoError
 from piano_jupyter.safe_files import read_file
 
 MAX_TEXT_CHARS = 100_000  #: of a text file
 MAX_ATTACHMENTS = 10  #: of one question
-FIGURE_INCHES = "get_size_inches"  #: what a figure of matplotlib has, beside `savefig`
 
 
 def as_attachment(value: Any) -> Attachment | None:
-    """Return an image as an attachment: bytes, an image of Pillow, a figure of matplotlib or what shows itself as PNG.
+    """Return an image as an attachment: bytes, an image of Pillow, a figure, what shows itself as an image.
 
     None for anything else: a text is a text, not a path. Raises PianoError for an image that cannot be sent.
     """
     if isinstance(value, Attachment):
-        return value
+        return _attached_before(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        content: bytes | None = bytes(value)
-        if image_header(content or b"") is None:
-            return None
-    else:
-        content = _png_of(value)
-    return None if content is None else sent_image(content)
+        content = bytes(value)
+        return None if image_header(content) is None else sent_image(content)
+    picture = picture_bytes(value)
+    return None if picture is None else sent_image(picture)
 
 
 def attachment_from_file(path: str | Path, *, workspace: str | Path, only_beneath: bool = False) -> Attachment:
@@ -89,32 +85,16 @@ def text_attachment(content: bytes, name: str) -> Attachment:
     return Attachment.of(text.encode(), TEXT, name=name)
 
 
+def _attached_before(attachment: Attachment) -> Attachment:
+    """Return an attachment of a message or a call to be sent again; nothing that it says of its bytes is believed."""
+    if attachment.content is None:
+        raise PianoError(
+            f"the content of {attachment.label} was not read: await piano.with_content([message]) reads it"
+        )
+    if attachment.mime == TEXT:
+        return text_attachment(attachment.content, attachment.name)
+    return sent_image(attachment.content, attachment.name)
+
+
 def _is_beneath(file: Path, workspace: Path) -> bool:
     return (Path.cwd() / file).resolve().is_relative_to(workspace.resolve())
-
-
-def _png_of(value: Any) -> bytes | None:
-    """Return a value as PNG, if it is a figure or an image; no other code of it runs."""
-    kind = type(value)
-    if callable(getattr(kind, "savefig", None)) and hasattr(kind, FIGURE_INCHES):
-        return _run(value, _saved_figure)
-    if callable(getattr(kind, "_repr_png_", None)):
-        return _run(value, lambda shown: shown._repr_png_())
-    figure = getattr(value, "figure", None) if kind.__module__.split(".")[0] in {"matplotlib", "seaborn"} else None
-    return None if figure is None or figure is value else _png_of(figure)
-
-
-def _saved_figure(figure: Any) -> bytes:
-    written = io.BytesIO()
-    figure.savefig(written, format="png", bbox_inches="tight")
-    return written.getvalue()
-
-
-def _run(value: Any, show: Callable[[Any], Any]) -> bytes | None:
-    """Return what the code of a figure gives as bytes. Raises PianoError if it fails."""
-    try:
-        shown = show(value)
-    except Exception as error:
-        raise PianoError(f"{type(value).__name__} cannot be shown as an image: {error}") from error
-    content = shown[0] if isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], Mapping) else shown
-    return bytes(content) if isinstance(content, bytes | bytearray) else None

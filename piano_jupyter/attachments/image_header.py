@@ -35,17 +35,22 @@ def check_image(content: bytes, name: str = "the image") -> ImageHeader:
     header = image_header(content)
     if header is None:
         raise PianoError(f"{name} is no PNG, JPEG, GIF or WebP image")
-    if header.width * header.height > MAX_PIXELS:
-        raise PianoError(
-            f"{name} has {header.width:,} × {header.height:,} pixels, which is too large: "
-            f"at most {MAX_PIXELS / 1e6:.0f} million are taken; make it smaller"
-        )
+    check_pixels(header.width, header.height, name)
     if len(content) > MAX_IMAGE_BYTES:
         raise PianoError(
             f"{name} has {len(content) / 2**20:,.0f} MB, which is too large: "
             f"at most {MAX_IMAGE_BYTES / 2**20:.0f} MB are taken; make it smaller"
         )
     return header
+
+
+def check_pixels(width: int, height: int, name: str = "the image") -> None:
+    """Raise PianoError for an image of too many pixels."""
+    if width * height > MAX_PIXELS:
+        raise PianoError(
+            f"{name} has {width:,} × {height:,} pixels, which is too large: "
+            f"at most {MAX_PIXELS / 1e6:.0f} million are taken; make it smaller"
+        )
 
 
 Size = tuple[int, int]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
 from piano_jupyter.attachments.image_header import check_image
 from piano_jupyter.errors import PianoError
@@ -11,6 +12,7 @@ MAX_SIDE = 1_568  #: in pixels, of an image for a model: most models scale large
 MAX_SENT_BYTES = 4 * 2**20  #: of an image for a model
 MAX_FIGURE_BYTES = 2 * 2**20  #: of a figure: the Jupyter server drops outputs of more than 3 MB
 SIDES = (2_048, 1_568, 1_024, 640)  #: to which a figure of too many bytes is made smaller
+MODEL_SIDES = (MAX_SIDE, 1_024, 640)  #: the same of an image for a model
 
 
 def for_model(content: bytes, name: str = "the image") -> bytes:
@@ -22,7 +24,7 @@ def for_model(content: bytes, name: str = "the image") -> bytes:
     is_small = max(header.width, header.height) <= MAX_SIDE and len(content) <= MAX_SENT_BYTES
     if is_small and header.mime in SENT_AS_THEY_ARE:
         return content
-    scaled = _scaled(content, [MAX_SIDE, *SIDES], MAX_SENT_BYTES)
+    scaled = _scaled(content, MODEL_SIDES, MAX_SENT_BYTES)
     if scaled is not None:
         return scaled
     if is_small:
@@ -43,6 +45,29 @@ def for_showing(content: bytes, name: str = "the figure") -> bytes:
     raise PianoError(f"{name} has {len(content) / 2**20:.1f} MB, more than {MAX_FIGURE_BYTES / 2**20:.0f} MB")
 
 
+def scaled_png(image: Any, sides: Iterable[int] = MODEL_SIDES, max_bytes: int = MAX_SENT_BYTES) -> bytes | None:
+    """Return an image of Pillow as PNG of the first of these sizes that is small enough; None if none is."""
+    image = _of_eight_bits(image)
+    for side in sides:
+        smaller = image.copy()
+        smaller.thumbnail((side, side))
+        written = io.BytesIO()
+        smaller.save(written, "PNG")
+        if len(written.getvalue()) <= max_bytes:
+            return written.getvalue()
+    return None
+
+
+def _of_eight_bits(image: Any) -> Any:
+    """Return an image of Pillow in colours of eight bits; one of more bits is stretched from darkest to brightest."""
+    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
+        image = image.convert("I") if ";" in image.mode else image
+        darkest, brightest = image.getextrema()
+        factor = 255 / (brightest - darkest) if brightest > darkest else 1
+        image = image.convert("F").point(lambda value: value * factor - darkest * factor)
+    return image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+
+
 def _scaled(content: bytes, sides: Iterable[int], max_bytes: int) -> bytes | None:
     """Return the image at the first of these sizes that is small enough; None if there is none, or no Pillow."""
     try:
@@ -51,13 +76,6 @@ def _scaled(content: bytes, sides: Iterable[int], max_bytes: int) -> bytes | Non
         return None
     try:
         with Image.open(io.BytesIO(content)) as image:
-            for side in sides:
-                smaller = image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
-                smaller.thumbnail((side, side))
-                written = io.BytesIO()
-                smaller.save(written, "PNG")
-                if len(written.getvalue()) <= max_bytes:
-                    return written.getvalue()
+            return scaled_png(image, sides, max_bytes)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise PianoError(f"the image cannot be read: {error}") from error
-    return None

@@ -12,8 +12,8 @@ import itertools
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from piano_jupyter.attachments.attachment import Attachment
@@ -145,6 +145,7 @@ class ImportedThread:
                 inserted = tuple(Inserted(str(label), str(text)) for label, text in entry["inserted"])
                 if line is not None and line.role == "user":
                     line.typed, line.inserted = str(entry["text"]), inserted
+                    line.attachments = list(_named(line.attachments, inserted))
         except (TypeError, ValueError, LookupError):
             raise PianoError(f"{where} has a 'typed' that is not as %piano export writes it") from None
 
@@ -169,6 +170,19 @@ class ImportedThread:
             raise PianoError(f"{where} is the result of a tool call {call_id!r:.50} that no message before it makes")
         call = waiting.popleft()
         call.result, call.attachments = content, attachments
+
+
+def _named(attachments: Sequence[Attachment], inserted: Sequence[Inserted]) -> Iterator[Attachment]:
+    """Return images with the names that stand for them in the text: a part of the content has no name."""
+    references = [each.text for each in inserted]
+    for each in attachments:
+        ending = f", {each.size_text}]"
+        found = next((text for text in references if text.startswith("[") and text.endswith(ending)), "")
+        if each.name or not each.is_image or not found:
+            yield each
+        else:
+            references.remove(found)
+            yield replace(each, name=found[1 : -len(ending)])
 
 
 def _call_entry(call: ToolCall, call_id: str) -> dict[str, Any]:

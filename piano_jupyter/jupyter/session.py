@@ -30,6 +30,7 @@ from piano_jupyter.tool import Tool
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
     from piano_jupyter.records import Backup, Thread
+    from piano_jupyter.variables.frame_methods import SpecialFunction
 
 log = logger(__name__)
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Session:
         self.last_error = LastError(shell)
         SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
+        SPECIAL_NAMES["image("] = self._image_function
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
@@ -219,6 +221,11 @@ class Session:
         """Return the user's variables, without IPython's own."""
         hidden = self.shell.user_ns_hidden
         return {name: value for name, value in self.shell.user_ns.items() if hidden.get(name, self) is not value}
+
+    def _image_function(self, _shell: object) -> "SpecialFunction":
+        from piano_jupyter.jupyter.context.images import image_function  # noqa: PLC0415  Rarely wanted.
+
+        return image_function(self.config.workspace)
 
     def variables_here(self) -> QuestionVariables:
         """Return what a question can name where it is asked: the caller's local variables go before the user's."""

@@ -40,6 +40,12 @@ async def read_content(
     return found
 
 
+def given_attachments(question: Message) -> list[Attachment]:
+    """Return the attachments of a question that no `{{…}}` in its text stands for."""
+    named = {each.text for each in question.inserted}
+    return [each for each in question.attachments if each.reference not in named]
+
+
 def _groups(sizes: dict[str, int]) -> list[list[str]]:
     """Return hashes in groups that can be read at once."""
     groups: list[list[str]] = []

@@ -70,20 +70,32 @@ class QuestionSender:
                 except StaleThreadError:  # another notebook asked at the same moment: this question follows that one
                     self._thread_cache.forget(thread.id)
 
-    async def edit(self, message: Message, text: FilledText, source: Source, terms: JobTerms) -> list[Job]:
-        """Store an edited question beside the original, for the agents mentioned at its start or else the same ones.
+    async def agents_of_edit(self, message: Message, text: FilledText) -> list[Agent]:
+        """Return who answers an edited question: the agents mentioned at its start, or else those of the original.
 
-        It keeps the attachments of the original, and its answers must match the schema of that.
+        Raises PianoError if the message is not a question of the user.
         """
         if message.role != "user":
             raise PianoError(
                 f"{short(message.id)} is not a question of yours; %piano regenerate answers a question again"
             )
         thread, conversation = await self._threads.locate(message)
-        agents = leading_mentions(text.typed, self._agents.all()) or self._asked_before(message, thread, conversation)
+        return leading_mentions(text.typed, self._agents.all()) or self._asked_before(message, thread, conversation)
+
+    async def edit(
+        self,
+        message: Message,
+        text: FilledText,
+        agents: Sequence[Agent],
+        source: Source,
+        terms: JobTerms,
+        attachments: Sequence[Attachment],
+    ) -> list[Job]:
+        """Store an edited question beside the original; its answers must match the schema of that."""
+        thread, conversation = await self._threads.locate(message)
         async with self._thread_cache.write_lock(thread.id):
             question = self._question(thread.id, text, message.parent_id, source)
-            question = replace(question, attachments=message.attachments)
+            question = replace(question, attachments=tuple(attachments))
             jobs = await self._ask(question, agents, terms, _schema(conversation, message.id))
         self._bus.publish(ThreadBranched(thread_id=thread.id, message_id=question.id))
         return jobs

@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
@@ -91,7 +91,7 @@ class TurnRunner:
         has_begun = branch.messages[-1].job_id == job.id
         asked_before = await self._dependencies.approvals.earlier_requests(job) if has_begun else []
         turn = self._input(job, agent, conversation, branch, skills, asked_before)
-        turn = replace(turn, attached=await self._attached(job, turn.history))
+        turn = replace(turn, attached=await self._attached(turn))
         delegators = self._dependencies.question_sender.delegators(job, conversation)
         permit = self._dependencies.approval_gate.for_turn(
             job, agent, delegators, asked_before, skill_tools=skills.tools
@@ -111,14 +111,21 @@ class TurnRunner:
                 error.args = (str(error).replace(GIVE_AGENT_ANOTHER, advice),)
                 raise
 
-    async def _attached(self, job: Job, history: Sequence[Message]) -> Mapping[str, bytes]:
-        """Return what the agent reads and sees of the attachments of questions: images only if its model sees them."""
-        asked = [each for each in history if each.role == "user" and each.attachments]
-        if not asked:
+    async def _attached(self, turn: TurnInput) -> Mapping[str, bytes]:
+        """Return what the agent reads and sees of attachments: images only if its model sees them.
+
+        What its own calls have shown comes after what was sent with questions, and only if the server says so.
+        """
+        asked = [each for each in turn.history if each.role == "user" and each.attachments]
+        own = {each.id for each in turn.history if each.agent_id == turn.agent.id}
+        shown = [each for each in turn.calls if each.attachments and each.message_id in own]
+        if not (asked or shown):
             return {}
-        if await self._dependencies.sees_images(job.model) is False:
+        sees = await self._dependencies.sees_images(turn.job.model)
+        if sees is False:
             asked = [replace(each, attachments=_without_images(each)) for each in asked]
-        return await read_content(self._dependencies.store, asked, MAX_ATTACHED_BYTES)
+        records = [*(shown if sees else ()), *asked]
+        return await read_content(self._dependencies.store, records, MAX_ATTACHED_BYTES)
 
     def _input(
         self,
@@ -153,6 +160,7 @@ class TurnRunner:
             tool_timeout=config.tool_timeout,
             tool_output_limit=config.tool_output_limit,
             context=self._dependencies.context,
+            sees_images=self._dependencies.sees_images,
             summarize=config.summarize,
             mask=self._dependencies.mask,
         )

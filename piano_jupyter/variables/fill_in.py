@@ -4,10 +4,11 @@ One pass: what is inserted is text, also where it has braces in it.
 """
 
 import ast
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.records import Inserted, shown_parts
 from piano_jupyter.text.expressions import parse_expression
@@ -17,8 +18,6 @@ from piano_jupyter.variables.frame_methods import METHODS, call_method, evaluate
 from piano_jupyter.variables.value_text import DEFAULT_FRAME_CHARS, inserted_value
 from piano_jupyter.variables.variable_access import evaluate
 
-#: What turns a value into something other than text, such as an image; it returns None for values that it leaves alone.
-Attach = Callable[[str, Any], Inserted | None]
 MAX_WRITTEN_CHARS = 60
 WHAT_CAN_STAND = (
     'a name can stand there, with dots and indexes: {{sales}}, {{rows[0].id}}, {{sales["price"].head(20)}}; '
@@ -33,6 +32,7 @@ class FilledText:
     typed: str
     sent: str
     inserted: tuple[Inserted, ...] = ()
+    attachments: tuple[Attachment, ...] = ()  #: the figures and images among them, each once
 
     @property
     def shown(self) -> str:
@@ -41,29 +41,33 @@ class FilledText:
         return "".join(part if isinstance(part, str) else part.label for part in found)
 
 
-def fill_in(
-    text: str,
-    variables: Mapping[str, Any],
-    *,
-    frame_chars: int = DEFAULT_FRAME_CHARS,
-    attach: Attach = lambda _expression, _value: None,
-) -> FilledText:
+def fill_in(text: str, variables: Mapping[str, Any], *, frame_chars: int = DEFAULT_FRAME_CHARS) -> FilledText:
     """Insert the values of variables for their names in double braces; `{{{{name}}}}` becomes the text `{{name}}`.
 
-    A frame takes `frame_chars` characters at most. Raises PianoError for an unknown name, for values that are not the
-    user's data, and for anything in double braces that is no name.
+    A frame takes `frame_chars` characters at most; of a figure or an image its name is inserted, and it is attached.
+    Raises PianoError for an unknown name, for values that are not the user's data, and for anything in double braces
+    that is no name.
     """
-    sent, inserted = [], []
+    sent: list[str] = []
+    inserted: list[Inserted] = []
+    attachments: list[Attachment] = []
     for part in split_placeholders(text):
-        if isinstance(part, Placeholder):
-            inserted.append(_insert(part, variables, frame_chars, attach))
-            sent.append(inserted[-1].text)
-        else:
+        if not isinstance(part, Placeholder):
             sent.append(part)
-    return FilledText(text, "".join(sent), tuple(inserted))
+            continue
+        value = _value(part, variables, frame_chars)
+        if isinstance(value, Attachment):
+            attachments.append(value)
+            value = _attached(value)
+        inserted.append(value)
+        sent.append(value.text)
+    return FilledText(text, "".join(sent), tuple(inserted), tuple(dict.fromkeys(attachments)))
 
 
-def _insert(place: Placeholder, variables: Mapping[str, Any], frame_chars: int, attach: Attach) -> Inserted:
+def _value(place: Placeholder, variables: Mapping[str, Any], frame_chars: int) -> Inserted | Attachment:
+    """Return what stands for a placeholder: a text, or an image with its name."""
+    from piano_jupyter.attachments.given import as_attachment  # noqa: PLC0415  Not wanted by plain questions.
+
     written = truncated(place.written, MAX_WRITTEN_CHARS, "…}}}}")
     try:
         node = parse_expression(place.expression)
@@ -73,13 +77,20 @@ def _insert(place: Placeholder, variables: Mapping[str, Any], frame_chars: int, 
         raise PianoError(f"{written}: {WHAT_CAN_STAND}")
     try:
         value = _evaluate(node, variables)
-        return attach(place.expression, value) or inserted_value(place.expression, value, frame_chars)
+        if (image := as_attachment(value)) is None:
+            return inserted_value(place.expression, value, frame_chars)
+        return image if image.name else replace(image, name=" ".join(written[2:-2].split()))
     except NotFoundError:
         raise
     except PianoError as error:
         raise PianoError(f"{written}: {error}") from error
     except Exception as error:
         raise PianoError(f"{written} cannot be read: {type(error).__name__}: {truncated(str(error), 300)}") from error
+
+
+def _attached(attachment: Attachment) -> Inserted:
+    """Return what is inserted for an attachment: its label, by which the model finds it."""
+    return Inserted(f"{attachment.name} · {attachment.size_text}", attachment.reference)
 
 
 def _root(node: ast.expr) -> ast.expr:

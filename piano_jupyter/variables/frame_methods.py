@@ -19,7 +19,10 @@ ONLY_THESE = (
 
 
 class SpecialFunction:
-    """A function that `{{…}}` calls by its name, with literal arguments."""
+    """A function that `{{…}}` calls by its name, with literal arguments.
+
+    Among the variables its name ends in "(", so that none of the user's takes its place.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -28,7 +31,7 @@ class SpecialFunction:
 def evaluate_call(call: ast.Call, variables: Mapping[str, Any]) -> Any:
     """Return the result of a call. Raises PianoError for any but a method of a frame, or a `SpecialFunction`."""
     match call.func:
-        case ast.Name(id=name) if isinstance(special := variables.get(name), SpecialFunction):
+        case ast.Name(id=name) if isinstance(special := variables.get(f"{name}("), SpecialFunction):
             return special.function(*_literals(call.args), **_named_literals(call))
         case ast.Attribute(value=inner, attr=name) if name in METHODS:
             owner = evaluate(inner, variables, evaluate_call)

@@ -39,6 +39,7 @@ DATA_MODULES = (
     "IPython.core.magics.execution",  # the result of %timeit
     "IPython.lib.display",
     "IPython.utils",  # the lines of `!ls`, the output of %%capture
+    "piano_jupyter.attachments.attachment",
     "piano_jupyter.errors",
     "piano_jupyter.events",
     "piano_jupyter.jupyter.context",

@@ -38,16 +38,24 @@ async def raw(http, url, count, rate=0):
 
 
 async def latency(url, folder):
-    """Print the median time of a short answer, raw and with Piano, and what Piano adds."""
+    """Print the median time of a short answer, raw and with Piano, and what Piano adds.
+
+    With `variables` the text is searched for `{{…}}`, of which it has none; without, it is sent as it is.
+    """
     async with (
         httpx.AsyncClient(timeout=None) as http,
         Piano(database=folder / "latency.duckdb", base_url=url) as piano,
     ):
-        taken = {"raw": [], "piano": []}
+        asks = {
+            "raw": lambda: raw(http, url, 5),
+            "piano": lambda: piano.ask("5 0"),
+            "variables": lambda: piano.ask("5 0", variables={"n": 3}),
+        }
+        taken = {name: [] for name in asks}
         for turn in range(ASKS + 10):
             if turn % 20 == 0:
                 await piano.open_thread("bench")
-            for name, ask in (("raw", lambda: raw(http, url, 5)), ("piano", lambda: piano.ask("5 0"))):
+            for name, ask in asks.items():
                 begun = time.perf_counter()
                 await ask()
                 if turn >= 10:
@@ -57,6 +65,7 @@ async def latency(url, folder):
     print(f"  raw httpx                  {median['raw']:8.1f} ms")
     print(f"  Piano.ask                  {median['piano']:8.1f} ms")
     print(f"  added                      {median['piano'] - median['raw']:8.1f} ms   (limit 25 ms)")
+    print(f"  ask(…, variables={{…}})      {median['variables']:8.1f} ms   (the same question, searched for {{{{…}}}})")
 
 
 async def streaming(url, folder):

@@ -75,3 +75,33 @@ def test_m1_l2_scripts_in_what_an_agent_displays_do_not_run_in_the_page(notebook
     nb.run(2)
 
     assert nb.page.evaluate("() => window.pwned") is None
+
+
+def test_a_figure_is_named_in_the_text_sent_and_drawn_again_by_an_edit_in_the_panel(notebook, stub_model):
+    stub_model.says("It rises.", "It falls.")
+    draw = "figure, axes = plt.subplots(figsize=(4, 2.5))\naxes.plot({})\nplt.close(figure)"
+    nb = notebook([LOAD, draw.format([1, 2]), "%piano panel", draw.format([2, 1])])
+    for index in range(3):
+        nb.run(index)
+    panel_asks(nb, "What is in {{figure}}?")
+
+    image = nb.panel.locator(".piano-attachments img")
+    nb.until(lambda: image.evaluate(NATURAL_WIDTH) > 300)
+    expect(nb.panel.locator(".piano-text").last).to_contain_text("It rises.")
+    expect(nb.panel.locator(".piano-entry").first).to_contain_text("What is in figure · ")
+    before = image.get_attribute("src")
+    assert before in repr(stub_model.requests[-1]["messages"][-1]["content"])
+    nb.shot("named_figure")
+
+    nb.run(3)
+    nb.panel.locator(".piano-entry").first.hover()
+    nb.panel.get_by_role("button", name="Edit").first.click()
+    expect(nb.panel.get_by_role("textbox", name="Message")).to_have_value("What is in {{figure}}?")
+    nb.panel.get_by_role("textbox", name="Message").press("Enter")
+    expect(nb.panel.locator(".piano-text").last).to_contain_text("It falls.")
+    expect(nb.panel.locator(".piano-attachments img")).to_have_count(1)
+    after = nb.panel.locator(".piano-attachments img").get_attribute("src")
+    sent = repr(stub_model.requests[-1]["messages"])
+    assert after != before
+    assert after in sent
+    assert before not in sent

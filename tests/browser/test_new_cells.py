@@ -108,7 +108,7 @@ def test_a_failed_cell_is_explained_and_fixed_in_a_cell_below_that_does_not_run(
     nb.until(lambda: len(nb.sources()) == 6)
     assert nb.sources()[4:] == ["rate = 4\n100 / rate", "'last'"]
     assert nb.outputs(4) == []
-    assert 'File "In[2]", line 2, in <module>\n    100 / rate' in told(stub_model)
+    assert 'File "the cell", line 2, in <module>\n    100 / rate' in told(stub_model)
     assert "You divide by zero" in nb.cell(2).inner_text()
     nb.cell(4).scroll_into_view_if_needed()
     nb.shot("fixed_cell_below")

@@ -79,13 +79,14 @@ def test_a_thread_is_exported_and_imported_again(kernel, stub_model, tmp_path):
     stub_model.says("**Paris**.")
     kernel.run("%piano ask Capital?")
 
-    for name in ("talk.md", "talk.ipynb", "talk.jsonl"):
+    for name in ("talk.md", "talk.html", "talk.ipynb", "talk.jsonl"):
         assert kernel.run(f"%piano export {name}").text == f"exported 'Capital?' to {name}"
     kernel.run("%piano export other.txt --format md --thread Capital?")
     read = kernel.run('%piano import talk.jsonl --title "An old talk"')
 
     assert "**Paris**." in (tmp_path / "talk.md").read_text()
     assert (tmp_path / "other.txt").read_text() == (tmp_path / "talk.md").read_text()
+    assert "<strong>Paris</strong>" in (tmp_path / "talk.html").read_text()
     assert json.loads((tmp_path / "talk.ipynb").read_text())["nbformat"] == 4
     assert read.text == "current thread: An old talk"
     assert kernel.run("%piano history").text == "An old talk\n\nYou: Capital?\n\nAssistant: **Paris**."

@@ -28,6 +28,7 @@ def known(seen_kernel):
     seen_kernel.run("%piano thread --new Data work")
     seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1; a_schema = {}")
     seen_kernel.run("import os; os.remove('bad.jsonl')")
+    seen_kernel.run("os.mkdir('plots'); open('plots/sales.png', 'w').close()")
     return seen_kernel
 
 
@@ -43,6 +44,9 @@ def known(seen_kernel):
         ("%%piano\n@ad", ["@ada"], "@ad"),
         ("%piano ask {{know", ["known_name"], "know"),
         ("%%piano @ada\nhow many {{known_name.re", ["real"], "re"),
+        ("%%piano\nWhat is in {{ima", ["image("], "ima"),
+        ("%%piano\nWhat is in {{image(", ['"plots/'], ""),
+        ("%%piano\nWhat is in {{image('plots/", ["'plots/sales.png')"], "'plots/"),
         ("%piano sql SELECT * FROM me", ["messages"], "me"),
         ("%%piano sql\nSELECT hop", ["hops"], "hop"),
         ("%%time\n%piano regen", ["regenerate"], "regen"),
@@ -54,7 +58,7 @@ def known(seen_kernel):
         ("%piano help fo", ["fork"], "fo"),
         ("%piano help trou", ["trouble"], "trou"),
         ("%piano import notes", ["notes.txt"], "notes"),
-        ("%piano agent ada --system-file ", ["notes.txt"], ""),
+        ("%piano agent ada --system-file ", ["notes.txt", "plots/"], ""),
     ],
 )
 def test_tab_offers_matching_words_and_nothing_else(known, code, offered, of):

@@ -79,10 +79,13 @@ def test_explain_sends_the_cell_the_error_and_the_variables_and_shows_the_answer
 
     assert "You divide by **zero**." in cell.text
     told = asked(stub_model)
-    assert told.startswith("My notebook cell In[3] failed. Explain")
+    assert told.startswith("My notebook cell failed. Explain")
     assert "```\na, b = 1, 0\nprint('{{a}}', a / b)\n```" in told
-    assert 'File "In[3]", line 2, in <module>' in told
+    assert 'File "the cell", line 2, in <module>' in told
     assert "a = 1  # int\nb = 0  # int" in told
+    kernel.run("a, b = 1, 0\nprint('{{a}}', a / b)")  # as another cell, which a recorded answer fits as well
+    kernel.run("%piano explain @ada")
+    assert asked(stub_model) == told
     assert "takes @AGENT only" in kernel.run("%piano explain why is that").stream
 
 
@@ -167,7 +170,7 @@ def test_in_a_terminal_fix_shows_the_code(tmp_path, stub_model):
     )
 
     assert "a, b = 1, 2" in ran.stdout
-    assert 'File "In[3]", line 1, in <module>\n    a / b' in asked(stub_model)
+    assert 'File "the cell", line 1, in <module>\n    a / b' in asked(stub_model)
     assert ran.stdout.count("a, b = 1, 2") == 1
     assert ast.literal_eval(ran.stdout.split("Out[5]: ")[1].splitlines()[0]) == 0
 

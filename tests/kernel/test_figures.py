@@ -1,11 +1,12 @@
 """What an agent's code shows, in a real kernel: people see it in the cell and in the history, the model a line."""
 
 import base64
+import re
 
 import pytest
 from kernel.conftest import Kernel
 from kernel.test_kernel_tools import RUNS, run_python
-from pictures import png, png_that_claims
+from pictures import image_url, png, png_that_claims
 
 PICTURE = f"""
 class Picture:
@@ -54,6 +55,17 @@ def test_a_picture_is_shown_once_in_the_cell_and_in_the_history(drawing, stub_mo
     assert base64.b64encode(png(30, 20)).decode() in html(cell)
     assert "[shown to the user: image, 30 × 20]" in told
     assert "<a picture>" in told
+
+
+def test_a_picture_is_shown_while_the_answer_is_still_written_and_once_in_the_end(drawing, stub_model):
+    cell, _ = run_python(drawing, stub_model, "small")
+
+    live = [at for at, (kind, data) in enumerate(cell.outputs) if "<img" in str(data) and kind.startswith("update")]
+    final = [at for at, (kind, data) in enumerate(cell.outputs) if "<img" in str(data) and kind == "display_data"]
+    emptied = [at for at, (kind, data) in enumerate(cell.outputs) if kind == "update_display_data" and not data]
+    assert (len(live), len(final)) == (1, 1)
+    assert live[0] < min(emptied) <= max(emptied) < final[0]
+    assert len(emptied) == 2
 
 
 def test_figures_of_matplotlib_are_shown_even_if_the_code_leaves_them_open(drawing, stub_model):
@@ -119,3 +131,47 @@ def test_a_call_shows_at_most_twenty_figures_and_says_so(drawing, stub_model):
 
     assert images(cell) == 20
     assert told.count("a call shows at most 20") == 5
+
+
+IMAGES = f"""
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots()
+axes.plot([1, 2, 3])
+plt.close(figure)
+open("plot.png", "wb").write({png(30, 20)!r});
+"""
+
+
+def test_images_that_a_cell_names_arrive_byte_by_byte_and_are_shown_in_the_history(drawing, stub_model):
+    drawing.run(IMAGES)
+
+    cell = drawing.run('%%piano\nCompare {{figure}} with {{image("plot.png")}} and {{small}}')
+    history = drawing.run("%piano history --last 2")
+
+    text, *sent = stub_model.requests[-1]["messages"][-1]["content"]
+    assert cell.status == "ok", cell.stream
+    assert re.match(r"Compare \[figure, \d+ × \d+\] with \[plot\.png, 30 × 20\] and \[small, 30 × 20\]\n", text["text"])
+    assert sent[0]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert sent[1:] == [image_url(png(30, 20))] * 2
+    assert images(history) == 3
+    assert re.search(r"You: Compare figure · \d+ × \d+ with plot\.png · 30 × 20 and small · 30 × 20", history.text)
+
+
+def test_a_function_asks_about_its_own_figure(drawing, stub_model):
+    drawing.run(
+        f"figure = 'of the notebook'\ndef ask(figure):\n    %piano ask What is {{{{figure}}}}?\nask({png(6, 6)!r});"
+    )
+
+    assert stub_model.requests[-1]["messages"][-1]["content"][1:] == [image_url(png(6, 6))]
+
+
+def test_m5_code_of_an_agent_names_images_of_the_workspace_only(drawing, stub_model):
+    drawing.run(f"import pathlib; pathlib.Path('../key.png').write_bytes({png(9, 9)!r})")
+    code = "get_ipython().run_line_magic('piano', 'ask --no-wait {{image(\"../key.png\")}}')"
+
+    _, told = run_python(drawing, stub_model, code)
+
+    assert "outside of the workspace: agents attach files of the workspace only" in told
+    assert image_url(png(9, 9)) not in [
+        part for each in stub_model.requests[-1]["messages"] for part in each["content"] if isinstance(part, dict)
+    ]

@@ -2,37 +2,13 @@
 
 import base64
 import io
-from contextlib import asynccontextmanager
 
 import pytest
-from pictures import png, png_that_claims
+from pictures import NO_VISION, image_url, png, png_that_claims
 
-from piano_jupyter import Piano, PianoError
+from piano_jupyter import PianoError
 from piano_jupyter.errors import ImagesRefusedError, ModelError
-from piano_jupyter.testing import ScriptedServer, ServerReply, tool_call
-
-VISION = {"/props": {"modalities": {"vision": True}}}
-NO_VISION = {"/props": {"modalities": {"vision": False, "audio": False}}}
-
-
-@pytest.fixture
-def piano_on(tmp_path):
-    """Return a function that opens a Piano in the folder `work`, on a server with a script."""
-    (tmp_path / "work").mkdir()
-
-    @asynccontextmanager
-    async def opened(*script, serves=VISION, **options):
-        with ScriptedServer(script, serves=serves) as server:
-            settings = {"database": ":memory:", "base_url": server.url, "workspace": str(tmp_path / "work")}
-            async with Piano(**settings | options) as piano:
-                await piano.update_agent("Assistant", system_prompt="")
-                yield piano, server
-
-    return opened
-
-
-def image_url(content, kind="png"):
-    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(content).decode()}"}}
+from piano_jupyter.testing import ServerReply, tool_call
 
 
 def figure():

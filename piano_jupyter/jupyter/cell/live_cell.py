@@ -4,11 +4,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from IPython.display import display
 
+from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES, attachments_html
 from piano_jupyter.jupyter.render.tables import NO_MATHJAX, SMALL_GREY
 from piano_jupyter.jupyter.render.transcript import call_line
 from piano_jupyter.progress import CallProgress, JobProgress, ProgressTracker
@@ -90,6 +92,8 @@ class LiveCell:
         if in_notebook and not raw:
             LiveMarkdown()  # loads the renderer while the question is on its way
         self._streams: dict[UUID, LiveMarkdown] = {}  # by message
+        self._figures: list[Attachment] = []
+        self._figures_handle: Any = None  # below the text, which is drawn far more often
         self._next_drawing = 0.0  # the earliest time of the next one
         self._drawn: list[LiveAnswer] = []
         self._printed = ""  # the part of the current answer that is on the terminal
@@ -118,10 +122,22 @@ class LiveCell:
         ended = time.monotonic()
         self._next_drawing = ended + pause_after(ended - began, size)
 
+    def show_figures(self, figures: Sequence[Attachment]) -> None:
+        """Show what a call has shown below the text, with the figures before; a terminal shows none."""
+        if self._handle is None or not figures:
+            return
+        self._figures += figures
+        if self._figures_handle is None:
+            self._figures_handle = display({}, raw=True, display_id=True)
+        html = attachments_html(_newest(self._figures))
+        self._figures_handle.update({"text/html": f'<div class="{NO_MATHJAX}">{html}</div>'}, raw=True)
+
     def end(self) -> None:
         """Empty the live output, or end the line on a terminal. May be called twice."""
         if self._handle is not None:
             self._handle.update({}, raw=True)
+            if self._figures_handle is not None:
+                self._figures_handle.update({}, raw=True)
         elif self._printed:
             sys.stdout.write(self._terminal.end() + "\n")
         self._printed = ""
@@ -164,6 +180,15 @@ def pause_after(drawing_time: float, size: int) -> float:
     """Return the seconds to wait after an update that took this long and has this many bytes."""
     drawing_pause = min(MAX_DRAWING_PAUSE_S, PAUSE_PER_DRAWING_TIME * drawing_time)
     return max(FRAME_INTERVAL_S, drawing_pause, size / MAX_BYTES_PER_S)
+
+
+def _newest(figures: Sequence[Attachment]) -> list[Attachment]:
+    """Return figures of which only the newest have their content, as much as one output holds."""
+    left, found = MAX_SHOWN_BYTES, []
+    for each in reversed(figures):
+        left -= each.size
+        found.append(each if left >= 0 else each.without_content())
+    return found[::-1]
 
 
 class LiveMarkdown:

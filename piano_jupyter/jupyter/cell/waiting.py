@@ -25,7 +25,7 @@ from piano_jupyter.approval_prompt import (
     rule_added_message,
 )
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import ApprovalRequested, Closed, Event, EventsMissed, ModelLoading
+from piano_jupyter.events import ApprovalRequested, Closed, Event, EventsMissed, ModelLoading, ToolReturned
 from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answers
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
@@ -168,6 +168,9 @@ def _show_until_all_ended(session: "Session", following: ProgressTracker, receiv
         if isinstance(event, ApprovalRequested):  # also of another job: it blocks this one, and nobody else asks
             live.draw(live_answers(following))
             _ask_for_approval(session, following, event)
+        elif isinstance(event, ToolReturned) and event.call.attachments and event.job_id in following.by_job_id:
+            [call] = session.call(partial(_with_figures, [event.call]))
+            live.show_figures(call.attachments)
         elif isinstance(event, EventsMissed):
             _give_up_left(following, session.call(lambda piano: piano.unfinished()))
         elif isinstance(event, Closed):

@@ -1,7 +1,7 @@
 """Names that `{{…}}` knows besides the user's variables, such as `In[3]`. A variable of the user's goes before them.
 
 Another module adds a name with `SPECIAL_NAMES["error"] = read`, where `read` takes the IPython shell and returns the
-value, or a `SpecialFunction` for a name that is called, as in `{{image("plot.png")}}`.
+value, or a `SpecialFunction` for a name that ends in "(" and is called, as in `{{image("plot.png")}}`.
 """
 
 from collections.abc import Callable, Iterator, Mapping

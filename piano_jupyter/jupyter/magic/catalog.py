@@ -91,7 +91,9 @@ ALL = [
     Command(status.events, "[--last N]", "--last 20"),
     Command(help_, "[SUB-COMMAND|TOPIC]", "trouble"),
     Command(
-        import_export.export, "FILE [--thread THREAD] [--format md|ipynb|jsonl] [--force]", "review.md --thread Sales"
+        import_export.export,
+        "FILE [--thread THREAD] [--format md|html|ipynb|jsonl] [--force]",
+        "review.md --thread Sales",
     ),
     Command(import_export.import_, "FILE [--title TITLE]", 'talk.jsonl --title "An old talk"'),
     Command(copies.backup, "[FILE]", "~/piano-2026.duckdb"),

@@ -24,6 +24,8 @@ PYTHON_CELL_MAGICS = frozenset({"capture", "debug", "prun", "time", "timeit"})  
 LAST_HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
 LEADING_HANDLES = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
 OPEN_PLACEHOLDER = re.compile(r"\{\{[^{}]*$")
+IMAGE_PATH = re.compile(r"""\s*image\(((?P<quote>["']?)([^"']*))""")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
 WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
 
@@ -144,6 +146,8 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
     @context_matcher(identifier="piano_jupyter.completion", priority=1000)
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
         if (written := _open_placeholder(context)) is not None:
+            if path := IMAGE_PATH.fullmatch(written):
+                return _answer(path[1], [SimpleCompletion(text, type="file") for text in _image_files(*path.groups())])
             from piano_jupyter.jupyter.context.placeholder_names import placeholder_names  # noqa: PLC0415  At the first TAB.
 
             fragment, found = placeholder_names(written, QuestionVariables(shell, variables()))
@@ -182,6 +186,13 @@ def _open_placeholder(context: CompletionContext) -> str | None:
     magic = FIRST_LINE.match(context.full_text)
     is_question = LINE_MAGIC.fullmatch(line) or (magic and magic[1] == "piano")
     return found[0][2:] if found and is_question else None
+
+
+def _image_files(_written: str, quote: str, path: str) -> list[str]:
+    """Return the images and folders that `{{image("…` can go on with; a folder stays open for what is in it."""
+    quote = quote or '"'
+    found = [each for each in matching_files(path) if each.lower().endswith(("/", *IMAGE_ENDINGS))]
+    return [f"{quote}{each}" + ("" if each.endswith("/") else f"{quote})") for each in found[:MAX_COMPLETIONS]]
 
 
 def _typed(text: str, line_number: int, line: str) -> tuple[str, bool] | None:

@@ -22,7 +22,7 @@ from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ModelError, PianoError
 from piano_jupyter.safe_files import read_file, write_file
 from piano_jupyter.secrets.redactor import redact
-from piano_jupyter.text.json_text import MAX_DEPTH, parse_json
+from piano_jupyter.text.json_text import MAX_DEPTH, mapping, parse_json
 
 FORMAT_VERSION = 1
 MAX_CASSETTE_BYTES = 1 << 30
@@ -203,9 +203,10 @@ def _used_props(body: str) -> str:
     try:
         props = parse_json(body)
         settings = {"n_ctx": (props.get("default_generation_settings") or {}).get("n_ctx")}
-        return json.dumps(
-            {"chat_template_caps": props.get("chat_template_caps"), "default_generation_settings": settings}
-        )
+        used = {"chat_template_caps": props.get("chat_template_caps"), "default_generation_settings": settings}
+        if "modalities" in props:  # whether the model sees images
+            used["modalities"] = {"vision": mapping(props["modalities"]).get("vision")}
+        return json.dumps(used)
     except (ValueError, AttributeError):
         return "{}"
 

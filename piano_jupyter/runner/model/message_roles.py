@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 NO_ANSWER = "(no answer was given)"
+#: What an agent says before it sees the images that its calls have shown: roles must alternate.
+BEFORE_FIGURES = "(looking at what was shown)"
 
 Content = str | list[dict[str, Any]]
 

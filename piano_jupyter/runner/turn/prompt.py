@@ -18,13 +18,16 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter.records import Agent, Message, ToolCall
-from piano_jupyter.runner.model.message_roles import Content, image_part, merge_same_role, parts
+from piano_jupyter.runner.model.message_roles import BEFORE_FIGURES, Content, image_part, merge_same_role, parts
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 from piano_jupyter.text.invisible import model_text
 
 OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
+MAX_SEEN_FIGURES = 4  #: of the calls of one message
+MAX_SEEN_BYTES = 2**20  #: of such an image
+SEEN_MIMES = frozenset({"image/png", "image/jpeg"})  #: what every server reads
 NO_TRIM = HistoryTrim()
 NOTHING: Mapping[UUID, str] = MappingProxyType({})
 NO_BYTES: Mapping[str, bytes] = MappingProxyType({})
@@ -43,6 +46,7 @@ def chat_messages(
     trimmed_calls: int = 0,
     unanswered: Mapping[UUID, str] = NOTHING,
     attached: Mapping[str, bytes] = NO_BYTES,
+    sees_figures: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the messages to send.
 
@@ -51,7 +55,7 @@ def chat_messages(
     messages have the assistant's role; those of other agents are `quoted` user messages. Reasoning is sent only within
     the job `job_id`. `unanswered` says in the agent's words of earlier questions why they have no answer: without it,
     such a question would be read as part of the next one. `attached` has what the agent reads and sees of attachments,
-    by hash; of others it reads the names.
+    by hash; of others it reads the names. With `sees_figures` it sees the images that its own calls have shown.
     """
     calls_by_message: dict[UUID, list[ToolCall]] = {}
     for call in sorted(calls, key=lambda each: each.seq):
@@ -82,7 +86,9 @@ def chat_messages(
                 author = names.get(message.agent_id, OTHER_AGENT) if message.agent_id else OTHER_AGENT
             prompt.append({"role": "user", "content": escape(quoted(author, trim.shortened(message.content)))})
         else:
-            prompt += _own_message(message, calls_by_message.get(message.id, ()), call_ids, job_id, prepared)
+            own = calls_by_message.get(message.id, ())
+            prompt += _own_message(message, own, call_ids, job_id, prepared)
+            prompt += _seen_figures(own, attached) if sees_figures else []
     system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(model_text(skills.strip()))) if part)
     messages = merge_same_role(prompt)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
@@ -112,6 +118,17 @@ def _with_attachments(message: Message, prepared: Callable[[str], str], attached
             texts.append(prepared(f"[attached: {name}]\n{quoted('file', model_text(found.text))}"))
     content = "\n\n".join(filter(None, texts))
     return [*parts(content), *images] if images else content
+
+
+def _seen_figures(calls: Sequence[ToolCall], attached: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Return the first images that calls have shown, as a message of the user: results of tools are texts."""
+    shown = [(call.name, each) for call in calls for each in call.attachments if each.mime in SEEN_MIMES]
+    content: list[dict[str, Any]] = []
+    for name, each in shown[:MAX_SEEN_FIGURES]:
+        seen = each if each.content is not None else replace(each, content=attached.get(each.sha256))
+        if seen.content is not None and each.size <= MAX_SEEN_BYTES:
+            content += [*parts(escape(f"[shown by {name}: {model_text(each.label)}]")), image_part(seen.data_uri)]
+    return [{"role": "assistant", "content": BEFORE_FIGURES}, {"role": "user", "content": content}] if content else []
 
 
 def _own_message(

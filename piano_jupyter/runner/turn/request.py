@@ -44,6 +44,9 @@ async def ask_within_window(
     questions = context_window.question_indexes(history)
     tools = [tool.schema() for tool in turn.tools]
 
+    has_figures = any(each.is_image for call in calls for each in call.attachments)
+    sees_figures = has_figures and await turn.sees_images(job.model) is True
+
     def messages(trim: HistoryTrim) -> list[dict[str, Any]]:
         prompt = chat_messages(
             turn.agent,
@@ -57,6 +60,7 @@ async def ask_within_window(
             trimmed_calls=turn.trimmed_calls,
             unanswered=turn.unanswered,
             attached=turn.attached,
+            sees_figures=sees_figures,
         )
         return with_schema(prompt, job.schema)
 

@@ -34,6 +34,7 @@ class TurnInput:
     tool_timeout: float  #: seconds
     tool_output_limit: int  #: characters
     context: Callable[[str], Awaitable[int | None]]  #: a model's context window in tokens, if it is known
+    sees_images: Callable[[str], Awaitable[bool | None]]  #: whether a model sees images, if it is known
     attached: Mapping[str, bytes] = field(
         default_factory=dict
     )  #: what the agent reads and sees of attachments, by hash

@@ -5,9 +5,9 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from pictures import png, png_that_claims
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.records import Inserted
 from piano_jupyter.variables.fill_in import fill_in
 from piano_jupyter.variables.frame_methods import SpecialFunction
 
@@ -146,7 +146,7 @@ def test_a_method_that_a_library_does_not_have_is_named():
 
 
 def test_a_special_function_is_called_with_literals_only():
-    variables = {"image": SpecialFunction(lambda path: f"<{path}>"), "path": "x.png"}
+    variables = {"image(": SpecialFunction(lambda path: f"<{path}>"), "path": "x.png", "image": "a variable"}
 
     assert fill_in('{{image("a.png")}}', variables).sent == "<a.png>"
     with pytest.raises(PianoError, match="nothing is called but"):
@@ -155,14 +155,22 @@ def test_a_special_function_is_called_with_literals_only():
         fill_in("{{image()}}", variables)
 
 
-def test_a_value_can_become_something_else_than_text():
-    def attach(expression, value):
-        return Inserted(f"{expression} · image", "[image 1]") if value == b"PNG" else None
+def test_an_image_is_attached_once_and_named_in_the_text():
+    variables = {"dark": png(30, 20), "plots": [png(5, 4)], "n": 1, "raw": b"no image"}
 
-    filled = fill_in("{{fig}} {{n}}", {"fig": b"PNG", "n": 1}, attach=attach)
+    filled = fill_in("{{dark}} {{n}} {{plots[0]}} {{ dark }} {{raw}}", variables)
 
-    assert filled.sent == "[image 1] 1"
-    assert [each.label for each in filled.inserted] == ["fig · image", "1"]
+    assert filled.sent == "[dark, 30 × 20] 1 [plots[0], 5 × 4] [dark, 30 × 20] b'no image'"
+    assert filled.shown == "dark · 30 × 20 1 plots[0] · 5 × 4 dark · 30 × 20 b'no image'"
+    assert [(each.name, each.content) for each in filled.attachments] == [
+        ("dark", png(30, 20)),
+        ("plots[0]", png(5, 4)),
+    ]
+
+
+def test_m3_an_image_that_claims_billions_of_pixels_is_named():
+    with pytest.raises(PianoError, match=r"\{\{bomb\}\}: the image has 60,000 × 60,000 pixels"):
+        fill_in("{{bomb}}", {"bomb": png_that_claims(60_000, 60_000)})
 
 
 def test_a_missing_attribute_is_one_sentence():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from piano_jupyter.runner.model.message_roles import merge_same_role
+from piano_jupyter.runner.model.message_roles import BEFORE_FIGURES, merge_same_role
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, Reply, RequestedCall
 from piano_jupyter.runner.model.stream.lenient_json import read_arguments
 from piano_jupyter.runner.model.stream.tool_calls import replace_lone_surrogates
@@ -121,8 +121,11 @@ def _decode(inside: str) -> tuple[str, str, bool]:
 
 
 def _called_tools(messages: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the tools called since the last user message."""
-    last_user = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=0)
+    """Return the tools called since the last user message; what they have shown is none."""
+    last_user = 0
+    for place, message in enumerate(messages):
+        if message["role"] == "user" and messages[place - 1].get("content") != BEFORE_FIGURES:
+            last_user = place
     calls = [call for message in messages[last_user:] for call in message.get("tool_calls") or ()]
     return {call["function"]["name"] for call in calls}
 

@@ -573,4 +573,4 @@ def test_slices_are_the_last_entries_first_and_together_everything(scene):
 
     together = [change for each in reversed(slices) for change in each]
     assert together == everything(scene.shown)
-    assert [len({change.get("entry") or change["in"] for change in each}) for each in slices][0] == 2
+    assert len({change.get("entry") or change["in"] for change in slices[0]}) == 2

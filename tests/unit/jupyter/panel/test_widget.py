@@ -486,6 +486,40 @@ def test_the_panel_of_a_deleted_thread_is_taken_away_and_another_one_stays(opene
     other.close()
 
 
+def test_an_image_that_a_question_names_goes_along_and_an_edit_draws_it_again(scripted, tmp_path):
+    shades = iter([png(4, 4, 1), png(4, 4, 2)])
+
+    async def filled(_piano, text, _thread):
+        return fill_in(text, {"fig": next(shades)})
+
+    async def begun():
+        piano = Piano(database=":memory:", workspace=tmp_path, model=scripted("one", "two"))
+        await piano.open()
+        await piano.open_thread("Talk")
+        return piano
+
+    loop = LoopThread()
+    piano = loop.run(begun())
+    panel = Recorded(piano, loop, piano.thread, filled)
+    try:
+        panel.clicks("send", "See {{fig}}")
+        assert panel.answer() == ""
+        [question] = loop.run(piano.messages(piano.thread))[:1]
+        panel.edits(str(question.id), "See again {{fig}}", action=2)
+        assert panel.answer(2) == ""
+        [edited] = loop.run(piano.messages(piano.thread))[:1]
+        sent = [each.content for each in loop.run(piano.with_content([question, edited]))]
+        kept = [each.attachments[0].content for each in loop.run(piano.with_content([question, edited]))]
+    finally:
+        panel.close()
+        loop.run(piano.close())
+        loop.stop()
+
+    assert sent == ["See [fig, 4 × 4]", "See again [fig, 4 × 4]"]
+    assert kept == [png(4, 4, 1), png(4, 4, 2)]
+    assert len(edited.attachments) == 1
+
+
 def test_a_question_names_variables_and_an_edit_begins_with_what_was_typed(scripted, tmp_path):
     async def filled(_piano, text, thread):
         assert thread.title == "Talk"

@@ -256,6 +256,7 @@ async def test_i2_after_a_crash_at_any_point_of_a_turn_each_call_has_one_result_
         tool_timeout=9,
         tool_output_limit=900,
         context=unknown,
+        sees_images=unknown,
     )
     model = scripted(asks[:2], asks[2:], "All fine.")
     events = [each async for each in run_turn(turn, model, allowed, lambda _: None, Clock())]

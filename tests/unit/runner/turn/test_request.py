@@ -86,6 +86,7 @@ class Talk:
             tool_timeout=9,
             tool_output_limit=100_000,
             context=context,
+            sees_images=context,
             summarize=self.settings.get("summarize", False),
         )
         told = [event async for event in run_turn(turn, self.model, permit, lambda _: None, Clock())]
