@@ -44,7 +44,11 @@ class SandboxedCommand:
     """A sandbox that waits for its command, and then runs it."""
 
     def __init__(
-        self, spec: SandboxSpec, process: subprocess.Popen[bytes], report_socket: socket.socket, output_pipe: int
+        self,
+        cgroups: CgroupLimits,
+        process: subprocess.Popen[bytes],
+        report_socket: socket.socket,
+        output_pipe: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process, self._report_socket, self._output_pipe = process, report_socket, output_pipe
@@ -54,7 +58,7 @@ class SandboxedCommand:
         self._output = CommandOutput(2000, Path(os.devnull), "")  #: collects what bwrap prints until the shell is ready
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._cgroups = CgroupLimits(spec.limits)
+        self._cgroups = cgroups
         report_socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._process_end = os.pidfd_open(process.pid)
         self._loop.add_reader(report_socket, self._read_report)
@@ -67,6 +71,7 @@ class SandboxedCommand:
 
         The sandbox dies with the thread that starts it, so call this on the event loop's thread, not in a worker.
         """
+        cgroups = await asyncio.to_thread(CgroupLimits, spec.limits)  # the system takes its time
         report_socket, shell_socket = socket.socketpair()
         output_read, output_write = os.pipe()
         try:
@@ -87,11 +92,12 @@ class SandboxedCommand:
         except (OSError, SandboxUnavailableError) as error:
             report_socket.close()
             os.close(output_read)
+            await asyncio.to_thread(cgroups.remove)
             raise SandboxUnavailableError(str(error)) from error
         finally:
             shell_socket.close()
             os.close(output_write)
-        command = cls(spec, process, report_socket, output_read)
+        command = cls(cgroups, process, report_socket, output_read)
         try:
             await command._become_ready()
         except BaseException:

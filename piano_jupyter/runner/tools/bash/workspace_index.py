@@ -68,9 +68,9 @@ class WorkspaceIndex:
         return self.facts
 
     def _look(self, parts: Parts, known: _Folder | None) -> _Folder | None:
-        path = self.hazards.workspace.joinpath(*parts)
+        path = "/".join((str(self.hazards.workspace), *parts))  # a Path would take longer than the rest
         with suppress(OSError):  # It is gone, or not to be read: by commands neither.
-            ctime_ns = path.lstat().st_ctime_ns
+            ctime_ns = os.lstat(path).st_ctime_ns
             if time.time() - ctime_ns / 1e9 < TIMESTAMP_MARGIN_S:
                 ctime_ns = 0
             if known is not None and known.ctime_ns == ctime_ns != 0:
