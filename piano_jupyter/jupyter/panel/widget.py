@@ -238,7 +238,7 @@ class ChatPanel(anywidget.AnyWidget):
         self.send_everything(None)
 
     async def _update_transcript(self) -> None:
-        """Write the transcript anew; once more afterwards if that is asked for meanwhile."""
+        """Update the transcript; once more afterwards if that is asked for meanwhile."""
         self._transcript_is_old = True
         async with self._writing_transcript:
             if self._transcript_is_old:

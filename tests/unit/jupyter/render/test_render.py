@@ -167,7 +167,7 @@ def test_a_raw_answer_is_its_text_alone_and_one_of_several_is_headed():
     assert answer_bundle(message, "ada", raw=True, headed=True) == {"text/plain": "ada:\n**3**"}
     headed = answer_bundle(message, "ada", headed=True)
     assert headed["text/plain"] == "ada:\n**3**"
-    assert headed["text/html"].startswith('<div class="tex2jax_ignore mathjax_ignore"><div><strong>ada</strong></div>')
+    assert headed["text/html"].startswith('<div class="piano-answer tex2jax_ignore mathjax_ignore"><div><strong>ada')
     assert headed["text/html"].count("ada") == 1
 
 
