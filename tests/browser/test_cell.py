@@ -4,6 +4,7 @@ import threading
 from itertools import pairwise
 
 import pytest
+from browser.lab import LONG
 from browser.test_looks import FAINT, READABLE, theme
 from playwright.sync_api import expect
 
@@ -103,7 +104,7 @@ def test_a_cell_streams_rendered_text_and_does_not_collapse_when_it_ends(noteboo
         nb.page.evaluate(WATCH, [nb.path, 1])
         middle = len(held.pieces) * 5 // 8
         held.write(nb, middle)
-        expect(nb.cell(1).locator(".piano-live strong").first).to_have_text("6 columns")
+        expect(nb.cell(1).locator(".piano-live strong").first).to_have_text("6 columns", timeout=LONG)
         nb.shot(f"cell_streams_{shade.lower()}")
         held.write(nb, len(held.pieces) - middle)
         nb.wait_for(1)
@@ -150,7 +151,7 @@ def test_a_raw_answer_stays_as_it_is_written(notebook, stub_model):
     nb.run(1, wait=False)
     nb.page.evaluate(WATCH, [nb.path, 1])
     held.write(nb, 5)
-    expect(nb.cell(1).locator(".piano-live pre")).to_contain_text("It is **bold**.")
+    expect(nb.cell(1).locator(".piano-live pre")).to_contain_text("It is **bold**.", timeout=LONG)
     held.write(nb, len(held.pieces) - 5)
     nb.wait_for(1)
     expect(nb.cell(1).locator(".jp-RenderedText")).to_be_visible()
@@ -180,3 +181,23 @@ def test_an_answer_of_a_notebook_that_is_not_trusted_reads_well(notebook, stub_m
     assert code.locator("pre").evaluate("pre => getComputedStyle(pre).whiteSpace") == "pre"
     assert nb.cell(1).locator("td").first.evaluate("cell => getComputedStyle(cell).textAlign") == "left"
     assert code.evaluate("frame => getComputedStyle(frame).borderTopWidth") == "1px"
+
+
+def test_the_panel_renders_an_answer_as_a_cell_does(notebook, stub_model, shade):
+    stub_model.says(ANSWER)
+    nb = notebook([LOAD, "%%piano\nWhat does the data say?", "%piano panel"])
+    theme(nb, shade)
+    try:
+        for index in range(3):
+            nb.run(index)
+        in_panel = nb.panel.locator(".piano-text .piano-code")
+        expect(in_panel).to_have_count(2)
+        nb.panel.scroll_into_view_if_needed()
+        nb.shot(f"panel_renders_{shade.lower()}")
+    finally:
+        theme(nb, "Light")
+
+    in_cell = nb.cell(1).locator(".piano-answer .piano-code")
+    read = "codes => codes.map(each => each.querySelector('code').outerHTML)"
+    assert in_panel.evaluate_all(read) == in_cell.evaluate_all(read)
+    assert in_panel.locator("small").all_inner_texts() == ["python", "mermaid"]

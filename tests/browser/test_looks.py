@@ -95,7 +95,7 @@ def test_status_models_and_a_cell_that_streams_read_well(notebook, swapping, wor
         for index in range(STREAMS):
             nb.run(index)
         nb.run(STREAMS, wait=False)
-        nb.until(lambda: "```" in nb.text(STREAMS) or nb.has_ended(STREAMS), 60)
+        nb.until(lambda: "<pre" in str(nb.outputs(STREAMS)) or nb.has_ended(STREAMS), 60)
         nb.cell(1).evaluate("cell => cell.scrollIntoView()")
         nb.shot(f"models_{shade.lower()}")
         nb.wait_for(STREAMS)

@@ -72,7 +72,7 @@ def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
     stub_model.release.set()
 
     expect(answers(nb).locator("strong")).to_have_text("42")
-    expect(answers(nb).locator("pre code .mi")).to_have_text("42")
+    expect(answers(nb).locator("pre code span[style*=number-color]")).to_have_text("42")
     expect(button(nb, "Stop")).to_be_hidden()
 
 
