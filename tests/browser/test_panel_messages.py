@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from piano_jupyter.jupyter.render.markdown_html import render
 from piano_jupyter.testing import ServerReply, tool_call
 
 LOAD = "%load_ext piano_jupyter"
@@ -289,3 +290,54 @@ def test_q2_html_in_a_proposed_cell_is_text(notebook, stub_model):
     expect(nb.panel.locator(".piano-proposed-code")).to_contain_text("<img src=x")
     expect(nb.panel.locator("img")).to_have_count(0)
     assert nb.page.evaluate("window.pwned") is None
+
+
+def test_q3_a_diagram_is_an_image_in_which_nothing_runs_and_what_is_no_diagram_stays_code(notebook, stub_model):
+    if "language-mermaid" not in render("```mermaid\nx\n```"):
+        pytest.skip("the renderer does not name the language of code")
+    hostile = '<img src=x onerror="window.pwned = 1">'
+    stub_model.says(f'```mermaid\ngraph TD; A["{hostile}"] --> B\n```\n\n```mermaid\nno diagram {hostile}\n```')
+    nb = notebook([OPEN])
+    nb.run(0)
+    ask(nb, "Draw it.")
+
+    expect(nb.panel.locator("img.piano-diagram")).to_have_attribute("src", re.compile("^data:image/svg"))
+    expect(nb.panel.locator("img")).to_have_count(1)
+    expect(nb.panel.locator("pre")).to_have_count(2)
+    nb.shot("diagram")
+    assert nb.page.evaluate("window.pwned") is None
+
+
+@pytest.mark.parametrize("shade", ["Light", "Dark"])
+def test_messages_fit_into_a_narrow_panel_in_both_themes(notebook, stub_model, shade):
+    stub_model.says(
+        [tool_call("add_cell", code="rate = 4\n100 / rate"), tool_call("variables")],
+        f"{CODE}\n\n| a | b |\n| --- | --- |\n| 1 | 2 |",
+        "Again.",
+        ServerReply("Now I write **more** of it", held=True),
+    )
+    nb = notebook([f"{LOAD}\n%piano agent Assistant --tools variables,add_cell", "%piano panel"])
+    change = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
+    nb.page.evaluate(change, f"JupyterLab {shade}")
+    try:
+        nb.run(0)
+        nb.run(1)
+        for i, text in enumerate(("Write me cells.", "And again?")):
+            ask(nb, text)
+            expect(answers(nb)).to_have_count(i + 1)
+        button(nb, "Ask again").last.click()
+        expect(answers(nb, "writing")).to_have_count(1)
+        ask(nb, "One that waits")
+        expect(answers(nb, "queued")).to_have_count(1)
+        nb.shot(f"messages_{shade.lower()}")
+        nb.panel.evaluate("panel => { panel.style.width = '320px' }")
+        nb.shot(f"messages_{shade.lower()}_narrow")
+        log = nb.panel.get_by_role("log")
+        fits = log.evaluate("node => node.scrollWidth <= node.clientWidth")
+        log.evaluate("node => { node.scrollTop = 0 }")
+        nb.shot(f"messages_{shade.lower()}_narrow_top")
+    finally:
+        stub_model.release.set()
+        nb.page.evaluate(change, "JupyterLab Light")
+
+    assert fits

@@ -1,5 +1,6 @@
 // Text of a model: what it thought, the HTML that is finished, and a tail that is still being written.
 import { addCodeTools } from "./code_block.js";
+import { drawDiagrams } from "./diagram.js";
 import { duration, timeOfDay } from "./elapsed.js";
 import { make } from "./elements.js";
 
@@ -39,5 +40,6 @@ export function appendText(log, node, { html, tail, append, reasoning, thought }
   last.innerHTML = tail;
   const fresh = make("template", { innerHTML: html }).content;
   addCodeTools(log.panel, fresh);
+  drawDiagrams(log.panel, fresh);
   done.append(fresh);
 }

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import escape
 from uuid import UUID
 
@@ -563,3 +564,62 @@ def test_a_call_tells_the_names_of_its_figures_when_it_returns(scene):
     scene.happens(ToolReturned(job_id=job.id, call=ended))
 
     assert scene.page.parts[str(call.id)]["attachments"] == [[plot.sha256, "image, 640 × 480"]]
+
+
+def test_it_is_told_for_how_long_a_model_thought_once_it_writes(make):
+    scene = Scene(make)
+    times = iter([datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in (1, 13)])
+    scene.shown = ThreadView(now=lambda: next(times))
+    job = scene.asks("?")
+    scene.starts(job)
+    scene.writes(job, reasoning="hm")
+    assert "thought" not in str(scene.shown.everything())
+
+    scene.writes(job, "It is")
+
+    [text] = [change for change in scene.shown.everything() if change.get("kind") == "text"]
+    assert text["thought"] == 12.0
+
+
+def loaded(scene, messages, jobs, alternatives=()):
+    view = ThreadView()
+    view.load([scene.ada], messages, [], jobs, alternatives=dict(alternatives))
+    return [change for change in view.everything() if "entry" in change], view
+
+
+def test_what_was_written_of_a_stopped_answer_is_shown_with_its_job(scene):
+    question = scene.make.message("?")
+    job = replace(scene.make.job(question, scene.ada), status=CANCELLED, partial="half an **answer**")
+    [_, entry], view = loaded(scene, [question], [job])
+    view.changes()
+
+    assert (entry["state"], entry["note"]) == ("cancelled", "stopped")
+    assert [change["tail"] for change in view.everything() if "part" in change] == [
+        "<p>half an <strong>answer</strong></p>\n"
+    ]
+    assert view.markdown_of(str(job.id)) == "half an **answer**"
+
+
+def test_a_version_says_which_it_is_and_which_are_beside_it(scene):
+    question = scene.make.message("?")
+    ids = [UUID(int=1), question.id, UUID(int=3)]
+
+    [entry], view = loaded(scene, [question], [], {question.id: ids})
+
+    assert entry["branch"] == {"id": str(question.id), "at": 2, "of": 3, "before": str(ids[0]), "after": str(ids[2])}
+    view.set_alternatives({})
+    assert [change["branch"] for change in view.changes()] == [None]
+
+
+def test_an_answer_that_is_written_on_another_branch_is_not_shown(scene):
+    question = scene.make.message("?")
+    first, second = (scene.make.job(question, scene.ada) for _ in range(2))
+    old = scene.answer(first, "old")
+    entries, view = loaded(scene, [question, old], [replace(first, status=DONE), replace(second, status=RUNNING)])
+
+    view.apply(JobStarted(job=replace(second, status=RUNNING)))
+    view.apply(Answered(message=scene.answer(second, "new", message=2)))
+
+    assert [entry["who"] for entry in entries] == ["You", "ada"]
+    assert "new" not in str(view.everything())
+    assert not view.busy
