@@ -69,6 +69,14 @@ class ThreadBranched(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BranchChosen(Event):
+    """A thread continues on another branch, which the user chose."""
+
+    message_id: UUID  #: the last message of that branch
+    after: int  #: the `seq` of the newest job at the time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadChanged(Event):
     """A thread was renamed or archived."""
 

@@ -1426,6 +1426,27 @@ class Piano:
         """
         return await self._parts.threads.branches(thread)
 
+    async def choose_branch(self, message: Message | UUID | str) -> None:
+        """Continue a thread from another branch: that of a question or an answer, with what was said after it.
+
+        The next question follows the last message of that branch. The choice is stored with the thread.
+
+        Args:
+            message: A message of the branch, its id, or the last digits of its id.
+
+        Raises:
+            NotFoundError: There is no such message.
+            StoreError: The choice cannot be stored.
+
+        Example:
+            >>> [job] = await piano.regenerate(answer)
+            >>> again = await piano.wait(job)
+            >>> await piano.choose_branch(answer)
+            >>> (await piano.messages(piano.thread))[-1].id == answer.id
+            True
+        """
+        await self._parts.threads.choose_branch(await self.find_message(message))
+
     async def message(self, message_id: UUID) -> Message:
         """Return one message by its id.
 

@@ -6,7 +6,7 @@ An answer may delegate to other agents: their jobs are followed too, and come af
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from piano_jupyter import events
 from piano_jupyter.errors import PianoError
@@ -135,6 +135,13 @@ class JobProgress:
         assert isinstance(part, CallProgress)
         part.call, part.state, part.request = call, state or call.outcome, None
         return part
+
+    def add_partial(self, job: Job) -> None:
+        """Add what was written of the answer before the job was stopped, if it is not known from its events."""
+        texts = [part for part in self.parts.values() if isinstance(part, TextProgress)]
+        if all(text.message is not None for text in texts):
+            part = self.parts[uuid5(job.id, "partial")] = TextProgress()
+            part.text.write(job.partial)
 
     def carry_over(self, before: "JobProgress") -> None:
         """Copy what is never stored: the status, the text being written, the flags of calls."""

@@ -356,6 +356,7 @@ class Job:
         started_at: When it was started last, in UTC.
         finished_at: When it ended, in UTC.
         notebook: The notebook that it was sent from.
+        partial: What had been written of the answer when it was stopped or failed; "" for nothing.
 
     Example:
         >>> job = await piano.send("What is the capital of France?")
@@ -385,11 +386,19 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     notebook: Notebook = field(default_factory=Notebook)
+    partial: str = ""
 
     @property
     def terms(self) -> JobTerms:
         """What it was sent under: mode, rules, server and notebook."""
         return JobTerms(self.mode, self.rules, self.server, self.notebook)
+
+
+class ChosenBranch(NamedTuple):
+    """The branch of a thread that the user chose."""
+
+    message_id: UUID  #: the message at which the thread continues
+    after: int  #: the `seq` of the newest job at the time: a question that is asked later moves the thread on
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class OpenPanel(Protocol):
     async def add_cell(self, code: str) -> bool:
         """Put code into a new cell below it; return whether that worked."""
 
+    def expect_cell(self, code: str, replaces: str = "") -> None:
+        """Mark the cell with this code as proposed that the front end adds when the running one ends."""
+
     async def cells(self) -> list[dict[str, Any]] | None:
         """Return the cells of the notebook that it is in; None if the front end does not tell."""
 
@@ -231,12 +234,18 @@ class Session:
         """Return what a question can name where it is asked: the caller's local variables go before the user's."""
         return QuestionVariables(self.shell, self._caller, self.variables())
 
-    def next_cell(self, code: str) -> bool:
-        """Put code into a new cell below the running one, on the main thread; return False if none runs."""
+    def next_cell(self, code: str, replaces: str = "") -> bool:
+        """Put code into a new cell below the running one, on the main thread; return False if none runs.
+
+        An open panel marks it as proposed; `replaces` is the source of the cell that it would take the place of.
+        """
         if not (self._cells or self.kernel.cell_waits):
             return False
         self._next_cells.append(code)  # a front end creates only the first of several cells
-        self.shell.set_next_input("\n\n".join(self._next_cells))
+        source = "\n\n".join(self._next_cells)
+        self.shell.set_next_input(source)
+        for panel in self.panels_for(None)[:1]:
+            panel.expect_cell(source, replaces)
         return True
 
     def panels_for(self, thread_id: Any) -> list[OpenPanel]:

@@ -18,6 +18,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
+from piano_jupyter.pipeline.partial_answer import PartialAnswer
 from piano_jupyter.pipeline.producer import ClaimError, Producer
 from piano_jupyter.pipeline.turns import TurnRunner
 from piano_jupyter.records import Job, JobStatus
@@ -178,18 +179,28 @@ class Consumer:
 
     async def _run_job(self, job: Job) -> None:
         """Run a job to its end. When cancelled, leave the job to whoever cancelled it."""
+        loop = asyncio.get_running_loop()
+        partial = PartialAnswer(loop.time())
         try:
             self._bus.publish(events.JobStarted(thread_id=job.thread_id, job=job))
             async with aclosing(self._turns.run(job)) as turn:
                 async for event in turn:
+                    partial.take(event)
+                    if text := partial.to_keep(loop.time()):
+                        await self._keep_partial(job, text)
                     if isinstance(event, STORED_EVENTS):
                         await finish_even_if_cancelled(self._store_event(job, event))
                     else:
                         self._bus.publish(event)
+        except asyncio.CancelledError:
+            await self._keep_partial(job, partial.to_keep())
+            raise
         except PianoError as error:
+            await self._keep_partial(job, partial.to_keep())
             await self._end_job(job, str(error), error)
         except Exception as error:
             log.exception("the turn of job %s raised", job.id)
+            await self._keep_partial(job, partial.to_keep())
             await self._end_job(job, f"{type(error).__name__}: {error} (an error inside Piano; see the log)")
         self._forget(job.id)
 
@@ -218,6 +229,15 @@ class Consumer:
                     self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=acked.note))
                 self._producer.add_to_queue(acked.asked)
                 self._bus.publish(events.JobDone(thread_id=job.thread_id, job=acked.job, message=acked.answer))
+
+    async def _keep_partial(self, job: Job, text: str) -> None:
+        """Store what was written of an answer, if anything."""
+        if not text:
+            return
+        try:
+            await finish_even_if_cancelled(self._store.keep_partial(replace(job, partial=text)))
+        except PianoError as error:  # what comes next for this job reports it
+            log.warning("what was written of the answer of job %s could not be kept: %s", job.id, error)
 
     async def _release(self, job: Job) -> None:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from uuid import UUID
 
-from piano_jupyter.records import Job, JobStatus, Message
+from piano_jupyter.records import ChosenBranch, Job, JobStatus, Message
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
 ACTIVE_OR_DONE = (*ACTIVE, JobStatus.DONE)
@@ -37,7 +37,8 @@ class Branch(NamedTuple):
 class MessageTree:
     """The messages and jobs of a thread. It grows message by message, without being built again."""
 
-    def __init__(self, messages: Iterable[Message], jobs: Iterable[Job]) -> None:
+    def __init__(self, messages: Iterable[Message], jobs: Iterable[Job], chosen: ChosenBranch | None = None) -> None:
+        self.chosen = chosen  #: the branch that the user chose last, if any
         self._messages: dict[UUID, Message] = {}
         self._jobs: dict[UUID, Job] = {}
         self._by_job: defaultdict[UUID | None, list[Message]] = defaultdict(list)
@@ -71,14 +72,47 @@ class MessageTree:
         }
 
     def current_leaf(self) -> UUID | None:
-        """Return the message at which the thread continues: the last question that was asked, edited or regenerated."""
+        """Return the message at which the thread continues: of the branch that was chosen, if nothing was asked since.
+
+        Else the last question that was asked, edited or regenerated.
+        """
+        chosen = self.chosen if self.chosen and self.chosen.message_id in self._messages else None
         for job in reversed(self._jobs.values()):
+            if chosen and job.seq <= chosen.after:
+                break
             is_first = self._attempts[job.message_id][job.agent_id][0] == job.id
             # a later attempt that failed changes nothing
             moves = job.hops == 0 if is_first else job.status in ACTIVE_OR_DONE
             if moves and job.message_id in self._messages:
                 return job.message_id
-        return next(reversed(self._messages), None)
+        return chosen.message_id if chosen else next(reversed(self._messages), None)
+
+    @property
+    def newest_job(self) -> int:
+        """The highest `seq` of its jobs, 0 if it has none."""
+        return max((job.seq for job in self._jobs.values()), default=0)
+
+    def end_of_branch(self, message_id: UUID) -> UUID:
+        """Return where the branch of a message ends: at the last question that follows it, else at the message."""
+        question = self.question_of(message_id) or message_id
+        asked = {job.message_id: job.seq for job in self._jobs.values()}
+        later = [each for each in self._following(question) if each.role == "user"]
+        for each in sorted(later, key=lambda each: (asked.get(each.id, 0), each.seq), reverse=True):
+            if each.id != message_id and any(said.id == message_id for said in self.branch(each.id)):
+                message_id = each.id
+                break
+        if self._messages[message_id].role != "user" or message_id in asked:
+            return message_id
+        return self._following(message_id)[-1].id  # of a copied thread: the messages of a turn have no job
+
+    def _following(self, message_id: UUID) -> list[Message]:
+        """Return a message and all that follow it, in order."""
+        ids, found = {message_id}, [self._messages[message_id]]
+        for message in self._messages.values():
+            if message.parent_id in ids:
+                ids.add(message.id)
+                found.append(message)
+        return found
 
     def branch(self, leaf: UUID | None = None, first: UUID | None = None) -> list[Message]:
         """Return the messages of the branch to `leaf` (by default the current one), turn by turn.
@@ -90,8 +124,13 @@ class MessageTree:
         return self._branch_to(leaf if leaf is not None else self.current_leaf(), first).messages
 
     def last_message(self) -> Message | None:
-        """Return the last message of the current branch, without building the branch."""
+        """Return the message that the next question follows, without building the branch: the last one.
+
+        That of a branch that was chosen by its answer is this answer, also if other agents answered after it.
+        """
         turn = self._turn_of(self.current_leaf())
+        if turn and turn[-1].role != "user":
+            return turn[-1]
         return [*self._messages_of_turn(turn, sys.maxsize, None)][-1] if turn else None
 
     def history(self, job: Job) -> Branch:

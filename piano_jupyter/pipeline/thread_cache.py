@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from piano_jupyter import events
 from piano_jupyter.bus import EventBus
 from piano_jupyter.pipeline.message_tree import MessageTree
-from piano_jupyter.records import Job, Message, ToolCall
+from piano_jupyter.records import ChosenBranch, Job, Message, ToolCall
 from piano_jupyter.store.base import Store
 
 MIN_THREADS = 16  # that stay in the cache, however long they are
@@ -23,6 +23,7 @@ MAX_MESSAGES = 4_000  # in the cache, where it has more threads than that; an em
 CACHED_EVENTS = (
     events.ThreadOpened,
     events.ThreadDeleted,
+    events.BranchChosen,
     events.MessageEvent,
     events.ToolCalled,
     events.ToolReturned,
@@ -37,6 +38,7 @@ class Conversation:
         self.messages: dict[UUID, Message] = {}
         self.jobs: dict[UUID, Job] = {}
         self.calls: dict[UUID, list[ToolCall]] = {}  #: by the message that requested them, in order
+        self._chosen: ChosenBranch | None = None
         self._newest = {Message: 0, Job: 0}  # the highest `seq` of each
         self._tree: MessageTree | None = MessageTree((), ())
 
@@ -49,11 +51,18 @@ class Conversation:
     def tree(self) -> MessageTree:
         """The messages as a tree of branches."""
         if self._tree is None:
-            self._tree = MessageTree(self.messages.values(), self.jobs.values())
+            self._tree = MessageTree(self.messages.values(), self.jobs.values(), self._chosen)
         return self._tree
 
-    def load(self, messages: Iterable[Message], jobs: Iterable[Job], calls: Iterable[ToolCall]) -> None:
+    def load(
+        self,
+        messages: Iterable[Message],
+        jobs: Iterable[Job],
+        calls: Iterable[ToolCall],
+        chosen: ChosenBranch | None = None,
+    ) -> None:
         """Add what was read from the store; what was published since is newer."""
+        self._chosen = self._chosen or chosen
         published: list[Message | Job | ToolCall] = [*self.messages.values(), *self.jobs.values(), *self.tool_calls()]
         self.messages, self.jobs, self.calls, self._tree = {}, {}, {}, None
         for each in (*messages, *jobs, *calls, *published):
@@ -77,6 +86,12 @@ class Conversation:
             self._tree.put_job(record)
         else:
             self._tree.add_message(record)
+
+    def choose(self, chosen: ChosenBranch) -> None:
+        """Take in which branch was chosen."""
+        self._chosen = chosen
+        if self._tree is not None:
+            self._tree.chosen = chosen
 
     def tool_calls(self, messages: Iterable[Message] | None = None) -> list[ToolCall]:
         """Return the calls that messages (by default all) requested, in order."""
@@ -128,10 +143,13 @@ class ThreadCache:
             size -= 1 + len(oldest.messages)
 
     async def _read(self, thread_id: UUID, conversation: Conversation) -> None:
-        messages, jobs, calls = await asyncio.gather(  # in one transaction
-            self._store.messages(thread_id), self._store.jobs(thread_id=thread_id), self._store.tool_calls(thread_id)
+        messages, jobs, calls, chosen = await asyncio.gather(  # in one transaction
+            self._store.messages(thread_id),
+            self._store.jobs(thread_id=thread_id),
+            self._store.tool_calls(thread_id),
+            self._store.chosen_branch(thread_id),
         )
-        conversation.load(messages, jobs, calls)
+        conversation.load(messages, jobs, calls, chosen)
 
     def _follow(self, event: events.Event) -> None:
         if isinstance(event, events.ThreadOpened):  # it is empty, so there is nothing to read
@@ -146,6 +164,8 @@ class ThreadCache:
                 conversation.add(message)
             case events.ToolCalled(call=call) | events.ToolReturned(call=call):
                 conversation.add(call)
+            case events.BranchChosen(message_id=message_id, after=after):
+                conversation.choose(ChosenBranch(message_id, after))
             case events.ThreadDeleted():
                 del self._cached[event.thread_id]
             case events.JobFailed() | events.JobCancelled():  # the store has given its open calls a result

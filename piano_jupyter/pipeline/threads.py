@@ -9,10 +9,10 @@ from uuid import UUID
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
-from piano_jupyter.events import ThreadChanged, ThreadDeleted, ThreadOpened
+from piano_jupyter.events import BranchChosen, ThreadChanged, ThreadDeleted, ThreadOpened
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.pipeline.thread_cache import Conversation, ThreadCache
-from piano_jupyter.records import NEW_TITLE, Message, Notebook, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.records import NEW_TITLE, ChosenBranch, Message, Notebook, Thread, ThreadStatus, ToolCall, short
 from piano_jupyter.store.base import Store
 from piano_jupyter.text.truncation import truncated
 
@@ -152,6 +152,14 @@ class Threads:
     async def branches(self, thread: Thread) -> dict[UUID, list[UUID]]:
         """Return, for each message that has alternatives, the ids of all of them."""
         return (await self._thread_cache.get(thread.id)).tree.alternatives()
+
+    async def choose_branch(self, message: Message) -> None:
+        """Continue a thread from the end of the branch that a message is on."""
+        async with self._thread_cache.write_lock(message.thread_id):
+            tree = (await self._thread_cache.get(message.thread_id)).tree
+            chosen = ChosenBranch(tree.end_of_branch(message.id), tree.newest_job)
+            await self._store.choose_branch(message.thread_id, chosen)
+        self._bus.publish(BranchChosen(thread_id=message.thread_id, **chosen._asdict()))
 
     async def tool_calls(self, thread: Thread) -> list[ToolCall]:
         """Return a thread's tool calls, in order."""

@@ -19,6 +19,7 @@ from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.records import (
     Agent,
     Approval,
+    ChosenBranch,
     Counts,
     DatabaseIdentity,
     Hit,
@@ -138,6 +139,12 @@ class Store(Backend):
         None if none was kept, or if the thread is archived or deleted.
         """
 
+    async def choose_branch(self, thread_id: UUID, chosen: ChosenBranch) -> None:
+        """Remember which branch of a thread was chosen last. Raises NotFoundError if there is no such thread."""
+
+    async def chosen_branch(self, thread_id: UUID) -> ChosenBranch | None:
+        """Return which branch of a thread was chosen last; None if none was."""
+
     async def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
 
@@ -243,6 +250,13 @@ class Store(Backend):
         """Mark a job cancelled, whoever runs it; its calls without a result get "cancelled" as one.
 
         No effect on one that has ended.
+        """
+
+    async def keep_partial(self, job: Job) -> Job:
+        """Store what was written of the answer of a job, which is `job.partial`; return the job as it now is.
+
+        It is dropped when the job is claimed again. No effect on a job that has its answer, or that was last claimed
+        by another request than `job.request_id`.
         """
 
     async def retry(self, job: Job) -> Job:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from piano_jupyter.errors import StoreError
-from piano_jupyter.records import Approval, CallStatus, JobStatus, Notebook
+from piano_jupyter.errors import NotFoundError, StoreError
+from piano_jupyter.records import Approval, CallStatus, ChosenBranch, JobStatus, Notebook
 from piano_jupyter.store.base import Backend, Store
 from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
 from piano_jupyter.store.duckdb.operations import Operations
@@ -23,6 +23,7 @@ TABLES = (
     "decisions",
     "jobs",
     "notebooks",
+    "chosen_branches",
     "attachments",
 )
 
@@ -98,6 +99,8 @@ def arguments(talk, make):
         "erase": [[talk.failed.thread_id]],
         "keep_thread": [Notebook("k1", "/a.ipynb"), talk.thread.id, make.now()],
         "kept_thread": [Notebook("k1", "/a.ipynb")],
+        "choose_branch": [talk.thread.id, ChosenBranch(talk.said.id, 1)],
+        "chosen_branch": [talk.thread.id],
         "enqueue": [*question(make), 0],
         "add_message": [make.message()],
         "add_jobs": [[make.job(talk.said), make.job(talk.said)]],
@@ -117,6 +120,7 @@ def arguments(talk, make):
         "ack": [talk.job, make.answer(talk.job), make.now()],
         "fail": [talk.job, "no model", make.now()],
         "cancel": [talk.job, make.now()],
+        "keep_partial": [replace(talk.job, partial="half an answ")],
         "retry": [talk.failed],
         "take_over": [talk.queued, "another kernel", Notebook("k2", "/b.ipynb")],
         "release": [talk.job, make.now()],
@@ -177,12 +181,12 @@ class Passing(Store):
 async def test_a_store_around_a_store_needs_one_method_for_all_operations(store, make, talk):
     around = Passing(store)
     given = arguments(talk, make)
-    for name in sorted(OPERATIONS - {"ack", "cancel", "delete_threads", "fail", "release", "recover"}):
+    for name in sorted(OPERATIONS - {"ack", "cancel", "delete_threads", "fail", "keep_partial", "release", "recover"}):
         await getattr(around, name)(*given[name])
     note = make.message(talk.job.thread_id, role="system")
     kept = await around.ack(talk.job, make.answer(talk.job), make.now(), note=note)
 
-    assert set(around.asked) == OPERATIONS - {"cancel", "delete_threads", "fail", "release", "recover"}
+    assert set(around.asked) == OPERATIONS - {"cancel", "delete_threads", "fail", "keep_partial", "release", "recover"}
     assert await around.jobs(JobStatus.DONE, thread_id=talk.job.thread_id) == [kept.job]
     assert (await around.messages(talk.job.thread_id, last=1)) == [kept.note]
 
@@ -317,6 +321,33 @@ async def test_a_job_that_somebody_else_runs_does_not_fail_with_who_had_it_befor
 
     assert queued.status is JobStatus.QUEUED
     assert await store.fail(job, "late", make.now()) == taken
+
+
+async def test_what_was_written_of_an_answer_stays_with_its_job_until_that_is_claimed_again(store, make, running):
+    job = await running()
+    await store.keep_partial(replace(job, partial="half an answ"))
+    cancelled = await store.cancel(job, make.now())
+
+    assert (cancelled.status, cancelled.partial) == (JobStatus.CANCELLED, "half an answ")
+    again = await store.claim_next(make.clock.new_id(), "kernel", [(await store.retry(cancelled)).id], make.now())
+    assert again.partial == ""
+    assert await store.keep_partial(replace(job, partial="of the first attempt")) == again
+    done = (await store.ack(again, make.answer(again), make.now())).job
+    assert await store.keep_partial(replace(again, partial="too late")) == done
+
+
+async def test_the_branch_that_was_chosen_last_is_known_and_is_deleted_with_its_thread(store, make):
+    thread = await store.add_thread(make.thread())
+    first, second = ChosenBranch(make.clock.new_id(), 3), ChosenBranch(make.clock.new_id(), 4)
+
+    assert await store.chosen_branch(thread.id) is None
+    for chosen in (first, second):
+        await store.choose_branch(thread.id, chosen)
+    assert await store.chosen_branch(thread.id) == second
+    await store.delete_threads([thread.id])
+    assert await store.chosen_branch(thread.id) is None
+    with pytest.raises(NotFoundError):
+        await store.choose_branch(thread.id, first)
 
 
 async def test_a_job_is_requeued_once_for_each_time_it_ended(store, make, running):

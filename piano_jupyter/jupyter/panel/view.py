@@ -4,135 +4,27 @@ A conversation consists of entries (a question; the work of one job) and their p
 returns what is new since the last time, `everything` all of it: the page applies both in the same way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
 from piano_jupyter import events
-from piano_jupyter.approval_prompt import argument_text
-from piano_jupyter.attachments.attachment import Attachment
-from piano_jupyter.jupyter.render.cost import usage_parts
-from piano_jupyter.jupyter.render.markdown_html import (
-    MAX_RENDERED_CHARS,
-    MarkdownStream,
-    exact_html,
-    readable_html,
-    render,
-)
-from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS, capped
-from piano_jupyter.progress import CallProgress, JobProgress, TextProgress
+from piano_jupyter.jupyter.panel.entries import PanelEntry
+from piano_jupyter.jupyter.panel.parts import Change
+from piano_jupyter.jupyter.panel.thinking_times import ThinkingTimes
+from piano_jupyter.jupyter.render.tables import capped
+from piano_jupyter.progress import JobProgress, TextProgress
 from piano_jupyter.records import Agent, Job, JobStatus, Message, ToolCall
-from piano_jupyter.text.markdown import as_markdown
-from piano_jupyter.text.truncation import truncated
-
-Change = dict[str, Any]
-
-VISIBLE_LINES = 10  # of a value, without scrolling
-MAX_PREVIEW_CHARS = 90  # of the arguments beside the name of a call
-STATUS_NOTES = {
-    "queued": "waiting in the queue",
-    "thinking": "thinking",
-    "writing": "writing",
-    "failed": "failed without a known reason",
-    "cancelled": "stopped",
-}
-
-
-@dataclass
-class EntryPart:
-    """A text or a tool call, as last sent to the page."""
-
-    sent: Change
-    source: Any = None  # what it was rendered from
-    stream: MarkdownStream | None = None  # while the text is being written
-    length: int = 0  # of the text that the stream has
-    is_new: bool = True
-
-    def complete(self) -> Change:
-        streamed = {"html": self.stream.finished, "tail": self.stream.tail} if self.stream else {}
-        return self.sent | streamed
-
-    def changes(self, now: TextProgress | CallProgress) -> Change:
-        """Return what the page does not have yet: the whole part, the text written since, or nothing."""
-        was_new, self.is_new = self.is_new, False
-        if self.stream is None or isinstance(now, CallProgress):
-            return self.sent if was_new else {}
-        written = now.text.getvalue()[self.length :]
-        reasoning = now.reasoning.getvalue()[len(self.sent["reasoning"]) : MAX_RENDERED_CHARS]
-        if not (was_new or written or reasoning):
-            return {}
-        self.stream.add(written)
-        self.length += len(written)
-        self.sent["reasoning"] += reasoning
-        update = self.stream.update()
-        return self.complete() if was_new else {"stream": self.sent["part"], "reasoning": reasoning, **update}
-
-
-@dataclass
-class PanelEntry:
-    """A question of the user, or the work of one job."""
-
-    key: str
-    turn: str  # the key of its question
-    progress: JobProgress  # with the status "said" for a question
-    question: str = ""
-    said: Sequence[str | list[str]] = ()  # the question in parts: texts, and labels with what was inserted
-    attachments: Sequence[Attachment] = ()
-    parts: dict[UUID, EntryPart] = field(default_factory=dict)  # those sent to the page
-    sent: Change = field(default_factory=dict)  # the header, as last sent to the page
-
-    @property
-    def action(self) -> str:
-        """What the user can do with it: "edit", "regenerate" or ""."""
-        if self.progress.status == "said":
-            return "edit" if 0 < len(self.question) <= MAX_TEXT_CHARS else ""
-        return "regenerate" if self.progress.status == "done" else ""
-
-    def header(self, after: str | None) -> Change:
-        now = self.progress
-        state = "thinking" if now.status == "running" else now.status
-        status = {
-            "who": now.name,
-            "state": state,
-            "note": now.note or STATUS_NOTES.get(state, ""),
-            "fraction": now.fraction,
-        }
-        shown = {"text": capped(self.question), "attachments": attachment_names(self.attachments)}
-        header = {"entry": self.key, "after": after, "can": self.action, **shown, **status}
-        return header if all(isinstance(part, str) for part in self.said) else header | {"said": self.said}
-
-    def changes(self, after: str | None) -> list[Change]:
-        """Return what the page does not have of it yet."""
-        header, before = self.header(after), self.sent
-        self.sent = header
-        dropped = [key for key in self.parts if key not in self.progress.parts]
-        for key in dropped:
-            del self.parts[key]
-        part_changes = (
-            {"in": self.key} | change for key, now in self._parts() if (change := self.parts[key].changes(now))
-        )
-        return [*({"drop": str(key)} for key in dropped), *([header] if header != before else []), *part_changes]
-
-    def everything(self, after: str | None) -> list[Change]:
-        """Return all of the entry."""
-        return [self.header(after), *({"in": self.key} | self.parts[key].complete() for key, _ in self._parts())]
-
-    def _parts(self) -> list[tuple[UUID, TextProgress | CallProgress]]:
-        """Return its parts, after rendering those that have changed."""
-        for key, now in self.progress.parts.items():
-            source = now if isinstance(now, CallProgress) else now.message or now
-            if key not in self.parts or self.parts[key].source != source:
-                self.parts[key] = _entry_part(key, now)
-        return list(self.progress.parts.items())
 
 
 class ThreadView:
     """A thread as the panel shows it."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._names: dict[UUID, str] = {}
+        self._thought = ThinkingTimes(now)
+        self._elsewhere: set[UUID] = set()  # running jobs whose answers are on another branch than the one shown
         self._entries: dict[str, PanelEntry] = {}  # in reading order
         self._keys: dict[UUID, str] = {}  # of the entries that show stored messages
         self._turns: set[str] = set()  # of all entries
@@ -151,10 +43,12 @@ class ThreadView:
         jobs: Sequence[Job],
         approvals: Sequence[events.ApprovalRequested] = (),
         unfinished: Mapping[UUID, str] = MappingProxyType({}),
+        alternatives: Mapping[UUID, Sequence[UUID]] = MappingProxyType({}),
     ) -> None:
         """Load what is stored, and keep what is not stored yet (an answer being written).
 
-        `unfinished` are jobs of an earlier kernel, each with what it waits for.
+        `unfinished` are jobs of an earlier kernel, each with what it waits for; `alternatives` are the versions of
+        questions and answers.
         """
         self._names |= {agent.id: agent.name for agent in agents}
         before, self._entries = self._entries, {}
@@ -163,6 +57,7 @@ class ThreadView:
         for call in calls:
             calls_of.setdefault(call.message_id, []).append(call)
         questions = {job.id: job.message_id for job in jobs}
+        self._elsewhere = _on_other_branches(messages, jobs)
         for message in messages:
             progress = self._add_message(message, questions.get(message.job_id) if message.job_id else None).progress
             for call in calls_of.get(message.id, ()):
@@ -173,8 +68,24 @@ class ThreadView:
         for key, entry in self._entries.items():
             if key in before:
                 entry.progress.carry_over(before[key].progress)
+        for job in jobs:
+            if job.partial and str(job.id) in self._entries:
+                self._entries[str(job.id)].progress.add_partial(job)
         for request in approvals:
             self.apply(request)
+        self.set_alternatives(alternatives)
+
+    def set_alternatives(self, alternatives: Mapping[UUID, Sequence[UUID]]) -> None:
+        """Show which questions and answers have several versions."""
+        for entry in self._entries.values():
+            branch = entry.find_branch(alternatives)
+            if branch != entry.branch:
+                entry.branch = branch
+                self._touched.add(entry.key)
+
+    def markdown_of(self, key: str) -> str:
+        """Return the text of an entry as Markdown; "" if there is no such entry."""
+        return self._entries[key].markdown() if key in self._entries else ""
 
     def apply(self, event: events.Event) -> None:
         """Update from an event. Messages on another branch than the one shown are ignored."""
@@ -193,6 +104,8 @@ class ThreadView:
                         self._touched.add(entry.key)
                         entry.progress.apply(event)
             case _ if (key := str(event.job_id)) in self._entries:
+                if isinstance(event, events.MessageDelta):
+                    self._thought.take(event)
                 self._touched.add(key)
                 self._entries[key].progress.apply(event)
 
@@ -226,6 +139,8 @@ class ThreadView:
 
     def _is_shown(self, job_id: UUID, message_id: UUID | None) -> bool:
         """Return whether a job has an entry, or the message that it answers."""
+        if job_id in self._elsewhere:
+            return False
         return str(job_id) in self._entries or self._entry_of(message_id) is not None
 
     def _entry_of(self, message_id: UUID | None) -> PanelEntry | None:
@@ -238,13 +153,14 @@ class ThreadView:
             entry = self._get_or_add_entry(str(message.id), message.id, "You", "said")
             entry.question = message.typed or message.content
             entry.said = [part if isinstance(part, str) else [part.label, capped(part.text)] for part in message.parts]
-            entry.attachments = message.attachments
+            entry.attachments, entry.begun = message.attachments, message.inserted_at
             self._keys[message.id] = entry.key
             return entry
         name = self._names.get(message.agent_id, "Assistant") if message.agent_id else message.role
         entry = self._get_or_add_entry(
             str(message.job_id or f"about {message.id}"), question or message.parent_id, name
         )
+        entry.author = str(message.agent_id or "")
         if message.role != "tool":
             entry.progress.add_message(message)
             self._keys[message.id] = entry.key
@@ -253,6 +169,7 @@ class ThreadView:
     def _job_entry(self, job: Job) -> PanelEntry:
         entry = self._get_or_add_entry(str(job.id), job.message_id, self._names.get(job.agent_id, "Assistant"))
         entry.progress.model = job.model
+        entry.author, entry.begun = str(job.agent_id), job.started_at
         return entry
 
     def _get_or_add_entry(self, key: str, follows: UUID | None, who: str, status: str = "done") -> PanelEntry:
@@ -260,7 +177,7 @@ class ThreadView:
         if key not in self._entries:
             parent = self._entry_of(follows)
             turn = parent.turn if parent else str(follows or key)
-            entry = PanelEntry(key, turn, JobProgress(who, status=status))
+            entry = PanelEntry(key, turn, JobProgress(who, status=status), self._thought)
             if turn in self._turns and turn != next(reversed(self._entries.values())).turn:
                 entries = list(self._entries.items())
                 at = max(i + 1 for i, (_, each) in enumerate(entries) if each.turn == turn)
@@ -272,49 +189,9 @@ class ThreadView:
         return self._entries[key]
 
 
-def _entry_part(key: UUID, now: TextProgress | CallProgress) -> EntryPart:
-    if isinstance(now, CallProgress):
-        return EntryPart(_call_change(now), replace(now))
-    return EntryPart(_text_change(key, now.message), now.message or now, None if now.message else MarkdownStream())
-
-
-def _text_change(key: UUID, message: Message | None) -> Change:
-    shown = {"part": str(key), "kind": "text", "html": "", "tail": "", "reasoning": ""}
-    if message is None:
-        return shown
-    if message.role == "system":
-        return shown | {"html": f"<p><em>{exact_html(message.content)}</em></p>"}
-    html, cost = render(as_markdown(message.content), highlight=True), exact_html(" · ".join(usage_parts(message)))
-    return shown | {"html": html, "reasoning": capped(message.reasoning)} | ({"cost": cost} if cost else {})
-
-
-def _call_change(now: CallProgress) -> Change:
-    call, request = now.call, now.request
-    values = {name: argument_text(value) for name, value in call.arguments.items()}
-    preview = " ".join(", ".join(values.values()).split())
-    return {
-        "part": str(call.id),
-        "kind": "call",
-        "name": exact_html(call.name),
-        "preview": exact_html(truncated(preview, MAX_PREVIEW_CHARS)),
-        "arguments": [[exact_html(name) + _line_count(value), exact_html(value)] for name, value in values.items()],
-        "result": readable_html(call.result) if call.result else None,
-        "attachments": attachment_names(call.attachments),
-        "state": now.state,
-        "flag": exact_html(now.flag),
-        "question": request.question if request else "",
-        "reason": exact_html(request.reason.removesuffix(f"; {now.flag}")) if request else "",
-        "always": exact_html(request.always) if request else "",
-        "request": str(request.id) if request else "",
-    }
-
-
-def attachment_names(attachments: Sequence[Attachment]) -> list[list[str]]:
-    """Return the hash and the label of attachments: the page asks for their content when it shows them."""
-    return [[each.sha256, each.label] for each in attachments]
-
-
-def _line_count(value: str) -> str:
-    """Return the number of lines of a value that needs scrolling."""
-    number = value.count("\n") + 1
-    return f"<br>{number:,} lines" if number > VISIBLE_LINES else ""
+def _on_other_branches(messages: Sequence[Message], jobs: Sequence[Job]) -> set[UUID]:
+    """Return the queued and running jobs whose agents' answers to the same messages are shown from earlier jobs."""
+    shown = {message.job_id for message in messages}
+    answered = {(job.message_id, job.agent_id) for job in jobs if job.status is JobStatus.DONE and job.id in shown}
+    active = {job.id for job in jobs if job.status in {JobStatus.QUEUED, JobStatus.RUNNING}}
+    return {job.id for job in jobs if job.id in active and (job.message_id, job.agent_id) in answered}

@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,8 +19,10 @@ from traitlets import Unicode
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
+    BranchChosen,
     Event,
     EventsMissed,
+    JobDone,
     JobEnded,
     MessageAdded,
     ThreadBranched,
@@ -30,8 +33,10 @@ from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
-from piano_jupyter.jupyter.panel.view import Change, ThreadView
+from piano_jupyter.jupyter.panel.parts import Change
+from piano_jupyter.jupyter.panel.view import ThreadView
 from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
+from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
@@ -131,6 +136,16 @@ class ChatPanel(anywidget.AnyWidget):
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
         return bool(await self._first_reply("cell", view=self.model_id, code=code))
 
+    def expect_cell(self, code: str, replaces: str = "") -> None:
+        """Have the pages mark the cell with this code as proposed that the front end adds when the running one ends.
+
+        `replaces` is the source of the cell that it would take the place of.
+        """
+        self._start(self._send_soon("expect_cell", code=code, replaces=replaces))
+
+    async def _send_soon(self, kind: str, **content: Any) -> None:
+        self._send_message(kind, **content)
+
     async def cells(self) -> list[dict[str, Any]] | None:
         """Ask the pages for the cells of the notebook, on the chat's loop, in the form of a notebook file.
 
@@ -172,6 +187,7 @@ class ChatPanel(anywidget.AnyWidget):
                     await piano.jobs(thread=thread),
                     [request for request in await piano.approvals() if request.thread_id == thread.id],
                     {job.id: f"waits: {why}" for job, why in await piano.unfinished() if why},
+                    await piano.branches(thread),
                 )
             finally:
                 events, self._early_events = self._early_events, None
@@ -187,19 +203,26 @@ class ChatPanel(anywidget.AnyWidget):
             return
         if isinstance(event, ThreadChanged):
             self.thread, self.title = event.thread, event.thread.title
-        if isinstance(event, ThreadBranched | EventsMissed) or (
+        if isinstance(event, ThreadBranched | BranchChosen | EventsMissed) or (
             isinstance(event, MessageAdded) and not self.view.continues_with(event)
         ):
             # the thread continues on another branch, or not all is known that was said in it
             self._start(self._reload())
             return
         self.view.apply(event)
-        if not self._flushing:
-            self._flushing = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(max(0.0, self._last_flush + FLUSH_INTERVAL_S - loop.time()), self._flush)
+        self._flush_soon()
+        if isinstance(event, JobDone) and self._pages:
+            self._start(self._show_branches())
         if self._transcript_output is not None and self._pages and isinstance(event, JobEnded):
             self._start(self._update_transcript())
+
+    async def _show_branches(self) -> None:
+        """Show the versions of what was answered again."""
+        thread = self.thread
+        alternatives = await self.piano.branches(thread)
+        if thread.id == self.thread.id:
+            self.view.set_alternatives(alternatives)
+            self._flush_soon()
 
     def _remove(self) -> None:
         """Close the panel of a deleted thread, with the transcript below it."""
@@ -207,6 +230,12 @@ class ChatPanel(anywidget.AnyWidget):
             self._transcript_output.update({"text/plain": DELETED}, raw=True)
         self._note = DELETED
         self.close()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(max(0.0, self._last_flush + FLUSH_INTERVAL_S - loop.time()), self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -216,7 +245,8 @@ class ChatPanel(anywidget.AnyWidget):
             self._send_changes("changes", changes)
 
     def _send_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
-        self._send_message(kind, sequence=self._sequence, busy=self.view.busy, changes=changes, **content)
+        now = datetime.now(UTC).timestamp()
+        self._send_message(kind, sequence=self._sequence, busy=self.view.busy, changes=changes, now=now, **content)
 
     def _send_message(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
@@ -225,11 +255,13 @@ class ChatPanel(anywidget.AnyWidget):
     async def _transcript(self) -> Transcript:
         piano, thread = self.piano, self.thread
         messages = await piano.messages(thread, piano.config.panel_messages)
+        jobs = await piano.jobs(thread=thread)
         names = {agent.id: agent.name for agent in await piano.agents()}
         ids = {message.id for message in messages}
         calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
-        messages = await piano.with_content(messages, MAX_SHOWN_BYTES // 2)
-        return Transcript(thread.title, messages, await piano.with_content(calls, MAX_SHOWN_BYTES // 2), names)
+        calls = await piano.with_content(calls, MAX_SHOWN_BYTES // 2)
+        messages = with_stopped_answers(await piano.with_content(messages, MAX_SHOWN_BYTES // 2), jobs)
+        return Transcript(thread.title, messages, calls, names, ends=stopped_lines(jobs))
 
     async def _reload(self) -> None:
         """Read the thread again and send everything to all pages."""
@@ -325,6 +357,17 @@ class ChatPanel(anywidget.AnyWidget):
         """Show more of the messages before the first one shown."""
         self._limit += self.piano.config.panel_messages
         await self._reload()
+
+    async def find_earlier(self, text: str) -> bool:
+        """Show the messages from the last one that has a text, before the first one shown; return whether one has."""
+        messages = await self.piano.messages(self.thread)
+        wanted, found = text.casefold(), range(len(messages) - self._limit - 1, -1, -1)
+        at = next((i for i in found if wanted in (messages[i].typed or messages[i].content).casefold()), None)
+        if at is None or not wanted:
+            return False
+        self._limit = len(messages) - at
+        await self._reload()
+        return True
 
     async def show_thread(self, thread: Thread) -> None:
         """Show another thread, which becomes the current one."""

@@ -30,6 +30,16 @@ def usage_parts(message: Message) -> list[str]:
     return parts
 
 
+def brief_usage(message: Message) -> str:
+    """Return the tokens that were written, and how fast, in a few words; "" if that is not known."""
+    usage, parts = message.usage, []
+    if "completion_tokens" in usage:
+        parts.append(f"{usage['completion_tokens']:,} token{'' if usage['completion_tokens'] == 1 else 's'}")
+    if "tokens_per_second" in usage:
+        parts.append(f"{usage['tokens_per_second']:g} tokens/s")
+    return " · ".join(parts)
+
+
 def _tokens(usage: Mapping[str, Any]) -> list[str]:
     parts = []
     if "prompt_tokens" in usage:

@@ -20,7 +20,7 @@ def _event_text(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: 
     match event:
         case events.ThreadOpened(thread=thread):
             return thread.title
-        case events.ThreadBranched(message_id=message_id):
+        case events.ThreadBranched(message_id=message_id) | events.BranchChosen(message_id=message_id):
             return f"continues from message {short(message_id)}"
         case events.AgentAdded(agent=agent):
             return f"@{agent.name}, {agent.model}"

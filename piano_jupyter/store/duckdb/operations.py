@@ -16,6 +16,7 @@ from piano_jupyter.records import (
     Agent,
     Approval,
     CallStatus,
+    ChosenBranch,
     Counts,
     DatabaseIdentity,
     Job,
@@ -38,7 +39,7 @@ COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
     Approval: DECISION_COLUMNS,
 }  #: columns stored in a row of their own, added later
 TERMS_COLUMNS = ("mode", "rules", "server", *NOTEBOOK_COLUMNS)
-PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at")
+PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at", "partial")
 OUTCOME_UNKNOWN = "outcome unknown: the kernel stopped while it ran"
 
 Attached = TypeVar("Attached", Message, ToolCall)
@@ -114,6 +115,14 @@ class Operations:
     def kept_thread(self, notebook: Notebook) -> Thread | None:
         found = self._all(Thread, queries.KEPT_THREAD, key=_key(notebook), name=notebook.name)
         return next(iter(found), None)
+
+    def choose_branch(self, thread_id: UUID, chosen: ChosenBranch) -> None:
+        self.thread(thread_id)
+        self._connection.execute(queries.CHOOSE_BRANCH, {"thread_id": thread_id, **chosen._asdict()})
+
+    def chosen_branch(self, thread_id: UUID) -> ChosenBranch | None:
+        found = self._connection.execute(queries.CHOSEN_BRANCH, {"thread_id": thread_id}).fetchall()
+        return ChosenBranch(*found[0]) if found else None
 
     def delete_threads(self, threads: Sequence[UUID]) -> None:
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
@@ -223,7 +232,7 @@ class Operations:
         job = next(iter(given or begun or [job for job in found if job.status is JobStatus.QUEUED]), None)
         if job is None or job.status is not JobStatus.QUEUED:
             return job if job in begun else None
-        running = replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, started_at=now)
+        running = replace(job, status=JobStatus.RUNNING, attempt=job.attempt + 1, started_at=now, partial="")
         return self._move(replace(running, owner=owner, request_id=request_id))
 
     def ack(
@@ -252,6 +261,12 @@ class Operations:
 
     def cancel(self, job: Job, now: datetime) -> Job:
         return self._end(self.job(job.id), JobStatus.CANCELLED, None, now, CallStatus.FAILED, "cancelled")
+
+    def keep_partial(self, job: Job) -> Job:
+        known = self.job(job.id)
+        if known.status is JobStatus.DONE or (known.owner, known.request_id) != (job.owner, job.request_id):
+            return known
+        return self._move(replace(known, partial=job.partial))
 
     def retry(self, job: Job) -> Job:
         known = self.job(job.id)

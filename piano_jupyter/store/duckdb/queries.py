@@ -78,6 +78,13 @@ INSERT INTO notebooks VALUES ($id, $name, $thread_id, $now)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, thread_id = excluded.thread_id, updated_at = excluded.updated_at
 """
 
+CHOOSE_BRANCH = """
+INSERT INTO chosen_branches VALUES ($thread_id, $message_id, $after)
+ON CONFLICT (thread_id) DO UPDATE SET message_id = excluded.message_id, after = excluded.after
+"""
+
+CHOSEN_BRANCH = "SELECT message_id, after FROM chosen_branches WHERE thread_id = $thread_id"
+
 #: A question in a thread that is newer than some place in the order. (A range of seq: DuckDB skips what is older.)
 NEWER_QUESTION = "SELECT id FROM messages WHERE seq > $seq AND thread_id = $thread_id AND role = 'user' LIMIT 1"
 
@@ -188,6 +195,7 @@ DELETE FROM tool_results WHERE call_id IN (
 )
 """,  # noqa: S608
     "tool_calls": f"DELETE FROM tool_calls WHERE message_id IN (SELECT id FROM messages WHERE {OF_THREADS})",  # noqa: S608
+    "chosen_branches": f"DELETE FROM chosen_branches WHERE {OF_THREADS}",  # noqa: S608
     "messages": f"DELETE FROM messages WHERE {OF_THREADS}",  # noqa: S608
     "jobs": f"DELETE FROM jobs WHERE {OF_THREADS}",  # noqa: S608
     "threads": "DELETE FROM threads WHERE list_contains($ids::UUID[], id)",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from piano_jupyter.pipeline.message_tree import MessageTree
-from piano_jupyter.records import JobStatus
+from piano_jupyter.records import ChosenBranch, JobStatus
 
 
 def question(make, content, parent=None):
@@ -284,3 +284,91 @@ def test_a_tree_that_grew_has_the_same_branches_as_one_built_at_once(make, seed)
             assert grown.history(job) == at_once.history(job)
             told = grown.history(job)
             assert told.questions == [at for at, each in enumerate(told.messages) if each.role == "user"]
+
+
+def chosen(messages, jobs, message):
+    """Return a tree in which the branch of a message was chosen."""
+    tree = MessageTree(messages, jobs)
+    tree.chosen = ChosenBranch(tree.end_of_branch(message.id), tree.newest_job)
+    return tree
+
+
+def edited_twice(make):
+    """Return a thread whose first question was edited, each version with a later turn: messages by text, and jobs."""
+    ada = make.agent("ada")
+    said, jobs = {}, []
+    for version in ("old", "new"):
+        said[version] = question(make, version)
+        jobs.append(make.job(said[version], ada))
+        said[f"{version} answer"] = answer(make, jobs[-1], f"{version} answer")
+        said[f"{version} later"] = question(make, f"{version} later", said[f"{version} answer"])
+        jobs.append(make.job(said[f"{version} later"], ada))
+    return said, jobs
+
+
+def test_a_chosen_question_brings_its_later_turns_back_and_the_next_question_follows_them(make):
+    said, jobs = edited_twice(make)
+
+    tree = chosen(said.values(), jobs, said["old"])
+
+    assert texts(tree.branch()) == ["old", "old answer", "old later"]
+    assert tree.last_message() == said["old later"]
+
+
+def test_a_question_that_is_asked_after_the_choice_moves_the_thread_on(make):
+    said, jobs = edited_twice(make)
+    tree = chosen(said.values(), jobs, said["old"])
+    follow = question(make, "follow", said["old later"])
+
+    tree.add_message(follow)
+    tree.put_job(make.job(follow, make.agent("ada")))
+
+    assert texts(tree.branch()) == ["old", "old answer", "old later", "follow"]
+
+
+def test_an_older_answer_that_is_chosen_is_what_the_next_question_follows_also_of_several_agents(make):
+    ada, bo = make.agent("ada"), make.agent("bo")
+    asked = question(make, "?")
+    jobs = [make.job(asked, ada), make.job(asked, bo), make.job(asked, ada)]
+    old, other, new = (answer(make, job, text) for job, text in zip(jobs, ("old", "bo says", "new"), strict=True))
+    follow = question(make, "and?", old)
+
+    tree = chosen([asked, old, other, new], jobs, old)
+
+    assert texts(tree.branch()) == ["?", "old", "bo says"]
+    assert tree.last_message() == old
+    tree.add_message(follow)
+    tree.put_job(make.job(follow, ada))
+    assert texts(tree.branch()) == ["?", "old", "bo says", "and?"]
+
+
+def test_an_answer_that_later_turns_follow_is_chosen_with_them(make):
+    ada = make.agent("ada")
+    asked = question(make, "?")
+    jobs = [make.job(asked, ada)]
+    old = answer(make, jobs[0], "old")
+    follow = question(make, "and?", old)
+    jobs += [make.job(follow, ada), make.job(asked, ada)]
+    new = answer(make, jobs[2], "new")
+
+    assert told([asked, old, follow, new], jobs) == ["?", "new"]
+    assert texts(chosen([asked, old, follow, new], jobs, old).branch()) == ["?", "old", "and?"]
+    assert texts(chosen([asked, old, follow, new], jobs, new).branch()) == ["?", "new"]
+
+
+def test_a_copied_branch_without_jobs_is_chosen_with_its_answers(make):
+    asked = question(make, "?")
+    said = make.message("copied", role="assistant", parent_id=asked.id)
+    edited = question(make, "edited")
+
+    assert texts(chosen([asked, said, edited], [make.job(edited, make.agent("ada"))], asked).branch()) == [
+        "?",
+        "copied",
+    ]
+
+
+def test_a_chosen_message_that_is_gone_changes_nothing(make):
+    said, jobs = edited_twice(make)
+    tree = MessageTree(said.values(), jobs, ChosenBranch(make.message("elsewhere").id, 1_000))
+
+    assert texts(tree.branch()) == ["new", "new answer", "new later"]

@@ -55,7 +55,7 @@ def fix(session: "Session", text: str, *, agents: list[str]) -> Any:
         )
     answer = _ask(session, FIX, failed, agents)
     code = corrected_cell(session.shell, answer, failed.source)
-    if session.in_notebook and session.next_cell(code):
+    if session.in_notebook and session.next_cell(code, replaces=failed.source):
         print("the corrected cell is below; it was not run")  # noqa: T201  Below the answer.
     if MASK in code:
         print(f"{MASK} in it stands for a secret that the model did not get: put yours there")  # noqa: T201

@@ -12,6 +12,7 @@ from piano_jupyter.jupyter.magic.command import agent_names, required, whole_num
 from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
 from piano_jupyter.jupyter.render.cards import hits_table, threads_table
+from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.jupyter.session import Session
@@ -129,9 +130,10 @@ async def history(
     messages = await piano.messages(thread, newest, at=message)
     calls, others = await piano.tool_calls(thread), await piano.branches(thread)
     messages, calls = await with_shown_content(piano, messages, calls)
+    jobs = await piano.jobs(thread=thread)
     title = thread.title if name or piano.thread else f"{thread.title} (your newest thread; none is open)"
-    ends = failed_or_cancelled(await piano.jobs(thread=thread), names := await agent_names(piano))
-    return Transcript(title, messages, calls, names, others, ends, ids=ids)
+    ends = {**failed_or_cancelled(jobs, names := await agent_names(piano)), **stopped_lines(jobs)}
+    return Transcript(title, with_stopped_answers(messages, jobs), calls, names, others, ends, ids=ids)
 
 
 async def with_shown_content(
@@ -174,7 +176,7 @@ def failed_or_cancelled(jobs: Sequence[Job], names: Mapping[UUID | None, str]) -
     asked = Counter(message for message, _ in last)
     ends: dict[UUID, list[str]] = {}
     for job in last.values():
-        if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        if job.status is JobStatus.FAILED or (job.status is JobStatus.CANCELLED and not job.partial):
             who = f"{names.get(job.agent_id, '?')}: " if asked[job.message_id] > 1 else ""
             why = f": {' '.join(job.reason.split())}" if job.status is JobStatus.FAILED and job.reason else ""
             ends.setdefault(job.message_id, []).append(f"({who}{job.status}{why})")

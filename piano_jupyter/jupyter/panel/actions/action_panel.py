@@ -27,6 +27,9 @@ class Panel(Protocol):
     async def show_earlier(self) -> None:
         """Show more of the messages before the first one shown."""
 
+    async def find_earlier(self, text: str) -> bool:
+        """Show the messages from the last one that has a text, before the first one shown; return whether one has."""
+
     async def show_thread(self, thread: Thread) -> None:
         """Show another thread, which becomes the current one."""
 

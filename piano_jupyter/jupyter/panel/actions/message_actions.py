@@ -24,6 +24,17 @@ async def regenerate(panel: Panel, request: PageRequest) -> None:
     panel.piano.thread = panel.thread
 
 
+async def branch(panel: Panel, request: PageRequest) -> None:
+    """Show another version of a question or an answer, with what follows it; the next question continues there."""
+    await panel.piano.choose_branch(request.id())
+    panel.piano.thread = panel.thread
+
+
+async def markdown(panel: Panel, request: PageRequest) -> str:
+    """Return the text of an entry as it was written."""
+    return panel.view.markdown_of(request.text())
+
+
 async def stop(panel: Panel, _request: PageRequest) -> None:
     """Stop what runs, or if nothing runs, what waits."""
     running = await panel.piano.jobs(JobStatus.RUNNING, thread=panel.thread)
@@ -65,6 +76,8 @@ ACTIONS = {
     "send": send,
     "edit": edit,
     "regenerate": regenerate,
+    "branch": branch,
+    "markdown": markdown,
     "stop": stop,
     "approve": approve,
     "always": always,

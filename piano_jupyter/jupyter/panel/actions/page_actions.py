@@ -25,9 +25,21 @@ async def earlier(panel: Panel, _request: PageRequest) -> None:
     await panel.show_earlier()
 
 
+async def find_earlier(panel: Panel, request: PageRequest) -> bool:
+    """Show the messages from the last one that has a text, before the first one shown; return whether one has."""
+    return await panel.find_earlier(request.text())
+
+
 async def attachment(panel: Panel, request: PageRequest) -> str:
     """Return a figure, an image or a table as HTML."""
     return "".join(map(attachment_html, await panel.piano.attachments([request.text()])))
 
 
-ACTIONS = {"hello": hello, "bye": bye, "reply": reply, "earlier": earlier, "attachment": attachment}
+ACTIONS = {
+    "hello": hello,
+    "bye": bye,
+    "reply": reply,
+    "earlier": earlier,
+    "find_earlier": find_earlier,
+    "attachment": attachment,
+}

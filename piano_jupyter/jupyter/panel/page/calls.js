@@ -1,4 +1,5 @@
 // The card of a tool call: what was called with what, its result, and the question whether it may run.
+import { duration } from "./elapsed.js";
 import { button, make } from "./elements.js";
 
 const RULE_IS_ADDED =
@@ -7,7 +8,7 @@ const RULE_IS_ADDED =
 // return the card, and below it what the call shows, which is seen while the card is folded, too
 export function callNodes(panel, change) {
   const { question, flag, reason } = change;
-  const head = callHead(change);
+  const head = callHead(panel, change);
   const node = make("details", { className: "piano-call", open: Boolean(question) }, head);
   node.dataset.state = change.state;
   if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
@@ -18,12 +19,15 @@ export function callNodes(panel, change) {
   return [node, make("div", { className: "piano-shown" }, ...panel.attachments.nodes(change.attachments))];
 }
 
-function callHead({ name, preview, state }) {
+function callHead(panel, { name, preview, state, begun, took }) {
+  const time = took !== null && took >= 1 ? [make("span", { className: "piano-took", textContent: duration(took) })] : [];
+  if (state === "running" && begun) time.push(panel.log.elapsed.node(begun));
   return make(
     "summary",
     {},
     make("code", { innerHTML: name }),
     make("span", { className: "piano-preview", innerHTML: preview }),
+    ...time,
     make("span", { className: "piano-state", textContent: state === "asks" ? "" : state }),
   );
 }

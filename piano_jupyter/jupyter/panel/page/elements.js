@@ -13,3 +13,16 @@ export function make(tag, properties = {}, ...children) {
 export function button(label, onclick, className = "") {
   return make("button", { type: "button", textContent: label, className, onclick });
 }
+
+const MAX_NAME_CHARS = 40; // of a text in the name of a button
+
+// the first line of a text, as long as the name of a button may be
+export function shortName(text) {
+  const first = text.trim().split("\n", 1)[0];
+  return first.length > MAX_NAME_CHARS ? `${first.slice(0, MAX_NAME_CHARS)}…` : first;
+}
+
+// give a button a name that tells it from others with the same label
+export function named(node, about) {
+  return Object.assign(node, { ariaLabel: `${node.textContent}: ${shortName(about)}` });
+}

@@ -1,11 +1,16 @@
 // The conversation: entries (a question; the work of one job) and their parts (texts, tool calls), as the kernel sends them.
+import { branchNodes } from "./branches.js";
 import { actionButton, callNodes } from "./calls.js";
-import { button, make } from "./elements.js";
+import { copyFrom } from "./clipboard.js";
+import { Elapsed, timeOfDay } from "./elapsed.js";
+import { button, make, named } from "./elements.js";
+import { Jump } from "./jump.js";
 import { appendText, showText } from "./text.js";
 
 const STICKY_DISTANCE_PX = 48; // this close to the end, the log follows new messages
 const ACTIVE = new Set(["queued", "loading", "thinking", "writing", "calling", "asking"]);
-const ENTRY_ROWS = ["who", "said", "parts", "note", "can", "attachments"];
+const ENTRY_ROWS = ["who", "said", "attachments", "parts", "note", "can"];
+const HUES = 12; // of authors' names
 
 export class Log {
   constructor(panel) {
@@ -13,15 +18,20 @@ export class Log {
     this.nodes = new Map(); // entries and parts by key
     this.filling = null; // the number of the "all" that older entries still come for; null once all have come
     this.place = null; // where new entries go
+    this.branchToShow = null; // the version that was asked for: its id, its place and the button that was clicked
     this.earlier = button("Show earlier messages", () => panel.act("earlier"), "piano-earlier");
     this.earlier.hidden = true;
     this.entries = make("div", { className: "piano-entries" });
     this.empty = make("p", { className: "piano-empty", textContent: "No messages yet. Ask something below.", hidden: true });
     this.node = make("div", { className: "piano-log", role: "log", tabIndex: 0 }, this.earlier, this.empty, this.entries);
+    this.elapsed = new Elapsed(panel);
+    this.jump = new Jump(this);
+    this.node.addEventListener("scroll", () => this.jump.update(), { passive: true });
   }
 
   // apply "all" or "changes"; the end stays in sight if it was, else what is read stays where it is
-  applyAll({ kind, changes, busy, earlier, filling }) {
+  applyAll({ kind, changes, busy, earlier, filling, now }) {
+    this.elapsed.setNow(now);
     const isFirst = this.nodes.size === 0;
     const wasAtEnd = this.isAtEnd();
     const below = this.node.scrollHeight - this.node.scrollTop;
@@ -31,11 +41,34 @@ export class Log {
       this.earlier.hidden = !earlier;
       this.filling = filling;
     }
-    for (const change of changes) this.apply(change);
+    for (const change of changes) {
+      if (kind === "changes" && !wasAtEnd && "entry" in change && !this.nodes.has(change.entry)) this.jump.count();
+      this.apply(change);
+    }
     this.node.setAttribute("aria-busy", busy);
     this.empty.hidden = this.entries.childElementCount > 0;
     if (wasAtEnd || isFirst) this.toEnd();
     else if (kind === "all") this.node.scrollTop = this.node.scrollHeight - below;
+    if (kind === "all") this.findBranch();
+    this.jump.update();
+  }
+
+  // show another version; `step` is the button that was clicked, which keeps the focus and its place
+  showBranch(shown, target, step) {
+    const { top } = this.entries.querySelector(`[data-branch="${shown}"]`).getBoundingClientRect();
+    this.branchToShow = { target, step, top };
+    this.panel.act("branch", { about: target }, (error) => error && (this.branchToShow = null));
+  }
+
+  findBranch() {
+    const { target, step, top } = this.branchToShow ?? {};
+    const group = target && this.entries.querySelector(`[data-branch="${target}"]`);
+    if (!group) return;
+    this.branchToShow = null;
+    this.node.scrollTop += group.getBoundingClientRect().top - top;
+    const buttons = [...group.querySelectorAll("button:not(:disabled)")];
+    (buttons.find((each) => each.dataset.step === step) ?? buttons[0])?.focus({ preventScroll: true });
+    this.panel.announce(group.ariaLabel);
   }
 
   // put older entries before all others
@@ -54,7 +87,7 @@ export class Log {
       this.nodes.get(change.drop)?.remove();
       this.nodes.delete(change.drop);
     } else if ("entry" in change) this.showEntry(change);
-    else if ("stream" in change) appendText(this.nodes.get(change.stream), change);
+    else if ("stream" in change) appendText(this, this.nodes.get(change.stream), change);
     else if (change.kind === "text") showText(this, change);
     else this.showCall(change);
   }
@@ -65,22 +98,41 @@ export class Log {
   }
 
   showEntry(change) {
-    const { entry: key, after, who, state, note, text, attachments, can } = change;
+    const { entry: key, after, who, state, note, text, attachments } = change;
     const node = this.nodes.get(key) ?? this.addEntry(key, after);
     if (!node) return;
-    const [name, said, , line, actions, attached] = node.children;
+    const [name, said, attached, , line, actions] = node.children;
     if (node.dataset.state !== state && state !== "said") this.panel.announce(`${who}: ${note || state}`);
     node.dataset.state = state;
     node.classList.toggle("piano-mine", state === "said");
     node.setAttribute("aria-label", who);
     name.textContent = who;
+    name.style.setProperty("--hue", hueOf(change.author));
     said.replaceChildren(...(change.said ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
     said.hidden = !text;
     if (attached.childElementCount !== attachments.length) attached.replaceChildren(...this.panel.attachments.nodes(attachments));
-    actions.replaceChildren();
-    if (can === "edit") actions.append(button("Edit", () => this.panel.compose.edit(key, text)));
-    if (can === "regenerate") actions.append(actionButton(this.panel, "Ask again", "regenerate", key));
+    actions.replaceChildren(...branchNodes(this, change), ...this.actionNodes(change));
     this.showState(line, change);
+  }
+
+  // the buttons of an entry; their names tell one "Edit" from another
+  actionNodes({ entry: key, who, text, state, can, begun }) {
+    if (state === "said") {
+      const edit = named(button("Edit", () => this.panel.compose.edit(key, text), "piano-quiet"), text);
+      const time = begun ? [make("time", { textContent: timeOfDay(begun) })] : [];
+      return [...time, ...(can === "edit" ? [edit] : [])];
+    }
+    if (ACTIVE.has(state)) return [];
+    const copy = button("Copy", () => copyFrom(copy, () => this.panel.link.ask("markdown", { about: key })), "piano-quiet");
+    const again = actionButton(this.panel, "Ask again", "regenerate", key, "piano-quiet");
+    const about = `${who}, ${this.questionBefore(key)}`;
+    return [named(copy, about), ...(can === "regenerate" ? [named(again, about)] : [])];
+  }
+
+  questionBefore(key) {
+    let node = this.nodes.get(key);
+    while (node && node.dataset.state !== "said") node = node.previousElementSibling;
+    return node?.querySelector(".piano-said").textContent ?? "";
   }
 
   // return a new entry; none if it belongs to what is still to come
@@ -97,14 +149,15 @@ export class Log {
     return node;
   }
 
-  showState(line, { entry: key, state, note, fraction }) {
+  showState(line, { entry: key, state, note, fraction, begun }) {
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;
     line.append(make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }), note);
+    if (begun && ACTIVE.has(state) && state !== "queued") line.append(this.elapsed.node(begun));
     if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
-    if (state === "queued") line.append(actionButton(this.panel, "Cancel", "cancel", key));
-    if (state === "failed" || state === "cancelled") line.append(actionButton(this.panel, "Retry", "retry", key));
+    if (state === "queued") line.append(named(actionButton(this.panel, "Cancel", "cancel", key), this.questionBefore(key)));
+    if (state === "failed" || state === "cancelled") line.append(named(actionButton(this.panel, "Retry", "retry", key), this.questionBefore(key)));
   }
 
   showCall(change) {
@@ -134,6 +187,13 @@ export class Log {
     work();
     if (atEnd) this.toEnd();
   }
+}
+
+// the same hue for the same agent, whatever it is called
+function hueOf(author) {
+  let sum = 0;
+  for (const letter of author ?? "") sum = (sum * 31 + letter.codePointAt(0)) % 9973;
+  return (sum % HUES) * (360 / HUES);
 }
 
 function inserted([label, value]) {

@@ -3,10 +3,27 @@
 const MAX_SENT_CHARS = 6000; // of the source of a cell, and of each output
 const MAX_OUTPUTS = 10; // of a cell
 
+const UNREACHABLE = "the notebook cannot be reached from here: copy the code";
+const NO_CELL = "click into a cell of the notebook first: the code goes to its end";
+const NOT_RUN = "the code is in a new cell below; it could not be run from here: run it as you run any cell";
+const RUN_TIMEOUT_MS = 3000;
+
 export class Notebook {
-  constructor(model) {
+  constructor(model, place) {
     this.model = model;
+    this.place = place; // the element that shows the panel
     this.added = null; // the id of the cell that was added last
+    this.current = null; // the id of the cell that was selected last, other than the panel's own
+    this.onFocus = ({ target }) => this.noteCurrent(target);
+    document.addEventListener("focusin", this.onFocus);
+  }
+
+  close() {
+    document.removeEventListener("focusin", this.onFocus);
+  }
+
+  isReachable() {
+    return this.use((notebook) => Boolean(notebook.cells && notebook.sharedModel.insertCell)) ?? false;
   }
 
   // return what `work` makes of the notebook's model; null if it cannot be reached (not JupyterLab, or another version)
@@ -24,15 +41,97 @@ export class Notebook {
   }
 
   // add a cell with code below the one that shows the widget `view`, and below those added before
-  addCell({ code, view }) {
+  addCell({ code, view, metadata = {} }) {
     return this.use((notebook) => {
       const cells = [...notebook.cells];
       const place = cells.findIndex((cell) => cell.id === this.added);
       const at = place >= 0 ? place : cells.findIndex((cell) => showsWidget(cell, view));
-      this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, { cell_type: "code", source: code }).id;
+      const added = { cell_type: "code", source: code, metadata };
+      this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, added).id;
       return true;
     });
   }
+
+  // put code into a new cell below the panel; return why that failed, or ""
+  insertBelow(code, { model }) {
+    return this.addCell({ code, view: model.model_id }) ? "" : UNREACHABLE;
+  }
+
+  // put code at the end of the cell that was selected last; return why that failed, or ""
+  intoCurrent(code) {
+    const put = this.use((notebook) => {
+      const cell = [...notebook.cells].find((each) => each.id === this.current);
+      if (!cell) return NO_CELL;
+      const { length } = cell.sharedModel.getSource();
+      cell.sharedModel.updateSource(length, length, length ? `\n${code}` : code);
+      return "";
+    });
+    return put ?? UNREACHABLE;
+  }
+
+  async insertAndRun(code, panel) {
+    return this.insertBelow(code, panel) || this.run(this.added);
+  }
+
+  // run a cell with the front end's own key for that; return why that failed, or ""
+  async run(id) {
+    const find = () => this.use((notebook) => [...notebook.cells].find((cell) => cell.id === id));
+    const before = find()?.executionCount;
+    const node = await until(() => this.node(id)?.querySelector(".cm-content"));
+    if (!node) return NOT_RUN;
+    const focused = document.activeElement;
+    node.focus();
+    const isActive = () => node.closest(".jp-mod-editMode") && node.closest(".jp-Cell").classList.contains("jp-mod-active");
+    if (!(await until(isActive))) return NOT_RUN; // the key would run another cell
+    const key = { key: "Enter", code: "Enter", keyCode: 13, ctrlKey: true, bubbles: true, cancelable: true };
+    node.dispatchEvent(new KeyboardEvent("keydown", key));
+    const hasBegun = () => find()?.executionState === "running" || find()?.executionCount !== before || isWaiting(this.node(id));
+    const begun = await until(hasBegun);
+    if (document.activeElement === node) focused?.focus({ preventScroll: true });
+    return begun ? "" : NOT_RUN;
+  }
+
+  // the element of a cell; undefined while it is not shown
+  node(id) {
+    const at = this.use((notebook) => [...notebook.cells].findIndex((cell) => cell.id === id));
+    return at === null || at < 0 ? undefined : this.nodes()[at];
+  }
+
+  // the elements of the cells that are shown, by their places
+  nodes() {
+    const found = [];
+    for (const [i, node] of [...(this.root()?.querySelectorAll(".jp-Cell") ?? [])].entries())
+      found[Number(node.dataset.windowedListIndex ?? i)] = node;
+    return found;
+  }
+
+  root() {
+    return this.place.closest(".jp-Notebook") ?? document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook");
+  }
+
+  noteCurrent(target) {
+    const node = target.closest?.(".jp-Notebook .jp-Cell");
+    if (!node || node.contains(this.place) || node.closest(".jp-Notebook") !== this.root()) return;
+    const at = this.nodes().indexOf(node);
+    this.current = this.use((notebook) => notebook.cells.get(at).id) ?? this.current;
+  }
+}
+
+// return what `condition` gives once that is true, or undefined if it takes too long
+function until(condition) {
+  return new Promise((resolve) => {
+    const begun = Date.now();
+    const look = () => {
+      const found = condition();
+      if (found || Date.now() - begun > RUN_TIMEOUT_MS) resolve(found || undefined);
+      else requestAnimationFrame(look);
+    };
+    look();
+  });
+}
+
+function isWaiting(node) {
+  return node?.querySelector(".jp-InputPrompt")?.textContent.includes("*") ?? false;
 }
 
 // of pictures and the like, only what kinds there are

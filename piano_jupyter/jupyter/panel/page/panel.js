@@ -10,6 +10,8 @@ import { Header } from "./header.js";
 import { KernelLink } from "./kernel_link.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
+import { Find } from "./find.js";
+import { Proposals } from "./proposals.js";
 
 const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
@@ -23,7 +25,7 @@ class Panel {
       onSilence: (action) => this.showNotice(NO_REPLY, action),
       onReply: (action) => this.overdue === action && this.showNotice(""),
     });
-    this.notebook = new Notebook(model);
+    this.notebook = new Notebook(model, place);
     this.attachments = new Attachments(this);
     this.build(place);
     this.receive = (message) => this.onMessage(message);
@@ -40,7 +42,9 @@ class Panel {
     this.log = new Log(this);
     this.compose = new Compose(this);
     this.header = new Header(this);
-    this.root.append(this.header.node, this.log.node, this.notice, this.compose.node, this.status);
+    this.find = new Find(this);
+    this.proposals = new Proposals(this);
+    this.root.append(this.header.node, this.find.node, this.log.node, this.log.jump.node, this.proposals.node, this.notice, this.compose.node, this.status);
     // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
     this.root.onkeydown = (event) => {
       if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
@@ -49,6 +53,10 @@ class Panel {
   }
 
   close() {
+    this.log.elapsed.close();
+    this.notebook.close();
+    this.find.close();
+    this.proposals.close();
     this.model.off("msg:custom", this.receive);
     this.model.off("change:title", this.onTitle);
     this.link.close();
@@ -68,7 +76,8 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.link.page) return;
     if (kind === "received" || kind === "done") this.link.take(message);
-    else if (kind === "cell") this.reply(message.ticket, this.notebook.addCell(message));
+    else if (kind === "cell") this.reply(message.ticket, this.proposals.add(message));
+    else if (kind === "expect_cell") this.proposals.expect(message);
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
     else if (kind === "older" || kind === "complete") this.log.addOlder(message);
     else this.show(message);
@@ -86,8 +95,10 @@ class Panel {
     const focused = this.root.contains(document.activeElement) && document.activeElement;
     this.sequence = message.sequence;
     this.log.applyAll(message);
+    this.find.refresh();
     this.compose.stop.hidden = !message.busy;
-    if (focused && (focused.hidden || !focused.isConnected)) this.compose.focus();
+    const isLost = focused && (focused.hidden || !focused.isConnected);
+    if (isLost && (document.activeElement === focused || !this.root.contains(document.activeElement))) this.compose.focus();
   }
 
   // answer what the kernel asked of the notebook

@@ -651,3 +651,72 @@ def test_older_entries_of_a_thread_that_is_no_longer_shown_are_not_sent(opened, 
 
     assert panel.told("older") == []
     assert [each["filling"] for each in panel.told("complete")] == [2]
+
+
+def entries(message):
+    return [change for change in message["changes"] if "entry" in change]
+
+
+def test_the_text_of_a_stopped_answer_is_shown_by_the_next_panel_too(opened):
+    panel, piano, loop = opened(asyncio.Event())
+    panel.clicks("hello")
+    panel.clicks("send", "go on", action=2)
+    until(lambda: "writing" in panel.states())
+    panel.clicks("stop", action=3)
+    panel.answer(3)
+
+    again = Recorded(piano, loop, panel.thread)
+    again.clicks("hello")
+    again.answer()
+
+    [everything] = again.told("all")
+    assert [entry["state"] for entry in entries(everything)] == ["said", "cancelled"]
+    assert "…" in str(everything["changes"])
+    again.close()
+
+
+def test_another_version_is_shown_on_request_with_the_numbers_of_each(opened):
+    panel, piano, loop = opened("old", "new")
+    loop.run(piano.ask("one?"))
+    question, old = loop.run(piano.messages(panel.thread))
+    panel.clicks("hello")
+    panel.clicks("regenerate", str(question.id), action=2)
+    shown = until(lambda: [entry for told in panel.told("changes") for entry in entries(told) if entry["branch"]])
+    assert (shown[-1]["branch"]["at"], shown[-1]["branch"]["before"]) == (2, str(old.id))
+
+    panel.clicks("branch", str(old.id), action=3)
+
+    assert panel.answer(3) == ""
+    until(lambda: entries(panel.told("all")[-1])[-1]["branch"] is not None and "old" in str(panel.told("all")[-1]))
+    branch = entries(panel.told("all")[-1])[-1]["branch"]
+    assert (branch["at"], branch["of"], branch["before"]) == (1, 2, None)
+
+
+def test_a_text_in_messages_that_are_not_shown_is_found_and_shown(opened):
+    panel, piano, loop = opened("the needle", "two", "three", panel_messages=2)
+    for text in ("one?", "two?", "three?"):
+        loop.run(piano.ask(text, thread=panel.thread))
+    again = Recorded(piano, loop, panel.thread)
+    again.clicks("hello")
+    again.clicks("find_earlier", "NEEDLE", action=2)
+    assert again.answer(2) == ""
+    again.clicks("find_earlier", "nowhere", action=3)
+    assert again.answer(3) == ""
+    replies = {done["action"]: done["reply"] for done in again.told("done")}
+    assert (replies[2], replies[3]) == (True, False)
+    assert "the needle" in str(again.told("all")[-1])
+    assert "one?" not in str(again.told("all")[-1])
+    again.close()
+
+
+def test_the_text_of_an_answer_is_told_as_it_was_written(opened):
+    panel, piano, loop = opened("**bold**")
+    loop.run(piano.ask("?"))
+    panel.clicks("hello")
+    panel.answer()
+    key = entries(panel.told("all")[0])[-1]["entry"]
+
+    panel.clicks("markdown", key, action=2)
+
+    panel.answer(2)
+    assert panel.told("done")[-1]["reply"] == "**bold**"

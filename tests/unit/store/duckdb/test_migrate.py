@@ -115,7 +115,7 @@ async def test_a_file_of_the_first_version_opens_with_all_its_rows(tmp_path):
             assert connection.execute(f"SELECT {newer} FROM {table} ORDER BY ALL").fetchall() == [
                 (*row, *added) for row in kept[table]
             ]
-        added = "hops, schema, mode, rules, server, request_id, notebook_id, notebook_name"
+        added = "hops, schema, mode, rules, server, request_id, notebook_id, notebook_name, partial"
         query = f"SELECT * EXCLUDE ({added}) FROM jobs WHERE seq < 5000 ORDER BY ALL"
         jobs = connection.execute(query).fetchall()
         assert jobs == [job for job in kept["jobs"] if job[1] < 5000]
