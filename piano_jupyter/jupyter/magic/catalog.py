@@ -55,7 +55,7 @@ ALL = [
         cell="your question",
     ),
     Command(ask.wait, "[JOB]", "3fa9c1"),
-    Command(ask.panel),
+    Command(ask.panel, "[THREAD]", "Sales"),
     Command(failed_cells.explain, "[@AGENT …]", "@ada"),
     Command(failed_cells.fix, "[@AGENT]", "@ada"),
     Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),

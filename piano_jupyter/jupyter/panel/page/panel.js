@@ -1,7 +1,7 @@
 // The chat panel. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
-// "cell" (code for a new cell), "read_cells".
+// "cell" (code for a new cell), "read_cells", "ping" (is this page still open?).
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
 import { Compose } from "./compose.js";
@@ -10,6 +10,8 @@ import { Header } from "./header.js";
 import { KernelLink } from "./kernel_link.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
+import { Reconnect } from "./reconnect.js";
+import { Room } from "./room.js";
 
 const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
@@ -40,17 +42,23 @@ class Panel {
     this.log = new Log(this);
     this.compose = new Compose(this);
     this.header = new Header(this);
-    this.root.append(this.header.node, this.log.node, this.notice, this.compose.node, this.status);
+    this.reconnect = new Reconnect(this);
+    this.root.append(this.header.node, this.log.node, this.notice, this.reconnect.node, this.compose.node, this.status);
+    this.room = new Room(this.root);
     // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
     this.root.onkeydown = (event) => {
       if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
     };
     place.append(this.root);
+    this.room.watch();
   }
 
   close() {
     this.model.off("msg:custom", this.receive);
     this.model.off("change:title", this.onTitle);
+    this.compose.close();
+    this.reconnect.close();
+    this.room.close();
     this.link.close();
   }
 
@@ -70,6 +78,7 @@ class Panel {
     if (kind === "received" || kind === "done") this.link.take(message);
     else if (kind === "cell") this.reply(message.ticket, this.notebook.addCell(message));
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
+    else if (kind === "ping") this.link.tell("here");
     else this.show(message);
   }
 
@@ -85,6 +94,10 @@ class Panel {
     const focused = this.root.contains(document.activeElement) && document.activeElement;
     this.sequence = message.sequence;
     this.log.applyAll(message);
+    if (message.kind === "all") {
+      this.view = message.view;
+      this.compose.drafts.open(message.thread);
+    }
     this.compose.stop.hidden = !message.busy;
     if (focused && (focused.hidden || !focused.isConnected)) this.compose.focus();
   }
@@ -95,6 +108,7 @@ class Panel {
   }
 
   showNotice(text, overdue = null) {
+    if (this.reconnect.gone && overdue) return; // it is said already, and what to do
     this.overdue = overdue;
     this.notice.textContent = text;
     this.notice.hidden = !text;
