@@ -386,7 +386,8 @@ def test_the_box_is_in_sight_in_a_small_window(notebook, width, height, stub_mod
 
     around.evaluate(
         """(node, [width, height]) => {
-            node.style.cssText += `; width: ${width}px; height: ${height}px !important; flex: none`;
+            node.style.cssText += `; height: ${height}px !important`;
+            node.querySelector(".piano-panel").style.maxWidth = `${width}px`;
         }""",
         [width, height],
     )
@@ -413,7 +414,7 @@ def test_a_panel_in_a_place_of_its_own_fills_it_with_the_box_in_sight(notebook, 
         return heights[0] > 0.9 * heights[1] and heights[0] <= heights[1]
 
     nb.until(filled)
-    send = docked.locator(".piano-send").bounding_box()
+    send = docked.locator("form .piano-send").bounding_box()
     outer = around.bounding_box()
     nb.shot("compose_docked")
     assert send["y"] + send["height"] <= outer["y"] + outer["height"]

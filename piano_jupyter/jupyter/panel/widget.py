@@ -73,7 +73,7 @@ class ChatPanel(anywidget.AnyWidget):
     ) -> None:
         """`offer` returns what of the notebook a question can name; `running_cell` the id of the cell that runs."""
         self.piano, self._loop, self._fill_in, self._offer = piano, loop, fill_in, offer
-        self._running_cell = running_cell
+        self.running_cell = running_cell
         self.uploads = Uploads()
         self.thread = thread  #: the one shown
         self.view = ThreadView()
@@ -112,7 +112,7 @@ class ChatPanel(anywidget.AnyWidget):
             return
         data, metadata = self._repr_mimebundle_() or ({}, {})
         live = display(data, metadata=metadata, raw=True, display_id=True)
-        self._live_outputs.append((self._running_cell(), live))
+        self._live_outputs.append((self.running_cell(), live))
         self._transcript_output = display(transcript, raw=True, display_id=True)
 
     def _transcript_or_none(self) -> dict[str, str] | None:

@@ -3,6 +3,7 @@ import { commands } from "./commands.js";
 import { make } from "./elements.js";
 
 const REST_MS = 150; // before the kernel is asked for another folder
+const SLOW_MS = 400; // without a reply the kernel is busy
 const MAX_SHOWN = 60;
 const TRIGGERS = [
   { sign: "/", pattern: /^\/(\w*)$/, kinds: new Set(["command"]) },
@@ -23,6 +24,7 @@ export class Popup {
 
   close() {
     clearTimeout(this.timer);
+    clearTimeout(this.slow);
     this.trigger = null; // what is being written: its sign, start and text
     this.folder = ""; // whose files are known
     this.offered = []; // what the kernel has offered
@@ -51,12 +53,17 @@ export class Popup {
   }
 
   askKernel() {
-    this.waits = true;
+    this.slow = setTimeout(() => {
+      this.waits = true;
+      this.show();
+    }, SLOW_MS);
     const { start } = this.trigger;
     const take = (items) => this.take(start, items);
     if (this.trigger.sign === "@") this.panel.link.ask("suggest").then(take, () => {});
     this.panel.link.ask("suggest_names").then(
       (items) => {
+        if (this.trigger?.start !== start) return;
+        clearTimeout(this.slow);
         this.waits = false;
         take(items);
       },
