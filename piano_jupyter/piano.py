@@ -24,7 +24,7 @@ from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
 from piano_jupyter.pipeline.attached_content import given_attachments, with_content
-from piano_jupyter.pipeline.mentions import answering_agents
+from piano_jupyter.pipeline.mentions import answering_agents, check_leading_mentions
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
     EMBEDDED,
@@ -605,7 +605,8 @@ class Piano:
             agents = sender.answering_agents(text.typed, names, thread)
             return [replace(each, model=model) for each in agents] if model else agents
 
-        await self._check_that_images_are_seen(attached, answering(into))
+        if any(each.is_image for each in attached):
+            await self._check_that_images_are_seen(answering(into))
         into = into or await self._parts.threads.open(text.shown)
         agents = answering(into)
         if alone and len(agents) > 1:
@@ -639,10 +640,8 @@ class Piano:
             raise PianoError(f"{len(attached)} attachments are too many for one message: at most {MAX_ATTACHMENTS}")
         return attached
 
-    async def _check_that_images_are_seen(self, attached: Sequence[Attachment], agents: Sequence[Agent]) -> None:
-        """Raise ImagesRefusedError for images if it is known that the model of one of the agents does not see them."""
-        if not any(each.is_image for each in attached):
-            return
+    async def _check_that_images_are_seen(self, agents: Sequence[Agent]) -> None:
+        """Raise ImagesRefusedError if it is known that the model of one of the agents does not see images."""
         is_embedded = await self._parts.address() == EMBEDDED
         for agent in agents:
             if is_embedded or await self._parts.sees_images(agent.model) is False:
@@ -651,6 +650,42 @@ class Piano:
                     f"{agent.name} cannot be sent images, because {model} does not see them: ask an agent whose model "
                     f"does, or describe the image in words"
                 )
+
+    async def check_mentions(self, text: str) -> None:
+        """Check that a question does not begin with the handle of nobody, as a typing mistake does.
+
+        Args:
+            text: The question.
+
+        Raises:
+            NotFoundError: There is no agent of a name that it begins with; the sentence lists similar names.
+
+        Example:
+            >>> await piano.check_mentions("@Assistant how are you?")
+        """
+        check_leading_mentions(text, self._parts.agents.all())
+
+    async def images_refused(self, text: str = "", *, thread: Thread | None = None) -> str:
+        """Return why images cannot be sent with a question, as far as that is known; "" if they can.
+
+        Args:
+            text: The question, as far as it is written: the agents that it begins with answer.
+            thread: The thread that it continues; by default the current one.
+
+        Returns:
+            A sentence that names the agent whose model sees no images; "" for none.
+
+        Example:
+            >>> await piano.images_refused("@Assistant What is in this picture?")
+            ''
+        """
+        try:
+            await self._check_that_images_are_seen(
+                answering_agents(text, self._parts.agents.all(), thread or self.thread)
+            )
+        except ImagesRefusedError as error:
+            return str(error)
+        return ""
 
     async def _terms_of_sending(self) -> JobTerms:
         """Return the terms that a question is sent under now, and resume what an earlier kernel left."""
@@ -735,7 +770,8 @@ class Piano:
         kept = given_attachments(question) if attachments is None else ()
         agents = await sender.agents_of_edit(question, filled)
         attached = await self._attached(filled, attachments or (), kept)
-        await self._check_that_images_are_seen(attached, agents)
+        if any(each.is_image for each in attached):
+            await self._check_that_images_are_seen(agents)
         return await sender.edit(question, filled, agents, source, await self._terms_of_sending(), attached)
 
     async def regenerate(self, message: Message | UUID | str) -> list[Job]:
@@ -1309,6 +1345,40 @@ class Piano:
             'Capitals'
         """
         return await self._parts.threads.update(thread, title=title)
+
+    async def keep_draft(self, thread: Thread, text: str) -> None:
+        """Keep what is written for a thread and not sent yet, as the chat panel does; a secret in it is masked.
+
+        Args:
+            thread: The thread. What is kept is deleted with it, and is not exported.
+            text: What is written, in place of what was kept before; "" keeps nothing.
+
+        Raises:
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> await piano.keep_draft(piano.thread, "And which of them")
+        """
+        await self._parts.store.keep_draft(thread.id, text, self._parts.clock.now())
+
+    async def draft(self, thread: Thread) -> str:
+        """Return what is written for a thread and not sent yet.
+
+        Args:
+            thread: The thread.
+
+        Returns:
+            The text; "" if there is none.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.keep_draft(piano.thread, "And which of them")
+            >>> await piano.draft(piano.thread)
+            'And which of them'
+        """
+        return await self._parts.store.draft(thread.id)
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Archive a thread: it is listed as archived, and is no longer the current one.

@@ -55,6 +55,12 @@ class OpenPanel(Protocol):
     async def cells(self) -> list[dict[str, Any]] | None:
         """Return the cells of the notebook that it is in; None if the front end does not tell."""
 
+    def leave_cell(self, cell: str) -> None:
+        """Take in that a cell runs again: what it showed is gone."""
+
+    def close_if_left(self) -> None:
+        """Close it if all cells that showed it have run again without showing it."""
+
     def close(self) -> None:
         """Close it; the conversation stays."""
 
@@ -87,6 +93,7 @@ class Session:
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
+        self.cell_id = ""  #: of the cell that runs or has run last, where the front end gives it
         self._next_cells: list[str] = []  # code for new cells below the running one
         self._piano: Piano | None = None
         self._parked: Piano | None = None  #: the Piano with a database in memory, while a cassette is in use
@@ -265,8 +272,12 @@ class Session:
                 if taken:
                     print(f"the tool {value.name!r} replaces the earlier one of that name")  # noqa: T201  A notice in the cell.
 
-    def begin_cell(self, *_: object) -> None:
-        """Note that a cell starts."""
+    def begin_cell(self, info: object = None) -> None:
+        """Note that a cell starts, and that what it showed before is gone."""
+        if not self._cells:
+            self.cell_id = str(getattr(info, "cell_id", None) or "")
+            for panel in tuple(self.panels) if self.cell_id else ():
+                panel.leave_cell(self.cell_id)
         self._cells += 1
 
     def end_cell(self, result: object = None) -> None:
@@ -274,6 +285,8 @@ class Session:
         not_begun = self.in_cell.forget_calls()
         if not_begun and isinstance(getattr(result, "error_in_exec", None), RuntimeError):
             print(f"in a notebook, write: await piano.{not_begun[0]}(...)")  # noqa: T201  Below the error of `asyncio.run`.
+        for panel in tuple(self.panels) if self._cells <= 1 else ():
+            panel.close_if_left()
         self._cells = max(self._cells - 1, 0)  # the first one may have started before the extension was loaded
         self._next_cells.clear()
         self.shown.clear()

@@ -66,6 +66,19 @@ def leading_mentions(text: str, agents: Iterable[Agent]) -> list[Agent]:
     return list(found.values())
 
 
+def check_leading_mentions(text: str, agents: Iterable[Agent]) -> None:
+    """Raise NotFoundError if a text begins with the handle of nobody, after those of agents or not."""
+    known = {agent.name: agent for agent in agents}
+    at = 0
+    while handle := LEADING_MENTION.match(text, at):
+        if _agent_of(handle[1], known) is None:
+            unknown = NotFoundError.among("agent", handle[1], known)
+            raise NotFoundError(f"{unknown}; a question that is to begin with @{handle[1]} needs a word before it")
+        at = handle.end()
+        if handle[0].endswith(":"):
+            return
+
+
 def mentioned_agents(answer: str, author: Agent, agents: Iterable[Agent]) -> list[Agent]:
     """Return the other agents that an answer mentions, each once, in order.
 

@@ -145,6 +145,15 @@ class Store(Backend):
     async def chosen_branch(self, thread_id: UUID) -> ChosenBranch | None:
         """Return which branch of a thread was chosen last; None if none was."""
 
+    async def keep_draft(self, thread_id: UUID, text: str, now: datetime) -> None:
+        """Keep what is written for a thread and not sent yet, in place of what was kept before; "" keeps nothing.
+
+        For a thread that is gone, nothing is kept.
+        """
+
+    async def draft(self, thread_id: UUID) -> str:
+        """Return what was kept last; "" for nothing."""
+
     async def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
 

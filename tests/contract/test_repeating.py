@@ -98,6 +98,8 @@ def arguments(talk, make):
         "delete_threads": [[talk.failed.thread_id]],
         "erase": [[talk.failed.thread_id]],
         "keep_thread": [Notebook("k1", "/a.ipynb"), talk.thread.id, make.now()],
+        "keep_draft": [talk.thread.id, "and then", make.now()],
+        "draft": [talk.thread.id],
         "kept_thread": [Notebook("k1", "/a.ipynb")],
         "choose_branch": [talk.thread.id, ChosenBranch(talk.said.id, 1)],
         "chosen_branch": [talk.thread.id],

@@ -156,8 +156,10 @@ async def test_a_model_that_is_known_not_to_see_is_told_at_once(piano_on):
             ImagesRefusedError, match=r"Assistant cannot be sent images, because qwen3:32b does not see"
         ):
             await piano.ask("look", attachments=[png()])
+        refused = await piano.images_refused("@Assistant look")
         threads = await piano.threads()
 
+    assert refused.startswith("Assistant cannot be sent images, because qwen3:32b does not see them")
     assert (threads, server.requests) == ([], [])
 
 

@@ -16,6 +16,7 @@ SLEEPS = {
     "notebook_kernels.py": "a model and a tool that take a moment; kernels that wait for each other's jobs",
     "browser/test_new_cells.py": "a cell that takes long",
     "browser/test_panel.py": "a cell that takes until the test says so",
+    "browser/test_panel_compose.py": "a cell that takes until the test says so",
     "kernel/test_kernel_tools.py": "code that takes long, and cells that keep the main thread",
     "kernel/test_life.py": "a tool that takes a while, so that a kill falls into it",
     "kernel/test_magics.py": "interrupts at one moment after another",

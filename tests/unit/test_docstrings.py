@@ -48,7 +48,7 @@ RAISES_NOTHING = {
     *("piano_jupyter.JobStatus", "piano_jupyter.PianoError", "piano_jupyter.load_ipython_extension"),
     *("piano_jupyter.unload_ipython_extension", "piano_jupyter.testing.ScriptedServer"),
     *("piano_jupyter.testing.echo", "piano_jupyter.testing.tool_call", "Piano.agents", "Piano.approvals"),
-    *("Piano.backups", "Piano.close_now", "Piano.distrust", "Piano.drain", "Piano.events"),
+    *("Piano.backups", "Piano.close_now", "Piano.distrust", "Piano.images_refused", "Piano.drain", "Piano.events"),
     *("Piano.answering_model", "Piano.known_models", "Piano.model_names", "Piano.notices"),
     *("Piano.recent_events", "Piano.skill_problems", "Piano.skills", "Piano.start", "Piano.stop"),
     *("Piano.tool_verdicts", "Piano.tools", "Piano.trust", "Piano.unfinished"),

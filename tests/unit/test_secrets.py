@@ -213,6 +213,7 @@ SAID = {
     "open_thread": lambda piano, _: piano.open_thread(f"open {TOKEN}"),
     "find_thread": lambda piano, _: piano.find_thread(f"find {TOKEN}"),
     "rename_thread": lambda piano, _: piano.rename_thread(piano.thread, f"rename {TOKEN}"),
+    "keep_draft": lambda piano, _: piano.keep_draft(piano.thread, f"draft {TOKEN}"),
     "fork_thread": lambda piano, question: piano.fork_thread(question, f"fork {TOKEN}"),
     "find_message": lambda piano, _: piano.find_message(TOKEN),
     "backup": lambda piano, _: piano.backup(f"/none/{TOKEN}"),
@@ -236,10 +237,24 @@ LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}
 SAYS_NOTHING = {
     *("add_tool", "agents", "approvals", "approve", "archive_thread", "attachments", "backups", "branches"),
     *("close", "close_now", "with_content"),
-    *("delete_thread", "deny", "distrust", "drain", "events", "export", "jobs", "known_models", "message", "messages"),
+    *(
+        "delete_thread",
+        "deny",
+        "distrust",
+        "draft",
+        "drain",
+        "events",
+        "export",
+        "jobs",
+        "known_models",
+        "message",
+        "messages",
+    ),
     *("answering_model", "model_names", "models", "notices", "open"),
     *(
         "frame_budget",
+        "images_refused",
+        "check_mentions",
         "query_frames",
         "recent_events",
         "skill_problems",
@@ -286,3 +301,12 @@ async def test_g4_a_secret_passed_to_every_verb_is_never_stored_published_sent_o
     assert TOKEN not in "\n".join(exports)
     assert TOKEN not in caplog.text
     assert TOKEN.encode() not in database.read_bytes()
+
+
+async def test_p1_a_secret_in_a_draft_is_masked(scripted, tmp_path):
+    async with Piano(database=":memory:", workspace=tmp_path, model=scripted()) as piano:
+        thread = await piano.open_thread("Talk")
+        await piano.keep_draft(thread, f"use {TOKEN} here")
+
+        assert TOKEN not in await piano.draft(thread)
+        assert (await piano.draft(thread)).startswith("use ")

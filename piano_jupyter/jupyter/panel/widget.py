@@ -32,8 +32,10 @@ from piano_jupyter.events import (
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.panel.open_pages import OpenPages
 from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
 from piano_jupyter.jupyter.panel.parts import Change
+from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.jupyter.panel.view import ThreadView
 from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
 from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
@@ -47,6 +49,8 @@ from piano_jupyter.variables.fill_in import FilledText
 log = logger(__name__)
 
 FillIn = Callable[[Piano, str, Thread], Awaitable[FilledText]]  # returns a question with its variables
+
+Offer = Callable[[], Awaitable[list[dict[str, str]]]]
 
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
 PAGE_REPLY_TIMEOUT_S = 3.0
@@ -63,8 +67,20 @@ class ChatPanel(anywidget.AnyWidget):
     _css = joined_styles()
     title = Unicode().tag(sync=True)
 
-    def __init__(self, piano: Piano, loop: LoopThread, thread: Thread, fill_in: FillIn | None = None) -> None:
-        self.piano, self._loop, self._fill_in = piano, loop, fill_in
+    def __init__(
+        self,
+        piano: Piano,
+        loop: LoopThread,
+        thread: Thread,
+        fill_in: FillIn | None = None,
+        *,
+        offer: Offer | None = None,
+        running_cell: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`offer` returns what of the notebook a question can name; `running_cell` the id of the cell that runs."""
+        self.piano, self._loop, self._fill_in, self._offer = piano, loop, fill_in, offer
+        self.running_cell = running_cell
+        self.uploads = Uploads()
         self.thread = thread  #: the one shown
         self.view = ThreadView()
         self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
@@ -73,13 +89,14 @@ class ChatPanel(anywidget.AnyWidget):
         self._sequence = 0
         self._filling = 0  # how often everything was sent
         self._emptied = 0  # the number of the last one that no longer counts
-        self._pages: dict[str, None] = {}  # open views, the last active one last
+        self._pages = OpenPages()
         self._page_replies: dict[str, asyncio.Future[Any]] = {}  # by ticket: what a page replied, None if it cannot
         self._done: dict[tuple[str, int], dict[str, Any] | None] = {}  # results by action; None while one runs
         self._loading = asyncio.Lock()
         self._running: set[concurrent.futures.Future[None]] = set()
         self._last_flush, self._flushing = 0.0, False
-        self._live_outputs: list[Any] = []  # the handles of the outputs that show the live view
+        self._live_outputs: list[tuple[str, Any]] = []  # the outputs that show the live view: their cells and handles
+        self._is_left = False  # all cells that showed it have run again
         self._note = CLOSED  # takes its place when it is closed
         self._transcript_output: Any = None  # the handle of the transcript below the live view
         self._transcript_is_old = False
@@ -104,7 +121,8 @@ class ChatPanel(anywidget.AnyWidget):
             display(Note(CLOSED))
             return
         data, metadata = self._repr_mimebundle_() or ({}, {})
-        self._live_outputs.append(display(data, metadata=metadata, raw=True, display_id=True))
+        live = display(data, metadata=metadata, raw=True, display_id=True)
+        self._live_outputs.append((self.running_cell(), live))
         self._transcript_output = display(_shown(transcript), raw=True, display_id=True)
 
     def _transcript_or_none(self) -> Transcript | None:
@@ -122,10 +140,21 @@ class ChatPanel(anywidget.AnyWidget):
             self._unsubscribe()
             self._unsubscribe = _do_nothing  # a widget is closed again when it is collected
         if self.comm is not None and not sys.is_finalizing():
-            for live in filter(None, self._live_outputs):
-                live.update(Note(self._note))
+            for _, live in self._live_outputs:
+                if live is not None:
+                    live.update(Note(self._note))
             self._live_outputs.clear()
         super().close()
+
+    def leave_cell(self, cell: str) -> None:
+        """Take in that a cell runs again: what it showed is gone."""
+        before, self._live_outputs = self._live_outputs, [each for each in self._live_outputs if each[0] != cell]
+        self._is_left = bool(before) and not self._live_outputs
+
+    def close_if_left(self) -> None:
+        """Close a panel that was shown, and whose cells have all run again without showing it."""
+        if self._is_left and not self._live_outputs:
+            self.close()
 
     @property
     def thread_id(self) -> UUID:
@@ -156,7 +185,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def _first_reply(self, kind: str, **content: Any) -> Any:
         """Ask one page after the other, the last active one first; return the first reply that is true, else None."""
-        for page in reversed(tuple(self._pages)):
+        for page in reversed(self._pages):
             ticket = str(uuid4())
             self._page_replies[ticket] = asyncio.get_running_loop().create_future()
             try:
@@ -239,7 +268,10 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _flush(self) -> None:
         self._flushing = False
-        self._last_flush = asyncio.get_running_loop().time()
+        self._last_flush = now = asyncio.get_running_loop().time()
+        self._pages.drop_silent(now)
+        if self._pages.are_to_be_asked(now):
+            self._send_message("ping")
         if self._pages and (changes := self.view.changes()):
             self._sequence += 1
             self._send_changes("changes", changes)
@@ -302,9 +334,10 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def _handle(self, content: dict[str, Any]) -> None:
         page, action = str(content.get("page")), int(content.get("action", 0))
-        self._pages.pop(page, None)
-        self._pages[page] = None
+        is_back = self._pages.hear(page, asyncio.get_running_loop().time())
         self._send_message("received", page=page, action=action)
+        if is_back:
+            self._flush()  # what it has missed since it was taken for closed
         if (page, action) not in self._done:  # else the page repeats an action that took long
             self._done[page, action] = None
             if len(self._done) > MAX_REMEMBERED_ACTIONS:
@@ -332,7 +365,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._flush()
         slices = self.view.slices(ENTRIES_AT_ONCE)
         latest, self._filling = next(slices, []), self._filling + 1
-        self._send_changes("all", latest, page=page, earlier=self._has_earlier, filling=self._filling)
+        about = {"page": page, "thread": str(self.thread.id), "view": self.model_id}
+        self._send_changes("all", latest, earlier=self._has_earlier, filling=self._filling, **about)
         self._start(self._send_older(page, slices, self._filling))
 
     async def _send_older(self, page: str | None, slices: Iterator[list[Change]], filling: int) -> None:
@@ -346,7 +380,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     def forget_page(self, page: str) -> None:
         """Take in that a page was closed."""
-        self._pages.pop(page, None)
+        self._pages.forget(page)
 
     def take_reply(self, ticket: str, value: Any) -> None:
         """Take in what a page was asked for."""
@@ -386,6 +420,10 @@ class ChatPanel(anywidget.AnyWidget):
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""
         return text if self._fill_in is None else await self._fill_in(self.piano, text, self.thread)
+
+    async def offered(self) -> list[dict[str, str]]:
+        """Return what of the notebook a question can name. Raises PianoError."""
+        return [] if self._offer is None else await self._offer()
 
 
 def _shown(transcript: Transcript) -> dict[str, str]:

@@ -124,6 +124,16 @@ class Operations:
         found = self._connection.execute(queries.CHOSEN_BRANCH, {"thread_id": thread_id}).fetchall()
         return ChosenBranch(*found[0]) if found else None
 
+    def keep_draft(self, thread_id: UUID, text: str, now: datetime) -> None:
+        if text:
+            self._connection.execute(queries.KEEP_DRAFT, {"id": thread_id, "text": text, "now": utc(now)})
+        else:
+            self._connection.execute(queries.DELETE_DRAFT, {"id": thread_id})
+
+    def draft(self, thread_id: UUID) -> str:
+        found = self._connection.execute(queries.DRAFT, {"id": thread_id}).fetchall()
+        return str(found[0][0]) if found else ""
+
     def delete_threads(self, threads: Sequence[UUID]) -> None:
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
         if running:

@@ -85,6 +85,16 @@ ON CONFLICT (thread_id) DO UPDATE SET message_id = excluded.message_id, after = 
 
 CHOSEN_BRANCH = "SELECT message_id, after FROM chosen_branches WHERE thread_id = $thread_id"
 
+#: Keeps what is written for a thread, if there is that thread.
+KEEP_DRAFT = """
+INSERT INTO drafts SELECT id, $text, $now FROM threads WHERE id = $id
+ON CONFLICT (thread_id) DO UPDATE SET text = excluded.text, updated_at = excluded.updated_at
+"""
+
+DELETE_DRAFT = "DELETE FROM drafts WHERE thread_id = $id"
+
+DRAFT = "SELECT text FROM drafts WHERE thread_id = $id"
+
 #: A question in a thread that is newer than some place in the order. (A range of seq: DuckDB skips what is older.)
 NEWER_QUESTION = "SELECT id FROM messages WHERE seq > $seq AND thread_id = $thread_id AND role = 'user' LIMIT 1"
 
@@ -187,6 +197,7 @@ SEQS_OF_THREADS = f"SELECT seq FROM messages WHERE {OF_THREADS}"  # noqa: S608  
 #: What deletes all that belongs to some threads, by the table: what refers to a row goes before that row.
 DELETE_THREADS: Mapping[str, str] = {
     "notebooks": f"UPDATE notebooks SET thread_id = NULL WHERE {OF_THREADS}",  # noqa: S608
+    "drafts": f"DELETE FROM drafts WHERE {OF_THREADS}",  # noqa: S608
     "decisions": f"DELETE FROM decisions WHERE approval_id IN (SELECT id FROM approvals WHERE {OF_THREADS})",  # noqa: S608
     "approvals": f"DELETE FROM approvals WHERE {OF_THREADS}",  # noqa: S608
     "tool_results": f"""

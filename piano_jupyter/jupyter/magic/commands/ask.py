@@ -98,12 +98,19 @@ def regenerate(session: Session, text: str) -> Any:
     return follow_in_cell(session, partial(_regenerate, text))
 
 
-def panel(session: Session) -> Any:
-    """Open the chat panel on the current thread (in a new kernel, the newest)."""
+def panel(session: Session, text: str) -> Any:
+    """Open the chat panel on a thread, by default the current one (in a new kernel, the newest)."""
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
-    piano, thread = session.call(_panel_thread)
-    panel = ChatPanel(piano, session.loop, thread, partial(filled_in_panel, session))
+    piano, thread = session.call(partial(_panel_thread, text))
+    panel = ChatPanel(
+        piano,
+        session.loop,
+        thread,
+        partial(filled_in_panel, session),
+        offer=partial(offered_in_panel, session),
+        running_cell=lambda: session.cell_id,
+    )
     session.panels.add(panel)
     return panel
 
@@ -132,6 +139,21 @@ async def filled_in_panel(session: Session, piano: "Piano", text: str, thread: T
         raise PianoError(
             "the kernel is busy, so {{…}} cannot be read now; ask again when its cell has ended"
         ) from error
+
+
+async def offered_in_panel(session: Session) -> list[dict[str, str]]:
+    """Return what of the notebook a question can name, read on the main thread. Raises PianoError if that is busy."""
+    from piano_jupyter.jupyter.kernel_tools.offered_names import (  # noqa: PLC0415  Rarely wanted.
+        offered_names,
+    )
+
+    try:
+        return await session.kernel.run(
+            lambda: offered_names(session.shell, session.variables(), failed=session.last_error.failed),
+            within=READ_TIMEOUT_S,
+        )
+    except TaskTimeoutError as error:
+        raise PianoError("the kernel is busy: its variables can be shown when its cell has ended") from error
 
 
 async def _checked_value(answers: Message | AnswerGroup, schema: Any, piano: "Piano") -> Any:
@@ -177,9 +199,11 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
     return await piano.regenerate(await named_or_last(piano, name))
 
 
-async def _panel_thread(piano: "Piano") -> tuple["Piano", Thread]:
+async def _panel_thread(name: str, piano: "Piano") -> tuple["Piano", Thread]:
     """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
-    if piano.thread is None:
+    if name:
+        piano.thread = await piano.find_thread(name)
+    elif piano.thread is None:
         threads = await piano.threads("active", here=True)
         piano.thread = threads[0] if threads else await piano.open_thread(NEW_TITLE)
     if piano.trusted:

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.jupyter.panel.view import ThreadView
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import Thread
@@ -14,6 +15,7 @@ class Panel(Protocol):
     piano: Piano
     thread: Thread
     view: ThreadView
+    uploads: Uploads
 
     def send_everything(self, page: str | None) -> None:
         """Send everything, to one page or to all."""
@@ -35,3 +37,6 @@ class Panel(Protocol):
 
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""
+
+    async def offered(self) -> list[dict[str, str]]:
+        """Return what of the notebook a question can name. Raises PianoError."""

@@ -5,16 +5,22 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest, parse_id
 from piano_jupyter.records import JobStatus
+from piano_jupyter.variables.fill_in import FilledText
 
 
 async def send(panel: Panel, request: PageRequest) -> None:
-    """Send a question."""
-    await panel.piano.send_all(await panel.filled(request.text()), thread=panel.thread, source="panel")
+    """Send a question, with the files that were put beside it."""
+    text, files = request.text(), request.texts("files")
+    attachments = panel.uploads.attachments(files)
+    question = await _checked(panel, text)
+    await panel.piano.send_all(question, thread=panel.thread, attachments=attachments, source="panel")
+    for each in files:
+        panel.uploads.forget(each)
 
 
 async def edit(panel: Panel, request: PageRequest) -> None:
     """Ask an edited question instead of another one."""
-    await panel.piano.edit(request.id("message"), await panel.filled(request.text()), source="panel")
+    await panel.piano.edit(request.id("message"), await _checked(panel, request.text()), source="panel")
     panel.piano.thread = panel.thread  # as `send_all` does: the thread of the last question is current
 
 
@@ -65,6 +71,12 @@ async def cancel(panel: Panel, request: PageRequest) -> None:
 async def retry(panel: Panel, request: PageRequest) -> None:
     """Run a job again that failed or was cancelled."""
     await panel.piano.retry(request.id())
+
+
+async def _checked(panel: Panel, text: str) -> str | FilledText:
+    """Return a question with the values that it names. Raises PianoError for an unknown agent or value."""
+    await panel.piano.check_mentions(text)
+    return await panel.filled(text)
 
 
 def _check_that_it_counts(counts: bool) -> None:  # noqa: FBT001  It is what was returned.

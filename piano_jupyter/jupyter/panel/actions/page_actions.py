@@ -10,6 +10,10 @@ async def hello(panel: Panel, request: PageRequest) -> None:
     panel.send_everything(request.page)
 
 
+async def here(_panel: Panel, _request: PageRequest) -> None:
+    """Take in that a page is still open: what every request says."""
+
+
 async def bye(panel: Panel, request: PageRequest) -> None:
     """Forget a page that was closed."""
     panel.forget_page(request.page)
@@ -37,6 +41,7 @@ async def attachment(panel: Panel, request: PageRequest) -> str:
 
 ACTIONS = {
     "hello": hello,
+    "here": here,
     "bye": bye,
     "reply": reply,
     "earlier": earlier,

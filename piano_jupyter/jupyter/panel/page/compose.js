@@ -1,7 +1,12 @@
-// The box in which a message is written, and the buttons that send and stop.
+// The box in which a message is written, what goes with it, and the buttons that send and stop.
+import { Chips } from "./chips.js";
+import { Drafts } from "./drafts.js";
 import { button, make } from "./elements.js";
+import { Files } from "./files.js";
+import { Popup } from "./popup.js";
+import { Recall } from "./recall.js";
 
-const HINT = "Enter sends, Shift+Enter makes a new line";
+const HINT = "Enter sends, Shift+Enter makes a new line; @ names things, / commands";
 const EDIT_HINT = "Enter asks the edited question; the old one is kept as a branch. Escape cancels";
 
 export class Compose {
@@ -9,58 +14,139 @@ export class Compose {
     this.panel = panel;
     this.sending = null; // the message that was sent and is not done yet
     this.editing = null; // the question that the next message replaces
+    this.before = ""; // what was written before the edit began
     this.box = make("textarea", { rows: 1, placeholder: "Ask something…", "aria-label": "Message" });
     this.stop = button("Stop", () => panel.act("stop"), "piano-stop");
     this.stop.hidden = true;
     this.hint = make("span", { className: "piano-hint", textContent: HINT });
-    const send = make("button", { type: "submit", className: "piano-send", textContent: "Send" });
-    this.node = make("form", {}, this.box, make("div", { className: "piano-row" }, this.hint, this.stop, send));
-    this.node.onsubmit = (event) => (event.preventDefault(), this.submit());
-    this.box.oninput = () => this.grow();
+    this.files = new Files(panel, () => this.chips.show());
+    this.chips = new Chips(this);
+    this.popup = new Popup(panel, this.box, (item, start) => this.choose(item, start));
+    this.recall = new Recall(panel, this.box, (text) => this.write(text));
+    this.drafts = new Drafts(panel, {
+      read: () => (this.editing ? this.before : this.box.value),
+      write: (text) => (this.edit(null), this.write(text)),
+    });
+    this.node = this.build();
+    this.box.oninput = () => this.onInput();
     this.box.onkeydown = (event) => this.onKey(event);
+    this.box.onclick = () => this.popup.update();
+    this.box.onblur = () => (this.popup.close(), this.drafts.save());
+    this.files.listen(panel.root);
+  }
+
+  build() {
+    const attach = button("Attach", () => this.files.picker.click(), "piano-attach");
+    attach.title = "Send images or text files along: they can be pasted and dropped, too";
+    const send = make("button", { type: "submit", className: "piano-send", textContent: "Send" });
+    const row = make("div", { className: "piano-row" }, attach, this.hint, this.stop, send);
+    const form = make("form", {}, this.popup.node, this.chips.node, this.box, this.files.picker, row);
+    form.onsubmit = (event) => (event.preventDefault(), this.submit());
+    return form;
+  }
+
+  onInput() {
+    this.grow();
+    this.chips.show();
+    this.popup.update();
+    this.drafts.changed();
   }
 
   onKey(event) {
-    if (event.key === "Escape" && this.editing) this.edit(null);
+    if (this.popup.takeKey(event) || (!event.isComposing && this.recall.take(event))) {
+      event.preventDefault();
+      return;
+    }
+    if (event.key === "Escape" && this.editing) this.endEdit();
     if (event.key !== "Enter" || event.shiftKey || event.altKey) return;
     if (event.isComposing || event.keyCode === 229) return; // this Enter only confirms an input method
     event.preventDefault();
     this.submit();
   }
 
+  // put text into the box in place of what is there
+  write(text) {
+    this.box.value = text;
+    this.grow();
+    this.chips.show();
+    this.drafts.changed();
+  }
+
+  // do what was chosen in the list; its sign was written at `start`
+  choose(item, start) {
+    const { value, selectionStart: end } = this.box;
+    const put = (text, [from, to] = [start, end]) => {
+      this.write(value.slice(0, from) + text + value.slice(to));
+      this.box.setSelectionRange(from + text.length, from + text.length);
+    };
+    if (item.kind === "command") {
+      this.write("");
+      item.run();
+    } else if (item.kind === "agent") {
+      this.write(item.inserts + value.slice(0, start) + value.slice(end)); // an agent is asked by its name at the start
+    } else if (item.kind === "file") {
+      put("");
+      this.files.attach(item.inserts);
+    } else if (item.kind === "folder") {
+      put(`@${item.inserts}`);
+      this.popup.update();
+    } else put(value.slice(end).startsWith("}}") ? item.inserts.slice(0, -2) : `${item.inserts} `);
+  }
+
   submit() {
     const text = this.box.value;
-    if (!text.trim()) return;
+    if (this.panel.reconnect.gone) return; // which is said above the box
+    if (!text.trim()) {
+      if (this.files.list.length) this.panel.showNotice("Write what to do with the files.");
+      return;
+    }
+    if (this.files.arriving.length) {
+      this.panel.showNotice(`${this.files.arriving[0].name} is still on its way to the kernel.`);
+      return;
+    }
     const edits = this.editing;
     const same = this.sending?.text === text && this.sending.edits === edits;
     const repeated = same ? this.sending.action : undefined; // the kernel must not do it twice
     if (same && this.panel.overdue !== repeated) return;
     this.panel.log.toEnd();
-    const content = edits ? { about: text, message: edits } : { about: text };
+    const files = this.files.list.map(({ key }) => key);
+    const content = edits ? { about: text, message: edits } : { about: text, files };
     const action = this.panel.act(edits ? "edit" : "send", content, (error) => this.onSent(error, action), repeated);
-    this.sending = { text, edits, action };
+    this.sending = { text, edits, files, action };
   }
 
   onSent(error, action) {
     if (this.sending?.action !== action) return; // the box belongs to a newer message
-    const { text, edits } = this.sending;
+    const { text, edits, files } = this.sending;
     this.sending = null;
     if (error || this.editing !== edits) return;
-    this.edit(null);
-    if (!this.box.value.startsWith(text)) return;
-    this.box.value = this.box.value.slice(text.length).trimStart();
-    this.grow();
+    this.recall.reset();
+    const rest = this.box.value.startsWith(text) ? this.box.value.slice(text.length).trimStart() : this.box.value;
+    if (edits) {
+      this.endEdit();
+      if (rest) this.write([this.box.value, rest].filter(Boolean).join("\n"));
+    } else {
+      this.files.drop(files);
+      this.write(rest);
+    }
+    this.drafts.save();
   }
 
   // write a new version of a question; null for a new message
   edit(key, text = "") {
+    if (key && !this.editing) this.before = this.box.value;
     this.editing = key;
     this.panel.root.classList.toggle("piano-edits", Boolean(key));
     this.hint.textContent = key ? EDIT_HINT : HINT;
     if (!key) return;
-    this.box.value = text;
-    this.grow();
+    this.write(text);
     this.box.focus();
+  }
+
+  // go back to what was written before the edit
+  endEdit() {
+    this.edit(null);
+    this.write(this.before);
   }
 
   grow() {
@@ -75,5 +161,9 @@ export class Compose {
   // keep the box in sight while it is written in
   intoView() {
     if (document.activeElement === this.box) this.node.scrollIntoView({ block: "nearest" });
+  }
+
+  close() {
+    this.drafts.close();
   }
 }

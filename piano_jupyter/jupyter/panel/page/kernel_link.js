@@ -23,6 +23,13 @@ export class KernelLink {
     return action;
   }
 
+  // the same for what nobody waits for: that the kernel does not answer is not reported
+  tell(what, content = {}, onDone = () => {}) {
+    const action = ++this.actions;
+    this.pending.set(action, { onDone });
+    this.send(what, action, content);
+  }
+
   // the same as a promise of the reply, which fails with the kernel's sentence
   ask(what, content = {}) {
     return new Promise((resolve, reject) => {

@@ -40,12 +40,40 @@ export class Notebook {
     return this.use((notebook) => [...notebook.cells].map(readCell));
   }
 
+  // whether the output of the cell that shows the widget `view` can be made again
+  canRunInPlace(view) {
+    return Boolean(this.model.widget_manager?.kernel?.requestExecute && this.use((notebook) => cellOf(notebook, view)));
+  }
+
+  // run code, and show what it shows in place of the widget `view`; then call onDone(problem)
+  runInPlace(view, code, onDone) {
+    const { id, outputs } = this.use((notebook) => cellOf(notebook, view));
+    const request = { code, store_history: false, stop_on_error: false };
+    const future = this.model.widget_manager.kernel.requestExecute(request, false, { cellId: id });
+    const places = []; // the display id of each output
+    future.onIOPub = ({ header: { msg_type: type }, content }) => {
+      const { transient, ...rest } = content;
+      const display = transient?.display_id;
+      if (type === "update_display_data") {
+        if (places.includes(display)) outputs.set(places.indexOf(display), { output_type: "display_data", ...rest });
+      } else if (["display_data", "execute_result", "stream", "error"].includes(type)) {
+        if (!places.length) outputs.clear();
+        places.push(display);
+        outputs.add({ output_type: type, ...rest });
+      }
+    };
+    future.done.then(
+      () => onDone(""),
+      () => onDone("The kernel has not started again; start it, then try again."),
+    );
+  }
+
   // add a cell with code below the one that shows the widget `view`, and below those added before
   addCell({ code, view, metadata = {} }) {
     return this.use((notebook) => {
       const cells = [...notebook.cells];
       const place = cells.findIndex((cell) => cell.id === this.added);
-      const at = place >= 0 ? place : cells.findIndex((cell) => showsWidget(cell, view));
+      const at = place >= 0 ? place : cells.indexOf(cellOf(notebook, view));
       const added = { cell_type: "code", source: code, metadata };
       this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, added).id;
       return true;
@@ -153,6 +181,10 @@ function readCell(cell) {
 
 function cut(text) {
   return (Array.isArray(text) ? text.join("") : String(text)).slice(0, MAX_SENT_CHARS);
+}
+
+function cellOf(notebook, view) {
+  return [...notebook.cells].find((cell) => showsWidget(cell, view));
 }
 
 function showsWidget(cell, view) {

@@ -1,7 +1,7 @@
 // The chat panel. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (for a new page, everything or the last of it), then "older" (bit by bit) and "complete";
-// "changes" (numbered), "received" and "done" (of an action), "cell" (code for a new cell), "read_cells".
+// "changes" (numbered), "received" and "done" (of an action), "cell" (code for a new cell), "read_cells", "ping" (is this page still open?).
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
 import { Compose } from "./compose.js";
@@ -12,6 +12,8 @@ import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
 import { Find } from "./find.js";
 import { Proposals } from "./proposals.js";
+import { Reconnect } from "./reconnect.js";
+import { Room } from "./room.js";
 
 const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
@@ -44,12 +46,17 @@ class Panel {
     this.header = new Header(this);
     this.find = new Find(this);
     this.proposals = new Proposals(this);
-    this.root.append(this.header.node, this.find.node, this.log.node, this.log.jump.node, this.proposals.node, this.notice, this.compose.node, this.status);
+    this.reconnect = new Reconnect(this);
+    const { jump } = this.log;
+    this.root.append(this.header.node, this.find.node, this.log.node, jump.node, this.proposals.node, this.notice);
+    this.root.append(this.reconnect.node, this.compose.node, this.status);
+    this.room = new Room(this.root);
     // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
     this.root.onkeydown = (event) => {
       if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
     };
     place.append(this.root);
+    this.room.watch();
   }
 
   close() {
@@ -59,6 +66,9 @@ class Panel {
     this.proposals.close();
     this.model.off("msg:custom", this.receive);
     this.model.off("change:title", this.onTitle);
+    this.compose.close();
+    this.reconnect.close();
+    this.room.close();
     this.link.close();
   }
 
@@ -80,6 +90,7 @@ class Panel {
     else if (kind === "expect_cell") this.proposals.expect(message);
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
     else if (kind === "older" || kind === "complete") this.log.addOlder(message);
+    else if (kind === "ping") this.link.tell("here");
     else this.show(message);
   }
 
@@ -96,6 +107,10 @@ class Panel {
     this.sequence = message.sequence;
     this.log.applyAll(message);
     this.find.refresh();
+    if (message.kind === "all") {
+      this.view = message.view;
+      this.compose.drafts.open(message.thread);
+    }
     this.compose.stop.hidden = !message.busy;
     const isLost = focused && (focused.hidden || !focused.isConnected);
     if (isLost && (document.activeElement === focused || !this.root.contains(document.activeElement))) this.compose.focus();
@@ -107,6 +122,7 @@ class Panel {
   }
 
   showNotice(text, overdue = null) {
+    if (this.reconnect.gone && overdue) return; // it is said already, and what to do
     this.overdue = overdue;
     this.notice.textContent = text;
     this.notice.hidden = !text;

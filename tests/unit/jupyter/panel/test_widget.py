@@ -227,6 +227,39 @@ def test_closing_a_panel_puts_a_sentence_in_its_place(opened, outputs):
     assert "nothing said yet" in outputs[1]["text/plain"]
 
 
+def test_a_panel_whose_cell_runs_again_without_showing_it_is_closed(opened, outputs):
+    panel, _, _ = opened()
+    panel.running_cell = lambda: "c1"
+    panel._ipython_display_()
+
+    panel.leave_cell("another")
+    panel.close_if_left()
+    assert panel.comm is not None
+    panel.leave_cell("c1")
+    panel._ipython_display_()
+    panel.close_if_left()
+    assert panel.comm is not None, "the cell shows it again"
+    panel.leave_cell("c1")
+    panel.close_if_left()
+
+    assert panel.comm is None
+
+
+def test_a_panel_that_another_cell_shows_too_stays(opened, outputs):
+    panel, _, _ = opened()
+    for cell in ("c1", "c2"):
+        panel.running_cell = lambda cell=cell: cell
+        panel._ipython_display_()
+
+    panel.leave_cell("c1")
+    panel.close_if_left()
+
+    assert panel.comm is not None
+    panel.leave_cell("c2")
+    panel.close_if_left()
+    assert panel.comm is None
+
+
 def test_a_closed_panel_that_is_shown_again_is_a_sentence(opened, outputs):
     panel, _, _ = opened()
     panel.close()
