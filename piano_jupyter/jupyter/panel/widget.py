@@ -29,6 +29,7 @@ from piano_jupyter.events import (
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.panel.news import News
 from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
 from piano_jupyter.jupyter.panel.view import Change, ThreadView
 from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
@@ -57,8 +58,16 @@ class ChatPanel(anywidget.AnyWidget):
     _css = joined_styles()
     title = Unicode().tag(sync=True)
 
-    def __init__(self, piano: Piano, loop: LoopThread, thread: Thread, fill_in: FillIn | None = None) -> None:
+    def __init__(
+        self,
+        piano: Piano,
+        loop: LoopThread,
+        thread: Thread,
+        fill_in: FillIn | None = None,
+        questions: Callable[[], list[str]] = list,
+    ) -> None:
         self.piano, self._loop, self._fill_in = piano, loop, fill_in
+        self.questions = questions  #: returns what an empty panel offers to ask
         self.thread = thread  #: the one shown
         self.view = ThreadView()
         self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
@@ -77,7 +86,9 @@ class ChatPanel(anywidget.AnyWidget):
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.receive)
+        self.picked: dict[UUID, tuple[UUID, ...]] = {}  #: by thread, the agents that answer there if several do
         self._unsubscribe = piano.bus.subscribe(self._on_event, thread=thread.id)
+        self._news = News(piano.bus, piano.config, loop.loop, self._send_news)
         try:
             loop.run(self._load())
         except BaseException:
@@ -111,6 +122,7 @@ class ChatPanel(anywidget.AnyWidget):
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
             self._unsubscribe = _do_nothing  # a widget is closed again when it is collected
+            self._news.close()
         if self.comm is not None and not sys.is_finalizing():
             for live in filter(None, self._live_outputs):
                 live.update(Note(self._note))
@@ -212,6 +224,10 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _send_changes(self, kind: str, changes: list[Change], **content: Any) -> None:
         self._send_message(kind, sequence=self._sequence, busy=self.view.busy, changes=changes, **content)
+
+    def _send_news(self, topics: list[str], loading: dict[str, Any] | None) -> None:
+        if self._pages:
+            self._send_message("news", topics=topics, loading=loading)
 
     def _send_message(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
@@ -315,9 +331,14 @@ class ChatPanel(anywidget.AnyWidget):
         self.thread, self.title = thread, thread.title
         self.view, self._limit = ThreadView(), self.piano.config.panel_messages
         self._unsubscribe = self.piano.bus.subscribe(self._on_event, thread=thread.id)
+        self._news.add("agents")  # another one may answer here
         await self._reload()
         if self._transcript_output is not None:
             await self._update_transcript()
+
+    def tell(self, *topics: str) -> None:
+        """Tell the pages that something has changed beside the conversation."""
+        self._news.add(*topics)
 
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""

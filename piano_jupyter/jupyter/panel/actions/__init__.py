@@ -7,10 +7,24 @@ can say). What it raises as a PianoError is shown in the panel.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from piano_jupyter.jupyter.panel.actions import message_actions, page_actions, thread_actions
+from piano_jupyter.jupyter.panel.actions import (
+    agent_actions,
+    message_actions,
+    model_actions,
+    page_actions,
+    setting_actions,
+    thread_actions,
+)
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 
 Action = Callable[[Panel, PageRequest], Awaitable[Any]]
 
-ACTIONS: Mapping[str, Action] = {**page_actions.ACTIONS, **message_actions.ACTIONS, **thread_actions.ACTIONS}
+ACTIONS: Mapping[str, Action] = {
+    **page_actions.ACTIONS,
+    **message_actions.ACTIONS,
+    **thread_actions.ACTIONS,
+    **agent_actions.ACTIONS,
+    **model_actions.ACTIONS,
+    **setting_actions.ACTIONS,
+}

@@ -3,13 +3,16 @@
 from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
+from piano_jupyter.jupyter.panel.actions.agent_actions import picked_agents
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest, parse_id
 from piano_jupyter.records import JobStatus
 
 
 async def send(panel: Panel, request: PageRequest) -> None:
-    """Send a question."""
-    await panel.piano.send_all(await panel.filled(request.text()), thread=panel.thread, source="panel")
+    """Send a question: to those whom it mentions, else to the agents that are picked for the thread."""
+    agents = [] if panel.piano.mentioned(request.text()) else await picked_agents(panel)
+    question = await panel.filled(request.text())
+    await panel.piano.send_all(question, agents=agents, thread=panel.thread, source="panel")
 
 
 async def edit(panel: Panel, request: PageRequest) -> None:

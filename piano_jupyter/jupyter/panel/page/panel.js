@@ -1,7 +1,7 @@
 // The chat panel. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (everything, for a new page), "changes" (numbered), "received" and "done" (of an action),
-// "cell" (code for a new cell), "read_cells".
+// "cell" (code for a new cell), "read_cells", "news" (something beside the conversation has changed).
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
 import { Compose } from "./compose.js";
@@ -18,6 +18,7 @@ class Panel {
   constructor(model, place) {
     this.model = model;
     this.sequence = null; // of the last changes applied; null before the first
+    this.sheet = null; // what covers the conversation, if something does
     this.overdue = null; // the action without a reply that the notice is about, if any
     this.link = new KernelLink(model, {
       onSilence: (action) => this.showNotice(NO_REPLY, action),
@@ -31,6 +32,7 @@ class Panel {
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
     this.act("hello");
+    this.watchForEyes();
   }
 
   build(place) {
@@ -48,7 +50,23 @@ class Panel {
     place.append(this.root);
   }
 
+  // the header asks the kernel, and so the server, only once the panel is seen
+  watchForEyes() {
+    this.eyes = new IntersectionObserver((entries) => {
+      const wasSeen = this.inSight;
+      this.inSight = entries.at(-1).isIntersecting;
+      if (this.inSight && !wasSeen) this.header.load();
+    });
+    this.eyes.observe(this.root);
+  }
+
+  isSeen() {
+    return this.inSight && document.visibilityState === "visible";
+  }
+
   close() {
+    this.eyes.disconnect();
+    this.header.close();
     this.model.off("msg:custom", this.receive);
     this.model.off("change:title", this.onTitle);
     this.link.close();
@@ -68,6 +86,7 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.link.page) return;
     if (kind === "received" || kind === "done") this.link.take(message);
+    else if (kind === "news") this.header.onNews(message);
     else if (kind === "cell") this.reply(message.ticket, this.notebook.addCell(message));
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
     else this.show(message);
