@@ -964,8 +964,10 @@ class Piano:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
             found = await finish_even_if_cancelled(self._cancel(found))
         terms = await self._terms_of_sending()
-        model = self._parts.agents.by_id(found.agent_id).model
-        return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
+        agent = self._parts.agents.by_id(found.agent_id)
+        if agent.deleted:
+            raise NotFoundError(f"the agent {agent.name!r} was deleted; ask another one")
+        return await self._parts.producer.retry(replace(found, model=agent.model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
         """Return the jobs that an earlier kernel, or a notebook that is gone, left unfinished.
@@ -1590,7 +1592,7 @@ class Piano:
 
         if format not in WRITERS:
             raise NotFoundError.among("format", format, WRITERS)
-        names = {agent.id: agent.name for agent in self._parts.agents.all()}
+        names = {agent.id: agent.name for agent in self._parts.agents.all(deleted=True)}
         messages = await self.with_content(await self.messages(thread))
         calls = await self.with_content(await self.tool_calls(thread))
         return exported(format, ExportedThread(thread, messages, calls, names))
@@ -1621,8 +1623,11 @@ class Piano:
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
-    async def agents(self) -> list[Agent]:
+    async def agents(self, *, deleted: bool = False) -> list[Agent]:
         """Return the agents, oldest first.
+
+        Args:
+            deleted: Whether to return those that were deleted, too: they are authors of messages.
 
         Returns:
             The agents. In a database that is not trusted, they have only the tools that they were given since it was
@@ -1632,7 +1637,7 @@ class Piano:
             >>> [agent.name for agent in await piano.agents()]
             ['Assistant']
         """
-        return self._parts.agents.all()
+        return self._parts.agents.all(deleted=deleted)
 
     async def agent(self, name: str) -> Agent:
         """Return one agent.
@@ -1698,6 +1703,62 @@ class Piano:
         agent = await self._parts.agents.update(name, **fields)
         await self._warn_of_unknown_model(fields.get("model"))
         return agent
+
+    async def rename_agent(self, name: str, new_name: str) -> Agent:
+        """Rename an agent. What it has written has its new name, too; a prompt that mentions the old one does not.
+
+        Args:
+            name: Its name.
+            new_name: Its new name, as for `add_agent`.
+
+        Returns:
+            The renamed agent.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            PianoError: The new name is taken, or cannot be mentioned.
+
+        Example:
+            >>> (await piano.rename_agent("Assistant", "helper")).name
+            'helper'
+        """
+        return await self._parts.agents.update(name, name=new_name)
+
+    async def delete_agent(self, name: str) -> Agent:
+        """Delete an agent. What it has written keeps its name; its queued jobs are cancelled.
+
+        Threads that it answered in are answered by the oldest agent. Its name can be given to another agent.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The agent, as it was.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            PianoError: It is the only agent, or a job of it runs.
+
+        Example:
+            >>> ada = await piano.add_agent("ada")
+            >>> (await piano.delete_agent("ada")).deleted
+            True
+            >>> [agent.name for agent in await piano.agents()]
+            ['Assistant']
+        """
+        return await finish_even_if_cancelled(self._delete_agent(name))
+
+    async def _delete_agent(self, name: str) -> Agent:
+        agent = self._parts.agents.by_name(name)
+        jobs = await self._parts.store.jobs(JobStatus.RUNNING, JobStatus.QUEUED)
+        for job in jobs:
+            if job.agent_id == agent.id and job.status is JobStatus.RUNNING:
+                raise PianoError(f"job {short(job.id)} of {agent.name} runs: wait for it, or cancel it first")
+        deleted = await self._parts.agents.delete(name)  # first: nobody can ask it from now on
+        for job in jobs:
+            if job.agent_id == agent.id:
+                await self._parts.consumer.cancel(job)
+        return deleted
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, from any thread. Agents that have its name among their tools can call it from now on.

@@ -126,6 +126,7 @@ class Agent:
         enabled_skills: The names of the skills that it is given.
         options: Options that are sent with each request, such as `temperature` and `seed`.
         max_iterations: How many times one of its turns may ask the model; None for the setting of this name.
+        deleted: Whether it was deleted: it answers nobody, and what it has written keeps its name.
 
     Example:
         >>> ada = await piano.add_agent("ada", system_prompt="You are a careful analyst.", options={"temperature": 0})
@@ -143,6 +144,7 @@ class Agent:
     enabled_skills: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     max_iterations: int | None = None
+    deleted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -173,7 +173,7 @@ class ChatPanel(anywidget.AnyWidget):
                 messages = await piano.messages(thread, self._limit + 1)
                 self._has_earlier = len(messages) > self._limit
                 self.view.load(
-                    await piano.agents(),
+                    await piano.agents(deleted=True),
                     messages[-self._limit :],
                     await piano.tool_calls(thread),
                     await piano.jobs(thread=thread),
@@ -236,7 +236,7 @@ class ChatPanel(anywidget.AnyWidget):
     async def _transcript(self) -> dict[str, str]:
         piano, thread = self.piano, self.thread
         messages = await piano.messages(thread, piano.config.panel_messages)
-        names = {agent.id: agent.name for agent in await piano.agents()}
+        names = {agent.id: agent.name for agent in await piano.agents(deleted=True)}
         ids = {message.id for message in messages}
         calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
         messages = await piano.with_content(messages, MAX_SHOWN_BYTES // 2)

@@ -36,8 +36,8 @@ export class Empty {
     const names = this.answering.map((name) => make("strong", { textContent: name }));
     const joined = names.flatMap((each, at) => (at ? [at === names.length - 1 ? " and " : ", ", each] : [each]));
     const [first] = this.known.models;
-    const server = first && first.server && first.server !== "embedded" ? ` (${first.server})` : "";
-    const line = first ? ` on ${modelLine(this.known)}${server}.` : ".";
+    const server = first && first.server && first.server !== "embedded" ? `, on ${first.server}` : "";
+    const line = first ? ` with ${modelLine(this.known).replace(": ", " (")})${server}.` : ".";
     this.who.replaceChildren(...joined, names.length > 1 ? " answer" : " answers", line);
     if (first?.state === "no server") this.who.append(" Start it, or choose another one in the settings.");
   }

@@ -1,5 +1,6 @@
 // The line above the conversation: the list of threads, the title (a click renames it), who answers, on which model.
 import { AgentPicker } from "./agent_picker.js";
+import { AgentsPage } from "./agents_page.js";
 import { make } from "./elements.js";
 import { Empty } from "./empty.js";
 import { icon } from "./icons.js";
@@ -13,7 +14,8 @@ export class Header {
     this.title = make("button", { type: "button", className: "piano-title", title: "Rename this thread" });
     this.title.onclick = () => this.rename();
     this.threads = new ThreadList(panel);
-    this.agents = new AgentPicker(panel, () => {});
+    this.agentsPage = new AgentsPage(panel);
+    this.agents = new AgentPicker(panel, (opener) => this.agentsPage.open(opener));
     this.models = new ModelSheet(panel, (known) => this.showModel(known));
     this.who = this.opener("Who answers", this.agents, make("span", { className: "piano-who-answers" }), icon("down"));
     this.model = this.opener("Model and tools", this.models, dot("unknown"), make("span", { className: "piano-mode" }));

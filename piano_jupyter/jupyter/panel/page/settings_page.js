@@ -1,6 +1,6 @@
 // The settings of this kernel: the server, the model and the sandbox, each with a test.
 import { button, make } from "./elements.js";
-import { Sheet } from "./sheet.js";
+import { Sheet, note } from "./sheet.js";
 
 const TEST_MODEL = "It lists the models of the server, and asks the model for one word. That loads the model.";
 const TEST_SANDBOX = "It runs the command true in the sandbox of bash.";
@@ -26,14 +26,14 @@ export class SettingsPage {
     const served = models.length ? `It has ${listed(models)}.` : "";
     this.sheet.replace(
       make("h3", { textContent: "Server and model" }),
-      line(`${agent} answers with ${model}, on ${server}. ${served}`),
+      note(`${agent} answers with ${model}, on ${server}. ${served}`),
       ...this.test("check_model", "Test the model", TEST_MODEL),
       make("h3", { textContent: "Sandbox" }),
-      ...layers.map(line),
+      ...layers.map(note),
       ...this.test("check_sandbox", "Test the sandbox", TEST_SANDBOX),
       make("h3", { textContent: "Settings of this kernel" }),
       ...settings.map((each) => this.setting(each)),
-      line("They hold until the kernel ends. These lines in ipython_config.py keep them:"),
+      note("They hold until the kernel ends. These lines in ipython_config.py keep them:"),
       (this.kept = make("pre", { textContent: keep, tabIndex: 0 })),
     );
   }
@@ -82,10 +82,6 @@ export class SettingsPage {
     };
     return make("label", { className: "piano-field" }, make("code", { textContent: name }), input, make("span", { className: "piano-meta", textContent: about }));
   }
-}
-
-function line(text) {
-  return make("p", { className: "piano-sheet-note", textContent: text });
 }
 
 function listed(names) {

@@ -114,3 +114,7 @@ export class Sheet {
     else this.focusFirst();
   }
 }
+
+export function note(text) {
+  return make("p", { className: "piano-sheet-note", textContent: text });
+}

@@ -1,7 +1,7 @@
 // The list of threads: find one, open it, and rename, archive, fork, export or delete it.
 import { button, make } from "./elements.js";
 import { icon } from "./icons.js";
-import { Sheet } from "./sheet.js";
+import { Sheet, note } from "./sheet.js";
 
 const SEARCH_DELAY_MS = 200; // after the last key
 const FORMAT_NAMES = { markdown: "Markdown", notebook: "Notebook", html: "HTML", jsonl: "JSON Lines" };
@@ -173,10 +173,6 @@ export class ThreadList {
       this.panel.compose.focus();
     });
   }
-}
-
-function note(text) {
-  return make("p", { className: "piano-sheet-note", textContent: text });
 }
 
 function timeOf(written) {

@@ -307,3 +307,58 @@ async def test_testing_a_model_asks_the_server_for_one_word(tmp_path):
     assert re.fullmatch(r"\d+ models? (is|are) served; \S+ answered after \d+\.\d s", told)
     assert [request["max_tokens"] for request in server.requests] == [16]
     assert threads == []
+
+
+FORM = {
+    "name": "@ada",
+    "model": " qwen3:8b ",
+    "description": "Careful",
+    "system_prompt": "You count.",
+    "enabled_tools": ["read_file"],
+    "enabled_skills": [],
+    "options": '{"temperature": 0.2}',
+    "max_iterations": "4",
+}
+
+
+async def test_an_agent_is_created_changed_renamed_and_deleted_by_a_form(panel):
+    ada = await panel.do("save_agent", **FORM)
+    created = await panel.piano.agent("ada")
+    await panel.do("save_agent", ada, **(FORM | {"name": "grace", "options": "", "max_iterations": ""}))
+    changed = await panel.piano.agent("grace")
+    form = await panel.do("agent_form")
+    await panel.do("delete_agent", ada)
+
+    assert (created.model, created.enabled_tools, created.options) == ("qwen3:8b", ("read_file",), {"temperature": 0.2})
+    assert (created.max_iterations, created.system_prompt) == (4, "You count.")
+    assert (str(changed.id), changed.options, changed.max_iterations) == (ada, {}, None)
+    assert [agent["name"] for agent in form["agents"]] == ["Assistant", "grace"]
+    assert ["read_file", "allow"] in [[name, verdict] for name, _, verdict in form["tools"]]
+    assert [agent.name for agent in await panel.piano.agents()] == ["Assistant"]
+    json.dumps(form)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "all"}, "cannot be an agent's name"),
+        ({"name": "assistant"}, "already"),
+        ({"model": " "}, "needs a model"),
+        ({"options": "[1]"}, "JSON object"),
+        ({"options": "{" * 5000}, "not valid JSON"),
+        ({"max_iterations": "0"}, "at least 1"),
+        ({"max_iterations": "-1"}, "at least 1"),
+        ({"enabled_tools": ["nosuch"]}, "no tool named 'nosuch'"),
+        ({"enabled_skills": ["nosuch"]}, "nosuch"),
+    ],
+)
+async def test_a_form_with_a_wrong_value_creates_no_agent(panel, wrong, said):
+    with pytest.raises(PianoError, match=said):
+        await panel.do("save_agent", **(FORM | wrong))
+
+    assert [agent.name for agent in await panel.piano.agents()] == ["Assistant"]
+
+
+async def test_an_agent_that_is_gone_is_not_changed(panel):
+    with pytest.raises(NotFoundError, match="not there any more"):
+        await panel.do("delete_agent", "00000000-0000-7000-8000-000000000000")
