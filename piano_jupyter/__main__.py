@@ -96,7 +96,7 @@ async def follow(piano: Piano, stream: AsyncIterable[events.Event], jobs: list[J
 
     Raises PianoError with the first failure, after all jobs have ended.
     """
-    following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
+    following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents(deleted=True)})
     streamed = jobs[0].id if len(jobs) == 1 else None
     loading, writing, written = StderrProgress(), None, TerminalStream()
     async for event in stream:

@@ -92,7 +92,7 @@ class ThreadDeleted(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentAdded(Event):
-    """An agent was created or changed."""
+    """An agent was created, changed or deleted."""
 
     agent: Agent
 

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -19,12 +19,12 @@ from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
-from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, PianoError
+from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, PianoError, ToolError
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
 from piano_jupyter.pipeline.attached_content import given_attachments, with_content
-from piano_jupyter.pipeline.mentions import answering_agents, check_leading_mentions
+from piano_jupyter.pipeline.mentions import answering_agents, check_leading_mentions, leading_mentions
 from piano_jupyter.pipeline.message_tree import ACTIVE
 from piano_jupyter.records import (
     EMBEDDED,
@@ -38,17 +38,19 @@ from piano_jupyter.records import (
     Message,
     Mode,
     Model,
+    ModelStatus,
     Notebook,
     Rows,
     Source,
     Thread,
     ThreadStatus,
+    ThreadUse,
     ToolCall,
     short,
 )
 from piano_jupyter.rules import parse_rule
 from piano_jupyter.runner.model.cassette import Cassette
-from piano_jupyter.runner.model.protocol import ChatModel
+from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest
 from piano_jupyter.runner.model.server.model_list import ASK_ANOTHER, GIVE_AGENT_ANOTHER, not_served_error
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
@@ -76,6 +78,19 @@ WINDOW_PART = 3  # of a model's context window is the most that a data frame in 
 MODEL_LIST_TIMEOUT_S = 2.0  # in `status`
 MODEL_NAMES_TIMEOUT_S = 0.25  # in completions
 MODEL_NAMES_MAX_AGE_S = 30.0
+CHECK_QUESTION = [{"role": "user", "content": "Say OK."}]
+CHECK_TOKENS = 16
+THREAD_USE = """
+SELECT m.thread_id, m.count, m.last, j.notebook_id, j.notebook_name
+FROM (
+    SELECT thread_id, count(*) AS count, max(inserted_at) AS last
+    FROM messages WHERE role IN ('user', 'assistant') GROUP BY thread_id
+) m
+LEFT JOIN (
+    SELECT thread_id, arg_max(notebook_id, seq) AS notebook_id, arg_max(notebook_name, seq) AS notebook_name
+    FROM jobs GROUP BY thread_id
+) j ON j.thread_id = m.thread_id
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -1049,8 +1064,10 @@ class Piano:
                 raise PianoError(f"job {short(found.id)} waits: {why}")
             found = await finish_even_if_cancelled(self._cancel(found))
         terms = await self._terms_of_sending()
-        model = self._parts.agents.by_id(found.agent_id).model
-        return await self._parts.producer.retry(replace(found, model=model, **terms._asdict()))
+        agent = self._parts.agents.by_id(found.agent_id)
+        if agent.deleted:
+            raise NotFoundError(f"the agent {agent.name!r} was deleted; ask another one")
+        return await self._parts.producer.retry(replace(found, model=agent.model, **terms._asdict()))
 
     async def unfinished(self) -> list[tuple[Job, str]]:
         """Return the jobs that an earlier kernel, or a notebook that is gone, left unfinished.
@@ -1307,6 +1324,25 @@ class Piano:
         """
         return await self._parts.threads.all(status, here=here)
 
+    async def thread_use(self) -> dict[UUID, ThreadUse]:
+        """Return how the threads were used, by their ids; a thread without messages is left out.
+
+        Returns:
+            For each thread the number of its messages, the time of the last one, and the notebook that asked last.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> [use.messages for use in (await piano.thread_use()).values()]
+            [2]
+        """
+        rows = await self._parts.store.sql(THREAD_USE)
+        return {
+            thread: ThreadUse(count, last.replace(tzinfo=UTC), Notebook(notebook_id or "", name or ""))
+            for thread, count, last, notebook_id, name in rows
+        }
+
     async def find_thread(self, name: str | UUID) -> Thread:
         """Return a thread by its title or id.
 
@@ -1379,6 +1415,61 @@ class Piano:
             'And which of them'
         """
         return await self._parts.store.draft(thread.id)
+
+    async def set_primary_agent(self, thread: Thread, agent: str | None) -> Thread:
+        """Set who answers in a thread when a message mentions nobody.
+
+        Args:
+            thread: The thread.
+            agent: The name of the agent; None for the oldest agent.
+
+        Returns:
+            The changed thread.
+
+        Raises:
+            NotFoundError: There is no such agent.
+
+        Example:
+            >>> thread = await piano.set_primary_agent(piano.thread, "Assistant")
+            >>> thread.primary_agent_id == (await piano.agent("Assistant")).id
+            True
+        """
+        primary = self._parts.agents.by_name(agent).id if agent is not None else None
+        return await self._parts.threads.update(thread, primary_agent_id=primary)
+
+    def mentioned(self, text: str) -> list[Agent]:
+        """Return the agents that a text mentions at its beginning; a question is asked of these.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The agents, each once, in order; none if the text mentions nobody.
+
+        Example:
+            >>> [agent.name for agent in piano.mentioned("@Assistant How many rows are there?")]
+            ['Assistant']
+        """
+        return leading_mentions(text, self._parts.agents.all())
+
+    async def unarchive_thread(self, thread: Thread) -> Thread:
+        """Make an archived thread active again.
+
+        Args:
+            thread: The thread.
+
+        Returns:
+            The thread, which is listed with the others again.
+
+        Raises:
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> thread = await piano.archive_thread(piano.thread)
+            >>> (await piano.unarchive_thread(thread)).status
+            'active'
+        """
+        return await self._parts.threads.update(thread, status="active")
 
     async def archive_thread(self, thread: Thread) -> Thread:
         """Archive a thread: it is listed as archived, and is no longer the current one.
@@ -1656,7 +1747,7 @@ class Piano:
 
         if format not in WRITERS:
             raise NotFoundError.among("format", format, WRITERS)
-        names = {agent.id: agent.name for agent in self._parts.agents.all()}
+        names = {agent.id: agent.name for agent in self._parts.agents.all(deleted=True)}
         messages = await self.with_content(await self.messages(thread))
         calls = await self.with_content(await self.tool_calls(thread))
         return exported(format, ExportedThread(thread, messages, calls, names))
@@ -1687,8 +1778,11 @@ class Piano:
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
-    async def agents(self) -> list[Agent]:
+    async def agents(self, *, deleted: bool = False) -> list[Agent]:
         """Return the agents, oldest first.
+
+        Args:
+            deleted: Whether to return those that were deleted, too: they are authors of messages.
 
         Returns:
             The agents. In a database that is not trusted, they have only the tools that they were given since it was
@@ -1698,7 +1792,7 @@ class Piano:
             >>> [agent.name for agent in await piano.agents()]
             ['Assistant']
         """
-        return self._parts.agents.all()
+        return self._parts.agents.all(deleted=deleted)
 
     async def agent(self, name: str) -> Agent:
         """Return one agent.
@@ -1764,6 +1858,62 @@ class Piano:
         agent = await self._parts.agents.update(name, **fields)
         await self._warn_of_unknown_model(fields.get("model"))
         return agent
+
+    async def rename_agent(self, name: str, new_name: str) -> Agent:
+        """Rename an agent. What it has written has its new name, too; a prompt that mentions the old one does not.
+
+        Args:
+            name: Its name.
+            new_name: Its new name, as for `add_agent`.
+
+        Returns:
+            The renamed agent.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            PianoError: The new name is taken, or cannot be mentioned.
+
+        Example:
+            >>> (await piano.rename_agent("Assistant", "helper")).name
+            'helper'
+        """
+        return await self._parts.agents.update(name, name=new_name)
+
+    async def delete_agent(self, name: str) -> Agent:
+        """Delete an agent. What it has written keeps its name; its queued jobs are cancelled.
+
+        Threads that it answered in are answered by the oldest agent. Its name can be given to another agent.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The agent, as it was.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            PianoError: It is the only agent, or a job of it runs.
+
+        Example:
+            >>> ada = await piano.add_agent("ada")
+            >>> (await piano.delete_agent("ada")).deleted
+            True
+            >>> [agent.name for agent in await piano.agents()]
+            ['Assistant']
+        """
+        return await finish_even_if_cancelled(self._delete_agent(name))
+
+    async def _delete_agent(self, name: str) -> Agent:
+        agent = self._parts.agents.by_name(name)
+        jobs = await self._parts.store.jobs(JobStatus.RUNNING, JobStatus.QUEUED)
+        for job in jobs:
+            if job.agent_id == agent.id and job.status is JobStatus.RUNNING:
+                raise PianoError(f"job {short(job.id)} of {agent.name} runs: wait for it, or cancel it first")
+        deleted = await self._parts.agents.delete(name)  # first: nobody can ask it from now on
+        for job in jobs:
+            if job.agent_id == agent.id:
+                await self._parts.consumer.cancel(job)
+        return deleted
 
     def add_tool(self, thing: Tool | Callable[..., Any]) -> Tool | None:
         """Add a tool, from any thread. Agents that have its name among their tools can call it from now on.
@@ -2089,6 +2239,95 @@ class Piano:
             [('qwen3:32b', 'loaded'), ('qwen3:8b', 'unloaded')]
         """
         return await self._parts.swap.models()
+
+    async def model_status(self, name: str) -> ModelStatus:
+        """Return whether a model can answer now. Asks the server, for 2 seconds at most; starts none.
+
+        Args:
+            name: The name of the model, or an alias.
+
+        Returns:
+            Its state, and what answers in its place if something does.
+
+        Example:
+            >>> (await piano.model_status("qwen3:32b")).state
+            'loaded'
+        """
+        parts, url = self._parts, self.config.base_url
+        if parts.client is None or parts.cassette is not None:
+            note = _cassette_note(parts.cassette) or "a model in this process answers"
+            return ModelStatus(model=name, answering_model=name, server="", state="loaded", note=note)
+        status = partial(ModelStatus, model=name, server=url)
+        if await parts.address() == EMBEDDED:
+            running = parts.finder.current()
+            note = running.note if running else f"{parts.finder.stand_in} starts with the first question"
+            return status(answering_model=self.answering_model(name), server=EMBEDDED, state="embedded", note=note)
+        answering = self.answering_model(name)
+        if problem := await parts.finder.problem():
+            return status(answering_model=answering, state="no server", note=f"{url} {problem}")
+        try:
+            async with asyncio.timeout(MODEL_LIST_TIMEOUT_S):
+                models = await parts.swap.models()
+                swaps = await parts.swap.loaded() is not None
+        except (ModelError, TimeoutError) as error:
+            return status(answering_model=answering, state="no server", note=str(error) or f"{url} is slow to answer")
+        found = next((each for each in models if name in {each.name, *each.aliases}), None)
+        if found is None and answering == name and name not in parts.swap.known():
+            note = str(not_served_error(name, parts.swap.known()))
+            return status(answering_model=answering, state="not served", swaps=swaps, note=note)
+        return status(answering_model=answering, state=str(found.state) if found else "loaded", swaps=swaps)
+
+    async def check_model(self, name: str) -> str:
+        """Ask a model for one word, which has the server load it; nothing is stored.
+
+        Args:
+            name: The name of the model, or an alias.
+
+        Returns:
+            A sentence with how many models the server lists, and how long the model took to answer.
+
+        Raises:
+            ModelError: The server does not answer, does not list its models, or refuses the request.
+            PianoError: A cassette is open.
+
+        Example:
+            >>> told = await piano.check_model("qwen3:32b")
+            >>> told.partition(" after")[0]
+            '2 models are served; qwen3:32b answered'
+        """
+        parts = self._parts
+        if parts.cassette is not None:
+            raise PianoError("a cassette is in use, so no model is asked")
+        if parts.client is None:
+            return "a model in this process answers, without a server"
+        served, start = len(await parts.swap.models()), time.monotonic()
+        request = ChatRequest(model=name, messages=CHECK_QUESTION, options={"max_tokens": CHECK_TOKENS})
+        async with contextlib.aclosing(parts.client.stream(request)) as pieces:
+            async for _ in pieces:
+                pass
+        took, answering = time.monotonic() - start, self.answering_model(name)
+        return f"{served} model{' is' if served == 1 else 's are'} served; {answering} answered after {took:.1f} s"
+
+    async def check_sandbox(self) -> str:
+        """Run `true` in the sandbox of bash.
+
+        Returns:
+            A sentence that says whether commands run in a sandbox here, and if not, why and what follows.
+
+        Example:
+            >>> (await piano.check_sandbox()).startswith("a command ran in the sandbox")
+            True
+        """
+        mode = self.config.mode
+        first = (await asyncio.to_thread(self._parts.bash.layers, mode))[0]
+        if first.startswith("no sandbox"):
+            return first
+        start = time.monotonic()
+        try:
+            await self._parts.bash.bash("true")
+        except ToolError as error:
+            return str(error)
+        return f"a command ran in the sandbox and ended after {time.monotonic() - start:.1f} s; {first}"
 
     async def load_model(self, name: str) -> None:
         """Have the server load a model, and wait until it answers. Only a server that swaps models can do this.

@@ -85,6 +85,33 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelStatus:
+    """Whether a model can answer now.
+
+    Attributes:
+        model: The model, as an agent has it.
+        answering_model: The model that answers in its place; the same one where nothing is known.
+        server: The address of the server; "" if a recording or a model in this process answers.
+        state: "loaded", "loading", "unloading", "unloaded"; "embedded", if the embedded model answers; "no server";
+            or "not served", if the server does not have it.
+        swaps: Whether the server loads and unloads models.
+        note: One sentence for people.
+
+    Example:
+        >>> status = await piano.model_status("qwen3:32b")
+        >>> status.model, status.swaps
+        ('qwen3:32b', False)
+    """
+
+    model: str
+    answering_model: str
+    server: str
+    state: str
+    swaps: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """Who answers: a model with a system prompt, and the tools and skills that it may use.
 
@@ -99,6 +126,7 @@ class Agent:
         enabled_skills: The names of the skills that it is given.
         options: Options that are sent with each request, such as `temperature` and `seed`.
         max_iterations: How many times one of its turns may ask the model; None for the setting of this name.
+        deleted: Whether it was deleted: it answers nobody, and what it has written keeps its name.
 
     Example:
         >>> ada = await piano.add_agent("ada", system_prompt="You are a careful analyst.", options={"temperature": 0})
@@ -116,6 +144,7 @@ class Agent:
     enabled_skills: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     max_iterations: int | None = None
+    deleted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +173,25 @@ class Thread:
     primary_agent_id: UUID | None = None
     forked_from_thread_id: UUID | None = None
     forked_from_message_id: UUID | None = None
+
+
+class ThreadUse(NamedTuple):
+    """How a thread was used.
+
+    Attributes:
+        messages: How many questions and answers it has.
+        last: When the last of them was written, in UTC.
+        notebook: The notebook that asked in it last; empty if none did.
+
+    Example:
+        >>> answer = await piano.ask("What is the capital of France?")
+        >>> (await piano.thread_use())[answer.thread_id].messages
+        2
+    """
+
+    messages: int
+    last: datetime
+    notebook: "Notebook"
 
 
 class Inserted(NamedTuple):

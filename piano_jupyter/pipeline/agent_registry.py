@@ -20,7 +20,7 @@ from piano_jupyter.store.base import Store
 
 DEFAULT_AGENT = "Assistant"
 DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly and plainly."
-AGENT_FIELDS = [field.name for field in fields(Agent) if field.name not in {"id", "inserted_at"}]
+AGENT_FIELDS = [field.name for field in fields(Agent) if field.name not in {"id", "inserted_at", "deleted"}]
 LIST_FIELDS = ("enabled_tools", "enabled_skills")
 
 Check = Callable[[Mapping[str, Any]], None]
@@ -39,39 +39,40 @@ class AgentRegistry:
     async def open(self, first_model: str) -> None:
         """Read the agents; create one where there is none yet."""
         await self.refresh()
-        if not self._stored:
+        if not self.all():
             try:
                 await self.add(DEFAULT_AGENT, first_model, system_prompt=DEFAULT_PROMPT)
             except StoreError:  # another notebook, which opens the database at the same time, has created it
                 await self.refresh()
-                if not self._stored:
+                if not self.all():
                     raise
 
     async def refresh(self) -> None:
         """Read the agents again."""
         self._stored = await self._store.agents()
 
-    def all(self) -> list[Agent]:
-        """Return the agents, oldest first."""
-        return list(map(self._trusted, self._stored))
+    def all(self, *, deleted: bool = False) -> list[Agent]:
+        """Return the agents, oldest first; with `deleted` also those that were deleted."""
+        return [self._trusted(each) for each in self._stored if deleted or not each.deleted]
 
     def by_name(self, name: str) -> Agent:
         """Return one agent. Raises NotFoundError."""
         return agent_named(self.all(), name)
 
     def by_id(self, agent_id: UUID) -> Agent:
-        """Return one agent. Raises NotFoundError."""
+        """Return one agent, even if it was deleted. Raises NotFoundError."""
         if (agent := self.find(agent_id)) is None:
             raise NotFoundError(f"no agent with the id {agent_id}")
         return agent
 
     def find(self, agent_id: UUID) -> Agent | None:
-        """Return one agent, or None if none has this id."""
+        """Return one agent, even if it was deleted; None if none has this id."""
         return next((self._trusted(agent) for agent in self._stored if agent.id == agent_id), None)
 
     def withheld(self) -> list[Agent]:
         """Return the agents that may not use their tools, with these tools."""
-        return [each for each in self._stored if each.enabled_tools and not self._may_use_tools(each)]
+        held = (each for each in self._stored if each.enabled_tools and not self._may_use_tools(each))
+        return [each for each in held if not each.deleted]
 
     def _trusted(self, agent: Agent) -> Agent:
         return agent if self._may_use_tools(agent) else replace(agent, enabled_tools=())
@@ -87,13 +88,26 @@ class AgentRegistry:
         self._take_in(agent)
         return self._changed(agent)
 
-    async def update(self, name: str, **fields: Any) -> Agent:
+    async def update(self, name: str, /, **fields: Any) -> Agent:
         """Change an agent. Raises NotFoundError."""
-        agent = await self._store.update_agent(replace(agent_named(self._stored, name), **self._checked(fields)))
+        agent = await self._store.update_agent(replace(self._named(name), **self._checked(fields)))
         if "enabled_tools" in fields:
             self._tools_set_here.add(agent.id)
         self._take_in(agent)
         return self._changed(agent)
+
+    async def delete(self, name: str) -> Agent:
+        """Delete an agent. Raises NotFoundError; PianoError for the last one."""
+        agent = self._named(name)
+        if [each.id for each in self.all()] == [agent.id]:
+            raise PianoError(f"{agent.name!r} is your only agent; create another one before you delete it")
+        agent = await self._store.update_agent(replace(agent, deleted=True))
+        self._take_in(agent)
+        return self._changed(agent)
+
+    def _named(self, name: str) -> Agent:
+        """Return an agent as the store has it. Raises NotFoundError."""
+        return agent_named((each for each in self._stored if not each.deleted), name)
 
     def _follow(self, event: AgentAdded) -> None:
         """Take in an agent that another notebook has added or changed; it may have left out tools, which are read."""

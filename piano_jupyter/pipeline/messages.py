@@ -131,7 +131,8 @@ class QuestionSender:
 
     def _asked_before(self, question: Message, thread: Thread, conversation: Conversation) -> list[Agent]:
         asked = [job.agent_id for job in conversation.jobs.values() if job.message_id == question.id]
-        before = [self._agents.by_id(each) for each in dict.fromkeys(asked)]
+        found = (self._agents.by_id(each) for each in dict.fromkeys(asked))
+        before = [agent for agent in found if not agent.deleted]
         return before or answering_agents(question.typed or question.content, self._agents.all(), thread)
 
     async def delegate(self, job: Job, answer: Message) -> tuple[list[Job], Message | None]:

@@ -12,7 +12,7 @@ from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelNotServedError, ModelUnavailableError
+from piano_jupyter.errors import ModelNotServedError, ModelUnavailableError, NotFoundError
 from piano_jupyter.events import Event
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
@@ -85,6 +85,8 @@ class TurnRunner:
             )
         conversation = await self._dependencies.thread_cache.get(job.thread_id)
         agent = self._dependencies.agents.by_id(job.agent_id)
+        if agent.deleted:
+            raise NotFoundError(f"the agent {agent.name!r} was deleted; ask another one")
         get_prompts, names = self._dependencies.skills.get_prompts, agent.enabled_skills
         skills = await asyncio.to_thread(get_prompts, names) if names else get_prompts(())
         branch = conversation.tree.history(job)
@@ -149,7 +151,7 @@ class TurnRunner:
             trimmed_calls=len(conversation.tool_calls(each for each in gone if each.agent_id == agent.id)),
             pending=tool_calls_of(asked_before),
             unanswered=_unanswered(conversation, job),
-            names={each.id: each.name for each in self._dependencies.agents.all()},
+            names={each.id: each.name for each in self._dependencies.agents.all(deleted=True)},
             skills=skills.prompt,
             versions=skills.versions,
             tools=[tools[name] for name in sorted(tools)],

@@ -107,13 +107,16 @@ class Store(Backend):
         """Return which database this is."""
 
     async def add_agent(self, agent: Agent) -> Agent:
-        """Store a new agent, known by its id; a name that is taken (whatever its case) raises StoreError."""
+        """Store a new agent, known by its id; a name that is taken (whatever its case) raises StoreError.
+
+        The name of a deleted agent is free.
+        """
 
     async def update_agent(self, agent: Agent) -> Agent:
         """Store a changed agent, known by its id."""
 
     async def agents(self) -> list[Agent]:
-        """Return all agents, oldest first."""
+        """Return all agents, those that were deleted, too, oldest first."""
 
     async def add_thread(self, thread: Thread) -> Thread:
         """Store a new thread, known by its id."""

@@ -50,6 +50,21 @@ async def test_an_agent_s_name_is_taken_whatever_its_case(store, make, first, se
     assert [agent.name for agent in await store.agents()] == [first, "other"]
 
 
+async def test_a_deleted_agent_stays_and_its_name_is_free(store, make):
+    ada = await store.add_agent(make.agent("ada"))
+    await store.add_agent(make.agent("bo"))
+
+    gone = await store.update_agent(replace(ada, deleted=True))
+    again = await store.add_agent(make.agent("Ada"))
+
+    assert [agent.deleted for agent in await store.agents()] == [True, False, False]
+    assert (await store.agents())[0] == gone
+    assert (await store.counts()).agents == 2
+    with pytest.raises(StoreError, match="an agent named 'Ada' already"):
+        await store.update_agent(replace(gone, deleted=False))
+    assert await store.update_agent(replace(again, name="grace"))
+
+
 async def test_an_updated_agent_keeps_its_place(store, make):
     ada = await store.add_agent(make.agent("ada"))
     bo = await store.add_agent(make.agent("bo"))

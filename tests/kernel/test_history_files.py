@@ -50,9 +50,29 @@ def test_a_thread_is_deleted_after_a_question_and_archived_ones_together(kernel)
     assert [name for name in ("Sales", "Costs", "Old", "Older") if name in left.text] == ["Costs"]
 
 
+def test_an_agent_is_renamed_and_deleted_after_a_question(kernel):
+    kernel.run("%piano agent ada --model qwen3:8b")
+
+    renamed = kernel.run("%piano agent ada --rename @grace")
+    refused = kernel.run("%piano agent grace --delete", answers=[""])
+    deleted = kernel.run("%piano agent Grace --delete", answers=["y"])
+    left = kernel.run("%piano agents")
+
+    assert "@grace" in renamed.text
+    assert (refused.text, refused.prompts) == (
+        "nothing was changed",
+        ["Delete the agent @grace? What it has written stays. [y]es / [N]o "],
+    )
+    assert deleted.text == "the agent @grace is deleted"
+    assert "Assistant" in left.text
+    assert "grace" not in left.text
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("%piano agent Assistant --delete --yes", "'Assistant' is your only agent"),
+        ("%piano agent Assistant --rename ada --model m", "--rename and --delete stand alone"),
         ("%piano thread Nobody --delete --yes", "no thread named 'Nobody'"),
         ("%piano thread --delete", "no thread yet"),
         ("%piano thread Sales --delete --archive", "--delete stands alone"),

@@ -50,6 +50,7 @@ RAISES_NOTHING = {
     *("piano_jupyter.testing.echo", "piano_jupyter.testing.tool_call", "Piano.agents", "Piano.approvals"),
     *("Piano.backups", "Piano.close_now", "Piano.distrust", "Piano.images_refused", "Piano.drain", "Piano.events"),
     *("Piano.answering_model", "Piano.known_models", "Piano.model_names", "Piano.notices"),
+    *("Piano.check_sandbox", "Piano.mentioned", "Piano.model_status"),
     *("Piano.recent_events", "Piano.skill_problems", "Piano.skills", "Piano.start", "Piano.stop"),
     *("Piano.tool_verdicts", "Piano.tools", "Piano.trust", "Piano.unfinished"),
     *("ScriptedServer.reset", "ScriptedServer.says", "ScriptedServer.stop"),

@@ -68,7 +68,7 @@ class _RecordFormatter:
     def _names(self) -> dict[Any, str]:
         async def read(piano: "Piano") -> dict[Any, str]:
             threads = {thread.id: thread.title for thread in await piano.threads()}
-            return threads | {agent.id: agent.name for agent in await piano.agents()}
+            return threads | {agent.id: agent.name for agent in await piano.agents(deleted=True)}
 
         with contextlib.suppress(PianoError):  # a record outlives its chat
             return self._session.call(read)
@@ -83,7 +83,7 @@ class _RecordFormatter:
 
         async def read(piano: "Piano") -> "tuple[dict[Any, str], list[Any], Message]":
             [shown] = await piano.with_content([message], MAX_SHOWN_BYTES)
-            names = {agent.id: agent.name for agent in await piano.agents()}
+            names = {agent.id: agent.name for agent in await piano.agents(deleted=True)}
             if message.job_id is None:
                 return names, [], shown
             thread = await piano.find_thread(message.thread_id)

@@ -74,7 +74,7 @@ def follow_in_cell(
         for request in await piano.approvals(here=True):
             received.put(request)
         jobs = await begin(piano)
-        following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents()})
+        following = ProgressTracker(jobs, {each.id: each.name for each in await piano.agents(deleted=True)})
         for job in jobs:
             await _catch_up(piano, following, job)
         return following

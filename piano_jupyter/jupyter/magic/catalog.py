@@ -69,7 +69,8 @@ ALL = [
     Command(
         agents.agent,
         "AGENT [--model MODEL] [--system PROMPT] [--system-file FILE] [--description LINE] [--tools TOOL,…]"
-        " [--skills SKILL,…] [--temperature NUMBER] [--option NAME=VALUE,…] [--max-iterations N]",
+        " [--skills SKILL,…] [--temperature NUMBER] [--option NAME=VALUE,…] [--max-iterations N]"
+        " [--rename NAME] [--delete] [--yes]",
         agents.EXAMPLE,
         cell="the system prompt",
     ),

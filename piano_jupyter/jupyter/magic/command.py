@@ -96,4 +96,4 @@ def whole_number(option: str, value: str | None, minimum: int = 0) -> int | None
 
 async def agent_names(piano: "Piano") -> dict[UUID | None, str]:
     """Return the agents' names by id."""
-    return {agent.id: agent.name for agent in await piano.agents()}
+    return {agent.id: agent.name for agent in await piano.agents(deleted=True)}

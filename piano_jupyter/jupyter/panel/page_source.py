@@ -9,7 +9,7 @@ from pathlib import Path
 PAGE_FOLDER = Path(__file__).with_name("page")
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
-STYLES = ("panel", "messages", "compose")  # in the order in which they apply
+STYLES = ("panel", "header", "messages", "compose")  # in the order in which they apply
 
 
 def joined_modules(name: str = "panel", folder: Path = PAGE_FOLDER) -> str:

@@ -32,6 +32,7 @@ from piano_jupyter.events import (
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.panel.news import News
 from piano_jupyter.jupyter.panel.open_pages import OpenPages
 from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
 from piano_jupyter.jupyter.panel.parts import Change
@@ -74,11 +75,13 @@ class ChatPanel(anywidget.AnyWidget):
         thread: Thread,
         fill_in: FillIn | None = None,
         *,
+        questions: Callable[[], list[str]] = list,
         offer: Offer | None = None,
         running_cell: Callable[[], str] = lambda: "",
     ) -> None:
         """`offer` returns what of the notebook a question can name; `running_cell` the id of the cell that runs."""
         self.piano, self._loop, self._fill_in, self._offer = piano, loop, fill_in, offer
+        self.questions = questions  #: returns what an empty panel offers to ask
         self.running_cell = running_cell
         self.uploads = Uploads()
         self.thread = thread  #: the one shown
@@ -104,7 +107,9 @@ class ChatPanel(anywidget.AnyWidget):
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.receive)
+        self.picked: dict[UUID, tuple[UUID, ...]] = {}  #: by thread, the agents that answer there if several do
         self._unsubscribe = piano.bus.subscribe(self._on_event, thread=thread.id)
+        self._news = News(piano.bus, piano.config, loop.loop, self._send_news)
         try:
             loop.run(self._load())
         except BaseException:
@@ -139,6 +144,7 @@ class ChatPanel(anywidget.AnyWidget):
         if hasattr(self, "_unsubscribe"):
             self._unsubscribe()
             self._unsubscribe = _do_nothing  # a widget is closed again when it is collected
+            self._news.close()
         if self.comm is not None and not sys.is_finalizing():
             for _, live in self._live_outputs:
                 if live is not None:
@@ -210,7 +216,7 @@ class ChatPanel(anywidget.AnyWidget):
                 messages = await piano.messages(thread, self._limit + 1)
                 self._has_earlier = len(messages) > self._limit
                 self.view.load(
-                    await piano.agents(),
+                    await piano.agents(deleted=True),
                     messages[-self._limit :],
                     await piano.tool_calls(thread),
                     await piano.jobs(thread=thread),
@@ -280,6 +286,10 @@ class ChatPanel(anywidget.AnyWidget):
         now = datetime.now(UTC).timestamp()
         self._send_message(kind, sequence=self._sequence, busy=self.view.busy, changes=changes, now=now, **content)
 
+    def _send_news(self, topics: list[str], loading: dict[str, Any] | None) -> None:
+        if self._pages:
+            self._send_message("news", topics=topics, loading=loading)
+
     def _send_message(self, kind: str, **content: Any) -> None:
         if self.comm is not None:
             self.send({"kind": kind, **content})
@@ -288,7 +298,7 @@ class ChatPanel(anywidget.AnyWidget):
         piano, thread = self.piano, self.thread
         messages = await piano.messages(thread, piano.config.panel_messages)
         jobs = await piano.jobs(thread=thread)
-        names = {agent.id: agent.name for agent in await piano.agents()}
+        names = {agent.id: agent.name for agent in await piano.agents(deleted=True)}
         ids = {message.id for message in messages}
         calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
         calls = await piano.with_content(calls, MAX_SHOWN_BYTES // 2)
@@ -413,9 +423,14 @@ class ChatPanel(anywidget.AnyWidget):
         self.view, self._limit = ThreadView(), self.piano.config.panel_messages
         self._emptied = self._filling
         self._unsubscribe = self.piano.bus.subscribe(self._on_event, thread=thread.id)
+        self._news.add("agents")  # another one may answer here
         await self._reload()
         if self._transcript_output is not None:
             await self._update_transcript()
+
+    def tell(self, *topics: str) -> None:
+        """Tell the pages that something has changed beside the conversation."""
+        self._news.add(*topics)
 
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from piano_jupyter.approval_prompt import prompt_text
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.jupyter.render.tables import HighlightedText, RecordCard, RecordList, RecordTable, counted
-from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Notebook, Thread, short
+from piano_jupyter.records import EMBEDDED, Agent, Hit, Job, JobStatus, Model, Notebook, Thread, ThreadUse, short
 from piano_jupyter.text.invisible import to_the_letter
 from piano_jupyter.text.short_paths import short_paths
 
@@ -176,15 +176,15 @@ def agents_table(
 
 
 def threads_table(
-    threads: Sequence[Thread], use: Mapping[UUID, tuple[int, datetime]], zone: tzinfo | None = None
+    threads: Sequence[Thread], use: Mapping[UUID, ThreadUse], zone: tzinfo | None = None
 ) -> RecordTable[Thread]:
     """Return threads as a table, with the number of messages and the time of the last one.
 
     Times are local and short, or full in a `zone`.
     """
 
-    def used(thread: Thread) -> tuple[int, datetime]:
-        return use.get(thread.id, (0, thread.inserted_at))
+    def used(thread: Thread) -> ThreadUse:
+        return use.get(thread.id, ThreadUse(0, thread.inserted_at, Notebook()))
 
     heading = f" ({zone})" if zone else ""
     return RecordTable(
@@ -193,9 +193,9 @@ def threads_table(
         id=lambda thread: short(thread.id),
         title=lambda thread: thread.title,
         status=lambda thread: thread.status,
-        messages=lambda thread: used(thread)[0],
+        messages=lambda thread: used(thread).messages,
         **{
-            f"last used{heading}": lambda thread: _time(used(thread)[1], zone),
+            f"last used{heading}": lambda thread: _time(used(thread).last, zone),
             f"opened{heading}": lambda thread: _time(thread.inserted_at, zone),
         },
     )

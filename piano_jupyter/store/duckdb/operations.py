@@ -375,7 +375,8 @@ class Operations:
 
     def _check_name(self, agent: Agent, known: Sequence[Agent]) -> None:
         for each in known:
-            if each.id != agent.id and each.name.casefold() == agent.name.casefold():
+            is_taken = not (each.deleted or agent.deleted) and each.name.casefold() == agent.name.casefold()
+            if each.id != agent.id and is_taken:
                 raise StoreError(
                     f"there is an agent named {each.name!r} already; choose another name, or change that agent"
                 )

@@ -177,7 +177,7 @@ ORDER BY seq DESC LIMIT $last
 
 #: How much is kept, a row for each kind of record and for each status of jobs.
 COUNTS = """
-SELECT 'agents' AS kind, count(*) FROM agents
+SELECT 'agents' AS kind, count(*) FROM agents WHERE NOT deleted
 UNION ALL SELECT 'threads', count(*) FROM threads
 UNION ALL SELECT 'messages', count(*) FROM messages
 UNION ALL SELECT status, count(*) FROM jobs GROUP BY status

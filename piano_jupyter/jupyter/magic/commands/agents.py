@@ -3,13 +3,15 @@
 import asyncio
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.magic.command import required, whole_number
+from piano_jupyter.jupyter.magic.confirmation import UNCHANGED, confirmed
 from piano_jupyter.jupyter.magic.user_files import read_text
 from piano_jupyter.jupyter.render.cards import agents_table, skill_card
-from piano_jupyter.jupyter.render.tables import RecordTable
+from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
 from piano_jupyter.text.invisible import terminal_text
 from piano_jupyter.text.json_text import parse_json
@@ -29,13 +31,43 @@ async def agents(piano: "Piano") -> Any:
     return agents_table(await piano.agents(), piano.answering_model)
 
 
-async def agent(piano: "Piano", text: str, *, cell: str | None = None, **given: str) -> Any:
+def agent(
+    session: Session,
+    text: str,
+    *,
+    cell: str | None = None,
+    rename: str | None = None,
+    delete: bool = False,
+    yes: bool = False,
+    **given: str,
+) -> Any:
     """Create an agent or change one; without options, show the agent.
 
     Settings that are not named stay as they are. --option sets any other request option, with a JSON value; null
-    removes it: --option seed=7,top_p=0.9. --max-iterations limits how often one turn may call the model.
+    removes it: --option seed=7,top_p=0.9. --max-iterations limits how often one turn may call the model. --rename gives
+    it another name. --delete deletes it; it asks first, unless you add --yes. What it has written stays.
     """
     name = required("agent", text, f"%piano agent {EXAMPLE}").removeprefix("@")
+    if (delete or rename is not None) and (given or cell is not None or (delete and rename is not None)):
+        raise PianoError("--rename and --delete stand alone: %piano agent ada --rename grace")
+    if rename is not None:
+        return session.call(lambda piano: piano.rename_agent(name, rename.removeprefix("@")))
+    if delete:
+        return _delete(session, name, yes=yes)
+    return session.call(partial(_agent, name, cell, given))
+
+
+def _delete(session: Session, name: str, *, yes: bool) -> Any:
+    """Delete an agent, once the user has said so."""
+    found = session.call(lambda piano: piano.agent(name))
+    if not confirmed(session, f"Delete the agent @{found.name}? What it has written stays.", yes=yes):
+        return Note(UNCHANGED)
+    session.call(lambda piano: piano.delete_agent(found.name))
+    return Note(f"the agent @{found.name} is deleted")
+
+
+async def _agent(name: str, cell: str | None, given: dict[str, str], piano: "Piano") -> Any:
+    """Create, change or return an agent."""
     file = given.pop("system_file", None)
     written = file and await asyncio.to_thread(read_text, file, piano.config.workspace)
     prompts = [each for each in (given.pop("system", None), written, cell) if each is not None]

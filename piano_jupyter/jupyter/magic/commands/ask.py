@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.cell.waiting import follow_in_cell
+from piano_jupyter.jupyter.context.questions_to_try import questions_to_try
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.into_option import check_variable_name
 from piano_jupyter.jupyter.magic.schema_option import schema_named
+from piano_jupyter.jupyter.panel.opening import newest_or_new_thread
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import NEW_TITLE, Job, JobStatus, Message, Thread, short
+from piano_jupyter.records import Job, JobStatus, Message, Thread, short
 from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.variables.fill_in import FilledText, fill_in
 from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
@@ -98,7 +100,7 @@ def regenerate(session: Session, text: str) -> Any:
     return follow_in_cell(session, partial(_regenerate, text))
 
 
-def panel(session: Session, text: str) -> Any:
+def panel(session: Session, text: str = "") -> Any:
     """Open the chat panel on a thread, by default the current one (in a new kernel, the newest)."""
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
@@ -108,6 +110,7 @@ def panel(session: Session, text: str) -> Any:
         session.loop,
         thread,
         partial(filled_in_panel, session),
+        questions=partial(_questions_to_try, session),
         offer=partial(offered_in_panel, session),
         running_cell=lambda: session.cell_id,
     )
@@ -122,6 +125,12 @@ def _filled(session: Session, text: str, question: Mapping[str, Any]) -> FilledT
     asked = {name: question[name] for name in ("agents", "thread", "model") if name in question}
     tokens = session.call(lambda piano: piano.frame_budget(text, **asked))
     return fill_in(text, session.variables_here(), frame_chars=tokens * CHARS_PER_TOKEN)
+
+
+def _questions_to_try(session: Session) -> list[str]:
+    """Return questions that an empty panel offers; on any thread."""
+    variables = dict(session.shell.user_ns)  # at once: a cell may be adding to it
+    return questions_to_try(variables, has_failed=session.last_error.failed is not None)
 
 
 async def filled_in_panel(session: Session, piano: "Piano", text: str, thread: Thread) -> FilledText:
@@ -204,8 +213,7 @@ async def _panel_thread(name: str, piano: "Piano") -> tuple["Piano", Thread]:
     if name:
         piano.thread = await piano.find_thread(name)
     elif piano.thread is None:
-        threads = await piano.threads("active", here=True)
-        piano.thread = threads[0] if threads else await piano.open_thread(NEW_TITLE)
+        piano.thread = await newest_or_new_thread(piano)
     if piano.trusted:
         await piano.resume()
     return piano, piano.thread

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,15 +16,12 @@ from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_sto
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.jupyter.session import Session
-from piano_jupyter.records import Job, JobStatus, Message, Thread, ThreadStatus, ToolCall, short
+from piano_jupyter.records import Job, JobStatus, Message, Thread, ThreadStatus, ThreadUse, ToolCall, short
 
 if TYPE_CHECKING:
     from piano_jupyter.piano import Piano
 
 MAX_HITS = 20
-THREAD_USE = """
-SELECT thread_id, count(*), max(inserted_at) FROM messages WHERE role IN ('user', 'assistant') GROUP BY thread_id
-"""
 
 
 def threads(
@@ -195,7 +192,6 @@ async def _threads_and_use(
     status: ThreadStatus | None,
     here: bool,  # noqa: FBT001  Private.
     piano: "Piano",
-) -> tuple[list[Thread], dict[UUID, tuple[int, datetime]]]:
+) -> tuple[list[Thread], dict[UUID, ThreadUse]]:
     """Return the threads, and by thread the number of messages and the time of the last one."""
-    use = {thread: (count, last.replace(tzinfo=UTC)) for thread, count, last in await piano.sql(THREAD_USE)}
-    return await piano.threads(status, here=here), use
+    return await piano.threads(status, here=here), await piano.thread_use()

@@ -7,7 +7,15 @@ can say). What it raises as a PianoError is shown in the panel.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from piano_jupyter.jupyter.panel.actions import compose_actions, message_actions, page_actions, thread_actions
+from piano_jupyter.jupyter.panel.actions import (
+    agent_actions,
+    compose_actions,
+    message_actions,
+    model_actions,
+    page_actions,
+    setting_actions,
+    thread_actions,
+)
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 
@@ -18,4 +26,7 @@ ACTIONS: Mapping[str, Action] = {
     **message_actions.ACTIONS,
     **thread_actions.ACTIONS,
     **compose_actions.ACTIONS,
+    **agent_actions.ACTIONS,
+    **model_actions.ACTIONS,
+    **setting_actions.ACTIONS,
 }

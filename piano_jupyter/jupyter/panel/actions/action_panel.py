@@ -1,6 +1,8 @@
 """Panel: what an action can use of the panel."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
+from uuid import UUID
 
 from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.jupyter.panel.view import ThreadView
@@ -16,6 +18,8 @@ class Panel(Protocol):
     thread: Thread
     view: ThreadView
     uploads: Uploads
+    questions: Callable[[], list[str]]  #: returns what an empty panel offers to ask
+    picked: dict[UUID, tuple[UUID, ...]]  #: by thread, the agents that answer there if several do
 
     def send_everything(self, page: str | None) -> None:
         """Send everything, to one page or to all."""
@@ -34,6 +38,9 @@ class Panel(Protocol):
 
     async def show_thread(self, thread: Thread) -> None:
         """Show another thread, which becomes the current one."""
+
+    def tell(self, *topics: str) -> None:
+        """Tell the pages that something has changed beside the conversation."""
 
     async def filled(self, text: str) -> str | FilledText:
         """Return a question with the values of the variables that it names. Raises PianoError."""

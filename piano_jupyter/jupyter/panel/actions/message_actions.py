@@ -3,17 +3,19 @@
 from piano_jupyter.approval_prompt import ALREADY_ANSWERED
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
+from piano_jupyter.jupyter.panel.actions.agent_actions import picked_agents
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest, parse_id
 from piano_jupyter.records import JobStatus
 from piano_jupyter.variables.fill_in import FilledText
 
 
 async def send(panel: Panel, request: PageRequest) -> None:
-    """Send a question, with the files that were put beside it."""
+    """Send a question with the files beside it: to those whom it mentions, else to the agents picked for the thread."""
     text, files = request.text(), request.texts("files")
     attachments = panel.uploads.attachments(files)
     question = await _checked(panel, text)
-    await panel.piano.send_all(question, thread=panel.thread, attachments=attachments, source="panel")
+    agents = [] if panel.piano.mentioned(text) else await picked_agents(panel)
+    await panel.piano.send_all(question, agents=agents, thread=panel.thread, attachments=attachments, source="panel")
     for each in files:
         panel.uploads.forget(each)
 

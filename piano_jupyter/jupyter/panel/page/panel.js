@@ -1,7 +1,8 @@
 // The chat panel. It has no state of its own: it shows what the kernel sends and reports what was clicked.
 //
 // From the kernel: "all" (for a new page, everything or the last of it), then "older" (bit by bit) and "complete";
-// "changes" (numbered), "received" and "done" (of an action), "cell" (code for a new cell), "read_cells", "ping" (is this page still open?).
+// "changes" (numbered), "received" and "done" (of an action), "cell" (code for a new cell), "read_cells", "ping" (is this page
+// still open?), "news" (something beside the conversation has changed).
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
 import { Compose } from "./compose.js";
@@ -22,6 +23,7 @@ class Panel {
   constructor(model, place) {
     this.model = model;
     this.sequence = null; // of the last changes applied; null before the first
+    this.sheet = null; // what covers the conversation, if something does
     this.overdue = null; // the action without a reply that the notice is about, if any
     this.link = new KernelLink(model, {
       onSilence: (action) => this.showNotice(NO_REPLY, action),
@@ -35,6 +37,7 @@ class Panel {
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
     this.act("hello");
+    this.watchForEyes();
   }
 
   build(place) {
@@ -59,11 +62,27 @@ class Panel {
     this.room.watch();
   }
 
+  // the header asks the kernel, and so the server, only once the panel is seen
+  watchForEyes() {
+    this.eyes = new IntersectionObserver((entries) => {
+      const wasSeen = this.inSight;
+      this.inSight = entries.at(-1).isIntersecting;
+      if (this.inSight && !wasSeen) this.header.load();
+    });
+    this.eyes.observe(this.root);
+  }
+
+  isSeen() {
+    return this.inSight && document.visibilityState === "visible";
+  }
+
   close() {
     this.log.elapsed.close();
     this.notebook.close();
     this.find.close();
     this.proposals.close();
+    this.eyes.disconnect();
+    this.header.close();
     this.model.off("msg:custom", this.receive);
     this.model.off("change:title", this.onTitle);
     this.compose.close();
@@ -86,6 +105,7 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.link.page) return;
     if (kind === "received" || kind === "done") this.link.take(message);
+    else if (kind === "news") this.header.onNews(message);
     else if (kind === "cell") this.reply(message.ticket, this.proposals.add(message));
     else if (kind === "expect_cell") this.proposals.expect(message);
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());

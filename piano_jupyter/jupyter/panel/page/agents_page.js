@@ -1,0 +1,146 @@
+// The agents: a list, and a form to create, change, duplicate and delete one.
+import { button, make } from "./elements.js";
+import { Sheet, note } from "./sheet.js";
+
+const EFFECT = "Changes count from the next turn. What an agent has written keeps its author.";
+const VERDICTS = { allow: "runs", ask: "asks for your approval", deny: "is denied" };
+
+export class AgentsPage {
+  constructor(panel) {
+    this.panel = panel;
+    this.sheet = new Sheet(panel, "Agents", () => this.load(), ["agents"]);
+  }
+
+  open(opener) {
+    this.edited = null; // the agent in the form: null for none, without an id for a new one
+    this.asks = false;
+    this.sheet.open(opener);
+  }
+
+  // an open form stays as it is: news must not take away what was written
+  load() {
+    if (!this.edited) this.sheet.load("agent_form", {}, (reply) => this.showList(reply));
+  }
+
+  showList(reply) {
+    this.known = reply;
+    const rows = reply.agents.map((agent) => {
+      const open = make("button", { type: "button", className: "piano-thread-open" });
+      open.append(make("strong", { textContent: agent.name }), make("span", { className: "piano-meta", textContent: agent.model }));
+      if (agent.description) open.append(make("span", { textContent: agent.description }));
+      open.dataset.key = `agent ${agent.id}`;
+      open.onclick = () => this.edit(agent);
+      return make("div", { className: "piano-thread" }, open);
+    });
+    const fresh = button("New agent", () => this.edit(this.blank()), "piano-send");
+    fresh.dataset.key = "new agent";
+    this.sheet.replace(note(EFFECT), ...rows, make("div", { className: "piano-actions" }, fresh));
+  }
+
+  blank() {
+    const { default_model: model } = this.known;
+    return { name: "", model, description: "", system_prompt: "", enabled_tools: [], enabled_skills: [], options: {}, max_iterations: null };
+  }
+
+  edit(agent) {
+    this.edited = agent;
+    this.asks = false;
+    this.panel.showNotice("");
+    const { models, tools, skills, mode, default_iterations: rounds } = this.known;
+    const list = make("datalist", { id: `models-${this.panel.link.page}` }, ...models.map((value) => make("option", { value })));
+    const text = (label, value, about = "") => this.field(label, make("input", { type: "text", value, spellcheck: false }), about);
+    const name = text("Name", agent.name, "Letters, digits, _ - and . It is mentioned as @name.");
+    const model = text("Model", agent.model);
+    model.querySelector("input").setAttribute("list", list.id);
+    const about = text("Description", agent.description, "What it is for, for people.");
+    const prompt = this.field("System prompt", make("textarea", { rows: 5, value: agent.system_prompt }), "What the model is told first.");
+    const options = Object.keys(agent.options).length ? JSON.stringify(agent.options) : "";
+    const sent = text("Options", options, 'Sent with each request, as JSON: {"temperature": 0.2}');
+    const most = this.field("Rounds", make("input", { type: "number", min: 1, value: agent.max_iterations ?? "", placeholder: rounds }), "How often a turn may ask the model.");
+    const given = [...tools.map(([tool, line, verdict]) => [tool, `${line} In mode ${mode} it ${VERDICTS[verdict] ?? verdict}.`])];
+    const toolBoxes = toggles("Tools", given, agent.enabled_tools, "There are no tools.");
+    const skillBoxes = toggles("Skills", skills, agent.enabled_skills, "There are no skills.");
+    this.read = () => ({
+      about: agent.id ?? "",
+      name: valueOf(name),
+      model: valueOf(model),
+      description: valueOf(about),
+      system_prompt: valueOf(prompt),
+      options: valueOf(sent),
+      max_iterations: valueOf(most),
+      enabled_tools: checked(toolBoxes),
+      enabled_skills: checked(skillBoxes),
+    });
+    this.buttons = make("div", { className: "piano-agent-buttons" });
+    this.showButtons();
+    this.sheet.replace(list, name, model, about, prompt, toolBoxes, skillBoxes, sent, most, this.buttons);
+    this.sheet.body.scrollTop = 0;
+    name.querySelector("input").focus();
+  }
+
+  field(label, input, about) {
+    input.setAttribute("aria-label", label);
+    const node = make("label", { className: "piano-field" }, make("span", { textContent: label }), input);
+    if (about) node.append(make("span", { className: "piano-meta", textContent: about }));
+    return node;
+  }
+
+  showButtons() {
+    const { id, name } = this.edited;
+    const row = make("div", { className: "piano-actions" });
+    row.append(button("Save", () => this.save(), "piano-send"), button("Back", () => this.back()));
+    if (id) {
+      row.append(button("Duplicate", () => this.edit({ ...this.edited, id: undefined, name: `${name}-copy` })));
+      row.append(button("Delete…", () => this.ask(true)));
+    }
+    this.buttons.replaceChildren(row);
+    if (!this.asks) return;
+    const text = make("div", { className: "piano-ask", role: "alert" }, "Delete the agent ", make("bdi", { textContent: `@${name}` }), "? ");
+    const keep = button("Keep it", () => this.ask(false));
+    const really = button("Delete for good", () => {
+      this.sheet.node.focus();
+      this.sheet.act("delete_agent", { about: id }, () => this.back());
+    }, "piano-stop");
+    text.append("What it has written stays. Its queued questions are cancelled.", make("div", { className: "piano-actions" }, keep, really));
+    this.buttons.append(text);
+    text.scrollIntoView({ block: "nearest" });
+    keep.focus();
+  }
+
+  ask(asks) {
+    this.asks = asks;
+    this.showButtons();
+    if (!asks) this.buttons.querySelector("button").focus();
+  }
+
+  save() {
+    this.sheet.act("save_agent", this.read(), () => this.back());
+  }
+
+  back() {
+    this.edited = null;
+    this.sheet.node.focus();
+    this.load();
+  }
+}
+
+function toggles(label, known, enabled, none) {
+  const names = new Set(known.map(([name]) => name));
+  const all = [...known, ...enabled.filter((name) => !names.has(name)).map((name) => [name, "It is not there now."])];
+  const node = make("fieldset", { className: "piano-toggles" }, make("legend", { textContent: label }));
+  for (const [name, about] of all) {
+    const box = make("input", { type: "checkbox", value: name, checked: enabled.includes(name), "aria-label": name });
+    const text = make("span", { className: "piano-agent-text" }, make("code", { textContent: name }), make("span", { className: "piano-meta", textContent: about }));
+    node.append(make("label", { className: "piano-agent" }, box, text));
+  }
+  if (!all.length) node.append(note(none));
+  return node;
+}
+
+function checked(node) {
+  return [...node.querySelectorAll("input:checked")].map((box) => box.value);
+}
+
+function valueOf(field) {
+  return field.querySelector("input, textarea").value;
+}
