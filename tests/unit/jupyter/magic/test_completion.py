@@ -55,6 +55,8 @@ def offered(typed, **where):
         ("thread data w", ['"Data work"']),
         ("thread pl", ["plain"]),
         ("thread plain --ren", ["--rename"]),
+        ("panel pl", ["plain"]),
+        ("agent ada --de", ["--description", "--delete"]),
         ("history --at ", ["3fa9c1"]),
         ("history --at 3fa9c1 pl", ["plain"]),
         ("agent a", ["Assistant", "ada"]),
@@ -206,7 +208,7 @@ def test_variables_that_can_be_a_schema_are_offered_after_json():
 
 
 def test_each_word_of_a_usage_is_completed_or_free_text():
-    free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
+    free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME", "NAME=VALUE"}
     completed = {"SUB-COMMAND|TOPIC", "SCHEMA", *READERS} - {"COLUMN"}
 
     words = {
