@@ -58,6 +58,8 @@ def offered(typed, **where):
         ("thread data w", ['"Data work"']),
         ("thread pl", ["plain"]),
         ("thread plain --ren", ["--rename"]),
+        ("panel pl", ["plain"]),
+        ("agent ada --de", ["--description", "--delete"]),
         ("history --at ", ["3fa9c1"]),
         ("history --at 3fa9c1 pl", ["plain"]),
         ("agent a", ["Assistant", "ada"]),
