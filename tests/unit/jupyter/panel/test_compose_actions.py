@@ -22,7 +22,7 @@ async def panel(scripted, tmp_path):
         async def filled(text):
             return text
 
-        yield SimpleNamespace(piano=piano, thread=thread, uploads=Uploads(), filled=filled)
+        yield SimpleNamespace(piano=piano, thread=thread, uploads=Uploads(), filled=filled, picked={})
 
 
 async def act(panel, action, about="", **content):

@@ -14,6 +14,7 @@ from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 from piano_jupyter.jupyter.panel.actions.thread_actions import file_name
 from piano_jupyter.jupyter.panel.news import News
+from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import NEW_TITLE, Notebook
 from piano_jupyter.testing import ScriptedServer
@@ -24,7 +25,7 @@ class Shown:
 
     def __init__(self, piano):
         self.piano, self.thread, self.picked, self.told = piano, None, {}, []
-        self.questions = lambda: ["Why?"]
+        self.questions, self.uploads = lambda: ["Why?"], Uploads()
 
     async def show_thread(self, thread):
         self.piano.thread = self.thread = thread
