@@ -42,6 +42,9 @@ class OneThread:
     async def tool_calls(self, _thread_id):
         return []
 
+    async def chosen_branch(self, _thread_id):
+        return None
+
 
 @pytest.fixture
 def store():

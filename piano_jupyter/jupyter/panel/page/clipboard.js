@@ -27,8 +27,12 @@ function copySelected(text) {
   }
 }
 
+const COPIED = "Copied";
+const NOT_COPIED = "Not copied: select it and press Ctrl+C";
+const SHOWN_MS = 2500;
+
 // copy what `text` returns, and say on the button whether that worked
-export async function copyFrom(button, text) {
+export async function copyFrom(panel, button, text) {
   let done = false;
   try {
     done = await copyText(await text());
@@ -36,7 +40,8 @@ export async function copyFrom(button, text) {
     // the kernel did not tell the text: not copied
   }
   const label = (button.dataset.label ??= button.textContent);
-  button.textContent = done ? "Copied" : "Not copied: select it and press Ctrl+C";
+  button.textContent = done ? COPIED : NOT_COPIED;
+  panel.announce(button.textContent);
   clearTimeout(Number(button.dataset.timer));
-  button.dataset.timer = setTimeout(() => (button.textContent = label), 2500);
+  button.dataset.timer = setTimeout(() => (button.textContent = label), SHOWN_MS);
 }

@@ -20,7 +20,7 @@ export function addCodeTools(panel, root) {
 function codeTools(panel, block) {
   const code = block.textContent.replace(/\n$/, "");
   const tool = (label, title, onclick) => Object.assign(named(button(label, onclick, "piano-quiet"), code), { title });
-  const copy = tool("Copy", "Copy this code", () => copyFrom(copy, () => code));
+  const copy = tool("Copy", "Copy this code", () => copyFrom(panel, copy, () => code));
   copy.classList.add("piano-copy");
   const tools = make("div", { className: "piano-tools" }, copy);
   if (!isPython(block) || !panel.notebook.isReachable()) return tools;

@@ -50,7 +50,7 @@ export class Log {
     if (wasAtEnd || isFirst) this.toEnd();
     else if (kind === "all") this.node.scrollTop = this.node.scrollHeight - below;
     if (kind === "all") this.findBranch();
-    this.jump.update();
+    this.jump.update(wasAtEnd || isFirst);
   }
 
   // show another version; `step` is the button that was clicked, which keeps the focus and its place
@@ -123,7 +123,7 @@ export class Log {
       return [...time, ...(can === "edit" ? [edit] : [])];
     }
     if (ACTIVE.has(state)) return [];
-    const copy = button("Copy", () => copyFrom(copy, () => this.panel.link.ask("markdown", { about: key })), "piano-quiet");
+    const copy = button("Copy", () => copyFrom(this.panel, copy, () => this.panel.link.ask("markdown", { about: key })), "piano-quiet");
     const again = actionButton(this.panel, "Ask again", "regenerate", key, "piano-quiet");
     const about = `${who}, ${this.questionBefore(key)}`;
     return [named(copy, about), ...(can === "regenerate" ? [named(again, about)] : [])];

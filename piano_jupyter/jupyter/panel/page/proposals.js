@@ -8,7 +8,7 @@ const TAG = "piano-proposed";
 export class Proposals {
   constructor(panel) {
     this.panel = panel;
-    this.expected = []; // code that the front end will put into a new cell by itself
+    this.expected = null; // the code that the front end will put into a new cell by itself, and what it replaces
     this.title = make("span", { className: "piano-proposed-count" });
     const keepAll = button("Keep all", () => this.each((cell) => this.keep(cell)), "piano-quiet");
     const discardAll = button("Discard all", () => this.each((cell) => this.discard(cell)), "piano-quiet");
@@ -35,7 +35,7 @@ export class Proposals {
 
   // mark the cell with this code that the front end adds by itself
   expect({ code, replaces }) {
-    this.expected.push({ code, about: this.about(replaces) });
+    this.expected = { code, about: this.about(replaces) };
     this.update();
   }
 
@@ -87,14 +87,13 @@ export class Proposals {
   }
 
   takeExpected() {
-    for (const expected of [...this.expected]) {
-      const isIt = (cell) => !cell.getMetadata("tags")?.includes(TAG) && cell.executionCount === null;
-      const found = this.all().find((cell) => isIt(cell) && cell.sharedModel.getSource() === expected.code);
-      if (!found) continue;
-      this.expected = this.expected.filter((each) => each !== expected);
-      found.setMetadata("tags", [...(found.getMetadata("tags") ?? []), TAG]);
-      found.setMetadata("piano", expected.about);
-    }
+    const { code, about } = this.expected ?? {};
+    const isIt = (cell) => !cell.getMetadata("tags")?.includes(TAG) && cell.executionCount === null;
+    const found = this.expected && this.all().find((cell) => isIt(cell) && cell.sharedModel.getSource() === code);
+    if (!found) return;
+    this.expected = null;
+    found.setMetadata("tags", [...(found.getMetadata("tags") ?? []), TAG]);
+    found.setMetadata("piano", about);
   }
 
   update() {
