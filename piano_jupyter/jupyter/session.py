@@ -93,7 +93,7 @@ class Session:
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
-        self.cell_id = ""  #: of the cell that runs or has run last, where the front end gives it
+        self.cell_id = _running_cell(shell)  #: of the cell that runs or has run last, where the front end gives it
         self._next_cells: list[str] = []  # code for new cells below the running one
         self._piano: Piano | None = None
         self._parked: Piano | None = None  #: the Piano with a database in memory, while a cassette is in use
@@ -311,3 +311,10 @@ class Session:
             for piano in filter(None, (self._piano, self._parked)):
                 await piano.close()
             self._piano = self._parked = None
+
+
+def _running_cell(shell: Any) -> str:
+    """Return the id of the cell that loads the extension, which no event tells of any more; "" where it is unknown."""
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else None
+    metadata = parent.get("metadata") if isinstance(parent, dict) else None
+    return str(metadata.get("cellId") or "") if isinstance(metadata, dict) else ""

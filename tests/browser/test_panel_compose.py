@@ -123,10 +123,14 @@ def test_after_a_restart_the_panel_says_so_and_one_click_brings_it_back_with_its
     expect(answers(nb)).to_have_count(3)
 
 
+COUNT = """import gc
+sum(type(each).__name__ == "ChatPanel" and each.comm is not None for each in gc.get_objects())"""
+
+
 def test_reloads_and_runs_of_the_cell_leave_no_panel_behind_that_is_still_fed(notebook, stub_model):
     text = "word " * 400
     stub_model.says(text, text)
-    nb = opened(notebook, "1")
+    nb = opened(notebook, COUNT)
     received = []
     nb.page.on(
         "websocket",
@@ -153,6 +157,7 @@ def test_reloads_and_runs_of_the_cell_leave_no_panel_behind_that_is_still_fed(no
 
     assert once > 4000
     assert again < 1.6 * once
+    assert nb.text(1) == "1"
 
 
 def test_the_question_to_nobody_and_a_bad_placeholder_are_reported_and_the_text_stays(notebook, stub_model):
