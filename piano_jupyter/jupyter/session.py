@@ -51,6 +51,16 @@ class OpenPanel(Protocol):
     async def cells(self) -> list[dict[str, Any]] | None:
         """Return the cells of the notebook that it is in; None if the front end does not tell."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+
+    def show_live_view(self) -> None:
+        """Show it in the running cell."""
+
+    def live_bundle(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the data and metadata that show it."""
+
     def close(self) -> None:
         """Close it; the conversation stays."""
 
@@ -80,6 +90,7 @@ class Session:
         SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
+        self.side_panel: OpenPanel | None = None  #: the one beside the notebook
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
         self._next_cells: list[str] = []  # code for new cells below the running one

@@ -37,7 +37,7 @@ def help_(_session: Session, text: str) -> Any:
         (name, each.usage if len(each.usage) < MAX_USAGE_CHARS else f"{each.takes} [options]", each.summary)
         for name, each in COMMANDS.items()
     ]
-    manual = ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
+    manual = ("help", "TOPIC", f"The manual: {', '.join(topics())}.")
     return RecordTable([CELL_ROW, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADINGS)})
 
 
@@ -55,8 +55,8 @@ ALL = [
         cell="your question",
     ),
     Command(ask.wait, "[JOB]", "3fa9c1"),
-    Command(ask.panel),
-    Command(failed_cells.explain, "[@AGENT …]", "@ada"),
+    Command(ask.panel, "[--side]", "--side"),
+    Command(failed_cells.explain, "[@AGENT …] [--of N]", "@ada"),
     Command(failed_cells.fix, "[@AGENT]", "@ada"),
     Command(history.fork, "[MESSAGE] [--title TITLE]", '3fa9c1 --title "Another way"'),
     Command(ask.edit, "MESSAGE TEXT", "3fa9c1 and in Spain?", cell="the new text, after a first line with MESSAGE"),

@@ -40,6 +40,12 @@ PAGE_REPLY_TIMEOUT_S = 3.0
 MAX_REMEMBERED_ACTIONS = 300
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
+DISPLAY_ID = "piano_display_id"  # in the metadata of a transcript: a page that was loaded again finds it by that
+#: Hides the view above a transcript in a trusted notebook without its kernel, where ipywidgets shows an error instead.
+NO_DEAD_VIEW = (
+    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .piano-transcript):not(:has(.piano-panel))"
+    "{display:none}</style>"
+)
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -80,13 +86,26 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         """Show the live view, and below it a transcript, which is what a saved notebook keeps."""
-        transcript = self._transcript_or_none() if self.comm is not None else None
+        transcript = self._transcript_or_none() if self.is_open else None
         if transcript is None:
             display(Note(CLOSED))
             return
-        data, metadata = self._repr_mimebundle_() or ({}, {})
+        self.show_live_view()
+        display_id = uuid4().hex
+        self._transcript_output = display(
+            transcript, raw=True, display_id=display_id, metadata={DISPLAY_ID: display_id}
+        )
+
+    def show_live_view(self) -> None:
+        """Show the live view alone, which a notebook does not keep."""
+        data, metadata = self.live_bundle()
         self._live_outputs.append(display(data, metadata=metadata, raw=True, display_id=True))
-        self._transcript_output = display(transcript, raw=True, display_id=True)
+
+    def live_bundle(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the data and metadata of the live view, without a text that would stay in its place."""
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        data.pop("text/plain", None)
+        return data, metadata
 
     def _transcript_or_none(self) -> dict[str, str] | None:
         """Return the transcript; None once the chat is closed."""
@@ -111,6 +130,11 @@ class ChatPanel(anywidget.AnyWidget):
     def thread_id(self) -> UUID:
         """The id of the thread shown."""
         return self._thread.id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return self.comm is not None
 
     async def add_cell(self, code: str) -> bool:
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
@@ -187,7 +211,7 @@ class ChatPanel(anywidget.AnyWidget):
     def _remove(self) -> None:
         """Close the panel of a deleted thread, with the transcript below it."""
         if self._transcript_output is not None:
-            self._transcript_output.update({"text/plain": DELETED}, raw=True)
+            self._show_transcript({"text/plain": DELETED})
         self._note = DELETED
         self.close()
 
@@ -219,7 +243,7 @@ class ChatPanel(anywidget.AnyWidget):
         messages = await piano.with_content(messages, MAX_SHOWN_BYTES // 2)
         transcript = Transcript(thread.title, messages, await piano.with_content(calls, MAX_SHOWN_BYTES // 2), names)
         return {
-            "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
+            "text/html": f'<div class="piano-transcript">{NO_DEAD_VIEW}{transcript._repr_html_()}</div>',
             "text/plain": repr(transcript),
         }
 
@@ -229,7 +253,11 @@ class ChatPanel(anywidget.AnyWidget):
         self._send_everything(None)
 
     async def _update_transcript(self) -> None:
-        self._transcript_output.update(await self._transcript(), raw=True)
+        self._show_transcript(await self._transcript())
+
+    def _show_transcript(self, data: dict[str, str]) -> None:
+        output = self._transcript_output
+        output.update(data, raw=True, metadata={DISPLAY_ID: output.display_id})
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
@@ -255,6 +283,8 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def _handle(self, content: dict[str, Any]) -> None:
         page, action = str(content.get("page")), int(content.get("action", 0))
+        if page not in self._pages and self._transcript_output is not None:
+            self._start(self._update_transcript())  # a page that was loaded again has the one that was saved
         self._pages.pop(page, None)
         self._pages[page] = None
         self._send_message("received", page=page, action=action)

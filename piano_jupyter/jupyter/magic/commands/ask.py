@@ -9,12 +9,13 @@ from piano_jupyter.jupyter.cell.waiting import follow_in_cell
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
+from piano_jupyter.jupyter.magic.commands.beside_notebook import open_beside
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.schema_option import schema_named
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
-from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import OpenPanel, Session
 from piano_jupyter.records import Job, JobStatus, Message, Thread, short
 from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.variables.fill_in import FilledText, fill_in
@@ -81,11 +82,32 @@ def regenerate(session: Session, text: str) -> Any:
     return follow_in_cell(session, partial(_regenerate, text))
 
 
-def panel(session: Session) -> Any:
-    """Open the chat panel on the current thread (in a new kernel, the newest)."""
+def panel(session: Session, *, side: bool = False) -> Any:
+    """Open the chat panel on the current thread (in a new kernel, the newest).
+
+    --side opens it beside the notebook, as "Open Piano" in the toolbar does, instead of in the cell.
+    """
+    if side:
+        return open_beside(session, partial(side_panel, session))
+    return _new_panel(session, resume=True)
+
+
+def side_panel(session: Session, *, resume: bool = True) -> OpenPanel:
+    """Return the panel beside the notebook: the one that is open, or a new one. Raises PianoError.
+
+    `resume` goes on with the jobs that an earlier kernel left.
+    """
+    if session.side_panel is None or not session.side_panel.is_open:
+        session.side_panel = _new_panel(session, resume=resume)
+    elif resume:
+        session.call(_resume)
+    return session.side_panel
+
+
+def _new_panel(session: Session, *, resume: bool) -> OpenPanel:
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
-    piano, thread = session.call(_panel_thread)
+    piano, thread = session.call(partial(_panel_thread, resume=resume))
     panel = ChatPanel(piano, session.loop, thread, partial(filled_in_panel, session))
     session.panels.add(panel)
     return panel
@@ -160,11 +182,17 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
     return await piano.regenerate(await named_or_last(piano, name))
 
 
-async def _panel_thread(piano: "Piano") -> tuple["Piano", Thread]:
-    """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
+async def _panel_thread(piano: "Piano", *, resume: bool) -> tuple["Piano", Thread]:
+    """Return the thread that a panel opens on."""
     if piano.thread is None:
         threads = await piano.threads("active", here=True)
         piano.thread = threads[0] if threads else await piano.open_thread("Chat")
+    if resume:
+        await _resume(piano)
+    return piano, piano.thread
+
+
+async def _resume(piano: "Piano") -> None:
+    """Go on with the jobs that an earlier kernel left, unless the database is not trusted."""
     if piano.trusted:
         await piano.resume()
-    return piano, piano.thread

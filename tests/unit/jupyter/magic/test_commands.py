@@ -46,7 +46,7 @@ def test_help_lists_each_sub_command_once_in_the_order_of_the_list_then_the_topi
 
     assert shown == ["%%piano", *(each.name for each in ALL)]
     assert list(COMMANDS) == shown[1:]
-    assert manual == ("help", "TOPIC", f"Read the manual: {', '.join(topics())}.")
+    assert manual == ("help", "TOPIC", f"The manual: {', '.join(topics())}.")
     assert ", ".join(topics()) in repr(COMMANDS["help"].run(None, text="")), "all are seen"
 
 
