@@ -25,7 +25,7 @@ SENTENCE = "All is well on this tiny server."
 #: Files that take minutes: they go first, so that no worker is left with one of them at the end.
 LONG_FILES = {
     *("test_kills.py", "test_panel.py", "test_life.py", "test_workspace_changes.py", "test_magics.py"),
-    *("test_flipped_bytes.py", "test_torn_writes.py", "test_recovery.py"),
+    *("test_flipped_bytes.py", "test_torn_writes.py", "test_recovery.py", "test_extension.py"),
 }
 
 

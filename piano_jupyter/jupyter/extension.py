@@ -23,7 +23,7 @@ NAME = "piano"
 
 def load(shell: Any) -> None:
     """Start a session in this shell; loading twice has no effect."""
-    if _session_of(shell) is not None:
+    if session_of(shell) is not None:
         return
     agent_code.install_proxies()
     logs.keep_out_of_cells()
@@ -62,7 +62,7 @@ def load(shell: Any) -> None:
 
 def unload(shell: Any) -> None:
     """End the session of this shell."""
-    session = _session_of(shell)
+    session = session_of(shell)
     if session is not None:
         session.unloading.close()
 
@@ -94,6 +94,7 @@ def _kernel_tools(session: Session) -> list[Tool]:
     return KernelTools(session).all()
 
 
-def _session_of(shell: Any) -> Session | None:
+def session_of(shell: Any) -> Session | None:
+    """Return the session of a shell; None if the extension is not loaded in it."""
     session = getattr(shell.magics_manager.magics["line"].get(NAME), "__self__", None)
     return session if isinstance(session, Session) else None

@@ -61,6 +61,16 @@ class OpenPanel(Protocol):
     def close_if_left(self) -> None:
         """Close it if all cells that showed it have run again without showing it."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+
+    def show_live_view(self) -> None:
+        """Show it in the running cell."""
+
+    def live_bundle(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the data and metadata that show it."""
+
     def close(self) -> None:
         """Close it; the conversation stays."""
 
@@ -91,6 +101,7 @@ class Session:
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
         SPECIAL_NAMES["image("] = self._image_function
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
+        self.side_panel: OpenPanel | None = None  #: the one beside the notebook
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
         self.cell_id = _running_cell(shell)  #: of the cell that runs or has run last, where the front end gives it

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser.lab import LONG, Lab, Notebook
+from browser.lab import LONG, ClassicNotebook, Lab, Notebook
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -83,23 +83,43 @@ def window(chromium, lab):
     context.close()
 
 
+@pytest.fixture(scope="module")
+def classic_window(chromium):
+    """A window for Jupyter Notebook 7."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 950})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(params=[Notebook, ClassicNotebook], ids=["lab", "notebook7"])
+def notebook_in_each(request):
+    """Open notebooks as `notebook` does, in JupyterLab and in Jupyter Notebook 7."""
+    page = request.getfixturevalue("window" if request.param is Notebook else "classic_window")
+    yield from _notebooks(request, page, request.param)
+
+
 @pytest.fixture
-def notebook(window, lab, stub_model, request):
+def notebook(window, request):
     """Open notebooks: `notebook(["%load_ext piano_jupyter", ...])`. A picture is kept where E2E_SHOTS says.
 
     One that is opened `beside` another is in the same folder, and so in the same workspace; both are seen.
     """
-    opened, said = [], []
+    yield from _notebooks(request, window, Notebook)
+
+
+def _notebooks(request, window, kind):
+    lab, opened, said = request.getfixturevalue("lab"), [], []
+    request.getfixturevalue("stub_model")
 
     def note(message):
         said.append(f"{message.type}: {message.text}")
 
-    def make(cells, beside=None, file="notebook.ipynb"):
+    def make(cells, beside=None, file="notebook.ipynb", kernel="python3"):
         name = re.sub(r"[^0-9a-zA-Z]+", "-", request.node.name)[:60]
         folder = f"{name}-{len(list(lab.notebooks.iterdir()))}" if beside is None else Path(beside.path).parent
         path = f"{folder}/{file}"
-        lab.write(path, cells)
-        opened.append(Notebook(window, lab, path))
+        lab.write(path, cells, kernel)
+        opened.append(kind(window, lab, path))
         opened[-1].open("tab-after" if beside is None else "split-right")
         return opened[-1]
 

@@ -1,4 +1,4 @@
-"""A real JupyterLab, and a notebook in it as its user sees it.
+"""A real JupyterLab, and a notebook in it, or in Jupyter Notebook 7, as its user sees it.
 
 Nothing sleeps: all waiting is for a condition, with a deadline.
 """
@@ -29,7 +29,9 @@ FOLDERS = {
     "IPYTHONDIR": "ipython",
     "JUPYTERLAB_SETTINGS_DIR": "settings",
     "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    "JUPYTER_PATH": "here",  # with the extension of this source, which goes before an installed one
 }
+EXTENSION = Path(__file__).parents[2] / "piano_jupyter" / "labextension"
 
 
 class Lab:
@@ -39,6 +41,8 @@ class Lab:
         self.notebooks, self._folder, self._token = folder / "notebooks", folder, secrets.token_hex(16)
         for name in ("notebooks", *FOLDERS.values()):
             (folder / name).mkdir()
+        (folder / FOLDERS["JUPYTER_PATH"] / "labextensions").mkdir()
+        (folder / FOLDERS["JUPYTER_PATH"] / "labextensions" / "piano-jupyter").symlink_to(EXTENSION)
         for name, values in SETTINGS.items():
             file = folder / "settings" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,7 @@ class Lab:
             f"--IdentityProvider.token={self._token}",
             "--ServerApp.shutdown_no_activity_timeout=1800",
             "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
         ]
         with (folder / "lab.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -87,20 +92,39 @@ class Lab:
             raw = answer.read()
         return json.loads(raw) if raw else None
 
-    def write(self, path, cells):
-        """Put a notebook with these code cells into a folder, which may be new."""
+    def write(self, path, cells, kernel="python3"):
+        """Put a notebook with these code cells, or whole cells, into a folder, which may be new."""
         written = [
-            {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": cell}
+            {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": []}
+            | (cell if isinstance(cell, dict) else {"source": cell})
             for i, cell in enumerate(cells)
         ]
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": written}
+        spec = {"name": kernel, "display_name": kernel, "language": "python"}
+        content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": written}
         file = self.notebooks / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(content))
 
-    def address(self, path=""):
-        return f"{self.url}lab{'/tree/' if path else ''}{path}?token={self._token}&reset"
+    def add_kernel(self, name, code):
+        """Add a kind of kernel: Python that runs `code` first."""
+        folder = self._folder / FOLDERS["JUPYTER_PATH"] / "kernels" / name
+        folder.mkdir(parents=True)
+        argv = [
+            sys.executable,
+            "-c",
+            f"{code}\nfrom ipykernel.kernelapp import IPKernelApp\nIPKernelApp.launch_instance()",
+        ]
+        (folder / "kernel.json").write_text(
+            json.dumps({"argv": [*argv, "-f", "{connection_file}"], "display_name": name, "language": "python"})
+        )
+
+    def address(self, path="", *, reset=True):
+        """Return the address of JupyterLab, with a notebook; `reset` forgets what else was open."""
+        return f"{self.url}lab{'/tree/' if path else ''}{path}?token={self._token}{'&reset' if reset else ''}"
+
+    def classic_address(self, path):
+        """Return the address of a notebook in Jupyter Notebook 7, which is served along."""
+        return f"{self.url}notebooks/{path}?token={self._token}"
 
     def end_kernels(self):
         for session in self.api("api/sessions"):
@@ -131,6 +155,8 @@ FIND = """path => {
 class Notebook:
     """An open notebook. `page` is Playwright's, `panel` the last chat panel in it."""
 
+    front_end = "lab"
+
     def __init__(self, page, lab, path):
         self.page, self._lab, self.path = page, lab, path
 
@@ -152,9 +178,9 @@ class Notebook:
         self.page.evaluate(ask, [self.path, mode])
         self._wait_until_ready()
 
-    def reload(self):
-        """Load the whole page again, as F5 does."""
-        self.page.goto(self._lab.address(self.path), wait_until="domcontentloaded")
+    def reload(self, *, reset=True):
+        """Load the whole page again, as F5 does; `reset` forgets where things were."""
+        self.page.goto(self._lab.address(self.path, reset=reset), wait_until="domcontentloaded")
         self.page.wait_for_function("() => window.jupyterapp", timeout=LONG)
         self._wait_until_ready()
 
@@ -219,6 +245,10 @@ class Notebook:
         """Shut the kernel down."""
         self.page.evaluate("path => panels[path].sessionContext.shutdown()", self.path)
 
+    def until_layout_is_saved(self, name):
+        """Wait until the server knows of something with this name in the layout of JupyterLab."""
+        self.until(lambda: name in json.dumps(self._lab.api("lab/api/workspaces")))
+
     def save(self):
         """Save, and return the file's content."""
         self.page.evaluate("path => panels[path].context.save()", self.path)
@@ -239,8 +269,26 @@ class Notebook:
             self.page.screenshot(path=f"{SHOTS}/{name}.png")
 
     def close(self):
+        """Close it."""
         end = """path => {
             const panel = window.panels?.[path];
             if (panel) { panel.context.model.dirty = false; panel.close(); }
         }"""
         self.page.evaluate(end, self.path)
+
+
+class ClassicNotebook(Notebook):
+    """A notebook in Jupyter Notebook 7: a page of its own."""
+
+    front_end = "notebook7"
+
+    def open(self, mode="tab-after"):  # noqa: ARG002  There is one place only.
+        self.reload()
+
+    def reload(self, *, reset=False):  # noqa: ARG002  Nothing else is open.
+        self.page.goto(self._lab.classic_address(self.path), wait_until="domcontentloaded")
+        self.page.wait_for_function("() => window.jupyterapp", timeout=LONG)
+        self._wait_until_ready()
+
+    def until_layout_is_saved(self, name):
+        """Return at once: here the page keeps it."""

@@ -35,6 +35,8 @@ HOSTILE = [
     "<object data='https://evil.example/o'></object> <embed src='data:text/html,x'>",
     "<meta http-equiv=refresh content='0;https://evil.example/m'>",
 ]
+MARKUP = "img, script, iframe, form, svg, input, object, embed, link, meta"
+MARKUP += ", style:not(.piano-transcript > :first-child)"  # the rule that hides the live view when its kernel is gone
 
 
 def box(nb):
@@ -412,7 +414,7 @@ def test_g1_g2_hostile_text_does_nothing_in_the_panel_in_a_cell_or_in_the_saved_
         assert [url for url in asked_for if "evil" in url or url.startswith("data:text")] == []
         assert dialogs == []
         shown = nb.root.locator(".piano-log, .jp-OutputArea-output:not(:has(.piano-panel))")
-        assert shown.locator("img, script, style, iframe, form, svg, input, object, embed, link, meta").count() == 0
+        assert shown.locator(MARKUP).count() == 0
         assert shown.locator("mjx-container").count() == 0
         for href, beside in shown.locator("a").evaluate_all(
             "all => all.map(each => [each.getAttribute('href'), each.nextElementSibling?.textContent])"
@@ -450,7 +452,7 @@ def test_the_saved_notebook_holds_a_transcript_that_is_hidden_while_the_panel_li
     live, static = nb.save()["cells"][0]["outputs"]
 
     expect(nb.root.locator(".piano-transcript")).to_be_hidden()
-    assert "".join(live["data"]["text/plain"]) == "ChatPanel('New chat')"
+    assert list(live["data"]) == ["application/vnd.jupyter.widget-view+json"]
     assert "<strong>Paris</strong>" in "".join(static["data"]["text/html"])
     assert "Assistant: It is **Paris**." in "".join(static["data"]["text/plain"])
 

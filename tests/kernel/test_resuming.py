@@ -68,6 +68,25 @@ def test_a_question_and_a_panel_go_on_with_it(killed_in_the_middle, kernel_of, s
     assert "done" in kernel.run("%piano queue --all").text
 
 
+def test_a_dock_that_comes_back_by_itself_runs_nothing_and_one_that_is_opened_goes_on(
+    killed_in_the_middle, kernel_of, stub_model, tmp_path
+):
+    killed_in_the_middle()
+    stub_model.answer = lambda asked: "done" if asked["messages"][-1]["role"] == "tool" else WRITES
+    show = "from piano_jupyter.jupyter import docked; docked.show(resume={})"  # True on a click
+
+    kernel = kernel_of()
+    assert kernel.run(show.format("False")).status == "ok"
+    seen = kernel.run("%piano").text
+    before = len(stub_model.requests)
+    kernel.run(show.format("True"))
+    kernel.run("await piano.drain()")
+
+    assert "1 job waiting: an earlier kernel left it" in seen
+    assert before == 0
+    assert (tmp_path / "made").read_text() == "x"
+
+
 DEFINE = """
 from piano_jupyter import tool
 @tool

@@ -98,7 +98,8 @@ class _RecordFormatter:
         shown = message
         with contextlib.suppress(PianoError):
             names, calls, shown = self._session.call(read)
-        display(transcript.answer_bundle(shown, transcript.speaker(message, names), calls), raw=True)
+        bundle = transcript.answer_bundle(shown, transcript.speaker(message, names), calls)
+        display(bundle, raw=True, metadata=transcript.ANSWER if message.role == "assistant" else {})
 
 
 def _line(record: Any, printer: Any, _cycle: bool) -> None:  # noqa: FBT001  IPython's signature.

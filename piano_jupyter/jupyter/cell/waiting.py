@@ -30,7 +30,7 @@ from piano_jupyter.jupyter.cell.live_cell import LiveAnswer, LiveCell, live_answ
 from piano_jupyter.jupyter.kernel_thread import CellInterrupt, MainThreadTask
 from piano_jupyter.jupyter.loop import LoopTask
 from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
-from piano_jupyter.jupyter.render.transcript import AnswerGroup, answer_bundle, speaker
+from piano_jupyter.jupyter.render.transcript import ANSWER, AnswerGroup, answer_bundle, speaker
 from piano_jupyter.progress import JobProgress, ProgressTracker, TextProgress
 from piano_jupyter.records import Job, JobStatus, Message, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text, to_the_letter
@@ -212,7 +212,8 @@ def _show_answers(session: "Session", following: ProgressTracker, *, raw: bool) 
             print(to_the_letter(flag))  # noqa: T201  Above the answer.
         if session.in_notebook:
             calls = session.call(partial(_with_figures, each.calls))
-            display(answer_bundle(each.answer, each.name, calls, raw=raw, headed=several), raw=True)
+            bundle = answer_bundle(each.answer, each.name, calls, raw=raw, headed=several)
+            display(bundle, raw=True, metadata=ANSWER)
         for note in each.notes:
             if session.in_notebook:
                 display(answer_bundle(note, speaker(note, {})), raw=True)

@@ -1,6 +1,8 @@
 """Run %piano and %%piano: parse the line, find the sub-command, run it, return its result."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,9 +22,16 @@ ONE_NAME_ONLY = frozenset({"FILE", "AGENT", "MESSAGE", "JOB", "CALL"})  # one wo
 
 def run_magic(session: Session, line: str, cell: str | None) -> Any:
     """Run a %piano line or a %%piano cell. Raises PianoError, which a cell shows as one sentence."""
+    with in_cell(session):
+        return _dispatch(session, line, cell)
+
+
+@contextlib.contextmanager
+def in_cell(session: Session) -> Iterator[None]:
+    """Add the tools that cells have defined before what a cell does; mask its errors and print notices after it."""
     try:
         session.adopt_tools()
-        return _dispatch(session, line, cell)
+        yield
     except PianoError as error:
         if session.config.mask_secrets:
             error.args = (redact(str(error)),)

@@ -59,6 +59,12 @@ MAX_REMEMBERED_ACTIONS = 300
 ENTRIES_AT_ONCE = 40  # in a message to a page that gets everything, the last ones first
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
+DISPLAY_ID = "piano_display_id"  # in the metadata of a transcript: a page that was loaded again finds it by that
+#: Hides the view above a transcript in a trusted notebook without its kernel, where ipywidgets shows an error instead.
+NO_DEAD_VIEW = (
+    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .piano-transcript):not(:has(.piano-panel))"
+    "{display:none}</style>"
+)
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -121,14 +127,26 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         """Show the live view, and below it a transcript, which is what a saved notebook keeps."""
-        transcript = self._transcript_or_none() if self.comm is not None else None
+        transcript = self._transcript_or_none() if self.is_open else None
         if transcript is None:
             display(Note(CLOSED))
             return
-        data, metadata = self._repr_mimebundle_() or ({}, {})
+        self.show_live_view()
+        display_id = uuid4().hex
+        shown = {"display_id": display_id, "metadata": {DISPLAY_ID: display_id}}
+        self._transcript_output = display(_shown(transcript), raw=True, **shown)
+
+    def show_live_view(self) -> None:
+        """Show the live view alone, which a notebook does not keep."""
+        data, metadata = self.live_bundle()
         live = display(data, metadata=metadata, raw=True, display_id=True)
         self._live_outputs.append((self.running_cell(), live))
-        self._transcript_output = display(_shown(transcript), raw=True, display_id=True)
+
+    def live_bundle(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the data and metadata of the live view, without a text that would stay in its place."""
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        data.pop("text/plain", None)
+        return data, metadata
 
     def _transcript_or_none(self) -> Transcript | None:
         """Return the transcript; None once the chat is closed."""
@@ -161,6 +179,11 @@ class ChatPanel(anywidget.AnyWidget):
         """Close a panel that was shown, and whose cells have all run again without showing it."""
         if self._is_left and not self._live_outputs:
             self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return self.comm is not None
 
     @property
     def thread_id(self) -> UUID:
@@ -262,7 +285,7 @@ class ChatPanel(anywidget.AnyWidget):
     def _remove(self) -> None:
         """Close the panel of a deleted thread, with the transcript below it."""
         if self._transcript_output is not None:
-            self._transcript_output.update({"text/plain": DELETED}, raw=True)
+            self._show_transcript({"text/plain": DELETED})
         self._note = DELETED
         self.close()
 
@@ -318,7 +341,11 @@ class ChatPanel(anywidget.AnyWidget):
             if self._transcript_is_old:
                 self._transcript_is_old = False
                 transcript = await self._transcript()
-                self._transcript_output.update(await asyncio.to_thread(_shown, transcript), raw=True)
+                self._show_transcript(await asyncio.to_thread(_shown, transcript))
+
+    def _show_transcript(self, data: dict[str, str]) -> None:
+        output = self._transcript_output
+        output.update(data, raw=True, metadata={DISPLAY_ID: output.display_id})
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
@@ -348,6 +375,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._send_message("received", page=page, action=action)
         if is_back:
             self._flush()  # what it has missed since it was taken for closed
+            if self._transcript_output is not None:
+                self._start(self._update_transcript())  # a page that was loaded again has the one that was saved
         if (page, action) not in self._done:  # else the page repeats an action that took long
             self._done[page, action] = None
             if len(self._done) > MAX_REMEMBERED_ACTIONS:
@@ -444,7 +473,7 @@ class ChatPanel(anywidget.AnyWidget):
 def _shown(transcript: Transcript) -> dict[str, str]:
     """Return a transcript as a notebook keeps it; slow for a long one."""
     return {
-        "text/html": f'<div class="piano-transcript">{transcript._repr_html_()}</div>',
+        "text/html": f'<div class="piano-transcript">{NO_DEAD_VIEW}{transcript._repr_html_()}</div>',
         "text/plain": repr(transcript),
     }
 

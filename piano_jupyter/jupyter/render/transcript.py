@@ -30,6 +30,7 @@ MAX_RESULT_CHARS = 100  # of a result of several lines, on one line
 LINE_BREAK_SIGN = " ⏎ "
 MAX_REASONING_CHARS = 20_000
 BRANCH_SIGN = "⇄"
+ANSWER = {"piano": "answer"}  # the metadata of an output that is an answer, for the front end
 BRANCH_HINT = (
     f"{BRANCH_SIGN} marks where branches part: %piano history --ids names the others, "
     "--at ID shows one, %piano fork ID continues from it"
@@ -53,7 +54,7 @@ class AnswerGroup(RecordList[Message]):
     def _ipython_display_(self) -> None:
         for name, message, calls in self._answers:
             if message.id not in self._shown:
-                display(answer_bundle(message, name, calls, headed=True), raw=True)
+                display(answer_bundle(message, name, calls, headed=True), raw=True, metadata=ANSWER)
 
 
 @dataclass(eq=False, slots=True)

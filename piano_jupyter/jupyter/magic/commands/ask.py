@@ -10,6 +10,7 @@ from piano_jupyter.jupyter.context.questions_to_try import questions_to_try
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
+from piano_jupyter.jupyter.magic.commands.beside_notebook import open_beside
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.into_option import check_variable_name
 from piano_jupyter.jupyter.magic.schema_option import schema_named
@@ -17,7 +18,7 @@ from piano_jupyter.jupyter.panel.opening import newest_or_new_thread
 from piano_jupyter.jupyter.render.cards import STOPPED, jobs_table
 from piano_jupyter.jupyter.render.tables import MAX_ROWS
 from piano_jupyter.jupyter.render.transcript import AnswerGroup
-from piano_jupyter.jupyter.session import Session
+from piano_jupyter.jupyter.session import OpenPanel, Session
 from piano_jupyter.records import Job, JobStatus, Message, Thread, short
 from piano_jupyter.text.placeholders import has_placeholders
 from piano_jupyter.variables.fill_in import FilledText, fill_in
@@ -100,15 +101,36 @@ def regenerate(session: Session, text: str) -> Any:
     return follow_in_cell(session, partial(_regenerate, text))
 
 
-def panel(session: Session, text: str = "") -> Any:
-    """Open the chat panel on a thread, by default the current one (in a new kernel, the newest)."""
+def panel(session: Session, text: str = "", *, side: bool = False) -> Any:
+    """Open the chat panel on a thread, by default the current one (in a new kernel, the newest).
+
+    --side opens it beside the notebook, as "Open Piano" in the toolbar does, instead of in the cell.
+    """
+    if side:
+        return open_beside(session, partial(side_panel, session, text))
+    return _new_panel(session, text, resume=True)
+
+
+def side_panel(session: Session, thread: str = "", *, resume: bool = True) -> OpenPanel:
+    """Return the panel beside the notebook: the one that is open, or a new one. Raises PianoError.
+
+    `thread` names the thread that a new one shows; `resume` goes on with the jobs that an earlier kernel left.
+    """
+    if session.side_panel is None or not session.side_panel.is_open:
+        session.side_panel = _new_panel(session, thread, resume=resume)
+    elif resume:
+        session.call(_resume)
+    return session.side_panel
+
+
+def _new_panel(session: Session, thread: str, *, resume: bool) -> OpenPanel:
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
-    piano, thread = session.call(partial(_panel_thread, text))
+    piano, shown = session.call(partial(_panel_thread, thread, resume=resume))
     panel = ChatPanel(
         piano,
         session.loop,
-        thread,
+        shown,
         partial(filled_in_panel, session),
         questions=partial(_questions_to_try, session),
         offer=partial(offered_in_panel, session),
@@ -208,12 +230,18 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
     return await piano.regenerate(await named_or_last(piano, name))
 
 
-async def _panel_thread(name: str, piano: "Piano") -> tuple["Piano", Thread]:
-    """Return the thread that a panel opens on, and resume the jobs that an earlier kernel left."""
+async def _panel_thread(name: str, piano: "Piano", *, resume: bool) -> tuple["Piano", Thread]:
+    """Return the thread that a panel opens on."""
     if name:
         piano.thread = await piano.find_thread(name)
     elif piano.thread is None:
         piano.thread = await newest_or_new_thread(piano)
+    if resume:
+        await _resume(piano)
+    return piano, piano.thread
+
+
+async def _resume(piano: "Piano") -> None:
+    """Go on with the jobs that an earlier kernel left, unless the database is not trusted."""
     if piano.trusted:
         await piano.resume()
-    return piano, piano.thread
