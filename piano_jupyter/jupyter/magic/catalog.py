@@ -1,5 +1,6 @@
 """COMMANDS: the sub-commands of %piano, in the order of `%piano help`."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -21,8 +22,13 @@ from piano_jupyter.jupyter.render.tables import Note, RecordTable
 from piano_jupyter.jupyter.session import Session
 
 MAX_USAGE_CHARS = 60  # in the list of sub-commands
+TOPICS_IN_A_ROW = 8  # of the manual, there
 HEADINGS = ("%piano", "takes", "what it does")
 CELL_ROW = ("%%piano", "[@AGENT …] [options]", "Ask the text of the cell; {{name}} inserts your variable.")
+
+
+def _in_rows(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[at : at + TOPICS_IN_A_ROW] for at in range(0, len(names), TOPICS_IN_A_ROW)]
 
 
 def help_(_session: Session, text: str) -> Any:
@@ -37,8 +43,9 @@ def help_(_session: Session, text: str) -> Any:
         (name, each.usage if len(each.usage) < MAX_USAGE_CHARS else f"{each.takes} [options]", each.summary)
         for name, each in COMMANDS.items()
     ]
-    manual = ("help", "TOPIC", f"Manual: {', '.join(topics())}.")
-    return RecordTable([CELL_ROW, *rows, manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADINGS)})
+    pages = [", ".join(each) for each in _in_rows(topics())]
+    manual = [("help", "TOPIC", f"Manual: {each}") for each in pages]
+    return RecordTable([CELL_ROW, *rows, *manual], "", **{head: itemgetter(at) for at, head in enumerate(HEADINGS)})
 
 
 ALL = [

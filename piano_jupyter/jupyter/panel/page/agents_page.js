@@ -57,7 +57,7 @@ export class AgentsPage {
     const options = Object.keys(agent.options).length ? JSON.stringify(agent.options) : "";
     const sent = text("Options", options, 'Sent with each request, as JSON: {"temperature": 0.2}');
     const most = this.field("Rounds", make("input", { type: "number", min: 1, value: agent.max_iterations ?? "", placeholder: rounds }), "How often a turn may ask the model.");
-    const given = [...tools.map(([tool, line, verdict]) => [tool, `${line} In mode ${mode} it ${VERDICTS[verdict] ?? verdict}.`])];
+    const given = tools.map(([tool, line, verdict]) => [tool, `${line} In mode ${mode} it ${VERDICTS[verdict] ?? verdict}.`]);
     const toolBoxes = toggles("Tools", given, agent.enabled_tools, "There are no tools.");
     const skillBoxes = toggles("Skills", skills, agent.enabled_skills, "There are no skills.");
     this.read = () => ({

@@ -104,7 +104,7 @@ export class Popup {
     };
     return (sign === "/" ? commands(this.panel) : this.offered)
       .filter((item) => kinds.has(item.kind) && rank(item) < 3 && !(item.kind === "folder" && item.name === text))
-      .sort((a, b) => rank(a) - rank(b) || order.indexOf(a.kind) - order.indexOf(b.kind))
+      .toSorted((a, b) => rank(a) - rank(b) || order.indexOf(a.kind) - order.indexOf(b.kind))
       .slice(0, MAX_SHOWN);
   }
 
