@@ -1,8 +1,14 @@
 """A conversation as a page of its own: everything is in it, figures included, and nothing in it runs or is fetched."""
 
+import asyncio
 from html import escape
+from typing import TYPE_CHECKING
 
 from piano_jupyter.jupyter.render.transcript import Transcript
+
+if TYPE_CHECKING:
+    from piano_jupyter.piano import Piano
+    from piano_jupyter.records import Thread
 
 #: Also what the sanitizer might overlook is neither run nor fetched by a browser.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -14,6 +20,14 @@ pre { overflow-x: auto; white-space: pre-wrap }
 table { border-collapse: collapse }
 td, th { border: 1px solid #8886; padding: .2rem .5rem }
 """
+
+
+async def thread_page(piano: "Piano", thread: "Thread") -> str:
+    """Return a thread as an HTML file, with all its attachments. Raises StoreError."""
+    messages = await piano.with_content(await piano.messages(thread))
+    calls = await piano.with_content(await piano.tool_calls(thread))
+    names = {agent.id: agent.name for agent in await piano.agents(deleted=True)}
+    return await asyncio.to_thread(html_page, Transcript(thread.title, messages, calls, names))
 
 
 def html_page(transcript: Transcript) -> str:

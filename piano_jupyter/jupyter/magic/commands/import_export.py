@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piano_jupyter.errors import PianoError
-from piano_jupyter.jupyter.magic.command import agent_names, required
+from piano_jupyter.jupyter.magic.command import required
 from piano_jupyter.jupyter.magic.commands.history import current_or_newest
 from piano_jupyter.jupyter.magic.options import quoted
 from piano_jupyter.jupyter.magic.user_files import read_text, user_path, writable, write_text
-from piano_jupyter.jupyter.render.html_page import html_page
+from piano_jupyter.jupyter.render.html_page import thread_page
 from piano_jupyter.jupyter.render.tables import Note
-from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.jupyter.session import Session
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat
     from piano_jupyter.piano import Piano
-    from piano_jupyter.records import Thread
 
 FORMATS: "dict[str, ExportFormat]" = {"md": "markdown", "ipynb": "notebook", "jsonl": "jsonl"}
 
@@ -35,17 +33,9 @@ async def export(piano: "Piano", text: str, *, thread: str | None = None, format
     if ending not in {*FORMATS, PAGE}:
         raise PianoError(f"{file} does not end in .md, .html, .ipynb or .jsonl; choose a format: --format md")
     found = await (piano.find_thread(thread) if thread is not None else current_or_newest(piano))
-    written = await (_page(piano, found) if ending == PAGE else piano.export(found, FORMATS[ending]))
+    written = await (thread_page(piano, found) if ending == PAGE else piano.export(found, FORMATS[ending]))
     await asyncio.to_thread(write_text, file, written, piano.config.workspace, force=force)
     return Note(f"exported {found.title!r} to {file}")
-
-
-async def _page(piano: "Piano", thread: "Thread") -> str:
-    """Return a thread as a page, with all its attachments."""
-    messages = await piano.with_content(await piano.messages(thread))
-    calls = await piano.with_content(await piano.tool_calls(thread))
-    transcript = Transcript(thread.title, messages, calls, await agent_names(piano))
-    return await asyncio.to_thread(html_page, transcript)
 
 
 async def import_(piano: "Piano", text: str, *, title: str | None = None) -> Any:

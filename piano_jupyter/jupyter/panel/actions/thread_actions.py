@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.export import WRITERS
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 from piano_jupyter.jupyter.panel.opening import newest_or_new_thread
+from piano_jupyter.jupyter.render.html_page import thread_page
 from piano_jupyter.records import NEW_TITLE, Notebook, Thread, ThreadUse
 from piano_jupyter.text.short_paths import short_paths
 
@@ -50,7 +50,7 @@ async def threads(panel: Panel, request: PageRequest) -> dict[str, Any]:
         }
 
     rows = sorted((row(*each) for each in found.values()), key=lambda each: str(each["last"]), reverse=True)
-    return {"threads": rows[:MAX_LISTED], "left": max(0, len(rows) - MAX_LISTED), "formats": [*WRITERS]}
+    return {"threads": rows[:MAX_LISTED], "left": max(0, len(rows) - MAX_LISTED), "formats": [*FILES]}
 
 
 async def show(panel: Panel, request: PageRequest) -> None:
@@ -109,7 +109,10 @@ async def export(panel: Panel, request: PageRequest) -> dict[str, str]:
     if form not in FILES:
         raise NotFoundError.among("format", form, FILES)
     ending, mime = FILES[form]
-    text = await panel.piano.export(thread, form)  # type: ignore[arg-type]  # it is checked to be one
+    if form == "html":
+        text = await thread_page(panel.piano, thread)
+    else:
+        text = await panel.piano.export(thread, form)  # type: ignore[arg-type]  # it is checked to be one
     return {"name": f"{file_name(thread.title)}.{ending}", "type": mime, "text": text}
 
 

@@ -18,6 +18,8 @@ export function commands(panel) {
     { name: "attach", about: "Send an image or a text file along", run: () => panel.compose.files.picker.click() },
     { name: "explain", about: "Explain the last error", run: ask(EXPLAIN) },
     { name: "fix", about: "Correct the cell that failed last", run: ask(FIX) },
+    { name: "new", about: "Start a new thread", run: () => panel.act("open_thread", {}, () => panel.compose.focus()) },
+    { name: "threads", about: "Find, open, export or delete threads", run: () => panel.header.list.click() },
     { name: "rename", about: "Rename this thread", run: () => panel.header.rename() },
     { name: "retry", about: "Run again what failed or was stopped", run: press("Retry") },
     { name: "again", about: "Ask the last question again", run: press("Ask again") },

@@ -21,12 +21,12 @@ export class Header {
     this.model = this.opener("Model and tools", this.models, dot("unknown"), make("span", { className: "piano-mode" }));
     this.settings = new SettingsPage(panel);
     this.empty = new Empty(panel);
-    const list = this.opener("Threads", this.threads, icon("threads"));
+    this.list = this.opener("Threads", this.threads, icon("threads"));
     const fresh = make("button", { type: "button", className: "piano-quiet", "aria-label": "New thread", title: "New thread" }, icon("plus"));
     fresh.onclick = () => this.panel.act("open_thread", {}, () => this.panel.compose.focus());
     const gear = this.opener("Settings", this.settings, icon("settings"));
     gear.classList.add("piano-gear");
-    this.node = make("header", { className: "piano-header" }, list, this.title, this.who, this.model, fresh, gear);
+    this.node = make("header", { className: "piano-header" }, this.list, this.title, this.who, this.model, fresh, gear);
     this.showTitle();
   }
 

@@ -68,7 +68,7 @@ async def test_the_list_has_the_thread_used_last_first_with_its_use(panel):
         (4, False, ""),
         (2, True, ""),
     ]
-    assert {"markdown", "notebook"} <= set(reply["formats"])
+    assert reply["formats"] == ["markdown", "notebook", "html", "jsonl"]
     json.dumps(reply)
 
 
@@ -154,6 +154,9 @@ async def test_a_thread_is_exported_as_a_file(panel):
 
     assert (made["name"], made["type"]) == ("Home.md", "text/markdown")
     assert "Is there a cat?" in made["text"]
+    page = await panel.do("export", format="html")
+    assert (page["name"], page["type"]) == ("Home.html", "text/html")
+    assert "Is there a cat?" in page["text"]
     with pytest.raises(NotFoundError, match="no format named 'exe'"):
         await panel.do("export", format="exe")
 
