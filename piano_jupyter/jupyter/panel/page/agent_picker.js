@@ -34,8 +34,11 @@ export class AgentPicker {
     const text = make("span", { className: "piano-agent-text" }, make("strong", { textContent: name }));
     text.append(make("span", { className: "piano-meta", textContent: model }));
     if (description) text.append(make("span", { textContent: description }));
-    text.append(make("span", { className: "piano-meta", textContent: tools.length ? `tools: ${tools.join(", ")}` : "no tools" }));
-    if (skills.length) text.append(make("span", { className: "piano-meta", textContent: `skills: ${skills.join(", ")}` }));
+    text.append(
+      make("span", { className: "piano-meta", textContent: tools.length ? `tools: ${tools.join(", ")}` : "no tools" }),
+    );
+    if (skills.length)
+      text.append(make("span", { className: "piano-meta", textContent: `skills: ${skills.join(", ")}` }));
     const only = button("Only", () => this.send([id]), "piano-quiet");
     only.setAttribute("aria-label", `Only ${name}`);
     only.dataset.key = `only ${id}`;

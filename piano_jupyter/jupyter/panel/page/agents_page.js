@@ -26,7 +26,10 @@ export class AgentsPage {
     this.known = reply;
     const rows = reply.agents.map((agent) => {
       const open = make("button", { type: "button", className: "piano-thread-open" });
-      open.append(make("strong", { textContent: agent.name }), make("span", { className: "piano-meta", textContent: agent.model }));
+      open.append(
+        make("strong", { textContent: agent.name }),
+        make("span", { className: "piano-meta", textContent: agent.model }),
+      );
       if (agent.description) open.append(make("span", { textContent: agent.description }));
       open.dataset.key = `agent ${agent.id}`;
       open.onclick = () => this.edit(agent);
@@ -39,7 +42,16 @@ export class AgentsPage {
 
   blank() {
     const { default_model: model } = this.known;
-    return { name: "", model, description: "", system_prompt: "", enabled_tools: [], enabled_skills: [], options: {}, max_iterations: null };
+    return {
+      name: "",
+      model,
+      description: "",
+      system_prompt: "",
+      enabled_tools: [],
+      enabled_skills: [],
+      options: {},
+      max_iterations: null,
+    };
   }
 
   edit(agent) {
@@ -47,17 +59,33 @@ export class AgentsPage {
     this.asks = false;
     this.panel.showNotice("");
     const { models, tools, skills, mode, default_iterations: rounds } = this.known;
-    const list = make("datalist", { id: `models-${this.panel.link.page}` }, ...models.map((value) => make("option", { value })));
-    const text = (label, value, about = "") => this.field(label, make("input", { type: "text", value, spellcheck: false }), about);
+    const list = make(
+      "datalist",
+      { id: `models-${this.panel.link.page}` },
+      ...models.map((value) => make("option", { value })),
+    );
+    const text = (label, value, about = "") =>
+      this.field(label, make("input", { type: "text", value, spellcheck: false }), about);
     const name = text("Name", agent.name, "Letters, digits, _ - and . It is mentioned as @name.");
     const model = text("Model", agent.model);
     model.querySelector("input").setAttribute("list", list.id);
     const about = text("Description", agent.description, "What it is for, for people.");
-    const prompt = this.field("System prompt", make("textarea", { rows: 5, value: agent.system_prompt }), "What the model is told first.");
+    const prompt = this.field(
+      "System prompt",
+      make("textarea", { rows: 5, value: agent.system_prompt }),
+      "What the model is told first.",
+    );
     const options = Object.keys(agent.options).length ? JSON.stringify(agent.options) : "";
     const sent = text("Options", options, 'Sent with each request, as JSON: {"temperature": 0.2}');
-    const most = this.field("Rounds", make("input", { type: "number", min: 1, value: agent.max_iterations ?? "", placeholder: rounds }), "How often a turn may ask the model.");
-    const given = tools.map(([tool, line, verdict]) => [tool, `${line} In mode ${mode} it ${VERDICTS[verdict] ?? verdict}.`]);
+    const most = this.field(
+      "Rounds",
+      make("input", { type: "number", min: 1, value: agent.max_iterations ?? "", placeholder: rounds }),
+      "How often a turn may ask the model.",
+    );
+    const given = tools.map(([tool, line, verdict]) => [
+      tool,
+      `${line} In mode ${mode} it ${VERDICTS[verdict] ?? verdict}.`,
+    ]);
     const toolBoxes = toggles("Tools", given, agent.enabled_tools, "There are no tools.");
     const skillBoxes = toggles("Skills", skills, agent.enabled_skills, "There are no skills.");
     this.read = () => ({
@@ -88,20 +116,36 @@ export class AgentsPage {
   showButtons() {
     const { id, name } = this.edited;
     const row = make("div", { className: "piano-actions" });
-    row.append(button("Save", () => this.save(), "piano-send"), button("Back", () => this.back()));
+    row.append(
+      button("Save", () => this.save(), "piano-send"),
+      button("Back", () => this.back()),
+    );
     if (id) {
       row.append(button("Duplicate", () => this.edit({ ...this.edited, id: undefined, name: `${name}-copy` })));
       row.append(button("Delete…", () => this.ask(true)));
     }
     this.buttons.replaceChildren(row);
     if (!this.asks) return;
-    const text = make("div", { className: "piano-ask", role: "alert" }, "Delete the agent ", make("bdi", { textContent: `@${name}` }), "? ");
+    const text = make(
+      "div",
+      { className: "piano-ask", role: "alert" },
+      "Delete the agent ",
+      make("bdi", { textContent: `@${name}` }),
+      "? ",
+    );
     const keep = button("Keep it", () => this.ask(false));
-    const really = button("Delete for good", () => {
-      this.sheet.node.focus();
-      this.sheet.act("delete_agent", { about: id }, () => this.back());
-    }, "piano-stop");
-    text.append("What it has written stays. Its queued questions are cancelled.", make("div", { className: "piano-actions" }, keep, really));
+    const really = button(
+      "Delete for good",
+      () => {
+        this.sheet.node.focus();
+        this.sheet.act("delete_agent", { about: id }, () => this.back());
+      },
+      "piano-stop",
+    );
+    text.append(
+      "What it has written stays. Its queued questions are cancelled.",
+      make("div", { className: "piano-actions" }, keep, really),
+    );
     this.buttons.append(text);
     text.scrollIntoView({ block: "nearest" });
     keep.focus();
@@ -130,7 +174,12 @@ function toggles(label, known, enabled, none) {
   const node = make("fieldset", { className: "piano-toggles" }, make("legend", { textContent: label }));
   for (const [name, about] of all) {
     const box = make("input", { type: "checkbox", value: name, checked: enabled.includes(name), "aria-label": name });
-    const text = make("span", { className: "piano-agent-text" }, make("code", { textContent: name }), make("span", { className: "piano-meta", textContent: about }));
+    const text = make(
+      "span",
+      { className: "piano-agent-text" },
+      make("code", { textContent: name }),
+      make("span", { className: "piano-meta", textContent: about }),
+    );
     node.append(make("label", { className: "piano-agent" }, box, text));
   }
   if (!all.length) node.append(note(none));

@@ -20,7 +20,8 @@ export function callNodes(panel, change) {
 }
 
 function callHead(panel, { name, preview, state, begun, took }) {
-  const time = took !== null && took >= 1 ? [make("span", { className: "piano-took", textContent: duration(took) })] : [];
+  const time =
+    took !== null && took >= 1 ? [make("span", { className: "piano-took", textContent: duration(took) })] : [];
   if (state === "running" && begun) time.push(panel.log.elapsed.node(begun));
   return make(
     "summary",

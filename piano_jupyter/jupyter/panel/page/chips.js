@@ -6,7 +6,12 @@ const PLACEHOLDER = /\{\{([^{}]+)\}\} ?/g;
 export class Chips {
   constructor(compose) {
     this.compose = compose;
-    this.node = make("div", { className: "piano-chips", role: "list", "aria-label": "Goes with the question", hidden: true });
+    this.node = make("div", {
+      className: "piano-chips",
+      role: "list",
+      "aria-label": "Goes with the question",
+      hidden: true,
+    });
   }
 
   show() {

@@ -1,7 +1,8 @@
 // What can be done by writing / at the start of a message.
 
 const EXPLAIN = "Explain in a few sentences what went wrong here, and what to change: {{error}}";
-const FIX = "Say in one or two sentences what was wrong here. Then write the whole corrected cell in one block: {{error}}";
+const FIX =
+  "Say in one or two sentences what was wrong here. Then write the whole corrected cell in one block: {{error}}";
 
 // each with its name, what it does, and `run`
 export function commands(panel) {

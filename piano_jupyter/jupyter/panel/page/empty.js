@@ -10,7 +10,10 @@ export class Empty {
     this.who = make("span", { className: "piano-empty-who" });
     this.settings = button("Settings", () => panel.header.settings.open(this.settings), "piano-quiet");
     this.questions = make("span", { className: "piano-questions", role: "group", "aria-label": "Questions to try" });
-    const hint = make("span", { className: "piano-meta", textContent: "Enter asks. @ mentions an agent, {{name}} inserts a variable." });
+    const hint = make("span", {
+      className: "piano-meta",
+      textContent: "Enter asks. @ mentions an agent, {{name}} inserts a variable.",
+    });
     this.panel.log.empty.replaceChildren(this.who, this.settings, this.questions, hint);
   }
 

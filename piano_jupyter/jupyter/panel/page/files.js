@@ -67,7 +67,14 @@ export class Files {
         const part = await base64(file.slice(from, to));
         const last = to >= file.size;
         if (!this.list.includes(entry)) return null; // it was removed
-        const content = { about: entry.key, name: entry.name, part, number, last, question: this.panel.compose.box.value };
+        const content = {
+          about: entry.key,
+          name: entry.name,
+          part,
+          number,
+          last,
+          question: this.panel.compose.box.value,
+        };
         const reply = await this.panel.link.ask("attach_part", content);
         if (last) return reply;
       }

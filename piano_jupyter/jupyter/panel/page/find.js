@@ -10,13 +10,33 @@ export class Find {
     this.panel = panel;
     this.ranges = [];
     this.at = -1;
-    this.box = make("input", { type: "search", className: "piano-find-box", placeholder: "Find in this thread", "aria-label": "Find in this thread" });
+    this.box = make("input", {
+      type: "search",
+      className: "piano-find-box",
+      placeholder: "Find in this thread",
+      "aria-label": "Find in this thread",
+    });
     this.count = make("span", { className: "piano-find-count", role: "status" });
     this.earlier = button("Search earlier messages", () => this.searchEarlier(), "piano-quiet");
-    const step = (label, name, by) => Object.assign(button(label, () => this.step(by), "piano-quiet"), { ariaLabel: name, title: name });
+    const step = (label, name, by) =>
+      Object.assign(
+        button(label, () => this.step(by), "piano-quiet"),
+        { ariaLabel: name, title: name },
+      );
     const steps = [step("↑", "Previous match", -1), step("↓", "Next match", 1)];
-    const close = Object.assign(button("×", () => this.hide(), "piano-quiet"), { ariaLabel: "Close the search" });
-    this.node = make("div", { className: "piano-find", role: "search", hidden: true }, this.box, this.count, ...steps, this.earlier, close);
+    const close = Object.assign(
+      button("×", () => this.hide(), "piano-quiet"),
+      { ariaLabel: "Close the search" },
+    );
+    this.node = make(
+      "div",
+      { className: "piano-find", role: "search", hidden: true },
+      this.box,
+      this.count,
+      ...steps,
+      this.earlier,
+      close,
+    );
     this.box.oninput = () => this.search();
     this.node.onkeydown = (event) => this.onKey(event);
     this.onShortcut = (event) => this.shortcut(event);
@@ -82,7 +102,11 @@ export class Find {
     }
     const lower = text.toLowerCase();
     if (lower.length !== text.length) return; // in few alphabets; places would not fit
-    for (let i = lower.indexOf(wanted); i >= 0 && this.ranges.length < MAX_FOUND; i = lower.indexOf(wanted, i + wanted.length))
+    for (
+      let i = lower.indexOf(wanted);
+      i >= 0 && this.ranges.length < MAX_FOUND;
+      i = lower.indexOf(wanted, i + wanted.length)
+    )
       this.ranges.push(rangeOf(nodes, starts, i, i + wanted.length));
   }
 
@@ -103,9 +127,11 @@ export class Find {
     marked?.add(range);
     if (!scroll) return;
     const element = range.startContainer.parentElement;
-    for (let node = element; node && node !== this.panel.root; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    for (let node = element; node && node !== this.panel.root; node = node.parentElement)
+      if (node.tagName === "DETAILS") node.open = true;
     element.scrollIntoView({ block: "nearest" });
-    if (!marked) getSelection().setBaseAndExtent(range.startContainer, range.startOffset, range.endContainer, range.endOffset);
+    if (!marked)
+      getSelection().setBaseAndExtent(range.startContainer, range.startOffset, range.endContainer, range.endOffset);
   }
 
   // have the kernel look in the messages before those shown, and show them from the one in which it found the text

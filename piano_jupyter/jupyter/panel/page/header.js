@@ -22,7 +22,11 @@ export class Header {
     this.settings = new SettingsPage(panel);
     this.empty = new Empty(panel);
     this.list = this.opener("Threads", this.threads, icon("threads"));
-    const fresh = make("button", { type: "button", className: "piano-quiet", "aria-label": "New thread", title: "New thread" }, icon("plus"));
+    const fresh = make(
+      "button",
+      { type: "button", className: "piano-quiet", "aria-label": "New thread", title: "New thread" },
+      icon("plus"),
+    );
     fresh.onclick = () => this.panel.act("open_thread", {}, () => this.panel.compose.focus());
     const gear = this.opener("Settings", this.settings, icon("settings"));
     gear.classList.add("piano-gear");
@@ -32,7 +36,11 @@ export class Header {
 
   // a button that opens and closes a sheet
   opener(label, sheet, ...content) {
-    const node = make("button", { type: "button", className: "piano-quiet", "aria-label": label, title: label }, ...content);
+    const node = make(
+      "button",
+      { type: "button", className: "piano-quiet", "aria-label": label, title: label },
+      ...content,
+    );
     node.setAttribute("aria-haspopup", "dialog");
     node.setAttribute("aria-expanded", "false");
     node.onclick = () => (this.panel.sheet === sheet.sheet ? sheet.sheet.close() : sheet.open(node));
@@ -58,7 +66,10 @@ export class Header {
   }
 
   loadAgents() {
-    this.panel.link.ask("agents").then((reply) => this.showAgents(reply), () => {}); // the notice tells if nobody answers
+    this.panel.link.ask("agents").then(
+      (reply) => this.showAgents(reply),
+      () => {},
+    ); // the notice tells if nobody answers
   }
 
   showAgents({ answering }) {
@@ -73,7 +84,8 @@ export class Header {
     const line = modelLine(known);
     this.empty.showModel(known);
     const [first] = known.models;
-    this.model.firstChild.dataset.state = known.loading && first?.state !== "loaded" ? "loading" : (first?.state ?? "unknown");
+    this.model.firstChild.dataset.state =
+      known.loading && first?.state !== "loaded" ? "loading" : (first?.state ?? "unknown");
     this.model.lastChild.textContent = known.mode ?? "";
     this.model.title = `${line}. Tools may ${known.mode ?? "…"}`;
     this.model.setAttribute("aria-label", `Model and tools: ${line}; mode ${known.mode ?? "unknown"}`);
@@ -88,7 +100,12 @@ export class Header {
 
   rename() {
     const before = this.title.textContent;
-    const box = make("input", { className: "piano-rename", value: before, maxLength: 60, "aria-label": "Title of this thread" });
+    const box = make("input", {
+      className: "piano-rename",
+      value: before,
+      maxLength: 60,
+      "aria-label": "Title of this thread",
+    });
     let ended = false;
     const end = (keep) => {
       if (ended) return; // Enter and the loss of focus that follows are one end

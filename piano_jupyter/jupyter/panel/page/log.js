@@ -22,8 +22,18 @@ export class Log {
     this.earlier = button("Show earlier messages", () => panel.act("earlier"), "piano-earlier");
     this.earlier.hidden = true;
     this.entries = make("div", { className: "piano-entries" });
-    this.empty = make("p", { className: "piano-empty", textContent: "No messages yet. Ask something below.", hidden: true });
-    this.node = make("div", { className: "piano-log", role: "log", tabIndex: 0 }, this.earlier, this.empty, this.entries);
+    this.empty = make("p", {
+      className: "piano-empty",
+      textContent: "No messages yet. Ask something below.",
+      hidden: true,
+    });
+    this.node = make(
+      "div",
+      { className: "piano-log", role: "log", tabIndex: 0 },
+      this.earlier,
+      this.empty,
+      this.entries,
+    );
     this.elapsed = new Elapsed(panel);
     this.jump = new Jump(this);
     this.node.addEventListener("scroll", () => this.jump.update(), { passive: true });
@@ -110,7 +120,8 @@ export class Log {
     name.style.setProperty("--hue", hueOf(change.author));
     said.replaceChildren(...(change.said ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
     said.hidden = !text;
-    if (attached.childElementCount !== attachments.length) attached.replaceChildren(...this.panel.attachments.nodes(attachments));
+    if (attached.childElementCount !== attachments.length)
+      attached.replaceChildren(...this.panel.attachments.nodes(attachments));
     actions.replaceChildren(...branchNodes(this, change), ...this.actionNodes(change));
     this.showState(line, change);
   }
@@ -118,12 +129,19 @@ export class Log {
   // the buttons of an entry; their names tell one "Edit" from another
   actionNodes({ entry: key, who, text, state, can, begun }) {
     if (state === "said") {
-      const edit = named(button("Edit", () => this.panel.compose.edit(key, text), "piano-quiet"), text);
+      const edit = named(
+        button("Edit", () => this.panel.compose.edit(key, text), "piano-quiet"),
+        text,
+      );
       const time = begun ? [make("time", { textContent: timeOfDay(begun) })] : [];
       return [...time, ...(can === "edit" ? [edit] : [])];
     }
     if (ACTIVE.has(state)) return [];
-    const copy = button("Copy", () => copyFrom(this.panel, copy, () => this.panel.link.ask("markdown", { about: key })), "piano-quiet");
+    const copy = button(
+      "Copy",
+      () => copyFrom(this.panel, copy, () => this.panel.link.ask("markdown", { about: key })),
+      "piano-quiet",
+    );
     const again = actionButton(this.panel, "Ask again", "regenerate", key, "piano-quiet");
     const about = `${who}, ${this.questionBefore(key)}`;
     return [named(copy, about), ...(can === "regenerate" ? [named(again, about)] : [])];
@@ -153,11 +171,16 @@ export class Log {
     line.replaceChildren();
     line.hidden = state === "said" || state === "done";
     if (line.hidden) return;
-    line.append(make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }), note);
+    line.append(
+      make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }),
+      note,
+    );
     if (begun && ACTIVE.has(state) && state !== "queued") line.append(this.elapsed.node(begun));
     if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
-    if (state === "queued") line.append(named(actionButton(this.panel, "Cancel", "cancel", key), this.questionBefore(key)));
-    if (state === "failed" || state === "cancelled") line.append(named(actionButton(this.panel, "Retry", "retry", key), this.questionBefore(key)));
+    if (state === "queued")
+      line.append(named(actionButton(this.panel, "Cancel", "cancel", key), this.questionBefore(key)));
+    if (state === "failed" || state === "cancelled")
+      line.append(named(actionButton(this.panel, "Retry", "retry", key), this.questionBefore(key)));
   }
 
   showCall(change) {

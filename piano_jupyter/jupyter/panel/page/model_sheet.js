@@ -12,7 +12,8 @@ const STATE_NAMES = {
   "no server": "no server",
   "not served": "not on this server",
 };
-const FULL = "With full, agents can change and delete anything of yours, and reach the network. Each call still follows your rules.";
+const FULL =
+  "With full, agents can change and delete anything of yours, and reach the network. Each call still follows your rules.";
 
 export class ModelSheet {
   // tell({ models, loading }, mode) is called whenever something is known
@@ -64,7 +65,10 @@ export class ModelSheet {
       this.changed();
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.panel.isSeen() && this.loadModels(), Math.max(0, this.askedAt + LEAST_INTERVAL_MS - performance.now()));
+    this.timer = setTimeout(
+      () => this.panel.isSeen() && this.loadModels(),
+      Math.max(0, this.askedAt + LEAST_INTERVAL_MS - performance.now()),
+    );
   }
 
   changed() {
@@ -81,13 +85,21 @@ export class ModelSheet {
     const waits = make("p", { className: "piano-sheet-note", textContent: "Asking the server…" });
     const more = button("Settings…", () => this.panel.header.settings.open(this.sheet.opener));
     more.dataset.key = "settings";
-    this.sheet.replace(...(models.length ? models : [waits]), more, make("h3", { textContent: "What tools may do" }), this.modeChoice());
+    this.sheet.replace(
+      ...(models.length ? models : [waits]),
+      more,
+      make("h3", { textContent: "What tools may do" }),
+      this.modeChoice(),
+    );
   }
 
   model({ model, answering_model, server, state, swaps, note }) {
     const isLoading = this.loading && state !== "loaded";
     const head = make("div", { className: "piano-model-head" }, dot(isLoading ? "loading" : state));
-    head.append(make("strong", { textContent: answering_model }), make("span", { className: "piano-meta", textContent: STATE_NAMES[state] ?? state }));
+    head.append(
+      make("strong", { textContent: answering_model }),
+      make("span", { className: "piano-meta", textContent: STATE_NAMES[state] ?? state }),
+    );
     const node = make("div", { className: "piano-model" }, head);
     const line = (text) => node.append(make("div", { className: "piano-meta", textContent: text }));
     if (answering_model !== model) line(`instead of ${model}`);
@@ -111,28 +123,53 @@ export class ModelSheet {
       return node;
     };
     const isThere = state === "loaded" || state === "loading";
-    return make("div", { className: "piano-actions" }, add("Load", "load_model", isThere), add("Unload", "unload_model", state !== "loaded"));
+    return make(
+      "div",
+      { className: "piano-actions" },
+      add("Load", "load_model", isThere),
+      add("Unload", "unload_model", state !== "loaded"),
+    );
   }
 
   modeChoice() {
     const node = make("div", { className: "piano-modes", role: "radiogroup", "aria-label": "What tools may do" });
     for (const [name, about] of Object.entries(this.modes)) {
-      const box = make("input", { type: "radio", name: `mode-${this.panel.link.page}`, value: name, checked: name === (this.wantsFull ? "full" : this.mode) });
+      const box = make("input", {
+        type: "radio",
+        name: `mode-${this.panel.link.page}`,
+        value: name,
+        checked: name === (this.wantsFull ? "full" : this.mode),
+      });
       box.setAttribute("aria-label", name);
       box.dataset.key = `mode ${name}`;
       box.onchange = () => this.setMode(name);
-      const text = make("span", { className: "piano-agent-text" }, make("strong", { textContent: name }), make("span", { textContent: about }));
+      const text = make(
+        "span",
+        { className: "piano-agent-text" },
+        make("strong", { textContent: name }),
+        make("span", { textContent: about }),
+      );
       node.append(make("label", { className: "piano-agent" }, box, text));
       if (name === "full" && this.wantsFull) node.append(this.fullQuestion());
     }
-    node.append(make("p", { className: "piano-sheet-note", textContent: "It holds for this kernel; c.PianoConfig.mode in ipython_config.py keeps it." }));
+    node.append(
+      make("p", {
+        className: "piano-sheet-note",
+        textContent: "It holds for this kernel; c.PianoConfig.mode in ipython_config.py keeps it.",
+      }),
+    );
     return node;
   }
 
   fullQuestion() {
     const back = button("Leave it", () => this.setMode(this.mode));
     const sure = button("Allow everything", () => this.setMode("full", true), "piano-stop");
-    return make("div", { className: "piano-ask", role: "alert" }, FULL, make("div", { className: "piano-actions" }, back, sure));
+    return make(
+      "div",
+      { className: "piano-ask", role: "alert" },
+      FULL,
+      make("div", { className: "piano-actions" }, back, sure),
+    );
   }
 
   // what is asked may be below the end of what is seen
@@ -158,12 +195,15 @@ export function modelLine({ models, loading }) {
   const [first, ...others] = models;
   if (!first) return "model";
   const name = others.length ? `${models.length} models` : first.answering_model;
-  return loading && first.state !== "loaded" ? `${name}: ${loading.note}` : `${name}: ${STATE_NAMES[first.state] ?? first.state}`;
+  return loading && first.state !== "loaded"
+    ? `${name}: ${loading.note}`
+    : `${name}: ${STATE_NAMES[first.state] ?? first.state}`;
 }
 
 function loadingNodes({ note, fraction, seconds }) {
   const time = seconds ? ` (${Math.round(seconds)} s)` : "";
   const nodes = [make("div", { className: "piano-meta", textContent: `${note}${time}` })];
-  if (fraction !== null && fraction !== undefined) nodes.push(make("progress", { value: fraction, max: 1, "aria-label": note }));
+  if (fraction !== null && fraction !== undefined)
+    nodes.push(make("progress", { value: fraction, max: 1, "aria-label": note }));
   return nodes;
 }

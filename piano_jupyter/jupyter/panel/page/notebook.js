@@ -109,11 +109,13 @@ export class Notebook {
     if (!node) return NOT_RUN;
     const focused = document.activeElement;
     node.focus();
-    const isActive = () => node.closest(".jp-mod-editMode") && node.closest(".jp-Cell").classList.contains("jp-mod-active");
+    const isActive = () =>
+      node.closest(".jp-mod-editMode") && node.closest(".jp-Cell").classList.contains("jp-mod-active");
     if (!(await until(isActive))) return NOT_RUN; // the key would run another cell
     const key = { key: "Enter", code: "Enter", keyCode: 13, ctrlKey: true, bubbles: true, cancelable: true };
     node.dispatchEvent(new KeyboardEvent("keydown", key));
-    const hasBegun = () => find()?.executionState === "running" || find()?.executionCount !== before || isWaiting(this.node(id));
+    const hasBegun = () =>
+      find()?.executionState === "running" || find()?.executionCount !== before || isWaiting(this.node(id));
     const begun = await until(hasBegun);
     if (document.activeElement === node) focused?.focus({ preventScroll: true });
     return begun ? "" : NOT_RUN;
@@ -134,7 +136,9 @@ export class Notebook {
   }
 
   root() {
-    return this.place.closest(".jp-Notebook") ?? document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook");
+    return (
+      this.place.closest(".jp-Notebook") ?? document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    );
   }
 
   noteCurrent(target) {
@@ -164,13 +168,17 @@ function isWaiting(node) {
 
 // of pictures and the like, only what kinds there are
 function readCell(cell) {
-  const outputs = (cell.outputs?.toJSON() ?? []).slice(0, MAX_OUTPUTS).map(({ output_type, text, data, ename, evalue }) => ({
-    output_type,
-    ...(text === undefined ? {} : { text: cut(text) }),
-    data: Object.fromEntries(Object.entries(data ?? {}).map(([kind, value]) => [kind, kind === "text/plain" ? cut(value) : ""])),
-    ename: cut(ename ?? ""),
-    evalue: cut(evalue ?? ""),
-  }));
+  const outputs = (cell.outputs?.toJSON() ?? [])
+    .slice(0, MAX_OUTPUTS)
+    .map(({ output_type, text, data, ename, evalue }) => ({
+      output_type,
+      ...(text === undefined ? {} : { text: cut(text) }),
+      data: Object.fromEntries(
+        Object.entries(data ?? {}).map(([kind, value]) => [kind, kind === "text/plain" ? cut(value) : ""]),
+      ),
+      ename: cut(ename ?? ""),
+      evalue: cut(evalue ?? ""),
+    }));
   return {
     cell_type: cell.type,
     source: cut(cell.sharedModel.getSource()),

@@ -133,7 +133,8 @@ class Panel {
     }
     this.compose.stop.hidden = !message.busy;
     const isLost = focused && (focused.hidden || !focused.isConnected);
-    if (isLost && (document.activeElement === focused || !this.root.contains(document.activeElement))) this.compose.focus();
+    if (isLost && (document.activeElement === focused || !this.root.contains(document.activeElement)))
+      this.compose.focus();
   }
 
   // answer what the kernel asked of the notebook

@@ -7,11 +7,23 @@ const SLOW_MS = 400; // without a reply the kernel is busy
 const MAX_SHOWN = 60;
 const TRIGGERS = [
   { sign: "/", pattern: /^\/(\w*)$/, kinds: new Set(["command"]) },
-  { sign: "@", pattern: /(?:^|\s)@([^\s@]*)$/, kinds: new Set(["agent", "error", "variable", "cell", "folder", "file"]) },
+  {
+    sign: "@",
+    pattern: /(?:^|\s)@([^\s@]*)$/,
+    kinds: new Set(["agent", "error", "variable", "cell", "folder", "file"]),
+  },
   { sign: "{{", pattern: /\{\{([^{}]*)$/, kinds: new Set(["error", "variable", "cell"]) },
 ];
 const BUSY = "Variables and cells will follow: the kernel is busy";
-const KINDS = { error: "error", variable: "variable", cell: "cell", folder: "folder", file: "file", agent: "agent", command: "" };
+const KINDS = {
+  error: "error",
+  variable: "variable",
+  cell: "cell",
+  folder: "folder",
+  file: "file",
+  agent: "agent",
+  command: "",
+};
 
 export class Popup {
   // `choose(item, start)` does what an item means; `start` is where its sign was written
@@ -79,7 +91,10 @@ export class Popup {
     this.timer = setTimeout(() => {
       const { start } = this.trigger;
       this.folder = folder;
-      this.panel.link.ask("suggest", { about: folder }).then((items) => this.take(start, items), () => {});
+      this.panel.link.ask("suggest", { about: folder }).then(
+        (items) => this.take(start, items),
+        () => {},
+      );
     }, REST_MS);
   }
 
@@ -88,7 +103,10 @@ export class Popup {
     const chosen = this.matching()[this.at]?.name;
     const known = new Set(this.offered.map(({ kind, name }) => `${kind} ${name}`));
     this.offered = [...this.offered, ...items.filter(({ kind, name }) => !known.has(`${kind} ${name}`))];
-    this.at = Math.max(0, this.matching().findIndex(({ name }) => name === chosen));
+    this.at = Math.max(
+      0,
+      this.matching().findIndex(({ name }) => name === chosen),
+    );
     this.show();
   }
 

@@ -14,7 +14,12 @@ export class Proposals {
     const discardAll = button("Discard all", () => this.each((cell) => this.discard(cell)), "piano-quiet");
     this.list = make("ul");
     const head = make("div", { className: "piano-row" }, this.title, discardAll, keepAll);
-    this.node = make("section", { className: "piano-proposals", hidden: true, "aria-label": "Proposed cells" }, head, this.list);
+    this.node = make(
+      "section",
+      { className: "piano-proposals", hidden: true, "aria-label": "Proposed cells" },
+      head,
+      this.list,
+    );
     this.onChange = () => this.update();
     this.cells = panel.notebook.use((notebook) => notebook.cells);
     this.cells?.changed.connect(this.onChange);
@@ -112,13 +117,21 @@ export class Proposals {
     const source = cell.sharedModel.getSource();
     const first = shortName(source);
     const act = (label, work) => named(button(label, work, "piano-quiet"), source);
-    const show = button(first, () => this.panel.notebook.node(cell.id)?.scrollIntoView({ block: "center" }), "piano-proposed-code");
+    const show = button(
+      first,
+      () => this.panel.notebook.node(cell.id)?.scrollIntoView({ block: "center" }),
+      "piano-proposed-code",
+    );
     show.ariaLabel = `Show the proposed cell: ${first}`;
     const old = this.replaced(cell);
     const about = make("span", { className: "piano-proposed-about" });
     const place = old?.executionCount ? `[${old.executionCount}]` : "above";
     if (old) about.textContent = `replaces cell ${place}: ${shortName(old.sharedModel.getSource())}`;
-    const buttons = [act("Discard", () => this.discard(cell)), act("Keep and run", () => this.keepAndRun(cell)), act("Keep", () => this.keep(cell))];
+    const buttons = [
+      act("Discard", () => this.discard(cell)),
+      act("Keep and run", () => this.keepAndRun(cell)),
+      act("Keep", () => this.keep(cell)),
+    ];
     return make("li", {}, make("div", { className: "piano-proposed-what" }, show, about), ...buttons);
   }
 

@@ -2,7 +2,8 @@
 import { button, make } from "./elements.js";
 
 const GONE_STATES = new Set(["restarting", "autorestarting", "dead", "terminating"]);
-const RESTARTED = "The kernel was restarted, so this panel is no longer connected. The conversation and your text are kept.";
+const RESTARTED =
+  "The kernel was restarted, so this panel is no longer connected. The conversation and your text are kept.";
 const BY_HAND = "Run %load_ext piano_jupyter and %piano panel to go on.";
 
 export class Reconnect {

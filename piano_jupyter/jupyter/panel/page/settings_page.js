@@ -55,7 +55,10 @@ export class SettingsPage {
     start.dataset.key = what;
     start.title = about;
     result.dataset.result = what;
-    return [make("div", { className: "piano-test" }, start, make("span", { className: "piano-meta", textContent: about })), result];
+    return [
+      make("div", { className: "piano-test" }, start, make("span", { className: "piano-meta", textContent: about })),
+      result,
+    ];
   }
 
   tell(what, text) {
@@ -66,7 +69,11 @@ export class SettingsPage {
 
   setting({ name, value, about, choices, isNumber }) {
     const input = choices.length
-      ? make("select", {}, ...choices.map((each) => make("option", { value: each, textContent: each, selected: each === value })))
+      ? make(
+          "select",
+          {},
+          ...choices.map((each) => make("option", { value: each, textContent: each, selected: each === value })),
+        )
       : make("input", { type: isNumber ? "number" : "text", value, spellcheck: false });
     input.setAttribute("aria-label", name);
     input.dataset.key = `set ${name}`;
@@ -80,7 +87,13 @@ export class SettingsPage {
     input.onkeydown = (event) => {
       if (event.key === "Enter" && !event.isComposing) save();
     };
-    return make("label", { className: "piano-field" }, make("code", { textContent: name }), input, make("span", { className: "piano-meta", textContent: about }));
+    return make(
+      "label",
+      { className: "piano-field" },
+      make("code", { textContent: name }),
+      input,
+      make("span", { className: "piano-meta", textContent: about }),
+    );
   }
 }
 

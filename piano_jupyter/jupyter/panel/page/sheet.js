@@ -78,7 +78,9 @@ export class Sheet {
 
   isWritten() {
     const active = document.activeElement;
-    return this.body.contains(active) && active.matches("input:not([type=checkbox]):not([type=radio]), textarea, select");
+    return (
+      this.body.contains(active) && active.matches("input:not([type=checkbox]):not([type=radio]), textarea, select")
+    );
   }
 
   // ask the kernel, and do something with its reply if the sheet still waits for that

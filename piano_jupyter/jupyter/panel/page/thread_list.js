@@ -14,7 +14,11 @@ export class ThreadList {
     this.renames = null; // the id of the thread whose title is written
     this.showsArchived = false;
     this.sheet = new Sheet(panel, "Threads", () => this.load(), ["threads"]);
-    this.search = make("input", { type: "search", placeholder: "Search titles and messages", "aria-label": "Search threads" });
+    this.search = make("input", {
+      type: "search",
+      placeholder: "Search titles and messages",
+      "aria-label": "Search threads",
+    });
     this.search.oninput = () => {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.load(), SEARCH_DELAY_MS);
@@ -64,7 +68,11 @@ export class ThreadList {
     const { id, title, shown } = thread;
     const isUnfolded = this.unfolded === id;
     const head = this.renames === id ? this.titleBox(thread) : this.opener(thread);
-    const more = make("button", { type: "button", className: "piano-quiet piano-more", "aria-label": `Actions for ${title}` });
+    const more = make("button", {
+      type: "button",
+      className: "piano-quiet piano-more",
+      "aria-label": `Actions for ${title}`,
+    });
     more.append(icon("more"));
     more.dataset.key = `more ${id}`;
     more.setAttribute("aria-expanded", isUnfolded);
@@ -73,7 +81,11 @@ export class ThreadList {
       this.asks = null;
       this.again();
     };
-    const node = make("div", { className: "piano-thread" }, make("div", { className: "piano-thread-head" }, head, more));
+    const node = make(
+      "div",
+      { className: "piano-thread" },
+      make("div", { className: "piano-thread-head" }, head, more),
+    );
     node.classList.toggle("piano-shown-thread", shown);
     if (this.asks === id) node.append(...this.question(thread));
     else if (isUnfolded) node.append(this.actions(thread));
@@ -112,7 +124,9 @@ export class ThreadList {
     add("Fork", () => this.run("fork", about));
     add(archived ? "Unarchive" : "Archive", () => this.sheet.act(archived ? "unarchive" : "archive", about));
     for (const form of this.reply.formats)
-      add(`Export as ${FORMAT_NAMES[form] ?? form}`, () => this.sheet.act("export", { ...about, format: form }, download));
+      add(`Export as ${FORMAT_NAMES[form] ?? form}`, () =>
+        this.sheet.act("export", { ...about, format: form }, download),
+      );
     add("Delete…", () => {
       this.asks = id;
       this.again();
@@ -123,7 +137,12 @@ export class ThreadList {
 
   question(thread) {
     const { id, title, messages } = thread;
-    const text = make("div", { className: "piano-ask", role: "alert" }, "Delete ", make("bdi", { textContent: `“${title}”` }));
+    const text = make(
+      "div",
+      { className: "piano-ask", role: "alert" },
+      "Delete ",
+      make("bdi", { textContent: `“${title}”` }),
+    );
     const what = messages ? ` with its ${messages === 1 ? "message" : `${messages.toLocaleString()} messages`}` : "";
     text.append(`${what} for good, from the history and its copies?`);
     const keep = button("Keep it", () => {
@@ -131,20 +150,29 @@ export class ThreadList {
       this.again();
     });
     keep.dataset.key = `Delete… ${id}`; // it has the focus after the button that asked
-    const really = button("Delete for good", () => {
-      this.sheet.node.focus(); // a disabled button would lose the focus to the notebook
-      really.disabled = keep.disabled = true;
-      this.sheet.act("delete", { thread: id }, (left) => {
-        this.asks = this.unfolded = null;
-        if (left.length) this.panel.showNotice(left.join("\n"));
-        this.load();
-      });
-    }, "piano-stop");
+    const really = button(
+      "Delete for good",
+      () => {
+        this.sheet.node.focus(); // a disabled button would lose the focus to the notebook
+        really.disabled = keep.disabled = true;
+        this.sheet.act("delete", { thread: id }, (left) => {
+          this.asks = this.unfolded = null;
+          if (left.length) this.panel.showNotice(left.join("\n"));
+          this.load();
+        });
+      },
+      "piano-stop",
+    );
     return [text, make("div", { className: "piano-actions" }, keep, really)];
   }
 
   titleBox({ id, title }) {
-    const box = make("input", { className: "piano-rename", value: title, maxLength: 60, "aria-label": `New title of ${title}` });
+    const box = make("input", {
+      className: "piano-rename",
+      value: title,
+      maxLength: 60,
+      "aria-label": `New title of ${title}`,
+    });
     box.dataset.key = `Rename ${id}`;
     let ended = false;
     const end = (keep) => {
@@ -178,7 +206,8 @@ export class ThreadList {
 function timeOf(written) {
   const time = new Date(written);
   const now = new Date();
-  if (time.toDateString() === now.toDateString()) return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (time.toDateString() === now.toDateString())
+    return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
   return time.toLocaleDateString([], { day: "numeric", month: "short", ...year });
 }
