@@ -1,21 +1,22 @@
 """Record notebooks again, from the model that answers: `python notebooks/record.py notebooks/01_first_chat.ipynb`.
 
 Each runs twice: once with `%piano record --force` in place of `%piano replay`, which writes its cassette, then as it
-stands, which gives the outputs that are kept and compared. The model of the fourth notebook is a scripted server.
+stands, which gives the outputs that are kept and compared. The model of the fourth and the fifth is a scripted server.
 """
 
 import os
 import sys
 from pathlib import Path
 
+import answers_04
+import answers_05
 import nbformat
-from answers_04 import ANSWERS
 from nbclient import NotebookClient
 
 from piano_jupyter.safe_files import write_file
 from piano_jupyter.testing import ScriptedServer
 
-SCRIPTS = {"04_errors_and_plots": ANSWERS}
+SCRIPTS = {"04_errors_and_plots": answers_04.ANSWERS, "05_the_panel": answers_05.ANSWERS}
 
 
 def record(path: Path) -> None:
