@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anywidget
 from IPython.display import display
@@ -34,12 +34,12 @@ from piano_jupyter.jupyter.panel.actions import ACTIONS
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 from piano_jupyter.jupyter.panel.news import News
 from piano_jupyter.jupyter.panel.open_pages import OpenPages
+from piano_jupyter.jupyter.panel.page_questions import PageQuestions
 from piano_jupyter.jupyter.panel.page_source import joined_modules, joined_styles
 from piano_jupyter.jupyter.panel.parts import Change
+from piano_jupyter.jupyter.panel.saved_transcript import SavedTranscript
 from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.jupyter.panel.view import ThreadView
-from piano_jupyter.jupyter.render.attachments import MAX_SHOWN_BYTES
-from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.render.transcript import Transcript
 from piano_jupyter.logs import logger
@@ -54,17 +54,10 @@ FillIn = Callable[[Piano, str, Thread], Awaitable[FilledText]]  # returns a ques
 Offer = Callable[[], Awaitable[list[dict[str, str]]]]
 
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
-PAGE_REPLY_TIMEOUT_S = 3.0
 MAX_REMEMBERED_ACTIONS = 300
 ENTRIES_AT_ONCE = 40  # in a message to a page that gets everything, the last ones first
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
-DISPLAY_ID = "piano_display_id"  # in the metadata of a transcript: a page that was loaded again finds it by that
-#: Hides the view above a transcript in a trusted notebook without its kernel, where ipywidgets shows an error instead.
-NO_DEAD_VIEW = (
-    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .piano-transcript):not(:has(.piano-panel))"
-    "{display:none}</style>"
-)
 
 
 class ChatPanel(anywidget.AnyWidget):
@@ -99,7 +92,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._filling = 0  # how often everything was sent
         self._emptied = 0  # the number of the last one that no longer counts
         self._pages = OpenPages()
-        self._page_replies: dict[str, asyncio.Future[Any]] = {}  # by ticket: what a page replied, None if it cannot
+        self.page_questions = PageQuestions(self._send_message)
         self._done: dict[tuple[str, int], dict[str, Any] | None] = {}  # results by action; None while one runs
         self._loading = asyncio.Lock()
         self._running: set[concurrent.futures.Future[None]] = set()
@@ -107,9 +100,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._live_outputs: list[tuple[str, Any]] = []  # the outputs that show the live view: their cells and handles
         self._is_left = False  # all cells that showed it have run again
         self._note = CLOSED  # takes its place when it is closed
-        self._transcript_output: Any = None  # the handle of the transcript below the live view
-        self._transcript_is_old = False
-        self._writing_transcript = asyncio.Lock()
+        self._transcript = SavedTranscript(piano, lambda: self.thread)
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.receive)
@@ -132,9 +123,7 @@ class ChatPanel(anywidget.AnyWidget):
             display(Note(CLOSED))
             return
         self.show_live_view()
-        display_id = uuid4().hex
-        shown = {"display_id": display_id, "metadata": {DISPLAY_ID: display_id}}
-        self._transcript_output = display(_shown(transcript), raw=True, **shown)
+        self._transcript.show(transcript)
 
     def show_live_view(self) -> None:
         """Show the live view alone, which a notebook does not keep."""
@@ -150,11 +139,11 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _transcript_or_none(self) -> Transcript | None:
         """Return the transcript; None once the chat is closed."""
-        transcript = self._transcript()
+        reading = self._transcript.read()
         try:
-            return self._loop.run(transcript)
+            return self._loop.run(reading)
         except (PianoError, RuntimeError):
-            transcript.close()
+            reading.close()
             return None
 
     def close(self) -> None:
@@ -192,7 +181,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def add_cell(self, code: str) -> bool:
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
-        return bool(await self._first_reply("cell", view=self.model_id, code=code))
+        return bool(await self.page_questions.first_reply(reversed(self._pages), "cell", view=self.model_id, code=code))
 
     def expect_cell(self, code: str, replaces: str = "") -> None:
         """Have the pages mark the cell with this code as proposed that the front end adds when the running one ends.
@@ -209,24 +198,8 @@ class ChatPanel(anywidget.AnyWidget):
 
         Return None if none of them tells.
         """
-        reply = await self._first_reply("read_cells")
+        reply = await self.page_questions.first_reply(reversed(self._pages), "read_cells")
         return reply if isinstance(reply, list) else None
-
-    async def _first_reply(self, kind: str, **content: Any) -> Any:
-        """Ask one page after the other, the last active one first; return the first reply that is true, else None."""
-        for page in reversed(self._pages):
-            ticket = str(uuid4())
-            self._page_replies[ticket] = asyncio.get_running_loop().create_future()
-            try:
-                self._send_message(kind, page=page, ticket=ticket, **content)
-                async with asyncio.timeout(PAGE_REPLY_TIMEOUT_S):
-                    if reply := await self._page_replies[ticket]:
-                        return reply
-            except TimeoutError:
-                continue  # a closed page, or one that cannot reach the notebook
-            finally:
-                del self._page_replies[ticket]
-        return None
 
     # -- from the chat to the page, all on the chat's loop ------------------------------------------------------------
 
@@ -271,8 +244,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._flush_soon()
         if isinstance(event, JobDone) and self._pages:
             self._start(self._show_branches())
-        if self._transcript_output is not None and self._pages and isinstance(event, JobEnded):
-            self._start(self._update_transcript())
+        if self._transcript.is_shown and self._pages and isinstance(event, JobEnded):
+            self._start(self._transcript.update())
 
     async def _show_branches(self) -> None:
         """Show the versions of what was answered again."""
@@ -284,8 +257,8 @@ class ChatPanel(anywidget.AnyWidget):
 
     def _remove(self) -> None:
         """Close the panel of a deleted thread, with the transcript below it."""
-        if self._transcript_output is not None:
-            self._show_transcript({"text/plain": DELETED})
+        if self._transcript.is_shown:
+            self._transcript.replace({"text/plain": DELETED})
         self._note = DELETED
         self.close()
 
@@ -317,35 +290,11 @@ class ChatPanel(anywidget.AnyWidget):
         if self.comm is not None:
             self.send({"kind": kind, **content})
 
-    async def _transcript(self) -> Transcript:
-        piano, thread = self.piano, self.thread
-        messages = await piano.messages(thread, piano.config.panel_messages)
-        jobs = await piano.jobs(thread=thread)
-        names = {agent.id: agent.name for agent in await piano.agents(deleted=True)}
-        ids = {message.id for message in messages}
-        calls = [call for call in await piano.tool_calls(thread) if call.message_id in ids]
-        calls = await piano.with_content(calls, MAX_SHOWN_BYTES // 2)
-        messages = with_stopped_answers(await piano.with_content(messages, MAX_SHOWN_BYTES // 2), jobs)
-        return Transcript(thread.title, messages, calls, names, ends=stopped_lines(jobs))
-
     async def _reload(self) -> None:
         """Read the thread again and send everything to all pages."""
         await self._load()
         self._emptied = self._filling
         self.send_everything(None)
-
-    async def _update_transcript(self) -> None:
-        """Update the transcript; once more afterwards if that is asked for meanwhile."""
-        self._transcript_is_old = True
-        async with self._writing_transcript:
-            if self._transcript_is_old:
-                self._transcript_is_old = False
-                transcript = await self._transcript()
-                self._show_transcript(await asyncio.to_thread(_shown, transcript))
-
-    def _show_transcript(self, data: dict[str, str]) -> None:
-        output = self._transcript_output
-        output.update(data, raw=True, metadata={DISPLAY_ID: output.display_id})
 
     # -- from the page to the chat ------------------------------------------------------------------------------------
 
@@ -375,8 +324,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._send_message("received", page=page, action=action)
         if is_back:
             self._flush()  # what it has missed since it was taken for closed
-            if self._transcript_output is not None:
-                self._start(self._update_transcript())  # a page that was loaded again has the one that was saved
+            if self._transcript.is_shown and self._filling:
+                self._start(self._transcript.update())  # a page that was loaded again has the one that was saved
         if (page, action) not in self._done:  # else the page repeats an action that took long
             self._done[page, action] = None
             if len(self._done) > MAX_REMEMBERED_ACTIONS:
@@ -421,11 +370,6 @@ class ChatPanel(anywidget.AnyWidget):
         """Take in that a page was closed."""
         self._pages.forget(page)
 
-    def take_reply(self, ticket: str, value: Any) -> None:
-        """Take in what a page was asked for."""
-        if (asked := self._page_replies.get(ticket)) is not None and not asked.done():
-            asked.set_result(value)
-
     async def show_earlier(self) -> None:
         """Show more of the messages before the first one shown."""
         self._limit += self.piano.config.panel_messages
@@ -454,8 +398,8 @@ class ChatPanel(anywidget.AnyWidget):
         self._unsubscribe = self.piano.bus.subscribe(self._on_event, thread=thread.id)
         self._news.add("agents")  # another one may answer here
         await self._reload()
-        if self._transcript_output is not None:
-            await self._update_transcript()
+        if self._transcript.is_shown:
+            await self._transcript.update()
 
     def tell(self, *topics: str) -> None:
         """Tell the pages that something has changed beside the conversation."""
@@ -468,14 +412,6 @@ class ChatPanel(anywidget.AnyWidget):
     async def offered(self) -> list[dict[str, str]]:
         """Return what of the notebook a question can name. Raises PianoError."""
         return [] if self._offer is None else await self._offer()
-
-
-def _shown(transcript: Transcript) -> dict[str, str]:
-    """Return a transcript as a notebook keeps it; slow for a long one."""
-    return {
-        "text/html": f'<div class="piano-transcript">{NO_DEAD_VIEW}{transcript._repr_html_()}</div>',
-        "text/plain": repr(transcript),
-    }
 
 
 def _do_nothing() -> None:

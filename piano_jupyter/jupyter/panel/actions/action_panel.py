@@ -1,9 +1,10 @@
 """Panel: what an action can use of the panel."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
+from piano_jupyter.jupyter.panel.page_questions import PageQuestions
 from piano_jupyter.jupyter.panel.uploads import Uploads
 from piano_jupyter.jupyter.panel.view import ThreadView
 from piano_jupyter.piano import Piano
@@ -18,6 +19,7 @@ class Panel(Protocol):
     thread: Thread
     view: ThreadView
     uploads: Uploads
+    page_questions: PageQuestions
     questions: Callable[[], list[str]]  #: returns what an empty panel offers to ask
     picked: dict[UUID, tuple[UUID, ...]]  #: by thread, the agents that answer there if several do
 
@@ -26,9 +28,6 @@ class Panel(Protocol):
 
     def forget_page(self, page: str) -> None:
         """Take in that a page was closed."""
-
-    def take_reply(self, ticket: str, value: Any) -> None:
-        """Take in what a page was asked for."""
 
     async def show_earlier(self) -> None:
         """Show more of the messages before the first one shown."""

@@ -21,7 +21,7 @@ async def bye(panel: Panel, request: PageRequest) -> None:
 
 async def reply(panel: Panel, request: PageRequest) -> None:
     """Take what a page was asked for."""
-    panel.take_reply(request.text(), request.content.get("value"))
+    panel.page_questions.take_reply(request.text(), request.content.get("value"))
 
 
 async def earlier(panel: Panel, _request: PageRequest) -> None:

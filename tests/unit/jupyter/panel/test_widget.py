@@ -213,7 +213,8 @@ def outputs(monkeypatch):
         shown.append(value)
         return SimpleNamespace(update=lambda new, **_: shown.__setitem__(at, new))
 
-    monkeypatch.setattr("piano_jupyter.jupyter.panel.widget.display", display)
+    for module in ("widget", "saved_transcript"):
+        monkeypatch.setattr(f"piano_jupyter.jupyter.panel.{module}.display", display)
     return shown
 
 
