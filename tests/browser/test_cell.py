@@ -108,7 +108,7 @@ def test_a_cell_streams_rendered_text_and_does_not_collapse_when_it_ends(noteboo
         nb.shot(f"cell_streams_{shade.lower()}")
         held.write(nb, len(held.pieces) - middle)
         nb.wait_for(1)
-        expect(nb.cell(1).locator(".piano-answer")).to_be_visible()
+        expect(nb.cell(1).locator("div.piano-answer.mathjax_ignore")).to_be_visible()
         watched = nb.page.evaluate(END_WATCH)
         nb.shot(f"cell_ends_{shade.lower()}")
         faint = nb.page.evaluate(FAINT, [1, READABLE])

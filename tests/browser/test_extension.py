@@ -104,7 +104,7 @@ def test_open_piano_shows_the_chat_beside_the_notebook_and_closes_it_again(noteb
     expect(docked_panel(nb)).to_be_visible(timeout=SOON)
     expect(dock(nb)).to_contain_text("has loaded piano_jupyter")
     ask(nb, "What is the capital of France?")
-    expect(docked_panel(nb).locator("strong")).to_have_text("Paris")
+    expect(docked_panel(nb).locator(".piano-done strong")).to_have_text("Paris")
     nb.run(0)
     shots(nb, "dock")
 
@@ -118,7 +118,7 @@ def test_open_piano_shows_the_chat_beside_the_notebook_and_closes_it_again(noteb
     press(nb)
     expect(dock(nb)).to_have_count(0)
     press(nb)
-    expect(docked_panel(nb).locator("strong")).to_have_text("Paris")
+    expect(docked_panel(nb).locator(".piano-done strong")).to_have_text("Paris")
     expect(dock(nb)).not_to_contain_text("has loaded")
 
 
@@ -360,7 +360,7 @@ def test_a_saved_notebook_shows_the_transcript_and_nothing_else(notebook_in_each
     nb.shot(f"saved_{'trusted' if trusted else 'untrusted'}_{nb.front_end}")
 
     assert nb.page.evaluate("path => panels[path].content.widgets[0].model.trusted", nb.path) is trusted
-    assert shown.inner_text().split()[:5] == ["Chat", "You", "Is", "it", "so?"]
+    assert shown.inner_text().split()[:5] == ["Is", "it", "so?", "You", "Is"]
     assert nb.cell(0).locator(".jp-OutputArea-child:visible").count() == 1
 
 
@@ -379,7 +379,7 @@ def test_a_saved_notebook_as_a_page_shows_the_transcript_and_nothing_else(notebo
     page.set_content(html, wait_until="domcontentloaded")
 
     expect(page.locator(".jp-OutputArea em")).to_have_text("so")
-    assert page.locator(".jp-OutputArea").inner_text().split()[:3] == ["Chat", "You", "Is"]
+    assert page.locator(".jp-OutputArea").inner_text().split()[:5] == ["Is", "it", "so?", "You", "Is"]
     page.close()
 
 

@@ -19,7 +19,7 @@ export class Jump {
     this.unread += 1;
   }
 
-  update(atEnd = this.log.isAtEnd()) {
+  update(atEnd = this.log.follows) {
     if (atEnd) this.unread = 0;
     const label = this.unread ? `${this.unread} new ↓` : "↓";
     const name = this.unread ? `Jump to the end, ${this.unread} new` : "Jump to the end";

@@ -36,14 +36,18 @@ export class Log {
     );
     this.elapsed = new Elapsed(panel);
     this.jump = new Jump(this);
-    this.node.addEventListener("scroll", () => this.jump.update(), { passive: true });
+    this.follows = true; // whether the end is to stay in sight, whatever changes its height
+    this.node.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.sizes = new ResizeObserver(() => this.follows && this.toEnd());
+    this.sizes.observe(this.node);
+    this.sizes.observe(this.entries);
   }
 
   // apply "all" or "changes"; the end stays in sight if it was, else what is read stays where it is
   applyAll({ kind, changes, busy, earlier, filling, now }) {
     this.elapsed.setNow(now);
     const isFirst = this.nodes.size === 0;
-    const wasAtEnd = this.isAtEnd();
+    const wasAtEnd = this.follows;
     const below = this.node.scrollHeight - this.node.scrollTop;
     if (kind === "all") {
       this.nodes.clear();
@@ -199,16 +203,26 @@ export class Log {
     return this.node.scrollHeight - this.node.scrollTop - this.node.clientHeight < STICKY_DISTANCE_PX;
   }
 
+  close() {
+    this.elapsed.close();
+    this.sizes.disconnect();
+  }
+
+  onScroll() {
+    this.follows = this.isAtEnd();
+    this.jump.update();
+  }
+
   toEnd() {
+    this.follows = true;
     this.node.scrollTop = this.node.scrollHeight;
     this.panel.compose.intoView();
   }
 
   // do something that changes heights; the end stays in sight if it was
   keepingItsEnd(work) {
-    const atEnd = this.isAtEnd();
     work();
-    if (atEnd) this.toEnd();
+    if (this.follows) this.toEnd();
   }
 }
 

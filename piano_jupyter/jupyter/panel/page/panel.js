@@ -77,7 +77,7 @@ class Panel {
   }
 
   close() {
-    this.log.elapsed.close();
+    this.log.close();
     this.notebook.close();
     this.find.close();
     this.proposals.close();
