@@ -8,6 +8,7 @@ are passed to the chat's loop; each is acknowledged, then answered.
 import asyncio
 import concurrent.futures
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,8 @@ Offer = Callable[[], Awaitable[list[dict[str, str]]]]
 
 FLUSH_INTERVAL_S = 0.05  # the least time between two messages to the page
 MAX_REMEMBERED_ACTIONS = 300
+MESSAGES_AT_ONCE = 100  # with more, the transcript is shown after the live view, or after this time without a page
+GREETING_TIMEOUT_S = 1.0
 ENTRIES_AT_ONCE = 40  # in a message to a page that gets everything, the last ones first
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
@@ -100,6 +103,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._live_outputs: list[tuple[str, Any]] = []  # the outputs that show the live view: their cells and handles
         self._is_left = False  # all cells that showed it have run again
         self._note = CLOSED  # takes its place when it is closed
+        self._greeted = threading.Event()  # a page has got the last messages
         self._transcript = SavedTranscript(piano, lambda: self.thread)
         super().__init__(title=thread.title)
         _reply_on_chosen_subshell(self.comm)
@@ -123,6 +127,8 @@ class ChatPanel(anywidget.AnyWidget):
             display(Note(CLOSED))
             return
         self.show_live_view()
+        if len(transcript.messages) > MESSAGES_AT_ONCE:  # a page that shows the panel first shows it sooner
+            self._greeted.wait(GREETING_TIMEOUT_S)
         self._transcript.show(transcript)
 
     def show_live_view(self) -> None:
@@ -355,6 +361,7 @@ class ChatPanel(anywidget.AnyWidget):
         latest, self._filling = next(slices, []), self._filling + 1
         about = {"page": page, "thread": str(self.thread.id), "view": self.model_id}
         self._send_changes("all", latest, earlier=self._has_earlier, filling=self._filling, **about)
+        self._greeted.set()
         self._start(self._send_older(page, slices, self._filling))
 
     async def _send_older(self, page: str | None, slices: Iterator[list[Change]], filling: int) -> None:
