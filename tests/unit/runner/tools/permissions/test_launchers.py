@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +150,7 @@ def test_e3_e5_control_each_of_these_commands_really_starts_the_other_program(tm
     (work / "f").write_text("x\n")
     for words in (["git", "init", "-q"], ["tar", "-cf", "a", "f"]):
         subprocess.run(words, cwd=work, check=True)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is there
 
     subprocess.run(
         ["bash", "-c", command], cwd=work, env={**os.environ, "PATH": path}, input=b"x\n", capture_output=True,
