@@ -37,8 +37,9 @@ export class Log {
     this.elapsed = new Elapsed(panel);
     this.jump = new Jump(this);
     this.follows = true; // whether the end is to stay in sight, whatever changes its height
+    this.top = 0; // where that was last
     this.node.addEventListener("scroll", () => this.onScroll(), { passive: true });
-    this.sizes = new ResizeObserver(() => this.follows && this.toEnd());
+    this.sizes = new ResizeObserver(() => this.isFollowing() && this.toEnd());
     this.sizes.observe(this.node);
     this.sizes.observe(this.entries);
   }
@@ -47,7 +48,7 @@ export class Log {
   applyAll({ kind, changes, busy, earlier, filling, now }) {
     this.elapsed.setNow(now);
     const isFirst = this.nodes.size === 0;
-    const wasAtEnd = this.follows;
+    const wasAtEnd = this.isFollowing();
     const below = this.node.scrollHeight - this.node.scrollTop;
     if (kind === "all") {
       this.nodes.clear();
@@ -208,6 +209,11 @@ export class Log {
     this.sizes.disconnect();
   }
 
+  // a reader may have scrolled up, and the event is still to come
+  isFollowing() {
+    return this.follows && (this.node.scrollTop >= this.top - 1 || this.isAtEnd());
+  }
+
   onScroll() {
     this.follows = this.isAtEnd();
     this.jump.update();
@@ -216,13 +222,15 @@ export class Log {
   toEnd() {
     this.follows = true;
     this.node.scrollTop = this.node.scrollHeight;
+    this.top = this.node.scrollTop;
     this.panel.compose.intoView();
   }
 
   // do something that changes heights; the end stays in sight if it was
   keepingItsEnd(work) {
+    const follows = this.isFollowing();
     work();
-    if (this.follows) this.toEnd();
+    if (follows) this.toEnd();
   }
 }
 
