@@ -1,5 +1,6 @@
 """Code that an agent puts into a new cell, in JupyterLab: below a cell that waits, and below the chat panel."""
 
+from browser.panel_parts import answers, ask
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import tool_call
@@ -11,16 +12,6 @@ LONG = "open('begun', 'w').close()\nimport time\nfor _ in range(6000):\n    time
 
 def add(code):
     return tool_call("add_cell", code=code)
-
-
-def ask(nb, text):
-    box = nb.panel.get_by_role("textbox", name="Message")
-    box.fill(text)
-    box.press("Enter")
-
-
-def answers(nb, state="done"):
-    return nb.panel.locator(f".piano-entry[data-state='{state}']")
 
 
 def told(stub_model):

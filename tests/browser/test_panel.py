@@ -4,12 +4,11 @@ import json
 import re
 
 import pytest
+from browser.panel_parts import LOAD, OPEN, answers, ask, box, button, written
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply, tool_call
 
-LOAD = "%load_ext piano_jupyter"
-OPEN = f"{LOAD}\n%piano panel"
 PANEL = f"{LOAD}\npanel = get_ipython().run_line_magic('piano', 'panel')\npanel"
 TOOLS = """
 from piano_jupyter import tool
@@ -37,28 +36,6 @@ HOSTILE = [
 ]
 MARKUP = "img, script, iframe, form, svg, input, object, embed, link, meta"
 MARKUP += ", style:not(.piano-transcript > :first-child)"  # the rule that hides the live view when its kernel is gone
-
-
-def box(nb):
-    return nb.panel.get_by_role("textbox", name="Message")
-
-
-def ask(nb, text):
-    box(nb).fill(text)
-    box(nb).press("Enter")
-
-
-def answers(nb, state="done"):
-    return nb.panel.locator(f".piano-entry[data-state='{state}']")
-
-
-def written(nb, state="done"):
-    """The finished text of answers, without thoughts, calls and buttons around it."""
-    return answers(nb, state).locator(".piano-done")
-
-
-def button(nb, name):  # the name of some says what they are about, too
-    return nb.panel.get_by_role("button", name=re.compile(f"^{re.escape(name)}(: |$)"))
 
 
 def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):

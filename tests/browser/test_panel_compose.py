@@ -4,30 +4,11 @@ import base64
 import re
 
 import pytest
+from browser.panel_parts import OPEN, answers, ask, box, button
 from pictures import png
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply
-
-LOAD = "%load_ext piano_jupyter"
-OPEN = f"{LOAD}\n%piano panel"
-
-
-def box(nb):
-    return nb.panel.get_by_role("textbox", name="Message")
-
-
-def ask(nb, text):
-    box(nb).fill(text)
-    box(nb).press("Enter")
-
-
-def answers(nb, state="done"):
-    return nb.panel.locator(f".piano-entry[data-state='{state}']")
-
-
-def button(nb, name):  # the name of some says what they are about, too
-    return nb.panel.get_by_role("button", name=re.compile(f"^{re.escape(name)}(: |$)"))
 
 
 def options(nb):

@@ -1,9 +1,9 @@
 """The header of the chat panel, and the sheets that it opens: threads, who answers, the model and the mode."""
 
 import pytest
+from browser.panel_parts import OPEN, box
 from playwright.sync_api import expect
 
-OPEN = "%load_ext piano_jupyter\n%piano panel"
 HOSTILE = "<img src=x onerror='window.pwned = 1'> ../../a\u202eb"
 
 
@@ -23,10 +23,6 @@ def nb(notebook):
     for cell in range(5):
         made.run(cell)
     return made
-
-
-def box(nb):
-    return nb.panel.get_by_role("textbox", name="Message")
 
 
 def button(nb, name):

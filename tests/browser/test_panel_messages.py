@@ -3,35 +3,13 @@
 import re
 
 import pytest
+from browser.panel_parts import LOAD, OPEN, answers, ask, box, button, written
 from playwright.sync_api import expect
 
 from piano_jupyter.jupyter.render.markdown_html import render
 from piano_jupyter.testing import ServerReply, tool_call
 
-LOAD = "%load_ext piano_jupyter"
-OPEN = f"{LOAD}\n%piano panel"
 CODE = "Two ways:\n\n```python\nmade = 41\nmade + 1\n```\n\nand\n\n```sql\nSELECT 1\n```"
-
-
-def box(nb):
-    return nb.panel.get_by_role("textbox", name="Message")
-
-
-def ask(nb, text):
-    box(nb).fill(text)
-    box(nb).press("Enter")
-
-
-def answers(nb, state="done"):
-    return nb.panel.locator(f".piano-entry[data-state='{state}']")
-
-
-def written(nb, state="done"):
-    return answers(nb, state).locator(".piano-done")
-
-
-def button(nb, name):
-    return nb.panel.get_by_role("button", name=re.compile(f"^{re.escape(name)}(: |$)"))
 
 
 def questions(nb):

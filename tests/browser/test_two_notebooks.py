@@ -1,6 +1,7 @@
 """Two notebooks of one folder in JupyterLab, side by side, on one history."""
 
-from browser.test_panel import LOAD, OPEN, TOOLS, answers, ask, button, written
+from browser.panel_parts import LOAD, OPEN, answers, ask, button, written
+from browser.test_panel import TOOLS
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply, tool_call
