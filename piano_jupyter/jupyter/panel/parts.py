@@ -76,7 +76,7 @@ def _text_change(key: UUID, message: Message | None) -> Change:
         return shown
     if message.role == "system":
         return shown | {"html": f"<p><em>{exact_html(message.content)}</em></p>"}
-    html, cost = render(as_markdown(message.content), highlight=True), exact_html(" · ".join(usage_parts(message)))
+    html, cost = render(as_markdown(message.content)), exact_html(" · ".join(usage_parts(message)))
     about = {"cost": cost, "brief": brief_usage(message), "at": epoch(message.inserted_at)}
     return shown | {"html": html, "reasoning": capped(message.reasoning)} | about
 

@@ -1,7 +1,7 @@
 """The content of the panel, computed from records and events, without widget, loop or page.
 
 A conversation consists of entries (a question; the work of one job) and their parts (texts, tool calls). `changes`
-returns what is new since the last time, `everything` all of it: the page applies both in the same way.
+returns what is new since the last time, `slices` all of it: the page applies both in the same way.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

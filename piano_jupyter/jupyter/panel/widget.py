@@ -1,6 +1,6 @@
 """ChatPanel: events -> view, clicks -> Piano.
 
-The panel has no state of its own. Events update a `ThreadView`, and its changes go to the page at most every 50 ms, in
+The panel keeps little of its own. Events update a `ThreadView`, and its changes go to the page at most every 50 ms, in
 numbered messages; a page that missed one, or that was just opened, asks for everything. Clicks arrive on any thread and
 are passed to the chat's loop; each is acknowledged, then answered.
 """

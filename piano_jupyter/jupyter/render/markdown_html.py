@@ -51,11 +51,11 @@ STYLES = code_blocks.STYLES | {
 
 
 @functools.lru_cache(maxsize=256)
-def render(text: str, *, highlight: bool = True) -> str:
-    """Return the HTML of a text, the same in a cell, in the panel and in a saved notebook; `highlight` colours code."""
+def render(text: str) -> str:
+    """Return the HTML of a text, the same in a cell, in the panel and in a saved notebook."""
     left = len(text) - MAX_TEXT_CHARS
     text = text[:MAX_TEXT_CHARS].encode(errors="replace").decode()
-    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS], {"highlight": highlight}))
+    html = _CLEAN.clean(_PARSER.render(text[:MAX_RENDERED_CHARS]))
     if rest := text[MAX_RENDERED_CHARS:]:
         html += code_block(rest)
     return html + (f"<p><em>… and {left:,} more characters</em></p>" if left > 0 else "")
@@ -211,8 +211,8 @@ def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any
     return str(renderer.renderToken(tokens, i, options, env))
 
 
-def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Mapping[str, Any]) -> str:
-    return code_block(tokens[i].content, tokens[i].info, coloured=env["highlight"])
+def _code(_: Any, tokens: Sequence[Token], i: int, _options: Any, _env: Any) -> str:
+    return code_block(tokens[i].content, tokens[i].info)
 
 
 def _safe_attribute(tag: str, name: str, value: str) -> str | None:
