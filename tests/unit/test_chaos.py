@@ -61,6 +61,7 @@ class Wild:
     async def _answer(self, asked, reader, writer):  # noqa: C901, PLR0912, PLR0915  One case a trouble.
         model, said = asked["model"], QUESTION.findall(asked["messages"][-1]["content"])[-1]
         self.at_work[model].add(reader)
+        await asyncio.sleep(0.01)  # what the client has just given up is seen to be given up
         waited_for = sum(not each.at_eof() for each in self.at_work[model])  # nobody waits where the client has hung up
         self.most[model] = max(self.most[model], waited_for)
         try:
@@ -165,7 +166,10 @@ async def test_j1_whatever_fails_each_message_is_answered_or_fails_once_and_in_o
     wild, tmp_path, seed, share, troubles
 ):
     server, dice = await wild(seed, share, troubles), random.Random(seed)
-    knobs = {"embedded": "never", "max_demand": DEMAND, "idle_timeout": 0.5, "request_retries": 2}
+    knobs = {"embedded": "never", "max_demand": DEMAND, "request_retries": 2}
+    knobs["idle_timeout"] = (
+        0.5 if "stall" in troubles else 30
+    )  # where nothing stalls, a busy machine is no stall either
     async with Piano(database=":memory:", workspace=tmp_path, base_url=server.url, **knobs) as piano:
         for model in MODELS:
             await piano.add_agent(model, model=model)
