@@ -229,7 +229,7 @@ def _guess_blocks(copy: Path) -> list[int]:
     way that fits its checksum, until all can be read.
     """
     damaged: dict[int, bytes] = {}
-    while (at := _refused_block(copy)) is not None and at not in damaged:
+    while (at := refused_block(copy)) is not None and at not in damaged:
         damaged[at] = _read_block(copy, at)
         _accept_block(copy, at)
     if not damaged:
@@ -246,10 +246,13 @@ def _guess_blocks(copy: Path) -> list[int]:
     return [*damaged]
 
 
-def _refused_block(copy: Path) -> int | None:
-    """Return which block DuckDB refuses for its checksum when it opens a file, if any."""
+def refused_block(copy: Path) -> int | None:
+    """Return which block DuckDB refuses for its checksum when it opens a file, if any. The file stays as it is.
+
+    Opened for writing, one that is wrong but readable would be checkpointed when it is closed.
+    """
     try:
-        duckdb.connect(copy, config=CONFIG).close()
+        duckdb.connect(copy, read_only=True, config=CONFIG).close()
     except (duckdb.Error, UnicodeError) as error:
         found = BAD_BLOCK.search(str(error))
         return int(found[1]) if found else None

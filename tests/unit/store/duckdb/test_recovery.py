@@ -122,6 +122,15 @@ def test_a_damaged_directory_is_put_right_among_thousands_of_guesses(tmp_path, b
     assert next(number for number, guess in enumerate(guesses) if guess == block) > 1000
 
 
+def test_j5_what_is_tried_of_a_directory_leaves_the_file_and_its_log_as_they_are(tmp_path, logged):
+    """A wrong directory that opens was checkpointed when its trial ended, and fitted neither guesses nor log then."""
+    files_of(*logged).lay_down(tmp_path)
+    path = tmp_path / "run.duckdb"
+
+    assert salvage.refused_block(path) is None
+    assert (path.read_bytes(), Path(f"{path}.wal").read_bytes()) == logged
+
+
 async def test_j5_damage_that_is_met_while_the_kernel_runs_is_recovered_by_the_next_command(tmp_path, base):
     path = tmp_path / "run.duckdb"
     path.write_bytes(flipped(base, message_block(base) + 3))
