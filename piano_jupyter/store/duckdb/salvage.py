@@ -41,6 +41,7 @@ NEW_SUFFIX = ".new"  #: where the rows that can be read are copied to
 MAX_GUESSES = 10_000  #: a guess takes a millisecond or two
 ROWS_AT_ONCE = 122_880  #: a row group
 
+ROWS_ABOUT = "SELECT estimated_size FROM duckdb_tables() WHERE database_name = $database AND table_name = $table"
 SCHEMA_VERSION = "SELECT max(version) FROM schema_version"
 CURRENT = "SELECT current_database()"
 TABLE_NAMES = (
@@ -365,9 +366,7 @@ def _row_groups(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[t
     try:
         ((last,),) = connection.execute(f"SELECT max(rowid) FROM {table}").fetchall()  # noqa: S608  One of ours.
     except duckdb.Error:
-        ((last,),) = connection.execute(
-            "SELECT estimated_size FROM duckdb_tables() WHERE table_name = $table", {"table": table}
-        ).fetchall()
+        ((last,),) = connection.execute(ROWS_ABOUT, {"database": _name(connection), "table": table}).fetchall()
     end = (last if last is not None else -1) + 1
     for low in range(0, end, ROWS_AT_ONCE):
         yield low, min(low + ROWS_AT_ONCE, end)
