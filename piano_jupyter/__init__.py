@@ -6,7 +6,7 @@ checks that, and a test checks that this map is its contract):
     jupyter | __main__ | testing  the front ends: magics and panel, terminal | a scripted model for tests
     piano                         THE SERVICE: everything a front end can ask for, each as one verb
     wiring                        builds the parts that Piano works with
-    pipeline                      the work: producer, consumer
+    pipeline | batch              the work: producer, consumer | one question for each row of a table
     runner | store | bus          one turn | the database | publishes events
     config                        every setting
     approval_prompt               the text of a request for approval
