@@ -16,6 +16,7 @@ from uuid import UUID
 
 from piano_jupyter.agent_code import in_agent_code
 from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.batch.batches import Question
 from piano_jupyter.batch_records import Batch, BatchPlan
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
@@ -69,7 +70,6 @@ from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
 from piano_jupyter.wiring import Components
 
 if TYPE_CHECKING:
-    from piano_jupyter.batch.batches import Question
     from piano_jupyter.export import ExportFormat
 
 T = TypeVar("T")
@@ -271,6 +271,7 @@ class Piano:
     async def _close(self, *, end: bool = False) -> None:
         await self._parts.backups.stop()
         await self._parts.refresher.stop()
+        await self._parts.batches.close()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
         self._parts.job_results.close()
         self.bus.publish(Closed())
@@ -2000,9 +2001,7 @@ class Piano:
 
     async def _question(
         self, template: str, schema: Any, agent: str | None, model: str | None, name: str | None, servers: Sequence[str]
-    ) -> "Question":
-        from piano_jupyter.batch.batches import Question  # noqa: PLC0415
-
+    ) -> Question:
         if name is not None and not name.strip():
             raise PianoError("the name of the batch is empty")
         form = await _form(schema, Path(self.config.workspace))

@@ -13,7 +13,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, ModelUnavailableError, PianoError
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.masked_model import MaskedModel
-from piano_jupyter.runner.model.protocol import ChatRequest, Piece, Reply
+from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Piece, Reply
 from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError
 from piano_jupyter.runner.model.server.transport import Connect, Wrap
 from piano_jupyter.runner.model.stream.tool_calls import replace_lone_surrogates
@@ -60,6 +60,7 @@ class Asker:
         config: Where the settings of the connection are taken from: certificates, proxy, timeouts, retries.
         mask: Removes secrets from what is sent and received; by default as the settings say.
         wrap: Wraps the HTTP transport, to record and replay.
+        chat_model: What answers in place of a server.
 
     Raises:
         PianoError: The schema is wrong, or no server is given.
@@ -83,6 +84,7 @@ class Asker:
         config: PianoConfig | None = None,
         mask: Callable[[Any], Any] | None = None,
         wrap: Wrap | None = None,
+        chat_model: ChatModel | None = None,
     ) -> None:
         config = PianoConfig() if config is None else config
         key = config.api_key if api_key is None else api_key
@@ -94,7 +96,7 @@ class Asker:
         self.model, self.options = model, dict(options or {})
         self.format = None if schema is None else response_format_of(schema)
         self._servers = [_server(each, key, config) for each in given]
-        self._max_in_flight, self._wrap = max_in_flight, wrap
+        self._max_in_flight, self._wrap, self.chat_model = max_in_flight, wrap, chat_model
         keys = [each.config.api_key for each in self._servers]
         self._mask = mask or SecretMask(wanted=lambda: config.mask_secrets, keys=lambda: keys)
         self._sized: asyncio.Task[int] | None = None
@@ -189,6 +191,8 @@ class Asker:
         return sum(sizes)
 
     async def _slots(self, server: _Server) -> int:
+        if self.chat_model is not None:
+            return DEFAULT_SLOTS
         client = WholeReplyClient(server.connect, server.config, self._wrap)
         try:
             return min(await client.slots(self.model) or DEFAULT_SLOTS, MAX_SLOTS)
@@ -251,6 +255,14 @@ class Worker:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the whole reply. Raises ModelError if no server gives one."""
+        if self._asker.chat_model is not None:
+            self._tries += 1
+            async with aclosing(self._asker.chat_model.stream(request)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Reply):
+                        self._usages.append(piece.usage)
+                        yield piece
+            return
         others = [each for each in self._servers if each is not self._home]
         for server in sorted([self._home, *others], key=lambda each: each.room.is_down):
             try:

@@ -209,7 +209,7 @@ class Grants:
         owners = [owner for owner, wish in self._wishes.items() if wish.is_unmet]
         for owner in owners:
             self._wishes[owner].is_unmet = False
-        if everyone := {*owners, *self._rows.owners()}:
+        if everyone := [*owners, *(self._rows.owners().difference(owners))]:
             self._stir(everyone)
 
 

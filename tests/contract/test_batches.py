@@ -152,6 +152,22 @@ async def test_an_answer_that_json_has_no_form_for_is_refused(store, batch_of, a
         await store.known_rows(batch.id, b"short")
 
 
+async def test_r28_any_text_can_be_asked_and_answered(store, batch_of, answer_to):
+    odd = "half \udfff, \0, \N{PILE OF POO}, '; DROP TABLE batches; --"
+    texts, records = (
+        await store.open_batch(batch_of()),
+        await store.open_batch(batch_of("b", schema={"type": "string"})),
+    )
+    for batch in (texts, records):
+        await store.add_answers(batch.id, [answer_to(0, odd, asked={odd: odd}), answer_to(1, None, error=odd)])
+
+    found = [await store.answers_from(batch.id, -1, bytes(16), 9) for batch in (texts, records)]
+
+    assert [answers[0].asked for answers in found] == [{odd: odd}, {odd: odd}]
+    assert [answers[0].answer for answers in found] == [odd.replace("\udfff", "?"), odd]
+    assert [answers[1].error for answers in found] == 2 * [odd.replace("\udfff", "?")]
+
+
 async def test_as_many_rows_are_leased_as_the_server_has_room_for(store, batch_of):
     batch = await store.open_batch(batch_of())
     demand = RowDemand(

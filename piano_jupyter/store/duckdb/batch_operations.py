@@ -123,8 +123,12 @@ def _row_of(answer: BatchAnswer, *, is_json: bool) -> dict[str, Any]:
             "key": UUID(bytes=answer.key),
             "place": answer.place,
             "asked": _json(answer.asked),
-            "answer": None if answer.error is not None else _json(answer.answer) if is_json else str(answer.answer),
-            "error": answer.error,
+            "answer": None
+            if answer.error is not None
+            else _json(answer.answer)
+            if is_json
+            else _whole(str(answer.answer)),
+            "error": None if answer.error is None else _whole(answer.error),
             "usage": _json(answer.usage),
             "answered_at": utc(answer.answered_at),
         }
@@ -134,7 +138,13 @@ def _row_of(answer: BatchAnswer, *, is_json: bool) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     plain = dict(value) if isinstance(value, Mapping) else value
-    return json.dumps(plain, ensure_ascii=False)
+    text = json.dumps(plain, ensure_ascii=False)
+    return text if text.isascii() or _whole(text) == text else json.dumps(plain)
+
+
+def _whole(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _answer_of(
