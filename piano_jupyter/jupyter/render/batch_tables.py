@@ -1,0 +1,120 @@
+"""Batches as a table and as a card."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from piano_jupyter.batch_records import Batch, BatchStatus
+from piano_jupyter.events import BatchProgress, Event
+from piano_jupyter.jupyter.render.batch_text import fraction, progress_line, rate, time_left
+from piano_jupyter.jupyter.render.cards import SCRIPT
+from piano_jupyter.jupyter.render.tables import RecordCard, RecordTable, counted
+from piano_jupyter.records import Notebook, Rows
+from piano_jupyter.text.short_paths import short_paths
+from piano_jupyter.text.truncation import truncated
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MANY_EVENTS_COUNT = 1_000  # all that are remembered
+MAX_ERRORS = 10  # that a card shows
+MAX_ERROR_CHARS = 300
+MAX_TEMPLATE_CHARS = 2_000
+Progress = Mapping[UUID, BatchProgress]
+NO_BATCHES = "no batches yet; %%piano --map FRAME asks about each row of a table"
+
+
+def latest_progress(events: "Iterable[tuple[datetime, Event]]") -> dict[UUID, BatchProgress]:
+    """Return what the latest events say of each batch."""
+    return {event.batch_id: event for _, event in events if isinstance(event, BatchProgress)}
+
+
+def batches_table(batches: Sequence[Batch], progress: Progress, here: Notebook | None = None) -> RecordTable[Batch]:
+    """Return batches as a table, with the speed of those that run or ran lately, and the time that is left.
+
+    Which notebook a batch was run from is shown where that is not always the one that it is shown in, `here`.
+    """
+    titles = short_paths(batch.notebook.name for batch in batches)
+
+    def speed(batch: Batch) -> str:
+        now = progress.get(batch.id)
+        return rate(now.rows_per_s) if now is not None and now.rows_per_s else ""
+
+    def left(batch: Batch) -> str:
+        now = progress.get(batch.id)
+        return time_left(now.seconds_left) if now is not None and batch.status is BatchStatus.RUNNING else ""
+
+    optional: dict[str, Callable[[Batch], str]] = {"rows/s": speed, "time left": left}
+    is_all_here = here is not None and all(batch.notebook.is_same(here) for batch in batches)
+    return RecordTable(
+        batches,
+        NO_BATCHES,
+        batch=lambda each: each.name,
+        status=lambda each: each.status,
+        rows=lambda each: f"{each.row_count:,}",
+        done=lambda each: f"{each.done:,}",
+        failed=lambda each: f"{each.failed:,}",
+        **{head: column for head, column in optional.items() if any(map(column, batches))},
+        model=lambda each: each.model,
+        **({} if is_all_here else {"notebook": lambda each: titles[each.notebook.name] or SCRIPT}),
+    )
+
+
+def batch_card(batch: Batch, progress: BatchProgress | None, errors: Sequence[tuple[str, int]]) -> RecordCard:
+    """Return a batch with all that is known of it; `errors` says how often each error occurred, the commonest first."""
+    runs = progress is not None and batch.status is BatchStatus.RUNNING
+    more = len(errors) - MAX_ERRORS
+    return RecordCard(
+        batch=batch.name,
+        status=f"{batch.status}{f': {batch.reason}' if batch.reason else ''}",
+        now=progress_line(progress) if progress is not None and runs else "",
+        rows=f"{batch.row_count:,}",
+        answers=f"{batch.done:,} done, {batch.failed:,} failed",
+        errors="\n".join(
+            [
+                *(
+                    f"{count:,} × {truncated(' '.join(why.split()), MAX_ERROR_CHARS)}"
+                    for why, count in errors[:MAX_ERRORS]
+                ),
+                *([f"and {counted(more, 'other')}"] if more > 0 else []),
+            ]
+        ),
+        question=truncated(batch.template, MAX_TEMPLATE_CHARS),
+        schema=json.dumps(batch.schema, ensure_ascii=False) if batch.schema is not None else "",
+        agent=f"@{batch.agent}" if batch.agent else "",
+        model=batch.model,
+        options=", ".join(f"{name}={value}" for name, value in sorted(batch.options.items())),
+        server=batch.server,
+        notebook=batch.notebook.name,
+    )
+
+
+def running_lines(batches: Iterable[Batch], progress: Progress) -> str:
+    """Return how far the batches are that run, a line each."""
+    running = [batch for batch in batches if batch.status is BatchStatus.RUNNING]
+    return "\n".join(f"{batch.name}: {how_far(batch, progress.get(batch.id))}" for batch in running)
+
+
+def how_much(batch: Batch, progress: BatchProgress | None) -> float:
+    """Return how much of a batch is done that runs, from 0 to 1."""
+    if progress is not None:
+        return fraction(progress)
+    return min(1.0, (batch.done + batch.failed) / batch.row_count) if batch.row_count else 0.0
+
+
+def how_far(batch: Batch, progress: BatchProgress | None) -> str:
+    """Return how far a batch is that runs."""
+    if progress is not None:
+        return progress_line(progress)
+    return f"{batch.done + batch.failed:,} of {counted(batch.row_count, 'row')}"
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Rows:
+    """Return dicts as a table with the columns of the first one; a value that is missing is empty."""
+    columns = tuple(rows[0]) if rows else ()
+    return Rows(tuple(map(str, columns)), tuple(tuple(_shown(row.get(name)) for name in columns) for row in rows))
+
+
+def _shown(value: object) -> object:
+    return "" if value is None else value
