@@ -204,7 +204,7 @@ class PianoInCell:
         finally:
             self._loop.submit(stream.aclose())
 
-    def _call_of(self, name: str, *args: Any, **kwargs: Any) -> VerbCall:
+    def _call_of(self, name: str, /, *args: Any, **kwargs: Any) -> VerbCall:
         view = self._views.get(name, _as_it_is)
         call = VerbCall(name, lambda: view(self._hop(name, *args, **kwargs)), self._cell)
         self._calls.add(call)
@@ -213,10 +213,10 @@ class PianoInCell:
     async def _read(self, name: str) -> Any:
         return getattr(await self._opened(), name)
 
-    async def _hop(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def _hop(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
 
-    async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         result = getattr(await self._opened(), name)(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
 

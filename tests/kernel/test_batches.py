@@ -144,6 +144,31 @@ def test_r42_dicts_come_back_as_dicts_and_are_shown_as_a_table_of_a_bounded_size
     assert tables.run("print(len(_), _[299]['answer'], rows[0])").stream == "300 <b>fine</b> {'n': 0, 'empty': 0}\n"
 
 
+def test_a_batch_that_runs_is_named_by_status_and_can_be_cancelled(tables, stub_model):
+    stub_model.answer = lambda asked: ServerReply("four", held="Lovely" not in asked["messages"][-1]["content"])
+    tables.run(f"import asyncio\nrunning = asyncio.create_task(piano.map(reviews, {QUESTION!r}, name='stars'))")
+    until(lambda: "1 of 3 rows" in tables.run("%piano status").text)
+
+    listed, status = tables.run("%piano batches").text, tables.run("%piano status").text
+    refused = tables.run("%piano batch stars --delete --yes").stream
+    cancelled = tables.run("%piano batch stars --cancel").text
+    ended = tables.run("try:\n    await running\nexcept Exception as error:\n    print(error)").stream
+
+    assert listed.splitlines()[1].startswith("stars  running  3")
+    assert "batches  stars: 1 of 3 rows" in status
+    assert "the batch 'stars' runs" in refused
+    assert cancelled == "batch stars is cancelled: 1 of 3 rows answered"
+    assert ended == "the batch 'stars' was cancelled; run it again to go on with it\n"
+    assert "stars:" not in tables.run("%piano status").text
+    assert "the batch 'stars' does not run: it is cancelled" in tables.run("%piano batch stars --cancel").stream
+
+
+def test_verbs_take_a_name_as_a_keyword_in_a_cell(tables):
+    named = tables.run("print((await piano.agent(name='assistant')).name, await piano.batches())")
+
+    assert named.stream == "Assistant []\n"
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
