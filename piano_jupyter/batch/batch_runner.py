@@ -6,8 +6,8 @@ a later row is answered: where a server fails, the rows that it failed at are as
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from piano_jupyter.text.json_text import parse_json
 log = logger(__name__)
 
 COMMIT_S = 0.25  #: between two commits, and two reports of how far it is
+SLOW_S = 1.0  #: after which a store that has not answered is waited for: no more rows begin until it has
 RENEW_S = 0.25  #: after which it asks again how many rows may be in flight, unless it is told to
 COPIED = b"3"
 
@@ -80,6 +81,7 @@ class BatchRunner:
         self._errors: list[BatchAnswer] = []  #: of the last rows in a row, which are stored once another is answered
         self._taken: set[bytes] = set()  #: the keys of rows that are being asked, or whose answers are not stored yet
         self._told: BatchProgress | None = None
+        self._asked_store: dict[object, float] = {}  #: since when the store is asked for something
 
     def stir(self) -> None:
         """Have it ask the store at once how many rows may be in flight."""
@@ -194,7 +196,8 @@ class BatchRunner:
             return
         answers, self._answered = self._answered, []
         try:
-            batch = await finish_even_if_cancelled(self._store.add_answers(self.batch.id, answers))
+            with self._asking_store():
+                batch = await finish_even_if_cancelled(self._store.add_answers(self.batch.id, answers))
         except PianoError:
             self._answered[:0] = answers
             raise
@@ -208,12 +211,32 @@ class BatchRunner:
             self._stirred.clear()
             if self._cancelled:
                 raise PianoError(f"the batch {self.batch.name!r} was cancelled; run it again to go on with it")
-            self._permits.limit = await self._store.lease_rows(
-                self._demand(self._limit), await self._turn(self.batch.model)
-            )
+            turn = await self._turn(self.batch.model)
+            with self._asking_store():
+                allowed = await self._store.lease_rows(self._demand(self._limit), turn)
+            self._permits.limit = 0 if self._is_store_slow() else allowed
             with suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_S):
                     await self._stirred.wait()
+
+    @contextmanager
+    def _asking_store(self) -> Iterator[None]:
+        """Let no more rows begin while the store does not answer: their answers would not be kept."""
+        loop, request = asyncio.get_running_loop(), object()
+        self._asked_store[request] = loop.time()
+        pausing = loop.call_later(SLOW_S, self._pause)
+        try:
+            yield
+        finally:
+            pausing.cancel()
+            del self._asked_store[request]
+
+    def _pause(self) -> None:
+        self._permits.limit = 0
+
+    def _is_store_slow(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(now - since >= SLOW_S for since in self._asked_store.values())
 
     def _demand(self, wanted: int) -> RowDemand:
         batch = self.batch

@@ -282,3 +282,34 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_stored(opened,
         await piano.map(**{"rows": reviews(2), "template": TEMPLATE} | given)
 
     assert (model.asked, await piano.batches()) == ([], [])
+
+
+async def test_r31_a_deleted_batch_is_in_no_byte_of_the_history_and_its_copies(opened, tmp_path):
+    folder = tmp_path / ".piano"
+    piano = await opened(RowModel(lambda row: row["review"]), database=folder / "piano.duckdb")
+    secret = [{"review": f"xyzzyplugh {number} " + "and so on " * 100} for number in range(40)]
+    await piano.map(secret, TEMPLATE, name="secret")
+    await piano.map(reviews(3), TEMPLATE, name="kept")
+    await piano.backup()
+
+    assert holding(folder)
+    assert await piano.delete_batch("secret") == []
+    assert holding(folder) == []
+    assert [(each.name, each.done) for each in await piano.batches()] == [("kept", 3)]
+    await piano.close()
+    assert holding(folder) == []
+
+
+def holding(folder):
+    """Return the files that hold what was said."""
+    return [each.name for each in folder.rglob("*") if each.is_file() and b"xyzzyplugh" in each.read_bytes()]
+
+
+async def test_what_batches_cost_is_told_by_batch(opened):
+    piano = await opened(RowModel())
+    await piano.map(reviews(3), TEMPLATE, name="reviews")
+
+    rows = await piano.stats("batch")
+
+    assert rows.columns[:4] == ("batch", "answers", "prompt_tokens", "cached_tokens")
+    assert rows[0][:3] == ("reviews", 3, 27)
