@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Reader = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
 Peek = Callable[[Reader], concurrent.futures.Future[list[str]] | None]
 #: the tables that %piano sql can read
-TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
+TABLES = (
+    *("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks"),
+    *("batches", "batch_answers"),
+)
 ANSWER_TIMEOUT_S = 0.04
 MODELS_TIMEOUT_S = 0.3  # the server is asked
 MAX_IDS = 100  # of jobs or messages

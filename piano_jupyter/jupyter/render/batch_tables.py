@@ -7,7 +7,7 @@ from uuid import UUID
 
 from piano_jupyter.batch_records import Batch, BatchStatus
 from piano_jupyter.events import BatchProgress, Event
-from piano_jupyter.jupyter.render.batch_text import fraction, progress_line, rate, time_left
+from piano_jupyter.jupyter.render.batch_text import progress_line, rate, time_left
 from piano_jupyter.jupyter.render.cards import SCRIPT
 from piano_jupyter.jupyter.render.tables import RecordCard, RecordTable, counted
 from piano_jupyter.records import Notebook, Rows
@@ -93,21 +93,22 @@ def batch_card(batch: Batch, progress: BatchProgress | None, errors: Sequence[tu
 def running_lines(batches: Iterable[Batch], progress: Progress) -> str:
     """Return how far the batches are that run, a line each."""
     running = [batch for batch in batches if batch.status is BatchStatus.RUNNING]
-    return "\n".join(f"{batch.name}: {how_far(batch, progress.get(batch.id))}" for batch in running)
+    return "\n".join(f"{batch.name}: {progress_line(progress_of(batch, progress.get(batch.id)))}" for batch in running)
 
 
-def how_much(batch: Batch, progress: BatchProgress | None) -> float:
-    """Return how much of a batch is done that runs, from 0 to 1."""
-    if progress is not None:
-        return fraction(progress)
-    return min(1.0, (batch.done + batch.failed) / batch.row_count) if batch.row_count else 0.0
-
-
-def how_far(batch: Batch, progress: BatchProgress | None) -> str:
-    """Return how far a batch is that runs."""
-    if progress is not None:
-        return progress_line(progress)
-    return f"{batch.done + batch.failed:,} of {counted(batch.row_count, 'row')}"
+def progress_of(batch: Batch, progress: BatchProgress | None) -> BatchProgress:
+    """Return how far a batch is that runs: what was told of it last, else what is stored."""
+    return progress or BatchProgress(
+        batch_id=batch.id,
+        name=batch.name,
+        status=batch.status,
+        rows=batch.row_count,
+        known=batch.done + batch.failed,
+        done=0,
+        failed=0,
+        tokens=0,
+        notebook=batch.notebook.name,
+    )
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Rows:

@@ -39,7 +39,7 @@ async def trust(piano: "Piano") -> Any:
 
 
 async def sql(piano: "Piano", text: str) -> Any:
-    """Query everything that is stored: the tables agents, threads, messages, tool_calls, tool_results and jobs."""
+    """Query everything that is stored: agents, threads, messages, tool_calls, tool_results, jobs, batches, and more."""
     query = required("query", text, "%piano sql SELECT * FROM messages")
     try:
         return await piano.sql(query)

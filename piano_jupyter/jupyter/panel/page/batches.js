@@ -12,7 +12,6 @@ export class Batches {
     this.timer = null; // of the next look
     this.isAsking = false;
     this.asksAgain = false; // there was news since the last look
-    this.load();
   }
 
   onNews({ topics }) {
@@ -26,11 +25,16 @@ export class Batches {
       return;
     }
     this.isAsking = true;
-    clearTimeout(this.timer);
+    this.restAfter(CHECK_MS); // should no reply come
     this.panel.link.tell("batches", {}, ({ reply }) => {
-      this.timer = setTimeout(() => this.rest(), PAUSE_MS);
+      this.restAfter(PAUSE_MS);
       if (reply) this.show(reply);
     });
+  }
+
+  restAfter(pause) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.rest(), pause);
   }
 
   rest() {

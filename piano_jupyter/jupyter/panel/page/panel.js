@@ -38,6 +38,7 @@ class Panel {
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
     this.act("hello");
+    this.batches.load();
     this.watchForEyes();
   }
 
