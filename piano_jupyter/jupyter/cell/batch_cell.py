@@ -110,7 +110,8 @@ class BatchView:
         self._handle = display({}, raw=True, display_id=True) if session.in_notebook else None
         self._is_terminal = not session.in_notebook and sys.stdout.isatty()
         self._loading = ""
-        self._printed = False
+        self._printed = False  #: whether the first line is on the terminal
+        self._has_line = False  #: whether a line is there that changes
         self.progress: BatchProgress | None = None  #: the last that is known of it
 
     def take(self, event: Event) -> None:
@@ -145,6 +146,7 @@ class BatchView:
             width = shutil.get_terminal_size().columns - 1
             sys.stdout.write(f"\r{truncated(terminal_text(now), width):{width}}\r")
             sys.stdout.flush()
+            self._has_line = True
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
@@ -168,6 +170,7 @@ class BatchView:
             self._session.shown_batches.discard(self.progress.batch_id)
 
     def _clear(self) -> None:
-        if self._is_terminal and self._printed:
+        if self._has_line:
             sys.stdout.write(f"\r{' ' * (shutil.get_terminal_size().columns - 1)}\r")
             sys.stdout.flush()
+            self._has_line = False

@@ -17,10 +17,12 @@ ROWS_TO_TRY = 20  # a table with more of them may be tried with these first
 def plan_line(progress: "BatchProgress", *, has_limit: bool = False) -> str:
     """Return what is about to be asked: how many rows, how many are known, about how many tokens."""
     left = progress.rows - progress.known
+    if not left:
+        return f"{counted(progress.rows, 'row')}, all known"
     known = f", {progress.known:,} of them known" if progress.known else ""
-    tokens = f", about {counted(rounded(progress.tokens), 'token')} to read" if left else ""
+    tokens = counted(rounded(progress.tokens), "token")
     trying = f"; --limit {ROWS_TO_TRY} tries it" if left > ROWS_TO_TRY and not has_limit else ""
-    return f"{counted(progress.rows, 'row')}{known}{tokens}{trying}"
+    return f"{counted(progress.rows, 'row')}{known}, about {tokens} to read{trying}"
 
 
 def progress_line(progress: "BatchProgress") -> str:
@@ -86,8 +88,8 @@ def rate(number: float) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """Return how long something still takes; "" if that is unknown."""
-    if seconds is None:
+    """Return how long something still takes; "" if that is unknown, or nothing is left."""
+    if not seconds:
         return ""
     if seconds < 60:
         return "less than a minute left"

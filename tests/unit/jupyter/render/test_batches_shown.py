@@ -57,7 +57,7 @@ def test_before_it_starts_rows_known_rows_and_tokens_are_told_and_how_to_try_it(
     assert plan_line(HALFWAY) == "2,000 rows, 120 of them known, about 240,000 tokens to read; --limit 20 tries it"
     assert plan_line(HALFWAY, has_limit=True).endswith("about 240,000 tokens to read")
     assert plan_line(replace(BEGUN, rows=1, known=0, tokens=31)) == "1 row, about 31 tokens to read"
-    assert plan_line(replace(BEGUN, rows=120)) == "120 rows, 120 of them known"
+    assert plan_line(replace(BEGUN, rows=120)) == "120 rows, all known"
 
 
 def test_while_it_runs_rows_speed_time_and_failures_are_told():
@@ -103,7 +103,8 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on():
     ("seconds", "told"),
     [
         (None, ""),
-        (0, "less than a minute left"),
+        (0, ""),
+        (3, "less than a minute left"),
         (61, "about 1 min left"),
         (3_600, "about 60 min left"),
         (7_200, "about 2 hours left"),
