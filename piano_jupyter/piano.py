@@ -2328,6 +2328,8 @@ class Piano:
     async def _restore(self, file: Path) -> str | None:
         if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
             raise PianoError(f"job {short(running[0].id)} runs: wait for it, or cancel it first")
+        if self.is_open and (mapping := await self._parts.batches.running()):
+            raise PianoError(f"the batch {mapping[0].name!r} runs: wait for it, or cancel it first")
         if others := self._parts.workspace_store.others:
             raise PianoError(f"the database is also open in {', '.join(others)}: close that first")
         prepared = await asyncio.to_thread(prepare_restore, self._parts.database, file)

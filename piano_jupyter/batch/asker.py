@@ -10,7 +10,13 @@ from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch.server_room import ServerRoom
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import ModelError, ModelUnavailableError, PianoError
+from piano_jupyter.errors import (
+    ModelError,
+    ModelNotServedError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    PianoError,
+)
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.masked_model import MaskedModel
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Piece, Reply
@@ -28,6 +34,7 @@ from piano_jupyter.secrets.known_secrets import SecretMask
 DEFAULT_SLOTS = 4  #: of a server that does not say how many requests it answers at once
 MAX_SLOTS = 256  #: however many a server says
 BUSY_RETRIES = 8  #: of one row, after pauses that grow to half a minute
+SERVER_ERRORS = (ModelUnavailableError, ModelTimeoutError, ModelNotServedError)  #: that say nothing about a row
 MAX_FAILURES = 20  #: rows in a row that may fail before a batch stops
 INHERITED = ("verify", "proxy", "connect_timeout", "first_byte_timeout", "request_retries", "mask_secrets")
 
@@ -240,16 +247,18 @@ class Worker:
         answer_format, self._tries, self._usages = self._asker.format, 0, []
         schema = None if answer_format is None else answer_format.schema
         request = ChatRequest(model=self._asker.model, messages=messages, options=self._asker.options, schema=schema)
-        text, value, error, reply = "", None, None, Reply()
+        text, value, reply, failure = "", None, Reply(), None
         try:
             async with aclosing(reply_matching_schema(self._model, request)) as pieces:
                 async for piece in pieces:
                     reply = piece if isinstance(piece, Reply) else reply
             text, value = _value(reply, answer_format)
-        except PianoError as failure:
-            error = str(failure)
+        except PianoError as raised:
+            failure = raised
+        error = None if failure is None else str(failure)
         usage = sum_usage(self._usages) | ({"cut": True} if reply.is_cut else {})
-        answer = RowAnswer(text=text, value=value, error=error, usage=usage, tries=self._tries)
+        tries, unavailable = self._tries, isinstance(failure, SERVER_ERRORS)
+        answer = RowAnswer(text=text, value=value, error=error, usage=usage, tries=tries, unavailable=unavailable)
         self._asker.count(answer)
         return answer
 

@@ -164,7 +164,7 @@ class BatchRunner:
             asked=self._asked(row) if answer.tries else {},
             answer=answer.value,
             error=answer.error,
-            usage=answer.usage,
+            usage={**answer.usage, "unavailable": True} if answer.unavailable else answer.usage,
             answered_at=self._clock.now(),
         )
         if answer.error is None or not answer.tries:

@@ -117,6 +117,10 @@ class Batches:
             for each in await self._store.batches()
         ]
 
+    async def running(self) -> list[Batch]:
+        """Return the batches that run, in whichever notebook."""
+        return [each for each in await self.all() if each.status is BatchStatus.RUNNING]
+
     async def find(self, name: str) -> Batch:
         """Return a batch by its name, whatever its case. Raises NotFoundError."""
         known = await self.all()

@@ -71,14 +71,18 @@ class Frame(ABC):
             for row in zip(*values, strict=True):
                 yield dict(zip(names, row, strict=True))
 
-    def with_answers(self, answers: Iterable[RowAnswer], schema: Mapping[str, Any] | None = None) -> Any:
+    def with_answers(
+        self, answers: Iterable[RowAnswer], schema: Mapping[str, Any] | None = None, taken: Iterable[str] = ()
+    ) -> Any:
         """Return a table of the same kind with the answers, in the order of the rows.
 
         The fields of an object schema become columns, any other answer the column `answer`, and the last column
         `error` says why a row has none. No column is replaced: where `error` is one already, the new one is `error_2`.
-        The case of letters does not make two names different, as in a database.
+        The case of letters does not make two names different, as in a database. `taken` are more names that the new
+        columns may not have.
         """
-        return self._extended(answer_columns(islice(answers, self.count), self.count, schema, self.columns))
+        names = [*self.columns, *taken]
+        return self._extended(answer_columns(islice(answers, self.count), self.count, schema, names))
 
     def _place(self, name: str) -> int:
         places = [place for place, each in enumerate(self.columns) if each == name]

@@ -320,6 +320,8 @@ class Store(Backend):
     async def open_batch(self, batch: Batch, alive: Collection[str] = ()) -> Batch:
         """Store a batch that runs now, known by its name; return it as it now is: a known one keeps its id and answers.
 
+        Its errors whose `usage` has `unavailable` are forgotten: they say nothing about their rows.
+
         Raises StoreError for a name (whatever its case) of a batch that asks something else, and while another one of
         the owners that are `alive` runs it.
         """

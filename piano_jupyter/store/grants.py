@@ -49,6 +49,7 @@ class Grants:
         self._swapped: dict[str, float] = {}  #: when a model was swapped in last, by server
         self._lock = asyncio.Lock()
         self._rows = RowLeases(now)
+        self._rows_gave_way: dict[UUID, float] = {}  #: jobs that nothing keeps from starting, and since when
 
     async def claim_next(
         self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
@@ -63,6 +64,7 @@ class Grants:
             wish = self._wishes[owner] = _Wish(list(wanted), turn)
             self._expected = {each: until for each, until in self._expected.items() if each not in wanted}
             self._reserved = {each: until for each, until in self._reserved.items() if each not in wanted}
+            self._rows_gave_way = {each: at for each, at in self._rows_gave_way.items() if each not in wanted}
             while (job := self._next(wish)) is not None:
                 claimed = await self._claim(request_id, owner, [job.id], now)
                 wish.wanted.remove(job.id)
@@ -111,11 +113,20 @@ class Grants:
         return allowed
 
     def _job_waits(self, server: str, turn: Turn) -> bool:
-        """Return whether a job could start on a server that rows would delay."""
+        """Return whether a job could start on a server that rows would delay.
+
+        A kernel that does not come for a job, though no row is in flight any more, is not waited for until it asks
+        again: it may hang, or have been told to start no jobs.
+        """
         model_of = partial(_model_of, aliases=turn.aliases)
         jobs = {each.job.id: each for each in (*self._asked_for(), *self._waiting(self._expected))}
         waiting = [each for each in jobs.values() if each.job.server == server]
-        return bool(waiting and ready(waiting, self.board.running, self._limits(server, turn), model_of))
+        able = ready(waiting, self.board.running, self._limits(server, turn), model_of) if waiting else []
+        now, is_free = self._now(), not self._rows.models_in_flight(server)
+        self._rows_gave_way = {each: at for each, at in self._rows_gave_way.items() if self.board.queued(each)}
+        if is_free:
+            self._rows_gave_way |= {each.job.id: now for each in able if each.job.id not in self._rows_gave_way}
+        return any(now - self._rows_gave_way.get(each.job.id, now) < RESERVED_S for each in able)
 
     def _call_rows_back(self, servers: Collection[str]) -> None:
         """Have those who ask rows on these servers ask again how many they may have."""

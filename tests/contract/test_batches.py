@@ -126,6 +126,19 @@ async def test_errors_are_forgotten_so_that_their_rows_are_asked_again(store, ba
     assert await store.known_rows(batch.id, keys(0, 1)) == b"10"
 
 
+async def test_rows_that_no_server_has_answered_are_asked_again_by_the_next_run(store, batch_of, answer_to):
+    batch = await store.open_batch(batch_of())
+    gone = answer_to(1, None, error="no server", usage={"unavailable": True})
+    counted = await store.add_answers(batch.id, [answer_to(0), gone, answer_to(2, None, error="no JSON")])
+    assert await store.known_rows(batch.id, keys(0, 1, 2)) == b"102"
+
+    again = await store.open_batch(batch_of())
+    await store.add_answers(batch.id, [answer_to(1, "now")])
+
+    assert (counted.failed, again.failed) == (2, 1)
+    assert [each.answer for each in await store.answers(batch.id, keys(1))] == ["now"]
+
+
 async def test_a_deleted_batch_is_gone_with_its_answers_and_takes_no_more(store, make, batch_of, answer_to):
     batch = await store.open_batch(batch_of())
     await store.add_answers(batch.id, [answer_to(0)])

@@ -10,7 +10,7 @@ from row_models import RowModel, refuses
 
 from piano_jupyter import Notebook, Piano, PianoError
 from piano_jupyter.batch_records import BatchStatus
-from piano_jupyter.errors import ModelError, NotFoundError, StoreError
+from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, StoreError
 from piano_jupyter.events import BatchProgress
 
 TEMPLATE = "Rate this review: {{review}}"
@@ -161,6 +161,18 @@ async def test_errors_between_answers_are_kept_until_they_are_retried(opened):
 
     assert len(model.rows) == 4
     assert [row["error"] for row in again] == [None, None, None]
+
+
+async def test_rows_that_no_server_has_answered_are_asked_again_without_retrying(opened):
+    model = RowModel(lambda _: ModelUnavailableError("no server"))
+    piano = await opened(model)
+    found = await piano.map(reviews(2), TEMPLATE, name="reviews")
+
+    model.answer = lambda _: "good"
+    again = await piano.map(reviews(2), TEMPLATE, name="reviews")
+
+    assert [row["error"] for row in found] == ["no server", "no server"]
+    assert [row["answer"] for row in again] == ["good", "good"]
 
 
 async def test_progress_is_told_from_the_start_to_the_end(opened):

@@ -35,6 +35,8 @@ class BatchOperations(Operations):
         if known.status is BatchStatus.RUNNING and known.owner != batch.owner and known.owner in alive:
             where = known.notebook.name or "another process"
             raise StoreError(f"the batch {known.name!r} runs already, in {where}: wait for it, or cancel it")
+        self._connection.execute(batch_queries.FORGET_UNAVAILABLE, {"batch_id": known.id})
+        known = self._get(Batch, known.id)
         run = replace(known, agent=begun.agent, server=begun.server, row_count=begun.row_count, owner=begun.owner)
         run = replace(run, status=begun.status, reason=None, started_at=begun.started_at, finished_at=None)
         return self._move_batch(replace(run, notebook=begun.notebook))

@@ -22,11 +22,15 @@ BATCHES = f"{COUNTED.replace('$id::UUID IS NULL OR batch_id = $id', 'TRUE')} ORD
 #: Each key with its place among those that are bound.
 WANTED = "wanted AS (SELECT unnest(string_split($keys, ','))::UUID AS key, unnest(range($count)) AS position)"
 
+#: Whether an error says nothing about its row: no server has answered.
+UNAVAILABLE = "coalesce(json_extract(usage, '$.unavailable')::VARCHAR = 'true', false)"
+
 #: A digit for each key, as one text: see `Store.known_rows`.
 KNOWN_ROWS = f"""
 WITH {WANTED}, known AS (
     SELECT key, min(CASE
-        WHEN batch_id = $batch_id::UUID THEN if(error IS NULL, '1', '2') WHEN error IS NULL THEN '3' ELSE '9' END
+        WHEN error IS NULL THEN if(batch_id = $batch_id::UUID, '1', '3')
+        WHEN batch_id = $batch_id::UUID AND NOT {UNAVAILABLE} THEN '2' ELSE '9' END
     ) AS sign
     FROM batch_answers SEMI JOIN wanted USING (key) GROUP BY key
 )
@@ -68,6 +72,10 @@ SELECT key, place, asked, answer, error, usage, answered_at
 FROM batch_answers WHERE batch_id = $batch_id AND (place > $place OR (place = $place AND key > $key::UUID))
 ORDER BY place, key LIMIT $most
 """
+
+FORGET_UNAVAILABLE = f"""
+DELETE FROM batch_answers WHERE batch_id = $batch_id AND error IS NOT NULL AND {UNAVAILABLE}
+"""  # noqa: S608  Our own.
 
 FORGET_ERRORS = "DELETE FROM batch_answers WHERE batch_id = $batch_id AND error IS NOT NULL"
 
