@@ -131,6 +131,23 @@ def test_an_interrupt_keeps_what_was_answered_and_says_how_to_go_on(tables, stub
     assert len(stub_model.requests) == 12
 
 
+def test_an_interrupt_of_an_awaited_map_keeps_what_was_answered_too(tables, stub_model):
+    tables.run("few = [{'review': f'note {n}'} for n in range(6)]")
+    late = {"note 4", "note 5"}
+    stub_model.answer = lambda asked: ServerReply(
+        "yes", held=any(each in asked["messages"][-1]["content"] for each in late)
+    )
+    started = tables.start("await piano.map(few, 'Is it kind? {{review}}', name='kind')")
+    until(lambda: len(stub_model.requests) == 6)
+    tables.manager.interrupt_kernel()
+    cell = tables.finish(started)
+
+    assert cell.status == "error"
+    assert cell.shown[0]["text/plain"].startswith("interrupted; the answers to ")
+    assert cell.shown[0]["text/plain"].endswith(" of 6 rows are kept: run this again to go on")
+    assert "interrupted" in tables.run("%piano batches").text
+
+
 def test_r42_dicts_come_back_as_dicts_and_are_shown_as_a_table_of_a_bounded_size(tables, stub_model):
     stub_model.answer = lambda _: "<b>fine</b>"
     tables.run("rows = [{'n': n, 'empty': n} for n in range(300)]")

@@ -42,7 +42,7 @@ def progress_line(progress: "BatchProgress") -> str:
 
 
 def summary_line(progress: "BatchProgress", failed: int) -> str:
-    """Return what a batch has come to, without times; `failed` is how many of its rows have an error."""
+    """Return what a batch has come to, without times; `failed` is how many of its rows have an error that is kept."""
     asked = progress.done + progress.failed
     same = progress.rows - progress.known - asked
     parts = {
@@ -52,9 +52,13 @@ def summary_line(progress: "BatchProgress", failed: int) -> str:
         "the same as others": same if progress.status is BatchStatus.DONE else 0,
     }
     told = ", ".join([counted(progress.rows, "row"), *(f"{count:,} {what}" for what, count in parts.items() if count)])
-    nothing = "" if asked else "; nothing was asked"
-    retry = f"; after %piano batch {quoted(progress.name)} --retry, the next run asks those again" if failed else ""
-    return f"{told}{nothing}{retry}"
+    if failed:
+        how = f"; after %piano batch {quoted(progress.name)} --retry, the next run asks those again"
+    elif progress.failed:  # no server answered, which says nothing about the rows: these errors are not kept
+        how = "; the next run asks those again"
+    else:
+        how = ""
+    return f"{told}{'' if asked else '; nothing was asked'}{how}"
 
 
 def interrupted_line(progress: "BatchProgress | None") -> str:

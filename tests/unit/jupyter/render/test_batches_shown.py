@@ -80,6 +80,11 @@ def test_while_it_runs_rows_speed_time_and_failures_are_told():
             f"2,000 rows, 3 known, 1,995 answered, 2 failed{RETRY}",
         ),
         (
+            {"known": 0, "done": 1_998, "failed": 2},
+            0,
+            "2,000 rows, 1,998 answered, 2 failed; the next run asks those again",
+        ),
+        (
             {"known": 2_000},
             4,
             f"2,000 rows, 2,000 known; nothing was asked{RETRY}",
