@@ -127,12 +127,12 @@ def _ask_function(template: RowTemplate, settings: Mapping[str, Any], workers: i
         settings = {**settings, "max_in_flight": max(1, settings["max_in_flight"] // workers)}
 
     @daft.cls(max_concurrency=workers)  # of a function, any number would run at once
-    class RowAsker:
+    class FrameAsker:
         @daft.method.batch(return_dtype=ANSWER_TYPE, batch_size=batch_rows)
         def ask(self, *columns: daft.Series) -> list[dict[str, Any]]:
             return asyncio.run(_ask(template, settings, list(_rows(template, columns))))
 
-    return RowAsker().ask
+    return FrameAsker().ask
 
 
 async def _ask(
