@@ -24,6 +24,7 @@ KNOWN = {
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
     "COLUMN": ["content", "role"],
+    "BATCH": ["stars", "my stars"],
     "TOPIC": ["agents-and-skills", "settings"],
 }
 
@@ -81,6 +82,9 @@ def offered(typed, **where):
         ("ask @ada what is th", None),
         ("edit 3fa9c1 an", None),
         ("ask what @a", []),
+        ("batch st", ["stars"]),
+        ("batch my", ['"my stars"']),
+        ("ask --map rows --name s", ["stars"]),
         ("sql SELECT * FROM ", list(TABLES)),
         ("sql SELECT * FROM jobs JOIN me", ["messages"]),
         ("sql SELECT con", ["content"]),

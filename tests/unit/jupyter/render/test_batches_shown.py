@@ -29,6 +29,7 @@ from piano_jupyter.jupyter.render.batch_text import (
     time_left,
 )
 from piano_jupyter.jupyter.render.event_lines import event_line
+from piano_jupyter.jupyter.render.record_lines import record_line
 from piano_jupyter.jupyter.render.tables import html_table, rows_plain
 from piano_jupyter.records import Notebook
 
@@ -144,6 +145,10 @@ def test_batches_are_listed_with_their_speed_and_the_time_left_while_they_run():
     assert repr(batches_table([], {})) == "no batches yet; %%piano --map FRAME asks about each row of a table"
 
 
+def test_a_batch_is_one_line_in_a_list():
+    assert record_line(BATCH) == "<Batch reviews, running>"
+
+
 def test_status_tells_of_the_batches_that_run_and_of_no_others():
     others = [replace(BATCH, status=each) for each in BatchStatus if each is not BatchStatus.RUNNING]
 
@@ -185,6 +190,7 @@ def test_r40_text_of_others_is_never_markup_and_steers_no_terminal():
         *map(repr, tables),
         rows_plain(rows),
         *map(repr, [batch, told]),
+        record_line(batch),
     ]
 
     assert all("<img" not in each for each in html)
