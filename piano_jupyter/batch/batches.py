@@ -17,7 +17,7 @@ from piano_jupyter.batch.batch_runner import BatchRunner, BatchServices, RowAske
 from piano_jupyter.batch.frames import Frame, open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
-from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus
+from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus, RowOutcome
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import BatchProgress
@@ -252,7 +252,7 @@ class Batches:
         def answers() -> Iterator[RowAnswer]:  # read on another thread
             for start in range(0, len(rows.keys), size):
                 keys = bytes(rows.keys[start : start + size])
-                found = asyncio.run_coroutine_threadsafe(self._store.answers(batch.id, keys), loop).result()
+                found = asyncio.run_coroutine_threadsafe(self._store.outcomes(batch.id, keys), loop).result()
                 yield from _in_order(keys, found)
 
         return await asyncio.to_thread(frame.with_answers, answers(), schema)
@@ -275,7 +275,7 @@ def _frame(table: Any) -> Frame:
     return table if isinstance(table, Frame) else open_frame(table)
 
 
-def _in_order(keys: bytes, found: Sequence[BatchAnswer]) -> Iterator[RowAnswer]:
+def _in_order(keys: bytes, found: Sequence[RowOutcome]) -> Iterator[RowAnswer]:
     """Yield an answer for each key; one that was not asked has neither answer nor error."""
     known = {each.key: RowAnswer(text=str(each.answer), value=each.answer, error=each.error) for each in found}
     nothing = RowAnswer()
