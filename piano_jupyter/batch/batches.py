@@ -13,7 +13,7 @@ from typing import Any
 
 from piano_jupyter.batch.answer_columns import answer_columns
 from piano_jupyter.batch.batch_rows import BatchRows
-from piano_jupyter.batch.batch_runner import BatchRunner, BatchServices, RowAsker
+from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner, BatchServices
 from piano_jupyter.batch.frames import Frame, open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
@@ -31,7 +31,7 @@ MAX_NAME_WORDS = 5  #: of a template, in the name that a batch gets by default
 DIGEST_DIGITS = 6  #: and of its digest
 
 #: Returns what asks: for a model, with options, a schema, how many at once at most, and servers ((): the present one).
-MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[RowAsker]]
+MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[BatchAsker]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +226,7 @@ class Batches:
         )
         return await finish_even_if_cancelled(self._store.open_batch(batch, await owner.alive()))
 
-    async def _run(self, runner: BatchRunner, asker: AbstractAsyncContextManager[RowAsker]) -> None:
+    async def _run(self, runner: BatchRunner, asker: AbstractAsyncContextManager[BatchAsker]) -> None:
         async def run() -> None:
             async with asker as opened:
                 await runner.run(opened)
