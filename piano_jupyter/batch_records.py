@@ -1,4 +1,4 @@
-"""The records of batches, as they are stored: Batch, BatchAnswer; and what is said of them: BatchPlan."""
+"""The records of batches, as they are stored: Batch, BatchAnswer; and what is said of them: BatchPlan, RowOutcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,6 +98,14 @@ class BatchAnswer:
     error: str | None = None  #: why there is none
     usage: Mapping[str, Any] = field(default_factory=dict)
     answered_at: datetime
+
+
+class RowOutcome(NamedTuple):
+    """What came of a row of a batch."""
+
+    key: bytes
+    answer: Any  #: as `BatchAnswer` has it
+    error: str | None
 
 
 class BatchPlan(NamedTuple):

@@ -42,7 +42,7 @@ class RowWorker(Protocol):
         ...
 
 
-class RowAsker(Protocol):
+class BatchAsker(Protocol):
     """What gives workers."""
 
     async def capacity(self) -> int:
@@ -87,11 +87,12 @@ class BatchRunner:
         """Have it ask the store at once how many rows may be in flight."""
         self._stirred.set()
 
-    async def run(self, asker: RowAsker) -> None:
+    async def run(self, asker: BatchAsker) -> None:
         """Ask all rows that are not known. Raises PianoError where it stops before the end; what was done is kept."""
         status, reason = BatchStatus.INTERRUPTED, None
         try:
             await self._rows.survey(self._known)
+            log.info("batch=%s rows=%d known=%d", self.batch.name, self._rows.count, self._rows.known)
             self._tell(BatchStatus.RUNNING)
             if self._rows.unknown:
                 await self._ask(asker)
@@ -109,7 +110,7 @@ class BatchRunner:
         self._cancelled = True
         self.stir()
 
-    async def _ask(self, asker: RowAsker) -> None:
+    async def _ask(self, asker: BatchAsker) -> None:
         self._limit = await asker.capacity()
         unasked: asyncio.Queue[UnknownRow | None] = asyncio.Queue(2 * self._limit)
         try:
@@ -149,7 +150,7 @@ class BatchRunner:
         await self._commit()
         return await self._known(keys, place)
 
-    async def _work(self, asker: RowAsker, unasked: "asyncio.Queue[UnknownRow | None]") -> None:
+    async def _work(self, asker: BatchAsker, unasked: "asyncio.Queue[UnknownRow | None]") -> None:
         async with asker.worker() as worker:
             while (each := await unasked.get()) is not None:
                 async with self._permits.row():
@@ -258,6 +259,7 @@ class BatchRunner:
             self.batch = await self._store.end_batch(self.batch, status, reason, self._clock.now())
         except PianoError as error:
             log.warning("batch=%s its end could not be stored: %s", self.batch.name, error)
+        log.info("batch=%s %s done=%d failed=%d %s", self.batch.name, status, self._done, self._failed, reason or "")
         self._pace.note(self._done + self._failed, self._tokens)
         self._tell(status, reason)
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from piano_jupyter.batch.answer_columns import answer_columns
 from piano_jupyter.batch.batch_rows import BatchRows
-from piano_jupyter.batch.batch_runner import BatchRunner, BatchServices, RowAsker
+from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner, BatchServices
 from piano_jupyter.batch.frames import Frame, open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
-from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus
+from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus, RowOutcome
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import BatchProgress
@@ -31,7 +31,7 @@ MAX_NAME_WORDS = 5  #: of a template, in the name that a batch gets by default
 DIGEST_DIGITS = 6  #: and of its digest
 
 #: Returns what asks: for a model, with options, a schema, how many at once at most, and servers ((): the present one).
-MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[RowAsker]]
+MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[BatchAsker]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +226,7 @@ class Batches:
         )
         return await finish_even_if_cancelled(self._store.open_batch(batch, await owner.alive()))
 
-    async def _run(self, runner: BatchRunner, asker: AbstractAsyncContextManager[RowAsker]) -> None:
+    async def _run(self, runner: BatchRunner, asker: AbstractAsyncContextManager[BatchAsker]) -> None:
         async def run() -> None:
             async with asker as opened:
                 await runner.run(opened)
@@ -252,7 +252,7 @@ class Batches:
         def answers() -> Iterator[RowAnswer]:  # read on another thread
             for start in range(0, len(rows.keys), size):
                 keys = bytes(rows.keys[start : start + size])
-                found = asyncio.run_coroutine_threadsafe(self._store.answers(batch.id, keys), loop).result()
+                found = asyncio.run_coroutine_threadsafe(self._store.outcomes(batch.id, keys), loop).result()
                 yield from _in_order(keys, found)
 
         return await asyncio.to_thread(frame.with_answers, answers(), schema)
@@ -275,7 +275,7 @@ def _frame(table: Any) -> Frame:
     return table if isinstance(table, Frame) else open_frame(table)
 
 
-def _in_order(keys: bytes, found: Sequence[BatchAnswer]) -> Iterator[RowAnswer]:
+def _in_order(keys: bytes, found: Sequence[RowOutcome]) -> Iterator[RowAnswer]:
     """Yield an answer for each key; one that was not asked has neither answer nor error."""
     known = {each.key: RowAnswer(text=str(each.answer), value=each.answer, error=each.error) for each in found}
     nothing = RowAnswer()

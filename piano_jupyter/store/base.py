@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from piano_jupyter.attachments.attachment import Attachment
-from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand
+from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand, RowOutcome
 from piano_jupyter.records import (
     Agent,
     Approval,
@@ -363,8 +363,8 @@ class Store(Backend):
         Raises NotFoundError if there is no such batch.
         """
 
-    async def answers(self, batch_id: UUID, keys: bytes) -> list[BatchAnswer]:
-        """Return the answers of a batch to these keys, without what was asked, in order; a key without one has none."""
+    async def outcomes(self, batch_id: UUID, keys: bytes) -> list[RowOutcome]:
+        """Return what a batch has for these keys, in order; nothing for a key that was not asked."""
 
     async def answers_from(self, batch_id: UUID, place: int, key: bytes, most: int) -> list[BatchAnswer]:
         """Return at most so many answers of a batch, by their places in the table: those after this place and key."""

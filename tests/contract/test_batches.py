@@ -106,9 +106,9 @@ async def test_answers_are_returned_in_the_order_of_their_keys(store, batch_of, 
         batch.id, [answer_to(0, {"stars": 5}), answer_to(1, None, error="no JSON"), answer_to(2, [])]
     )
 
-    found = await store.answers(batch.id, keys(2, 1, 7, 0, 2))
+    found = await store.outcomes(batch.id, keys(2, 1, 7, 0, 2))
 
-    assert [(each.key, each.answer, each.error) for each in found] == [
+    assert [tuple(each) for each in found] == [
         (key(2), [], None),
         (key(1), None, "no JSON"),
         (key(0), {"stars": 5}, None),
@@ -136,7 +136,7 @@ async def test_rows_that_no_server_has_answered_are_asked_again_by_the_next_run(
     await store.add_answers(batch.id, [answer_to(1, "now")])
 
     assert (counted.failed, again.failed) == (2, 1)
-    assert [each.answer for each in await store.answers(batch.id, keys(1))] == ["now"]
+    assert [each.answer for each in await store.outcomes(batch.id, keys(1))] == ["now"]
 
 
 async def test_a_deleted_batch_is_gone_with_its_answers_and_takes_no_more(store, make, batch_of, answer_to):

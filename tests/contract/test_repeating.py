@@ -157,7 +157,7 @@ def arguments(talk, make):
         "known_rows": [talk.batch.id, bytes(32)],
         "copy_answers": [talk.batch.id, bytes(32), 0],
         "add_answers": [talk.batch.id, [answer(make, bytes(16)), answer(make, bytes(range(16)))]],
-        "answers": [talk.batch.id, bytes(32)],
+        "outcomes": [talk.batch.id, bytes(32)],
         "answers_from": [talk.batch.id, -1, bytes(16), 10],
         "lease_rows": [demand(talk.batch)],
         "counts": [],

@@ -246,12 +246,14 @@ async def test_r25_a_batch_is_cancelled_from_another_notebook_and_goes_on_when_i
     assert all(row["answer"] for row in found)
 
 
-async def test_r26_a_batch_whose_answers_cannot_be_stored_stops_with_the_reason(opened, tmp_path):
+async def test_r26_a_batch_is_interrupted_when_its_piano_closes(opened, tmp_path):
     model = RowModel()
     piano = await opened(model, database=tmp_path / "piano.duckdb", max_in_flight=2)
     running = asyncio.create_task(piano.map(reviews(5_000), TEMPLATE, name="reviews"))
     await model.until(5)
     model.hold()
+    with pytest.raises(PianoError, match="the batch 'reviews' runs: wait for it, or cancel it first"):
+        await piano.restore(tmp_path / "copy.duckdb")
 
     await piano.close()
 

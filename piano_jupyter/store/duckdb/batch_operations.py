@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchStatus, RowDemand
+from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchStatus, RowDemand, RowOutcome
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb import batch_queries
@@ -89,12 +89,22 @@ class BatchOperations(Operations):
             self._connection.execute(batch_queries.ADD_ANSWERS, {"batch_id": batch_id, **columns})
         return self._get(Batch, batch_id)
 
-    def answers(self, batch_id: UUID, keys: bytes) -> list[BatchAnswer]:
+    def outcomes(self, batch_id: UUID, keys: bytes) -> list[RowOutcome]:
         if not keys:
             return []
         is_json = self._get(Batch, batch_id).schema is not None
-        found = self._connection.execute(batch_queries.ANSWERS, {"batch_id": batch_id, **_listed(keys)})
-        return [_answer_of(*row, is_json=is_json) for row in found.fetchall()]
+        found = self._connection.execute(batch_queries.OUTCOMES, {"batch_id": batch_id, **_listed(keys)}).fetchall()
+        try:
+            return [
+                RowOutcome(
+                    keys[at * KEY_BYTES : (at + 1) * KEY_BYTES],
+                    json.loads(answer) if is_json and answer is not None else answer,
+                    error,
+                )
+                for at, answer, error in found
+            ]
+        except (ValueError, RecursionError) as problem:
+            raise _unreadable(problem) from problem
 
     def answers_from(self, batch_id: UUID, place: int, key: bytes, most: int) -> list[BatchAnswer]:
         is_json = self._get(Batch, batch_id).schema is not None
@@ -164,7 +174,8 @@ def _answer_of(
             answered_at=at.replace(tzinfo=UTC),
         )
     except (ValueError, RecursionError) as problem:
-        raise StoreError(
-            f"the database holds an unreadable answer to row {place} of a batch ({problem}): another program has "
-            "changed it"
-        ) from problem
+        raise _unreadable(problem) from problem
+
+
+def _unreadable(problem: Exception) -> StoreError:
+    return StoreError(f"the database holds an unreadable answer of a batch ({problem}): another program has changed it")

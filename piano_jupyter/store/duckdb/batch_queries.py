@@ -59,10 +59,10 @@ SELECT $batch_id, added.* FROM (
 ) added ANTI JOIN (SELECT key FROM batch_answers WHERE batch_id = $batch_id) known USING (key)
 """
 
-#: The answers of a batch to some keys, in their order; what was asked is left out.
-ANSWERS = f"""
+#: What a batch has for some keys, in their order.
+OUTCOMES = f"""
 WITH {WANTED}
-SELECT key, place, '{{}}', answer, error, usage, answered_at
+SELECT position, answer, error
 FROM wanted JOIN batch_answers USING (key) WHERE batch_id = $batch_id ORDER BY position
 """  # noqa: S608  Our own.
 

@@ -357,6 +357,7 @@ class Database:
             if self._real_path:
                 narrow(Path(self._real_path))
                 self.connection.execute(queries.allow_folder(f"{backup_folder(self._real_path)}/"))
+            self.connection.execute(queries.NO_PROGRESS_BAR)
             self.connection.execute(queries.NO_EXTERNAL_ACCESS)
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path

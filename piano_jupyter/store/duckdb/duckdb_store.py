@@ -20,7 +20,7 @@ from piano_jupyter.store.duckdb.writer import WriterThread
 #: Reads that may return many rows: they run on the reader thread.
 MANY_ROWS = {
     *("threads", "messages", "messages_ending", "tool_calls", "attachments", "jobs", "jobs_ending", "counts"),
-    *("batches", "known_rows", "answers", "answers_from"),
+    *("batches", "known_rows", "outcomes", "answers_from"),
 }
 #: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}

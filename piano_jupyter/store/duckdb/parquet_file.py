@@ -9,7 +9,7 @@ import duckdb
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb.database import LOCKED_DOWN, MEMORY
 from piano_jupyter.store.duckdb.error_messages import duckdb_message
-from piano_jupyter.store.duckdb.queries import quoted_name, quoted_text
+from piano_jupyter.store.duckdb.queries import NO_PROGRESS_BAR, quoted_name, quoted_text
 
 #: DuckDB's type for each type of JSON; what has no own type is written as JSON.
 TYPES: Mapping[str, str] = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "time": "TIMESTAMP"}
@@ -29,6 +29,7 @@ def write_parquet(file: Path, pieces: Iterable[Sequence[ParquetColumn]]) -> int:
     count = 0
     try:
         with duckdb.connect(MEMORY, config={**LOCKED_DOWN, "enable_external_access": True}) as connection:
+            connection.execute(NO_PROGRESS_BAR)
             for piece in pieces:
                 if not count:
                     connection.execute(f"CREATE TABLE rows ({', '.join(map(_declared, piece))})")

@@ -28,6 +28,9 @@ ROLLBACK = "ROLLBACK"
 #: Rows hold UTC without a zone: `now()` in a user's query must mean the same.
 USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
 
+#: In a kernel DuckDB would print a bar into some cell while a query takes long.
+NO_PROGRESS_BAR = "SET enable_progress_bar = false"
+
 #: From here on no query reaches a file, but in the folders that were allowed before.
 NO_EXTERNAL_ACCESS = "SET enable_external_access = false"
 
