@@ -9,8 +9,8 @@ from piano_jupyter.batch_records import Batch, BatchStatus
 from piano_jupyter.events import BatchProgress, Event
 from piano_jupyter.jupyter.render.batch_text import progress_line, rate, time_left
 from piano_jupyter.jupyter.render.cards import SCRIPT
-from piano_jupyter.jupyter.render.tables import RecordCard, RecordTable, counted
-from piano_jupyter.records import Notebook, Rows
+from piano_jupyter.jupyter.render.tables import RecordCard, RecordTable, counted, html_table, plain_table
+from piano_jupyter.records import Notebook
 from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.text.truncation import truncated
 
@@ -111,11 +111,25 @@ def progress_of(batch: Batch, progress: BatchProgress | None) -> BatchProgress:
     )
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Return dicts as a table with the columns of the first one; a value that is missing is empty."""
-    columns = tuple(rows[0]) if rows else ()
-    return Rows(tuple(map(str, columns)), tuple(tuple(_shown(row.get(name)) for name in columns) for row in rows))
+class DictTable(Sequence[tuple[object, ...]]):
+    """Dicts as a table with the columns of the first one. Only those that are shown are looked at."""
 
+    def __init__(self, dicts: Sequence[Mapping[str, Any]]) -> None:
+        self._dicts, self._names = dicts, tuple(dicts[0]) if dicts else ()
 
-def _shown(value: object) -> object:
-    return "" if value is None else value
+    def __len__(self) -> int:
+        return len(self._dicts)
+
+    def __getitem__(self, at: Any) -> Any:
+        values = map(self._dicts[at].get, self._names)
+        return tuple("" if value is None else value for value in values)
+
+    def __repr__(self) -> str:
+        return plain_table(self._columns, self) if self._dicts else "no rows"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._columns, self)
+
+    @property
+    def _columns(self) -> list[str]:
+        return list(map(str, self._names))

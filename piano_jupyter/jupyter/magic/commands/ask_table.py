@@ -10,7 +10,7 @@ from piano_jupyter.jupyter.cell.batch_cell import map_in_cell
 from piano_jupyter.jupyter.magic.command import whole_number
 from piano_jupyter.jupyter.magic.map_option import table_named
 from piano_jupyter.jupyter.magic.schema_option import schema_named
-from piano_jupyter.jupyter.render.batch_tables import rows_table
+from piano_jupyter.jupyter.render.batch_tables import DictTable
 from piano_jupyter.jupyter.session import Session
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def ask_table(
     }
     result = map_in_cell(session, rows, text, options)
     if isinstance(result, list) and session.in_notebook:
-        display(rows_table(result))
+        display(DictTable(result))
         session.shown_values.add(result)
     if into is not None:
         session.shell.push({into: result})

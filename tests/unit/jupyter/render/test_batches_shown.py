@@ -11,10 +11,10 @@ from piano_jupyter.batch_records import Batch, BatchStatus
 from piano_jupyter.events import BatchProgress
 from piano_jupyter.jupyter.magic.options import split_words
 from piano_jupyter.jupyter.render.batch_tables import (
+    DictTable,
     batch_card,
     batches_table,
     latest_progress,
-    rows_table,
     running_lines,
 )
 from piano_jupyter.jupyter.render.batch_text import (
@@ -30,7 +30,6 @@ from piano_jupyter.jupyter.render.batch_text import (
 )
 from piano_jupyter.jupyter.render.event_lines import event_line
 from piano_jupyter.jupyter.render.record_lines import record_line
-from piano_jupyter.jupyter.render.tables import html_table, rows_plain
 from piano_jupyter.records import Notebook
 
 MARKUP = "<img src=x onerror='window.pwned = 1'>"
@@ -182,13 +181,13 @@ def test_r40_text_of_others_is_never_markup_and_steers_no_terminal():
         notebook=Notebook("k", hostile),
     )
     told = replace(HALFWAY, name=hostile, reason=hostile, notebook=hostile)
-    rows = rows_table([{"review": hostile, hostile: None}])
+    rows = DictTable([{"review": hostile, hostile: None}])
     tables = [batches_table([batch], {batch.id: told}), batch_card(batch, told, [(hostile, 3)])]
 
-    html = [*(each._repr_html_() for each in tables), html_table(rows.columns, rows), bar_html(told, hostile, hostile)]
+    html = [*(each._repr_html_() for each in tables), rows._repr_html_(), bar_html(told, hostile, hostile)]
     plain = [
         *map(repr, tables),
-        rows_plain(rows),
+        repr(rows),
         *map(repr, [batch, told]),
         record_line(batch),
     ]
@@ -209,11 +208,25 @@ def test_r41_the_name_of_a_batch_in_a_hint_is_a_name_and_no_options(name):
     assert (options, handles, " ".join(words)) == ({"--retry": ""}, [], name)
 
 
-def test_r42_of_a_huge_table_some_rows_are_shown_and_each_value_is_cut():
-    shown = rows_table([{"text": "x" * 10_000, "empty": number, "self": None} for number in range(5_000)])
+class Looked(list):
+    """Rows that know which of them were looked at."""
 
-    html = html_table(shown.columns, shown)
+    def __init__(self, rows):
+        super().__init__(rows)
+        self.places = set()
+
+    def __getitem__(self, place):
+        self.places.add(place)
+        return super().__getitem__(place)
+
+
+def test_r42_of_a_huge_table_some_rows_are_shown_and_each_value_is_cut():
+    rows = Looked({"text": "x" * 10_000, "empty": number, "self": None} for number in range(5_000))
+
+    html = DictTable(rows)._repr_html_()
 
     assert html.count("<tr>") == 201
     assert "and 4,800 more rows" in html
     assert len(html) < 100_000
+    assert rows.places == set(range(200)), "all others are not looked at"
+    assert repr(DictTable([])) == "no rows"
