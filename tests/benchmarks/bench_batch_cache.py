@@ -28,7 +28,7 @@ async def main():
     try:
         endpoint = await server.start(lambda note, _fraction: print(note))
         begun = time.perf_counter()
-        asking = Asker(lambda: server.start(lambda *_: None), endpoint.model, schema=SCHEMA, options={"max_tokens": 60})
+        asking = Asker(lambda: server.start(lambda *_: None), endpoint.model, options={"max_tokens": 60})
         async with asking, aclosing(asking.answers(TEMPLATE, ROWS)) as answers:
             found = {number: answer async for number, answer in answers}
         taken = time.perf_counter() - begun

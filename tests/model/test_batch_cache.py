@@ -23,7 +23,7 @@ async def test_of_each_row_little_more_than_its_own_tokens_is_evaluated(serve_ti
     async def connect():
         return endpoint
 
-    asking = Asker(connect, endpoint.model, schema=TEMPLATE.schema, options={"max_tokens": 60})
+    asking = Asker(connect, endpoint.model, options={"max_tokens": 60})
     async with asking, aclosing(asking.answers(TEMPLATE, ROWS)) as answers:
         found = {number: answer async for number, answer in answers}
         assert await asking.capacity() == 1  # the server's slots
