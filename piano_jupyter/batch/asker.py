@@ -59,7 +59,8 @@ class Asker:
         servers: The address of a server, with /v1; or several, and a row goes to one that has room. An address may also
             be a coroutine function that returns an `Endpoint`.
         model: The name of the model.
-        schema: The type or JSON Schema that an answer has to match; without it, an answer is a text.
+        schema: The type or JSON Schema that an answer has to match, unless the template of a row has one; without
+            either, an answer is a text.
         options: Options that are sent with each request, such as `temperature`.
         max_in_flight: How many requests are sent at once, to all servers together; by default as many as the servers
             say that they answer at once (`total_slots` of `/props`), else 4 each.
@@ -74,7 +75,7 @@ class Asker:
 
     Example:
         >>> template = RowTemplate("Is this review positive? {{review}}", schema=bool)
-        >>> async with Asker("http://localhost:8080/v1", "qwen3:32b", schema=bool) as asker:
+        >>> async with Asker("http://localhost:8080/v1", "qwen3:32b") as asker:
         ...     async for row, answer in asker.answers(template, [{"review": "Good."}, {"review": "Bad."}]):
         ...         print(row, answer.value)
     """
@@ -236,15 +237,16 @@ class Worker:
             messages = template.messages(row)
         except PianoError as error:
             return RowAnswer(error=str(error))
-        return await self.ask(messages)
+        return await self.ask(messages, template.schema)
 
-    async def ask(self, messages: Messages) -> RowAnswer:
-        """Return the answer to chat messages; why there is none is in its `error`.
+    async def ask(self, messages: Messages, schema: Mapping[str, Any] | None = None) -> RowAnswer:
+        """Return the answer to chat messages; why there is none is in its `error`. `schema` is by default the asker's.
 
         Raises PianoError if too many rows in a row have failed.
         """
         self._asker.check_running()
         answer_format, self._tries, self._usages = self._asker.format, 0, []
+        answer_format = answer_format if schema is None else ResponseFormat(schema)
         schema = None if answer_format is None else answer_format.schema
         request = ChatRequest(model=self._asker.model, messages=messages, options=self._asker.options, schema=schema)
         text, value, reply, failure = "", None, Reply(), None

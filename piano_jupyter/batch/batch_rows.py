@@ -15,7 +15,8 @@ from piano_jupyter.batch_records import KEY_BYTES
 from piano_jupyter.errors import PianoError
 from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
 
-CHUNK_ROWS = 8_192  #: that are looked up at once
+CHUNK_ROWS = 8_192  #: that are in memory at once
+LOOKUP_BYTES = 65_536 * KEY_BYTES  #: of keys that are looked up at once: each look-up reads all keys that are stored
 MEASURED_ROWS = 64  #: of a chunk, to estimate how long a prompt is
 
 Row = Mapping[str, Any]
@@ -65,8 +66,10 @@ class BatchRows:
         """Find the key of each row, and whether it is known."""
         rows = self._rows()
         while keys := await asyncio.to_thread(self._next_keys, rows):
-            self._signs += await known(keys, len(self.keys) // KEY_BYTES)
             self.keys += keys
+            if len(self.keys) - len(self._signs) * KEY_BYTES >= LOOKUP_BYTES:
+                await self._look_up(known)
+        await self._look_up(known)
 
     async def to_ask(self, known: Known) -> AsyncGenerator[UnknownRow, None]:
         """Yield the rows that are not known."""
@@ -82,6 +85,11 @@ class BatchRows:
                     key = keys[at * KEY_BYTES : (at + 1) * KEY_BYTES]
                     yield UnknownRow(start + at, key, row, key in seen or signs[at : at + 1] != UNKNOWN)
                     seen.add(key)
+
+    async def _look_up(self, known: Known) -> None:
+        place = len(self._signs)
+        if keys := bytes(self.keys[place * KEY_BYTES :]):
+            self._signs += await known(keys, place)
 
     def _rows(self) -> Iterator[Row]:
         return islice(self._frame.rows(self._template.columns), self.count)

@@ -26,7 +26,9 @@ from piano_jupyter.safe_files import copy_file
 from piano_jupyter.store.duckdb.parquet_file import ParquetColumn, write_parquet
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 
-ANSWERS_AT_ONCE = 4_096  #: that are read together: more could be too much to exchange with the store process
+ANSWERS_AT_ONCE = 4_096  #: that are read together at first
+MOST_AT_ONCE = 65_536  #: and at most: each time all keys that are stored are read
+LARGE_CHARS = 8_000_000  #: of answers that are read together: much more could not be exchanged with the store process
 MAX_NAME_WORDS = 5  #: of a template, in the name that a batch gets by default
 DIGEST_DIGITS = 6  #: and of its digest
 
@@ -247,13 +249,19 @@ class Batches:
         task.result()
 
     async def _with_answers(self, batch: Batch, frame: Frame, rows: BatchRows, schema: Mapping[str, Any] | None) -> Any:
-        loop, size = asyncio.get_running_loop(), ANSWERS_AT_ONCE * KEY_BYTES
+        loop = asyncio.get_running_loop()
 
         def answers() -> Iterator[RowAnswer]:  # read on another thread
-            for start in range(0, len(rows.keys), size):
-                keys = bytes(rows.keys[start : start + size])
+            start, count = 0, ANSWERS_AT_ONCE
+            while keys := bytes(rows.keys[start : start + count * KEY_BYTES]):
                 found = asyncio.run_coroutine_threadsafe(self._store.outcomes(batch.id, keys), loop).result()
-                yield from _in_order(keys, found)
+                yield from (given := _in_order(keys, found))
+                chars = sum(len(each.text) for each in given)
+                start += len(keys)
+                if chars > LARGE_CHARS:
+                    count = max(count // 2, 1)
+                elif 2 * chars < LARGE_CHARS:
+                    count = min(2 * count, MOST_AT_ONCE)
 
         return await asyncio.to_thread(frame.with_answers, answers(), schema)
 
@@ -275,11 +283,11 @@ def _frame(table: Any) -> Frame:
     return table if isinstance(table, Frame) else open_frame(table)
 
 
-def _in_order(keys: bytes, found: Sequence[RowOutcome]) -> Iterator[RowAnswer]:
-    """Yield an answer for each key; one that was not asked has neither answer nor error."""
+def _in_order(keys: bytes, found: Sequence[RowOutcome]) -> list[RowAnswer]:
+    """Return an answer for each key; one that was not asked has neither answer nor error."""
     known = {each.key: RowAnswer(text=str(each.answer), value=each.answer, error=each.error) for each in found}
     nothing = RowAnswer()
-    return (known.get(keys[at : at + KEY_BYTES], nothing) for at in range(0, len(keys), KEY_BYTES))
+    return [known.get(keys[at : at + KEY_BYTES], nothing) for at in range(0, len(keys), KEY_BYTES)]
 
 
 def _write(

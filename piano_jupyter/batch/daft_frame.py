@@ -140,7 +140,7 @@ async def _ask(
 ) -> list[dict[str, Any]]:
     """Return the answers to rows, as Daft moves them. A row that was not asked, as the batch stopped, has no tries."""
     found: dict[int, RowAnswer] = {}
-    asker, stopped = Asker(**settings, schema=template.schema), ""
+    asker, stopped = Asker(**settings), ""
     try:
         async with asker, aclosing(asker.answers(template, rows)) as answers:
             async for number, answer in answers:

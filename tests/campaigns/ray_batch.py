@@ -46,7 +46,7 @@ class Kept(dict):
 
 async def plain(url):
     """Return the rows with their answers, without Daft."""
-    asking = Asker(url, "m", schema=SCHEMA, max_in_flight=IN_FLIGHT)
+    asking = Asker(url, "m", max_in_flight=IN_FLIGHT)
     async with asking, aclosing(asking.answers(TEMPLATE, ROWS)) as answers:
         found = {number: answer async for number, answer in answers}
     return with_answers(ROWS, (found[number] for number in range(len(ROWS))), SCHEMA)

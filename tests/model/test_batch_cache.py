@@ -2,8 +2,8 @@
 
 from contextlib import aclosing
 
-import httpx
 import pytest
+from row_tokens import own_tokens
 
 from piano_jupyter.batch import Asker, RowTemplate
 
@@ -17,31 +17,17 @@ TEMPLATE = RowTemplate(
 )
 
 
-async def own_tokens(endpoint):
-    """Return, for each row, how many tokens of its prompt are not those that all rows begin with."""
-    headers = {"authorization": f"Bearer {endpoint.api_key}"}
-    root = endpoint.url.removesuffix("/v1")
-    prompts = []
-    async with httpx.AsyncClient(headers=headers, timeout=60) as http:
-        for row in ROWS:
-            rendered = await http.post(f"{root}/apply-template", json={"messages": TEMPLATE.messages(row)})
-            body = {"content": rendered.json()["prompt"], "add_special": True, "parse_special": True}
-            prompts.append((await http.post(f"{root}/tokenize", json=body)).json()["tokens"])
-    shared = next(at for at, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
-    return [len(prompt) - shared for prompt in prompts]
-
-
 async def test_of_each_row_little_more_than_its_own_tokens_is_evaluated(serve_tiny):
     endpoint = serve_tiny()
 
     async def connect():
         return endpoint
 
-    asking = Asker(connect, endpoint.model, schema=TEMPLATE.schema, options={"max_tokens": 60})
+    asking = Asker(connect, endpoint.model, options={"max_tokens": 60})
     async with asking, aclosing(asking.answers(TEMPLATE, ROWS)) as answers:
         found = {number: answer async for number, answer in answers}
         assert await asking.capacity() == 1  # the server's slots
-    own = await own_tokens(endpoint)
+    own = await own_tokens(endpoint, TEMPLATE, ROWS)
     usage = [found[number].usage for number in range(len(ROWS))]
     evaluated = [each["prompt_tokens"] - each["cached_tokens"] for each in usage]
 

@@ -9,7 +9,8 @@ import pytest
 from row_models import RowModel, refuses
 
 from piano_jupyter import Notebook, Piano, PianoError
-from piano_jupyter.batch_records import BatchStatus
+from piano_jupyter.batch import batch_rows, batches
+from piano_jupyter.batch_records import KEY_BYTES, BatchStatus
 from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, StoreError
 from piano_jupyter.events import BatchProgress
 
@@ -80,6 +81,25 @@ async def test_r20_the_same_question_is_never_asked_twice_by_no_batch(opened):
     (named, others) = await piano.batches()
     assert named.name.startswith("rate-this-review-")
     assert [(each.done, each.row_count) for each in (named, others)] == [(10, 20), (12, 12)]
+
+
+@pytest.mark.parametrize("large", [1, 200, 10_000])
+async def test_r20_a_table_is_asked_and_read_in_pieces(opened, monkeypatch, large):
+    monkeypatch.setattr(batch_rows, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(batch_rows, "LOOKUP_BYTES", 5 * KEY_BYTES)
+    monkeypatch.setattr(batches, "ANSWERS_AT_ONCE", 4)
+    monkeypatch.setattr(batches, "LARGE_CHARS", large)
+    model = RowModel(lambda row: f"answer to {row['review']}")
+    piano = await opened(model)
+    told = []
+    piano.bus.subscribe(told.append, BatchProgress)
+    table = reviews(10) + reviews(17) + reviews(10)
+
+    found = [await piano.map(table, TEMPLATE, limit=limit) for limit in (12, None)][-1]
+
+    assert [row["answer"] for row in found] == [f"answer to {row['review']}" for row in table]
+    assert len(model.rows) == 17
+    assert (told[-1].rows, told[-1].known, told[-1].done, told[-1].failed) == (37, 30, 7, 0)
 
 
 async def test_another_model_template_schema_or_system_prompt_is_another_question(opened):

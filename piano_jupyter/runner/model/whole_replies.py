@@ -26,7 +26,10 @@ NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError,
 
 
 class WholeReplyClient:
-    """Asks one server, one request at a time. `aclose` closes the connection."""
+    """Asks one server, one request at a time. `aclose` closes the connection.
+
+    A request that is cancelled closes its connection, at which a server stops writing and frees its slot.
+    """
 
     def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None = None) -> None:
         self._config, self._server = config, ServerTransport(connect, config)

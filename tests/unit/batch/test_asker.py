@@ -107,6 +107,19 @@ async def test_an_answer_that_does_not_match_is_asked_again_twice_with_the_probl
     assert "'stars' must be a whole number" in asked[1]["messages"][-1]["content"]
 
 
+async def test_the_schema_of_a_template_counts_also_if_the_asker_has_none():
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content))
+        return completion('{"stars": "4"}')
+
+    (found,) = await all_answers(asker(answer), RATED, ROWS[:1])
+
+    assert found.value == {"stars": 4}
+    assert "response_format" in asked[0]
+
+
 async def test_no_more_than_max_in_flight_are_asked_at_once_and_all_of_them_are():
     inside, most, together = 0, 0, asyncio.Event()
 

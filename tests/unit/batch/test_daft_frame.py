@@ -56,7 +56,7 @@ def counting(stub_model):
 
 async def plain(server):
     """Return the rows with their answers, without Daft."""
-    asking = Asker(server.url, "m", schema=SCHEMA, config=CONFIG)
+    asking = Asker(server.url, "m", config=CONFIG)
     async with asking, aclosing(asking.answers(TEMPLATE, ROWS)) as answers:
         found = {number: answer async for number, answer in answers}
     return with_answers(ROWS, (found[number] for number in range(len(ROWS))), SCHEMA)
