@@ -1,7 +1,7 @@
 """Record notebooks again, from the model that answers: `python notebooks/record.py notebooks/01_first_chat.ipynb`.
 
 Each runs twice: once with `%piano record --force` in place of `%piano replay`, which writes its cassette, then as it
-stands, which gives the outputs that are kept and compared. The model of the fourth and the fifth is a scripted server.
+stands, which gives the outputs that are kept and compared. The model of those in SERVERS is a scripted server.
 """
 
 import os
@@ -10,13 +10,18 @@ from pathlib import Path
 
 import answers_04
 import answers_05
+import answers_06
 import nbformat
 from nbclient import NotebookClient
 
 from piano_jupyter.safe_files import write_file
 from piano_jupyter.testing import ScriptedServer
 
-SCRIPTS = {"04_errors_and_plots": answers_04.ANSWERS, "05_the_panel": answers_05.ANSWERS}
+SERVERS = {
+    "04_errors_and_plots": ScriptedServer(answers_04.ANSWERS),
+    "05_the_panel": ScriptedServer(answers_05.ANSWERS),
+    "06_ask_a_table": ScriptedServer(answer=answers_06.answer),
+}
 
 
 def record(path: Path) -> None:
@@ -25,8 +30,8 @@ def record(path: Path) -> None:
     recording = nbformat.read(path, as_version=4)
     for cell in recording.cells:
         cell.source = cell.source.replace("%piano replay", "%piano record --force")
-    if path.stem in SCRIPTS:
-        with ScriptedServer(SCRIPTS[path.stem]) as server:
+    if path.stem in SERVERS:
+        with SERVERS[path.stem] as server:
             os.environ["PIANO_BASE_URL"] = server.url
             _run(recording, path)
     else:

@@ -6,13 +6,14 @@ checks that, and a test checks that this map is its contract):
     jupyter | __main__ | testing  the front ends: magics and panel, terminal | a scripted model for tests
     piano                         THE SERVICE: everything a front end can ask for, each as one verb
     wiring                        builds the parts that Piano works with
-    pipeline                      the work: producer, consumer
+    pipeline | batch              the work: producer, consumer | one question for each row of a table
     runner | store | bus          one turn | the database | publishes events
     config                        every setting
     approval_prompt               the text of a request for approval
     progress                      the progress of a job, for people
     events | rules                what has happened | which tool calls run, ask or are denied
     tool | shipped | export | variables  functions as tools | the skills that ship | threads as files | values as text
+    batch_records                 Batch, BatchAnswer
     records | cancellation        Agent, Thread, Message, ToolCall, Job | work that is not to stop halfway
     attachments                   figures, images, tables and files that belong to messages and calls, made safe
     logs                          the log
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.tool import Tool, tool  # at once: the function must win over the module of that name
 
 if TYPE_CHECKING:
+    from piano_jupyter.batch_records import Batch, BatchPlan, BatchStatus
     from piano_jupyter.config import PianoConfig
     from piano_jupyter.errors import PianoError
     from piano_jupyter.piano import Piano
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "Batch",
+    "BatchPlan",
+    "BatchStatus",
     "Job",
     "JobStatus",
     "Message",
@@ -53,7 +58,12 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-_MODULES = {"Piano": "piano", "PianoConfig": "config", "PianoError": "errors"}  # the others are in records
+_MODULES = {
+    "Piano": "piano",
+    "PianoConfig": "config",
+    "PianoError": "errors",
+    **dict.fromkeys(("Batch", "BatchPlan", "BatchStatus"), "batch_records"),
+}  # the others are in records
 
 
 def __getattr__(name: str) -> Any:

@@ -91,6 +91,13 @@ class PianoConfig(Configurable):
         help="Whether keys, tokens and passwords are masked in what is stored, shown, logged and sent to the model.",
     )
     max_demand = Int(1, min=1, help="How many jobs run at once on one model.")
+    max_in_flight = Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="How many rows of batches are asked at once on one server. Default: as many as the server says that it "
+        "answers at once, else 4.",
+    )
     max_wait_s = Float(
         60.0,
         min=0.0,

@@ -1,12 +1,13 @@
 """The lifecycle events: frozen dataclasses whose names begin with their subject and end in the past tense.
 
 Subscribe by class or by thread (`bus.py`). An event is published after what it reports is stored; `MessageDelta`,
-`DeltasDropped`, `ModelLoading`, `HistoryTrimmed`, `ToolWaiting` and `ToolFlagged` are never stored.
+`DeltasDropped`, `ModelLoading`, `HistoryTrimmed`, `BatchProgress`, `ToolWaiting` and `ToolFlagged` are never stored.
 """
 
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from piano_jupyter.batch_records import BatchStatus
 from piano_jupyter.errors import PianoError
 from piano_jupyter.records import Agent, Job, Message, Thread, ToolCall
 
@@ -231,6 +232,25 @@ class JobFailed(JobEnded):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCancelled(JobEnded):
     """The user cancelled the job."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchProgress(Event):
+    """A batch was started, went on, or ended: told when that changes, and at most four times a second in between."""
+
+    batch_id: UUID
+    name: str
+    status: BatchStatus
+    rows: int  #: that its table has
+    known: int  #: of these, how many had an answer, or an error, before it was started
+    done: int  #: how many were answered since
+    failed: int  #: how many have an error since
+    tokens: int  #: about how many tokens the model was to read for all that were not known
+    rows_per_s: float = 0.0  #: of the last seconds
+    tokens_per_s: float = 0.0  #: that the model wrote
+    seconds_left: float | None = None  #: None where that cannot be told yet
+    reason: str | None = None  #: why it failed, or what it waits for
+    notebook: str = ""  #: in which it runs, for people
 
 
 def denying(rule: str) -> str:

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from piano_jupyter.agent_code import in_agent_code
 from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.batch.batches import Question
+from piano_jupyter.batch_records import Batch, BatchPlan
 from piano_jupyter.bus import EventBus, EventStream
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.config import PianoConfig, configured
@@ -269,6 +271,7 @@ class Piano:
     async def _close(self, *, end: bool = False) -> None:
         await self._parts.backups.stop()
         await self._parts.refresher.stop()
+        await self._parts.batches.close()
         await self._parts.consumer.stop(self.config.shutdown_timeout)
         self._parts.job_results.close()
         self.bus.publish(Closed())
@@ -1511,9 +1514,13 @@ class Piano:
             >>> await piano.threads()
             []
         """
-        await self._parts.backups.stop()  # a copy that is begun now would hold them
+        return await self._erasing(self._delete(threads))
+
+    async def _erasing(self, deletion: Coroutine[Any, Any, list[str]]) -> list[str]:
+        """Run a deletion while no copy is made, which could hold what is deleted."""
+        await self._parts.backups.stop()
         try:
-            return await finish_even_if_cancelled(self._delete(threads))
+            return await finish_even_if_cancelled(deletion)
         finally:
             if not self._parts.trust.in_memory:
                 self._parts.backups.start()
@@ -1775,6 +1782,238 @@ class Piano:
 
         records = imported(text, title, self._parts.clock, self._parts.agents.all())
         return await self._parts.threads.add(*records)
+
+    # -- batches ------------------------------------------------------------------------------------
+
+    async def map(
+        self,
+        rows: Any,
+        template: str,
+        *,
+        schema: Any = None,
+        agent: str | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+        max_in_flight: int | None = None,
+        servers: Sequence[str] = (),
+    ) -> Any:
+        """Ask the model a question about each row of a table, and return the table with the answers.
+
+        Each answer is stored, so that the same rows are never asked twice: run again, also in another kernel, it asks
+        only what is missing. Questions in chats go first. No tools are called.
+
+        Args:
+            rows: The table: a DataFrame of pandas or polars, a Table of pyarrow, a relation of DuckDB, or rows as
+                dicts.
+            template: The question. `{{column}}` is the row's value of that column.
+            schema: What an answer is to be instead of text, as `ask` takes it; its fields become columns.
+            agent: The name of the agent whose model, options and system prompt are used; by default the oldest.
+            model: The model that answers, in place of the agent's own.
+            name: The name of the batch; by default one made from the template.
+            limit: How many rows to ask, from the first; by default all.
+            max_in_flight: How many rows are asked at once; by default as the setting of that name says.
+            servers: The addresses of the servers to ask, with /v1, in place of `base_url`. A row goes to one with room.
+
+        Returns:
+            A table of the same kind, its rows in the same order. The new columns are the fields of the schema, or
+            `answer`; the last one is `error`, which says why a row has no answer.
+
+        Raises:
+            PianoError: The table, the template or the schema is wrong, too many rows in a row failed, or the batch was
+                cancelled. What was answered is kept.
+            NotFoundError: There is no such agent.
+            StoreError: The answers cannot be stored, or a batch of this name asks something else.
+
+        Example:
+            >>> table = [{"country": "France"}, {"country": "Italy"}]
+            >>> for row in await piano.map(table, "What is the capital of {{country}}? Answer with its name."):
+            ...     print(row["country"], row["answer"])
+            France Paris.
+            Italy Rome.
+        """
+        question = await self._question(template, schema, agent, model, name, servers)
+        return await self._parts.batches.map(rows, question, limit, max_in_flight)
+
+    async def plan_map(
+        self,
+        rows: Any,
+        template: str,
+        *,
+        schema: Any = None,
+        agent: str | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+    ) -> BatchPlan:
+        """Return what `map` would ask, without asking it.
+
+        Args:
+            rows: The table, as `map` takes it.
+            template: The question.
+            schema: What an answer is to be instead of text.
+            agent: The name of the agent; by default the oldest.
+            model: The model that answers, in place of the agent's own.
+            limit: How many rows to ask, from the first; by default all.
+
+        Returns:
+            How many rows there are, how many are known, and about how many tokens the model would read for the others.
+
+        Raises:
+            PianoError: The table, the template or the schema is wrong.
+            NotFoundError: There is no such agent.
+
+        Example:
+            >>> plan = await piano.plan_map([{"country": "France"}], "What is the capital of {{country}}?")
+            >>> plan.rows, plan.known
+            (1, 0)
+        """
+        question = await self._question(template, schema, agent, model, None, ())
+        return await self._parts.batches.plan(rows, question, limit)
+
+    async def batches(self) -> list[Batch]:
+        """Return all batches, oldest first.
+
+        Returns:
+            The batches, each with how many different rows have an answer or an error. One whose kernel is gone is
+            interrupted.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> question = "What is the capital of {{country}}?"
+            >>> table = await piano.map([{"country": "France"}], question, name="capitals")
+            >>> [(batch.name, str(batch.status), batch.done) for batch in await piano.batches()]
+            [('capitals', 'done', 1)]
+        """
+        return await self._parts.batches.all()
+
+    async def batch(self, name: str) -> Batch:
+        """Return one batch.
+
+        Args:
+            name: Its name, whatever its case.
+
+        Returns:
+            The batch.
+
+        Raises:
+            NotFoundError: There is no batch of this name.
+
+        Example:
+            >>> question = "What is the capital of {{country}}?"
+            >>> table = await piano.map([{"country": "France"}], question, name="capitals")
+            >>> (await piano.batch("Capitals")).row_count
+            1
+        """
+        return await self._parts.batches.find(name)
+
+    async def cancel_batch(self, name: str) -> Batch:
+        """Cancel a batch that runs, in whichever notebook. What it has done is kept.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The batch.
+
+        Raises:
+            NotFoundError: There is no batch of this name.
+            PianoError: It does not run.
+
+        Example:
+            >>> try:
+            ...     await piano.cancel_batch("capitals")
+            ... except NotFoundError as error:
+            ...     print(error)
+            no batch named 'capitals'; known: none
+        """
+        return await self._parts.batches.cancel(name)
+
+    async def retry_batch(self, name: str) -> Batch:
+        """Forget the errors of a batch, so that `map` asks those rows again.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The batch.
+
+        Raises:
+            NotFoundError: There is no batch of this name.
+            PianoError: It runs.
+
+        Example:
+            >>> question = "What is the capital of {{country}}?"
+            >>> table = await piano.map([{"country": "France"}], question, name="capitals")
+            >>> (await piano.retry_batch("capitals")).failed
+            0
+        """
+        return await self._parts.batches.retry(name)
+
+    async def delete_batch(self, name: str) -> list[str]:
+        """Delete a batch with its answers, from the database and its copies, for good.
+
+        The files are rewritten, so that the text is no longer in their bytes: that takes a while, and other work waits
+        for it.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            What may still hold its text, a sentence each; empty if nothing does.
+
+        Raises:
+            NotFoundError: There is no batch of this name.
+            PianoError: It runs.
+            StoreError: The database cannot be written.
+
+        Example:
+            >>> question = "What is the capital of {{country}}?"
+            >>> table = await piano.map([{"country": "France"}], question, name="capitals")
+            >>> await piano.delete_batch("capitals")
+            []
+        """
+        return await self._erasing(self._parts.batches.delete(name))
+
+    async def export_batch(self, name: str, file: str | Path) -> int:
+        """Write the answers of a batch to a Parquet file: the columns that its question names, and the answers.
+
+        Args:
+            name: Its name.
+            file: A file that does not exist yet.
+
+        Returns:
+            How many rows were written.
+
+        Raises:
+            NotFoundError: There is no batch of this name.
+            PianoError: It has no answers yet, or the file exists or cannot be written.
+            StoreError: An answer cannot be written as Parquet.
+
+        Example:
+            >>> question = "What is the capital of {{country}}?"
+            >>> table = await piano.map([{"country": "France"}], question, name="capitals")
+            >>> await piano.export_batch("capitals", "capitals.parquet")
+            1
+        """
+        return await self._parts.batches.export(name, _users_path(file), self.config.workspace)
+
+    async def _question(
+        self, template: str, schema: Any, agent: str | None, model: str | None, name: str | None, servers: Sequence[str]
+    ) -> Question:
+        if name is not None and not name.strip():
+            raise PianoError("the name of the batch is empty")
+        form = await _form(schema, Path(self.config.workspace))
+        asked = self._parts.agents.by_name(agent) if agent else self._parts.agents.all()[0]
+        return Question(
+            text=template,
+            agent=asked,
+            model=model or asked.model,
+            schema=form.schema if form else None,
+            name=name.strip() if name else None,
+            servers=tuple(servers),
+        )
 
     # -- agents, tools, skills ---------------------------------------------------------------------
 
@@ -2089,6 +2328,8 @@ class Piano:
     async def _restore(self, file: Path) -> str | None:
         if self.is_open and (running := await self._parts.store.jobs(JobStatus.RUNNING)):
             raise PianoError(f"job {short(running[0].id)} runs: wait for it, or cancel it first")
+        if self.is_open and (mapping := await self._parts.batches.running()):
+            raise PianoError(f"the batch {mapping[0].name!r} runs: wait for it, or cancel it first")
         if others := self._parts.workspace_store.others:
             raise PianoError(f"the database is also open in {', '.join(others)}: close that first")
         prepared = await asyncio.to_thread(prepare_restore, self._parts.database, file)
@@ -2158,7 +2399,7 @@ class Piano:
         """Return what the answers cost.
 
         Args:
-            by: What a row is about: an "agent", a "model" or a "day" (in UTC).
+            by: What a row is about: an "agent", a "model", a "day" (in UTC) or a "batch".
 
         Returns:
             Rows with the number of answers, their tokens, the median speed in tokens per second, the median time to the

@@ -4,10 +4,13 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from piano_jupyter.batch.asker import Asker
+from piano_jupyter.batch.batch_runner import BatchServices
+from piano_jupyter.batch.batches import Batches, BatchOwner
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
@@ -42,6 +45,7 @@ from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 from piano_jupyter.secrets.known_secrets import SecretMask
+from piano_jupyter.store.base import Turn
 from piano_jupyter.store.masking_store import MaskingStore
 from piano_jupyter.store.server.remote_store import Listener
 from piano_jupyter.store.server.shared_store import Client
@@ -65,7 +69,7 @@ class Components:
         model: ChatModel | None,
         notebook: Notebook,
     ) -> None:
-        self._config, self.notebook = config, notebook
+        self._config, self.notebook, self._model = config, notebook, model
         self.mask = mask = SecretMask(wanted=lambda: config.mask_secrets, keys=self._keys)
         self.cassette: Cassette | None = None
         if record is not None or replay is not None:
@@ -123,6 +127,11 @@ class Components:
         self.question_sender = QuestionSender(bus, clock, self.producer, self.thread_cache, self.agents, self.threads)
         turns = TurnRunner(self, config, bus, MaskedModel(chat_model, mask))
         self.consumer = Consumer(store, bus, clock, self.producer, turns, self.question_sender, job_log, mask)
+        self.batches = Batches(
+            BatchServices(store=store, bus=bus, clock=clock, turn=self._turn),
+            BatchOwner(process=process, notebook=notebook, alive=self._alive, address=self.address),
+            self._asker,
+        )
         self.refresher = Refresher(
             store,
             self.job_results,
@@ -160,6 +169,30 @@ class Components:
 
     def _stir(self) -> None:
         self.producer.wake()
+        self.batches.stir()
+
+    async def _turn(self, model: str) -> Turn:
+        return await self.producer.turn({model, *(agent.model for agent in self.agents.all())})
+
+    def _asker(
+        self, model: str, options: Mapping[str, Any], schema: Any, max_in_flight: int | None, servers: Sequence[str]
+    ) -> Asker:
+        """Return what asks the rows of a batch; in a recording one after another, so that the replay is the same."""
+        wanted = self._config.max_in_flight if max_in_flight is None else max_in_flight
+        limit = 1 if self.clock.repeats else wanted
+        given: Sequence[Any] = servers or [self.finder.find]
+        wrap = self.cassette.wrap if self.cassette else None
+        return Asker(
+            given,
+            model,
+            schema=schema,
+            options=options,
+            max_in_flight=limit,
+            config=self._config,
+            mask=self.mask,
+            wrap=wrap,
+            chat_model=self._model,
+        )
 
     def _refresh(self) -> None:
         self.thread_cache.forget_all()  # at once: a job may start before all the rest is refreshed

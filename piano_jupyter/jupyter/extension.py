@@ -5,7 +5,7 @@ kernel left resume when the user first sends something, opens a panel or runs %p
 """
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ def load(shell: Any) -> None:
     if not session.in_notebook:
         undo(setattr, shell.display_trap, "hook", shell.display_trap.hook)
         shell.display_trap.hook = TerminalDisplayHook(shell.displayhook, session)
+    session.in_cell.view_calls("map", partial(_map_in_cell, session))
     _define_variable(shell, session)
     undo(shell.drop_by_id, {NAME: session.in_cell})
     for transformer in (keep_question_marks, partial(_missing_percent, shell)):
@@ -86,6 +87,12 @@ def _magic(session: Session, line: str, cell: str | None) -> Any:
     from piano_jupyter.jupyter.magic.dispatch import run_magic  # noqa: PLC0415  Loaded at first use.
 
     return run_magic(session, line, cell)
+
+
+def _map_in_cell(session: Session, mapping: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    from piano_jupyter.jupyter.cell.batch_cell import map_while_awaited  # noqa: PLC0415  Loaded at first use.
+
+    return map_while_awaited(session, mapping)
 
 
 def _kernel_tools(session: Session) -> list[Tool]:

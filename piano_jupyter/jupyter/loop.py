@@ -153,6 +153,7 @@ class PianoInCell:
     ) -> None:
         self._loop, self._opened, self._cell = loop, opened, cell
         self._calls: weakref.WeakSet[VerbCall] = weakref.WeakSet()  # that the running cell made
+        self._views: dict[str, Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]] = {}  # by verb
 
     def __getattr__(self, name: str) -> Any:
         """Return a verb, whose calls can be awaited on any loop, or read a property such as `thread`."""
@@ -172,6 +173,10 @@ class PianoInCell:
         names = [call.name for call in self._calls if not call.has_begun]
         self._calls.clear()
         return names
+
+    def view_calls(self, verb: str, view: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]) -> None:
+        """Have a function await the calls of a verb, which shows in the cell how far they are."""
+        self._views[verb] = view
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse to hide a verb or property."""
@@ -199,17 +204,22 @@ class PianoInCell:
         finally:
             self._loop.submit(stream.aclose())
 
-    def _call_of(self, name: str, *args: Any, **kwargs: Any) -> VerbCall:
-        call = VerbCall(name, partial(self._hop, name, *args, **kwargs), self._cell)
+    def _call_of(self, name: str, /, *args: Any, **kwargs: Any) -> VerbCall:
+        view = self._views.get(name, _as_it_is)
+        call = VerbCall(name, lambda: view(self._hop(name, *args, **kwargs)), self._cell)
         self._calls.add(call)
         return call
 
     async def _read(self, name: str) -> Any:
         return getattr(await self._opened(), name)
 
-    async def _hop(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def _hop(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
 
-    async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         result = getattr(await self._opened(), name)(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
+
+
+def _as_it_is(call: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    return call

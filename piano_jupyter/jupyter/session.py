@@ -96,6 +96,7 @@ class Session:
         self.in_cell = PianoInCell(self.loop, self.opened, lambda: shell.execution_count)
         self.shown: set[Any] = set()  #: ids of the messages that the running cell has already shown
         self.shown_values = ShownValues(shell)
+        self.shown_batches: set[UUID] = set()  #: ids of the batches whose progress a cell shows
         self.last_error = LastError(shell)
         SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
@@ -251,6 +252,10 @@ class Session:
     def variables_here(self) -> QuestionVariables:
         """Return what a question can name where it is asked: the caller's local variables go before the user's."""
         return QuestionVariables(self.shell, self._caller, self.variables())
+
+    def user_variables_here(self) -> dict[str, Any]:
+        """Return the user's variables where a magic is run, and the caller's local ones, without special names."""
+        return {**self.variables(), **self._caller}
 
     def next_cell(self, code: str, replaces: str = "") -> bool:
         """Put code into a new cell below the running one, on the main thread; return False if none runs.

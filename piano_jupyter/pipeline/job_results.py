@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
 from piano_jupyter.bus import EventBus
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import (
+    BatchProgress,
     Event,
     JobDone,
     JobEnded,
@@ -77,9 +79,9 @@ class JobResults:
 
     def _follow(self, event: Event) -> None:
         if isinstance(event, ThreadDeleted):
-            kept = [each for each in self._events if each[1].thread_id != event.thread_id]
-            self._events.clear()
-            self._events.extend(kept)
+            self._forget(lambda each: each.thread_id == event.thread_id)
+        elif isinstance(event, BatchProgress):  # told several times a second
+            self._forget(lambda each: isinstance(each, BatchProgress) and each.batch_id == event.batch_id)
         if not isinstance(event, MessageDelta):
             if isinstance(event, ModelLoading) and self._events and isinstance(self._events[-1][1], ModelLoading):
                 self._events.pop()  # published each second
@@ -88,3 +90,8 @@ class JobResults:
             self.expect(event.job)
         elif isinstance(event, JobEnded) and event.job_id in self._results:
             self._results.pop(event.job_id).set_result(event)
+
+    def _forget(self, is_forgotten: Callable[[Event], bool]) -> None:
+        kept = [each for each in self._events if not is_forgotten(each[1])]
+        self._events.clear()
+        self._events.extend(kept)

@@ -176,7 +176,7 @@ class Producer:
             wanted = [job for job in self._claimable() if job.id not in begun]
             if not wanted or (running and self._clock.repeats):
                 return None  # at once, jobs would draw their ids in another order each time
-            turn = await self._turn({job.model for job in (*wanted, *running)})
+            turn = await self.turn({job.model for job in (*wanted, *running)})
             try:
                 ids = [job.id for job in wanted]
                 claimed = await self._store.claim_next(uuid4(), self._owner.process, ids, self._clock.now(), turn)
@@ -187,7 +187,7 @@ class Producer:
                 self._drop(claimed.id)
             return claimed
 
-    async def _turn(self, models: Collection[str]) -> Turn:
+    async def turn(self, models: Collection[str]) -> Turn:
         """Return what the store has to know to decide whose turn it is; the server is asked only if that matters."""
         find_loaded = self._models.loaded if len(models) > 1 or self._owner.is_shared() else None
         loaded = await find_loaded() if find_loaded is not None else None

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand, RowOutcome
 from piano_jupyter.records import (
     Agent,
     Approval,
@@ -34,7 +35,7 @@ from piano_jupyter.records import (
 )
 
 Declared = TypeVar("Declared", bound="Backend")
-UsageBy = Literal["agent", "model", "day"]
+UsageBy = Literal["agent", "model", "day", "batch"]
 
 
 class AckResult(NamedTuple):
@@ -94,7 +95,7 @@ def _passed_on(declaration: Callable[..., Any]) -> Callable[..., Any]:
 
 @operations
 class Store(Backend):
-    """Keeps agents, threads, messages, tool calls and jobs. Each operation is declared here, and nowhere else.
+    """Keeps agents, threads, messages, tool calls, jobs and batches. Each operation is declared here, and nowhere else.
 
     All are safe to repeat, since a reply can be lost: the same call a second time has no second effect, and returns
     what the first has kept, as it now stands.
@@ -163,8 +164,11 @@ class Store(Backend):
         Raises StoreError while a job runs in one of them. Their bytes stay in the file until `compact`.
         """
 
-    async def erase(self, threads: Sequence[UUID]) -> list[str]:
-        """Rewrite the copies of the file without these threads; return what could not be, a sentence each."""
+    async def erase(self, threads: Sequence[UUID], batches: Sequence[UUID] = ()) -> list[str]:
+        """Rewrite the copies of the file without these threads and batches.
+
+        Returns what could not be, a sentence each.
+        """
 
     async def compact(self) -> None:
         """Rewrite the file, so that nothing of what was deleted is left in its bytes. All else waits meanwhile."""
@@ -313,6 +317,65 @@ class Store(Backend):
     async def jobs_ending(self, digits: str) -> list[Job]:
         """Return the jobs whose id ends in these lower-case hexadecimal digits, in order."""
 
+    async def open_batch(self, batch: Batch, alive: Collection[str] = ()) -> Batch:
+        """Store a batch that runs now, known by its name; return it as it now is: a known one keeps its id and answers.
+
+        Its errors whose `usage` has `unavailable` are forgotten: they say nothing about their rows.
+
+        Raises StoreError for a name (whatever its case) of a batch that asks something else, and while another one of
+        the owners that are `alive` runs it.
+        """
+
+    async def end_batch(self, batch: Batch, status: BatchStatus, reason: str | None, now: datetime) -> Batch:
+        """Note how a batch ended; return it as it now is. No effect on one that `batch.owner` does not run any more."""
+
+    async def cancel_batch(self, batch_id: UUID, now: datetime) -> Batch:
+        """Mark a batch cancelled, whoever runs it; return it. No effect on one that has ended. Raises NotFoundError."""
+
+    async def retry_batch(self, batch_id: UUID) -> Batch:
+        """Forget the errors of a batch, so that those rows are asked again; return it. Raises NotFoundError."""
+
+    async def delete_batch(self, batch_id: UUID) -> None:
+        """Delete a batch with its answers; one that is gone is no error. Raises StoreError while it runs.
+
+        Its bytes stay in the file until `compact`.
+        """
+
+    async def batches(self) -> list[Batch]:
+        """Return all batches, oldest first."""
+
+    async def known_rows(self, batch_id: UUID | None, keys: bytes) -> bytes:
+        """Return a digit for each key, of `KEY_BYTES` each: whether its row was asked.
+
+        `0` if not; `1` if it has an answer in this batch, `2` if it has an error there; `3` if it has an answer in
+        another one.
+        """
+
+    async def copy_answers(self, batch_id: UUID, keys: bytes, place: int) -> None:
+        """Give a batch the answers that other batches have to these keys, where it has none; they cost nothing.
+
+        `place` is that of the first key. Raises NotFoundError if there is no such batch.
+        """
+
+    async def add_answers(self, batch_id: UUID, answers: Sequence[BatchAnswer]) -> Batch:
+        """Store answers to rows of a batch; return it as it now is. To a row that has one, the first answer stands.
+
+        Raises NotFoundError if there is no such batch.
+        """
+
+    async def outcomes(self, batch_id: UUID, keys: bytes) -> list[RowOutcome]:
+        """Return what a batch has for these keys, in order; nothing for a key that was not asked."""
+
+    async def answers_from(self, batch_id: UUID, place: int, key: bytes, most: int) -> list[BatchAnswer]:
+        """Return at most so many answers of a batch, by their places in the table: those after this place and key."""
+
+    async def lease_rows(self, demand: RowDemand, turn: Turn | None = None) -> int:
+        """Return how many rows of a batch may be in flight now, for a moment; what is more should not begin.
+
+        A store that several kernels share gives nothing while a job waits that they would delay, and tells the owner
+        to ask again when that changes.
+        """
+
     async def counts(self) -> Counts:
         """Return how many records are stored."""
 
@@ -320,7 +383,7 @@ class Store(Backend):
         """Return where all the words of `text` occur, in titles and in what was said, best first."""
 
     async def usage(self, by: UsageBy) -> Rows:
-        """Return what answers cost, a row for each agent, model or day (UTC).
+        """Return what answers cost, a row for each agent, model, day (UTC) or batch.
 
         Columns: the group, answers, prompt_tokens, cached_tokens, completion_tokens, tokens_per_second (median),
         first_token_s (median), load_s (sum).

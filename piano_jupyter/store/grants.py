@@ -3,6 +3,8 @@
 A kernel asks for one of the jobs that it may run, and is granted it when it is that job's turn among all that kernels
 ask for. Where it is another kernel's turn, a place is kept for that job and its kernel is told; one that does not come
 for it in time stands back until it asks again, so that a kernel which hangs does not stop the others.
+
+Rows of batches go behind the jobs: what they have leased is called back when a job comes.
 """
 
 import asyncio
@@ -13,9 +15,11 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from piano_jupyter.batch_records import RowDemand
 from piano_jupyter.records import Job
 from piano_jupyter.store.base import Store, Turn
 from piano_jupyter.store.job_board import JobBoard
+from piano_jupyter.store.row_leases import RowLeases, ServerState
 from piano_jupyter.store.scheduling import QueuedJob, SchedulingLimits, next_job, ready
 
 RESERVED_S = 2.0  #: that a place is kept for a kernel whose turn it is
@@ -44,6 +48,8 @@ class Grants:
         self._reserved: dict[UUID, float] = {}  #: jobs whose turn it is, and until when their place is kept
         self._swapped: dict[str, float] = {}  #: when a model was swapped in last, by server
         self._lock = asyncio.Lock()
+        self._rows = RowLeases(now)
+        self._rows_gave_way: dict[UUID, float] = {}  #: jobs that nothing keeps from starting, and since when
 
     async def claim_next(
         self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime, turn: Turn | None = None
@@ -58,26 +64,74 @@ class Grants:
             wish = self._wishes[owner] = _Wish(list(wanted), turn)
             self._expected = {each: until for each, until in self._expected.items() if each not in wanted}
             self._reserved = {each: until for each, until in self._reserved.items() if each not in wanted}
+            self._rows_gave_way = {each: at for each, at in self._rows_gave_way.items() if each not in wanted}
             while (job := self._next(wish)) is not None:
                 claimed = await self._claim(request_id, owner, [job.id], now)
                 wish.wanted.remove(job.id)
                 if claimed is not None:
+                    self._call_rows_back([claimed.server])
                     return claimed
                 self.board.note("claim_next", await self._store.job(job.id))  # it did not wait any more
             wish.is_unmet = True
+            self._call_rows_back({each.job.server for each in self._waiting(wish.wanted)})
             if self._expected:
                 self._stir_once_they_are_late()
             return None
 
     def expect(self, jobs: Iterable[Job]) -> None:
         """Have what is later in their threads wait a moment for jobs that their kernels are about to ask for."""
+        jobs = list(jobs)
+        self._call_rows_back({job.server for job in jobs})
         until = self._now() + RESERVED_S
         self._expected |= {job.id: until for job in jobs if self.board.queued(job.id)}
 
     def forget(self, owner: str) -> None:
         """Take back what a kernel asked for: it is gone."""
-        if self._wishes.pop(owner, None):
+        had_rows = self._rows.forget(owner)
+        if self._wishes.pop(owner, None) or had_rows:
             self._stir_unmet()
+
+    def lease_rows(self, demand: RowDemand, turn: Turn | None = None) -> int:
+        """Do the store's operation."""
+        self._drop_late()
+        turn = turn or Turn(max_demand=1, max_wait_s=0.0)
+        server = demand.server
+        model_of = partial(_model_of, aliases=turn.aliases)
+        busy = [model_of(job) for job in self.board.running if job.server == server and job.id not in self.board.idle]
+        loaded = None if turn.loaded is None else {(server, turn.aliases.get(each, each)) for each in turn.loaded}
+        model = (server, turn.aliases.get(demand.model, demand.model))
+        state = ServerState(
+            job_waits=self._job_waits(server, turn), at_work=busy, loaded=loaded, max_wait_s=turn.max_wait_s
+        )
+        before = self._rows.models_in_flight(server)
+        allowed = self._rows.grant(demand, model, state)
+        if allowed and loaded is not None and model not in loaded and model not in before:
+            self._swapped[server] = self._now()
+        if len(self._rows.models_in_flight(server)) < len(before):
+            self._stir_unmet()
+            self._call_rows_back([server])
+        return allowed
+
+    def _job_waits(self, server: str, turn: Turn) -> bool:
+        """Return whether a job could start on a server that rows would delay.
+
+        A kernel that does not come for a job, though no row is in flight any more, is not waited for until it asks
+        again: it may hang, or have been told to start no jobs.
+        """
+        model_of = partial(_model_of, aliases=turn.aliases)
+        jobs = {each.job.id: each for each in (*self._asked_for(), *self._waiting(self._expected))}
+        waiting = [each for each in jobs.values() if each.job.server == server]
+        able = ready(waiting, self.board.running, self._limits(server, turn), model_of) if waiting else []
+        now, is_free = self._now(), not self._rows.models_in_flight(server)
+        self._rows_gave_way = {each: at for each, at in self._rows_gave_way.items() if self.board.queued(each)}
+        if is_free:
+            self._rows_gave_way |= {each.job.id: now for each in able if each.job.id not in self._rows_gave_way}
+        return any(now - self._rows_gave_way.get(each.job.id, now) < RESERVED_S for each in able)
+
+    def _call_rows_back(self, servers: Collection[str]) -> None:
+        """Have those who ask rows on these servers ask again how many they may have."""
+        if owners := self._rows.owners(servers):
+            self._stir(owners)
 
     async def _claim(self, request_id: UUID, owner: str, wanted: Sequence[UUID], now: datetime) -> Job | None:
         job = await self._store.claim_next(request_id, owner, wanted, now)
@@ -112,7 +166,8 @@ class Grants:
         busy = [job for job in working if job.server == server and job.id not in self.board.idle]
         loaded = None if turn.loaded is None else {(server, turn.aliases.get(each, each)) for each in turn.loaded}
         swapped = self._swapped.get(server, 0.0)
-        job = next_job(able, busy, limits, model_of, loaded=loaded, swapped=swapped, now=now)
+        at_work = self._rows.models_in_flight(server)
+        job = next_job(able, busy, limits, model_of, loaded=loaded, swapped=swapped, now=now, at_work=at_work)
         if job is not None and loaded is not None and model_of(job) not in loaded:
             self._swapped[server] = now
         return job
@@ -123,13 +178,13 @@ class Grants:
     def _waiting(self, jobs: Iterable[UUID]) -> list[QueuedJob]:
         return [each for job_id in jobs if (each := self.board.queued(job_id))]
 
-    def _limits(self, server: str) -> SchedulingLimits:
-        """Return the strictest limits of those who ask for a job on a server."""
+    def _limits(self, server: str, own: Turn | None = None) -> SchedulingLimits:
+        """Return the strictest limits of those who ask for a job on a server, and of a turn."""
         turns = [
             wish.turn
             for wish in self._wishes.values()
             if any(each.job.server == server for job_id in wish.wanted if (each := self.board.queued(job_id)))
-        ]
+        ] + ([own] if own else [])
         return SchedulingLimits(
             max_demand=min(turn.max_demand for turn in turns), max_wait_s=min(turn.max_wait_s for turn in turns)
         )
@@ -165,8 +220,8 @@ class Grants:
         owners = [owner for owner, wish in self._wishes.items() if wish.is_unmet]
         for owner in owners:
             self._wishes[owner].is_unmet = False
-        if owners:
-            self._stir(owners)
+        if everyone := [*owners, *(self._rows.owners().difference(owners))]:
+            self._stir(everyone)
 
 
 def _model_of(job: Job, aliases: Mapping[str, str]) -> tuple[str, str]:

@@ -58,17 +58,19 @@ def next_job(
     loaded: Collection[Hashable] | None,
     swapped: float,
     now: float,
+    at_work: Collection[Hashable] = (),
 ) -> Job | None:
     """Return which of those that are `able` to go (from `ready`) goes now; None to let the running ones end first.
 
     `loaded` are the models that answer without a swap; None says that the server never swaps. `swapped` is when a model
     was swapped in last: no job's wait counts from before it, so that many jobs of two models take turns by the
-    `max_wait_s`, not by the job; where several models wait, they share it.
+    `max_wait_s`, not by the job; where several models wait, they share it. `at_work` are models that rows of batches
+    keep busy.
     """
     waiting = list(able)
     if loaded is None or not waiting:
         return waiting[0].job if waiting else None
-    working = set(map(model_of, running))
+    working = {*map(model_of, running), *at_work}
     # a model that is being loaded replaces those reported as loaded
     loaded_now = working if working.difference(loaded) else working.union(loaded)
     of_loaded = [each for each in waiting if model_of(each.job) in loaded_now]

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.records import Approval, CallStatus, ChosenBranch, JobStatus, Notebook
 from piano_jupyter.store.base import Backend, Store
+from piano_jupyter.store.duckdb.batch_operations import BatchOperations
 from piano_jupyter.store.duckdb.duckdb_store import COPIES, FILE_WORK, REPORTS
-from piano_jupyter.store.duckdb.operations import Operations
 
 OPERATIONS = {name for name, each in vars(Store).items() if inspect.iscoroutinefunction(each)} - set(vars(Backend))
 TABLES = (
@@ -25,6 +26,8 @@ TABLES = (
     "notebooks",
     "chosen_branches",
     "attachments",
+    "batches",
+    "batch_answers",
 )
 
 
@@ -58,6 +61,9 @@ async def talk(store, make, running):
     question = make.message(thread.id)
     _, [queued] = await store.enqueue(question, [make.job(question)])
     failed = await store.fail(await running(), "no model", make.now())
+    batch = Batch(
+        id=make.clock.new_id(), name="words", template="{{word}}", model="m", digest="d", inserted_at=make.now()
+    )
     return SimpleNamespace(
         agent=agent,
         thread=thread,
@@ -67,6 +73,7 @@ async def talk(store, make, running):
         approval=await store.request_approval(approval),
         queued=queued,
         failed=failed,
+        batch=await store.open_batch(replace(batch, owner="kernel")),
     )
 
 
@@ -76,6 +83,17 @@ def conversation(make):
     message = make.message(thread.id)
     call = replace(make.call(message), status=CallStatus.OK, result="3 files", finished_at=make.now())
     return [thread, [message], [call]]
+
+
+def answer(make, key):
+    """Return an answer to a row."""
+    return BatchAnswer(key=key, place=key[1], asked={"word": "a"}, answer="b", answered_at=make.now())
+
+
+def demand(batch):
+    """Return what a kernel asks for, to ask rows."""
+    server = {"server": batch.server, "model": batch.model}
+    return RowDemand(batch_id=batch.id, owner="kernel", in_flight=0, wanted=2, limit=4, **server)
 
 
 def question(make):
@@ -130,6 +148,18 @@ def arguments(talk, make):
         "job": [talk.job.id],
         "jobs": [JobStatus.RUNNING, JobStatus.QUEUED],
         "jobs_ending": [talk.job.id.hex[-6:]],
+        "open_batch": [replace(talk.batch, row_count=9)],
+        "end_batch": [talk.batch, BatchStatus.DONE, None, make.now()],
+        "cancel_batch": [talk.batch.id, make.now()],
+        "retry_batch": [talk.batch.id],
+        "delete_batch": [make.clock.new_id()],
+        "batches": [],
+        "known_rows": [talk.batch.id, bytes(32)],
+        "copy_answers": [talk.batch.id, bytes(32), 0],
+        "add_answers": [talk.batch.id, [answer(make, bytes(16)), answer(make, bytes(range(16)))]],
+        "outcomes": [talk.batch.id, bytes(32)],
+        "answers_from": [talk.batch.id, -1, bytes(16), 10],
+        "lease_rows": [demand(talk.batch)],
         "counts": [],
         "search": ["talk", 5],
         "usage": ["agent"],
@@ -154,7 +184,7 @@ async def test_an_operation_that_is_called_twice_returns_the_same_and_has_no_sec
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_is_written_in_duckdb_as_it_is_declared(name):
     declared = inspect.signature(getattr(Store, name))
-    written = inspect.signature((REPORTS | COPIES | FILE_WORK).get(name) or getattr(Operations, name))
+    written = inspect.signature((REPORTS | COPIES | FILE_WORK).get(name) or getattr(BatchOperations, name))
 
     assert list(written.parameters.values())[1:] == list(declared.parameters.values())[1:]
     assert written.return_annotation == declared.return_annotation

@@ -26,7 +26,7 @@ def known(seen_kernel):
     """The kernel of this module, with an agent and a thread of a long name."""
     seen_kernel.run("%piano agent ada --model qwen3:8b")
     seen_kernel.run("%piano thread --new Data work")
-    seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1; a_schema = {}")
+    seen_kernel.run("open('notes.txt', 'w').close(); known_name = 1; a_schema = {}; some_rows = [{'review': 1}]")
     seen_kernel.run("import os; os.remove('bad.jsonl')")
     seen_kernel.run("os.mkdir('plots'); open('plots/sales.png', 'w').close()")
     return seen_kernel
@@ -47,6 +47,8 @@ def known(seen_kernel):
         ("%%piano\nWhat is in {{ima", ["image("], "ima"),
         ("%%piano\nWhat is in {{image(", ['"plots/'], ""),
         ("%%piano\nWhat is in {{image('plots/", ["'plots/sales.png')"], "'plots/"),
+        ("%%piano --map ", ["some_rows"], ""),
+        ("%%piano --map some_rows\nIs it good? {{re", ["review"], "re"),
         ("%piano sql SELECT * FROM me", ["messages"], "me"),
         ("%%piano sql\nSELECT hop", ["hops"], "hop"),
         ("%%time\n%piano regen", ["regenerate"], "regen"),

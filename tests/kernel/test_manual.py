@@ -30,7 +30,7 @@ def answer(asked):
     """Answer as a good model does: call the tool of the example, say what it returned, keep to the schema."""
     last = asked["messages"][-1]
     if "response_format" in asked:
-        return INVOICE
+        return '{"stars": 5}' if "stars" in json.dumps(asked["response_format"]) else INVOICE
     if last["role"] == "tool":
         return f"It says: {last['content']}"
     offered = {each["function"]["name"] for each in asked.get("tools", [])} & set(CALLS)

@@ -152,6 +152,9 @@ def test_the_map_in_the_package_docstring_is_the_import_contract():
 def test_the_public_names_are_these():
     assert piano_jupyter.__all__ == [
         "Agent",
+        "Batch",
+        "BatchPlan",
+        "BatchStatus",
         "Job",
         "JobStatus",
         "Message",

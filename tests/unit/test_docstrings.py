@@ -136,7 +136,13 @@ def test_an_overloaded_verb_shows_the_docstring_of_its_implementation():
 
 # -- each example runs ---------------------------------------------------------------------------------
 
-ANSWERS = {"capital of France": "Paris.", "people live": "Two million.", "three rivers": '["Rhine", "Elbe", "Oder"]'}
+ANSWERS = {
+    "capital of France": "Paris.",
+    '{"country": "France"}': "Paris.",
+    '{"country": "Italy"}': "Rome.",
+    "people live": "Two million.",
+    "three rivers": '["Rhine", "Elbe", "Oder"]',
+}
 SWAPS = {
     "/running": {"running": [{"model": "qwen3:32b", "state": "ready"}]},
     "/upstream/qwen3%3A8b/health": {},

@@ -219,6 +219,13 @@ SAID = {
     "backup": lambda piano, _: piano.backup(f"/none/{TOKEN}"),
     "restore": lambda piano, _: piano.restore(f"/none/{TOKEN}"),
     "search": lambda piano, _: piano.search(TOKEN),
+    "map": lambda piano, _: piano.map([{"a": f"row {TOKEN}"}], f"map {TOKEN} {{{{a}}}}", name=f"batch {TOKEN}"),
+    "plan_map": lambda piano, _: piano.plan_map([{"a": f"row {TOKEN}"}], f"plan {TOKEN} {{{{a}}}}"),
+    "batch": lambda piano, _: piano.batch(TOKEN),
+    "cancel_batch": lambda piano, _: piano.cancel_batch(TOKEN),
+    "retry_batch": lambda piano, _: piano.retry_batch(TOKEN),
+    "delete_batch": lambda piano, _: piano.delete_batch(TOKEN),
+    "export_batch": lambda piano, _: piano.export_batch(f"export {TOKEN}", f"/none/{TOKEN}"),
     "import_thread": lambda piano, _: piano.import_thread(LINE, f"import {TOKEN}"),
     "agent": lambda piano, _: piano.agent(TOKEN),
     "add_agent": lambda piano, _: piano.add_agent("bo", system_prompt=f"add {TOKEN}", options={"stop": TOKEN}),
@@ -240,6 +247,7 @@ SAID = {
 LINE = json.dumps({"messages": [{"role": "user", "content": f"imported {TOKEN}"}]})
 #: What takes no text of the user's, or nothing that is kept: what a query of frames says is asked and answered here.
 SAYS_NOTHING = {
+    "batches",
     *("add_tool", "agents", "approvals", "approve", "archive_thread", "attachments", "backups", "branches"),
     *("close", "close_now", "with_content"),
     *(

@@ -17,6 +17,7 @@ RECORDS = "piano_jupyter.records"
 CARDS = (*(f"{RECORDS}.{kind}" for kind in ("Agent", "Job", "Model", "Thread")), "piano_jupyter.piano.Status")
 LINES = (
     *(f"{RECORDS}.{kind}" for kind in ("Agent", "Hit", "Job", "Message", "Model", "Thread", "ToolCall")),
+    "piano_jupyter.batch_records.Batch",
     "piano_jupyter.piano.Status",
     "piano_jupyter.tool.Tool",
     "piano_jupyter.runner.skills.skill.Skill",

@@ -9,6 +9,7 @@ from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.commands import (
     agents,
     ask,
+    batch_commands,
     copies,
     failed_cells,
     history,
@@ -51,7 +52,8 @@ def help_(_session: Session, text: str) -> Any:
 ALL = [
     Command(
         ask.ask,
-        "[@AGENT …] [--thread THREAD] [--model MODEL] [--json SCHEMA] [--into NAME] [--no-wait] [--raw] TEXT",
+        "[@AGENT …] [--thread THREAD] [--model MODEL] [--json SCHEMA] [--into NAME] [--no-wait] [--raw]"
+        " [--map FRAME] [--limit N] [--name BATCH] TEXT",
         "@ada @bob --thread Sales what do these figures say?",
         cell="your question; {{name}} inserts your variable",
     ),
@@ -84,7 +86,13 @@ ALL = [
     Command(agents.tools),
     Command(agents.skills, "[SKILL]", "sql-with-duckdb"),
     Command(models.models, "[--load MODEL] [--unload MODEL|all]", "--load qwen3:8b"),
-    Command(models.stats, "[--by agent|model|day] [--plot]", "--by model --plot"),
+    Command(models.stats, "[--by agent|model|day|batch] [--plot]", "--by model --plot"),
+    Command(batch_commands.batches),
+    Command(
+        batch_commands.batch,
+        "BATCH [--cancel] [--retry] [--export FILE] [--delete] [--yes]",
+        "reviews-3fa9 --retry",
+    ),
     Command(queue.queue, "[--all]", "--all"),
     Command(queue.resume, "[JOB]"),
     Command(queue.cancel, "JOB", "3fa9c1"),

@@ -14,7 +14,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.magic.command import Command
 from piano_jupyter.jupyter.magic.completion_names import TABLES, CompletionNames, Peek, matching_files
-from piano_jupyter.jupyter.magic.options import quoted
+from piano_jupyter.text.quoting import quoted
 
 MAX_COMPLETIONS = 100
 LINE_MAGIC = re.compile(r"""\s*(?:[\w.\[\]'", ]+=\s*)?%piano\s+(.*)""", re.DOTALL)
@@ -23,6 +23,7 @@ FIRST_LINE = re.compile(r"\s*%%(\w+)")
 PYTHON_CELL_MAGICS = frozenset({"capture", "debug", "prun", "time", "timeit"})  # cell magics whose body is Python
 LAST_HANDLE = re.compile(r"(?:^|\s)(@[\w.-]*)$")
 LEADING_HANDLES = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
+MAPPED_TABLE = re.compile(r"\s*%%?piano\s.*?--map(?:=|\s+)(\w+)")
 OPEN_PLACEHOLDER = re.compile(r"\{\{[^{}]*$")
 IMAGE_PATH = re.compile(r"""\s*image\(((?P<quote>["']?)([^"']*))""")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
@@ -149,8 +150,12 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
             if path := IMAGE_PATH.fullmatch(written):
                 return _answer(path[1], [SimpleCompletion(text, type="file") for text in _image_files(*path.groups())])
             from piano_jupyter.jupyter.context.placeholder_names import placeholder_names  # noqa: PLC0415  At the first TAB.
+            from piano_jupyter.jupyter.magic.map_option import columns_of  # noqa: PLC0415
 
-            fragment, found = placeholder_names(written, QuestionVariables(shell, variables()))
+            table = MAPPED_TABLE.match(context.full_text)
+            columns = columns_of(variables().get(table[1])) if table else []
+            known = dict.fromkeys(columns) or QuestionVariables(shell, variables())
+            fragment, found = placeholder_names(written, known)
             return _answer(fragment, [SimpleCompletion(text, type="variable") for text in found[:MAX_COMPLETIONS]])
         on = _typed(context.full_text, context.cursor_line, context.text_until_cursor)
         if on is None:

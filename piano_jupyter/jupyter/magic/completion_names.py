@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Reader = Callable[["Piano"], Coroutine[Any, Any, list[str]]]
 Peek = Callable[[Reader], concurrent.futures.Future[list[str]] | None]
 #: the tables that %piano sql can read
-TABLES = ("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks")
+TABLES = (
+    *("agents", "threads", "messages", "tool_calls", "tool_results", "approvals", "decisions", "jobs", "notebooks"),
+    *("batches", "batch_answers"),
+)
 ANSWER_TIMEOUT_S = 0.04
 MODELS_TIMEOUT_S = 0.3  # the server is asked
 MAX_IDS = 100  # of jobs or messages
@@ -54,6 +57,10 @@ class CompletionNames:
         """Return the names of a kind; waits `ANSWER_TIMEOUT_S` seconds at most, for models `MODELS_TIMEOUT_S`."""
         if kind == "SCHEMA":
             return schemas_in(self._variables())
+        if kind == "FRAME":
+            from piano_jupyter.jupyter.magic.map_option import tables_in  # noqa: PLC0415  At the first TAB.
+
+            return tables_in(self._variables())
         if kind == "NAME":
             return data_in(self._variables())
         if kind == "TOPIC":
@@ -104,6 +111,7 @@ READERS: Mapping[str, Reader] = {
     "SKILL": lambda piano: _named(piano.skills()),
     "JOB": _jobs,
     "MESSAGE": _messages,
+    "BATCH": lambda piano: _named(piano.batches()),
     "CALL": lambda piano: _named(piano.approvals(), lambda request: short(request.call.id)),
     "COLUMN": lambda piano: _named(piano.sql(COLUMNS_QUERY), itemgetter(0)),
 }

@@ -10,7 +10,6 @@ from piano_jupyter.errors import NotFoundError, PianoError
 VALUE = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))"""
 QUESTION_LINE = re.compile(r"^(\s*(?:[\w.\[\]'\", ]+=\s*)?)%piano\s+([\w@-].*\?)(\s*)$")
 HIDDEN_MAGIC = re.compile(r"piano[ \t]+(?:([A-Za-z]\w*)\b|@[\w.-]+[,:]?[ \t]+\w)")
-NEEDS_QUOTES = re.compile(r"""\s|^["'@-]""")
 
 
 def split_words(line: str, known: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
@@ -96,12 +95,6 @@ def _is_python(line: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two if it is nested too deeply
         return False
     return True
-
-
-def quoted(name: str) -> str:
-    """Return a name as it is typed after %piano, in quotes if it needs them."""
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if NEEDS_QUOTES.search(name) else name
 
 
 def _unquoted(value: re.Match[str]) -> str:

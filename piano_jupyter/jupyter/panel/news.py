@@ -1,6 +1,6 @@
 """News: tells the pages what has changed beside the conversation, so that they ask for what they show of it.
 
-It names topics only ("threads", "agents", "model", "settings"). Many changes at once become one message.
+It names topics only ("threads", "agents", "model", "settings", "batches"). Many changes at once become one message.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.events import (
     AgentAdded,
+    BatchProgress,
     Event,
     EventsMissed,
     JobEnded,
@@ -30,7 +31,8 @@ TOPICS: dict[type[Event], tuple[str, ...]] = {
     AgentAdded: ("agents",),
     JobEnded: ("threads", "model"),
     ModelLoading: ("model",),
-    EventsMissed: ("threads", "agents"),
+    BatchProgress: ("batches",),
+    EventsMissed: ("threads", "agents", "batches"),
 }
 
 Send = Callable[[list[str], dict[str, Any] | None], None]  # with topics, and how far the loading of a model is

@@ -118,11 +118,12 @@ def model_card(model: Model) -> RecordCard:
 
 
 def status_card(
-    status: "Status", no_thread: str = "", *, is_short: bool = False, here: Notebook | None = None
+    status: "Status", no_thread: str = "", batches: str = "", *, is_short: bool = False, here: Notebook | None = None
 ) -> RecordCard:
     """Return the state as a card: who answers and what waits come first, the details last, if at all.
 
-    `no_thread` is what to say where there is no current thread, `here` the notebook that it is shown in.
+    `no_thread` is what to say where there is no current thread, `batches` how far those are that run, `here` the
+    notebook that it is shown in.
     """
     details = {
         "models": models_line(status.models),
@@ -136,6 +137,7 @@ def status_card(
         model=_model_of(status.agent, status) if status.agent else "",
         thread=status.thread.title if status.thread else no_thread,
         jobs=_jobs(status),
+        batches=batches,
         unfinished="\n".join(_unfinished_lines(status.unfinished)),
         history=_shared_with(status.others, here or Notebook()),
         trust=status.distrust,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from piano_jupyter import events
+from piano_jupyter.jupyter.render.batch_text import progress_line
 from piano_jupyter.jupyter.render.transcript import arguments_text, call_line, speaker
 from piano_jupyter.records import short
 from piano_jupyter.text.truncation import truncated
@@ -35,6 +36,8 @@ def _event_text(event: events.Event, names: Mapping[Any, str]) -> str:  # noqa: 
             return f"{call.name}: {text}"
         case events.ToolEvent(call=call):
             return f"{call.name}({arguments_text(call)})"
+        case events.BatchProgress(name=name, status=status):
+            return f"{name}, {status}: {progress_line(event)}"
         case events.ModelLoading(note=note) | events.HistoryTrimmed(note=note):
             return note
         case _:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from piano_jupyter.batch_records import Batch
 from piano_jupyter.jupyter.render.transcript import arguments_text
 from piano_jupyter.records import Agent, Hit, Job, Message, Model, Thread, ToolCall, short
 from piano_jupyter.text.invisible import terminal_text
@@ -25,7 +26,7 @@ def _summary(record: Any) -> str:
             return f"@{name}, {model}"
         case Job(id=identity, status=status):
             return f"{short(identity)}, {status}"
-        case Model(name=name, state=state):
+        case Model(name=name, state=state) | Batch(name=name, status=state):
             return f"{name}, {state}"
         case ToolCall(name=name, status=status):
             return f"{name}({_beginning(arguments_text(record))}), {status}"

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import httpx
 
@@ -16,14 +15,15 @@ from piano_jupyter.logs import logger
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import ModelProperties
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
-from piano_jupyter.runner.model.server.error_responses import error_from, is_loading, is_transient
 from piano_jupyter.runner.model.server.model_list import not_served_error
-from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError, retry_after
+from piano_jupyter.runner.model.server.rejections import rejection, response_text
+from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError
 from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
 from piano_jupyter.runner.model.server.unsupported_options import UnsupportedOptions
-from piano_jupyter.runner.model.stream.constrained_calls import constrained_request, response_format
+from piano_jupyter.runner.model.stream.constrained_calls import constrained_request
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
+from piano_jupyter.runner.model.stream.request_body import request_body
 
 log = logger(__name__)
 
@@ -233,19 +233,7 @@ class ChatClient:
 
     async def _send(self, request: ChatRequest) -> httpx.Response:
         """Send the request; return the response before its body is read. Raises TransientError or ModelError."""
-        body: dict[str, Any] = {
-            **request.options,
-            "model": request.model,
-            "messages": list(request.messages),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if request.tools:
-            body["tools"] = list(request.tools)
-            if request.answer_now:
-                body["tool_choice"] = "none"
-        if request.schema is not None and not request.may_call:
-            body["response_format"] = response_format(request.schema, "answer")
+        body = request_body(request, stream=True, stream_options={"include_usage": True})
         server = self._config.base_url
         while True:
             content = json.dumps(self._unsupported.without(server, body), ensure_ascii=False).encode("utf-8", "replace")
@@ -257,31 +245,24 @@ class ChatClient:
                 if response.is_success:
                     return response
                 async with asyncio.timeout(self._config.idle_timeout):
-                    text = (await response.aread()).decode("utf-8", "replace")
-                if response.has_redirect_location:
-                    text = f"it redirects to {response.headers['location']}; fix PianoConfig.base_url"
+                    text = response_text(response, await response.aread())
             except (httpx.HTTPError, TimeoutError) as error:
                 wait_s = RESTART_WAIT_S if request.messages[-1]["role"] == "tool" else 0.0  # it answered a moment ago
                 failure = await self._server.unreachable(error)
                 raise TransientError(failure, wait_s=wait_s, note=RESTART_NOTE if wait_s else "") from error
             if not self._unsupported.learn_from_rejection(server, body, response.status_code, text):
                 break
-        rejection = error_from(response.status_code, self._server.without_key(text), request.model)
-        if is_loading(response.status_code, text):
-            wait_s, note = self._config.first_byte_timeout, f"{request.model} is loading"
-            raise TransientError(rejection, wait_s=wait_s, note=note)
-        if is_transient(response.status_code, text):
-            raise TransientError(rejection, retry_after(response.headers))
-        raise await self._with_served_models(rejection, request.model)
+        refusal = rejection(response, self._server.without_key(text), request.model, self._config.first_byte_timeout)
+        raise refusal if isinstance(refusal, TransientError) else await self._with_served_models(refusal, request.model)
 
-    async def _with_served_models(self, rejection: errors.ModelError, model: str) -> errors.ModelError:
+    async def _with_served_models(self, error: errors.ModelError, model: str) -> errors.ModelError:
         """Add the list of served models to the error for a model that is not served."""
-        if isinstance(rejection, errors.ModelNotServedError):
+        if isinstance(error, errors.ModelNotServedError):
             with contextlib.suppress(errors.ModelError):
                 await self._swap.models()
                 if model not in (known := self._swap.known()):
                     return not_served_error(model, known)
-        return rejection
+        return error
 
     def _connection_broken(self, error: Exception) -> TransientError:
         message = f"the connection broke in the middle of the answer ({self._server.describe(error)}); retry"

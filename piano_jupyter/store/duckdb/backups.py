@@ -13,7 +13,7 @@ import duckdb
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.safe_files import file_kind
-from piano_jupyter.store.duckdb import backup_files, queries
+from piano_jupyter.store.duckdb import backup_files, batch_queries, queries
 from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database import LOCKED_DOWN
 from piano_jupyter.store.duckdb.database_file import hold, let_go, whole_path
@@ -106,13 +106,16 @@ def check_history(made: Path, source: Path) -> None:
         raise StoreError(f"{source} is not restored: {why} ({duckdb_message(error).splitlines()[0]})") from error
 
 
-def erase(cursor: ReadCursor[Any], threads: Sequence[UUID]) -> list[str]:
-    """Rewrite the copies that hold one of these threads without them; return what could not be, a sentence each."""
+def erase(cursor: ReadCursor[Any], threads: Sequence[UUID], batches: Sequence[UUID] = ()) -> list[str]:
+    """Rewrite the copies that hold one of these threads or batches without them.
+
+    Returns what could not be, a sentence each.
+    """
     real = cursor.database.real_path
     left = []
     for each in backup_files.copies_of(real) if real else ():
         try:
-            _erase_from(real, each, threads)
+            _erase_from(real, each, threads, batches)
         except (duckdb.Error, OSError) as error:
             why = duckdb_message(error).splitlines()[0] if isinstance(error, duckdb.Error) else error.strerror
             left.append(f"{each} may still hold it, and cannot be changed ({why}); delete it by hand")
@@ -122,18 +125,26 @@ def erase(cursor: ReadCursor[Any], threads: Sequence[UUID]) -> list[str]:
     return left + [f"{each} is the log of a lost file and may still hold it; delete it by hand" for each in logs]
 
 
-def _erase_from(real: str, copy: Path, threads: Iterable[UUID]) -> None:
+def _erase_from(real: str, copy: Path, threads: Iterable[UUID], batches: Iterable[UUID]) -> None:
     before = copy.stat()
     with duckdb.connect(str(copy), config={**LOCKED_DOWN, "enable_external_access": True, "threads": 1}) as connection:
         tables = {name for (name,) in connection.execute(queries.TABLE_NAMES).fetchall()}
-        bound = {"ids": list(threads)}
-        if "threads" not in tables or connection.execute(queries.HAS_THREADS, bound).fetchall() == [(0,)]:
+        held = [
+            (deletions, bound)
+            for table, is_held, deletions, ids in (
+                ("threads", queries.HAS_THREADS, queries.DELETE_THREADS, threads),
+                ("batches", batch_queries.HAS_BATCHES, batch_queries.DELETE_BATCHES, batches),
+            )
+            if table in tables and connection.execute(is_held, bound := {"ids": list(ids)}).fetchall() != [(0,)]
+        ]
+        if not held:
             return
         for table in tables.intersection(INDEX_TABLES):  # an older Piano may have made it, in another shape
             connection.execute(queries.clear(table))
-        for table, query in queries.DELETE_THREADS.items():
-            if table in tables:
-                connection.execute(query, bound)
+        for deletions, bound in held:
+            for table, query in deletions.items():
+                if table in tables:
+                    connection.execute(query, bound)
         if "attachments" in tables:
             connection.execute(queries.DELETE_UNUSED_ATTACHMENTS)
         with backup_files.unfinished(real) as made:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
 from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.batch_records import Batch, BatchStatus
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import (
     Agent,
@@ -23,13 +24,13 @@ from piano_jupyter.records import (
 )
 from piano_jupyter.store.duckdb.lock import ELSEWHERE
 
-Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job)
+Record = TypeVar("Record", Agent, Thread, Message, ToolCall, Approval, Job, Batch)
 
 
-def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job) -> dict[str, Any]:
+def row_of(record: Agent | Thread | Message | ToolCall | Approval | Job | Batch) -> dict[str, Any]:
     """Return the values to bind: times in UTC without a zone, lists and mappings as JSON text."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    if isinstance(record, Job):
+    if isinstance(record, Job | Batch):
         values |= zip(NOTEBOOK_COLUMNS, values.pop("notebook"), strict=True)
     return {name: ENCODERS[name](value) if name in ENCODERS else value for name, value in values.items()}
 
@@ -55,7 +56,7 @@ def records_of(kind: type[Record], columns: Sequence[str], rows: Iterable[Sequen
 
 
 def _notebook_in(row: Sequence[Any], parts: Sequence[int]) -> dict[str, Any]:
-    """Return the notebook of a job by the name of its field; nothing for another record, or a table without it."""
+    """Return the notebook of a job or batch by its field; nothing for another record, or a table without it."""
     return {"notebook": Notebook(*(row[at] for at in parts))} if parts else {}
 
 
@@ -130,11 +131,15 @@ def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 REFERENCE = ("sha256", "mime", "size", "name", "width", "height")  #: what a message or a call keeps of an attachment
-NOTEBOOK_COLUMNS = ("notebook_id", "notebook_name")  #: of a job: the parts of its notebook, in order
+NOTEBOOK_COLUMNS = ("notebook_id", "notebook_name")  #: of a job or batch: the parts of its notebook, in order
 TIMES = ("inserted_at", "started_at", "finished_at", "requested_at", "decided_at")
 MAPPINGS = ("options", "usage", "arguments")
 LISTS = ("enabled_tools", "enabled_skills", "rules")
-STATUSES: Mapping[type, type[JobStatus | CallStatus]] = {Job: JobStatus, ToolCall: CallStatus}
+STATUSES: Mapping[type, type[JobStatus | CallStatus | BatchStatus]] = {
+    Job: JobStatus,
+    ToolCall: CallStatus,
+    Batch: BatchStatus,
+}
 ENCODERS: dict[str, Callable[[Any], Any]] = (
     dict.fromkeys(TIMES, _or_none(utc))
     | dict.fromkeys(MAPPINGS, _json_of_mapping)

@@ -27,6 +27,7 @@ from piano_jupyter.store.duckdb.backup_files import (
     prune,
     unfinished,
 )
+from piano_jupyter.store.duckdb.batch_operations import BatchOperations
 from piano_jupyter.store.duckdb.copying import copy_into
 from piano_jupyter.store.duckdb.database_file import hold, is_nowhere, let_go, make_ready
 from piano_jupyter.store.duckdb.error_messages import (
@@ -43,7 +44,6 @@ from piano_jupyter.store.duckdb.lock import ELSEWHERE
 from piano_jupyter.store.duckdb.lost_file import WatchedFile, recovered_path
 from piano_jupyter.store.duckdb.migrate import identify, migrate, migrations, upgrade_due
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
-from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.recovery import (
     finish_recovery,
     has_recovered,
@@ -96,7 +96,7 @@ class Database:
     """The connection, as the writer's thread owns it."""
 
     connection: duckdb.DuckDBPyConnection
-    tables: Operations
+    tables: BatchOperations
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class Database:
         """Delete threads, with their words in the index of searches."""
         self._indexer = SearchIndexer(self.connection)  # the old one may be about to add such words
 
-        def delete(tables: Operations) -> None:
+        def delete(tables: BatchOperations) -> None:
             seqs = self.connection.execute(queries.SEQS_OF_THREADS, {"ids": list(threads)}).fetchall()
             tables.delete_threads(threads)
             forget_words(self.connection, (seq for (seq,) in seqs))
@@ -268,7 +268,7 @@ class Database:
         except OSError as error:
             raise StoreError(f"database {self.name} cannot be rewritten ({error.strerror})") from error
 
-    def do(self, function: Callable[[Operations], Result]) -> Result:
+    def do(self, function: Callable[[BatchOperations], Result]) -> Result:
         """Return what the function returns; DuckDB's errors become ours."""
         try:
             return function(self.tables)
@@ -343,7 +343,7 @@ class Database:
                 self._open_file()
             migrate(self.connection, self.name, migrations())
             identity = DatabaseIdentity(identify(self.connection), is_new=self._is_new, network_disk=self._disk)
-            self.tables = Operations(_ParsedOnceConnection(self.connection), identity)
+            self.tables = BatchOperations(_ParsedOnceConnection(self.connection), identity)
             self.tables.load_counters()
             self._indexer = SearchIndexer(self.connection)
             self._watched = WatchedFile(self._real_path) if self._real_path else None
@@ -357,6 +357,7 @@ class Database:
             if self._real_path:
                 narrow(Path(self._real_path))
                 self.connection.execute(queries.allow_folder(f"{backup_folder(self._real_path)}/"))
+            self.connection.execute(queries.NO_PROGRESS_BAR)
             self.connection.execute(queries.NO_EXTERNAL_ACCESS)
             self.connection.execute(queries.USE_UTC)
             self.connection.execute(queries.NO_CHECKPOINT_AT_CLOSE)  # which deletes any log at the path

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple, TypeVar
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.base import Store
 from piano_jupyter.store.duckdb import backups, reports
+from piano_jupyter.store.duckdb.batch_operations import BatchOperations
 from piano_jupyter.store.duckdb.database import MEMORY, Database
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.duckdb.network_disk import network_disk_of
-from piano_jupyter.store.duckdb.operations import Operations
 from piano_jupyter.store.duckdb.read_cursor import ReadCursor, ThreadLocalState
 from piano_jupyter.store.duckdb.writer import WriterThread
 
 #: Reads that may return many rows: they run on the reader thread.
-MANY_ROWS = {"threads", "messages", "messages_ending", "tool_calls", "attachments", "jobs", "jobs_ending", "counts"}
+MANY_ROWS = {
+    *("threads", "messages", "messages_ending", "tool_calls", "attachments", "jobs", "jobs_ending", "counts"),
+    *("batches", "known_rows", "outcomes", "answers_from"),
+}
 #: Reads that may take long: they run on a thread of their own, and closing stops them.
 REPORTS: dict[str, Callable[..., Any]] = {"search": reports.search, "usage": reports.usage, "sql": reports.sql}
 #: Copies of the file: they run beside everything else, and closing stops them.
@@ -101,7 +104,7 @@ class DuckDBStore(Store):
             return await self._opened().writer.run(lambda database: database.delete_threads(*arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
-            return await self._read(ReadCursor(lambda cursor: do(Operations(cursor))), self._opened().reader)
+            return await self._read(ReadCursor(lambda cursor: do(BatchOperations(cursor))), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
     async def _stoppable(self, cursor: "ReadCursor[Any]", thread: "WriterThread[ThreadLocalState]") -> Any:

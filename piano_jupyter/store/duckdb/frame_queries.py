@@ -32,6 +32,7 @@ def select(query: str, frames: Mapping[str, Any], max_rows: int) -> tuple[Rows, 
     try:
         with duckdb.connect(MEMORY, config=SETTINGS) as connection:
             connection.execute(queries.USE_UTC)
+            connection.execute(queries.NO_PROGRESS_BAR)
             connection.execute(queries.LOCK_SETTINGS)
             for name, frame in _named(tables_in(parse_allowed(connection, query, READABLE)), frames).items():
                 connection.register(

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from piano_jupyter.attachments.attachment import Attachment
+from piano_jupyter.batch_records import Batch
 from piano_jupyter.errors import NotFoundError, StaleThreadError, StoreError
 from piano_jupyter.records import (
     Agent,
@@ -37,6 +38,7 @@ DECISION_COLUMNS = ("allowed", "note", "decided_at")
 COLUMNS_ADDED_LATER: Mapping[type, tuple[str, ...]] = {
     ToolCall: RESULT_COLUMNS,
     Approval: DECISION_COLUMNS,
+    Batch: ("done", "failed"),
 }  #: columns stored in a row of their own, added later
 TERMS_COLUMNS = ("mode", "rules", "server", *NOTEBOOK_COLUMNS)
 PROGRESS_COLUMNS = ("status", "attempt", "owner", "request_id", "reason", "started_at", "finished_at", "partial")
@@ -456,7 +458,7 @@ def _only(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
 
 def _word(kind: type[Record]) -> str:
     """Return what people call a record."""
-    return queries.TABLES[kind].removesuffix("s").replace("_", " ")
+    return "batch" if kind is Batch else queries.TABLES[kind].removesuffix("s").replace("_", " ")
 
 
 def _is_held(known: Job, job: Job) -> bool:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from piano_jupyter.batch_records import Batch
 from piano_jupyter.records import Agent, Approval, Job, Message, Thread, ToolCall
+from piano_jupyter.store.duckdb import batch_queries
 
 #: Where each kind of record is kept.
 TABLES: Mapping[type, str] = {
@@ -12,6 +14,7 @@ TABLES: Mapping[type, str] = {
     ToolCall: "tool_calls",
     Approval: "approvals",
     Job: "jobs",
+    Batch: "batches",
 }
 
 BEGIN = "BEGIN TRANSACTION"
@@ -24,6 +27,9 @@ ROLLBACK = "ROLLBACK"
 
 #: Rows hold UTC without a zone: `now()` in a user's query must mean the same.
 USE_UTC = "SET GLOBAL TimeZone = 'UTC'"
+
+#: In a kernel DuckDB would print a bar into some cell while a query takes long.
+NO_PROGRESS_BAR = "SET enable_progress_bar = false"
 
 #: From here on no query reaches a file, but in the folders that were allowed before.
 NO_EXTERNAL_ACCESS = "SET enable_external_access = false"
@@ -224,37 +230,37 @@ DELETE FROM attachments WHERE sha256 NOT IN (
 
 def allow_folder(folder: str) -> str:
     """Return what lets queries reach the files of a folder."""
-    return f"SET allowed_directories = [{_text(folder)}]"
+    return f"SET allowed_directories = [{quoted_text(folder)}]"
 
 
 def attach(file: str, name: str) -> str:
     """Return what opens another file under a name."""
-    return f"ATTACH {_text(file)} AS {_name(name)}"
+    return f"ATTACH {quoted_text(file)} AS {quoted_name(name)}"
 
 
 def detach(name: str) -> str:
     """Return what closes it."""
-    return f"DETACH {_name(name)}"
+    return f"DETACH {quoted_name(name)}"
 
 
 def checkpoint(name: str) -> str:
     """Return what writes the log of an attached file into that file."""
-    return f"CHECKPOINT {_name(name)}"
+    return f"CHECKPOINT {quoted_name(name)}"
 
 
 def copy_database(source: str, target: str) -> str:
     """Return what copies all tables of one open file into another, as they stand at one moment."""
-    return f"COPY FROM DATABASE {_name(source)} TO {_name(target)}"
+    return f"COPY FROM DATABASE {quoted_name(source)} TO {quoted_name(target)}"
 
 
 def read_all(table: str) -> str:
     """Return what reads each value of a table."""
-    return f"SELECT sum(hash(t)::HUGEINT) FROM {_name(table)} t"  # noqa: S608  It is quoted.
+    return f"SELECT sum(hash(t)::HUGEINT) FROM {quoted_name(table)} t"  # noqa: S608  It is quoted.
 
 
 def clear(table: str) -> str:
     """Return what removes all rows of a table."""
-    return f"DELETE FROM {_name(table)}"  # noqa: S608  It is quoted.
+    return f"DELETE FROM {quoted_name(table)}"  # noqa: S608  It is quoted.
 
 
 def insert(table: str, columns: Iterable[str]) -> str:
@@ -272,7 +278,7 @@ def update(table: str, columns: Iterable[str]) -> str:
 
 def by_id(kind: type) -> str:
     """Return what gives the record with an id."""
-    joined = {ToolCall: CALL, Approval: APPROVAL}
+    joined = {ToolCall: CALL, Approval: APPROVAL, Batch: batch_queries.BATCH}
     return joined.get(kind, f"SELECT * FROM {TABLES[kind]} WHERE id = $id")  # noqa: S608  The names are our own.
 
 
@@ -282,10 +288,10 @@ def ending(kind: type) -> str:
     return f"SELECT * FROM {TABLES[kind]} WHERE {ends} ORDER BY seq"  # noqa: S608  The names are our own.
 
 
-def _text(value: str) -> str:
+def quoted_text(value: str) -> str:
     """Return a text as SQL writes it, where none can be bound."""
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(value: str) -> str:
+def quoted_name(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'

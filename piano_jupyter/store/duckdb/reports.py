@@ -81,11 +81,23 @@ SUMS = """
     median(first_token_s) AS first_token_s, sum(load_s) AS load_s
 """
 
+#: The usage of each row of a batch.
+ROW_COSTS = """
+WITH costs AS (
+    SELECT a.batch_id, if(a.error IS NULL, a.key, NULL) AS job_id, unnest(json_transform(a.usage, '{
+        "model": "VARCHAR", "prompt_tokens": "BIGINT", "cached_tokens": "BIGINT", "completion_tokens": "BIGINT",
+        "tokens_per_second": "DOUBLE", "first_token_s": "DOUBLE", "load_s": "DOUBLE"
+    }'))
+    FROM batch_answers a
+)
+"""
+
 #: What answers are grouped by: the column and its join.
 GROUPS: Mapping[UsageBy, tuple[str, str]] = {
     "agent": ("coalesce(a.name, 'unknown') AS agent", "LEFT JOIN agents a ON a.id = c.agent_id"),
     "model": ("coalesce(c.model, j.model, 'unknown') AS model", "LEFT JOIN jobs j ON j.id = c.job_id"),
     "day": ("inserted_at::DATE AS day", ""),
+    "batch": ("b.name AS batch", "JOIN batches b ON b.id = c.batch_id"),
 }
 
 
@@ -107,10 +119,11 @@ def sql(cursor: ReadCursor[Any], query: str) -> Rows:
 
 
 def usage(connection: Connection, by: UsageBy) -> Rows:
-    """Return the usage of answers by agent, model or day; most answers first, days newest first."""
+    """Return the usage of answers by agent, model, day or batch; most answers first, days newest first."""
     group, join = GROUPS[by]
     order = "1 DESC" if by == "day" else "answers DESC, 1"
-    query = f"{COSTS} SELECT {group}, {SUMS} FROM costs c {join} GROUP BY 1 ORDER BY {order}"  # noqa: S608  All our own.
+    costs = ROW_COSTS if by == "batch" else COSTS
+    query = f"{costs} SELECT {group}, {SUMS} FROM costs c {join} GROUP BY 1 ORDER BY {order}"  # noqa: S608  All our own.
     return _rows(connection.execute(query, {}))
 
 

@@ -40,6 +40,7 @@ BAD_BLOCK = re.compile(r"in block at location (\d+)")
 NEW_SUFFIX = ".new"  #: where the rows that can be read are copied to
 MAX_GUESSES = 10_000  #: a guess takes a millisecond or two
 ROWS_AT_ONCE = 122_880  #: a row group
+WITHOUT_KEY = {"batch_answers"}  #: the tables that have no primary key
 
 ROWS_ABOUT = "SELECT estimated_size FROM duckdb_tables() WHERE database_name = $database AND table_name = $table"
 SCHEMA_VERSION = "SELECT max(version) FROM schema_version"
@@ -379,7 +380,8 @@ class _RowCopy:
         self.doubtful = 0  #: rows of blocks that are damaged
         self._connection, self._file, self._table, self._names = connection, file, table, names
         self._kind = next((kind for kind, name in TABLES.items() if name == table), None)
-        self._insert = f"INSERT OR IGNORE INTO rescued.{table} ({names})"
+        known = "" if table in WITHOUT_KEY else "OR IGNORE "  # of rows with one key the first is taken
+        self._insert = f"INSERT {known}INTO rescued.{table} ({names})"
         self._select = f"SELECT {names} FROM {table} WHERE rowid"  # noqa: S608  Names of ours, or from the catalog.
 
     def copy(self, low: int, high: int) -> None:

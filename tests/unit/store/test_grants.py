@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from making import Make
 
+from piano_jupyter.batch_records import RowDemand
 from piano_jupyter.records import Approval, JobStatus
 from piano_jupyter.store import grants
 from piano_jupyter.store.base import Turn
@@ -41,6 +42,13 @@ class Workspace:
         """Ask for jobs as a kernel does; return the one that is granted."""
         asked = Turn(**{"max_demand": max_demand, "max_wait_s": 100} | turn)
         return await self.grants.claim_next(request_id or uuid4(), owner, [job.id for job in jobs], NOW, asked)
+
+    def lease(self, owner, in_flight, batch=1, **turn):
+        """Ask for four rows of a batch as a kernel does; return how many may be in flight."""
+        demand = RowDemand(
+            batch_id=UUID(int=batch), owner=owner, server="", model="m", in_flight=in_flight, wanted=4, limit=4
+        )
+        return self.grants.lease_rows(demand, Turn(**{"max_demand": 1, "max_wait_s": 100} | turn))
 
     async def finish(self, job):
         """End a job that runs."""
@@ -202,3 +210,59 @@ async def test_a_kernel_that_never_asks_holds_its_thread_up_for_a_moment_only(wo
     await workspace.told.wait()
     assert workspace.stirred == ["b"]
     assert (await workspace.ask("b", second)).id == second.id
+
+
+async def test_r23_rows_of_a_batch_give_way_to_a_job_and_go_on_once_it_runs(workspace):
+    assert workspace.lease("b", in_flight=0) == 4
+    asked = await workspace.queue()
+
+    workspace.grants.expect([asked])
+    assert workspace.stirred == ["b"]
+    assert workspace.lease("b", in_flight=4) == 0
+    granted = await workspace.ask("a", asked)
+    assert granted.id == asked.id  # it waits on the server for a row that is in flight, not here
+    assert workspace.stirred == ["b", "b"]
+    assert workspace.lease("b", in_flight=2) == 3
+    await workspace.finish(granted)
+    assert workspace.lease("b", in_flight=3) == 4
+
+
+async def test_r23_a_job_of_another_model_waits_until_the_rows_in_flight_have_ended_and_no_more_begin(workspace):
+    assert workspace.lease("b", in_flight=0, loaded=("m",)) == 4
+    asked = await workspace.queue("another")
+
+    assert await workspace.ask("a", asked, loaded=("m",)) is None
+    assert workspace.stirred == ["b"]
+    assert workspace.lease("b", in_flight=4, loaded=("m",)) == 0
+    assert workspace.lease("b", in_flight=1, loaded=("m",)) == 0
+    assert workspace.stirred == ["b"]
+    assert workspace.lease("b", in_flight=0, loaded=("m",)) == 0
+    assert workspace.stirred[1:3] == ["a", "b"]
+    granted = await workspace.ask("a", asked, loaded=("m",))
+    assert granted.id == asked.id
+    assert workspace.lease("b", in_flight=0, loaded=("another",)) == 0  # it would swap the model that works
+    await workspace.finish(granted)
+    assert workspace.lease("b", in_flight=0, loaded=("another",)) == 4
+
+
+async def test_r29_rows_do_not_wait_for_a_kernel_that_does_not_come_for_its_job(workspace, monkeypatch):
+    blocking = await workspace.ask("c", await workspace.queue(thread=1))
+    asked = await workspace.queue(thread=2)
+    assert await workspace.ask("hangs", asked) is None
+    await workspace.finish(blocking)
+    assert workspace.lease("b", in_flight=0) == 0
+
+    monkeypatch.setattr(grants, "RESERVED_S", 0)
+    assert workspace.lease("b", in_flight=0) == 4
+    assert workspace.lease("b", in_flight=4) == 4
+    assert (await workspace.ask("hangs", asked)).id == asked.id
+
+
+async def test_r29_the_rows_of_a_kernel_that_is_gone_make_room(workspace):
+    assert workspace.lease("b", in_flight=0) == 4
+    assert workspace.lease("c", in_flight=0, batch=2) == 0
+
+    workspace.grants.forget("b")
+
+    assert workspace.stirred == ["c"]
+    assert workspace.lease("c", in_flight=0, batch=2) == 4

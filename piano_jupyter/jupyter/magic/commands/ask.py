@@ -10,6 +10,7 @@ from piano_jupyter.jupyter.context.questions_to_try import questions_to_try
 from piano_jupyter.jupyter.context.special_names import QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import TaskTimeoutError
 from piano_jupyter.jupyter.magic.command import agent_names
+from piano_jupyter.jupyter.magic.commands.ask_table import ask_table, check_goes_with_map
 from piano_jupyter.jupyter.magic.commands.beside_notebook import open_beside
 from piano_jupyter.jupyter.magic.commands.history import named_or_last
 from piano_jupyter.jupyter.magic.into_option import check_variable_name
@@ -38,6 +39,9 @@ def ask(
     into: str | None = None,
     no_wait: bool = False,
     raw: bool = False,
+    map: str | None = None,  # noqa: A002  It is the option's name.
+    limit: str | None = None,
+    name: str | None = None,
     **question: Any,
 ) -> Any:
     """Ask in one line and return the answer as a Message; a cell that begins with %%piano takes several lines.
@@ -48,6 +52,9 @@ def ask(
 
     --model asks another model this once; the agent keeps its own. --into puts what the cell returns, the Message or
     with --json the value, into your variable NAME when the answer is complete.
+
+    --map asks about each row of your table FRAME and returns it with the answers; {{column}} stands for a value of the
+    row, --limit asks the first N rows only, --name names the batch. %piano help ask-a-table has more.
     """
     if into is not None:
         check_variable_name(into, session.shell)
@@ -55,6 +62,10 @@ def ask(
             raise PianoError(
                 "--into puts the answer into a variable, and --no-wait does not wait for one: leave one out"
             )
+    if map or limit or name:
+        others = {"no_wait": no_wait, "raw": raw, "thread": question.pop("thread", None)}
+        check_goes_with_map(others)
+        return ask_table(session, text, frame=map, limit=limit, name=name, json=json, into=into, **question)
     prompt = _filled(session, text, question)
     schema = None if json is None else schema_named(json, session.variables())
     question |= {"schema": schema, "source": "magic"}  # in addition to the agents and the thread

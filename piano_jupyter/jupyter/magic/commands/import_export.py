@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.command import required
 from piano_jupyter.jupyter.magic.commands.history import current_or_newest
-from piano_jupyter.jupyter.magic.options import quoted
 from piano_jupyter.jupyter.magic.user_files import read_text, user_path, writable, write_text
 from piano_jupyter.jupyter.render.html_page import thread_page
 from piano_jupyter.jupyter.render.tables import Note
 from piano_jupyter.jupyter.session import Session
+from piano_jupyter.text.quoting import quoted
 
 if TYPE_CHECKING:
     from piano_jupyter.export import ExportFormat

@@ -7,6 +7,7 @@ from piano_jupyter.errors import StoreError
 from piano_jupyter.jupyter.magic.command import agent_names, required, whole_number
 from piano_jupyter.jupyter.magic.commands.history import no_thread
 from piano_jupyter.jupyter.magic.completion_names import TABLES
+from piano_jupyter.jupyter.render.batch_tables import MANY_EVENTS_COUNT, latest_progress, running_lines
 from piano_jupyter.jupyter.render.cards import status_card
 from piano_jupyter.jupyter.render.event_lines import event_line
 from piano_jupyter.jupyter.render.tables import Note, RecordTable
@@ -24,7 +25,9 @@ async def status(piano: "Piano", *, all: bool = False) -> Any:  # noqa: A002  It
     --all also shows the server's models, the rules, the sandbox, the database and the workspace.
     """
     without_thread = "" if piano.thread else await no_thread(piano)
-    return status_card(await piano.status(), without_thread, is_short=not all, here=piano.notebook)
+    progress = latest_progress(piano.recent_events(MANY_EVENTS_COUNT))
+    running = running_lines(await piano.batches(), progress)
+    return status_card(await piano.status(), without_thread, running, is_short=not all, here=piano.notebook)
 
 
 async def trust(piano: "Piano") -> Any:
@@ -36,7 +39,7 @@ async def trust(piano: "Piano") -> Any:
 
 
 async def sql(piano: "Piano", text: str) -> Any:
-    """Query everything that is stored: the tables agents, threads, messages, tool_calls, tool_results and jobs."""
+    """Query everything that is stored: agents, threads, messages, tool_calls, tool_results, jobs, batches, and more."""
     query = required("query", text, "%piano sql SELECT * FROM messages")
     try:
         return await piano.sql(query)

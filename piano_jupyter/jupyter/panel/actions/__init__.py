@@ -9,6 +9,7 @@ from typing import Any
 
 from piano_jupyter.jupyter.panel.actions import (
     agent_actions,
+    batch_actions,
     compose_actions,
     message_actions,
     model_actions,
@@ -29,4 +30,5 @@ ACTIONS: Mapping[str, Action] = {
     **agent_actions.ACTIONS,
     **model_actions.ACTIONS,
     **setting_actions.ACTIONS,
+    **batch_actions.ACTIONS,
 }

@@ -5,6 +5,7 @@
 // still open?), "news" (something beside the conversation has changed).
 // To the kernel: {do, page, action, ...}. Only the kernel sends HTML, sanitized; everything else is set as text.
 import { Attachments } from "./attachments.js";
+import { Batches } from "./batches.js";
 import { Compose } from "./compose.js";
 import { make } from "./elements.js";
 import { Header } from "./header.js";
@@ -37,6 +38,7 @@ class Panel {
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
     this.act("hello");
+    this.batches.load();
     this.watchForEyes();
   }
 
@@ -50,9 +52,10 @@ class Panel {
     this.find = new Find(this);
     this.proposals = new Proposals(this);
     this.reconnect = new Reconnect(this);
+    this.batches = new Batches(this);
     const { jump } = this.log;
     this.root.append(this.header.node, this.find.node, this.log.node, jump.node, this.proposals.node, this.notice);
-    this.root.append(this.reconnect.node, this.compose.node, this.status);
+    this.root.append(this.reconnect.node, this.batches.node, this.compose.node, this.status);
     this.room = new Room(this.root);
     // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
     this.root.onkeydown = (event) => {
@@ -87,6 +90,7 @@ class Panel {
     this.model.off("change:title", this.onTitle);
     this.compose.close();
     this.reconnect.close();
+    this.batches.close();
     this.room.close();
     this.link.close();
   }
@@ -105,8 +109,10 @@ class Panel {
     const { kind, page } = message;
     if (page && page !== this.link.page) return;
     if (kind === "received" || kind === "done") this.link.take(message);
-    else if (kind === "news") this.header.onNews(message);
-    else if (kind === "cell") this.reply(message.ticket, this.proposals.add(message));
+    else if (kind === "news") {
+      this.header.onNews(message);
+      this.batches.onNews(message);
+    } else if (kind === "cell") this.reply(message.ticket, this.proposals.add(message));
     else if (kind === "expect_cell") this.proposals.expect(message);
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
     else if (kind === "older" || kind === "complete") this.log.addOlder(message);

@@ -18,12 +18,14 @@ class TransientError(Exception):
     """A failure that a retry may fix.
 
     `pause` is how many seconds the server asked to wait (0: it did not say). A server that is starting is waited for up
-    to `wait_s` seconds, however many requests that takes; `note` says so.
+    to `wait_s` seconds, however many requests that takes; `note` says so. `busy`: the server has too much to do.
     """
 
-    def __init__(self, error: ModelError, pause: float = 0.0, *, wait_s: float = 0.0, note: str = "") -> None:
+    def __init__(
+        self, error: ModelError, pause: float = 0.0, *, wait_s: float = 0.0, note: str = "", busy: bool = False
+    ) -> None:
         super().__init__(str(error))
-        self.error, self.pause, self.wait_s, self.note = error, pause, wait_s, note
+        self.error, self.pause, self.wait_s, self.note, self.busy = error, pause, wait_s, note, busy
 
 
 class RetryBudget:

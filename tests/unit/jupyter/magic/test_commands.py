@@ -86,10 +86,13 @@ def test_a_usage_is_parsed_into_arguments_and_options():
         "--into": "NAME",
         "--no-wait": "",
         "--raw": "",
+        "--map": "FRAME",
+        "--limit": "N",
+        "--name": "BATCH",
     }
     assert (agent.takes, agent.is_text, agent.asks) == ("AGENT", False, False)
     assert agent.options["--tools"] == "TOOL,…"
-    assert COMMANDS["stats"].options == {"--by": "agent|model|day", "--plot": ""}
+    assert COMMANDS["stats"].options == {"--by": "agent|model|day|batch", "--plot": ""}
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)

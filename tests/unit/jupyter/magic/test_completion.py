@@ -5,13 +5,16 @@ from concurrent.futures import Future
 from dataclasses import make_dataclass
 from types import SimpleNamespace
 
+import duckdb
 import pytest
 from IPython.core.completer import CompletionContext
 
+from piano_jupyter.batch.frames import FRAMES
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
 from piano_jupyter.jupyter.magic.completion import candidates, completion_point, register
 from piano_jupyter.jupyter.magic.completion_names import READERS, TABLES, CompletionNames, LabelledId
+from piano_jupyter.jupyter.magic.map_option import TABLES as TABLES_TO_ASK
 
 KNOWN = {
     "AGENT": ["Assistant", "ada"],
@@ -21,6 +24,7 @@ KNOWN = {
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
     "COLUMN": ["content", "role"],
+    "BATCH": ["stars", "my stars"],
     "TOPIC": ["agents-and-skills", "settings"],
 }
 
@@ -78,6 +82,9 @@ def offered(typed, **where):
         ("ask @ada what is th", None),
         ("edit 3fa9c1 an", None),
         ("ask what @a", []),
+        ("batch st", ["stars"]),
+        ("batch my", ['"my stars"']),
+        ("ask --map rows --name s", ["stars"]),
         ("sql SELECT * FROM ", list(TABLES)),
         ("sql SELECT * FROM jobs JOIN me", ["messages"]),
         ("sql SELECT con", ["content"]),
@@ -218,9 +225,20 @@ def test_variables_that_hold_data_are_offered_after_into():
     assert candidates(completion_point("ask --into=r", COMMANDS), COMMANDS, names.of) == ["rows"]
 
 
+def test_variables_that_hold_tables_are_offered_after_map():
+    frame = duckdb.sql("SELECT 1 AS n")
+    variables = {"rows": [{"n": 1}], "empty": [], "numbers": [1], "text": "a", "_x": [{}], "relation": frame}
+    names = CompletionNames(lambda _: None, lambda: variables)
+
+    offered = candidates(completion_point("--map ", COMMANDS, is_cell=True), COMMANDS, names.of)
+
+    assert offered == ["relation", "rows"]
+    assert candidates(completion_point("ask --map=ro", COMMANDS), COMMANDS, names.of) == ["rows"]
+
+
 def test_each_word_of_a_usage_is_completed_or_free_text():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", "NAME", *READERS} - {"COLUMN"}
+    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", "NAME", "FRAME", *READERS} - {"COLUMN"}
 
     words = {
         word.strip("[]@").removesuffix(",…")
@@ -231,3 +249,7 @@ def test_each_word_of_a_usage_is_completed_or_free_text():
     }
 
     assert words - {"MODEL|all"} == free | completed
+
+
+def test_the_tables_that_are_offered_are_those_that_can_be_asked_about():
+    assert FRAMES.keys() == TABLES_TO_ASK

@@ -573,3 +573,14 @@ async def test_a_value_that_piano_did_not_write_is_reported_in_one_sentence(tmp_
     async with opened(path) as store:
         with pytest.raises(StoreError, match=r"holds an unreadable (Job|Agent) .*another program has changed it"):
             await (store.jobs() if table == "jobs" else store.agents())
+
+
+def test_duckdb_shows_no_progress_bar_in_a_cell(tmp_path):
+    script = """
+from piano_jupyter.store.duckdb.database import Database
+database = Database(path)
+print(database.connection.execute("SELECT current_setting('enable_progress_bar')").fetchall())
+database.close()
+"""
+
+    assert outcome(script, tmp_path / "piano.duckdb") == "[(False,)]\n"

@@ -14,6 +14,7 @@ import pytest
 from database_runs import MESSAGES, commit_ends, files_of, flipped, message_block, open_and_check
 
 from piano_jupyter import Piano
+from piano_jupyter.batch_records import Batch, BatchAnswer
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Notebook, Thread
 from piano_jupyter.store.duckdb import file_format as form, recovery, salvage
@@ -254,6 +255,24 @@ def test_the_current_threads_of_notebooks_are_in_a_rebuilt_database(tmp_path, ba
 
     with contextlib.closing(Database(str(path))) as database:
         assert database.tables.kept_thread(notebook) == thread
+
+
+def test_r32_the_answers_of_batches_are_in_a_rebuilt_database(tmp_path, base):
+    path, now = tmp_path / "run.duckdb", database_runs.TIME
+    path.write_bytes(base)
+    batch = Batch(id=UUID(int=8), name="b", template="{{a}}", model="m", digest="d", inserted_at=now)
+    answers = [
+        BatchAnswer(key=bytes([0] * 15 + [number]), place=number, asked={"a": number}, answer="x", answered_at=now)
+        for number in range(9)
+    ]
+    with contextlib.closing(Database(str(path))) as database:
+        database.tables.open_batch(batch)
+        database.tables.add_answers(batch.id, answers)
+
+    salvage.salvage(path, ["agents"], strict=False)
+
+    with contextlib.closing(Database(str(path))) as database:
+        assert database.tables.answers_from(batch.id, -1, bytes(16), 99) == answers
 
 
 def test_the_index_of_searches_is_left_out_of_a_rebuilt_database_and_made_again(tmp_path, base):
