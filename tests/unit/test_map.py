@@ -224,6 +224,21 @@ async def test_r23_a_question_goes_before_a_batch_and_waits_for_no_row_that_has_
     assert len(model.rows) == 30
 
 
+async def test_r23_a_question_in_another_notebook_goes_first_too(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIANO_SHARE", "1")
+    model, database = RowModel(), tmp_path / "piano.duckdb"
+    a, b = [await opened(model, name, database=database, max_in_flight=3) for name in "ab"]
+    model.hold()
+    batch = asyncio.create_task(a.map(reviews(30), TEMPLATE))
+    await model.until(3)
+    await b.ask("hello?")
+    model.free.set()
+    await batch
+
+    assert model.asked.index(None) == 3
+    assert len(model.rows) == 30
+
+
 async def test_r24_two_notebooks_share_what_the_server_has_room_for(opened, tmp_path, monkeypatch):
     monkeypatch.setenv("PIANO_SHARE", "1")
     model, database = RowModel(), tmp_path / "piano.duckdb"
