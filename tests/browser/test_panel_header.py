@@ -213,6 +213,8 @@ def test_every_sheet_fits_into_a_small_panel(nb, shade):
             inside, outside = shown.bounding_box(), nb.panel.bounding_box()
             assert inside["y"] + inside["height"] <= outside["y"] + outside["height"]
             assert inside["width"] <= 320
+            header = nb.panel.locator("header").bounding_box()
+            assert inside["y"] == pytest.approx(header["y"] + header["height"], abs=1), "the conversation shows between"
             assert shown.locator(".piano-sheet-body").evaluate("node => node.scrollWidth - node.clientWidth") == 0
             nb.shot(f"small-{name}-{shade.lower()}")
         nb.page.keyboard.press("Escape")
