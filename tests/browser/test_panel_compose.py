@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections import Counter
 
 import pytest
 from browser.panel_parts import OPEN, answers, ask, box, button
@@ -112,11 +113,13 @@ def test_reloads_and_runs_of_the_cell_leave_no_panel_behind_that_is_still_fed(no
     paragraphs = [" ".join(f"word{i}-{j}" for j in range(40)) for i in range(50)]
     stub_model.says(*["\n\n".join(paragraphs)] * 3)
     nb = opened(notebook, COUNT)
-    received = []
-    nb.page.on(
-        "websocket",
-        lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))),
-    )
+    received = Counter()  # by connection: JupyterLab may have several with one kernel, and each gets everything
+
+    def count(socket, frame):
+        if "comm_msg" in str(frame):  # of panels; the transcript is sent once or twice
+            received[socket] += len(frame)
+
+    nb.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: count(socket, frame)))
 
     def bytes_of_an_answer():
         """Ask in a thread of its own, so that the saved transcript is as long as before."""
@@ -128,7 +131,7 @@ def test_reloads_and_runs_of_the_cell_leave_no_panel_behind_that_is_still_fed(no
         ask(nb, "go")
         expect(answers(nb)).to_have_count(1)
         nb.run(1)
-        return sum(received)
+        return max(received.values())
 
     first = bytes_of_an_answer()
     nb.run(0)
@@ -137,7 +140,7 @@ def test_reloads_and_runs_of_the_cell_leave_no_panel_behind_that_is_still_fed(no
     third = bytes_of_an_answer()
 
     assert first > sum(map(len, paragraphs))
-    assert max(second, third) < 1.2 * first
+    assert max(second, third) < 1.5 * first  # one more panel that is fed makes it twice
     assert nb.text(1) == "1"
 
 

@@ -38,7 +38,7 @@ def shared(classic_window, lab):
 @pytest.fixture
 def nb(shared, stub_model, request):
     """The same, its panel in a new thread."""
-    button(shared, "New thread").click()
+    shared.panel.locator("header").get_by_role("button", name="New thread").click()
     expect(shared.panel.locator(".piano-title")).to_have_text("New chat")
     expect(box(shared)).to_be_focused()
     yield shared
@@ -73,6 +73,7 @@ def test_the_header_renames_the_thread_follows_cells_and_opens_another_one(nb):
     threads.get_by_role("searchbox").fill("capital")
     threads.locator(".piano-thread-title", has_text="Elsewhere").click()
 
+    expect(threads).to_have_count(0)
     expect(nb.panel.locator(".piano-said").first).to_have_text("The capital of France?")
 
 
