@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser.lab import LONG, ClassicNotebook, Lab, Notebook
+from swap_servers import start_swap  # noqa: F401  A fixture.
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

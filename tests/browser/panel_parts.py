@@ -2,6 +2,8 @@
 
 import re
 
+from playwright.sync_api import expect
+
 LOAD = "%load_ext piano_jupyter"
 OPEN = f"{LOAD}\n%piano panel"
 
@@ -26,3 +28,9 @@ def written(nb, state="done"):
 
 def button(nb, name):  # the name of some says what they are about, too
     return nb.panel.get_by_role("button", name=re.compile(f"^{re.escape(name)}(: |$)"))
+
+
+def theme(nb, name):
+    """Use the theme "Light" or "Dark"."""
+    nb.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {name}")
+    expect(nb.page.locator(f"body[data-jp-theme-light='{str(name == 'Light').lower()}']")).to_be_attached()

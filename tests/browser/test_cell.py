@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 from browser.lab import LONG
-from browser.test_looks import FAINT, READABLE, theme
+from browser.panel_parts import theme
+from browser.test_looks import FAINT, READABLE
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from browser.lab import Notebook
-from browser.test_looks import theme
+from browser.panel_parts import theme
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 

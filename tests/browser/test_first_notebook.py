@@ -1,4 +1,4 @@
-"""The first notebook, as a new user meets it. With E2E_SHOTS it takes the README's pictures."""
+"""The first notebook, as a new user meets it."""
 
 import shutil
 from pathlib import Path

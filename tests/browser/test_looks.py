@@ -1,11 +1,11 @@
-"""What the magics show, in the light and the dark theme. With E2E_SHOTS it takes the README's pictures."""
+"""What the magics show, in the light and the dark theme."""
 
 import re
 import tempfile
 
 import pytest
-from playwright.sync_api import expect
-from swap_servers import model_command, start_swap  # noqa: F401  A fixture.
+from browser.panel_parts import theme
+from swap_servers import model_command
 
 from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, fetch
 
@@ -41,7 +41,7 @@ FAINT = """([index, least]) => {
 
 
 @pytest.fixture
-def swapping(start_swap):  # noqa: F811
+def swapping(start_swap):
     """A llama-swap in front of the embedded model and one more, neither of them loaded."""
     gguf = fetch(SMOLLM2, cache_folder(), lambda _line, _fraction: None)
     names = {"smollm2:135m": "small and quick", "smollm2:135m-twin": "the same again"}
@@ -57,11 +57,6 @@ def workspace():
     """A folder with a short name, for the pictures."""
     with tempfile.TemporaryDirectory(prefix="sales-") as folder:
         yield folder
-
-
-def theme(nb, name):
-    nb.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {name}")
-    expect(nb.page.locator(f"body[data-jp-theme-light='{str(name == 'Light').lower()}']")).to_be_attached()
 
 
 SET_UP = """

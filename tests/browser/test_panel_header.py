@@ -1,7 +1,7 @@
 """The header of the chat panel, and the sheets that it opens: threads, who answers, the model and the mode."""
 
 import pytest
-from browser.panel_parts import OPEN, box
+from browser.panel_parts import OPEN, box, theme
 from playwright.sync_api import expect
 
 HOSTILE = "<img src=x onerror='window.pwned = 1'> ../../a\u202eb"
@@ -198,16 +198,9 @@ def test_the_settings_page_tests_the_model_and_changes_settings(nb, stub_model):
     nb.shot("settings-below")
 
 
-def use_theme(nb, theme):
-    change = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${name}`})"
-    nb.page.evaluate(change, theme.title())
-    is_light = "light => document.body.dataset.jpThemeLight === String(light)"
-    nb.page.wait_for_function(is_light, arg=theme == "light")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_sheet_fits_into_a_small_panel(nb, theme):
-    use_theme(nb, theme)
+@pytest.mark.parametrize("shade", ["Light", "Dark"])
+def test_every_sheet_fits_into_a_small_panel(nb, shade):
+    theme(nb, shade)
     nb.panel.evaluate("node => { node.style.width = '320px'; node.style.height = node.style.minHeight = '240px'; }")
     try:
         for opener, name in [
@@ -220,13 +213,15 @@ def test_every_sheet_fits_into_a_small_panel(nb, theme):
             inside, outside = shown.bounding_box(), nb.panel.bounding_box()
             assert inside["y"] + inside["height"] <= outside["y"] + outside["height"]
             assert inside["width"] <= 320
+            header = nb.panel.locator("header").bounding_box()
+            assert inside["y"] == pytest.approx(header["y"] + header["height"], abs=1), "the conversation shows between"
             assert shown.locator(".piano-sheet-body").evaluate("node => node.scrollWidth - node.clientWidth") == 0
-            nb.shot(f"small-{name}-{theme}")
+            nb.shot(f"small-{name}-{shade.lower()}")
         nb.page.keyboard.press("Escape")
         expect(box(nb)).to_be_in_viewport()
-        nb.shot(f"small-{theme}")
+        nb.shot(f"small-{shade.lower()}")
     finally:
-        use_theme(nb, "light")
+        theme(nb, "Light")
 
 
 def test_o4_an_agent_is_created_edited_duplicated_and_deleted_on_its_page(nb, stub_model):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.panel_parts import LOAD, OPEN, answers, ask, box, button, written
+from browser.panel_parts import LOAD, OPEN, answers, ask, box, button, theme, written
 from playwright.sync_api import expect
 
 from piano_jupyter.jupyter.render.markdown_html import render
@@ -295,8 +295,7 @@ def test_messages_fit_into_a_narrow_panel_in_both_themes(notebook, stub_model, s
         ServerReply("Now I write **more** of it", held=True),
     )
     nb = notebook([f"{LOAD}\n%piano agent Assistant --tools variables,add_cell", "%piano panel"])
-    change = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
-    nb.page.evaluate(change, f"JupyterLab {shade}")
+    theme(nb, shade)
     try:
         nb.run(0)
         nb.run(1)
@@ -316,6 +315,6 @@ def test_messages_fit_into_a_narrow_panel_in_both_themes(notebook, stub_model, s
         nb.shot(f"messages_{shade.lower()}_narrow_top")
     finally:
         stub_model.release.set()
-        nb.page.evaluate(change, "JupyterLab Light")
+        theme(nb, "Light")
 
     assert fits

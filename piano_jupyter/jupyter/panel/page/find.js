@@ -48,7 +48,7 @@ export class Find {
   }
 
   shortcut(event) {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || event.key.toLowerCase() !== "f") return;
+    if (!isFindShortcut(event)) return;
     event.preventDefault();
     event.stopPropagation(); // the front end has a search of its own
     this.node.hidden = false;
@@ -170,4 +170,8 @@ function rangeOf(nodes, starts, from, to) {
   range.setStart(nodes[first], from - starts[first]);
   range.setEnd(nodes[last], to - starts[last]);
   return range;
+}
+
+export function isFindShortcut({ ctrlKey, metaKey, altKey, shiftKey, key }) {
+  return (ctrlKey || metaKey) && !altKey && !shiftKey && key.toLowerCase() === "f";
 }

@@ -10,7 +10,7 @@ import { appendText, showText } from "./text.js";
 const STICKY_DISTANCE_PX = 48; // this close to the end, the log follows new messages
 const ACTIVE = new Set(["queued", "loading", "thinking", "writing", "calling", "asking"]);
 const ENTRY_ROWS = ["who", "said", "attachments", "parts", "note", "can"];
-const HUES = 12; // of authors' names
+const HUES = 14; // of authors' names, 20 degrees apart
 
 export class Log {
   constructor(panel) {
@@ -221,7 +221,7 @@ export class Log {
 
   toEnd() {
     this.follows = true;
-    this.node.scrollTop = this.node.scrollHeight;
+    this.node.scrollTop = this.entries.childElementCount ? this.node.scrollHeight : 0;
     this.top = this.node.scrollTop;
     this.panel.compose.intoView();
   }
@@ -234,11 +234,11 @@ export class Log {
   }
 }
 
-// the same hue for the same agent, whatever it is called
+// the same hue for the same agent, whatever it is called; never red, which is the colour of errors
 function hueOf(author) {
   let sum = 0;
   for (const letter of author ?? "") sum = (sum * 31 + letter.codePointAt(0)) % 9973;
-  return (sum % HUES) * (360 / HUES);
+  return 40 + (sum % HUES) * 20;
 }
 
 function inserted([label, value]) {

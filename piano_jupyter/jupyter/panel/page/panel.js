@@ -12,7 +12,7 @@ import { Header } from "./header.js";
 import { KernelLink } from "./kernel_link.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
-import { Find } from "./find.js";
+import { Find, isFindShortcut } from "./find.js";
 import { Proposals } from "./proposals.js";
 import { Reconnect } from "./reconnect.js";
 import { Room } from "./room.js";
@@ -57,12 +57,20 @@ class Panel {
     this.root.append(this.header.node, this.find.node, this.log.node, jump.node, this.proposals.node, this.notice);
     this.root.append(this.reconnect.node, this.batches.node, this.compose.node, this.status);
     this.room = new Room(this.root);
-    // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work
-    this.root.onkeydown = (event) => {
-      if ((!event.ctrlKey && !event.metaKey) || event.key === "Enter") event.stopPropagation();
-    };
+    this.keepKeys();
     place.append(this.root);
     this.room.watch();
+  }
+
+  // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work.
+  // Notebook 7 looks at keys before they get here, but not at those that are pressed in an element with this attribute
+  keepKeys() {
+    const isOurs = (event) => (!event.ctrlKey && !event.metaKey) || event.key === "Enter" || isFindShortcut(event);
+    this.onKey = (event) => {
+      if (this.root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", isOurs(event));
+    };
+    window.addEventListener("keydown", this.onKey, true);
+    this.root.onkeydown = (event) => isOurs(event) && event.stopPropagation();
   }
 
   // the header asks the kernel, and so the server, only once the panel is seen
@@ -80,6 +88,7 @@ class Panel {
   }
 
   close() {
+    window.removeEventListener("keydown", this.onKey, true);
     this.log.close();
     this.notebook.close();
     this.find.close();

@@ -112,7 +112,7 @@ export class Sheet {
     this.body.scrollTop = top;
     if (!had || this.node.contains(document.activeElement)) return;
     const same = key && [...this.body.querySelectorAll("[data-key]")].find((each) => each.dataset.key === key);
-    if (same) same.focus();
+    if (same && !same.disabled) same.focus();
     else this.focusFirst();
   }
 }
