@@ -9,6 +9,7 @@ import { Compose } from "./compose.js";
 import { make } from "./elements.js";
 import { Header } from "./header.js";
 import { KernelLink } from "./kernel_link.js";
+import { LastThread } from "./last_thread.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
 import { Find } from "./find.js";
@@ -36,7 +37,8 @@ class Panel {
     this.onTitle = () => this.header.showTitle();
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
-    this.act("hello");
+    this.lastThread = new LastThread(this);
+    this.act("hello", this.lastThread.get());
     this.watchForEyes();
   }
 
@@ -128,7 +130,7 @@ class Panel {
     this.log.applyAll(message);
     this.find.refresh();
     if (message.kind === "all") {
-      this.view = message.view;
+      this.lastThread.set(message.thread, message.kernel);
       this.compose.drafts.open(message.thread);
     }
     this.compose.stop.hidden = !message.busy;
