@@ -26,22 +26,6 @@ def opened(notebook, *cells):
     return nb
 
 
-def test_a_draft_survives_a_reload_running_the_cell_again_and_a_restart(notebook):
-    nb = opened(notebook)
-    box(nb).fill("half a quest")
-    box(nb).blur()
-    nb.save()
-
-    nb.reload()
-    expect(box(nb)).to_have_value("half a quest")
-    nb.run(0)
-    expect(box(nb)).to_have_value("half a quest")
-    nb.restart()
-    box(nb).press_sequentially("ion")  # nobody takes it but this page
-    nb.run(0)
-    expect(box(nb)).to_have_value("half a question")
-
-
 def test_a_draft_is_kept_by_the_kernel_for_another_browser(notebook):
     nb = opened(notebook, "await piano.draft(piano.thread)")
     box(nb).fill("seen elsewhere")
@@ -60,24 +44,6 @@ def test_a_draft_is_kept_by_the_kernel_for_another_browser(notebook):
     nb.run(0)
     expect(answers(nb)).to_have_count(1)
     expect(box(nb)).to_have_value("")
-
-
-def test_escape_and_the_sent_edit_give_back_what_was_written_before(notebook):
-    nb = opened(notebook)
-    ask(nb, "one")
-    expect(answers(nb)).to_have_count(1)
-    box(nb).fill("a draft")
-
-    nb.panel.locator(".piano-mine").hover()
-    button(nb, "Edit").click()
-    expect(box(nb)).to_have_value("one")
-    box(nb).press("Escape")
-    expect(box(nb)).to_have_value("a draft")
-    button(nb, "Edit").click()
-    ask(nb, "two")
-
-    expect(nb.panel.locator(".piano-said").first).to_have_text("two")
-    expect(box(nb)).to_have_value("a draft")
 
 
 def test_after_a_restart_the_panel_says_so_and_one_click_brings_it_back_with_its_thread_and_draft(notebook, stub_model):
