@@ -104,6 +104,7 @@ class Session:
         SPECIAL_NAMES["image("] = self._image_function
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self.side_panel: OpenPanel | None = None  #: the one beside the notebook
+        self.sidecar: Any = None  #: the widget of sidecar that shows it, where that does
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
         self.cell_id = _running_cell(shell)  #: of the cell that runs or has run last, where the front end gives it
