@@ -216,19 +216,23 @@ def test_the_list_is_used_with_arrows_escape_and_the_mouse_and_never_stops_typin
     expect(box(nb)).to_have_value(re.compile("^@Assistant "))
 
 
-def test_the_list_opens_at_once_while_a_cell_runs_and_says_that_variables_follow(notebook, tmp_path):
+def test_the_list_opens_at_once_while_a_cell_runs_and_the_best_is_chosen_when_variables_follow(notebook, lab, tmp_path):
     go = tmp_path / "go"
     busy = f"import time, os\nlate = 7\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
     nb = opened(notebook, busy)
+    ((lab.notebooks / nb.path).parent / "latin.txt").write_text("et cetera")
     nb.run(1, wait=False)
     expect(nb.cell(1).locator(".jp-InputPrompt")).to_have_text("[*]:")
 
     box(nb).press_sequentially("@")
     expect(option(nb, "Assistant")).to_be_visible()
+    box(nb).press_sequentially("la")
+    expect(option(nb, "latin.txt")).to_have_attribute("aria-selected", "true")
     expect(nb.panel.locator(".piano-popup")).to_contain_text("the kernel is busy")
     go.touch()
 
-    expect(option(nb, "late")).to_be_visible()
+    expect(options(nb).first).to_contain_text("late")
+    expect(options(nb).first).to_have_attribute("aria-selected", "true")
     expect(nb.panel.locator(".piano-popup")).not_to_contain_text("the kernel is busy")
 
 
@@ -278,6 +282,8 @@ def test_a_pasted_image_and_a_dropped_text_go_with_the_question(notebook, stub_m
     expect(answers(nb)).to_have_count(1)
     expect(chips).to_have_count(0)
     content = stub_model.requests[0]["messages"][-1]["content"]
+    expect(nb.panel.locator(".piano-attachment summary")).to_contain_text("notes.txt")
+    expect(nb.panel.locator(".piano-attachment img")).to_have_attribute("alt", "plot.png, 64 × 48")
     assert any(part["type"] == "image_url" for part in content)
     assert "a line of notes" in str(content)
 
