@@ -33,8 +33,10 @@ def test_when_the_kernel_ends_the_panel_says_so_and_one_click_brings_it_back_on_
 
     nb.page.evaluate(CHANGE_KERNEL, nb.path)
     is_gone(nb)
+    nb.run(0)
     button(nb, "Reconnect").click()
     is_back(nb, "two, perhaps")
+    expect(nb.cell(1)).not_to_contain_text("already loaded")
     nb.end_kernel()
     is_gone(nb)
     nb.shot(f"ended_{nb.front_end}")

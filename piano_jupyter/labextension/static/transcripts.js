@@ -7,6 +7,7 @@
 const KEY = "piano_display_id";
 const THREAD = "piano_thread";
 const IS_THREAD = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/; // nothing else goes into the code that runs
+const LOAD = 'get_ipython().extension_manager.load_extension("piano_jupyter")'; // says nothing if it is loaded
 const HTML = "text/html";
 const SAVED = "This is the conversation as it was saved.";
 const BUSY = "The chat opens as soon as the kernel is free.";
@@ -35,7 +36,7 @@ async function open({ content, sessionContext }, node, thread, say) {
   const kernel = sessionContext.session?.kernel;
   if (!kernel) return say(NO_KERNEL);
   say(kernel.status === "busy" ? BUSY : STARTS);
-  const code = `%load_ext piano_jupyter\n%piano panel ${thread}`;
+  const code = `${LOAD}\n%piano panel ${thread}`;
   const request = { code, store_history: false, stop_on_error: false };
   cell.outputArea.future = kernel.requestExecute(request, false, { cellId: cell.model.id });
 }

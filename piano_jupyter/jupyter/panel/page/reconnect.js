@@ -5,6 +5,7 @@ const RESTARTED = "The kernel was restarted";
 const ENDED = "The kernel has ended";
 const GONE = { restarting: RESTARTED, autorestarting: RESTARTED, dead: ENDED, terminating: ENDED }; // by its status
 const KEPT = "so this panel is no longer connected. The conversation and your text are kept.";
+const LOAD = 'get_ipython().extension_manager.load_extension("piano_jupyter")'; // says nothing if it is loaded
 const BY_HAND = "Run %load_ext piano_jupyter and %piano panel to go on.";
 
 export class Reconnect {
@@ -39,7 +40,7 @@ export class Reconnect {
     this.panel.compose.drafts.save();
     this.button.disabled = true;
     this.button.textContent = "Connecting…";
-    const code = `%load_ext piano_jupyter\n%piano panel ${this.panel.compose.drafts.thread ?? ""}`;
+    const code = `${LOAD}\n%piano panel ${this.panel.compose.drafts.thread ?? ""}`;
     this.panel.notebook.runInPlace(code, (problem) => {
       this.button.disabled = false;
       this.button.textContent = "Reconnect";
