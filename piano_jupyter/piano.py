@@ -1398,7 +1398,8 @@ class Piano:
         """
         await self._parts.store.keep_draft(thread.id, text, self._parts.clock.now())
         if files is not None:
-            await self._parts.store.keep_draft_files(thread.id, files)
+            masked = [each.masked(self._parts.mask) for each in files]  # their bytes are not seen by the masking store
+            await self._parts.store.keep_draft_files(thread.id, masked)
 
     async def draft(self, thread: Thread) -> str:
         """Return what is written for a thread and not sent yet.
