@@ -1385,12 +1385,13 @@ class Piano:
         """
         return await self._parts.threads.update(thread, title=title)
 
-    async def keep_draft(self, thread: Thread, text: str) -> None:
+    async def keep_draft(self, thread: Thread, text: str, files: Sequence[Attachment] | None = None) -> None:
         """Keep what is written for a thread and not sent yet, as the chat panel does; a secret in it is masked.
 
         Args:
             thread: The thread. What is kept is deleted with it, and is not exported.
             text: What is written, in place of what was kept before; "" keeps nothing.
+            files: The images and text files that go with it, in order; None leaves those that are kept.
 
         Raises:
             StoreError: The database cannot be written.
@@ -1399,6 +1400,9 @@ class Piano:
             >>> await piano.keep_draft(piano.thread, "And which of them")
         """
         await self._parts.store.keep_draft(thread.id, text, self._parts.clock.now())
+        if files is not None:
+            masked = [each.masked(self._parts.mask) for each in files]  # their bytes are not seen by the masking store
+            await self._parts.store.keep_draft_files(thread.id, masked)
 
     async def draft(self, thread: Thread) -> str:
         """Return what is written for a thread and not sent yet.
@@ -1418,6 +1422,26 @@ class Piano:
             'And which of them'
         """
         return await self._parts.store.draft(thread.id)
+
+    async def draft_files(self, thread: Thread) -> list[Attachment]:
+        """Return the images and text files that go with what is written for a thread and not sent yet.
+
+        Args:
+            thread: The thread.
+
+        Returns:
+            The files with their bytes, in order.
+
+        Raises:
+            StoreError: The database cannot be read.
+
+        Example:
+            >>> await piano.draft_files(piano.thread)
+            []
+        """
+        files = await self._parts.store.draft_files(thread.id)
+        content = {each.sha256: each.content for each in await self.attachments([each.sha256 for each in files])}
+        return [replace(each, content=content[each.sha256]) for each in files if each.sha256 in content]
 
     async def set_primary_agent(self, thread: Thread, agent: str | None) -> Thread:
         """Set who answers in a thread when a message mentions nobody.

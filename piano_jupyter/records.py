@@ -230,7 +230,8 @@ class Message:
         reasoning: What the model thought before it answered.
         usage: What it cost, as far as the server tells it: `model`; `prompt_tokens`, `cached_tokens` and
             `completion_tokens`; `tokens_per_second`; `first_token_s`, the seconds to the first token, and `load_s`,
-            the seconds of loading within them; `skills`, the versions of the agent's skills by name.
+            the seconds of loading within them; `thought_s`, how many seconds the model thought before it wrote;
+            `skills`, the versions of the agent's skills by name.
         typed: The text as it was typed, with its `{{…}}`; "" if that is `content`.
         inserted: What was inserted for each of them, in order.
         attachments: Images and text files that were sent with it, in order; without their bytes.

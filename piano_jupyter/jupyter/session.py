@@ -22,6 +22,7 @@ from piano_jupyter.jupyter.context.special_names import SPECIAL_NAMES, QuestionV
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
 from piano_jupyter.jupyter.notebook_identity import notebook_of
+from piano_jupyter.jupyter.proposed_cell import announce_proposed_cell
 from piano_jupyter.jupyter.render.shown_values import ShownValues
 from piano_jupyter.logs import logger
 from piano_jupyter.text.invisible import terminal_text
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 CLOSE_AT_EXIT_S = 2.0  # in addition to `shutdown_timeout`
 IN_MEMORY = ":memory:"
+PROPOSED = "the new cell below is proposed; it was not run"
 
 
 class OpenPanel(Protocol):
@@ -103,13 +105,16 @@ class Session:
         SPECIAL_NAMES["image("] = self._image_function
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self.side_panel: OpenPanel | None = None  #: the one beside the notebook
+        self.sidecar: Any = None  #: the widget of sidecar that shows it, where that does
         self._caller: Mapping[str, Any] = {}  # the local variables of the function that runs a magic
         self._cells = 0  # how many run, nested
         self.cell_id = _running_cell(shell)  #: of the cell that runs or has run last, where the front end gives it
         self._next_cells: list[str] = []  # code for new cells below the running one
+        self._is_proposal_to_tell = False  # in the output of the running cell
         self._piano: Piano | None = None
         self._parked: Piano | None = None  #: the Piano with a database in memory, while a cassette is in use
         self._thread_before: Thread | None = None  #: the current thread before a cassette was in use
+        self._found_thread: UUID | None = None  #: the current one of the kernel before, as the database had it
         self._database = ""  #: of the Piano opened last, cassettes aside
         self._closing = False
         self.cassette: Path | None = None  #: the file that is being recorded or replayed
@@ -225,6 +230,7 @@ class Session:
         await piano.open()
         if not (record or replay):
             self._database = self.config.database
+            self._found_thread = piano.thread.id if piano.thread else None
         return piano
 
     def _new(self, record: Path | None = None, replay: Path | None = None) -> "Piano":
@@ -260,16 +266,26 @@ class Session:
     def next_cell(self, code: str, replaces: str = "") -> bool:
         """Put code into a new cell below the running one, on the main thread; return False if none runs.
 
-        An open panel marks it as proposed; `replaces` is the source of the cell that it would take the place of.
+        It is marked as proposed, by the extension of the front end or by an open panel; `replaces` is the source of the
+        cell that it would take the place of. Unless it replaces one, the output of the cell says that it was not run.
         """
         if not (self._cells or self.kernel.cell_waits):
             return False
         self._next_cells.append(code)  # a front end creates only the first of several cells
         source = "\n\n".join(self._next_cells)
+        self._is_proposal_to_tell = not replaces
         self.shell.set_next_input(source)
+        if self.in_notebook:
+            announce_proposed_cell(source, replaces)
         for panel in self.panels_for(None)[:1]:
             panel.expect_cell(source, replaces)
         return True
+
+    def has_chosen(self, thread: "Thread | None") -> bool:
+        """Return whether a thread was made the current one in this kernel, and by something else than a panel."""
+        if thread is None or thread.id == self._found_thread:
+            return False
+        return all(panel.thread_id != thread.id for panel in self.panels)
 
     def panels_for(self, thread_id: Any) -> list[OpenPanel]:
         """Return the open panels, those on this thread first."""
@@ -303,6 +319,9 @@ class Session:
             print(f"in a notebook, write: await piano.{not_begun[0]}(...)")  # noqa: T201  Below the error of `asyncio.run`.
         for panel in tuple(self.panels) if self._cells <= 1 else ():
             panel.close_if_left()
+        if self._is_proposal_to_tell:
+            print(PROPOSED)  # noqa: T201  Below the answer.
+            self._is_proposal_to_tell = False
         self._cells = max(self._cells - 1, 0)  # the first one may have started before the extension was loaded
         self._next_cells.clear()
         self.shown.clear()

@@ -158,6 +158,15 @@ class Store(Backend):
     async def draft(self, thread_id: UUID) -> str:
         """Return what was kept last; "" for nothing."""
 
+    async def keep_draft_files(self, thread_id: UUID, files: Sequence[Attachment]) -> None:
+        """Keep the files that go with a draft, in place of those that were kept before.
+
+        For a thread that is gone, nothing is kept. Raises StoreError if the content of one is neither given nor kept.
+        """
+
+    async def draft_files(self, thread_id: UUID) -> list[Attachment]:
+        """Return the files that go with a draft, without their content."""
+
     async def delete_threads(self, threads: Sequence[UUID]) -> None:
         """Delete threads by their ids, with their messages, calls, approvals and jobs; one that is gone is no error.
 

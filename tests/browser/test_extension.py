@@ -8,7 +8,7 @@ from browser.panel_parts import theme
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
-from piano_jupyter.testing import ServerReply
+from piano_jupyter.testing import ServerReply, tool_call
 
 LOAD = "%load_ext piano_jupyter"
 SOON = 30_000  # ms, for a kernel that starts or loads something
@@ -213,7 +213,9 @@ def test_without_the_extension_a_cell_says_how_to_get_it_and_the_panel_works(chr
     page = context.new_page()
     page.route("**/piano-jupyter/static/**", lambda route: route.abort())
     path = "without-the-extension/notebook.ipynb"
-    lab.write(path, [LOAD, "%piano panel --side", "%piano panel"])
+    stub_model.says(tool_call("add_cell", code="made = 1"), "There you are.", "```python\nmade = 41\nmade + 1\n```")
+    adds = f"{LOAD}\n%piano agent Assistant --tools add_cell"
+    lab.write(path, [adds, "%piano panel --side", "%%piano\nWrite me a cell.", "%piano panel"])
     nb = Notebook(page, lab, path)
     try:
         nb.reload()
@@ -221,7 +223,14 @@ def test_without_the_extension_a_cell_says_how_to_get_it_and_the_panel_works(chr
         nb.run(1)
         nb.until(lambda: nb.text(1).startswith("this front end has no extension that opens the chat"))
         nb.run(2)
-        expect(nb.panel.get_by_role("textbox", name="Message")).to_be_visible(timeout=SOON)
+        assert "the new cell below is proposed; it was not run" in nb.text(2)
+        nb.run(4)
+        nb.panel.get_by_role("textbox", name="Message").fill("How?")
+        nb.panel.get_by_role("button", name="Send").click()
+        nb.panel.get_by_role("button", name=re.compile("^Run")).click()
+        expect(nb.panel.locator(".piano-notice")).to_contain_text("was not run: here is no extension of Piano")
+        assert nb.sources()[3:] == ["made = 1", "%piano panel", "made = 41\nmade + 1"]
+        assert nb.outputs(5) == []
         expect(dock(nb)).to_have_count(0)
     finally:
         context.close()

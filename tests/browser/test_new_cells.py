@@ -43,7 +43,7 @@ def test_code_from_the_panel_is_added_in_cells_below_it_in_order(notebook, stub_
     expect(answers(nb)).to_have_count(1)
 
     assert nb.sources()[2:] == ["made = 1", "made + 1", "'last'"]
-    assert told(stub_model) == "the code is in a new cell below the chat panel; the user decides whether to run it"
+    assert told(stub_model) == "the code is in a new cell of the notebook; the user decides whether to run it"
     nb.shot("new_cells_below_the_panel")
     nb.run(2)
     nb.run(3)

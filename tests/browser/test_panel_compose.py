@@ -27,22 +27,6 @@ def opened(notebook, *cells):
     return nb
 
 
-def test_a_draft_survives_a_reload_running_the_cell_again_and_a_restart(notebook):
-    nb = opened(notebook)
-    box(nb).fill("half a quest")
-    box(nb).blur()
-    nb.save()
-
-    nb.reload()
-    expect(box(nb)).to_have_value("half a quest")
-    nb.run(0)
-    expect(box(nb)).to_have_value("half a quest")
-    nb.restart()
-    box(nb).press_sequentially("ion")  # nobody takes it but this page
-    nb.run(0)
-    expect(box(nb)).to_have_value("half a question")
-
-
 def test_a_draft_is_kept_by_the_kernel_for_another_browser(notebook):
     nb = opened(notebook, "await piano.draft(piano.thread)")
     box(nb).fill("seen elsewhere")
@@ -61,24 +45,6 @@ def test_a_draft_is_kept_by_the_kernel_for_another_browser(notebook):
     nb.run(0)
     expect(answers(nb)).to_have_count(1)
     expect(box(nb)).to_have_value("")
-
-
-def test_escape_and_the_sent_edit_give_back_what_was_written_before(notebook):
-    nb = opened(notebook)
-    ask(nb, "one")
-    expect(answers(nb)).to_have_count(1)
-    box(nb).fill("a draft")
-
-    nb.panel.locator(".piano-mine").hover()
-    button(nb, "Edit").click()
-    expect(box(nb)).to_have_value("one")
-    box(nb).press("Escape")
-    expect(box(nb)).to_have_value("a draft")
-    button(nb, "Edit").click()
-    ask(nb, "two")
-
-    expect(nb.panel.locator(".piano-said").first).to_have_text("two")
-    expect(box(nb)).to_have_value("a draft")
 
 
 def test_after_a_restart_the_panel_says_so_and_one_click_brings_it_back_with_its_thread_and_draft(notebook, stub_model):
@@ -253,19 +219,23 @@ def test_the_list_is_used_with_arrows_escape_and_the_mouse_and_never_stops_typin
     expect(box(nb)).to_have_value(re.compile("^@Assistant "))
 
 
-def test_the_list_opens_at_once_while_a_cell_runs_and_says_that_variables_follow(notebook, tmp_path):
+def test_the_list_opens_at_once_while_a_cell_runs_and_the_best_is_chosen_when_variables_follow(notebook, lab, tmp_path):
     go = tmp_path / "go"
     busy = f"import time, os\nlate = 7\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
     nb = opened(notebook, busy)
+    ((lab.notebooks / nb.path).parent / "latin.txt").write_text("et cetera")
     nb.run(1, wait=False)
     expect(nb.cell(1).locator(".jp-InputPrompt")).to_have_text("[*]:")
 
     box(nb).press_sequentially("@")
     expect(option(nb, "Assistant")).to_be_visible()
+    box(nb).press_sequentially("la")
+    expect(option(nb, "latin.txt")).to_have_attribute("aria-selected", "true")
     expect(nb.panel.locator(".piano-popup")).to_contain_text("the kernel is busy")
     go.touch()
 
-    expect(option(nb, "late")).to_be_visible()
+    expect(options(nb).first).to_contain_text("late")
+    expect(options(nb).first).to_have_attribute("aria-selected", "true")
     expect(nb.panel.locator(".piano-popup")).not_to_contain_text("the kernel is busy")
 
 
@@ -315,6 +285,8 @@ def test_a_pasted_image_and_a_dropped_text_go_with_the_question(notebook, stub_m
     expect(answers(nb)).to_have_count(1)
     expect(chips).to_have_count(0)
     content = stub_model.requests[0]["messages"][-1]["content"]
+    expect(nb.panel.locator(".piano-attachment summary")).to_contain_text("notes.txt")
+    expect(nb.panel.locator(".piano-attachment img")).to_have_attribute("alt", "plot.png, 64 × 48")
     assert any(part["type"] == "image_url" for part in content)
     assert "a line of notes" in str(content)
 

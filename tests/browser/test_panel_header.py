@@ -198,30 +198,101 @@ def test_the_settings_page_tests_the_model_and_changes_settings(nb, stub_model):
     nb.shot("settings-below")
 
 
+OUT_OF_REACH = """place => {
+    const around = place.closest(".piano-panel").getBoundingClientRect();
+    const isOut = (node) => {
+        node.scrollIntoView({ block: "nearest" });
+        const own = node.getBoundingClientRect();
+        const fits = own.top >= around.top - 1 && own.bottom <= around.bottom + 1 && own.right <= around.right + 1;
+        return !fits || !node.contains(document.elementFromPoint(own.x + own.width / 2, own.y + own.height / 2));
+    };
+    const controls = place.querySelectorAll("button:enabled, input, textarea, select, [role=option]");
+    const wide = [...place.querySelectorAll(".piano-sheet-body")].filter((node) => node.scrollWidth > node.clientWidth);
+    const shown = [...controls].filter((node) => node.checkVisibility());
+    return [...shown.filter(isOut), ...wide].map((node) => node.outerHTML);
+}"""
+
+
+def check_reach(place, *names):
+    """Check that these buttons are in sight, and that each control can be scrolled into the panel, uncovered."""
+    for name in names:
+        expect(place.get_by_role("button", name=name, exact=True)).to_be_in_viewport()
+    expect(place.locator("button, input, [role=option]").first).to_be_visible()
+    assert place.evaluate(OUT_OF_REACH) == []
+
+
 @pytest.mark.parametrize("shade", ["Light", "Dark"])
-def test_every_sheet_fits_into_a_small_panel(nb, shade):
+def test_every_sheet_is_usable_in_a_small_panel(nb, shade):
     theme(nb, shade)
-    nb.panel.evaluate("node => { node.style.width = '320px'; node.style.height = node.style.minHeight = '240px'; }")
+    around = nb.root.locator(".jp-WindowedPanel-outer")
+    around.evaluate("node => { node.style.cssText += '; height: 240px !important'; }")
+    nb.panel.evaluate("node => { node.style.width = '320px'; }")
+    nb.until(lambda: nb.panel.evaluate("node => node.clientHeight") <= 240)
+    nb.panel.evaluate("node => node.scrollIntoView({ block: 'end' })")
     try:
-        for opener, name in [
-            ("Threads", "Threads"),
-            ("Who answers", "Who answers"),
-            ("Model and tools", "Model and tools"),
-        ]:
-            shown = open_sheet(nb, opener, name)
-            expect(shown.locator(".piano-sheet-body > *").first).to_be_visible()
-            inside, outside = shown.bounding_box(), nb.panel.bounding_box()
-            assert inside["y"] + inside["height"] <= outside["y"] + outside["height"]
-            assert inside["width"] <= 320
-            header = nb.panel.locator("header").bounding_box()
-            assert inside["y"] == pytest.approx(header["y"] + header["height"], abs=1), "the conversation shows between"
-            assert shown.locator(".piano-sheet-body").evaluate("node => node.scrollWidth - node.clientWidth") == 0
-            nb.shot(f"small-{name}-{shade.lower()}")
+        threads = open_sheet(nb, "Threads", "Threads")
+        header = nb.panel.locator("header").bounding_box()
+        top = threads.bounding_box()["y"]
+        assert top == pytest.approx(header["y"] + header["height"], abs=1), "the conversation shows between"
+        threads.get_by_role("button", name="Actions for Sales in May").click()
+        check_reach(threads)
+        threads.get_by_role("button", name="Delete…").click()
+        check_reach(threads, "Delete for good")
+        nb.shot(f"small-threads-{shade.lower()}")
+        check_reach(open_sheet(nb, "Who answers", "Who answers"))
+        model = open_sheet(nb, "Model and tools", "Model and tools")
+        check_reach(model)
+        nb.shot(f"small-model-{shade.lower()}")
+        model.get_by_role("button", name="Settings…").click()  # the header has no room for it
+        settings = sheet(nb, "Settings")
+        check_reach(settings)
+        nb.shot(f"small-settings-{shade.lower()}")
+        open_sheet(nb, "Who answers", "Who answers").get_by_role("button", name="Edit agents…").click()
+        agents = sheet(nb, "Agents")
+        check_reach(agents)
+        agents.locator(".piano-thread-open").first.click()
+        check_reach(agents)
+        agents.get_by_role("button", name="Delete…").click()
+        check_reach(agents, "Delete for good")
+        nb.shot(f"small-agent-{shade.lower()}")
         nb.page.keyboard.press("Escape")
-        expect(box(nb)).to_be_in_viewport()
-        nb.shot(f"small-{shade.lower()}")
+        box(nb).press("Control+f")
+        check_reach(nb.panel.get_by_role("search"))
+        nb.shot(f"small-find-{shade.lower()}")
+        nb.page.keyboard.press("Escape")
+        box(nb).press_sequentially("@")
+        check_reach(nb.panel.get_by_role("listbox"))
+        nb.shot(f"small-popup-{shade.lower()}")
+        check_reach(nb.panel.locator("form"), "Send")
     finally:
         theme(nb, "Light")
+
+
+def test_an_agent_s_form_keeps_what_is_written_until_that_is_saved_or_given_up(nb):
+    def opened():
+        open_sheet(nb, "Who answers", "Who answers").get_by_role("button", name="Edit agents…").click()
+        return sheet(nb, "Agents")
+
+    agents = opened()
+    agents.get_by_role("button", name="New agent").click()
+    prompt = agents.get_by_role("textbox", name="System prompt")
+    prompt.fill("You count.")
+    nb.page.keyboard.press("Escape")
+    expect(agents).to_have_count(0)
+    agents = opened()
+    expect(prompt).to_have_value("You count.")
+    expect(agents.get_by_role("alert")).to_contain_text("not saved yet")
+
+    agents.get_by_role("button", name="Back").click()
+    agents.get_by_role("button", name="Keep writing").click()
+    expect(prompt).to_have_value("You count.")
+    agents.get_by_role("button", name="Back").click()
+    agents.get_by_role("button", name="Give it up").click()
+    expect(agents.locator(".piano-thread-open")).to_have_count(2)
+    agents.locator(".piano-thread-open").last.click()
+    nb.page.keyboard.press("Escape")
+
+    expect(opened().locator(".piano-thread-open")).to_have_count(2)  # nothing was written
 
 
 def test_o4_an_agent_is_created_edited_duplicated_and_deleted_on_its_page(nb, stub_model):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand
 from piano_jupyter.errors import NotFoundError, StoreError
 from piano_jupyter.records import Approval, CallStatus, ChosenBranch, JobStatus, Notebook
@@ -28,6 +29,7 @@ TABLES = (
     "attachments",
     "batches",
     "batch_answers",
+    "draft_files",
 )
 
 
@@ -118,6 +120,8 @@ def arguments(talk, make):
         "keep_thread": [Notebook("k1", "/a.ipynb"), talk.thread.id, make.now()],
         "keep_draft": [talk.thread.id, "and then", make.now()],
         "draft": [talk.thread.id],
+        "keep_draft_files": [talk.thread.id, [Attachment.of(b"notes", "text/plain", name="notes.txt")]],
+        "draft_files": [talk.thread.id],
         "kept_thread": [Notebook("k1", "/a.ipynb")],
         "choose_branch": [talk.thread.id, ChosenBranch(talk.said.id, 1)],
         "chosen_branch": [talk.thread.id],

@@ -10,6 +10,10 @@ class Sidecar(ipywidgets.Output):
     def __init__(self, title, outputs):
         super().__init__(outputs=outputs)
         print("sidecar", title, list(outputs[0]["data"]))
+    def close(self):
+        super().close()
+        closed.append(self)
+closed = []
 """
 
 
@@ -60,6 +64,9 @@ def test_without_the_extension_a_sidecar_is_used_and_else_a_sentence_says_how(ke
     (kernel.folder / "sidecar.py").write_text(SIDECAR)
     kernel.start("%piano panel --side")
     assert answer(kernel, "comm_close", until(kernel, "comm_open")["comm_id"]) == "the chat is open in a sidecar"
+    kernel.start("%piano panel --side")
+    assert answer(kernel, "comm_close", until(kernel, "comm_open")["comm_id"]) == "the chat is open in a sidecar"
+    assert kernel.run("import sidecar\nlen(sidecar.closed)").text == "1"
 
 
 @pytest.mark.parametrize("number", ["2", "99"])

@@ -8,6 +8,7 @@ import string
 import pytest
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.attachments.attachment import Attachment
 from piano_jupyter.errors import ModelError
 from piano_jupyter.events import JobFailed, ToolCalled, ToolWaiting
 from piano_jupyter.records import CallStatus
@@ -255,6 +256,7 @@ SAYS_NOTHING = {
         "deny",
         "distrust",
         "draft",
+        "draft_files",
         "drain",
         "events",
         "export",
@@ -321,10 +323,13 @@ async def test_g4_a_secret_passed_to_every_verb_is_never_stored_published_sent_o
     assert TOKEN.encode() not in database.read_bytes()
 
 
-async def test_p1_a_secret_in_a_draft_is_masked(scripted, tmp_path):
+async def test_p1_a_secret_in_a_draft_and_its_files_is_masked(scripted, tmp_path):
     async with Piano(database=":memory:", workspace=tmp_path, model=scripted()) as piano:
         thread = await piano.open_thread("Talk")
-        await piano.keep_draft(thread, f"use {TOKEN} here")
+        notes = Attachment.of(f"use {TOKEN} here".encode(), "text/plain", name="notes.txt")
+        await piano.keep_draft(thread, f"use {TOKEN} here", [notes])
 
-        assert TOKEN not in await piano.draft(thread)
-        assert (await piano.draft(thread)).startswith("use ")
+        [kept] = await piano.draft_files(thread)
+        for text in (await piano.draft(thread), kept.text):
+            assert TOKEN not in text
+            assert text.startswith("use ")

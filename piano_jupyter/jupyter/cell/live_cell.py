@@ -54,7 +54,7 @@ class LiveAnswer(NamedTuple):
 
 def live_answers(following: ProgressTracker) -> list[LiveAnswer]:
     """Return the answers of all jobs as they are now."""
-    labels = {"thinking": "thinking", "cancelled": "cancelled"}
+    labels = {"running": "thinking", "thinking": "thinking", "cancelled": "cancelled"}
     if len(following.requested) > 1:
         labels["queued"] = "waiting in the queue"
     return [

@@ -142,7 +142,7 @@ class KernelTools:
         session = self._session
         for panel in [] if session.kernel.cell_waits else self._panels():
             if await panel.add_cell(code):
-                return "the code is in a new cell below the chat panel; the user decides whether to run it"
+                return "the code is in a new cell of the notebook; the user decides whether to run it"
         if await self._on_kernel(lambda: session.next_cell(code)):
             return "the code is put into a new cell below; the user decides whether to run it"
         raise ToolError(NO_NOTEBOOK)

@@ -81,7 +81,8 @@ class PanelEntry:
             if key not in self.parts or self.parts[key].source != source:
                 self.parts[key] = entry_part(key, now)
             if isinstance(now, TextProgress):
-                self.parts[key].thought_s = self.thought.seconds(key)
+                kept = now.message.usage.get("thought_s") if now.message else None
+                self.parts[key].thought_s = self.thought.seconds(key) if kept is None else kept
         return list(self.progress.parts.items())
 
     def markdown(self) -> str:

@@ -14,6 +14,7 @@ from piano_jupyter.piano import Piano
 from piano_jupyter.records import Thread
 
 DISPLAY_ID = "piano_display_id"  # in its metadata: a page that was loaded again finds it by that
+THREAD_ID = "piano_thread"  # the same: by it the extension of the front end continues the chat
 #: Hides the view above it in a trusted notebook without its kernel, where ipywidgets shows an error instead.
 NO_DEAD_VIEW = (
     "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .piano-transcript):not(:has(.piano-panel))"
@@ -50,8 +51,7 @@ class SavedTranscript:
     def show(self, transcript: Transcript) -> None:
         """Show what was read in the running cell."""
         display_id = uuid4().hex
-        metadata = {DISPLAY_ID: display_id}
-        self._output = display(_bundle(transcript), raw=True, display_id=display_id, metadata=metadata)
+        self._output = display(_bundle(transcript), raw=True, display_id=display_id, metadata=self._about(display_id))
 
     async def update(self) -> None:
         """Read and show it again, on the chat's loop; once more afterwards if that is asked for meanwhile."""
@@ -63,7 +63,10 @@ class SavedTranscript:
 
     def replace(self, data: dict[str, str]) -> None:
         """Show something else in its place."""
-        self._output.update(data, raw=True, metadata={DISPLAY_ID: self._output.display_id})
+        self._output.update(data, raw=True, metadata=self._about(self._output.display_id))
+
+    def _about(self, display_id: str) -> dict[str, str]:
+        return {DISPLAY_ID: display_id, THREAD_ID: str(self._thread().id)}
 
 
 def _bundle(transcript: Transcript) -> dict[str, str]:

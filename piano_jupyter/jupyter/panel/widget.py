@@ -12,13 +12,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anywidget
 from IPython.display import display
 from traitlets import Unicode
 
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import (
     BranchChosen,
     Event,
@@ -32,7 +32,7 @@ from piano_jupyter.events import (
 )
 from piano_jupyter.jupyter.loop import LoopThread
 from piano_jupyter.jupyter.panel.actions import ACTIONS
-from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
+from piano_jupyter.jupyter.panel.actions.page_request import PageRequest, parse_id
 from piano_jupyter.jupyter.panel.news import News
 from piano_jupyter.jupyter.panel.open_pages import OpenPages
 from piano_jupyter.jupyter.panel.page_questions import PageQuestions
@@ -59,6 +59,7 @@ MAX_REMEMBERED_ACTIONS = 300
 MESSAGES_AT_ONCE = 100  # with more, the transcript is shown after the live view, or after this time without a page
 GREETING_TIMEOUT_S = 1.0
 ENTRIES_AT_ONCE = 40  # in a message to a page that gets everything, the last ones first
+KERNEL = uuid4().hex  #: by which a page sees that the kernel has started again
 CLOSED = "this chat panel is closed; %piano panel opens a new one, with the whole conversation"
 DELETED = "this thread was deleted"  # shown in its place
 
@@ -69,6 +70,7 @@ class ChatPanel(anywidget.AnyWidget):
     _esm = joined_modules()
     _css = joined_styles()
     title = Unicode().tag(sync=True)
+    widget_id = Unicode().tag(sync=True)  #: by which a page finds the cell that shows it
 
     def __init__(
         self,
@@ -80,13 +82,18 @@ class ChatPanel(anywidget.AnyWidget):
         questions: Callable[[], list[str]] = list,
         offer: Offer | None = None,
         running_cell: Callable[[], str] = lambda: "",
+        is_chosen: bool = True,
     ) -> None:
-        """`offer` returns what of the notebook a question can name; `running_cell` the id of the cell that runs."""
+        """`offer` returns what of the notebook a question can name; `running_cell` the id of the cell that runs.
+
+        A thread that is not chosen gives way to the one that the page showed at this place in an earlier kernel.
+        """
         self.piano, self._loop, self._fill_in, self._offer = piano, loop, fill_in, offer
         self.questions = questions  #: returns what an empty panel offers to ask
         self.running_cell = running_cell
         self.uploads = Uploads()
         self.thread = thread  #: the one shown
+        self._may_come_back = not is_chosen
         self.view = ThreadView()
         self._early_events: list[Event] | None = []  # events during the reading of the store; None at other times
         self._limit = piano.config.panel_messages
@@ -106,6 +113,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._greeted = threading.Event()  # a page has got the last messages
         self._transcript = SavedTranscript(piano, lambda: self.thread)
         super().__init__(title=thread.title)
+        self.widget_id = self.model_id
         _reply_on_chosen_subshell(self.comm)
         self.on_msg(self.receive)
         self.picked: dict[UUID, tuple[UUID, ...]] = {}  #: by thread, the agents that answer there if several do
@@ -187,7 +195,7 @@ class ChatPanel(anywidget.AnyWidget):
 
     async def add_cell(self, code: str) -> bool:
         """Ask the pages to add a cell with code below the panel, on the chat's loop; return whether one did."""
-        return bool(await self.page_questions.first_reply(reversed(self._pages), "cell", view=self.model_id, code=code))
+        return bool(await self.page_questions.first_reply(reversed(self._pages), "cell", code=code))
 
     def expect_cell(self, code: str, replaces: str = "") -> None:
         """Have the pages mark the cell with this code as proposed that the front end adds when the running one ends.
@@ -359,7 +367,7 @@ class ChatPanel(anywidget.AnyWidget):
         self._flush()
         slices = self.view.slices(ENTRIES_AT_ONCE)
         latest, self._filling = next(slices, []), self._filling + 1
-        about = {"page": page, "thread": str(self.thread.id), "view": self.model_id}
+        about = {"page": page, "thread": str(self.thread.id), "kernel": KERNEL}
         self._send_changes("all", latest, earlier=self._has_earlier, filling=self._filling, **about)
         self._greeted.set()
         self._start(self._send_older(page, slices, self._filling))
@@ -372,6 +380,20 @@ class ChatPanel(anywidget.AnyWidget):
                 return  # another thread or branch is shown by now
             self._send_message("older", page=page, filling=filling, changes=changes)
         self._send_message("complete", page=page, filling=filling)
+
+    async def come_back_to(self, thread: str, kernel: str) -> bool:
+        """Show the thread that a page showed in an earlier kernel, unless one was chosen; return whether it did."""
+        may, self._may_come_back = self._may_come_back, False
+        if not may or not thread or kernel == KERNEL:
+            return False
+        try:
+            before = await self.piano.find_thread(parse_id(thread))
+        except NotFoundError:  # it was deleted
+            return False
+        if before.status != "active" or before.id == self.thread.id:
+            return False
+        await self.show_thread(before)
+        return True
 
     def forget_page(self, page: str) -> None:
         """Take in that a page was closed."""

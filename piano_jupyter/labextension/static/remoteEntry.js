@@ -3,7 +3,7 @@
 // There is no build: each plugin is a module of its own, and takes what it shares with the front end from the scope. The
 // version in the address of this file goes into the addresses of the modules, so that no browser mixes two versions.
 (() => {
-  const PLUGINS = ["cells", "dock", "errors", "answers", "transcripts"];
+  const PLUGINS = ["cells", "dock", "errors", "answers", "transcripts", "proposals", "notebooks"];
   const { src } = document.currentScript;
   let scope;
 

@@ -161,15 +161,17 @@ class ChatClient:
         try:
             while True:
                 for added in reader.feed(piece):
-                    loading = isinstance(added, LoadingNotice)
-                    shown = watch.loading(f"{request.model} is loading") if loading else added
-                    if shown is not None:
-                        yield shown
+                    if not isinstance(added, LoadingNotice):
+                        watch.take(added)
+                        yield added
+                    elif (notice := watch.loading(f"{request.model} is loading")) is not None:
+                        yield notice
                 if reader.got_event:  # SSE comments alone do not show that the model goes on
                     last_event_at = now()
                 if not timings and reader.started:
                     timings = watch.first_token()
-                    extensions.get("measure", {}).update(timings)
+                timings |= watch.thought()
+                extensions.get("measure", {}).update(timings)
                 if reader.ended:
                     break
                 limit = self._silence_limit(last_event_at, reader, now() if may_hold_back else None)

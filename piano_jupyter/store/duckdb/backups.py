@@ -146,7 +146,7 @@ def _erase_from(real: str, copy: Path, threads: Iterable[UUID], batches: Iterabl
                 if table in tables:
                     connection.execute(query, bound)
         if "attachments" in tables:
-            connection.execute(queries.DELETE_UNUSED_ATTACHMENTS)
+            connection.execute(queries.delete_unused_attachments(tables))
         with backup_files.unfinished(real) as made:
             copy_into(connection, made)
             connection.close()

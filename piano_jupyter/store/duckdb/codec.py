@@ -107,11 +107,13 @@ def _inserted_of_json(text: str) -> tuple[Inserted, ...]:
     return tuple(Inserted(*pair) for pair in pairs)
 
 
-def _json_of_attachments(value: Iterable[Attachment]) -> str:
+def json_of_attachments(value: Iterable[Attachment]) -> str:
+    """Return attachments as a message or a call lists its own, without their content."""
     return json.dumps([{name: getattr(each, name) for name in REFERENCE} for each in value], ensure_ascii=False)
 
 
-def _attachments_of_json(text: str) -> tuple[Attachment, ...]:
+def attachments_of_json(text: str) -> tuple[Attachment, ...]:
+    """Return the attachments of such a list."""
     return tuple(Attachment(**{name: each[name] for name in REFERENCE}) for each in json.loads(text))
 
 
@@ -148,7 +150,7 @@ ENCODERS: dict[str, Callable[[Any], Any]] = (
         "status": str,
         "schema": _or_none(_json_of_mapping),
         "inserted": _json_of_pairs,
-        "attachments": _json_of_attachments,
+        "attachments": json_of_attachments,
     }
 )
 DECODERS: dict[str, Callable[[Any], Any]] = (
@@ -159,6 +161,6 @@ DECODERS: dict[str, Callable[[Any], Any]] = (
         "schema": _or_none(_mapping_of_json),
         "mode": _mode,
         "inserted": _inserted_of_json,
-        "attachments": _attachments_of_json,
+        "attachments": attachments_of_json,
     }
 )

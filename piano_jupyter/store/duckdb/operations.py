@@ -31,7 +31,15 @@ from piano_jupyter.records import (
 )
 from piano_jupyter.store.base import AckResult, Turn
 from piano_jupyter.store.duckdb import queries
-from piano_jupyter.store.duckdb.codec import NOTEBOOK_COLUMNS, Record, records_of, row_of, utc
+from piano_jupyter.store.duckdb.codec import (
+    NOTEBOOK_COLUMNS,
+    Record,
+    attachments_of_json,
+    json_of_attachments,
+    records_of,
+    row_of,
+    utc,
+)
 
 RESULT_COLUMNS = ("status", "result", "finished_at", "attachments")
 DECISION_COLUMNS = ("allowed", "note", "decided_at")
@@ -136,6 +144,19 @@ class Operations:
         found = self._connection.execute(queries.DRAFT, {"id": thread_id}).fetchall()
         return str(found[0][0]) if found else ""
 
+    def keep_draft_files(self, thread_id: UUID, files: Sequence[Attachment]) -> None:
+        before = self.draft_files(thread_id)
+        if self._find(Thread, thread_id) is None or (not before and not files):
+            return
+        listed = json_of_attachments(self._stored_attachments(files))
+        self._connection.execute(queries.KEEP_DRAFT_FILES, {"id": thread_id, "attachments": listed})
+        if {each.sha256 for each in before} - {each.sha256 for each in files}:
+            self._connection.execute(queries.delete_unused_attachments())
+
+    def draft_files(self, thread_id: UUID) -> list[Attachment]:
+        found = self._connection.execute(queries.DRAFT_FILES, {"id": thread_id}).fetchall()
+        return list(attachments_of_json(str(found[0][0]))) if found else []
+
     def delete_threads(self, threads: Sequence[UUID]) -> None:
         running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
         if running:
@@ -143,7 +164,7 @@ class Operations:
         ids = {"ids": list(threads)}
         for query in queries.DELETE_THREADS.values():
             self._connection.execute(query, ids)
-        self._connection.execute(queries.DELETE_UNUSED_ATTACHMENTS)
+        self._connection.execute(queries.delete_unused_attachments())
 
     def enqueue(
         self, message: Message, jobs: Sequence[Job] = (), newest: int | None = None
@@ -403,9 +424,13 @@ class Operations:
         """Store the content of a record's attachments; return the record without it. Raises StoreError if it lacks."""
         if not record.attachments:
             return record
-        hashes = list({each.sha256: None for each in record.attachments})
+        return replace(record, attachments=self._stored_attachments(record.attachments))
+
+    def _stored_attachments(self, attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
+        """Store the content of attachments; return them without it."""
+        hashes = list({each.sha256: None for each in attachments})
         stored = {sha256 for (sha256,) in self._connection.execute(queries.KNOWN_HASHES, {"hashes": hashes}).fetchall()}
-        for each in record.attachments:
+        for each in attachments:
             if each.sha256 in stored:
                 continue
             if each.content is None:
@@ -413,7 +438,7 @@ class Operations:
             row = {"sha256": each.sha256, "mime": each.mime, "content": each.content}
             self._insert("attachments", row | {"width": each.width, "height": each.height})
             stored.add(each.sha256)
-        return replace(record, attachments=tuple(each.without_content() for each in record.attachments))
+        return tuple(each.without_content() for each in attachments)
 
     def _update(self, record: Record, columns: Sequence[str] = ()) -> Record:
         row = row_of(record)

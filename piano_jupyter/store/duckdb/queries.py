@@ -1,6 +1,6 @@
 """The queries of the store, each with a name and a line that says what it is for. Values are always bound."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from piano_jupyter.batch_records import Batch
 from piano_jupyter.records import Agent, Approval, Job, Message, Thread, ToolCall
@@ -100,6 +100,14 @@ ON CONFLICT (thread_id) DO UPDATE SET text = excluded.text, updated_at = exclude
 DELETE_DRAFT = "DELETE FROM drafts WHERE thread_id = $id"
 
 DRAFT = "SELECT text FROM drafts WHERE thread_id = $id"
+
+#: Keeps the files that go with a draft.
+KEEP_DRAFT_FILES = """
+INSERT INTO draft_files VALUES ($id, $attachments)
+ON CONFLICT (thread_id) DO UPDATE SET attachments = excluded.attachments
+"""
+
+DRAFT_FILES = "SELECT attachments FROM draft_files WHERE thread_id = $id"
 
 #: A question in a thread that is newer than some place in the order. (A range of seq: DuckDB skips what is older.)
 NEWER_QUESTION = "SELECT id FROM messages WHERE seq > $seq AND thread_id = $thread_id AND role = 'user' LIMIT 1"
@@ -204,6 +212,7 @@ SEQS_OF_THREADS = f"SELECT seq FROM messages WHERE {OF_THREADS}"  # noqa: S608  
 DELETE_THREADS: Mapping[str, str] = {
     "notebooks": f"UPDATE notebooks SET thread_id = NULL WHERE {OF_THREADS}",  # noqa: S608
     "drafts": f"DELETE FROM drafts WHERE {OF_THREADS}",  # noqa: S608
+    "draft_files": f"DELETE FROM draft_files WHERE {OF_THREADS}",  # noqa: S608
     "decisions": f"DELETE FROM decisions WHERE approval_id IN (SELECT id FROM approvals WHERE {OF_THREADS})",  # noqa: S608
     "approvals": f"DELETE FROM approvals WHERE {OF_THREADS}",  # noqa: S608
     "tool_results": f"""
@@ -218,14 +227,17 @@ DELETE FROM tool_results WHERE call_id IN (
     "threads": "DELETE FROM threads WHERE list_contains($ids::UUID[], id)",
 }
 
-#: What deletes the attachments that nothing refers to any more.
-DELETE_UNUSED_ATTACHMENTS = """
-DELETE FROM attachments WHERE sha256 NOT IN (
-    SELECT unnest(json_extract_string(attachments, '$[*].sha256')) FROM messages WHERE attachments <> '[]'
-    UNION ALL
-    SELECT unnest(json_extract_string(attachments, '$[*].sha256')) FROM tool_results WHERE attachments <> '[]'
-)
-"""
+WITH_ATTACHMENTS = ("messages", "tool_results", "draft_files")  #: the tables that refer to attachments
+
+
+def delete_unused_attachments(tables: Collection[str] = WITH_ATTACHMENTS) -> str:
+    """Return what deletes the attachments that nothing refers to any more; a file has some of the tables."""
+    used = [
+        f"SELECT unnest(json_extract_string(attachments, '$[*].sha256')) FROM {table} WHERE attachments <> '[]'"  # noqa: S608
+        for table in WITH_ATTACHMENTS
+        if table in tables
+    ]
+    return f"DELETE FROM attachments WHERE sha256 NOT IN ({' UNION ALL '.join(used)})"  # noqa: S608
 
 
 def allow_folder(folder: str) -> str:

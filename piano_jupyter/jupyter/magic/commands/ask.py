@@ -137,7 +137,7 @@ def side_panel(session: Session, thread: str = "", *, resume: bool = True) -> Op
 def _new_panel(session: Session, thread: str, *, resume: bool) -> OpenPanel:
     from piano_jupyter.jupyter.panel.widget import ChatPanel  # noqa: PLC0415  Widgets are slow to load.
 
-    piano, shown = session.call(partial(_panel_thread, thread, resume=resume))
+    piano, shown, is_chosen = session.call(partial(_panel_thread, session, thread, resume=resume))
     panel = ChatPanel(
         piano,
         session.loop,
@@ -146,6 +146,7 @@ def _new_panel(session: Session, thread: str, *, resume: bool) -> OpenPanel:
         questions=partial(_questions_to_try, session),
         offer=partial(offered_in_panel, session),
         running_cell=lambda: session.cell_id,
+        is_chosen=is_chosen,
     )
     session.panels.add(panel)
     return panel
@@ -241,15 +242,16 @@ async def _regenerate(name: str, piano: "Piano") -> list[Job]:
     return await piano.regenerate(await named_or_last(piano, name))
 
 
-async def _panel_thread(name: str, piano: "Piano", *, resume: bool) -> tuple["Piano", Thread]:
-    """Return the thread that a panel opens on."""
+async def _panel_thread(session: Session, name: str, piano: "Piano", *, resume: bool) -> tuple["Piano", Thread, bool]:
+    """Return the thread that a panel opens on, and whether it was chosen in this kernel."""
+    is_chosen = bool(name) or session.has_chosen(piano.thread)
     if name:
         piano.thread = await piano.find_thread(name)
     elif piano.thread is None:
         piano.thread = await newest_or_new_thread(piano)
     if resume:
         await _resume(piano)
-    return piano, piano.thread
+    return piano, piano.thread, is_chosen
 
 
 async def _resume(piano: "Piano") -> None:

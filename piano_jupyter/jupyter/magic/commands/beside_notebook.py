@@ -41,19 +41,22 @@ def open_beside(session: Session, panel: Callable[[], OpenPanel]) -> None:
         note.update(Note(OPENED))
 
     def refused(_: object) -> None:
-        note.update(Note(IN_SIDECAR if _open_sidecar(panel) else NO_EXTENSION))
+        note.update(Note(IN_SIDECAR if _open_sidecar(session, panel) else NO_EXTENSION))
 
     comm.on_msg(opened)
     comm.on_close(refused)
 
 
-def _open_sidecar(panel: Callable[[], OpenPanel]) -> bool:
-    """Show the panel in a sidecar; return False where that is not installed."""
+def _open_sidecar(session: Session, panel: Callable[[], OpenPanel]) -> bool:
+    """Show the panel in a sidecar, the only one; return False where that is not installed."""
     if importlib.util.find_spec("sidecar") is None:
         return False
     from sidecar import Sidecar  # noqa: PLC0415  It may not be installed.
 
     data, metadata = panel().live_bundle()
     shown: dict[str, Any] = {"output_type": "display_data", "data": data, "metadata": metadata}
-    display(Sidecar(title="Piano", outputs=(shown,)))
+    if session.sidecar is not None:
+        session.sidecar.close()
+    session.sidecar = Sidecar(title="Piano", outputs=(shown,))
+    display(session.sidecar)
     return True

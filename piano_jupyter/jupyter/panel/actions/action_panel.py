@@ -26,6 +26,9 @@ class Panel(Protocol):
     def send_everything(self, page: str | None) -> None:
         """Send everything, to one page or to all."""
 
+    async def come_back_to(self, thread: str, kernel: str) -> bool:
+        """Show the thread that a page showed in an earlier kernel, unless one was chosen; return whether it did."""
+
     def forget_page(self, page: str) -> None:
         """Take in that a page was closed."""
 

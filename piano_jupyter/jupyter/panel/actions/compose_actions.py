@@ -18,16 +18,22 @@ MAX_FILES = 200  # of one folder
 MAX_THUMBNAIL_BYTES = 200_000
 
 
-async def draft(panel: Panel, request: PageRequest) -> str:
-    """Return what was written for a thread and not sent."""
-    return await panel.piano.draft(await panel.piano.find_thread(request.id()))
+async def draft(panel: Panel, request: PageRequest) -> dict[str, Any]:
+    """Return what was written for a thread and not sent, and the files that go with it."""
+    thread = await panel.piano.find_thread(request.id())
+    text, files = await panel.piano.draft(thread), await panel.piano.draft_files(thread)
+    for each in files:
+        panel.uploads.keep(each.sha256, each)
+    return {"text": text, "files": [{"key": each.sha256, **_shown(each)} for each in files]}
 
 
 async def keep_draft(panel: Panel, request: PageRequest) -> None:
-    """Keep what is written for a thread."""
+    """Keep what is written for a thread, and the files that go with it if they are named."""
     text = request.text("text")
+    named = request.content.get("files") is not None
+    files = panel.uploads.attachments(request.texts("files")) if named else None
     if len(text) <= MAX_DRAFT_CHARS:
-        await panel.piano.keep_draft(await panel.piano.find_thread(request.id()), text)
+        await panel.piano.keep_draft(await panel.piano.find_thread(request.id()), text, files)
 
 
 async def recall(panel: Panel, _request: PageRequest) -> list[str]:
@@ -82,8 +88,13 @@ async def _kept(panel: Panel, request: PageRequest, attachment: Attachment) -> d
     refused = ""
     if attachment.is_image:
         refused = await panel.piano.images_refused(request.text("question"), thread=panel.thread)
+    return _shown(attachment) | {"refused": refused}
+
+
+def _shown(attachment: Attachment) -> dict[str, Any]:
+    """Return what is shown of a file that goes with a question."""
     shows = attachment.is_image and attachment.size <= MAX_THUMBNAIL_BYTES
-    return {"label": attachment.label, "refused": refused, "thumbnail": attachment.data_uri if shows else ""}
+    return {"label": attachment.label, "refused": "", "thumbnail": attachment.data_uri if shows else ""}
 
 
 def _number(text: str) -> int:

@@ -6,8 +6,12 @@ from piano_jupyter.jupyter.render.attachments import attachment_html
 
 
 async def hello(panel: Panel, request: PageRequest) -> None:
-    """Send everything to a page that was opened or has missed something."""
-    panel.send_everything(request.page)
+    """Send everything to a page that was opened or has missed something.
+
+    It says which thread it showed before, and from which kernel.
+    """
+    if not await panel.come_back_to(request.text("thread"), request.text("kernel")):
+        panel.send_everything(request.page)
 
 
 async def here(_panel: Panel, _request: PageRequest) -> None:

@@ -3,18 +3,29 @@ import { button, make } from "./elements.js";
 import { Sheet, note } from "./sheet.js";
 
 const EFFECT = "Changes count from the next turn. What an agent has written keeps its author.";
+const UNSAVED = "What you have written in this form is not saved yet.";
 const VERDICTS = { allow: "runs", ask: "asks for your approval", deny: "is denied" };
 
 export class AgentsPage {
   constructor(panel) {
     this.panel = panel;
     this.sheet = new Sheet(panel, "Agents", () => this.load(), ["agents"]);
+    this.edited = null; // the agent in the form: null for none, without an id for a new one
   }
 
+  // a form in which something is written is still there after Escape
   open(opener) {
-    this.edited = null; // the agent in the form: null for none, without an id for a new one
-    this.asks = false;
+    const isWritten = this.isWritten();
+    if (!isWritten) {
+      this.edited = null;
+      this.sheet.body.replaceChildren(); // a form of before would take the focus, and keep its place by that
+    }
     this.sheet.open(opener);
+    if (isWritten) this.panel.showNotice(UNSAVED);
+  }
+
+  isWritten() {
+    return this.edited !== null && JSON.stringify(this.read()) !== this.before;
   }
 
   // an open form stays as it is: news must not take away what was written
@@ -56,7 +67,7 @@ export class AgentsPage {
 
   edit(agent) {
     this.edited = agent;
-    this.asks = false;
+    this.question = null; // what is asked below the buttons
     this.panel.showNotice("");
     const { models, tools, skills, mode, default_iterations: rounds } = this.known;
     const list = make(
@@ -99,6 +110,7 @@ export class AgentsPage {
       enabled_tools: checked(toolBoxes),
       enabled_skills: checked(skillBoxes),
     });
+    this.before = JSON.stringify(this.read());
     this.buttons = make("div", { className: "piano-agent-buttons" });
     this.showButtons();
     this.sheet.replace(list, name, model, about, prompt, toolBoxes, skillBoxes, sent, most, this.buttons);
@@ -118,43 +130,46 @@ export class AgentsPage {
     const row = make("div", { className: "piano-actions" });
     row.append(
       button("Save", () => this.save(), "piano-send"),
-      button("Back", () => this.back()),
+      button("Back", () => this.leave(() => this.back())),
     );
     if (id) {
-      row.append(button("Duplicate", () => this.edit({ ...this.edited, id: undefined, name: `${name}-copy` })));
-      row.append(button("Delete…", () => this.ask(true)));
+      const copy = { ...this.edited, id: undefined, name: `${name}-copy` };
+      row.append(button("Duplicate", () => this.leave(() => this.edit(copy))));
+      row.append(button("Delete…", () => this.ask(this.deletion())));
     }
     this.buttons.replaceChildren(row);
-    if (!this.asks) return;
-    const text = make(
-      "div",
-      { className: "piano-ask", role: "alert" },
-      "Delete the agent ",
-      make("bdi", { textContent: `@${name}` }),
-      "? ",
-    );
-    const keep = button("Keep it", () => this.ask(false));
-    const really = button(
-      "Delete for good",
-      () => {
-        this.sheet.node.focus();
-        this.sheet.act("delete_agent", { about: id }, () => this.back());
-      },
-      "piano-stop",
-    );
-    text.append(
-      "What it has written stays. Its queued questions are cancelled.",
-      make("div", { className: "piano-actions" }, keep, really),
-    );
+    if (!this.question) return;
+    const { content, no, yes, act } = this.question;
+    const keep = button(no, () => this.ask(null));
+    const really = button(yes, act, "piano-stop");
+    const text = make("div", { className: "piano-ask", role: "alert" }, ...content);
+    text.append(make("div", { className: "piano-actions" }, keep, really));
     this.buttons.append(text);
     text.scrollIntoView({ block: "nearest" });
     keep.focus();
   }
 
-  ask(asks) {
-    this.asks = asks;
+  deletion() {
+    const { id, name } = this.edited;
+    const about = "? What it has written stays. Its queued questions are cancelled.";
+    const act = () => {
+      this.sheet.node.focus();
+      this.sheet.act("delete_agent", { about: id }, () => this.back());
+    };
+    const content = ["Delete the agent ", make("bdi", { textContent: `@${name}` }), about];
+    return { content, no: "Keep it", yes: "Delete for good", act };
+  }
+
+  // go on to something else; what is written is given up only if that is said
+  leave(then) {
+    if (!this.isWritten()) then();
+    else this.ask({ content: [UNSAVED], no: "Keep writing", yes: "Give it up", act: then });
+  }
+
+  ask(question) {
+    this.question = question;
     this.showButtons();
-    if (!asks) this.buttons.querySelector("button").focus();
+    if (!question) this.buttons.querySelector("button").focus();
   }
 
   save() {

@@ -11,8 +11,9 @@ export class Attachments {
     return attachments.map(([hash, label]) => {
       const node = make("div", { className: "piano-attachment", textContent: `[${label}]` });
       node.dataset.hash = hash;
+      node.dataset.label = label;
       const html = this.known.get(hash);
-      if (html) node.innerHTML = html;
+      if (html) show(node, html);
       else if (html === undefined) this.fetch(hash);
       return node;
     });
@@ -28,6 +29,13 @@ export class Attachments {
 
   fill(hash, html) {
     this.known.set(hash, html);
-    for (const node of this.panel.root.querySelectorAll(`[data-hash="${hash}"]`)) if (html) node.innerHTML = html;
+    for (const node of this.panel.root.querySelectorAll(`[data-hash="${hash}"]`)) if (html) show(node, html);
   }
+}
+
+// the content was sent without the name of the file
+function show(node, html) {
+  node.innerHTML = html;
+  node.querySelector("summary")?.replaceChildren(node.dataset.label);
+  node.querySelector("img")?.setAttribute("alt", node.dataset.label);
 }

@@ -27,14 +27,12 @@ function codeTools(panel, block) {
   const note = (problem) => panel.showNotice(problem);
   tools.append(
     tool("Insert below", "Put this code into a new cell below; it is not run", () =>
-      note(panel.notebook.insertBelow(code, panel)),
+      note(panel.notebook.insertBelow(code)),
     ),
     tool("Into cell", "Put this code at the end of the cell that was selected last", () =>
       note(panel.notebook.intoCurrent(code)),
     ),
-    tool("Run", "Put this code into a new cell below, and run it", async () =>
-      note(await panel.notebook.insertAndRun(code, panel)),
-    ),
+    tool("Run", "Put this code into a new cell below, and run it", () => note(panel.notebook.insertAndRun(code))),
   );
   return tools;
 }

@@ -19,11 +19,11 @@ export class Compose {
     this.stop = button("Stop", () => panel.act("stop"), "piano-stop");
     this.stop.hidden = true;
     this.hint = make("span", { className: "piano-hint", textContent: HINT });
-    this.files = new Files(panel, () => this.chips.show());
+    this.files = new Files(panel, () => (this.chips.show(), this.drafts.changed()));
     this.chips = new Chips(this);
     this.popup = new Popup(panel, this.box, (item, start) => this.choose(item, start));
     this.recall = new Recall(panel, this.box, (text) => this.write(text));
-    this.drafts = new Drafts(panel, {
+    this.drafts = new Drafts(panel, this.files, {
       read: () => (this.editing ? this.before : this.box.value),
       write: (text) => (this.edit(null), this.write(text)),
     });

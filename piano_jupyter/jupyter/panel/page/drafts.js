@@ -1,13 +1,15 @@
-// The draft of a thread: what is written and not sent. The kernel keeps it; until it has said so, this tab does, too.
+// The draft of a thread: what is written and not sent, and the files that go with it. The kernel keeps it; until it has
+// said so, this tab keeps the text, too.
+import { keep, kept } from "./tab_storage.js";
 
 const SAVE_AFTER_MS = 800; // of rest
 
 export class Drafts {
   // `read()` returns what is written, `write(text)` shows it
-  constructor(panel, { read, write }) {
-    Object.assign(this, { panel, read, write });
+  constructor(panel, files, { read, write }) {
+    Object.assign(this, { panel, files, read, write });
     this.thread = null;
-    this.saved = "";
+    this.saved = null; // what the kernel has; null until that is known
     this.timer = null;
     this.onLeave = () => this.save();
     window.addEventListener("pagehide", this.onLeave);
@@ -18,20 +20,31 @@ export class Drafts {
     if (thread === this.thread) return;
     if (this.thread !== null) {
       this.save();
+      this.thread = null;
       this.write("");
+      this.files.clear();
     }
     this.thread = thread;
-    this.saved = "";
-    const text = stored(thread) ?? (await this.panel.link.ask("draft", { about: thread }).catch(() => ""));
+    this.saved = null;
+    const unsaved = kept(`draft:${thread}`);
+    if (unsaved && !this.read()) this.write(unsaved);
+    const nothing = { text: "", files: [] };
+    const { text, files } = await this.panel.link.ask("draft", { about: thread }).catch(() => nothing);
     if (this.thread !== thread) return;
-    if (this.read()) this.changed();
-    else if (text) this.write(text);
-    this.saved = text;
+    if (unsaved === null && text && !this.read()) this.write(text);
+    this.saved = { text, files: keysOf(files) };
+    this.files.restore(files);
+    if (this.isSaved()) keep(`draft:${thread}`, null);
+    else this.changed();
+  }
+
+  isSaved() {
+    return this.read() === this.saved?.text && keysOf(this.files.here) === this.saved.files;
   }
 
   changed() {
     if (this.thread === null) return;
-    store(this.thread, this.read());
+    keep(`draft:${this.thread}`, this.read());
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), SAVE_AFTER_MS);
   }
@@ -39,11 +52,13 @@ export class Drafts {
   save() {
     clearTimeout(this.timer);
     const { thread, saved } = this;
+    if (thread === null || saved === null || this.isSaved()) return;
     const text = this.read();
-    if (thread === null || text === saved) return;
-    this.saved = text;
-    this.panel.link.tell("keep_draft", { about: thread, text }, ({ error }) => {
-      if (!error && stored(thread) === text) store(thread, null);
+    const files = keysOf(this.files.here);
+    const news = files === saved.files ? {} : { files: this.files.here.map(({ key }) => key) };
+    this.saved = { text, files };
+    this.panel.link.tell("keep_draft", { about: thread, text, ...news }, ({ error }) => {
+      if (!error && kept(`draft:${thread}`) === text) keep(`draft:${thread}`, null);
     });
   }
 
@@ -53,19 +68,4 @@ export class Drafts {
   }
 }
 
-function stored(thread) {
-  try {
-    return sessionStorage.getItem(`piano-draft:${thread}`);
-  } catch {
-    return null; // a page that may keep nothing
-  }
-}
-
-function store(thread, text) {
-  try {
-    if (text === null) sessionStorage.removeItem(`piano-draft:${thread}`);
-    else sessionStorage.setItem(`piano-draft:${thread}`, text);
-  } catch {
-    // a page that may keep nothing, or no more: the kernel has the draft
-  }
-}
+const keysOf = (files) => files.map(({ key }) => key).join();

@@ -21,6 +21,19 @@ export class Files {
     return this.list.filter(({ state }) => state === "arriving");
   }
 
+  // those that the kernel has
+  get here() {
+    return this.list.filter(({ state }) => state === "here");
+  }
+
+  // list files that the kernel has kept
+  restore(kept) {
+    const known = new Set(this.list.map(({ key }) => key));
+    for (const each of kept.filter(({ key }) => !known.has(key)))
+      this.list.push({ ...each, name: each.label, state: "here" });
+    this.onChange();
+  }
+
   listen(node) {
     node.addEventListener("paste", (event) => {
       const { files } = event.clipboardData;
@@ -116,6 +129,10 @@ export class Files {
   remove(key) {
     this.drop([key]);
     this.panel.link.tell("detach", { about: key });
+  }
+
+  clear() {
+    this.drop(this.list.map(({ key }) => key));
   }
 
   // take files off the list that were sent or removed

@@ -5,14 +5,16 @@ const MAX_OUTPUTS = 10; // of a cell
 
 const UNREACHABLE = "the notebook cannot be reached from here: copy the code";
 const NO_CELL = "click into a cell of the notebook first: the code goes to its end";
-const NOT_RUN = "the code is in a new cell below; it could not be run from here: run it as you run any cell";
-const RUN_TIMEOUT_MS = 3000;
+const NOT_RUN =
+  "the code is in a cell of the notebook and was not run: here is no extension of Piano that runs cells, so run it as you run any cell";
+const NO_KERNEL = "This notebook has no kernel: choose one, then try again.";
+const EXTENSION = Symbol.for("piano-jupyter"); // by which it is found in the page
 
 export class Notebook {
   constructor(model, place) {
     this.model = model;
     this.place = place; // the element that shows the panel
-    this.added = null; // the id of the cell that was added last
+    this.added = {}; // the cell that was added last, and the one that it was put below: their ids
     this.current = null; // the id of the cell that was selected last, other than the panel's own
     this.onFocus = ({ target }) => this.noteCurrent(target);
     document.addEventListener("focusin", this.onFocus);
@@ -22,6 +24,25 @@ export class Notebook {
     document.removeEventListener("focusin", this.onFocus);
   }
 
+  get context() {
+    return this.model.widget_manager?.context;
+  }
+
+  get hasExtension() {
+    return Boolean(this.context && globalThis[EXTENSION]);
+  }
+
+  // what Piano's extension says of this notebook, or does in it; null where it is not installed
+  extension(what, ...about) {
+    return this.hasExtension ? (globalThis[EXTENSION][what](this.context, ...about) ?? null) : null;
+  }
+
+  // the cell that shows the panel; undefined beside the notebook
+  ownCell() {
+    const widget = this.model.get("widget_id");
+    return this.use((notebook) => [...notebook.cells].find((cell) => showsWidget(cell, widget))) ?? undefined;
+  }
+
   isReachable() {
     return this.use((notebook) => Boolean(notebook.cells && notebook.sharedModel.insertCell)) ?? false;
   }
@@ -29,7 +50,7 @@ export class Notebook {
   // return what `work` makes of the notebook's model; null if it cannot be reached (not JupyterLab, or another version)
   use(work) {
     try {
-      return work(this.model.widget_manager.context.model);
+      return work(this.context.model);
     } catch {
       return null;
     }
@@ -40,16 +61,21 @@ export class Notebook {
     return this.use((notebook) => [...notebook.cells].map(readCell));
   }
 
-  // whether the output of the cell that shows the widget `view` can be made again
-  canRunInPlace(view) {
-    return Boolean(this.model.widget_manager?.kernel?.requestExecute && this.use((notebook) => cellOf(notebook, view)));
+  // whether the output of the cell that shows the panel can be made again
+  canRunInPlace() {
+    return Boolean(this.context?.sessionContext?.startKernel && this.ownCell());
   }
 
-  // run code, and show what it shows in place of the widget `view`; then call onDone(problem)
-  runInPlace(view, code, onDone) {
-    const { id, outputs } = this.use((notebook) => cellOf(notebook, view));
+  // run code, and show what it shows in place of the panel; then call onDone(problem). A kernel is started where there is
+  // none
+  async runInPlace(code, onDone) {
+    const { id, outputs } = this.ownCell();
+    const { sessionContext } = this.context;
+    if (!sessionContext.session?.kernel) await sessionContext.startKernel().catch(() => {}); // then there is none
+    const kernel = sessionContext.session?.kernel;
+    if (!kernel) return onDone(NO_KERNEL);
     const request = { code, store_history: false, stop_on_error: false };
-    const future = this.model.widget_manager.kernel.requestExecute(request, false, { cellId: id });
+    const future = kernel.requestExecute(request, false, { cellId: id });
     const places = []; // the display id of each output
     future.onIOPub = ({ header: { msg_type: type }, content }) => {
       const { transient, ...rest } = content;
@@ -68,27 +94,30 @@ export class Notebook {
     );
   }
 
-  // add a cell with code below the one that shows the widget `view`, and below those added before
-  addCell({ code, view, metadata = {} }) {
+  // add a cell with code below the one that shows the panel, else below the active one, and below those that were added
+  // there before
+  addCell({ code, metadata = {} }) {
     return this.use((notebook) => {
-      const cells = [...notebook.cells];
-      const place = cells.findIndex((cell) => cell.id === this.added);
-      const at = place >= 0 ? place : cells.indexOf(cellOf(notebook, view));
+      const ids = [...notebook.cells].map(({ id }) => id);
+      const below = this.ownCell()?.id ?? this.selected();
+      const last = this.added.below === below && ids.includes(this.added.id) ? this.added.id : below;
+      const at = ids.includes(last) ? ids.indexOf(last) + 1 : ids.length;
       const added = { cell_type: "code", source: code, metadata };
-      this.added = notebook.sharedModel.insertCell(at < 0 ? cells.length : at + 1, added).id;
+      this.added = { below, id: notebook.sharedModel.insertCell(at, added).id };
       return true;
     });
   }
 
   // put code into a new cell below the panel; return why that failed, or ""
-  insertBelow(code, { model }) {
-    return this.addCell({ code, view: model.model_id }) ? "" : UNREACHABLE;
+  insertBelow(code) {
+    return this.addCell({ code }) ? "" : UNREACHABLE;
   }
 
   // put code at the end of the cell that was selected last; return why that failed, or ""
   intoCurrent(code) {
+    const id = this.selected();
     const put = this.use((notebook) => {
-      const cell = [...notebook.cells].find((each) => each.id === this.current);
+      const cell = [...notebook.cells].find((each) => each.id === id);
       if (!cell) return NO_CELL;
       const { length } = cell.sharedModel.getSource();
       cell.sharedModel.updateSource(length, length, length ? `\n${code}` : code);
@@ -97,28 +126,19 @@ export class Notebook {
     return put ?? UNREACHABLE;
   }
 
-  async insertAndRun(code, panel) {
-    return this.insertBelow(code, panel) || this.run(this.added);
+  insertAndRun(code) {
+    return this.insertBelow(code) || this.run(this.added.id);
   }
 
-  // run a cell with the front end's own key for that; return why that failed, or ""
-  async run(id) {
-    const find = () => this.use((notebook) => [...notebook.cells].find((cell) => cell.id === id));
-    const before = find()?.executionCount;
-    const node = await until(() => this.node(id)?.querySelector(".cm-content"));
-    if (!node) return NOT_RUN;
-    const focused = document.activeElement;
-    node.focus();
-    const isActive = () =>
-      node.closest(".jp-mod-editMode") && node.closest(".jp-Cell").classList.contains("jp-mod-active");
-    if (!(await until(isActive))) return NOT_RUN; // the key would run another cell
-    const key = { key: "Enter", code: "Enter", keyCode: 13, ctrlKey: true, bubbles: true, cancelable: true };
-    node.dispatchEvent(new KeyboardEvent("keydown", key));
-    const hasBegun = () =>
-      find()?.executionState === "running" || find()?.executionCount !== before || isWaiting(this.node(id));
-    const begun = await until(hasBegun);
-    if (document.activeElement === node) focused?.focus({ preventScroll: true });
-    return begun ? "" : NOT_RUN;
+  // begin to run a cell; return why that failed, or ""
+  run(id) {
+    return this.extension("run", id) ? "" : NOT_RUN;
+  }
+
+  // the id of the cell that is active, or was before the one that shows the panel
+  selected() {
+    const active = this.extension("activeCell");
+    return active && active !== this.ownCell()?.id ? active : this.current;
   }
 
   // the element of a cell; undefined while it is not shown
@@ -137,7 +157,9 @@ export class Notebook {
 
   root() {
     return (
-      this.place.closest(".jp-Notebook") ?? document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+      this.place.closest(".jp-Notebook") ??
+      this.extension("node") ??
+      document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
     );
   }
 
@@ -147,23 +169,6 @@ export class Notebook {
     const at = this.nodes().indexOf(node);
     this.current = this.use((notebook) => notebook.cells.get(at).id) ?? this.current;
   }
-}
-
-// return what `condition` gives once that is true, or undefined if it takes too long
-function until(condition) {
-  return new Promise((resolve) => {
-    const begun = Date.now();
-    const look = () => {
-      const found = condition();
-      if (found || Date.now() - begun > RUN_TIMEOUT_MS) resolve(found || undefined);
-      else requestAnimationFrame(look);
-    };
-    look();
-  });
-}
-
-function isWaiting(node) {
-  return node?.querySelector(".jp-InputPrompt")?.textContent.includes("*") ?? false;
 }
 
 // of pictures and the like, only what kinds there are
@@ -191,12 +196,8 @@ function cut(text) {
   return (Array.isArray(text) ? text.join("") : String(text)).slice(0, MAX_SENT_CHARS);
 }
 
-function cellOf(notebook, view) {
-  return [...notebook.cells].find((cell) => showsWidget(cell, view));
-}
-
-function showsWidget(cell, view) {
+function showsWidget(cell, widget) {
   for (let i = 0; i < (cell.outputs?.length ?? 0); i++)
-    if (cell.outputs.get(i).data["application/vnd.jupyter.widget-view+json"]?.model_id === view) return true;
+    if (cell.outputs.get(i).data["application/vnd.jupyter.widget-view+json"]?.model_id === widget) return true;
   return false;
 }

@@ -10,6 +10,7 @@ import { Compose } from "./compose.js";
 import { make } from "./elements.js";
 import { Header } from "./header.js";
 import { KernelLink } from "./kernel_link.js";
+import { LastThread } from "./last_thread.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
 import { Find, isFindShortcut } from "./find.js";
@@ -37,7 +38,8 @@ class Panel {
     this.onTitle = () => this.header.showTitle();
     model.on("msg:custom", this.receive);
     model.on("change:title", this.onTitle);
-    this.act("hello");
+    this.lastThread = new LastThread(this);
+    this.act("hello", this.lastThread.get());
     this.batches.load();
     this.watchForEyes();
   }
@@ -143,7 +145,7 @@ class Panel {
     this.log.applyAll(message);
     this.find.refresh();
     if (message.kind === "all") {
-      this.view = message.view;
+      this.lastThread.set(message.thread, message.kernel);
       this.compose.drafts.open(message.thread);
     }
     this.compose.stop.hidden = !message.busy;

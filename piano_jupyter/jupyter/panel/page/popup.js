@@ -59,6 +59,7 @@ export class Popup {
     if (isNew) this.close();
     this.trigger = found;
     this.at = 0;
+    this.moved = false; // to another than the best
     if (isNew && found.sign !== "/") this.askKernel();
     this.askFolder();
     this.show();
@@ -100,7 +101,7 @@ export class Popup {
 
   take(start, items) {
     if (this.trigger?.start !== start) return; // it was closed meanwhile
-    const chosen = this.matching()[this.at]?.name;
+    const chosen = this.moved && this.matching()[this.at]?.name;
     const known = new Set(this.offered.map(({ kind, name }) => `${kind} ${name}`));
     this.offered = [...this.offered, ...items.filter(({ kind, name }) => !known.has(`${kind} ${name}`))];
     this.at = Math.max(
@@ -178,6 +179,7 @@ export class Popup {
       this.close();
     } else if (step && items.length) {
       this.at = (this.at + step + items.length) % items.length;
+      this.moved = true;
       this.mark();
     } else if ((event.key === "Enter" || event.key === "Tab") && !event.shiftKey && items.length) this.takeChosen();
     else return false;

@@ -32,14 +32,15 @@ export class Proposals {
     this.cells?.changed.disconnect(this.onChange);
   }
 
-  // add a cell below the panel, marked as proposed; return whether that worked
-  add({ code, view, replaces }) {
+  // add a cell, marked as proposed; return whether that worked
+  add({ code, replaces }) {
     const metadata = { tags: [TAG], piano: this.about(replaces) };
-    return this.panel.notebook.addCell({ code, view, metadata });
+    return this.panel.notebook.addCell({ code, metadata });
   }
 
-  // mark the cell with this code that the front end adds by itself
+  // mark the cell with this code that the front end adds by itself, where no extension does that
   expect({ code, replaces }) {
+    if (this.panel.notebook.hasExtension) return;
     this.expected = { code, about: this.about(replaces) };
     this.update();
   }
@@ -77,9 +78,9 @@ export class Proposals {
     this.update();
   }
 
-  async keepAndRun(cell) {
+  keepAndRun(cell) {
     this.keep(cell);
-    this.panel.showNotice(await this.panel.notebook.run(cell.id));
+    this.panel.showNotice(this.panel.notebook.run(cell.id));
   }
 
   discard(cell) {

@@ -1,10 +1,10 @@
-"""Measures a model's latency: the time to the first token, and how much of it was loading the model."""
+"""Measures a reply: the time to the first token, how much of it was loading the model, and for how long it thought."""
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from piano_jupyter.runner.model.protocol import LoadingNotice
+from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, StreamRestarted
 
 NOTICE_INTERVAL_S = 1.0  #: between two notices that a model is loading
 MIN_MEASURED_S = 0.1  #: of streaming, to calculate a speed
@@ -20,6 +20,9 @@ class Stopwatch:
         self._load_s = 0.0  #: seconds spent loading so far
         self._noticed_at = float("-inf")
         self._started_at = 0.0  #: when the reply started
+        self._begun_at: float | None = None  #: when its first piece came
+        self._wrote_at: float | None = None  #: when its first text came
+        self._thinks = False  #: whether it began with thoughts
 
     def loading(self, note: str | None) -> LoadingNotice | None:
         """Note what a loading model waits for (None: it is not loading); return a notice if one is due."""
@@ -46,6 +49,22 @@ class Stopwatch:
         self._started_at = self._updated_at
         taken = {"first_token_s": round(self._started_at - self._sent_at, 3), "load_s": round(self._load_s, 3)}
         return {name: seconds for name, seconds in taken.items() if seconds or name == "first_token_s"}
+
+    def take(self, piece: Delta | StreamRestarted) -> None:
+        """Take in a piece of the reply: the model thinks until it writes."""
+        if self._begun_at is None:
+            self._begun_at = self._now()
+        if isinstance(piece, StreamRestarted):  # what was taken for text may have been thoughts
+            self._wrote_at = None
+        elif self._wrote_at is None:
+            self._thinks |= bool(piece.reasoning)
+            self._wrote_at = self._now() if piece.text else None
+
+    def thought(self) -> dict[str, float]:
+        """Return `thought_s`, for how long the model thought before it wrote or called tools, if it did."""
+        if self._begun_at is None or not self._thinks:
+            return {}
+        return {"thought_s": round((self._wrote_at or self._now()) - self._begun_at, 1)}
 
     def speed(self, usage: Mapping[str, Any]) -> dict[str, float]:
         """Note that the reply has ended; return its `tokens_per_second` unless the server reported them."""

@@ -171,7 +171,7 @@ def test_the_cell_says_how_long_a_model_has_been_loading():
     following.apply(delta(jobs[0], "so"))
     following.apply(ModelLoading(note="too late", fraction=1.0))
 
-    assert by_model == ["", "large is loading, 12 s"]
+    assert by_model == ["thinking", "large is loading, 12 s"]
     assert (by_job.status, by_job.fraction) == ("fetching", 0.25)
     assert thinks == "thinking"
     assert live_answers(following)[0] == written("ada", "so")

@@ -34,10 +34,30 @@ async def test_a_draft_is_kept_and_returned_by_thread(panel):
 
     await act(panel, "keep_draft", panel.thread.id, text="half a")
 
-    assert await act(panel, "draft", panel.thread.id) == "half a"
-    assert await act(panel, "draft", other.id) == ""
+    assert await act(panel, "draft", panel.thread.id) == {"text": "half a", "files": []}
+    assert await act(panel, "draft", other.id) == {"text": "", "files": []}
     with pytest.raises(PianoError, match="which is not an id"):
         await act(panel, "draft", "nothing")
+
+
+async def test_the_files_of_a_draft_are_there_for_another_panel_and_sent_from_it(panel, tmp_path):
+    (tmp_path / "notes.txt").write_text("some notes")
+    part = base64.b64encode(png(8, 6)).decode()
+    await act(panel, "attach_file", "a", path="notes.txt")
+    await act(panel, "attach_part", "b", name="plot.png", part=part, number=0, last=True)
+    await act(panel, "keep_draft", panel.thread.id, text="what", files=["b", "a"])
+    await act(panel, "keep_draft", panel.thread.id, text="what is it?")
+
+    panel.uploads = Uploads()
+    draft = await act(panel, "draft", panel.thread.id)
+    await act(panel, "send", draft["text"], files=[each["key"] for each in draft["files"]])
+
+    assert [each["label"] for each in draft["files"]] == ["plot.png, 8 × 6", "notes.txt, 10 bytes"]
+    assert draft["files"][0]["thumbnail"].startswith("data:image/png")
+    [question] = [each for each in await panel.piano.messages(panel.thread) if each.role == "user"]
+    assert [each.label for each in question.attachments] == ["plot.png, 8 × 6", "notes.txt, 10 bytes"]
+    await act(panel, "keep_draft", panel.thread.id, text="", files=[])
+    assert await panel.piano.draft_files(panel.thread) == []
 
 
 async def test_the_last_questions_are_recalled_each_once(panel):

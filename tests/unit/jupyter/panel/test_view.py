@@ -596,6 +596,18 @@ def test_it_is_told_for_how_long_a_model_thought_once_it_writes(make):
     assert text["thought"] == 12.0
 
 
+def test_for_how_long_a_model_thought_is_known_after_a_restart(make):
+    scene = Scene(make)
+    question = scene.make.message("?")
+    job = replace(scene.make.job(question, scene.ada), status=DONE)
+    answer = replace(scene.answer(job, "So."), reasoning="hm", usage={"thought_s": 12.0})
+
+    _, view = loaded(scene, [question, answer], [job])
+
+    [text] = [change for change in everything(view) if change.get("kind") == "text"]
+    assert text["thought"] == 12.0
+
+
 def loaded(scene, messages, jobs, alternatives=()):
     view = ThreadView()
     view.load([scene.ada], messages, [], jobs, alternatives=dict(alternatives))

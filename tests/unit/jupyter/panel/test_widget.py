@@ -11,7 +11,7 @@ from pictures import png
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
 from piano_jupyter.jupyter.loop import LoopThread
-from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, ChatPanel
+from piano_jupyter.jupyter.panel.widget import CLOSED, FLUSH_INTERVAL_S, KERNEL, ChatPanel
 from piano_jupyter.jupyter.render.markdown_html import MAX_RENDERED_CHARS
 from piano_jupyter.piano import Piano
 from piano_jupyter.records import NEW_TITLE
@@ -650,6 +650,34 @@ def test_a_panel_shows_another_thread_and_no_longer_the_first(opened):
 
     assert panel.title == "Other"
     assert [change["text"] for change in panel.told("all")[-1]["changes"] if change.get("text")] == ["in the other"]
+
+
+@pytest.mark.parametrize(
+    ("is_chosen", "kernel", "before", "shown"),
+    [
+        (False, "another", "Sales", "Sales"),
+        (True, "another", "Sales", "Talk"),
+        (False, KERNEL, "Sales", "Talk"),
+        (False, "another", "deleted", "Talk"),
+        (False, "another", "archived", "Talk"),
+    ],
+)
+def test_a_panel_comes_back_to_the_thread_of_an_earlier_kernel_unless_one_was_chosen(
+    opened, is_chosen, kernel, before, shown
+):
+    _, piano, loop = opened()
+    threads = {title: loop.run(piano.open_thread(title)) for title in ("deleted", "archived", "Sales", "Talk")}
+    loop.run(piano.delete_thread(threads["deleted"]))
+    loop.run(piano.archive_thread(threads["archived"]))
+    panel = Recorded(piano, loop, threads["Talk"], is_chosen=is_chosen)
+
+    about = {"do": "hello", "page": "p", "action": 1, "thread": str(threads[before].id), "kernel": kernel}
+    panel.receive(panel, about, [])
+
+    assert panel.answer() == ""
+    [everything] = panel.told("all")
+    assert everything["thread"] == str(threads[shown].id)
+    panel.close()
 
 
 def test_a_page_gets_the_last_entries_at_once_and_older_ones_bit_by_bit(opened, monkeypatch):

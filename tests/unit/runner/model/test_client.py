@@ -370,6 +370,26 @@ def test_the_speed_counts_from_the_first_word_and_only_over_a_time_that_is_long_
     assert (waited, early, late) == ({"first_token_s": 2.0}, {}, {"tokens_per_second": 10.0})
 
 
+@pytest.mark.parametrize(
+    ("told", "thought"),
+    [
+        ([Delta(reasoning="hm"), Delta(reasoning="hm"), Delta(text="Pa"), Delta(text="ris")], {"thought_s": 10.0}),
+        ([Delta(reasoning="hm"), Delta(reasoning="hm")], {"thought_s": 10.0}),  # then it calls a tool
+        ([Delta(text="hm"), StreamRestarted(), Delta(reasoning="hm"), Delta(text="Paris")], {"thought_s": 20.0}),
+        ([Delta(text="Pa"), Delta(reasoning="hm")], {}),
+        ([], {}),
+    ],
+)
+def test_a_model_has_thought_until_its_first_text(told, thought):
+    seconds = iter(range(0, 100, 10))
+    stopwatch = Stopwatch(lambda: next(seconds))
+
+    for piece in told:
+        stopwatch.take(piece)
+
+    assert stopwatch.thought() == thought
+
+
 async def test_a_server_that_stays_busy_is_given_up_after_the_retries(stub, client_of):
     for _ in range(3):
         stub.answers("{}", status=503, headers={"retry-after": "0.01"})
@@ -758,12 +778,13 @@ async def test_how_long_the_first_word_took_is_measured(stub, speak, client_of):
 
 async def test_a_replay_has_the_times_of_the_recording(stub, speak, client_of, tmp_path):
     path = tmp_path / "talk.jsonl"
-    stub.answers(*speak("Paris"))
+    stub.answers(event(reasoning_content="hm"), *speak("Paris"))
     recorded = (await pieces(client_of(wrap=Cassette(path, recording=True).wrap)))[-1].usage
 
     replay = client_of(url="http://127.0.0.1:9/v1", wrap=Cassette(path, recording=False).wrap)
 
     assert recorded["first_token_s"] > 0
+    assert recorded["thought_s"] >= 0
     assert (await pieces(replay))[-1].usage == recorded
 
 
