@@ -10,7 +10,7 @@ from piano_jupyter.records import Agent
 from piano_jupyter.text.json_text import parse_json
 
 TEXTS = ("model", "description", "system_prompt")
-MCP_START_S = 2.0
+MCP_START_S = 15.0
 LISTS = ("enabled_tools", "enabled_skills")
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
@@ -67,7 +68,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
 
     def __init__(self, settings: McpServerSettings) -> None:
         self._url, self._headers = httpx2.URL(settings.url), dict(settings.headers)
-        self._inner = httpx2.AsyncHTTPTransport()
+        self._inner = httpx2.AsyncHTTPTransport(proxy=_proxy_to(settings.url))
         self.reason = ""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -128,6 +129,16 @@ class _LimitedBody(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _proxy_to(url: str) -> str | None:
+    """Return the proxy that the environment names for an address, none for addresses of this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from piano_jupyter.errors import PianoError
 from piano_jupyter.mcp_server import McpServerSettings, parse_servers
 from piano_jupyter.runner.tools.mcp.user_records import UserRecords
+from piano_jupyter.safe_files import closing_descriptor
 from piano_jupyter.text.json_text import mapping, parse_json
 
 FILE_NAME = ".mcp.json"
@@ -49,14 +50,14 @@ class WorkspaceFile:
             return FoundFile()
         except OSError as error:
             return FoundFile(problem=f"{FILE_NAME} cannot be read: {error.strerror} (a link is not followed)")
-        with os.fdopen(handle, "rb") as file:
-            about = os.fstat(file.fileno())
+        with closing_descriptor(handle):
+            about = os.fstat(handle)
             state = (str(path), about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size)
             if self._seen[0] == state:
                 return self._judged(self._seen[1])
             if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
                 return FoundFile(problem=f"{FILE_NAME} is not a file of at most {MAX_BYTES:,} bytes")
-            content = file.read(MAX_BYTES)
+            content = _content(handle)
         found = _parse(content)
         self._seen = state, found
         return self._judged(found)
@@ -74,6 +75,14 @@ class WorkspaceFile:
 
     def _judged(self, found: FoundFile) -> FoundFile:
         return replace(found, trusted=bool(found.digest) and self._records.get(found.digest) == TRUSTED)
+
+
+def _content(handle: int) -> bytes:
+    parts, left = [], MAX_BYTES
+    while left and (part := os.read(handle, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def _parse(content: bytes) -> FoundFile:
