@@ -36,13 +36,16 @@ class McpServerSettings:
 
     @property
     def runs(self) -> str:
-        """What runs or is asked, for people: without secrets."""
+        """What runs or is asked, for people: without secrets, but with the variables that it reads."""
+        texts = [self.command, *self.args, *self.env.values(), self.url, *self.headers.values()]
+        read = dict.fromkeys(found[1] for text in texts for found in VARIABLE.finditer(text))
+        reads = f"; reads ${', $'.join(read)}" if read else ""
         if self.url:
             parts = urlsplit(self.url)
             more = f" with the headers {', '.join(self.headers)}" if self.headers else ""
-            return redact(f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}{more}")
+            return redact(f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}{more}{reads}")
         given = f" with {', '.join(self.env)}" if self.env else ""
-        return redact(shlex.join([self.command, *self.args])) + given
+        return redact(shlex.join([self.command, *self.args])) + given + reads
 
     @property
     def identity(self) -> str:

@@ -33,6 +33,7 @@ class McpServers:
         self._file = WorkspaceFile(self._workspace)
         self._approved = UserRecords("mcp-tools", self._workspace)
         self._sessions: dict[str, ServerSession] = {}
+        self._ending: list[ServerSession] = []  # those of servers that are no longer set
         self._starting = set[asyncio.Task[None]]()
         self._secrets: tuple[object, list[str]] = (None, [])  # of the settings, by what they were read from
 
@@ -59,6 +60,7 @@ class McpServers:
     async def prepare(self, names: Iterable[str]) -> None:
         """Start the servers of these tools; what does not start is told by `stand_in`."""
         sessions = {id(each): each for name in names if (each := self._session_of(name)) is not None}
+        self._note_secrets()
         await asyncio.gather(*(_start(each) for each in sessions.values()))
 
     def not_running(self, names: Iterable[str]) -> list[str]:
@@ -68,7 +70,9 @@ class McpServers:
 
     async def start_all(self, within: float) -> None:
         """Start the servers that were never started; wait that many seconds for them at most."""
-        for each in self._current().values():
+        sessions = self._current()
+        self._note_secrets()
+        for each in sessions.values():
             if each.state == "not started":
                 task = asyncio.create_task(_start(each))
                 self._starting.add(task)
@@ -131,16 +135,16 @@ class McpServers:
         """What the settings have that is never to be stored or shown."""
         read_from = self._config.mcp_servers
         if self._secrets[0] is not read_from:
-            self._note_secrets(self._set_servers().values())
+            self._note_secrets()
         return self._secrets[1]
 
     async def aclose(self) -> None:
         """End all servers."""
-        await asyncio.gather(*(each.close() for each in self._sessions.values()))
+        await asyncio.gather(*(each.close() for each in (*self._sessions.values(), *self._ending)))
 
     def stop_now(self) -> None:
         """End all servers at once, from any thread."""
-        for each in list(self._sessions.values()):
+        for each in (*self._sessions.values(), *self._ending):
             each.stop_now()
 
     # -- within ------------------------------------------------------------------------------------
@@ -153,10 +157,11 @@ class McpServers:
         for each in self._sessions.values():
             if each not in kept.values():
                 each.close_soon()
+                self._ending = [*(ending for ending in self._ending if not ending.has_ended), each]
         if len(kept) < len(wanted) or len(kept) < len(self._sessions):
             new = {name: self._session(each) for name, each in wanted.items() if name not in kept}
             self._sessions = dict(sorted({**kept, **new}.items()))
-            self._note_secrets(wanted.values())
+            self._note_secrets()
         return self._sessions
 
     def _session(self, settings: McpServerSettings) -> ServerSession:
@@ -175,7 +180,10 @@ class McpServers:
     def _set_servers(self) -> dict[str, McpServerSettings]:
         return parse_servers(self._config.mcp_servers, SETTING)
 
-    def _note_secrets(self, settings: Iterable[McpServerSettings]) -> None:
+    def _note_secrets(self) -> None:
+        """Look up the secrets of all servers, with the values that variables of the environment have now."""
+        file = self._file.read().servers
+        settings = [*file.values(), *self._set_servers().values()]
         self._secrets = self._config.mcp_servers, [secret for each in settings for secret in each.secrets()]
 
     def _session_of(self, tool: str) -> ServerSession | None:
@@ -184,6 +192,7 @@ class McpServers:
 
     def _named(self, name: str) -> ServerSession:
         sessions = self._current()
+        self._note_secrets()
         if name not in sessions:
             raise NotFoundError.among("MCP server", name, sessions)
         return sessions[name]

@@ -56,9 +56,14 @@ class ServerSession:
         self._stop = asyncio.Event()
         self.list_changed = False  #: whether the server has said so since the tools were listed
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs."""
+        return self._task is None or self._task.done()
+
     async def start(self) -> None:
         """Have the server run, with its tools known. Raises ToolError with a sentence if it does not start."""
-        if self._task is None or self._task.done():
+        if self.has_ended:
             self._stop = asyncio.Event()
             self._ready = asyncio.get_running_loop().create_future()
             self.state, self.problem = "starting", ""
@@ -91,6 +96,8 @@ class ServerSession:
         """End the server."""
         self._stop.set()
         if self._task is not None:
+            if self.state == "starting":
+                self._task.cancel()
             await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_S)
             self._task.cancel()
         self.stop_now()
@@ -117,15 +124,16 @@ class ServerSession:
             return await work(connection)
         except Exception as error:
             module = importlib.import_module(CONNECTION)
+            reason = connection.transport.reason  # before its end, which may have reasons of its own
             if module.is_closed(error):
                 self._stop.set()  # it is started again at the next use
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.shield(self._ended()), CLOSE_TIMEOUT_S)
-                reason = connection.transport.reason or "it ended"
+                reason = reason or "it ended"
                 raise ToolError(
                     self._about(f"{reason} during the call, so its outcome is unknown", connection.transport)
                 ) from error
-            raise ToolError(self._about(connection.transport.reason or module.sentence(error))) from error
+            raise ToolError(self._about(reason or module.sentence(error))) from error
 
     async def _ended(self) -> None:
         if self._task is not None:

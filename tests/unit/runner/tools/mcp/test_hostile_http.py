@@ -35,7 +35,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append((self.path, dict(self.headers), message))
         status, headers, body = self.server.answer(message)
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+        for name, value in {
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         with contextlib.suppress(ConnectionError):
@@ -128,6 +133,33 @@ async def test_s3_bodies_that_are_huge_or_unpack_to_huge_ones_end_in_a_sentence(
         assert first.startswith("the MCP server 'huge': it sent more than 16 MB")
         assert second.startswith("the MCP server 'packed': it answers in a compressed form that was not asked for")
         assert third.startswith("the MCP server 'huge': it sent more than 16 MB")
+
+
+async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_again(serve, piano_with, asks_for):
+    forgotten = [404]
+
+    def call(message):
+        if forgotten:
+            return forgotten.pop(), {}, b""
+        return plain(message)
+
+    def answer(message):
+        status, headers, body = plain(message, call)
+        return status, {**headers, "Mcp-Session-Id": "one"}, body
+
+    first = serve(answer)
+    calls = [asks_for("web__add"), "no.", asks_for("web__add"), "done", asks_for("web__add"), "no."]
+    async with piano_with({"web": {"url": first.url}}, *calls) as (piano, _):
+        await piano.ask("?")
+        await piano.ask("again?")
+        first.shutdown()
+        first.server_close()
+        await piano.ask("and now?")
+        forgot, again, gone = await results(piano)
+
+        assert forgot.startswith("the MCP server 'web': it answers 404 Not Found during the call, so its outcome")
+        assert again == "it ran and returned nothing"
+        assert gone.startswith("the MCP server 'web': it cannot be reached")
 
 
 async def test_a_proxy_of_the_environment_is_used(serve, monkeypatch):

@@ -120,10 +120,14 @@ def test_variables_of_the_environment_are_filled_in_and_a_missing_one_is_named()
 def test_what_runs_is_told_without_keys_and_its_identity_does_not_depend_on_them():
     url = McpServerSettings(name="a", source="", url="https://h/mcp?key=1", headers={"X": "1"})
     other = McpServerSettings(name="a", source="", url="https://h/mcp?key=2", headers={"X": "2"})
+    keys = McpServerSettings(
+        name="c", source="", url="https://h/", headers={"X": "${AWS_KEY}", "Y": "${A:-}${AWS_KEY}"}
+    )
     program = McpServerSettings(name="b", source="", command="run it", args=("--now",), env={"A": "1"})
 
     assert url.runs == "https://h/mcp?… with the headers X"
     assert program.runs == "'run it' --now with A"
+    assert keys.runs == "https://h/ with the headers X, Y; reads $AWS_KEY, $A"
     assert url.identity == other.identity
     assert url.identity != McpServerSettings(name="a", source="", url="https://other/mcp", headers={"X": "1"}).identity
 
