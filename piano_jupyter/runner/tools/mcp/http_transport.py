@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from piano_jupyter.config import is_metadata_host
 from piano_jupyter.errors import PianoError
 from piano_jupyter.mcp_server import McpServerSettings
-from piano_jupyter.runner.tools.mcp.message_limits import MAX_MESSAGE_BYTES
+from piano_jupyter.runner.tools.mcp.message_limits import MAX_MESSAGE_BYTES, MAX_STREAMS_A_SECOND, MessageRate
 
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10.0, 600.0
 MAX_STREAM_BYTES = 4 * MAX_MESSAGE_BYTES  #: of one response: a stream of events may have several messages
@@ -68,12 +68,15 @@ class _Carrier(httpx2.AsyncBaseTransport):
 
     def __init__(self, settings: McpServerSettings) -> None:
         self._url, self._headers = httpx2.URL(settings.url), dict(settings.headers)
+        self._streams = MessageRate(MAX_STREAMS_A_SECOND)
         self._inner = httpx2.AsyncHTTPTransport(proxy=_proxy_to(settings.url))
         self.reason = ""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises httpx2.TransportError."""
         self.reason = ""
+        if request.method == "GET":
+            await self._streams.wait()
         if _origin(request.url) != _origin(self._url):
             raise self._error("it redirects to another host, which is not followed")
         url = request.url.copy_with(query=self._url.query) if self._url.query else request.url

@@ -150,8 +150,9 @@ class StdioTransport:
     async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
         """Keep the last lines of standard error."""
         assert process.stderr is not None
-        rest = b""
+        rest, rate = b"", MessageRate()
         while data := await process.stderr.read(CHUNK_BYTES):
+            await rate.wait()
             *lines, rest = (rest + data).split(b"\n")
             rest = rest[-MAX_ERROR_LINE_BYTES:]
             for line in lines[-MAX_ERROR_LINES:]:

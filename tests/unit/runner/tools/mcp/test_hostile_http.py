@@ -5,11 +5,13 @@ import gzip
 import http.server
 import json
 import threading
+import time
 
 import pytest
 from tiny_mcp import results, server
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.runner.tools.mcp.message_limits import MAX_STREAMS_A_SECOND
 
 KEY = "k3y-of-the-server-94716"
 ADD = {"name": "add", "inputSchema": {"type": "object"}}
@@ -45,6 +47,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body)
+
+    def do_GET(self):
+        self.server.seen.append((self.path, dict(self.headers), "GET"))
+        body = b"retry: 0\n\n"
+        self.send_response(200)
+        for name, value in {"Content-Type": "text/event-stream", "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_DELETE(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_):
         pass
@@ -160,6 +176,22 @@ async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_agai
         assert forgot.startswith("the MCP server 'web': it answers 404 Not Found during the call, so its outcome")
         assert again == "it ran and returned nothing"
         assert gone.startswith("the MCP server 'web': it cannot be reached")
+
+
+async def test_s3_a_stream_that_wants_to_be_opened_again_at_once_is_opened_now_and_then(serve, piano_with, asks_for):
+    def answer(message):
+        status, headers, body = plain(message)
+        return status, {**headers, "Mcp-Session-Id": "one"}, body
+
+    web, other = serve(answer), serve(plain)
+    calls = [asks_for("tiny__add", number=number) for number in range(40)]
+    started = time.monotonic()
+    async with piano_with({"web": {"url": web.url}, "tiny": {"url": other.url}}, calls, "done") as (piano, _):
+        await piano.ask("?")
+
+        assert len(await results(piano)) == 40
+        most = MAX_STREAMS_A_SECOND * (time.monotonic() - started + 1)
+        assert 0 < sum(message == "GET" for _, _, message in web.seen) <= most
 
 
 async def test_a_proxy_of_the_environment_is_used(serve, monkeypatch):

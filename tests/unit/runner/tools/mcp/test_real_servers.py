@@ -78,7 +78,7 @@ async def test_a_server_over_http_is_used(piano_with, asks_for, example):
         note = await anext(each async for each in events if isinstance(each, ToolWaiting))
         assert note.note == "one (1 of 2)"
         assert await piano.read_mcp_resource("web", "docs://readme") == "Read me."
-        assert (await server(piano, "web")).runs == f"{example}?… with the headers X-Key, X-Plain"
+        assert (await server(piano, "web")).runs == f"{example}?… with the headers X-Key, X-Plain; reads $HOME"
 
 
 async def test_s10_keys_of_a_server_over_http_are_masked_where_it_returns_them(piano_with, asks_for, example, caplog):
