@@ -99,7 +99,8 @@ class ServerSession:
             if self.state == "starting":
                 self._task.cancel()
             await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_S)
-            self._task.cancel()
+            self._task.cancel()  # one that is asked over HTTP may not answer that it is left
+            await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_S)
         self.stop_now()
         if self.state in {"running", "starting"}:
             self.state = "stopped"

@@ -29,6 +29,7 @@ MAX_ERROR_LINES, MAX_ERROR_LINE_BYTES = 20, 2000  #: of standard error, the last
 CHUNK_BYTES = 2**16
 ENDED = "it ended"
 EXIT_GRACE_S = 1.0  #: for a server to end by itself once its input is closed
+KILL_WAIT_S = 5.0  #: for the system to end one that was killed
 
 
 class StdioTransport:
@@ -181,12 +182,12 @@ class StdioTransport:
         waiting = asyncio.ensure_future(process.wait())
         await asyncio.wait({waiting}, timeout=0 if self.reason not in {"", ENDED} else EXIT_GRACE_S)
         kill_group(process.pid, self._mark)
-        await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
+        await asyncio.wait({waiting}, timeout=KILL_WAIT_S)
         await asyncio.wait(tasks[1:2], timeout=EXIT_GRACE_S)  # what it said last
         tasks[0].cancel()
         await asyncio.wait(tasks[:1])
         tasks.append(asyncio.create_task(_drain(process)))  # an output that nobody reads would keep its end open
-        await asyncio.wait(tasks[-1:], timeout=EXIT_GRACE_S)
+        await asyncio.wait(tasks[-1:], timeout=KILL_WAIT_S)
         for task in (*tasks, waiting):
             task.cancel()
         await asyncio.wait(tasks)
