@@ -50,7 +50,7 @@ def tools():
         case "hidden":
             return [a_tool("add", HIDDEN, NUMBERS)]
         case "names":
-            return [a_tool(name) for name in [*ODD_NAMES, "fine"]]
+            return [a_tool(name) for name in [*ODD_NAMES, "fine", "fine", "Fine"]]
         case "schemas":
             bad = {"loop": LOOP, "pattern": HUGE_PATTERN, "deep": deep(60)}
             big = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(5000)}}

@@ -60,7 +60,8 @@ class McpServers:
     async def prepare(self, names: Iterable[str]) -> None:
         """Start the servers of these tools; what does not start is told by `stand_in`."""
         sessions = {id(each): each for name in names if (each := self._session_of(name)) is not None}
-        self._note_secrets()
+        if sessions:
+            self._note_secrets()
         await asyncio.gather(*(_start(each) for each in sessions.values()))
 
     def not_running(self, names: Iterable[str]) -> list[str]:

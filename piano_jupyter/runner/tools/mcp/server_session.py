@@ -27,7 +27,9 @@ T = TypeVar("T")
 CONNECTION = (
     "piano_jupyter.runner.tools.mcp.server_connection"  #: imported when a server is first used: the SDK is slow
 )
-MISSING_EXTRA = "the MCP SDK is not installed: pip install 'piano_jupyter[mcp]', then restart the kernel"
+MISSING_EXTRA = (
+    "the MCP SDK, or one of this version, is not installed: pip install 'piano_jupyter[mcp]', then restart the kernel"
+)
 SAY_EVERY_S, MAX_NOTE_CHARS = 0.5, 200  #: of progress notes
 CLOSE_TIMEOUT_S = 3.0
 MAX_PROBLEM_CHARS = 600
@@ -183,7 +185,7 @@ class ServerSession:
                 ready.set_result(None)
 
     def _failure(self, error: BaseException, transport: "Transport | None") -> str:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in {"mcp", "mcp_types"}:
+        if isinstance(error, ImportError):
             return self._about(MISSING_EXTRA)
         if isinstance(error, TimeoutError):
             return self._about(

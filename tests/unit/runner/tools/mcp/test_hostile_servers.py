@@ -117,7 +117,8 @@ async def test_s4_names_that_are_no_names_are_left_out_and_shown_exactly(piano_w
         found = await server(piano)
 
         assert [each.name for each in found.tools] == ["tiny.add", "tiny.fine"]
-        assert len(found.left_out) == 8
+        assert len(found.left_out) == 10
+        assert found.left_out[-1] == "the tool 'Fine' is left out: another tool has the same name"
         assert "the tool 'tool‹U+202E›' is left out: its name has other characters" in found.left_out[6]
         assert all("\n" not in each and "\u202e" not in each for each in found.left_out)
 

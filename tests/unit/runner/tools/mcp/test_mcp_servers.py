@@ -192,6 +192,15 @@ def test_the_sdk_is_loaded_only_with_the_first_server():
     assert subprocess.check_output([sys.executable, "-c", code], text=True, env=os.environ) == "[] set()\n"
 
 
+async def test_without_the_sdk_a_sentence_says_how_to_install_it(piano_with, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "piano_jupyter.runner.tools.mcp.server_connection", None)
+    async with piano_with({"tiny": tiny()}) as (piano, _):
+        assert (await server(piano)).problem == (
+            "the MCP server 'tiny': the MCP SDK, or one of this version, is not installed: "
+            "pip install 'piano_jupyter[mcp]', then restart the kernel"
+        )
+
+
 @pytest.mark.parametrize(
     ("servers", "problem"),
     [
