@@ -17,7 +17,7 @@ def open_panel(nb):
 
 def test_tools_of_a_server_are_listed_approved_denied_stopped_and_there_after_a_restart(notebook, stub_model, tmp_path):
     said = tmp_path / "said"
-    stub_model.says(ADD, "Three.", ADD, "As you wish.", tool_call("tiny__wait"), ADD, "Three again.")
+    stub_model.says(ADD, "Three.", ADD, "As you wish.", tool_call("tiny__wait"), ADD, "Three again.", "Summed up.")
     setting = f"%config PianoConfig.mcp_servers = {{'tiny': {tiny_server('', said)!r}}}"
     nb = notebook([f"{LOAD}\n{setting}", "%piano panel"])
     open_panel(nb)
@@ -56,3 +56,7 @@ def test_tools_of_a_server_are_listed_approved_denied_stopped_and_there_after_a_
     ask(nb, "and now?")
     button(nb, "Approve").click()
     expect(written(nb).last).to_have_text("Three again.")
+
+    ask(nb, 'Sum up {{mcp("tiny", "docs://a")}}')
+    expect(written(nb).last).to_have_text("Summed up.")
+    assert stub_model.requests[-1]["messages"][-1]["content"] == "Sum up the text of docs://a"
