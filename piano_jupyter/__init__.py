@@ -14,7 +14,7 @@ checks that, and a test checks that this map is its contract):
     events | rules                what has happened | which tool calls run, ask or are denied
     tool | shipped | export | variables  functions as tools | the skills that ship | threads as files | values as text
     batch_records                 Batch, BatchAnswer
-    records | cancellation        Agent, Thread, Message, ToolCall, Job | work that is not to stop halfway
+    records | cancellation | mcp_server  Agent, Thread, Message, Job | work not to stop halfway | MCP servers, as set
     attachments                   figures, images, tables and files that belong to messages and calls, made safe
     logs                          the log
     secrets | safe_files | fork_guard | own_folders  masks | opens files safely | refuses in a fork | closed to tools

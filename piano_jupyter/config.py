@@ -2,14 +2,17 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, Union, default, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, default, validate
 from traitlets.config import Configurable
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.mcp_server import parse_servers
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import parse_rule
 from piano_jupyter.secrets.redactor import redact
@@ -19,6 +22,14 @@ ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
 NO_PROXY = "none"  #: the value of `proxy` for none at all
 PASTED_PATHS = ("/chat/completions", "/completions", "/models")  #: of requests, not of a server
 CLOUD_METADATA_HOSTS = {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200"}  #: besides 169.254.0.0/16
+
+
+class _Servers(Dict):
+    """Servers by name; an error does not quote them, and `repr` hides what may be a key."""
+
+    def error(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise a TraitError without the value."""
+        raise TraitError("mcp_servers must be a dict of names to servers")
 
 
 class PianoConfig(Configurable):
@@ -86,6 +97,12 @@ class PianoConfig(Configurable):
         help="Which tool calls run, ask for approval or are denied: 'allow bash(git status)', 'ask edit_file', "
         "'deny bash(curl *)'; deny goes before ask, ask before allow.",
     )
+    mcp_servers = _Servers(
+        help="MCP servers by name: {'time': {'command': 'uvx', 'args': ['mcp-server-time'], 'env': {}}}, or "
+        "{'docs': {'url': 'https://host/mcp', 'headers': {'Authorization': 'Bearer ${DOCS_KEY}'}}}. ${NAME} is a "
+        "variable of the environment. Their programs run with your rights, outside the sandbox.",
+    )
+    mcp_timeout = Float(30.0, min=0.1, help="How many seconds an MCP server may take to start and to tell its tools.")
     mask_secrets = Bool(
         default_value=True,
         help="Whether keys, tokens and passwords are masked in what is stored, shown, logged and sent to the model.",
@@ -191,6 +208,14 @@ class PianoConfig(Configurable):
         except PianoError as error:
             raise TraitError(str(error)) from error
 
+    @validate("mcp_servers")
+    def _sensible_servers(self, proposal: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        try:
+            parse_servers(proposal["value"], "mcp_servers")
+        except PianoError as error:
+            raise TraitError(str(error)) from error
+        return {name: _with_hidden_values(each) for name, each in proposal["value"].items()}
+
     @default("database")
     def _place_database(self) -> str:
         return str(Path(self.workspace, ".piano", "piano.duckdb"))
@@ -239,6 +264,17 @@ class Secret(str):
         return "'(set, not shown)'" if self else "''"
 
 
+def _with_hidden_values(server: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a server whose `repr` hides what may be a key."""
+    hidden = {
+        part: {name: Secret(value) for name, value in server[part].items()}
+        for part in ("env", "headers")
+        if part in server
+    }
+    url = {"url": Secret(server["url"])} if "?" in server.get("url", "") else {}
+    return {**server, **hidden, **url}
+
+
 def plain_key(key: str) -> Secret:
     """Return a key without surrounding blanks. Raises TraitError, without the key, if no HTTP header can carry it."""
     if not key.strip().isascii() or not key.strip().isprintable():
@@ -267,12 +303,12 @@ def plain_address(url: str) -> str:
         raise wrong
     if parts.query or parts.fragment or any(letter.isspace() for letter in url):
         raise wrong
-    if _is_metadata_host(parts.hostname):
+    if is_metadata_host(parts.hostname):
         raise TraitError(f"base_url must not be {url!r}: there a cloud gives out the keys of a machine")
     return url
 
 
-def _is_metadata_host(host: str) -> bool:
+def is_metadata_host(host: str) -> bool:
     """Return whether a host is where a cloud gives out the keys of a machine, however its address is written."""
     name = host.rstrip(".").partition("%")[0]
     address: IPv4Address | IPv6Address

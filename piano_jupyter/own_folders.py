@@ -1,4 +1,4 @@
-"""Piano's own folders: for downloads, for which databases are trusted, and for sockets. No tool reaches them."""
+"""Piano's own folders: for downloads, for what the user trusts, and for sockets. No tool reaches them."""
 
 import os
 import tempfile
@@ -15,6 +15,29 @@ def own_folders() -> list[Path]:
     """Return all of them, whether or not they exist; links are not resolved."""
     named = platformdirs.user_cache_path("piano_jupyter"), platformdirs.user_data_path("piano_jupyter")
     return [*named, *possible_socket_folders()]
+
+
+def record_folder(kind: str, workspace: Path) -> Path:
+    """Return the folder in the user's data folder for records of a kind, such as "databases".
+
+    Raises OSError if there can be none, or if it lies in the workspace, where tools can write.
+    """
+    folder, home = user_folder(kind), os.path.expanduser("~")  # noqa: PTH111  Path.home() raises where there is none.
+    root, real = (Path(os.path.realpath(each)) for each in (workspace, folder))
+    if real.is_relative_to(root) and not Path(os.path.realpath(home)).is_relative_to(root):
+        raise OSError(f"the user data folder {folder} lies in the workspace")
+    return folder
+
+
+def user_folder(kind: str) -> Path:
+    """Return the same folder, wherever it lies. Raises OSError if there can be none."""
+    try:
+        folder = Path(platformdirs.user_data_dir("piano_jupyter"), kind)
+    except RuntimeError as error:  # a user without a home folder
+        raise OSError(f"there is no user data folder: {error}") from error
+    if not folder.is_absolute():
+        raise OSError(f"the user data folder {folder} is not an absolute path")
+    return folder
 
 
 def possible_socket_folders() -> Iterator[Path]:

@@ -25,6 +25,7 @@ from piano_jupyter.errors import ImagesRefusedError, ModelError, NotFoundError, 
 from piano_jupyter.events import ApprovalRequested, Closed, Event
 from piano_jupyter.fork_guard import ForkGuard, checks_for_forks
 from piano_jupyter.logs import LOGS, in_notebook, keep_out_of_cells
+from piano_jupyter.mcp_server import McpServer
 from piano_jupyter.pipeline.attached_content import given_attachments, with_content
 from piano_jupyter.pipeline.mentions import answering_agents, check_leading_mentions, leading_mentions
 from piano_jupyter.pipeline.message_tree import ACTIVE
@@ -280,6 +281,7 @@ class Piano:
         if self._parts.client is not None:
             await self._parts.client.aclose()
         await self._parts.bash.aclose()
+        await self._parts.mcp.aclose()
         self._parts.relay.close()
         await self._parts.workspace_store.close(end=end)
         self._identity = None
@@ -302,6 +304,7 @@ class Piano:
         if self.fork_guard.forked:
             return
         self._parts.bash.stop()
+        self._parts.mcp.stop_now()
         self._parts.store.close_now(timeout)
         self._parts.finder.stop()
 
@@ -2095,6 +2098,7 @@ class Piano:
             >>> (await piano.ask("@ada What is the capital of France?")).agent_id == ada.id
             True
         """
+        await self._parts.mcp.prepare(fields.get("enabled_tools", ()))
         agent = await self._parts.agents.add(name, model or self.config.default_model, **fields)
         await self._warn_of_unknown_model(model)
         return agent
@@ -2118,6 +2122,7 @@ class Piano:
             >>> agent.options
             {'temperature': 0}
         """
+        await self._parts.mcp.prepare(fields.get("enabled_tools", ()))
         agent = await self._parts.agents.update(name, **fields)
         await self._warn_of_unknown_model(fields.get("model"))
         return agent
@@ -2211,13 +2216,106 @@ class Piano:
         """Return all tools, by name.
 
         Returns:
-            The tools that agents can be given: those that come with Piano, and those that were added.
+            The tools that agents can be given: those that come with Piano, those that were added, and those of MCP
+            servers that have been started (see `mcp_servers`).
 
         Example:
             >>> [tool.name for tool in await piano.tools()]
             ['bash', 'create_file', 'edit_file', 'read_file']
         """
         return self._parts.tools.list_available()
+
+    async def mcp_servers(self, start_within: float | None = None) -> list[McpServer]:
+        """Return the MCP servers that are set, by name, with their tools.
+
+        Args:
+            start_within: Start the servers that were never started, and wait this many seconds for their tools. By
+                default none is started.
+
+        Returns:
+            The servers of `PianoConfig.mcp_servers`, and those of the workspace's `.mcp.json`; these are "not trusted"
+            until `trust_mcp_file`, and have no tools until then.
+
+        Example:
+            >>> await piano.mcp_servers()
+            []
+        """
+        if start_within is not None:
+            await self._parts.mcp.start_all(start_within)
+        return self._parts.mcp.report()
+
+    async def restart_mcp_server(self, name: str) -> None:
+        """End an MCP server if it runs, and start it again.
+
+        Args:
+            name: The name of the server, without that of a tool.
+
+        Raises:
+            NotFoundError: No server of this name is set, or its `.mcp.json` is not trusted.
+            PianoError: It does not start; the sentence says why.
+
+        Example:
+            >>> for server in await piano.mcp_servers():
+            ...     await piano.restart_mcp_server(server.name)
+        """
+        await self._parts.mcp.restart(name)
+
+    async def mcp_file(self) -> tuple[str, list[McpServer]]:
+        """Return what the workspace's `.mcp.json` says, for the user to trust it.
+
+        Returns:
+            The hash of its text, "" if it does not exist, is trusted already or cannot be read; and the servers in it.
+
+        Example:
+            >>> await piano.mcp_file()
+            ('', [])
+        """
+        return self._parts.mcp.file_to_trust()
+
+    async def trust_mcp_file(self, digest: str) -> str:
+        """Trust the servers of the workspace's `.mcp.json`, as long as its text stays the same.
+
+        Args:
+            digest: The hash of the text, from `mcp_file`.
+
+        Returns:
+            A sentence that says what is trusted now.
+
+        Raises:
+            PianoError: The file has another text now, or the code of an agent asks.
+
+        Example:
+            >>> digest, _ = await piano.mcp_file()
+            >>> if digest:
+            ...     await piano.trust_mcp_file(digest)
+        """
+        if in_agent_code():
+            raise PianoError("only you can trust a file, not the code of an agent")
+        trusted = self._parts.mcp.trust_file(digest)
+        self._parts.producer.wake()
+        return trusted
+
+    async def read_mcp_resource(self, server: str, uri: str) -> str:
+        """Read a resource of an MCP server, which is started if it does not run.
+
+        Args:
+            server: The name of the server.
+            uri: The address of the resource, as the server names it.
+
+        Returns:
+            Its text: what somebody else wrote.
+
+        Raises:
+            NotFoundError: No server of this name is set.
+            PianoError: The server does not run, or has no such resource, or no text in it.
+
+        Example:
+            >>> for server in await piano.mcp_servers():
+            ...     text = await piano.read_mcp_resource(server.name, "docs://readme")
+        """
+        if in_agent_code():
+            raise PianoError("only you can read a resource, not the code of an agent")
+        return await self._parts.mcp.read_resource(server, uri)
 
     async def tool_verdicts(self) -> dict[str, Verdict]:
         """Return for each tool whether a plain call of it would run, ask or be denied now.
@@ -2459,7 +2557,7 @@ class Piano:
         config = self.config
         server, models = await self._server_and_models()
         counts = await self._parts.store.counts()
-        tools = {tool.name for tool in self._parts.tools.list_available()}
+        tools = [tool.name for tool in self._parts.tools.list_available()]
         agent = next(iter(answering_agents("", self._parts.agents.all(), self.thread)), None)
         return Status(
             database=self._parts.workspace_store.name,
@@ -2480,7 +2578,8 @@ class Piano:
             warnings=self._warnings(),
             mode=config.mode,
             rules=[
-                rule if parse_rule(rule).tool in tools else f"{rule} (no tool has this name)" for rule in config.rules
+                rule if any(map(parse_rule(rule).names, tools)) else f"{rule} (no tool has this name)"
+                for rule in config.rules
             ],
             layers=await asyncio.to_thread(self._layers),
             stopped=self.stopped,

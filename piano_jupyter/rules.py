@@ -1,7 +1,8 @@
 """Rules: which tool calls the user allows, wants to be asked about, or denies; their syntax and what they match.
 
 `allow bash(git status)`, `ask edit_file`, `deny create_file(secrets/*)`: a verdict, a tool, and optionally a pattern in
-which `*` stands for any text. For a shell, a rule can only allow one plain command: words and quoted words, without
+which `*` stands for any text. `allow github.search` is about a tool of an MCP server, `ask github.*` about all of its
+tools. For a shell, a rule can only allow one plain command: words and quoted words, without
 anything that a shell would expand, redirect or split.
 """
 
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from piano_jupyter.errors import PianoError
 from piano_jupyter.tool import Verdict
 
-RULE_SYNTAX = re.compile(r"(allow|ask|deny)\s+([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
+RULE_SYNTAX = re.compile(
+    r"(allow|ask|deny)\s+([A-Za-z0-9_-]{1,64}(?:\.(?:\*|[A-Za-z0-9_.-]{1,128}))?)(?:\((.*)\))?", re.DOTALL
+)
+EVERY_TOOL = ".*"  #: after the name of an MCP server
 EXAMPLES = "write it as 'allow bash(git status)', 'ask edit_file' or 'deny create_file(secrets/*)'"
 SHELL_TOOL = "bash"  #: the tool whose patterns are commands
 READING_TOOL = "read_file"  #: the tool whose denied paths commands must not name either
@@ -37,6 +41,11 @@ class Rule:
     verdict: Verdict
     tool: str
     pattern: str | None  #: what the call's subject must match; None matches every call
+
+    def names(self, tool: str) -> bool:
+        """Return whether it is about this tool."""
+        server = self.tool.removesuffix(EVERY_TOOL)
+        return tool.startswith(f"{server}.") if server != self.tool else tool == self.tool
 
 
 def parse_rule(text: str) -> Rule:

@@ -1,5 +1,6 @@
 """Tool and @tool: a function with a docstring becomes a tool that a model can call."""
 
+import hashlib
 import inspect
 import json
 import re
@@ -21,7 +22,8 @@ from piano_jupyter.text.docstrings import docstring
 #: From the narrowest to the widest: only read; write in the workspace; anything.
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # What the chat API accepts.
+MAX_NAME_CHARS = 64  #: of a tool's name in the chat API
+TOOL_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_CHARS}}}")  # What the chat API accepts.
 SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -48,6 +50,7 @@ class ToolAssessment:
     reason: str = ""  #: why it is denied, for the model, or why the user is asked
     #: Where the call's paths lead, links resolved. If that changes before the call runs, the user is asked again.
     target: str = field(default="", kw_only=True)
+    overrides_rules: bool = field(default=False, kw_only=True)  #: whether it asks even if a rule allows the call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +98,7 @@ class Tool:
     """A function that a model can call, with what the model is told about it. `tool` makes one of a function.
 
     Attributes:
-        name: Its name: up to 64 letters, digits, `_` and `-`.
+        name: Its name: up to 64 letters, digits, `_` and `-`; of a tool of an MCP server `server.tool`.
         description: What the model is told that it does.
         parameters: The parameters, as a JSON Schema of type object.
         function: The function, or coroutine function. It is called with the arguments by name, and returns what the
@@ -131,8 +134,21 @@ class Tool:
 
     def schema(self) -> dict[str, Any]:
         """Return the tool's description for the OpenAI chat API."""
-        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        function = {
+            "name": name_for_model(self.name),
+            "description": self.description,
+            "parameters": dict(self.parameters),
+        }
         return {"type": "function", "function": function}
+
+
+def name_for_model(name: str) -> str:
+    """Return a tool's name as the chat API accepts it: `github.search` becomes `github__search`."""
+    plain = name.replace(".", "__")
+    if len(plain) <= MAX_NAME_CHARS:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{plain[: MAX_NAME_CHARS - 9]}_{digest}"
 
 
 @overload

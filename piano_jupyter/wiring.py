@@ -43,8 +43,9 @@ from piano_jupyter.runner.skills.skill_registry import SkillRegistry
 from piano_jupyter.runner.tools.bash.bash_tool import BashTool
 from piano_jupyter.runner.tools.files.file_tools import file_tools
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots
+from piano_jupyter.runner.tools.mcp.mcp_servers import McpServers
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
-from piano_jupyter.secrets.known_secrets import SecretMask
+from piano_jupyter.secrets.known_secrets import SecretMask, is_secret
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.masking_store import MaskingStore
 from piano_jupyter.store.server.remote_store import Listener
@@ -103,7 +104,8 @@ class Components:
         chat_model: Any = model or self.client
 
         self.bash = BashTool(config)
-        self.tools = ToolRegistry([*file_tools(config), self.bash.tool(), *tools])
+        self.mcp = McpServers(config, lambda: self.tools.own_names, mask)
+        self.tools = ToolRegistry([*file_tools(config), self.bash.tool(), *tools], self.mcp)
         self.skills = SkillRegistry(
             lambda: skill_roots(self._workspace(), config.skills_paths),
             lambda path: place(path, self._workspace()),
@@ -199,7 +201,8 @@ class Components:
         self.refresher.begin()
 
     def _keys(self) -> list[str]:
-        return [self._config.api_key, self.finder.endpoint.api_key if self.finder.endpoint else ""]
+        model_keys = [self._config.api_key, self.finder.endpoint.api_key if self.finder.endpoint else ""]
+        return [*model_keys, *filter(is_secret, self.mcp.secrets)]
 
     def _check_agent(self, fields: Mapping[str, Any]) -> None:
         self.tools.get_tools(fields.get("enabled_tools", ()))

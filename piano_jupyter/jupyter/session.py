@@ -103,6 +103,7 @@ class Session:
         SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
         SPECIAL_NAMES["image("] = self._image_function
+        SPECIAL_NAMES["mcp("] = self._mcp_function
         self.panels: weakref.WeakSet[OpenPanel] = weakref.WeakSet()
         self.side_panel: OpenPanel | None = None  #: the one beside the notebook
         self.sidecar: Any = None  #: the widget of sidecar that shows it, where that does
@@ -254,6 +255,11 @@ class Session:
         from piano_jupyter.jupyter.context.images import image_function  # noqa: PLC0415  Rarely wanted.
 
         return image_function(self.config.workspace)
+
+    def _mcp_function(self, _shell: object) -> "SpecialFunction":
+        from piano_jupyter.jupyter.context.mcp_resources import resource_function  # noqa: PLC0415  Rarely wanted.
+
+        return resource_function(lambda server, uri: self.call(lambda piano: piano.read_mcp_resource(server, uri)))
 
     def variables_here(self) -> QuestionVariables:
         """Return what a question can name where it is asked: the caller's local variables go before the user's."""

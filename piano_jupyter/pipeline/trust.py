@@ -13,22 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-import platformdirs
-
+from piano_jupyter.own_folders import record_folder, user_folder
 from piano_jupyter.records import DatabaseIdentity
 
+DATABASES = "databases"  #: the kind of its records
 _made_here: set[UUID] = set()  #: databases that this process has made: trusted even if that cannot be recorded
 
 
 def data_folder() -> Path:
     """Return the folder of the records of trusted databases. Raises OSError if there can be none."""
-    try:
-        folder = Path(platformdirs.user_data_dir("piano_jupyter"), "databases")
-    except RuntimeError as error:  # a user without a home folder
-        raise OSError(f"there is no user data folder: {error}") from error
-    if not folder.is_absolute():
-        raise OSError(f"the user data folder {folder} is not an absolute path")
-    return folder
+    return user_folder(DATABASES)
 
 
 class Trust:
@@ -71,15 +65,7 @@ class Trust:
             self.problem = f"that it is yours cannot be recorded ({_described(error)})"
 
     def _record(self) -> Path:
-        folder = data_folder()
-        workspace, real, home = (Path(os.path.realpath(each)) for each in (self._workspace(), folder, _home()))
-        if real.is_relative_to(workspace) and not home.is_relative_to(workspace):
-            raise OSError(f"the user data folder {folder} lies in the workspace")
-        return folder / f"{self._id}.json"
-
-
-def _home() -> str:
-    return os.path.expanduser("~")  # noqa: PTH111  Path.home() raises where there is none.
+        return record_folder(DATABASES, self._workspace()) / f"{self._id}.json"
 
 
 def _described(error: OSError) -> str:

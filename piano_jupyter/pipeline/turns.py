@@ -13,7 +13,7 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelNotServedError, ModelUnavailableError, NotFoundError
-from piano_jupyter.events import Event
+from piano_jupyter.events import Event, ModelLoading
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.approval_gate import ApprovalGate
 from piano_jupyter.pipeline.approvals import Approvals, tool_calls_of
@@ -27,6 +27,7 @@ from piano_jupyter.runner.model.protocol import ChatModel
 from piano_jupyter.runner.model.server.model_list import ASK_ANOTHER, GIVE_AGENT_ANOTHER
 from piano_jupyter.runner.skills.skill_context import SkillContext
 from piano_jupyter.runner.skills.skill_registry import SkillRegistry
+from piano_jupyter.runner.tools.mcp.mcp_servers import McpServers
 from piano_jupyter.runner.tools.tool_registry import ToolRegistry
 from piano_jupyter.runner.turn.context_window import last_trim
 from piano_jupyter.runner.turn.run_turn import run_turn
@@ -51,6 +52,7 @@ class TurnDependencies(Protocol):
     approvals: Approvals
     approval_gate: ApprovalGate
     tools: ToolRegistry
+    mcp: McpServers
     skills: SkillRegistry
     mask: SecretMask
 
@@ -92,6 +94,10 @@ class TurnRunner:
         branch = conversation.tree.history(job)
         has_begun = branch.messages[-1].job_id == job.id
         asked_before = await self._dependencies.approvals.earlier_requests(job) if has_begun else []
+        if starting := self._dependencies.mcp.not_running(agent.enabled_tools):
+            note = f"starting the MCP server {', '.join(starting)}"
+            yield ModelLoading(thread_id=job.thread_id, job_id=job.id, note=note, model=job.model)
+        await self._dependencies.mcp.prepare(agent.enabled_tools)
         turn = self._input(job, agent, conversation, branch, skills, asked_before)
         turn = replace(turn, attached=await self._attached(turn))
         delegators = self._dependencies.question_sender.delegators(job, conversation)

@@ -57,11 +57,12 @@ def own_secrets(environ: Mapping[str, str], runtime: Path | None = None) -> dict
         secrets = (
             [value] if SECRET_NAME.search(name) and not PATH_OR_URL.match(value) else PASSWORD_IN_URL.findall(value)
         )
-        found |= dict.fromkeys(filter(_is_secret, secrets), f"${name} ")
+        found |= dict.fromkeys(filter(is_secret, secrets), f"${name} ")
     return found
 
 
-def _is_secret(value: str) -> bool:
+def is_secret(value: str) -> bool:
+    """Return whether a value is long and odd enough that to mask it hides no ordinary words."""
     return (
         len(value) >= MIN_SECRET_CHARS and not value.isdigit() and (len(value) >= MIN_WORD_CHARS or not value.isalpha())
     )

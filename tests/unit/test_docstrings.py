@@ -51,6 +51,7 @@ RAISES_NOTHING = {
     *("Piano.backups", "Piano.close_now", "Piano.distrust", "Piano.images_refused", "Piano.drain", "Piano.events"),
     *("Piano.answering_model", "Piano.known_models", "Piano.model_names", "Piano.notices"),
     *("Piano.check_sandbox", "Piano.mentioned", "Piano.model_status"),
+    *("Piano.mcp_file", "Piano.mcp_servers"),
     *("Piano.recent_events", "Piano.skill_problems", "Piano.skills", "Piano.start", "Piano.stop"),
     *("Piano.tool_verdicts", "Piano.tools", "Piano.trust", "Piano.unfinished"),
     *("ScriptedServer.reset", "ScriptedServer.says", "ScriptedServer.stop"),

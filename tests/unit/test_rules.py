@@ -19,6 +19,8 @@ from piano_jupyter.tool import Verdict
         ("allow bash(git status)", (Verdict.ALLOW, "bash", "git status")),
         (" ask   edit_file ", (Verdict.ASK, "edit_file", None)),
         ("deny create_file( secrets/* )", (Verdict.DENY, "create_file", "secrets/*")),
+        ("allow github.search(*)", (Verdict.ALLOW, "github.search", "*")),
+        ("ask github.*", (Verdict.ASK, "github.*", None)),
         ("deny bash(curl * | (sh))", (Verdict.DENY, "bash", "curl * | (sh)")),
     ],
 )
@@ -35,6 +37,8 @@ def test_a_rule_is_a_verdict_a_tool_and_an_optional_pattern(text, rule):
         ("allow bash(git status", "is not a valid rule"),
         ("allow bash git status", "is not a valid rule"),
         ("Deny bash", "is not a valid rule"),
+        ("allow .search", "is not a valid rule"),
+        ("allow *.search", "is not a valid rule"),
         ("allow bash()", "has empty parentheses"),
         ("allow bash(git status; ls)", "can never match"),
         ("allow bash(echo $HOME)", "can never match"),

@@ -236,6 +236,9 @@ SAID = {
     "set_primary_agent": lambda piano, _: piano.set_primary_agent(piano.thread, f"primary {TOKEN}"),
     "check_model": lambda piano, _: piano.check_model(f"check {TOKEN}"),
     "model_status": lambda piano, _: piano.model_status(f"status {TOKEN}"),
+    "restart_mcp_server": lambda piano, _: piano.restart_mcp_server(TOKEN),
+    "trust_mcp_file": lambda piano, _: piano.trust_mcp_file(TOKEN),
+    "read_mcp_resource": lambda piano, _: piano.read_mcp_resource(TOKEN, TOKEN),
     "skill": lambda piano, _: piano.skill(TOKEN),
     "sql": lambda piano, _: piano.sql(f"SELECT {TOKEN}"),
     "load_model": lambda piano, _: piano.load_model(TOKEN),
@@ -268,6 +271,8 @@ SAYS_NOTHING = {
     *("answering_model", "model_names", "models", "notices", "open"),
     *(
         "frame_budget",
+        "mcp_file",
+        "mcp_servers",
         "images_refused",
         "check_mentions",
         "choose_branch",

@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import pytest
 
 from piano_jupyter.errors import ToolError
-from piano_jupyter.tool import Tool, as_tool, tool
+from piano_jupyter.tool import TOOL_NAME, Tool, as_tool, name_for_model, tool
 
 tool_module = import_module("piano_jupyter.tool")  # `piano_jupyter.tool` is the function
 
@@ -90,6 +90,15 @@ def test_an_annotation_becomes_json_schema(hint, schema):
     function.__annotations__["value"] = hint
 
     assert tool(function).parameters["properties"]["value"] == schema
+
+
+def test_a_name_with_dots_or_a_long_one_is_told_to_the_model_in_a_form_that_it_accepts():
+    long = "server." + "x" * 100
+
+    assert name_for_model("price") == "price"
+    assert name_for_model("github.files.read") == "github__files__read"
+    assert TOOL_NAME.fullmatch(name_for_model(long))
+    assert name_for_model(long) != name_for_model(long + "y")
 
 
 def test_the_decorator_can_name_a_tool_and_require_approval():

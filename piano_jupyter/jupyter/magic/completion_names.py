@@ -108,6 +108,7 @@ READERS: Mapping[str, Reader] = {
     "THREAD": lambda piano: _named(piano.threads("active"), attrgetter("title")),
     "MODEL": _models,
     "TOOL": lambda piano: _named(piano.tools()),
+    "SERVER": lambda piano: _named(piano.mcp_servers()),
     "SKILL": lambda piano: _named(piano.skills()),
     "JOB": _jobs,
     "MESSAGE": _messages,

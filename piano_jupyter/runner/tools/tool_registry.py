@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from piano_jupyter.agent_code import redirect_output
 from piano_jupyter.attachments.attachment import Attachment
@@ -32,11 +32,25 @@ CONTROL_SEQUENCES = re.compile(
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+class ToolSource(Protocol):
+    """Where further tools come from, such as MCP servers."""
+
+    def known(self) -> list[Tool]:
+        """Return the tools that are known now."""
+
+    def find(self, name: str) -> Tool | None:
+        """Return a tool; where its server has not told its tools yet, one that starts it; None if there is none."""
+
+    def stand_in(self, name: str) -> Tool | None:
+        """Return a tool in place of one that `find` does not find, if its server is there."""
+
+
 class ToolRegistry:
     """The available tools, by name."""
 
-    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+    def __init__(self, tools: Iterable[Tool] = (), source: ToolSource | None = None) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._source = source
 
     def add(self, tool: Tool) -> Tool | None:
         """Add a tool; return the one of the same name that it replaces."""
@@ -44,30 +58,45 @@ class ToolRegistry:
         self._tools[tool.name] = tool
         return replaced
 
+    @property
+    def own_names(self) -> list[str]:
+        """The names of the tools without those of the source."""
+        return list(self._tools)
+
     def list_available(self) -> list[Tool]:
         """Return all tools, sorted by name."""
-        return [self._tools[name] for name in sorted(self._tools)]
+        known = self._source.known() if self._source else []
+        return sorted([*known, *self._tools.values()], key=lambda tool: tool.name)
 
     def get_tools(self, names: Iterable[str]) -> list[Tool]:
         """Return these tools, each once, sorted by name. Raises NotFoundError."""
-        wanted = sorted(set(names))
-        for name in self.missing(wanted):
-            raise NotFoundError.among("tool", name, sorted(self._tools))
-        return [self._tools[name] for name in wanted]
+        found = {name: self._find(name) for name in sorted(set(names))}
+        for name, tool in found.items():
+            if tool is None:
+                raise NotFoundError.among("tool", name, [each.name for each in self.list_available()])
+        return [tool for tool in found.values() if tool is not None]
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that no tool has."""
-        return [name for name in names if name not in self._tools]
+        """Return those of the names that no tool has, and no server may have."""
+        return [name for name in names if (self._find(name) or self._stand_in(name)) is None]
 
     def tools_of_agent(self, agent: Agent) -> list[Tool]:
         """Return an agent's tools, sorted by name. Raises NotFoundError, which says what to do, if one is missing."""
         for name in self.missing(agent.enabled_tools):
-            rest = ",".join(each for each in agent.enabled_tools if each in self._tools) or '""'
+            rest = ",".join(each for each in agent.enabled_tools if self._find(each) or self._stand_in(each)) or '""'
+            how = "set its MCP server (%piano mcp)" if "." in name else "run the cell that defines it"
             raise NotFoundError(
-                f"{agent.name} has the tool {name!r}, which does not exist: run the cell that defines it, "
+                f"{agent.name} has the tool {name!r}, which does not exist: {how}, "
                 f"or remove it with %piano agent {agent.name} --tools {rest}"
             )
-        return self.get_tools(agent.enabled_tools)
+        found = (self._find(name) or self._stand_in(name) for name in sorted(set(agent.enabled_tools)))
+        return [tool for tool in found if tool is not None]
+
+    def _find(self, name: str) -> Tool | None:
+        return self._tools.get(name) or (self._source.find(name) if self._source else None)
+
+    def _stand_in(self, name: str) -> Tool | None:
+        return self._source.stand_in(name) if self._source else None
 
 
 @dataclass(frozen=True, slots=True)

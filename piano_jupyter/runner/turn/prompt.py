@@ -22,6 +22,7 @@ from piano_jupyter.runner.model.message_roles import BEFORE_FIGURES, Content, im
 from piano_jupyter.runner.turn.context_window import HistoryTrim
 from piano_jupyter.runner.turn.control_tokens import escape, map_strings
 from piano_jupyter.text.invisible import model_text
+from piano_jupyter.tool import name_for_model
 
 OTHER_AGENT = "another agent"  #: one that was deleted
 UNFINISHED = "outcome unknown: it did not finish"
@@ -146,7 +147,7 @@ def _own_message(
     prompt = []
     for call in calls:
         arguments = json.dumps(map_strings(dict(call.arguments), prepared), ensure_ascii=False)
-        function = {"name": prepared(call.name), "arguments": arguments}
+        function = {"name": prepared(name_for_model(call.name)), "arguments": arguments}
         prompt.append(
             {**assistant_message, "tool_calls": [{"id": call_ids[call.id], "type": "function", "function": function}]}
         )

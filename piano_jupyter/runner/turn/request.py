@@ -4,7 +4,7 @@ A trim is published (`HistoryTrimmed`) and stored as a note in the thread, for p
 Later requests read the note and apply the same trim (`context_window.py`).
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -16,10 +16,11 @@ from piano_jupyter.records import Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.turn import context_window
 from piano_jupyter.runner.turn.context_window import HistoryTrim
-from piano_jupyter.runner.turn.control_tokens import map_strings, unescape
+from piano_jupyter.runner.turn.control_tokens import escape, map_strings, unescape
 from piano_jupyter.runner.turn.prompt import chat_messages
 from piano_jupyter.runner.turn.structured_output import reply_matching_schema, with_schema
 from piano_jupyter.runner.turn.turn_input import TurnInput
+from piano_jupyter.tool import name_for_model
 
 MAX_OVERFLOWS = 4  #: after which more is left out; each time at least half, once the server's numbers did not help
 SMALL_PROMPT_BYTES = 4000  #: fits into any window, so that its size is not requested
@@ -42,7 +43,8 @@ async def ask_within_window(
     options, job = turn.agent.options, turn.job
     history = list(history)
     questions = context_window.question_indexes(history)
-    tools = [tool.schema() for tool in turn.tools]
+    tools = [map_strings(tool.schema(), escape) for tool in turn.tools]
+    names = {name_for_model(tool.name): tool.name for tool in turn.tools}
 
     has_figures = any(each.is_image for call in calls for each in call.attachments)
     sees_figures = has_figures and await turn.sees_images(job.model) is True
@@ -96,7 +98,7 @@ async def ask_within_window(
             async with aclosing(reply_matching_schema(model, request)) as pieces:
                 async for piece in pieces:
                     started = isinstance(piece, Delta) or (started and not isinstance(piece, StreamRestarted))
-                    yield _finish_reply(piece, sent_bytes) if isinstance(piece, Reply) else piece
+                    yield _finish_reply(piece, names, sent_bytes) if isinstance(piece, Reply) else piece
         except ContextOverflowError as error:
             overflows += 1
             if started or overflows > MAX_OVERFLOWS:
@@ -109,9 +111,12 @@ async def ask_within_window(
             return
 
 
-def _finish_reply(reply: Reply, sent_bytes: int) -> Reply:
-    """Restore the control tokens in a reply's calls, and add the prompt's size, to measure bytes per token."""
-    calls = (replace(call, arguments=map_strings(dict(call.arguments), unescape)) for call in reply.calls)
+def _finish_reply(reply: Reply, names: Mapping[str, str], sent_bytes: int) -> Reply:
+    """Restore tools' names and control tokens in a reply's calls, and add the prompt's size, for bytes per token."""
+    calls = (
+        replace(call, name=names.get(call.name, call.name), arguments=map_strings(dict(call.arguments), unescape))
+        for call in reply.calls
+    )
     return replace(reply, calls=tuple(calls), usage={"prompt_bytes": sent_bytes, **reply.usage})
 
 

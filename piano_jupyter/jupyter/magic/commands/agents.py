@@ -95,7 +95,8 @@ async def _agent(name: str, cell: str | None, given: dict[str, str], piano: "Pia
 
 
 async def tools(piano: "Piano") -> Any:
-    """List the tools that agents can be given, and what happens to a call in the current mode."""
+    """List the tools that agents can be given, those of MCP servers too, and what happens to a call in this mode."""
+    await piano.mcp_servers(start_within=piano.config.mcp_timeout)
     verdicts = await piano.tool_verdicts()
     return RecordTable(
         await piano.tools(),

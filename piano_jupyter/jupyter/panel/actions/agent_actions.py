@@ -10,6 +10,7 @@ from piano_jupyter.records import Agent
 from piano_jupyter.text.json_text import parse_json
 
 TEXTS = ("model", "description", "system_prompt")
+MCP_START_S = 15.0
 LISTS = ("enabled_tools", "enabled_skills")
 
 
@@ -37,6 +38,7 @@ async def agents(panel: Panel, _request: PageRequest) -> dict[str, Any]:
 
 async def agent_form(panel: Panel, _request: PageRequest) -> dict[str, Any]:
     """Return all that an agent can be given, and each agent as it is."""
+    await panel.piano.mcp_servers(start_within=MCP_START_S)  # of servers that take longer, the next form has the tools
     everyone, verdicts = await panel.piano.agents(), await panel.piano.tool_verdicts()
     return {
         "agents": [

@@ -22,4 +22,4 @@ def tool_named(name: str, names: Collection[str]) -> str:
 
 
 def _loose(name: str) -> str:
-    return name.casefold().replace("-", "_")
+    return name.casefold().replace("-", "_").replace(".", "__")  # the last as in `name_for_model`

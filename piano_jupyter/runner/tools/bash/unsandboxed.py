@@ -1,7 +1,6 @@
 """bash with the user's rights, outside any sandbox: no keyboard input, bounded output, no process left running.
 
-It does not decide what may run: the caller has done that. If the kernel is killed, a watcher process ends what still
-runs: it reads from a pipe that closes when the kernel dies.
+It does not decide what may run: the caller has done that. If the kernel is killed, a watcher ends what still runs.
 """
 
 import asyncio
@@ -10,28 +9,27 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from piano_jupyter.runner.tools.bash.environment import clean_environment
+from piano_jupyter.runner.tools.bash.marked_processes import (
+    MARK_VARIABLE,
+    kill_group,
+    kill_marked,
+    signal_group,
+    watcher,
+)
 from piano_jupyter.runner.tools.bash.output import CommandOutput, CommandResult
 from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.runner.tools.files.workspace import tool_error
-from piano_jupyter.safe_files import closing_descriptor
 
-MARK_VARIABLE = "PIANO_CALL"  #: the environment variable that marks all processes of a call
 KILL_GRACE_S = 2.0  #: between SIGTERM and SIGKILL at a timeout
 CANCEL_GRACE_S = 0.5  #: the same when the user cancels
 DRAIN_S = 0.5  #: how long child processes may still print after bash has ended
 #: Runs the command, and writes the folder where it ended to a file.
 COMMAND_SCRIPT = """__file=$1 __command=$2; set --; trap 'printf %s "$PWD" >"$__file"' EXIT; eval -- "$__command\""""
-
-
-#: Reads the command's process group, then "over"; if its input ends without "over", it kills the command's processes.
-WATCHER_SCRIPT = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
-[ "$group" ] && kill -9 -- "-$group"; for round in 1 2 3; do for each in /proc/[0-9]*/environ; do
-[[ $(<"$each") == *"$1"* ]] || continue; each=${each#/proc/}; kill -9 "${each%/environ}"; done; done"""
 
 
 async def run_unsandboxed(
@@ -48,7 +46,7 @@ async def run_unsandboxed(
         bash = find_program("bash", str(workspace))
     except ProgramNotFoundError as error:
         raise tool_error("bad_command", f"no command can be run: {error}") from error
-    async with _watcher(bash, mark) as tell:
+    async with watcher(bash, mark) as tell:
         with tempfile.TemporaryDirectory(prefix="piano-") as temporary:
             folder_file = Path(temporary, "folder")
             pipe = _OutputPipe(output)
@@ -56,16 +54,16 @@ async def run_unsandboxed(
                 process = await _start_bash(bash, [COMMAND_SCRIPT, "bash", str(folder_file), command], cwd, mark, pipe)
                 tell(process.pid)
                 exited = asyncio.ensure_future(process.wait())
-                pipe.listen(lambda: _signal(process.pid, signal.SIGKILL))
+                pipe.listen(lambda: signal_group(process.pid, signal.SIGKILL))
                 timed_out = False
                 try:
                     await asyncio.wait({exited}, timeout=timeout_s)
                     timed_out = not exited.done()
                     if timed_out:
-                        _signal(process.pid, signal.SIGTERM)
+                        signal_group(process.pid, signal.SIGTERM)
                     await asyncio.wait({exited, pipe.closed}, timeout=KILL_GRACE_S if timed_out else DRAIN_S)
                 except asyncio.CancelledError:
-                    _signal(process.pid, signal.SIGTERM)
+                    signal_group(process.pid, signal.SIGTERM)
                     await asyncio.wait({exited, pipe.closed}, timeout=CANCEL_GRACE_S)
                     raise
                 finally:
@@ -81,31 +79,6 @@ async def run_unsandboxed(
         )
     code = process.returncode
     return CommandResult(output.text(), 128 - code if code is not None and code < 0 else code, cwd, notes=notes)
-
-
-@asynccontextmanager
-async def _watcher(bash: str, mark: str) -> AsyncIterator[Callable[[int], None]]:
-    """Start a watcher that kills the processes with this mark, and the group it is told, if this process dies."""
-    read_end, write_end = os.pipe()
-
-    def tell(message: object) -> None:
-        with suppress(BrokenPipeError):  # the watcher was killed
-            os.write(write_end, f"{message}\n".encode())
-
-    with closing_descriptor(read_end), closing_descriptor(write_end):
-        watcher = await asyncio.create_subprocess_exec(
-            *(bash, "-c", WATCHER_SCRIPT, "bash", f"{MARK_VARIABLE}={mark}"),
-            env={},
-            stdin=read_end,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            yield tell
-        finally:
-            tell("over")
-            await watcher.wait()
 
 
 async def _start_bash(
@@ -127,7 +100,7 @@ async def _start_bash(
         why = "it is too long; put it into a file first" if too_long else str(error)
         raise tool_error("bad_command", f"bash cannot start this command: {why}") from error
     except asyncio.CancelledError:  # asyncio has killed bash, but not what bash started
-        _kill_marked(mark)
+        kill_marked(mark)
         raise
     finally:
         os.close(pipe.send)
@@ -171,38 +144,3 @@ class _OutputPipe:
         self._loop.remove_reader(self._receive)
         self.closed.cancel()
         os.close(self._receive)
-
-
-def _signal(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
-def kill_group(group: int, mark: str) -> None:
-    """Kill the group, and the processes that left it but still have the call's mark in their environment."""
-    _signal(group, signal.SIGKILL)
-    _kill_marked(mark)
-
-
-def _kill_marked(mark: str) -> None:
-    marker = f"{MARK_VARIABLE}={mark}".encode()
-    for _ in range(5):  # A process may have forked while we listed them.
-        marked = [process for process in _processes() if marker in _environment(process)]
-        for process in marked:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
-        if not marked:
-            return
-
-
-def _processes() -> list[int]:
-    """Return all process ids, [] if the system has no /proc. Ids are reused, so they say nothing about age."""
-    with suppress(FileNotFoundError):
-        return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
-    return []
-
-
-def _environment(process: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/environ").read_bytes()
-    return b""

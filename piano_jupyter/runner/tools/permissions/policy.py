@@ -1,7 +1,8 @@
 """Decides whether a call may run, by the user's rules, the tool's own assessment and the mode. Pure: it asks nobody.
 
 In this order: what a rule denies, what the tool denies, what a rule asks about, what the delegating agent may not use,
-what a rule allows, what the tool asks about; everything else runs. A rule that allows matches narrowly; one that denies
+what the tool asks about whatever the rules allow, what a rule allows, what else the tool asks about; everything else
+runs. A rule that allows matches narrowly; one that denies
 or asks matches broadly: if a command is known only when it runs, the user is asked. A command that cannot be read
 completely is denied if any rule denies something of the tool, and needs approval unless a rule allows all of the tool.
 """
@@ -89,6 +90,8 @@ def _decide(
         if rule.verdict is not Verdict.ALLOW and match is not RuleMatch.NO:
             unsure = f"may apply: {unreadable_reason or 'what it does is known only when it runs'}"
             return Decision(Verdict.ASK, f"your rule {rule.text!r} {'applies' if match is RuleMatch.YES else unsure}")
+    if not ask_first and assessment.verdict is Verdict.ASK and assessment.overrides_rules:
+        ask_first = assessment.reason
     if ask_first:
         return Decision(Verdict.ASK, ask_first)
     allowing = [rule for rule, match in matches.items() if rule.verdict is Verdict.ALLOW and match is RuleMatch.YES]
@@ -116,7 +119,7 @@ def _tool_assessment(tool: Tool, arguments: Mapping[str, Any], mode: Mode) -> To
 def _applies(rule: Rule, tool: Tool) -> bool:
     """Return whether a rule is about a tool; one that keeps paths from being read is also about commands."""
     keeps_paths = rule.tool == READING_TOOL and rule.pattern is not None and rule.verdict is not Verdict.ALLOW
-    return rule.tool == tool.name or (tool.subject == COMMAND and keeps_paths)
+    return rule.names(tool.name) or (tool.subject == COMMAND and keeps_paths)
 
 
 def _command_line(tool: Tool, arguments: Mapping[str, Any]) -> tuple[CommandLine | None, str]:
@@ -132,7 +135,7 @@ def _command_line(tool: Tool, arguments: Mapping[str, Any]) -> tuple[CommandLine
 def _match(rule: Rule, tool: Tool, arguments: Mapping[str, Any], line: CommandLine | None, workspace: str) -> RuleMatch:
     if rule.pattern is None:
         return RuleMatch.YES
-    if rule.tool != tool.name:
+    if not rule.names(tool.name):
         return RuleMatch.MAYBE if line is None else match_paths(rule.pattern, line, workspace)
     subject = arguments.get(tool.subject, "")
     if rule.verdict is Verdict.ALLOW:
@@ -170,7 +173,9 @@ def _all_texts(value: Any) -> Iterator[str]:
 
 def _allows(pattern: str, subject_name: str, subject: Any, workspace: str) -> bool:
     """Return whether a pattern allows exactly this; a command that runs others must be written out in full."""
-    if not isinstance(subject, str) or not subject_name:
+    if not subject_name:
+        return pattern == "*"
+    if not isinstance(subject, str):
         return False
     if subject_name == COMMAND:
         words, command = pattern_words(pattern), plain_command_words(subject)

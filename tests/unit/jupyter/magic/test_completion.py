@@ -20,7 +20,8 @@ KNOWN = {
     "AGENT": ["Assistant", "ada"],
     "THREAD": ["plain", "Data work", 'the "big" one'],
     "MODEL": ["qwen3:8b", "phi4"],
-    "TOOL": ["bash", "read_file"],
+    "TOOL": ["bash", "read_file", "time.convert_time"],
+    "SERVER": ["time", "tiny"],
     "MESSAGE": ["3fa9c1"],
     "JOB": ["77ab01"],
     "COLUMN": ["content", "role"],
@@ -71,6 +72,9 @@ def offered(typed, **where):
         ("agent ada --model qw", ["qwen3:8b"]),
         ("agent ada --tools read_file,b", ["bash"]),
         ('agent ada --tools "read_file, b', ["bash"]),
+        ("agent ada --tools bash,time.", ["time.convert_time"]),
+        ("mcp t", ["trust", "time", "tiny"]),
+        ("mcp --restart ti", ["time", "tiny"]),
         ("models --unload ", ["qwen3:8b", "phi4", "all"]),
         ("stats --by mo", ["model"]),
         ("cancel ", ["77ab01", *COMMANDS["cancel"].options]),
@@ -248,7 +252,7 @@ def test_each_word_of_a_usage_is_completed_or_free_text():
         if not word.islower()
     }
 
-    assert words - {"MODEL|all"} == free | completed
+    assert words - {"MODEL|all", "trust|SERVER"} == free | completed
 
 
 def test_the_tables_that_are_offered_are_those_that_can_be_asked_about():

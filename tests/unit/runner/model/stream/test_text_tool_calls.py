@@ -64,6 +64,11 @@ def test_a_decorated_name_finds_its_tool(name, means):
     assert tool_named(name, TOOLS) == means
 
 
+@pytest.mark.parametrize("name", ["github__search", "github.search", "functions.github__search:0", "GitHub.Search"])
+def test_a_tool_of_a_server_is_found_by_its_name_with_and_without_a_dot(name):
+    assert tool_named(name, ["github__search", "search"]) == "github__search"
+
+
 def test_a_name_that_two_tools_can_mean_finds_neither():
     assert tool_named("Look", ["look", "LOOK"]) == "Look"
     assert tool_named("LOOK", ["look", "LOOK"]) == "LOOK"

@@ -17,13 +17,13 @@ from sandboxing import run_in, running, wait_until
 
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
+from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE, kill_group
 from piano_jupyter.runner.tools.bash.output import MAX_SPILL_BYTES, CommandOutput
 from piano_jupyter.runner.tools.bash.sandboxed_command import (
     SandboxedCommand,
     counts_processes_per_sandbox,
     ulimit_commands,
 )
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE, kill_group
 
 MB = 1 << 20
 #: Starts up to 2,000 child processes, and prints how many there are when the system allows no more.

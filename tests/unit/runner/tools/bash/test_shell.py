@@ -11,7 +11,7 @@ import pytest
 from sandboxing import wait_until, wait_until_gone
 
 from piano_jupyter.runner.tools.bash.environment import ALLOWED_VARIABLES, NON_INTERACTIVE, clean_environment
-from piano_jupyter.runner.tools.bash.unsandboxed import MARK_VARIABLE
+from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE
 
 MADE = {"OLDPWD", "PWD", "SHLVL", "_", MARK_VARIABLE}  #: set by bash itself and by Piano
 

@@ -526,6 +526,27 @@ def test_a_pattern_for_a_custom_tool_matches_its_subject_or_denies_by_any_argume
     assert judged(PRICE, {"of": "tea"}, "allow price(tea)").verdict is ASK
 
 
+def test_a_rule_names_a_tool_of_a_server_or_all_of_them(judged):
+    search, other = a_tool("github.search", asks=True), a_tool("github2.search", asks=True)
+
+    for rule in ("allow github.search", "allow github.search(*)", "allow github.*", "allow github.*(*)"):
+        assert judged(search, {"q": "x"}, rule).verdict is ALLOW
+        assert judged(other, {"q": "x"}, rule).verdict is ASK
+    assert judged(search, {"q": "x"}, "allow github.search(x)").verdict is ASK  # what of it is x is not said
+    assert judged(search, {"q": "a Token"}, "allow github.*", "deny github.*(*token*)").verdict is DENY
+    assert judged(search, {"q": "x"}, "allow github").verdict is ASK
+    assert judged(search, {}).always == "allow github.search"
+
+
+def test_s8_a_tool_can_ask_whatever_is_allowed_but_what_is_denied_stays_denied(judged):
+    changed = ToolAssessment(ASK, "it has changed", overrides_rules=True)
+    own = a_tool("github.search", judge=lambda *_: changed)
+
+    assert judged(own, {}, "allow github.search") == Decision(ASK, "it has changed")
+    assert judged(own, {}, "deny github.*").verdict is DENY
+    assert judged(own, {}, ask_first="ada may not use it") == Decision(ASK, "ada may not use it")
+
+
 def test_an_invalid_rule_that_was_not_checked_earlier_is_an_error(judged):
     with pytest.raises(PianoError, match="'allows price' is not a valid rule"):
         judged(PRICE, {}, "allows price")
