@@ -1832,7 +1832,7 @@ class Piano:
 
         Args:
             rows: The table: a DataFrame of pandas or polars, a Table of pyarrow, a relation of DuckDB, or rows as
-                dicts.
+                dicts. A DataFrame of Daft is asked where Daft runs, and does not wait for chats.
             template: The question. `{{column}}` is the row's value of that column.
             schema: What an answer is to be instead of text, as `ask` takes it; its fields become columns.
             agent: The name of the agent whose model, options and system prompt are used; by default the oldest.

@@ -133,6 +133,7 @@ class Components:
             BatchServices(store=store, bus=bus, clock=clock, turn=self._turn),
             BatchOwner(process=process, notebook=notebook, alive=self._alive, address=self.address),
             self._asker,
+            config,
         )
         self.refresher = Refresher(
             store,

@@ -4,33 +4,37 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from piano_jupyter.batch.answer_columns import answer_columns
 from piano_jupyter.batch.batch_rows import BatchRows
 from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner, BatchServices
+from piano_jupyter.batch.daft_runner import DaftRunner
 from piano_jupyter.batch.frames import Frame, open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus, RowOutcome
 from piano_jupyter.cancellation import finish_even_if_cancelled
+from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import BatchProgress
-from piano_jupyter.records import Agent, Notebook
+from piano_jupyter.records import EMBEDDED, Agent, Notebook
 from piano_jupyter.safe_files import copy_file
 from piano_jupyter.store.duckdb.parquet_file import ParquetColumn, write_parquet
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
+from piano_jupyter.variables.data_frames import kind_among
 
 ANSWERS_AT_ONCE = 4_096  #: that are read together at first
 MOST_AT_ONCE = 65_536  #: and at most: each time all keys that are stored are read
 LARGE_CHARS = 8_000_000  #: of answers that are read together: much more could not be exchanged with the store process
 MAX_NAME_WORDS = 5  #: of a template, in the name that a batch gets by default
 DIGEST_DIGITS = 6  #: and of its digest
+DAFT = frozenset({"daft.DataFrame"})
 
 #: Returns what asks: for a model, with options, a schema, how many at once at most, and servers ((): the present one).
 MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[BatchAsker]]
@@ -79,27 +83,74 @@ class Question:
         return "-".join([*words, self.digest[:DIGEST_DIGITS]])
 
 
+class BatchRun(Protocol):
+    """A batch that runs here."""
+
+    batch: Batch
+
+    def stir(self) -> None:
+        """Have it ask the store at once how many rows may be in flight."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop it; what was done is kept."""
+        ...
+
+
 class Batches:
     """The batches of a workspace."""
 
-    def __init__(self, services: BatchServices, owner: BatchOwner, make_asker: MakeAsker) -> None:
+    def __init__(self, services: BatchServices, owner: BatchOwner, make_asker: MakeAsker, config: PianoConfig) -> None:
         self._services, self._store, self._owner, self._make_asker = services, services.store, owner, make_asker
-        self._running: dict[str, tuple[BatchRunner, asyncio.Task[Any]]] = {}
+        self._config = config
+        self._running: dict[str, tuple[BatchRun, asyncio.Task[Any]]] = {}
         services.bus.subscribe(self._follow, BatchProgress)
 
     async def map(self, table: Any, question: Question, limit: int | None, max_in_flight: int | None) -> Any:
         """Ask the question of each row; return the table with the answers. Raises PianoError."""
+        if kind_among(table, DAFT):
+            return await self._map_daft(table, question, limit, max_in_flight)
         template, frame = question.template, _frame(table)
         rows = self._rows(frame, question, template, limit)
         asker = self._make_asker(
             question.model, question.agent.options, question.schema, max_in_flight, question.servers
         )
         runner = BatchRunner(self._services, await self._open(question, rows.count), template, rows)
-        await self._run(runner, asker)
+
+        async def run() -> None:
+            async with asker as opened:
+                await runner.run(opened)
+
+        await self._run(runner, run())
         return await self._with_answers(runner.batch, frame, rows, question.schema)
+
+    async def _map_daft(self, table: Any, question: Question, limit: int | None, max_in_flight: int | None) -> Any:
+        """Ask about each row of a Daft DataFrame where Daft runs; the answers are stored as those of other tables."""
+        template = question.template
+        template.check(table.column_names)
+        if limit is not None:
+            raise PianoError("limit is not for a Daft DataFrame, whose rows have no order; give frame.limit(20)")
+        servers = list(question.servers) or [await self._owner.address()]
+        if servers in ([EMBEDDED], [""]):
+            raise PianoError(
+                "a Daft DataFrame is asked where Daft runs, which needs the address of a server: give servers="
+            )
+        settings = {
+            "servers": servers,
+            "model": question.model,
+            "options": question.agent.options,
+            "max_in_flight": max_in_flight or self._config.max_in_flight,
+            "config": self._config,
+        }
+        batch = await self._open(question, await asyncio.to_thread(table.count_rows))
+        runner = DaftRunner(self._services, batch, table, template, settings)
+        await self._run(runner, runner.run())
+        return runner.result
 
     async def plan(self, table: Any, question: Question, limit: int | None) -> BatchPlan:
         """Return what `map` would ask. Raises PianoError."""
+        if kind_among(table, DAFT):
+            raise PianoError("what a Daft DataFrame holds is known only once it runs; plan a part of it")
         rows = self._rows(_frame(table), question, question.template, limit)
         known = next((each for each in await self._store.batches() if each.digest == question.digest), None)
 
@@ -228,13 +279,9 @@ class Batches:
         )
         return await finish_even_if_cancelled(self._store.open_batch(batch, await owner.alive()))
 
-    async def _run(self, runner: BatchRunner, asker: AbstractAsyncContextManager[BatchAsker]) -> None:
-        async def run() -> None:
-            async with asker as opened:
-                await runner.run(opened)
-
+    async def _run(self, runner: BatchRun, run: Coroutine[Any, Any, None]) -> None:
         name = runner.batch.name.casefold()
-        task = asyncio.create_task(run(), name=f"piano-batch-{runner.batch.name}")
+        task = asyncio.create_task(run, name=f"piano-batch-{runner.batch.name}")
         self._running[name] = runner, task
         try:
             await asyncio.wait([task])

@@ -23,9 +23,10 @@ from piano_jupyter.errors import PianoError
 
 BATCH_ROWS = 1_000  #: rows that one worker asks before it gives back their answers
 ANSWER_TYPE = daft.DataType.struct(
-    {name: daft.DataType.string() for name in ("text", "value", "error", "usage")} | {"tries": daft.DataType.int64()}
+    {name: daft.DataType.string() for name in ("text", "value", "error", "usage")}
+    | {"tries": daft.DataType.int64(), "unavailable": daft.DataType.bool()}
 )
-NOT_ASKED: Mapping[str, Any] = dict.fromkeys(("text", "value", "usage", "tries"))
+NOT_ASKED: Mapping[str, Any] = dict.fromkeys(("text", "value", "usage", "tries", "unavailable"))
 
 
 class Answers(Protocol):
@@ -158,7 +159,8 @@ def _rows(template: RowTemplate, columns: Sequence[daft.Series]) -> Iterator[dic
 def _record(answer: RowAnswer) -> dict[str, Any]:
     """Return an answer as Daft moves it."""
     texts = {"text": answer.text, "value": json.dumps(answer.value), "error": answer.error}
-    return {**texts, "usage": json.dumps(dict(answer.usage)), "tries": answer.tries}
+    usage = json.dumps(dict(answer.usage))
+    return {**texts, "usage": usage, "tries": answer.tries, "unavailable": answer.unavailable}
 
 
 def _answer(record: Mapping[str, Any]) -> RowAnswer:

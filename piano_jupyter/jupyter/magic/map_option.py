@@ -27,6 +27,8 @@ def table_named(name: str, variables: Mapping[str, Any]) -> Any:
     value = variables[name]
     if kind_among(value, TABLES):
         return value
+    if kind_among(value, {"daft.DataFrame"}):
+        raise PianoError(f"--map {name}: a Daft DataFrame is asked by await piano.map({name}, …)")
     if isinstance(value, Iterator):
         raise PianoError(f"--map {name}: an iterator can be read once only; make a list first: {name} = list({name})")
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):

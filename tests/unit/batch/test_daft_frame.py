@@ -1,15 +1,20 @@
 """ask_frame: on Daft's native runner the answers are those of Asker, and what is known is not asked again."""
 
+import asyncio
 import json
 from contextlib import aclosing
 
 import daft
 import pytest
+from row_models import RowModel
 
-from piano_jupyter.batch import Asker, RowTemplate, with_answers
+from piano_jupyter import Piano
+from piano_jupyter.batch import Asker, RowTemplate, daft_runner, with_answers
 from piano_jupyter.batch.daft_frame import ask_frame
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
+from piano_jupyter.events import BatchProgress
+from piano_jupyter.jupyter.magic.map_option import table_named
 from piano_jupyter.testing import ServerReply
 
 #: Daft does not close the pipe of the process in which it runs a function.
@@ -104,3 +109,59 @@ def test_after_twenty_failures_in_a_row_it_stops_and_what_was_answered_is_kept(s
         ask_frame(frame, RowTemplate("{{text}}"), stub_model.url, "m", **settings)
 
     assert [answer.text for answer in kept.values()] == ["fine"] * 3
+
+
+async def test_a_daft_frame_in_map_keeps_its_answers_with_those_of_other_tables(counting, tmp_path):
+    async with Piano(database=str(tmp_path / "p.duckdb"), workspace=tmp_path, base_url=counting.url) as piano:
+        await piano.add_agent("counter", model="m")
+        ask = {"schema": SCHEMA, "agent": "counter"}
+        first = await piano.map(ROWS[:10], TEMPLATE.text, **ask)
+        asked = len(counting.requests)
+
+        result = await piano.map(daft.from_pylist(ROWS), TEMPLATE.text, **ask)
+        texts = {(row["text"], row["by"]) for row in ROWS}
+        (batch,) = await piano.batches()
+
+        assert rows_in(result)[:10] == first
+        assert len(counting.requests) - asked == len(texts) - 10
+        assert (batch.status, batch.row_count, batch.done, batch.failed) == ("done", 30, len(texts) - 1, 1)
+
+        again = await piano.map(daft.from_pylist(ROWS), TEMPLATE.text, **ask)
+        whole = await piano.map(ROWS, TEMPLATE.text, **ask)
+
+        assert rows_in(again) == rows_in(result) == whole
+        assert len(counting.requests) - asked == len(texts) - 10
+
+
+async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_no_cell(tmp_path):
+    frame = daft.from_pylist(ROWS)
+    async with Piano(database=":memory:", workspace=tmp_path, model=RowModel(str)) as piano:
+        with pytest.raises(PianoError, match="needs the address of a server: give servers="):
+            await piano.map(frame, "{{text}}")
+        with pytest.raises(PianoError, match=r"give frame\.limit"):
+            await piano.map(frame, "{{text}}", limit=3)
+        with pytest.raises(PianoError, match="no such column"):
+            await piano.map(frame, "{{review}}")
+        with pytest.raises(PianoError, match="known only once it runs"):
+            await piano.plan_map(frame, "{{text}}")
+    with pytest.raises(PianoError, match=r"--map frame: a Daft DataFrame is asked by await piano\.map\(frame, …\)"):
+        table_named("frame", {"frame": frame})
+
+
+async def test_a_daft_batch_that_is_cancelled_keeps_what_was_answered(counting, tmp_path, monkeypatch):
+    monkeypatch.setattr(daft_runner, "BATCH_ROWS", 4)
+    async with Piano(database=":memory:", workspace=tmp_path, base_url=counting.url, max_in_flight=2) as piano:
+        await piano.add_agent("counter", model="m")
+        running = asyncio.create_task(
+            piano.map(daft.from_pylist(ROWS), TEMPLATE.text, schema=SCHEMA, agent="counter", name="counts")
+        )
+        async for event in piano.events():
+            if isinstance(event, BatchProgress) and event.done:
+                break
+        await piano.cancel_batch("counts")
+
+        with pytest.raises(PianoError, match="was cancelled; run it again"):
+            await running
+        batch = await piano.batch("counts")
+        assert batch.status == "cancelled"
+        assert 0 < batch.done < len({(row["text"], row["by"]) for row in ROWS}) - 1

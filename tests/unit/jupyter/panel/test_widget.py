@@ -657,7 +657,7 @@ def test_a_panel_shows_another_thread_and_no_longer_the_first(opened):
     [
         (False, "another", "Sales", "Sales"),
         (True, "another", "Sales", "Talk"),
-        (False, KERNEL, "Sales", "Talk"),
+        pytest.param(False, KERNEL, "Sales", "Talk", id="the same kernel"),
         (False, "another", "deleted", "Talk"),
         (False, "another", "archived", "Talk"),
     ],
