@@ -117,7 +117,9 @@ class ThreadView:
     def continues_with(self, event: events.MessageAdded) -> bool:
         """Return whether an added message belongs to the branch shown; all but questions on another one do."""
         message = event.message
-        return message.role != "user" or message.parent_id is None or self._entry_of(message.parent_id) is not None
+        if message.role != "user" or self._entry_of(message.id) is not None:
+            return True
+        return not self._entries if message.parent_id is None else self._entry_of(message.parent_id) is not None
 
     def changes(self) -> list[Change]:
         """Return what the page does not have yet."""

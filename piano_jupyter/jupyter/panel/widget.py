@@ -364,7 +364,10 @@ class ChatPanel(anywidget.AnyWidget):
 
     def send_everything(self, page: str | None) -> None:
         """Send everything, to one page or to all: the last entries at once, older ones bit by bit."""
-        self._flush()
+        if page is None:
+            self.view.changes()  # are in it; sent before it, they would stand among the entries of another branch
+        else:
+            self._flush()
         slices = self.view.slices(ENTRIES_AT_ONCE)
         latest, self._filling = next(slices, []), self._filling + 1
         about = {"page": page, "thread": str(self.thread.id), "kernel": KERNEL}

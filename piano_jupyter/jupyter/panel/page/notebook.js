@@ -171,9 +171,10 @@ export class Notebook {
   }
 }
 
-// of pictures and the like, only what kinds there are
+// of pictures and the like, only what kinds there are; how far an answer is, is no output
 function readCell(cell) {
   const outputs = (cell.outputs?.toJSON() ?? [])
+    .filter(({ data }) => !String(data?.["text/html"] ?? "").includes('class="piano-live'))
     .slice(0, MAX_OUTPUTS)
     .map(({ output_type, text, data, ename, evalue }) => ({
       output_type,

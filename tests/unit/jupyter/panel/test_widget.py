@@ -383,7 +383,7 @@ def test_the_old_answer_does_not_appear_below_an_edited_question(opened):
     assert panel.answer(3) == ""
     loop.loop.call_soon_threadsafe(slow.set)
     loop.run(piano.drain())
-    until(lambda: str(panel.told("changes")[-1]).count("new answer"))
+    until(lambda: "new answer" in str(panel.sent))
 
     assert "old answer" not in str(panel.sent)
 
@@ -494,6 +494,23 @@ def test_a_question_on_another_branch_is_shown_there(opened):
     until(lambda: "3?" in shown(panel))
 
     assert [text for text in shown(panel) if text and text.endswith("?")] == ["1?", "2?", "3?"]
+
+
+def test_what_another_branch_has_is_never_sent_before_the_page_is_emptied_for_it(opened):
+    panel, piano, loop = opened("one", "two")
+    panel.clicks("hello")
+    loop.run(piano.ask("1?"))
+    [question, answer] = loop.run(piano.messages(piano.thread))
+    until(lambda: str(answer.id) in str(panel.told("changes")))
+
+    panel.edits(str(question.id), "2?", action=2)
+    panel.answer(2)
+    loop.run(piano.drain())
+    until(lambda: "2?" in shown(panel))
+    before = next(i for i, each in enumerate(panel.sent) if each["kind"] == "all" and "2?" in str(each["changes"]))
+
+    assert not [each for each in panel.sent[:before] if each["kind"] == "changes" and "2?" in str(each["changes"])]
+    assert "1?" not in shown(panel)
 
 
 def test_e7_a_click_on_a_card_that_was_answered_elsewhere_does_nothing_and_says_so(opened):
