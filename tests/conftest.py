@@ -142,9 +142,9 @@ def serve_tiny(
 ) -> Callable[..., Endpoint]:
     """Serve a tiny model of one's own: `serve_tiny(says="...", chat_template=tiny.TOOLS)`."""
 
-    def serve(**model: str | int | None) -> Endpoint:
+    def serve(context: int = 2048, **model: str | int | None) -> Endpoint:
         gguf = tiny.write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", **model)
-        return start_server(LocalServer(gguf, context=2048))
+        return start_server(LocalServer(gguf, context=context))
 
     return serve
 

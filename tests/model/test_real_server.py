@@ -133,7 +133,7 @@ async def test_what_cannot_fit_is_an_error_with_the_window_and_what_to_do(piano_
 
 
 async def test_cancel_frees_the_servers_slot(piano_at, serve_tiny):
-    endless = serve_tiny()  # random weights: it goes on until it is stopped
+    endless = serve_tiny(context=32_768)  # random weights: it goes on until it is stopped
     async with piano_at(endless) as piano:
         events = piano.events()
         job = await piano.send("go")

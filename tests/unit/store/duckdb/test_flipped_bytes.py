@@ -10,7 +10,8 @@ from database_runs import files_of, flipped
 
 MESSAGES, LOGGED = 10, 6
 PAGE_BYTES, LOG_STEP_BYTES = 4096, 1024
-PARTS = 8  #: so that each is done in time on a slow machine
+EMPTY_PAGES = 8  #: of so many empty pages one is tried: they are alike (`campaigns/flips.py` tries each)
+PARTS = 2  #: so that each is done in time on a slow machine
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,9 @@ def test_j5_a_flipped_byte_in_any_page_loses_little_and_what_is_told_of_it_is_tr
 ):
     file, log = made
     chance = random.Random(5)
-    places = [("", at + chance.randrange(PAGE_BYTES)) for at in range(0, len(file), PAGE_BYTES)]
+    pages = [at for at in range(0, len(file), PAGE_BYTES) if any(file[at : at + PAGE_BYTES])]
+    pages += sorted({*range(0, len(file), PAGE_BYTES)}.difference(pages))[::EMPTY_PAGES]
+    places = [("", at + chance.randrange(PAGE_BYTES)) for at in pages]
     steps = range(0, len(log), LOG_STEP_BYTES)
     places += [(".wal", min(at + chance.randrange(LOG_STEP_BYTES), len(log) - 1)) for at in steps]
     path = tmp_path / "flipped" / "run.duckdb"
@@ -47,4 +50,4 @@ def test_j5_a_flipped_byte_in_any_page_loses_little_and_what_is_told_of_it_is_tr
             kept = Path(sentence.rpartition("kept as ")[2])
             assert kept.read_bytes() == damaged or lost == 0
             assert Path(f"{kept}.txt").exists() or "before anything" in sentence
-    assert len(places) > 500
+    assert len(places) > 90
