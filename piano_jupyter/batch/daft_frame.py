@@ -20,6 +20,7 @@ from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_key import row_key
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.errors import PianoError
+from piano_jupyter.text.json_text import parse_json
 
 BATCH_ROWS = 1_000  #: rows that one worker asks before it gives back their answers
 ANSWER_TYPE = daft.DataType.struct(
@@ -164,5 +165,5 @@ def _record(answer: RowAnswer) -> dict[str, Any]:
 
 
 def _answer(record: Mapping[str, Any]) -> RowAnswer:
-    parsed = {"value": json.loads(record["value"]), "usage": json.loads(record["usage"])}
+    parsed = {"value": parse_json(record["value"]), "usage": parse_json(record["usage"])}
     return RowAnswer(**{**record, **parsed})

@@ -16,6 +16,7 @@ from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb import batch_queries
 from piano_jupyter.store.duckdb.codec import NOTEBOOK_COLUMNS, utc
 from piano_jupyter.store.duckdb.operations import Operations
+from piano_jupyter.text.json_text import parse_json
 
 RUN_COLUMNS = ("id", "agent", "server", "status", "reason", "row_count", "owner", "started_at", "finished_at")
 
@@ -98,7 +99,7 @@ class BatchOperations(Operations):
             return [
                 RowOutcome(
                     keys[at * KEY_BYTES : (at + 1) * KEY_BYTES],
-                    json.loads(answer) if is_json and answer is not None else answer,
+                    parse_json(answer) if is_json and answer is not None else answer,
                     error,
                 )
                 for at, answer, error in found
@@ -167,10 +168,10 @@ def _answer_of(
         return BatchAnswer(
             key=key.bytes,
             place=place,
-            asked=json.loads(asked),
-            answer=json.loads(answer) if is_json and answer is not None else answer,
+            asked=parse_json(asked),
+            answer=parse_json(answer) if is_json and answer is not None else answer,
             error=error,
-            usage=json.loads(usage),
+            usage=parse_json(usage),
             answered_at=at.replace(tzinfo=UTC),
         )
     except (ValueError, RecursionError) as problem:

@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 from tiny_mcp import tiny_server
 
@@ -38,3 +39,10 @@ def piano_with(workspace):
 def tiny():
     """`tiny(way, file)` is a server that misbehaves in this way; `tiny()` is an honest one."""
     return tiny_server
+
+
+@pytest.fixture
+def started_programs():
+    """Return a function that returns the processes below this one that the test has started."""
+    before = psutil.Process().children(recursive=True)  # servers of other tests
+    return lambda: [each for each in psutil.Process().children(recursive=True) if each not in before]

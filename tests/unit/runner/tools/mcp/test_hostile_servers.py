@@ -30,7 +30,7 @@ SECRET = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyzAB"
     ],
 )
 async def test_s1_a_server_that_does_not_start_is_one_sentence_and_the_turn_goes_on(
-    piano_with, tiny, asks_for, way, problem
+    piano_with, tiny, asks_for, way, problem, started_programs
 ):
     servers, timeout = {"tiny": tiny(way)}, 0.5 if way == "hangs" else 20.0
     async with piano_with(servers, asks_for("tiny__add", **ADD), "sorry", mcp_timeout=timeout) as (piano, model):
@@ -46,7 +46,7 @@ async def test_s1_a_server_that_does_not_start_is_one_sentence_and_the_turn_goes
         assert "not available now: the MCP server 'tiny'" in model.requests[0].tools[1]["function"]["description"]
         with pytest.raises(PianoError, match="the MCP server 'tiny': it"):
             await piano.restart_mcp_server("tiny")
-    assert not psutil.Process().children(recursive=True)
+    assert started_programs() == []
 
 
 async def test_s1_a_program_that_is_not_there_or_a_variable_that_is_not_set_is_said(piano_with):

@@ -169,13 +169,13 @@ async def test_a_tool_that_a_server_does_not_have_is_named(piano_with, tiny):
             await piano.update_agent("Assistant", enabled_tools=["other.add"])
 
 
-async def test_servers_end_with_the_piano_and_when_they_are_no_longer_set(piano_with, tiny):
+async def test_servers_end_with_the_piano_and_when_they_are_no_longer_set(piano_with, tiny, started_programs):
     async with piano_with({"tiny": tiny(), "other": tiny()}) as (piano, _):
-        started = psutil.Process().children(recursive=True)
+        started = started_programs()
         piano.config.mcp_servers = {"tiny": tiny()}
         assert [each.name for each in await piano.mcp_servers()] == ["tiny"]
         await asyncio.to_thread(until, lambda: sum(each.is_running() for each in started) == 2)
-    assert not psutil.Process().children(recursive=True)
+    assert started_programs() == []
 
 
 def test_the_sdk_is_loaded_only_with_the_first_server():
