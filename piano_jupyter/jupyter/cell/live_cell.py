@@ -1,5 +1,6 @@
 """LiveCell: the output of a cell that waits for answers, in a notebook or on a terminal."""
 
+import gc
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,21 @@ def _parts_so_far(progress: JobProgress) -> Iterator[LivePart]:
             yield LivePart(written, key)
 
 
+def _load_renderer() -> None:
+    """Import what is slow to import, without garbage collection.
+
+    A collection in between takes longer than all else, and an interrupt that comes meanwhile is raised in the callback
+    of some weak reference, where Python prints and forgets it.
+    """
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        LiveMarkdown()
+    finally:
+        if is_enabled:
+            gc.enable()
+
+
 class LiveCell:
     """Shows answers while they are written: rendered in a notebook, or with `raw` as they are.
 
@@ -90,7 +106,7 @@ class LiveCell:
         self._handle = display({}, raw=True, display_id=True) if in_notebook else None
         self._raw = raw
         if in_notebook and not raw:
-            LiveMarkdown()  # loads the renderer while the question is on its way
+            _load_renderer()  # while the question is on its way
         self._streams: dict[UUID, LiveMarkdown] = {}  # by message
         self._figures: list[Attachment] = []
         self._figures_handle: Any = None  # below the text, which is drawn far more often
