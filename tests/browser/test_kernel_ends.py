@@ -20,11 +20,9 @@ def is_back(nb, draft):
     expect(box(nb)).to_have_value(draft, timeout=SOON)
 
 
-def test_when_the_kernel_ends_the_panel_says_so_and_one_click_brings_it_back_on_its_thread(
-    notebook_in_each, stub_model
-):
+def test_when_the_kernel_ends_the_panel_says_so_and_one_click_brings_it_back_on_its_thread(notebook, stub_model):
     stub_model.says("first answer", "elsewhere", "second answer")
-    nb = notebook_in_each([LOAD, "%piano panel", f"{LOAD}\n%piano thread --new Elsewhere\n%piano ask What else?", "1"])
+    nb = notebook([LOAD, "%piano panel", f"{LOAD}\n%piano thread --new Elsewhere\n%piano ask What else?", "1"])
     nb.run(0)
     nb.run(1)
     ask(nb, "one")
