@@ -47,7 +47,7 @@ BATCH = Batch(
     inserted_at=START,
     agent="ada",
     row_count=2_000,
-    notebook=Notebook("k", "/work/sales.ipynb"),
+    notebook=Notebook("k", "/notes/sales.ipynb"),
     done=997,
     failed=3,
 )
