@@ -111,6 +111,26 @@ def test_the_header_follows_what_happens_elsewhere_and_plain_keys_stay_in_it(nb)
     expect(sheet(nb, "Threads")).to_have_count(0)
 
 
+def test_a_click_arrives_though_the_list_changes_while_the_button_is_down(nb):
+    threads = open_sheet(nb, "Threads", "Threads")
+    threads.get_by_role("button", name="Actions for Sales in May").click()
+    threads.get_by_role("button", name="Rename").click()
+    threads.get_by_role("button", name="Actions for What is the capital of France?").click()  # and the box goes
+    expect(threads.get_by_role("group", name="Actions for What is the capital of France?")).to_be_visible()
+
+    titles(nb).last.hover()
+    nb.page.mouse.down()
+    kernel = "panels[path].sessionContext.session.kernel"
+    run = f"([path, code]) => {{ {kernel}.requestExecute({{ code }}) }}"  # a cell would be scrolled to
+    nb.page.evaluate(run, [nb.path, nb.sources()[5]])
+    expect(nb.panel.locator(".piano-mode")).to_have_text("read")
+    expect(titles(nb).first).to_have_text("Sales in May")
+    nb.page.mouse.up()
+
+    expect(threads).to_have_count(0)
+    expect(nb.panel.locator(".piano-title")).to_have_text("What is the capital of France?")
+
+
 def test_one_agent_or_several_answer_and_a_mention_goes_first(nb, stub_model):
     stub_model.says("from ada", "from one", "from the other")
     picker = open_sheet(nb, "Who answers: Assistant", "Who answers")

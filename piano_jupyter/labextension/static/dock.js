@@ -15,6 +15,7 @@ const NOT_PYTHON = "Piano needs a Python kernel; this notebook has another one."
 const NOT_INSTALLED =
   "This notebook's kernel has no piano_jupyter, or an older one: install it there, then open Piano again.";
 
+const BEGINS_MS = 300; // a kernel that has not begun after that is busy: its own word of it may come later than a click
 const SHARE = 0.6; // of the width of the notebook, where the dock is in a side panel
 
 const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" width="16">
@@ -88,19 +89,23 @@ export default async (shared) => {
       const { language_info: language } = await kernel.info;
       if (this.isDisposed || kernel !== this.session.session?.kernel) return;
       if (language.name !== "python") return this.say(NOT_PYTHON);
-      const isBusy = kernel.status === "busy";
       const code = `${CODE}(resume=${resume ? "True" : "False"})`;
-      this.future = kernel.requestExecute({ code, store_history: false, stop_on_error: false });
-      const receive = this.future.onIOPub;
-      this.future.onIOPub = (message) => {
+      const future = kernel.requestExecute({ code, store_history: false, stop_on_error: false });
+      this.future = future;
+      const receive = future.onIOPub;
+      let begun = false;
+      future.onIOPub = (message) => {
+        begun = true;
         const { ename, evalue, traceback } = message.content;
         if (message.header.msg_type !== "error") receive(message);
         else if (ename === "ModuleNotFoundError" && evalue.includes("piano_jupyter")) this.say(NOT_INSTALLED);
         else this.say(traceback.join("\n"), "stderr");
       };
-      if (!isBusy) return;
-      this.say(BUSY);
-      this.model.clear(true); // when the first output comes
+      setTimeout(() => {
+        if (begun || future.isDisposed) return;
+        this.say(BUSY);
+        this.model.clear(true); // when the first output comes
+      }, BEGINS_MS);
     }
   }
 

@@ -22,7 +22,8 @@ export class Empty {
   }
 
   showQuestions(questions) {
-    this.questions.replaceChildren(...questions.map((text) => button(text, () => this.write(text), "piano-try")));
+    const buttons = questions.map((text) => button(text, () => this.write(text), "piano-try"));
+    this.panel.press.after(() => this.questions.replaceChildren(...buttons));
   }
 
   showWho(answering) {

@@ -14,6 +14,7 @@ import { LastThread } from "./last_thread.js";
 import { Log } from "./log.js";
 import { Notebook } from "./notebook.js";
 import { Find, isFindShortcut } from "./find.js";
+import { Press } from "./press.js";
 import { Proposals } from "./proposals.js";
 import { Reconnect } from "./reconnect.js";
 import { Room } from "./room.js";
@@ -46,6 +47,8 @@ class Panel {
 
   build(place) {
     this.root = make("section", { className: "piano-panel" });
+    this.press = new Press();
+    this.press.watch(this.root);
     this.notice = make("div", { className: "piano-notice", role: "alert", hidden: true });
     this.status = make("div", { className: "piano-unseen", role: "status" });
     this.log = new Log(this);
@@ -103,6 +106,7 @@ class Panel {
     this.reconnect.close();
     this.batches.close();
     this.room.close();
+    this.press.close();
     this.link.close();
   }
 
@@ -126,12 +130,12 @@ class Panel {
     } else if (kind === "cell") this.reply(message.ticket, this.proposals.add(message));
     else if (kind === "expect_cell") this.proposals.expect(message);
     else if (kind === "read_cells") this.reply(message.ticket, this.notebook.cells());
-    else if (kind === "older" || kind === "complete") this.log.addOlder(message);
     else if (kind === "ping") this.link.tell("here");
-    else this.show(message);
+    else this.press.after(() => this.show(message));
   }
 
   show(message) {
+    if (message.kind === "older" || message.kind === "complete") return this.log.addOlder(message);
     if (message.kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {

@@ -20,7 +20,7 @@ export class Proposals {
       head,
       this.list,
     );
-    this.onChange = () => this.update();
+    this.onChange = () => panel.press.after(() => this.update());
     this.cells = panel.notebook.use((notebook) => notebook.cells);
     this.cells?.changed.connect(this.onChange);
     this.observer = new MutationObserver(() => this.mark()); // a cell is shown only while it is in sight

@@ -105,6 +105,10 @@ export class Sheet {
 
   // put nodes into the body; what had the focus has it still, if it has the same data-key
   replace(...nodes) {
+    this.panel.press.after(() => this.put(nodes));
+  }
+
+  put(nodes) {
     const had = this.node.contains(document.activeElement);
     const key = document.activeElement?.dataset?.key;
     const top = this.body.scrollTop;
