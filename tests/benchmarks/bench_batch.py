@@ -4,48 +4,22 @@ python tests/benchmarks/bench_batch.py [ROWS [IN_FLIGHT [PAIRS]]]
 """
 
 import asyncio
-import json
 import statistics
 import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
-
 sys.path.insert(0, str(Path(__file__).parent))
 
+from reviews import SCHEMA, TEMPLATE, plain, reviews
 from rows_server import rows_server
 
-from piano_jupyter.batch import Asker, RowTemplate, row_key
+from piano_jupyter.batch import Asker, row_key
 
 ROWS, IN_FLIGHT, PAIRS = (int(each) for each in (sys.argv[1:] + ["2000", "64", "5"][len(sys.argv) - 1 :]))
 SECONDS = 0.05
-SCHEMA = {
-    "type": "object",
-    "properties": {"stars": {"type": "integer"}, "why": {"type": "string"}},
-    "required": ["stars", "why"],
-    "additionalProperties": False,
-}
-TEMPLATE = RowTemplate("Rate this review, and say why: {{review}}", system="You are fair.", schema=SCHEMA)
-REVIEWS = [{"id": number, "review": f"Number {number} is good. " * 10} for number in range(ROWS)]
-
-
-async def plain(url):
-    """Ask with asyncio and httpx alone, as one would write it: a client a worker, an answer a row."""
-    rows, answers = iter(enumerate(REVIEWS)), [None] * ROWS
-
-    async def work():
-        async with httpx.AsyncClient(timeout=None) as http:
-            for number, row in rows:
-                body = {"model": "m", "messages": TEMPLATE.messages(row), "response_format": {"type": "json_schema"}}
-                response = await http.post(f"{url}/chat/completions", json=body)
-                answers[number] = json.loads(response.json()["choices"][0]["message"]["content"])
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(IN_FLIGHT):
-            group.create_task(work())
-    return answers
+REVIEWS = reviews(ROWS)
 
 
 async def asker(url):
@@ -84,7 +58,9 @@ def keys():
 
 if __name__ == "__main__":
     with rows_server(SECONDS) as address:
-        speeds, cpu = asyncio.run(measure(address, {"plain": plain, "Asker": asker}))
+        speeds, cpu = asyncio.run(
+            measure(address, {"plain": lambda url: plain(url, REVIEWS, IN_FLIGHT), "Asker": asker})
+        )
     print(f"{ROWS:,} rows at {SECONDS * 1000:g} ms, {IN_FLIGHT} in flight, median of {PAIRS} interleaved pairs")
     for name, found in speeds.items():
         print(f"  {name:24} {statistics.median(found):8.0f} rows/s {statistics.median(cpu[name]):8.0f} µs CPU a row")

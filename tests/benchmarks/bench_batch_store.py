@@ -6,7 +6,6 @@ Resuming is shown beside an anti-join of the same size in DuckDB alone, and besi
 """
 
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
@@ -16,16 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from reviews import QUESTION, SCHEMA, SYSTEM, TEMPLATE, plain, reviews
 from rows_server import rows_server
 
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.batch.row_key import row_key
-from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch_records import BatchAnswer
 from piano_jupyter.events import BatchProgress
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
@@ -34,16 +32,7 @@ ROWS, IN_FLIGHT, PAIRS, SECONDS = 2_000, 64, 5, 0.05
 MANY = 20_000
 KNOWN = (300_000, 1_000_000)
 AT_ONCE = 50_000
-QUESTION = "Rate this review, and say why: {{review}}"
-SCHEMA = {
-    "type": "object",
-    "properties": {"stars": {"type": "integer"}, "why": {"type": "string"}},
-    "required": ["stars", "why"],
-    "additionalProperties": False,
-}
-SYSTEM = "You are fair."
-TEMPLATE = RowTemplate(QUESTION, system=SYSTEM, schema=SCHEMA)
-REVIEWS = [{"id": number, "review": f"Number {number} is good. " * 10} for number in range(ROWS)]
+REVIEWS = reviews(ROWS)
 ANTI_JOIN = "SELECT count(*) FROM wanted ANTI JOIN known USING (key)"
 
 
@@ -51,29 +40,12 @@ def opened(folder, url, **settings):
     return Piano(database=Path(folder, "piano.duckdb"), workspace=folder, base_url=url, embedded="never", **settings)
 
 
-async def plain(url):
-    """Ask with asyncio and httpx alone, as one would write it: a client a worker, an answer a row."""
-    rows, answers = iter(enumerate(REVIEWS)), [None] * ROWS
-
-    async def work():
-        async with httpx.AsyncClient(timeout=None) as http:
-            for number, row in rows:
-                body = {"model": "m", "messages": TEMPLATE.messages(row), "response_format": {"type": "json_schema"}}
-                response = await http.post(f"{url}/chat/completions", json=body)
-                answers[number] = json.loads(response.json()["choices"][0]["message"]["content"])
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(IN_FLIGHT):
-            group.create_task(work())
-    return answers
-
-
 async def speed(url):
     """Return the rows a second of plain asyncio and of `map`, in interleaved runs."""
     speeds = {"plain": [], "map": []}
     for turn in range(PAIRS + 1):
         begun = time.perf_counter()
-        await plain(url)
+        await plain(url, REVIEWS, IN_FLIGHT)
         asked = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             async with opened(folder, url, default_model="m", max_in_flight=IN_FLIGHT) as piano:
