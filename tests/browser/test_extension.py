@@ -145,6 +145,7 @@ def test_the_input_of_the_dock_is_visible_at_every_size(notebook_in_each):
     expect(box).to_be_visible(timeout=SOON)
     try:
         for _ in range(2):  # the second time the toolbars around it have taken their place
+            expect(dock(nb)).to_be_in_viewport(ratio=0.99)  # it has got its new size
             now, docked = nb.page.viewport_size, dock(nb).bounding_box()
             share = docked["width"] / now["width"]
             nb.page.set_viewport_size(
