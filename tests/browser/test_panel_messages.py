@@ -274,15 +274,21 @@ def test_q3_a_diagram_is_an_image_in_which_nothing_runs_and_what_is_no_diagram_s
     if "language-mermaid" not in render("```mermaid\nx\n```"):
         pytest.skip("the renderer does not name the language of code")
     hostile = '<img src=x onerror="window.pwned = 1">'
-    stub_model.says(f'```mermaid\ngraph TD; A["{hostile}"] --> B\n```\n\n```mermaid\nno diagram {hostile}\n```')
+    leaves = "````mermaid\nno diagram\n```\n![](/tracked.png)\n````"
+    stub_model.says(
+        f'```mermaid\nno diagram {hostile}\n```\n\n{leaves}\n\n```mermaid\ngraph TD; A["{hostile}"] --> B\n```'
+    )
     nb = notebook([OPEN])
     nb.run(0)
+    loaded = []
+    nb.page.on("request", lambda request: loaded.append(request.url))
     ask(nb, "Draw it.")
 
     expect(nb.panel.locator("img.piano-diagram")).to_have_attribute("src", re.compile("^data:image/svg"))
     expect(nb.panel.locator("img")).to_have_count(1)
-    expect(nb.panel.locator("pre")).to_have_count(2)
+    expect(nb.panel.locator("pre")).to_have_count(3)
     nb.shot("diagram")
+    assert not [each for each in loaded if "tracked" in each]
     assert nb.page.evaluate("window.pwned") is None
 
 

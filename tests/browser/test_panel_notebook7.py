@@ -77,6 +77,13 @@ def test_the_header_renames_the_thread_follows_cells_and_opens_another_one(nb):
     expect(nb.panel.locator(".piano-said").first).to_have_text("The capital of France?")
 
 
+def test_a_diagram_is_drawn(nb, stub_model):
+    stub_model.says("```mermaid\ngraph TD; A --> B\n```")
+    ask(nb, "Draw it.")
+
+    expect(nb.panel.locator("img.piano-diagram")).to_have_attribute("src", re.compile("^data:image/svg"))
+
+
 def test_a_variable_is_chosen_from_the_list_and_goes_with_the_question(nb, stub_model):
     box(nb).press_sequentially("Double @rat")
     expect(nb.panel.get_by_role("option").first).to_contain_text("0.19")

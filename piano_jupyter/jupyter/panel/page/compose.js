@@ -154,6 +154,12 @@ export class Compose {
     this.box.style.height = `${this.box.scrollHeight + 2}px`;
   }
 
+  // have the box and the list above it fit again into a panel of another size
+  fit() {
+    this.grow();
+    if (this.popup.trigger) this.popup.show();
+  }
+
   focus() {
     this.box.focus({ preventScroll: true });
   }

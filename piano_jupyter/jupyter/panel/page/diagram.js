@@ -3,7 +3,7 @@
 // The front end's own renderer makes an image of the drawing; only this image is shown, in which no script runs.
 import { make } from "./elements.js";
 
-const MERMAID = "text/vnd.mermaid";
+const MARKDOWN = "text/markdown"; // Notebook 7 draws diagrams in Markdown only
 const DRAWING = "data:image/svg+xml";
 
 // put the drawing above each block of Mermaid code in a piece of the page; `keepingItsEnd` wraps what changes heights
@@ -19,8 +19,8 @@ export function drawDiagrams(panel, root) {
 // return an image, or null where the front end draws none, or the text is no diagram
 async function drawing(panel, text) {
   try {
-    const model = { data: { [MERMAID]: text }, metadata: {}, trusted: false, setData() {} };
-    const renderer = panel.model.widget_manager.rendermime.createRenderer(MERMAID);
+    const model = { data: { [MARKDOWN]: fenced(text) }, metadata: {}, trusted: false, setData() {} };
+    const renderer = panel.model.widget_manager.rendermime.createRenderer(MARKDOWN);
     await renderer.renderModel(model);
     const drawn = renderer.node.querySelector("img");
     renderer.dispose();
@@ -31,4 +31,11 @@ async function drawing(panel, text) {
   } catch {
     return null;
   }
+}
+
+// as a block of code that nothing in the text ends: outside of it, an address of an image would be loaded
+function fenced(text) {
+  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}mermaid\n${text}\n${fence}`;
 }

@@ -61,7 +61,7 @@ class Panel {
     const { jump } = this.log;
     this.root.append(this.header.node, this.find.node, this.log.node, jump.node, this.proposals.node, this.notice);
     this.root.append(this.reconnect.node, this.batches.node, this.compose.node, this.status);
-    this.room = new Room(this.root);
+    this.room = new Room(this.root, () => this.compose.fit());
     this.keepKeys();
     place.append(this.root);
     this.room.watch();

@@ -4,8 +4,9 @@
 const MARGIN_PX = 12;
 
 export class Room {
-  constructor(root) {
-    this.root = root;
+  // onChange() is called once the panel has another size
+  constructor(root, onChange) {
+    Object.assign(this, { root, onChange });
     this.observer = new ResizeObserver(() => this.measure());
   }
 
@@ -23,6 +24,7 @@ export class Room {
     const inner = getComputedStyle(this.around);
     const height = this.around.clientHeight - parseFloat(inner.paddingTop) - parseFloat(inner.paddingBottom);
     if (height > 0) this.root.style.setProperty("--room", `${Math.max(height - MARGIN_PX, 120)}px`);
+    this.onChange();
   }
 
   close() {
