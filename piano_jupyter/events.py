@@ -245,7 +245,8 @@ class BatchProgress(Event):
     known: int  #: of these, how many had an answer, or an error, before it was started
     done: int  #: how many were answered since
     failed: int  #: how many have an error since
-    tokens: int  #: about how many tokens the model was to read for all that were not known
+    tokens: int  #: about how many tokens the model was to read for all that were not known; 0 where that is not known
+    read: int | None = None  #: how many rows are read, while those of a long table are, before any is asked
     rows_per_s: float = 0.0  #: of the last seconds
     tokens_per_s: float = 0.0  #: that the model wrote
     seconds_left: float | None = None  #: None where that cannot be told yet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from piano_jupyter.batch.asker import Asker
-from piano_jupyter.batch.batch_runner import BatchServices
+from piano_jupyter.batch.batch_run import BatchServices
 from piano_jupyter.batch.batches import Batches, BatchOwner
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock

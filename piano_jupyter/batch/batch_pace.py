@@ -7,11 +7,11 @@ WINDOW_S = 8.0  #: over which the speed is measured
 
 
 class BatchPace:
-    """Rows and tokens a second. `now` is a clock that only goes forward, in seconds."""
+    """Rows and tokens a second, from the first note on. `now` is a clock that only goes forward, in seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._samples: deque[tuple[float, int, int]] = deque([(now(), 0, 0)])
+        self._samples: deque[tuple[float, int, int]] = deque()
 
     def note(self, rows: int, tokens: int) -> None:
         """Note how many rows were asked, and tokens written, since the start."""
@@ -23,6 +23,8 @@ class BatchPace:
     @property
     def speed(self) -> tuple[float, float]:
         """Rows and tokens a second."""
+        if not self._samples:
+            return 0.0, 0.0
         (began, rows, tokens), (ended, all_rows, all_tokens) = self._samples[0], self._samples[-1]
         seconds = ended - began
         return ((all_rows - rows) / seconds, (all_tokens - tokens) / seconds) if seconds > 0 else (0.0, 0.0)

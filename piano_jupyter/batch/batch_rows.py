@@ -39,10 +39,11 @@ class BatchRows:
     def __init__(
         self, frame: Frame, template: RowTemplate, model: str, options: Mapping[str, Any], limit: int | None = None
     ) -> None:
-        template.check(frame.columns)
+        if frame.count or frame.columns:  # no dicts have no columns
+            template.check(frame.columns)
         self._frame, self._template = frame, template
         self._key_of = row_key(template, model, options)
-        self.count = frame.count if limit is None else min(limit, frame.count)
+        self.count = frame.count if limit is None else min(int(limit), frame.count)
         self.keys = bytearray()  #: of all rows, once they are surveyed
         self._signs = bytearray()
         self._chars = self._measured = 0
@@ -62,11 +63,13 @@ class BatchRows:
         """About how many tokens the model reads for the rows that are not known."""
         return round(self.unknown * self._chars / max(1, self._measured) / CHARS_PER_TOKEN)
 
-    async def survey(self, known: Known) -> None:
-        """Find the key of each row, and whether it is known."""
+    async def survey(self, known: Known, tell: Callable[[int], None] = lambda _: None) -> None:
+        """Find the key of each row, and whether it is known; `tell` how many rows are read, where more follow."""
         rows = self._rows()
         while keys := await asyncio.to_thread(self._next_keys, rows):
             self.keys += keys
+            if len(self.keys) < self.count * KEY_BYTES:
+                tell(len(self.keys) // KEY_BYTES)
             if len(self.keys) - len(self._signs) * KEY_BYTES >= LOOKUP_BYTES:
                 await self._look_up(known)
         await self._look_up(known)
@@ -92,7 +95,7 @@ class BatchRows:
             self._signs += await known(keys, place)
 
     def _rows(self) -> Iterator[Row]:
-        return islice(self._frame.rows(self._template.columns), self.count)
+        return islice(self._frame.rows(self._template.columns), self.count) if self.count else iter(())
 
     def _next_keys(self, rows: Iterable[Row]) -> bytes:
         chunk = list(islice(rows, CHUNK_ROWS))

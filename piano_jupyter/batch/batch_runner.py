@@ -6,25 +6,19 @@ a later row is answered: where a server fails, the rows that it failed at are as
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from piano_jupyter.batch.batch_pace import BatchPace
 from piano_jupyter.batch.batch_rows import BatchRows, UnknownRow
+from piano_jupyter.batch.batch_run import BatchRun, BatchServices
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_permits import RowPermits
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch_records import Batch, BatchAnswer, BatchStatus, RowDemand
-from piano_jupyter.bus import EventBus
 from piano_jupyter.cancellation import finish_even_if_cancelled
-from piano_jupyter.clock import Clock
 from piano_jupyter.errors import PianoError
-from piano_jupyter.events import BatchProgress
 from piano_jupyter.logs import logger
-from piano_jupyter.store.base import Store, Turn
-from piano_jupyter.text.json_text import parse_json
 
 log = logger(__name__)
 
@@ -54,60 +48,37 @@ class BatchAsker(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchServices:
-    """What batches need from the other components."""
-
-    store: Store
-    bus: EventBus
-    clock: Clock
-    turn: Callable[[str], Awaitable[Turn]]  #: returns what the store has to know to decide how a model's rows go
-
-
-class BatchRunner:
-    """One run of a batch. `stir` tells it to ask again how many rows may be in flight."""
+class BatchRunner(BatchRun):
+    """One run of a batch over a table of this process."""
 
     def __init__(self, services: BatchServices, batch: Batch, template: RowTemplate, rows: BatchRows) -> None:
-        self._store, self._bus, self._clock = services.store, services.bus, services.clock
+        super().__init__(services, batch)
         self._turn = services.turn
-        self.batch, self._template, self._rows = batch, template, rows
+        self._template, self._rows = template, rows
         self._permits = RowPermits()
-        self._pace = BatchPace(self._clock.monotonic)
         self._stirred = asyncio.Event()
-        self._cancelled = False
         self._limit = 1
-        self._done = self._failed = self._tokens = 0
         self._answered: list[BatchAnswer] = []  #: and not stored yet
         self._errors: list[BatchAnswer] = []  #: of the last rows in a row, which are stored once another is answered
         self._taken: set[bytes] = set()  #: the keys of rows that are being asked, or whose answers are not stored yet
-        self._told: BatchProgress | None = None
+        self._read_told_at = 0.0
         self._asked_store: dict[object, float] = {}  #: since when the store is asked for something
 
     def stir(self) -> None:
-        """Have it ask the store at once how many rows may be in flight."""
         self._stirred.set()
 
     async def run(self, asker: BatchAsker) -> None:
         """Ask all rows that are not known. Raises PianoError where it stops before the end; what was done is kept."""
-        status, reason = BatchStatus.INTERRUPTED, None
-        try:
-            await self._rows.survey(self._known)
-            log.info("batch=%s rows=%d known=%d", self.batch.name, self._rows.count, self._rows.known)
-            self._tell(BatchStatus.RUNNING)
+        async with self._until_it_ends():
+            await self._rows.survey(self._known_rows, self._tell_read)
+            self._read, self._known, self._tokens_to_read = None, self._rows.known, self._rows.tokens
+            log.info("batch=%s rows=%d known=%d", self.batch.name, self._rows.count, self._known)
+            self._tell()
             if self._rows.unknown:
                 await self._ask(asker)
-            status = BatchStatus.DONE
-        except PianoError as error:
-            status, reason = BatchStatus.FAILED, str(error)
-            if self._cancelled:
-                status, reason = BatchStatus.CANCELLED, None
-            raise
-        finally:
-            await finish_even_if_cancelled(self._end(status, reason))
 
     def cancel(self) -> None:
-        """Stop it; what was done is kept."""
-        self._cancelled = True
+        super().cancel()
         self.stir()
 
     async def _ask(self, asker: BatchAsker) -> None:
@@ -138,7 +109,15 @@ class BatchRunner:
                     self._taken.add(each.key)
                     await unasked.put(each)
 
-    async def _known(self, keys: bytes, place: int) -> bytes:
+    def _tell_read(self, count: int) -> None:
+        """Tell how many rows of a long table are read, now and then: nothing is asked before all are."""
+        self._check_cancelled()
+        now = self._clock.monotonic()
+        if self._read is None or now - self._read_told_at >= COMMIT_S:
+            self._read, self._read_told_at, self._known = count, now, self._rows.known
+            self._tell()
+
+    async def _known_rows(self, keys: bytes, place: int) -> bytes:
         """Return a digit for each key; answers of other batches are copied to this one first."""
         signs = await self._store.known_rows(self.batch.id, keys)
         if COPIED in signs:
@@ -148,7 +127,7 @@ class BatchRunner:
 
     async def _known_by_now(self, keys: bytes, place: int) -> bytes:
         await self._commit()
-        return await self._known(keys, place)
+        return await self._known_rows(keys, place)
 
     async def _work(self, asker: BatchAsker, unasked: "asyncio.Queue[UnknownRow | None]") -> None:
         async with asker.worker() as worker:
@@ -159,37 +138,21 @@ class BatchRunner:
 
     def _take(self, row: UnknownRow, answer: RowAnswer) -> None:
         """Note an answer, to be stored."""
-        kept = BatchAnswer(
-            key=row.key,
-            place=row.place,
-            asked=self._asked(row) if answer.tries else {},
-            answer=answer.value,
-            error=answer.error,
-            usage={**answer.usage, "unavailable": True} if answer.unavailable else answer.usage,
-            answered_at=self._clock.now(),
-        )
+        asked = self._template.fields(row.row) if answer.tries else "{}"
+        kept = self._counted(row.key, row.place, asked, answer)
         if answer.error is None or not answer.tries:
             self._answered.append(kept)
         else:
             self._errors.append(kept)
         if answer.error is None:
-            self._done += 1
             self._answered += self._errors
             self._errors = []
-        else:
-            self._failed += 1
-        self._tokens += int(answer.usage.get("completion_tokens") or 0)
-
-    def _asked(self, row: UnknownRow) -> dict[str, object]:
-        asked = parse_json(self._template.fields(row.row))
-        return asked if isinstance(asked, dict) else {}
 
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_S)
             await self._commit()
-            self._pace.note(self._done + self._failed, self._tokens)
-            self._tell(BatchStatus.RUNNING)
+            self._tell()
 
     async def _commit(self) -> None:
         """Store what was answered. Raises StoreError."""
@@ -210,8 +173,7 @@ class BatchRunner:
         """Ask the store again and again how many rows may be in flight."""
         while True:
             self._stirred.clear()
-            if self._cancelled:
-                raise PianoError(f"the batch {self.batch.name!r} was cancelled; run it again to go on with it")
+            self._check_cancelled()
             turn = await self._turn(self.batch.model)
             with self._asking_store():
                 allowed = await self._store.lease_rows(self._demand(self._limit), turn)
@@ -251,37 +213,7 @@ class BatchRunner:
             limit=self._limit,
         )
 
-    async def _end(self, status: BatchStatus, reason: str | None) -> None:
-        """Store what is left, give back what was leased, and note how it ended. Logs what cannot be stored."""
-        try:
-            await self._commit()
-            await self._store.lease_rows(self._demand(0))
-            self.batch = await self._store.end_batch(self.batch, status, reason, self._clock.now())
-        except PianoError as error:
-            log.warning("batch=%s its end could not be stored: %s", self.batch.name, error)
-        log.info("batch=%s %s done=%d failed=%d %s", self.batch.name, status, self._done, self._failed, reason or "")
-        self._pace.note(self._done + self._failed, self._tokens)
-        self._tell(status, reason)
-
-    def _tell(self, status: BatchStatus, reason: str | None = None) -> None:
-        """Publish how far it is, if that has changed."""
-        rows_per_s, tokens_per_s = (0.0, 0.0) if self._clock.repeats else self._pace.speed
-        left = self._rows.unknown - self._done - self._failed
-        progress = BatchProgress(
-            batch_id=self.batch.id,
-            name=self.batch.name,
-            status=status,
-            rows=self._rows.count,
-            known=self._rows.known,
-            done=self._done,
-            failed=self._failed,
-            tokens=self._rows.tokens,
-            rows_per_s=rows_per_s,
-            tokens_per_s=tokens_per_s,
-            seconds_left=max(0, left) / rows_per_s if rows_per_s else None,
-            reason=reason,
-            notebook=self.batch.notebook.name,
-        )
-        if progress != self._told:
-            self._told = progress
-            self._bus.publish(progress)
+    async def _finish(self) -> None:
+        """Store what is left, and give back what was leased."""
+        await self._commit()
+        await self._store.lease_rows(self._demand(0))

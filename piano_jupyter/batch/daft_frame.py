@@ -24,10 +24,10 @@ from piano_jupyter.text.json_text import parse_json
 
 BATCH_ROWS = 1_000  #: rows that one worker asks before it gives back their answers
 ANSWER_TYPE = daft.DataType.struct(
-    {name: daft.DataType.string() for name in ("text", "value", "error", "usage")}
+    {name: daft.DataType.string() for name in ("asked", "text", "value", "error", "usage")}
     | {"tries": daft.DataType.int64(), "unavailable": daft.DataType.bool()}
 )
-NOT_ASKED: Mapping[str, Any] = dict.fromkeys(("text", "value", "usage", "tries", "unavailable"))
+NOT_ASKED: Mapping[str, Any] = dict.fromkeys(("asked", "text", "value", "usage", "tries", "unavailable"))
 
 
 class Answers(Protocol):
@@ -37,8 +37,8 @@ class Answers(Protocol):
         """Return the answers that are there for these keys."""
         ...
 
-    def add(self, answers: Mapping[bytes, RowAnswer]) -> None:
-        """Keep answers, and why some rows have none; return when they are safe."""
+    def add(self, answers: Mapping[bytes, RowAnswer], asked: Mapping[bytes, str]) -> None:
+        """Keep answers, and why some rows have none, with what was asked, as JSON; return when they are safe."""
         ...
 
 
@@ -58,8 +58,9 @@ def ask_frame(
     """Ask a model about each row of a Daft DataFrame; return the frame with the answers as columns.
 
     It runs on the runner that Daft is set to: here, or after `daft.set_runner_ray(ADDRESS)` on that cluster, whose
-    machines need Piano, and reach the servers. Rows that ask the same are asked once. The answers of all rows pass
-    through this process; the rows do not. As after each join of Daft, the order of the rows may be another one.
+    machines need Piano, and reach the servers. Rows that ask the same are asked once. The answers of all rows, and the
+    values that the template uses, pass through this process; the rest of the rows does not. As after each join of Daft,
+    the order of the rows may be another one.
 
     Args:
         frame: The frame.
@@ -102,9 +103,10 @@ def ask_frame(
     ask = _ask_function(template, settings, workers, batch_rows)
     for part in missing.select(daft.col(key), ask(*used).alias("answer")).to_arrow_iter():
         records = dict(zip(part.column(0).to_pylist(), part.column(1).to_pylist(), strict=True))
+        asked = {each: record.pop("asked") for each, record in records.items()}
         new = {each: _answer(record) for each, record in records.items() if record["tries"] is not None}
         if answers is not None:
-            answers.add(new)
+            answers.add(new, asked)
         found |= new
         if len(new) < len(records):
             raise PianoError(next(record["error"] for record in records.values() if record["tries"] is None))
@@ -149,7 +151,10 @@ async def _ask(
                 found[number] = answer  # noqa: PERF403  They are kept if the batch stops.
     except PianoError as error:
         stopped = str(error)
-    return [_record(found[at]) if at in found else {**NOT_ASKED, "error": stopped} for at in range(len(rows))]
+    return [
+        _record(template, row, found[at]) if at in found else {**NOT_ASKED, "error": stopped}
+        for at, row in enumerate(rows)
+    ]
 
 
 def _rows(template: RowTemplate, columns: Sequence[daft.Series]) -> Iterator[dict[str, Any]]:
@@ -157,11 +162,11 @@ def _rows(template: RowTemplate, columns: Sequence[daft.Series]) -> Iterator[dic
     return (dict(zip(template.columns, row, strict=True)) for row in values)
 
 
-def _record(answer: RowAnswer) -> dict[str, Any]:
-    """Return an answer as Daft moves it."""
+def _record(template: RowTemplate, row: Mapping[str, Any], answer: RowAnswer) -> dict[str, Any]:
+    """Return an answer as Daft moves it, with what was asked; a row that could not be asked has no values."""
     texts = {"text": answer.text, "value": json.dumps(answer.value), "error": answer.error}
-    usage = json.dumps(dict(answer.usage))
-    return {**texts, "usage": usage, "tries": answer.tries, "unavailable": answer.unavailable}
+    asked, usage = template.fields(row) if answer.tries else "{}", json.dumps(dict(answer.usage))
+    return {**texts, "asked": asked, "usage": usage, "tries": answer.tries, "unavailable": answer.unavailable}
 
 
 def _answer(record: Mapping[str, Any]) -> RowAnswer:

@@ -63,7 +63,8 @@ def map_in_cell(session: "Session", rows: Any, template: str, options: Mapping[s
             result = running.result()
         except KeyboardInterrupt:
             running.stop()
-            with contextlib.suppress(concurrent.futures.CancelledError, TimeoutError, PianoError):
+            # a second interrupt only ends the wait
+            with contextlib.suppress(KeyboardInterrupt, concurrent.futures.CancelledError, TimeoutError, PianoError):
                 running.result(STOP_TIMEOUT_S)
             while not received.empty():
                 if isinstance(news := received.get(), Event):
@@ -139,7 +140,8 @@ class BatchView:
         if self._handle is not None:
             self._handle.update({"text/html": bar_html(progress, plan, now), "text/plain": f"{plan}\n{now}"}, raw=True)
             return
-        if not self._printed:
+        if not self._printed and progress.read is None:
+            self._clear()
             print(terminal_text(plan))  # noqa: T201  On a terminal.
             self._printed = True
         if self._is_terminal:

@@ -15,9 +15,10 @@ TABLES = frozenset(
         "polars.LazyFrame",
         "pyarrow.Table",
         "duckdb.DuckDBPyRelation",
+        "daft.DataFrame",
     }
 )
-WHAT_IS_A_TABLE = "--map takes the name of a data frame (pandas, polars, pyarrow, DuckDB), or of a list of dicts"
+WHAT_IS_A_TABLE = "--map takes the name of a data frame (pandas, polars, pyarrow, DuckDB, Daft), or of a list of dicts"
 
 
 def table_named(name: str, variables: Mapping[str, Any]) -> Any:
@@ -27,8 +28,6 @@ def table_named(name: str, variables: Mapping[str, Any]) -> Any:
     value = variables[name]
     if kind_among(value, TABLES):
         return value
-    if kind_among(value, {"daft.DataFrame"}):
-        raise PianoError(f"--map {name}: a Daft DataFrame is asked by await piano.map({name}, …)")
     if isinstance(value, Iterator):
         raise PianoError(f"--map {name}: an iterator can be read once only; make a list first: {name} = list({name})")
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -45,6 +44,8 @@ def columns_of(value: Any) -> list[str]:
     """Return the names of the columns of a table that are texts; none if it is no table."""
     if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
         names: Iterable[object] = value[0]
+    elif kind_among(value, {"daft.DataFrame"}):
+        names = value.column_names
     else:
         parts = frame_parts(value) if kind_among(value, TABLES) else None
         names = parts.names[parts.index :] if parts else ()

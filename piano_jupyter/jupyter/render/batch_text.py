@@ -17,9 +17,13 @@ ROWS_TO_TRY = 20  # a table with more of them may be tried with these first
 def plan_line(progress: "BatchProgress", *, has_limit: bool = False) -> str:
     """Return what is about to be asked: how many rows, how many are known, about how many tokens."""
     left = progress.rows - progress.known
+    if progress.read is not None:
+        return counted(progress.rows, "row")
     if not left:
         return f"{counted(progress.rows, 'row')}, all known"
     known = f", {progress.known:,} of them known" if progress.known else ""
+    if not progress.tokens:  # of a Daft frame, which holds its rows elsewhere
+        return f"{counted(progress.rows, 'row')}{known}"
     tokens = counted(rounded(progress.tokens), "token")
     trying = f"; --limit {ROWS_TO_TRY} tries it" if left > ROWS_TO_TRY and not has_limit else ""
     return f"{counted(progress.rows, 'row')}{known}, about {tokens} to read{trying}"
@@ -27,7 +31,8 @@ def plan_line(progress: "BatchProgress", *, has_limit: bool = False) -> str:
 
 def progress_line(progress: "BatchProgress") -> str:
     """Return how far a batch is, with its speed and how long it still takes."""
-    parts = [f"{progress.known + progress.done + progress.failed:,} of {counted(progress.rows, 'row')}"]
+    rows, done = counted(progress.rows, "row"), progress.known + progress.done + progress.failed
+    parts = [f"{done:,} of {rows}" if progress.read is None else f"reading {rows}: {progress.read:,} read"]
     if progress.rows_per_s:
         parts.append(f"{rate(progress.rows_per_s)} rows/s")
     if progress.tokens_per_s:
@@ -63,7 +68,7 @@ def summary_line(progress: "BatchProgress", failed: int) -> str:
 
 def interrupted_line(progress: "BatchProgress | None") -> str:
     """Return what is left of a batch that was interrupted, and how to go on."""
-    if progress is None:
+    if progress is None or progress.read is not None:
         return "interrupted; nothing was asked"
     answered = f"{progress.known + progress.done:,} of {counted(progress.rows, 'row')}"
     return f"interrupted; the answers to {answered} are kept: run this again to go on"

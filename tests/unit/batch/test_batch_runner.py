@@ -9,7 +9,8 @@ import pytest
 
 from piano_jupyter.batch import batch_runner
 from piano_jupyter.batch.batch_rows import BatchRows
-from piano_jupyter.batch.batch_runner import BatchRunner, BatchServices
+from piano_jupyter.batch.batch_run import BatchServices
+from piano_jupyter.batch.batch_runner import BatchRunner
 from piano_jupyter.batch.frames import open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate

@@ -5,6 +5,7 @@ import json
 from contextlib import aclosing
 
 import daft
+import pyarrow.parquet as pq
 import pytest
 from row_models import RowModel
 
@@ -14,7 +15,7 @@ from piano_jupyter.batch.daft_frame import ask_frame
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import BatchProgress
-from piano_jupyter.jupyter.magic.map_option import table_named
+from piano_jupyter.jupyter.magic.map_option import columns_of, table_named, tables_in
 from piano_jupyter.testing import ServerReply
 
 #: Daft does not close the pipe of the process in which it runs a function.
@@ -40,7 +41,8 @@ class Kept(dict):
     def known(self, keys):
         return {key: self[key] for key in keys if key in self}
 
-    def add(self, answers):
+    def add(self, answers, asked):
+        assert asked.keys() >= answers.keys()
         self.added += 1
         self.update((key, answer) for key, answer in answers.items() if answer.error is None)
 
@@ -125,6 +127,9 @@ async def test_a_daft_frame_in_map_keeps_its_answers_with_those_of_other_tables(
         assert rows_in(result)[:10] == first
         assert len(counting.requests) - asked == len(texts) - 10
         assert (batch.status, batch.row_count, batch.done, batch.failed) == ("done", 30, len(texts) - 1, 1)
+        await piano.export_batch(batch.name, tmp_path / "answers.parquet")
+        kept = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+        assert {(each["text"], each["by"] and float(each["by"])) for each in kept} == texts
 
         again = await piano.map(daft.from_pylist(ROWS), TEMPLATE.text, **ask)
         whole = await piano.map(ROWS, TEMPLATE.text, **ask)
@@ -133,7 +138,7 @@ async def test_a_daft_frame_in_map_keeps_its_answers_with_those_of_other_tables(
         assert len(counting.requests) - asked == len(texts) - 10
 
 
-async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_no_cell(tmp_path):
+async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_can_be_named_in_a_cell(tmp_path):
     frame = daft.from_pylist(ROWS)
     async with Piano(database=":memory:", workspace=tmp_path, model=RowModel(str)) as piano:
         with pytest.raises(PianoError, match="needs the address of a server: give servers="):
@@ -144,8 +149,8 @@ async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_no_cell(tmp_path
             await piano.map(frame, "{{review}}")
         with pytest.raises(PianoError, match="known only once it runs"):
             await piano.plan_map(frame, "{{text}}")
-    with pytest.raises(PianoError, match=r"--map frame: a Daft DataFrame is asked by await piano\.map\(frame, …\)"):
-        table_named("frame", {"frame": frame})
+    assert table_named("frame", {"frame": frame}) is frame
+    assert (tables_in({"frame": frame}), columns_of(frame)) == (["frame"], ["id", "text", "by", "length"])
 
 
 async def test_a_daft_batch_that_is_cancelled_keeps_what_was_answered(counting, tmp_path, monkeypatch):

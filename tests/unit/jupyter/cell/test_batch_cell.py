@@ -47,13 +47,15 @@ def terminal(monkeypatch):
 
 def test_a_terminal_shows_one_line_that_changes_and_in_the_end_the_result(session, terminal):
     shown, view = terminal(), BatchView(session, has_limit=False)
-    for event in (BEGUN, HALFWAY, DONE):
+    for event in (replace(BEGUN, read=10), BEGUN, HALFWAY, DONE):
         view.take(event)
     view.end()
     view.summarize(0)
 
     first, rest = shown.getvalue().split("\n", 1)
     *changing, last = rest.split("\r")
+    reading, cleared, first = (each.strip() for each in first.split("\r") if each)
+    assert (reading, cleared) == ("reading 40 rows: 10 read", "")
     assert first == "40 rows, about 400 tokens to read; --limit 20 tries it"
     assert "20 of 40 rows · 2.0 rows/s · less than a minute left" in [each.strip() for each in changing]
     assert all(len(each) < 80 for each in changing)

@@ -58,12 +58,18 @@ def test_before_it_starts_rows_known_rows_and_tokens_are_told_and_how_to_try_it(
     assert plan_line(HALFWAY, has_limit=True).endswith("about 240,000 tokens to read")
     assert plan_line(replace(BEGUN, rows=1, known=0, tokens=31)) == "1 row, about 31 tokens to read"
     assert plan_line(replace(BEGUN, rows=120)) == "120 rows, all known"
+    assert plan_line(BEGUN, has_limit=True) == "2,000 rows, 120 of them known"  # Daft: its rows are elsewhere
 
 
 def test_while_it_runs_rows_speed_time_and_failures_are_told():
     assert progress_line(HALFWAY) == "1,000 of 2,000 rows · 4.3 rows/s · 321 tokens/s · about 4 min left · 3 failed"
     assert progress_line(BEGUN) == "120 of 2,000 rows"
     assert progress_line(replace(BEGUN, reason="the server is busy")) == "120 of 2,000 rows · the server is busy"
+    reading = replace(BEGUN, known=0, read=800)
+    assert progress_line(reading) == "reading 2,000 rows: 800 read"
+    assert progress_line(replace(reading, reason="no disk")) == "reading 2,000 rows: 800 read · no disk"
+    assert plan_line(reading) == "2,000 rows"
+    assert interrupted_line(reading) == "interrupted; nothing was asked"
     assert fraction(HALFWAY) == 0.5
     assert fraction(replace(BEGUN, rows=0)) == 0
 
