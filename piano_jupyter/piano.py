@@ -58,6 +58,7 @@ from piano_jupyter.runner.model.server.model_list import ASK_ANOTHER, GIVE_AGENT
 from piano_jupyter.runner.schema.response_format import ResponseFormat, response_format_of
 from piano_jupyter.runner.skills.skill import Skill
 from piano_jupyter.runner.tools.files.file_tools import file_layer
+from piano_jupyter.runner.turn.prompt import system_text
 from piano_jupyter.safe_files import copy_file
 from piano_jupyter.store.base import UsageBy
 from piano_jupyter.store.duckdb.backup_files import backups
@@ -1823,7 +1824,7 @@ class Piano:
         name: str | None = None,
         limit: int | None = None,
         max_in_flight: int | None = None,
-        servers: Sequence[str] = (),
+        servers: str | Sequence[str] = (),
     ) -> Any:
         """Ask the model a question about each row of a table, and return the table with the answers.
 
@@ -1832,13 +1833,14 @@ class Piano:
 
         Args:
             rows: The table: a DataFrame of pandas or polars, a Table of pyarrow, a relation of DuckDB, or rows as
-                dicts. A DataFrame of Daft is asked where Daft runs, and does not wait for chats.
+                dicts, also from an iterator, which is read on another thread. A DataFrame of Daft is asked where Daft
+                runs, and does not wait for chats.
             template: The question. `{{column}}` is the row's value of that column.
             schema: What an answer is to be instead of text, as `ask` takes it; its fields become columns.
-            agent: The name of the agent whose model, options and system prompt are used; by default the oldest.
+            agent: The name of the agent whose model, options, system prompt and skills are used; by default the oldest.
             model: The model that answers, in place of the agent's own.
             name: The name of the batch; by default one made from the template.
-            limit: How many rows to ask, from the first; by default all.
+            limit: How many rows to ask, from the first; by default all. No more are read of an iterator.
             max_in_flight: How many rows are asked at once; by default as the setting of that name says.
             servers: The addresses of the servers to ask, with /v1, in place of `base_url`. A row goes to one with room.
 
@@ -2027,19 +2029,27 @@ class Piano:
         return await self._parts.batches.export(name, _users_path(file), self.config.workspace)
 
     async def _question(
-        self, template: str, schema: Any, agent: str | None, model: str | None, name: str | None, servers: Sequence[str]
+        self,
+        template: str,
+        schema: Any,
+        agent: str | None,
+        model: str | None,
+        name: str | None,
+        servers: str | Sequence[str],
     ) -> Question:
         if name is not None and not name.strip():
             raise PianoError("the name of the batch is empty")
         form = await _form(schema, Path(self.config.workspace))
         asked = self._parts.agents.by_name(agent) if agent else self._parts.agents.all()[0]
+        skills = [await self.skill(each) for each in sorted(set(asked.enabled_skills))]
+        system = system_text(asked.system_prompt, "\n\n".join(skill.prompt for skill in skills))
         return Question(
             text=template,
-            agent=asked,
+            agent=replace(asked, system_prompt=system),
             model=model or asked.model,
             schema=form.schema if form else None,
             name=name.strip() if name else None,
-            servers=tuple(servers),
+            servers=(servers,) if isinstance(servers, str) else tuple(servers),
         )
 
     # -- agents, tools, skills ---------------------------------------------------------------------

@@ -21,6 +21,7 @@ class RowModel:
     def __init__(self, answer=lambda row: f"seen {row}"):
         self.answer = answer
         self.rows, self.asked = [], []  #: the rows that were asked, and all questions: None stands for a chat
+        self.systems = []  #: the system prompts of the rows
         self.in_flight = self.most_in_flight = 0
         self.free = asyncio.Event()
         self.free.set()
@@ -44,6 +45,7 @@ class RowModel:
             return
         async with self.begun:
             self.rows.append(row)
+            self.systems += [each["content"] for each in request.messages if each["role"] == "system"]
             self.begun.notify_all()
         self.in_flight += 1
         self.most_in_flight = max(self.in_flight, self.most_in_flight)

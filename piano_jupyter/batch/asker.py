@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Self
 
 from piano_jupyter.batch.row_answer import RowAnswer
@@ -99,12 +100,13 @@ class Asker:
         given = [servers] if isinstance(servers, str) or callable(servers) else list(servers)
         if not given:
             raise PianoError("no server to ask; give the address of one, such as http://localhost:8080/v1")
-        if max_in_flight is not None and max_in_flight < 1:
-            raise PianoError(f"max_in_flight must be at least 1, not {max_in_flight}")
+        if max_in_flight is not None and (not isinstance(max_in_flight, Integral) or max_in_flight < 1):
+            raise PianoError(f"max_in_flight must be a whole number of at least 1, not {max_in_flight!r}")
         self.model, self.options = model, dict(options or {})
         self.format = None if schema is None else response_format_of(schema)
         self._servers = [_server(each, key, config) for each in given]
-        self._max_in_flight, self._wrap, self.chat_model = max_in_flight, wrap, chat_model
+        self._max_in_flight = None if max_in_flight is None else int(max_in_flight)
+        self._wrap, self.chat_model = wrap, chat_model
         keys = [each.config.api_key for each in self._servers]
         self._mask = mask or SecretMask(wanted=lambda: config.mask_secrets, keys=lambda: keys)
         self._sized: asyncio.Task[int] | None = None

@@ -4,16 +4,19 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
-from piano_jupyter.batch.answer_columns import answer_columns
+from piano_jupyter.batch.answer_columns import answer_columns, free_names
 from piano_jupyter.batch.batch_rows import BatchRows
-from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner, BatchServices
+from piano_jupyter.batch.batch_run import BatchRun, BatchServices
+from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner
 from piano_jupyter.batch.daft_runner import DaftRunner
 from piano_jupyter.batch.frames import Frame, open_frame
 from piano_jupyter.batch.row_answer import RowAnswer
@@ -24,7 +27,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.events import BatchProgress
 from piano_jupyter.records import EMBEDDED, Agent, Notebook
-from piano_jupyter.safe_files import copy_file
+from piano_jupyter.safe_files import check_writable, copy_file
 from piano_jupyter.store.duckdb.parquet_file import ParquetColumn, write_parquet
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 from piano_jupyter.variables.data_frames import kind_among
@@ -83,20 +86,6 @@ class Question:
         return "-".join([*words, self.digest[:DIGEST_DIGITS]])
 
 
-class BatchRun(Protocol):
-    """A batch that runs here."""
-
-    batch: Batch
-
-    def stir(self) -> None:
-        """Have it ask the store at once how many rows may be in flight."""
-        ...
-
-    def cancel(self) -> None:
-        """Stop it; what was done is kept."""
-        ...
-
-
 class Batches:
     """The batches of a workspace."""
 
@@ -110,8 +99,8 @@ class Batches:
         """Ask the question of each row; return the table with the answers. Raises PianoError."""
         if kind_among(table, DAFT):
             return await self._map_daft(table, question, limit, max_in_flight)
-        template, frame = question.template, _frame(table)
-        rows = self._rows(frame, question, template, limit)
+        template, frame = question.template, await _opened(table, limit)
+        rows = _rows(frame, question, template, limit)
         asker = self._make_asker(
             question.model, question.agent.options, question.schema, max_in_flight, question.servers
         )
@@ -151,7 +140,7 @@ class Batches:
         """Return what `map` would ask. Raises PianoError."""
         if kind_among(table, DAFT):
             raise PianoError("what a Daft DataFrame holds is known only once it runs; plan a part of it")
-        rows = self._rows(_frame(table), question, question.template, limit)
+        rows = _rows(await _opened(table, limit), question, question.template, limit)
         known = next((each for each in await self._store.batches() if each.digest == question.digest), None)
 
         async def signs(keys: bytes, _: int) -> bytes:
@@ -231,6 +220,7 @@ class Batches:
     async def export(self, name: str, file: Path, workspace: str | Path) -> int:
         """Write the answers of a batch to a new Parquet file; return how many there are. Raises PianoError."""
         batch = await self.find(name)
+        check_writable(file, workspace=workspace, replace=False)
         loop = asyncio.get_running_loop()
 
         def next_answers(place: int, key: bytes) -> list[BatchAnswer]:  # called on another thread
@@ -251,11 +241,6 @@ class Batches:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-    def _rows(self, frame: Frame, question: Question, template: RowTemplate, limit: int | None) -> BatchRows:
-        if limit is not None and limit < 1:
-            raise PianoError(f"limit must be at least 1, not {limit}")
-        return BatchRows(frame, template, question.model, question.agent.options, limit)
 
     async def _open(self, question: Question, count: int) -> Batch:
         clock, owner, name = self._services.clock, self._owner, question.batch_name
@@ -326,8 +311,19 @@ class Batches:
                     runner.cancel()
 
 
-def _frame(table: Any) -> Frame:
-    return table if isinstance(table, Frame) else open_frame(table)
+async def _opened(table: Any, limit: int | None) -> Frame:
+    """Return a table to read; it is read on another thread, which an interrupt stops. Raises PianoError."""
+    if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+        raise PianoError(f"limit must be a whole number of at least 1, not {limit!r}")
+    stopped = threading.Event()
+    try:
+        return await asyncio.to_thread(open_frame, table, limit, stopped.is_set)
+    finally:
+        stopped.set()
+
+
+def _rows(frame: Frame, question: Question, template: RowTemplate, limit: int | None) -> BatchRows:
+    return BatchRows(frame, template, question.model, question.agent.options, limit)
 
 
 def _in_order(keys: bytes, found: Sequence[RowOutcome]) -> list[RowAnswer]:
@@ -358,10 +354,17 @@ def _write(
 
 
 def _columns(batch: Batch, names: Sequence[str], answers: Sequence[BatchAnswer]) -> list[ParquetColumn]:
-    """Return the columns that `map` gives: those that the question names, then the answers."""
-    asked = [ParquetColumn(name, "", [_text(each.asked.get(name)) for each in answers]) for name in names]
+    """Return the columns that `map` gives: those that the question names, then the answers.
+
+    In a database, names have to differ in more than case, and to be no empty text.
+    """
+    free = free_names([name or "column" for name in names], ())
+    asked = [
+        ParquetColumn(column, "", [_text(each.asked.get(name)) for each in answers])
+        for column, name in zip(free, names, strict=True)
+    ]
     given = [RowAnswer(text=str(each.answer), value=each.answer, error=each.error) for each in answers]
-    columns = answer_columns(given, len(given), batch.schema, names)
+    columns = answer_columns(given, len(given), batch.schema, free)
     found = [
         ParquetColumn(each.name, each.kind, each.values if each.kind else [_text(value) for value in each.values])
         for each in columns

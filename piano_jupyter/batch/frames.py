@@ -14,6 +14,7 @@ from piano_jupyter.batch.answer_columns import AnswerColumn, answer_columns
 from piano_jupyter.batch.cell_value import to_json
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.errors import PianoError
+from piano_jupyter.text.truncation import truncated
 from piano_jupyter.variables.data_frames import kind_among
 from piano_jupyter.variables.variable_access import type_name
 
@@ -31,20 +32,35 @@ def with_answers(frame: Any, answers: Iterable[RowAnswer], schema: Mapping[str, 
     return open_frame(frame).with_answers(answers, schema)
 
 
-def open_frame(frame: Any) -> "Frame":
+def open_frame(frame: Any, limit: int | None = None, stopped: Callable[[], bool] = lambda: False) -> "Frame":
     """Return a table to read and to answer. Raises PianoError for what is no table.
 
     What can be read only once, or may differ when it is read again, is read now: a generator, a lazy frame, a relation.
+    Of an iterator, which may have no end, at most `limit` rows are read; once `stopped` says so, no more dicts are.
     """
     if kind := kind_among(frame, FRAMES):
-        return FRAMES[kind](frame)
-    if isinstance(frame, Iterable) and not isinstance(frame, Mapping | str | bytes):
-        rows = list(frame)
-        if all(isinstance(row, Mapping) for row in rows):
-            return DictRows(rows)
-    raise PianoError(
-        f"a {type_name(frame)} is no table; give a pandas or polars DataFrame, a pyarrow Table, a DuckDB relation, "
-        f"or rows as dicts"
+        try:
+            return FRAMES[kind](frame)
+        except PianoError:
+            raise
+        except Exception as error:  # each library has its own, for what is computed only now
+            said = truncated(" ".join(str(error).split()), 300)
+            raise PianoError(f"the table cannot be read: {type(error).__name__}: {said}") from error
+    if not isinstance(frame, Iterable) or isinstance(frame, Mapping | str | bytes):
+        raise _no_table(f"a {type_name(frame)} is no table")
+    rows: list[Row] = []
+    for row in islice(frame, limit) if isinstance(frame, Iterator) else frame:
+        if not isinstance(row, Mapping):
+            raise _no_table(f"a {type_name(frame)} of {type_name(row)} is no table")
+        if stopped():
+            raise PianoError(f"interrupted after {len(rows):,} rows were read")
+        rows.append(row)
+    return DictRows(rows)
+
+
+def _no_table(what: str) -> PianoError:
+    return PianoError(
+        f"{what}; give a pandas or polars DataFrame, a pyarrow Table, a DuckDB relation, or rows as dicts"
     )
 
 
@@ -106,10 +122,11 @@ class DictRows(Frame):
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows, self.count = rows, len(rows)
-        self.columns = list(dict.fromkeys(str(name) for row in rows for name in row))
+        self._names = list(dict.fromkeys(name for row in rows for name in row))
+        self.columns = list(map(str, self._names))
 
     def _values(self, place: int, start: int, end: int) -> Sequence[Any]:
-        name = self.columns[place]
+        name = self._names[place]
         return [row.get(name) for row in self._rows[start:end]]
 
     def _extended(self, columns: Sequence[AnswerColumn]) -> Any:

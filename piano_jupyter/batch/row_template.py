@@ -64,11 +64,13 @@ class RowTemplate:
         unknown = [name for name in self.columns if name not in known]
         if not unknown:
             return
-        listed = ", ".join(truncated(name, 60) for name in known[:MAX_NAMED])
+        listed = ", ".join(truncated(name if _can_be_written(name) else repr(name), 60) for name in known[:MAX_NAMED])
         more = f" and {len(known) - MAX_NAMED:,} more" if len(known) > MAX_NAMED else ""
         missing = ", ".join(f"{{{{{truncated(name, 60)}}}}}" for name in unknown)
+        rename = "" if all(map(_can_be_written, known)) else "; rename those with blanks around them, or with braces"
         raise PianoError(
-            f"{missing}: no such column; there are: {listed or 'none'}{more}. Only columns can stand in double braces"
+            f"{missing}: no such column; there are: {listed or 'none'}{more}. "
+            f"Only columns can stand in double braces{rename}"
         )
 
     def messages(self, row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -93,6 +95,11 @@ class RowTemplate:
             return to_json(values)
         except ValueError as error:  # Python does not write a number of more than 4,300 digits
             raise PianoError(f"the row cannot be written: {error}") from error
+
+
+def _can_be_written(name: str) -> bool:
+    """Return whether a name can stand in double braces."""
+    return Placeholder(name) in split_placeholders(Placeholder(name).written)
 
 
 def _in_column(name: str, error: PianoError) -> PianoError:

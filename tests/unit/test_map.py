@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from row_models import RowModel, refuses
 
 from piano_jupyter import Notebook, Piano, PianoError
-from piano_jupyter.batch import batch_rows, batches
+from piano_jupyter.batch import batch_rows, batch_runner, batches
 from piano_jupyter.batch_records import KEY_BYTES, BatchStatus
 from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, StoreError
 from piano_jupyter.events import BatchProgress
@@ -118,6 +123,14 @@ async def test_another_model_template_schema_or_system_prompt_is_another_questio
     assert len({each.name for each in await piano.batches()}) == 6
 
 
+@pytest.mark.parametrize("nothing", [[], pd.DataFrame(), pa.table({})], ids=["dicts", "pandas", "pyarrow"])
+async def test_no_rows_are_answered_by_no_rows(opened, nothing):
+    model = RowModel()
+    found = await (await opened(model)).map(nothing, TEMPLATE)
+
+    assert (type(found), len(found), model.asked) == (type(nothing), 0, [])
+
+
 async def test_a_limit_tries_the_first_rows(opened):
     model = RowModel()
     piano = await opened(model)
@@ -207,6 +220,78 @@ async def test_progress_is_told_from_the_start_to_the_end(opened):
     assert [(each.rows, each.known) for each in begins] == [(5, 0), (8, 5)]
     assert [(each.rows, each.known, each.done, each.failed) for each in ends] == [(5, 0, 5, 0), (8, 5, 3, 0)]
     assert all(each.tokens > 0 for each in begins)
+
+
+async def test_while_a_long_table_is_read_it_is_told_how_many_rows_are(opened, monkeypatch):
+    monkeypatch.setattr(batch_rows, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(batch_runner, "COMMIT_S", 0)
+    piano = await opened(RowModel())
+    told = []
+    piano.bus.subscribe(told.append, BatchProgress)
+    await piano.map(reviews(5), TEMPLATE)
+
+    begun = next(each for each in told if each.read is None)
+    assert [(each.status, each.read, each.rows) for each in told[: told.index(begun)]] == [
+        (BatchStatus.RUNNING, 2, 5),
+        (BatchStatus.RUNNING, 4, 5),
+    ]
+    assert [each.read for each in told[told.index(begun) :]] == [None] * (len(told) - 2)
+
+
+async def test_r44_a_batch_is_cancelled_while_its_table_is_read(opened, monkeypatch):
+    monkeypatch.setattr(batch_rows, "CHUNK_ROWS", 1)
+    model = RowModel()
+    piano = await opened(model)
+    running = asyncio.create_task(piano.map(reviews(5_000), TEMPLATE, name="reviews"))
+    async for event in piano.events():
+        if isinstance(event, BatchProgress):
+            break
+    await piano.cancel_batch("reviews")
+
+    with pytest.raises(PianoError, match="was cancelled; run it again"):
+        await running
+    assert (model.rows, (await piano.batch("reviews")).status) == ([], BatchStatus.CANCELLED)
+
+
+async def test_r44_of_an_iterator_without_an_end_a_limit_is_read_and_an_interrupt_stops_what_reads_it(opened):
+    begun, read = threading.Event(), []
+
+    def endless():
+        while True:
+            read.append(len(read))
+            begun.set()
+            yield {"review": read[-1]}
+
+    piano = await opened(RowModel())
+    some = endless()
+    found = await piano.map(some, TEMPLATE, limit=3)
+    assert ([row["review"] for row in found], len(read)) == ([0, 1, 2], 3)
+
+    begun.clear()
+    running = asyncio.create_task(piano.map(some, TEMPLATE))
+    await asyncio.to_thread(begun.wait)
+    running.cancel()
+    await asyncio.wait([running])
+    await asyncio.get_running_loop().shutdown_default_executor()  # which waits for the thread that reads
+
+    assert running.cancelled()
+    assert len(await piano.batches()) == 1
+
+
+async def test_the_skills_of_the_agent_are_sent_in_full_and_are_part_of_what_is_asked(opened, tmp_path):
+    skill = tmp_path / "skills" / "rate.md"
+    skill.parent.mkdir()
+    model = RowModel()
+    piano = await opened(model)
+    for count, text in enumerate(["Five is best.", "One is best. " * 2_000], 1):
+        skill.write_text(f"---\nname: rate\ndescription: How to rate.\n---\n{text}")
+        await piano.update_agent("Assistant", system_prompt="Be fair.", enabled_skills=["rate"])
+        await piano.map(reviews(1), TEMPLATE)
+        await piano.map(reviews(1), TEMPLATE)
+
+        assert model.systems[-1].startswith('Be fair.\n\n<skill name="rate">')
+        assert text.strip() in model.systems[-1]
+        assert len(model.rows) == count
 
 
 async def test_r23_a_question_goes_before_a_batch_and_waits_for_no_row_that_has_not_begun(opened):
@@ -315,12 +400,15 @@ async def test_r27_any_name_is_a_name(opened, name, tmp_path):
     ("given", "error", "said"),
     [
         ({"name": " "}, PianoError, "the name of the batch is empty"),
-        ({"limit": 0}, PianoError, "limit must be at least 1"),
-        ({"max_in_flight": 0}, PianoError, "max_in_flight must be at least 1"),
+        ({"limit": 0}, PianoError, "limit must be a whole number of at least 1, not 0"),
+        ({"limit": 2.5}, PianoError, r"limit must be a whole number of at least 1, not 2\.5"),
+        ({"max_in_flight": 0}, PianoError, "max_in_flight must be a whole number of at least 1, not 0"),
         ({"agent": "nobody"}, NotFoundError, "no agent named 'nobody'"),
         ({"template": "no column"}, PianoError, "names no column"),
         ({"template": "{{nothing}}"}, PianoError, "no such column; there are: review, id"),
         ({"rows": 7}, PianoError, "a int is no table"),
+        ({"rows": duckdb.sql("SELECT error('boom') AS review")}, PianoError, "the table cannot be read: .*boom"),
+        ({"rows": range(10**12)}, PianoError, "a range of int is no table"),
     ],
 )
 async def test_what_cannot_be_asked_is_refused_before_anything_is_stored(opened, given, error, said):
@@ -352,6 +440,20 @@ async def test_r31_a_deleted_batch_is_in_no_byte_of_the_history_and_its_copies(o
 def holding(folder):
     """Return the files that hold what was said."""
     return [each.name for each in folder.rglob("*") if each.is_file() and b"xyzzyplugh" in each.read_bytes()]
+
+
+async def test_r46_each_column_and_number_is_exported(opened, tmp_path):
+    odd, file = {"a": 1, "A": 2, "": 3, "n\0": 4}, tmp_path / "answers.parquet"
+    piano = await opened(RowModel(lambda row: "7" if row["a"] == 1 else str(10**30)))
+    await piano.map([odd, odd | {"a": None}], "{{a}} {{A}} {{}} {{n\0}}", schema=int, name="odd")
+
+    assert await piano.export_batch("odd", file) == 2
+    assert pq.read_table(file).to_pylist() == [
+        {"a": "1", "A_2": "2", "column": "3", "n\0": "4", "answer": "7", "error": None},
+        {"a": None, "A_2": "2", "column": "3", "n\0": "4", "answer": str(10**30), "error": None},
+    ]
+    with pytest.raises(PianoError, match="exists; name another file"):
+        await piano.export_batch("odd", file)
 
 
 async def test_what_batches_cost_is_told_by_batch(opened):

@@ -90,13 +90,18 @@ def chat_messages(
             own = calls_by_message.get(message.id, ())
             prompt += _own_message(message, own, call_ids, job_id, prepared)
             prompt += _seen_figures(own, attached) if sees_figures else []
-    system = "\n\n".join(part for part in (agent.system_prompt.strip(), escape(model_text(skills.strip()))) if part)
+    system = system_text(agent.system_prompt, skills)
     messages = merge_same_role(prompt)
     while messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
         messages.pop()  # its call was never made; a template would take it for the start of the answer
     if not messages or messages[0]["role"] != "user":
         messages.insert(0, {"role": "user", "content": "(the conversation so far)"})
     return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def system_text(system_prompt: str, skills: str) -> str:
+    """Return an agent's system prompt followed by the texts of its skills."""
+    return "\n\n".join(part for part in (system_prompt.strip(), escape(model_text(skills.strip()))) if part)
 
 
 def quoted(author: str, text: str) -> str:

@@ -293,7 +293,7 @@ async def test_no_server_is_a_sentence(closed_port):
     assert found.error.startswith(f"the server at {closed_port} does not answer")
     with pytest.raises(PianoError, match="no server to ask"):
         Asker([], "m")
-    with pytest.raises(PianoError, match="max_in_flight must be at least 1, not 0"):
+    with pytest.raises(PianoError, match="max_in_flight must be a whole number of at least 1, not 0"):
         Asker(URL, "m", max_in_flight=0)
 
 

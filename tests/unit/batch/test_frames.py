@@ -190,3 +190,16 @@ def test_no_library_is_imported():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert ended.stdout == "set()\n"
+
+
+def test_r45_keys_of_dicts_that_are_no_texts_are_columns_and_two_that_read_the_same_are_refused_if_used():
+    rows = [{1: "a", None: "b"}, {1: "c", "1": "d"}]
+
+    assert list(rows_of([{1: "a", None: "b"}])) == [{"1": "a", "None": "b"}]
+    assert list(rows_of(rows, ["None"])) == [{"None": "b"}, {"None": None}]
+    with pytest.raises(PianoError, match="2 columns are named '1'"):
+        list(rows_of(rows, ["1"]))
+    assert with_answers(rows, [RowAnswer(value="x")]) == [
+        {1: "a", None: "b", "answer": "x", "error": None},
+        {1: "c", "1": "d", "answer": None, "error": None},
+    ]

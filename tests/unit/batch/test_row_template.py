@@ -71,6 +71,16 @@ def test_unknown_columns_are_named_and_those_that_there_are():
     RowTemplate("{{review}}").check(["review", "name"])
 
 
+def test_columns_that_braces_cannot_hold_are_quoted_with_the_way_out():
+    with pytest.raises(PianoError) as caught:
+        RowTemplate("{{review}}").check([" review", "{{x}}", "a b"])
+
+    assert str(caught.value) == (
+        "{{review}}: no such column; there are: ' review', '{{x}}', a b. "
+        "Only columns can stand in double braces; rename those with blanks around them, or with braces"
+    )
+
+
 def test_of_a_thousand_columns_an_error_lists_a_few():
     with pytest.raises(PianoError, match="c29 and 970 more") as caught:
         RowTemplate("{{x}}").check(f"c{number}" for number in range(1000))
