@@ -312,6 +312,11 @@ class Worker:
                 return reply
 
 
+def connection_settings(config: PianoConfig, **given: Any) -> PianoConfig:
+    """Return a configuration with the settings of the connection only, which can be sent to another process."""
+    return PianoConfig(**{name: getattr(config, name) for name in INHERITED}, **given)
+
+
 async def _together(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
     """Do work `count` times at once. Raises the first PianoError that ends one of them, and ends the others."""
     try:
@@ -325,7 +330,7 @@ async def _together(work: Callable[[], Coroutine[Any, Any, None]], count: int) -
 def _server(given: str | Connect, api_key: str, config: PianoConfig) -> _Server:
     if not isinstance(given, str):
         return _Server(given, config)
-    own = PianoConfig(base_url=given, api_key=api_key, **{name: getattr(config, name) for name in INHERITED})
+    own = connection_settings(config, base_url=given, api_key=api_key)
     endpoint = Endpoint(url=own.base_url, api_key=own.api_key)
 
     async def connect() -> Endpoint:

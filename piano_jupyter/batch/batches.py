@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from piano_jupyter.batch.answer_columns import answer_columns, free_names
+from piano_jupyter.batch.asker import connection_settings
 from piano_jupyter.batch.batch_rows import BatchRows
 from piano_jupyter.batch.batch_run import BatchRun, BatchServices
 from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner
@@ -129,7 +130,7 @@ class Batches:
             "model": question.model,
             "options": question.agent.options,
             "max_in_flight": max_in_flight or self._config.max_in_flight,
-            "config": self._config,
+            "config": connection_settings(self._config, api_key=self._config.api_key),
         }
         batch = await self._open(question, await asyncio.to_thread(table.count_rows))
         runner = DaftRunner(self._services, batch, table, template, settings)

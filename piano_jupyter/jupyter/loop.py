@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from piano_jupyter.records import Thread
 
 T = TypeVar("T")
+INTERRUPT_S = 0.2  # after which an interrupt of an awaited call takes effect, if nothing else happens
 
 
 class LoopThread:
@@ -198,7 +199,7 @@ class PianoInCell:
         try:
             while True:
                 try:
-                    yield await asyncio.wrap_future(self._loop.submit(stream.__anext__()))
+                    yield await _outcome(self._loop.submit(stream.__anext__()))
                 except StopAsyncIteration:
                     return
         finally:
@@ -214,11 +215,25 @@ class PianoInCell:
         return getattr(await self._opened(), name)
 
     async def _hop(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.wrap_future(self._loop.submit(self._call(name, *args, **kwargs)))
+        return await _outcome(self._loop.submit(self._call(name, *args, **kwargs)))
 
     async def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         result = getattr(await self._opened(), name)(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
+
+
+async def _outcome(running: "concurrent.futures.Future[T]") -> T:
+    """Wait for what runs on the chat's loop, and stop it if the cell is interrupted.
+
+    The loop of the cell wakes now and then: an interrupt takes effect only with its next event (ipykernel's issue 881).
+    """
+    outcome = asyncio.wrap_future(running)
+    try:
+        while not outcome.done():
+            await asyncio.wait([outcome], timeout=INTERRUPT_S)
+        return outcome.result()
+    finally:
+        outcome.cancel()
 
 
 def _as_it_is(call: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:

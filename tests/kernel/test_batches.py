@@ -148,6 +148,22 @@ def test_an_interrupt_of_an_awaited_map_keeps_what_was_answered_too(tables, stub
     assert "interrupted" in tables.run("%piano batches").text
 
 
+def test_r44_an_interrupt_of_an_awaited_map_takes_effect_while_its_table_is_read(tables, tmp_path):
+    tables.run(
+        f"""import pathlib, threading
+def endless():
+    while not threading.Event().wait(0.01):
+        pathlib.Path({str(tmp_path / "begun")!r}).touch()
+        yield {{"n": 1}}"""
+    )
+    started = tables.start("await piano.map(endless(), 'Say {{n}}')")
+    until((tmp_path / "begun").exists)
+    tables.manager.interrupt_kernel()
+    cell = tables.finish(started)
+
+    assert cell.shown[0]["text/plain"] == "interrupted; nothing was asked"
+
+
 def test_r42_dicts_come_back_as_dicts_and_are_shown_as_a_table_of_a_bounded_size(tables, stub_model):
     stub_model.answer = lambda _: "<b>fine</b>"
     tables.run("rows = [{'n': n, 'empty': n} for n in range(300)]")
@@ -200,6 +216,7 @@ def test_verbs_take_a_name_as_a_keyword_in_a_cell(tables):
         (f"%%piano --map reviews --raw\n{QUESTION}", "--map returns a table, and --raw shows an answer as plain text"),
         (f"%%piano --map reviews --thread Talk\n{QUESTION}", "in no thread: leave --thread out"),
         (f"%%piano --limit 3\n{QUESTION}", "--limit and --name go with --map FRAME"),
+        (f"%%piano --map ''\n{QUESTION}", "no table named ''; known: "),
         (f"%%piano --map reviews --limit none\n{QUESTION}", "--limit takes a whole number of at least 1, not 'none'"),
         (f"%%piano @ada @Assistant --map reviews\n{QUESTION}", "one agent answers about a table, not 2"),
         (f"%%piano --map reviews --json Ratng\n{QUESTION}", "no variable named 'Ratng'"),

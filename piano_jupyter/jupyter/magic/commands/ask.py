@@ -62,7 +62,7 @@ def ask(
             raise PianoError(
                 "--into puts the answer into a variable, and --no-wait does not wait for one: leave one out"
             )
-    if map or limit or name:
+    if not (map is None and limit is None and name is None):
         others = {"no_wait": no_wait, "raw": raw, "thread": question.pop("thread", None)}
         check_goes_with_map(others)
         return ask_table(session, text, frame=map, limit=limit, name=name, json=json, into=into, **question)

@@ -36,7 +36,7 @@ def ask_table(
     model: str | None = None,
 ) -> Any:
     """Ask about each row of the table in the variable `frame`; return it with the answers. Raises PianoError."""
-    if not frame:
+    if frame is None:
         raise PianoError("--limit and --name go with --map FRAME, which asks about each row of a table")
     if not text.strip():
         raise PianoError(
