@@ -12,6 +12,7 @@ from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch.server_room import ServerRoom
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import (
+    ContextOverflowError,
     ModelError,
     ModelNotServedError,
     ModelTimeoutError,
@@ -251,12 +252,19 @@ class Worker:
         answer_format = answer_format if schema is None else ResponseFormat(schema)
         schema = None if answer_format is None else answer_format.schema
         request = ChatRequest(model=self._asker.model, messages=messages, options=self._asker.options, schema=schema)
-        text, value, reply, failure = "", None, Reply(), None
+        text, value, reply = "", None, Reply()
+        failure: PianoError | None = None
         try:
             async with aclosing(reply_matching_schema(self._model, request)) as pieces:
                 async for piece in pieces:
                     reply = piece if isinstance(piece, Reply) else reply
             text, value = _value(reply, answer_format)
+        except ContextOverflowError as raised:
+            window = f" of {raised.n_ctx:,} tokens" if raised.n_ctx else ""
+            failure = ModelError(
+                f"the row does not fit in the model's context{window}; shorten the column, "
+                f"or have the server give its model a larger context"
+            )
         except PianoError as raised:
             failure = raised
         error = None if failure is None else str(failure)

@@ -112,8 +112,7 @@ async def main():
                 arguments = [str(database), url, str(ROWS), str(IN_FLIGHT)]
                 environment = os.environ | {"PYTHONPATH": str(ROOT), "PIANO_SHARE": "1"}
                 kernel = await asyncio.create_subprocess_exec(sys.executable, "-c", KERNEL, *arguments, env=environment)
-            await until_answered(ROWS * (number + 1) // (KILLS + 1))
-            await asyncio.sleep(random.uniform(0, 0.3))
+            await until_answered(ROWS * (number + 1) // (KILLS + 1) + random.randrange(ROWS // 20))
             if number % 2:
                 pid, what = await store_process(database), "store process"
                 os.kill(pid, signal.SIGKILL)

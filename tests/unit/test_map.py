@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -262,6 +263,7 @@ async def test_r44_of_an_iterator_without_an_end_a_limit_is_read_and_an_interrup
             begun.set()
             yield {"review": read[-1]}
 
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))  # one to read, one to wait
     piano = await opened(RowModel())
     some = endless()
     found = await piano.map(some, TEMPLATE, limit=3)
@@ -272,7 +274,8 @@ async def test_r44_of_an_iterator_without_an_end_a_limit_is_read_and_an_interrup
     await asyncio.to_thread(begun.wait)
     running.cancel()
     await asyncio.wait([running])
-    await asyncio.get_running_loop().shutdown_default_executor()  # which waits for the thread that reads
+    both = threading.Barrier(2)
+    await asyncio.gather(*(asyncio.to_thread(both.wait) for _ in range(2)))  # neither thread reads any more
 
     assert running.cancelled()
     assert len(await piano.batches()) == 1

@@ -56,7 +56,7 @@ async def reply_matching_schema(model: ChatModel, request: ChatRequest) -> Async
                 raise
             raise ModelError(
                 f"the answer did not match the schema ({problem}), and the model's context has no room to ask again; "
-                f"ask for something simpler, or open a new thread"
+                f"ask for something simpler, or with less text before it"
             ) from error
         except ModelRefusedError:
             if current.schema is None or current.may_call:

@@ -383,6 +383,17 @@ async def test_r12_what_is_no_answer_is_a_failure_of_the_row(body):
     assert len(found.error) < 500
 
 
+async def test_r12_a_row_that_is_too_long_for_the_model_is_named_as_a_row():
+    body = {"error": {"type": "exceed_context_size_error", "message": "too long", "n_ctx": 4096}}
+    async with asker(lambda _: httpx.Response(400, json=body)) as asking:
+        found = await asking.ask(TEMPLATE.messages(ROWS[0]))
+
+    assert found.error == (
+        "the row does not fit in the model's context of 4,096 tokens; shorten the column, "
+        "or have the server give its model a larger context"
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [

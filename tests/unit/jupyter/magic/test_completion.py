@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from IPython.core.completer import CompletionContext
 
+from piano_jupyter.batch.batches import DAFT
 from piano_jupyter.batch.frames import FRAMES
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.catalog import COMMANDS
@@ -256,4 +257,4 @@ def test_each_word_of_a_usage_is_completed_or_free_text():
 
 
 def test_the_tables_that_are_offered_are_those_that_can_be_asked_about():
-    assert FRAMES.keys() == TABLES_TO_ASK
+    assert {*FRAMES, *DAFT} == TABLES_TO_ASK
