@@ -9,6 +9,7 @@
     - ModelUnavailableError
     - ModelNotServedError
     - ModelRefusedError
+      * ToolsRefusedError
     - ModelTimeoutError
     - ImagesRefusedError
     - UnreadableReplyError
@@ -88,6 +89,10 @@ class ModelNotServedError(ModelError):
 
 class ModelRefusedError(ModelError):
     """The server refuses the request."""
+
+
+class ToolsRefusedError(ModelRefusedError):
+    """The server cannot give the model tools."""
 
 
 class ModelTimeoutError(ModelError):

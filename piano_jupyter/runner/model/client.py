@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -15,11 +16,11 @@ from piano_jupyter.logs import logger
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.model_properties import ModelProperties
 from piano_jupyter.runner.model.protocol import ChatRequest, Delta, LoadingNotice, Piece, Reply, StreamRestarted
+from piano_jupyter.runner.model.server.disputed_fields import DisputedFields
 from piano_jupyter.runner.model.server.model_list import not_served_error
 from piano_jupyter.runner.model.server.rejections import rejection, response_text
 from piano_jupyter.runner.model.server.retries import RetryBudget, TransientError
 from piano_jupyter.runner.model.server.transport import Connect, ServerTransport, Wrap
-from piano_jupyter.runner.model.server.unsupported_options import UnsupportedOptions
 from piano_jupyter.runner.model.stream.constrained_calls import constrained_request
 from piano_jupyter.runner.model.stream.latency import Stopwatch
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
@@ -33,6 +34,8 @@ LOADING_POLL_S = 0.2  #: between two checks of why a server does not answer yet
 RESTART_WAIT_S = 30.0  #: for a server that has stopped between the rounds of a turn
 RESTART_NOTE = "the server does not answer any more; waiting for it to restart"
 MIN_ANNOUNCED_PAUSE_S = 1.0  #: shorter pauses before a retry are not announced
+#: finish reasons for a call that the server could not read
+UNREADABLE_REASON = re.compile("malformed_|unexpected_tool_call")
 
 
 @dataclass(slots=True)
@@ -57,7 +60,7 @@ class ChatClient:
         self._server = ServerTransport(connect, config)
         self._http = self._server.client(wrap)
         self._properties = ModelProperties(self._http, config, swap)
-        self._unsupported = UnsupportedOptions()
+        self._disputed = DisputedFields()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -131,7 +134,13 @@ class ChatClient:
         has_tools = bool(request.tools) or any("tool_calls" in message for message in request.messages)
         must_rewrite = has_tools and await self.lacks_tools(request.model)
         constrained = must_rewrite and bool(request.tools)
-        response = await self._send(constrained_request(request) if must_rewrite else request)
+        try:
+            response = await self._send(constrained_request(request) if must_rewrite else request)
+        except errors.ToolsRefusedError:
+            if must_rewrite or not has_tools:
+                raise
+            self._properties.remember_no_tools(request.model)
+            return await self._start_answer(request)
         pieces, started_at = response.aiter_bytes(), asyncio.get_running_loop().time()
         try:
             first = await self._next_bytes(pieces, self._silence_limit(started_at))
@@ -238,7 +247,7 @@ class ChatClient:
         body = request_body(request, stream=True, stream_options={"include_usage": True})
         server = self._config.base_url
         while True:
-            content = json.dumps(self._unsupported.without(server, body), ensure_ascii=False).encode("utf-8", "replace")
+            content = json.dumps(self._disputed.adapted(server, body), ensure_ascii=False).encode("utf-8", "replace")
             http_request = self._http.build_request(
                 "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
             )
@@ -252,7 +261,7 @@ class ChatClient:
                 wait_s = RESTART_WAIT_S if request.messages[-1]["role"] == "tool" else 0.0  # it answered a moment ago
                 failure = await self._server.unreachable(error)
                 raise TransientError(failure, wait_s=wait_s, note=RESTART_NOTE if wait_s else "") from error
-            if not self._unsupported.learn_from_rejection(server, body, response.status_code, text):
+            if not self._disputed.learn_from_rejection(server, body, response.status_code, text):
                 break
         refusal = rejection(response, self._server.without_key(text), request.model, self._config.first_byte_timeout)
         raise refusal if isinstance(refusal, TransientError) else await self._with_served_models(refusal, request.model)
@@ -283,7 +292,7 @@ def _pause_notice(note: str, pause: float, watch: Stopwatch) -> LoadingNotice | 
 def _readable(reply: Reply) -> Reply:
     """Return the reply. Raises UnreadableReplyError if its finish reason says that a call could not be read."""
     reason = reply.finish_reason or ""
-    if "malformed_function_call" in reason and not reply.calls:
+    if UNREADABLE_REASON.search(reason) and not reply.calls:
         raise errors.UnreadableReplyError(f"the server could not read what the model wrote ({reason})")
     return reply
 

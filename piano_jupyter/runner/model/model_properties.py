@@ -34,9 +34,12 @@ class ModelProperties:
         self._contexts: dict[Key, int | None] = {}
         self._answered_by: dict[Key, str] = {}
         self._refuse_images: set[Key] = set()
+        self._refuse_tools: set[Key] = set()
 
     async def lacks_tools(self, model: str) -> bool:
-        """Return whether the server says that the model's chat template has no tools."""
+        """Return whether the server says that the model cannot be given tools, or has refused them."""
+        if self._key(model) in self._refuse_tools:
+            return True
         props = mapping(await self._fetch_props(model))
         return mapping(props.get("chat_template_caps")).get("supports_tools") is False
 
@@ -78,6 +81,10 @@ class ModelProperties:
             self._refuse_images.add(self._key(model))
         elif error.n_ctx is not None:
             self._contexts[self._key(model)] = error.n_ctx
+
+    def remember_no_tools(self, model: str) -> None:
+        """Remember that the server has refused tools for a model."""
+        self._refuse_tools.add(self._key(model))
 
     def remember_answer(self, model: str, answered_by: str) -> None:
         """Remember which model the server named in an answer."""

@@ -30,11 +30,25 @@ NO_IMAGES = re.compile(
     r"|unknown part type:? image_url|image_url['\"]? is not supported|content must be a string",
     re.IGNORECASE,
 )
+#: how servers say that a model, or they as they were started, have no tools: Ollama, vLLM, Groq, OpenRouter, llama.cpp
+NO_TOOLS = re.compile(
+    r"(?:does|do) not support (?:tool|function)s?\b|support tool use|tools param requires --jinja"
+    r"|\b(?:tools?|function)(?: use| calling| calls?)?[`'\"]? (?:is|are) not (?:supported|enabled)"
+    r"|tool choice requires --enable-auto-tool-choice",
+    re.IGNORECASE,
+)
+#: how servers say that the same request may succeed, with a status that does not say so
+MAY_PASS = re.compile(
+    r"\b(?:try|retry)(?: (?:again|your request|in )|\.)|temporar(?:y|ily)|\boverloaded\b|over capacity"
+    r"|^model (?:un|re)loaded\b",
+    re.IGNORECASE,
+)
 LOADING_STATUS = 503
 LOADING_MODEL = re.compile(r"^(?:llm server )?loading model\b|\bis (?:currently |still )?loading\b", re.IGNORECASE)
 UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
 HTML_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
+STATUS_KEYS = ("code", "status", "status_code", "http_status_code")
 UNSPECIFIC_PREFIX = "unspecific error: "  # llama-swap's prefix for what fails while it loads a model
 
 
@@ -60,6 +74,10 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
         return errors.ImagesRefusedError(
             f"{model} does not see images ({message}); ask an agent whose model does, or describe the image in words"
         )
+    if status not in TRANSIENT_STATUSES and NO_TOOLS.search(message):
+        return errors.ToolsRefusedError(
+            f"{model} cannot be given tools ({message}); ask an agent without tools, or one with another model"
+        )
     if status in {401, 403}:
         return errors.ModelError(
             f"the server rejected the API key ({message}); set PianoConfig.api_key or PIANO_API_KEY"
@@ -83,7 +101,11 @@ def is_transient(status: int, body: str) -> bool:
     """Return whether the same request may succeed after this error response."""
     if status == 400 and not body.strip():  # from llama-swap, while it swaps the model
         return True
-    return status in TRANSIENT_STATUSES and not failed_to_start(body) and not _is_unreadable(*_parse_error(body))
+    fields, message = _parse_error(body)
+    may_pass = status in TRANSIENT_STATUSES or (
+        status >= 500 and bool(MAY_PASS.search(message)) and not says_too_long(status, message)
+    )
+    return may_pass and not failed_to_start(body) and not _is_unreadable(fields, message)
 
 
 def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:
@@ -149,9 +171,18 @@ def _parse_if_json(value: Any) -> Any:
     return parsed if isinstance(parsed, dict | list) else value
 
 
-def status_of(error: Any) -> int | None:
-    """Return the HTTP status in an error inside a stream, if it has one."""
-    code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, str) and len(code) == 3 and code.isdecimal():
-        code = int(code)
-    return code if isinstance(code, int) and not isinstance(code, bool) else None
+def error_in(chunk: Mapping[str, Any]) -> Any:
+    """Return the error in a chunk of a stream, wherever the server puts it; None if there is none."""
+    if chunk.get("object") == "error":
+        return chunk
+    choices = chunk.get("choices")
+    in_choices = [mapping(each).get("error") for each in choices] if isinstance(choices, list) else []
+    found = [chunk.get("error"), mapping(chunk.get("x_groq")).get("error"), *in_choices]
+    return next(filter(None, found), None)
+
+
+def status_of(*errors: Any) -> int | None:
+    """Return the first HTTP status in errors inside a stream, if one of them has any."""
+    codes = [mapping(error).get(name) for error in errors for name in STATUS_KEYS]
+    numbers = [int(code) if isinstance(code, str) and re.fullmatch("[1-9][0-9]{2}", code) else code for code in codes]
+    return next((each for each in numbers if type(each) is int and 100 <= each < 1000), None)

@@ -23,6 +23,8 @@ NON_JSON_TOKEN = re.compile(
     r"|,(?=\s*+[}\]])",
     re.DOTALL,
 )
+#: what models write behind a call, where their server does not remove it
+LEFT_OVER = re.compile(r"(?:\s|</?tool_call>|<\|[\w/]{1,40}\|>|<tool_call\|>|</s>|```)+")
 REPLACEMENTS = {"True": "true", "False": "false", "None": "null", ",": ""}
 ESCAPE_OR_QUOTE = re.compile(r'\\(.)|"', re.DOTALL)
 
@@ -43,6 +45,8 @@ def read_arguments(text: str, *, cut_off: bool = False) -> ParsedArguments:
     try:
         return _checked(STRICT.decode(text), text)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and LEFT_OVER.fullmatch(text, error.pos):
+            text = text[: error.pos]
         if not cut_off and (repaired := _repaired(text)) is not None:
             return repaired
         return ParsedArguments({}, CUT_OFF if cut_off else _problem(error, text))

@@ -13,10 +13,14 @@ ROLE = "<|start|>assistant"  # gpt-oss writes it before each channel but the fir
 ANALYSIS, FINAL, COMMENTARY = (f"<|channel|>{name}<|message|>" for name in ("analysis", "final", "commentary"))
 #: what starts and ends reasoning before the answer
 REASONING_TAGS = {
-    **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "reasoning", "reason", "seed:think")},
+    **{
+        f"<{name}>": f"</{name}>"
+        for name in ("think", "thinking", "thought", "reasoning", "reason", "seed:think", "longcat_think")
+    },
     "[THINK]": "[/THINK]",  # Magistral
     "◁think▷": "◁/think▷",  # Kimi-VL
     "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
     "<|START_THINKING|>": "<|END_THINKING|>",  # Command A
     "<|channel>thought": "<channel|>",  # Gemma 4
     **dict.fromkeys((ANALYSIS, ROLE + ANALYSIS), "<|end|>"),  # gpt-oss

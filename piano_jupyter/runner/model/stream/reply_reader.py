@@ -13,9 +13,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from piano_jupyter.errors import ModelError, ModelUnavailableError
+from piano_jupyter.errors import ModelError, ModelUnavailableError, UnreadableReplyError
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, Reply, RequestedCall, StreamRestarted
-from piano_jupyter.runner.model.server.error_responses import error_from, is_transient, status_of
+from piano_jupyter.runner.model.server.error_responses import (
+    error_from,
+    error_in,
+    error_message,
+    is_transient,
+    status_of,
+)
 from piano_jupyter.runner.model.stream.constrained_calls import AnswerStream, read_constrained_reply
 from piano_jupyter.runner.model.stream.loop_detector import LoopDetector
 from piano_jupyter.runner.model.stream.reasoning import ReasoningSplitter
@@ -26,16 +32,26 @@ from piano_jupyter.runner.model.stream.tool_names import tool_named
 from piano_jupyter.runner.model.stream.usage import USAGE_KEYS, parse_usage
 from piano_jupyter.text.json_text import json_or_none, mapping
 from piano_jupyter.text.truncation import truncated
+from piano_jupyter.text.words import words
 
 #: finish reasons of an answer that the server did not finish
-FAILED_REASONS = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"})
-#: other names for a finish reason
+FAILED_REASONS = words(
+    "abort aborted cancelled error error_limit insufficient_system_resource internal_error network_error not_finished "
+    "server_error time_limit timeout"
+)
+#: other names for a finish reason: some gateways pass on those of the server behind them
 REASON_ALIASES = {
-    "max_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "sensitive": "content_filter",
-    "safety": "content_filter",
+    **dict.fromkeys(
+        words("max_tokens max_output_tokens max_length token_limit model_length model_context_window_exceeded"),
+        "length",
+    ),
+    **dict.fromkeys(
+        words(
+            "sensitive safety content_filtered guardrail_intervened error_toxic blocklist prohibited_content "
+            "recitation spii refusal"
+        ),
+        "content_filter",
+    ),
 }
 #: finish reasons of an answer whose end may be missing, and how its usage says so
 INCOMPLETE_REASONS = {"length": {"cut": True}, "content_filter": {"withheld": True}, "loop": {"looped": True}}
@@ -64,7 +80,7 @@ class ReplyReader:
         self._answer, self._as_json = AnswerStream() if constrained else None, as_json
         self._decoder, self._splitter = SseDecoder(), ReasoningSplitter()
         self._calls = ToolCallAssembler(self._tool_names)
-        self._call_buffer = TextToolCallBuffer(holding=self._text_calls)
+        self._call_buffer = self._new_call_buffer()
         self._text_loop, self._reasoning_loop = LoopDetector(), LoopDetector()
         self._arguments_loop = LoopDetector(is_code=True)
         self._stop_loops = stop_loops
@@ -110,6 +126,8 @@ class ReplyReader:
         self._flush()
         ended = self.finished or self._done
         if self._finish_reason in FAILED_REASONS or not (ended or self._calls):
+            if self._unexpected and isinstance(error := error_from(500, self._unexpected), UnreadableReplyError):
+                raise error
             if self._unexpected and not self.started:
                 raise _unexpected_data(self._unexpected)
             raise self._broken_off()
@@ -136,10 +154,11 @@ class ReplyReader:
             if self.ended and chunk is None and text.startswith(("{", "[")):  # the last event is incomplete
                 raise self._broken_off()
             raise _unexpected_data(data)
-        if chunk.get("error") or chunk.get("object") == "error":
-            status = status_of(chunk.get("error") or chunk) or 500
-            self.is_transient = is_transient(status, data)
-            raise error_from(status, data)
+        if (failure := error_in(chunk)) is not None:
+            body = data if chunk.get("error") else json.dumps({"error": failure})
+            status = status_of(failure, chunk) or 500
+            self.is_transient = is_transient(status, body)
+            raise error_from(status, body)
         try:
             return self._read_chunk(chunk)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -154,7 +173,10 @@ class ReplyReader:
     def _broken_off(self) -> ModelUnavailableError:
         """Return the error for a stream that ended in the middle of the answer."""
         self.is_transient = True
-        return ModelUnavailableError("the server stopped in the middle of its answer; retry, or see the server's log")
+        said = f" ({error_message(self._unexpected)})" if self._unexpected else ""
+        return ModelUnavailableError(
+            f"the server stopped in the middle of its answer{said}; retry, or see the server's log"
+        )
 
     def _flush(self) -> list[Delta | StreamRestarted]:
         """Return what was held back, at the end of the stream."""
@@ -181,6 +203,7 @@ class ReplyReader:
             thought = delta.get("reasoning_content") or delta.get("reasoning") or delta.get("thinking")
             reasoning = _as_text(thought) if thought else ""
             calls = delta.get("tool_calls")
+            calls = [calls] if isinstance(calls, dict) else calls  # older TGI
             if reasoning and not (text or calls or "index" in choice or chunk.get("id") or chunk.get("model")):
                 pieces.append(LoadingNotice(note=reasoning.strip() or "loading"))  # from llama-swap, not the model
                 continue
@@ -198,7 +221,7 @@ class ReplyReader:
             if delta.get("function_call"):  # the older form, for a single call
                 self._calls.add({"function": delta["function_call"], "index": 0, "id": "function_call"})
             if finish_reason := choice.get("finish_reason"):
-                word = str(finish_reason).lower()
+                word = str(mapping(finish_reason).get("type", finish_reason)).lower()  # an object in older SGLang
                 self._finish_reason = REASON_ALIASES.get(word, word)
                 self._usage.update(parse_usage({**chunk, **choice}))  # some servers have it in the last choice
         if self.looped:
@@ -212,6 +235,9 @@ class ReplyReader:
         self.looped = True
         return text[:end]
 
+    def _new_call_buffer(self) -> TextToolCallBuffer:
+        return TextToolCallBuffer(holding=self._text_calls, names=self._tool_names)
+
     def _hold_back_calls(self, pieces: list[Delta | StreamRestarted]) -> list[Delta | StreamRestarted]:
         """Hold back text that starts like a call."""
         if not self._text_calls:
@@ -220,7 +246,7 @@ class ReplyReader:
         for piece in pieces:
             if isinstance(piece, StreamRestarted):
                 shown.append(piece)
-                self._call_buffer = TextToolCallBuffer(holding=True)
+                self._call_buffer = self._new_call_buffer()
             elif not piece.text:
                 shown.append(piece)
             elif text := self._call_buffer.feed(piece.text):

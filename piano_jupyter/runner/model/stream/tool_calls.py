@@ -93,6 +93,8 @@ class ToolCallAssembler:
         found: list[tuple[_PartialCall, RequestedCall]] = []
         sent: set[tuple[Any, ...]] = set()
         for at, call in enumerate(self._calls):
+            if not (call.name or "".join(call.arguments).strip() or cut_off):  # LM Studio, for what it cannot read
+                continue
             requested = call.requested(cut_off=cut_off and at == last)
             mark = (*call.key, json.dumps(requested.arguments, sort_keys=True))
             if requested.problem or not call.id or mark not in sent:

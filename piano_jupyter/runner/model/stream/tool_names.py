@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-PREFIX = re.compile(r"(?:functions?|tools?|default_api|assistant)[.:/]|to=")
+PREFIX = re.compile(r"(?:functions?|tools?|default_api|assistant|call)[.:/]|to=")
 SUFFIX = re.compile(r"(?::\d+|<\|.*|\(\))\Z", re.DOTALL)
 MAX_NAME_CHARS = 200  #: a longer name is not examined
 

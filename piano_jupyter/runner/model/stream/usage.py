@@ -29,7 +29,9 @@ def parse_usage(chunk: Mapping[str, Any]) -> dict[str, Any]:
     for other in (usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"), details.get("cached_tokens")):
         cached = cached if other is None else other
     found |= _counts(
-        prompt_tokens=usage.get("prompt_tokens"), cached_tokens=cached, completion_tokens=usage.get("completion_tokens")
+        prompt_tokens=usage.get("prompt_tokens", usage.get("input_tokens")),
+        cached_tokens=cached,
+        completion_tokens=usage.get("completion_tokens", usage.get("output_tokens")),
     )
     speed = timings.get("predicted_per_second")
     if isinstance(speed, int | float) and isfinite(speed) and 0 < speed < MAX_COUNT:

@@ -20,6 +20,7 @@ from piano_jupyter.errors import (
     ModelRefusedError,
     ModelTimeoutError,
     ModelUnavailableError,
+    ToolsRefusedError,
     UnreadableReplyError,
 )
 from piano_jupyter.runner.model.cassette import Cassette
@@ -44,6 +45,7 @@ def event(finish=None, **delta):
 
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
+TOOLS_WITH_PARAMETERS = [{"type": "function", "function": {"name": "f", "description": "Do.", "parameters": {}}}]
 DEADLINE = 10
 
 
@@ -542,14 +544,15 @@ async def test_an_answer_is_read_though_the_server_packs_what_it_was_asked_not_t
 FORBIDDEN = {
     "stream_options": '{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"]}]}',
     "reasoning_content": '{"error": {"message": "property \'reasoning_content\' is unsupported"}}',
+    "tool_choice": '{"error": "tool_choice is not supported"}',
 }
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 async def test_an_optional_field_that_a_server_rejects_is_left_out_from_then_on(stub, speak, client_of, name):
-    request = replace(
-        REQUEST, messages=[*REQUEST.messages, {"role": "assistant", "reasoning_content": "reasoning_content"}]
-    )
+    said = {"role": "assistant", "reasoning_content": "reasoning_content"}
+    request = replace(REQUEST, messages=[*REQUEST.messages, said], tools=TOOLS, answer_now=True)
+    stub.caps = {"supports_tools": True}
     stub.answers(FORBIDDEN[name], status=422)
     for _ in range(3):
         stub.answers(*speak("Paris"))
@@ -559,6 +562,75 @@ async def test_an_optional_field_that_a_server_rejects_is_left_out_from_then_on(
 
     assert replies == ["Paris"] * 3
     assert [f'"{name}":' in json.dumps(body) for _, _, body in stub.asked] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1",
+        "Missing `reasoning_content` field in the assistant message at message index 2.",
+    ],
+)
+async def test_reasoning_that_a_server_demands_is_sent_from_then_on(stub, speak, client_of, message):
+    said = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "why"}]
+    request = replace(REQUEST, messages=[*REQUEST.messages, *said])
+    stub.answers(json.dumps({"error": {"message": message}}), status=400)
+    for _ in range(2):
+        stub.answers(*speak("Paris"))
+    client = client_of()
+
+    replies = [(await pieces(client, request))[-1].text for _ in range(2)]
+
+    assert replies == ["Paris"] * 2
+    sent = [[each.get("reasoning_content") for each in body["messages"]] for _, _, body in stub.asked]
+    assert sent == [[None, None, "why"], *[[None, " ", "why"]] * 2]
+
+
+async def test_reasoning_that_is_demanded_again_is_an_error(stub, client_of):
+    for _ in range(2):
+        stub.answers('{"error": "reasoning_content must be passed back"}', status=400)
+
+    with pytest.raises(ModelRefusedError, match="must be passed back"):
+        await pieces(client_of(request_retries=5))
+    assert len(stub.asked) == 2
+
+
+async def test_a_model_that_is_refused_tools_gets_them_in_its_prompt_from_then_on(stub, speak, client_of):
+    @tool
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    stub.caps = {"supports_tools": True}  # so it says
+    stub.answers('{"error": {"message": "registry.ollama.ai/library/m does not support tools"}}', status=400)
+    stub.answers(*speak(json.dumps({"tool": "add", "arguments": {"a": 1, "b": 2}})))
+    stub.answers(*speak('{"answer": "four"}'))
+    client, request = client_of(), ChatRequest(model="m", messages=REQUEST.messages, tools=[add.schema()])
+
+    called, answered = [(await pieces(client, request))[-1] for _ in range(2)]
+
+    assert [(call.name, call.arguments) for call in called.calls] == [("add", {"a": 1, "b": 2})]
+    assert answered.text == "four"
+    assert ["tools" in body for _, _, body in stub.asked] == [True, False, False]
+
+
+async def test_a_model_that_is_refused_even_that_is_an_error(stub, client_of):
+    stub.caps = {"supports_tools": True}
+    for _ in range(2):
+        stub.answers('{"error": "m does not support tools"}', status=400)
+
+    with pytest.raises(ToolsRefusedError, match=r"m cannot be given tools .*; ask an agent without tools"):
+        await pieces(client_of(request_retries=5), replace(REQUEST, tools=TOOLS_WITH_PARAMETERS))
+    assert len(stub.asked) == 2
+
+
+@pytest.mark.parametrize("reason", ["malformed_function_call", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL"])
+async def test_a_finish_reason_for_a_call_that_was_not_read_is_the_models_mistake(stub, client_of, reason):
+    stub.answers(event(content="I look."), event(finish=reason), "data: [DONE]\n\n")
+
+    with pytest.raises(UnreadableReplyError, match=reason.lower()):
+        await pieces(client_of())
 
 
 async def test_a_rejection_after_that_is_an_error(stub, client_of):

@@ -9,6 +9,7 @@ from piano_jupyter.errors import (
     ImagesRefusedError,
     ModelError,
     ModelRefusedError,
+    ToolsRefusedError,
     UnreadableReplyError,
 )
 from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
@@ -40,6 +41,7 @@ UNREADABLE = [
     (502, body("error parsing tool call: unexpected EOF")),
 ]
 REFUSED = [
+    (400, body("Unsupported value: 'tool_choice' does not support 'none' with this model")),
     (500, body("Failed to parse messages: Missing 'content'")),
     (500, body("Failed to parse tools: missing field 'function'")),
     (400, body("json: cannot unmarshal string into Go struct field ChatRequest.options of type map")),
@@ -67,6 +69,43 @@ def test_a_fault_of_the_request_is_not_the_models_mistake(status, text):
 def test_a_key_or_model_that_is_refused_is_not_the_models_mistake(status):
     assert not isinstance(error_from(status, body("error parsing tool call")), UnreadableReplyError)
     assert isinstance(error_from(status, body("error parsing tool call")), ModelError)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "registry.ollama.ai/library/gemma3:4b does not support tools"),
+        (400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+        (500, "tools param requires --jinja flag"),
+        (404, 'No endpoints found that support tool use. Try disabling "look".'),
+        (400, "`tool calling` is not supported with this model"),
+        (400, "Tool use is not supported for this model"),
+        (400, "This model does not support function calling"),
+        (400, "Function calling is not enabled for models/gemma-3-27b-it"),
+    ],
+)
+def test_a_model_that_cannot_be_given_tools_is_known_by_what_its_server_says(status, message):
+    error = error_from(status, body(message), "tiny")
+
+    assert isinstance(error, ToolsRefusedError)
+    assert str(error).startswith(f"tiny cannot be given tools ({message})")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "passes"),
+    [
+        (500, "The server had an error while processing your request. You can retry your request", True),
+        (500, "Encountered a server error, please try again.", True),
+        (500, "Model reloaded.", True),
+        (500, "Overloaded", True),
+        (500, "the template is broken", False),
+        (400, "invalid temperature, please try again", False),
+        (500, "Your input exceeds the context window of this model. Please adjust your input and try again.", False),
+        (500, "error parsing tool call: try again", False),
+    ],
+)
+def test_what_a_server_says_may_pass_is_sent_again_if_it_is_about_the_server(status, message, passes):
+    assert is_transient(status, body(message)) is passes
 
 
 def test_only_a_400_without_a_word_is_sent_again():
@@ -151,6 +190,18 @@ OVERFLOWS = [
     ("Range of input length should be [1, 30720]", 30_720),  # Qwen
     ("Prompt 超长", None),  # Zhipu
     ("Prompt length 5000 is greater than max_seq_len 4096", 4096),  # TabbyAPI
+    ("Please reduce the length of the messages. Current length is 9024 while limit is 8192", 8192),  # Cerebras
+    ("Input too long. Received 5000 tokens, but the maximum input length is 4096.", 4096),  # Ray Serve
+    ("Prompt length (5000) exceeds maximum input length (4096)", 4096),  # TensorRT-LLM
+    ("The sum of prompt length (5000.0) should not exceed max_num_tokens (4096)", 4096),
+    ("Prompt too long: 40000 tokens exceeds max context window of 32768 tokens", 32_768),  # oMLX
+    (
+        (
+            "You passed 8193 input tokens and requested 0 output tokens. However, the model's context length is only "
+            "8192 tokens, resulting in a maximum input length of 8192 tokens."
+        ),
+        8192,
+    ),  # vLLM since 0.14
     (
         (
             "The estimated number of input and maximum output tokens (5000) exceeded this model context window limit "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from piano_jupyter.errors import ContextOverflowError, ModelError, ModelUnavailableError
+from piano_jupyter.errors import ContextOverflowError, ModelError, ModelUnavailableError, UnreadableReplyError
 from piano_jupyter.runner.model.protocol import Delta, LoadingNotice, StreamRestarted
 from piano_jupyter.runner.model.stream.lenient_json import CUT_OFF, TWO_VALUES
 from piano_jupyter.runner.model.stream.reply_reader import ReplyReader
@@ -33,6 +33,9 @@ ONE_CALL = (
     "minimax_as_text minimax_m1_as_text harmony_as_text harmony_start_as_text granite_as_text decorated_index "
     "decorated_channel decorated_case "
     "repeated_whole repeated_whole_without_name repeated_whole_without_id_and_name repeated_in_pieces repeated_by_id "
+    "lmstudio_as_text lfm_as_text python_as_text olmo_as_text gemma_as_text gemma_escape_as_text seed_as_text "
+    "dsml_v4_as_text muse_as_text cohere_as_text harmony_bare_as_text harmony_role_as_text "
+    "tgi_object repeated_behind_its_start repeated_by_the_last_chunk nameless_beside id_new_in_each_piece_at_one_index "
     "repeated_function_call snapshots snapshots_with_name empty_object_first empty_object_first_with_name "
     "empty_object_last_with_name cut_repeated "
     "llama_cpp_call llama_cpp_call_as_text"
@@ -46,12 +49,13 @@ TWO_CALLS = (
 WELL = (
     "finish_empty_until_the_end usage_without_choices usage_null_in_each_chunk usage_in_the_choice no_done held_open "
     "line_ends returns_alone byte_order_mark no_empty_lines data_in_several_lines empty_data not_streamed "
-    "whole_behind_its_pieces more_behind_the_end content_in_texts done_without_data usage_of_a_strange_shape"
+    "whole_behind_its_pieces more_behind_the_end content_in_texts done_without_data usage_of_a_strange_shape "
+    "finish_object finish_of_cohere flushed_behind_the_end nulls_before_the_answer usage_of_another_api"
 )
 #: an answer with reasoning apart from it
 THOUGHTFUL = (
     "reasoning reasoning_by_another_name reasoning_in_parts think think_begun_by_the_template think_twice "
-    "think_in_brackets"
+    "think_in_brackets think_of_longcat think_of_apertus"
 )
 RECORDED_THOUGHTFUL = "llama_cpp_reasoning_apart llama_cpp_reasoning_begun_by_the_template llama_cpp_reasoning_in_text"
 
@@ -66,6 +70,7 @@ ANSWERED = {
     "arguments_null": ("", [REST]),
     "arguments_empty": ("", [REST]),
     "two_calls_as_text": ("", [LAKE, REST]),
+    "python_two_as_text": ("", [LAKE, REST]),
     "think_then_call_as_text": ("", [LAKE]),
     "think_nested": ("Yes.", []),
     "call_within_text": ('I would write <tool_call>{"name": "look", "arguments": {}}</tool_call>.', []),
@@ -92,6 +97,8 @@ REPAIRED = {
     "sloppy_fence": LAKE,
     "sloppy_line_break": ("look", {"where": "at\nthe lake"}),
     "arguments_in_a_string_in_a_string": LAKE,
+    "left_over_mark": LAKE,
+    "left_over_token": LAKE,
 }
 
 NO_JSON = (
@@ -101,6 +108,7 @@ NO_JSON = (
 #: the problem of each call; None for one that is run
 NOT_RUN = {
     "cut_call": [CUT_OFF],
+    "cut_and_called_complete": [CUT_OFF],
     "cut_call_without_an_end": [CUT_OFF],
     "cut_second_call": [None, CUT_OFF],
     "cut_before_the_arguments": [CUT_OFF],
@@ -115,7 +123,7 @@ NOT_RUN = {
 #: nothing is said: the turn asks once more, then says so
 EMPTY = {
     "only_reasoning": "stop", "empty": "stop", "withheld": "content_filter", "think_never_closed": "stop",
-    "llama_cpp_only_reasoning": "stop",
+    "llama_cpp_only_reasoning": "stop", "nameless_alone": "tool_calls",
 }  # fmt: skip
 
 #: the error's kind, what it says, and whether a retry may help
@@ -134,6 +142,13 @@ FAILED = {
     "error_event": (ModelError, "not a chat completion: .*the upstream is gone", False),
     "error_in_a_list": (ModelError, "not a chat completion: .*the key is not valid", False),
     "llama_cpp_too_long": (ContextOverflowError, "2,048", False),
+    "error_in_a_choice": (ModelUnavailableError, "down or still starting .the provider is gone.", True),
+    "error_of_groq": (ModelError, "over capacity, try again later", True),
+    "error_with_a_status_beside": (ModelUnavailableError, "too many requests in the queue", True),
+    "error_that_says_retry": (ModelError, "You can retry your request", True),
+    "error_event_in_the_middle": (ModelUnavailableError, r"stopped in the middle .* \(the upstream is gone\)", True),
+    "error_under_another_key": (UnreadableReplyError, "error parsing tool call", False),
+    "times_out": (ModelUnavailableError, "stopped in the middle", True),
 }
 
 
@@ -249,6 +264,7 @@ def test_h12_nothing_of_a_call_as_text_is_shown(name, size):
         ("usage_in_the_choice", {"prompt_tokens": 27, "completion_tokens": 8, "cached_tokens": 20}),
         ("not_streamed", {"prompt_tokens": 27, "completion_tokens": 8}),
         ("whole_behind_its_pieces", {"prompt_tokens": 27, "completion_tokens": 8}),
+        ("usage_of_another_api", {"prompt_tokens": 27, "completion_tokens": 8}),
         ("usage_of_a_strange_shape", {"prompt_tokens": 27, "completion_tokens": 8}),
     ],
 )

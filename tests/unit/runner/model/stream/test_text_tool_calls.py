@@ -25,6 +25,17 @@ TOOLS = ["look", "rest", "edit_file"]
         '<|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "x"',
         '<|channel|>commentary<|message|>{"where": "x"}<|call|>',  # for no tool
         '<tool_call>{"name": "look", "arguments": {}}</tool_call> Done.',
+        "[look(where=at)]",  # no literals
+        "[look('x')]",
+        "[look(where={1, 2})]",
+        "[look(where='x'), peek()]",
+        "look(where='x')",
+        "<function_calls>look(where='x'</function_calls>",
+        '<|tool_call>call:look{where:<|"|>at<tool_call|>',
+        "<|tool_call>call:look{where:at}<tool_call|>",
+        'call:look{where:<|"|>x<|"|>}',
+        'to=functions.peek json{"where": "x"}',
+        'commentary to=functions.look json{"where": ',
         "",
         "   ",
     ],
@@ -43,6 +54,20 @@ def test_a_call_without_arguments_needs_none():
 
 
 @pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("[look(where='a \"b\" (c', deep=[1, {'k': None}], far=-2.5, near=True)]",
+         {"where": 'a "b" (c', "deep": [1, {"k": None}], "far": -2.5, "near": True}),
+        ('<|tool_call>call:look{where:<|"|>a "b", c: {d}\n<|"|>,deep:[1,{k:null,l:<|"|><|"|>}],far:-2.5}<tool_call|>',
+         {"where": 'a "b", c: {d}\n', "deep": [1, {"k": None, "l": ""}], "far": -2.5}),
+        ('<|tool_call>call:look{where:"a, b: c",n:{}}', {"where": "a, b: c", "n": {}}),
+    ],
+)  # fmt: skip
+def test_values_of_each_kind_are_read(text, arguments):
+    assert [(each.name, each.arguments) for each in parse_text_calls(text, TOOLS)] == [("look", arguments)]
+
+
+@pytest.mark.parametrize(
     ("name", "means"),
     [
         ("look", "look"),
@@ -51,6 +76,7 @@ def test_a_call_without_arguments_needs_none():
         ("tools.functions.look", "look"),
         ("look<|channel|>commentary", "look"),
         ("to=functions.look", "look"),
+        ("default_api:look", "look"),
         (" look ", "look"),
         ("Look", "look"),
         ("edit-file", "edit_file"),
