@@ -1,5 +1,6 @@
 """What a user attaches to a question: the path of a file, bytes, an image of Pillow, a figure, as an attachment."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from piano_jupyter.attachments.pictures import picture_bytes
 from piano_jupyter.attachments.scaling import for_model
 from piano_jupyter.errors import PianoError
 from piano_jupyter.safe_files import read_file
+from piano_jupyter.text.truncation import truncated
 
+IS_ADDRESS = re.compile(r"(?:https?|ftp|data|s3|gs):", re.IGNORECASE)
 MAX_TEXT_CHARS = 100_000  #: of a text file
 MAX_ATTACHMENTS = 10  #: of one question
 
@@ -35,6 +38,8 @@ def attachment_from_file(path: str | Path, *, workspace: str | Path, only_beneat
     With `only_beneath` it must be in the workspace: what an agent names is. Raises PianoError for another file, one
     that is not there, and one that cannot be sent.
     """
+    if IS_ADDRESS.match(str(path)):
+        raise PianoError(f"{truncated(str(path), 100)} is an address: download the image, and name its file")
     file = Path(path).expanduser()
     if only_beneath and not _is_beneath(file, Path(workspace)):
         raise PianoError(f"{path} is outside of the workspace: agents attach files of the workspace only")

@@ -14,7 +14,9 @@ from piano_jupyter.errors import PianoError
 
 PLOTTING = frozenset({"matplotlib", "seaborn"})  #: whose parts of a figure know the figure
 EDGE = 0.1  #: inches around a figure, as in a cell
-SHOWN_AS = ("_repr_png_", "_repr_jpeg_")
+SHOWN_AS = ("_repr_png_", "_repr_jpeg_", "_repr_mimebundle_")
+SHOWN_MIMES = ("image/png", "image/jpeg")
+NO_PICTURES = frozenset({"piano_jupyter", "ipywidgets", "_duckdb", "duckdb"})  #: whose objects run code to be shown
 
 
 def picture_bytes(value: Any) -> bytes | None:
@@ -41,7 +43,8 @@ def _drawing(value: Any) -> Callable[[Any], bytes | None] | None:
         return _drawn
     if "PIL.Image.Image" in kinds:
         return _of_pillow
-    if any(callable(getattr(kind, name, None)) for name in SHOWN_AS):
+    libraries = {each.partition(".")[0] for each in kinds}
+    if any(callable(getattr(kind, name, None)) for name in SHOWN_AS) and not libraries & NO_PICTURES:
         return _shown
     if _is_part_of_figure(value):
         return _figure_of
@@ -77,8 +80,11 @@ def _of_pillow(image: Any) -> bytes | None:
 def _shown(value: Any) -> bytes | None:
     """Return what a value shows itself as, which may come with metadata."""
     for name in SHOWN_AS:
-        shown = getattr(value, name)() if hasattr(type(value), name) else None
+        arguments = {"include": None, "exclude": None} if name == "_repr_mimebundle_" else {}
+        shown = getattr(value, name)(**arguments) if hasattr(type(value), name) else None
         content = shown[0] if isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], Mapping) else shown
+        if isinstance(content, Mapping):
+            content = next((content[mime] for mime in SHOWN_MIMES if content.get(mime) is not None), None)
         if content is not None:
             return image_bytes(content)
     return None

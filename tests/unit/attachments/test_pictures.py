@@ -98,6 +98,68 @@ def test_an_image_of_pillow_is_scaled_down(size, sent):
     assert read(as_attachment(Image.new("RGB", size))).size == sent
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(20, 10), (2_000, 1_000)])
+def test_a_photo_that_says_how_to_turn_it_is_sent_upright(kind, size):
+    photo, written = Image.new("RGB", size, "blue"), io.BytesIO()
+    photo.paste("red", (0, 0, size[0] // 2, size[1]))  # the left half, which is the upper one of the turned photo
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(written, kind, exif=exif)
+
+    seen = read(as_attachment(written.getvalue()))
+
+    assert seen.width < seen.height
+    red, _, blue = seen.convert("RGB").getpixel((1, 1))
+    assert red - blue > 150
+    assert seen.getexif().get(0x0112) is None
+
+
+def test_a_photo_that_is_upright_is_sent_as_it_is():
+    written, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 1
+    Image.new("RGB", (20, 10)).save(written, "JPEG", exif=exif)
+
+    assert as_attachment(written.getvalue()).content == written.getvalue()
+
+
+def test_m3_a_frame_that_is_larger_than_its_image_claims_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    written = io.BytesIO()
+    Image.new("P", (4, 3)).save(written, "GIF")
+    claimed = bytearray(written.getvalue())
+    frame = claimed.index(b"\x2c\0\0\0\0\x04\0\x03\0")
+    claimed[frame + 5 : frame + 9] = (60_000).to_bytes(2, "little") * 2
+
+    with pytest.raises(PianoError, match="60,000 × 60,000 pixels, which is too large"):
+        as_attachment(bytes(claimed))
+
+
+@pytest.mark.parametrize("values", [[0.0, np.inf], [-np.inf, 0.0], [np.nan, np.nan]])
+def test_an_image_of_numbers_that_are_not_finite_is_a_sentence(values):
+    with pytest.raises(PianoError, match="not finite"):
+        as_attachment(Image.fromarray(np.array([values], "float32")))
+
+
+def test_a_broken_image_is_a_sentence_whatever_its_decoder_makes_of_it():
+    written = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(written, "WEBP")
+
+    for end in (30, 40, len(written.getvalue()) - 3):
+        with pytest.raises(PianoError, match="cannot be read: "):
+            as_attachment(written.getvalue()[:end])
+
+
+def test_what_shows_itself_as_png_among_others_is_an_image():
+    bundle = {"text/plain": "<ggplot>", "image/png": png(4, 3)}
+    kind = type("Plot", (), {"_repr_mimebundle_": lambda _, **__: (bundle, {})})
+    page = type("Chart", (), {"_repr_mimebundle_": lambda _, **__: {"application/json": {}}})
+    widget = type("Widget", (kind,), {"__module__": "ipywidgets.widgets"})
+
+    assert as_attachment(kind()).content == png(4, 3)
+    assert as_attachment(page()) is as_attachment(widget()) is None
+
+
 def test_of_an_animation_the_shown_frame_is_sent():
     written = io.BytesIO()
     Image.new("RGB", (2, 2), "red").save(

@@ -1,6 +1,7 @@
 """`{{image("plot.png")}}`: the file of an image, of the workspace only where code of an agent asks."""
 
 import io
+import os
 
 import pytest
 from pictures import png, png_that_claims
@@ -21,6 +22,8 @@ def filled(tmp_path, monkeypatch):
     (work / "plot.png").write_bytes(png(30, 20))
     (work / "link.png").symlink_to(tmp_path / "key.png")
     (work / "bomb.png").write_bytes(png_that_claims(60_000, 60_000))
+    os.mkfifo(work / "pipe.png")
+    (work / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
     (work / "notes.png").write_text("no image", encoding="utf-8")
     return lambda path: fill_in(f"See {{{{image({path!r})}}}}", {"image(": image_function(str(work)), "image": 1})
 
@@ -45,6 +48,10 @@ def test_it_takes_one_path(filled, tmp_path, arguments):
         ("notes.png", r"notes\.png is no PNG, JPEG, GIF or WebP image"),
         ("bomb.png", r"bomb\.png has 60,000 × 60,000 pixels"),
         (".", "is a folder|cannot be read"),
+        ("pipe.png", r"pipe\.png is a named pipe|pipe\.png is a"),
+        ("/dev/zero", r"/dev/zero is a"),
+        ("https://example.org/plot.png", r"https://example.org/plot.png is an address: download the image"),
+        ("drawing.svg", r"drawing\.svg is no PNG, JPEG, GIF or WebP image"),
         (3, "image takes the path of one file"),
     ],
 )
