@@ -49,7 +49,7 @@ def load(shell: Any) -> None:
     undo(shell.configurables.remove, session.config)
     restore = partial(_restore_variable, shell, session)
     hooks: dict[str, list[Callable[..., None]]] = {
-        "pre_run_cell": [session.begin_cell, restore],
+        "pre_run_cell": [session.last_error.begin, session.begin_cell, restore],
         "post_run_cell": [session.last_error.note, session.adopt_tools, session.end_cell],
     }
     for event, handlers in hooks.items():

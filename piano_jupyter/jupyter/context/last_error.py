@@ -6,6 +6,7 @@ Errors of Piano itself do not count: their sentence says what to do.
 import asyncio
 import linecache
 import re
+import sys
 import sysconfig
 import tokenize
 import traceback
@@ -33,8 +34,14 @@ FILE = re.compile(r'(?<=File ")[^"\n]+(?=")')
 NAME = re.compile(r"(?<![\w.])[^\W\d]\w*")
 EMBEDDED = re.compile(r"\{[^{}]*")  # an expression in an f-string
 LIBRARY_FOLDERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+NOT_THE_USERS = frozenset({*INTERNAL_LIBRARIES, "codeop"})  #: libraries that run and compile cells
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+#: of errors, whatever their classes have under these names
+CAUSE_OF, CONTEXT_OF, HIDES_CONTEXT, TRACEBACK_OF = (
+    vars(BaseException)[f"__{name}__"].__get__ for name in ("cause", "context", "suppress_context", "traceback")
+)
+ERRORS_OF = vars(BaseExceptionGroup)["exceptions"].__get__
 INTERRUPTED = "(The user interrupted the cell.)\n"
 
 
@@ -59,14 +66,24 @@ class LastError:
         self._shell = shell
         self.failed: FailedCell | None = None
         self.of_piano: PianoError | None = None  #: the last error, if it is Piano's own
+        self._shown = _last_shown()
         self.note(getattr(shell, "last_execution_result", None))
 
+    def begin(self, *_: object) -> None:
+        """Note that a cell begins: what was shown before it is no error of it."""
+        self._shown = _last_shown()
+
     def note(self, result: Any) -> None:
-        """Note how a cell ended, as IPython tells it."""
-        error = result and (result.error_before_exec or result.error_in_exec)
-        if isinstance(error, PianoError):
+        """Note how a cell ended, as IPython tells it; `%run` shows an error of its file and does not fail itself."""
+        error: Any = None
+        if result is not None:
+            shown = _last_shown()
+            errors = (result.error_before_exec, result.error_in_exec, shown if shown is not self._shown else None)
+            error = next((each for each in errors if each is not None), None)
+        self._shown = _last_shown()
+        if error is not None and issubclass(type(error), PianoError):  # its `__class__` may be code
             self.of_piano = error
-        elif error:
+        elif error is not None:
             self.of_piano = None
             self.failed = FailedCell(error, result.info.raw_cell, result.execution_count)
 
@@ -114,6 +131,11 @@ class LastError:
         return named[1] if named else found[0]
 
 
+def _last_shown() -> BaseException | None:
+    """Return the last error that IPython has shown."""
+    return getattr(sys, "last_value", None)
+
+
 def _chain_text(error: BaseException) -> str:
     """Return an error and those that led to it, the first of them first, as Python shows them."""
     links: list[str] = []
@@ -122,10 +144,10 @@ def _chain_text(error: BaseException) -> str:
     while one is not None and id(one) not in seen and len(seen) < MAX_ERRORS:
         seen.add(id(one))
         links.insert(0, _error_text(one))
-        if one.__cause__ is not None:
-            one, link = one.__cause__, CAUSE
+        if (cause := CAUSE_OF(one)) is not None:
+            one, link = cause, CAUSE
         else:
-            one, link = None if one.__suppress_context__ else one.__context__, CONTEXT
+            one, link = None if HIDES_CONTEXT(one) else CONTEXT_OF(one), CONTEXT
         links.insert(0, link)
     return "".join(links[1:])
 
@@ -137,21 +159,36 @@ def _error_text(error: BaseException, depth: int = 0) -> str:
         half = MAX_FRAMES // 2
         text += _steps_text(steps[:half]) + f"  [... {len(steps) - 2 * half:,} calls left out ...]\n"
         steps = steps[-half:]
-    text += _steps_text(steps) + shortened("".join(traceback.format_exception_only(error)), MAX_MESSAGE_CHARS)
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+    text += _steps_text(steps) + shortened(_message_text(error), MAX_MESSAGE_CHARS)
+    if issubclass(type(error), KeyboardInterrupt | asyncio.CancelledError):
         text += INTERRUPTED
-    if isinstance(error, BaseExceptionGroup) and depth < MAX_GROUP_DEPTH:
-        parts = [_error_text(each, depth + 1) for each in error.exceptions[:MAX_ERRORS]]
+    if issubclass(type(error), BaseExceptionGroup) and depth < MAX_GROUP_DEPTH:
+        parts = [_error_text(each, depth + 1) for each in ERRORS_OF(error)[:MAX_ERRORS]]
         text += "".join(f"  one of its errors:\n{indent(each, '    ')}" for each in parts)
     return text
 
 
+def _message_text(error: BaseException) -> str:
+    """Return what an error says, or that it says nothing."""
+    try:
+        return "".join(traceback.format_exception_only(error))
+    except Exception:  # noqa: BLE001  An error of the user's, or one that led to it, may raise anything.
+        return f"{type(error).__name__}: {_own_text(error)}\n"
+
+
+def _own_text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001
+        return f"<its text raised {type(failure).__name__}>"
+
+
 def _steps(error: BaseException) -> list[TracebackType]:
     """Return the steps of a traceback without those in IPython and Piano."""
-    steps, step = [], error.__traceback__
+    steps, step = [], TRACEBACK_OF(error)
     while step is not None:
         library = str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        if library not in INTERNAL_LIBRARIES:
+        if library not in NOT_THE_USERS:
             steps.append(step)
         step = step.tb_next
     return steps

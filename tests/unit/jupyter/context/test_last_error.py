@@ -58,6 +58,7 @@ def test_a_syntax_error_shows_its_place_in_the_cell(run):
     assert "SyntaxError" in told
     assert "IPython" not in told
     assert run.last.named_values() == {}
+    assert "codeop" not in run("from __future__ import nothing")
 
 
 def test_errors_in_imported_modules_show_their_lines_and_variables(run):
@@ -95,6 +96,28 @@ def test_every_kind_of_error_is_shown(run, code, told):
 
     assert all(each in text for each in told)
     assert "site-packages/IPython" not in text
+
+
+def test_an_error_in_a_file_that_a_cell_runs_is_one_of_that_cell(run):
+    (run.folder / "broken.py").write_text("def half(x):\n    return x / 0\nhalf(6)\n")
+
+    told = run("1/0", f"%run {run.folder / 'broken.py'}", "'later'")
+
+    assert told.startswith("--- In[2], which failed\n%run ")
+    assert told.endswith("ZeroDivisionError: division by zero")
+    assert "IPython" not in told
+    assert run.last.named_values()["x"] == 6
+
+
+def test_an_error_that_is_shown_between_two_cells_is_none_of_the_next_one(run):
+    run("1")
+    try:
+        int("q")
+    except ValueError:
+        run.shell.showtraceback()
+    run.last.begin()
+
+    assert run("2") == ""
 
 
 def test_a_suppressed_context_is_not_shown(run):
@@ -157,10 +180,14 @@ def test_g22_a_huge_traceback_message_or_source_is_bounded(run):
     [
         "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E",
         "a, b = ValueError(1), ValueError(2)\na.__cause__, b.__cause__ = b, a\nraise a",
+        "class E(Exception):\n    __class__ = property(lambda s: 1 / 0)\nraise E",
+        "class E(Exception):\n    __cause__ = __context__ = __traceback__ = property(lambda s: 1 / 0)\nraise E",
+        "class E(ExceptionGroup):\n    exceptions = property(lambda s: 1 / 0)\nraise E('g', [KeyError(1)])",
+        "class E(Exception):\n    __bool__ = __eq__ = __module__ = None\nraise E",
         "e = ValueError()\nfor i in range(3000):\n    e = ExceptionGroup(str(i), [e])\nraise e",
         "e = ValueError()\nfor i in range(500):\n    n = ValueError(i)\n    n.__cause__ = e\n    e = n\nraise e",
     ],
-    ids=["str that raises", "circle", "deep group", "long chain"],
+    ids=["str that raises", "circle", "class", "parts", "group", "no parts", "deep group", "long chain"],
 )
 def test_g22_a_hostile_exception_is_shown_all_the_same(run, code):
     text = run(code)
