@@ -18,7 +18,7 @@ from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.context.caller import caller_variables
 from piano_jupyter.jupyter.context.cells import NumberedSources
 from piano_jupyter.jupyter.context.last_error import LastError
-from piano_jupyter.jupyter.context.special_names import SPECIAL_NAMES, QuestionVariables
+from piano_jupyter.jupyter.context.special_names import SPECIAL_NAMES, NumberedCells, QuestionVariables
 from piano_jupyter.jupyter.kernel_thread import KernelThread
 from piano_jupyter.jupyter.loop import LoopTask, LoopThread, PianoInCell
 from piano_jupyter.jupyter.notebook_identity import notebook_of
@@ -101,6 +101,7 @@ class Session:
         self.shown_batches: set[UUID] = set()  #: ids of the batches whose progress a cell shows
         self.last_error = LastError(shell)
         SPECIAL_NAMES["error"] = lambda _: self.last_error.required_text()
+        SPECIAL_NAMES["In"] = lambda shell: NumberedCells("In", shell.user_ns["In"][: -1 if self.cell_runs else None])
         SPECIAL_NAMES["cell"] = lambda shell: NumberedSources(shell, running=self.cell_runs)
         SPECIAL_NAMES["image("] = self._image_function
         SPECIAL_NAMES["mcp("] = self._mcp_function

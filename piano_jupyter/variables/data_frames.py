@@ -52,7 +52,7 @@ def frame_kind(value: Any) -> str:
 
 def kind_among(value: Any, known: Container[str]) -> str:
     """Return the first of a value's types, its own and those that it inherits from, that is known; "" if none is."""
-    kinds = (f"{each.__module__.partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
+    kinds = (f"{str(each.__module__).partition('.')[0].lstrip('_')}.{each.__name__}" for each in type(value).__mro__)
     return next((kind for kind in kinds if kind in known), "")
 
 
@@ -92,7 +92,10 @@ def _pandas_index(index: Any) -> str:
 def _polars(frame: Any) -> FrameSummary:
     shown = frame[:, :MAX_COLUMNS]
     sample = _sample_rows(frame.height, shown.width)
-    columns = [FrameColumn(each.name, each.dtype, each[sample].to_list(), each[:HEAD_ROWS].to_list()) for each in shown]
+    columns = [
+        FrameColumn(each.name, each.dtype, listed_values(each[sample]), listed_values(each[:HEAD_ROWS]))
+        for each in shown
+    ]
     return FrameSummary(frame.height, frame.width, columns)
 
 
@@ -105,7 +108,7 @@ def _pyarrow(table: Any) -> FrameSummary:
     shown = list(zip(table.column_names, table.columns, strict=True))[:MAX_COLUMNS]
     sample = _sample_rows(rows, len(shown))
     columns = [
-        FrameColumn(name, each.type, [each[at].as_py() for at in sample], each[:HEAD_ROWS].to_pylist())
+        FrameColumn(name, each.type, listed_values(each.take(sample)), listed_values(each[:HEAD_ROWS]))
         for name, each in shown
     ]
     return FrameSummary(rows, width, columns)
@@ -119,15 +122,47 @@ def _duckdb(relation: Any) -> FrameSummary:
     return FrameSummary(None, len(relation.columns), columns)
 
 
+class Unreadable:
+    """Stands for a value of a frame that Python has none for, such as a date in the year 100,000."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __repr__(self) -> str:
+        return f"<not readable: {self._reason}>"
+
+
+def listed_values(column: Any) -> Sequence[Any]:
+    """Return the values of a column of polars or pyarrow; if Python cannot have one of them, none is readable."""
+    try:
+        values: Sequence[Any] = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        return [Unreadable(type(error).__name__)] * len(column)
+    return values
+
+
+def is_failure(error: BaseException) -> bool:
+    """Return whether an error is one of the code that raised it, not an interrupt; those of Rust are no Exceptions."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def _numpy(array: Any) -> FrameSummary:
     """Summarize a two-dimensional array as a frame, any other as one column of its elements."""
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
     shown = [array[:, at] for at in range(min(width, MAX_COLUMNS))] if array.ndim == 2 else [array.flat]
     sample = _sample_rows(rows, len(shown))  # `flat` copies nothing, as `ravel` may
     columns = [
-        FrameColumn(at, array.dtype, each[sample].tolist(), each[:HEAD_ROWS].tolist()) for at, each in enumerate(shown)
+        FrameColumn(at, array.dtype, array_values(each[sample]), array_values(each[:HEAD_ROWS]))
+        for at, each in enumerate(shown)
     ]
     return FrameSummary(rows, width, columns)
+
+
+def array_values(array: Any) -> Sequence[Any]:
+    """Return the elements of a NumPy array; dates as text, which are numbers to Python."""
+    return (array.astype(str) if array.dtype.kind == "M" else array).tolist()  # type: ignore[no-any-return]
 
 
 def _series(series: Any) -> FrameSummary:

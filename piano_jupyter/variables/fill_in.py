@@ -6,6 +6,7 @@ One pass: what is inserted is text, also where it has braces in it.
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Any
 
 from piano_jupyter.attachments.attachment import Attachment
@@ -14,15 +15,17 @@ from piano_jupyter.records import Inserted, shown_parts
 from piano_jupyter.text.expressions import parse_expression
 from piano_jupyter.text.placeholders import Placeholder, split_placeholders
 from piano_jupyter.text.truncation import truncated
-from piano_jupyter.variables.frame_methods import METHODS, call_method, evaluate_call, is_frame
+from piano_jupyter.variables.data_frames import is_failure
+from piano_jupyter.variables.frame_methods import METHODS, ONLY_THESE, call_method, evaluate_call, is_frame
 from piano_jupyter.variables.value_text import DEFAULT_FRAME_CHARS, inserted_value
 from piano_jupyter.variables.variable_access import evaluate
 
 MAX_WRITTEN_CHARS = 60
+AS_TEXT = "{{{{…}}}} says {{…}}"
 WHAT_CAN_STAND = (
-    'a name can stand there, with dots and indexes: {{sales}}, {{rows[0].id}}, {{sales["price"].head(20)}}; '
-    "{{{{…}}}} says {{…}}"
+    'a name can stand there, with dots and indexes: {{sales}}, {{rows[0].id}}, {{sales["price"].head(20)}}; ' + AS_TEXT
 )
+METHODS_OF_ANYTHING = MethodType | BuiltinMethodType | MethodWrapperType
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +71,26 @@ def _value(place: Placeholder, variables: Mapping[str, Any], frame_chars: int) -
     """Return what stands for a placeholder: a text, or an image with its name."""
     from piano_jupyter.attachments.given import as_attachment  # noqa: PLC0415  Not wanted by plain questions.
 
-    written = truncated(place.written, MAX_WRITTEN_CHARS, "…}}}}")
+    written = truncated(" ".join(place.written.split()), MAX_WRITTEN_CHARS, "…}}}}")
     try:
         node = parse_expression(place.expression)
     except ValueError:
         raise PianoError(f"{written}: {WHAT_CAN_STAND}") from None
-    if not isinstance(_root(node), ast.Name):
+    if not isinstance(root := _root(node), ast.Name):
         raise PianoError(f"{written}: {WHAT_CAN_STAND}")
     try:
         value = _evaluate(node, variables)
         if (image := as_attachment(value)) is None:
             return inserted_value(place.expression, value, frame_chars)
         return image if image.name else replace(image, name=" ".join(written[2:-2].split()))
-    except NotFoundError:
-        raise
     except PianoError as error:
-        raise PianoError(f"{written}: {error}") from error
-    except Exception as error:
+        is_known = root.id in variables or f"{root.id}(" in variables
+        hint = "" if is_known else f"; {AS_TEXT}"  # the braces may be those of a template or a program
+        kind = NotFoundError if isinstance(error, NotFoundError) else PianoError
+        raise kind(f"{written}: {error}{hint}") from error
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise PianoError(f"{written} cannot be read: {type(error).__name__}: {truncated(str(error), 300)}") from error
 
 
@@ -100,9 +106,12 @@ def _root(node: ast.expr) -> ast.expr:
 
 
 def _evaluate(node: ast.expr, variables: Mapping[str, Any]) -> Any:
-    """Return the value of an expression; `{{sales.head}}` is `{{sales.head()}}`."""
+    """Return the value of an expression; `{{sales.head}}` is `{{sales.head()}}`. Raises PianoError for a method."""
     if isinstance(node, ast.Attribute) and node.attr in METHODS:
         owner = evaluate(node.value, variables, evaluate_call)
         if is_frame(owner):
             return call_method(owner, node.attr)
-    return evaluate(node, variables, evaluate_call)
+    value = evaluate(node, variables, evaluate_call)
+    if issubclass(type(value), METHODS_OF_ANYTHING):
+        raise PianoError(ONLY_THESE)
+    return value

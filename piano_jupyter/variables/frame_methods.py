@@ -45,6 +45,11 @@ def is_frame(value: Any) -> bool:
     return kind_among(value, PARTS) not in {"", "numpy.ndarray"}
 
 
+def has_method(frame: Any, name: str) -> bool:
+    """Return whether `call_method` can call a method of a frame."""
+    return name in {"head", "tail", "info"} or hasattr(type(frame), name)
+
+
 def call_method(frame: Any, name: str, *arguments: Any, **named: Any) -> Any:
     """Return the result of a method of a frame; where its library has none of that name, what it would be."""
     kind = kind_among(frame, PARTS)
@@ -52,7 +57,7 @@ def call_method(frame: Any, name: str, *arguments: Any, **named: Any) -> Any:
         written = io.StringIO()
         frame.info(*arguments, buf=written, **named)
         return written.getvalue()
-    if own := getattr(frame, name, None):
+    if callable(own := getattr(frame, name, None)):  # in DuckDB, a column of that name is none
         return own(*arguments, **named)
     if parts := frame_parts(frame):
         if name == "info":

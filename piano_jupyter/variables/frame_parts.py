@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from piano_jupyter.variables.data_frames import kind_among
+from piano_jupyter.variables.data_frames import array_values, kind_among, listed_values
 
 Columns = list[Sequence[Any]]  # the values of each column
 
@@ -45,17 +45,9 @@ def _pandas(frame: Any) -> FrameParts:
     def read(rows: int) -> Columns:
         head = frame.iloc[:rows]
         columns = [head.index.get_level_values(at).tolist() for at in range(levels)]
-        return columns + [_pandas_values(head.iloc[:, at]) for at in range(head.shape[1])]
+        return columns + [head.iloc[:, at].tolist() for at in range(head.shape[1])]
 
     return FrameParts(frame.shape[0], [*names, *frame.columns], ["index"] * levels + list(frame.dtypes), read, levels)
-
-
-def _pandas_values(column: Any) -> Sequence[Any]:
-    if str(column.dtype) in {"float16", "float32"}:
-        return [
-            None if text == "nan" else text for text in column.to_numpy().astype(str).tolist()
-        ]  # 0.1, not 0.1000000014
-    return column.tolist()  # type: ignore[no-any-return]
 
 
 def _pandas_series(series: Any) -> FrameParts:
@@ -65,7 +57,7 @@ def _pandas_series(series: Any) -> FrameParts:
 
 def _polars(frame: Any) -> FrameParts:
     def read(rows: int) -> Columns:
-        return [column.to_list() for column in frame.head(rows).get_columns()]
+        return [listed_values(column) for column in frame.head(rows).get_columns()]
 
     return FrameParts(frame.height, frame.columns, frame.dtypes, read)
 
@@ -75,7 +67,7 @@ def _polars_series(series: Any) -> FrameParts:
         len(series),
         [series.name or "value"],
         [series.dtype],
-        lambda rows: [series.head(rows).to_list()],
+        lambda rows: [listed_values(series.head(rows))],
         is_series=True,
     )
 
@@ -89,14 +81,14 @@ def _polars_lazy(frame: Any) -> FrameParts:
 
 def _pyarrow(table: Any) -> FrameParts:
     def read(rows: int) -> Columns:
-        return [column.to_pylist() for column in table.slice(0, rows).columns]
+        return [listed_values(column) for column in table.slice(0, rows).columns]
 
     return FrameParts(table.num_rows, table.schema.names, table.schema.types, read)
 
 
 def _pyarrow_values(array: Any) -> FrameParts:
     return FrameParts(
-        len(array), ["value"], [array.type], lambda rows: [array.slice(0, rows).to_pylist()], is_series=True
+        len(array), ["value"], [array.type], lambda rows: [listed_values(array.slice(0, rows))], is_series=True
     )
 
 
@@ -113,11 +105,11 @@ def _numpy(array: Any) -> FrameParts:
     if array.ndim == 2:
         rows, width = array.shape
         return FrameParts(
-            rows, range(width), [array.dtype] * width, lambda rows: [each.tolist() for each in array[:rows].T]
+            rows, range(width), [array.dtype] * width, lambda rows: [array_values(each) for each in array[:rows].T]
         )
     shape = " × ".join(f"{each:,}" for each in array.shape)
     kind = f"{array.dtype}, of the shape {shape}" if array.ndim > 2 else array.dtype
-    return FrameParts(array.size, ["value"], [kind], lambda rows: [array.flat[:rows].tolist()], is_series=True)
+    return FrameParts(array.size, ["value"], [kind], lambda rows: [array_values(array.flat[:rows])], is_series=True)
 
 
 PARTS: Mapping[str, Callable[[Any], FrameParts]] = {

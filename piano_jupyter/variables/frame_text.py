@@ -5,6 +5,7 @@ What is left out is said in the last line: rows, columns, and the ends of long c
 
 import json
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -20,6 +21,11 @@ NO_ROWS = "\nit has no rows"
 ALL_ROWS = "\n[left out: all rows]"
 CUT = "…[cut]"
 MUST_BE_QUOTED = re.compile(r'[",\\\x00-\x1f\x7f-\x9f\u2028\u2029]|^\s|\s$|^$')
+#: types of numbers with fewer digits than Python's, in small letters, and their sign in `struct`
+SHORT_FLOATS = {
+    **dict.fromkeys(("float16", "halffloat", "halffloat[pyarrow]"), "e"),
+    **dict.fromkeys(("float32", "float", "float[pyarrow]"), "f"),
+}
 ROWS = "rows as CSV, in the order of the columns; a missing value is empty:"
 
 
@@ -87,9 +93,9 @@ def _columns(parts: FrameParts, room: int) -> tuple[str, bool]:
 
 def _cells(parts: FrameParts, room: int, longest: int) -> Iterator[list[str]]:
     """Return the cells of the first rows as text, until they fill the room."""
-    used = 0
+    used, formats = 0, [SHORT_FLOATS.get(str(kind).lower(), "") for kind in parts.types]
     for row in zip(*parts.read(room // len(parts.names) + 1), strict=True):
-        yield (cells := [_cell(value, longest) for value in row])
+        yield (cells := [_cell(value, longest, short) for value, short in zip(row, formats, strict=True)])
         used += sum(map(len, cells)) + len(cells)
         if used > room + 1:
             return
@@ -132,14 +138,31 @@ def _note(kept: int, parts: FrameParts) -> str:
     return f"[left out: {which}, which is {parts.rows - kept:,} of {_counted(parts.rows, 'row')}]"
 
 
-def _cell(value: Any, longest: int) -> str:
+def _cell(value: Any, longest: int, short_float: str) -> str:
     """Return a cell on one line, cut with a mark."""
     if value is None or _is_nan(value):
         return ""
     kind = type(value)
+    if kind is float and short_float:
+        return _short_number(value, short_float)
     if kind is float or kind is int or kind is bool:
         return _short(repr(value), longest)
     return _csv(_short(value, longest) if kind is str else _text_of(value, longest))
+
+
+def _short_number(value: float, kind: str) -> str:
+    """Return a number of 16 or 32 bits with the digits that it has: 0.1, not 0.10000000149011612."""
+    texts = (f"{value:.{digits}g}" for digits in range(3, 10))
+    return next(
+        (repr(float(text)) for text in texts if _packed(float(text), kind) == _packed(value, kind)), repr(value)
+    )
+
+
+def _packed(value: float, kind: str) -> bytes:
+    try:
+        return struct.pack(kind, value)
+    except OverflowError:  # rounded up to more than the type can have
+        return b""
 
 
 def _text_of(value: Any, longest: int) -> str:

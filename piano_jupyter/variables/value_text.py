@@ -1,11 +1,13 @@
 """The text of a value that is inserted into a question, and the short label that people see in its place."""
 
-import sys
+import inspect
+import re
+from types import FunctionType
 from typing import Any
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.records import Inserted
-from piano_jupyter.variables.bounded_text import bounded_text
+from piano_jupyter.variables.bounded_text import array_text, bounded_text
 from piano_jupyter.variables.data_frames import kind_among
 from piano_jupyter.variables.frame_parts import PARTS, frame_parts
 from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN, frame_text
@@ -15,14 +17,22 @@ DEFAULT_FRAME_CHARS = 1_500 * CHARS_PER_TOKEN
 MAX_VALUE_CHARS = 50_000
 MAX_SHOWN_CHARS = 60  #: a value of one line that is no longer than this is its own label
 PUT_A_PART = "put a part of it into a variable and use that"
+ONLY_AN_ADDRESS = re.compile(r"<[^\n]{1,500} at 0x[0-9a-fA-F]+>")  #: how Python writes what has no text of its own
 
 
 def inserted_value(expression: str, value: Any, frame_chars: int) -> Inserted:
-    """Return a value as it is inserted. Raises PianoError for one that is too long, or shows the environment."""
-    kind = kind_among(value, PARTS)
-    if kind and not _is_short_array(value, kind) and (parts := frame_parts(value)):
+    """Return a value as it is inserted: of a function or a class its source.
+
+    Raises PianoError for one that is too long, shows the environment, or has no text of its own.
+    """
+    text = source_text(value) if issubclass(type(value), FunctionType | type) else array_text(value)
+    if text is None and (kind := kind_among(value, PARTS)) and (parts := frame_parts(value)):
         return Inserted(f"{expression} · {parts.size}", _checked(frame_text(kind, parts, frame_chars)))
-    text = _checked(bounded_text(list(value) if _is_pandas_index(value) else value, MAX_VALUE_CHARS))
+    if text is None:
+        text = bounded_text(list(value) if _is_pandas_index(value) else value, MAX_VALUE_CHARS)
+    _checked(text)
+    if ONLY_AN_ADDRESS.fullmatch(text):
+        raise PianoError(f"it has no text but {text}, which says nothing to a model; {PUT_A_PART}")
     if len(text) > MAX_VALUE_CHARS:
         size = f"{len(value):,}" if isinstance(value, str) else f"more than {MAX_VALUE_CHARS:,}"
         raise PianoError(f"it is {size} characters long; {PUT_A_PART}")
@@ -37,9 +47,16 @@ def _checked(text: str) -> str:
     return text
 
 
-def _is_short_array(value: Any, kind: str) -> bool:
-    """Return whether NumPy writes all elements of an array, not only the first and last of them."""
-    return kind == "numpy.ndarray" and bool(value.size <= sys.modules["numpy"].get_printoptions()["threshold"])
+def source_text(value: Any) -> str:
+    """Return the source of a function or class; where that is not known, its name with its parameters."""
+    try:
+        return inspect.getsource(value).rstrip()
+    except (OSError, TypeError):
+        kind = "class" if issubclass(type(value), type) else "def"
+    try:
+        return f"{kind} {value.__qualname__}{inspect.signature(value)}"
+    except (TypeError, ValueError):
+        return f"{kind} {value.__qualname__}"
 
 
 def _is_pandas_index(value: Any) -> bool:

@@ -9,12 +9,14 @@ import gc
 import os
 from collections import ChainMap, UserDict
 from collections.abc import Callable, Mapping
-from types import FrameType, MappingProxyType, ModuleType
+from types import BuiltinMethodType, FrameType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.text.expressions import parse_expression
 from piano_jupyter.text.truncation import truncated
+from piano_jupyter.variables.data_frames import kind_among
+from piano_jupyter.variables.frame_parts import PARTS, frame_parts
 
 CallEvaluator = Callable[[ast.Call, Mapping[str, Any]], Any]
 
@@ -72,7 +74,7 @@ def evaluate(node: ast.expr, variables: Mapping[str, Any], call: CallEvaluator |
         case ast.Attribute(value=inner, attr=attribute):
             value = _attribute(ast.unparse(node), evaluate(inner, variables, call), attribute)
         case ast.Subscript(value=inner, slice=index):
-            value = evaluate(inner, variables, call)[_literal(index)]
+            value = _item(evaluate(inner, variables, call), _literal(index))
         case ast.Call() if call is not None:
             value = call(node, variables)
         case _:
@@ -126,10 +128,30 @@ def _attribute(written: str, owner: Any, attribute: str) -> Any:
     in_module = issubclass(type(owner), ModuleType)
     if attribute.startswith("__") or (in_module and attribute.startswith("_")):
         raise PianoError(f"{written} is an internal of Python or of a module, which is not read{HINT}")
-    value = getattr(owner, attribute)
+    try:
+        value = getattr(owner, attribute)
+    except AttributeError:
+        if not _is_column(owner, attribute):
+            raise
+        value = _item(owner, attribute)
+    if issubclass(type(value), MethodType | BuiltinMethodType) and _is_column(owner, attribute):
+        value = _item(owner, attribute)
     if in_module and not (issubclass(type(value), ModuleType) or callable(value)):
         raise PianoError(f"{written} is data inside a module, which is not read{HINT}")
     return value
+
+
+def _item(owner: Any, index: Any) -> Any:
+    """Return a part of a value by its index; of a lazy frame, which has none, a column."""
+    is_lazy = isinstance(index, str) and kind_among(owner, {"polars.LazyFrame"})
+    return owner.select(index) if is_lazy else owner[index]
+
+
+def _is_column(owner: Any, name: str) -> bool:
+    """Return whether a value is a frame that has a column of this name."""
+    if not kind_among(owner, PARTS) or (parts := frame_parts(owner)) is None or parts.is_series:
+        return False
+    return any(isinstance(each, str) and each == name for each in parts.names[parts.index :])
 
 
 def _owner(value: Any) -> str:
@@ -149,5 +171,5 @@ def _owner(value: Any) -> str:
 def type_name(value: Any) -> str:
     """Return the name of a value's type, with its library."""
     kind = type(value)
-    library = kind.__module__.partition(".")[0].lstrip("_")
+    library = str(kind.__module__).partition(".")[0].lstrip("_")
     return kind.__qualname__ if library in {"builtins", "main", ""} else f"{library}.{kind.__qualname__}"

@@ -29,6 +29,36 @@ def test_a_functions_variables_go_before_those_of_the_notebook(kernel, stub_mode
     assert asked(stub_model) == "of the notebook"
 
 
+def test_what_a_question_sees_of_functions_is_what_their_code_sees(kernel, stub_model, tmp_path):
+    (tmp_path / "asks.py").write_text(
+        "from IPython import get_ipython\nname = 'of the module'\n"
+        "def ask(other='argument'):\n    get_ipython().run_line_magic('piano', 'ask {{name}} {{other}} {{third}}')\n"
+    )
+    ask = "get_ipython().run_line_magic('piano', 'ask {{name}} {{other}}')"
+    kernel.run("name = other = third = 'of the notebook'")
+
+    def sent(code):
+        cell = kernel.run(code)
+        assert cell.status == "ok", cell.stream
+        return asked(stub_model)
+
+    nested = f"def outer(name):\n    def inner(other):\n        {ask}\n    inner('inner')\nouter('outer')\n;"
+    assert sent(nested) == "outer inner"
+    comprehended = f"def outer(name):\n    [{ask} for other in ['item']]\nouter('outer')\n;"
+    assert sent(comprehended) == "outer item"
+    in_class = f"def outer(name):\n    class A:\n        other = 'class'\n        {ask}\nouter('outer')\n;"
+    assert sent(in_class) == "outer class"
+    generated = f"def outer(name):\n    other = 'yielded'\n    yield {ask}\nlist(outer('generator'))\n;"
+    assert sent(generated) == "generator yielded"
+    awaited = (
+        "async def other():\n    return 'awaited'\nasync def outer(name):\n    other = await globals()['other']()\n"
+    )
+    awaited += f"    {ask}\nawait outer('async')\n;"
+    assert sent(awaited) == "async awaited"
+    assert sent("import asks\nasks.ask()\n;") == "of the module argument of the notebook"
+    assert sent(f"[{ask} for other in ['item']]\n;") == "of the notebook item"
+
+
 def test_under_a_debugger_the_variables_are_those_of_its_frame(kernel_of, stub_model):
     kernel = kernel_of(stdin=True).load()
     kernel.run("name = 'of the notebook'\ndef fails(name):\n    return 1 / 0")
@@ -47,6 +77,7 @@ def test_results_of_cells_and_frames_are_inserted(kernel, stub_model):
 
     assert cell.status == "ok", cell.stream
     text = asked(stub_model)
+    assert "no cell with the number 5" in kernel.run("%%piano\n{{In[5]}}").stream  # itself
     assert text.count("tea,2.5") == 3
     assert text.endswith(" import pandas as pd (1, 2)")
 

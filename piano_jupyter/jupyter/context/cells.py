@@ -20,6 +20,7 @@ MAX_LINE_CHARS = 100  # of a cell in a list
 ANSI = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 RANGE = re.compile(r"(-?\d{1,9})(?:\s*-\s*(\d{1,9}))?")
 #: What IPython calls outputs, and what a notebook file calls them.
+GIVE_A_NUMBER = "give the number of a cell, such as cell[3], or cell[-1] for the last one"
 STREAMS = {"out_stream": "stdout", "err_stream": "stderr"}
 
 
@@ -79,12 +80,14 @@ class NumberedSources:
     def __init__(self, shell: Any, *, running: bool) -> None:
         self._shell, self._running = shell, running
 
-    def __getitem__(self, number: int) -> str:
-        """Return the source of a cell. Raises NotFoundError."""
+    def __getitem__(self, number: Any) -> str:
+        """Return the source of a cell. Raises PianoError if there is none of that number."""
+        if type(number) is not int:
+            raise PianoError(GIVE_A_NUMBER)
         return cell_text(self._shell, number, running=self._running)
 
     def __repr__(self) -> str:
-        raise PianoError("give the number of a cell, such as cell[3], or cell[-1] for the last one")
+        raise PianoError(GIVE_A_NUMBER)
 
 
 def chosen(cells: Sequence[Cell], numbers: str) -> list[Cell]:

@@ -3,11 +3,12 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
 from piano_jupyter.text.expressions import parse_expression
-from piano_jupyter.variables.frame_methods import ATTRIBUTES, METHODS, is_frame
+from piano_jupyter.variables.frame_methods import ATTRIBUTES, METHODS, has_method, is_frame
 from piano_jupyter.variables.frame_parts import frame_parts
 from piano_jupyter.variables.variable_access import evaluate
 
@@ -42,7 +43,8 @@ def _attributes(value: Any) -> Iterable[str]:
     """Return the names of the data of a value; of a module, those of its functions and classes."""
     if is_frame(value):
         columns = (name for name in _keys(value) if name.isidentifier())
-        return [*columns, *ATTRIBUTES, *(f"{method}(" for method in METHODS)]
+        attributes = [name for name in ATTRIBUTES if hasattr(type(value), name)]
+        return [*columns, *attributes, *(f"{method}(" for method in METHODS if has_method(value, method))]
     if issubclass(type(value), ModuleType):
         return [name for name, each in vars(value).items() if not name.startswith("_") and callable(each)]
     own = getattr(value, "__dict__", None)
@@ -57,7 +59,7 @@ def _is_method(value: Any, name: str) -> bool:
 def _keys(value: Any) -> Iterable[str]:
     """Return the columns of a frame or the keys of a dict that are texts."""
     if isinstance(value, dict):
-        return [key for key in list(value)[:MAX_NAMES] if isinstance(key, str)]
+        return [key for key in islice(value, MAX_NAMES) if isinstance(key, str)]
     parts = frame_parts(value) if is_frame(value) else None
     if parts is None or parts.is_series:
         return []

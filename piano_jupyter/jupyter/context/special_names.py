@@ -5,6 +5,7 @@ value, or a `SpecialFunction` for a name that ends in "(" and is called, as in `
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ from piano_jupyter.errors import PianoError
 SPECIAL_NAMES: dict[str, Callable[[Any], Any]] = {
     "In": lambda shell: NumberedCells("In", shell.user_ns["In"]),
     "Out": lambda shell: NumberedCells("Out", shell.user_ns["Out"]),
-    "_": lambda shell: shell.user_ns.get("_", ""),
+    "_": lambda shell: _last_result(shell.user_ns),
 }
 
 
@@ -25,14 +26,22 @@ class NumberedCells:
 
     def __getitem__(self, number: Any) -> Any:
         """Return one of them. Raises PianoError if there is none of that number."""
-        try:
-            return self._cells[number]
-        except (LookupError, TypeError):
-            what = "cell" if self._name == "In" else "result of a cell"
-            raise PianoError(f"there is no {what} with the number {number!r}") from None
+        with suppress(LookupError, TypeError):
+            found = self._cells[number]
+            if self._name != "In" or found != "":  # In[0] is none
+                return found
+        what = "cell" if self._name == "In" else "result of a cell"
+        raise PianoError(f"there is no {what} with the number {number!r}")
 
     def __repr__(self) -> str:
         raise PianoError(f"give the number of a cell: {self._name}[3]")
+
+
+def _last_result(names: Mapping[str, Any]) -> Any:
+    """Return the last result. Raises PianoError if no cell has had one."""
+    if not names["Out"] and isinstance(last := names.get("_", ""), str) and not last:
+        raise PianoError("no cell has had a result, so {{_}} stands for nothing")
+    return names["_"]
 
 
 class QuestionVariables(Mapping[str, Any]):

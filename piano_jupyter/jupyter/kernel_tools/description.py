@@ -16,7 +16,7 @@ from piano_jupyter.jupyter.render.tables import counted, plain_table
 from piano_jupyter.text.truncation import HOW_MUCH, truncated
 from piano_jupyter.tool import Tool
 from piano_jupyter.variables.bounded_text import ENVIRONMENT_WITHHELD
-from piano_jupyter.variables.data_frames import FrameColumn, FrameSummary, frame_kind, summary_of
+from piano_jupyter.variables.data_frames import FrameColumn, FrameSummary, frame_kind, is_failure, summary_of
 from piano_jupyter.variables.variable_access import ENVIRONMENT_TEXT, type_name
 
 MAX_VALUE_CHARS = 4_000  # of the text of a value
@@ -49,7 +49,9 @@ def _described(value: Any) -> str:
     if kind := frame_kind(value):
         try:
             return _frame(kind, value, summary_of(value))
-        except Exception as error:  # noqa: BLE001  Frames come from any version of a library.
+        except BaseException as error:  # frames come from any version of a library
+            if not is_failure(error):
+                raise
             return truncated(f"{kind}, which cannot be read: {type(error).__name__}: {error}", MAX_VALUE_CHARS)
     kinds = type(value)  # not `__class__`, which may run code
     if issubclass(kinds, Tool):

@@ -1,9 +1,18 @@
 """`{{name}}` in a question: what is inserted, and what is refused."""
 
+import collections
+import sys
+import tracemalloc
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 from pictures import png, png_that_claims
 
@@ -19,6 +28,21 @@ class Data:
 
     def __init__(self, **parts):
         vars(self).update(parts)
+
+
+@dataclass
+class Result:
+    """A frame among other things."""
+
+    frame: pd.DataFrame
+    score: float
+
+
+class Pair(NamedTuple):
+    """A frame and something else."""
+
+    a: object
+    b: object
 
 
 @pytest.mark.parametrize(
@@ -57,6 +81,12 @@ def test_l1_inserted_text_is_never_expanded_again():
     assert filled.typed == "{{page}} {{secret}}"
 
 
+@pytest.mark.parametrize("inside", ["github.sha", "end", "user['name']", "url_for('static')", "n | upper", ".Values.x"])
+def test_braces_of_a_template_or_a_program_are_an_error_that_says_how_to_keep_them(inside):
+    with pytest.raises(PianoError, match=r"^\{\{.*\}\}: .*\{\{\{\{…\}\}\}\} says \{\{…\}\}$"):
+        fill_in(f"What does ${{{{ {inside} }}}} mean?", {"n": 1})
+
+
 def test_an_unknown_variable_lists_the_closest_names_first():
     with pytest.raises(NotFoundError, match="no variable named 'salse'; known: sales, n"):
         fill_in("{{salse}}", {"n": 1, "sales": 2, "_hidden": 3})
@@ -81,6 +111,10 @@ def test_an_unknown_variable_lists_the_closest_names_first():
         "rows[f()]",
         "f.head()",
         "len(frame)",
+        "frame.mean",
+        "frame.head.__call__()",
+        "rows.clear",
+        "data.part.head",
     ],
 )
 def test_l3_nothing_is_called_but_a_few_methods_of_frames(expression):
@@ -94,7 +128,9 @@ def test_l3_nothing_is_called_but_a_few_methods_of_frames(expression):
             called.append("call")
 
     variables = {"f": Caller(), "data": Data(part=Caller()), "frame": SALES, "array": np.arange(3), "rows": [1]}
-    with pytest.raises(PianoError, match=r"put the result into a var|the index|is called but head|cannot be read"):
+    with pytest.raises(
+        PianoError, match=r"put the result into a var|the index|is called but head|cannot be|is not read"
+    ):
         fill_in(f"{{{{{expression}}}}}", variables)
 
     assert called == []
@@ -123,6 +159,13 @@ def test_l3_nothing_is_called_but_a_few_methods_of_frames(expression):
         ("arrow.head(1)", ["1 row × 2 columns", "tea,2.5"]),
         ("arrow.tail(2)", ["coffee,3.0\ntea,2.0"]),
         ("arrow.shape", ["(3, 2)"]),
+        ("polars.price", ["polars.Series, 3 values", "2.5"]),
+        ("arrow.item", ["pyarrow.ChunkedArray, 3 values", "tea"]),
+        ("lazy.price", ["columns: price (Float64)", "2.5"]),
+        ("lazy['price']", ["columns: price (Float64)", "2.5"]),
+        ("counts.count", ["pandas.Series, 1 value", "7"]),
+        ("relation.head", ["columns: head (INTEGER)", "7"]),
+        ("relation.head(1)", ["columns: head (INTEGER)", "7"]),
     ],
 )
 def test_looking_methods_of_frames_are_called(expression, parts):
@@ -133,6 +176,8 @@ def test_looking_methods_of_frames_are_called(expression, parts):
         "polars": frame,
         "lazy": frame.lazy(),
         "arrow": pa.Table.from_pandas(SALES),
+        "counts": pd.DataFrame({"count": [7]}),
+        "relation": duckdb.sql("SELECT 7 AS head"),
     }
 
     sent = fill_in(f"{{{{{expression}}}}}", variables).sent
@@ -197,6 +242,75 @@ def test_l2_an_error_in_the_text_of_an_object_is_one_short_sentence():
         fill_in("{{x}}", {"x": Broken()})
 
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (set(), "set()"),
+        (frozenset(), "frozenset()"),
+        (collections.deque([1, "a"]), "deque([1, 'a'])"),
+        (collections.OrderedDict(b=1, a=[2]), "OrderedDict({'b': 1, 'a': [2]})"),
+        (collections.defaultdict(int, a=1), "defaultdict(<class 'int'>, {'a': 1})"),
+        (collections.Counter("aab"), "Counter({'a': 2, 'b': 1})"),
+        ({"a": SALES}.values(), "dict_values([<pandas.DataFrame, 3 × 2>])"),
+        (Result(SALES, 0.5), "Result(frame=<pandas.DataFrame, 3 × 2>, score=0.5)"),
+        (Pair(SALES, (1,)), "Pair(a=<pandas.DataFrame, 3 × 2>, b=(1,))"),
+        (SimpleNamespace(a=SALES), "SimpleNamespace(a=<pandas.DataFrame, 3 × 2>)"),
+        ({"w": np.array([1.0, 1 / 3]), "n": np.zeros((2000, 2))},
+         "{'w': [1.                 0.3333333333333333], 'n': <numpy.ndarray, 2,000 × 2>}"),
+        (b"ab", "b'ab'"),
+    ],
+)  # fmt: skip
+def test_what_contains_others_is_written_as_python_does_with_frames_named(value, text):
+    assert fill_in("{{x}}", {"x": value}).sent == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.defaultdict(list, {"a": "x" * 10**7, "b": [0] * 10**7}),
+        collections.deque(["x" * 10**7]),
+        [b"x" * 10**7],
+        SimpleNamespace(a=["x" * 10**7]),
+        Pair("x" * 10**7, 1),
+        {"a": "x" * 10**7}.values(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_l2_no_container_of_megabytes_is_written_out(value):
+    tracemalloc.start()
+    with pytest.raises(PianoError, match="more than 50,000 characters long; put a part of it"):
+        fill_in("{{x}}", {"x": value})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2_000_000
+
+
+def test_l2_print_options_of_numpy_change_nothing():
+    array = np.array([1 / 3, 1e-9])
+    before = fill_in("{{x}}", {"x": array}).sent
+
+    with np.printoptions(precision=2, suppress=True, threshold=sys.maxsize):
+        assert fill_in("{{x}}", {"x": array}).sent == before == "[3.333333333333333e-01 1.000000000000000e-09]"
+        assert "[left out: rows " in fill_in("{{x}}", {"x": np.zeros(3_000_000)}).sent
+
+
+@pytest.mark.parametrize(
+    "value", [object(), (each for each in "a"), map(str, [1]), pa.dataset.dataset(pa.table({"a": [1]}))]
+)
+def test_what_has_no_text_but_its_address_is_refused(value):
+    with pytest.raises(PianoError, match=r"^\{\{x\}\}: it has no text but <.* at 0x.*>, which says nothing to a model"):
+        fill_in("{{x}}", {"x": value})
+
+
+def test_of_a_function_or_a_class_its_source_is_inserted():
+    made = {}
+    exec("def half(x, *, of=2): return x / of\nclass Shop: pass", made)
+
+    assert fill_in("{{f}}", {"f": dataclass}).sent.startswith("def dataclass(cls=None, ")
+    assert fill_in("{{half}} {{Shop}}", made).sent == "def half(x, *, of=2) class Shop()"
 
 
 def test_l2_nothing_is_cut_that_is_not_said():

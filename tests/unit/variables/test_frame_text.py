@@ -41,6 +41,19 @@ def as_duckdb(frame):
 LIBRARIES = [as_pandas, pl.from_pandas, pa.Table.from_pandas, as_duckdb]
 
 
+TENTHS = [
+    pd.Series(np.array([0.1], dtype="float32")),
+    pd.Series([0.1], dtype="Float32"),
+    pd.Series([0.1], dtype="float32[pyarrow]"),
+    pl.Series([0.1], dtype=pl.Float32),
+    pa.chunked_array([pa.array([0.1], pa.float32())]),
+    pa.table({"a": pa.array([np.float16(0.1)], pa.float16())}),
+    duckdb.sql("SELECT 0.1::FLOAT AS a"),
+]
+PANIC = "1,<not readable: PanicException>"
+DATE_ROW = ",".join(["2026-01-01T10:00:00.000000000"] * 2)
+
+
 def text_of(value, max_chars=BUDGET_CHARS):
     return inserted_value("df", value, max_chars).text
 
@@ -138,7 +151,23 @@ def test_display_options_of_pandas_change_nothing():
         (pd.Series([1, 2], name="price"), "2 values", "1"),
         (pl.Series("price", [1, 2]), "2 values", "1"),
         (pa.chunked_array([[1, 2]]), "2 values", "1"),
-        (pd.Series(np.array([0.1], dtype="float32")), "1 value", "0.1"),
+        *((value, "1 ", "0.1") for value in TENTHS),
+        (np.arange("2026-01-01", "2030-01-01", dtype="datetime64[D]"), "1,461 values", "2026-01-01"),
+        (np.full((1_000, 2), np.datetime64("2026-01-01T10:00", "ns")), "1,000 rows × 2", DATE_ROW),
+        (np.array(["NaT"] * 2_000, "datetime64[ns]"), "2,000 values", "NaT"),
+        (np.zeros((0, 5)), "0 rows × 5 columns", "it has no rows"),
+        (np.array([("x", 1)] * 2_000, dtype=[("a", "U1"), ("b", int)]), "2,000 values", "\"('x', 1)\""),
+        (np.array([None, {"a": 1}], dtype=object), "2 values", "{'a': 1}"),
+        (
+            pa.table({"a": [1], "at": pa.array([2**62], pa.timestamp("s"))}),
+            "1 row × 2",
+            "1,<not readable: OverflowError>",
+        ),
+        (pl.DataFrame({"a": [1], "at": pl.Series([10**17], dtype=pl.Datetime("ms"))}), "1 row × 2", PANIC),
+        (pd.DataFrame({"a": [np.zeros(5_000)]}), "1 row × 1 column", '"<numpy.ndarray, 5,000>"'),
+        (pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}), "2 rows × 1 column", "1"),
+        (pd.DataFrame({"a": pd.arrays.SparseArray([0, 5])}), "2 rows × 1 column", "5"),
+        (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])), "1 row × 2", "1,2"),
         (pl.LazyFrame({"a": [1]}), "rows computed when it is read × 1 column", "1"),
         (pd.DataFrame({"a": []}), "0 rows × 1 column", "it has no rows"),
         (pd.DataFrame(), "0 rows × 0 columns", "it has no rows"),
@@ -161,6 +190,16 @@ def test_an_object_in_a_cell_that_raises_is_named():
             raise RuntimeError("no")
 
     assert "<a Broken, whose text raised RuntimeError>" in text_of(pd.DataFrame({"a": [Broken()]}))
+
+
+@pytest.mark.parametrize("width", [1_000, 10_000])
+def test_a_frame_of_thousands_of_columns_names_those_that_do_not_fit(width):
+    wide = pd.DataFrame(np.zeros((3, width)), columns=pd.MultiIndex.from_product([["a b"], range(width)]))
+
+    text = text_of(wide)
+
+    assert 0.9 * BUDGET_CHARS <= len(text) <= BUDGET_CHARS
+    assert f"to {width:,} (" in text.splitlines()[-1]
 
 
 def test_rows_are_read_only_as_far_as_the_budget_reaches():

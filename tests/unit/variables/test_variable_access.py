@@ -199,7 +199,16 @@ def test_data_that_holds_the_environment_is_shown_without_it(variables, name):
     assert "<the environment, which is not read>" in told
 
 
+@pytest.mark.parametrize(
+    "name", ["settings", "nested", "copies", "chains", "default", "default_copy", "views", "ordered", "raw", "wrappers"]
+)
+def test_data_that_holds_the_environment_is_inserted_without_it(variables, name):
+    assert SECRET not in fill_in(f"{{{{{name}}}}}", variables).sent
+
+
 def test_data_that_shows_the_environment_is_filled_into_no_prompt(variables):
+    variables["settings"] = type("Settings", (), {"__repr__": lambda _: f"Settings({os.environ})"})()
+
     with pytest.raises(PianoError, match=r"\{\{settings\}\}: it shows the environment of the process; put the part"):
         fill_in("{{settings}}", variables)
 

@@ -12,6 +12,7 @@ from piano_jupyter.jupyter.context.cells import (
     MAX_SHOWN_CHARS,
     MAX_SOURCE_CHARS,
     Cell,
+    NumberedSources,
     cell_text,
     chosen,
     executed_cells,
@@ -91,6 +92,17 @@ def test_cells_are_chosen_by_number(numbers, found):
 def test_a_number_that_no_cell_has_is_refused_with_those_there_are(numbers, told):
     with pytest.raises(PianoError, match=told):
         chosen(numbered(3), numbers)
+
+
+@pytest.mark.parametrize("number", ["2-5", slice(1, 3), 1.5, None, True])
+def test_the_source_of_a_cell_has_one_number(number):
+    sources = NumberedSources(shell("a", "b"), running=False)
+
+    with pytest.raises(PianoError, match="give the number of a cell, such as"):
+        sources[number]
+    with pytest.raises(NotFoundError, match="no cell with the number named '0'; known: 1, 2"):
+        sources[0]
+    assert (sources[1], sources[-1]) == ("a", "b")
 
 
 def test_cells_are_found_by_a_text_in_source_or_output():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from piano_jupyter.jupyter.context.placeholder_names import placeholder_names
@@ -36,6 +37,8 @@ VARIABLES = {
     "sales": SALES,
     "shop": Shop("tea"),
     "held": SimpleNamespace(frame=pl.from_pandas(SALES)),
+    "arrow": pa.table({"price": [2.5]}),
+    "lazy": pl.LazyFrame({"price": [2.5]}),
     "rows": {"north": 1, "it's": 2, 3: 4},
     "os": os,
     "broken": Broken(),
@@ -46,7 +49,7 @@ VARIABLES = {
 @pytest.mark.parametrize(
     ("written", "fragment", "offered"),
     [
-        ("", "", ["sales", "shop", "held", "rows", "os", "broken"]),
+        ("", "", ["sales", "shop", "held", "arrow", "lazy", "rows", "os", "broken"]),
         (" s", "s", ["sales", "shop"]),
         ("sales.", "", ["price", "dtypes", "shape", "columns", "head(", "tail(", "sample(", "describe(", "info("]),
         ("sales.de", "de", ["describe("]),
@@ -56,6 +59,11 @@ VARIABLES = {
         ("sales[", "", ['"price"]', '"sold per day"]']),
         ("sales['price'].v", "v", ["value_counts("]),
         ("held.frame.p", "p", ["price"]),
+        ("arrow.", "", ["price", "shape", "columns", "head(", "tail(", "info("]),
+        ("arrow.des", "des", []),
+        ("arrow.dt", "dt", []),
+        ("lazy.sa", "sa", []),
+        ("lazy.p", "p", ["price"]),
         ("shop.", "", ["country", "name"]),
         ("rows['", "'", ["'north']"]),
         ("os.get", "get", ["getcwd", "getpid"]),

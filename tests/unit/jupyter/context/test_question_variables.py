@@ -32,8 +32,23 @@ def test_a_cell_that_is_not_there_is_named(shell):
 
     with pytest.raises(PianoError, match=r"\{\{Out\[2\]\}\}: there is no result of a cell with the number 2"):
         fill_in("{{Out[2]}}", variables)
+    for number in (0, 999, -99):
+        with pytest.raises(PianoError, match=rf"there is no cell with the number {number}"):
+            fill_in(f"{{{{In[{number}]}}}}", variables)
     with pytest.raises(PianoError, match=r"\{\{In\}\}: give the number of a cell: In\[3\]"):
         fill_in("{{In}}", variables)
+
+
+def test_a_last_result_that_is_not_there_is_named_and_none_is_one(shell):
+    variables = QuestionVariables(shell)
+    shell.user_ns["_"] = None
+    assert fill_in("{{_}}", variables).sent == "None"
+
+    shell.user_ns["_"], results = "", dict(shell.user_ns["Out"])
+    shell.user_ns["Out"].clear()
+    with pytest.raises(PianoError, match=r"no cell has had a result, so \{\{_\}\} stands for nothing"):
+        fill_in("{{_}}", variables)
+    shell.user_ns["Out"].update(results)
 
 
 def test_the_first_variables_go_before_the_next_and_all_before_special_names(shell):
