@@ -164,7 +164,7 @@ class ReasoningSplitter:
         """Return whether an end tag counts: it is not code, and not only mentioned. None: too early to tell."""
         if not before.strip():
             return True
-        if before.endswith(QUOTES) or _in_code(before):
+        if _opens_quote(before) or _in_code(before):
             return False
         if self._nested or before.endswith("\n"):
             return True
@@ -178,6 +178,11 @@ class ReasoningSplitter:
     def _answer(self, text: str) -> list[Delta | StreamRestarted]:
         self._text.append(text)
         return [Delta(text=replace_lone_surrogates(text))]
+
+
+def _opens_quote(before: str) -> bool:
+    """Return whether a text ends with a quote that starts there, not with one that ends what was quoted."""
+    return before.endswith(QUOTES) and (len(before) == 1 or before[-2].isspace() or before[-2] in BEFORE_MENTION)
 
 
 def _in_code(before: str) -> bool:

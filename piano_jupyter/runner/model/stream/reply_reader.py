@@ -196,7 +196,8 @@ class ReplyReader:
             self._choice = choice.get("index") if self._choice is None else self._choice
             if (index := choice.get("index")) is not None and index != self._choice:
                 continue
-            repeats = chunk.get("object") == "chat.completion" and self.started  # the full message, after its deltas
+            is_whole = "delta" in choice or chunk.get("object") == "chat.completion"
+            repeats = is_whole and self.started  # the full message, beside or after its deltas
             delta = choice.get("delta") or (not repeats and choice.get("message")) or {}
             content = delta.get("content")
             text = _as_text(content) or _as_text(delta.get("refusal"))

@@ -58,7 +58,8 @@ class SseDecoder:
                 if self._data and _is_json_object(self._data[-1]):  # no blank line between two events
                     complete.append("\n".join(self._data))
                     self._data = []
-                self._data.append(line[5:].removeprefix(" "))
+                value = line[5:].removeprefix(" ")
+                self._data.append(value[5:].removeprefix(" ") if value.startswith("data:") else value)  # by two proxies
             elif not line:
                 if self._data:
                     complete.append("\n".join(self._data))

@@ -587,6 +587,21 @@ async def test_reasoning_that_a_server_demands_is_sent_from_then_on(stub, speak,
     assert sent == [[None, None, "why"], *[[None, " ", "why"]] * 2]
 
 
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_template_without_a_system_prompt_gets_it_with_the_question(stub, speak, client_of, status):
+    request = replace(REQUEST, messages=[{"role": "system", "content": "Be brief."}, *REQUEST.messages])
+    stub.answers('{"object": "error", "message": "System role not supported"}', status=status)
+    for _ in range(2):
+        stub.answers(*speak("Paris"))
+    client = client_of()
+
+    replies = [(await pieces(client, request))[-1].text for _ in range(2)]
+
+    assert replies == ["Paris"] * 2
+    sent = [[(each["role"], each["content"]) for each in body["messages"]] for _, _, body in stub.asked]
+    assert sent == [[("system", "Be brief."), ("user", "hi")], *[[("user", "Be brief.\n\nhi")]] * 2]
+
+
 async def test_reasoning_that_is_demanded_again_is_an_error(stub, client_of):
     for _ in range(2):
         stub.answers('{"error": "reasoning_content must be passed back"}', status=400)

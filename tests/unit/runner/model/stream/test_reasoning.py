@@ -49,6 +49,11 @@ def test_each_end_tag_without_its_start_ends_reasoning_at_every_cut(end, before,
     assert_same_at_every_cut(f"{THOUGHT}{before}{end}{after}Hello.", ("Hello.", THOUGHT + before))
 
 
+@pytest.mark.parametrize("quoted", ['I say "yes."', "It is `so`", "'so'", "\u201cso\u201d"])
+def test_an_end_tag_behind_what_was_quoted_ends_reasoning_at_every_cut(quoted):
+    assert_same_at_every_cut(f"Why?\n{quoted}</think>Hello.", ("Hello.", f"Why?\n{quoted}"))
+
+
 @pytest.mark.parametrize("start", START_TAGS.values())
 def test_an_end_tag_that_never_comes_leaves_reasoning_only(start):
     assert_same_at_every_cut(f"{start}{THOUGHT}", ("", THOUGHT))

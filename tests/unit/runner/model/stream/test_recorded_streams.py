@@ -50,7 +50,8 @@ WELL = (
     "finish_empty_until_the_end usage_without_choices usage_null_in_each_chunk usage_in_the_choice no_done held_open "
     "line_ends returns_alone byte_order_mark no_empty_lines data_in_several_lines empty_data not_streamed "
     "whole_behind_its_pieces more_behind_the_end content_in_texts done_without_data usage_of_a_strange_shape "
-    "finish_object finish_of_cohere flushed_behind_the_end nulls_before_the_answer usage_of_another_api"
+    "finish_object finish_of_cohere flushed_behind_the_end nulls_before_the_answer usage_of_another_api "
+    "whole_beside_its_pieces data_twice"
 )
 #: an answer with reasoning apart from it
 THOUGHTFUL = (
@@ -77,6 +78,7 @@ ANSWERED = {
     "call_as_text_then_more": ('<tool_call>{"name": "look", "arguments": {"where": "x"}}</tool_call> or so', []),
     "call_as_text_of_no_tool": ('<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>', []),
     "call_as_text_cut": ('<tool_call>{"name": "look", "arguments": {"where": "at', []),
+    "think_that_ends_with_a_quote": ("NO_REPLY", []),
     "about_tags": ("Models write `<think>` and `</think>` around it.", []),
     "kimi_cut_as_text": (
         '<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{"where": "at',
