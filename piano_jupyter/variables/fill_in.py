@@ -21,7 +21,7 @@ from piano_jupyter.variables.value_text import DEFAULT_FRAME_CHARS, inserted_val
 from piano_jupyter.variables.variable_access import evaluate
 
 MAX_WRITTEN_CHARS = 60
-AS_TEXT = "{{{{…}}}} says {{…}}"
+AS_TEXT = "{{{{…}}}} says {{…}}, and text in a variable is sent as it is"
 WHAT_CAN_STAND = (
     'a name can stand there, with dots and indexes: {{sales}}, {{rows[0].id}}, {{sales["price"].head(20)}}; ' + AS_TEXT
 )

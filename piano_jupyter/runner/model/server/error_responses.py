@@ -61,7 +61,7 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
             f"{model} could not be loaded ({cause}); see the server's log (llama-swap shows it at /logs), "
             f"or choose another model: %piano models lists them"
         )
-    has_code = fields.get("type") == "exceed_context_size_error" or fields.get("code") in OVERFLOW_CODES
+    has_code = fields.get("type") == "exceed_context_size_error" or str(fields.get("code")) in OVERFLOW_CODES
     if has_code or says_too_long(status, message):
         n_ctx = window_in(message) or window_size(fields.get("n_ctx"))
         window = f" of {n_ctx:,} tokens" if n_ctx else ""
@@ -110,7 +110,7 @@ def is_transient(status: int, body: str) -> bool:
 
 def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:
     """Return whether the error is about what the model wrote, not about the request."""
-    return fields.get("code") in UNREADABLE_CODES or bool(UNREADABLE_REPLY.search(message))
+    return str(fields.get("code")) in UNREADABLE_CODES or bool(UNREADABLE_REPLY.search(message))
 
 
 def is_loading(status: int, body: str) -> bool:

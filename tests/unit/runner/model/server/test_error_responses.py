@@ -12,7 +12,7 @@ from piano_jupyter.errors import (
     ToolsRefusedError,
     UnreadableReplyError,
 )
-from piano_jupyter.runner.model.server.error_responses import error_from, is_transient
+from piano_jupyter.runner.model.server.error_responses import error_from, error_in, is_transient, status_of
 
 
 def body(message, **fields):
@@ -106,6 +106,13 @@ def test_a_model_that_cannot_be_given_tools_is_known_by_what_its_server_says(sta
 )
 def test_what_a_server_says_may_pass_is_sent_again_if_it_is_about_the_server(status, message, passes):
     assert is_transient(status, body(message)) is passes
+
+
+@pytest.mark.parametrize("code", [None, [1], {"a": 1}, True, 1e300, "9" * 5_000, -1])
+def test_an_error_with_any_code_is_a_sentence(code):
+    for where in ({"error": {"code": code, "message": "no"}}, {"error": {"message": "no"}, "status": code}):
+        assert str(error_from(status_of(error_in(where), where) or 500, json.dumps(where))).endswith("500: no")
+        assert not is_transient(500, json.dumps(where))
 
 
 def test_only_a_400_without_a_word_is_sent_again():

@@ -24,6 +24,11 @@ texts = st.text(max_size=12) | st.sampled_from(
         "</tool_call>",
         '{"name": "look", "arguments": {}}',
         "<function=look>",
+        "[look(",
+        "x='a')]",
+        "<|tool_call>call:look{",
+        'x:<|"|>a<|"|>}<tool_call|>',
+        "to=functions.look json",
         "`",
     ]
 )
