@@ -185,3 +185,9 @@ def test_a_question_names_the_last_error_and_earlier_cells(kernel, stub_model):
     asked = stub_model.requests[-1]["messages"][-1]["content"]
     assert "ZeroDivisionError" in asked
     assert asked.count("wide / 0") >= 2
+    kernel.run("print('half = 1 / 0', file=open('broken.py', 'w'), flush=True)")
+    kernel.run("%run broken.py")
+    kernel.run("%piano explain")
+    asked = stub_model.requests[-1]["messages"][-1]["content"]
+    assert "%run broken.py" in asked
+    assert "half = 1 / 0" in asked

@@ -302,7 +302,7 @@ def test_l2_print_options_of_numpy_change_nothing():
 @pytest.mark.parametrize(
     "value", [object(), (each for each in "a"), map(str, [1]), pa.dataset.dataset(pa.table({"a": [1]}))]
 )
-def test_what_has_no_text_but_its_address_is_refused(value):
+def test_l8_what_has_no_text_but_its_address_is_refused(value):
     with pytest.raises(PianoError, match=r"^\{\{x\}\}: it has no text but <.* at 0x.*>, which says nothing to a model"):
         fill_in("{{x}}", {"x": value})
 

@@ -109,7 +109,7 @@ def test_what_a_server_says_may_pass_is_sent_again_if_it_is_about_the_server(sta
 
 
 @pytest.mark.parametrize("code", [None, [1], {"a": 1}, True, 1e300, "9" * 5_000, -1])
-def test_an_error_with_any_code_is_a_sentence(code):
+def test_h20_an_error_with_any_code_is_a_sentence(code):
     for where in ({"error": {"code": code, "message": "no"}}, {"error": {"message": "no"}, "status": code}):
         assert str(error_from(status_of(error_in(where), where) or 500, json.dumps(where))).endswith("500: no")
         assert not is_transient(500, json.dumps(where))

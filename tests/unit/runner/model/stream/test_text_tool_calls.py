@@ -68,6 +68,17 @@ def test_values_of_each_kind_are_read(text, arguments):
 
 
 @pytest.mark.parametrize(
+    "argument",
+    ["at", "open('x')", "f'{at}'", "[x for x in 'ab']", "lambda: 1", "{1}", "b'x'", "...", "1j", "1e999", "*at", "**at",
+     "__import__('os').system('true')", "(yield)", "(x := 1)", "'a'.upper()"],
+)  # fmt: skip
+def test_h19_of_a_call_as_python_only_literals_are_read(argument):
+    marked = f"<|tool_call_start|>[look(where={argument})]<|tool_call_end|>"
+
+    assert parse_text_calls(marked, TOOLS) == parse_text_calls(f"[look(where='x', {argument})]", TOOLS) == ()
+
+
+@pytest.mark.parametrize(
     ("name", "means"),
     [
         ("look", "look"),
