@@ -3,6 +3,9 @@
 import pytest
 
 
+ASK = "get_ipython().run_line_magic('piano', 'ask {{name}} {{other}}')"
+
+
 def asked(stub_model):
     return stub_model.requests[-1]["messages"][-1]["content"]
 
@@ -30,11 +33,12 @@ def test_a_functions_variables_go_before_those_of_the_notebook(kernel, stub_mode
 
 
 def test_what_a_question_sees_of_functions_is_what_their_code_sees(kernel, stub_model, tmp_path):
+    (tmp_path / "runs.py").write_text(f"name = other = 'of the file'\n{ASK}\n")
     (tmp_path / "asks.py").write_text(
         "from IPython import get_ipython\nname = 'of the module'\n"
         "def ask(other='argument'):\n    get_ipython().run_line_magic('piano', 'ask {{name}} {{other}} {{third}}')\n"
     )
-    ask = "get_ipython().run_line_magic('piano', 'ask {{name}} {{other}}')"
+    ask = ASK
     kernel.run("name = other = third = 'of the notebook'")
 
     def sent(code):
@@ -57,6 +61,7 @@ def test_what_a_question_sees_of_functions_is_what_their_code_sees(kernel, stub_
     assert sent(awaited) == "async awaited"
     assert sent("import asks\nasks.ask()\n;") == "of the module argument of the notebook"
     assert sent(f"[{ask} for other in ['item']]\n;") == "of the notebook item"
+    assert sent("%run runs.py") == "of the file of the file"
 
 
 def test_under_a_debugger_the_variables_are_those_of_its_frame(kernel_of, stub_model):

@@ -10,14 +10,14 @@ BETWEEN = frozenset({"IPython", "piano_jupyter"})
 
 
 def caller_variables(shell: Any) -> Mapping[str, Any]:
-    """Return the variables of the function that runs the magic as its code sees them; none if that is a cell itself.
+    """Return the variables of the code that runs the magic as it sees them; none if that is a cell itself.
 
-    They are its own, those of the functions around it while these run, and the globals of its module.
+    Of a function they are its own, those of the functions around it while these run, and the globals of its module.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  As IPython finds the variables of a caller.
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in BETWEEN:
         frame = frame.f_back
-    if frame is None or frame.f_locals is frame.f_globals or frame.f_locals is shell.user_ns:
+    if frame is None or frame.f_locals is shell.user_ns:
         return {}
     own: dict[str, Any] = {} if frame.f_globals is shell.user_ns else _without_internals(frame.f_globals)
     for each in reversed(_with_enclosing(frame)):
