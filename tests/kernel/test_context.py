@@ -2,7 +2,6 @@
 
 import pytest
 
-
 ASK = "get_ipython().run_line_magic('piano', 'ask {{name}} {{other}}')"
 
 
