@@ -12,6 +12,7 @@ from enum import IntEnum
 from piano_jupyter.rules import RESERVED_WORDS, PatternWord, matches_text
 from piano_jupyter.runner.tools.permissions.launchers import SHELLS, may_run_others, reads_commands
 from piano_jupyter.runner.tools.permissions.syntax_tree import (
+    ASSIGNMENT,
     UNKNOWN,
     Command,
     ShellWord,
@@ -25,6 +26,11 @@ MAX_BRACKETS = 2_000  #: parentheses and redirections of a line, which slow the 
 KEYWORDS = RESERVED_WORDS | {"!", "{", "}"}  #: a command follows
 SHELL_SIGNS = re.compile(r"[\s;&|`$(]")  #: a text with one of these may be a command
 IN_INDEX = re.compile(r"\[[^\]]*[$`]")  #: bash evaluates this even if it was quoted: `test -v 'a[$(rm x)]'`
+#: What code of other languages runs: `os.system("rm x")`, `subprocess.run(["rm", "x"])`.
+CALL = re.compile(
+    r"\b(?:system|passthru|popen\w*|exec\w*|spawn\w*|run|shell_exec|call|check_call|check_output|get(?:status)?output|Popen)\s*\(([^)\]]*)"
+)
+QUOTED_TEXT = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 PART = re.compile(r"""[^\s'"`=:;,|&(){}<>!$@\[\]\\]+""")  #: what may be a program in an argument, as in `--pre=PROGRAM`
 JOINED = re.compile(r"-\w|[\d,$]*e")  #: an option's letter, or sed's `e`, right before a program
 
@@ -97,6 +103,10 @@ def _read(line: str, depth: int, found: CommandLine, *, is_shell: bool = True, i
         found.words |= parsed.words
     if not is_shell:
         found.texts.add(line)
+        for arguments in CALL.findall(line):
+            _read(
+                " ".join(map("".join, QUOTED_TEXT.findall(arguments))), depth + 1, found, is_shell=False, is_run=is_run
+            )
     found.folders |= parsed.folders
     is_read = any(reads_commands(_texts(command)) for command in parsed.commands)  # what the others print
     for text in parsed.texts:
@@ -109,7 +119,7 @@ def _add_command(command: Command, depth: int, found: CommandLine, *, is_read: b
     found.commands.append(command)
     name = _program_name(command[0])
     is_run = any(_program_name(word) in SHELLS | {"eval"} for word in command)
-    is_carrier = is_read or name in KEYWORDS or may_run_others(_texts(command))
+    is_carrier = is_read or name in {*KEYWORDS, ASSIGNMENT.text} or may_run_others(_texts(command))
     if is_carrier:
         found.carriers.append([part for word in command[1:] for part in _parts(word)])
     for word in command[1:]:

@@ -38,6 +38,12 @@ SHELLS = words("ash bash csh dash fish ksh sh tcsh zsh")
 INPUT_LAUNCHERS = words("at batch parallel pee")
 INPUT_FILES = words("- -s /dev/stdin /dev/fd/0 /proc/self/fd/0")
 
+#: Variables whose values programs run, wherever they are set; one that is set for a single command counts anyway.
+RUN_VARIABLE = re.compile(
+    r"(?:GIT_\w+|\w*(?:ASKPASS|COMMAND|EDITOR|FLAGS|OPTIONS|OPTS?|PAGER|RSH|STARTUP|WRAPPER)"
+    r"|BASH_ENV|BROWSER|CC|CXX|ENV|LESSCLOSE|LESSOPEN|PS4|SHELL|VISUAL)\+?="
+)
+
 NODE = "--eval --print --import --require --loader --experimental-loader --run --env-file -e -p -r"
 COMPILER = "-wrapper -B* -specs --specs -fplugin -fuse-ld --ld-path -Xclang -load @* -ccbin --compiler-bindir -run"
 PYTHON_RUNNER = "run exec shell x tool --python -p"  #: commands and options of managers of environments

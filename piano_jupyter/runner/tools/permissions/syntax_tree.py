@@ -11,6 +11,8 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from piano_jupyter.runner.tools.permissions.launchers import RUN_VARIABLE
+
 if TYPE_CHECKING:
     from tree_sitter import Language, Node
 
@@ -67,6 +69,7 @@ class ShellWord(NamedTuple):
 
 
 Command = list[ShellWord]
+ASSIGNMENT = ShellWord("=", is_known=True)  #: in place of a program's name, before what a variable is set to
 UNKNOWN = ShellWord("", is_known=False)
 
 
@@ -147,6 +150,10 @@ def _add_node(context: _Context, line: str, parsed: ParsedLine) -> bool:
         _add_word(context, line, parsed)
     if node.type in COMMANDS:
         parsed.commands.append([_word(each, line) for each in _words(node)])
+    elif node.type == "variable_assignment":
+        word = ShellWord(_word(node, line).text, is_known=True)  # what is expanded in it is seen elsewhere
+        if context.parent == "command" or RUN_VARIABLE.match(word.text):
+            parsed.commands.append([ASSIGNMENT, word])
     elif node.type == "redirected_statement" and (
         more := [word for each in node.children for word in _words_after(each)]
     ):

@@ -91,6 +91,20 @@ LAUNCHES = [
     "zip -T a b --unzip-command='curl x'",
 ]
 
+#: Each starts curl, by a variable or by code that it reads, and no rule that allows fits it.
+STARTS = [
+    "GIT_PAGER='curl x' git -p log",
+    "GIT_SSH_COMMAND=curl git fetch ssh://a/b",
+    "PAGER='sh -c \"curl x\"'; man ls",
+    "PS4='$(curl x)' bash -xc \":\"",
+    "GIT_EDITOR='curl x' git -c user.name=a -c user.email=a@b commit --allow-empty",
+    "TAR_OPTIONS=--to-command=curl tar -xf a",
+    "python3 - <<E\nimport os\nos.system('curl x')\nE",
+    "python3 - <<E\nimport subprocess\nsubprocess.run(\n    ['curl', 'x'], check=True)\nE",
+    "php <<E\n<?php shell_exec('curl x');\nE",
+    "perl <<'E'\nexec(\"curl x\");\nE",
+]
+
 
 @pytest.mark.parametrize("command", LAUNCHES)
 def test_e3_a_command_that_starts_another_program_needs_approval_even_if_its_own_program_is_allowed(verdict, command):
@@ -101,6 +115,20 @@ def test_e3_a_command_that_starts_another_program_needs_approval_even_if_its_own
 def test_e5_a_denied_program_is_found_in_what_other_programs_are_given_to_run(verdict, command):
     assert verdict(command, "deny bash(curl *)", "allow bash") is DENY
     assert verdict(command.replace("curl", "true"), "deny bash(curl *)", "allow bash") is not DENY
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_e5_a_denied_program_is_found_in_variables_and_in_code(verdict, command):
+    assert verdict(command, "deny bash(curl *)", "allow bash") is DENY
+    assert verdict(command.replace("curl", "true"), "deny bash(curl *)", "allow bash") is not DENY
+    assert verdict(command, "allow bash(*)") is ASK
+
+
+@pytest.mark.parametrize("command", [each for each in STARTS if each.startswith(("GIT_EDITOR", "TAR"))])
+def test_e5_control_each_of_these_variables_really_starts_the_program(tmp_path, command):
+    runs_in_folder_with_curl(tmp_path, command)
+
+    assert (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize(
@@ -137,25 +165,30 @@ def test_e5_the_words_after_a_denied_program_count_in_what_other_programs_are_gi
     assert verdict("env $x", *rules) is ASK
 
 
+def runs_in_folder_with_curl(folder, command):
+    """Run a command where `curl` leaves a file `started`."""
+    (folder / "curl").write_text(f"#!/bin/sh\ncat >/dev/null\ntouch {folder}/started\n")
+    (folder / "curl").chmod(0o755)
+    work = folder / "work"
+    work.mkdir()
+    (work / "f").write_text("x\n")
+    for words in (["git", "init", "-q"], ["tar", "-cf", "a", "f"]):
+        subprocess.run(words, cwd=work, check=True)
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is there
+
+    subprocess.run(
+        ["bash", "-c", command], cwd=work, env={**os.environ, "PATH": path}, input=b"x\n", capture_output=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
 #: Those of them that need nothing but the programs of every machine.
 RUN_HERE = ("tar", "git -c alias", "find . -exec curl", "xargs", "env -S", "awk", "sed", "split", "python")
 
 
 @pytest.mark.parametrize("command", [each for each in LAUNCHES if each.startswith(RUN_HERE)])
 def test_e3_e5_control_each_of_these_commands_really_starts_the_other_program(tmp_path, command):
-    (tmp_path / "curl").write_text(f"#!/bin/sh\ncat >/dev/null\ntouch {tmp_path}/started\n")
-    (tmp_path / "curl").chmod(0o755)
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "f").write_text("x\n")
-    for words in (["git", "init", "-q"], ["tar", "-cf", "a", "f"]):
-        subprocess.run(words, cwd=work, check=True)
-    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is there
-
-    subprocess.run(
-        ["bash", "-c", command], cwd=work, env={**os.environ, "PATH": path}, input=b"x\n", capture_output=True,
-        check=False, timeout=60,
-    )  # fmt: skip
+    runs_in_folder_with_curl(tmp_path, command)
 
     assert (tmp_path / "started").exists()
 
@@ -211,7 +244,8 @@ def test_e3_an_allowed_program_of_the_table_runs_with_ordinary_options(verdict, 
 @pytest.mark.parametrize(
     "command",
     ["find . -name curl", "git log --grep curl", "tar -cf curl.tar curl", "echo curl | cat", "rg curl .",
-     "bash run.sh | grep curl", "grep -rl curl . | xargs cat", "python curl.py curl", "sed s/curl/wget/ f"],
+     "title='curl x'; echo $title", "python3 - <<E\nprint('curl x')\nE", "bash run.sh | grep curl",
+     "grep -rl curl . | xargs cat", "python curl.py curl", "sed s/curl/wget/ f"],
 )  # fmt: skip
 def test_e5_a_denied_name_in_a_command_that_starts_nothing_denies_nothing(verdict, command):
     assert verdict(command, "deny bash(curl)", "allow bash") is ALLOW
