@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from piano_jupyter.secrets.assigned import is_placeholder, looks_random, without_assigned_secrets
+from piano_jupyter.text.words import words
 
 T = TypeVar("T")
 
@@ -65,6 +66,15 @@ def _is_password(value: str) -> bool:
 NETRC_GAP = r"(?:\\[nrt]|\s){1,20}(?:\d{1,6}\t[ \t]{0,20})?"
 NETRC_ENTRY = rf"(?:machine{NETRC_GAP}[\w.:-]{{1,100}}|default){NETRC_GAP}login{NETRC_GAP}[^\s\\]{{1,100}}{NETRC_GAP}"
 
+#: What the keys of other services begin with.
+OTHER_KEYS = words(
+    """
+    ATATT3x ATCTT3x KGAT_ NRAK- PMAK- csk- dckr_pat_ dp.pt. figd_ fw_ glagent- glc_ glcbt- gldt- glft- glimt- glptt-
+    glrt- glsa_ glsoat- hvb. hvs. jina_ lin_api_ lsv2_pt_ lsv2_sk_ ntn_ nvapi- ops_ey pcsk_ phx_ pplx- r8_ rubygems_
+    sb_secret_ sbp_ shpat_ shpss_ sntrys_ sntryu_ tgp_v1_ tskey- tvly- vercel_blob_rw_
+    """
+)
+
 PATTERNS = (
     _token("gh", r"gh[pousr]_", r"[A-Za-z0-9]{20,}"),
     _token("github_pat_", "github_pat_", r"\w{20,}"),
@@ -98,7 +108,16 @@ PATTERNS = (
         r"[^\s\\\"'`…]{3,}+(?!…)",
         _is_password,
     ),
-    _token("dop_v1_", "dop_v1_", r"[a-f0-9]{40,}"),
+    _token("_v1_", "do[opr]_v1_", r"[a-f0-9]{40,}"),
+    *(_token(each, _at_word_start(re.escape(each)), r"[\w.-]{16,}", looks_random) for each in sorted(OTHER_KEYS)),
+    _token("discord", r"discord(?:app)?\.com/api/webhooks/\d{10,25}/", r"[\w-]{40,}"),
+    _token(
+        "username", r"\"username\\?\":\s{0,3}\\?\"[^\"\\]{1,100}\\?\",\s{0,9}\\?\"key\\?\":\s{0,3}\\?\"", "[a-f0-9]{32}"
+    ),
+    _token(
+        "Private-Lines", r"Private-Lines: \d{1,3}", r"(?:(?:\\[nr]|\s){1,4}(?:\d{1,5}\t)?[A-Za-z0-9+/=]{8,64}){1,100}"
+    ),
+    _token(":AA", r"(?<!\d)\d{8,12}:AA", r"[\w-]{30,}"),  # a bot of Telegram
     _token("AGE-SECRET-KEY-", "AGE-SECRET-KEY-", r"[A-Z0-9]{40,}"),
     _token("eyJ", "eyJ", r"[\w-]{8,}(?:\.[\w-]{6,}){2,4}"),  # a JSON Web Token
     _token("://", r"://[^\s/:@\"'<>{}$]{0,100}:", r"[^\s/:@\"'<>{}$…]{3,200}(?=@[\w.\[])", _is_password),

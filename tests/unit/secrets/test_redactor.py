@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.logs import LOGS, logger
 from piano_jupyter.records import Message, Notebook
 from piano_jupyter.secrets.known_secrets import own_secrets
-from piano_jupyter.secrets.redactor import MASK, PATTERNS, Redactor, looks_random, redact
+from piano_jupyter.secrets.redactor import MASK, OTHER_KEYS, PATTERNS, Redactor, looks_random, redact
 
 ROOT = Path(__file__).parents[3]
 RANDOM = random.Random(7)
@@ -108,6 +108,13 @@ SECRETS = {
         NUMBERED[6],
     ),
     "key-block-cut-off": ((token := key_block())[: len(token) // 2], token.split("\n")[2]),
+    "kaggle": (json.dumps({"username": "ada", "key": (token := lot(32, string.hexdigits.lower()[:16]))}), token),
+    "kaggle-in-json": (json.dumps(json.dumps({"username": "a", "key": (token := lot(32, string.digits))})), token),
+    "putty": (f"Public-Lines: 1\nAAAA\nPrivate-Lines: 1\n{(token := lot(48))}\nPrivate-MAC: ab", token),
+    "digital-ocean": (f"doo_v1_{(token := lot(64, string.hexdigits.lower()[:16]))}", token),
+    "discord": (f"https://discord.com/api/webhooks/{lot(18, string.digits)}/{(token := lot(68))}", token),
+    "telegram": (f"{lot(10, string.digits)}:AA{(token := lot(33))}", token),
+    **{f"other-{start}": (f"{start}{(token := lot(36))}", token) for start in sorted(OTHER_KEYS)},
 }
 
 HARMLESS = [
