@@ -228,7 +228,8 @@ SERVERS_AND_MODELS = re.compile(
 
 def test_no_server_and_no_model_is_named_but_where_piano_speaks_with_servers():
     examples = re.compile(
-        r"\brunner\.model\.llama_swap\b|qwen3:\d+b|\.(?:claude|gemini|qwen)\b|(?:CLAUDE(?:\.local)?|GEMINI|QWEN)\.md"
+        r"\brunner\.model\.llama_swap\b|qwen3:\d+b|\.(?:claude|gemini|kimi|qwen)\b|(?:CLAUDE(?:\.local)?|GEMINI|QWEN)\.md"
+        r"|gptme\.toml|\|claude\|gemini\b"
     )  # a user's models, in a default and examples; file names
     named = [
         f"{path.relative_to(ROOT)}: {line.strip()}"

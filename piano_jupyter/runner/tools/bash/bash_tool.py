@@ -42,6 +42,7 @@ LIMIT_MESSAGES = (
     ("file", r"File size limit exceeded|File too large"),
     ("tmpfs", r"No space left on device"),
     ("owner", r"Value too large for defined data type"),
+    ("links", r"hardlink different from source"),
 )
 
 
@@ -281,6 +282,7 @@ def _limit_notes(result: CommandResult, limits: SandboxLimits) -> list[str]:
         "file": f"{_size(limits.file_bytes)} per file",
         "tmpfs": f"{_size(limits.tmpfs_bytes)} each in /tmp, /dev/shm and the home folder, unless the disk is full",
         "owner": "files of another owner or group can be read here, but not changed",
+        "links": "two names of one file look like two files here; use git clone --no-hardlinks",
     }
     failed = result.exit_code or result.ended
     reached = {limit for limit, pattern in LIMIT_MESSAGES if failed and re.search(pattern, result.output)}

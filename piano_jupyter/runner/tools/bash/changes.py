@@ -38,6 +38,7 @@ from piano_jupyter.safe_files import (
 Parts = tuple[str, ...]
 
 MAX_DEPTH = 100  #: of folders; what is deeper is not applied
+ANY_FOLDER = "folder"  #: a name that protects nothing
 
 
 class Judge(Protocol):
@@ -101,7 +102,7 @@ def apply_changes(overlay: Overlay, judge: Judge, allowed: Collection[Parts] = (
     failed = [path for path, _ in written.failed]
     unwritten = frozenset(_traces(overlay, [*forbidden, *written.conflicts, *failed]))
     applied = _Applier(overlay, judge, approved, moved=moved, unwritten=unwritten).apply()
-    renamed = frozenset(_renamed(held, [*written.gone, *applied.gone]))
+    renamed = frozenset(_renamed(held, [*written.gone, *applied.gone], judge))
     if not renamed:
         return applied
     return _Applier(overlay, judge, approved | renamed, moved=moved, unwritten=unwritten).apply()
@@ -115,12 +116,18 @@ def _traces(overlay: Overlay, paths: Iterable[Parts]) -> Iterator[object]:
         yield from (trace for each in files if (trace := trace_of(each)) is not None)
 
 
-def _renamed(held: Iterable[tuple[HeldChange, object]], gone: Iterable[tuple[Parts, Parts, object]]) -> Iterator[Parts]:
-    """Yield the held paths, old and new, that only moved with their whole folder, and have not changed."""
+def _renamed(
+    held: Iterable[tuple[HeldChange, object]], gone: Iterable[tuple[Parts, Parts, object]], judge: Judge
+) -> Iterator[Parts]:
+    """Yield the held paths, old and new, that only moved with their whole folder, and have not changed.
+
+    They must be protected in any folder: `vendor/.git` does not become `.git`, nor `vendor/.vscode` `.vscode`.
+    """
     old = {(path[len(root) :], signature): path for path, root, signature in gone if signature is not None}
     for made, signature in held:
-        known = old.get((made.path[len(made.root) :], signature)) if made.root else None
-        if known is not None:
+        inside = made.path[len(made.root) :]
+        known = old.get((inside, signature)) if made.root else None
+        if known is not None and judge((ANY_FOLDER, *inside), stat.S_IFREG) is not None:
             yield from (made.path, known)
 
 
@@ -196,7 +203,10 @@ class _Applier:
                 return
             old = None
         if old is None:
-            if self._hazard(path, new.st_mode) is not None:
+            hazard = self._hazard(path, new.st_mode)
+            if hazard is not None and hazard.kind is HazardKind.BYTECODE:  # which Python makes again
+                return
+            if hazard is not None:
                 self._hold_files(path, new, made)
                 return
             os.mkdir(name, 0o700, dir_fd=place.target)
@@ -219,7 +229,7 @@ class _Applier:
     def _place_file(self, place: _Place, name: str, new: os.stat_result, old: os.stat_result | None) -> None:
         path = (*place.parts, name)
         hazard = self._judge(path, new.st_mode)
-        is_bytecode = hazard is not None and hazard.kind is HazardKind.BYTECODE  # which Python makes again
+        is_bytecode = hazard is not None and hazard.kind is HazardKind.BYTECODE
         if is_bytecode or (hazard is not None and old is not None and _is_unchanged(place, name, new, old)):
             os.unlink(name, dir_fd=place.changed)
             return
@@ -286,7 +296,7 @@ class _Applier:
 
     def _holds(self, path: Parts, mode: int, made: Parts) -> bool:
         hazard = self._hazard(path, mode)
-        if hazard is not None:
+        if hazard is not None and hazard.kind is not HazardKind.BYTECODE:
             self._applied.held.append(HeldChange(path, hazard, root=made))
         return hazard is not None
 

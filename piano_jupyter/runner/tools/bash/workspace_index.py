@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazards, places_on_the_way
+from piano_jupyter.runner.tools.files.git_settings import SETTINGS_FILES
+from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazards, git_targets, places_on_the_way
 
 Parts = tuple[str, ...]
 
@@ -26,7 +27,7 @@ class WorkspaceFacts:
     """What was found in a workspace; paths are relative to it."""
 
     hidden: tuple[str, ...] = ()  #: what commands must not see
-    link_targets: frozenset[Parts] = frozenset()  #: where links with such names lead, and the links on the way there
+    link_targets: frozenset[Parts] = frozenset()  #: where links with such names and settings of git lead, with links
     is_complete: bool = True
 
 
@@ -38,6 +39,7 @@ class _Folder:
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
     links: tuple[str, ...]
+    has_settings: bool  #: of git
 
 
 @dataclass(slots=True, eq=False)
@@ -75,19 +77,21 @@ class WorkspaceIndex:
                 ctime_ns = 0
             if known is not None and known.ctime_ns == ctime_ns != 0:
                 return known
-            folders, hidden, links = [], [], []
+            folders, hidden, links, has_settings = [], [], [], False
             with os.scandir(path) as entries:
                 for entry in entries:
                     if self.hazards.find_hidden((*parts, entry.name)):
                         hidden.append(entry.name)
                         links += [entry.name] if entry.is_symlink() else []
-                    elif entry.is_dir(follow_symlinks=False):
+                        continue
+                    has_settings |= entry.name in SETTINGS_FILES
+                    if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.name)
                     elif entry.is_symlink():
                         hazard = self.hazards.find((*parts, entry.name), stat.S_IFLNK)
                         if hazard is not None and hazard.kind is not HazardKind.IMPORTED:
                             links.append(entry.name)
-            return _Folder(ctime_ns, tuple(folders), tuple(hidden), tuple(links))
+            return _Folder(ctime_ns, tuple(folders), tuple(hidden), tuple(links), has_settings and ".git" in parts)
         return None
 
     def _targets(self, found: Mapping[Parts, _Folder]) -> list[Parts]:
@@ -97,4 +101,6 @@ class WorkspaceIndex:
                 places = places_on_the_way(self.hazards.workspace.joinpath(*parts, name))
                 inside = (each for each in places if each.is_relative_to(self.hazards.workspace))
                 targets += (each.relative_to(self.hazards.workspace).parts for each in inside)
+            if folder.has_settings:
+                targets += git_targets(self.hazards.workspace, parts)
         return targets

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from piano_jupyter.runner.tools.files import shadowing
@@ -26,6 +27,8 @@ ADDS_FOLDERS = "runs when Python starts, or adds folders to import from"
 LEADS_ELSEWHERE = "would let your kernel import from another folder"
 IMPORTS_HERE = "is the first notebook in its folder, and would import modules there instead of installed ones"
 SHADOWS = "would be imported by your kernel, outside the sandbox"
+BESIDE = "would be imported in place of the module of its name beside it, which people read"
+BYTECODE = "is bytecode, which Python runs in place of the module that people read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +45,63 @@ class ImportHazards:
 
     workspace: Path
     exists: Callable[[Parts], bool]
-    _taken: dict[tuple[str, Parts], tuple[bool, bool]] = field(default_factory=dict)
+    _taken: dict[tuple[str, Parts | None], tuple[bool, bool]] = field(default_factory=dict)
     _packages: dict[Parts, bool] = field(default_factory=dict)
     _has_notebook: dict[Parts, bool] = field(default_factory=dict)
+    _starting: dict[Parts, bool] = field(default_factory=dict)
 
     def find(self, path: Parts, *, is_folder: bool = False, is_link: bool = False) -> ImportHazard | None:
         """Return why a path would be imported, None if it would not be, or only by a program that names it."""
-        if self.is_of_python(path):
-            return ImportHazard("is part of your kernel's Python, which runs outside the sandbox")
         names = [folded(part) for part in path]
-        if any(each.endswith(METADATA_SUFFIXES) or each.startswith(EDITABLE_PREFIX) for each in names):
-            return ImportHazard(METADATA)
-        if not names or is_folder:
-            return None
-        if is_link and any(_is_beneath(each, path) for each in self._import_folders):
-            return ImportHazard(LEADS_ELSEWHERE)
-        if names[-1].endswith(".pth") and self._is_site_folder(path[:-1]):
-            return ImportHazard(ADDS_FOLDERS)
-        if any(_is_beneath(path, each) for each in self._installed_folders):
-            return ImportHazard(SHADOWS)
-        if names[-1].endswith(".ipynb") and self._starts_imports(path[:-1]):
-            return ImportHazard(IMPORTS_HERE)
-        return self._find_module(path, names, is_link=is_link)
+        if BYTECODE_FOLDER in names:
+            return ImportHazard(BYTECODE, is_bytecode=True)
+        reason = self._find_reason(path, names, is_folder=is_folder, is_link=is_link)
+        return ImportHazard(reason) if reason else None
 
     def is_of_python(self, path: Parts) -> bool:
         """Return whether a path is in the Python that the kernel runs, or in the user's own packages."""
         return any(_is_beneath(path, each) for each in self._prefixes)
 
-    def _find_module(self, path: Parts, names: list[str], *, is_link: bool) -> ImportHazard | None:
-        source, is_bytecode = _source_of(path)
-        is_package_link = is_link and "." not in source[-1]
-        if is_package_link or folded(source[-1]).endswith(shadowing.SUFFIXES):
-            modules = {*names[:-1], folded(source[-1].partition(".")[0])}
-            if modules & shadowing.RUN_AT_STARTUP:
-                return ImportHazard(BY_ITSELF, is_bytecode)
-            if self._shadows((*source, "__init__.py") if is_package_link else source):
-                return ImportHazard(SHADOWS, is_bytecode)
+    def _find_reason(self, path: Parts, names: list[str], *, is_folder: bool, is_link: bool) -> str | None:
+        if self.is_of_python(path):
+            return "is part of your kernel's Python, which runs outside the sandbox"
+        if any(each.endswith(METADATA_SUFFIXES) or each.startswith(EDITABLE_PREFIX) for each in names):
+            return METADATA
+        if not names or is_folder:
+            return None
+        if any(_is_beneath(each, path) for each in self._import_folders):  # `sys.path` may also name archives
+            return LEADS_ELSEWHERE
+        if names[-1].endswith(".pth") and self._is_site_folder(path[:-1]):
+            return ADDS_FOLDERS
+        if any(_is_beneath(path, each) for each in self._installed_folders):
+            return SHADOWS
+        if names[-1].endswith(".ipynb") and self._starts_imports(path[:-1]):
+            return IMPORTS_HERE
+        return self._find_module(path, names, is_link=is_link)
+
+    def _find_module(self, path: Parts, names: list[str], *, is_link: bool) -> str | None:
+        suffix = next((each for each in shadowing.SUFFIXES if names[-1].endswith(each)), "")
+        is_package_link = is_link and "." not in path[-1]
+        if suffix or is_package_link:
+            stem = path[-1].partition(".")[0]
+            if {*names[:-1], folded(stem)} & shadowing.RUN_AT_STARTUP:
+                return BY_ITSELF
+            if self._shadows((*path, "__init__.py") if is_package_link else path):
+                return SHADOWS
+            if suffix in EXTENSION_SUFFIXES and self.exists((*path[:-1], f"{stem}.py")):
+                return BESIDE
         return None
 
     def _starts_imports(self, folder: Parts) -> bool:
         """Return whether a first notebook in a folder would import something there instead of another module."""
         if self._is_import_folder(folder):
             return False
-        self._has_notebook[folder] = True
-        modules = shadowing.modules_in(self.workspace.joinpath(*folder))
-        found = any(self._shadows((*folder, *each)) for each in modules)
-        self._has_notebook[folder] = not found  # it is only there if nothing is dangerous about it
-        return found
+        if folder not in self._starting:  # a folder of many notebooks and modules is looked at once
+            self._has_notebook[folder] = True
+            modules = shadowing.modules_in(self.workspace.joinpath(*folder))
+            found = self._starting[folder] = any(self._shadows((*folder, *each)) for each in modules)
+            self._has_notebook[folder] = not found  # it is only there if nothing is dangerous about it
+        return self._starting[folder]
 
     def _shadows(self, module: Parts) -> bool:
         """Return whether a module is found before another one of its name, whatever folder Python looks into."""
@@ -111,9 +124,10 @@ class ImportHazards:
         return self._packages[package]
 
     def _taken_name(self, name: str, folder: Parts) -> tuple[bool, bool]:
-        if (name, folder) not in self._taken:
-            self._taken[name, folder] = shadowing.taken_name(name, self.workspace.joinpath(*folder), self.workspace)
-        return self._taken[name, folder]
+        key = name, folder if folder in self._import_folders else None  # all others are alike: Python looks elsewhere
+        if key not in self._taken:
+            self._taken[key] = shadowing.taken_name(name, self.workspace.joinpath(*folder), self.workspace)
+        return self._taken[key]
 
     def _is_site_folder(self, folder: Parts) -> bool:
         """Return whether Python reads `.pth` files there; elsewhere they are something else, such as a model."""
@@ -147,13 +161,6 @@ class ImportHazards:
         for each in folders:
             with suppress(OSError, ValueError):  # It is outside, or no path.
                 yield Path(os.path.realpath(each or ".")).relative_to(self.workspace).parts
-
-
-def _source_of(path: Parts) -> tuple[Parts, bool]:
-    """Return the module that a path belongs to, and whether the path is its compiled form in `__pycache__`."""
-    if len(path) > 1 and folded(path[-2]) == BYTECODE_FOLDER:
-        return (*path[:-2], f"{path[-1].partition('.')[0]}.py"), True
-    return path, False
 
 
 def _is_beneath(path: Parts, folder: Parts) -> bool:

@@ -7,6 +7,7 @@ agent in it, or runs git, npm, cargo, R or pytest for something else. Ordinary f
 is what only names things that other settings define, such as `.gitattributes`, `.editorconfig` and `.python-version`.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -17,60 +18,82 @@ PRIVATE = frozenset({".piano"})  #: Piano's own data, which tools cannot even re
 PROTECTED_NAMES = {
     "instructs agents": words(
         """
-        .agent .agents .aider.conf.yml .amazonq .amp .augment .augment-guidelines .claude .claude-plugin .claude.json
-        .cline .clinerules .codex .continue .continuerules .copilot .crush .crush.json .cursor .cursorrules .factory
-        .gemini .github/agents .github/chatmodes .github/hooks .github/instructions .github/prompts .github/skills
-        .goose .goosehints .junie .kilocode .kilocodemodes .kiro .mcp.json .opencode .openhands .qwen .roo .roomodes
-        .roorules .rules .trae .windsurf .windsurfrules AGENT.md AGENTS.md AGENTS.override.md CLAUDE.local.md CLAUDE.md
-        CRUSH.md GEMINI.md QWEN.md WARP.md copilot-instructions.md crush.json opencode.json opencode.jsonc
+        .agent .agents .aiassistant .aider.conf.yml .amazonq .amp .augment .augment-guidelines .bolt .claude
+        .claude-plugin .claude.json .cline .clinerules .codebuddy .codex .continue .continuerules .copilot .crush
+        .crush.json .cursor .cursorrules .devin .factory .firebender .gemini .github/agents .github/chatmodes
+        .github/copilot .github/extensions .github/hooks .github/instructions .github/lsp.json .github/mcp.json
+        .github/prompts .github/skills .goose .goosehints .grok .iflow .junie .kilo .kilocode .kilocodemodes
+        .kilocoderules .kimi .kiro .mcp.json .opencode .openhands .openhands_instructions .pi .qoder .qwen .roo
+        .roomodes .roorules .rovodev .rules .sourcegraph .tabnine .trae .vibe .warp .windsurf .windsurfrules .zencoder
+        AGENT.md AGENTS.md AGENTS.override.md CLAUDE.local.md CLAUDE.md CODEBUDDY.md CRUSH.md GEMINI.md IFLOW.md QWEN.md
+        WARP.md copilot-instructions.md crush.json gptme.toml opencode.json opencode.jsonc replit.md
         """
     ),
     "runs when git is used": words(
         """
-        .git .gitconfig .githooks .gitmodules .hg/hgrc .husky .huskyrc .jj/repo/config.toml .lefthook
-        .lefthook-local.yml .lefthook.yml .lintstagedrc .overcommit.yml .pre-commit-config.yaml .sl/config
-        lefthook-local.yml lefthook.yml
+        .commitlintrc .git .gitconfig .githooks .gitmodules .hg/hgrc .hg/hgrc-not-shared .hg/sharedpath .husky .huskyrc
+        .jj/repo/config.toml .jj/workspace-config.toml .lefthook .lefthook-local .lefthook-local.yml .lefthook.yml
+        .lintstagedrc .local-overcommit.yml .overcommit.yml .pijul/config .pre-commit-config.yaml
+        .pre-commit-config.yml .sl/config _darcs/prefs captainhook.json grumphp.yml grumphp.yml.dist
+        lefthook-local.yml lefthook.yml prek.toml
         """
     ),
     "runs when the folder is opened in an editor": words(
         """
-        .devcontainer .devcontainer.json .dir-locals-2.el .dir-locals.el .exrc .fleet .gitpod.yml .idea .idx .jedi
-        .lvimrc .nova .nvim.lua .nvimrc .pylintrc .replit .ropeproject .sublime-project .vimrc .vs .vscode
-        .ycm_extra_conf.py .yarn/sdks .zed pylintrc
+        .bsp .codesandbox .devcontainer .devcontainer.json .devfile.yaml .dir-locals-2.el .dir-locals.el .exrc
+        .externalToolBuilders .fleet .gitpod.yml .helix .idea .idx .jedi .lsp .luarc.json .luarc.jsonc .lvimrc
+        .neoconf.json .nlsp-settings .nova .nvim.lua .nvimrc .pylintrc .pylintrc.toml .replit .ropeproject
+        .rust-analyzer.toml .stackblitzrc .vim .vimrc .vs .vscode .ycm_extra_conf.py .yarn/sdks .zed devfile.yaml
+        hie.yaml pylintrc pylintrc.toml pyrightconfig.json replit.nix rust-analyzer.toml
         """
     ),
     "runs when a shell or a program is started in the folder": words(
         """
         .Renviron .RData .Rprofile .autoenv .autoenv.zsh .bash_aliases .bash_login .bash_logout .bash_profile .bashrc
-        .direnv .envrc .gdbinit .ghci .iex.exs .ipython .irbrc .jupyter .latexmkrc .lldbinit .mise .mise.local.toml
-        .mise.toml .ocamlinit .octaverc .pdbrc .perldb .profile .pryrc .ripgreprc .zlogin .zlogout .zprofile .zshenv
-        .zshrc ipython_config.json ipython_config.py ipython_kernel_config.json ipython_kernel_config.py
-        jupyter_config.json jupyter_config.py jupyter_lab_config.py jupyter_notebook_config.json
-        jupyter_notebook_config.py jupyter_server_config.json jupyter_server_config.py latexmkrc mise.local.toml
-        mise.toml
+        .config/mise .config/mise.toml .direnv .envrc .gdbinit .ghci .gnuplot .iex.exs .ipython .irbrc .jupyter
+        .jupytext.py .latexmkrc .lldbinit .mise .mise.local.toml .mise.toml .numba_config.yaml .ocamlinit .octaverc
+        .pdbrc .pdbrc.py .perldb .profile .pryrc .ripgreprc .rtx.toml .rvmrc .shadowenv.d .zlogin .zlogout .zprofile
+        .zshenv .zshrc finish.m ipython_config.json ipython_config.py ipython_kernel_config.json
+        ipython_kernel_config.py jupyter_config.json jupyter_config.py jupyter_lab_config.py
+        jupyter_notebook_config.json jupyter_notebook_config.py jupyter_server_config.json jupyter_server_config.py
+        latexmkrc matplotlibrc mise.local.toml mise.toml mise/config.toml renv/activate.R startup.m
         """
     ),
     "runs when the project's tools are used, before any of its code": words(
         """
-        .bundle .cargo/config .cargo/config.toml .mvn .npmrc .pnpmfile.cjs .pnpmfile.mjs .yarn/plugins .yarn/releases
-        .yarnrc .yarnrc.yml
+        .bazeliskrc .bazelrc .bazelversion .buckconfig .bundle .bunfig.toml .cargo/config .cargo/config.toml .condarc
+        .mambarc .mvn .npmrc .pants.bootstrap .pants.rc .pdm-plugins .pdm-python .pnp.cjs .pnp.js .pnp.loader.mjs
+        .pnpmfile.cjs .pnpmfile.mjs .pypirc .yarn/plugins .yarn/releases .yarnrc .yarnrc.yml bunfig.toml
+        gradle-wrapper.properties pip.conf pip.ini rust-toolchain rust-toolchain.toml uv.toml
         """
     ),
     "runs on the machines that build the project": words(
         """
-        .appveyor.yml .azure-pipelines .build.yml .builds .buildkite .circleci .cirrus.yml .drone.yml .forgejo/workflows
-        .gitea/workflows .github/actions .github/workflows .gitlab-ci.yml .semaphore .teamcity .tekton .travis.yml
-        .woodpecker .woodpecker.yaml .woodpecker.yml Jenkinsfile appveyor.yml azure-pipelines.yml
-        bitbucket-pipelines.yml
+        .appveyor.yml .azure-pipelines .azure-pipelines.yml .build.yml .builds .buildkite .circleci .cirrus.star
+        .cirrus.yml .drone.jsonnet .drone.star .drone.yml .forgejo/workflows .gitea/workflows .github/actions
+        .github/workflows .gitlab-ci.yml .readthedocs.yaml .readthedocs.yml .semaphore .teamcity .tekton .travis.yml
+        .woodpecker .woodpecker.yaml .woodpecker.yml Jenkinsfile appveyor.yml azure-pipelines.yaml azure-pipelines.yml
+        bitbucket-pipelines.yml buildspec.yml cloudbuild.yaml cloudbuild.yml wercker.yml
         """
     ),
     "holds keys": words(".env"),
 }
-PROTECTED_PREFIXES = (".env.", ".huskyrc.", ".lintstagedrc.")
-PROTECTED_SUFFIXES = (".code-workspace",)
+#: The same for names of which there are many, in lower case.
+PROTECTED_PATTERNS = {
+    "instructs agents": r"(?:agents?|claude|gemini)(?:\.[^.]+)+\.md|.+\.instructions\.md"
+    r"|\.(?:cline|kilocode|roo)rules-.+",
+    "runs when git is used": r"\.(?:commitlint|husky|lintstaged)rc\..+|(?:commitlint|lint-staged)\.config\..+"
+    r"|\.?lefthook(?:-local)?\.(?:ya?ml|toml|jsonc?)",
+    "runs when the folder is opened in an editor": r".*\.(?:code-workspace|sublime-project|sublime-workspace)",
+    "runs when a shell or a program is started in the folder": r"\.(?:autoenv|envrc)\..+|\.autoenv_.+"
+    r"|\.?mise\..+\.toml|(?:ipython|jupyter)_(?:.+_)?config\.(?:json|py)",
+    "runs on the machines that build the project": r"\.?azure-pipelines[-.].+\.ya?ml|jenkinsfile\..+",
+    "holds keys": r"\.env\..+",
+}
 #: What git obeys in its folder, at any depth of it: hooks, settings, what points git to more of them, and the list of
 #: steps of a rebase that somebody else will continue, which may run commands.
-GIT_SETTINGS = frozenset({"commondir", "config", "config.worktree", "git-rebase-todo", "hooks"})
+REBASE_STEPS = "git-rebase-todo"
+GIT_SETTINGS = frozenset({"commondir", "config", "config.worktree", "hooks", REBASE_STEPS})
 GIT_DATA = frozenset({"logs", "objects", "refs"})  #: in these a branch or an object may have any name
 BARE_REPOSITORY = ("HEAD", "objects", "refs")  #: a folder with these is a repository, whatever its name
 #: In the user's home folder, if that is in the workspace: names without a dot that hold keys.
@@ -78,18 +101,21 @@ HOME_KEY_NAMES = words("AppData Library kubeconfig snap")
 HOME_KEY_SUFFIXES = (".jks", ".kdbx", ".key", ".keystore", ".ovpn", ".p12", ".pem", ".pfx", ".ppk")
 HOME_KEY_PREFIXES = (".", "client_secret", "id_dsa", "id_ecdsa", "id_ed25519", "id_rsa")
 HOME_STARTUP_NAMES = words("bin")  #: in the home folder: programs that the user starts by their bare names
+SHORT_GIT = re.compile(r"git~\d")  #: what Windows also calls `.git`
 
 
 def folded(name: str) -> str:
     """Return a name as the most forgiving file systems compare it.
 
-    `.GIT`, `.git.` (Windows drops the dot) and `.git` with an invisible character in it (macOS drops that) are `.git`.
+    `.GIT`, `.git.` (Windows drops the dot), `git~1` and `.git` with an invisible character in it (macOS drops that) are
+    `.git`.
     """
     if not name.isascii():
         composed = unicodedata.normalize("NFKC", name)
         name = "".join(each for each in composed if unicodedata.category(each) != "Cf")
     name = name.casefold()
-    return name.rstrip(". ") or name
+    name = name.rstrip(". ") or name
+    return ".git" if SHORT_GIT.fullmatch(name) else name
 
 
 def _by_last_name() -> dict[str, list[tuple[tuple[str, ...], str]]]:
@@ -104,6 +130,8 @@ def _by_last_name() -> dict[str, list[tuple[tuple[str, ...], str]]]:
 
 
 _TABLE = _by_last_name()
+_PATTERNS = {reason: re.compile(pattern, re.DOTALL) for reason, pattern in PROTECTED_PATTERNS.items()}
+_ANY_PATTERN = re.compile("|".join(PROTECTED_PATTERNS.values()), re.DOTALL)
 #: Folders such as `.github`: a link in place of one gives whatever is in its target a protected path.
 _FOLDERS = frozenset(
     before[:length] for entries in _TABLE.values() for before, _ in entries for length in range(1, len(before) + 1)
@@ -120,8 +148,8 @@ def protection(parts: Sequence[str], *, is_link: bool = False) -> tuple[str, str
         for before, reason in _TABLE.get(name, ()):
             if len(before) <= at and (*names[at - len(before) : at],) == before:
                 return "/".join(parts[at - len(before) : at + 1]), reason
-        if name.startswith(PROTECTED_PREFIXES) or name.endswith(PROTECTED_SUFFIXES):
-            return parts[at], "holds keys" if name.startswith(".env.") else "runs when it is opened or git is used"
+        if _ANY_PATTERN.fullmatch(name):
+            return parts[at], next(reason for reason, each in _PATTERNS.items() if each.fullmatch(name))
     if is_link and any((*names[-length:],) in _FOLDERS for length in range(1, len(names) + 1)):
         return parts[-1], "would give other files names that programs obey"
     return None

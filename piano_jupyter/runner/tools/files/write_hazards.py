@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from piano_jupyter.runner.tools.files.git_settings import settings_targets
 from piano_jupyter.runner.tools.files.import_hazards import ImportHazards
 from piano_jupyter.runner.tools.files.protected import (
     BARE_REPOSITORY,
@@ -21,6 +22,7 @@ from piano_jupyter.runner.tools.files.protected import (
     GIT_SETTINGS,
     HOME_STARTUP_NAMES,
     PRIVATE,
+    REBASE_STEPS,
     folded,
     instructs_agents,
     is_hidden_home_name,
@@ -43,7 +45,7 @@ class HazardKind(StrEnum):
     HIDDEN = "hidden"  #: the user's keys and settings in their home folder: the same
     PROTECTED = "protected"  #: programs or agents obey it: file tools do not write it, what bash wrote needs approval
     IMPORTED = "imported"  #: Python imports it by itself, or instead of another module: needs approval
-    BYTECODE = "bytecode"  #: compiled from such a module: needs approval, or can be dropped, as Python makes it again
+    BYTECODE = "bytecode"  #: runs in place of a module: needs approval, or can be dropped, as Python makes it again
     DENIED = "denied"  #: a rule of the user's denies it: the same as hidden
     ASKED = "asked"  #: a rule of the user's asks about it: needs approval
     SKILL = "skill"  #: text of a skill, which goes into prompts: needs approval
@@ -100,10 +102,13 @@ class WriteHazards:
         return None
 
     def find_removal(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
-        """Return what is dangerous about removing a path: nothing is imported because a file is gone."""
+        """Return what is dangerous about removing a path: nothing is imported or run because a file is gone."""
         hazard = self.find(parts, mode)
-        is_imported = hazard is not None and hazard.kind in {HazardKind.IMPORTED, HazardKind.BYTECODE}
-        return None if is_imported and not self._imports.is_of_python((*parts,)) else hazard
+        if hazard is not None and not hazard.is_forbidden and folded(parts[-1]) == REBASE_STEPS:
+            return None  # git removes it at the end of a rebase
+        kind = hazard.kind if hazard is not None else None
+        is_imported = kind is HazardKind.IMPORTED and not self._imports.is_of_python((*parts,))
+        return None if is_imported or kind is HazardKind.BYTECODE else hazard
 
     def find_hidden(self, parts: Sequence[str]) -> WriteHazard | None:
         """Return why a path must be neither read nor written, None if tools may see it."""
@@ -149,12 +154,13 @@ class WriteHazards:
         if why := self._bare_repository(path, names, is_folder=is_folder):
             return why
         if _is_beneath(path, self.link_targets):
-            return path[-1], "is what a link leads to that programs or agents obey"
+            return path[-1], "is what a link or a setting of git leads to that programs or agents obey"
         if is_link and path in self._on_the_way:
             return path[-1], "would give other files names that programs or agents obey"
         if self._is_hidden_in_home(path) and not self._imports.is_of_python(path):
             return path[-1], "is in a part of your home folder that tools may only read"
-        if folded(self._home_name(path) or "") in HOME_STARTUP_NAMES:
+        is_program = path[:-1] in self._program_folders and not is_folder and not self._imports.is_of_python(path)
+        if is_program or folded(self._home_name(path) or "") in HOME_STARTUP_NAMES:
             return path[-1], "is a program that you start by its name"
         return None
 
@@ -197,6 +203,13 @@ class WriteHazards:
         return frozenset(each[:length] for each in below for length in range(1, len(each)))
 
     @cached_property
+    def _program_folders(self) -> frozenset[Parts]:
+        """The folders in the workspace on `PATH`, except the workspace itself."""
+        folders = os.environ.get("PATH", "").split(os.pathsep)
+        places = [Path(os.path.realpath(self.workspace / each)) for each in folders]
+        return frozenset(each.relative_to(self.workspace).parts for each in places if self.workspace in each.parents)
+
+    @cached_property
     def _hidden_targets(self) -> frozenset[Parts]:
         """Where the links lead that are hidden in the home folder: `.ssh` may be a link to `private/ssh`."""
         folder = self.workspace.joinpath(*self.home or ())
@@ -216,16 +229,26 @@ def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> froze
     """Return where links with protected names in these folders lead, as far as that is in the workspace.
 
     Writing to one of them is writing to the protected name: `.envrc` may be a link to `tools/environment.sh`, and
-    `.git/hooks/pre-commit` one to `scripts/check.sh`. The cost does not grow with the size of the folders.
+    `.git/hooks/pre-commit` one to `scripts/check.sh`. So does what the settings of git there name. The cost does not
+    grow with the size of the folders.
     """
     found: list[str] = []
+    named: set[Parts] = set()
     for parts in folders:
         folder = str(workspace.joinpath(*parts))
         found += (f"{folder}/{name}" for name in (*protected_names(), *PRIVATE))
         for crowd in FOLDERS_OF_PROGRAMS:
             with suppress(OSError), os.scandir(f"{folder}/{crowd}") as entries:  # There may be no such folder.
                 found += (each.path for each in entries if each.is_symlink())
-    return _targets_in(workspace, found)
+        named |= git_targets(workspace, (*parts, ".git"))
+    return _targets_in(workspace, found) | named
+
+
+def git_targets(workspace: Path, repository: Parts) -> frozenset[Parts]:
+    """Return what the settings of a repository name in the workspace, with links resolved, too."""
+    names = [*settings_targets(workspace.joinpath(*repository), workspace)]
+    places = {Path(each) for name in names for each in (name, os.path.realpath(name))}
+    return frozenset(each.relative_to(workspace).parts for each in places if workspace in each.parents)
 
 
 def _targets_in(workspace: Path, paths: Iterable[str]) -> frozenset[Parts]:
@@ -275,7 +298,8 @@ def _is_harmless(names: Sequence[str], *, is_folder: bool) -> bool:
 
 
 def _is_beneath(path: Parts, folders: Collection[Parts]) -> bool:
-    return any(path[: len(each)] == each for each in folders)
+    """Return whether a path is one of these or in one; as quick for a set of thousands as for one."""
+    return any(path[:length] in folders for length in range(len(path) + 1))
 
 
 def _is_there(workspace: Path, path: Parts) -> bool:

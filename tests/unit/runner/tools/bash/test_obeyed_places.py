@@ -1,6 +1,11 @@
 """What git, Python or Piano obey though its name does not say so: behind links, and in unusual places."""
 
+import marshal
 import os
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER, cache_from_source
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +31,9 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize("approves", [False, True], ids=["", "approved"])
+@pytest.mark.parametrize("approves", [False, True], ids=["", "control: approved"])
 @pytest.mark.parametrize("name", LINKS)
-async def test_k8_a_link_that_leads_what_is_obeyed_elsewhere_needs_an_approval(
+async def test_k8_with_its_control_a_link_that_leads_what_is_obeyed_elsewhere_needs_an_approval(
     bash_of, sandboxed, tmp_path, monkeypatch, name, approves
 ):
     links, command, obeyed = LINKS[name]
@@ -50,6 +55,22 @@ async def test_k8_a_link_that_leads_what_is_obeyed_elsewhere_needs_an_approval(
     assert len(bash.asked) == 1
 
 
+#: Of a repository in the folder `of`: what git obeys is beside it.
+SETTINGS = """[core]
+  hooksPath = ../mine/hooks  # of all our projects
+[include] path = "../../mine/team.config"
+[includeIf "gitdir:~/"]
+  path = ../../team/config
+[filter "clean"]
+  clean = python3 ../mine/clean.py %f
+  hooksPath = ../team
+[remote "origin"]
+  url = ../mine/report.py
+[branch "main"]
+  merge = refs/heads/main
+[alias]
+  st = status
+"""
 #: What git or the kernel obeys in other places than usual: in one command, or in two.
 PLACES = {
     "a repository with its settings elsewhere": (
@@ -69,21 +90,88 @@ PLACES = {
     ),
     "a notebook beside a module": ("mkdir n; echo evil >n/json.py; echo {} >n/z.ipynb", "", "n/z.ipynb"),
     "a module beside a notebook": ("mkdir n; echo evil >n/json.py; echo {} >n/a.ipynb", "", "n/json.py"),
+    "a repository that was another folder's": ("mv vendor/.git .", "", ".git/config"),
+    "an editor's folder that was another's": ("mv vendor/.vscode .", "", ".vscode/tasks.json"),
+    "workflows of another project": ("mv vendor/.github .", "", ".github/workflows/x.yml"),
+    "a hook in another folder": ("echo evil >mine/hooks/pre-commit", "", "mine/hooks/pre-commit"),
+    "a new folder of hooks": ("mkdir team; echo evil >team/pre-push", "", "team/pre-push"),
+    "settings that are included": ("echo evil >mine/team.config", "", "mine/team.config"),
+    "a program of git's filter": ("echo evil >mine/clean.py", "", "mine/clean.py"),
+    "an extension module": ("echo evil >mine/report.abi3.so", "", "mine/report.abi3.so"),
     "a notebook after a package": ("mkdir -p n/duckdb; echo >n/duckdb/__init__.py", "echo {} >n/a.ipynb", "n/a.ipynb"),
 }
 
 
-@pytest.mark.parametrize("approves", [False, True], ids=["", "approved"])
+@pytest.mark.parametrize("approves", [False, True], ids=["", "control: approved"])
 @pytest.mark.parametrize("name", PLACES)
-async def test_k9_what_is_obeyed_in_unusual_places_needs_an_approval(run, tmp_path, name, approves):
+async def test_k9_k16_to_k18_with_its_control_what_is_obeyed_in_unusual_places_needs_an_approval(
+    run, tmp_path, name, approves
+):
     first, second, obeyed = PLACES[name]
+    for path in (
+        "vendor/.git/config",
+        "vendor/.git/HEAD",
+        "vendor/.vscode/tasks.json",
+        "vendor/.github/workflows/x.yml",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("of another project")
+    for path in ("mine/clean.py", "mine/team.config", "mine/report.py", "mine/hooks/pre-commit", "of/.git/config"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "of/.git/config").write_text(SETTINGS)
+    before = (tmp_path / obeyed).read_text() if (tmp_path / obeyed).exists() else None
     run.bash.approves = approves
 
     await run(first)
     await run(second or ":")
 
-    assert (tmp_path / obeyed).exists() is approves
+    after = (tmp_path / obeyed).read_text() if (tmp_path / obeyed).exists() else None
+    assert (after != before) is approves
     assert len(run.bash.asked) == 1
+
+
+async def test_k17_bytecode_that_a_command_leaves_is_dropped_without_a_question(run, tmp_path):
+    for path in ("report.py", "old/__pycache__/x.pyc", "old/__pycache__/y.pyc", "pkg/__pycache__/z.pyc", "pkg/z.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+
+    text = await run(
+        f"{sys.executable} -m py_compile report.py; ls __pycache__; echo evil >old/__pycache__/x.pyc; mkdir p; "
+        "rm old/__pycache__/y.pyc; ln -s ../old p/__pycache__; mv pkg lib; touch p/q; mkdir -p r/__pycache__/s"
+    )
+
+    assert text == f"report.{sys.implementation.cache_tag}.pyc"
+    assert names_in(tmp_path) == {"report.py", "old/__pycache__/x.pyc", "lib/z.py", "p/q"}
+    assert (tmp_path / "old/__pycache__/x.pyc").read_text() == ""
+    assert run.bash.asked == []
+
+
+def test_k17_control_bytecode_runs_in_place_of_the_module_that_people_read(tmp_path):
+    (tmp_path / "report.py").write_text("harmless\n")
+    seen = (tmp_path / "report.py").stat()
+    cached = Path(cache_from_source(tmp_path / "report.py"))
+    cached.parent.mkdir()
+    times = int(seen.st_mtime).to_bytes(4, "little") + seen.st_size.to_bytes(4, "little")
+    cached.write_bytes(MAGIC_NUMBER + bytes(4) + times + marshal.dumps(compile("evil", "x", "exec")))
+
+    code = SourceFileLoader("report", str(tmp_path / "report.py")).get_code("report")
+
+    assert code.co_names == ("evil",)
+
+
+async def test_what_the_settings_of_git_name_and_git_does_not_run_is_written_without_a_question(run, tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/config").write_text(
+        '[alias]\n\tx = !make -C src/app\n[core]\n\thooksPath = .\n[remote "o"]\n\turl = ./data.csv\n'
+    )
+    (tmp_path / "src/app").mkdir(parents=True)
+    (tmp_path / "data.csv").touch()
+
+    await run("echo new >data.csv; echo new >src/app/main.py; mv src lib")
+
+    assert run.bash.asked == []
+    assert names_in(tmp_path) == {".git/config", "data.csv", "lib/app/main.py"}
 
 
 async def test_a_notebook_beside_ordinary_modules_and_a_changed_one_need_no_approval(run, tmp_path):

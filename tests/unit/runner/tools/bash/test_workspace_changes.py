@@ -210,7 +210,7 @@ async def test_k1_what_acts_later_comes_only_with_an_approval(run, project, name
 @pytest.mark.parametrize(
     "name", [name for name in ATTACKS if name not in {"Piano's own folder", "behind the back", "bytecode of conftest"}]
 )
-async def test_k1_with_an_approval_each_of_them_comes(run, project, name):
+async def test_k1_control_with_an_approval_each_of_them_comes(run, project, name):
     """The control: without the defence the attack succeeds."""
     command, targets = ATTACKS[name]
     if name == "a moved folder":
@@ -291,6 +291,7 @@ async def test_git_commits_switches_branches_and_moves_folders(run, tmp_path):
     assert run.bash.asked == []
     assert (tmp_path / "pkg/conftest.py").read_text() == "3"
     assert await run("git fsck --strict") == NOTHING
+    assert "use git clone --no-hardlinks]" in await run("git clone -q . copy")
 
 
 async def test_git_init_asks_once_for_its_settings_and_the_rest_is_there(run, tmp_path):

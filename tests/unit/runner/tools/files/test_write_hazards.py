@@ -1,9 +1,11 @@
 """What the one judge says about paths in a workspace, for file tools and for what bash wrote."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
@@ -17,11 +19,23 @@ from piano_jupyter.runner.tools.files.write_hazards import (
 )
 
 AGENT_FILES = ["CLAUDE.local.md", "AGENTS.override.md", "GEMINI.md", ".cursor/rules/x.mdc", ".mcp.json", ".rules"]
+AGENT_FILES += ["AGENTS.team.md", "claude.private.local.md", ".roorules-code", "x.instructions.md"]
 EDITOR_FILES = [".zed/tasks.json", ".vscode/tasks.json", "my.code-workspace", ".vimrc", ".exrc", ".dir-locals.el"]
+EDITOR_FILES += ["x.sublime-project", ".helix/languages.toml", ".luarc.json", "rust-analyzer.toml"]
 START_FILES = [".Rprofile", ".Renviron", ".gdbinit", ".lldbinit", ".mise.toml", ".pdbrc", ".envrc", ".env.local"]
+START_FILES += [
+    "matplotlibrc",
+    "jupyter_nbconvert_config.py",
+    "jupyter_lab_config.json",
+    "mise.dev.toml",
+    ".envrc.local",
+]
 BUILD_FILES = [".yarnrc.yml", ".yarnrc", ".npmrc", ".pnpmfile.cjs", ".cargo/config.toml", ".cargo/config", ".mvn/x"]
+BUILD_FILES += ["pip.conf", "uv.toml", "bunfig.toml", ".bazelrc", ".pnp.cjs", "rust-toolchain.toml"]
 CI_FILES = [".github/workflows/x.yml", ".github/actions/x/action.yml", ".gitlab-ci.yml", ".circleci/config.yml"]
+CI_FILES += ["azure-pipelines.release.yml", "Jenkinsfile.nightly", ".readthedocs.yaml"]
 GIT_FILES = [".git/hooks/pre-commit", ".git/config", ".gitmodules", ".husky/_/h", ".hg/hgrc", ".gitconfig"]
+GIT_FILES += [".lintstagedrc.json", "lint-staged.config.js", ".config/lefthook.toml", ".commitlintrc.cjs"]
 FOLDER, LINK = stat.S_IFDIR, stat.S_IFLNK
 
 
@@ -62,7 +76,9 @@ def test_a20_what_other_agents_protect_is_protected_here_from_commands_too(kind_
         assert kind_of(each, allows_git=True) is HazardKind.PROTECTED
 
 
-@pytest.mark.parametrize("path", [".g\u200cit/config", "\uff21GENTS.md", ".env\u200d", "CLAUDE.md.", ".GIT./config"])
+@pytest.mark.parametrize(
+    "path", [".g\u200cit/config", "\uff21GENTS.md", ".env\u200d", "CLAUDE.md.", ".GIT./config", "Git~1/config"]
+)
 def test_a20_a_name_counts_in_any_unicode_form(kind_of, path):
     assert kind_of(path) is HazardKind.PROTECTED
 
@@ -73,6 +89,7 @@ ORDINARY = (
 ORDINARY += (
     " .github/ISSUE_TEMPLATE/x.md .github/dependabot.yml .cargo/x .editorconfig .python-version src/hooks/use.ts"
 )
+ORDINARY += " docs/agents.txt git-1/config config.toml mise.md src/jupyter_config.txt env.local lefthook.md"
 ORDINARY += " src/config github/workflows/x.yml model.bin lib/json.py tests/test_x.py yarn/releases/x models/best.pth"
 
 
@@ -111,7 +128,8 @@ def test_a21_a_link_to_a_package_counts_and_an_ordinary_folder_does_not(kind_of)
 def test_a21_bytecode_counts_like_its_module(kind_of):
     assert kind_of("a/__pycache__/conftest.cpython-312-pytest-8.3.pyc") is HazardKind.BYTECODE
     assert kind_of("__pycache__/json.cpython-312.pyc") is HazardKind.BYTECODE
-    assert kind_of("__pycache__/report.cpython-312.pyc") is None
+    assert kind_of("pkg/__pycache__/report.cpython-312.pyc") is HazardKind.BYTECODE  # it may not be what it says
+    assert kind_of("pkg/__pycache__", LINK) is HazardKind.BYTECODE
 
 
 @pytest.mark.parametrize("path", ["json.py", "JSON.py", "yaml/__init__.py", "pytest.abi3.so", "numexpr.py"])
@@ -134,9 +152,43 @@ def test_a19_the_kernels_own_python_counts_if_it_is_in_the_workspace(kind_of, he
     monkeypatch.setattr(sys, "prefix", str(here / "env"))
     monkeypatch.syspath_prepend(str(here / "env/lib/site-packages"))
 
+    assert kind_of("env/lib/site-packages/json5/__pycache__/x.pyc") is HazardKind.BYTECODE
     for path in ("env/bin/python", "env/pyvenv.cfg", "env/lib/site-packages/json5/data.txt"):
         assert kind_of(path) is HazardKind.IMPORTED
     assert kind_of("other/bin/python") is None
+
+
+def test_k17_an_extension_module_counts_beside_a_module_that_people_read(kind_of, here):
+    (here / "fast.py").touch()
+
+    for suffix in EXTENSION_SUFFIXES:
+        assert kind_of(f"fast{suffix}") is HazardKind.IMPORTED
+        assert kind_of(f"other{suffix}") is kind_of(f"sub/fast{suffix}") is None
+
+
+def test_k19_a_program_in_a_folder_on_path_counts(kind_of, here, monkeypatch):
+    monkeypatch.setenv(
+        "PATH", os.pathsep.join([str(here / "tools/bin"), "node_modules/.bin", str(here), "/usr/bin", ""])
+    )
+
+    for path in ("tools/bin/git", "node_modules/.bin/ls"):
+        assert kind_of(path) is kind_of(path, LINK) is HazardKind.PROTECTED
+    assert kind_of("tools/git") is kind_of("tools/bin/deep/git") is kind_of("git") is None
+    assert kind_of("tools/bin", FOLDER) is kind_of("tools/bin/deep", FOLDER) is None
+
+
+def test_k19_control_such_a_program_is_found_before_the_one_of_its_name(here):
+    (here / "bin").mkdir()
+    (here / "bin/ls").touch(0o755)
+
+    assert shutil.which("ls", path=os.pathsep.join([str(here / "bin"), os.environ["PATH"]])) == str(here / "bin/ls")
+
+
+def test_a19_an_archive_that_the_kernel_imports_from_counts(kind_of, here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here / "libs/all.zip"))
+
+    assert kind_of("libs/all.zip") is HazardKind.IMPORTED
+    assert kind_of("libs/other.zip") is None
 
 
 @pytest.mark.parametrize("path", ["mine/__init__.py", "mine/report.py"])
@@ -175,6 +227,13 @@ def test_a22_a_link_or_a_file_that_tells_git_where_a_repository_is_counts(kind_o
     assert kind_of("sub/.git", allows_git=True) is HazardKind.PROTECTED
 
 
+def test_git_may_remove_the_steps_of_a_rebase_that_is_over(here):
+    judge = WriteHazards(workspace=here, allows_git=True)
+
+    assert judge.find_removal((".git", "rebase-merge", "git-rebase-todo")) is None
+    assert judge.find_removal((".git", "hooks", "pre-commit")).kind is HazardKind.PROTECTED
+
+
 def test_a22_settings_and_hooks_of_a_bare_repository_count_and_so_does_what_makes_one(kind_of, here):
     for name in ("objects", "refs"):
         (here / "bare" / name).mkdir(parents=True)
@@ -201,10 +260,12 @@ def test_a23_what_a_link_with_a_protected_name_leads_to_is_protected(kind_of, he
     (here / ".git/hooks/pre-commit").symlink_to("../../scripts/check.sh")
     (here / "sub/.vscode").symlink_to(here / "editor")
     (here / "sub/.zed").symlink_to("/elsewhere")
+    (here / ".git/config").write_text("[core]\n\thooksPath = team/hooks\n")
     targets = protected_link_targets(here, [(), ("sub",), ("missing",)])
 
-    assert targets == {("tools", "environment.sh"), ("scripts", "check.sh"), ("editor",)}
-    for path in ("tools/environment.sh", "scripts/check.sh", "editor/tasks.json"):
+    hooks = {("team", "hooks"), (".git", "team", "hooks")}
+    assert targets == {("tools", "environment.sh"), ("scripts", "check.sh"), ("editor",), *hooks}
+    for path in ("tools/environment.sh", "scripts/check.sh", "editor/tasks.json", "team/hooks/pre-commit"):
         assert kind_of(path) is None
         assert kind_of(path, link_targets=targets) is HazardKind.PROTECTED
     assert kind_of("scripts/other.sh", link_targets=targets) is None
@@ -273,6 +334,40 @@ def test_many_paths_cost_no_search_each(here, monkeypatch):
     assert len(searched) == 1
 
 
+def test_k5_many_notebooks_beside_many_modules_cost_one_look_at_their_folder(here, monkeypatch):
+    looked = []
+    modules_in = shadowing.modules_in
+    monkeypatch.setattr(shadowing, "modules_in", lambda folder: looked.append(folder) or modules_in(folder))
+    searched = []
+    monkeypatch.setattr(shadowing, "taken_name", lambda *each: searched.append(each) or (True, False))
+    for folder in ("n", "m"):
+        (here / folder).mkdir()
+        (here / folder / "json.py").touch()
+    judge = WriteHazards(workspace=here)
+
+    assert all(judge.find((folder, f"{number}.ipynb")) for number in range(2000) for folder in ("n", "m"))
+    assert looked == [here / "n", here / "m"]
+    assert len(searched) == 1
+
+
+def test_k5_the_targets_of_thousands_of_links_cost_no_comparison_each(here):
+    class Compared(tuple):
+        __slots__ = ()
+        times = 0
+
+        def __eq__(self, other):
+            Compared.times += 1
+            return tuple(self) == tuple(other)
+
+        __hash__ = tuple.__hash__
+
+    judge = WriteHazards(workspace=here, link_targets=frozenset(Compared(("d", f"{number}")) for number in range(2000)))
+
+    assert [judge.find(("d", f"{number}.txt")) for number in range(2000)] == [None] * 2000
+    assert judge.find(("d", "7", "x")).kind is HazardKind.PROTECTED
+    assert Compared.times < 100
+
+
 class WithoutTheTable(WriteHazards):
     """A judge for which no name is protected."""
 
@@ -294,6 +389,7 @@ SETTING = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = touch MARK; true
 IN_PYTHON, IN_PYTEST = [sys.executable, "-c", ""], [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "."]
 IN_GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-qm", "x"]
 OBEYED_FILES = {
+    "a19: a module": ({"json.py": PYTHON}, [sys.executable, "-c", "import json"]),
     "a20: .pdbrc": ({".pdbrc": f"{PYTHON}quit\n"}, [sys.executable, "-m", "pdb", "ordinary.py"]),
     "a21: conftest": ({"conftest.py": PYTHON}, IN_PYTEST),
     "a21: sitecustomize": ({"sitecustomize.py": PYTHON}, IN_PYTHON),
@@ -312,7 +408,7 @@ OBEYED_FILES = {
 
 
 @pytest.mark.parametrize("name", OBEYED_FILES)
-def test_a20_to_a23_control_what_is_written_without_the_judge_runs_by_itself(here, name):
+def test_a17_to_a23_control_what_is_written_without_the_judge_runs_by_itself(here, name):
     files, command = OBEYED_FILES[name]
     subprocess.run(["git", "init", "-q", "--template=", "."], check=True)
     for folder in (".git/hooks", "scripts", "sub", "mine/objects", "mine/refs"):
