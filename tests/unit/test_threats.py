@@ -43,3 +43,15 @@ def test_each_row_of_the_comparison_with_other_sandboxes_is_shown_by_tests():
 
     assert len(rows) >= 12
     assert all(codes and set(codes.split(", ")) <= shown for codes in rows)
+
+
+#: Rows of what is held by the sandbox of files, the rules and the approvals.
+WITH_CONTROL = re.compile(r"A1[789]|A2[0-4]|D1[34]|E[35]|E1[23]|F2[012]|K\d+")
+
+
+def test_each_attack_on_files_that_act_later_rules_and_approvals_is_run_without_the_defence_too():
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
+    controls = re.findall(r"(?m)^(?:async )?def test_[a-z]\d+_\w*control\w*", tests)
+    shown = {code for name in controls for code in codes_of(name)}
+
+    assert [row[0] for row in ROWS if WITH_CONTROL.fullmatch(row[0]) and row[0] not in shown] == []

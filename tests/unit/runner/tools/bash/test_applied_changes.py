@@ -49,6 +49,50 @@ async def test_k10_a_closed_folder_is_closed_again_after_an_approval(run, tmp_pa
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0
 
 
+#: What happens to a folder `d` with `.envrc` and `x` in it, in one command after another.
+AGAIN = {
+    "made again": "rm -r d; mkdir d; touch d/new",
+    "renamed, and made again": "mv d e; mkdir d; touch d/new",
+    "opened and closed": "chmod 0 d; chmod 700 d; echo evil >d/.envrc; chmod 500 d",
+    "the workspace closed": "echo evil >d/.envrc; chmod 0 .",
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+async def test_k10_control_without_an_overlay_what_is_protected_goes_or_changes_in_such_folders(bash, tmp_path, name):
+    (tmp_path / "d").mkdir()
+    for each in ("d/.envrc", "d/x"):
+        (tmp_path / each).write_text("mine")
+
+    await bash(AGAIN[name])
+    closed = tmp_path.stat().st_mode & 0o777 == 0
+    tmp_path.chmod(0o700)
+    envrc = tmp_path / "d/.envrc"
+
+    assert not envrc.exists() or envrc.read_text() == "evil\n"
+    assert closed is (name == "the workspace closed")
+
+
+async def test_k10_control_without_an_overlay_a_cancelled_call_leaves_what_it_wrote(paused, tmp_path):
+    call, _ = await paused("touch .envrc; $pause", mode="full")
+
+    call.cancel()
+    await asyncio.wait({call})
+
+    assert names_in(tmp_path) == {".envrc"}
+
+
+async def test_k10_control_without_an_overlay_a_command_writes_to_the_workspace_that_was_moved_away(paused, tmp_path):
+    call, go_on = await paused("$pause; touch .envrc", mode="full")
+    moved = tmp_path.rename(f"{tmp_path}-moved")
+    go_on()
+
+    await asyncio.wait_for(call, 30)
+    moved.rename(tmp_path)
+
+    assert names_in(tmp_path) == {".envrc"}
+
+
 #: As another user, who may not pass over modes as root may, and whose Python is the system's.
 AS_A_USER = """
 import asyncio, ctypes

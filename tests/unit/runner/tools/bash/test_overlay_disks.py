@@ -171,6 +171,27 @@ asyncio.run(main())
 """
 
 
+#: The same with files that are written where they are.
+KILLED_IN_PLACE = """
+from piano_jupyter.runner.tools.bash import changes
+
+def written_in_place(name, status, source, target, *, root):
+    os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=target)
+    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+
+changes.move_file = written_in_place
+"""
+
+
+def test_k14_control_a_file_that_is_written_in_place_is_neither_old_nor_new_after_such_a_kill(
+    bash_of, sandboxed, tmp_path
+):
+    (tmp_path / "1").write_text("old")
+
+    assert run_child(KILLED_IN_PLACE + KILLED, tmp_path, "os.rename", 1) == -signal.SIGKILL
+    assert contents(tmp_path)["1"] == ""
+
+
 @pytest.mark.parametrize(
     ("event", "is_on_another_disk"),
     [("os.rename", False), pytest.param("os.truncate", True, marks=needs_root)],

@@ -185,6 +185,15 @@ def test_d14_a_program_in_the_workspace_is_skipped_and_the_one_found_is_cached(f
     assert find_program("other", str(workspace)) == str(tools / "other")  # a program installed later is found
 
 
+def test_d14_control_a_plain_search_finds_the_program_in_the_workspace(folders):
+    workspace, tools = folders
+    put(tools)
+
+    found = shutil.which("tool", path=os.pathsep.join(map(str, (put(workspace / "bin").parent, tools))))
+
+    assert found == str(workspace / "bin/tool")
+
+
 def test_d14_no_link_on_the_way_to_a_program_leads_into_or_through_the_workspace(folders, monkeypatch):
     workspace, tools = folders
     put(workspace / "bin")

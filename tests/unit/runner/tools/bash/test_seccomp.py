@@ -192,7 +192,7 @@ def test_the_system_calls_of_other_architectures_are_all_forbidden():
 
 
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_DGRAM | socket.SOCK_CLOEXEC"])
-def test_k7_a_pair_of_sockets_cannot_be_connected_to_a_socket_of_the_machine(spec, launcher, kind):
+def test_k7_with_its_control_a_pair_of_sockets_cannot_be_connected_to_a_socket_of_the_machine(spec, launcher, kind):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as theirs:
         theirs.bind(f"{spec.workspace}/socket")
         Path(spec.workspace, "socket").chmod(0o777)
