@@ -14,7 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from piano_jupyter.runner.tools.files.git_settings import SETTINGS_FILES
-from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazards, git_targets, places_on_the_way
+from piano_jupyter.runner.tools.files.write_hazards import (
+    HazardKind,
+    WriteHazards,
+    git_targets,
+    places_on_the_way,
+    protected_link_targets,
+)
 
 Parts = tuple[str, ...]
 
@@ -95,12 +101,12 @@ class WorkspaceIndex:
         return None
 
     def _targets(self, found: Mapping[Parts, _Folder]) -> list[Parts]:
-        targets: list[Parts] = []
+        targets = [*protected_link_targets(self.hazards.workspace, [])]  # of the repository around the workspace
         for parts, folder in found.items():
             for name in folder.links:
                 places = places_on_the_way(self.hazards.workspace.joinpath(*parts, name))
                 inside = (each for each in places if each.is_relative_to(self.hazards.workspace))
                 targets += (each.relative_to(self.hazards.workspace).parts for each in inside)
             if folder.has_settings:
-                targets += git_targets(self.hazards.workspace, parts)
+                targets += git_targets(self.hazards.workspace, self.hazards.workspace.joinpath(*parts))
         return targets

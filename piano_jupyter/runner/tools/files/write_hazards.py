@@ -226,27 +226,27 @@ def hidden_home_names(home: Path) -> list[str]:
 
 
 def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> frozenset[Parts]:
-    """Return where links with protected names in these folders lead, as far as that is in the workspace.
+    """Return where links with protected names lead, in these folders and in that of the repository around them.
 
-    Writing to one of them is writing to the protected name: `.envrc` may be a link to `tools/environment.sh`, and
-    `.git/hooks/pre-commit` one to `scripts/check.sh`. So does what the settings of git there name. The cost does not
-    grow with the size of the folders.
+    Only places in the workspace are returned. Writing to one of them is writing to the protected name: `.envrc` may be
+    a link to `tools/environment.sh`, and `.git/hooks/pre-commit` one to `scripts/check.sh`. What the settings of git
+    there name counts, too. The cost does not grow with the size of the folders.
     """
     found: list[str] = []
     named: set[Parts] = set()
-    for parts in folders:
-        folder = str(workspace.joinpath(*parts))
+    around = next((each for each in workspace.parents if _is_there(each, (".git",))), None)
+    for folder in (*(workspace.joinpath(*parts) for parts in folders), *([around] if around else [])):
         found += (f"{folder}/{name}" for name in (*protected_names(), *PRIVATE))
         for crowd in FOLDERS_OF_PROGRAMS:
             with suppress(OSError), os.scandir(f"{folder}/{crowd}") as entries:  # There may be no such folder.
                 found += (each.path for each in entries if each.is_symlink())
-        named |= git_targets(workspace, (*parts, ".git"))
+        named |= git_targets(workspace, folder / ".git")
     return _targets_in(workspace, found) | named
 
 
-def git_targets(workspace: Path, repository: Parts) -> frozenset[Parts]:
+def git_targets(workspace: Path, repository: Path) -> frozenset[Parts]:
     """Return what the settings of a repository name in the workspace, with links resolved, too."""
-    names = [*settings_targets(workspace.joinpath(*repository), workspace)]
+    names = [*settings_targets(repository, workspace)]
     places = {Path(each) for name in names for each in (name, os.path.realpath(name))}
     return frozenset(each.relative_to(workspace).parts for each in places if workspace in each.parents)
 

@@ -9,6 +9,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
+from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceIndex
 from piano_jupyter.runner.tools.files import shadowing
 from piano_jupyter.runner.tools.files.protected import protected_names
 from piano_jupyter.runner.tools.files.write_hazards import (
@@ -269,6 +270,19 @@ def test_a23_what_a_link_with_a_protected_name_leads_to_is_protected(kind_of, he
         assert kind_of(path) is None
         assert kind_of(path, link_targets=targets) is HazardKind.PROTECTED
     assert kind_of("scripts/other.sh", link_targets=targets) is None
+
+
+def test_k18_what_the_repository_around_the_workspace_names_in_it_is_protected(tmp_path):
+    workspace = tmp_path / "deep/down"
+    for folder in (workspace, tmp_path / ".git/hooks"):
+        folder.mkdir(parents=True)
+    (tmp_path / ".git/hooks/pre-push").symlink_to("../../deep/down/check.sh")
+    (tmp_path / ".git/config").write_text("[core]\n\thooksPath = deep/down/hooks\n")
+    (tmp_path / ".envrc").symlink_to("elsewhere")
+
+    targets = {("check.sh",), ("hooks",)}
+    assert protected_link_targets(workspace, [()]) == targets
+    assert WorkspaceIndex(WriteHazards(workspace=workspace)).refresh().link_targets == targets
 
 
 HIDDEN = ".dbt/profiles.yml .kaggle/kaggle.json .config/gh/hosts.yml .netrc .claude.json .bashrc c.pem id_rsa snap/x"
