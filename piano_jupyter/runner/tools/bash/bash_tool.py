@@ -26,6 +26,7 @@ from piano_jupyter.runner.tools.bash.sandboxed_command import (
 from piano_jupyter.runner.tools.bash.unsandboxed import run_unsandboxed
 from piano_jupyter.runner.tools.bash.workspace_changes import WorkspaceChanges
 from piano_jupyter.runner.tools.bash.workspace_commands import WorkspaceCommands
+from piano_jupyter.runner.tools.files.server_programs import server_programs_in
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.workspace import home_parts_in, parts_inside, piano_folders_in, tool_error
 from piano_jupyter.runner.tools.files.write_hazards import WriteHazards
@@ -203,6 +204,7 @@ class BashTool:
             database=parts_inside(workspace, database) if database != ":memory:" else (),
             home=home_parts_in(workspace),
             skills=skill_roots_in(workspace, self._config.skills_paths),
+            programs=server_programs_in(workspace, self._config.mcp_servers),
             own=piano_folders_in(workspace),
             readable=tuple(filter(None, (parts_inside(workspace, each) for each in (*spec.readable, *spec.prefixes)))),
             allows_git=True,

@@ -19,6 +19,7 @@ from piano_jupyter.records import Mode
 from piano_jupyter.runner.tools.files.beneath import PathResolver, resolver_name
 from piano_jupyter.runner.tools.files.edits import EditResult, Replacement, apply_edits
 from piano_jupyter.runner.tools.files.read_state import ReadState, short_hash
+from piano_jupyter.runner.tools.files.server_programs import server_programs_in
 from piano_jupyter.runner.tools.files.skill_folders import skill_roots_in
 from piano_jupyter.runner.tools.files.text_file import decode_text, numbered_lines
 from piano_jupyter.runner.tools.files.workspace import (
@@ -154,8 +155,14 @@ class _FileToolContext:
 
     def _workspace(self) -> Workspace:
         config, root = self._config, Path(self._config.workspace)
-        skills = skill_roots_in(root, config.skills_paths)
-        return Workspace(root, config.database, resolver=self._resolver, readable=config.readable_paths, skills=skills)
+        return Workspace(
+            root,
+            config.database,
+            resolver=self._resolver,
+            readable=config.readable_paths,
+            skills=skill_roots_in(root, config.skills_paths),
+            programs=server_programs_in(root, config.mcp_servers),
+        )
 
     def _writable_workspace(self, mode: Mode) -> Workspace:
         """Return the workspace. Raises ToolError in mode read."""

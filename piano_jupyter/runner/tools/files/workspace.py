@@ -130,7 +130,7 @@ class Workspace:
     """A workspace and the access to it.
 
     `database` is protected if it is in the workspace; `readable` are hidden folders in the home folder that may be
-    read; `skills` are folders of skills, as paths in the workspace.
+    read; `skills` are folders of skills, `programs` what MCP servers run, as paths in the workspace.
     """
 
     def __init__(
@@ -141,6 +141,7 @@ class Workspace:
         resolver: PathResolver | None = None,
         readable: Sequence[str] = (),
         skills: Sequence[tuple[str, ...]] = (),
+        programs: Sequence[tuple[str, ...]] = (),
     ) -> None:
         self._root = root
         self._home = Path(os.path.realpath(root))
@@ -150,6 +151,7 @@ class Workspace:
             database=parts_inside(self._home, database) if database else (),
             home=home_parts_in(self._home),
             skills=skills,
+            programs=programs,
             own=piano_folders_in(self._home),
             readable=[parts for each in readable if (parts := parts_inside(self._home, os.path.expanduser(each)))],  # noqa: PTH111  Path would raise without a home.
         )

@@ -49,6 +49,7 @@ class HazardKind(StrEnum):
     DENIED = "denied"  #: a rule of the user's denies it: the same as hidden
     ASKED = "asked"  #: a rule of the user's asks about it: needs approval
     SKILL = "skill"  #: text of a skill, which goes into prompts: needs approval
+    SERVER = "server"  #: an MCP server runs it, outside the sandbox: needs approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class WriteHazards:
     database: Parts = ()  #: where the database is, () if it is elsewhere
     home: Parts | None = None  #: the user's home folder, None if it is elsewhere
     skills: Sequence[Parts] = ()  #: folders of skills
+    programs: Collection[Parts] = ()  #: what MCP servers run
     own: Collection[Parts] = ()  #: Piano's other folders
     readable: Collection[Parts] = ()  #: what the user has made readable, which counts in the home folder
     link_targets: Collection[Parts] = ()  #: where links with protected names lead; see `protected_link_targets`
@@ -99,6 +101,8 @@ class WriteHazards:
             return WriteHazard(
                 HazardKind.SKILL, path[-1], f"{shown!r} would become part of your skills, which instruct agents"
             )
+        if path in self.programs:
+            return WriteHazard(HazardKind.SERVER, path[-1], f"{shown!r} is run by an MCP server, outside the sandbox")
         return None
 
     def find_removal(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
@@ -199,7 +203,7 @@ class WriteHazards:
     @cached_property
     def _on_the_way(self) -> frozenset[Parts]:
         """The folders above what counts in this workspace only: a link in place of one leads to other files."""
-        below = (*self.link_targets, *self.skills)
+        below = (*self.link_targets, *self.skills, *self.programs)
         return frozenset(each[:length] for each in below for length in range(1, len(each)))
 
     @cached_property

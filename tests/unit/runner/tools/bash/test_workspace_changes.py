@@ -159,6 +159,7 @@ ATTACKS = {
     ),
     "a link to a package": ("mkdir mine; echo evil >mine/__init__.py; ln -s mine yaml", ["yaml"]),
     "a skill": ("mkdir -p skills/x; echo evil >skills/x/SKILL.md", ["skills/x/SKILL.md"]),
+    "a server's script": ("mkdir serve; echo evil >serve/run.py", ["serve/run.py"]),
     "Piano's own folder": (
         "mkdir .piano sub/.piano; echo evil >.piano/x; echo evil >sub/.piano/x",
         [".piano/x", "sub/.piano/x"],
@@ -185,6 +186,7 @@ def project(tmp_path):
     ):
         (tmp_path / old).rename(tmp_path / new)
     (tmp_path / "CLAUDE.local.md").write_text("mine")
+    (tmp_path / ".mcp.json").write_text('{"mcpServers": {"own": {"command": "python", "args": ["serve/run.py"]}}}')
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/.envrc").symlink_to("../settings.sh")
     (tmp_path / ".vscode").symlink_to("editor")

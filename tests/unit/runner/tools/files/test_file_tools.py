@@ -493,6 +493,19 @@ def test_a17_a_file_that_would_instruct_agents_needs_approval(tmp_path):
     assert tools[2].judge({"path": "skills/tea.md", "edits": []}, "full").verdict is Verdict.ASK
 
 
+def test_s17_what_an_mcp_server_runs_needs_approval(tmp_path):
+    servers = {"own": {"command": "python", "args": ["-u", "--run=tools/serve.py", "data.csv", "."]}}
+    (tmp_path / ".mcp.json").write_text('{"mcpServers": {"b": {"command": "./bin/serve"}, "c": {"type": "sse"}}}')
+    judge = file_tools(PianoConfig(workspace=str(tmp_path), mcp_servers=servers))[1].judge
+
+    for path in ("tools/serve.py", "bin/serve"):
+        opinion = judge({"path": path, "content": ""}, "write")
+        assert opinion.verdict is Verdict.ASK, path
+        assert opinion.reason == f"{path!r} is run by an MCP server, outside the sandbox"
+    for path in ("data.csv", "tools/data.py"):
+        assert judge({"path": path, "content": ""}, "write").verdict is Verdict.ALLOW
+
+
 async def test_in_mode_read_nothing_is_written_and_the_user_is_not_asked(call, tmp_path):
     (tmp_path / "f").write_text("old")
     for name, arguments in (
