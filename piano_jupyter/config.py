@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ from piano_jupyter.errors import PianoError
 from piano_jupyter.mcp_server import parse_servers
 from piano_jupyter.records import Mode
 from piano_jupyter.rules import parse_rule
-from piano_jupyter.secrets.redactor import redact
+from piano_jupyter.secrets.redactor import MIN_SECRET_CHARS, redact
 from piano_jupyter.tool import MODES
 
 ROOT_MARKS = ("pyproject.toml", ".git", ".agents")
@@ -69,11 +69,11 @@ class PianoConfig(Configurable):
         default_value=True,
         help="How the certificate of an https server is checked: True (against the usual authorities, or those in "
         "$SSL_CERT_FILE and $SSL_CERT_DIR), a file or folder with the authorities to trust, or False (not at all: "
-        "anyone on the way can read and change what is sent).",
+        "anyone on the way can read and change what is sent). It counts for MCP servers, too.",
     )
     proxy = Unicode(
         help="The address of the proxy to that server, or 'none'. Default: $HTTPS_PROXY, $HTTP_PROXY, $ALL_PROXY and "
-        "$NO_PROXY, except for addresses of this machine."
+        "$NO_PROXY, except for addresses of this machine. It counts for MCP servers, too."
     )
     default_model = Unicode(
         "qwen3:32b", help="The model of the first agent, and of agents that are created without one."
@@ -211,10 +211,11 @@ class PianoConfig(Configurable):
     @validate("mcp_servers")
     def _sensible_servers(self, proposal: dict[str, dict[str, Any]]) -> dict[str, Any]:
         try:
-            parse_servers(proposal["value"], "mcp_servers")
+            parsed = parse_servers(proposal["value"], "mcp_servers")
         except PianoError as error:
             raise TraitError(str(error)) from error
-        return {name: _with_hidden_values(each) for name, each in proposal["value"].items()}
+        secrets = {name: each.secrets() for name, each in parsed.items()}
+        return {name: _with_hidden_values(each, secrets.get(name, ())) for name, each in proposal["value"].items()}
 
     @default("database")
     def _place_database(self) -> str:
@@ -264,15 +265,24 @@ class Secret(str):
         return "'(set, not shown)'" if self else "''"
 
 
-def _with_hidden_values(server: Mapping[str, Any]) -> dict[str, Any]:
+def _with_hidden_values(server: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
     """Return the settings of a server whose `repr` hides what may be a key."""
-    hidden = {
+
+    def hide(text: str) -> str:
+        return Secret(text) if any(each in text for each in long) else text
+
+    long = [each for each in secrets if len(each) >= MIN_SECRET_CHARS]
+
+    hidden: dict[str, Any] = {
         part: {name: Secret(value) for name, value in server[part].items()}
         for part in ("env", "headers")
         if part in server
     }
-    url = {"url": Secret(server["url"])} if "?" in server.get("url", "") else {}
-    return {**server, **hidden, **url}
+    if "args" in server:
+        hidden["args"] = [hide(each) for each in server["args"]]
+    if "url" in server:
+        hidden["url"] = Secret(server["url"]) if "?" in server["url"] else hide(server["url"])
+    return {**server, **hidden}
 
 
 def plain_key(key: str) -> Secret:

@@ -15,7 +15,10 @@ from piano_jupyter.secrets.redactor import redact
 
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}")
-LOOKS_LIKE_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[^\s/]{16,}").fullmatch
+#: Letters and digits, and nothing that a shell or an interpreter obeys: what runs must not be hidden as a key.
+LOOKS_LIKE_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.=+~:-]{16,}", re.ASCII).fullmatch
+FLAG_VALUE = re.compile(r"[\w.=+~:-]{8,}", re.ASCII).fullmatch
+NOT_SHOWN = "(not shown)"
 KINDS = {"stdio": "command", "http": "url", "streamable-http": "url"}  #: of connections, with what each needs
 MAX_SERVERS = 50
 EXAMPLE = '{"time": {"command": "uvx", "args": ["mcp-server-time"]}} or {"docs": {"url": "https://…/mcp"}}'
@@ -42,10 +45,16 @@ class McpServerSettings:
         reads = f"; reads ${', $'.join(read)}" if read else ""
         if self.url:
             parts = urlsplit(self.url)
+            path = "/".join("…" if LOOKS_LIKE_KEY(each) else each for each in parts.path.split("/"))
             more = f" with the headers {', '.join(self.headers)}" if self.headers else ""
-            return redact(f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}{more}{reads}")
-        given = f" with {', '.join(self.env)}" if self.env else ""
-        return redact(shlex.join([self.command, *self.args])) + given + reads
+            return redact(f"{parts.scheme}://{parts.netloc}{path}{'?…' if parts.query else ''}{more}{reads}")
+        keys = self._keys_in_args()
+        args = [f"{arg.removesuffix(keys[at])}{NOT_SHOWN}" if at in keys else arg for at, arg in enumerate(self.args)]
+        given = [
+            f"{name} {NOT_SHOWN}" if _is_key(name, value) else f"{name}={shlex.quote(value)}"
+            for name, value in self.env.items()
+        ]
+        return redact(shlex.join([self.command, *args]) + (f" with {', '.join(given)}" if given else "")) + reads
 
     @property
     def identity(self) -> str:
@@ -77,14 +86,29 @@ class McpServerSettings:
         )
 
     def secrets(self, environ: Mapping[str, str] = os.environ) -> list[str]:
-        """Return what is never to be stored or shown: values of headers and variables, and those in the address."""
+        """Return what is never to be stored or shown: values of headers; keys in variables, arguments, addresses."""
         try:
             known = self.expanded(environ)
         except PianoError:
             known = self
-        variables = [value for name, value in known.env.items() if SECRET_NAME.search(name) or LOOKS_LIKE_KEY(value)]
-        values = [*known.headers.values(), *variables, *dict(parse_qsl(urlsplit(known.url).query)).values()]
+        variables = [value for name, value in known.env.items() if _is_key(name, value)]
+        parts = urlsplit(known.url)
+        address = [*dict(parse_qsl(parts.query)).values(), *filter(LOOKS_LIKE_KEY, parts.path.split("/"))]
+        values = [*known.headers.values(), *variables, *known._keys_in_args().values(), *address]
         return [word for value in values for word in (value, *value.split()[1:])]
+
+    def _keys_in_args(self) -> dict[int, str]:
+        """Return the values of options that are called like a key, by the place of their argument."""
+        found: dict[int, str] = {}
+        before = ""  # the option that stands before, without a value
+        for at, arg in enumerate(self.args):
+            name, is_given, rest = arg.partition("=")
+            is_option = name.startswith("-")
+            option, value = (name, rest) if is_option else (before, arg)
+            if SECRET_NAME.search(option.replace("-", "_")) and FLAG_VALUE(value):
+                found[at] = value
+            before = name if is_option and not is_given else ""
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +118,30 @@ class McpTool:
     name: str
     description: str
     hints: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class McpText:
+    """A text that a server offers for questions: a resource, or a prompt.
+
+    Attributes:
+        name: The name of the prompt, or the address of the resource.
+        description: What the server says of it.
+        is_prompt: Whether it is a prompt.
+        arguments: The arguments of the prompt, as a question writes them, and as the server calls them.
+        needs: Those that it must be given.
+    """
+
+    name: str
+    description: str
+    is_prompt: bool = False
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    def placeholder(self, server: str) -> str:
+        """Return what inserts it into a question, with a blank value for each argument that it needs."""
+        given = [f'{name}=""' for name in self.needs]
+        return f"mcp({', '.join([_literal(server), _literal(self.name), *given])})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +155,8 @@ class McpServer:
         state: "not trusted", "not started", "starting", "running", "stopped" or "failed".
         problem: Why it is not running, and what to do; "" if nothing is wrong.
         tools: Its tools, by name; those of its last list if it does not run.
-        left_out: The tools that cannot be used, a sentence each.
+        texts: Its prompts and resources, which a question can have (`read_mcp_text`).
+        left_out: The tools, prompts and resources that cannot be used, a sentence each.
     """
 
     name: str
@@ -116,16 +165,28 @@ class McpServer:
     state: State
     problem: str = ""
     tools: tuple[McpTool, ...] = ()
+    texts: tuple[McpText, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
-def parse_servers(given: Any, source: str) -> dict[str, McpServerSettings]:
-    """Return servers by name, from a mapping of names to what each runs. Raises PianoError, without any value of it."""
+def parse_servers(given: Any, source: str, left_out: dict[str, str] | None = None) -> dict[str, McpServerSettings]:
+    """Return servers by name, from a mapping of names to what each runs. Raises PianoError, without any value of it.
+
+    With `left_out`, a server that is set wrongly is not in the result, but there, with what is wrong.
+    """
     if not isinstance(given, Mapping):
         raise PianoError(f"{source} must be a mapping of names to servers, such as {EXAMPLE}")
     if len(given) > MAX_SERVERS:
         raise PianoError(f"{source} has {len(given)} servers, and {MAX_SERVERS} are the most")
-    found = {name: _parse_server(name, each, source) for name, each in given.items() if not _is_disabled(each)}
+    found: dict[str, McpServerSettings] = {}
+    for name, each in given.items():
+        if not _is_disabled(each):
+            try:
+                found[name] = _parse_server(name, each, source)
+            except PianoError as error:
+                if left_out is None:
+                    raise
+                left_out[str(name)] = str(error)
     twice = {name.casefold() for name in found}
     if len(twice) < len(found):
         raise PianoError(f"{source} has two servers whose names differ in case only; rename one")
@@ -190,3 +251,13 @@ def _texts(value: Any, where: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise PianoError(f"{where} must be a mapping of names to texts")
     return {_text(name, where): _text(each, where) for name, each in value.items()}
+
+
+def _is_key(name: str, value: str) -> bool:
+    """Return whether the value of a variable may be a key."""
+    return bool(SECRET_NAME.search(name) or LOOKS_LIKE_KEY(value))
+
+
+def _literal(text: str) -> str:
+    """Return a text as Python writes it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)

@@ -118,6 +118,7 @@ class Status:
         unfinished: The jobs that an earlier kernel left, each with what it waits for.
         distrust: Why the database is not trusted; "" if it is.
         warnings: What may go wrong with the database, a sentence each: a network disk, a backup that fails.
+        mcp_servers: The MCP servers as they are now; none is started.
         mode: What tools may do: "read", "write" or "full".
         rules: The rules that are set, with a note at those about no tool.
         layers: What protects the machine from tools, a sentence each.
@@ -141,6 +142,7 @@ class Status:
     unfinished: list[tuple[Job, str]]
     distrust: str
     warnings: list[str]
+    mcp_servers: list[McpServer]
     mode: Mode
     rules: list[str]
     layers: list[str]
@@ -2305,27 +2307,28 @@ class Piano:
         self._parts.producer.wake()
         return trusted
 
-    async def read_mcp_resource(self, server: str, uri: str) -> str:
-        """Read a resource of an MCP server, which is started if it does not run.
+    async def read_mcp_text(self, server: str, name: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """Read a prompt or a resource of an MCP server, which is started if it does not run.
 
         Args:
             server: The name of the server.
-            uri: The address of the resource, as the server names it.
+            name: The name of the prompt, or the address of the resource (see `McpServer.texts`).
+            arguments: The arguments of the prompt: texts and numbers, by name.
 
         Returns:
             Its text: what somebody else wrote.
 
         Raises:
-            NotFoundError: No server of this name is set.
-            PianoError: The server does not run, or has no such resource, or no text in it.
+            NotFoundError: No server of this name is set, or it has no such prompt, or the prompt no such argument.
+            PianoError: The server does not run, or an argument is missing, or there is no text.
 
         Example:
             >>> for server in await piano.mcp_servers():
-            ...     text = await piano.read_mcp_resource(server.name, "docs://readme")
+            ...     text = await piano.read_mcp_text(server.name, "docs://readme")
         """
         if in_agent_code():
-            raise PianoError("only you can read a resource, not the code of an agent")
-        return await self._parts.mcp.read_resource(server, uri)
+            raise PianoError("only you can read a prompt or a resource, not the code of an agent")
+        return await self._parts.mcp.read_text(server, name, arguments or {})
 
     async def tool_verdicts(self) -> dict[str, Verdict]:
         """Return for each tool whether a plain call of it would run, ask or be denied now.
@@ -2586,6 +2589,7 @@ class Piano:
             unfinished=await self.unfinished(),
             distrust=self.distrust(),
             warnings=self._warnings(),
+            mcp_servers=self._parts.mcp.report(),
             mode=config.mode,
             rules=[
                 rule if any(map(parse_rule(rule).names, tools)) else f"{rule} (no tool has this name)"

@@ -40,5 +40,11 @@ def readme() -> str:
     return "Read me."
 
 
+@server.prompt()
+def greet(name: str) -> str:
+    """Greet somebody."""
+    return f"Greet {name}."
+
+
 if __name__ == "__main__":
     server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))

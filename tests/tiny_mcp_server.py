@@ -45,7 +45,7 @@ def written():
     return Path(FILE).read_text(encoding="utf-8")
 
 
-def tools():
+def tools():  # noqa: PLR0911  A case each.
     match WAY:
         case "hidden":
             return [a_tool("add", HIDDEN, NUMBERS)]
@@ -57,7 +57,12 @@ def tools():
             schemas = {**bad, "big": big, "slow": SLOW_PATTERN}
             return [a_tool(name, schema=each) for name, each in schemas.items()]
         case "misshapen":
-            return [a_tool("add", schema=NUMBERS), a_tool("wrong", schema={"type": "object", "properties": 3})]
+            wrong = [a_tool("wrong\u202e", schema={"type": "object", "properties": 3}), {"name": "bare"}, 7]
+            return [*wrong, a_tool("add", schema=NUMBERS)]
+        case "no-list":
+            return "none"
+        case "same":
+            return [a_tool("x"), a_tool("_x")]
         case "many":
             return [a_tool(f"tool{number}") for number in range(2000)]
         case "described":
@@ -128,6 +133,13 @@ def misbehave_in_call(request):
             sys.stderr.write("Segmentation fault\n")
             sys.stderr.flush()
             os._exit(3)
+        case "values":
+            values = "{}," * 300_000
+            sys.stdout.write(f'{{"jsonrpc": "2.0", "id": {request["id"]}, "result": {{"content": [{values} {{}}]}}}}\n')
+            sys.stdout.flush()
+        case "overflow":
+            token = request["params"]["_meta"]["progressToken"]
+            send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 10**400}})
         case "wrong-id":
             send({"id": 987, "result": text("for another call")})
         case "nonsense":
@@ -140,7 +152,8 @@ def misbehave_in_call(request):
             sys.stdout.write('"}]}}\n')
             sys.stdout.flush()
         case "floods":
-            for number in range(1200):
+            for number in range(600):
+                send({"method": "notifications/tools/list_changed"})
                 params = {"progressToken": request["params"]["_meta"]["progressToken"], "progress": number}
                 send({"method": "notifications/progress", "params": params})
                 sys.stderr.write("noise " * 20 + "\n")
@@ -157,7 +170,7 @@ def answer(request):
     if method == "initialize":
         if WAY == "hangs":
             return
-        capabilities = {"tools": {"listChanged": True}, "resources": {}}
+        capabilities = {"tools": {"listChanged": True}, "resources": {}, "prompts": {}}
         about = {"protocolVersion": params["protocolVersion"], "capabilities": capabilities}
         send({"id": request["id"], "result": {**about, "serverInfo": {"name": "tiny", "version": "1"}}})
     elif method == "tools/list":
@@ -172,11 +185,33 @@ def answer(request):
             result = called(params["name"], params.get("arguments") or {}, params.get("_meta") or {})
             if result is not None:
                 send({"id": request["id"], "result": result})
+    elif method in {"prompts/list", "resources/list"}:
+        list_texts(request)
+    elif method == "prompts/get":
+        said = f"Look at {params['arguments']}.\u202e"
+        messages = [{"role": "user", "content": {"type": "text", "text": said}}]
+        send({"id": request["id"], "result": {"messages": messages}})
     elif method == "resources/read":
         contents = {"uri": params["uri"], "text": f"the text of {params['uri']}\x1b[2J"}
         send({"id": request["id"], "result": {"contents": [contents]}})
     else:
         send({"id": request["id"], "error": {"code": -32601, "message": f"no method {method}"}})
+
+
+def list_texts(request):
+    """Answer with the prompts or the resources; a hostile server has odd ones, and no list of resources."""
+    what = request["method"].partition("/")[0]
+    arguments = [{"name": "a-file", "required": True}, {"name": "lines"}]
+    found = {
+        "prompts": [{"name": "look", "description": "Look at\u202e a file.", "arguments": arguments}],
+        "resources": [{"uri": "docs://a", "name": "a page"}],
+    }[what]
+    if WAY == "names" and what == "prompts":
+        twice = [{"name": "b-c"}, {"name": "b_c"}]
+        found = [*found, *found, {"name": "a\u202eb"}, {"name": "{{x}}"}, {"name": "twins", "arguments": twice}, {}]
+    elif WAY == "names":
+        return
+    send({"id": request["id"], "result": {what: found}})
 
 
 def main():
@@ -202,6 +237,9 @@ def main():
         elif message.get("method") == "notifications/initialized" and WAY == "described":
             threading.Thread(target=announce_changes, daemon=True).start()
     if WAY == "stays":
+        threading.Event().wait()
+    if WAY == "tidies":  # ends when it is asked to, as a client of docker does
+        signal.signal(signal.SIGTERM, lambda *_: Path(FILE).write_text("tidied", encoding="utf-8") and sys.exit())
         threading.Event().wait()
 
 

@@ -258,9 +258,12 @@ class Session:
         return image_function(self.config.workspace)
 
     def _mcp_function(self, _shell: object) -> "SpecialFunction":
-        from piano_jupyter.jupyter.context.mcp_resources import resource_function  # noqa: PLC0415  Rarely wanted.
+        from piano_jupyter.jupyter.context.mcp_texts import text_function  # noqa: PLC0415  Rarely wanted.
 
-        return resource_function(lambda server, uri: self.call(lambda piano: piano.read_mcp_resource(server, uri)))
+        def read(server: str, name: str, arguments: Mapping[str, Any]) -> str:
+            return self.call(lambda piano: piano.read_mcp_text(server, name, arguments))
+
+        return text_function(read)
 
     def variables_here(self) -> QuestionVariables:
         """Return what a question can name where it is asked: the caller's local variables go before the user's."""

@@ -3,6 +3,7 @@
 import json
 
 import psutil
+from tab_completion import offered_for
 from tiny_mcp import tiny_server
 from waiting import until
 
@@ -24,7 +25,12 @@ def test_tools_are_listed_approved_called_and_denied(kernel_of, stub_model):
 
     servers, one, tools = (kernel.run(f"%piano {line}").text for line in ("mcp", "mcp tiny", "tools"))
     assert servers.splitlines()[-1].split()[:3] == ["tiny", "running", "10"]
-    assert "tiny.add          only reads, destroys nothing  Add two numbers." in one
+    words = [" ".join(line.split()) for line in one.splitlines()]
+    assert "tiny.add only reads, destroys nothing Add two numbers." in words
+    assert '{{mcp("tiny", "docs://a")}} a page' in words
+    assert "MCP servers  tiny running" in kernel.run("%piano").text
+    looks = (['mcp("tiny", "look", a_file="")'], "mcp('tiny', 'lo")
+    assert offered_for(kernel, f"%%piano\nsum up {{{{{looks[1]}") == looks
     assert ["tiny.add", "a,", "b", "asks"] in [line.split()[:4] for line in tools.splitlines()]
 
     first = kernel.run("%%piano\n1 + 2?", answers=["y"])
@@ -64,8 +70,10 @@ def test_the_file_of_a_workspace_counts_once_exactly_it_is_trusted(kernel_of, st
     kernel.restart()
     kernel.load()
     assert "running" in kernel.run("%piano mcp").text
-    inserted = kernel.run('%%piano\nsum up {{mcp("tiny", "docs://a")}}')
-    assert "the text of docs://a" in inserted.text
+    stub_model.says("Summed up.")
+    kernel.run('%%piano\n{{mcp("tiny", "look", a_file="b.txt")}} Then read {{mcp("tiny", "docs://a")}}.')
+    asked = stub_model.requests[-1]["messages"][-1]["content"]
+    assert asked == "Look at {'a-file': 'b.txt'}.<U+202E> Then read the text of docs://a."
 
 
 def test_s11_servers_end_with_a_kernel_that_is_killed(kernel_of, tmp_path):

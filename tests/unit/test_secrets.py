@@ -238,7 +238,7 @@ SAID = {
     "model_status": lambda piano, _: piano.model_status(f"status {TOKEN}"),
     "restart_mcp_server": lambda piano, _: piano.restart_mcp_server(TOKEN),
     "trust_mcp_file": lambda piano, _: piano.trust_mcp_file(TOKEN),
-    "read_mcp_resource": lambda piano, _: piano.read_mcp_resource(TOKEN, TOKEN),
+    "read_mcp_text": lambda piano, _: piano.read_mcp_text(TOKEN, TOKEN),
     "skill": lambda piano, _: piano.skill(TOKEN),
     "sql": lambda piano, _: piano.sql(f"SELECT {TOKEN}"),
     "load_model": lambda piano, _: piano.load_model(TOKEN),

@@ -26,6 +26,7 @@ LEADING_HANDLES = re.compile(r"\s*(?:@[\w.-]+[,:]?\s+)*@[\w.-]*")
 MAPPED_TABLE = re.compile(r"\s*%%?piano\s.*?--map(?:=|\s+)(\w+)")
 OPEN_PLACEHOLDER = re.compile(r"\{\{[^{}]*$")
 IMAGE_PATH = re.compile(r"""\s*image\(((?P<quote>["']?)([^"']*))""")
+MCP_TEXT = re.compile(r"\s*(mcp\(.*)")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 SQL_WORD = re.compile(r"(?:\b(from|join)\s+)?(\w*)$", re.IGNORECASE)
 WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|\S)+""")
@@ -149,6 +150,9 @@ def register(shell: Any, peek: Peek, variables: Callable[[], Mapping[str, Any]] 
         if (written := _open_placeholder(context)) is not None:
             if path := IMAGE_PATH.fullmatch(written):
                 return _answer(path[1], [SimpleCompletion(text, type="file") for text in _image_files(*path.groups())])
+            if text := MCP_TEXT.fullmatch(written):
+                texts = _starting_with(text[1].replace("'", '"'), names.of("MCP"))
+                return _answer(text[1], [SimpleCompletion(each, type="function") for each in texts[:MAX_COMPLETIONS]])
             from piano_jupyter.jupyter.context.placeholder_names import placeholder_names  # noqa: PLC0415  At the first TAB.
             from piano_jupyter.jupyter.magic.map_option import columns_of  # noqa: PLC0415
 

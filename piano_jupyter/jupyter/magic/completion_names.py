@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from piano_jupyter.errors import PianoError
 from piano_jupyter.jupyter.magic.into_option import data_in
 from piano_jupyter.jupyter.magic.schema_option import schemas_in
+from piano_jupyter.mcp_server import SERVER_NAME
 from piano_jupyter.records import JobStatus, short
 from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.text.truncation import truncated
@@ -103,12 +104,20 @@ async def _messages(piano: "Piano") -> list[str]:
     return [LabelledId(short(each.id), each.shown) for each in reversed(messages)]
 
 
+async def _mcp_texts(piano: "Piano") -> list[str]:
+    """Return what inserts the prompts and resources of the MCP servers that are known, and how the others start."""
+    servers = await piano.mcp_servers()
+    known = [text.placeholder(each.name) for each in servers for text in each.texts]
+    return known + [f'mcp("{each.name}", "' for each in servers if not each.texts and SERVER_NAME.fullmatch(each.name)]
+
+
 READERS: Mapping[str, Reader] = {
     "AGENT": lambda piano: _named(piano.agents()),
     "THREAD": lambda piano: _named(piano.threads("active"), attrgetter("title")),
     "MODEL": _models,
     "TOOL": lambda piano: _named(piano.tools()),
     "SERVER": lambda piano: _named(piano.mcp_servers()),
+    "MCP": _mcp_texts,
     "SKILL": lambda piano: _named(piano.skills()),
     "JOB": _jobs,
     "MESSAGE": _messages,

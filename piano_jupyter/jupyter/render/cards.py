@@ -145,6 +145,7 @@ def status_card(
         server=status.server,
         cassette=status.cassette or "",
         tools=f"mode {status.mode}, {counted(len(status.rules), 'rule')}; %piano tools shows which calls ask you",
+        MCP_servers=_mcp_servers(status),
         **({"more": "%piano status --all"} if is_short else details),
     )
 
@@ -337,6 +338,12 @@ def _jobs(status: "Status") -> str:
     }
     jobs = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing runs or waits"
     return jobs + (f"; {STOPPED}" if status.stopped else "")
+
+
+def _mcp_servers(status: "Status") -> str:
+    """Return the MCP servers with their states, in one line."""
+    named = ", ".join(f"{each.name} {each.state}" for each in status.mcp_servers)
+    return f"{named}; %piano mcp shows more" if named else ""
 
 
 def _time(time: datetime, zone: tzinfo | None) -> str:

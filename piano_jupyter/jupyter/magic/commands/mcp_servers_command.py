@@ -20,7 +20,7 @@ WARNING = "Their programs run with your rights, outside the sandbox"
 
 
 def mcp(session: Session, text: str, *, restart: str | None = None, yes: bool = False) -> Any:
-    """List the MCP servers, their states and how many tools each has; with a name, show its tools.
+    """List the MCP servers, their states and how many tools each has; with a name, show its tools and texts.
 
     Servers that were never started are started, so that their tools are known. trust shows what the workspace's
     .mcp.json runs, and trusts exactly this text once you confirm it (or add --yes). --restart ends a server if it runs,
@@ -82,10 +82,12 @@ def _servers_table(servers: Sequence[McpServer]) -> Any:
 def _tools_table(server: McpServer) -> Any:
     for each in filter(None, (server.problem, *server.left_out)):
         print(terminal_text(each))  # noqa: T201  Above the table, in the cell.
+    rows = [(each.name, each.hints, each.description) for each in server.tools]
+    rows += [(f"{{{{{each.placeholder(server.name)}}}}}", "", each.description) for each in server.texts]
     return RecordTable(
-        server.tools,
+        rows,
         f"{server.name} is {server.state} and has no tools",
-        name=lambda tool: tool.name,
-        it_says=lambda tool: tool.hints,
-        description=lambda tool: tool.description.splitlines()[0],
+        name=lambda row: row[0],
+        it_says=lambda row: row[1],
+        description=lambda row: next(iter(row[2].splitlines()), ""),
     )

@@ -5,6 +5,8 @@ cassette in between therefore sees neither hosts nor keys, and a replay starts n
 """
 
 import asyncio
+import functools
+import ssl
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
@@ -12,13 +14,9 @@ import httpx
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ModelError, ModelTimeoutError, ModelUnavailableError, PianoError
+from piano_jupyter.runner.connection import ConnectionSettings, connection_settings, proxy_note, tls_problem
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
-from piano_jupyter.runner.model.server.connection import (
-    ConnectionSettings,
-    connection_settings,
-    proxy_note,
-    tls_problem,
-)
+from piano_jupyter.runner.model.server.bounded_body import BoundedTransport
 from piano_jupyter.secrets.redactor import redact
 from piano_jupyter.text.truncation import truncated
 
@@ -61,7 +59,7 @@ class ServerTransport(httpx.AsyncBaseTransport):
         request.extensions["timeout"] = {"connect": self._config.connect_timeout}
         settings = connection_settings(self._config, endpoint.url)
         if settings not in self._opened:
-            self._opened[settings] = settings.open()
+            self._opened[settings] = open_transport(settings)
         try:
             if "sent" in request.extensions:
                 request.extensions["sent"].set()
@@ -118,6 +116,27 @@ class ServerTransport(httpx.AsyncBaseTransport):
         )
 
 
+def open_transport(settings: ConnectionSettings) -> httpx.AsyncBaseTransport:
+    """Return a transport with these settings. Raises ModelUnavailableError if they cannot be used."""
+    try:
+        context = settings.tls_context() or usual_certificates()
+    except PianoError as error:
+        raise ModelUnavailableError(str(error)) from error
+    limits = httpx.Limits(max_keepalive_connections=8)
+    try:
+        tunnel = settings.proxy.startswith("https:")
+        proxy = httpx.Proxy(settings.proxy, ssl_context=context if tunnel else None) if settings.proxy else None
+        return BoundedTransport(httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy))
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ModelUnavailableError(str(settings.proxy_error(error))) from error
+
+
+@functools.cache
+def usual_certificates() -> ssl.SSLContext:
+    """Return the certificates that httpx trusts by itself, which are read once: this is slow."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 async def connection_problem(config: PianoConfig) -> str | None:
     """Say briefly why no model server can be used at `base_url`; None if one answers, even slowly or with an error.
 
@@ -125,7 +144,7 @@ async def connection_problem(config: PianoConfig) -> str | None:
     """
     url, limit = config.base_url, config.connect_timeout
     headers = {**PLAIN, **({"authorization": f"Bearer {config.api_key}"} if config.api_key else {})}
-    transport = connection_settings(config, url).open()
+    transport = open_transport(connection_settings(config, url))
     try:
         async with (
             asyncio.timeout(CHECK_STEPS * limit),

@@ -5,23 +5,28 @@ started because it is set; only its use starts it.
 """
 
 import asyncio
-import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError, ToolError
 from piano_jupyter.mcp_server import McpServer, McpServerSettings, McpTool, parse_servers
+from piano_jupyter.runner.tools.files.server_programs import FILE_NAME
+from piano_jupyter.runner.tools.mcp.offered_texts import prompt_arguments, prompt_text
 from piano_jupyter.runner.tools.mcp.server_session import ServerSession
 from piano_jupyter.runner.tools.mcp.server_tool import server_tool, unavailable_tool
-from piano_jupyter.runner.tools.mcp.tool_definitions import Mask
+from piano_jupyter.runner.tools.mcp.tool_definitions import MAX_NAME_SHOWN, Mask
 from piano_jupyter.runner.tools.mcp.tool_results import resource_text
 from piano_jupyter.runner.tools.mcp.user_records import UserRecords
-from piano_jupyter.runner.tools.mcp.workspace_file import FILE_NAME, TRUST, WorkspaceFile
+from piano_jupyter.runner.tools.mcp.workspace_file import TRUST, WorkspaceFile
 from piano_jupyter.runner.tools.tool_registry import make_readable
+from piano_jupyter.text.invisible import to_the_letter
+from piano_jupyter.text.truncation import truncated
 from piano_jupyter.tool import Tool
 
 LIST_CHANGED = "its list of tools has changed; it is read at the next use"
+NOT_CHECKED = " (its certificate is not checked: verify=False)"
 SETTING = "PianoConfig.mcp_servers"
 
 
@@ -86,9 +91,9 @@ class McpServers:
     def report(self) -> list[McpServer]:
         """Return the servers as they are now, by name."""
         sessions, file = self._current(), self._file.read()
-        found = [_report(each) for each in sessions.values()]
-        if file.problem:
-            found.append(McpServer(name=FILE_NAME, source=FILE_NAME, runs="", state="failed", problem=file.problem))
+        found = [self._report(each) for each in sessions.values()]
+        wrong = {FILE_NAME: file.problem} if file.problem else file.left_out
+        found += [_wrong(name, problem) for name, problem in wrong.items() if name not in sessions]
         if not file.trusted:
             found += [
                 McpServer(name=each.name, source=FILE_NAME, runs=each.runs, state="not trusted", problem=TRUST)
@@ -106,10 +111,19 @@ class McpServers:
         except ToolError as error:
             raise PianoError(str(error)) from error
 
-    async def read_resource(self, server: str, uri: str) -> str:
-        """Return the text of a server's resource. Raises PianoError."""
+    async def read_text(self, server: str, name: str, arguments: Mapping[str, Any]) -> str:
+        """Return the text of a server's prompt with these arguments, or of its resource. Raises PianoError."""
+        session = self._named(server)
         try:
-            text = resource_text(await self._named(server).read_resource(uri))
+            await session.start()
+            found = session.texts.get(name)
+            if found is not None and found.is_prompt:
+                text = prompt_text(await session.get_prompt(name, prompt_arguments(found, server, arguments)))
+            elif arguments or ":" not in name:
+                kind = f"{'prompt' if arguments else 'prompt or resource'} of the MCP server {server!r}"
+                raise NotFoundError.among(kind, name, session.texts)
+            else:
+                text = resource_text(await session.read_resource(name))
         except ToolError as error:
             raise PianoError(str(error)) from error
         return make_readable(text, self._config.tool_output_limit, self._mask)
@@ -122,7 +136,7 @@ class McpServers:
             for each in file.servers.values()
         ]
         if file.problem:
-            found = [McpServer(name=FILE_NAME, source=FILE_NAME, runs="", state="failed", problem=file.problem)]
+            found = [_wrong(FILE_NAME, file.problem)]
         return ("" if file.trusted or file.problem else file.digest), found
 
     def trust_file(self, digest: str) -> str:
@@ -166,11 +180,9 @@ class McpServers:
         return self._sessions
 
     def _session(self, settings: McpServerSettings) -> ServerSession:
-        config = self._config
         return ServerSession(
             settings,
-            lambda: os.path.realpath(config.workspace),
-            lambda: config.mcp_timeout,
+            self._config,
             lambda: [*self._taken(), *(name for each in self._others(settings.name) for name in each.tools)],
             self._mask,
         )
@@ -198,6 +210,23 @@ class McpServers:
             raise NotFoundError.among("MCP server", name, sessions)
         return sessions[name]
 
+    def _report(self, session: ServerSession) -> McpServer:
+        tools = tuple(
+            McpTool(name=each.name, description=each.description, hints=each.hints) for each in session.tools.values()
+        )
+        settings = session.settings
+        is_unchecked = settings.url.startswith("https:") and self._config.verify is False
+        return McpServer(
+            name=settings.name,
+            source=settings.source,
+            runs=settings.runs + (NOT_CHECKED if is_unchecked else ""),
+            state=session.state,
+            problem=session.problem or (LIST_CHANGED if session.list_changed else ""),
+            tools=tools,
+            texts=tuple(session.texts.values()),
+            left_out=tuple(session.left_out),
+        )
+
     def _tool(self, session: ServerSession, name: str) -> Tool:
         return server_tool(session, session.tools[name], self._approved)
 
@@ -212,17 +241,7 @@ async def _start(session: ServerSession) -> None:
         return  # its state says it
 
 
-def _report(session: ServerSession) -> McpServer:
-    tools = tuple(
-        McpTool(name=each.name, description=each.description, hints=each.hints) for each in session.tools.values()
-    )
-    settings = session.settings
-    return McpServer(
-        name=settings.name,
-        source=settings.source,
-        runs=settings.runs,
-        state=session.state,
-        problem=session.problem or (LIST_CHANGED if session.list_changed else ""),
-        tools=tools,
-        left_out=tuple(session.left_out),
-    )
+def _wrong(name: str, problem: str) -> McpServer:
+    """Return the report of a server of the workspace's file that is set wrongly, or of the file."""
+    shown = truncated(to_the_letter(name), MAX_NAME_SHOWN)
+    return McpServer(name=shown, source=FILE_NAME, runs="", state="failed", problem=problem)

@@ -1,14 +1,31 @@
 """How much a server may send: bytes in a message, messages in a second, tools in a list."""
 
 import asyncio
+import re
 import time
 
 MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_VALUES = 200_000  #: in a message: to read millions of empty ones takes seconds and gigabytes
+TOO_LARGE = f"it sent a message of more than {MAX_MESSAGE_BYTES // 2**20} MB"
+TOO_MANY_VALUES = f"it sent a message of more than {MAX_VALUES:,} values"
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 MAX_MESSAGES_A_SECOND = 500  #: on average, over a second; of more, the rest waits in the server's pipe
+MAX_LINES_A_SECOND = (
+    4 * MAX_MESSAGES_A_SECOND
+)  #: of events: a message has two lines, with one or two characters at the end
 MAX_STREAMS_A_SECOND = 2  #: of events that are opened again: a server says itself how soon
-MAX_TOOLS, MAX_PAGES = 500, 50  #: of a server's list
+MAX_LISTED, MAX_PAGES = 500, 50  #: of a server's list of tools, prompts or resources
 MAX_DESCRIPTION_CHARS = 4000
 MAX_SCHEMA_CHARS, MAX_SCHEMA_DEPTH = 64_000, 40
+
+
+def has_too_many_values(message: bytes) -> bool:
+    """Return whether a message in JSON has more values than are read, without reading it."""
+    return _marks(message) > MAX_VALUES and _marks(STRING.sub(b"", message)) > MAX_VALUES
+
+
+def _marks(message: bytes) -> int:
+    return message.count(b",") + message.count(b"[") + message.count(b"{")
 
 
 class MessageRate:
@@ -18,9 +35,9 @@ class MessageRate:
         self._most = a_second
         self._count, self._since = 0, time.monotonic()
 
-    async def wait(self) -> None:
-        """Wait until the next message may be read."""
-        self._count += 1
+    async def wait(self, messages: int = 1) -> None:
+        """Wait until the next message may be read, or so many."""
+        self._count += messages
         if self._count >= self._most:
-            await asyncio.sleep(max(0.0, self._since + 1 - time.monotonic()))
+            await asyncio.sleep(max(0.0, self._since + self._count / self._most - time.monotonic()))
             self._count, self._since = 0, time.monotonic()

@@ -12,10 +12,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import ToolError
 from piano_jupyter.logs import logger
-from piano_jupyter.mcp_server import McpServerSettings, State
-from piano_jupyter.runner.tools.mcp.tool_definitions import Mask, ToolDefinition, read_definitions
+from piano_jupyter.mcp_server import McpServerSettings, McpText, State
+from piano_jupyter.runner.tools.mcp.offered_texts import read_texts
+from piano_jupyter.runner.tools.mcp.tool_definitions import (
+    Mask,
+    ToolDefinition,
+    invalid_left_out,
+    read_definitions,
+    without_taken_names,
+)
 from piano_jupyter.runner.tools.tool_registry import make_readable
 from piano_jupyter.text.truncation import truncated
 
@@ -32,25 +40,23 @@ MISSING_EXTRA = (
 )
 SAY_EVERY_S, MAX_NOTE_CHARS = 0.5, 200  #: of progress notes
 CLOSE_TIMEOUT_S = 3.0
+TEXTS_TIMEOUT_S = 5.0  #: to list prompts and resources, without which the tools work
+ENDED = "it ended"
 MAX_PROBLEM_CHARS = 600
 
 
 class ServerSession:
-    """One server. `taken` are the names of the other tools, `timeout` is how many seconds it may take to start."""
+    """One server. `taken` are the names of the other tools."""
 
     def __init__(
-        self,
-        settings: McpServerSettings,
-        workspace: Callable[[], str],
-        timeout: Callable[[], float],
-        taken: Callable[[], Collection[str]],
-        mask: Mask,
+        self, settings: McpServerSettings, config: PianoConfig, taken: Callable[[], Collection[str]], mask: Mask
     ) -> None:
         self.settings = settings
-        self._workspace, self._timeout, self._taken, self._mask = workspace, timeout, taken, mask
+        self._config, self._taken, self._mask = config, taken, mask
         self.state: State = "not started"
         self.problem = ""  #: why it does not run
         self.tools: dict[str, ToolDefinition] = {}  #: by name, as listed last
+        self.texts: dict[str, McpText] = {}  #: prompts and resources, too
         self.left_out: list[str] = []
         self._connection: McpConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -94,6 +100,10 @@ class ServerSession:
         """Read a resource of the server. Raises ToolError."""
         return await self._within_time(self._use(lambda connection: connection.read_resource(uri)))
 
+    async def get_prompt(self, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+        """Read a prompt of the server. Raises ToolError."""
+        return await self._within_time(self._use(lambda connection: connection.get_prompt(name, arguments)))
+
     async def close(self) -> None:
         """End the server."""
         self._stop.set()
@@ -132,9 +142,8 @@ class ServerSession:
                 self._stop.set()  # it is started again at the next use
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.shield(self._ended()), CLOSE_TIMEOUT_S)
-                reason = reason or "it ended"
                 raise ToolError(
-                    self._about(f"{reason} during the call, so its outcome is unknown", connection.transport)
+                    self._about(f"{reason or ENDED} during the call, so its outcome is unknown", connection.transport)
                 ) from error
             raise ToolError(self._about(reason or module.sentence(error))) from error
 
@@ -144,20 +153,20 @@ class ServerSession:
 
     async def _within_time(self, work: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._timeout()):
+            async with asyncio.timeout(self._config.mcp_timeout):
                 return await work
         except TimeoutError:
-            raise ToolError(self._about(f"it did not answer within {self._timeout():g} s")) from None
+            raise ToolError(self._about(f"it did not answer within {self._config.mcp_timeout:g} s")) from None
 
     async def _run(self, ready: "asyncio.Future[None]") -> None:
         """Keep the connection until it is stopped or ends."""
         transport: Transport | None = None
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(self._timeout()):
+                async with asyncio.timeout(self._config.mcp_timeout):
                     module = await asyncio.to_thread(importlib.import_module, CONNECTION)
                     workspace = self._workspace()
-                    transport = module.transport_to(self.settings, workspace, os.environ)
+                    transport = module.transport_to(self.settings, self._config, workspace, os.environ)
                     connecting = module.connect(transport, workspace, self._note_change)
                     connection: McpConnection = await stack.enter_async_context(connecting)
                     await self._list(connection)
@@ -172,7 +181,8 @@ class ServerSession:
                         each.cancel()
             self.state = "stopped"
             if not self._stop.is_set():
-                self.problem = self._about(f"{transport.reason}; it is started again at the next use", transport)
+                reason = transport.reason or ENDED
+                self.problem = self._about(f"{reason}; it is started again at the next use", transport)
         except asyncio.CancelledError:
             self.state = "stopped"
             raise
@@ -189,7 +199,7 @@ class ServerSession:
             return self._about(MISSING_EXTRA)
         if isinstance(error, TimeoutError):
             return self._about(
-                f"it did not start within {self._timeout():g} s (PianoConfig.mcp_timeout); "
+                f"it did not start within {self._config.mcp_timeout:g} s (PianoConfig.mcp_timeout); "
                 f"it is started again at the next use",
                 transport,
             )
@@ -199,11 +209,38 @@ class ServerSession:
 
     async def _list(self, connection: "McpConnection") -> None:
         self.list_changed = False
-        listed, note = await connection.list_tools()
-        tools, left_out = await asyncio.to_thread(
-            read_definitions, self.settings.name, self.settings.identity, listed, self._taken(), self._mask
+        listed = await connection.list("tools")
+        found, left_out = await asyncio.to_thread(
+            read_definitions, self.settings.name, self.settings.identity, listed.items, self._mask
         )
-        self.tools, self.left_out = tools, [*left_out, *([note] if note else [])]
+        self.tools, of_others = without_taken_names(found, self._taken(), self._mask)
+        texts, problems = await self._list_texts(connection)
+        self.texts = texts
+        invalid = invalid_left_out("tool", listed.invalid, self._mask)
+        self.left_out = [*invalid, *left_out, *of_others, *filter(None, [listed.note]), *problems]
+
+    async def _list_texts(self, connection: "McpConnection") -> tuple[dict[str, McpText], list[str]]:
+        """Return the prompts and resources, and what is wrong with them, a sentence each."""
+        texts: dict[str, McpText] = {}
+        problems: list[str] = []
+        for what in ("resources", "prompts"):
+            try:
+                async with asyncio.timeout(TEXTS_TIMEOUT_S):
+                    listed = await connection.list(what)
+            except Exception as error:
+                module = importlib.import_module(CONNECTION)
+                if module.is_closed(error):
+                    raise
+                problems.append(f"its {what} are not known: {make_readable(module.sentence(error), 300, self._mask)}")
+                continue
+            found, left_out = read_texts(what, listed.items, self._mask)
+            texts |= found
+            problems += [*invalid_left_out(what.removesuffix("s"), listed.invalid, self._mask), *left_out]
+            problems += filter(None, [listed.note])
+        return texts, problems
+
+    def _workspace(self) -> str:
+        return os.path.realpath(self._config.workspace)
 
     def _note_change(self) -> None:
         self.list_changed = True

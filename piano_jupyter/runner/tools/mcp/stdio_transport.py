@@ -5,11 +5,14 @@ clean environment. It ends with the connection, and if the kernel is killed a wa
 """
 
 import asyncio
+import os
 import secrets
 import shutil
+import signal
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 from mcp.shared.message import SessionMessage
@@ -18,17 +21,29 @@ from mcp_types import jsonrpc_message_adapter
 from piano_jupyter.errors import PianoError
 from piano_jupyter.mcp_server import McpServerSettings
 from piano_jupyter.runner.tools.bash.environment import clean_environment
-from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE, kill_group, kill_marked, watcher
+from piano_jupyter.runner.tools.bash.marked_processes import (
+    MARK_VARIABLE,
+    kill_group,
+    kill_marked,
+    signal_group,
+    watcher,
+)
 from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.runner.tools.mcp.connection_streams import Received, ReceivedInto, Sent, SentFrom
-from piano_jupyter.runner.tools.mcp.message_limits import MAX_MESSAGE_BYTES, MessageRate
+from piano_jupyter.runner.tools.mcp.message_limits import (
+    MAX_MESSAGE_BYTES,
+    TOO_LARGE,
+    TOO_MANY_VALUES,
+    MessageRate,
+    has_too_many_values,
+)
 from piano_jupyter.text.truncation import truncated
 
 MAX_GARBAGE_LINES = 100  #: on standard output that are no messages
 MAX_ERROR_LINES, MAX_ERROR_LINE_BYTES = 20, 2000  #: of standard error, the last ones
 CHUNK_BYTES = 2**16
 ENDED = "it ended"
-EXIT_GRACE_S = 1.0  #: for a server to end by itself once its input is closed
+EXIT_GRACE_S = 1.0  #: for a server to end by itself once its input is closed, and once more when it is asked to end
 KILL_WAIT_S = 5.0  #: for the system to end one that was killed
 
 
@@ -37,7 +52,10 @@ class StdioTransport:
 
     def __init__(self, settings: McpServerSettings, workspace: str, environ: Mapping[str, str]) -> None:
         self._settings, self._workspace = settings, workspace
-        self._environment = clean_environment(environ) | dict(settings.env)
+        usual = clean_environment(environ)
+        if "-m" in settings.args:  # Python would look for the module in the workspace first, where agents write
+            usual["PYTHONSAFEPATH"] = "1"
+        self._environment = usual | dict(settings.env)
         self._mark = secrets.token_hex(8)
         self._process: asyncio.subprocess.Process | None = None
         self._errors: deque[str] = deque(maxlen=MAX_ERROR_LINES)
@@ -86,7 +104,9 @@ class StdioTransport:
         settings = self._settings
         command = settings.command
         if "/" not in command:
-            command = shutil.which(command, path=self._environment.get("PATH")) or ""
+            folders = self._environment.get("PATH", "").split(os.pathsep)
+            absolute = os.pathsep.join(each for each in folders if Path(each).is_absolute())
+            command = shutil.which(command, path=absolute) or ""
         if not command:
             raise PianoError(f"there is no program {settings.command!r} on the PATH")
         try:
@@ -129,7 +149,7 @@ class StdioTransport:
                         pending.clear()
                     pending.append(rest)
                     if sum(map(len, pending)) > MAX_MESSAGE_BYTES:
-                        self.reason = f"it sent a message of more than {MAX_MESSAGE_BYTES // 2**20} MB"
+                        self.reason = TOO_LARGE
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return  # the session is closed
             finally:
@@ -138,6 +158,9 @@ class StdioTransport:
 
     async def _deliver(self, line: bytes, received: ReceivedInto) -> None:
         if not line.strip():
+            return
+        if has_too_many_values(line):
+            self.reason = TOO_MANY_VALUES
             return
         try:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -175,12 +198,16 @@ class StdioTransport:
                     await process.stdin.drain()
 
     async def _stop(self, process: asyncio.subprocess.Process, tasks: list[asyncio.Task[None]]) -> None:
-        """Close the program's input, give it a moment, then end it and all its children."""
+        """Close the program's input, give it a moment, ask it to end, then end it and all its children."""
         assert process.stdin is not None
         self._stopping = True
         process.stdin.close()
         waiting = asyncio.ensure_future(process.wait())
-        await asyncio.wait({waiting}, timeout=0 if self.reason not in {"", ENDED} else EXIT_GRACE_S)
+        if self.reason in {"", ENDED}:
+            await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
+            if not waiting.done():
+                signal_group(process.pid, signal.SIGTERM)
+                await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
         kill_group(process.pid, self._mark)
         await asyncio.wait({waiting}, timeout=KILL_WAIT_S)
         await asyncio.wait(tasks[1:2], timeout=EXIT_GRACE_S)  # what it said last
@@ -191,6 +218,7 @@ class StdioTransport:
         for task in (*tasks, waiting):
             task.cancel()
         await asyncio.wait(tasks)
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  What the program left may hold its pipes.
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:

@@ -42,34 +42,58 @@ class ToolDefinition:
 
 
 def read_definitions(
-    server: str, identity: str, tools: Iterable[Mapping[str, Any]], taken: Collection[str], mask: Mask
+    server: str, identity: str, tools: Iterable[Mapping[str, Any]], mask: Mask
+) -> tuple[list[ToolDefinition], list[str]]:
+    """Return a server's tools, and a sentence for each that is left out."""
+    found: list[ToolDefinition] = []
+    problems = []
+    for each in tools:
+        own_name = str(each.get("name", ""))
+        parameters, problem = _parameters(each.get("inputSchema"), mask)
+        if not TOOL_NAME.fullmatch(own_name):
+            problem = "its name has other characters than letters, digits, _, - and ., or is too long"
+        if problem:
+            problems.append(left_out("tool", own_name, problem, mask))
+            continue
+        found.append(
+            ToolDefinition(
+                name=f"{server}.{own_name}",
+                own_name=own_name,
+                description=_text(each.get("description") or each.get("title") or "", mask),
+                parameters=parameters,
+                hints=_hints(each.get("annotations")),
+                digest=_digest(identity, each),
+            )
+        )
+    return found, problems
+
+
+def without_taken_names(
+    tools: Iterable[ToolDefinition], taken: Collection[str], mask: Mask
 ) -> tuple[dict[str, ToolDefinition], list[str]]:
-    """Return a server's tools by name, and a sentence for each that is left out. `taken` are the names of others."""
+    """Return the tools by name without those that another tool is called like, for which there is a sentence each."""
     found: dict[str, ToolDefinition] = {}
     names = {name_for_model(each).casefold() for each in taken}
     problems = []
     for each in tools:
-        own_name = str(each.get("name", ""))
-        shown = truncated(to_the_letter(mask(own_name)).replace("\n", " "), MAX_NAME_SHOWN)
-        name = f"{server}.{own_name}"
-        parameters, problem = _parameters(each.get("inputSchema"), mask)
-        if not TOOL_NAME.fullmatch(own_name):
-            problem = "its name has other characters than letters, digits, _, - and ., or is too long"
-        elif name_for_model(name).casefold() in names:
-            problem = "another tool has the same name"
-        if problem:
-            problems.append(f"the tool {shown!r} is left out: {problem}")
-            continue
-        names.add(name_for_model(name).casefold())
-        found[name] = ToolDefinition(
-            name=name,
-            own_name=own_name,
-            description=_text(each.get("description") or each.get("title") or "", mask),
-            parameters=parameters,
-            hints=_hints(each.get("annotations")),
-            digest=_digest(identity, each),
-        )
+        name = name_for_model(each.name).casefold()
+        if name in names:
+            problems.append(left_out("tool", each.own_name, "another tool has the same name", mask))
+        else:
+            names.add(name)
+            found[each.name] = each
     return found, problems
+
+
+def left_out(what: str, name: str, problem: str, mask: Mask) -> str:
+    """Return the sentence about a tool, a prompt or a resource that cannot be used."""
+    shown = truncated(to_the_letter(mask(name)).replace("\n", " "), MAX_NAME_SHOWN)
+    return f"the {what} {shown!r} is left out: {problem}"
+
+
+def invalid_left_out(what: str, names: Iterable[str], mask: Mask) -> list[str]:
+    """Return the sentences about what does not fit the protocol."""
+    return [left_out(what, each, "it does not fit the protocol", mask) for each in names]
 
 
 def _text(value: Any, mask: Mask) -> str:

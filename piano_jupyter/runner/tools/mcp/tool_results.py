@@ -29,7 +29,8 @@ def tool_result(given: Mapping[str, Any]) -> str | ResultWithAttachments:
         texts.append(text)
     if len(parts) > MAX_PARTS:
         texts.append(f"[{len(parts) - MAX_PARTS:,} more parts are left out]")
-    if not any(texts) and given.get("structuredContent") is not None:
+    has_text = any(each.get("type") == "text" and each.get("text") for each in parts)
+    if not has_text and given.get("structuredContent") is not None:
         texts.append(json.dumps(given["structuredContent"], ensure_ascii=False))
     text = "\n".join(filter(None, texts))
     if given.get("isError"):
@@ -44,6 +45,12 @@ def resource_text(given: Mapping[str, Any]) -> str:
     if contents and not texts:
         raise PianoError(f"it has no text, only {contents[0].get('mimeType') or 'binary data'}")
     return "\n".join(texts)
+
+
+def part_text(part: Mapping[str, Any]) -> str:
+    """Return a part of a prompt as a text; an image is left out."""
+    text, image = _part(part)
+    return text if image is None else "[an image was left out]"
 
 
 def _part(part: Mapping[str, Any]) -> tuple[str, Attachment | None]:

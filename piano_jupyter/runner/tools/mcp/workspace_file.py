@@ -13,22 +13,25 @@ from pathlib import Path
 
 from piano_jupyter.errors import PianoError
 from piano_jupyter.mcp_server import McpServerSettings, parse_servers
+from piano_jupyter.runner.tools.files.server_programs import FILE_NAME, MAX_FILE_BYTES
 from piano_jupyter.runner.tools.mcp.user_records import UserRecords
 from piano_jupyter.safe_files import closing_descriptor
 from piano_jupyter.text.json_text import mapping, parse_json
 
-FILE_NAME = ".mcp.json"
-MAX_BYTES = 256 * 2**10
 TRUSTED = "trusted"
 TRUST = f"%piano mcp trust shows what {FILE_NAME} runs, and trusts it"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """What the file says now, and whether the user trusts it. `problem` says why it cannot be read."""
+    """What the file says now, and whether the user trusts it. `problem` says why it cannot be read.
+
+    `left_out` says of each server that is set wrongly what is wrong.
+    """
 
     digest: str = ""
     servers: dict[str, McpServerSettings] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     trusted: bool = False
     problem: str = ""
 
@@ -55,8 +58,8 @@ class WorkspaceFile:
             state = (str(path), about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size)
             if self._seen[0] == state:
                 return self._judged(self._seen[1])
-            if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
-                return FoundFile(problem=f"{FILE_NAME} is not a file of at most {MAX_BYTES:,} bytes")
+            if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_FILE_BYTES:
+                return FoundFile(problem=f"{FILE_NAME} is not a file of at most {MAX_FILE_BYTES:,} bytes")
             content = _content(handle)
         found = _parse(content)
         self._seen = state, found
@@ -78,7 +81,7 @@ class WorkspaceFile:
 
 
 def _content(handle: int) -> bytes:
-    parts, left = [], MAX_BYTES
+    parts, left = [], MAX_FILE_BYTES
     while left and (part := os.read(handle, left)):
         parts.append(part)
         left -= len(part)
@@ -87,8 +90,10 @@ def _content(handle: int) -> bytes:
 
 def _parse(content: bytes) -> FoundFile:
     digest = hashlib.sha256(content).hexdigest()
+    left_out: dict[str, str] = {}
     try:
-        return FoundFile(digest, parse_servers(mapping(parse_json(content)).get("mcpServers", {}), FILE_NAME))
+        servers = parse_servers(mapping(parse_json(content)).get("mcpServers", {}), FILE_NAME, left_out)
+        return FoundFile(digest, servers, left_out, problem="" if servers else next(iter(left_out.values()), ""))
     except PianoError as error:
         return FoundFile(digest, problem=str(error))
     except ValueError:

@@ -243,7 +243,7 @@ def test_variables_that_hold_tables_are_offered_after_map():
 
 def test_each_word_of_a_usage_is_completed_or_free_text():
     free = {"TEXT", "…", "SELECT", "WORDS", "FILE", "TITLE", "N", "PROMPT", "LINE", "NUMBER", "NAME=VALUE"}
-    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", "NAME", "FRAME", *READERS} - {"COLUMN"}
+    completed = {"SUB-COMMAND|TOPIC", "SCHEMA", "NAME", "FRAME", *READERS} - {"COLUMN", "MCP"}
 
     words = {
         word.strip("[]@").removesuffix(",…")

@@ -53,6 +53,7 @@ def status_of(others=(), unfinished=()):
         "server",
         "mode",
         "answering_model",
+        "mcp_servers",
     )
     counts = dict.fromkeys(("running", "queued", "approvals", "threads", "agents", "stopped"), 0)
     given = {"others": others, "unfinished": unfinished, "agent": None, "thread": None, "cassette": None}

@@ -14,12 +14,12 @@ from traitlets import TraitError
 from piano_jupyter import Piano
 from piano_jupyter.config import PianoConfig, plain_address
 from piano_jupyter.errors import ModelError, ModelUnavailableError
+from piano_jupyter.runner.connection import connection_settings, tls_context
 from piano_jupyter.runner.model.client import ChatClient
 from piano_jupyter.runner.model.embedded.local_server import Endpoint
 from piano_jupyter.runner.model.llama_swap.swap_client import SwapClient
 from piano_jupyter.runner.model.protocol import ChatRequest
-from piano_jupyter.runner.model.server import bounded_body, connection, endpoint
-from piano_jupyter.runner.model.server.connection import connection_settings
+from piano_jupyter.runner.model.server import bounded_body, endpoint, transport
 from piano_jupyter.runner.model.server.endpoint import EndpointFinder
 from piano_jupyter.runner.model.server.transport import connection_problem
 
@@ -34,18 +34,6 @@ def plain_environment(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """A certificate for localhost that nobody issued but itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
-    subprocess.run([*command, "-keyout", "key.pem", "-out", "cert.pem"], cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +208,24 @@ def test_which_proxy_is_used(monkeypatch, url, settings, environment, proxy):
     assert connection_settings(PianoConfig(base_url=url, **settings), url).proxy == proxy
 
 
+@pytest.mark.parametrize(
+    ("url", "proxy", "environment", "found"),
+    [
+        ("https://docs.example/mcp", "http://p:1", {}, "http://p:1"),
+        ("https://docs.example/mcp", "http://p:1", {"NO_PROXY": "docs.example"}, ""),
+        ("https://docs.example/mcp", "none", {"HTTPS_PROXY": "http://p:1"}, ""),
+        ("http://localhost:1/mcp", "http://p:1", {}, ""),
+    ],
+)
+def test_other_servers_are_reached_through_the_same_proxy_unless_they_are_near(
+    monkeypatch, url, proxy, environment, found
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert connection_settings(PianoConfig(base_url="http://gpu:1/v1", proxy=proxy), url).proxy == found
+
+
 def test_the_embedded_model_is_asked_without_a_proxy():
     config = PianoConfig(base_url="http://gpu:1/v1", proxy="http://p:1")
 
@@ -358,6 +364,7 @@ async def test_a_compression_that_cannot_be_read_is_named(stub, ask):
         await ask(stub.url)
 
 
-def test_certificates_are_read_once():
-    usual = {"verify": True, "cert_file": "", "cert_dir": ""}
-    assert connection.tls_context(**usual) is connection.tls_context(**usual)
+def test_certificates_are_read_once(certificate):
+    named = {"verify": str(certificate[0]), "cert_file": "", "cert_dir": ""}
+    assert tls_context(**named) is tls_context(**named)
+    assert transport.usual_certificates() is transport.usual_certificates()

@@ -1,16 +1,20 @@
 """MCP servers at addresses that redirect, refuse, do not answer, or send too much."""
 
+import asyncio
 import contextlib
 import gzip
 import http.server
 import json
+import ssl
 import threading
 import time
 
 import pytest
-from tiny_mcp import results, server
+from tiny_mcp import results, server, told
+from waiting import until
 
 from piano_jupyter import Piano, PianoError
+from piano_jupyter.runner.tools.mcp import http_transport
 from piano_jupyter.runner.tools.mcp.message_limits import MAX_STREAMS_A_SECOND
 
 KEY = "k3y-of-the-server-94716"
@@ -20,13 +24,22 @@ ADD = {"name": "add", "inputSchema": {"type": "object"}}
 class Server(http.server.ThreadingHTTPServer):
     """A server that answers each request as `answer` says; it notes the requests."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, certificate=None):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.seen = answer, []
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+            self.origin = f"https://localhost:{self.server_port}"
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_port}/mcp"
+        return f"{self.origin}/mcp"
+
+    def handle_error(self, *_):
+        pass
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -71,8 +84,8 @@ def serve():
     """`serve(answer)` starts a server."""
     servers = []
 
-    def start(answer):
-        servers.append(Server(answer))
+    def start(answer, certificate=None):
+        servers.append(Server(answer, certificate))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return servers[-1]
 
@@ -98,8 +111,9 @@ def plain(message, call=None):
     return 200, {}, json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
 
 
-async def problem_of(settings):
-    async with Piano(database=":memory:", mcp_servers={"web": settings}, mcp_timeout=20.0) as piano:
+async def problem_of(settings, **config):
+    config = {"database": ":memory:", "mcp_servers": {"web": settings}, "mcp_timeout": 20.0} | config
+    async with Piano(**config) as piano:
         await piano.mcp_servers(start_within=20)
         return (await server(piano, "web")).problem
 
@@ -140,15 +154,23 @@ async def test_s12_a_redirect_to_another_host_is_not_followed_and_gets_no_key(se
 async def test_s3_bodies_that_are_huge_or_unpack_to_huge_ones_end_in_a_sentence(serve, piano_with, asks_for):
     huge = serve(lambda message: plain(message, lambda _: (200, {}, b" " * 20 * 2**20)))
     packed = serve(lambda message: plain(message, lambda _: (200, {"Content-Encoding": "gzip"}, gzip.compress(b"x"))))
-    servers = {"huge": {"url": huge.url}, "packed": {"url": packed.url}}
-    calls = [asks_for("huge__add"), asks_for("packed__add"), asks_for("huge__add"), "done"]
-    async with piano_with(servers, *calls) as (piano, _):
+    values = b'{"result": [' + b"{}," * 300_000 + b'","]}'
+    many = serve(lambda message: plain(message, lambda _: (200, {}, values)))
+    text = json.dumps({"jsonrpc": "2.0", "id": 4, "result": {"content": [{"type": "text", "text": "," * 300_000}]}})
+    stream = {"Content-Type": "text/event-stream"}
+    table = serve(lambda message: plain(message, lambda _: (200, stream, f"data: {text}\n\n".encode())))
+    servers = {name: {"url": each.url} for name, each in (("huge", huge), ("packed", packed), ("many", many))}
+    servers["table"] = {"url": table.url}
+    calls = [asks_for(f"{name}__add") for name in ("huge", "packed", "huge", "many", "table")]
+    async with piano_with(servers, *calls, "done") as (piano, _):
         await piano.ask("?")
-        first, second, third = await results(piano)
+        first, second, third, fourth, fifth = await results(piano)
 
-        assert first.startswith("the MCP server 'huge': it sent more than 16 MB")
+        assert first.startswith("the MCP server 'huge': it sent a message of more than 16 MB")
         assert second.startswith("the MCP server 'packed': it answers in a compressed form that was not asked for")
-        assert third.startswith("the MCP server 'huge': it sent more than 16 MB")
+        assert third == first
+        assert fourth.startswith("the MCP server 'many': it sent a message of more than 200,000 values")
+        assert fifth.startswith(",,,,")
 
 
 async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_again(serve, piano_with, asks_for):
@@ -194,13 +216,124 @@ async def test_s3_a_stream_that_wants_to_be_opened_again_at_once_is_opened_now_a
         assert 0 < sum(message == "GET" for _, _, message in web.seen) <= most
 
 
-async def test_a_proxy_of_the_environment_is_used(serve, monkeypatch):
-    proxy = serve(plain)
-    monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/mcp"))
+@pytest.mark.parametrize("where", ["environment", "settings"])
+async def test_a_proxy_is_used_but_not_for_this_machine(serve, monkeypatch, where):
+    proxy, near = serve(plain), serve(plain)
+    address = proxy.url.removesuffix("/mcp")
     monkeypatch.setenv("no_proxy", "")
+    if where == "environment":
+        monkeypatch.setenv("http_proxy", address)
+    config = {"proxy": address} if where == "settings" else {}
 
-    assert await problem_of({"url": "http://docs.example/mcp", "headers": {"X-Key": KEY}}) == ""
+    assert await problem_of({"url": "http://docs.example/mcp", "headers": {"X-Key": KEY}}, **config) == ""
+    assert await problem_of({"url": near.url}, **config) == ""
     assert {path for path, _, _ in proxy.seen} == {"http://docs.example/mcp"}
+    problem = await problem_of({"url": "http://docs.example/mcp"}, proxy="http://127.0.0.1:9")
+    assert problem == "the MCP server 'web': it cannot be reached through the proxy 127.0.0.1:9"
+
+
+async def test_certificates_are_checked_as_those_of_the_model_server(serve, certificate):
+    web = serve(plain, certificate)
+
+    assert (await problem_of({"url": web.url, "headers": {"X-Key": KEY}})).startswith(
+        f"the MCP server 'web': the certificate of the server at {web.origin} is not trusted (self"
+    )
+    assert web.seen == []
+    assert await problem_of({"url": web.url}, verify=str(certificate[0])) == ""
+    async with Piano(database=":memory:", mcp_servers={"web": {"url": web.url}}, verify=False) as piano:
+        assert (await server(piano, "web")).runs == f"{web.url} (its certificate is not checked: verify=False)"
+        await piano.restart_mcp_server("web")
+    missing = await problem_of({"url": web.url}, verify="/no/such.pem")
+    assert missing.endswith("PianoConfig.verify names '/no/such.pem', which does not exist; correct it, or remove it")
+    strange = await problem_of({"url": "http://docs.example/mcp"}, proxy="ftp://p")
+    assert "the proxy 'ftp://p' cannot be used" in strange
+
+
+async def test_a_call_that_is_cancelled_or_takes_too_long_is_cancelled_at_the_server(serve, piano_with, asks_for):
+    left = threading.Event()
+
+    def cancelled(web):
+        return sum(message.get("method") == "notifications/cancelled" for _, _, message in web.seen)
+
+    def answer(message):
+        if message.get("method") == "notifications/cancelled":
+            left.set()
+        return plain(message, lambda call: plain(message) if left.wait(30) else call)
+
+    web = serve(answer)
+    calls = [asks_for("web__add"), asks_for("web__add"), asks_for("web__add"), "done"]
+    async with piano_with({"web": {"url": web.url}}, *calls) as (piano, _):
+        job = await piano.send("?")
+        await asyncio.to_thread(until, lambda: web.seen[-1][2].get("method") == "tools/call")
+        await piano.cancel(job)
+        await asyncio.to_thread(until, lambda: cancelled(web) == 1)
+        left.clear()
+        piano.config.tool_timeout = 0.5
+        await piano.ask("again?")
+
+        assert (await results(piano))[-2:] == [
+            "timeout: web.add did not finish within 0.5 s",
+            "it ran and returned nothing",
+        ]
+        await asyncio.to_thread(until, lambda: cancelled(web) == 2)
+
+
+async def test_s14_a_notification_that_is_never_answered_does_not_block_what_comes_next(
+    serve, piano_with, asks_for, monkeypatch
+):
+    monkeypatch.setattr(http_transport, "NOTICE_TIMEOUT_S", 0.2)
+    hangs, end = [True, True], threading.Event()
+
+    def answer(message):
+        if message.get("method") in {"tools/call", "notifications/cancelled"} and hangs:
+            hangs.pop()
+            end.wait(30)
+        return plain(message)
+
+    web = serve(answer)
+    async with piano_with({"web": {"url": web.url}}, asks_for("web__add"), "no.", tool_timeout=0.5) as (piano, _):
+        await piano.ask("?")
+        assert await told(piano, "web") == (
+            "the MCP server 'web': it does not answer; it is started again at the next use"
+        )
+        await piano.restart_mcp_server("web")
+        end.set()
+
+        assert await results(piano) == ["timeout: web.add did not finish within 0.5 s"]
+
+
+async def test_s3_a_stream_of_empty_messages_is_read_slowly_and_others_are_answered(serve, piano_with, asks_for):
+    note = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": ""}})
+
+    def flood(message):
+        body = f"event: message\ndata: {note}\n\n".encode() * 20_000
+        return 200, {"Content-Type": "text/event-stream"}, body
+
+    web, other = serve(lambda message: plain(message, flood)), serve(plain)
+    calls = [asks_for("web__add"), asks_for("other__add"), "done"]
+    servers = {"web": {"url": web.url}, "other": {"url": other.url}}
+    async with piano_with(servers, *calls, tool_timeout=1.0) as (piano, _):
+        await piano.ask("?")
+
+        assert await results(piano) == ["timeout: web.add did not finish within 1 s", "it ran and returned nothing"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"X-Key": f"{KEY}\r\nHost: evil"}, "the header 'X-Key' holds characters that an HTTP header cannot carry"),
+        ({"X-Key": "schl\u00fcssel"}, "the header 'X-Key' holds characters that an HTTP header cannot carry"),
+        ({"X Key": "1"}, "the header 'X Key' holds characters that an HTTP header cannot carry"),
+        ({"X-Key": f" {KEY}\n"}, ""),
+    ],
+    ids=["lines", "letters", "name", "blanks"],
+)
+async def test_a_header_that_cannot_be_sent_is_named_without_its_value(serve, headers, problem):
+    web = serve(plain)
+    told_problem = await problem_of({"url": web.url, "headers": headers})
+
+    assert told_problem.removeprefix("the MCP server 'web': ") == problem
+    assert [each["X-Key"] for _, each, _ in web.seen[:1]] == ([] if problem else [KEY])
 
 
 async def test_s10_an_error_does_not_quote_the_key(serve):

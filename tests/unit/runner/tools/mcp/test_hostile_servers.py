@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -13,8 +14,10 @@ from waiting import until
 
 from piano_jupyter import Piano, PianoConfig
 from piano_jupyter.errors import PianoError
-from piano_jupyter.runner.tools.mcp.message_limits import MAX_TOOLS
+from piano_jupyter.runner.tools.mcp import server_session
+from piano_jupyter.runner.tools.mcp.message_limits import MAX_LISTED, TOO_MANY_VALUES
 from piano_jupyter.testing import ScriptedModel
+from piano_jupyter.tool import name_for_model
 
 ADD = {"a": 1, "b": 2}
 SECRET = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyzAB"
@@ -25,7 +28,7 @@ SECRET = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyzAB"
     [
         ("fails", "the MCP server 'tiny': it ended (it said: no key was given)"),
         ("hangs", "the MCP server 'tiny': it did not start within 0.5 s (PianoConfig.mcp_timeout); "),
-        ("misshapen", "the MCP server 'tiny': it sent what does not fit the protocol"),
+        ("no-list", "the MCP server 'tiny': it sent what does not fit the protocol"),
         ("garbage", "the MCP server 'tiny': it writes lines to its standard output that are no messages"),
     ],
 )
@@ -57,6 +60,18 @@ async def test_s1_a_program_that_is_not_there_or_a_variable_that_is_not_set_is_s
             "the MCP server 'b': '/dev/null' cannot be started: Permission denied",
             "the MCP server 'c': the environment has no variable NO_SUCH_VAR, which the MCP server c needs",
         ]
+
+
+async def test_s1_a_tool_that_does_not_fit_the_protocol_is_left_out_and_the_others_are_there(piano_with, tiny):
+    async with piano_with({"tiny": tiny("misshapen")}) as (piano, _):
+        found = await server(piano)
+
+        assert [each.name for each in found.tools] == ["tiny.add"]
+        assert found.left_out == (
+            "the tool 'wrong‹U+202E›' is left out: it does not fit the protocol",
+            "the tool 'bare' is left out: it does not fit the protocol",
+            "the tool '' is left out: it does not fit the protocol",
+        )
 
 
 async def test_lines_that_are_no_messages_are_skipped(piano_with, tiny, asks_for, caplog):
@@ -99,6 +114,8 @@ async def test_s2_a_server_that_was_killed_while_idle_is_started_again(piano_wit
             "huge",
             "the MCP server 'tiny': it sent a message of more than 16 MB during the call, so its outcome is unknown",
         ),
+        ("values", f"the MCP server 'tiny': {TOO_MANY_VALUES} during the call, so its outcome is unknown"),
+        ("overflow", "the MCP server 'tiny': it ended during the call, so its outcome is unknown"),
         ("floods", "3"),
         ("output", "3"),
     ],
@@ -112,15 +129,36 @@ async def test_s3_nonsense_floods_and_huge_results_end_in_a_sentence(piano_with,
         assert await results(piano) == [result, "3"]
 
 
-async def test_s4_names_that_are_no_names_are_left_out_and_shown_exactly(piano_with, tiny):
+async def test_s4_names_that_are_no_names_are_left_out_and_shown_exactly(piano_with, tiny, monkeypatch):
+    monkeypatch.setattr(server_session, "TEXTS_TIMEOUT_S", 0.2)
     async with piano_with({"tiny": tiny("names")}) as (piano, _):
         found = await server(piano)
 
         assert [each.name for each in found.tools] == ["tiny.add", "tiny.fine"]
-        assert len(found.left_out) == 10
-        assert found.left_out[-1] == "the tool 'Fine' is left out: another tool has the same name"
+        assert found.left_out[9] == "the tool 'Fine' is left out: another tool has the same name"
         assert "the tool 'tool‹U+202E›' is left out: its name has other characters" in found.left_out[6]
         assert all("\n" not in each and "\u202e" not in each for each in found.left_out)
+        assert [each.name for each in found.texts] == ["look"]
+        assert found.left_out[10:] == (
+            "its resources are not known: it did not answer in time",
+            "the prompt 'None' is left out: it does not fit the protocol",
+            "the prompt 'look' is left out: another one has the same name",
+            "the prompt 'a‹U+202E›b' is left out: its name has characters that a question cannot have, or is too long",
+            "the prompt '{{x}}' is left out: its name has characters that a question cannot have, or is too long",
+            "the prompt 'twins' is left out: it has arguments that cannot be written or told apart, or too many",
+        )
+
+
+async def test_s4_of_servers_that_start_together_none_takes_a_name_of_the_other(piano_with, tiny, monkeypatch):
+    read, both = server_session.read_definitions, threading.Barrier(2)
+    monkeypatch.setattr(server_session, "read_definitions", lambda *given: read(*given) if both.wait(20) >= 0 else None)
+    async with piano_with({"a": tiny("same"), "a_": tiny("same")}) as (piano, _):
+        names = [name_for_model(tool.name) for each in await piano.mcp_servers() for tool in each.tools]
+        left_out = [sentence for each in await piano.mcp_servers() for sentence in each.left_out]
+
+        assert set(names) == {"a__x", "a___x", "a____x"}
+        assert len(names) == 3
+        assert len(left_out) == 1
 
 
 async def test_s4_a_tool_takes_the_name_of_no_other_tool(workspace, tiny, asks_for):
@@ -188,7 +226,7 @@ async def test_s7_lists_without_end_and_thousands_of_tools_are_bounded(piano_wit
     async with piano_with({"pages": tiny("pages"), "many": tiny("many")}) as (piano, _):
         many, pages = await piano.mcp_servers()
 
-        assert len(many.tools) == MAX_TOOLS
+        assert len(many.tools) == MAX_LISTED
         assert many.left_out == ("it has 2000 tools, of which the first 500 are used",)
         assert len(pages.tools) == 50
         assert pages.left_out == ("its list of tools does not end; the rest is left out",)
@@ -284,6 +322,12 @@ def test_s11_nothing_of_a_server_survives_a_kernel_that_is_killed(tiny, tmp_path
     numbers = [int(each) for each in file.read_text().split()]
     assert len(numbers) == 2
     until(lambda: not any(map(psutil.pid_exists, numbers)))
+
+
+async def test_s11_a_server_is_asked_to_end_before_it_is_killed(piano_with, tiny, tmp_path):
+    async with piano_with({"tiny": tiny("tidies", tmp_path / "said")}):
+        pass
+    assert (tmp_path / "said").read_text() == "tidied"
 
 
 async def test_s11_a_server_that_does_not_end_by_itself_is_ended_with_its_children(piano_with, tiny, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -107,11 +108,36 @@ async def test_a_server_is_told_the_workspace_and_refused_the_model_and_the_user
         assert len(model.requests) == 4
 
 
-async def test_a_resource_is_read_as_text(piano_with, tiny):
+async def test_resources_and_prompts_are_listed_and_read_as_text(piano_with, tiny):
     async with piano_with({"tiny": tiny()}) as (piano, _):
-        assert await piano.read_mcp_resource("tiny", "docs://readme") == "the text of docs://readme"
-        with pytest.raises(NotFoundError, match="no MCP server named 'tinny'"):
-            await piano.read_mcp_resource("tinny", "docs://readme")
+        texts = (await server(piano)).texts
+        assert [(each.placeholder("tiny"), each.description) for each in texts] == [
+            ('mcp("tiny", "docs://a")', "a page"),
+            ('mcp("tiny", "look", a_file="")', "Look at<U+202E> a file."),
+        ]
+        assert await piano.read_mcp_text("tiny", "docs://readme") == "the text of docs://readme"
+        looked = await piano.read_mcp_text("tiny", "look", {"a_file": "b.txt", "lines": 3})
+        assert looked == "Look at {'a-file': 'b.txt', 'lines': '3'}.<U+202E>"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (("tinny", "docs://readme"), "no MCP server named 'tinny'"),
+        (("tiny", "lok"), "no prompt or resource of the MCP server 'tiny' named 'lok'; known: look"),
+        (("tiny", "docs://a", {"a": 1}), "no prompt of the MCP server 'tiny' named 'docs://a'"),
+        (
+            ("tiny", "look"),
+            "the prompt 'look' of the MCP server 'tiny' needs a_file, as in mcp(\"tiny\", \"look\", a_fil",
+        ),
+        (("tiny", "look", {"file": "a"}), "no argument of the prompt 'look' of the MCP server 'tiny' named 'file'; kn"),
+        (("tiny", "look", {"a_file": []}), "takes texts and numbers, and a_file is neither"),
+    ],
+)
+async def test_a_text_that_is_not_there_or_lacks_an_argument_is_named(workspace, tiny, given, problem):
+    async with Piano(database=":memory:", mcp_servers={"tiny": tiny()}, workspace=str(workspace)) as piano:
+        with pytest.raises(PianoError, match=re.escape(problem)):
+            await piano.read_mcp_text(*given)
 
 
 async def test_progress_is_shown_and_cancelling_reaches_the_server(piano_with, tiny, asks_for, tmp_path):
@@ -142,7 +168,7 @@ async def test_no_server_is_started_before_its_use_and_then_the_turn_starts_it(w
     settings = {"mcp_servers": {"tiny": tiny()}, "rules": ["allow tiny.*"], "workspace": str(workspace)}
     async with Piano(database=":memory:", model=model, **settings) as piano:
         before = psutil.Process().children()
-        await piano.status()
+        assert [each.state for each in (await piano.status()).mcp_servers] == ["not started"]
         await piano.tools()
         assert (await server(piano)).state == "not started"
         assert psutil.Process().children() == before

@@ -42,7 +42,10 @@ def repository(workspace):
     return str(workspace)
 
 
-async def test_the_reference_servers_for_time_and_git_are_used(piano_with, asks_for, repository):
+async def test_s16_the_reference_servers_for_time_and_git_are_used_and_not_what_an_agent_put_in_their_place(
+    piano_with, asks_for, repository
+):
+    (Path(repository) / "mcp_server_time.py").write_text("raise SystemExit('code that an agent wrote')")
     servers = {
         "time": {"command": sys.executable, "args": ["-m", "mcp_server_time"]},
         "git": {"command": sys.executable, "args": ["-m", "mcp_server_git", "--repository", repository]},
@@ -77,7 +80,8 @@ async def test_a_server_over_http_is_used(piano_with, asks_for, example):
         assert count.result == "two"
         note = await anext(each async for each in events if isinstance(each, ToolWaiting))
         assert note.note == "one (1 of 2)"
-        assert await piano.read_mcp_resource("web", "docs://readme") == "Read me."
+        assert await piano.read_mcp_text("web", "docs://readme") == "Read me."
+        assert await piano.read_mcp_text("web", "greet", {"name": "Ada"}) == "Greet Ada."
         assert (await server(piano, "web")).runs == f"{example}?… with the headers X-Key, X-Plain; reads $HOME"
 
 

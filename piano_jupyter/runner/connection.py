@@ -1,7 +1,4 @@
-"""How a server is connected to: certificates and proxy.
-
-Questions, lists of models and the check whether a server is there at all use the same connection settings.
-"""
+"""How a server is connected to: certificates and proxy; the same for questions and MCP servers."""
 
 import functools
 import os
@@ -13,11 +10,8 @@ from socket import gethostname
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
-
 from piano_jupyter.config import NO_PROXY, PianoConfig
-from piano_jupyter.errors import ModelUnavailableError
-from piano_jupyter.runner.model.server.bounded_body import BoundedTransport
+from piano_jupyter.errors import PianoError
 from piano_jupyter.secrets.redactor import redact
 
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -33,21 +27,18 @@ class ConnectionSettings:
     proxy: str  #: its address, or ""
     encrypted: bool  #: the server or the proxy needs TLS
 
-    def open(self) -> httpx.AsyncBaseTransport:
-        """Return a transport with these settings. Raises ModelUnavailableError if they cannot be used."""
-        if self.encrypted:
-            context = tls_context(verify=self.verify, cert_file=self.cert_file, cert_dir=self.cert_dir)
-        else:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused, and made at once
-        limits = httpx.Limits(max_keepalive_connections=8)
-        try:
-            tunnel = self.proxy.startswith("https:")
-            proxy = httpx.Proxy(self.proxy, ssl_context=context if tunnel else None) if self.proxy else None
-            return BoundedTransport(httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy))
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ModelUnavailableError(
-                f"the proxy {redact(self.proxy)!r} cannot be used ({error}); set PianoConfig.proxy"
-            ) from error
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return the certificates to trust; None for those that the HTTP library trusts by itself.
+
+        Raises PianoError if they cannot be read.
+        """
+        if not self.encrypted:
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused, and made at once
+        return tls_context(verify=self.verify, cert_file=self.cert_file, cert_dir=self.cert_dir)
+
+    def proxy_error(self, error: Exception) -> PianoError:
+        """Return the error for a proxy that the HTTP library does not take."""
+        return PianoError(f"the proxy {redact(self.proxy)!r} cannot be used ({error}); set PianoConfig.proxy")
 
 
 def connection_settings(config: PianoConfig, url: str) -> ConnectionSettings:
@@ -59,10 +50,10 @@ def connection_settings(config: PianoConfig, url: str) -> ConnectionSettings:
 
 
 @functools.cache
-def tls_context(*, verify: bool | str, cert_file: str, cert_dir: str) -> ssl.SSLContext:
-    """Return the trusted certificates, which are read once: this is slow.
+def tls_context(*, verify: bool | str, cert_file: str, cert_dir: str) -> ssl.SSLContext | None:
+    """Return the certificates that are named, which are read once: this is slow. None if none are named.
 
-    Raises ModelUnavailableError if they cannot be read.
+    Raises PianoError if they cannot be read.
     """
     if verify is False:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -74,15 +65,15 @@ def tls_context(*, verify: bool | str, cert_file: str, cert_dir: str) -> ssl.SSL
     else:
         named = {name: path for name, path in zip(CERTIFICATE_VARIABLES, (cert_file, cert_dir), strict=True) if path}
     if not named:
-        return httpx.create_ssl_context(trust_env=False)
+        return None
     for name, path in named.items():
         if not any(Path(each).exists() for each in path.split(os.pathsep)):
-            raise ModelUnavailableError(f"{name} names {path!r}, which does not exist; correct it, or remove it")
+            raise PianoError(f"{name} names {path!r}, which does not exist; correct it, or remove it")
     try:
         return ssl.create_default_context(cafile=cert_file or None, capath=cert_dir or None)
     except OSError as error:
         where = " and ".join(f"{name} ({path!r})" for name, path in named.items())
-        raise ModelUnavailableError(f"no certificates can be read from {where}: {error.strerror or error}") from error
+        raise PianoError(f"no certificates can be read from {where}: {error.strerror or error}") from error
 
 
 def tls_problem(error: BaseException, url: str) -> str | None:
@@ -108,11 +99,14 @@ def proxy_note(config: PianoConfig, url: str) -> str:
 
 def _proxy(config: PianoConfig, url: str) -> str:
     """Return the address of the proxy for a server, or ""."""
+    named = "" if config.proxy == NO_PROXY else config.proxy
+    if config.proxy and url == config.base_url:
+        return named
     parts = urlsplit(url)
-    if config.proxy and url == config.base_url:  # the embedded model needs none
-        return "" if config.proxy == NO_PROXY else config.proxy
-    if _is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc):
+    if _is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc):  # the embedded model, for one
         return ""
+    if config.proxy:
+        return named
     proxies = getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all") or ""
     return found if "://" in found or not found else f"http://{found}"
