@@ -33,6 +33,8 @@ from piano_jupyter.runner.tools.mcp.message_limits import (
 
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10.0, 600.0
 NOTICE_TIMEOUT_S = 10.0  #: of what needs no work, such as a notification: the SDK sends nothing else meanwhile
+BROKEN = "its answer broke off, or is not HTTP"
+STATUS = "it answers "  #: how the reason begins where that is the status of a response
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 MAX_STREAM_BYTES = 4 * MAX_MESSAGE_BYTES  #: of one response: a stream of events may have several messages
 
@@ -106,13 +108,15 @@ class _Carrier(httpx2.AsyncBaseTransport):
         headers = httpx2.Headers(request.headers)
         headers.update({**self._headers, "Accept-Encoding": "identity"})
         extensions = request.extensions
-        if is_message and not _is_request(request.content):
+        if is_message and not _is_request(await request.aread()):
             extensions = {**extensions, "timeout": {**extensions["timeout"], "read": NOTICE_TIMEOUT_S}}
         copy = httpx2.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
         try:
             response = await self._inner.handle_async_request(copy)
         except httpx2.TimeoutException:
             raise fault(f"it does not answer{self._through}") from None
+        except httpx2.RemoteProtocolError:
+            raise fault(BROKEN) from None
         except httpx2.TransportError as error:
             problem = tls_problem(error, self._place)
             raise fault(problem or f"it cannot be reached{self._through}") from None
@@ -120,7 +124,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise fault("it answers in a compressed form that was not asked for")
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            fault(f"it answers {response.status_code} {_phrase(response.status_code)}".strip())
+            fault(f"{STATUS}{response.status_code} {_phrase(response.status_code)}".strip())
         elif response.is_redirect:
             fault("it redirects elsewhere, which is not followed")
         return httpx2.Response(
@@ -138,14 +142,13 @@ class _Carrier(httpx2.AsyncBaseTransport):
 class _LimitedBody(httpx2.AsyncByteStream):
     """The body of a response, up to a limit, and no faster than messages are read."""
 
-    def __init__(self, response: httpx2.Response, lines: MessageRate, error: Callable[[str], Exception]) -> None:
-        self._response, self._lines, self._error = response, lines, error
+    def __init__(self, response: httpx2.Response, lines: MessageRate, fault: Callable[[str], Exception]) -> None:
+        self._response, self._lines, self._fault = response, lines, fault
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         is_stream = self._response.headers.get("content-type", "").startswith("text/event-stream")
         left, pending = MAX_STREAM_BYTES, list[bytes]()
-        assert isinstance(self._response.stream, httpx2.AsyncByteStream)
-        async for chunk in self._response.stream:
+        async for chunk in self._chunks():
             left -= len(chunk)
             whole, line_end, rest = chunk.rpartition(b"\n") if is_stream else (b"", b"", chunk)
             if line_end:
@@ -153,13 +156,21 @@ class _LimitedBody(httpx2.AsyncByteStream):
                 pending.clear()
             pending.append(rest)
             if left < 0 or sum(map(len, pending)) > MAX_MESSAGE_BYTES:
-                raise self._error(TOO_LARGE)
+                raise self._fault(TOO_LARGE)
         yield await self._checked(b"".join(pending))
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        assert isinstance(self._response.stream, httpx2.AsyncByteStream)
+        try:
+            async for chunk in self._response.stream:
+                yield chunk
+        except httpx2.TransportError:
+            raise self._fault(BROKEN) from None
 
     async def _checked(self, lines: bytes) -> bytes:
         """Return a message, or complete lines of a stream, when they may be read. Raises httpx2.TransportError."""
         if any(map(has_too_many_values, lines.split(b"\n"))):
-            raise self._error(TOO_MANY_VALUES)
+            raise self._fault(TOO_MANY_VALUES)
         await self._lines.wait(lines.count(b"\n") + lines.count(b"\r"))
         return lines
 

@@ -34,10 +34,12 @@ class MessageRate:
     def __init__(self, a_second: int = MAX_MESSAGES_A_SECOND) -> None:
         self._most = a_second
         self._count, self._since = 0, time.monotonic()
+        self._lock = asyncio.Lock()
 
     async def wait(self, messages: int = 1) -> None:
         """Wait until the next message may be read, or so many."""
-        self._count += messages
-        if self._count >= self._most:
-            await asyncio.sleep(max(0.0, self._since + self._count / self._most - time.monotonic()))
-            self._count, self._since = 0, time.monotonic()
+        async with self._lock:
+            self._count += messages
+            if self._count >= self._most:
+                await asyncio.sleep(max(0.0, self._since + self._count / self._most - time.monotonic()))
+                self._count, self._since = 0, time.monotonic()

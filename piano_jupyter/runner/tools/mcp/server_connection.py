@@ -24,7 +24,7 @@ from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.logs import logger
 from piano_jupyter.mcp_server import McpServerSettings
-from piano_jupyter.runner.tools.mcp.http_transport import HttpTransport
+from piano_jupyter.runner.tools.mcp.http_transport import STATUS, HttpTransport
 from piano_jupyter.runner.tools.mcp.message_dispatcher import CHECKED, MessageDispatcher
 from piano_jupyter.runner.tools.mcp.message_limits import MAX_LISTED, MAX_PAGES
 from piano_jupyter.runner.tools.mcp.stdio_transport import StdioTransport
@@ -33,6 +33,7 @@ from piano_jupyter.text.truncation import truncated
 log = logger(__name__)
 ours: ContextVar[bool] = ContextVar("ours", default=False)  #: set where the SDK works for Piano
 MAX_ERROR_CHARS = 500
+STAND_INS = frozenset({"Not Found", "Server returned an error response", "Session terminated"})  #: the SDK's messages
 NOISY_LOGS = (
     *("mcp.client.session", "mcp.client.streamable_http", "mcp.shared.jsonrpc_dispatcher", "client"),
     *("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpcore2.socks"),
@@ -163,16 +164,22 @@ async def connect(
             yield McpConnection(session, transport)
 
 
-def sentence(error: BaseException) -> str:
-    """Return what is wrong, in the words of Piano or of the server, on one line."""
+def sentence(error: BaseException, reason: str = "") -> str:
+    """Return what is wrong, in the words of Piano or of the server, on one line; `reason` is the transport's."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
         case ToolError() | PianoError():
             text = str(error)
-        case MCPError():
+        case MCPError() if reason.startswith(STATUS) and error.message not in STAND_INS:
+            text = f"{reason}: {error.message}"  # which the server sent with its status
+        case _ if reason:
+            text = reason
+        case MCPError() if is_closed(error):
+            text = "it ended"
+        case MCPError() if error.code != types.PARSE_ERROR:
             text = error.message
-        case ValidationError():
+        case MCPError() | ValidationError():
             text = "it sent what does not fit the protocol"
         case TimeoutError():
             text = "it did not answer in time"

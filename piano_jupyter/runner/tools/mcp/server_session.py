@@ -145,7 +145,7 @@ class ServerSession:
                 raise ToolError(
                     self._about(f"{reason or ENDED} during the call, so its outcome is unknown", connection.transport)
                 ) from error
-            raise ToolError(self._about(reason or module.sentence(error))) from error
+            raise ToolError(self._about(module.sentence(error, reason))) from error
 
     async def _ended(self) -> None:
         if self._task is not None:
@@ -204,8 +204,7 @@ class ServerSession:
                 transport,
             )
         module = importlib.import_module(CONNECTION)
-        reason = (transport.reason if transport is not None else "") or module.sentence(error)
-        return self._about(reason, transport)
+        return self._about(module.sentence(error, transport.reason if transport is not None else ""), transport)
 
     async def _list(self, connection: "McpConnection") -> None:
         self.list_changed = False

@@ -86,7 +86,7 @@ def serve():
 
     def start(answer, certificate=None):
         servers.append(Server(answer, certificate))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return servers[-1]
 
     yield start
@@ -149,6 +149,33 @@ async def test_s12_a_redirect_to_another_host_is_not_followed_and_gets_no_key(se
     assert other.seen == []
     assert first.seen[0][0] == f"/mcp?token={KEY}"
     assert first.seen[0][1]["X-Key"] == KEY
+
+
+async def test_a_redirect_within_the_address_is_followed(serve):
+    web = serve(lambda message: (307, {"Location": "/mcp/"}, b"") if web.seen[-1][0] == "/mcp" else plain(message))
+
+    assert await problem_of({"url": web.url, "headers": {"X-Key": KEY}}) == ""
+    assert {(path, headers["X-Key"]) for path, headers, _ in web.seen} == {("/mcp", KEY), ("/mcp/", KEY)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((200, {}, b""), "it sent what does not fit the protocol"),
+        ((200, {"Content-Type": "text/event-stream"}, b"data: {\n\n"), "it sent what does not fit the protocol"),
+        ((200, {"Content-Length": "9"}, b"{"), "its answer broke off, or is not HTTP during the call, so its outcome"),
+        ((400, {}, b'{"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "too old"}}'), "it answers 400 Bad"),
+    ],
+    ids=["empty", "stream", "broken", "status"],
+)
+async def test_s3_an_answer_that_is_none_is_a_sentence(serve, piano_with, asks_for, answer, problem):
+    web = serve(lambda message: plain(message, lambda _: answer))
+    async with piano_with({"web": {"url": web.url}}, asks_for("web__add"), "no.") as (piano, _):
+        await piano.ask("?")
+
+        [result] = await results(piano)
+        assert result.startswith(f"the MCP server 'web': {problem}")
+        assert ("too old" in result) == (answer[0] == 400)
 
 
 async def test_s3_bodies_that_are_huge_or_unpack_to_huge_ones_end_in_a_sentence(serve, piano_with, asks_for):
