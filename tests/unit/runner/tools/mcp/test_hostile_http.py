@@ -329,12 +329,16 @@ async def test_s14_a_notification_that_is_never_answered_does_not_block_what_com
         assert await results(piano) == ["timeout: web.add did not finish within 0.5 s"]
 
 
-async def test_s3_a_stream_of_empty_messages_is_read_slowly_and_others_are_answered(serve, piano_with, asks_for):
+async def test_s3_a_stream_of_empty_messages_is_read_slowly_and_others_are_answered(
+    serve, piano_with, asks_for, monkeypatch
+):
+    monkeypatch.setattr(http_transport, "MAX_LINES_A_SECOND", 10)
     note = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": ""}})
 
     def flood(message):
-        body = f"event: message\ndata: {note}\n\n".encode() * 20_000
-        return 200, {"Content-Type": "text/event-stream"}, body
+        result = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+        body = "".join(f"data: {each}\n\n" for each in (*[note] * 100, result))
+        return 200, {"Content-Type": "text/event-stream"}, body.encode()
 
     web, other = serve(lambda message: plain(message, flood)), serve(plain)
     calls = [asks_for("web__add"), asks_for("other__add"), "done"]
