@@ -222,6 +222,9 @@ def main():
             print("Loading <html> \x1b[2J", flush=True)
     if WAY == "chatty":
         print("Server starts", flush=True)
+    if WAY == "leaves":  # a process that has its output, and nothing by which to know it
+        child = subprocess.Popen(["/bin/sleep", "300"], start_new_session=True, env={})
+        Path(FILE).write_text(str(child.pid), encoding="utf-8")
     if WAY == "stays":  # does not end, and its child leaves the session
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         child = subprocess.Popen(

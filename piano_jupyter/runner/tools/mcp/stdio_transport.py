@@ -203,22 +203,24 @@ class StdioTransport:
         self._stopping = True
         process.stdin.close()
         waiting = asyncio.ensure_future(process.wait())
-        if self.reason in {"", ENDED}:
-            await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
-            if not waiting.done():
-                signal_group(process.pid, signal.SIGTERM)
+        try:
+            if self.reason in {"", ENDED}:
                 await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
-        kill_group(process.pid, self._mark)
-        await asyncio.wait({waiting}, timeout=KILL_WAIT_S)
-        await asyncio.wait(tasks[1:2], timeout=EXIT_GRACE_S)  # what it said last
-        tasks[0].cancel()
-        await asyncio.wait(tasks[:1])
-        tasks.append(asyncio.create_task(_drain(process)))  # an output that nobody reads would keep its end open
-        await asyncio.wait(tasks[-1:], timeout=KILL_WAIT_S)
-        for task in (*tasks, waiting):
-            task.cancel()
-        await asyncio.wait(tasks)
-        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  What the program left may hold its pipes.
+                if not waiting.done():
+                    signal_group(process.pid, signal.SIGTERM)
+                    await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
+            kill_group(process.pid, self._mark)
+            await asyncio.wait({waiting}, timeout=KILL_WAIT_S)
+            await asyncio.wait(tasks[1:2], timeout=EXIT_GRACE_S)  # what it said last
+            tasks[0].cancel()
+            await asyncio.wait(tasks[:1])
+            tasks.append(asyncio.create_task(_drain(process)))  # an output that nobody reads would keep its end open
+            await asyncio.wait(tasks[-1:], timeout=EXIT_GRACE_S)
+            for task in (*tasks, waiting):
+                task.cancel()
+            await asyncio.wait(tasks)
+        finally:  # what the program left behind may hold its pipes
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  There is no other way.
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -335,6 +336,20 @@ async def test_s11_a_server_that_does_not_end_by_itself_is_ended_with_its_childr
     async with piano_with({"tiny": tiny("stays", file)}):
         numbers = [int(each) for each in file.read_text().split()]
     await asyncio.to_thread(until, lambda: not any(map(psutil.pid_exists, numbers)))
+
+
+def open_pipes():
+    return [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink() and each.readlink().match("pipe:*")]
+
+
+async def test_s11_a_process_that_a_server_leaves_behind_keeps_no_pipe_open(piano_with, tiny, tmp_path):
+    before, file = len(open_pipes()), tmp_path / "process"
+    async with piano_with({"tiny": tiny("leaves", file)}):
+        assert len(open_pipes()) > before
+    try:
+        assert len(open_pipes()) == before
+    finally:
+        psutil.Process(int(file.read_text())).kill()
 
 
 def test_s10_settings_do_not_show_their_keys():
