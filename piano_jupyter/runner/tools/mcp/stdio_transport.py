@@ -44,6 +44,7 @@ MAX_ERROR_LINES, MAX_ERROR_LINE_BYTES = 20, 2000  #: of standard error, the last
 CHUNK_BYTES = 2**16
 ENDED = "it ended"
 EXIT_GRACE_S = 1.0  #: for a server to end by itself once its input is closed, and once more when it is asked to end
+EXIT_POLL_S = 0.05
 KILL_WAIT_S = 5.0  #: for the system to end one that was killed
 
 
@@ -82,6 +83,7 @@ class StdioTransport:
                     self._read_messages(process, received_in),
                     self._read_errors(process),
                     self._write(process, sent_out),
+                    self._note_end(process),
                 )
             ]
             try:
@@ -197,12 +199,19 @@ class StdioTransport:
                     process.stdin.write(f"{text}\n".encode("utf-8", "replace"))
                     await process.stdin.drain()
 
+    async def _note_end(self, process: asyncio.subprocess.Process) -> None:
+        """Tell that the program has ended, also where what it left keeps its output open."""
+        await _exit_of(process)
+        await asyncio.sleep(EXIT_GRACE_S)  # for what it said last
+        self.reason = self.reason or ENDED
+        self.ended.set()
+
     async def _stop(self, process: asyncio.subprocess.Process, tasks: list[asyncio.Task[None]]) -> None:
         """Close the program's input, give it a moment, ask it to end, then end it and all its children."""
         assert process.stdin is not None
         self._stopping = True
         process.stdin.close()
-        waiting = asyncio.ensure_future(process.wait())
+        waiting = asyncio.create_task(_exit_of(process))
         try:
             if self.reason in {"", ENDED}:
                 await asyncio.wait({waiting}, timeout=EXIT_GRACE_S)
@@ -221,6 +230,12 @@ class StdioTransport:
             await asyncio.wait(tasks)
         finally:  # what the program left behind may hold its pipes
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  There is no other way.
+
+
+async def _exit_of(process: asyncio.subprocess.Process) -> None:
+    """Wait until a program has ended; its own `wait` also waits for what the program left with its pipes."""
+    while process.returncode is None:  # noqa: ASYNC110
+        await asyncio.sleep(EXIT_POLL_S)
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:

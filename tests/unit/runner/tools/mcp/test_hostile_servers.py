@@ -109,7 +109,7 @@ async def test_s2_a_server_that_was_killed_while_idle_is_started_again(piano_wit
 @pytest.mark.parametrize(
     ("way", "result"),
     [
-        ("wrong-id", "timeout: tiny.add did not finish within 3 s"),
+        ("wrong-id", "timeout: tiny.add did not finish within 2 s"),
         ("nonsense", "the MCP server 'tiny': it sent what does not fit the protocol"),
         (
             "huge",
@@ -124,7 +124,7 @@ async def test_s2_a_server_that_was_killed_while_idle_is_started_again(piano_wit
 async def test_s3_nonsense_floods_and_huge_results_end_in_a_sentence(piano_with, tiny, asks_for, way, result):
     servers = {"tiny": tiny(way), "other": tiny()}
     calls = [asks_for("tiny__add", **ADD), asks_for("other__add", **ADD), "done"]
-    async with piano_with(servers, *calls, tool_timeout=3.0 if way == "wrong-id" else 60.0) as (piano, _):
+    async with piano_with(servers, *calls, tool_timeout=2.0 if way == "wrong-id" else 60.0) as (piano, _):
         await piano.ask("1 + 2?")
 
         assert await results(piano) == [result, "3"]
@@ -342,10 +342,14 @@ def open_pipes():
     return [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink() and each.readlink().match("pipe:*")]
 
 
-async def test_s11_a_process_that_a_server_leaves_behind_keeps_no_pipe_open(piano_with, tiny, tmp_path):
+async def test_s11_a_process_that_a_server_leaves_behind_keeps_neither_it_nor_its_pipes_alive(
+    piano_with, tiny, tmp_path
+):
     before, file = len(open_pipes()), tmp_path / "process"
-    async with piano_with({"tiny": tiny("leaves", file)}):
+    async with piano_with({"tiny": tiny("leaves", file)}) as (piano, _):
         assert len(open_pipes()) > before
+        psutil.Process(int(file.read_text())).parent().kill()
+        assert await told(piano) == "the MCP server 'tiny': it ended; it is started again at the next use"
     try:
         assert len(open_pipes()) == before
     finally:
