@@ -6,6 +6,7 @@ If the kernel is killed, a watcher process ends what still runs: it reads from a
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from piano_jupyter.safe_files import closing_descriptor
 
 MARK_VARIABLE = "PIANO_CALL"  #: the environment variable that marks all processes of a call
+
+LOOK_AGAIN_S = 0.005
 
 #: Reads a process group, then "over"; if its input ends without "over", it kills them.
 WATCHER_SCRIPT = """group=; while IFS= read -r said; do [ "$said" = over ] && exit; group=$said; done
@@ -61,12 +64,15 @@ def kill_marked(mark: str) -> None:
     """Kill the processes with this mark in their environment."""
     marker = f"{MARK_VARIABLE}={mark}".encode()
     for _ in range(5):  # A process may have forked while we listed them.
-        marked = [process for process in _processes() if marker in _environment(process)]
+        found = {process: _read(process, "environ") for process in _processes()}
+        marked = [process for process, environment in found.items() if marker in environment]
         for process in marked:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
         if not marked:
-            return
+            if not any(_is_starting(process) for process, environment in found.items() if not environment):
+                return
+            time.sleep(LOOK_AGAIN_S)
 
 
 def _processes() -> list[int]:
@@ -76,7 +82,17 @@ def _processes() -> list[int]:
     return []
 
 
-def _environment(process: int) -> bytes:
+def _is_starting(process: int) -> bool:
+    """Return whether a process that had no environment is about to run another program, or has just begun to."""
+    if _read(process, "environ"):
+        return True
+    if _read(process, "cmdline"):  # it was given none
+        return False
+    state, parent = ([*_read(process, "stat").rpartition(b")")[2].split(), b"", b""])[:2]
+    return state not in {b"", b"Z", b"X"} and parent not in {b"0", b"2"}  # nor has one that is over, or the system's
+
+
+def _read(process: int, what: str) -> bytes:
     with suppress(OSError):
-        return Path(f"/proc/{process}/environ").read_bytes()
+        return Path(f"/proc/{process}/{what}").read_bytes()
     return b""

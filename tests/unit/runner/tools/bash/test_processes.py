@@ -15,6 +15,7 @@ import pytest
 from child import ROOT
 from sandboxing import run_in, running, wait_until
 
+from piano_jupyter.runner.tools.bash import marked_processes
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
 from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE, kill_group
@@ -78,6 +79,23 @@ async def test_c2_a_process_that_leaves_the_session_ends_with_the_call(either, s
 
     assert call.cancelled() == (end == "cancel")
     await gone(sleeper)
+
+
+def test_c2_a_process_that_is_just_running_another_program_is_looked_at_again(monkeypatch):
+    process = subprocess.Popen(["sleep", "300"], env={MARK_VARIABLE: "a-mark"}, start_new_session=True)
+    read, looks = marked_processes._read, []  # noqa: SLF001  The moment is too short to meet it.
+
+    def once_without(number, what):
+        looks.append(what)
+        return b"" if number == process.pid and looks.count(what) == 1 else read(number, what)
+
+    monkeypatch.setattr(marked_processes, "_processes", lambda: [process.pid])
+    monkeypatch.setattr(marked_processes, "_read", once_without)
+    try:
+        marked_processes.kill_marked("a-mark")
+        assert process.wait(10) < 0
+    finally:
+        process.kill()
 
 
 async def test_c3_a_command_that_ignores_all_signals_is_killed_in_time(either, sleeper):
