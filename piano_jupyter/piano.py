@@ -1348,8 +1348,8 @@ class Piano:
         """
         rows = await self._parts.store.sql(THREAD_USE)
         return {
-            thread: ThreadUse(count, last.replace(tzinfo=UTC), Notebook(notebook_id or "", name or ""))
-            for thread, count, last, notebook_id, name in rows
+            thread: ThreadUse(count, last.replace(tzinfo=UTC), None if key is None else Notebook(key, name or ""))
+            for thread, count, last, key, name in rows
         }
 
     async def find_thread(self, name: str | UUID) -> Thread:

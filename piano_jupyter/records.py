@@ -181,7 +181,8 @@ class ThreadUse(NamedTuple):
     Attributes:
         messages: How many questions and answers it has.
         last: When the last of them was written, in UTC.
-        notebook: The notebook that asked in it last; empty if none did.
+        notebook: The notebook that asked in it last, empty for a script; None for a thread that was only copied or
+            imported.
 
     Example:
         >>> answer = await piano.ask("What is the capital of France?")
@@ -191,7 +192,7 @@ class ThreadUse(NamedTuple):
 
     messages: int
     last: datetime
-    notebook: "Notebook"
+    notebook: "Notebook | None"
 
 
 class Inserted(NamedTuple):

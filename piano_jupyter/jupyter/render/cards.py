@@ -57,7 +57,7 @@ def agent_card(agent: Agent, answering_model: str = "") -> RecordCard:
     """Return an agent's card, with all that is set; `answering_model` is the one that answers for its model."""
     return RecordCard(
         name=f"@{agent.name}",
-        model=_model_and_answering(agent.model, answering_model),
+        model=model_and_answering(agent.model, answering_model),
         description=agent.description,
         system_prompt=agent.system_prompt,
         tools=", ".join(agent.enabled_tools),
@@ -171,7 +171,7 @@ def agents_table(
         agents,
         "no agents",
         name=lambda agent: f"@{agent.name}",
-        model=lambda agent: _model_and_answering(agent.model, answering_model(agent.model)),
+        model=lambda agent: model_and_answering(agent.model, answering_model(agent.model)),
         tools=lambda agent: ", ".join(agent.enabled_tools),
         skills=lambda agent: ", ".join(agent.enabled_skills),
         description=lambda agent: agent.description,
@@ -187,7 +187,7 @@ def threads_table(
     """
 
     def used(thread: Thread) -> ThreadUse:
-        return use.get(thread.id, ThreadUse(0, thread.inserted_at, Notebook()))
+        return use.get(thread.id, ThreadUse(0, thread.inserted_at, None))
 
     heading = f" ({zone})" if zone else ""
     return RecordTable(
@@ -312,20 +312,20 @@ def _model_line(name: str, model: Model) -> str:
     return " ".join(filter(None, [name, model.state, _context_text(model)]))
 
 
-def _model_and_answering(name: str, answering: str) -> str:
+def model_and_answering(name: str, answering: str) -> str:
     """Return the model that answers, and the one that was asked for if that is another."""
     return f"{answering} (answers for {name})" if answering not in {"", name} else name
 
 
 def _model_of_job(job: Job) -> str:
-    return _model_and_answering(job.model, "the embedded model" if job.server == EMBEDDED else "")
+    return model_and_answering(job.model, "the embedded model" if job.server == EMBEDDED else "")
 
 
 def _model_of(agent: Agent, status: "Status") -> str:
     """Return the model that answers for an agent, and its state if the server has it."""
     found = next((model for model in status.models if agent.model in {model.name, *model.aliases}), None)
     if found is None or status.answering_model not in {agent.model, found.name, *found.aliases}:
-        return _model_and_answering(agent.model, status.answering_model)
+        return model_and_answering(agent.model, status.answering_model)
     return _model_line(agent.model, found)
 
 

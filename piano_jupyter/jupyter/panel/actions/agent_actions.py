@@ -6,6 +6,7 @@ from typing import Any
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest, parse_id
+from piano_jupyter.jupyter.render.cards import model_and_answering
 from piano_jupyter.records import Agent
 from piano_jupyter.text.json_text import parse_json
 
@@ -24,7 +25,7 @@ async def agents(panel: Panel, _request: PageRequest) -> dict[str, Any]:
                 "id": str(each.id),
                 "name": each.name,
                 "description": each.description,
-                "model": panel.piano.answering_model(each.model),
+                "model": model_shown(panel, each),
                 "tools": list(each.enabled_tools),
                 "skills": list(each.enabled_skills),
                 "picked": each in answering,
@@ -36,6 +37,11 @@ async def agents(panel: Panel, _request: PageRequest) -> dict[str, Any]:
     }
 
 
+def model_shown(panel: Panel, agent: Agent) -> str:
+    """Return the model that answers for an agent, and the agent's own if that is another."""
+    return model_and_answering(agent.model, panel.piano.answering_model(agent.model))
+
+
 async def agent_form(panel: Panel, _request: PageRequest) -> dict[str, Any]:
     """Return all that an agent can be given, and each agent as it is."""
     await panel.piano.mcp_servers(start_within=MCP_START_S)  # of servers that take longer, the next form has the tools
@@ -45,6 +51,7 @@ async def agent_form(panel: Panel, _request: PageRequest) -> dict[str, Any]:
             {
                 "id": str(each.id),
                 "name": each.name,
+                "answers": model_shown(panel, each),
                 **{field: getattr(each, field) for field in TEXTS},
                 **{field: list(getattr(each, field)) for field in LISTS},
                 "options": dict(each.options),

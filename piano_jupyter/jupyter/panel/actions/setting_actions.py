@@ -8,7 +8,7 @@ from traitlets import TraitError
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
-from piano_jupyter.jupyter.panel.actions.agent_actions import answering_agents
+from piano_jupyter.jupyter.panel.actions.agent_actions import answering_agents, model_shown
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 
 CHOICES: Mapping[str, list[str]] = {"embedded": ["auto", "never", "only"]}
@@ -35,7 +35,7 @@ async def settings(panel: Panel, _request: PageRequest) -> dict[str, Any]:
         "server": status.server,
         "models": [model.name for model in status.models],
         "agent": agent.name,
-        "model": agent.model,
+        "model": model_shown(panel, agent),
         "layers": status.layers,
         "keep": "\n".join(f"c.PianoConfig.{name} = {getattr(config, name)!r}" for name in (*CHANGEABLE, "mode")),
     }

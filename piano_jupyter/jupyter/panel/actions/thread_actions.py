@@ -8,8 +8,9 @@ from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.jupyter.panel.actions.action_panel import Panel
 from piano_jupyter.jupyter.panel.actions.page_request import PageRequest
 from piano_jupyter.jupyter.panel.opening import newest_or_new_thread
+from piano_jupyter.jupyter.render.cards import SCRIPT
 from piano_jupyter.jupyter.render.html_page import thread_page
-from piano_jupyter.records import NEW_TITLE, Notebook, Thread, ThreadUse
+from piano_jupyter.records import NEW_TITLE, Thread, ThreadUse
 from piano_jupyter.text.short_paths import short_paths
 
 MAX_LISTED = 200
@@ -34,17 +35,17 @@ async def threads(panel: Panel, request: PageRequest) -> dict[str, Any]:
     else:
         found = {thread.id: (thread, "") for thread in await piano.threads()}
     use, here = await piano.thread_use(), {thread.id for thread in await piano.threads(here=True)}
-    names = short_paths({each.notebook.name for each in use.values()} | {piano.notebook.name})
+    names = short_paths({each.notebook.name for each in use.values() if each.notebook} | {piano.notebook.name})
 
     def row(thread: Thread, excerpt: str) -> dict[str, Any]:
-        count, last, notebook = use.get(thread.id, ThreadUse(0, thread.inserted_at, Notebook()))
+        count, last, notebook = use.get(thread.id, ThreadUse(0, thread.inserted_at, None))
         return {
             "id": str(thread.id),
             "title": thread.title,
             "archived": thread.status == "archived",
             "messages": count,
             "last": last.isoformat(),
-            "elsewhere": "" if thread.id in here or not count else names.get(notebook.name) or "a script",
+            "elsewhere": "" if thread.id in here or notebook is None else names[notebook.name] or SCRIPT,
             "shown": thread.id == panel.thread.id,
             "excerpt": excerpt,
         }

@@ -80,19 +80,24 @@ async def test_a_search_finds_titles_and_texts_and_shows_where(panel):
     assert by_title["threads"][0]["excerpt"] == ""
 
 
+IMPORTED = json.dumps({"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]})
+
+
 async def test_threads_of_another_notebook_are_marked_with_its_name(scripted, tmp_path):
     settings = {"database": str(tmp_path / "piano.duckdb"), "workspace": tmp_path, "share": False}
     for name in ("a", "b"):
         notebook = Notebook(name, f"/n/{name}.ipynb")
         async with Piano(**settings, model=scripted("Yes."), notebook=notebook) as piano:
+            await piano.import_thread(IMPORTED, f"came to {name}")
             await piano.ask(f"Is this {name}?", thread=await piano.open_thread(name))
             use = await piano.thread_use()
             shown = Shown(piano)
             shown.thread = piano.thread
             reply = await shown.do("threads")
 
-    assert [(each["title"], each["elsewhere"]) for each in reply["threads"]] == [("b", ""), ("a", "a.ipynb")]
-    assert {each.notebook.name for each in use.values()} == {"/n/a.ipynb", "/n/b.ipynb"}
+    where = {each["title"]: each["elsewhere"] for each in reply["threads"]}
+    assert where == {"b": "", "a": "a.ipynb", "came to b": "", "came to a": ""}  # nobody has asked in these two
+    assert {each.notebook and each.notebook.name for each in use.values()} == {"/n/a.ipynb", "/n/b.ipynb", None}
 
 
 async def test_a_thread_is_renamed_archived_and_made_active_again_by_its_id(panel):
@@ -300,6 +305,17 @@ async def test_the_model_and_the_sandbox_are_tested_with_a_sentence_each(panel):
     assert told[0] == "a model in this process answers, without a server"
     assert "sandbox" in told[1]
     assert await panel.do("questions") == ["Why?"]
+
+
+async def test_the_model_that_answers_in_place_of_an_agent_s_own_is_named_in_every_sheet(panel, monkeypatch):
+    monkeypatch.setattr(Piano, "answering_model", lambda _, model: f"smollm2 for {model}")
+    shown = "smollm2 for qwen3:32b (answers for qwen3:32b)"
+
+    told = [(await panel.do("agents"))["agents"][0]["model"], (await panel.do("settings"))["model"]]
+
+    assert told == [shown, shown]
+    [agent] = (await panel.do("agent_form"))["agents"]
+    assert (agent["answers"], agent["model"]) == (shown, "qwen3:32b")
 
 
 async def test_testing_a_model_asks_the_server_for_one_word(tmp_path):
