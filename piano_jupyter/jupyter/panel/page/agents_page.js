@@ -1,6 +1,7 @@
 // The agents: a list, and a form to create, change, duplicate and delete one.
 import { button, make } from "./elements.js";
 import { Sheet, note } from "./sheet.js";
+import { keep, kept } from "./tab_storage.js";
 
 const EFFECT = "Changes count from the next turn. What an agent has written keeps its author.";
 const UNSAVED = "What you have written in this form is not saved yet.";
@@ -11,9 +12,10 @@ export class AgentsPage {
     this.panel = panel;
     this.sheet = new Sheet(panel, "Agents", () => this.load(), ["agents"]);
     this.edited = null; // the agent in the form: null for none, without an id for a new one
+    this.sheet.body.oninput = () => this.keepWritten();
   }
 
-  // a form in which something is written is still there after Escape
+  // a form in which something is written is still there after Escape, a restart of the kernel and a reload of the page
   open(opener) {
     const isWritten = this.isWritten();
     if (!isWritten) {
@@ -33,13 +35,34 @@ export class AgentsPage {
     if (!this.edited) this.sheet.load("agent_form", {}, (reply) => this.showList(reply));
   }
 
+  // where this tab keeps what is written
+  key() {
+    return `agent:${this.panel.notebook.where()}`;
+  }
+
+  keepWritten() {
+    keep(this.key(), this.isWritten() ? JSON.stringify(this.read()) : null);
+  }
+
+  restore(written) {
+    const agent = this.known.agents.find(({ id }) => id === written.about);
+    this.edit(agent ?? this.blank());
+    for (const [name, field] of Object.entries(this.fields)) inputOf(field).value = written[name];
+    for (const [name, boxes] of Object.entries(this.toggles))
+      for (const box of boxes.querySelectorAll("input")) box.checked = written[name].includes(box.value);
+    this.keepWritten();
+    this.panel.showNotice(UNSAVED);
+  }
+
   showList(reply) {
     this.known = reply;
+    const written = kept(this.key());
+    if (written) return this.restore(JSON.parse(written));
     const rows = reply.agents.map((agent) => {
       const open = make("button", { type: "button", className: "piano-thread-open" });
       open.append(
         make("strong", { textContent: agent.name }),
-        make("span", { className: "piano-meta", textContent: agent.model }),
+        make("span", { className: "piano-meta", textContent: agent.answers }),
       );
       if (agent.description) open.append(make("span", { textContent: agent.description }));
       open.dataset.key = `agent ${agent.id}`;
@@ -79,7 +102,7 @@ export class AgentsPage {
       this.field(label, make("input", { type: "text", value, spellcheck: false }), about);
     const name = text("Name", agent.name, "Letters, digits, _ - and . It is mentioned as @name.");
     const model = text("Model", agent.model);
-    model.querySelector("input").setAttribute("list", list.id);
+    inputOf(model).setAttribute("list", list.id);
     const about = text("Description", agent.description, "What it is for, for people.");
     const prompt = this.field(
       "System prompt",
@@ -99,23 +122,24 @@ export class AgentsPage {
     ]);
     const toolBoxes = toggles("Tools", given, agent.enabled_tools, "There are no tools.");
     const skillBoxes = toggles("Skills", skills, agent.enabled_skills, "There are no skills.");
-    this.read = () => ({
-      about: agent.id ?? "",
-      name: valueOf(name),
-      model: valueOf(model),
-      description: valueOf(about),
-      system_prompt: valueOf(prompt),
-      options: valueOf(sent),
-      max_iterations: valueOf(most),
-      enabled_tools: checked(toolBoxes),
-      enabled_skills: checked(skillBoxes),
-    });
+    this.fields = { name, model, description: about, system_prompt: prompt, options: sent, max_iterations: most };
+    this.toggles = { enabled_tools: toolBoxes, enabled_skills: skillBoxes };
     this.before = JSON.stringify(this.read());
+    this.keepWritten();
     this.buttons = make("div", { className: "piano-agent-buttons" });
     this.showButtons();
     this.sheet.replace(list, name, model, about, prompt, toolBoxes, skillBoxes, sent, most, this.buttons);
     this.sheet.body.scrollTop = 0;
-    name.querySelector("input").focus();
+    inputOf(name).focus();
+  }
+
+  read() {
+    const entries = (what, read) => Object.entries(what).map(([name, node]) => [name, read(node)]);
+    return {
+      about: this.edited.id ?? "",
+      ...Object.fromEntries(entries(this.fields, (node) => inputOf(node).value)),
+      ...Object.fromEntries(entries(this.toggles, checked)),
+    };
   }
 
   field(label, input, about) {
@@ -140,13 +164,13 @@ export class AgentsPage {
     this.buttons.replaceChildren(row);
     if (!this.question) return;
     const { content, no, yes, act } = this.question;
-    const keep = button(no, () => this.ask(null));
+    const leave = button(no, () => this.ask(null));
     const really = button(yes, act, "piano-stop");
     const text = make("div", { className: "piano-ask", role: "alert" }, ...content);
-    text.append(make("div", { className: "piano-actions" }, keep, really));
+    text.append(make("div", { className: "piano-actions" }, leave, really));
     this.buttons.append(text);
     text.scrollIntoView({ block: "nearest" });
-    keep.focus();
+    leave.focus();
   }
 
   deletion() {
@@ -178,6 +202,7 @@ export class AgentsPage {
 
   back() {
     this.edited = null;
+    this.keepWritten();
     this.sheet.node.focus();
     this.load();
   }
@@ -205,6 +230,6 @@ function checked(node) {
   return [...node.querySelectorAll("input:checked")].map((box) => box.value);
 }
 
-function valueOf(field) {
-  return field.querySelector("input, textarea").value;
+function inputOf(field) {
+  return field.querySelector("input, textarea");
 }

@@ -9,9 +9,8 @@ export class LastThread {
 
   // where it is kept; null where the front end does not tell which notebook this is
   key() {
-    const { notebook } = this.panel;
-    const path = notebook.context?.path;
-    return path ? `thread:${path} ${notebook.ownCell()?.id ?? "beside"}` : null;
+    const place = this.panel.notebook.where();
+    return place && `thread:${place}`;
   }
 
   // the thread and the kernel that it was shown from

@@ -43,6 +43,12 @@ export class Notebook {
     return this.use((notebook) => [...notebook.cells].find((cell) => showsWidget(cell, widget))) ?? undefined;
   }
 
+  // which place of which notebook shows the panel, as a text; null where the front end does not tell
+  where() {
+    const path = this.context?.path;
+    return path ? `${path} ${this.ownCell()?.id ?? "beside"}` : null;
+  }
+
   isReachable() {
     return this.use((notebook) => Boolean(notebook.cells && notebook.sharedModel.insertCell)) ?? false;
   }
