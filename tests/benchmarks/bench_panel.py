@@ -75,7 +75,7 @@ WATCH = """tokens => {
         before = now;
         const texts = document.querySelectorAll('.piano-panel .piano-text, .composed > :last-child');
         const last = texts[texts.length - 1];
-        const places = last?.querySelectorAll('.piano-done, .piano-tail') ?? [];
+        const places = last?.querySelectorAll('.piano-done') ?? [];
         const text = places.length ? [...places].map(each => each.textContent).join('') : last?.textContent ?? '';
         const found = text.trimEnd().match(/(\\d{4})$/);
         while (found && painted.length <= Number(found[1])) painted.push(Date.now());

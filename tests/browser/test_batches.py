@@ -1,6 +1,6 @@
 """A table that is asked about in one notebook, and the panel of another notebook of the same folder."""
 
-from browser.panel_parts import LOAD, OPEN, button
+from browser.panel_parts import LOAD, OPEN, box, button
 from browser.test_two_notebooks import both
 from playwright.sync_api import expect
 
@@ -27,6 +27,7 @@ def test_r40_a_batch_is_seen_in_the_cell_and_in_each_panel_where_it_can_be_cance
 
     expect(line).to_have_count(0)
     expect(b.panel.locator(".piano-batches")).to_be_hidden()
+    expect(box(b)).to_be_focused()
     stub_model.release.set()
     a.wait_for(1)
     assert "was cancelled" in a.text(1)

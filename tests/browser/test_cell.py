@@ -3,7 +3,6 @@
 import threading
 from itertools import pairwise
 
-import pytest
 from browser.lab import LONG
 from browser.panel_parts import theme
 from browser.test_looks import FAINT, READABLE
@@ -89,15 +88,14 @@ def falls(heights):
     return [(before, after) for before, after in pairwise(heights) if before - after > MAX_FALL]
 
 
-@pytest.fixture(params=["Light", "Dark"])
-def shade(request):
-    return request.param
+SHADES = {"lab": "Light", "notebook7": "Dark"}  # one in each front end
 
 
-def test_a_cell_streams_rendered_text_and_does_not_collapse_when_it_ends(notebook, stub_model, shade):
+def test_a_cell_streams_rendered_text_and_does_not_collapse_when_it_ends(notebook_in_each, stub_model):
     held = Held(ANSWER)
     stub_model.says(ServerReply(pieces=held))
-    nb = notebook([LOAD, "%%piano\nWhat does the data say?", *["1"] * 8])
+    nb = notebook_in_each([LOAD, "%%piano\nWhat does the data say?", *["1"] * 8])
+    shade = SHADES[nb.front_end]
     theme(nb, shade)
     try:
         nb.run(0)
@@ -107,7 +105,12 @@ def test_a_cell_streams_rendered_text_and_does_not_collapse_when_it_ends(noteboo
         held.write(nb, middle)
         expect(nb.cell(1).locator(".piano-live strong").first).to_have_text("6 columns", timeout=LONG)
         nb.shot(f"cell_streams_{shade.lower()}")
-        held.write(nb, len(held.pieces) - middle)
+        nb.cell(1).locator(".piano-live em").first.dblclick()
+        selected = nb.page.evaluate("getSelection().toString()")
+        held.write(nb, len(held.pieces) - middle - 1)
+        expect(nb.cell(1).locator(".piano-live li").last).to_be_visible()
+        assert nb.page.evaluate("getSelection().toString()") == selected != ""  # what is selected stays so
+        held.write(nb, 1)
         nb.wait_for(1)
         expect(nb.cell(1).locator("div.piano-answer.mathjax_ignore")).to_be_visible()
         watched = nb.page.evaluate(END_WATCH)
@@ -184,9 +187,10 @@ def test_an_answer_of_a_notebook_that_is_not_trusted_reads_well(notebook, stub_m
     assert code.evaluate("frame => getComputedStyle(frame).borderTopWidth") == "1px"
 
 
-def test_the_panel_renders_an_answer_as_a_cell_does(notebook, stub_model, shade):
+def test_the_panel_renders_an_answer_as_a_cell_does(notebook_in_each, stub_model):
     stub_model.says(ANSWER)
-    nb = notebook([LOAD, "%%piano\nWhat does the data say?", "%piano panel"])
+    nb = notebook_in_each([LOAD, "%%piano\nWhat does the data say?", "%piano panel"])
+    shade = SHADES[nb.front_end]
     theme(nb, shade)
     try:
         for index in range(3):

@@ -39,18 +39,21 @@ MARKUP += ", style:not(.piano-transcript > :first-child)"  # the rule that hides
 
 
 def test_an_answer_grows_in_the_panel_while_it_is_written(notebook, stub_model):
-    stub_model.says(ServerReply("The answer is **42**.\n\n```python\nx = 42\n```", held=True))
+    pieces = ["Here *it* is.\n\nThe next ", "answer is **42**.\n\n```python\nx = 42\n```"]
+    stub_model.says(ServerReply(pieces=pieces, held=True))
     nb = notebook([OPEN])
     nb.run(0)
 
     ask(nb, "What is the answer?")
     expect(nb.panel.locator(".piano-said").first).to_have_text("What is the answer?")
-    expect(answers(nb, "writing").locator(".piano-text")).to_contain_text("The")
+    expect(answers(nb, "writing").locator(".piano-done")).to_contain_text("The")
     expect(box(nb)).to_have_value("")
     expect(nb.panel.locator(".piano-text strong")).to_have_count(0)
+    nb.panel.locator(".piano-done em").dblclick()
     stub_model.release.set()
 
     expect(answers(nb).locator("strong")).to_have_text("42")
+    assert nb.page.evaluate("getSelection().toString()") == "it"  # what is selected stays so
     expect(answers(nb).locator("pre code span[style*=number-color]")).to_have_text("42")
     expect(button(nb, "Stop")).to_be_hidden()
 
@@ -216,6 +219,18 @@ def test_enter_that_ends_a_composition_does_not_send(notebook, stub_model):
     expect(answers(nb)).to_have_count(1)
     expect(nb.panel.locator(".piano-said").first).to_have_text("日本")
     assert len(stub_model.requests) == 1
+
+    begins_the_next_one = """box => {
+        box.value = "first";
+        box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+        box.dispatchEvent(new CompositionEvent("compositionstart"));
+        box.value += "に";
+    }"""
+    box(nb).evaluate(begins_the_next_one)
+    expect(answers(nb)).to_have_count(2)
+    expect(box(nb)).to_have_value("firstに")  # a change would break the composition off
+    box(nb).dispatch_event("compositionend")
+    expect(box(nb)).to_have_value("に")
 
 
 def test_plain_keys_in_the_panel_are_not_notebook_commands(notebook):
@@ -464,12 +479,14 @@ def test_a_missing_message_makes_the_page_ask_for_everything(notebook, stub_mode
     nb.run(0)
     ask(nb, "one")
     expect(answers(nb)).to_have_count(1)
+    nb.panel.locator(".piano-cost summary").click()
     nb.run(1)
 
     ask(nb, "two")
     stub_model.release.set()
 
     expect(written(nb).last).to_have_text("second one")
+    assert nb.panel.locator(".piano-cost").evaluate_all("all => all.map(({ open }) => open)") == [True, False]
     expect(nb.panel.locator(".piano-said")).to_have_text(["one", "", "two", ""])
 
 
@@ -650,7 +667,7 @@ def test_a_panel_on_a_foreign_database_says_why_its_jobs_do_not_resume(notebook,
 
 def test_the_title_is_that_of_the_first_question_and_a_click_renames_it(notebook, stub_model):
     stub_model.says("It is Paris.")
-    nb = notebook([OPEN])
+    nb = notebook([OPEN, "'a cell'"])
     nb.run(0)
     title = nb.panel.locator(".piano-title")
     expect(title).to_have_text("New chat")
@@ -663,8 +680,21 @@ def test_the_title_is_that_of_the_first_question_and_a_click_renames_it(notebook
     name.press("Escape")
     expect(title).to_have_text("The capital of France?")
     title.click()
-    name.fill("Capitals")
+    name.fill("Capital")
     name.press("Enter")
+    expect(title).to_have_text("Capital")
+    expect(box(nb)).to_be_focused()
+    title.click()
+    name.fill("Capitals")
+    nb.cell(1).locator(".cm-content").click()
+    nb.page.keyboard.press("End")
+    nb.page.keyboard.type(" of mine")
+    expect(title).to_have_text("Capitals")
+    title.click()
+    name.press("Tab")
+    expect(nb.panel.get_by_role("button", name="Who answers: Assistant")).to_be_focused()
 
     expect(title).to_have_text("Capitals")
+    assert nb.sources()[1] == "'a cell' of mine"
+    expect(box(nb)).to_have_value("")
     expect(nb.page.get_by_role("region", name="Chat: Capitals")).to_be_visible()

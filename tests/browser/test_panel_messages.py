@@ -159,8 +159,11 @@ def test_q1_what_an_agent_adds_is_proposed_until_it_is_kept_run_or_discarded(not
     assert [nb.outputs(i) for i in range(2, 6)] == [[]] * 4
     assert nb.save()["cells"][2]["metadata"]["tags"] == ["piano-proposed"]
 
-    proposals.get_by_role("button", name="Discard: made = 0").click()
-    proposals.get_by_role("button", name="Keep: made = 1").click()
+    proposals.get_by_role("button", name="Keep: made = 1").focus()
+    proposals.get_by_role("button", name="Discard: made = 0").dispatch_event("click")
+    expect(proposals).to_contain_text("3 proposed")
+    expect(proposals.get_by_role("button", name="Keep: made = 1")).to_be_focused()
+    nb.page.keyboard.press("Enter")
     expect(nb.root.locator(".jp-Cell.piano-proposed")).to_have_count(2)
     proposals.get_by_role("button", name="Keep and run: made = 2").click()
     nb.until(lambda: nb.text(3) == "2")
@@ -218,12 +221,25 @@ def test_find_counts_and_steps_and_finds_in_earlier_messages(notebook, stub_mode
     assert not nb.page.locator(".jp-DocumentSearch-overlay").is_visible()
 
 
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
+
+
 def test_a_button_leads_to_the_end_and_counts_what_came_meanwhile(notebook, stub_model):
-    stub_model.says("line\n\n" * 60, "another")
-    nb = notebook([OPEN])
+    stub_model.says(ServerReply(pieces=["line\n\n" * 30, "line\n\n" * 30], held=True), "another")
+    nb = notebook([OPEN, *["1\n" * 20] * 3])
     nb.run(0)
     ask(nb, "long?")
+    expect(answers(nb, "writing")).to_have_count(1)
+    around = nb.root.locator(".jp-WindowedPanel-outer")
+    place = around.bounding_box()
+    nb.page.mouse.move(place["x"] + 300, place["y"] + place["height"] - 30)
+    nb.page.mouse.wheel(0, 5000)
+    expect(box(nb)).not_to_be_in_viewport()
+    nb.page.evaluate(FRAMES)
+    expect(box(nb)).to_be_focused()
+    stub_model.release.set()
     expect(answers(nb)).to_have_count(1)
+    expect(box(nb)).not_to_be_in_viewport()  # who reads elsewhere in the notebook is not called back
     log = nb.panel.get_by_role("log")
     jump = nb.panel.locator(".piano-jump")
     expect(jump).to_be_hidden()

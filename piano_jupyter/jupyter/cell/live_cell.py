@@ -30,6 +30,8 @@ LIVE_STYLE = (
     ':has([data-mime-type="text/plain"])){display:none}</style>'
 )
 
+LIVE = {"piano": "live"}  #: the metadata of the live output, for the front end
+
 
 class LivePart(NamedTuple):
     """A text that a model writes, or a line about its tool calls."""
@@ -132,9 +134,8 @@ class LiveCell:
         else:
             html = "".join(self._html(each, headed=len(answers) > 1) for each in answers)
             size = len(html)
-            self._handle.update(
-                {"text/html": f'<div class="piano-live {NO_MATHJAX}">{html}{LIVE_STYLE}</div>'}, raw=True
-            )
+            shown = {"text/html": f'<div class="piano-live {NO_MATHJAX}">{html}{LIVE_STYLE}</div>'}
+            self._handle.update(shown, metadata=LIVE, raw=True)
         ended = time.monotonic()
         self._next_drawing = ended + pause_after(ended - began, size)
 

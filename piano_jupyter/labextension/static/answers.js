@@ -1,9 +1,11 @@
-// Copy buttons in the answers that cells show: at each block of code, and for the whole answer.
+// The answers that cells show. While one is written, what is the same stays: text can be selected, code scrolled. Then it
+// gets copy buttons, at each block of code and for the whole answer.
 //
 // The answer stays the HTML that the front end renders (and cleans, if the notebook is not trusted); the buttons are added
 // to it, and copy what is seen.
 const HTML = "text/html";
 const ANSWER = "answer"; // the kernel says so in the metadata of the output
+const LIVE = "live"; // the same of one that is being written
 const SMALL_PRINT = "div[style*='--jp-ui-font-color2']"; // below an answer: its author and cost
 const SHOWN_MS = 2000; // how long a button says whether it did
 
@@ -63,9 +65,12 @@ function addButtons(answer) {
   answer.append(copyButton("Copy the answer", () => readAnswer(answer)));
 }
 
+const { href, search } = new URL(import.meta.url);
+const { become } = await import(Object.assign(new URL("renewed.js", href), { search }).href);
+
 export default async () => ({
   id: "piano-jupyter:answers",
-  description: "Adds copy buttons to the answers of %%piano.",
+  description: "Shows the answers of %%piano while they are written, and adds copy buttons to them.",
   autoStart: true,
   activate: ({ docRegistry }) => {
     docRegistry.addWidgetExtension("Notebook", {
@@ -74,9 +79,17 @@ export default async () => ({
         const createRenderer = (options) => {
           const renderer = html.createRenderer(options);
           const render = renderer.renderModel.bind(renderer);
+          const renew = async (model) => {
+            const draft = html.createRenderer(options);
+            await draft.renderModel(model);
+            renderer.toggleClass("jp-mod-trusted", model.trusted);
+            become(renderer.node, draft.node);
+            draft.dispose();
+          };
           renderer.renderModel = async (model) => {
-            await render(model);
-            if (model.metadata?.piano === ANSWER) addButtons(renderer.node);
+            const kind = model.metadata?.piano;
+            await (kind === LIVE ? renew(model) : render(model));
+            if (kind === ANSWER) addButtons(renderer.node);
           };
           return renderer;
         };

@@ -28,7 +28,7 @@ export class Batches {
     this.restAfter(CHECK_MS); // should no reply come
     this.panel.link.tell("batches", {}, ({ reply }) => {
       this.restAfter(PAUSE_MS);
-      if (reply) this.show(reply);
+      if (reply) this.panel.press.after(() => this.show(reply));
     });
   }
 
@@ -45,6 +45,7 @@ export class Batches {
   }
 
   show(running) {
+    const had = this.node.contains(document.activeElement);
     const gone = new Set(this.lines.keys());
     for (const batch of running) {
       gone.delete(batch.id);
@@ -59,6 +60,7 @@ export class Batches {
       this.lines.delete(id);
     }
     this.node.hidden = !this.lines.size;
+    if (had && !this.node.contains(document.activeElement)) this.panel.compose.focus();
   }
 
   add({ id, name }) {

@@ -9,6 +9,7 @@ const RULE_IS_ADDED =
 export function callNodes(panel, change) {
   const { question, flag, reason } = change;
   const head = callHead(panel, change);
+  head.dataset.key = change.part;
   const node = make("details", { className: "piano-call", open: Boolean(question) }, head);
   node.dataset.state = change.state;
   if (question) head.replaceChildren(make("span", { className: "piano-question", textContent: question }));
@@ -59,6 +60,7 @@ function approval(panel, { question, always, request }) {
 // a button that starts an action of the kernel; it and its neighbours are disabled unless the action fails
 export function actionButton(panel, label, what, key, className = "") {
   const click = (event) => {
+    if (event.detail > 1) return; // the rest of a double click, meant for what was in this place before
     const row = [...event.currentTarget.parentElement.querySelectorAll("button")];
     const setDisabled = (disabled) => row.forEach((each) => (each.disabled = disabled));
     panel.compose.focus(); // a disabled or removed button would lose the focus

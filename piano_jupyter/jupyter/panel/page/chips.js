@@ -15,14 +15,23 @@ export class Chips {
   }
 
   show() {
+    this.compose.panel.press.after(() => this.put());
+  }
+
+  put() {
     const { box, files } = this.compose;
     const named = [...new Set([...box.value.matchAll(PLACEHOLDER)].map(([, name]) => name.trim()))];
     const chips = [
       ...named.map((name) => chip({ label: name, kind: "value" }, () => this.removeName(name))),
-      ...files.list.map((file) => chip({ ...file, kind: "file" }, () => files.remove(file.key))),
+      ...files.list.map((file) => chip({ ...file, kind: "file" }, () => this.removeFile(file))),
     ];
     this.node.replaceChildren(...chips);
     this.node.hidden = !chips.length;
+  }
+
+  removeFile({ key }) {
+    this.compose.files.remove(key);
+    this.compose.focus();
   }
 
   removeName(name) {

@@ -33,6 +33,14 @@ export class Compose {
     this.box.onclick = () => this.popup.update();
     this.box.onblur = () => (this.popup.close(), this.drafts.save());
     this.files.listen(panel.root);
+    this.isComposing = false; // with an input method, which a change of the text would break off
+    this.box.addEventListener("compositionstart", () => (this.isComposing = true));
+    this.box.addEventListener("compositionend", () => (this.isComposing = false));
+    this.inSight = false; // as far as the last frame
+    this.eyes = new IntersectionObserver((seen) => (this.inSight = seen.at(-1).intersectionRatio > 0.5), {
+      threshold: [0, 0.5, 1],
+    });
+    this.eyes.observe(this.node);
   }
 
   build() {
@@ -117,6 +125,8 @@ export class Compose {
 
   onSent(error, action) {
     if (this.sending?.action !== action) return; // the box belongs to a newer message
+    if (this.isComposing)
+      return this.box.addEventListener("compositionend", () => this.onSent(error, action), { once: true });
     const { text, edits, files } = this.sending;
     this.sending = null;
     if (error || this.editing !== edits) return;
@@ -164,12 +174,13 @@ export class Compose {
     this.box.focus({ preventScroll: true });
   }
 
-  // keep the box in sight while it is written in
+  // keep the box in sight while it is written in, unless somebody has scrolled away from it
   intoView() {
-    if (document.activeElement === this.box) this.node.scrollIntoView({ block: "nearest" });
+    if (this.inSight && document.activeElement === this.box) this.node.scrollIntoView({ block: "nearest" });
   }
 
   close() {
     this.drafts.close();
+    this.eyes.disconnect();
   }
 }

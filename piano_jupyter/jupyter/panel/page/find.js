@@ -4,6 +4,7 @@ import { button, make } from "./elements.js";
 const NAMES = ["piano-found", "piano-found-now"]; // of the highlights that panel.css colours
 const NOT_SEARCHED = "button, .piano-branch, .piano-elapsed, [hidden]";
 const MAX_FOUND = 1000;
+const REFRESH_MS = 300; // between two searches that nobody has asked for: a long conversation changes often
 
 export class Find {
   constructor(panel) {
@@ -44,6 +45,7 @@ export class Find {
   }
 
   close() {
+    clearTimeout(this.timer);
     this.clear();
   }
 
@@ -71,18 +73,25 @@ export class Find {
     this.panel.compose.focus();
   }
 
-  // look again, since the conversation has changed
+  // look again soon, since the conversation has changed
   refresh() {
-    if (!this.node.hidden && this.box.value) this.search(this.at);
     this.earlier.hidden = this.panel.log.earlier.hidden;
+    if (this.node.hidden || !this.box.value) return;
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      if (!this.node.hidden) this.search(Math.max(this.at, 0)); // without scrolling
+    }, REFRESH_MS);
   }
 
+  // the match that was shown is found by its place in the text, where that is still there
   search(at = -1) {
+    const shown = this.ranges[at];
     this.clear();
     const wanted = this.box.value.toLowerCase();
     if (wanted) for (const entry of this.panel.log.entries.children) this.addMatches(entry, wanted);
     this.earlier.hidden = this.panel.log.earlier.hidden;
-    this.at = Math.min(at, this.ranges.length - 1);
+    const again = this.ranges.findIndex((each) => shown && isSamePlace(each, shown));
+    this.at = again < 0 ? Math.min(at, this.ranges.length - 1) : again;
     for (const range of this.ranges) highlight(NAMES[0])?.add(range);
     if (at < 0 && this.ranges.length) this.step(1);
     else this.show(false);
@@ -119,7 +128,8 @@ export class Find {
   show(scroll) {
     const { length } = this.ranges;
     const shown = length === MAX_FOUND ? `${MAX_FOUND}+` : length;
-    this.count.textContent = !this.box.value ? "" : length ? `${this.at + 1} of ${shown}` : "nothing found";
+    const said = !this.box.value ? "" : length ? `${this.at + 1} of ${shown}` : "nothing found";
+    if (this.count.textContent !== said) this.count.textContent = said; // else it would be read out again
     this.forget(1);
     const range = this.ranges[this.at];
     if (!range) return;
@@ -154,6 +164,10 @@ export class Find {
     const shown = highlight(NAMES[which]);
     for (const range of this.ranges) shown?.delete(range);
   }
+}
+
+function isSamePlace(range, { startContainer, startOffset }) {
+  return range.startContainer === startContainer && range.startOffset === startOffset;
 }
 
 // the highlight of this name, which all panels share; undefined where the browser has none

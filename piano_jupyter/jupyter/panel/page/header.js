@@ -112,12 +112,12 @@ export class Header {
       ended = true;
       box.replaceWith(this.title);
       if (keep && box.value.trim() && box.value.trim() !== before) this.panel.act("rename", { about: box.value });
-      this.panel.compose.focus();
     };
     box.onkeydown = (event) => {
       if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
       event.preventDefault();
       end(event.key === "Enter");
+      this.panel.compose.focus();
     };
     box.onblur = () => end(true);
     this.title.replaceWith(box);

@@ -5,6 +5,7 @@ import { copyFrom } from "./clipboard.js";
 import { Elapsed, timeOfDay } from "./elapsed.js";
 import { button, make, named } from "./elements.js";
 import { Jump } from "./jump.js";
+import { become, keepingFocus } from "./renewed.js";
 import { appendText, showText } from "./text.js";
 
 const STICKY_DISTANCE_PX = 48; // this close to the end, the log follows new messages
@@ -16,6 +17,8 @@ export class Log {
   constructor(panel) {
     this.panel = panel;
     this.nodes = new Map(); // entries and parts by key
+    this.unfolded = []; // when everything was sent last: keys of nodes, and which of their details
+    this.asking = new Set(); // the cards of calls that wait for an answer
     this.filling = null; // the number of the "all" that older entries still come for; null once all have come
     this.place = null; // where new entries go
     this.branchToShow = null; // the version that was asked for: its id, its place and the button that was clicked
@@ -51,7 +54,9 @@ export class Log {
     const wasAtEnd = this.isFollowing();
     const below = this.node.scrollHeight - this.node.scrollTop;
     if (kind === "all") {
+      this.unfolded = [...this.nodes].flatMap(([key, node]) => openDetails(node).map((at) => [key, at]));
       this.nodes.clear();
+      this.asking.clear();
       this.entries.replaceChildren();
       this.earlier.hidden = !earlier;
       this.filling = filling;
@@ -60,6 +65,7 @@ export class Log {
       if (kind === "changes" && !wasAtEnd && "entry" in change && !this.nodes.has(change.entry)) this.jump.count();
       this.apply(change);
     }
+    if (kind === "all") this.unfold();
     this.node.setAttribute("aria-busy", busy);
     this.empty.hidden = this.entries.childElementCount > 0;
     if (wasAtEnd || isFirst) this.toEnd();
@@ -94,7 +100,16 @@ export class Log {
     this.place = fragment;
     for (const change of changes) this.apply(change);
     this.place = null;
+    this.unfold();
     this.keepingItsEnd(() => this.entries.prepend(fragment));
+  }
+
+  // what was unfolded before everything was sent again is so again
+  unfold() {
+    for (const [key, at] of this.unfolded) {
+      const found = this.nodes.has(key) && detailsOf(this.nodes.get(key))[at];
+      if (found) found.open = true;
+    }
   }
 
   apply(change) {
@@ -123,11 +138,12 @@ export class Log {
     node.setAttribute("aria-label", who);
     name.textContent = who;
     name.style.setProperty("--hue", hueOf(change.author));
-    said.replaceChildren(...(change.said ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
+    if (!said.hasChildNodes())
+      said.append(...(change.said ?? [text]).map((part) => (typeof part === "string" ? part : inserted(part))));
     said.hidden = !text;
     if (attached.childElementCount !== attachments.length)
       attached.replaceChildren(...this.panel.attachments.nodes(attachments));
-    actions.replaceChildren(...branchNodes(this, change), ...this.actionNodes(change));
+    become(actions, make("div", {}, ...branchNodes(this, change), ...this.actionNodes(change)));
     this.showState(line, change);
   }
 
@@ -173,29 +189,28 @@ export class Log {
   }
 
   showState(line, { entry: key, state, note, fraction, begun }) {
-    line.replaceChildren();
     line.hidden = state === "said" || state === "done";
-    if (line.hidden) return;
-    line.append(
-      make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" }),
-      note,
-    );
-    if (begun && ACTIVE.has(state) && state !== "queued") line.append(this.elapsed.node(begun));
-    if (fraction !== null) line.append(make("progress", { value: fraction, max: 1 }));
+    const sign = make("span", { className: ACTIVE.has(state) ? "piano-dots" : "piano-mark", "aria-hidden": "true" });
+    const now = make("div", {}, sign, note);
+    if (begun && ACTIVE.has(state) && state !== "queued") now.append(this.elapsed.node(begun));
+    if (fraction !== null) now.append(make("progress", { value: fraction, max: 1 }));
     if (state === "queued")
-      line.append(named(actionButton(this.panel, "Cancel", "cancel", key), this.questionBefore(key)));
+      now.append(named(actionButton(this.panel, "Cancel", "cancel", key), this.questionBefore(key)));
     if (state === "failed" || state === "cancelled")
-      line.append(named(actionButton(this.panel, "Retry", "retry", key), this.questionBefore(key)));
+      now.append(named(actionButton(this.panel, "Retry", "retry", key), this.questionBefore(key)));
+    become(line, line.hidden ? make("div") : now);
   }
 
   showCall(change) {
     if (!this.partsOf(change.in)) return;
     const [node, shown] = callNodes(this.panel, change);
     const old = this.nodes.get(change.part);
+    this.asking.delete(old);
+    if (change.question) this.asking.add(node);
     if (old) {
       node.open ||= old.open && old.dataset.state !== "asks";
       old.nextElementSibling?.replaceWith(shown);
-      old.replaceWith(node);
+      keepingFocus(this.partsOf(change.in), () => old.replaceWith(node));
     } else this.partsOf(change.in).append(node, shown);
     this.nodes.set(change.part, node);
   }
@@ -209,8 +224,10 @@ export class Log {
     this.sizes.disconnect();
   }
 
-  // a reader may have scrolled up, and the event is still to come
+  // a reader may have scrolled up, and the event is still to come; and what somebody is about to allow must not give way
+  // to another question under the pointer
   isFollowing() {
+    if ([...this.asking].some((card) => card.matches(":hover, :focus-within"))) return false;
     return this.follows && (this.node.scrollTop >= this.top - 1 || this.isAtEnd());
   }
 
@@ -244,4 +261,16 @@ function hueOf(author) {
 function inserted([label, value]) {
   const shown = make("pre", { textContent: value });
   return make("details", { className: "piano-inserted" }, make("summary", { textContent: label }), shown);
+}
+
+// what of a question, a text or a call can be unfolded
+function detailsOf(node) {
+  return node.matches("details")
+    ? [node]
+    : [...node.querySelectorAll(":scope > details, :scope > .piano-said > details")];
+}
+
+// the places of those that are
+function openDetails(node) {
+  return detailsOf(node).flatMap(({ open }, at) => (open ? [at] : []));
 }

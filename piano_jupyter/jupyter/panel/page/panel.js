@@ -135,7 +135,10 @@ class Panel {
   }
 
   show(message) {
-    if (message.kind === "older" || message.kind === "complete") return this.log.addOlder(message);
+    if (message.kind === "older" || message.kind === "complete") {
+      this.log.addOlder(message);
+      return this.find.refresh();
+    }
     if (message.kind === "changes") {
       if (this.sequence === null) return;
       if (message.sequence !== this.sequence + 1) {
@@ -160,7 +163,7 @@ class Panel {
 
   // answer what the kernel asked of the notebook
   reply(ticket, value) {
-    this.act("reply", { about: ticket, value });
+    this.link.tell("reply", { about: ticket, value });
   }
 
   showNotice(text, overdue = null) {

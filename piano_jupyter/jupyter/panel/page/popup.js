@@ -30,6 +30,7 @@ export class Popup {
   constructor(panel, box, choose) {
     Object.assign(this, { panel, box, choose });
     this.node = make("div", { className: "piano-popup", role: "listbox", "aria-label": "Suggestions", hidden: true });
+    this.node.onmousedown = (event) => event.preventDefault(); // the box keeps the focus
     this.node.id = `piano-popup-${panel.link.page}`;
     this.close();
   }
@@ -146,8 +147,7 @@ export class Popup {
       make("span", { className: "piano-option-name", textContent: kind === "command" ? `/${name}` : name }),
       make("span", { className: "piano-option-about", textContent: about }),
     );
-    row.onmousedown = (event) => {
-      event.preventDefault(); // the box keeps the focus
+    row.onmousedown = () => {
       this.at = index;
       this.takeChosen();
     };

@@ -10,6 +10,8 @@ export class Press {
     this.ends = new AbortController();
     const { signal } = this.ends;
     for (const end of ENDS) window.addEventListener(end, () => this.release(), { capture: true, signal });
+    // the list of a <select> and other windows may take it, too
+    window.addEventListener("pointermove", ({ buttons }) => buttons || this.release(), { capture: true, signal });
   }
 
   // watch for the pointer in an element

@@ -2,6 +2,7 @@
 //
 // A proposed cell has the tag "piano-proposed"; "piano" in its metadata says which cell it would replace.
 import { button, make, named, shortName } from "./elements.js";
+import { keepingFocus } from "./renewed.js";
 
 const TAG = "piano-proposed";
 
@@ -108,8 +109,8 @@ export class Proposals {
     const had = this.node.contains(document.activeElement);
     this.node.hidden = !cells.length;
     this.title.textContent = `${cells.length} proposed cell${cells.length === 1 ? "" : "s"}; nothing has run`;
-    this.list.replaceChildren(...cells.map((cell) => this.row(cell)));
-    if (had) (this.list.querySelector("button") ?? this.panel.compose.box).focus();
+    const isKept = keepingFocus(this.node, () => this.list.replaceChildren(...cells.map((cell) => this.row(cell))));
+    if (had && !(isKept && cells.length)) (this.list.querySelector("button") ?? this.panel.compose.box).focus();
     this.mark();
     this.watch(cells.length > 0);
   }
@@ -117,7 +118,11 @@ export class Proposals {
   row(cell) {
     const source = cell.sharedModel.getSource();
     const first = shortName(source);
-    const act = (label, work) => named(button(label, work, "piano-quiet"), source);
+    const act = (label, work) => {
+      const node = named(button(label, work, "piano-quiet"), source);
+      node.dataset.key = `${label} ${cell.id}`;
+      return node;
+    };
     const show = button(
       first,
       () => this.panel.notebook.node(cell.id)?.scrollIntoView({ block: "center" }),

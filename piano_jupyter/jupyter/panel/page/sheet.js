@@ -1,6 +1,7 @@
 // A sheet over the conversation, such as the list of threads: it keeps the focus, Escape closes it and gives the focus
 // back to what opened it, and it is shown again when there is news about its topics.
 import { button, make } from "./elements.js";
+import { keepingFocus } from "./renewed.js";
 
 const FOCUSABLE = "button:not(:disabled), input:not(:disabled), select, textarea, summary";
 
@@ -25,7 +26,7 @@ export class Sheet {
     this.panel.sheet = this;
     opener.setAttribute("aria-expanded", "true");
     this.cover(true);
-    this.node.append(this.panel.notice); // what went wrong is said where one looks
+    this.node.append(this.panel.notice, this.panel.reconnect.node); // what went wrong is said where one looks
     this.panel.header.node.after(this.node);
     this.show(this);
     this.focusFirst();
@@ -36,7 +37,8 @@ export class Sheet {
     this.panel.sheet = null;
     this.loads++;
     this.opener.setAttribute("aria-expanded", "false");
-    this.panel.compose.node.before(this.panel.notice);
+    this.panel.batches.node.before(this.panel.notice, this.panel.reconnect.node);
+    if (!this.panel.overdue) this.panel.showNotice(""); // it was about the sheet
     this.node.remove();
     this.cover(false);
     if (this.opener.isConnected) this.opener.focus();
@@ -103,21 +105,18 @@ export class Sheet {
     return this.panel.link.ask(what, content).then(then, (error) => this.panel.showNotice(error.message));
   }
 
-  // put nodes into the body; what had the focus has it still, if it has the same data-key
+  // put nodes into the body; what had the focus has it still, if there is a control of the same name
   replace(...nodes) {
     this.panel.press.after(() => this.put(nodes));
   }
 
   put(nodes) {
-    const had = this.node.contains(document.activeElement);
-    const key = document.activeElement?.dataset?.key;
     const top = this.body.scrollTop;
-    this.body.replaceChildren(...nodes);
-    this.body.scrollTop = top;
-    if (!had || this.node.contains(document.activeElement)) return;
-    const same = key && [...this.body.querySelectorAll("[data-key]")].find((each) => each.dataset.key === key);
-    if (same && !same.disabled) same.focus();
-    else this.focusFirst();
+    const isKept = keepingFocus(this.node, () => {
+      this.body.replaceChildren(...nodes);
+      this.body.scrollTop = top;
+    });
+    if (!isKept) this.focusFirst();
   }
 }
 

@@ -1,8 +1,9 @@
-// Text of a model: what it thought, the HTML that is finished, and a tail that is still being written.
+// Text of a model: what it thought, and the HTML of its blocks, of which the tail is still being written.
 import { addCodeTools } from "./code_block.js";
 import { drawDiagrams } from "./diagram.js";
 import { duration, timeOfDay } from "./elapsed.js";
 import { make } from "./elements.js";
+import { become } from "./renewed.js";
 
 export function showText(log, { part: key, in: entry, html, tail, reasoning, cost, brief, at, thought }) {
   let node = log.nodes.get(key);
@@ -14,34 +15,48 @@ export function showText(log, { part: key, in: entry, html, tail, reasoning, cos
       { className: "piano-text" },
       make("details", { className: "piano-reasoning" }, make("summary", { textContent: "Thinking" }), make("div")),
       make("div", { className: "piano-done" }),
-      make("div", { className: "piano-tail" }),
       make("details", { className: "piano-cost" }, make("summary"), make("div")),
     );
     parts.append(node);
     log.nodes.set(key, node);
   }
-  const [thoughts, done, , below] = node.children;
+  const [thoughts, , below] = node.children;
   const summary = [at ? timeOfDay(at) : "", brief].filter(Boolean).join(" · ");
   below.hidden = !summary && !cost;
   below.firstChild.textContent = summary;
   below.lastChild.innerHTML = cost ?? "";
-  done.replaceChildren();
-  thoughts.lastChild.textContent = "";
+  if (thoughts.lastChild.textContent !== reasoning) thoughts.lastChild.textContent = reasoning;
   if (at) thoughts.firstChild.textContent = "Reasoning";
-  appendText(log, node, { html, tail, reasoning, thought });
+  showThought(thoughts, thought);
+  node.finished = 0; // how many of its blocks are
+  showBlocks(log.panel, node, html, tail);
 }
 
 export function appendText(log, node, { html, tail, append, reasoning, thought }) {
   if (!node) return;
-  const [thoughts, done, last] = node.children;
+  const [thoughts, blocks] = node.children;
   if (reasoning) thoughts.lastChild.append(reasoning);
-  if (thought !== undefined) thoughts.firstChild.textContent = `Thought for ${duration(thought)}`;
+  showThought(thoughts, thought);
+  if (append) [...blocks.querySelectorAll("code")].at(-1).append(append);
+  if (tail !== undefined) showBlocks(log.panel, node, html, tail);
+}
+
+// show blocks that are finished now, with their buttons and drawings, and the tail that can still change
+function showBlocks(panel, node, html, tail) {
+  const fresh = parsed(html);
+  addCodeTools(panel, fresh);
+  drawDiagrams(panel, fresh);
+  const { length } = fresh.childNodes;
+  fresh.append(parsed(tail));
+  become(node.children[1], fresh, node.finished);
+  node.finished += length;
+}
+
+function showThought(thoughts, seconds) {
+  if (seconds !== undefined) thoughts.firstChild.textContent = `Thought for ${duration(seconds)}`;
   thoughts.hidden = !thoughts.lastChild.textContent;
-  if (append) last.querySelector("code").append(append);
-  if (tail === undefined) return;
-  last.innerHTML = tail;
-  const fresh = make("template", { innerHTML: html }).content;
-  addCodeTools(log.panel, fresh);
-  drawDiagrams(log.panel, fresh);
-  done.append(fresh);
+}
+
+function parsed(html) {
+  return make("template", { innerHTML: html }).content;
 }

@@ -55,6 +55,12 @@ export class ThreadList {
     this.show(this.reply);
   }
 
+  // what unfolds below a thread may be below the end of what is seen
+  unfold() {
+    this.again();
+    this.sheet.body.querySelector(".piano-actions")?.closest(".piano-thread").scrollIntoView({ block: "nearest" });
+  }
+
   archived(threads) {
     const title = make("summary", { textContent: `Archived (${threads.length})` });
     title.dataset.key = "archived";
@@ -79,7 +85,7 @@ export class ThreadList {
     more.onclick = () => {
       this.unfolded = isUnfolded ? null : id;
       this.asks = null;
-      this.again();
+      this.unfold();
     };
     const node = make(
       "div",
@@ -129,8 +135,7 @@ export class ThreadList {
       );
     add("Delete…", () => {
       this.asks = id;
-      this.again();
-      this.sheet.body.querySelector(".piano-ask")?.parentElement.scrollIntoView({ block: "nearest" });
+      this.unfold();
     });
     return row;
   }
