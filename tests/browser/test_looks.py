@@ -5,6 +5,8 @@ import tempfile
 
 import pytest
 from browser.panel_parts import theme
+from browser.scene import STATES, Scene
+from browser.screenshots import README, take
 from swap_servers import model_command
 
 from piano_jupyter.runner.model.embedded.weights import SMOLLM2, cache_folder, fetch
@@ -57,6 +59,17 @@ def workspace():
     """A folder with a short name, for the pictures."""
     with tempfile.TemporaryDirectory(prefix="sales-") as folder:
         yield folder
+
+
+def test_the_pictures_of_a_state_are_taken_in_each_shade_and_size(window, lab, stub_model, tmp_path):
+    assert {state for state, _ in README.values()} <= STATES.keys()
+    assert {of for _, of in STATES.values()} == {"page", "panel"}
+
+    taken = take("cells", Scene(window, lab, stub_model), tmp_path)
+
+    names = [f"cells-lab-{shade}-{size}" for shade in ("dark", "light") for size in ("wide", "narrow")]
+    assert [file.stem for file in taken] == names
+    assert all(file.stat().st_size > 10_000 for file in taken)
 
 
 SET_UP = """

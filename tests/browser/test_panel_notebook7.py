@@ -8,13 +8,29 @@ import re
 import pytest
 from browser.lab import ClassicNotebook
 from browser.panel_parts import LOAD, answers, ask, box, button, written
+from browser.test_panel_compose import PASTE, in_base64
+from pictures import png
 from playwright.sync_api import expect
 
 from piano_jupyter.testing import ServerReply, tool_call
 
 PANEL, OTHER = 1, 2
+SET_UP = f"""{LOAD}
+%config PianoConfig.max_demand = 2
+rate = 0.19
+from piano_jupyter import tool
+
+@tool(asks=True)
+def look() -> str:
+    "Look around."
+    return "a lake"
+
+%piano agent ada --tools add_cell
+%piano agent bob --tools look --system Bob
+%piano agent carl --tools look --system Carl
+"""
 CELLS = [
-    f"{LOAD}\n%piano agent ada --tools add_cell\nrate = 0.19",
+    SET_UP,
     "%piano panel",
     "%piano thread --rename Elsewhere",
 ]
@@ -175,6 +191,148 @@ def test_the_box_is_in_sight_in_a_small_window(nb, stub_model, width, height):
         nb.shot(f"notebook7_{width}x{height}")
     finally:
         nb.page.set_viewport_size(before)
+
+
+def sheet(nb, opener, name):
+    nb.panel.locator("header").get_by_role("button", name=opener).click()
+    return nb.panel.get_by_role("dialog", name=name, exact=True)
+
+
+def test_an_empty_panel_offers_things_to_try_and_every_sheet_does_its_work(nb, stub_model):
+    stub_model.says("OK")
+    empty = nb.panel.locator(".piano-empty")
+    expect(empty).to_contain_text("Assistant answers with qwen3:32b (loaded)")
+    expect(empty.get_by_role("group", name="Questions to try").get_by_role("button")).to_have_count(3)
+
+    settings = sheet(nb, "Settings", "Settings")
+    settings.get_by_role("button", name="Test the model").click()
+    expect(settings.locator("[data-result=check_model]")).to_contain_text("qwen3:32b answered after")
+    model = sheet(nb, "Model and tools", "Model and tools")
+    expect(model.locator(".piano-model")).to_contain_text("loaded")
+    model.get_by_role("radio", name="read").check()
+    expect(nb.panel.locator(".piano-mode")).to_have_text("read")
+    model.get_by_role("radio", name="write").check()
+    sheet(nb, "Who answers", "Who answers").get_by_role("button", name="Edit agents…").click()
+    agents = nb.panel.get_by_role("dialog", name="Agents", exact=True)
+    agents.locator(".piano-thread-open", has_text="ada").click()
+    agents.get_by_role("textbox", name="System prompt").fill("You count.")
+    agents.get_by_role("button", name="Save").click()
+    expect(agents.locator(".piano-thread-open")).to_have_count(4)
+    sheet(nb, "Who answers", "Who answers").get_by_role("checkbox", name="ada").check()
+    expect(nb.panel.get_by_role("button", name="Who answers: Assistant, ada")).to_be_visible()
+    nb.page.keyboard.press("Escape")
+    ask(nb, "Together?")
+
+    expect(answers(nb)).to_have_count(2)
+    assert sum("You count." in str(each["messages"]) for each in stub_model.requests) == 1
+
+
+def test_messages_wait_with_their_files_and_can_be_cancelled_and_a_command_stops(nb, stub_model):
+    stub_model.says(ServerReply("first of all", held=True))
+    box(nb).evaluate(PASTE, ["plot.png", "image/png", in_base64(png(64, 48))])
+    expect(nb.panel.locator(".piano-chip")).to_have_text(["plot.png, 64 × 48×"])
+    ask(nb, "@nobody What is this?")
+    expect(nb.panel.get_by_role("alert")).to_contain_text("nobody")
+
+    ask(nb, "What is this?")
+    expect(answers(nb, "writing")).to_have_count(1)
+    for text in ("second", "third"):
+        ask(nb, text)
+        expect(box(nb)).to_have_value("")
+    expect(answers(nb, "queued")).to_have_count(2)
+    nb.panel.get_by_role("button", name="Cancel: third").click()
+    expect(answers(nb, "queued")).to_have_count(1)
+    box(nb).press_sequentially("/sto")
+    box(nb).press("Enter")
+
+    expect(written(nb)).to_have_text("You said: second")
+    expect(answers(nb, "cancelled")).to_have_count(2)
+    assert "image_url" in str(stub_model.requests[0])
+
+
+def test_a_call_waits_for_approval_and_a_diagram_is_drawn(nb, stub_model):
+    stub_model.says(tool_call("look"), "A **lake**.\n\n```mermaid\ngraph LR; a --> b\n```")
+    ask(nb, "@bob Look.")
+    call = nb.panel.locator(".piano-call")
+    expect(call).to_have_attribute("data-state", "asks")
+    button(nb, "Approve").click()
+
+    expect(call).to_have_attribute("data-state", "ok")
+    call.locator("summary").click()
+    expect(call).to_contain_text("a lake")
+    expect(nb.panel.locator("img.piano-diagram")).to_be_visible()
+    expect(nb.panel.locator(".piano-cost summary").last).to_have_text(re.compile(r"\d\d:\d\d"))
+    copy = nb.panel.get_by_role("button", name="Copy: bob, @bob Look.")
+    copy.click()
+    expect(copy).to_have_text("Copied")
+
+
+def test_what_is_about_to_be_approved_stays_under_the_pointer_though_another_call_asks(nb, stub_model):
+    calls = {"Bob": tool_call("look"), "Carl": ServerReply("I will", calls=[tool_call("look")], held=True)}
+    stub_model.says("line\n\n" * 60)
+    ask(nb, "long?")
+    expect(answers(nb)).to_have_count(1)
+    stub_model.answer = lambda asked: calls.pop(asked["messages"][0]["content"][:4].strip(), "Done.")
+    ask(nb, "@bob @carl Look.")
+    approve = button(nb, "Approve")
+    expect(approve).to_have_count(1)
+    approve.hover()
+    before = approve.bounding_box()
+
+    stub_model.release.set()
+    expect(approve).to_have_count(2)
+    assert approve.first.bounding_box() == before
+    nb.page.mouse.down(click_count=2)  # the second half of a double click
+    nb.page.mouse.up(click_count=2)
+    expect(nb.panel.locator(".piano-call[data-state='asks']")).to_have_count(2)
+    for _ in range(2):
+        approve.first.click()
+
+    expect(answers(nb)).to_have_count(3)
+
+
+def test_a_thread_is_exported_archived_and_deleted_in_the_list(nb):
+    ask(nb, "Which sea?")
+    expect(answers(nb)).to_have_count(1)
+    threads = sheet(nb, "Threads", "Threads")
+    threads.get_by_role("button", name="Actions for Which sea?").click()
+    with nb.page.expect_download() as download:
+        threads.get_by_role("button", name="Export as Notebook").click()
+    assert download.value.suggested_filename == "Which sea.ipynb"
+    threads.get_by_role("button", name="Archive").click()
+    threads.get_by_text("Archived (1)").click()
+    threads.get_by_role("button", name="Unarchive").click()
+    threads.get_by_role("button", name="Delete…").click()
+    threads.get_by_role("button", name="Delete for good").click()
+
+    expect(threads.locator(".piano-thread-title", has_text="Which sea?")).to_have_count(0)
+    nb.page.keyboard.press("Escape")
+
+
+def test_the_panel_beside_the_notebook_and_the_one_in_its_cell_stay_in_step(nb, stub_model):
+    opener = nb.page.get_by_role("button", name="Open Piano").first
+    opener.click()
+    docked = nb.page.locator(".piano-dock .piano-panel")
+    docked.get_by_role("textbox", name="Message").fill("Which sea?")
+    docked.get_by_role("textbox", name="Message").press("Enter")
+
+    for panel in (docked, nb.panel):
+        expect(panel.locator(".piano-done")).to_have_text("You said: Which sea?")
+        expect(panel.locator(".piano-title")).to_have_text("Which sea?")
+    opener.click()
+    expect(docked).to_have_count(0)
+
+
+def test_a_button_leads_to_the_end_of_a_long_thread(nb, stub_model):
+    stub_model.says("line\n\n" * 60)
+    ask(nb, "long?")
+    expect(answers(nb)).to_have_count(1)
+    log, jump = nb.panel.get_by_role("log"), nb.panel.locator(".piano-jump")
+    log.evaluate("node => { node.scrollTop = 0 }")
+    jump.click()
+
+    expect(jump).to_be_hidden()
+    assert log.evaluate("node => node.scrollHeight - node.scrollTop - node.clientHeight") < 2
 
 
 def test_the_conversation_and_the_draft_survive_a_reload_and_a_restart(nb, stub_model):

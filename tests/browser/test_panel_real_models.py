@@ -1,7 +1,11 @@
 """The chat panel on real llama.cpp servers: the embedded model, one that calls a tool, and one that is loaded."""
 
+import re
+
 import pytest
-from browser.panel_parts import LOAD, answers, ask, button, written
+from browser.lab import Notebook
+from browser.panel_parts import LOAD, answers, ask, box, button, written
+from browser.test_panel_compose import PASTE, in_base64
 from model.test_real_server import slots_at_work
 from playwright.sync_api import expect
 from swap_servers import model_command
@@ -77,6 +81,20 @@ def test_a_tool_call_of_a_real_model_waits_for_the_answer_to_its_card(notebook, 
     expect(nb.panel.locator(".piano-call")).to_have_attribute("data-state", state)
 
 
+def test_a_cell_that_a_real_model_adds_is_proposed_until_it_is_kept(notebook, serve_tiny, tiny):
+    call = '<tool_call>\n{"name": "add_cell", "arguments": {"code":"made=1"}}\n</tool_call>'
+    endpoint = serve_tiny(says=call, says_after_tool="There it is.", chat_template=tiny.TOOLS)
+    nb = opened(notebook, at(endpoint), "%piano agent Assistant --tools add_cell")
+
+    ask(nb, "Write me a cell.")
+    expect(written(nb).last).to_have_text("There it is.", timeout=LONG)
+    expect(nb.root.locator(".jp-Cell.piano-proposed")).to_have_count(1)
+    nb.panel.get_by_role("button", name="Keep: made=1").click()
+
+    expect(nb.root.locator(".jp-Cell.piano-proposed")).to_have_count(0)
+    assert nb.sources()[-1] == "made=1"
+
+
 @pytest.fixture(scope="module")
 def swap(start_swap, tiny, tmp_path_factory):
     """Two models behind a server that swaps; `slow` loads until `swap.gate` is there."""
@@ -120,3 +138,159 @@ def test_a_model_is_loaded_and_unloaded_in_the_panel_and_its_state_is_seen(noteb
     swap.settle()
     assert swap.history == ["slow", "slow", "quick"]
     nb.until(lambda: state.get_attribute("data-state") == "unloaded")
+
+
+SAYS = "So:\n```python\nmade = 41\n```\nThat is all."
+CELLS = [
+    "%%piano --into said\nWhat is it?",
+    "print(type(said).__name__)",
+    "%%piano --model another\nAnd now?",
+    "1 / 0",
+]
+PANEL, HOLD, GO_ON = "%piano panel", "%piano stop", "%piano start"
+
+
+@pytest.fixture(scope="module")
+def shared(window, lab, serve_tiny):
+    """A notebook with a panel on a server of its own; the last tests of this file share it."""
+    path = "panel-on-a-real-server/notebook.ipynb"
+    lab.write(path, [f"{at(serve_tiny(says=SAYS))}\nrate = 0.19", PANEL, *CELLS, HOLD, GO_ON])
+    nb = Notebook(window, lab, path)
+    nb.open()
+    nb.run(0)
+    nb.run(1)
+    yield nb
+    nb.close()
+    lab.end_kernels()
+
+
+@pytest.fixture
+def real(shared, request):
+    """The same, its panel in a new thread."""
+    shared.panel.locator("header").get_by_role("button", name="New thread").click()
+    expect(shared.panel.locator(".piano-title")).to_have_text("New chat")
+    yield shared
+    failed = getattr(request.node, "failed", False)
+    shared.shot(f"{'FAILED-' if failed else ''}{request.node.name}")
+
+
+def run(nb, source):
+    """Run the cell with this source, and return its place."""
+    nb.run(nb.sources().index(source))
+    return nb.sources().index(source)
+
+
+def sheet(nb, opener, name):
+    nb.panel.locator("header").get_by_role("button", name=opener).click()
+    return nb.panel.get_by_role("dialog", name=name, exact=True)
+
+
+def test_the_first_question_names_the_thread_and_its_answer_is_used(real):
+    empty = real.panel.locator(".piano-empty")
+    expect(empty).to_contain_text("Assistant answers with")
+    empty.get_by_role("group", name="Questions to try").get_by_role("button").first.click()
+    question = box(real).input_value()
+    box(real).press("Enter")
+
+    expect(written(real).locator("pre code")).to_have_text(re.compile("made = 41"), timeout=LONG)
+    expect(real.panel.locator(".piano-title")).to_contain_text(question[:20])
+    expect(real.panel.locator(".piano-cost summary")).to_contain_text("tokens")
+    copy = real.panel.get_by_role("button", name="Copy: Assistant")
+    copy.click()
+    expect(copy).to_have_text("Copied")
+    box(real).press("Control+f")
+    real.panel.get_by_role("searchbox", name="Find in this thread").fill("made")
+    expect(real.panel.get_by_role("search").get_by_role("status")).to_have_text("1 of 1")
+    real.page.keyboard.press("Escape")
+    button(real, "Insert below").click()
+    real.until(lambda: "made = 41" in real.sources())
+
+
+def test_settings_are_tested_and_an_agent_is_made_that_answers_beside_another(real):
+    settings = sheet(real, "Settings", "Settings")
+    settings.get_by_role("button", name="Test the model").click()
+    expect(settings.locator("[data-result=check_model]")).to_contain_text("answered after", timeout=LONG)
+    sheet(real, "Who answers", "Who answers").get_by_role("button", name="Edit agents…").click()
+    agents = real.panel.get_by_role("dialog", name="Agents", exact=True)
+    agents.get_by_role("button", name="New agent").click()
+    agents.get_by_role("textbox", name="Name").fill("bea")
+    agents.get_by_role("button", name="Save").click()
+    expect(agents.locator(".piano-thread-open", has_text="bea")).to_be_visible()
+    sheet(real, "Who answers", "Who answers").get_by_role("checkbox", name="bea").check()
+    expect(real.panel.get_by_role("button", name="Who answers: Assistant, bea")).to_be_visible()
+    real.page.keyboard.press("Escape")
+
+    ask(real, "Together?")
+    expect(answers(real)).to_have_count(2, timeout=LONG)
+
+    threads = sheet(real, "Threads", "Threads")
+    threads.get_by_role("searchbox").fill("together")
+    expect(threads.locator(".piano-thread-title")).to_have_text(["Together?"])
+    threads.get_by_role("button", name="Actions for Together?").click()
+    with real.page.expect_download() as download:
+        threads.get_by_role("button", name="Export as Markdown").click()
+    assert "made = 41" in download.value.path().read_text()
+    real.page.keyboard.press("Escape")
+
+
+def test_messages_with_values_and_files_wait_and_one_is_cancelled(real):
+    run(real, HOLD)
+    box(real).press_sequentially("Double @rat")
+    expect(real.panel.get_by_role("option").first).to_contain_text("0.19")
+    box(real).press("Tab")
+    box(real).evaluate(PASTE, ["notes.txt", "text/plain", in_base64(b"some notes")])
+    expect(real.panel.locator(".piano-chip")).to_have_text(["rate×", "notes.txt, 10 bytes×"])
+    box(real).press("Enter")
+    expect(answers(real, "queued")).to_have_count(1)
+    ask(real, "never")
+    expect(answers(real, "queued")).to_have_count(2)
+    real.panel.get_by_role("button", name="Cancel: never").click()
+    expect(answers(real, "queued")).to_have_count(1)
+    run(real, GO_ON)
+
+    expect(answers(real)).to_have_count(1, timeout=LONG)
+    expect(real.panel.locator(".piano-attachment")).to_contain_text("notes.txt")
+
+
+def test_the_panel_beside_the_notebook_stays_in_step(real):
+    opener = real.page.get_by_role("button", name="Open Piano").first
+    opener.click()
+    docked = real.page.locator(".piano-dock .piano-panel")
+    docked.get_by_role("textbox", name="Message").fill("Which sea?")
+    docked.get_by_role("textbox", name="Message").press("Enter")
+
+    for panel in (docked, real.panel):
+        expect(panel.locator(".piano-done pre")).to_be_visible(timeout=LONG)
+        expect(panel.locator(".piano-title")).to_have_text("Which sea?")
+    opener.click()
+    expect(docked).to_have_count(0)
+
+
+def test_cells_are_answered_and_an_error_is_explained(real):
+    _, read, asked, failed = [run(real, source) for source in CELLS]
+
+    assert real.text(read).strip() == "Message"
+    expect(real.cell(asked).locator(".piano-answer pre")).to_be_visible()
+    real.cell(failed).get_by_role("button", name="Explain with Piano").click()
+
+    expect(real.cell(failed + 1).locator(".piano-answer pre")).to_be_visible(timeout=LONG)
+
+
+def test_the_conversation_and_the_draft_survive_a_reload_and_a_restart(real):
+    ask(real, "one")
+    expect(answers(real)).to_have_count(1, timeout=LONG)
+    box(real).fill("two, perhaps")
+    box(real).blur()
+    real.save()
+
+    real.reload()
+    expect(box(real)).to_have_value("two, perhaps", timeout=LONG)
+    real.restart()
+    button(real, "Reconnect").click()
+    expect(real.panel.locator(".piano-gone")).to_be_hidden(timeout=LONG)
+    expect(box(real)).to_have_value("two, perhaps")
+    expect(written(real).locator("pre")).to_have_count(1)
+    real.run(0)  # the server is a setting of the kernel
+    box(real).press("Enter")
+
+    expect(answers(real)).to_have_count(2, timeout=LONG)
