@@ -311,6 +311,9 @@ def test_an_agent_s_form_keeps_what_is_written_until_that_is_saved_or_given_up(n
     agents = opened()
     expect(prompt).to_have_value("You count.")
     expect(agents.get_by_role("alert")).to_contain_text("not saved yet")
+    nb.page.keyboard.press("Escape")
+    expect(nb.panel.locator(".piano-notice")).to_be_hidden()
+    agents = opened()
 
     agents.get_by_role("button", name="Back").click()
     agents.get_by_role("button", name="Keep writing").click()
