@@ -263,7 +263,7 @@ def test_every_sheet_is_usable_in_a_small_panel(nb, shade):
         top = threads.bounding_box()["y"]
         assert top == pytest.approx(header["y"] + header["height"], abs=1), "the conversation shows between"
         threads.get_by_role("button", name="Actions for What is the capital of France?").click()
-        expect(threads.get_by_role("button", name="Delete…")).to_be_in_viewport(ratio=1)
+        expect(threads.get_by_role("button", name="Rename")).to_be_in_viewport(ratio=1)
         check_reach(threads)
         threads.get_by_role("button", name="Delete…").click()
         check_reach(threads, "Delete for good")
