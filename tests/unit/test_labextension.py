@@ -32,10 +32,10 @@ def test_the_extension_has_the_version_of_the_package_also_in_the_address_of_its
 def test_each_module_is_a_plugin_that_the_container_loads_and_no_module_is_long():
     [plugins] = re.findall(r"PLUGINS = \[(.*?)\]", MODULES["remoteEntry"])
 
-    assert {"remoteEntry", *re.findall(r'"(\w+)"', plugins)} == set(MODULES)
+    assert {"remoteEntry", "renewed", *re.findall(r'"(\w+)"', plugins)} == set(MODULES)
     for name, text in MODULES.items():
         assert len(text.splitlines()) <= MAX_LINES
-        assert name == "remoteEntry" or f'id: "piano-jupyter:{name}"' in text
+        assert name in {"remoteEntry", "renewed"} or f'id: "piano-jupyter:{name}"' in text
 
 
 def test_no_module_evaluates_text_or_sets_markup():

@@ -65,10 +65,7 @@ function addButtons(answer) {
   answer.append(copyButton("Copy the answer", () => readAnswer(answer)));
 }
 
-const { href, search } = new URL(import.meta.url);
-const { become } = await import(Object.assign(new URL("renewed.js", href), { search }).href);
-
-export default async () => ({
+export default async (_, { become }) => ({
   id: "piano-jupyter:answers",
   description: "Shows the answers of %%piano while they are written, and adds copy buttons to them.",
   autoStart: true,

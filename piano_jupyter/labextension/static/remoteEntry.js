@@ -21,7 +21,8 @@
 
   async function plugins() {
     const made = await Promise.all(PLUGINS.map((name) => import(address(`${name}.js`))));
-    return Promise.all(made.map((each) => each.default(shared)));
+    const renewed = await import(address("renewed.js")); // which the page of the chat panel has, too
+    return Promise.all(made.map((each) => each.default(shared, renewed)));
   }
 
   window._JUPYTERLAB ??= {};
