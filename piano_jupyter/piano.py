@@ -2640,15 +2640,16 @@ class Piano:
             running = parts.finder.current()
             note = running.note if running else f"{parts.finder.stand_in} starts with the first question"
             return status(answering_model=self.answering_model(name), server=EMBEDDED, state="embedded", note=note)
-        answering = self.answering_model(name)
         if problem := await parts.finder.problem():
-            return status(answering_model=answering, state="no server", note=f"{url} {problem}")
+            return status(answering_model=self.answering_model(name), state="no server", note=f"{url} {problem}")
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT_S):
                 models = await parts.swap.models()
                 swaps = await parts.swap.loaded() is not None
         except (ModelError, TimeoutError) as error:
-            return status(answering_model=answering, state="no server", note=str(error) or f"{url} is slow to answer")
+            note = str(error) or f"{url} is slow to answer"
+            return status(answering_model=self.answering_model(name), state="no server", note=note)
+        answering = self.answering_model(name)
         found = next((each for each in models if name in {each.name, *each.aliases}), None)
         if found is None and answering == name and name not in parts.swap.known():
             note = str(not_served_error(name, parts.swap.known()))
@@ -2753,14 +2754,17 @@ class Piano:
 
         Returns:
             The embedded model while it answers in place of the others; else what the server named in its last answer,
-            which is another name where it resolves an alias or has only one model; else the name itself.
+            which is another name where it resolves an alias; else the only model of a server whose model answers by
+            any name, once the server was asked for its models; else the name itself.
 
         Example:
             >>> piano.answering_model("qwen3:32b")
             'qwen3:32b'
         """
-        client = self._parts.client if self._parts.cassette is None else None  # else outputs would not repeat
-        return self.stand_in or (client.answered_by(model) if client else "") or model
+        parts = self._parts
+        if parts.client is None or parts.cassette is not None:  # else outputs would not repeat
+            return self.stand_in or model
+        return self.stand_in or parts.client.answered_by(model) or parts.swap.only_model or model
 
     def known_models(self) -> list[str]:
         """Return the models that the server listed last, without asking it.
@@ -2818,7 +2822,7 @@ class Piano:
     async def _warn_of_unknown_model(self, model: str | None, advice: str = GIVE_AGENT_ANOTHER) -> None:
         """Leave a notice if the server does not have a model that an agent or a question was given."""
         names = await self.model_names() if model else []
-        if model and names and model not in names and not self.stand_in:
+        if model and names and model not in names and self.answering_model(model) == model:
             self._parts.notices.append(str(not_served_error(model, names)).replace(GIVE_AGENT_ANOTHER, advice))
 
     def _layers(self) -> list[str]:

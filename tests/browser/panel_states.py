@@ -146,7 +146,7 @@ def every_kind_of_text(scene):
     nb = scene.panel()
     ask(nb, "@ada Show me everything.")
     told(nb)
-    expect(nb.panel.locator("img.piano-diagram")).to_be_visible()
+    expect(nb.panel.locator("img.piano-diagram")).to_be_visible(timeout=30_000)
     return nb
 
 

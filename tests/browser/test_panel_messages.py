@@ -300,7 +300,8 @@ def test_q3_a_diagram_is_an_image_in_which_nothing_runs_and_what_is_no_diagram_s
     nb.page.on("request", lambda request: loaded.append(request.url))
     ask(nb, "Draw it.")
 
-    expect(nb.panel.locator("img.piano-diagram")).to_have_attribute("src", re.compile("^data:image/svg"))
+    drawn = nb.panel.locator("img.piano-diagram")
+    expect(drawn).to_have_attribute("src", re.compile("^data:image/svg"), timeout=30_000)  # the front end loads a lot
     expect(nb.panel.locator("img")).to_have_count(1)
     expect(nb.panel.locator("pre")).to_have_count(3)
     nb.shot("diagram")

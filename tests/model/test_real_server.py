@@ -26,6 +26,7 @@ def slots_at_work(endpoint):
 
 async def test_a_real_server_answers_and_says_what_it_cost(piano_at, tiny_server):
     async with piano_at(tiny_server) as piano:
+        status = await piano.model_status("a model of another name")
         events = piano.events()
         answer = await piano.ask("How are you?")
         await events.aclose()
@@ -35,7 +36,8 @@ async def test_a_real_server_answers_and_says_what_it_cost(piano_at, tiny_server
     assert "".join(streamed) == answer.content
     assert len(streamed) > 1
     assert answer.usage["completion_tokens"] >= len(streamed) - 1
-    assert answer.usage["model"]
+    assert answer.usage["model"] == status.answering_model
+    assert status.state == "loaded"
 
 
 async def test_a_model_that_repeats_itself_is_stopped_and_its_slot_is_free(piano_at, serve_tiny):

@@ -1,4 +1,4 @@
-// Content that is shown anew: what is the same stays, with a selection in it, the focus and how far it is scrolled.
+// Content that is shown again: what is the same stays, with a selection in it, the focus and how far it is scrolled.
 
 const CONTROLS = "button, input, select, textarea, summary";
 
@@ -28,7 +28,7 @@ function continues(old, fresh) {
   return true;
 }
 
-// do something that makes the controls of an element anew: the one that had the focus has it again, if it is still there;
+// do something that replaces the controls of an element: the one that had the focus has it again, if it is still there;
 // return whether the focus is where it was
 export function keepingFocus(node, work) {
   const before = node.contains(document.activeElement) && document.activeElement;

@@ -20,6 +20,7 @@ class ModelStateCache:
         self.url = url
         self.models: dict[str, Model] = {}
         self.aliases: dict[str, str] = {}  #: alias to name
+        self.only_model = ""  #: answers by any name; "" where each name has its own model
         self.hidden: frozenset[str] = frozenset()  #: served, but not listed
         self.aliases_due_at = 0.0  #: when to ask the events for aliases
         self.states: States | None = None  #: None: not known to be llama-swap
@@ -44,8 +45,9 @@ class ModelStateCache:
         active = {name for name, state in self.states.items() if state in {ModelState.LOADED, ModelState.LOADING}}
         return frozenset(active | {alias for alias, name in self.aliases.items() if name in active})
 
-    def update_models(self, models: Iterable[Model]) -> None:
+    def update_models(self, models: Iterable[Model], only_model: str) -> None:
         """Update from the server's list of models."""
+        self.only_model = only_model
         self.models = {model.name: model for model in models}
         self.aliases |= {alias: model.name for model in self.models.values() for alias in model.aliases}
 

@@ -67,11 +67,12 @@ class SwapClient:
         states = self._cache.states
         with contextlib.suppress(ModelError, httpx.HTTPError):  # a failing server, or an older cassette without it
             states = self._update_states(await self._ask("/running"))
-        models = model_list.parse_models(json_or_none(response.text), states)
+        listed = json_or_none(response.text)
+        models = model_list.parse_models(listed, states)
         if states is not None:
             await self._update_aliases()
         models = model_list.with_aliases(models, self._cache.aliases)
-        self._cache.update_models(models)
+        self._cache.update_models(models, model_list.only_model(listed))
         return models
 
     async def context(self, name: str) -> int | None:
@@ -87,6 +88,11 @@ class SwapClient:
     def known(self) -> list[str]:
         """Return the last known names and aliases, without a request."""
         return self._cache.known()
+
+    @property
+    def only_model(self) -> str:
+        """The name of the model that answers by any name, as last known; "" where each name has its own model."""
+        return self._cache.only_model
 
     @property
     def aliases(self) -> Mapping[str, str]:

@@ -22,7 +22,8 @@ STATE_WORDS = {
     "loading": ModelState.LOADING,
     "stopping": ModelState.UNLOADING,
 }
-
+#: servers that have one model, which answers whatever name it is asked by, as their lists of models call them
+ONE_MODEL_SERVERS = frozenset({"llamacpp", "koboldcpp"})
 WINDOW_KEYS = ("max_model_len", "context_window", "max_context_length")  #: more names for a context window's size
 MAX_WINDOW_TOKENS = 1 << 40  #: a larger number is not a context window
 
@@ -51,6 +52,14 @@ def parse_models(body: Any, running: States | None) -> list[Model]:
         for record in records
         if isinstance(record, dict) and _text(record.get("id"))
     ]
+
+
+def only_model(body: Any) -> str:
+    """Return the name of the model that answers by any name, from `GET /v1/models`; "" where it does not say so."""
+    records = mapping(body).get("data")
+    record = mapping(records[0]) if isinstance(records, list) and len(records) == 1 else {}
+    swaps = "status" in record  # llama.cpp's router, which has one model so far
+    return _text(record.get("id")) if record.get("owned_by") in ONE_MODEL_SERVERS and not swaps else ""
 
 
 def parse_running(body: Any) -> dict[str, ModelState] | None:

@@ -6,7 +6,6 @@ back is bounded, and not decompressed. Certificates and proxy are those of the s
 """
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from piano_jupyter.runner.tools.mcp.message_limits import (
     MessageRate,
     has_too_many_values,
 )
+from piano_jupyter.text.json_text import json_or_none, mapping
 
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10.0, 600.0
 NOTICE_TIMEOUT_S = 10.0  #: of what needs no work, such as a notification: the SDK sends nothing else meanwhile
@@ -191,7 +191,7 @@ def _open(settings: ConnectionSettings) -> httpx2.AsyncHTTPTransport:
 
 def _is_request(content: bytes) -> bool:
     """Return whether a message asks for something, which may take long."""
-    message = json.loads(content)
+    message = mapping(json_or_none(content.decode()))
     return "method" in message and "id" in message
 
 

@@ -275,7 +275,7 @@ def updates(monkeypatch):
     seen = []
 
     class Handle:
-        def update(self, bundle, *, raw):
+        def update(self, bundle, *, raw, **_):
             seen.append(bundle.get("text/html", "") if raw else None)
 
     monkeypatch.setattr(live_cell, "display", lambda *_, **__: Handle())

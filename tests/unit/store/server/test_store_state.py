@@ -306,12 +306,11 @@ async def test_j21_a_frozen_client_stops_nobody_and_does_not_make_the_process_gr
         while len(await talker.clients()) > 2:
             talker.publish(bytes(2**20))
             sent += 1
-        await heard.number(sent)
+            await heard.number(sent)  # one that is slow loses events, too
         while sent < 100:
             talker.publish(bytes(2**20))
-            await talker.counts()
             sent += 1
-        await heard.number(sent)
+            await heard.number(sent)
 
         assert memory_of(talker.server_pid) - before < 6 * MAX_UNREAD_EVENT_BYTES
 

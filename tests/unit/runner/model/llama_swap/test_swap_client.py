@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -98,6 +99,30 @@ async def test_the_state_is_that_of_the_running_process(llama_swap, swap_of, wor
     llama_swap.serves["/running"] = {"running": [{"model": "b", "state": word}]}
 
     assert [model.state for model in await swap_of().models() if model.name == "b"] == [state]
+
+
+@pytest.mark.parametrize(
+    ("listed", "only"),
+    [
+        ([{"id": "tiny.gguf", "owned_by": "llamacpp"}], "tiny.gguf"),
+        ([{"id": "koboldcpp/tiny", "owned_by": "koboldcpp"}], "koboldcpp/tiny"),
+        ([{"id": "tiny.gguf", "owned_by": "llamacpp", "status": {"value": "loaded"}}], ""),  # a router
+        ([{"id": "a", "owned_by": "vllm"}], ""),  # refuses other names
+        ([{"id": "a", "owned_by": "llamacpp"}, {"id": "b", "owned_by": "llamacpp"}], ""),
+        (["a"], ""),
+        ([], ""),
+        ("a", ""),
+    ],
+)
+async def test_the_only_model_of_a_server_answers_by_any_name(stub, swap_of, listed, only):
+    stub.serves = {"/v1/models": {"data": listed}}
+    swap = swap_of()
+    assert swap.only_model == ""
+
+    with suppress(ModelError):
+        await swap.models()
+
+    assert swap.only_model == only
 
 
 async def test_an_alias_that_is_listed_separately_is_not_a_model(llama_swap, swap_of):

@@ -15,10 +15,9 @@ import pytest
 from child import ROOT
 from sandboxing import run_in, running, wait_until
 
-from piano_jupyter.runner.tools.bash import marked_processes
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap, SandboxLimits
 from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits, remove_empty_groups
-from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE, kill_group
+from piano_jupyter.runner.tools.bash.marked_processes import MARK_VARIABLE, kill_group, kill_marked
 from piano_jupyter.runner.tools.bash.output import MAX_SPILL_BYTES, CommandOutput
 from piano_jupyter.runner.tools.bash.sandboxed_command import (
     SandboxedCommand,
@@ -83,16 +82,15 @@ async def test_c2_a_process_that_leaves_the_session_ends_with_the_call(either, s
 
 def test_c2_a_process_that_is_just_running_another_program_is_looked_at_again(monkeypatch):
     process = subprocess.Popen(["sleep", "300"], env={MARK_VARIABLE: "a-mark"}, start_new_session=True)
-    read, looks = marked_processes._read, []  # noqa: SLF001  The moment is too short to meet it.
+    read, looks = Path.read_bytes, []
 
-    def once_without(number, what):
-        looks.append(what)
-        return b"" if number == process.pid and looks.count(what) == 1 else read(number, what)
+    def once_without(path):  # the moment is too short to meet it
+        looks.append(path)
+        return b"" if path.parent.name == str(process.pid) and looks.count(path) == 1 else read(path)
 
-    monkeypatch.setattr(marked_processes, "_processes", lambda: [process.pid])
-    monkeypatch.setattr(marked_processes, "_read", once_without)
+    monkeypatch.setattr(Path, "read_bytes", once_without)
     try:
-        marked_processes.kill_marked("a-mark")
+        kill_marked("a-mark")
         assert process.wait(10) < 0
     finally:
         process.kill()
