@@ -6,13 +6,20 @@ import { make } from "./elements.js";
 const MARKDOWN = "text/markdown"; // Notebook 7 draws diagrams in Markdown only
 const DRAWING = "data:image/svg+xml";
 
+const drawings = new Map(); // by their text: an answer is sent again when it has ended, and is to stay as it is
+
 // put the drawing above each block of Mermaid code in a piece of the page; `keepingItsEnd` wraps what changes heights
 export function drawDiagrams(panel, root) {
   for (const code of root.querySelectorAll("code.language-mermaid")) {
     const block = code.closest("pre");
-    drawing(panel, code.textContent).then((image) => {
-      if (image) panel.log.keepingItsEnd(() => block.before(image));
-    });
+    const text = code.textContent;
+    if (drawings.has(text)) block.before(drawings.get(text).cloneNode());
+    else
+      drawing(panel, text).then((image) => {
+        if (!image) return;
+        drawings.set(text, image);
+        panel.log.keepingItsEnd(() => block.before(image.cloneNode()));
+      });
   }
 }
 
