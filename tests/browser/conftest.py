@@ -15,6 +15,7 @@ from browser.lab import LONG, ClassicNotebook, Lab, Notebook
 from swap_servers import start_swap  # noqa: F401  A fixture.
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_MS = 15_000  #: until what is expected is seen: several browsers run at once, on two cores
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 FLAGS = [
@@ -63,8 +64,9 @@ def lab(tmp_path_factory, _stub_server):
 def chromium():
     """A browser, started."""
     _need(importlib.util.find_spec("playwright"), "playwright: pip install 'piano_jupyter[test]'")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     found = os.environ.get("E2E_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_need(found, "chromium"), args=FLAGS)

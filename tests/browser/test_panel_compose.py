@@ -202,7 +202,8 @@ def test_the_list_is_used_with_arrows_escape_and_the_mouse_and_never_stops_typin
 
     box(nb).fill("")
     box(nb).press_sequentially("@")
-    expect(options(nb).nth(1)).to_be_visible()
+    for name in ("Assistant", "sales"):  # what is chosen stays chosen when more comes, but not in its place
+        expect(option(nb, name)).to_be_visible()
     box(nb).press("ArrowDown")
     expect(options(nb).nth(1)).to_have_attribute("aria-selected", "true")
     box(nb).press("ArrowUp")
