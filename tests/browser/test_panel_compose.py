@@ -274,7 +274,7 @@ def test_a_pasted_image_and_a_dropped_text_go_with_the_question(notebook, stub_m
     notes = ("a line of notes\n" * 60_000)[:90_000]
     box(nb).evaluate(DROP, ["notes.txt", "text/plain", in_base64(notes.encode())])
     chips = nb.panel.locator(".piano-chip")
-    expect(chips).to_have_text([re.compile("plot.png, 64 × 48"), re.compile("notes.txt")])
+    expect(chips).to_have_text([re.compile("plot.png, 64 × 48"), re.compile("notes.txt, ")])
     expect(chips.first.locator("img")).to_be_visible()
     nb.shot("compose_files")
 
@@ -318,7 +318,7 @@ def test_a_file_of_the_workspace_is_chosen_and_can_be_removed(notebook, lab, stu
     box(nb).press("Enter")
     expect(options(nb).first).to_contain_text("data/figures.csv")
     box(nb).press("Enter")
-    expect(nb.panel.locator(".piano-chip")).to_contain_text("figures.csv")
+    expect(nb.panel.locator(".piano-chip")).to_contain_text("figures.csv, ")
     expect(box(nb)).to_have_value("Sum ")
     button(nb, "Remove figures.csv, 8 bytes").click()
     expect(nb.panel.locator(".piano-chip")).to_have_count(0)

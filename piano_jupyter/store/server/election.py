@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from piano_jupyter.errors import StoreError, StoreLockedError
+from piano_jupyter.store.duckdb.lock import STORE_PROCESS
 from piano_jupyter.store.server import wire
 from piano_jupyter.store.server.socket_folder import (
     NOT_SHARED,
@@ -24,6 +25,7 @@ from piano_jupyter.text.truncation import truncated
 
 CONNECT_TIMEOUT_S = 30.0
 RETRY_S = 0.02
+LEAVING_S = 3.0  #: how long a store process that does not listen may keep the database: it was killed, or just begins
 MAX_LOG_CHARS = 300
 STARTED = b"\1"  #: what a store process says before it says what is wrong, if anything is
 NO_SERVER = (FileNotFoundError, ConnectionRefusedError)
@@ -82,6 +84,8 @@ class Election:
     async def _connected_in_the_end(
         self, files: ServerFiles, opened: Callable[[ServerConnection], None]
     ) -> ServerConnection:
+        now = asyncio.get_running_loop().time
+        patient_until = now() + LEAVING_S
         while True:
             try:
                 if connection := await self._connected(files, opened):
@@ -89,8 +93,12 @@ class Election:
             except NO_SERVER:
                 async with _start_lock(files) as is_ours:
                     if is_ours and not await self._answers(files):
-                        await self._start(files)
-                        continue
+                        try:
+                            await self._start(files)
+                            continue
+                        except StoreLockedError as error:
+                            if STORE_PROCESS not in str(error) or now() > patient_until:
+                                raise
             except OSError as error:
                 raise CannotShareError(
                     f"the store process at {files.socket} cannot be reached ({error}); {NOT_SHARED}"

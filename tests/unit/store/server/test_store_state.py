@@ -14,6 +14,7 @@ from child import IS_ROOT, NOBODY, needs_root
 from making import Make
 from store_processes import HOLD, opened, outcome, started
 from store_servers import CONNECT, Heard, ended, killed_client, served
+from waiting import until
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.store.duckdb.database_file import hold, let_go
@@ -172,6 +173,20 @@ async def test_a_client_that_ends_the_process_leaves_a_file_that_is_free(file, c
     await second.close(end=True)
     let_go(hold(str(file)))
     await ended(pid)
+
+
+async def test_who_starts_a_store_process_and_leaves_at_once_is_in_nobody_s_way(file):
+    first, second = RemoteStore(file), RemoteStore(file)
+    opening = asyncio.create_task(first.open())
+    await asyncio.to_thread(until, server_files(str(file)).log.exists, "none is started")
+    opening.cancel()
+    await asyncio.wait({opening})
+    await first.close()  # the process has the database soon, and listens a moment later
+
+    await second.open()
+
+    assert (await second.counts()).messages == 0
+    await second.close(end=True)
 
 
 def fill(folder):
