@@ -57,7 +57,14 @@ class Kernel:
         settings = {"PIANO_BASE_URL": stub.url, "JPY_SESSION_NAME": str(folder / "notebook.ipynb")}
         self.env = os.environ | {name: str(path) for name, path in paths.items()} | settings | env
         self.manager.start_kernel(cwd=str(folder), env=self.env)
-        self._connect()
+        try:
+            self._connect()
+        except RuntimeError:
+            if self.manager.is_alive():
+                raise
+            self.client.stop_channels()  # something else has taken one of its ports before it could
+            self.manager.restart_kernel(now=True, newports=True)
+            self._connect()
 
     def _connect(self):
         self.client = self.manager.client()
