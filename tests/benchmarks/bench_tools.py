@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -28,6 +29,16 @@ LINES = 200
 SHELL_ROUNDS = 100
 TICK_S = 0.001
 FILES = (100, 5_000, 50_000)
+MANY_NAMES = 20_000
+NAMES = (  # made by a command of bash that has a number `i`
+    ": >.env.$i",
+    ": >m$i.pyc",
+    ": >m$i.so",
+    ": >f$i.txt",
+    "ln -s /etc/passwd l$i",
+    "ln -s .env.$i l$i",
+    "mkdir d$i",
+)
 
 
 def median(action, rounds=ROUNDS):
@@ -100,6 +111,28 @@ def lay_out(folder, files):
         path.touch()
 
 
+def run_watched(runner, tool, gaps, mode, command):
+    """Run a command, and add how long the loop stood meanwhile, and worked, each in seconds, to `gaps`."""
+
+    async def watched():
+        current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
+        done = asyncio.ensure_future(tool.bash(command))
+        while not done.done():
+            begun, worked = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(TICK_S)
+            gaps.append((time.perf_counter() - begun - TICK_S, time.thread_time() - worked))
+        await done
+
+    runner.run(watched())
+
+
+def longest(gaps, what):
+    """Yield the longest of the times that the loop stood and worked."""
+    stood, worked = map(max, zip(*gaps, strict=True))
+    yield f"  the longest time that the loop stood, {what}", stood * 1e6
+    yield f"  and worked, on a machine with other work, {what}", worked * 1e6
+
+
 def shell():
     """Run a command that does nothing, and one that writes, in small and large workspaces."""
     reference = median(lambda _: subprocess.run(["bwrap", "--ro-bind", "/", "/", "true"], check=True), SHELL_ROUNDS)
@@ -110,35 +143,42 @@ def shell():
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, asyncio.Runner() as runner:
             lay_out(folder, files)
             tool, gaps = BashTool(PianoConfig(workspace=folder)), []
-
-            async def call(mode, command, tool=tool, gaps=gaps):
-                current_call.set(ToolCallContext(thread_id=UUID(int=1), call_id=UUID(int=2), mode=mode, say=print))
-                done = asyncio.ensure_future(tool.bash(command))
-                while not done.done():
-                    begun, worked = time.perf_counter(), time.thread_time()
-                    await asyncio.sleep(TICK_S)
-                    gaps.append((time.perf_counter() - begun - TICK_S, time.thread_time() - worked))
-                await done
-
+            run = partial(run_watched, runner, tool, gaps)
             begun = time.perf_counter()
-            runner.run(call("write", ":"))
+            run("write", ":")
             yield f"  the first call, {files:,} files", (time.perf_counter() - begun) * 1e6
             for name, mode, command in (("in the sandbox", "write", ":"), ("that writes", "write", "echo >d0/new.txt")):
-                took = median(lambda _, m=mode, c=command: runner.run(call(m, c)), SHELL_ROUNDS)
+                took = median(lambda _, r=run, m=mode, c=command: r(m, c), SHELL_ROUNDS)
                 first = smallest.setdefault(name, took)
                 what = f"  a call {name}, {files:,} files"
                 yield (
                     f"{what:44} {took / first:5.2f} times the smallest, {took / reference:5.1f} times bwrap true",
                     took,
                 )
-            stood, worked = map(max, zip(*gaps, strict=True))
-            yield f"  the longest time that the loop stood, {files:,}", stood * 1e6
-            yield f"  and worked, on a machine with other work, {files:,}", worked * 1e6
-            yield "  a call outside", median(lambda _: runner.run(call("full", ":")), SHELL_ROUNDS)
+            yield from longest(gaps, f"{files:,}")
+            yield "  a call outside", median(lambda _, r=run: r("full", ":"), SHELL_ROUNDS)
             runner.run(tool.aclose())
 
 
-SECTIONS = {"files": files, "shell": shell}
+def names():
+    """Let commands make, find and remove very many names of each kind that Piano looks at."""
+    for name in NAMES:
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, asyncio.Runner() as runner:
+            tool = BashTool(PianoConfig(workspace=folder))
+            for what, command in (
+                ("made", f"for i in $(seq {MANY_NAMES}); do {name}; done"),
+                ("there", ":"),
+                ("removed", "find . -mindepth 1 -delete"),
+            ):
+                gaps = []
+                begun = time.perf_counter()
+                run_watched(runner, tool, gaps, "write", command)
+                yield f"{MANY_NAMES:,} {what}: {name}", (time.perf_counter() - begun) * 1e6
+                yield from longest(gaps, what)
+            runner.run(tool.aclose())
+
+
+SECTIONS = {"files": files, "shell": shell, "names": names}
 
 
 def measure(megabytes, section):

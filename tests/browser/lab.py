@@ -108,7 +108,7 @@ class Lab:
     def add_kernel(self, name, code):
         """Add a kind of kernel: Python that runs `code` first."""
         folder = self._folder / FOLDERS["JUPYTER_PATH"] / "kernels" / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         argv = [
             sys.executable,
             "-c",
@@ -172,7 +172,8 @@ class Notebook:
 
     def open(self, mode="tab-after"):
         """Open it: as a tab, or beside the others with `mode` "split-right"."""
-        ask = """([path, mode]) => {
+        ask = """async ([path, mode]) => {
+            await jupyterapp.serviceManager.kernelspecs.refreshSpecs();  // a test may have added one
             jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook', options: {mode}});
         }"""
         self.page.evaluate(ask, [self.path, mode])

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.lab import Notebook
+from browser.lab import ClassicNotebook, Notebook
 from browser.panel_parts import theme
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
@@ -122,9 +122,9 @@ def test_open_piano_shows_the_chat_beside_the_notebook_and_closes_it_again(noteb
     expect(dock(nb)).not_to_contain_text("has loaded")
 
 
-def test_while_a_cell_runs_the_dock_says_that_it_waits_for_the_kernel(notebook, tmp_path):
+def test_while_a_cell_runs_the_dock_says_that_it_waits_for_the_kernel(notebook_in_each, tmp_path):
     go = tmp_path / "go"
-    nb = notebook([LOAD, f"from pathlib import Path\nwhile not Path({str(go)!r}).exists():\n    pass"])
+    nb = notebook_in_each([LOAD, f"from pathlib import Path\nwhile not Path({str(go)!r}).exists():\n    pass"])
     nb.run(0)
     nb.run(1, wait=False)
     expect(nb.cell(1).locator(".jp-InputPrompt")).to_have_text("[*]:")
@@ -186,10 +186,9 @@ def test_the_dock_comes_back_after_a_restart_of_the_kernel_and_a_reload_of_the_p
         ),
     ],
 )
-def test_where_there_is_no_piano_the_dock_says_so_in_a_sentence(window, notebook, lab, kernel, code, sentence):
+def test_where_there_is_no_piano_the_dock_says_so_in_a_sentence(notebook_in_each, lab, kernel, code, sentence):
     lab.add_kernel(kernel, code)
-    window.evaluate("() => jupyterapp.serviceManager.kernelspecs.refreshSpecs()")
-    nb = notebook([""], kernel=kernel)
+    nb = notebook_in_each([""], kernel=kernel)
 
     press(nb)
 
@@ -209,15 +208,16 @@ def test_a_cell_opens_the_dock(notebook_in_each):
     assert [output["data"].keys() for output in nb.save()["cells"][1]["outputs"]] == [{"text/plain"}]
 
 
-def test_without_the_extension_a_cell_says_how_to_get_it_and_the_panel_works(chromium, lab, stub_model):
+@pytest.mark.parametrize("kind", [Notebook, ClassicNotebook], ids=["lab", "notebook7"])
+def test_without_the_extension_a_cell_says_how_to_get_it_and_the_panel_works(chromium, lab, stub_model, kind):
     context = chromium.new_context(viewport={"width": 1200, "height": 950})
     page = context.new_page()
     page.route("**/piano-jupyter/static/**", lambda route: route.abort())
-    path = "without-the-extension/notebook.ipynb"
+    path = f"without-the-extension-{kind.front_end}/notebook.ipynb"
     stub_model.says(tool_call("add_cell", code="made = 1"), "There you are.", "```python\nmade = 41\nmade + 1\n```")
     adds = f"{LOAD}\n%piano agent Assistant --tools add_cell"
     lab.write(path, [adds, "%piano panel --side", "%%piano\nWrite me a cell.", "%piano panel"])
-    nb = Notebook(page, lab, path)
+    nb = kind(page, lab, path)
     try:
         nb.reload()
         nb.run(0)

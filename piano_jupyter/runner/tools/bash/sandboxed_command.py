@@ -113,7 +113,13 @@ class SandboxedCommand:
                 failure_reason(self._output.text()) or f"bubblewrap was not ready within {START_TIMEOUT_S:g} s"
             )
         await asyncio.to_thread(self._cgroups.add_process, self._shell_pid)  # the system takes its time
-        self._first_process = os.pidfd_open(_first_process_of(self._shell_pid))
+        try:
+            self._first_process = os.pidfd_open(_first_process_of(self._shell_pid))
+        except (OSError, LookupError, ValueError) as error:  # of a process that is gone, the system says 0 and nothing
+            self._drain()
+            raise SandboxUnavailableError(
+                failure_reason(self._output.text()) or "bubblewrap ended before the command began"
+            ) from error
 
     async def run(self, folder: str, command: bytes, timeout_s: float, output: CommandOutput) -> CommandResult:
         """Run the command; none of its processes survives, however the call ends."""

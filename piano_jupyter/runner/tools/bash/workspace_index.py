@@ -9,9 +9,10 @@ only if it is over sooner, and what somebody else adds to the workspace counts f
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from piano_jupyter.runner.tools.files.git_settings import SETTINGS_FILES
 from piano_jupyter.runner.tools.files.write_hazards import (
@@ -23,9 +24,12 @@ from piano_jupyter.runner.tools.files.write_hazards import (
 )
 
 Parts = tuple[str, ...]
+T = TypeVar("T")
 
 MAX_FOLDERS = 200_000
 TIMESTAMP_MARGIN_S = 0.1  #: a folder that changes again after this time gets another time
+PAUSE_EACH = 50  #: names; each time the event loop needs the interpreter, it would wait for up to 5 ms otherwise
+PAUSE_S = 5e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class WorkspaceIndex:
                 return known
             folders, hidden, links, has_settings = [], [], [], False
             with os.scandir(path) as entries:
-                for entry in entries:
+                for entry in _with_pauses(entries):
                     if self.hazards.find_hidden((*parts, entry.name)):
                         hidden.append(entry.name)
                         links += [entry.name] if entry.is_symlink() else []
@@ -103,10 +107,18 @@ class WorkspaceIndex:
     def _targets(self, found: Mapping[Parts, _Folder]) -> list[Parts]:
         targets = [*protected_link_targets(self.hazards.workspace, [])]  # of the repository around the workspace
         for parts, folder in found.items():
-            for name in folder.links:
+            for name in _with_pauses(folder.links):
                 places = places_on_the_way(self.hazards.workspace.joinpath(*parts, name))
                 inside = (each for each in places if each.is_relative_to(self.hazards.workspace))
                 targets += (each.relative_to(self.hazards.workspace).parts for each in inside)
             if folder.has_settings:
                 targets += git_targets(self.hazards.workspace, self.hazards.workspace.joinpath(*parts))
         return targets
+
+
+def _with_pauses(names: Iterable[T]) -> Iterator[T]:
+    """Yield names, and let other threads run now and then."""
+    for number, each in enumerate(names, 1):
+        if number % PAUSE_EACH == 0:
+            time.sleep(PAUSE_S)
+        yield each

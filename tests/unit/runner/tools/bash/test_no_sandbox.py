@@ -3,7 +3,9 @@
 import asyncio
 import os
 import shutil
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sandboxing import FORBIDDEN
 from piano_jupyter import Piano
 from piano_jupyter.events import ApprovalRequested
 from piano_jupyter.runner.tools.bash.bwrap import Bubblewrap
+from piano_jupyter.runner.tools.bash.cgroup import CgroupLimits
 from piano_jupyter.tool import ToolAssessment, Verdict
 
 MISSING, FAILS, PLANTED = "bubblewrap is not installed", "bubblewrap fails here (", "bubblewrap is not started from "
@@ -186,6 +189,24 @@ async def test_d11_a_sandbox_that_fails_to_start_is_tried_again_before_the_call_
 
     assert ok == runs
     assert text == "it runs" or text.startswith("no_sandbox: nothing was run")
+
+
+async def test_d11_a_sandbox_that_ends_before_its_command_begins_is_tried_again(bash_of, sandboxed, monkeypatch):
+    ended = []
+
+    def end_once(_, process):
+        if not ended:
+            ended.append(process)
+            os.kill(process, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while Path(f"/proc/{process}").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+
+    monkeypatch.setattr(CgroupLimits, "add_process", end_once)
+
+    assert await bash_of()("echo it runs", mode="write") == (True, "it runs")
+    assert ended
 
 
 async def test_d11_control_outside_the_sandbox_the_same_command_changes_the_machine(bash_of, tmp_path, forbid):
