@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from swap_servers import model_command
 
 pytestmark = pytest.mark.model
+LENGTH = "--option ignore_eos=true --option max_tokens=1500"
+ENDLESS = f"%config PianoConfig.stop_loops = False\n%piano agent endless --temperature 0 {LENGTH}"
 LONG = 90_000  # ms, for a model on a busy machine
 TOOL = """
 from piano_jupyter import tool
@@ -37,8 +39,7 @@ def opened(notebook, *cells):
 
 
 def test_the_embedded_model_is_asked_stopped_asked_again_and_asked_differently(notebook, embedded_server):
-    endless = "%config PianoConfig.stop_loops = False\n%piano agent endless --option ignore_eos=true"
-    nb = opened(notebook, f"{at(embedded_server)}\n%piano agent Assistant --temperature 0\n{endless}")
+    nb = opened(notebook, f"{at(embedded_server)}\n%piano agent Assistant --temperature 0\n{ENDLESS}")
 
     ask(nb, "What is the capital of France?")
     expect(written(nb)).to_contain_text("Paris", timeout=LONG)
@@ -64,6 +65,35 @@ def test_the_embedded_model_is_asked_stopped_asked_again_and_asked_differently(n
 
     expect(written(nb)).to_contain_text("Paris")
     expect(stopped).not_to_be_empty()
+
+
+def test_a_half_written_answer_survives_a_reload_and_a_restart(notebook_in_each, embedded_server):
+    server = f"%env PIANO_BASE_URL={embedded_server.url}\n%env PIANO_API_KEY={embedded_server.api_key}"
+    nb = opened(notebook_in_each, f"{server}\n{LOAD}\n{ENDLESS}")
+
+    def writing():  # in the page that is there now
+        return answers(nb, "writing").locator(".piano-text")
+
+    def more_than(begun):
+        expect(writing()).not_to_be_empty(timeout=LONG)
+        return nb.until(lambda: (text := writing().inner_text()).startswith(begun) and text != begun and text)
+
+    ask(nb, "@endless Count.")
+    half = more_than("")
+    nb.save()
+    nb.reload()
+    half = more_than(half)
+    nb.restart()
+    expect(nb.panel.locator(".piano-gone")).to_contain_text("The kernel was restarted")
+    assert writing().inner_text().startswith(half)
+    nb.run(0)
+    button(nb, "Reconnect").click()
+    expect(nb.panel.locator(".piano-gone")).to_be_hidden(timeout=LONG)
+
+    expect(writing()).not_to_be_empty(timeout=LONG)
+    button(nb, "Stop").click()
+    expect(answers(nb, "cancelled").locator(".piano-text")).not_to_be_empty()
+    nb.until(lambda: not slots_at_work(embedded_server))
 
 
 @pytest.mark.parametrize(("choice", "state"), [("Approve", "ok"), ("Deny", "denied")])
@@ -95,20 +125,19 @@ def test_a_cell_that_a_real_model_adds_is_proposed_until_it_is_kept(notebook, se
     assert nb.sources()[-1] == "made=1"
 
 
-@pytest.fixture(scope="module")
-def swap(start_swap, tiny, tmp_path_factory):
+@pytest.fixture
+def swap(start_swap, tiny, tmp_path):
     """Two models behind a server that swaps; `slow` loads until `swap.gate` is there."""
-    folder = tmp_path_factory.mktemp("swap")
-    gguf = tiny.write_tiny_gguf(folder / "tiny.gguf", says="Here at last.")
-    more = {"quick": [], "slow": ["--wait-for", folder / "gate"]}
+    gguf = tiny.write_tiny_gguf(tmp_path / "tiny.gguf", says="Here at last.")
+    more = {"quick": [], "slow": ["--wait-for", tmp_path / "gate"]}
     server = start_swap("stand-in", {name: {"cmd": model_command(gguf, name, *each)} for name, each in more.items()})
-    server.api_key, server.gate = "", folder / "gate"
+    server.api_key, server.gate = "", tmp_path / "gate"
     return server
 
 
-def test_a_model_is_loaded_and_unloaded_in_the_panel_and_its_state_is_seen(notebook, swap):
+def test_a_model_is_loaded_and_unloaded_in_the_panel_and_its_state_is_seen(notebook_in_each, swap):
     agents = "%piano agent Assistant --model slow\n%piano agent ada --model quick"
-    nb = opened(notebook, f"{at(swap)}\n{agents}")
+    nb = opened(notebook_in_each, f"{at(swap)}\n{agents}")
     opener = nb.panel.get_by_role("button", name="Model and tools")
     state = opener.locator(".piano-dot")
     opener.click()
