@@ -44,6 +44,11 @@ class PanelEntry:
             return "edit" if 0 < len(self.question) <= MAX_TEXT_CHARS else ""
         return "regenerate" if self.progress.status == "done" else ""
 
+    @property
+    def is_being_written(self) -> bool:
+        """Whether a text of it is not stored: `changes` takes in what has come of it, `everything` does not."""
+        return any(isinstance(each, TextProgress) and each.message is None for each in self.progress.parts.values())
+
     def header(self, after: str | None) -> Change:
         now = self.progress
         state = "thinking" if now.status == "running" else now.status

@@ -45,7 +45,7 @@ class ThreadView:
         unfinished: Mapping[UUID, str] = MappingProxyType({}),
         alternatives: Mapping[UUID, Sequence[UUID]] = MappingProxyType({}),
     ) -> None:
-        """Load what is stored, and keep what is not stored yet (an answer being written).
+        """Load what is stored, and keep what is not stored yet (an answer being written). Send everything afterwards.
 
         `unfinished` are jobs of an earlier kernel, each with what it waits for; `alternatives` are the versions of
         questions and answers.
@@ -74,6 +74,7 @@ class ThreadView:
         for request in approvals:
             self.apply(request)
         self.set_alternatives(alternatives)
+        self._touched = {key for key, entry in self._entries.items() if entry.is_being_written}
 
     def set_alternatives(self, alternatives: Mapping[UUID, Sequence[UUID]]) -> None:
         """Show which questions and answers have several versions."""

@@ -94,6 +94,11 @@ class Scene:
             self.shown.apply(event)
             self.page.apply(self.shown.changes())
 
+    def loads(self, *stored):
+        self.shown.load([self.ada], *stored)
+        self.page.apply(self.shown.changes())
+        self.page = Page().apply(everything(self.shown))
+
     def asks(self, text):
         message = self.make.message(text)
         job = self.make.job(message, self.ada)
@@ -476,12 +481,24 @@ def test_messages_of_a_job_that_ended_while_the_thread_was_read_are_shown(scene)
     done = replace(job, status=DONE)
     call = scene.make.call(asked)
 
-    scene.shown.load([scene.ada], [question], [], [done])  # the messages were read first
+    scene.loads([question], [], [done])  # the messages were read first
     scene.happens(MessageAdded(message=asked), ToolReturned(job_id=job.id, call=call), Answered(message=answer))
     scene.happens(MessageAdded(message=note), JobDone(job=done, message=answer))
 
     assert [state for _, state, _ in scene.page.reads()] == ["said", "done"]
     assert list(scene.page.parts) == [str(each.id) for each in (asked, call, answer, note)]
+
+
+def test_of_what_was_loaded_only_an_answer_without_an_end_is_sent_as_a_change(scene):
+    first, second = scene.make.message("one?"), scene.make.message("two?")
+    done = scene.make.job(first, scene.ada, status=DONE)
+    stopped = replace(scene.make.job(second, scene.ada, status=CANCELLED), partial="ha")
+
+    scene.shown.load([scene.ada], [first, scene.answer(done, "one."), second], [], [done, stopped])
+
+    assert {each.get("entry") or each["in"] for each in scene.shown.changes()} == {str(stopped.id)}
+    texts = [text.strip() for *_, text in Page().apply(everything(scene.shown)).reads()]
+    assert texts == ["one?", "<p>one.</p>", "two?", "<p>ha</p>"]
 
 
 def test_a_job_whose_question_is_too_far_back_to_show_continues(scene):
@@ -491,7 +508,8 @@ def test_a_job_whose_question_is_too_far_back_to_show_continues(scene):
     asked = replace(scene.answer(job, "Let me see."), parent_id=question.id)
     handed = scene.make.job(asked, bo, hops=1)
 
-    scene.shown.load([scene.ada, bo], [asked], [], [job])
+    scene.happens(AgentAdded(agent=bo))
+    scene.loads([asked], [], [job])
     loaded = scene.shown.busy
     scene.happens(JobQueued(job=handed), JobFailed(job=replace(job, status=FAILED), reason="no server"))
 
@@ -504,7 +522,7 @@ def test_an_answer_to_an_inherited_question_of_a_fork_follows_it(scene):
     inherited = scene.make.message("one.", role="assistant", agent_id=scene.ada.id, parent_id=first.id)
     again = scene.make.job(first, scene.ada)
 
-    scene.shown.load([scene.ada], [first, inherited, second], [], [])
+    scene.loads([first, inherited, second], [], [])
     scene.happens(JobQueued(job=again))
 
     assert [state for _, state, _ in scene.page.reads()] == ["said", "done", "queued", "said"]
