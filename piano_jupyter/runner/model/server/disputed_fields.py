@@ -7,12 +7,15 @@ from typing import Any
 from piano_jupyter.runner.model.message_roles import joined
 
 REASONING = "reasoning_content"
+SIGNATURE = "thought_signature"
 OPTIONAL_FIELDS = ("stream_options", REASONING, "tool_choice")
 #: how servers say that what a model thought belongs to what it said
 DEMANDED = re.compile(r"must be passed back|\bmissing\b", re.IGNORECASE)
 #: how chat templates say that they have no system prompt
 NO_SYSTEM = re.compile(r"system (?:role|messages?|prompts?) (?:is |are )?not supported", re.IGNORECASE)
 NOT_KEPT = " "  #: for thoughts that are not sent any more; an empty text does not satisfy every server
+#: what Google takes for a call whose signature was not kept, or that another model made
+UNSIGNED = {"google": {SIGNATURE: "skip_thought_signature_validator"}}
 
 
 class DisputedFields:
@@ -21,6 +24,7 @@ class DisputedFields:
     def __init__(self) -> None:
         self._rejected: set[tuple[str, str, str]] = set()
         self._want_reasoning: set[tuple[str, str]] = set()
+        self._want_signatures: set[tuple[str, str]] = set()
         self._without_system: set[tuple[str, str]] = set()
 
     def adapted(self, server: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +38,8 @@ class DisputedFields:
             messages = [
                 message if message["role"] != "assistant" else {REASONING: NOT_KEPT, **message} for message in messages
             ]
+        if key in self._want_signatures:
+            messages = [_with_signatures(message) for message in messages]
         return {name: each for name, each in body.items() if name not in names} | {"messages": messages}
 
     def learn_from_rejection(self, server: str, body: Mapping[str, Any], status: int, text: str) -> bool:
@@ -45,6 +51,8 @@ class DisputedFields:
             return False
         if REASONING in text and DEMANDED.search(text):
             return _is_new(key, self._want_reasoning)
+        if SIGNATURE in text and DEMANDED.search(text):
+            return _is_new(key, self._want_signatures)
         sent = set(body).union(*body["messages"])
         new = {(server, body["model"], name) for name in OPTIONAL_FIELDS if name in text and name in sent}
         new -= self._rejected
@@ -57,6 +65,13 @@ def _is_new(key: tuple[str, str], known: set[tuple[str, str]]) -> bool:
     before = len(known)
     known.add(key)
     return len(known) > before
+
+
+def _with_signatures(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose tool calls have what stands for the signature of a thought."""
+    if "tool_calls" not in message:
+        return message
+    return {**message, "tool_calls": [{**call, "extra_content": UNSIGNED} for call in message["tool_calls"]]}
 
 
 def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

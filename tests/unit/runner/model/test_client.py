@@ -587,6 +587,34 @@ async def test_reasoning_that_a_server_demands_is_sent_from_then_on(stub, speak,
     assert sent == [[None, None, "why"], *[[None, " ", "why"]] * 2]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Function call is missing a thought_signature in functionCall parts.",
+        "Unable to submit request because function call `f` in the 2. content block is missing a `thought_signature`.",
+    ],
+)
+async def test_a_signature_that_a_server_demands_with_calls_is_sent_from_then_on(stub, speak, client_of, said):
+    call = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    exchange = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call00001", "content": "7"},
+    ]
+    request = replace(REQUEST, messages=[*REQUEST.messages, *exchange], tools=TOOLS)
+    stub.caps = {"supports_tools": True}
+    stub.answers(json.dumps([{"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}]), status=400)
+    for _ in range(2):
+        stub.answers(*speak("Paris"))
+    client = client_of()
+
+    replies = [(await pieces(client, request))[-1].text for _ in range(2)]
+
+    assert replies == ["Paris"] * 2
+    sent = [body["messages"][1]["tool_calls"][0].pop("extra_content", None) for _, _, body in stub.asked]
+    assert sent == [None, *[{"google": {"thought_signature": "skip_thought_signature_validator"}}] * 2]
+    assert all(body["messages"] == request.messages for _, _, body in stub.asked)
+
+
 @pytest.mark.parametrize("status", [400, 500])
 async def test_a_template_without_a_system_prompt_gets_it_with_the_question(stub, speak, client_of, status):
     request = replace(REQUEST, messages=[{"role": "system", "content": "Be brief."}, *REQUEST.messages])
