@@ -23,11 +23,13 @@ UNREADABLE_REPLY = re.compile(
     r"|invalid character '.{1,6}' (?:after|in|looking for) |unexpected end of json input|malformed_function_call",
     re.IGNORECASE,
 )
-#: how servers say that a model does not see images: llama.cpp, OpenAI, vLLM, LM Studio, Ollama, Groq, OpenRouter
+#: how servers say that a model does not see images: llama.cpp, OpenAI, vLLM, LM Studio, Ollama, Groq, OpenRouter,
+#: DeepSeek, xAI, Mistral
 NO_IMAGES = re.compile(
-    r"image input is not supported|image_url is only supported by|does not support (?:image|vision)"
+    r"\bimages?(?: inputs?)? (?:is|are) not (?:supported|enabled)|image_url is only supported by"
+    r"|(?:does not|doesn't|do not) support (?:image|vision)|not a vision model"
     r"|at most 0 image|is not a multimodal model|missing data required for image input|support image input"
-    r"|unknown part type:? image_url|image_url['\"]? is not supported|content must be a string",
+    r"|unknown (?:part type:?|variant) [`'\"]?image_url|image_url[`'\"]? is not supported|content must be a string",
     re.IGNORECASE,
 )
 #: how servers say that a model, or they as they were started, have no tools: Ollama, vLLM, Groq, OpenRouter, llama.cpp
@@ -39,12 +41,13 @@ NO_TOOLS = re.compile(
 )
 #: how servers say that the same request may succeed, with a status that does not say so
 MAY_PASS = re.compile(
-    r"\b(?:try|retry)(?: (?:again|your request|in )|\.)|temporar(?:y|ily)|\boverloaded\b|over capacity"
-    r"|^model (?:un|re)loaded\b",
+    r"\b(?:try|retry)(?: (?:again|your request|in |or )|\.)|temporar(?:y|ily)|\boverloaded\b|over capacity"
+    r"|^model (?:un|re)loaded\b|^service unavailable|^(?:an )?internal error (?:has occurred|encountered)",
     re.IGNORECASE,
 )
 LOADING_STATUS = 503
 LOADING_MODEL = re.compile(r"^(?:llm server )?loading model\b|\bis (?:currently |still )?loading\b", re.IGNORECASE)
+USED_UP_CODE = "insufficient_quota"  #: of OpenAI, with the status of a server that is busy
 UNREADABLE_CODES = frozenset({"tool_use_failed", "json_validate_failed", "output_parse_failed"})
 HTML_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MESSAGE_KEYS = ("message", "detail", "errors", "msg", "error")
@@ -88,6 +91,8 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
         )
     if _is_unreadable(fields, message):
         return errors.UnreadableReplyError(f"the server could not read what the model wrote ({message})")
+    if _is_used_up(fields):
+        return errors.ModelUnavailableError(f"the quota of this API key is used up ({message})")
     if status in BUSY_STATUSES:
         return errors.ModelUnavailableError(f"the server is busy ({message}); retry in a moment")
     if status in TRANSIENT_STATUSES:
@@ -105,7 +110,12 @@ def is_transient(status: int, body: str) -> bool:
     may_pass = status in TRANSIENT_STATUSES or (
         status >= 500 and bool(MAY_PASS.search(message)) and not says_too_long(status, message)
     )
-    return may_pass and not failed_to_start(body) and not _is_unreadable(fields, message)
+    return may_pass and not (failed_to_start(body) or _is_unreadable(fields, message) or _is_used_up(fields))
+
+
+def _is_used_up(fields: Mapping[str, Any]) -> bool:
+    """Return whether the quota is used up, so that waiting does not help."""
+    return USED_UP_CODE in {str(fields.get("code")), str(fields.get("type"))}
 
 
 def _is_unreadable(fields: Mapping[str, Any], message: str) -> bool:

@@ -9,6 +9,7 @@ from piano_jupyter.errors import (
     ImagesRefusedError,
     ModelError,
     ModelRefusedError,
+    ModelUnavailableError,
     ToolsRefusedError,
     UnreadableReplyError,
 )
@@ -98,6 +99,9 @@ def test_a_model_that_cannot_be_given_tools_is_known_by_what_its_server_says(sta
         (500, "Encountered a server error, please try again.", True),
         (500, "Model reloaded.", True),
         (500, "Overloaded", True),
+        (500, "An internal error has occurred. Please retry or report in https://developers.google", True),
+        (500, "Internal error encountered.", True),
+        (500, "Service unavailable.", True),
         (500, "the template is broken", False),
         (400, "invalid temperature, please try again", False),
         (500, "Your input exceeds the context window of this model. Please adjust your input and try again.", False),
@@ -106,6 +110,18 @@ def test_a_model_that_cannot_be_given_tools_is_known_by_what_its_server_says(sta
 )
 def test_what_a_server_says_may_pass_is_sent_again_if_it_is_about_the_server(status, message, passes):
     assert is_transient(status, body(message)) is passes
+
+
+@pytest.mark.parametrize("field", ["code", "type"])
+def test_a_quota_that_is_used_up_is_no_busy_server_and_not_waited_for(field):
+    said = body("You exceeded your current quota", **{field: "insufficient_quota"})
+
+    error = error_from(429, said)
+
+    assert isinstance(error, ModelUnavailableError)
+    assert str(error) == "the quota of this API key is used up (You exceeded your current quota)"
+    assert not is_transient(429, said)
+    assert is_transient(429, body("You exceeded your current quota. Please retry in 34 s", status="RESOURCE_EXHAUSTED"))
 
 
 @pytest.mark.parametrize("code", [None, [1], {"a": 1}, True, 1e300, "9" * 5_000, -1])
@@ -247,6 +263,10 @@ def test_an_overflow_is_known_with_the_window_that_it_names(message, n_ctx):
         (400, "Model does not support images. Please use a model that does."),
         (404, "No endpoints found that support image input"),
         (400, "messages[0].content must be a string"),
+        (400, "Failed to deserialize the JSON body: messages[1]: unknown variant `image_url`, expected `text`"),
+        (422, "Image input is not enabled for this model"),
+        (400, "Image inputs are not supported by this model"),
+        (400, "The provided model is not a vision model. Please provide a vision model."),
     ],
 )
 def test_a_model_that_does_not_see_images_is_known_by_what_its_server_says(status, message):
@@ -254,6 +274,11 @@ def test_a_model_that_does_not_see_images_is_known_by_what_its_server_says(statu
 
     assert isinstance(error, ImagesRefusedError)
     assert str(error).startswith(f"tiny does not see images ({message})")
+
+
+@pytest.mark.parametrize("message", ["image/tiff is not supported", "Unsupported image format", "Invalid image URL"])
+def test_an_image_that_is_refused_says_nothing_about_the_model(message):
+    assert isinstance(error_from(400, body(message)), ModelRefusedError)
 
 
 @pytest.mark.parametrize(("status", "message"), OTHERS)
