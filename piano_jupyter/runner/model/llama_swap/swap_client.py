@@ -78,12 +78,16 @@ class SwapClient:
     async def context(self, name: str) -> int | None:
         """Return a model's context window in tokens, as the server lists it; None while a cassette is open.
 
-        Raises ModelError.
+        Raises ModelError, also for a model whose window Ollama chooses when it loads it.
         """
         if self._cassette_http is not None:
             return None
         resolved = self._cache.resolve_alias(name)
-        return next((model.context for model in await self.models() if resolved in {model.name, *model.aliases}), None)
+        models = await self.models()
+        listed = next((model.context for model in models if resolved in {model.name, *model.aliases}), None)
+        if listed is not None or self._cache.states is not None:
+            return listed
+        return model_list.loaded_window(json_or_none((await self._ask("/api/ps")).text), resolved)
 
     def known(self) -> list[str]:
         """Return the last known names and aliases, without a request."""

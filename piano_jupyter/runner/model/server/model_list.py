@@ -24,6 +24,7 @@ STATE_WORDS = {
 }
 #: servers that have one model, which answers whatever name it is asked by, as their lists of models call them
 ONE_MODEL_SERVERS = frozenset({"llamacpp", "koboldcpp"})
+GOOGLE_PREFIX, OLLAMA_TAG = "models/", ":latest"  #: parts of listed names that may be left out in a request
 WINDOW_KEYS = ("max_model_len", "context_window", "max_context_length")  #: more names for a context window's size
 MAX_WINDOW_TOKENS = 1 << 40  #: a larger number is not a context window
 
@@ -72,6 +73,20 @@ def parse_running(body: Any) -> dict[str, ModelState] | None:
         for record in records
         if isinstance(record, dict) and _state(record.get("state")) is not ModelState.UNLOADED
     }
+
+
+def loaded_window(body: Any, name: str) -> int | None:
+    """Return the context window that a model was loaded with, from Ollama's `GET /api/ps`.
+
+    None if the server has no such list. Raises ModelError if the model is not in it: it is not loaded now.
+    """
+    records = mapping(body).get("models")
+    if not isinstance(records, list):
+        return None
+    for record in map(mapping, records):
+        if _short_name(name) in {_short_name(_text(record.get(key))) for key in ("name", "model")}:
+            return window_size(record.get("context_length"))
+    raise ModelError(f"{name} is not loaded, so its context is not known")
 
 
 def parse_event(data: str) -> ModelListUpdate | None:
@@ -132,22 +147,28 @@ def _parse_listed_model(record: Mapping[str, Any], running: States | None) -> Mo
     llama_swap = mapping(meta.get("llamaswap"))
     status = record.get("status")
     word = status.get("value") if isinstance(status, dict) else status or record.get("state")
-    if llama_swap.get("peerID") or (running is None and not word):
-        state = ModelState.LOADED
-    else:
-        state = (running or {}).get(name) or _state(word)
+    says_nothing = running is None and not word  # as most servers, whose models are ready
+    is_ready = says_nothing or llama_swap.get("peerID")
+    state = ModelState.LOADED if is_ready else (running or {}).get(name) or _state(word)
     sizes = (
         record.get("context_length"),
         meta.get("n_ctx"),
         llama_swap.get("context_length"),
         *map(record.get, WINDOW_KEYS),
     )
-    return _model(record, state, next(filter(None, map(window_size, sizes)), None))
+    model = _model(record, state, next(filter(None, map(window_size, sizes)), None))
+    short = _short_name(name)
+    return replace(model, aliases=(*model.aliases, short)) if says_nothing and short != name else model
 
 
 def _model(record: Mapping[str, Any], state: ModelState, context: int | None = None) -> Model:
     description = _text(record.get("description")) or _text(record.get("name"))
     return Model(name=record["id"], state=state, context=context, aliases=_aliases(record), description=description)
+
+
+def _short_name(name: str) -> str:
+    """Return the name without what the server adds to it: Google and Ollama take it with that and without."""
+    return name.removeprefix(GOOGLE_PREFIX).removesuffix(OLLAMA_TAG)
 
 
 def window_size(value: Any) -> int | None:

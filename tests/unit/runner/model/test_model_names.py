@@ -41,6 +41,16 @@ async def test_a_model_that_the_server_does_not_have_is_told_with_near_names(cha
     assert notice.startswith("the server does not serve 'qwen3:9b'; known: qwen3:8b, qwen3:32b. Give the agent one")
 
 
+@pytest.mark.parametrize(("listed", "name"), [("llama3:latest", "llama3"), ("models/gemini-flash", "gemini-flash")])
+async def test_a_model_may_be_named_without_what_its_server_adds_to_the_name(chat, stub, listed, name):
+    stub.serves["/v1/models"] = {"data": [{"id": listed}]}
+
+    await chat.update_agent("Assistant", model=name)
+
+    assert chat.notices() == []
+    assert await chat.model_names() == [listed, name]
+
+
 async def test_a_model_that_it_has_and_other_changes_are_not_told(chat):
     await chat.update_agent("Assistant", model="qwen3:8b")
     await chat.update_agent("Assistant", system_prompt="Be brief.")

@@ -98,6 +98,17 @@ async def test_properties_that_never_end_are_not_waited_for(client, config, stub
         assert not await client.lacks_tools("m")
 
 
+async def test_ollama_names_the_window_of_a_model_that_it_has_loaded(client, stub):
+    stub.serves["/v1/models"] = {"data": [{"id": "m:latest", "owned_by": "library"}]}
+    stub.serves["/api/ps"] = {"models": []}
+
+    unloaded = await client.context("m")
+    stub.serves["/api/ps"] = {"models": [None, {"name": "other:8b"}, {"name": "m:latest", "context_length": 4096}]}
+
+    assert (unloaded, await client.context("m"), await client.context("m")) == (None, 4096, 4096)
+    assert stub.looked.count("/api/ps") == 2
+
+
 async def test_a_model_that_is_not_loaded_is_not_loaded_for_that(client, stub):
     stub.serves["/running"] = {"running": []}
     stub.serves[PROPS] = {"default_generation_settings": {"n_ctx": 4096}}
