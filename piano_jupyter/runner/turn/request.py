@@ -12,7 +12,7 @@ from typing import Any
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import ContextOverflowError, ModelError
 from piano_jupyter.events import HistoryTrimmed, MessageAdded
-from piano_jupyter.records import Message, ToolCall
+from piano_jupyter.records import Agent, Message, ToolCall
 from piano_jupyter.runner.model.protocol import ChatModel, ChatRequest, Delta, Piece, Reply, StreamRestarted
 from piano_jupyter.runner.turn import context_window
 from piano_jupyter.runner.turn.context_window import HistoryTrim
@@ -101,6 +101,7 @@ async def ask_within_window(
                     yield _finish_reply(piece, names, sent_bytes) if isinstance(piece, Reply) else piece
         except ContextOverflowError as error:
             overflows += 1
+            _check_room(turn.agent, error, sent_bytes)
             if started or overflows > MAX_OVERFLOWS:
                 raise _cannot_fit_error(error, trim, turns) from error
             overflow, n_ctx = error, error.n_ctx or n_ctx
@@ -147,6 +148,18 @@ async def _with_summary(
         return note
     text = f"{note.content} Summary of these turns:\n\n{reply.text.strip()}"
     return replace(note, content=text, usage={**reply.usage, **note.usage})
+
+
+def _check_room(agent: Agent, error: ContextOverflowError, sent_bytes: int) -> None:
+    """Raise ContextOverflowError if an answer may fill the whole window, so that the history is not at fault."""
+    n_ctx, longest = error.n_ctx or 0, agent.options.get("max_tokens")
+    if sent_bytes < n_ctx * context_window.BYTES_PER_TOKEN and isinstance(longest, int) and longest >= n_ctx:
+        raise ContextOverflowError(
+            f"{agent.name} has max_tokens={longest:,}, which leaves no room for a question in the model's context of "
+            f"{n_ctx:,} tokens; lower it: %piano agent {agent.name} --option max_tokens={n_ctx // 4}",
+            n_ctx=n_ctx,
+            n_prompt=error.n_prompt,
+        ) from error
 
 
 def _cannot_fit_error(error: ContextOverflowError, trim: HistoryTrim, turns: int) -> ContextOverflowError:

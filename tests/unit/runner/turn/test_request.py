@@ -1,7 +1,7 @@
 """Requests to a model with a small window: what is sent, yielded and stored when the history does not fit."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -198,6 +198,20 @@ async def test_what_cannot_be_made_to_fit_is_an_error_that_says_what_to_do(talk)
     with pytest.raises(ContextOverflowError, match=r"context of 2,000 tokens.*fewer tools and skills.*larger context"):
         await talk(model).ask("hello")
     assert len(model.refused) == 2
+
+
+async def test_an_answer_that_may_fill_the_window_is_at_fault_and_not_the_history(talk):
+    model = SmallModel(names_prompt=False)
+    here = talk(model)
+    await here.ask("hello")
+    here.agent = replace(here.agent, options={"max_tokens": 2_000})
+    model.stubborn = True
+
+    told = r"ada has max_tokens=2,000, .* context of 2,000 tokens; lower it: %piano agent ada --option max_tokens=500"
+    with pytest.raises(ContextOverflowError, match=told):
+        await here.ask("and now?")
+    assert len(model.refused) == 1
+    assert all(message.role != "system" for message in here.history)
 
 
 async def test_while_the_window_is_unknown_the_prompt_is_halved_until_it_fits(talk):
