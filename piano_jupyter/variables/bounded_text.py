@@ -107,6 +107,7 @@ def _field_names(value: Any) -> list[str] | None:
         return list(vars(value))
     if is_dataclass(kind) and hasattr(written_by, "__wrapped__"):  # made by the decorator, against endless recursion
         return [each.name for each in fields(kind) if each.repr]
-    if issubclass(kind, tuple) and written_by.__module__ == "collections" and hasattr(kind, "_fields"):
+    writer = getattr(written_by, "__module__", "")  # one written in C has none
+    if issubclass(kind, tuple) and writer == "collections" and hasattr(kind, "_fields"):
         return list(kind._fields)
     return None

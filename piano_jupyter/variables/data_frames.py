@@ -150,6 +150,8 @@ def is_failure(error: BaseException) -> bool:
 
 def _numpy(array: Any) -> FrameSummary:
     """Summarize a two-dimensional array as a frame, any other as one column of its elements."""
+    if kind_among(array, {"numpy.matrix"}):  # whose rows and columns have two dimensions as well
+        array = array.A
     rows, width = array.shape if array.ndim == 2 else (array.size, 1)
     shown = [array[:, at] for at in range(min(width, MAX_COLUMNS))] if array.ndim == 2 else [array.flat]
     sample = _sample_rows(rows, len(shown))  # `flat` copies nothing, as `ravel` may

@@ -44,10 +44,16 @@ def _pandas(frame: Any) -> FrameParts:
 
     def read(rows: int) -> Columns:
         head = frame.iloc[:rows]
-        columns = [head.index.get_level_values(at).tolist() for at in range(levels)]
-        return columns + [head.iloc[:, at].tolist() for at in range(head.shape[1])]
+        if not levels:
+            return _pandas_values(head)
+        places = {"name": [*range(levels)]} if levels > 1 else {}  # the names of levels may be numbers, or equal
+        return _pandas_values(head.index.to_frame(index=False, **places)) + _pandas_values(head)
 
     return FrameParts(frame.shape[0], [*names, *frame.columns], ["index"] * levels + list(frame.dtypes), read, levels)
+
+
+def _pandas_values(frame: Any) -> Columns:
+    return [frame.iloc[:, at].tolist() for at in range(frame.shape[1])]
 
 
 def _pandas_series(series: Any) -> FrameParts:
@@ -100,13 +106,21 @@ def _duckdb(relation: Any) -> FrameParts:
     return FrameParts(None, relation.columns, relation.types, read)
 
 
+def _daft(frame: Any) -> FrameParts:
+    names = frame.column_names
+
+    def read(rows: int) -> Columns:
+        found = frame.limit(rows).to_pydict()
+        return [found[name] for name in names]
+
+    return FrameParts(None, names, [each.dtype for each in frame.schema()], read)
+
+
 def _numpy(array: Any) -> FrameParts:
     """Return a two-dimensional array as a frame, any other as a series of its elements."""
     if array.ndim == 2:
         rows, width = array.shape
-        return FrameParts(
-            rows, range(width), [array.dtype] * width, lambda rows: [array_values(each) for each in array[:rows].T]
-        )
+        return FrameParts(rows, range(width), [array.dtype] * width, lambda rows: [*array_values(array[:rows].T)])
     shape = " × ".join(f"{each:,}" for each in array.shape)
     kind = f"{array.dtype}, of the shape {shape}" if array.ndim > 2 else array.dtype
     return FrameParts(array.size, ["value"], [kind], lambda rows: [array_values(array.flat[:rows])], is_series=True)
@@ -123,5 +137,6 @@ PARTS: Mapping[str, Callable[[Any], FrameParts]] = {
     "pyarrow.ChunkedArray": _pyarrow_values,
     "pyarrow.Array": _pyarrow_values,
     "duckdb.DuckDBPyRelation": _duckdb,
+    "daft.DataFrame": _daft,
     "numpy.ndarray": _numpy,
 }

@@ -26,6 +26,7 @@ SHORT_FLOATS = {
     **dict.fromkeys(("float16", "halffloat", "halffloat[pyarrow]"), "e"),
     **dict.fromkeys(("float32", "float", "float[pyarrow]"), "f"),
 }
+MAX_INT = 10**100  #: Python refuses to write much larger ones
 ROWS = "rows as CSV, in the order of the columns; a missing value is empty:"
 
 
@@ -34,6 +35,8 @@ def frame_text(kind: str, parts: FrameParts, max_chars: int) -> str:
 
     Where not even the columns fit, the text has the first of them and says which ones are left out.
     """
+    if not parts.names and parts.rows != 0:
+        return f"{kind}, {_size(parts)}"
     head = f"{kind}, {_size(parts)}\ncolumns: "
     columns, leave_room = _columns(parts, max_chars - len(head))
     if not leave_room:
@@ -145,7 +148,7 @@ def _cell(value: Any, longest: int, short_float: str) -> str:
     kind = type(value)
     if kind is float and short_float:
         return _short_number(value, short_float)
-    if kind is float or kind is int or kind is bool:
+    if kind is float or kind is bool or (kind is int and -MAX_INT < value < MAX_INT):
         return _short(repr(value), longest)
     return _csv(_short(value, longest) if kind is str else _text_of(value, longest))
 

@@ -143,7 +143,7 @@ def _attribute(written: str, owner: Any, attribute: str) -> Any:
 
 def _item(owner: Any, index: Any) -> Any:
     """Return a part of a value by its index; of a lazy frame, which has none, a column."""
-    is_lazy = isinstance(index, str) and kind_among(owner, {"polars.LazyFrame"})
+    is_lazy = isinstance(index, str) and kind_among(owner, {"polars.LazyFrame", "daft.DataFrame"})
     return owner.select(index) if is_lazy else owner[index]
 
 

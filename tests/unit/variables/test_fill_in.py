@@ -1,12 +1,14 @@
 """`{{name}}` in a question: what is inserted, and what is refused."""
 
 import collections
+import os
 import sys
 import tracemalloc
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import daft
 import duckdb
 import numpy as np
 import pandas as pd
@@ -166,6 +168,8 @@ def test_l3_nothing_is_called_but_a_few_methods_of_frames(expression):
         ("lazy.price", ["columns: price (Float64)", "2.5"]),
         ("lazy['price']", ["columns: price (Float64)", "2.5"]),
         ("counts.count", ["pandas.Series, 1 value", "7"]),
+        ("far.head(1)", ["1 column", "7"]),
+        ("far.a", ["columns: a (Int64)", "7"]),
         ("relation.head", ["columns: head (INTEGER)", "7"]),
         ("relation.head(1)", ["columns: head (INTEGER)", "7"]),
     ],
@@ -179,6 +183,7 @@ def test_looking_methods_of_frames_are_called(expression, parts):
         "lazy": frame.lazy(),
         "arrow": pa.Table.from_pandas(SALES),
         "counts": pd.DataFrame({"count": [7]}),
+        "far": daft.from_pydict({"a": [7]}),
         "relation": duckdb.sql("SELECT 7 AS head"),
     }
 
@@ -262,6 +267,7 @@ def test_l2_an_error_in_the_text_of_an_object_is_one_short_sentence():
         ({"w": np.array([1.0, 1 / 3]), "n": np.zeros((2000, 2))},
          "{'w': [1.                 0.3333333333333333], 'n': <numpy.ndarray, 2,000 × 2>}"),
         (b"ab", "b'ab'"),
+        (os.terminal_size((80, 24)), "os.terminal_size(columns=80, lines=24)"),
     ],
 )  # fmt: skip
 def test_what_contains_others_is_written_as_python_does_with_frames_named(value, text):

@@ -3,6 +3,7 @@
 import itertools
 from functools import cache
 
+import daft
 import duckdb
 import numpy as np
 import pandas as pd
@@ -163,8 +164,14 @@ def test_display_options_of_pandas_change_nothing():
         (pd.DataFrame({"a": pd.arrays.SparseArray([0, 5])}), "2 rows × 1 column", "5"),
         (pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])), "1 row × 2", "1,2"),
         (pl.LazyFrame({"a": [1]}), "rows computed when it is read × 1 column", "1"),
+        (daft.from_pydict({"a": [1, 2], "b": ["x", "y"]}), "rows computed when it is read × 2 columns", "2,y"),
         (pd.DataFrame({"a": []}), "0 rows × 1 column", "it has no rows"),
         (pd.DataFrame(), "0 rows × 0 columns", "it has no rows"),
+        (pd.DataFrame(index=range(5)), "5 rows × 0 columns", "pandas.DataFrame, 5 rows × 0 columns"),
+        (np.zeros((5_000, 0)), "5,000 rows × 0 columns", "numpy.ndarray, 5,000 rows × 0 columns"),
+        (np.arange(4_000).reshape(1_000, 4).view(np.matrix), "1,000 rows × 4 columns", "0,1,2,3"),
+        (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([("x", 2)], names=[1, 0])), "1 row × 1", "x,2,1"),
+        (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([("x", 2)], names=["k", "k"])), "1 row × 1", "x,2,1"),
         (np.arange(4_000).reshape(1_000, 4), "1,000 rows × 4 columns", "0,1,2,3"),
         (np.zeros((20, 20, 20)), "8,000 values", "0.0"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "1 row × 2 columns", "1,2"),
@@ -196,6 +203,7 @@ def test_an_object_in_a_cell_that_raises_is_named():
             raise RuntimeError("no")
 
     assert "<a Broken, whose text raised RuntimeError>" in text_of(pd.DataFrame({"a": [Broken()]}))
+    assert "<a int, whose text raised ValueError>" in text_of(pd.DataFrame({"a": [10**5_000]}, dtype=object))
 
 
 @pytest.mark.parametrize("width", [1_000, 10_000])
