@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.text.carriage_returns import as_on_terminal
 from piano_jupyter.text.truncation import truncated
 
 MAX_SOURCE_CHARS = 6_000
@@ -161,7 +162,7 @@ def _output_text(output: Mapping[str, Any]) -> str:
     if output.get("output_type") == "error":
         return _plain(f"{output.get('ename')}: {output.get('evalue')}")
     if "text" in output:
-        return _plain(output["text"])
+        return as_on_terminal(_plain(output["text"]))
     data = output.get("data") or {}
     pictures = [kind for kind in data if str(kind).startswith("image/")]
     text = _plain(data.get("text/plain", ""))

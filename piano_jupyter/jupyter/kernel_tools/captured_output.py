@@ -10,6 +10,7 @@ from typing import Any
 
 from piano_jupyter.agent_code import TextWriter, redirect_output
 from piano_jupyter.jupyter.kernel_tools.figures import ShownFigures
+from piano_jupyter.text.carriage_returns import as_on_terminal
 
 
 class CapturedText:
@@ -30,9 +31,9 @@ class CapturedText:
         return len(text)
 
     def text(self) -> str:
-        """Return the text, with the number of characters left out."""
+        """Return the text as a terminal shows it, with the number of characters left out."""
         gap = f"\n[... {self._left_out:,} characters left out ...]\n" if self._left_out else ""
-        return self._head + gap + self._tail
+        return as_on_terminal(self._head + gap + self._tail)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from piano_jupyter.text.carriage_returns import as_on_terminal
+
 MAX_OUTPUT_BYTES = 1 << 30  #: of output; a command that prints more is ended
 MAX_SPILL_BYTES = 64 << 20  #: of one command's output that are kept in a file
 MAX_ALL_SPILLS_BYTES = 1 << 30  #: of all such files together
@@ -62,8 +64,8 @@ class CommandOutput:
         """Return what the model reads."""
         left_out = self.total_bytes - len(self._head) - len(self._tail)
         if not left_out:
-            return _as_on_terminal(self._head + self._tail)
-        head, tail = _as_on_terminal(self._head).rstrip("\ufffd"), _as_on_terminal(self._tail).lstrip("\ufffd")
+            return _decoded(self._head + self._tail)
+        head, tail = _decoded(self._head).rstrip("\ufffd"), _decoded(self._tail).lstrip("\ufffd")
         return f"{head}\n[... {left_out:,} of {self.total_bytes:,} bytes left out; {self._left_out_note()} ...]\n{tail}"
 
     def _left_out_note(self) -> str:
@@ -111,7 +113,5 @@ def remove_old_spills(folder: Path) -> None:
                 each.rmdir()
 
 
-def _as_on_terminal(data: bytearray) -> str:
-    """Return output as a terminal shows it: of a line that was overwritten, only the last text."""
-    lines = data.decode("utf-8", "replace").split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+def _decoded(data: bytearray) -> str:
+    return as_on_terminal(data.decode("utf-8", "replace"))

@@ -52,6 +52,12 @@ def test_cells_that_ran_have_their_outputs_and_errors():
     assert ran.history_manager.outputs.keys() == {1}, "looking adds nothing"
 
 
+def test_of_a_progress_bar_the_last_state_is_read():
+    ran = shell("train()", outputs={1: [output("err_stream", stream=["\r 0%", "\r\x1b[32m50%", "\r100%\n", "ok"])]})
+
+    assert shown_cells(executed_cells(ran), "1", "").endswith("--- its output\n100%\nok")
+
+
 def test_cells_of_a_front_end_have_their_place_and_pictures_a_note():
     cells = notebook_cells(
         [

@@ -87,6 +87,7 @@ def test_columns_of_all_types_are_described():
         (np.zeros((2, 3, 4)), "numpy.ndarray, 2 × 3 × 4, 192 B"),
         (np.array(5), "numpy.ndarray, one value, 8 B"),
         (np.zeros((0, 3)), "numpy.ndarray, 0 × 3, 0 B"),
+        (np.array([[1, 2], [3, 4]]).view(np.matrix), "1 to 3, mean 2"),
         (pd.Series([1, 2], name="n"), "pandas.Series, 2 values"),
         (pl.Series("n", [1, 2]), "polars.Series, 2 values"),
         (pd.DataFrame(), "pandas.DataFrame, 0 rows × 0 columns"),
@@ -240,6 +241,15 @@ def test_the_start_and_the_end_of_a_long_text_are_kept():
         kept.write(letter)
 
     assert kept.text() == "abcde\n[... 16 characters left out ...]\nvwxyz"
+
+
+def test_of_a_progress_bar_the_last_state_is_kept():
+    kept = CapturedText(1_000)
+    for percent in range(0, 101, 10):
+        kept.write(f"\r{percent}%")
+    kept.write("\ndone\r\n")
+
+    assert kept.text() == "100%\ndone\n"
 
 
 def test_only_what_this_thread_prints_and_displays_is_captured(capsys):
