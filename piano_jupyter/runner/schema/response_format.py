@@ -56,7 +56,7 @@ class ResponseFormat:
             return _build(self.kind, value)
         except RecursionError as error:
             raise SchemaMismatchError("it is nested too deeply") from error
-        except (ArithmeticError, TypeError, ValueError) as error:
+        except Exception as error:  # a type of the user's may raise anything
             raise SchemaMismatchError(f"{_name(self.kind)} rejects it: {_error_message(error)}") from error
 
 
@@ -118,7 +118,7 @@ class _SchemaBuilder:
         if issubclass(hint, Enum) and is_json(members := [each.value for each in hint]):
             return {"enum": members}
         if _is_pydantic(hint):
-            schema: dict[str, Any] = hint.model_json_schema()  # type: ignore[attr-defined]
+            schema = _schema_of_pydantic(hint)
             self.definitions |= schema.pop("$defs", {})
             return schema
         if dataclasses.is_dataclass(hint) or is_typeddict(hint):
@@ -152,7 +152,7 @@ def _fields(kind: Any) -> list[tuple[str, Any, Any]]:
     """Return a record's fields: name, type, and default (`MISSING` if the field is required)."""
     try:
         hints = get_type_hints(kind, include_extras=True)
-    except NameError as error:
+    except Exception as error:  # an annotation may be any expression
         raise PianoError(f"an annotation of {kind.__name__} cannot be resolved: {error}") from error
     if is_typeddict(kind):
         known = dict.fromkeys(kind.__required_keys__, Required)  # where annotations are strings, this has all fields
@@ -200,6 +200,15 @@ def _instance(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind) or is_typeddict(kind):
         return kind(**{name: _build(hint, value[name]) for name, hint, _ in _fields(kind) if name in value})
     return value
+
+
+def _schema_of_pydantic(kind: Any) -> dict[str, Any]:
+    try:
+        schema: dict[str, Any] = kind.model_json_schema()
+    except Exception as error:  # a field of a type that JSON does not have
+        reason = truncated(str(error).partition("\n")[0], 200) or type(error).__name__
+        raise PianoError(f"{_name(kind)} has no JSON Schema: {reason}") from error
+    return schema
 
 
 def _is_pydantic(kind: type) -> bool:

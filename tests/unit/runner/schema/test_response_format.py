@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import Enum, IntEnum
@@ -17,6 +18,7 @@ from hypothesis import given, settings, strategies as st
 from piano_jupyter.errors import PianoError
 from piano_jupyter.runner.schema.coercion import SchemaMismatchError, mismatch
 from piano_jupyter.runner.schema.response_format import response_format_of
+from piano_jupyter.text.invisible import terminal_text
 
 PERSON = {
     "type": "object",
@@ -237,7 +239,16 @@ def test_an_error_of_a_constructor_is_one_sentence():
             if self.part > 1:
                 raise ValueError("a part is at most 1")
 
+    @dataclass
+    class Sum:
+        total: float
+
+        def __post_init__(self):
+            assert self.total > 0, "a total is positive"
+
     assert response_format_of(Share).value('{"part": 1}').part == 1.0
+    with pytest.raises(SchemaMismatchError, match="Sum rejects it: a total is positive"):
+        response_format_of(Sum).value('{"total": 0}')
     with pytest.raises(SchemaMismatchError, match="Share rejects it: a part is at most 1"):
         response_format_of(Share).value('{"part": 2}')
     with pytest.raises(SchemaMismatchError, match=r"float rejects it: .*too large"):
@@ -351,6 +362,17 @@ def test_an_annotation_that_cannot_be_looked_up_is_a_sentence():
     class Lost:
         thing: "Nowhere"  # noqa: F821
 
+    @dataclass
+    class Wrong:
+        thing: "json.Nothing"
+
+    class Odd(pydantic.BaseModel):
+        thing: Callable[[], int]
+
+    with pytest.raises(PianoError, match="an annotation of Wrong cannot be resolved: module 'json' has no attribute"):
+        response_format_of(Wrong)
+    with pytest.raises(PianoError, match="Odd has no JSON Schema: Cannot generate"):
+        response_format_of(Odd)
     with pytest.raises(PianoError, match="an annotation of Lost cannot be resolved: name 'Nowhere'"):
         response_format_of(Lost)
 
@@ -489,14 +511,15 @@ def test_the_field_that_is_wrong_is_named(fields, data):
     }
     good = {name: 1 if kind == "integer" else True for name, kind in fields.items()}
     wrong = data.draw(st.sampled_from(list(fields)))
+    named = terminal_text(repr(wrong))  # an error names what nobody sees
 
     assert response_format_of(schema).value(json.dumps(good)) == good
     with pytest.raises(SchemaMismatchError) as caught:
         response_format_of(schema).value(json.dumps({**good, wrong: ["wrong"]}))
-    assert str(caught.value).startswith(f"{wrong!r} must be ")
+    assert str(caught.value).startswith(f"{named} must be ")
     with pytest.raises(SchemaMismatchError) as caught:
         response_format_of(schema).value(json.dumps({name: each for name, each in good.items() if name != wrong}))
-    assert str(caught.value).startswith(f"{wrong!r} is missing")
+    assert str(caught.value).startswith(f"{named} is missing")
 
 
 @settings(max_examples=100, deadline=None)
