@@ -13,6 +13,9 @@ OPTIONAL_FIELDS = ("stream_options", REASONING, "tool_choice")
 DEMANDED = re.compile(r"must be passed back|\bmissing\b", re.IGNORECASE)
 #: how chat templates say that they have no system prompt
 NO_SYSTEM = re.compile(r"system (?:role|messages?|prompts?) (?:is |are )?not supported", re.IGNORECASE)
+#: the limit of an answer's length, as it was called first, and as newer models want it
+LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
+WANTS_NEWER_LIMIT = re.compile(rf"\buse [`'\"]?{NEWER_LIMIT}\b", re.IGNORECASE)
 NOT_KEPT = " "  #: for thoughts that are not sent any more; an empty text does not satisfy every server
 #: what Google takes for a call whose signature was not kept, or that another model made
 UNSIGNED = {"google": {SIGNATURE: "skip_thought_signature_validator"}}
@@ -25,6 +28,7 @@ class DisputedFields:
         self._rejected: set[tuple[str, str, str]] = set()
         self._want_reasoning: set[tuple[str, str]] = set()
         self._want_signatures: set[tuple[str, str]] = set()
+        self._want_newer_limit: set[tuple[str, str]] = set()
         self._without_system: set[tuple[str, str]] = set()
 
     def adapted(self, server: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +44,9 @@ class DisputedFields:
             ]
         if key in self._want_signatures:
             messages = [_with_signatures(message) for message in messages]
-        return {name: each for name, each in body.items() if name not in names} | {"messages": messages}
+        renamed = {LIMIT: NEWER_LIMIT} if key in self._want_newer_limit else {}
+        adapted = {renamed.get(name, name): each for name, each in body.items() if name not in names}
+        return adapted | {"messages": messages}
 
     def learn_from_rejection(self, server: str, body: Mapping[str, Any], status: int, text: str) -> bool:
         """Learn from a rejection; return whether the request can be adapted to it, and was not yet."""
@@ -51,6 +57,8 @@ class DisputedFields:
             return False
         if REASONING in text and DEMANDED.search(text):
             return _is_new(key, self._want_reasoning)
+        if LIMIT in body and WANTS_NEWER_LIMIT.search(text):
+            return _is_new(key, self._want_newer_limit)
         if SIGNATURE in text and DEMANDED.search(text):
             return _is_new(key, self._want_signatures)
         sent = set(body).union(*body["messages"])

@@ -587,6 +587,20 @@ async def test_reasoning_that_a_server_demands_is_sent_from_then_on(stub, speak,
     assert sent == [[None, None, "why"], *[[None, " ", "why"]] * 2]
 
 
+async def test_the_limit_of_an_answer_is_named_as_newer_models_name_it(stub, speak, client_of):
+    said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    stub.answers(json.dumps({"error": {"message": said, "code": "unsupported_parameter"}}), status=400)
+    for _ in range(2):
+        stub.answers(*speak("Paris"))
+    client, request = client_of(), replace(REQUEST, options={"max_tokens": 9})
+
+    replies = [(await pieces(client, request))[-1].text for _ in range(2)]
+
+    assert replies == ["Paris"] * 2
+    sent = [(body.get("max_tokens"), body.get("max_completion_tokens")) for _, _, body in stub.asked]
+    assert sent == [(9, None), (None, 9), (None, 9)]
+
+
 @pytest.mark.parametrize(
     "said",
     [
