@@ -12,6 +12,7 @@ import httpx
 from piano_jupyter import errors
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.runner.model.protocol import ChatRequest, Reply
+from piano_jupyter.runner.model.server.disputed_fields import DisputedFields
 from piano_jupyter.runner.model.server.rejections import rejection, response_text
 from piano_jupyter.runner.model.server.retries import TransientError
 from piano_jupyter.runner.model.server.transport import PLACEHOLDER_URL, PLAIN, Connect, ServerTransport, Wrap
@@ -34,6 +35,7 @@ class WholeReplyClient:
     def __init__(self, connect: Connect, config: PianoConfig, wrap: Wrap | None = None) -> None:
         self._config, self._server = config, ServerTransport(connect, config)
         self._transport = wrap(self._server) if wrap else self._server
+        self._disputed = DisputedFields()
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -41,11 +43,16 @@ class WholeReplyClient:
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the reply to a request. Raises TransientError if the same request may succeed later, or ModelError."""
-        content = json.dumps(request_body(request, stream=False), ensure_ascii=False).encode("utf-8", "replace")
-        response, body = await self._send(httpx.Request("POST", CHAT_URL, headers=HEADERS, content=content))
-        if not response.is_success:
+        asked, server = request_body(request, stream=False), self._config.base_url
+        while True:
+            adapted = self._disputed.adapted(server, asked)
+            content = json.dumps(adapted, ensure_ascii=False).encode("utf-8", "replace")
+            response, body = await self._send(httpx.Request("POST", CHAT_URL, headers=HEADERS, content=content))
+            if response.is_success:
+                break
             text = self._server.without_key(response_text(response, body))
-            raise rejection(response, text, request.model, self._config.first_byte_timeout)
+            if not self._disputed.learn_from_rejection(server, asked, response.status_code, text):
+                raise rejection(response, text, request.model, self._config.first_byte_timeout)
         reader = ReplyReader(as_json=request.schema is not None, stop_loops=False)
         try:
             reader.feed(body)

@@ -237,6 +237,20 @@ async def test_a_row_is_asked_again_by_itself_after_a_broken_connection():
     assert {answer.error for answer in found} == {None}
 
 
+async def test_what_a_server_does_not_take_in_a_request_is_adapted_for_a_row_as_for_a_chat():
+    said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content))
+        return completion("yes") if "max_completion_tokens" in asked[-1] else httpx.Response(400, json={"error": said})
+
+    found = await all_answers(asker(answer, options={"max_tokens": 9}, max_in_flight=1), rows=ROWS[:2])
+
+    assert [(each.text, each.error) for each in found] == [("yes", None)] * 2
+    assert ["max_tokens" in each for each in asked] == [True, False, False]
+
+
 async def test_after_twenty_failures_in_a_row_it_stops_with_a_sentence():
     asked = []
 
