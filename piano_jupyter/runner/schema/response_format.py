@@ -115,8 +115,8 @@ class _SchemaBuilder:
             raise _unsupported_type(hint)
         if hint in STRING_FORMATS:
             return {"type": "string", "format": STRING_FORMATS[hint]}
-        if issubclass(hint, Enum) and is_json(members := [each.value for each in hint]):
-            return {"enum": members}
+        if issubclass(hint, Enum) and is_json([each.value for each in hint]):
+            return {"enum": [_in_json(each) for each in hint]}
         if _is_pydantic(hint):
             schema = _schema_of_pydantic(hint)
             self.definitions |= schema.pop("$defs", {})
@@ -193,13 +193,20 @@ def _build(hint: Any, value: Any) -> Any:
 def _instance(kind: Any, value: Any) -> Any:
     if kind in STRING_FORMATS:
         return FORMATS[STRING_FORMATS[kind]][0](value)
-    if kind in {float, tuple} or issubclass(kind, Enum):
+    if issubclass(kind, Enum):
+        return next(each for each in kind if _in_json(each) == value)
+    if kind in {float, tuple}:
         return kind(value)
     if _is_pydantic(kind):
         return kind.model_validate(value)
     if dataclasses.is_dataclass(kind) or is_typeddict(kind):
         return kind(**{name: _build(hint, value[name]) for name, hint, _ in _fields(kind) if name in value})
     return value
+
+
+def _in_json(member: Enum) -> Any:
+    """Return the value of a member as it is in JSON, where a tuple is a list."""
+    return json.loads(json.dumps(member.value))
 
 
 def _schema_of_pydantic(kind: Any) -> dict[str, Any]:

@@ -357,6 +357,14 @@ def test_a_value_of_a_recursive_type_may_be_nested_too_deep():
         response_format_of(Tree).value('{"value": 1, "children": [' * 300 + "]}" * 300)
 
 
+def test_the_members_of_an_enum_may_be_tuples():
+    shade = Enum("Shade", {"RED": (255, 0, 0), "BLUE": (0, 0, 255)})
+
+    assert response_format_of(shade).value("[0, 0, 255]") is shade.BLUE
+    with pytest.raises(SchemaMismatchError, match=r"it must be \[255, 0, 0\] or \[0, 0, 255\], not \[1, 0, 0\]"):
+        response_format_of(shade).value("[1, 0, 0]")
+
+
 def test_an_annotation_that_cannot_be_looked_up_is_a_sentence():
     @dataclass
     class Lost:
