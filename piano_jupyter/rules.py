@@ -6,10 +6,12 @@ tools. For a shell, a rule can only allow one plain command: words and quoted wo
 anything that a shell would expand, redirect or split.
 """
 
+import os
 import re
 from dataclasses import dataclass
 
 from piano_jupyter.errors import PianoError
+from piano_jupyter.text.unicode_forms import comparable
 from piano_jupyter.tool import Verdict
 
 RULE_SYNTAX = re.compile(
@@ -106,6 +108,17 @@ def matches_text(pattern: PatternWord, text: str) -> bool:
     start, *middle_pieces, end = map(re.escape, pattern)
     middle = "".join(f"(?>.*?{piece})" for piece in middle_pieces)  # the first match leaves the most for the others
     return re.fullmatch(f"{start}{middle}.*{end}", text, re.DOTALL) is not None
+
+
+def path_patterns(pattern: str, workspace: str) -> list[str]:
+    """Return a pattern of paths and, if it leads through a link, where that leads in the workspace; comparable."""
+    home, (fixed, star, rest) = os.path.realpath(workspace), pattern.partition("*")
+    folder, slash, start = fixed.rpartition("/") if star else (fixed, "", "")
+    found = [pattern]
+    real = os.path.realpath(os.path.join(home, folder))  # noqa: PTH118  Path would raise for some texts.
+    if folder and real.startswith(f"{home}/"):
+        found.append(f"{os.path.relpath(real, home)}{slash}{start}{star}{rest}")
+    return list(dict.fromkeys(map(comparable, found)))
 
 
 def _parse_word(source: str) -> PatternWord:

@@ -10,3 +10,8 @@ def other_forms(text: str) -> list[str]:
     """
     forms = (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
     return [each for each in dict.fromkeys(forms) if each != text]
+
+
+def comparable(text: str) -> str:
+    """Return a text so that all ways to write it are equal, in upper or lower case, with any form of its accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

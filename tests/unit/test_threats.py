@@ -46,7 +46,7 @@ def test_each_row_of_the_comparison_with_other_sandboxes_is_shown_by_tests():
 
 
 #: Rows of what is held by the sandbox of files, the rules and the approvals.
-WITH_CONTROL = re.compile(r"A1[789]|A2[0-4]|D1[34]|E[35]|E1[23]|F2[012]|K\d+")
+WITH_CONTROL = re.compile(r"A1[789]|A2[0-4]|D1[34]|E[35]|E1[234]|F2[012]|K\d+")
 
 
 def test_each_attack_on_files_that_act_later_rules_and_approvals_is_run_without_the_defence_too():

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from piano_jupyter.rules import Rule, matches_text, parse_rule
+from piano_jupyter.rules import Rule, matches_text, parse_rule, path_patterns
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard
+from piano_jupyter.text.unicode_forms import comparable
 from piano_jupyter.tool import Verdict
 
 CREATING_TOOL, EDITING_TOOL = "create_file", "edit_file"
@@ -22,7 +23,8 @@ class WriteRules:
     def __init__(self, rules: Iterable[str], workspace: Path) -> None:
         """Take the texts of rules. Raises PianoError for an invalid one."""
         self._workspace = workspace
-        self._rules = [rule for rule in map(parse_rule, dict.fromkeys(rules)) if _keeps_files(rule)]
+        found = [rule for rule in map(parse_rule, dict.fromkeys(rules)) if _keeps_files(rule)]
+        self._rules = {rule: path_patterns(rule.pattern or "", str(workspace)) for rule in found}
 
     def find(self, path: tuple[str, ...]) -> WriteHazard | None:
         """Return what a rule says about writing or removing a file, None if no rule says anything."""
@@ -30,8 +32,8 @@ class WriteRules:
             return None
         tool = EDITING_TOOL if os.path.lexists(self._workspace.joinpath(*path)) else CREATING_TOOL
         shown = "/".join(path)
-        names = [each.casefold() for each in (shown, *(f"{root}/{shown}" for root in self._roots))]
-        found = [rule for rule in self._rules if rule.tool == tool and _matches(rule, names)]
+        names = [comparable(each) for each in (shown, *(f"{root}/{shown}" for root in self._roots))]
+        found = [rule for rule, patterns in self._rules.items() if rule.tool == tool and _matches(patterns, names)]
         for verdict, kind in ((Verdict.DENY, HazardKind.DENIED), (Verdict.ASK, HazardKind.ASKED)):
             if rule := next((each for each in found if each.verdict is verdict), None):
                 return WriteHazard(kind, path[-1], f"{shown!r} is what your rule {rule.text!r} is about")
@@ -47,6 +49,5 @@ def _keeps_files(rule: Rule) -> bool:
     return is_about_writing and rule.pattern is not None and rule.verdict is not Verdict.ALLOW
 
 
-def _matches(rule: Rule, names: list[str]) -> bool:
-    pattern = tuple((rule.pattern or "").casefold().split("*"))
-    return any(matches_text(pattern, name) for name in names)
+def _matches(patterns: list[str], names: list[str]) -> bool:
+    return any(matches_text((*pattern.split("*"),), name) for pattern in patterns for name in names)

@@ -12,9 +12,10 @@ from os.path import realpath
 from pathlib import Path, PurePath
 from posixpath import isdir, join, lexists, normpath
 
-from piano_jupyter.rules import matches_text
+from piano_jupyter.rules import matches_text, path_patterns
 from piano_jupyter.runner.tools.permissions.command_line import CommandLine, RuleMatch
 from piano_jupyter.runner.tools.permissions.globs import ANY_TEXT, can_match, fixed_folder, is_glob
+from piano_jupyter.text.unicode_forms import comparable
 
 MAX_ENTRIES = 2_000  #: how many names are looked at in the folders that a command line names
 MAX_PATH_CHARS = 4_096  #: of a path that can be opened
@@ -44,16 +45,19 @@ def match_paths(pattern: str, line: CommandLine, workspace: str) -> RuleMatch:
 
 
 class _PathPattern:
-    """The paths that a rule is about. All are compared as absolute paths in lower case."""
+    """The paths that a rule is about. All are compared as absolute paths, in any case and form of accents."""
 
     def __init__(self, pattern: str, workspace: str) -> None:
         self._roots = list(dict.fromkeys([normpath(workspace), _resolved(workspace)]))
         self._above = {root: _folders_above(root) for root in self._roots}
         self._is_anywhere = pattern.startswith("*")
         starts = [*self._roots, *([""] if self._is_anywhere else [])]
-        written = {normpath(pattern), normpath(pattern.removeprefix("*/"))}  # the folder may be that which `*` is for
-        self._patterns = [join(start, each).replace("*", ANY_TEXT).casefold() for start in starts for each in written]
-        self._outer = {each.casefold() for root in self._roots for each in [root, *self._above[root]]}
+        # what follows `*/` may be in any folder, or in the one that `*` is for
+        written = {
+            normpath(each) for whole in path_patterns(pattern, workspace) for each in (whole, whole.removeprefix("*/"))
+        }
+        self._patterns = [comparable(join(start, each).replace("*", ANY_TEXT)) for start in starts for each in written]
+        self._outer = {comparable(each) for root in self._roots for each in [root, *self._above[root]]}
         self._inner = {folder for each in self._patterns for folder in _folders_of(each)} - self._outer
         self._varying = list(filter(is_glob, self._inner))
         fixed = [each.partition(ANY_TEXT)[0] for each in self._patterns]
@@ -61,7 +65,7 @@ class _PathPattern:
         self._parents = [
             each
             for each in dict.fromkeys(folder for start in fixed for folder in _folders_above(start))
-            if any(f"{each}/".startswith(f"{root.casefold()}/") for root in self._roots)
+            if any(f"{each}/".startswith(f"{comparable(root)}/") for root in self._roots)
         ]
 
     def is_named_by(self, path: str, *, or_above: bool = True) -> bool:
@@ -92,7 +96,7 @@ class _PathPattern:
                 entries_left -= len(folders) + len(files)
                 if entries_left < 0:
                     return RuleMatch.MAYBE
-                if any(self._matches(join(parent, name).casefold()) for name in (*folders, *files)):
+                if any(self._matches(comparable(join(parent, name))) for name in (*folders, *files)):
                     return RuleMatch.YES
         return RuleMatch.NO
 
@@ -112,17 +116,17 @@ class _PathPattern:
         relative = normpath(path)
         varies = is_glob(relative)
         for root in self._roots:
-            yield normpath(join(root, relative)).casefold()
+            yield comparable(normpath(join(root, relative)))
             for above in self._above[root]:
                 if varies or relative.startswith(f"{root[len(above) :].strip('/')}/"):
-                    yield normpath(join(above, relative)).casefold()
+                    yield comparable(normpath(join(above, relative)))
         if relative.startswith(".."):
             climbed = re.sub(r"^(\.\./?)+", "", relative)
-            yield from (join(each, climbed).rstrip("/").casefold() for each in self._parents)
+            yield from (comparable(join(each, climbed).rstrip("/")) for each in self._parents)
         fixed = fixed_folder(path)
         start = join(self._roots[0], fixed)
         if lexists(start):  # links may lead on
-            yield normpath(join(_resolved(start), path[len(fixed) :].lstrip("/"))).casefold()
+            yield comparable(normpath(join(_resolved(start), path[len(fixed) :].lstrip("/"))))
 
 
 def _resolved(path: str) -> str:

@@ -21,6 +21,7 @@ from piano_jupyter.rules import (
     matches_text,
     matches_words,
     parse_rule,
+    path_patterns,
     pattern_words,
     plain_command_words,
 )
@@ -33,6 +34,7 @@ from piano_jupyter.runner.tools.permissions.command_line import (
 )
 from piano_jupyter.runner.tools.permissions.launchers import may_run_others
 from piano_jupyter.runner.tools.permissions.named_paths import match_paths
+from piano_jupyter.text.unicode_forms import comparable
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict
 
 COMMAND, PATH = "command", "path"  # subjects with special matching
@@ -145,10 +147,12 @@ def _match(rule: Rule, tool: Tool, arguments: Mapping[str, Any], line: CommandLi
     if tool.subject == PATH:
         subjects = _paths(str(subject), workspace)
         subjects += [posixpath.join(root, each) for root in (workspace, realpath(workspace)) for each in subjects]
+        patterns = path_patterns(rule.pattern, workspace)
     else:
         subjects = list(_all_texts(subject if tool.subject else [*_with_defaults(tool, arguments).values()]))
-    pattern = tuple(rule.pattern.casefold().split("*"))
-    return RuleMatch.YES if any(matches_text(pattern, each.casefold()) for each in subjects) else RuleMatch.NO
+        patterns = [comparable(rule.pattern)]
+    found = (matches_text((*pattern.split("*"),), comparable(each)) for pattern in patterns for each in subjects)
+    return RuleMatch.YES if any(found) else RuleMatch.NO
 
 
 def _with_defaults(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:

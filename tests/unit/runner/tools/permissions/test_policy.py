@@ -6,12 +6,15 @@ import sys
 import time
 from dataclasses import replace
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import example, given, strategies as st
 
 from piano_jupyter.errors import PianoError, ToolError
 from piano_jupyter.rules import matches_text
+from piano_jupyter.runner.tools.files.workspace import Workspace
+from piano_jupyter.runner.tools.files.write_rules import WriteRules
 from piano_jupyter.runner.tools.permissions.policy import Decision, judge, typical_verdict
 from piano_jupyter.runner.tools.permissions.suspicion import suspicion
 from piano_jupyter.tool import Tool, ToolAssessment, Verdict, tool
@@ -629,3 +632,41 @@ def test_a_pattern_matches_its_texts_with_any_text_between_them(pattern, text):
 def test_a_rule_with_many_stars_is_quickly_matched_with_a_long_argument():
     """Some matching algorithms would take practically forever."""
     assert not matches_text(("", *["a"] * 8, "b", ""), "a" * 200_000)
+
+
+#: A rule's pattern, and paths that lead to what it is about: in the other form of its accents, or where its link leads.
+FORMS = [
+    (normalize("NFC", "données/*"), normalize("NFD", "données/clé")),
+    (normalize("NFD", "Données/*"), normalize("NFC", "données/clé")),
+    ("latest/*", "runs/1/key"),
+    ("latest/key", "runs/1/key"),
+    ("latest/k*", "runs/1/key"),
+]
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A workspace with a folder with an accent, and one that a link leads to."""
+    for path in (normalize("NFC", "données/clé"), "runs/1/key", "runs/2/other"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / "latest").symlink_to("runs/1")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("pattern", "path"), FORMS)
+def test_e14_a_rule_about_a_path_counts_however_the_path_is_written(judged, linked, pattern, path):
+    for each in (a_tool("read_file", "path"), EDIT):
+        assert judged(each, path, f"deny {each.name}({pattern})").verdict is DENY
+        assert judged(each, "runs/2/other", f"deny {each.name}({pattern})").verdict is ALLOW
+    assert judged(SANDBOXED, f"cat {path}", f"deny read_file({pattern})").verdict is DENY
+    assert judged(SANDBOXED, "cat runs/2/other", f"deny read_file({pattern})").verdict is ALLOW
+    rules = WriteRules([f"deny edit_file({pattern})", f"deny create_file({pattern})"], linked)
+    assert rules.find((*path.split("/"),)).is_forbidden
+    assert rules.find(("runs", "2", "other")) is None
+
+
+def test_e14_control_a_tool_opens_the_file_however_its_path_is_written(linked):
+    for _, path in FORMS:
+        with Workspace(linked).find(path) as found, found.open() as file:
+            assert file.read() == b"x"
